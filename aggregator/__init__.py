@@ -1,0 +1,1 @@
+"""The server: collects updates, combines them, asks for votes, keeps the model."""

@@ -1,0 +1,403 @@
+"""A private broker for this machine: Mosquitto where there is one, else the embedded one.
+
+``with local_broker() as address:`` starts a broker on a free loopback port as a child process
+and stops it at the end. ``python -m broker.local`` does the same until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import pwd
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+Say = Callable[[str], None]
+
+HOST = "127.0.0.1"
+KINDS = ("auto", "mosquitto", "embedded")
+START_SECONDS = 15.0
+STOP_SECONDS = 5.0
+OPEN_FILES = 65_536
+"""One client is one open file; enough for tens of thousands."""
+
+CONFIGURATION = Path(__file__).with_name("mosquitto.conf")
+SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+"""Where packages put Mosquitto and where the PATH of a plain user does not look."""
+
+NOTICE = (
+    "no Mosquitto on this machine: using the embedded development broker (MQTT 3.1.1 only, "
+    "several times slower). `apt install mosquitto` for anything real."
+)
+
+PACKAGES = ("mosquitto", "mosquitto-clients")
+POLICY = Path("/usr/sbin/policy-rc.d")
+NO_MOSQUITTO_SERVICE = '#!/bin/sh\ncase "$*" in *mosquitto*) exit 101 ;; esac\n'
+
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
+"""MQTT 3.1.1, clean session, keep-alive 10 s, a client id of the broker's choice."""
+CONNACK = b"\x20\x02\x00\x00"
+DISCONNECT = b"\xe0\x00"
+
+
+class BrokerError(RuntimeError):
+    """A private broker that cannot be had, in one sentence."""
+
+
+class BrokerAddress(NamedTuple):
+    """Where a broker listens, and which kind it is: "mosquitto" or "embedded"."""
+
+    host: str
+    port: int
+    kind: str
+
+
+class _Running(NamedTuple):
+    """A broker's process, where it listens and where its log is."""
+
+    address: BrokerAddress
+    child: subprocess.Popen[bytes]
+    log: Path
+
+
+# ---------------------------------------------------------------- finding and installing
+
+
+def find_mosquitto() -> Path | None:
+    """Find the Mosquitto broker on PATH or in the folders for system programs."""
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(SBIN))
+    return Path(found) if found else None
+
+
+def install_mosquitto(say: Say) -> bool:
+    """Install Mosquitto and its command-line clients with apt, if this process may.
+
+    Says what it does, or why it does not, in one line each. The packaged service is neither
+    started nor enabled: port 1883 stays free.
+    """
+    obstacle = _obstacle_to_apt()
+    if obstacle:
+        say(f"Mosquitto is not installed: {obstacle}")
+        return False
+    say(f"installing Mosquitto: apt-get install {' '.join(PACKAGES)} (service not started)")
+    with _service_kept_off():
+        # A package source that cannot be read matters only if the installation then fails.
+        _run_quietly("apt-get", "update", "-q")
+        problem = _run_quietly(
+            "apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES
+        )
+    if problem:
+        say(f"Mosquitto is not installed: apt-get failed, is there a network? ({problem})")
+        return False
+    # Else the next boot starts it.
+    _run_quietly("update-rc.d", "mosquitto", "disable")
+    return True
+
+
+def _obstacle_to_apt() -> str:
+    """Say why this process cannot install a package; empty if it can."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
+    if not {"debian", "ubuntu"} & set(family) or not shutil.which("apt-get"):
+        return "only Debian and Ubuntu are known here; use your system's packages"
+    if os.geteuid() != 0:
+        return f"that needs root; run `sudo apt install {' '.join(PACKAGES)}`"
+    return ""
+
+
+@contextlib.contextmanager
+def _service_kept_off() -> Iterator[None]:
+    """Keep packages from starting a mosquitto service meanwhile.
+
+    Debian asks /usr/sbin/policy-rc.d before it starts a service. Where an administrator (or a
+    container image) has put one already, that one decides.
+    """
+    try:
+        with POLICY.open("x", encoding="ascii") as policy:
+            policy.write(NO_MOSQUITTO_SERVICE)
+    except FileExistsError:
+        yield
+        return
+    try:
+        POLICY.chmod(0o755)
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
+
+
+def _run_quietly(*command: str) -> str:
+    """Run a program without showing its output; say what went wrong, empty if nothing did."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as problem:
+        return str(problem)
+    if done.returncode == 0:
+        return ""
+    lines = done.stdout.strip().splitlines()
+    errors = [line for line in lines if line.startswith("E: ")]
+    return (errors or lines[-1:] or [f"exit status {done.returncode}"])[0]
+
+
+# ---------------------------------------------------------------- starting and stopping
+
+
+@contextlib.contextmanager
+def local_broker(
+    kind: str = "auto", say: Say = print, log: Path | None = None, port: int = 0
+) -> Iterator[BrokerAddress]:
+    """Run a broker on this machine's loopback for as long as the with-block lasts.
+
+    ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
+    receives the broker's own messages (appended); ``port`` 0 means any free one. The broker
+    does not get the terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends
+    when the thread that started it ends: start it from one that stays.
+
+    Raises
+    ------
+    BrokerError
+        If the broker is not there, does not start, or does not answer.
+    """
+    with _running(kind, say, log, port) as broker:
+        yield broker.address
+
+
+@contextlib.contextmanager
+def _running(kind: str, say: Say, log: Path | None, port: int) -> Iterator[_Running]:
+    """Start a broker, wait until it answers, and stop it at the end."""
+    chosen = _choose(kind, say)
+    address = BrokerAddress(HOST, _free_port(port), chosen)
+    with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
+        folder = Path(name)
+        log = log or folder / "broker.log"
+        child = _start(_command(address, folder), chosen, log)
+        try:
+            _wait_until_it_answers(_Running(address, child, log))
+            yield _Running(address, child, log)
+        finally:
+            _stop(child)
+
+
+def _choose(kind: str, say: Say) -> str:
+    """Settle on "mosquitto" or "embedded"."""
+    if kind not in KINDS:
+        raise BrokerError(f"unknown kind of broker {kind!r}; one of {', '.join(KINDS)}")
+    if kind == "embedded":
+        return kind
+    if find_mosquitto():
+        return "mosquitto"
+    if kind == "mosquitto":
+        raise BrokerError(
+            "no Mosquitto on PATH or in the sbin folders: `apt install mosquitto`, "
+            "or take the embedded broker"
+        )
+    say(NOTICE)
+    return "embedded"
+
+
+def _free_port(port: int) -> int:
+    """Find a free loopback port, or make sure that the wanted one is."""
+    with socket.socket() as probe:
+        # As the brokers do: connections of an earlier broker that are still fading do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as problem:
+            raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
+        return int(probe.getsockname()[1])
+
+
+def private_configuration(port: int) -> str:
+    """Give the shipped Mosquitto configuration, bound to a port of this machine alone."""
+    shipped = CONFIGURATION.read_text(encoding="utf-8")
+    private, listeners = re.subn(r"(?m)^listener .*$", f"listener {port} {HOST}", shipped)
+    if listeners != 1:
+        raise BrokerError(f"{CONFIGURATION.name} must have exactly one line that starts a listener")
+    return private
+
+
+def _command(address: BrokerAddress, folder: Path) -> list[str]:
+    """Write down what to start, and for Mosquitto its configuration."""
+    if address.kind == "embedded":
+        return [sys.executable, "-m", "broker.embedded", "--port", str(address.port)]
+    configuration = folder / "mosquitto.conf"
+    configuration.write_text(private_configuration(address.port), encoding="utf-8")
+    folder.chmod(0o755)  # nobody must be able to read it, and it holds no secret
+    return [str(find_mosquitto()), "-c", str(configuration)]
+
+
+def _start(command: list[str], kind: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start a broker's process in a session of its own, out of reach of the terminal's Ctrl-C."""
+    # Root's Mosquitto would change to another user by itself, and with that forget to die with
+    # its parent: hence start it as that user.
+    nobody = pwd.getpwnam("nobody") if kind == "mosquitto" and os.geteuid() == 0 else None
+    try:
+        with log.open("ab") as output, _many_open_files():
+            return subprocess.Popen(
+                [*_dying_with_parent(), *command],
+                cwd=Path(__file__).resolve().parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=nobody.pw_uid if nobody else None,
+                group=nobody.pw_gid if nobody else None,
+                extra_groups=[] if nobody else None,
+            )
+    except OSError as problem:
+        raise BrokerError(f"the {kind} broker cannot be started: {problem}") from None
+
+
+def _dying_with_parent() -> list[str]:
+    """Give the prefix that makes Linux end a program when its parent is killed, if it is there."""
+    setpriv = shutil.which("setpriv")
+    # BusyBox has a setpriv that cannot do this.
+    if setpriv is None or Path(setpriv).resolve().name != "setpriv":
+        return []
+    return [setpriv, "--pdeathsig", "TERM"]
+
+
+@contextlib.contextmanager
+def _many_open_files() -> Iterator[None]:
+    """Let children that are started meanwhile open as many files as this process may allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    wanted = OPEN_FILES if unlimited else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _wait_until_it_answers(broker: _Running) -> None:
+    """Wait until a broker accepts MQTT clients."""
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(broker.address):
+        code = broker.child.poll()
+        if code is not None:
+            raise BrokerError(_last_words(broker, f"ended with status {code} before it answered"))
+        if time.monotonic() > deadline:
+            raise BrokerError(_last_words(broker, f"did not answer within {START_SECONDS:.0f} s"))
+        time.sleep(0.02)
+
+
+def _answers(address: BrokerAddress) -> bool:
+    """Connect as an MQTT client and leave again; whether the broker agreed."""
+    try:
+        with socket.create_connection(address[:2], timeout=1.0) as connection:
+            connection.sendall(CONNECT)
+            agreed = connection.recv(len(CONNACK)) == CONNACK
+            connection.sendall(DISCONNECT)
+            return agreed
+    except OSError:
+        return False
+
+
+def _last_words(broker: _Running, what: str) -> str:
+    """Make one message of what happened to a broker and the end of its log."""
+    lines = broker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+    log = "".join(f"\n  {line}" for line in lines) or " nothing"
+    return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End a process: politely first, and after some seconds by force."""
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+# ---------------------------------------------------------------- the command
+
+
+EXAMPLES = """examples:
+  python -m broker.local                              on a free port, Mosquitto if it is there
+  python -m broker.local --port 1883 --kind embedded  without Mosquitto
+  python -m broker.local --install                    install Mosquitto (Debian, Ubuntu; as root)
+"""
+
+
+def main() -> int:
+    """Read the command line; install, or run a broker until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m broker.local",
+        description="A private MQTT broker on 127.0.0.1, for this machine only, until Ctrl-C.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
+    parser.add_argument("--kind", choices=KINDS, default="auto", help="default: %(default)s")
+    parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    arguments = parser.parse_args()
+    if arguments.install:
+        return _install()
+    # Stopped by a service manager: leave through the same door as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _running(arguments.kind, _say_now, None, arguments.port) as broker:
+            host, port, kind = broker.address
+            _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
+            _follow(broker)
+    except BrokerError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 1
+
+
+def _install() -> int:
+    """Install Mosquitto if it is missing; the exit status."""
+    found = find_mosquitto()
+    if found is None and not install_mosquitto(_say_now):
+        return 1
+    _say_now(f"Mosquitto is here: {found or find_mosquitto()}")
+    return 0
+
+
+def _follow(broker: _Running) -> None:
+    """Copy a broker's log to stderr until it ends."""
+    with broker.log.open(encoding="utf-8", errors="replace") as log:
+        while broker.child.poll() is None:
+            sys.stderr.write(log.read())
+            time.sleep(0.3)
+        sys.stderr.write(log.read())
+    raise BrokerError(f"the {broker.address.kind} broker ended by itself")
+
+
+def _say_now(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

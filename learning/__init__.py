@@ -1,0 +1,1 @@
+"""The mathematics both sides need: networks, training, evaluation, judges and data sets."""

@@ -1,0 +1,86 @@
+"""What a data set is, and the few steps that several loaders share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.float32]
+"""(N, C, H, W) float32 in [0, 1]."""
+
+Labels = npt.NDArray[np.int64]
+"""(N,) int64: classes counted from 0."""
+
+OFFLINE = (
+    "mnist5k, digits, fashion-mnist (if Debian's package dataset-fashion-mnist is installed) "
+    "or a path to an .npz file of your own"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Labelled images, split into training and held-out ones.
+
+    ``x_*`` are (N, C, H, W) float32 with pixels in [0, 1] and no further normalisation,
+    ``y_*`` are (N,) int64 in [0, classes).
+    """
+
+    name: str
+    classes: int
+    x_train: Images
+    y_train: Labels
+    x_test: Images
+    y_test: Labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        _, channels, height, width = self.x_train.shape
+        return channels, height, width
+
+
+class DatasetUnavailable(ValueError):  # noqa: N818 - it names a state of affairs, as the message does
+    """A known data set that cannot be had on this machine, and what can be had instead."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        # Both arguments go to the base class, so that the error survives pickling.
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"data set {self.name!r} is not available ({self.reason}); "
+            f"these work without internet: {OFFLINE}"
+        )
+
+
+def scaled(images: npt.NDArray[np.uint8]) -> Images:
+    """Scale bytes to [0, 1], any shape, contiguous in memory."""
+    return np.divide(np.ascontiguousarray(images), 255, dtype=np.float32)
+
+
+def hold_out(
+    name: str, images: Images, labels: Labels, classes: int, *, test: int, seed: int
+) -> Dataset:
+    """Shuffle a set that has no split of its own and hold back ``test`` samples, stratified.
+
+    Every class gives test // classes samples, the first test % classes classes one more.
+
+    Raises
+    ------
+    ValueError
+        If a class would be left without a training or without a held-out sample.
+    """
+    most = classes * (int(np.bincount(labels, minlength=classes).min()) - 1)
+    if not classes <= test <= most:
+        raise ValueError(f"{name} can hold out {classes} to {most:,} test samples, not {test:,}")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    quotas = test // classes + (np.arange(classes) < test % classes)
+    held = np.zeros(len(labels), dtype=bool)
+    for label, quota in enumerate(quotas):
+        held[order[labels[order] == label][:quota]] = True
+    kept, out = order[~held[order]], order[held[order]]
+    return Dataset(name, classes, images[kept], labels[kept], images[out], labels[out])

@@ -1,0 +1,59 @@
+"""Error profiles of a model, and how they vary (BAFFLE: Andreina et al., ICDCS 2021).
+
+On a data set D of m samples in C classes, a model's profile holds for each class y
+
+- the source-focused error err^{y→*}: the share of all of D that is of class y and misclassified,
+- the target-focused error err^{*→y}: the share of all of D that is wrongly called y,
+
+first the C source-focused ones, then the C target-focused ones. Both halves add up to the
+model's error rate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Profile = npt.NDArray[np.float64]
+"""(2C,): class-wise errors of one model."""
+
+Profiles = npt.NDArray[np.float64]
+"""(l+1, 2C): one row a model, oldest first."""
+
+Classes = npt.NDArray[np.integer[Any]]
+"""Classes as numbers 0..C-1."""
+
+
+def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profile:
+    """Profile predictions (m,) against labels (m,) as (2C,); predictions (v, m) as (v, 2C).
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, the shapes do not fit, or a class is not in 0..C-1.
+    """
+    if labels.ndim != 1 or not labels.size or predictions.shape[-1:] != labels.shape:
+        raise ValueError(f"predictions {predictions.shape} do not fit labels {labels.shape}")
+    for given in (predictions, labels):
+        if given.size and not 0 <= given.min() <= given.max() < classes:
+            raise ValueError(f"classes run to {given.min()}..{given.max()}, not 0..{classes - 1}")
+    called = predictions.reshape(-1, labels.size)
+    wrong = called != labels
+    source = _counts(np.broadcast_to(labels, called.shape), wrong, classes)
+    target = _counts(called, wrong, classes)
+    shares = np.concatenate([source, target], axis=1) / labels.size
+    return shares.reshape(*predictions.shape[:-1], 2 * classes)
+
+
+def variations(profiles: Profiles) -> Profiles:
+    """Subtract from each profile the next one: (k+1, 2C) -> (k, 2C); an improvement is positive."""
+    return profiles[:-1] - profiles[1:]
+
+
+def _counts(values: Classes, chosen: npt.NDArray[np.bool_], classes: int) -> npt.NDArray[np.intp]:
+    """Count each class among the chosen elements of each row: (v, m) -> (v, C)."""
+    cells = values + classes * np.arange(len(values))[:, None]
+    counts = np.bincount(cells[chosen], minlength=classes * len(values))
+    return counts.reshape(len(values), classes)
