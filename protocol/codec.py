@@ -1,0 +1,265 @@
+"""Messages to bytes and back, strictly.
+
+``decode`` turns any bytes on any topic into a message or raises ``BadMessage``, nothing else.
+What it returns needs no second check: keys, types, ranges, lengths and finiteness hold.
+Whether a message fits the round is for the round to say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+
+from protocol import topics
+from protocol.compression import Packed, compress, decompress
+from protocol.messages import (
+    BadMessage,
+    Candidate,
+    History,
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Presence,
+    Reason,
+    RefusedLog,
+    Round,
+    RoundLog,
+    Update,
+    Vector,
+    Vote,
+)
+from protocol.topics import CHANNELS, JSON, NAME
+
+MAX_COUNT = 2**31 - 1
+MAX_NAMES = 1_000_000
+
+
+BROADCAST = (Manifest, Round, Model, Candidate)
+"""What everybody gets, one topic each."""
+
+
+class Limits(NamedTuple):
+    """What a receiver accepts: ``parameters`` d (None: any), payload ``bytes``, finite or not."""
+
+    parameters: int | None = None
+    bytes: int = 8_000_000
+    finite: bool = True
+
+
+def encode(message: Message, codec: str = "float32") -> bytes:
+    """Write a message as its payload; vectors travel in ``codec``."""
+    channel = CHANNELS[type(message)]
+    in_topic = ("agent", "version") if "{" in channel.topic else ()
+    fields = {
+        key: _plain(value, codec)
+        for key, value in message._asdict().items()
+        if f"{{{key}}}" not in channel.topic or key not in in_topic
+    }
+    if isinstance(message, RoundLog | RefusedLog):
+        fields = message.record
+    if channel.content_type == JSON:
+        return json.dumps(jsonable(fields), separators=(",", ":"), allow_nan=False).encode()
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def decode(topic: str, payload: bytes, limits: Limits) -> Message:
+    """Read the payload that came on a topic.
+
+    Raises
+    ------
+    BadMessage
+        If it is anything but a message of this protocol within the limits.
+    """
+    kind, field = topics.parse(topic)[1:]
+    agent = field.get("agent", "")
+    try:
+        if len(payload) > limits.bytes:
+            raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {limits.bytes:,}")
+        content = _parse(payload, CHANNELS[kind].content_type)
+        if kind in (RoundLog, RefusedLog):
+            return kind(content)
+        return _message(kind, content, field, limits)
+    except BadMessage as bad:
+        bad.agent = agent
+        raise
+
+
+class Decoder:
+    """Decodes for many receivers: a broadcast that a thousand of them got is read once."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self._last: dict[str, tuple[bytes, Message]] = {}
+
+    def limit(self, limits: Limits) -> None:
+        """Accept from now on what is within ``limits``."""
+        self.limits = limits
+        self._last.clear()
+
+    def decode(self, topic: str, payload: bytes) -> Message:
+        """Read as :func:`decode` does; equal bytes on a broadcast topic give the same message."""
+        last = self._last.get(topic)
+        if last is not None and last[0] == payload:
+            return last[1]
+        message = decode(topic, payload, self.limits)
+        if type(message) in BROADCAST:
+            self._last[topic] = (payload, message)
+        return message
+
+
+def jsonable(value: Any) -> Any:
+    """Copy a record so that JSON can carry it: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _plain(value: Any, codec: str) -> Any:
+    return compress(value, codec)._asdict() if isinstance(value, np.ndarray) else value
+
+
+def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
+    try:
+        content = json.loads(payload) if content_type == JSON else msgpack.unpackb(payload)
+    except Exception as why:
+        # Two parsers, a dozen kinds of errors between them, all of the same meaning.
+        raise BadMessage(Reason.MALFORMED, f"not {content_type}: {type(why).__name__}") from why
+    if not isinstance(content, dict):
+        raise BadMessage(Reason.WRONG_TYPE, "not a map")
+    return content
+
+
+def _message(
+    kind: type[Message], content: dict[str, Any], field: dict[str, str], limits: Limits
+) -> Message:
+    checks = SCHEMA[kind]
+    expected = checks.keys() - field.keys()
+    if content.keys() != expected:
+        odd = sorted(map(str, content.keys() ^ expected))[:5]
+        raise BadMessage(Reason.WRONG_KEYS, f"missing or unknown: {', '.join(odd)[:200]}")
+    values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
+    if "version" in field:
+        values["version"] = int(field["version"])
+    for key in expected:
+        values[key] = checks[key](key, content[key], limits)
+    return kind(**values)
+
+
+# The checks: each takes the key, what came, and the limits, and returns the value or raises.
+
+Check = Callable[[str, Any, Limits], Any]
+
+
+def _typed(key: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:  # a bool is no int here
+        raise BadMessage(Reason.WRONG_TYPE, f"{key} is not {kind.__name__}")
+
+
+def _range(key: str, right: bool) -> None:
+    if not right:
+        raise BadMessage(Reason.OUT_OF_RANGE, key)
+
+
+def _count(key: str, value: Any, _: Limits) -> int:
+    _typed(key, value, int)
+    _range(key, 0 <= value <= MAX_COUNT)
+    return int(value)
+
+
+def _number(key: str, value: Any, _: Limits) -> float:
+    if type(value) not in (int, float):
+        raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
+    _range(key, -1e308 <= value <= 1e308)
+    return float(value)
+
+
+def _truth(key: str, value: Any, _: Limits) -> bool:
+    _typed(key, value, bool)
+    return bool(value)
+
+
+def _text(key: str, value: Any, _: Limits) -> str:
+    _typed(key, value, str)
+    _range(key, len(value) <= 200)
+    return str(value)
+
+
+def _phase(key: str, value: Any, _: Limits) -> Phase:
+    _typed(key, value, str)
+    _range(key, value in tuple(Phase))
+    return Phase(value)
+
+
+def _names(key: str, value: Any, _: Limits) -> tuple[str, ...]:
+    _typed(key, value, list)
+    _range(key, len(value) <= MAX_NAMES)
+    _range(key, all(isinstance(name, str) and NAME.fullmatch(name) for name in value))
+    return tuple(value)
+
+
+def _contributors(key: str, value: Any, limits: Limits) -> str | tuple[str, ...]:
+    return "all" if value == "all" else _names(key, value, limits)
+
+
+def _shape(key: str, value: Any, limits: Limits) -> tuple[int, ...]:
+    _typed(key, value, list)
+    _range(key, len(value) <= 8)
+    return tuple(_count(key, item, limits) for item in value)
+
+
+def _tensors(key: str, value: Any, limits: Limits) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    _typed(key, value, list)
+    _range(key, all(isinstance(item, list) and len(item) == 2 for item in value))
+    return tuple((_text(key, name, limits), _shape(key, shape, limits)) for name, shape in value)
+
+
+def _vector(key: str, value: Any, limits: Limits) -> Vector:
+    _typed(key, value, dict)
+    if value.keys() != {"codec", "n", "data"}:
+        raise BadMessage(Reason.WRONG_KEYS, f"{key} needs codec, n and data")
+    _typed("codec", value["codec"], str)
+    _typed("data", value["data"], bytes)
+    packed = Packed(value["codec"], _count("n", value["n"], limits), value["data"])
+    if limits.parameters is not None and packed.n != limits.parameters:
+        raise BadMessage(Reason.WRONG_LENGTH, f"{packed.n:,} parameters, not {limits.parameters:,}")
+    if 4 * packed.n > 100 * limits.bytes:
+        raise BadMessage(Reason.TOO_LARGE, f"{packed.n:,} parameters announced")
+    vector = decompress(packed)
+    if limits.finite and not np.isfinite(vector).all():
+        raise BadMessage(Reason.NOT_FINITE, key)
+    return vector
+
+
+_MODEL: dict[str, Check] = {"version": _count, "weights": _vector}
+
+SCHEMA: dict[type[Message], dict[str, Check]] = {
+    Manifest: {
+        "model": _text, "tensors": _tensors, "parameters": _count, "classes": _count,
+        "input_shape": _shape, "epochs": _count, "batch_size": _count, "learning_rate": _number,
+        "momentum": _number, "codec": _text, "max_bytes": _count, "judge": _text,
+        "look_back": _count, "minimum_history": _count, "protocol": _count,
+    },
+    Round: {
+        "round": _count, "attempt": _count, "phase": _phase, "version": _count,
+        "contributors": _contributors, "validators": _names, "seconds": _number,
+    },
+    Model: _MODEL,
+    History: _MODEL,
+    Candidate: {"round": _count, "attempt": _count, "base": _count, "weights": _vector},
+    Update: {"agent": _text, "round": _count, "version": _count, "samples": _count,
+             "delta": _vector},
+    Vote: {"agent": _text, "round": _count, "attempt": _count, "poisoned": _truth,
+           "score": _number, "threshold": _number, "samples": _count},
+    Presence: {"agent": _text, "online": _truth, "since": _number},
+}  # fmt: skip

@@ -1,0 +1,99 @@
+"""A broker inside one process: the same topics and bytes as on a network, and no network.
+
+For tests and for experiments. Messages arrive in the order in which they were published.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from protocol import codec, topics
+from protocol.codec import Decoder
+from protocol.link import Delivery, Traffic
+from protocol.messages import History, Message, Presence
+from protocol.topics import CHANNELS
+
+
+class MemoryBroker:
+    """Keeps retained messages and hands every message to whoever asked for its topic."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.listeners: list[Callable[[str, bytes], None]] = []
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Take one message; an empty retained payload removes what was retained."""
+        if retain:
+            self.retained.pop(topic, None)
+            if payload:
+                self.retained[topic] = payload
+        for listener in self.listeners:
+            listener(topic, payload)
+
+
+class MemoryHub:
+    """The doors of many parties to a memory broker, and one inbox."""
+
+    def __init__(self, broker: MemoryBroker, run: str, codec: str = "float32") -> None:
+        self.codec = codec
+        self.traffic = Traffic()
+        self.inbox: deque[tuple[str, str, bytes]] = deque()
+        self._broker, self._run = broker, run
+        self.decoder = Decoder()
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._present: set[str] = set()
+        broker.listeners.append(self._hear)
+
+    def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
+        """Connect a party that wants these kinds, retained messages included."""
+        self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
+        for topic, payload in list(self._broker.retained.items()):
+            self._deliver(name, topic, payload)
+        if presence:
+            self._present.add(name)
+            self.send(name, Presence(name, online=True, since=0.0))
+
+    def fetch(self, name: str, version: int) -> None:
+        """Ask, for one party, for the retained history of one version."""
+        topic = topics.topic_for(self._run, History, version)
+        if topic in self._broker.retained:
+            self.inbox.append((name, topic, self._broker.retained[topic]))
+
+    def send(self, name: str, message: Message) -> None:
+        """Publish a message of a party."""
+        del name
+        payload = codec.encode(message, self.codec)
+        self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
+        retain = CHANNELS[type(message)].retain
+        self._broker.publish(topics.topic_of(self._run, message), payload, retain=retain)
+
+    def clear(self, name: str, message: Message) -> None:
+        """Remove the retained message that stands where ``message`` would."""
+        del name
+        self._broker.publish(topics.topic_of(self._run, message), b"", retain=True)
+
+    def receive(self, timeout: float = 0) -> Delivery | None:
+        """Return the next message, or None: in one process there is nothing to wait for."""
+        del timeout
+        if not self.inbox:
+            return None
+        name, topic, payload = self.inbox.popleft()
+        self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
+        return Delivery(name, self.decoder.decode(topic, payload))
+
+    def close(self) -> None:
+        """Say goodbye for everyone."""
+        self._wanted.clear()
+        for name in sorted(self._present):
+            self.send(name, Presence(name, online=False, since=0.0))
+        self._present.clear()
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        for name in self._wanted:
+            self._deliver(name, topic, payload)
+
+    def _deliver(self, name: str, topic: str, payload: bytes) -> None:
+        """Put a message into the inbox if the party asked for it."""
+        if topic.startswith(self._wanted[name]) and not topics.says_nothing(topic, payload):
+            self.inbox.append((name, topic, payload))

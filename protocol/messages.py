@@ -1,0 +1,167 @@
+"""Everything that is ever said between aggregator and agents.
+
+The name of an agent is part of the topic and not of the payload, so that a broker's access
+rules are what makes it true.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+"""(d,) float32: all parameters, flat, in the manifest's order."""
+
+PROTOCOL = 1
+
+
+class Phase(StrEnum):
+    """What a round waits for."""
+
+    TRAIN = "train"
+    VALIDATE = "validate"
+    DONE = "done"
+
+
+class Manifest(NamedTuple):
+    """What a run is about; all that an agent needs to know before the first round."""
+
+    model: str
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+    parameters: int
+    classes: int
+    input_shape: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    codec: str
+    """How updates should be encoded; every codec of the protocol is accepted."""
+    max_bytes: int
+    judge: str
+    look_back: int
+    minimum_history: int
+    protocol: int = PROTOCOL
+
+
+class Round(NamedTuple):
+    """Who is called, for what, and for how long (seconds)."""
+
+    round: int
+    attempt: int
+    phase: Phase
+    version: int
+    contributors: Literal["all"] | tuple[str, ...]
+    validators: tuple[str, ...]
+    seconds: float
+
+
+class Model(NamedTuple):
+    """The current global model. Versions count the accepted models, from 0."""
+
+    version: int
+    weights: Vector
+
+
+class History(NamedTuple):
+    """One of the last l + 1 accepted models, for validators who have not seen it."""
+
+    version: int
+    weights: Vector
+
+
+class Candidate(NamedTuple):
+    """What the global model would become, and on which version it stands."""
+
+    round: int
+    attempt: int
+    base: int
+    weights: Vector
+
+
+class Update(NamedTuple):
+    """What an agent learnt: its weights after training minus those of ``version``."""
+
+    agent: str
+    round: int
+    version: int
+    samples: int
+    delta: Vector
+
+
+class Vote(NamedTuple):
+    """A validator's verdict on the candidate: poisoned where the score is over the threshold."""
+
+    agent: str
+    round: int
+    attempt: int
+    poisoned: bool
+    score: float
+    threshold: float
+    samples: int
+
+
+class Presence(NamedTuple):
+    """Whether an agent is there; its last will says when it is not. ``since``: Unix seconds."""
+
+    agent: str
+    online: bool
+    since: float
+
+
+class RoundLog(NamedTuple):
+    """The record of a finished round, for people."""
+
+    record: dict[str, Any]
+
+
+class RefusedLog(NamedTuple):
+    """What was refused so far in a round: reason -> count, and the latest sender, for people."""
+
+    record: dict[str, Any]
+
+
+Message = (
+    Manifest
+    | Round
+    | Model
+    | History
+    | Candidate
+    | Update
+    | Vote
+    | Presence
+    | RoundLog
+    | RefusedLog
+)
+
+
+class Reason(StrEnum):
+    """Why a message was refused. The list is complete."""
+
+    UNKNOWN_TOPIC = "unknown_topic"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    WRONG_KEYS = "wrong_keys"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    UNKNOWN_CODEC = "unknown_codec"
+    WRONG_LENGTH = "wrong_length"
+    NOT_FINITE = "not_finite"
+    WRONG_PHASE = "wrong_phase"
+    WRONG_ROUND = "wrong_round"
+    WRONG_VERSION = "wrong_version"
+    NOT_CALLED = "not_called"
+    DUPLICATE = "duplicate"
+
+
+class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure of ours
+    """Their fault: bytes that are no message. ``reason`` is for counting, ``detail`` for people."""
+
+    def __init__(self, reason: Reason, detail: str = "", agent: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail
+        self.agent = agent
