@@ -39,14 +39,15 @@ def build(name: str, input_shape: InputShape, classes: int, seed: int) -> nn.Mod
 
 
 def _initialise(model: nn.Module) -> None:
-    """Draw weights as He et al. (2015) do for ReLU networks; all biases are zero.
+    """Draw weights as Glorot and Bengio (2010) do; all biases are zero.
 
-    PyTorch's own default is smaller by sqrt(6): with little data a federation then stands still
-    for its first fifteen rounds.
+    PyTorch's own default is so small that a federation with little data stands still for its
+    first fifteen rounds; that of He et al. (2015) leaves one-channel networks dead from the start
+    for some seeds.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

@@ -1,0 +1,97 @@
+"""What people see of a run: a live line in a terminal, and one line a round anywhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from aggregator.rounds import State
+from protocol.messages import Phase
+
+REDRAW = 0.1
+SPEAK = 5.0
+"""Seconds between two redraws in a terminal, and between two "waiting" lines elsewhere."""
+
+
+class RunConsole:
+    """Shows a run; a context manager that owns the last line of the terminal."""
+
+    def __init__(self, rounds: int, quorum: int) -> None:
+        self.rounds, self.quorum = rounds, quorum
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._due = 0.0
+        self._accuracy: float | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False)
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Show how many agents have joined."""
+        self._show(f"waiting for agents: {online:,} of {wanted:,} are online", aloud=True)
+
+    def progress(self, state: State) -> None:
+        """Show where the round stands."""
+        if time.monotonic() < self._due:
+            return
+        elapsed = max(time.monotonic() - state.opened.now, 1e-9)
+        parts = [
+            f"round {state.round}/{self.rounds}",
+            "training" if state.phase is Phase.TRAIN else "voting",
+            f"updates {len(state.updates):,}/{len(state.called):,}",
+            f"{len(state.updates) / elapsed:,.0f} updates/s",
+        ]
+        if state.phase is Phase.VALIDATE:
+            parts.append(f"votes {len(state.votes)}/{len(state.validators)}")
+        if state.accuracy is not None:
+            parts.append(f"accuracy {state.accuracy:.1%}")
+        self._show("  ".join(parts), aloud=False)
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Show the record of a round that is over."""
+        self.console.print(round_line(record, self.rounds, self.quorum))
+
+    def _show(self, text: str, *, aloud: bool) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal:
+            self._live.update(Text(text, style="dim"), refresh=True)
+            self._due = now + REDRAW
+        elif aloud and now >= self._due:
+            self.say(text)
+            self._due = now + SPEAK
+
+
+def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
+    """Put the record of a round into one line."""
+    line = Text(f"round {record['round']:>3}/{rounds}  ")
+    if record["accepted"]:
+        line.append("accepted", style="green")
+    else:
+        line.append("REJECTED", style="bold red")
+    line.append(f"  accuracy {record['accuracy'] or 0:6.1%}")
+    votes = record["votes"]
+    if votes:
+        voters = sum(votes.values())
+        line.append(f"  {votes['poisoned']}/{voters} say poisoned (quorum {quorum})")
+    elif record["why"]:
+        line.append(f"  {record['why']}")
+    line.append(f"  {record['updates']:,} updates  {record['updates_per_second']:,.0f}/s")
+    if record["missing"]:
+        line.append(f"  {record['missing']:,} missing", style="yellow")
+    if record["refused"]:
+        counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(record["refused"].items()))
+        line.append(f"  refused: {counts}", style="yellow")
+    return line

@@ -1,0 +1,125 @@
+"""What a run came to: a table and one picture, made from ``rounds.jsonl`` alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Records = list[dict[str, Any]]
+
+COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#7d3c98", "#b9770e")
+
+LEGEND = (
+    "`before`: accuracy on held-out data in the last round before the fakes struck (of the first "
+    "round where no strike is known). `kept`: final over before. `seconds`: of the rounds, "
+    "without start-up."
+)
+
+
+class Row(NamedTuple):
+    """A run in figures. Accuracies are shares of the held-out samples."""
+
+    name: str
+    before: float
+    """Of the last round before the fakes struck; of the first round if nobody did."""
+    final: float
+    best: float
+    accepted: int
+    rejected: int
+    updates: int
+    refused: int
+    seconds: float
+
+    @property
+    def kept(self) -> float:
+        """Share of the accuracy before the strike that is left at the end."""
+        return self.final / self.before if self.before else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Updates a second, over the whole run."""
+        return self.updates / self.seconds if self.seconds else 0.0
+
+
+def row(name: str, records: Records, strike: int | None) -> Row:
+    """Sum up a run; ``strike`` is the round in which fakes began, if they are known to have."""
+    reached = [record["accuracy"] or 0.0 for record in records]
+    calm = max(1, min((strike or 2) - 1, len(reached)))
+    return Row(
+        name=name,
+        before=reached[calm - 1],
+        final=reached[-1],
+        best=max(reached),
+        accepted=sum(record["accepted"] for record in records),
+        rejected=sum(not record["accepted"] for record in records),
+        updates=sum(record["updates"] for record in records),
+        refused=sum(sum(record["refused"].values()) for record in records),
+        seconds=sum(record["seconds"] for record in records),
+    )
+
+
+HEADINGS = (
+    "run", "before", "final", "kept", "best", "accepted", "rejected",
+    "updates", "refused", "seconds", "updates/s",
+)  # fmt: skip
+
+
+def cells(figures: Row) -> tuple[str, ...]:
+    """Write a row's figures as the table shows them."""
+    return (
+        figures.name, f"{figures.before:.1%}", f"{figures.final:.1%}", f"{figures.kept:.0%}",
+        f"{figures.best:.1%}", f"{figures.accepted}", f"{figures.rejected}",
+        f"{figures.updates:,}", f"{figures.refused:,}", f"{figures.seconds:.1f}",
+        f"{figures.rate:,.0f}",
+    )  # fmt: skip
+
+
+def markdown(title: str, rows: list[Row], notes: list[str]) -> str:
+    """Write the report as Markdown."""
+    table = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *map(cells, rows)]
+    lines = [f"# {title}", "", *notes, "", *("| " + " | ".join(line) + " |" for line in table)]
+    lines += [
+        "",
+        LEGEND,
+        "",
+        "![Accuracy by round](accuracy.png)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def picture(file: Path, title: str, runs: dict[str, Records], strike: int | None) -> None:
+    """Draw accuracy by round: a dot where a round was accepted, a cross where it was rejected."""
+    import matplotlib as mpl  # noqa: PLC0415 - a second of start-up that only a report pays
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    for colour, (name, records) in zip(COLOURS * len(runs), runs.items(), strict=False):
+        points = [(r["round"], 100 * (r["accuracy"] or 0.0), r["accepted"]) for r in records]
+        axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, lw=1.8, label=name)
+        for accepted, marker, size in ((True, "o", 16), (False, "x", 42)):
+            chosen = [p for p in points if p[2] is accepted]
+            axes.scatter(
+                [p[0] for p in chosen], [p[1] for p in chosen], color=colour, marker=marker, s=size
+            )
+    if strike is not None:
+        axes.axvline(strike - 0.5, color="grey", ls="--", lw=1)
+        axes.annotate("fakes strike", (strike - 0.4, 101), color="grey", fontsize=9)
+    axes.scatter([], [], color="grey", marker="x", label="rejected round (old model kept)")
+    axes.set(xlabel="round", ylabel="accuracy on held-out data (%)", ylim=(0, 105), title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower left")
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+def write(
+    folder: Path, title: str, runs: dict[str, Records], strike: int | None, notes: list[str]
+) -> list[Row]:
+    """Write ``report.md`` and ``accuracy.png`` into a folder; return the table's rows."""
+    rows = [row(name, records, strike) for name, records in runs.items()]
+    (folder / "report.md").write_text(markdown(title, rows, notes), encoding="utf-8")
+    picture(folder / "accuracy.png", title, runs, strike)
+    return rows

@@ -1,0 +1,334 @@
+"""The round: a pure state machine. Nothing here reads a clock, a socket or a file.
+
+    TRAIN ──enough updates──► VALIDATE ──votes──► accepted: version + 1 ─┬─► TRAIN of the next round
+      ▲  │                        └─────────────► rejected: as before  ──┤
+      └──┘ too few by the deadline: attempt + 1                          └─► DONE
+
+``step`` takes a state, an event and the policy, and returns the next state and what is to be
+done. An event that does not fit changes nothing but a count. The first message of an agent in a
+round is the one that counts. Updates are put in the order of their agents' names before they are
+aggregated, so the order in which they arrive never changes a result. Who is online and how late
+it is come in with every tick; tick on every turn of the loop, or a flood holds back a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator import verdict
+from aggregator.rules import Rule
+from aggregator.sampling import Purpose, draw
+from aggregator.verdict import Verdict
+from learning.weights import Vector
+from protocol.messages import (
+    Candidate,
+    History,
+    Message,
+    Model,
+    Phase,
+    Reason,
+    Round,
+    RoundLog,
+    Update,
+    Vote,
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What never changes during a run. Durations are in seconds."""
+
+    rule: Rule
+    evaluate: Callable[[Vector], float]
+    """Accuracy of a model (d,) on held-out data."""
+    rounds: int
+    seed: int = 0
+    server_lr: float = 1.0
+    share: float = 1.0
+    """Share of the agents called to contribute (the papers' β)."""
+    threshold: int = 0
+    """Updates that close a round; 0: as many as were called."""
+    at_least: int = 1
+    collect_seconds: float = 60.0
+    attempts: int = 5
+    validators: int = 0
+    quorum: int = 5
+    look_back: int = 10
+    warm_up: int = 0
+    vote_seconds: float = 30.0
+    finite: bool = True
+    samples_cap: int = 1000
+
+
+class Tick(NamedTuple):
+    """How late it is (seconds), who is online, and the traffic so far (bytes)."""
+
+    now: float
+    online: Collection[str] = ()
+    received: int = 0
+    sent: int = 0
+
+
+class Refused(NamedTuple):
+    """A message that was refused before it got here."""
+
+    agent: str
+    reason: Reason
+
+
+Event = Update | Vote | Refused | Tick
+
+
+class Publish(NamedTuple):
+    """Send this."""
+
+    message: Message
+
+
+class Clear(NamedTuple):
+    """Remove what is retained where this message would stand."""
+
+    message: Message
+
+
+class Persist(NamedTuple):
+    """Make the finished round durable, and the model if it was accepted, before anything else."""
+
+    record: dict[str, Any]
+    accepted: Model | None
+
+
+class Refuse(NamedTuple):
+    """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
+
+    agent: str
+    reason: Reason
+    refused: Mapping[str, int]
+
+
+Effect = Publish | Clear | Persist | Refuse
+
+
+@dataclass(frozen=True)
+class State:
+    """A round as far as it has got. Models are (d,) vectors."""
+
+    version: int
+    weights: Vector
+    round: int
+    """Counted from 1; the round before the first is 0."""
+    phase: Phase | None = None
+    """None until the first tick opens a round."""
+    attempt: int = 1
+    accuracy: float | None = None
+    called: frozenset[str] = frozenset()
+    validators: tuple[str, ...] = ()
+    updates: Mapping[str, Update] = field(default_factory=dict)
+    votes: Mapping[str, Vote] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    candidate: Vector | None = None
+    opened: Tick = field(default_factory=lambda: Tick(0.0))
+    deadline: float = 0.0
+    failure: str | None = None
+    """Why the run was given up, if it was."""
+
+
+Step = tuple[State, list[Effect]]
+
+
+def step(state: State, event: Event, policy: Policy) -> Step:
+    """Take one event; returns the next state and the effects to carry out, in order."""
+    match event:
+        case Update():
+            return _update(state, event)
+        case Vote():
+            return _vote(state, event)
+        case Refused():
+            return _refuse(state, event.agent, event.reason)
+        case Tick():
+            return _tick(state, event, policy)
+
+
+def _update(state: State, update: Update) -> Step:
+    if state.phase is not Phase.TRAIN:
+        return _refuse(state, update.agent, Reason.WRONG_PHASE)
+    if update.round != state.round:
+        return _refuse(state, update.agent, Reason.WRONG_ROUND)
+    if update.version != state.version:
+        return _refuse(state, update.agent, Reason.WRONG_VERSION)
+    if update.agent not in state.called:
+        return _refuse(state, update.agent, Reason.NOT_CALLED)
+    if update.agent in state.updates:
+        return _refuse(state, update.agent, Reason.DUPLICATE)
+    return replace(state, updates={**state.updates, update.agent: update}), []
+
+
+def _vote(state: State, vote: Vote) -> Step:
+    if state.phase is not Phase.VALIDATE:
+        return _refuse(state, vote.agent, Reason.WRONG_PHASE)
+    if (vote.round, vote.attempt) != (state.round, state.attempt):
+        return _refuse(state, vote.agent, Reason.WRONG_ROUND)
+    if vote.agent not in state.validators:
+        return _refuse(state, vote.agent, Reason.NOT_CALLED)
+    if vote.agent in state.votes:
+        return _refuse(state, vote.agent, Reason.DUPLICATE)
+    return replace(state, votes={**state.votes, vote.agent: vote}), []
+
+
+def _refuse(state: State, agent: str, reason: Reason) -> Step:
+    refused = {**state.refused, reason.value: state.refused.get(reason.value, 0) + 1}
+    return replace(state, refused=refused), [Refuse(agent, reason, refused)]
+
+
+def _tick(state: State, tick: Tick, policy: Policy) -> Step:
+    late = tick.now >= state.deadline
+    match state.phase:
+        case None:
+            return _open(state, tick, policy, attempt=1)
+        case Phase.TRAIN:
+            wanted = policy.threshold or len(state.called)
+            enough = len(state.updates) >= policy.at_least
+            if enough and (late or len(state.updates) >= min(wanted, len(state.called))):
+                return _aggregate(state, tick, policy)
+            return _repeat(state, tick, policy, _too_few(state, policy)) if late else (state, [])
+        case Phase.VALIDATE if late or len(state.votes) == len(state.validators):
+            said = verdict.count(state.votes.values(), len(state.validators))
+            why_not = "" if verdict.accepts(said, policy.quorum) else "voted down"
+            return _close(state, tick, policy, said, why_not)
+        case _:
+            return state, []
+
+
+def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
+    """Open the state's next round, or the same one again at a later attempt."""
+    number = state.round + 1 if attempt == 1 else state.round
+    count = max(1, round(policy.share * len(tick.online)))
+    validators = policy.validators if number > policy.warm_up else 0
+    state = State(
+        version=state.version,
+        weights=state.weights,
+        accuracy=state.accuracy,
+        refused=state.refused if attempt > 1 or state.phase is None else {},
+        round=number,
+        attempt=attempt,
+        phase=Phase.TRAIN,
+        called=frozenset(draw(tick.online, count, policy.seed, number, Purpose.TRAIN)),
+        validators=draw(tick.online, validators, policy.seed, number, Purpose.VALIDATE),
+        opened=state.opened if attempt > 1 else tick,
+        deadline=tick.now + policy.collect_seconds,
+    )
+    return state, [Publish(announcement(state, policy))]
+
+
+def announcement(state: State, policy: Policy) -> Round:
+    """Say to the agents where the round stands."""
+    everybody = policy.share >= 1
+    return Round(
+        round=state.round,
+        attempt=state.attempt,
+        phase=state.phase or Phase.TRAIN,
+        version=state.version,
+        contributors="all" if everybody else tuple(sorted(state.called)),
+        validators=state.validators,
+        seconds=policy.vote_seconds if state.phase is Phase.VALIDATE else policy.collect_seconds,
+    )
+
+
+def _too_few(state: State, policy: Policy) -> str:
+    return f"{len(state.updates)} updates came in time, {policy.at_least} are needed"
+
+
+def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
+    """Try the round again: agents send what they have, a fresh collection begins."""
+    if state.attempt < policy.attempts:
+        state, effects = _open(state, tick, policy, state.attempt + 1)
+        note = {"round": state.round, "attempt": state.attempt, "repeated": why}
+        return state, [Publish(RoundLog(note)), *effects]
+    failure = f"round {state.round} was given up after {state.attempt} attempts: {why}"
+    state = replace(state, phase=Phase.DONE, failure=failure)
+    return state, [Publish(announcement(state, policy))]
+
+
+def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
+    """Make the candidate of the updates, and put it before the validators if there are any."""
+    names = sorted(state.updates)
+    updates = np.stack([state.updates[name].delta for name in names])
+    try:
+        delta = policy.rule(updates, _samples(state, names, policy.samples_cap))
+    except ValueError as why:  # such as a trimmed mean of too few
+        return _repeat(state, tick, policy, str(why))
+    with np.errstate(over="ignore", invalid="ignore"):
+        candidate = (state.weights + np.float32(policy.server_lr) * delta).astype(np.float32)
+    state = replace(state, candidate=candidate)
+    if policy.finite and not np.isfinite(candidate).all():
+        return _close(state, tick, policy, None, "the candidate is not finite")
+    if not state.validators:
+        return _close(state, tick, policy, None, "")
+    deadline = tick.now + policy.vote_seconds
+    state = replace(state, phase=Phase.VALIDATE, deadline=deadline)
+    message = Candidate(state.round, state.attempt, state.version, candidate)
+    return state, [Publish(message), Publish(announcement(state, policy))]
+
+
+def _samples(state: State, names: list[str], cap: int) -> npt.NDArray[np.int64]:
+    """Return how many samples each update stands for (n,): as its sender says, but capped."""
+    return np.array([min(state.updates[name].samples, cap) for name in names], dtype=np.int64)
+
+
+def _close(state: State, tick: Tick, policy: Policy, said: Verdict | None, why_not: str) -> Step:
+    """Accept the candidate if there is no reason not to, and go on to the next round."""
+    assert state.candidate is not None
+    reached = policy.evaluate(state.candidate)
+    record = _record(state, tick, said, why_not) | {"candidate_accuracy": reached}
+    effects: list[Effect] = []
+    model = None
+    if not why_not:
+        model = Model(state.version + 1, state.candidate)
+        state = replace(state, version=model.version, weights=model.weights, accuracy=reached)
+        effects = [Publish(model), *_history(model, policy)]
+    record |= {"version": state.version, "accuracy": state.accuracy}
+    effects.insert(0, Persist(record, model))
+    if said is not None:
+        effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
+    effects.append(Publish(RoundLog(record)))
+    if state.round < policy.rounds:
+        state, opening = _open(state, tick, policy, attempt=1)
+        return state, effects + opening
+    state = replace(state, phase=Phase.DONE)
+    return state, [*effects, Publish(announcement(state, policy))]
+
+
+def _history(model: Model, policy: Policy) -> list[Effect]:
+    """Keep the last l + 1 accepted models on the broker, for validators who lack some."""
+    if not policy.validators:
+        return []
+    oldest = model.version - policy.look_back - 1
+    gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
+    return [Publish(History(*model)), *gone]
+
+
+def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:
+    """Write down the round, for people and for resuming."""
+    seconds = max(tick.now - state.opened.now, 1e-9)
+    return {
+        "round": state.round,
+        "attempt": state.attempt,
+        "version": state.version,
+        "accepted": not why_not,
+        "why": why_not,
+        "called": len(state.called),
+        "updates": len(state.updates),
+        "missing": len(state.called) - len(state.updates),
+        "votes": said._asdict() if said else {},
+        "refused": dict(state.refused),
+        "accuracy": state.accuracy,
+        "seconds": round(seconds, 3),
+        "updates_per_second": round(len(state.updates) / seconds, 1),
+        "bytes_in": tick.received - state.opened.received,
+        "bytes_out": tick.sent - state.opened.sent,
+    }

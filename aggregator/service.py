@@ -1,0 +1,137 @@
+"""The aggregator at work: messages in, ``rounds.step``, effects out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from aggregator import rounds
+from aggregator.rounds import Clear, Effect, Event, Persist, Policy, Publish, Refuse, State, Tick
+from protocol.link import Link
+from protocol.messages import (
+    BadMessage,
+    History,
+    Manifest,
+    Model,
+    Phase,
+    Presence,
+    RefusedLog,
+    Update,
+    Vote,
+)
+
+POLL = 0.05
+"""Seconds to wait for a message before the clock is looked at again."""
+
+REFUSED_EVERY = 1.0
+"""Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""
+
+
+class Store(Protocol):
+    """Where finished rounds are made durable."""
+
+    def persist(self, record: dict[str, Any], accepted: Model | None) -> None:
+        """Write a round's record, and the model if it was accepted."""
+
+
+class Screen(Protocol):
+    """Who watches: told of every turn and every finished round."""
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Show how many agents have joined."""
+
+    def progress(self, state: State) -> None:
+        """Show where the round stands."""
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Show the record of a round that is over."""
+
+
+class Aggregator:
+    """Runs the rounds of one run over a link."""
+
+    def __init__(self, link: Link, policy: Policy, store: Store, screen: Screen) -> None:
+        self.link = link
+        self.policy = policy
+        self.online: set[str] = set()
+        self._store, self._screen = store, screen
+        self._clock = time.monotonic
+        self._refused_due = 0.0
+        self._refusals: dict[str, Any] | None = None
+
+    def begin(self, manifest: Manifest, history: list[Model]) -> None:
+        """Publish what a newcomer needs: what the run is about and the accepted models."""
+        self.link.subscribe(Update, Vote, Presence)
+        self.link.publish(manifest)
+        if self.policy.validators:
+            for model in history:
+                self.link.publish(History(*model))
+        self.link.publish(history[-1])
+
+    def gather(self, state: State, wanted: int, patience: float) -> State:
+        """Wait up to ``patience`` seconds until ``wanted`` agents are online."""
+        until = self._clock() + patience
+        while len(self.online) < wanted and self._clock() < until:
+            self._screen.waiting(len(self.online), wanted)
+            event = self._receive(POLL)
+            if event is not None:
+                state = self._take(state, event)
+        return state
+
+    def run(self, state: State) -> State:
+        """Go through the rounds from ``state`` until they are done; return the last state."""
+        while state.phase is not Phase.DONE:
+            state = self._turn(state)
+        self._log_refusals(now=True)
+        return state
+
+    def _turn(self, state: State) -> State:
+        """Take one message if there is one, then look at the clock; always in this order."""
+        event = self._receive(POLL)
+        if event is not None:
+            state = self._take(state, event)
+        traffic = self.link.hub.traffic
+        tick = Tick(self._clock(), self.online, traffic.received, traffic.sent)
+        state = self._take(state, tick)
+        self._screen.progress(state)
+        self._log_refusals()
+        return state
+
+    def _take(self, state: State, event: Event) -> State:
+        state, effects = rounds.step(state, event, self.policy)
+        for effect in effects:
+            self._carry_out(effect, state)
+        return state
+
+    def _receive(self, timeout: float) -> Event | None:
+        try:
+            message = self.link.receive(timeout)
+        except BadMessage as bad:
+            return rounds.Refused(bad.agent, bad.reason)
+        match message:
+            case Update() | Vote():
+                return message
+            case Presence(agent, online, _):
+                (self.online.add if online else self.online.discard)(agent)
+        return None
+
+    def _carry_out(self, effect: Effect, state: State) -> None:
+        match effect:
+            case Publish(message):
+                self.link.publish(message)
+            case Clear(message):
+                self.link.clear(message)
+            case Persist(record, accepted):
+                self._store.persist(record, accepted)
+                self._screen.finished(record)
+            case Refuse(agent, reason, refused):
+                self._refusals = {
+                    "round": state.round, "refused": dict(refused),
+                    "latest": {"agent": agent, "reason": reason.value},
+                }  # fmt: skip
+
+    def _log_refusals(self, *, now: bool = False) -> None:
+        if self._refusals is not None and (now or self._clock() >= self._refused_due):
+            self.link.publish(RefusedLog(self._refusals))
+            self._refusals = None
+            self._refused_due = self._clock() + REFUSED_EVERY

@@ -1,0 +1,130 @@
+"""What a run leaves on disk, and where it goes on after a crash.
+
+    runs/<run>/manifest.json       what was run: settings, manifest, versions of the packages
+    runs/<run>/rounds.jsonl        one record a round, rejected ones included
+    runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
+
+A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
+inside the file, so that a crash between the two writes loses neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from learning.weights import Vector
+from protocol.codec import jsonable
+from protocol.messages import Model
+
+
+class StoreError(Exception):
+    """A run folder that cannot be used; one sentence."""
+
+
+class Saved(NamedTuple):
+    """Where a run stopped: its accepted models, oldest first, and the last round's record."""
+
+    models: list[Model]
+    record: dict[str, Any]
+
+
+class RunStore:
+    """The folder of one run. ``keep`` accepted models stay on disk."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = max(keep, 2)
+        self._rounds = folder / "rounds.jsonl"
+        self._models = folder / "models"
+        try:
+            self._models.mkdir(parents=True, exist_ok=True)
+        except OSError as why:
+            raise StoreError(f"cannot write to {folder}: {why.strerror}") from why
+
+    def describe(self, manifest: dict[str, Any]) -> None:
+        """Write ``manifest.json``."""
+        text = json.dumps(jsonable(manifest), indent=2, allow_nan=False)
+        self._replace(self.folder / "manifest.json", f"{text}\n".encode())
+
+    def persist(self, record: dict[str, Any], accepted: Model | None) -> None:
+        """Make a finished round durable: the accepted model first, then the record."""
+        if accepted is not None:
+            self.save(accepted, record)
+        line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False)
+        with self._rounds.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save(self, model: Model, record: dict[str, Any]) -> None:
+        """Write an accepted model with its record inside; forget the oldest."""
+        note = {"version": str(model.version), "record": json.dumps(jsonable(record))}
+        data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
+        self._replace(self._file(model.version), data)
+        self._file(model.version - self.keep).unlink(missing_ok=True)
+
+    def load(self) -> Saved | None:
+        """Find where the run stopped; None if it never began.
+
+        Raises
+        ------
+        StoreError
+            If a file of the run is damaged.
+        """
+        files = sorted(self._models.glob("*.safetensors"))
+        if not files:
+            return None
+        loaded = [self._read(file) for file in files]
+        record = self._last_record() or {}
+        newest = loaded[-1][1]
+        if newest.get("round", 0) > record.get("round", 0):
+            self.persist(newest, None)  # the crash came between the model and its record
+            record = newest
+        return Saved([model for model, _ in loaded], record)
+
+    def _file(self, version: int) -> Path:
+        return self._models / f"{version:06d}.safetensors"
+
+    def _read(self, file: Path) -> tuple[Model, dict[str, Any]]:
+        try:
+            with safe_open(file, "numpy") as opened:
+                note = opened.metadata() or {}
+                weights: Vector = opened.get_tensor("weights")
+                return Model(int(note["version"]), weights), json.loads(note["record"])
+        except (SafetensorError, OSError, KeyError, ValueError) as why:
+            raise StoreError(f"{file} is damaged ({why}); remove it to go on without it") from why
+
+    def _last_record(self) -> dict[str, Any] | None:
+        """Return the last whole line; half a line is what a crash leaves."""
+        if not self._rounds.exists():
+            return None
+        for line in reversed(self._rounds.read_text(encoding="utf-8").splitlines()):
+            try:
+                record: dict[str, Any] = json.loads(line)
+            except ValueError:
+                continue
+            return record
+        return None
+
+    def _replace(self, file: Path, data: bytes) -> None:
+        """Write a file whole or not at all."""
+        part = file.with_suffix(".part")
+        with part.open("wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read the rounds of a run, oldest first; of a round written twice, the later one."""
+    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines if line.endswith("}")]
+    return list({record["round"]: record for record in records}.values())

@@ -1,0 +1,151 @@
+"""Command-line flags: short names for the settings people change most, ``--set`` for the rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from config.settings import Settings, SettingsError, field_of, load
+
+
+class Flag:
+    """A flag: the setting it stands for and what ``--help`` says of it."""
+
+    def __init__(self, setting: str, text: str, metavar: str | None = None) -> None:
+        self.setting = setting
+        self.text = text
+        self.metavar = metavar
+
+
+RUN_FLAGS = {
+    "--run": Flag("run.name", "name of the run on the broker", "NAME"),
+    "--seed": Flag("run.seed", "all randomness comes from it"),
+    "--data": Flag("data.name", "data set by name, or a path to an .npz file", "NAME"),
+    "--data-root": Flag("data.root", "folder for downloads", "DIR"),
+}
+BROKER_FLAGS = {
+    "--username": Flag("broker.username", "log-in at the broker", "NAME"),
+    "--password": Flag("broker.password", "better: environment FEDJURY_PASSWORD", "SECRET"),
+}
+AGGREGATOR_FLAGS = {
+    "--rounds": Flag("run.rounds", "rounds to finish"),
+    "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),
+    "--model": Flag("model.name", "classifier, lenet, cnn, mlp, resnet18", "NAME"),
+    "--init": Flag("model.init", "a classifier.pth to start from", "FILE"),
+    "--rule": Flag("aggregation.rule", "mean, median, trimmed_mean", "NAME"),
+    "--clip": Flag("aggregation.clip", "longest update let through whole (L2 norm); 0: off"),
+    "--share": Flag("sampling.share", "share of the agents called each round"),
+    "--threshold": Flag("collect.threshold", "updates that close a round; 0: all called"),
+    "--validators": Flag("validation.validators", "agents who vote on each candidate"),
+    "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
+    "--look-back": Flag("validation.look_back", "accepted models a judge compares with, less one"),
+    "--codec": Flag("wire.codec", "float32, float16, int8; each with +zstd", "NAME"),
+}
+AGENT_FLAGS = {
+    "--n": Flag("agents.n", "agents in the whole fleet"),
+    "--evil": Flag("agents.evil", "share of fakes: exactly round(n * evil)"),
+    "--attack": Flag("agents.attack", "mpaf, random, history", "NAME"),
+    "--scale": Flag("agents.scale", "the attack's scaling, lambda"),
+    "--start": Flag("agents.start", "round in which fakes begin to strike"),
+    "--liars": Flag("agents.liars", "how fakes vote: always_accept, always_reject", "NAME"),
+    "--samples": Flag("agents.samples", "samples of each genuine agent; 0: all data shared out"),
+    "--split": Flag("agents.split", "how data are dealt: iid, dirichlet, groups", "NAME"),
+    "--alpha": Flag("agents.alpha", "of dirichlet: the smaller, the fewer classes an agent has"),
+    "--degree": Flag("agents.degree", "of groups: share of the group's class, q"),
+    "--processes": Flag("agents.processes", "processes to spread them over; 0: one a core"),
+    "--shard": Flag("agents.shard", "the part of the fleet that runs here, like 2/4", "I/K"),
+}
+
+
+def parser(description: str, examples: str, *groups: dict[str, Flag]) -> argparse.ArgumentParser:
+    """Make a parser that knows ``--config``, ``--set`` and these flags."""
+    made = argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--config", action="append", default=[], type=Path, metavar="FILE",
+        help="TOML file with what differs from config/default.toml; may be given more than once",
+    )  # fmt: skip
+    made.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="any setting of config/default.toml, like --set validation.quorum=7",
+    )  # fmt: skip
+    for group in groups:
+        for name, flag in group.items():
+            _, item = field_of(flag.setting)
+            shown = f"{flag.text} (default: {item.default})" if item.default != "" else flag.text
+            made.add_argument(name, dest=flag.setting, default=None, metavar=flag.metavar or "X",
+                              help=shown)  # fmt: skip
+    return made
+
+
+def add_broker(made: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--broker host:port`` to a parser."""
+    made.add_argument("--broker", default=None, metavar="HOST:PORT", help=text)
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Turn parsed flags into settings.
+
+    Raises
+    ------
+    SettingsError
+        If a value is not possible, named by its flag where it came from one.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in arguments.set:
+        dotted, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair} must be SECTION.KEY=VALUE")
+        overrides[dotted] = _read(dotted, text)
+    for dotted, text in vars(arguments).items():
+        if "." in dotted and text is not None:
+            overrides[dotted] = _read(dotted, text)
+    if getattr(arguments, "broker", None):
+        overrides["broker.host"], overrides["broker.port"] = _host_and_port(arguments.broker)
+    return load(arguments.config, overrides)
+
+
+def run_main(
+    main: Callable[[Sequence[str]], int], expected: tuple[type[Exception], ...]
+) -> NoReturn:
+    """Run a program: what people did wrong is one sentence and exit code 2, Ctrl-C is 130."""
+    try:
+        code = main(sys.argv[1:])
+    except expected as why:
+        print(f"error: {why}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _read(dotted: str, text: str) -> Any:
+    """Read a value as the setting's type; what cannot be read is refused by ``load``."""
+    kind, _ = field_of(dotted)
+    if kind is str:
+        return text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind not in (int, float):
+        raise SettingsError(f"{dotted} can be set in a TOML file only")
+    try:
+        return int(text) if kind is int else float(text)
+    except ValueError:
+        return text
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        host, port = text, "1883"
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise SettingsError(f"--broker {text} must be HOST:PORT with a port from 1 to 65535")
+    return host.strip("[]"), int(port)
