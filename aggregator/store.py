@@ -82,9 +82,9 @@ class RunStore:
         if not files:
             return None
         loaded = [self._read(file) for file in files]
-        record = self._last_record() or {}
         newest = loaded[-1][1]
-        if newest.get("round", 0) > record.get("round", 0):
+        record = self._last_record() or newest
+        if newest["round"] > record["round"]:
             self.persist(newest, None)  # the crash came between the model and its record
             record = newest
         return Saved([model for model, _ in loaded], record)

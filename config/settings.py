@@ -191,9 +191,9 @@ class Settings:
         _must(votes.minimum_history == 0 or 3 <= votes.minimum_history <= votes.look_back + 1,
               "validation.minimum_history", votes.minimum_history,
               f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})")  # fmt: skip
-        shard = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", self.agents.shard)
-        _must(shard and int(shard[1]) <= int(shard[2]), "agents.shard",
-              self.agents.shard, "i/k with 1 <= i <= k, like 2/4")  # fmt: skip
+        shard = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|dns:[\w.-]+", self.agents.shard)
+        _must(shard and (not shard[1] or int(shard[1]) <= int(shard[2])), "agents.shard",
+              self.agents.shard, "i/k with 1 <= i <= k, like 2/4, or dns:SERVICE")  # fmt: skip
 
 
 def load(files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:

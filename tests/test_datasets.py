@@ -531,7 +531,11 @@ def test_dealing_to_ten_thousand_agents_is_quick(rng):
         ("dirichlet", {"alpha": float("inf")}, "alpha must be .* not inf"),
         ("groups", {"degree": 1.01}, r"degree must be in \[0, 1\], not 1.01"),
         ("groups", {"degree": -0.1}, r"degree must be in \[0, 1\], not -0.1"),
-        ("groups", {"degre": 1}, "hyper-parameter of split .groups.: .degre.; did you mean .degree."),
+        (
+            "groups",
+            {"degre": 1},
+            "hyper-parameter of split .groups.: .degre.; did you mean .degree.",
+        ),
         ("iid", {"alpha": 1}, "hyper-parameter of split .iid.: .alpha.; valid: none"),
         ("dirichelt", {}, "did you mean 'dirichlet'. valid: iid, dirichlet, groups"),
     ],

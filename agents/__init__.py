@@ -1,0 +1,1 @@
+"""Agents: honest ones who learn from their own data, and fakes who do not."""

@@ -1,0 +1,104 @@
+"""One agent's part in a round: a pure function from what it hears to what it has to do.
+
+An agent trains when it is called and holds the version it is called for, and votes when it is a
+validator, has the candidate, and has seen the models to compare it with. It does each once for
+every attempt at a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from protocol.messages import Candidate, History, Message, Model, Phase, Round
+
+
+class Train(NamedTuple):
+    """Train from ``version`` and send what you learnt."""
+
+    round: int
+    attempt: int
+    version: int
+
+
+class Judge(NamedTuple):
+    """Judge the candidate of this attempt against the accepted ``versions``, oldest first."""
+
+    round: int
+    attempt: int
+    versions: tuple[int, ...]
+
+
+class Fetch(NamedTuple):
+    """Get the history of these versions."""
+
+    versions: tuple[int, ...]
+
+
+Task = Train | Judge | Fetch
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What an agent remembers; ``look_back``: accepted models before the latest that it needs."""
+
+    name: str
+    look_back: int = 0
+    round: Round | None = None
+    latest: int = -1
+    """The version of the last global model it received."""
+    seen: frozenset[int] = frozenset()
+    """Versions it has received, as models or as history."""
+    candidate: tuple[int, int] | None = None
+    """Round and attempt of the last candidate it received."""
+    trained: tuple[int, int] | None = None
+    voted: tuple[int, int] | None = None
+
+
+def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
+    """Take a message; returns the agent as it is then, and its task if it has one now."""
+    match message:
+        case Round():
+            return _react(replace(agent, round=message))
+        case Model(version, _):
+            recent = (v for v in agent.seen if v >= version - agent.look_back)
+            seen = frozenset((*recent, version))
+            return _react(replace(agent, latest=version, seen=seen))
+        case History(version, _):
+            return _react(replace(agent, seen=agent.seen | {version}), asked=True)
+        case Candidate(number, attempt, _, _):
+            return _react(replace(agent, candidate=(number, attempt)))
+        case _:
+            return agent, None
+
+
+def is_called(name: str, contributors: str | Iterable[str]) -> bool:
+    """Say whether an agent is among the contributors of a round."""
+    return contributors == "all" or name in contributors
+
+
+def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:
+    """Find what is to be done now. ``asked``: missing history has been asked for already."""
+    now = agent.round
+    if now is None:
+        return agent, None
+    turn = (now.round, now.attempt)
+    if now.phase is Phase.TRAIN:
+        called = is_called(agent.name, now.contributors) and agent.trained != turn
+        if called and agent.latest == now.version:
+            return replace(agent, trained=turn), Train(*turn, now.version)
+    if now.phase is Phase.VALIDATE:
+        called = agent.name in now.validators and agent.voted != turn
+        if called and agent.candidate == turn:
+            return _judge(agent, now, asked=asked)
+    return agent, None
+
+
+def _judge(agent: Agent, now: Round, *, asked: bool) -> tuple[Agent, Task | None]:
+    wanted = tuple(range(max(0, now.version - agent.look_back), now.version + 1))
+    missing = tuple(version for version in wanted if version not in agent.seen)
+    if not missing:
+        turn = (now.round, now.attempt)
+        return replace(agent, voted=turn), Judge(*turn, wanted)
+    return agent, None if asked else Fetch(missing)

@@ -1,0 +1,164 @@
+"""The members of one process: their data, their training in one batch, their votes.
+
+A cohort of one is a device. Nothing here knows of networks or clocks: the fleet tells a cohort
+what has to be done, and sends what it makes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from agents.agent import Judge as JudgeTask
+from agents.agent import Train, is_called
+from agents.learners import Called, Learner
+from learning.evaluation import predict
+from learning.training import Shards
+from learning.validation.profiles import error_profile
+from learning.validation.validate import Judge, Opinion
+from learning.weights import Vector
+from protocol.messages import Round, Update, Vote
+
+CHUNK = 50
+"""Members trained in one batch: few enough for the cache, many enough for the processor.
+
+Chunks are cut from the sorted members who are called, never by arrival: which members share a
+batch may touch the last bit of a result, and the same seed must give the same bits.
+"""
+
+
+class Member(NamedTuple):
+    """One agent of the cohort: its name on the wire and its number in the whole fleet."""
+
+    name: str
+    number: int
+
+
+class Members(NamedTuple):
+    """Who is in the cohort, and how they behave."""
+
+    genuine: tuple[Member, ...]
+    fakes: tuple[Member, ...]
+    learn: Learner
+    attack: Learner
+    judge: Judge
+    lie: Judge
+
+
+class Cohort:
+    """Trains and judges for all members of a process."""
+
+    def __init__(
+        self,
+        members: Members,
+        model: nn.Module,
+        data: Shards,
+        classes: int,
+        seed: int,
+        look_back: int,
+    ) -> None:
+        self._members, self._model, self._data = members, model, data
+        self._classes, self._seed, self._look_back = classes, seed, look_back
+        self._row = {member.name: row for row, member in enumerate(members.genuine)}
+        self._models: dict[int, Vector] = {}
+        self._profiles: dict[tuple[int, int], np.ndarray] = {}
+        self._round = -1, -1
+        self._chunks: deque[tuple[Learner, tuple[Member, ...]]] = deque()
+        self._deltas: dict[str, Vector] = {}
+
+    def keep(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model; forget those that no judge will ask for."""
+        self._models[version] = weights
+        oldest = max(self._models) - max(self._look_back, 1)
+        self._models = {v: w for v, w in self._models.items() if v >= oldest}
+        self._profiles = {key: p for key, p in self._profiles.items() if key[1] >= oldest}
+
+    def begin(self, message: Round) -> None:
+        """Plan the training of a round; one that was planned already keeps what was learnt."""
+        if self._round == (message.round, message.version):
+            return
+        self._round = message.round, message.version
+        self._deltas.clear()
+        self._chunks = deque(
+            (learner, tuple(called[start : start + size]))
+            for learner, members, size in (
+                (self._members.attack, self._members.fakes, len(self._members.fakes)),
+                (self._members.learn, self._members.genuine, CHUNK),
+            )
+            if (called := [m for m in members if is_called(m.name, message.contributors)])
+            for start in range(0, len(called), size)
+        )
+
+    def train_chunk(self) -> bool:
+        """Train the next chunk of the planned round; False if there is none left, or no model."""
+        number, version = self._round
+        if not self._chunks or version not in self._models:
+            return False
+        learner, members = self._chunks.popleft()
+        numbers = tuple(member.number for member in members)
+        called = Called(number, numbers, self._seed, self._models.get(version - 1))
+        deltas = learner(self._models[version], called)
+        self._deltas.update({m.name: deltas[i] for i, m in enumerate(members)})
+        return True
+
+    def update(self, name: str, task: Train) -> Update | None:
+        """Return a member's update, if it has been trained for this round."""
+        if (task.round, task.version) != self._round or name not in self._deltas:
+            return None
+        samples = self._data.indices.shape[1]
+        return Update(name, task.round, task.version, samples, self._deltas[name])
+
+    def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
+        """Let validators judge a candidate: one forward pass for all of them together.
+
+        An accepted model is looked at once by each member and then remembered, so that a steady
+        validator has one new model to run a round, whatever the look-back.
+        """
+        genuine = [name for name in names if name in self._row]
+        rows = np.array([self._row[name] for name in genuine], dtype=np.int64)
+        samples = self._data.indices.shape[1]
+        fresh = self._measure(candidate, rows)
+        self._remember(rows, task.versions)
+        votes = []
+        for name in names:
+            if name in self._row:
+                row = self._row[name]
+                accepted = np.stack([self._profiles[row, v] for v in task.versions])
+                opinion = self._members.judge(accepted, fresh[genuine.index(name)], samples)
+            else:
+                opinion = self._members.lie(*NOTHING, samples)
+            votes.append(_vote(name, task, opinion, samples))
+        return votes
+
+    def _remember(self, rows: np.ndarray, versions: Sequence[int]) -> None:
+        for version in versions:
+            new = np.array([row for row in rows if (row, version) not in self._profiles], dtype=int)
+            if len(new):
+                measured = self._measure(self._models[version], new)
+                self._profiles |= {(row, version): measured[i] for i, row in enumerate(new)}
+
+    def _measure(self, weights: Vector, rows: np.ndarray) -> np.ndarray:
+        """Return the error profiles (m, 2C) of a model on the data of these members."""
+        if not len(rows):
+            return np.zeros((0, 2 * self._classes))
+        held = self._data.indices[torch.from_numpy(rows)]
+        answers = predict(self._model, weights, self._data.x[held.reshape(-1)])
+        answers = answers.reshape(held.shape)
+        labels = self._data.y[held].numpy()
+        return np.stack([
+            error_profile(said, right, self._classes)
+            for said, right in zip(answers, labels, strict=True)
+        ])  # fmt: skip
+
+
+NOTHING = np.zeros((0, 0)), np.zeros(0)
+"""The profiles of a member without data."""
+
+
+def _vote(name: str, task: JudgeTask, opinion: Opinion, samples: int) -> Vote:
+    return Vote(name, task.round, task.attempt, *opinion, samples)

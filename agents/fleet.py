@@ -1,0 +1,148 @@
+"""The agents of one process on the network: what they hear, the cohort's work, what they send.
+
+One loop does it all: read what has come, train one chunk, send what is ready, again. While a
+chunk trains, the hub's own thread keeps receiving and sending.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from agents.agent import Agent, Fetch, Judge, Task, Train, hear
+from agents.cohort import Cohort
+from protocol.codec import Limits
+from protocol.link import Hub
+from protocol.messages import (
+    BadMessage,
+    Candidate,
+    History,
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Round,
+    Vector,
+)
+
+WANTED = (Manifest, Round, Model, Candidate)
+READS = 500
+"""Messages read before the next chunk is trained."""
+
+IDLE = 0.2
+"""Seconds to wait for a message when there is nothing to train."""
+
+PATIENCE = 3.0
+"""Seconds without a manifest after which people are told what is being waited for."""
+
+
+class Fleet:
+    """Runs the members of one process until the run is done or ``stopping`` says so."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        names: list[str],
+        assemble: Callable[[Manifest], Cohort],
+        say: Callable[[str], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._hub, self._assemble, self._say, self._stopping = hub, assemble, say, stopping
+        self._agents = {name: Agent(name) for name in names}
+        self._cohort: Cohort | None = None
+        self._tasks: dict[str, Train | Judge] = {}
+        self._candidate: tuple[tuple[int, int], Vector] | None = None
+        self._models: dict[int, Vector] = {}
+        self.done = False
+
+    def run(self) -> bool:
+        """Take part until the end; True if the run is done, False if we were stopped."""
+        for name in self._agents:
+            self._hub.join(name, *WANTED)
+        told = time.monotonic() + PATIENCE
+        busy = False
+        while not self.done and not self._stopping():
+            if self._cohort is None and time.monotonic() > told:
+                self._say("waiting for an aggregator: none has published this run's manifest yet")
+                told = float("inf")
+            busy = self.turn(0.0 if busy else IDLE)
+        return self.done
+
+    def turn(self, wait: float = 0.0) -> bool:
+        """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
+        self._read(wait)
+        trained = self._cohort is not None and self._cohort.train_chunk()
+        if self._cohort is not None and self._tasks:
+            self._send(self._cohort)
+        return trained
+
+    def _read(self, wait: float) -> None:
+        """Take the messages that have come, waiting up to ``wait`` seconds for the first."""
+        for taken in range(READS):
+            try:
+                delivery = self._hub.receive(wait if taken == 0 else 0.0)
+            except BadMessage as bad:
+                self._say(f"ignored a message: {bad}")
+                continue
+            if delivery is None:
+                return
+            self._hear(*delivery)
+
+    def _hear(self, name: str, message: Message) -> None:
+        match message:
+            case Manifest() if self._cohort is None:
+                self._start(message)
+            case Round(phase=phase):
+                self.done = self.done or phase is Phase.DONE
+                if self._cohort is not None:
+                    self._cohort.begin(message)
+            case Candidate(number, attempt, _, weights):
+                self._candidate = (number, attempt), weights
+            case Model(version, weights) | History(version, weights):
+                self._keep(version, weights)
+        self._agents[name], task = hear(self._agents[name], message)
+        self._take(name, task)
+
+    def _take(self, name: str, task: Task | None) -> None:
+        match task:
+            case Fetch(versions):
+                for version in versions:
+                    self._hub.fetch(name, version)
+            case Train() | Judge():
+                self._tasks[name] = task
+
+    def _start(self, manifest: Manifest) -> None:
+        """Build the cohort now that we know what is trained, and catch up with what was heard."""
+        limits = Limits(manifest.parameters, bytes=2 * manifest.max_bytes, finite=False)
+        self._hub.decoder.limit(limits)
+        self._hub.codec = manifest.codec
+        self._cohort = self._assemble(manifest)
+        for name, agent in self._agents.items():
+            self._agents[name] = replace(agent, look_back=manifest.look_back)
+            if agent.round is not None:
+                self._cohort.begin(agent.round)
+        for version, weights in self._models.items():
+            if len(weights) == manifest.parameters:
+                self._cohort.keep(version, weights)
+
+    def _keep(self, version: int, weights: Vector) -> None:
+        if self._cohort is None:
+            self._models = {version: weights}
+        else:
+            self._cohort.keep(version, weights)
+
+    def _send(self, cohort: Cohort) -> None:
+        """Send the updates that are trained, and let all validators who are ready vote at once."""
+        voting: dict[Judge, list[str]] = {}
+        for name, task in list(self._tasks.items()):
+            if isinstance(task, Judge):
+                voting.setdefault(task, []).append(name)
+                del self._tasks[name]
+            elif (update := cohort.update(name, task)) is not None:
+                self._hub.send(name, update)
+                del self._tasks[name]
+        for task, names in voting.items():
+            if self._candidate is not None and self._candidate[0] == (task.round, task.attempt):
+                for vote in cohort.votes(names, task, self._candidate[1]):
+                    self._hub.send(vote.agent, vote)

@@ -1,0 +1,34 @@
+"""Learners: what an agent sends when it is called, honest or not.
+
+A learner is a function ``(weights (d,), called) -> deltas (m, d)``: one row for each of the m
+called members, all in one call. A new attack is one file and one line of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents.learners import history, honest, mpaf, random
+from agents.learners.learner import Called, Learner, World, dormant
+
+__all__ = ["LEARNERS", "Called", "Learner", "World", "build", "dormant"]
+
+from learning import tables
+
+LEARNERS: dict[str, Callable[[World], Learner]] = {
+    "honest": honest.honest,
+    "mpaf": mpaf.mpaf,
+    "random": random.random,
+    "history": history.history,
+}
+
+
+def build(name: str, world: World) -> Learner:
+    """Build the learner of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return tables.build(LEARNERS, "attack", name, {"world": world})

@@ -1,0 +1,234 @@
+"""Spawn a fleet of agents that joins a federation: python agents/spawn.py --n 1000 --evil 0.2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Run as a script, Python puts agents/ first on the path: 'from agents import ...' would fail, and
+# agents/learners/random.py and the like could shadow the standard library.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import math
+import multiprocessing as mp
+import os
+import queue
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from config import flags
+from config.settings import Settings, SettingsError
+from protocol.link import LinkError
+from protocol.mqtt_link import BrokerAddress, MqttHub, probe
+
+EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
+  python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
+  python agents/spawn.py --n 1000 --evil 0.1 --attack random --scale 10 --split dirichlet
+  python agents/spawn.py --n 10000 --shard 2/4 --processes 8"""
+
+GOODBYE = 10.0
+"""Seconds that processes have to say goodbye."""
+
+SETTLED = 5.0
+"""Seconds for which the replicas of a service must stay the same before we count them."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the flags, start the processes, and wait until the run is done."""
+    made = flags.parser(
+        "Spawn agents, honest and fake, that join a federation over MQTT.", EXAMPLES,
+        flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS,
+    )  # fmt: skip
+    flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
+    settings = flags.settings_from(made.parse_args(arguments))
+    address = address_of(settings)
+    probe(address)
+    population = population_of(settings)
+    try:
+        population.check()
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
+    index, count = shard_of(settings)
+    n = settings.agents.n
+    numbers = range(n * (index - 1) // count, n * index // count)
+    fakes = sum(number in population.fakes for number in numbers)
+    print(
+        f"{len(numbers):,} agents ({fakes:,} fake: {settings.agents.attack}) "
+        f"join run {settings.run.name!r} at {address}",
+        flush=True,
+    )
+    return supervise(settings, numbers)
+
+
+def supervise(settings: Settings, numbers: range) -> int:
+    """Run the agents in processes of their own and tell people how they fare."""
+    context = mp.get_context("spawn")
+    events: Any = context.Queue()
+    workers = [
+        context.Process(target=work, args=(settings, part, i, events, os.getpid()), daemon=True)
+        for i, part in enumerate(parts(numbers, processes_for(settings, len(numbers))))
+    ]
+    signal.signal(signal.SIGTERM, _interrupt)
+    for worker in workers:
+        worker.start()
+    try:
+        return _watch(workers, events, len(numbers))
+    except KeyboardInterrupt:
+        print("stopping: the agents say goodbye", flush=True)
+        for worker in workers:
+            worker.terminate()
+        return 130
+    finally:
+        deadline = time.monotonic() + GOODBYE
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+            if worker.is_alive():
+                worker.kill()
+
+
+def _watch(workers: list[Any], events: Any, total: int) -> int:
+    """Print what the processes report until all have ended; returns the exit code."""
+    connected = [0] * len(workers)
+    said: set[str] = set()
+    outcome: list[str] = []
+    while len(outcome) < len(workers):
+        try:
+            index, kind, value = events.get(timeout=0.5)
+        except queue.Empty:
+            if any(w.exitcode not in (None, 0) for w in workers):
+                raise LinkError("an agent process died; see the messages above") from None
+            continue
+        if kind == "connected":
+            connected[index] = value
+            if sum(connected) == total and "connected" not in said:
+                said.add("connected")
+                print(f"all {total:,} agents are connected", flush=True)
+        elif kind == "end":
+            outcome.append(value)
+        elif value not in said:
+            said.add(value)
+            print(value, flush=True)
+    errors = [text for text in outcome if text]
+    if errors:
+        raise LinkError(errors[0])
+    print("the run is done; the agents have said goodbye", flush=True)
+    return 0
+
+
+def work(settings: Settings, numbers: range, index: int, events: Any, parent: int) -> None:
+    """Be one process of the fleet."""
+    stop: list[int] = []
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, _: stop.append(number))
+
+    import torch  # noqa: PLC0415 - seconds that the parent does not have to pay
+
+    from agents.fleet import Fleet  # noqa: PLC0415
+    from agents.population import assemble  # noqa: PLC0415
+
+    # The processes share the cores: threads of their own would only fight.
+    torch.set_num_threads(1)
+    population = population_of(settings)
+    hub = MqttHub(address_of(settings), settings.run.name)
+    last = -1
+
+    def stopping() -> bool:
+        nonlocal last
+        if hub.connections != last:
+            last = hub.connections
+            events.put((index, "connected", last))
+        return bool(stop) or os.getppid() != parent
+
+    fleet = Fleet(
+        hub=hub,
+        names=[population.name(number) for number in numbers],
+        assemble=lambda manifest: assemble(population, numbers, manifest),
+        say=lambda text: events.put((index, "say", text)),
+        stopping=stopping,
+    )
+    error = ""
+    try:
+        hub.open()
+        fleet.run()
+        hub.close()
+    except (LinkError, ValueError) as why:
+        error = str(why)
+    events.put((index, "end", error))
+
+
+def address_of(settings: Settings) -> BrokerAddress:
+    """Return where the broker is and who we are to it."""
+    broker = settings.broker
+    return BrokerAddress(broker.host, broker.port, broker.username or None, broker.password or None)
+
+
+def population_of(settings: Settings) -> Any:
+    """Return the whole fleet that the settings describe."""
+    from agents.population import Population  # noqa: PLC0415 - imports torch: only when needed
+
+    agents, data = settings.agents, settings.data
+    options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}
+    return Population(
+        n=agents.n, evil=agents.evil, attack=agents.attack, scale=agents.scale,
+        start=agents.start, liars=agents.liars, samples=agents.samples, split=agents.split,
+        split_options=options.get(agents.split, {}), data=data.name, root=data.root,
+        test=data.test, seed=settings.run.seed,
+    )  # fmt: skip
+
+
+def processes_for(settings: Settings, members: int) -> int:
+    """Say how many processes to use: one a core, but none for fewer than fifty agents."""
+    wanted = settings.agents.processes or len(os.sched_getaffinity(0))
+    return max(1, min(wanted, math.ceil(members / 50)))
+
+
+def parts(numbers: range, count: int) -> list[range]:
+    """Cut a range into ``count`` parts of nearly equal length."""
+    size = len(numbers)
+    return [numbers[size * i // count : size * (i + 1) // count] for i in range(count)]
+
+
+def shard_of(settings: Settings) -> tuple[int, int]:
+    """Return (i, k): which of how many shards runs here.
+
+    ``dns:NAME`` counts the addresses behind a service's name, as ``docker compose --scale`` makes
+    them, and takes our own place among them.
+
+    Raises
+    ------
+    SettingsError
+        If our address is not among those of the service.
+    """
+    shard = settings.agents.shard
+    if not shard.startswith("dns:"):
+        return settings.agents.part
+    service = shard.removeprefix("dns:")
+    replicas, since = addresses(service), time.monotonic()
+    while time.monotonic() - since < SETTLED:
+        time.sleep(0.5)
+        if (now := addresses(service)) != replicas:
+            replicas, since = now, time.monotonic()
+    mine = addresses(socket.gethostname())
+    place = [i for i, replica in enumerate(replicas, start=1) if replica in mine]
+    if not place:
+        raise SettingsError(f"--shard {shard}: none of {replicas} is an address of this machine")
+    return place[0], len(replicas)
+
+
+def addresses(name: str) -> list[str]:
+    """Return the IPv4 addresses behind a name, in order; none if it is not known."""
+    try:
+        return sorted(set(socket.gethostbyname_ex(name)[2]))
+    except OSError:
+        return []
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    flags.run_main(main, (SettingsError, LinkError))

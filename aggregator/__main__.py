@@ -1,0 +1,222 @@
+"""Run an aggregator: python -m aggregator --config config/jury.toml."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from aggregator import report, rules
+from aggregator.console import RunConsole
+from aggregator.rounds import Policy, State
+from aggregator.service import Aggregator
+from aggregator.store import RunStore, StoreError, read_records
+from config import flags
+from config.settings import Settings, SettingsError
+from learning import datasets, models, validation
+from learning.classifier import read_weights
+from learning.datasets.dataset import Dataset
+from learning.evaluation import accuracy_on
+from learning.weights import flatten, tensors
+from protocol.codec import Limits
+from protocol.compression import CODECS
+from protocol.link import Link, LinkError
+from protocol.messages import Manifest, Model
+from protocol.mqtt_link import BrokerAddress, MqttHub
+
+EXAMPLES = """  python -m aggregator
+  python -m aggregator --config config/jury.toml --run lab --rounds 50
+  python -m aggregator --rule trimmed_mean --set 'collect.seconds=20' --broker broker.local:1883"""
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
+
+
+class Parts(NamedTuple):
+    """What an aggregator is built from."""
+
+    data: Dataset
+    model: nn.Module
+    manifest: Manifest
+    policy: Policy
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the flags, build everything, and run the rounds."""
+    made = flags.parser(
+        "Run the aggregator of a federation over MQTT.", EXAMPLES,
+        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
+    )  # fmt: skip
+    flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
+    made.add_argument("--agents", dest="collect.agents", metavar="N", default=None,
+                      help="agents to wait for before the first round (default: 1000)")  # fmt: skip
+    made.add_argument("--no-report", action="store_true",
+                      help="leave out report.md and accuracy.png")  # fmt: skip
+    chosen = made.parse_args(arguments)
+    settings = flags.settings_from(chosen)
+    with explained():
+        parts = build(settings)
+    folder = Path(settings.run.directory) / settings.run.name
+    store = RunStore(folder, keep=settings.validation.look_back + 2)
+    history, state = resume(store, settings, parts)
+    if state.round >= settings.run.rounds:
+        raise SettingsError(
+            f"run {settings.run.name!r} has its {state.round} rounds already (in {folder}); "
+            "choose another --run, or more --rounds"
+        )
+    store.describe(description(settings, parts.manifest))
+    with RunConsole(settings.run.rounds, settings.validation.quorum) as screen:
+        state = serve(settings, parts, store, screen, history, state)
+        if state.failure:
+            screen.say(f"given up: {state.failure}")
+            return 1
+        if not chosen.no_report:
+            report.write(folder, f"Run {settings.run.name}",
+                         {settings.run.name: read_records(folder)}, None, [])  # fmt: skip
+        screen.say(
+            f"done: accuracy {state.accuracy or 0:.1%} after {state.round} rounds; {folder}/"
+        )
+    return 0
+
+
+def serve(
+    settings: Settings, parts: Parts, store: RunStore, screen: RunConsole,
+    history: list[Model], state: State,
+) -> State:  # fmt: skip
+    """Connect, wait for the agents, and run the rounds to their end."""
+    broker, collect = settings.broker, settings.collect
+    address = BrokerAddress(
+        broker.host, broker.port, broker.username or None, broker.password or None
+    )
+    hub = MqttHub(address, settings.run.name, settings.wire.codec).open()
+    limits = settings.limits
+    hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
+    aggregator = Aggregator(Link(hub, "aggregator"), parts.policy, store, screen)
+    try:
+        screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
+        aggregator.begin(parts.manifest, history)
+        state = aggregator.gather(state, collect.agents, collect.patience)
+        if not aggregator.online:
+            raise LinkError(
+                f"no agent joined run {settings.run.name!r} within {collect.patience:g} s"
+            )
+        if len(aggregator.online) < collect.agents:
+            screen.say(f"starting with {len(aggregator.online):,} of {collect.agents:,} agents")
+        return aggregator.run(state)
+    except KeyboardInterrupt:
+        screen.say("stopped; the same command goes on where it was")
+        raise
+    finally:
+        hub.close()
+
+
+def build(settings: Settings) -> Parts:
+    """Build data, model, manifest and policy; ``ValueError`` says what cannot be."""
+    data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
+    model = models.build(settings.model.name, data.shape, data.classes, settings.run.seed)
+    if settings.model.init:
+        read_weights(Path(settings.model.init), model)
+    if settings.wire.codec not in CODECS:
+        raise ValueError(f"unknown codec {settings.wire.codec!r}; valid: {', '.join(CODECS)}")
+    votes, aggregation = settings.validation, settings.aggregation
+    validation.build(votes.judge, minimum_history=votes.history)
+    policy = Policy(
+        rule=rules.build(aggregation.rule, aggregation.clip or None, **aggregation.options),
+        evaluate=accuracy_on(model, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)),
+        rounds=settings.run.rounds,
+        seed=settings.run.seed,
+        server_lr=aggregation.server_lr,
+        share=settings.sampling.share,
+        threshold=settings.collect.threshold,
+        at_least=settings.collect.at_least,
+        collect_seconds=settings.collect.seconds,
+        attempts=settings.collect.attempts,
+        validators=votes.validators,
+        quorum=votes.quorum,
+        look_back=votes.look_back,
+        warm_up=votes.warm_up,
+        vote_seconds=votes.seconds,
+        finite=settings.limits.finite,
+        samples_cap=settings.limits.samples,
+    )
+    return Parts(data, model, manifest_of(settings, data, model), policy)
+
+
+def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest:
+    """Say what the run is about, for agents."""
+    layout = tensors(model)
+    return Manifest(
+        model=settings.model.name,
+        tensors=tuple((tensor.name, tensor.shape) for tensor in layout),
+        parameters=sum(tensor.size for tensor in layout),
+        classes=data.classes,
+        input_shape=data.shape,
+        epochs=settings.training.epochs,
+        batch_size=settings.training.batch_size,
+        learning_rate=settings.training.learning_rate,
+        momentum=settings.training.momentum,
+        codec=settings.wire.codec,
+        max_bytes=settings.limits.bytes,
+        judge=settings.validation.judge,
+        look_back=settings.validation.look_back,
+        minimum_history=settings.validation.history,
+    )
+
+
+def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Model], State]:
+    """Go on where the run stopped, or begin with version 0.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds a run of another model.
+    """
+    saved = store.load()
+    if saved is None:
+        first = Model(0, flatten(parts.model))
+        accuracy = parts.policy.evaluate(first.weights)
+        store.save(first, {"round": 0, "version": 0, "accuracy": accuracy})
+        return [first], State(0, first.weights, 0, accuracy=accuracy)
+    history = saved.models[-settings.validation.look_back - 1 :]
+    latest = history[-1]
+    if len(latest.weights) != parts.manifest.parameters:
+        raise StoreError(
+            f"{store.folder} holds a run of another model ({len(latest.weights):,} parameters, "
+            f"not {parts.manifest.parameters:,}); choose another --run"
+        )
+    number, accuracy = saved.record["round"], saved.record["accuracy"]
+    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest.version}")
+    return history, State(latest.version, latest.weights, number, accuracy=accuracy)
+
+
+def description(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+    """Write down what was run, so that it can be run again."""
+    said = asdict(settings)
+    del said["broker"]["password"]
+    packages = {name: version(name) for name in PACKAGES}
+    return {
+        "settings": said,
+        "manifest": manifest._asdict(),
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "packages": packages,
+    }
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what tables and builders refuse into an error of the settings."""
+    try:
+        yield
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
+
+
+if __name__ == "__main__":
+    flags.run_main(main, (SettingsError, LinkError, StoreError))
