@@ -24,7 +24,7 @@ from learning.validation.validate import Judge, Opinion
 from learning.weights import Vector
 from protocol.messages import Round, Update, Vote
 
-CHUNK = 50
+CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
 
 Chunks are cut from the sorted members who are called, never by arrival: which members share a

@@ -71,7 +71,6 @@ def supervise(settings: Settings, numbers: range) -> int:
         context.Process(target=work, args=(settings, part, i, events, os.getpid()), daemon=True)
         for i, part in enumerate(parts(numbers, processes_for(settings, len(numbers))))
     ]
-    signal.signal(signal.SIGTERM, _interrupt)
     for worker in workers:
         worker.start()
     try:
@@ -224,10 +223,6 @@ def addresses(name: str) -> list[str]:
         return sorted(set(socket.gethostbyname_ex(name)[2]))
     except OSError:
         return []
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ class RunConsole:
 
     def waiting(self, online: int, wanted: int) -> None:
         """Show how many agents have joined."""
-        self._show(f"waiting for agents: {online:,} of {wanted:,} are online", aloud=True)
+        self._show(f"waiting for agents: {online:,} of {wanted:,} are online")
 
     def progress(self, state: State) -> None:
         """Show where the round stands."""
-        if time.monotonic() < self._due:
+        if not self.console.is_terminal or time.monotonic() < self._due:
             return
         elapsed = max(time.monotonic() - state.opened.now, 1e-9)
         parts = [
@@ -58,18 +58,18 @@ class RunConsole:
             parts.append(f"votes {len(state.votes)}/{len(state.validators)}")
         if state.accuracy is not None:
             parts.append(f"accuracy {state.accuracy:.1%}")
-        self._show("  ".join(parts), aloud=False)
+        self._show("  ".join(parts))
 
     def finished(self, record: dict[str, Any]) -> None:
         """Show the record of a round that is over."""
         self.console.print(round_line(record, self.rounds, self.quorum))
 
-    def _show(self, text: str, *, aloud: bool) -> None:
+    def _show(self, text: str) -> None:
         now = time.monotonic()
         if self.console.is_terminal:
             self._live.update(Text(text, style="dim"), refresh=True)
             self._due = now + REDRAW
-        elif aloud and now >= self._due:
+        elif now >= self._due:
             self.say(text)
             self._due = now + SPEAK
 

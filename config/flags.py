@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,6 +117,7 @@ def run_main(
     main: Callable[[Sequence[str]], int], expected: tuple[type[Exception], ...]
 ) -> NoReturn:
     """Run a program: what people did wrong is one sentence and exit code 2, Ctrl-C is 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = main(sys.argv[1:])
     except expected as why:
@@ -125,6 +127,11 @@ def run_main(
         code = 130
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    """Let SIGTERM end a program as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _read(dotted: str, text: str) -> Any:

@@ -63,7 +63,7 @@ def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
     """Train all agents in one batch; the same result as :func:`train_alone` up to rounding."""
-    start = torch.from_numpy(weights)
+    start = torch.tensor(weights)
     params = start.repeat(len(data.indices), 1)
     velocity = torch.zeros_like(params) if plan.momentum else None
     gradient = _batched_gradient(model)

@@ -1,0 +1,210 @@
+"""One command: broker, aggregator and agents on this machine, progress, and a report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aggregator import report
+from aggregator.store import read_records
+from broker.local import KINDS, BrokerError, find_mosquitto, install_mosquitto, local_broker
+from config import flags
+from config.settings import Settings, SettingsError, load, to_toml
+from protocol.link import LinkError
+
+HERE = Path(__file__).resolve().parent
+
+EXAMPLES = """  python run.py --demo
+  python run.py --n 200 --evil 0.1 --rounds 20
+  python run.py --config config/demo.toml --config config/jury.toml
+  python run.py --n 1000 --evil 0.2 --rule median --attack random --broker 127.0.0.1:1883"""
+
+CASES = {
+    "undefended FedAvg": "undefended",
+    "norm clipping": "robust",
+    "FedAvg + validators' vote": "jury",
+}
+"""The demo: what people read -> the settings file that makes it."""
+
+SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "seconds", "updates/s")
+"""The report's columns that fit a terminal."""
+
+GOODBYE = 15.0
+"""Seconds that a process has to end by itself once the other has."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the flags and run one federation, or the demo's three."""
+    made = flags.parser(
+        "Run a whole federation on this machine: broker, aggregator and agents.", EXAMPLES,
+        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.AGENT_FLAGS, flags.BROKER_FLAGS,
+    )  # fmt: skip
+    flags.add_broker(made, "a running broker (default: start a private one)")
+    made.add_argument(
+        "--broker-kind", choices=KINDS, default="auto",
+        help="the private broker to start (default: mosquitto if it is there)",
+    )  # fmt: skip
+    made.add_argument(
+        "--demo", action="store_true",
+        help="the same attack three times: undefended, clipped, voted on",
+    )  # fmt: skip
+    chosen = made.parse_args(arguments)
+    if chosen.demo:
+        chosen.config.insert(0, HERE / "config" / "demo.toml")
+    settings = flags.settings_from(chosen)
+    if settings.run.name == "run":
+        name = time.strftime("demo-%Y%m%d-%H%M%S" if chosen.demo else "run-%Y%m%d-%H%M%S")
+        settings = replace(settings, run=replace(settings.run, name=name))
+    with ExitStack() as stack:
+        if chosen.broker is None:
+            settings = stack.enter_context(private_broker(settings, chosen.broker_kind))
+        if chosen.demo:
+            return demo(settings)
+        folder = Path(settings.run.directory) / settings.run.name
+        code = federation(settings, folder)
+        if code == 0:
+            strike = settings.agents.start if settings.agents.evil else None
+            runs = {settings.run.name: read_records(folder)}
+            finish(folder, f"Run {settings.run.name}", runs, strike, [describe(settings)])
+        return code
+
+
+@contextmanager
+def private_broker(settings: Settings, kind: str) -> Iterator[Settings]:
+    """Start a broker for us alone; yields the settings that lead to it."""
+    if kind == "auto" and find_mosquitto() is None:
+        install_mosquitto(say)
+    with local_broker(kind, say=say) as address:
+        broker = replace(settings.broker, host=address.host, port=address.port)
+        yield replace(settings, broker=broker)
+
+
+def demo(settings: Settings) -> int:
+    """Run the same attack three times and set the three beside each other."""
+    whole = Path(settings.run.directory) / settings.run.name
+    runs: dict[str, report.Records] = {}
+    manifests: dict[str, Any] = {}
+    for number, (title, file) in enumerate(CASES.items(), start=1):
+        say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
+        case = layered(settings, HERE / "config" / f"{file}.toml", file)
+        folder = whole / file
+        if code := federation(case, folder):
+            return code
+        runs[title] = read_records(folder)
+        manifests[title] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")
+    lines = [json.dumps({"run": run, **r}) for run, records in runs.items() for r in records]
+    (whole / "rounds.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    finish(whole, "One attack, three defences", runs, settings.agents.start, [describe(settings)])
+    return 0
+
+
+def layered(settings: Settings, file: Path, name: str) -> Settings:
+    """Put a scenario file on top of settings, and the scenario's name behind the run's."""
+    base = Path(settings.run.directory) / settings.run.name
+    base.mkdir(parents=True, exist_ok=True)
+    common = base / "common.toml"
+    common.write_text(to_toml(settings), encoding="utf-8")
+    place = {"run.name": name, "run.directory": str(base)}
+    return load([common, file], {**place, "broker.password": settings.broker.password})
+
+
+def federation(settings: Settings, folder: Path) -> int:
+    """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "settings.toml"
+    file.write_text(to_toml(settings), encoding="utf-8")
+    with (folder / "agents.log").open("w", encoding="utf-8") as log:
+        aggregator = start(["-m", "aggregator", "--config", str(file), "--no-report"], None)
+        agents = start([str(HERE / "agents" / "spawn.py"), "--config", str(file)], log)
+        try:
+            return watch(aggregator, agents, folder / "agents.log")
+        finally:
+            for process in (agents, aggregator):
+                stop(process)
+
+
+def start(command: list[str], output: IO[str] | None) -> subprocess.Popen[bytes]:
+    """Start one of our programs with this Python, from the repository's root."""
+    return subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, cwd=HERE)
+
+
+def watch(aggregator: subprocess.Popen[bytes], agents: subprocess.Popen[bytes], log: Path) -> int:
+    """Wait for the aggregator; end early if the agents die."""
+    while (code := aggregator.poll()) is None:
+        if agents.poll():
+            raise LinkError(f"the agents stopped:\n{tail(log)}")
+        time.sleep(0.1)
+    if code == 0:
+        agents.wait(GOODBYE)
+    return code
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and make it if it does not."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(GOODBYE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def finish(
+    folder: Path, title: str, runs: dict[str, report.Records], strike: int | None, notes: list[str]
+) -> None:
+    """Write the report and show its table."""
+    rows = report.write(folder, title, runs, strike, notes)
+    table = Table(title=title, title_justify="left")
+    for heading in SHOWN:
+        table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
+    for figures in rows:
+        named = dict(zip(report.HEADINGS, report.cells(figures), strict=True))
+        table.add_row(*(named[heading] for heading in SHOWN))
+    Console().print("", table)
+    for what, file in (
+        ("report", "report.md"),
+        ("picture", "accuracy.png"),
+        ("rounds", "rounds.jsonl"),
+    ):
+        say(f"{what:8} {folder / file}")
+
+
+def describe(settings: Settings) -> str:
+    """Say in a sentence or two what was run."""
+    agents = settings.agents
+    fakes = round(agents.n * agents.evil)
+    text = (
+        f"{agents.n:,} agents, each its own MQTT connection, {agents.samples} samples of "
+        f"{settings.data.name} each; model {settings.model.name}, seed {settings.run.seed}."
+    )
+    if not fakes:
+        return text
+    return (
+        f"{text} {fakes:,} are fake ({agents.attack}, scaling {agents.scale:g}) and strike from "
+        f"round {agents.start} on."
+    )
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(log.read_text(encoding="utf-8").splitlines()[-5:])
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    flags.run_main(main, (SettingsError, LinkError, BrokerError))

@@ -1,0 +1,22 @@
+"""What several test files share: a private broker of either kind, and a small federation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from broker.local import find_mosquitto, local_broker  # noqa: E402
+
+
+@pytest.fixture(params=["mosquitto", "embedded"])
+def broker(request, tmp_path):
+    """Start a real broker on a free loopback port; each test runs on both kinds."""
+    if request.param == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    with local_broker(request.param, say=lambda _: None, log=tmp_path / "broker.log") as address:
+        yield address
