@@ -24,9 +24,9 @@ from learning import datasets, models, validation
 from learning.classifier import read_weights
 from learning.datasets.dataset import Dataset
 from learning.evaluation import accuracy_on
-from learning.weights import flatten, tensors
+from learning.weights import Vector, flatten, tensors
 from protocol.codec import Limits
-from protocol.compression import CODECS
+from protocol.compression import compress
 from protocol.link import Link, LinkError
 from protocol.messages import Manifest, Model
 from protocol.mqtt_link import BrokerAddress, MqttHub
@@ -36,6 +36,10 @@ EXAMPLES = """  python -m aggregator
   python -m aggregator --rule trimmed_mean --set 'collect.seconds=20' --broker broker.local:1883"""
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
+
+
+ENVELOPE = 1000
+"""Bytes of a payload around the vector, at the most."""
 
 
 class Parts(NamedTuple):
@@ -94,7 +98,7 @@ def serve(
     address = BrokerAddress(
         broker.host, broker.port, broker.username or None, broker.password or None
     )
-    hub = MqttHub(address, settings.run.name, settings.wire.codec).open()
+    hub = MqttHub(address, settings.run.name).open()
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
     aggregator = Aggregator(Link(hub, "aggregator"), parts.policy, store, screen)
@@ -122,8 +126,7 @@ def build(settings: Settings) -> Parts:
     model = models.build(settings.model.name, data.shape, data.classes, settings.run.seed)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
-    if settings.wire.codec not in CODECS:
-        raise ValueError(f"unknown codec {settings.wire.codec!r}; valid: {', '.join(CODECS)}")
+    check_size(settings, flatten(model))
     votes, aggregation = settings.validation, settings.aggregation
     validation.build(votes.judge, minimum_history=votes.history)
     policy = Policy(
@@ -146,6 +149,17 @@ def build(settings: Settings) -> Parts:
         samples_cap=settings.limits.samples,
     )
     return Parts(data, model, manifest_of(settings, data, model), policy)
+
+
+def check_size(settings: Settings, weights: Vector) -> None:
+    """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
+    compress(weights, settings.wire.codec)  # raises if there is no such codec
+    needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
+    if needed > settings.limits.bytes:
+        raise ValueError(
+            f"model {settings.model.name!r} takes {needed:,} bytes, more than limits.bytes "
+            f"({settings.limits.bytes:,}); raise that, and max_packet_size of the broker"
+        )
 
 
 def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest:

@@ -130,7 +130,7 @@ class Limits:
 
     finite: bool = True
     samples: int = _setting(1000, 1)
-    bytes: int = _setting(8_000_000, 1000)
+    bytes: int = _setting(32_000_000, 1000)
 
 
 @dataclass(frozen=True)

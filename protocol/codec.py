@@ -48,7 +48,7 @@ class Limits(NamedTuple):
     """What a receiver accepts: ``parameters`` d (None: any), payload ``bytes``, finite or not."""
 
     parameters: int | None = None
-    bytes: int = 8_000_000
+    bytes: int = 32_000_000
     finite: bool = True
 
 

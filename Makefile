@@ -1,0 +1,48 @@
+# fedjury: make demo, make test. Everything is installed into .venv and nothing outside it.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check format setup dev bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: setup  ## Set up, then show one attack against three defences (1,000 agents, about two minutes)
+	@$(BIN)/python run.py --demo
+
+test: dev  ## Set up, then run all tests
+	@$(BIN)/python -m pytest
+
+check: dev  ## Lint and type-check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+
+format: dev  ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup  ## Measure the main workload, W1, against a plain PyTorch loop
+	@$(BIN)/python benchmarks/w1.py
+
+setup: $(VENV)/.ready  ## Make the virtual environment
+dev: $(VENV)/.ready-dev
+
+$(VENV)/.ready: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "fedjury needs Python 3.11 or later; say which: make demo PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up $(VENV) (1.6 GB, a minute or more)"
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+clean:  ## Remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
