@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from protocol.messages import Candidate, History, Message, Model, Phase, Round
+from protocol.messages import Candidate, History, Manifest, Message, Model, Phase, Round
 
 
 class Train(NamedTuple):
@@ -59,6 +59,8 @@ class Agent:
 def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
     """Take a message; returns the agent as it is then, and its task if it has one now."""
     match message:
+        case Manifest():
+            return _forget(agent), None
         case Round():
             return _react(replace(agent, round=message))
         case Model(version, _):
@@ -76,6 +78,17 @@ def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
 def is_called(name: str, contributors: str | Iterable[str]) -> bool:
     """Say whether an agent is among the contributors of a round."""
     return contributors == "all" or name in contributors
+
+
+def _forget(agent: Agent) -> Agent:
+    """Forget the attempt that was answered: an aggregator that began anew has no answers.
+
+    It says the manifest first, and then the round again, which it may call by the same attempt.
+    """
+    now = agent.round
+    if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
+        return agent
+    return replace(agent, round=None, trained=None, voted=None)
 
 
 def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:

@@ -68,6 +68,8 @@ class Cohort:
         self._models: dict[int, Vector] = {}
         self._profiles: dict[tuple[int, int], np.ndarray] = {}
         self._round = -1, -1
+        self._contributors: str | tuple[str, ...] = ()
+        self._planned: set[str] = set()
         self._chunks: deque[tuple[Learner, tuple[Member, ...]]] = deque()
         self._deltas: dict[str, Vector] = {}
 
@@ -79,20 +81,34 @@ class Cohort:
         self._profiles = {key: p for key, p in self._profiles.items() if key[1] >= oldest}
 
     def begin(self, message: Round) -> None:
-        """Plan the training of a round; one that was planned already keeps what was learnt."""
-        if self._round == (message.round, message.version):
+        """Plan the training of a round; what was learnt for it already is kept.
+
+        An earlier round is over: a member with a slower connection has only now heard of it.
+        """
+        turn = message.round, message.version
+        if turn[0] < self._round[0]:
             return
-        self._round = message.round, message.version
-        self._deltas.clear()
-        self._chunks = deque(
-            (learner, tuple(called[start : start + size]))
-            for learner, members, size in (
-                (self._members.attack, self._members.fakes, len(self._members.fakes)),
-                (self._members.learn, self._members.genuine, CHUNK),
+        if turn != self._round:
+            self._round = turn
+            self._deltas.clear()
+            self._chunks.clear()
+            self._planned.clear()
+        elif message.contributors == self._contributors:
+            return
+        self._contributors = message.contributors
+        for learner, members, size in (
+            (self._members.attack, self._members.fakes, len(self._members.fakes)),
+            (self._members.learn, self._members.genuine, CHUNK),
+        ):
+            called = tuple(
+                member
+                for member in members
+                if is_called(member.name, message.contributors) and member.name not in self._planned
             )
-            if (called := [m for m in members if is_called(m.name, message.contributors)])
-            for start in range(0, len(called), size)
-        )
+            self._planned.update(member.name for member in called)
+            self._chunks.extend(
+                (learner, called[start : start + size]) for start in range(0, len(called), size)
+            )
 
     def train_chunk(self) -> bool:
         """Train the next chunk of the planned round; False if there is none left, or no model."""
@@ -117,8 +133,11 @@ class Cohort:
         """Let validators judge a candidate: one forward pass for all of them together.
 
         An accepted model is looked at once by each member and then remembered, so that a steady
-        validator has one new model to run a round, whatever the look-back.
+        validator has one new model to run a round, whatever the look-back. Nobody votes on a
+        candidate whose predecessors are gone: newer models have come, and its round is over.
         """
+        if not self._models.keys() >= set(task.versions):
+            return []
         genuine = [name for name in names if name in self._row]
         rows = np.array([self._row[name] for name in genuine], dtype=np.int64)
         samples = self._data.indices.shape[1]

@@ -98,7 +98,8 @@ class Fleet:
                 if self._cohort is not None:
                     self._cohort.begin(message)
             case Candidate(number, attempt, _, weights):
-                self._candidate = (number, attempt), weights
+                if self._candidate is None or number >= self._candidate[0][0]:
+                    self._candidate = (number, attempt), weights
             case Model(version, weights) | History(version, weights):
                 self._keep(version, weights)
         self._agents[name], task = hear(self._agents[name], message)

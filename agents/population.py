@@ -6,6 +6,7 @@ a fleet is the same however it is cut into shards and processes.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +48,7 @@ class Population(NamedTuple):
     @property
     def fakes(self) -> frozenset[int]:
         """The numbers of the fakes: exactly round(n * evil) of them, drawn from the seed."""
-        count = round(self.n * self.evil)
-        drawn = np.random.default_rng([self.seed, 0]).choice(self.n, count, replace=False)
-        return frozenset(int(number) for number in drawn)
+        return _draw_fakes(self.n, round(self.n * self.evil), self.seed)
 
     def name(self, number: int) -> str:
         """Return an agent's name on the wire."""
@@ -70,6 +69,12 @@ class Population(NamedTuple):
         validators.build(self.liars)
         split.build(self.split, **self.split_options)
         return datasets.load(self.data, Path(self.root), self.test)
+
+
+@cache
+def _draw_fakes(n: int, count: int, seed: int) -> frozenset[int]:
+    drawn = np.random.default_rng([seed, 0]).choice(n, count, replace=False)
+    return frozenset(int(number) for number in drawn)
 
 
 def deal(population: Population, data: Dataset) -> np.ndarray:

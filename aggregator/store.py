@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +45,8 @@ class RunStore:
         self.keep = max(keep, 2)
         self._rounds = folder / "rounds.jsonl"
         self._models = folder / "models"
-        try:
+        with self._explained():
             self._models.mkdir(parents=True, exist_ok=True)
-        except OSError as why:
-            raise StoreError(f"cannot write to {folder}: {why.strerror}") from why
 
     def describe(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json``."""
@@ -57,9 +57,13 @@ class RunStore:
         """Make a finished round durable: the accepted model first, then the record."""
         if accepted is not None:
             self.save(accepted, record)
-        line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False)
-        with self._rounds.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n"
+        with self._explained(), self._rounds.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a crash left half a line: a new one must not join it
+                    line = "\n" + line
+            file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -103,28 +107,33 @@ class RunStore:
 
     def _last_record(self) -> dict[str, Any] | None:
         """Return the last whole line; half a line is what a crash leaves."""
-        if not self._rounds.exists():
-            return None
-        for line in reversed(self._rounds.read_text(encoding="utf-8").splitlines()):
-            try:
-                record: dict[str, Any] = json.loads(line)
-            except ValueError:
-                continue
-            return record
-        return None
+        records = read_records(self.folder) if self._rounds.exists() else []
+        return records[-1] if records else None
 
     def _replace(self, file: Path, data: bytes) -> None:
         """Write a file whole or not at all."""
         part = file.with_suffix(".part")
-        with part.open("wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        part.replace(file)
+        with self._explained():
+            with part.open("wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+            part.replace(file)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the disk refuses into one sentence."""
+        try:
+            yield
+        except OSError as why:
+            raise StoreError(f"cannot write to {self.folder}: {why.strerror}") from why
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """Read the rounds of a run, oldest first; of a round written twice, the later one."""
-    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines if line.endswith("}")]
-    return list({record["round"]: record for record in records}.values())
+    records: dict[int, dict[str, Any]] = {}
+    for line in (folder / "rounds.jsonl").read_bytes().splitlines():
+        with suppress(ValueError):  # half a line is what a crash leaves
+            record = json.loads(line)
+            records[record["round"]] = record
+    return list(records.values())

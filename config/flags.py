@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -97,7 +98,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     Raises
     ------
     SettingsError
-        If a value is not possible, named by its flag where it came from one.
+        If a value is not possible.
     """
     overrides: dict[str, Any] = {}
     for pair in arguments.set:
@@ -150,9 +151,11 @@ def _read(dotted: str, text: str) -> Any:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host:
-        host, port = text, "1883"
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise SettingsError(f"--broker {text} must be HOST:PORT with a port from 1 to 65535")
-    return host.strip("[]"), int(port)
+    found = re.fullmatch(r"(?:\[(.+)\]|([^:/\[\]]+))(?::([0-9]{1,5}))?", text)
+    port = int(found[3] or 1883) if found else 0
+    if not found or not 1 <= port <= 65535:
+        raise SettingsError(
+            f"--broker {text} must be HOST:PORT with a port from 1 to 65535; an IPv6 address goes "
+            "in brackets, like [::1]:1883"
+        )
+    return found[1] or found[2], port

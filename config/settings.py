@@ -215,8 +215,9 @@ def load(files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None)
     for dotted, value in (overrides or {}).items():
         section, _, key = dotted.partition(".")
         tables.setdefault(section, {})[key] = value
-    if password := os.environ.get("FEDJURY_PASSWORD"):
-        tables.setdefault("broker", {}).setdefault("password", password)
+    broker = tables.setdefault("broker", {})
+    if broker.get("password", "") == "":
+        broker["password"] = os.environ.get("FEDJURY_PASSWORD", "")
     return _record(tables)
 
 
@@ -250,8 +251,13 @@ def to_toml(settings: Settings) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
-    return json.dumps(value)
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        # JSON's escapes, but for two: TOML knows no surrogate pairs, and wants DEL escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -259,7 +265,7 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as why:
         raise SettingsError(f"cannot read {file}: {why.strerror}") from why
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as why:
+    except (ValueError, RecursionError) as why:  # the last: tables in tables in tables
         raise SettingsError(f"{file} is not TOML: {why}") from why
 
 
@@ -277,13 +283,15 @@ def _record(tables: Mapping[str, Mapping[str, Any]]) -> Settings:
 def _value(dotted: str, value: Any) -> Any:
     """Check one value against its field: type first, then range."""
     kind, item = field_of(dotted)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 1e308:
         value = float(value)
     if type(value) is not kind and not (
         kind not in (str, int, float, bool) and type(value) is dict
     ):
         raise SettingsError(f"{dotted} = {value!r} must be {_called(kind)}")
     low, high = item.metadata.get("low", -math.inf), item.metadata.get("high", math.inf)
+    if kind is float and not math.isfinite(value):
+        raise SettingsError(f"{dotted} = {value!r} must be finite")
     if kind in (int, float) and not low <= value <= high:
         least = f"{low:,.15g} or more" if high == math.inf else f"{low:,.15g} to {high:,.15g}"
         raise SettingsError(f"{dotted} = {value!r} must be {least}")

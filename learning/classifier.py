@@ -60,10 +60,13 @@ def read_weights(file: Path, model: nn.Module) -> Vector:
     ValueError
         If the file is missing, is no state dict, or belongs to another network.
     """
+    reason = "it is no saved state dict"
     try:
-        model.load_state_dict(torch.load(file, weights_only=True))
-    except Exception as why:  # torch raises half a dozen kinds
-        reason = str(why).strip().splitlines()[0]
+        state = torch.load(file, weights_only=True)
+        reason = "they are another network's"
+        model.load_state_dict(state)
+    except Exception as why:  # torch raises half a dozen kinds, some without a word
+        reason = (isinstance(why, OSError) and why.strerror) or reason
         raise ValueError(f"{file} does not hold weights of this model: {reason}") from why
     return flatten(model)
 

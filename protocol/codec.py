@@ -38,6 +38,8 @@ from protocol.topics import CHANNELS, JSON, NAME
 
 MAX_COUNT = 2**31 - 1
 MAX_NAMES = 1_000_000
+MAX_KEYS = 16
+"""Keys of a binary map, which holds no lists at all: what announces more is not even allocated."""
 
 
 BROADCAST = (Manifest, Round, Model, Candidate)
@@ -131,13 +133,17 @@ def _plain(value: Any, codec: str) -> Any:
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
     try:
-        content = json.loads(payload) if content_type == JSON else msgpack.unpackb(payload)
+        content = json.loads(payload) if content_type == JSON else _unpack(payload)
     except Exception as why:
         # Two parsers, a dozen kinds of errors between them, all of the same meaning.
         raise BadMessage(Reason.MALFORMED, f"not {content_type}: {type(why).__name__}") from why
     if not isinstance(content, dict):
         raise BadMessage(Reason.WRONG_TYPE, "not a map")
     return content
+
+
+def _unpack(payload: bytes) -> Any:
+    return msgpack.unpackb(payload, max_array_len=0, max_map_len=MAX_KEYS, max_ext_len=0)
 
 
 def _message(
@@ -150,7 +156,7 @@ def _message(
         raise BadMessage(Reason.WRONG_KEYS, f"missing or unknown: {', '.join(odd)[:200]}")
     values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
     if "version" in field:
-        values["version"] = int(field["version"])
+        values["version"] = _count("version", int(field["version"]), limits)
     for key in expected:
         values[key] = checks[key](key, content[key], limits)
     return kind(**values)

@@ -51,7 +51,7 @@ def compress(vector: Vector, codec: str = "float32") -> Packed:
 
 
 def decompress(packed: Packed) -> Vector:
-    """Unpack a vector (n,); float32 is a read-only view of the bytes, not a copy.
+    """Unpack a vector (n,), read-only; float32 is a view of the bytes, not a copy.
 
     Raises
     ------
@@ -67,7 +67,9 @@ def decompress(packed: Packed) -> Vector:
         data = _inflate(data, size)
     if len(data) != size:
         raise BadMessage(Reason.WRONG_LENGTH, f"{len(data)} bytes are not {n} values of {codec}")
-    return _decode(data, n, encoding)
+    vector = _decode(data, n, encoding)
+    vector.flags.writeable = False  # many receivers of a broadcast share it
+    return vector
 
 
 def _size(n: int, encoding: str) -> int:
@@ -114,7 +116,9 @@ def _inflate(data: bytes, size: int) -> bytes:
     """Undo zstd; the size is checked before a byte is inflated, so nothing can blow up."""
     try:
         if zstandard.frame_content_size(data) == size:
-            return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+            return zstandard.ZstdDecompressor().decompress(
+                data, max_output_size=size, allow_extra_data=False
+            )
     except zstandard.ZstdError as why:
         raise BadMessage(Reason.MALFORMED, "not a zstd frame") from why
     raise BadMessage(Reason.WRONG_LENGTH, "the zstd frame does not announce the right size")

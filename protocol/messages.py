@@ -161,6 +161,8 @@ class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure o
     """Their fault: bytes that are no message. ``reason`` is for counting, ``detail`` for people."""
 
     def __init__(self, reason: Reason, detail: str = "", agent: str = "") -> None:
+        if not (detail.isascii() and detail.isprintable()):
+            detail = ascii(detail)  # may quote the sender, and ends up on a terminal
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail

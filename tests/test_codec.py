@@ -1,0 +1,679 @@
+"""The codec: every message survives the wire, and nothing else gets through."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import struct
+import tracemalloc
+
+import msgpack
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from protocol import codec
+from protocol.codec import Decoder, Limits, decode, encode, jsonable
+from protocol.compression import CODECS, compress, decompress
+from protocol.messages import (
+    BadMessage,
+    Candidate,
+    History,
+    Manifest,
+    Model,
+    Phase,
+    Presence,
+    Reason,
+    RefusedLog,
+    Round,
+    RoundLog,
+    Update,
+    Vote,
+)
+from protocol.topics import CHANNELS, JSON, parse, topic_for, topic_of
+
+LARGEST = float(np.finfo(np.float32).max)
+OPEN = Limits(finite=False)
+UPDATE_TOPIC = "fl/v1/run/update/ann"
+
+
+def vector(*values):
+    return np.array(values, dtype=np.float32)
+
+
+EXAMPLES = {
+    Manifest: Manifest(
+        model="mlp", tensors=(("0.weight", (2, 1)), ("0.bias", ())), parameters=3, classes=2,
+        input_shape=(1, 1, 1), epochs=1, batch_size=4, learning_rate=0.5, momentum=0.0,
+        codec="int8", max_bytes=1000, judge="lof", look_back=10, minimum_history=11,
+    ),
+    Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5),
+    Model: Model(3, vector(1, -2)),
+    History: History(3, vector(1, -2)),
+    Candidate: Candidate(7, 1, 3, vector(1, -2)),
+    Update: Update("ann", 1, 0, 4, vector(1, -2)),
+    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4),
+    Presence: Presence("ann", online=True, since=1.5),
+    RoundLog: RoundLog({"round": 7, "accuracy": None}),
+    RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
+}  # fmt: skip
+"""One message of each kind."""
+
+KINDS = list(EXAMPLES)
+CHECKED = [kind for kind in KINDS if kind not in (RoundLog, RefusedLog)]
+BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type != JSON]
+
+
+def topic(kind):
+    return topic_of("run", EXAMPLES[kind])
+
+
+def content_of(kind):
+    """Read an example's payload as a map."""
+    payload = encode(EXAMPLES[kind])
+    return json.loads(payload) if CHANNELS[kind].content_type == JSON else msgpack.unpackb(payload)
+
+
+def packed(kind, content):
+    """Write any map as the payload of a kind."""
+    if CHANNELS[kind].content_type == JSON:
+        return json.dumps(content).encode()
+    return msgpack.packb(content)
+
+
+def same(one, other):
+    """Compare messages to the last bit of their vectors."""
+    if type(one) is not type(other):
+        return False
+    return all(
+        a.tobytes() == b.tobytes() and a.dtype == b.dtype if isinstance(a, np.ndarray) else a == b
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def refusal(where, payload, limits=Limits()):  # noqa: B008 - a constant
+    """Return the reason for which a payload is refused."""
+    with pytest.raises(BadMessage) as caught:
+        decode(where, payload, limits)
+    return caught.value.reason
+
+
+def judge(where, payload, limits=Limits()):  # noqa: B008 - a constant
+    """Decode anything; whatever is let in must be of the topic's kind and survive another trip."""
+    try:
+        message = decode(where, payload, limits)
+    except BadMessage as bad:
+        assert bad.reason in Reason
+        assert str(bad).isascii()
+        assert str(bad).isprintable()
+        assert bad.agent in where
+        return
+    assert type(message) is parse(where).kind
+    if type(message) not in (RoundLog, RefusedLog):
+        assert same(decode(where, encode(message), limits), message)
+
+
+# Strategies
+
+names = st.text(st.sampled_from("Az09_-"), min_size=1, max_size=64)
+texts = st.text(max_size=200)
+counts = st.integers(0, 2**31 - 1)
+numbers = st.floats(-1e308, 1e308)
+vectors = arrays(
+    np.float32,
+    st.integers(0, 300),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+shapes = st.lists(counts, max_size=8).map(tuple)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)  # fmt: skip
+records = st.dictionaries(st.text(), json_values, max_size=5)
+
+MESSAGES = {
+    Manifest: st.builds(
+        Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), counts, counts,
+        shapes, counts, counts, numbers, numbers, texts, counts, texts, counts, counts, counts,
+    ),
+    Round: st.builds(
+        Round, counts, counts, st.sampled_from(Phase), counts,
+        st.just("all") | st.lists(names, max_size=4).map(tuple),
+        st.lists(names, max_size=4).map(tuple), numbers,
+    ),
+    Model: st.builds(Model, counts, vectors),
+    History: st.builds(History, counts, vectors),
+    Candidate: st.builds(Candidate, counts, counts, counts, vectors),
+    Update: st.builds(Update, names, counts, counts, counts, vectors),
+    Vote: st.builds(Vote, names, counts, counts, st.booleans(), numbers, numbers, counts),
+    Presence: st.builds(Presence, names, st.booleans(), numbers),
+    RoundLog: st.builds(RoundLog, records),
+    RefusedLog: st.builds(RefusedLog, records),
+}  # fmt: skip
+
+timestamps = st.datetimes(
+    min_value=datetime.datetime(1970, 1, 1),  # noqa: DTZ001 - the zone comes from timezones
+    timezones=st.just(datetime.UTC),
+)
+binary_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
+    | st.binary(max_size=30) | timestamps
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=20)),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text() | st.binary(max_size=9) | st.integers(0, 9), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+def with_known_keys(kind, values):
+    """Make maps with most of the right keys and any values, so that the checks are reached."""
+    content = content_of(kind)
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(content, values)).map(
+        lambda some: {**content, **some}
+    )
+
+
+# What is sent arrives
+
+
+def test_every_kind_has_an_example_and_a_strategy():
+    """The tests below leave no kind of message out."""
+    assert list(CHANNELS) == list(EXAMPLES) == list(MESSAGES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_survive_the_wire(kind):
+    """Any message of any kind comes out as it went in, float32 to the last bit."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(MESSAGES[kind])
+    def survives(message):
+        assert same(decode(topic_of("run", message), encode(message), Limits()), message)
+
+    survives()
+
+
+@settings(deadline=None)
+@given(vectors)
+def test_zstd_changes_nothing(values):
+    """Inside zstd every encoding gives the very bits that it gives without."""
+    for name in ("float32", "float16", "int8"):
+        plain, zipped = (decompress(compress(values, name + around)) for around in ("", "+zstd"))
+        assert plain.dtype == zipped.dtype == np.float32
+        assert plain.tobytes() == zipped.tobytes()
+
+
+def test_float32_is_a_view():
+    """A float32 vector is the bytes that came, not a copy of them."""
+    came = compress(vector(1, 2, 3), "float32")
+    assert np.shares_memory(decompress(came), np.frombuffer(came.data, np.uint8))
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_vectors_cannot_be_written(name):
+    """A decoded vector is read-only whatever the codec: many receivers of a broadcast share it."""
+    with pytest.raises(ValueError, match="read-only"):
+        decompress(compress(vector(1, 2, 3), name))[0] = 5
+
+
+@settings(deadline=None)
+@given(vectors)
+def test_float16_is_half_a_step_off_at_most(values):
+    """With 11 significant bits the error is 2^-11 of the value (2^-25 near 0); 65,504 is the end."""
+    decoded = decompress(compress(values, "float16"))
+    bounded = np.clip(values.astype(np.float64), -65504, 65504)
+    assert (np.abs(decoded - bounded) <= np.maximum(np.abs(bounded) * 2**-11, 2**-25)).all()
+
+
+@settings(deadline=None)
+@given(
+    arrays(
+        np.float32,
+        st.integers(0, 600),
+        elements=st.just(0.0) | st.floats(2**-66, 2**66) | st.floats(-(2**66), -(2**-66)),
+    )
+)
+def test_int8_is_half_a_step_off_at_most(values):
+    """The step is a 127th of a block's largest value; 256 values make a block."""
+    decoded = decompress(compress(values, "int8"))
+    for start in range(0, len(values), 256):
+        block = values[start : start + 256].astype(np.float64)
+        off = np.abs(decoded[start : start + 256] - block)
+        assert off.max() <= np.abs(block).max() / 254 * 1.0001
+
+
+def test_int8_by_hand():
+    """127 sets the step to 1: 2.25 becomes 2, -126.75 becomes -127; the next block has its own."""
+    values = np.zeros(257, dtype=np.float32)
+    values[:3], values[256] = (127, 2.25, -126.75), 12.7
+    decoded = decompress(compress(values, "int8"))
+    np.testing.assert_allclose(decoded[[0, 1, 2, 3, 256]], [127, 2, -127, 0, 12.7], rtol=1e-6)
+
+
+def test_int8_survives_the_largest_numbers():
+    """At the ends of float32 nothing overflows, and the largest values stay what they are."""
+    decoded = decompress(compress(vector(LARGEST, -LARGEST, 0), "int8"))
+    assert np.isfinite(decoded).all()
+    np.testing.assert_allclose(decoded, [LARGEST, -LARGEST, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
+def test_int8_blocks_that_are_not_finite_arrive_as_nan(odd):
+    """One inf or NaN makes its block of 256 NaN and leaves the others alone."""
+    values = np.ones(600, dtype=np.float32)
+    values[300] = odd
+    decoded = decompress(compress(values, "int8"))
+    np.testing.assert_array_equal(np.isnan(decoded), (np.arange(600) // 256) == 1)
+    np.testing.assert_allclose(decoded[:256], 1, rtol=1e-6)
+
+
+def test_float16_keeps_what_is_not_finite():
+    """Infinity and NaN are no large numbers: float16 can say them, and does."""
+    decoded = decompress(compress(vector(math.inf, -math.inf, math.nan, 1e30), "float16"))
+    np.testing.assert_array_equal(decoded, [math.inf, -math.inf, math.nan, 65504])
+
+
+def test_an_unknown_codec_is_our_own_mistake():
+    """Packing with a codec that does not exist lists those that do."""
+    with pytest.raises(ValueError, match=r"'float64'; valid: float32, float32\+zstd, float16"):
+        compress(vector(1), "float64")
+
+
+# Bytes that other languages can check themselves against
+
+UPDATE_BYTES = (
+    b"\x84"  # a map of four
+    b"\xa5round\x01"
+    b"\xa7version\x00"
+    b"\xa7samples\x04"
+    b"\xa5delta\x83"  # a map of three
+    b"\xa5codec\xa7float32"
+    b"\xa1n\x02"
+    b"\xa4data\xc4\x08"  # eight bytes: 1.0 and -2.0, little-endian
+    b"\x00\x00\x80\x3f"
+    b"\x00\x00\x00\xc0"
+)
+ROUND_BYTES = (
+    b'{"round":7,"attempt":0,"phase":"train","version":3,'
+    b'"contributors":["ann","bob"],"validators":["eve"],"seconds":2.5}'
+)
+
+
+@pytest.mark.parametrize(("kind", "golden"), [(Update, UPDATE_BYTES), (Round, ROUND_BYTES)])
+def test_golden_bytes(kind, golden):
+    """These messages are these bytes, in both directions."""
+    assert encode(EXAMPLES[kind]) == golden
+    assert same(decode(topic(kind), golden, Limits()), EXAMPLES[kind])
+
+
+def test_int8_golden_bytes():
+    """Two blocks are two scales and then the values: 127 steps of 1 and of 2, the second to 254."""
+    data = struct.pack("<2f", 1, 2) + bytes([127, 3]) + bytes(254) + bytes([127, 0x81])
+    expected = np.zeros(258, dtype=np.float32)
+    expected[[0, 1, 256, 257]] = 127, 3, 254, -254
+    payload = msgpack.packb({"version": 0, "weights": {"codec": "int8", "n": 258, "data": data}})
+    np.testing.assert_array_equal(decode(topic(Model), payload, Limits()).weights, expected)
+
+
+# What is no message is refused
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(KINDS), st.binary(max_size=300))
+def test_any_bytes(kind, payload):
+    """Random bytes are a message or a BadMessage."""
+    judge(topic(kind), payload)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text() | names.map(lambda name: f"fl/v1/{name}"), st.binary(max_size=20))
+def test_any_topic(where, payload):
+    """Whatever comes on a topic of nobody's is refused for its topic."""
+    assert refusal(where, payload) is Reason.UNKNOWN_TOPIC
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_any_binary_values(data):
+    """Random msgpack is a message or a BadMessage: bare, under the right keys, in a vector."""
+    kind = data.draw(st.sampled_from(BINARY))
+    parts = st.fixed_dictionaries(
+        {"codec": st.sampled_from(CODECS) | binary_values, "n": st.integers(0, 9) | binary_values,
+         "data": st.binary(max_size=40) | binary_values}
+    )  # fmt: skip
+    content = data.draw(binary_values | with_known_keys(kind, binary_values | parts))
+    judge(topic(kind), msgpack.packb(content, datetime=True))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_any_json_values(data):
+    """Random JSON, NaN and infinity included, is a message or a BadMessage."""
+    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in BINARY]))
+    values = json_values | st.floats() | st.integers(-(10**400), 10**400)
+    content = data.draw(values | with_known_keys(kind, values))
+    judge(topic(kind), json.dumps(content).encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(KINDS), st.sampled_from(CODECS), st.data())
+def test_damaged_messages(kind, name, data):
+    """A message that lost its end, or of which bytes changed, is a message or a BadMessage."""
+    payload = bytearray(encode(EXAMPLES[kind], name))
+    for _ in range(data.draw(st.integers(0, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(payload)))
+    judge(topic(kind), bytes(payload[:end]) + data.draw(st.binary(max_size=3)), OPEN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"\x91" * 100_000,
+        b"\x81\xa1a" * 100_000,
+        b"\xc1",
+        b"\xd6\xff\xff\xff\xff\xff",
+        b"\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"9" * 5000,
+        b'"\\ud800',
+        b"\xff\xfe",
+        b"{} {}",
+        b"\x80\x80",
+    ],
+    ids=lambda payload: repr(payload[:12]),
+)
+def test_nasty_bytes(kind, payload):
+    """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
+    assert refusal(topic(kind), payload) in (Reason.MALFORMED, Reason.WRONG_TYPE)
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_keys_are_exact(kind):
+    """A message without one of its keys, or with one more, is refused."""
+    content = content_of(kind)
+    for key in content:
+        fewer = {name: value for name, value in content.items() if name != key}
+        assert refusal(topic(kind), packed(kind, fewer)) is Reason.WRONG_KEYS
+    assert refusal(topic(kind), packed(kind, {**content, "extra": 1})) is Reason.WRONG_KEYS
+
+
+WRONG = {
+    "count": [None, True, False, "1", 1.0, [], {}, -1, 2**31, 2**63],
+    "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
+    "truth": [None, 0, 1, "true", []],
+    "text": [None, 1, True, [], "x" * 201],
+    "phase": [None, 0, "TRAIN", "vote", ["train"]],
+    "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
+    "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
+    "tensors": [None, "w", {}, ["w"], [["w"]], [[1, [1]]], [["w", 1]], [["w", [-1]]],
+                [["w", [1], 2]]],
+    "vector": [None, [], [1.0], b"\0\0\0\0", {}, {"codec": "float32", "n": 0},
+               {"codec": "float32", "n": 0, "data": b"", "more": 0},
+               {"codec": "float32", "n": 0, "data": ""}, {"codec": 1, "n": 0, "data": b""},
+               {"codec": "float32", "n": False, "data": b""},
+               {"codec": "float32", "n": -1, "data": b""},
+               {"codec": "float32", "n": 1, "data": b"\0\0\0"},
+               {"codec": "float64", "n": 0, "data": b""}],
+}  # fmt: skip
+"""What must never pass as a value of a kind; a bool is no number."""
+
+IS = {
+    Manifest: {
+        "text": ("model", "codec", "judge"), "tensors": ("tensors",), "shape": ("input_shape",),
+        "count": ("parameters", "classes", "epochs", "batch_size", "max_bytes", "look_back",
+                  "minimum_history", "protocol"),
+        "number": ("learning_rate", "momentum"),
+    },
+    Round: {"count": ("round", "attempt", "version"), "phase": ("phase",),
+            "names": ("contributors", "validators"), "number": ("seconds",)},
+    Model: {"count": ("version",), "vector": ("weights",)},
+    History: {"vector": ("weights",)},
+    Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
+    Update: {"count": ("round", "version", "samples"), "vector": ("delta",)},
+    Vote: {"count": ("round", "attempt", "samples"), "truth": ("poisoned",),
+           "number": ("score", "threshold")},
+    Presence: {"truth": ("online",), "number": ("since",)},
+}  # fmt: skip
+"""Kind of message -> kind of value -> its keys in the payload."""
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_values_are_checked(kind):
+    """Under every key, every value of a wrong type or out of range is refused."""
+    content = content_of(kind)
+    assert sorted(content) == sorted(key for keys in IS[kind].values() for key in keys)
+    for what, keys in IS[kind].items():
+        for key in keys:
+            for wrong in WRONG[what]:
+                if kind in BINARY and wrong == 2**1024:
+                    continue  # msgpack has no such number
+                payload = packed(kind, {**content, key: wrong})
+                with pytest.raises(BadMessage):
+                    pytest.fail(f"{key}: {decode(topic(kind), payload, Limits())}")
+
+
+def test_numbers_that_json_cannot_hold_are_refused():
+    """1e999 is infinity to a parser, and no number to us."""
+    payload = b'{"online":true,"since":1e999}'
+    assert refusal(topic(Presence), payload) is Reason.OUT_OF_RANGE
+
+
+def test_versions_in_topics_have_the_range_of_versions():
+    """A topic can hold ten digits, a version is below 2^31 wherever it stands."""
+    payload = encode(EXAMPLES[History])
+    last = decode(topic_for("run", History, 2**31 - 1), payload, Limits())
+    assert last.version == 2**31 - 1
+    assert refusal(topic_for("run", History, 2**31), payload) is Reason.OUT_OF_RANGE
+
+
+def test_refusals_are_safe_to_print():
+    """A sender cannot put control characters or half characters into what people read."""
+    for key in ("\ud800", "\x1b[2J", "a\nb"):
+        payload = json.dumps({key: 1}).encode()
+        with pytest.raises(BadMessage) as caught:
+            decode(topic(Presence), payload, Limits())
+        assert str(caught.value).isascii()
+        assert str(caught.value).isprintable()
+
+
+def in_model(name, n, data):
+    """Write a model whose vector may be anything."""
+    return msgpack.packb({"version": 0, "weights": {"codec": name, "n": n, "data": data}})
+
+
+REASONS = {
+    Reason.UNKNOWN_TOPIC: ("fl/v2/run/round", b"{}", Limits()),
+    Reason.TOO_LARGE: (UPDATE_TOPIC, UPDATE_BYTES, Limits(bytes=len(UPDATE_BYTES) - 1)),
+    Reason.MALFORMED: (UPDATE_TOPIC, UPDATE_BYTES[:-1], Limits()),
+    Reason.WRONG_KEYS: (UPDATE_TOPIC, b"\x81\xa5round\x01", Limits()),
+    Reason.WRONG_TYPE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xc3"),
+                        Limits()),
+    Reason.OUT_OF_RANGE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xff"),
+                          Limits()),
+    Reason.UNKNOWN_CODEC: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"float32", b"float64"), Limits()),
+    Reason.WRONG_LENGTH: (UPDATE_TOPIC, UPDATE_BYTES, Limits(parameters=3)),
+    Reason.NOT_FINITE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\x80\x3f", b"\x80\x7f"), Limits()),
+}  # fmt: skip
+
+OF_THE_ROUND = {
+    Reason.WRONG_PHASE, Reason.WRONG_ROUND, Reason.WRONG_VERSION, Reason.NOT_CALLED,
+    Reason.DUPLICATE,
+}  # fmt: skip
+"""What only the round can say of a message."""
+
+
+def test_every_reason_has_an_example():
+    """The examples below are complete."""
+    assert REASONS.keys() == set(Reason) - OF_THE_ROUND
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reasons(reason):
+    """Each mistake is called by its name, and its sender by theirs."""
+    where, payload, limits = REASONS[reason]
+    with pytest.raises(BadMessage, match=f"^{reason}") as caught:
+        decode(where, payload, limits)
+    assert caught.value.reason is reason
+    assert caught.value.agent == ("ann" if where == UPDATE_TOPIC else "")
+
+
+# Limits
+
+
+def test_what_is_too_large_is_not_even_parsed(monkeypatch):
+    """100 MB are refused by their size alone."""
+    monkeypatch.setattr(codec, "_parse", lambda *_: pytest.fail("it was parsed"))
+    assert refusal(UPDATE_TOPIC, bytes(100_000_000)) is Reason.TOO_LARGE
+
+
+def test_the_limit_itself_is_allowed():
+    """A payload of exactly as many bytes as are allowed is read."""
+    message = decode(UPDATE_TOPIC, UPDATE_BYTES, Limits(parameters=2, bytes=len(UPDATE_BYTES)))
+    np.testing.assert_array_equal(message.delta, [1, -2])
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", CODECS)
+def test_what_is_not_finite_is_let_in_only_on_purpose(name, odd):
+    """Infinity and NaN are refused in every codec, unless the limits let them in."""
+    payload = encode(Update("ann", 1, 0, 4, vector(1, odd)), name)
+    assert refusal(UPDATE_TOPIC, payload) is Reason.NOT_FINITE
+    assert not np.isfinite(decode(UPDATE_TOPIC, payload, OPEN).delta[1])
+
+
+def test_int8_that_overflows_is_not_finite():
+    """A scale of the largest float32 times 127 is infinity, and refused as such."""
+    data = struct.pack("<f", LARGEST) + b"\x7f"
+    assert refusal(topic(Model), in_model("int8", 1, data)) is Reason.NOT_FINITE
+
+
+ZEROS = 64_000_000
+
+
+def bomb(announced):
+    """Make a small zstd frame of 64 MB of zeros that announces another size (None: no size)."""
+    if announced is None:
+        stream = zstandard.ZstdCompressor().compressobj()
+        return stream.compress(bytes(ZEROS)) + stream.flush()
+    frame = zstandard.ZstdCompressor().compress(bytes(ZEROS))
+    head, tail = frame[:14], frame[14:]
+    assert struct.pack("<I", ZEROS) in head
+    return head.replace(struct.pack("<I", ZEROS), struct.pack("<I", announced)) + tail
+
+
+@pytest.fixture(scope="module")
+def bombs():
+    return {announced: bomb(announced) for announced in (None, 16, ZEROS)}
+
+
+@pytest.mark.parametrize(
+    ("announced", "n", "reason"),
+    [
+        (ZEROS, 4, Reason.WRONG_LENGTH),
+        (None, 4, Reason.WRONG_LENGTH),
+        (16, 4, Reason.MALFORMED),
+        (ZEROS, 300_000_000, Reason.TOO_LARGE),
+        (ZEROS, 2**31 - 1, Reason.TOO_LARGE),
+    ],
+)
+def test_bombs_are_not_inflated(bombs, announced, n, reason):
+    """A frame of the wrong size, or one that lies about it, is refused in little memory."""
+    payload = in_model("float32+zstd", n, bombs[announced])
+    assert len(payload) < 10_000
+    tracemalloc.start()
+    assert refusal(topic(Model), payload) is reason
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_nothing_follows_a_zstd_frame():
+    """Bytes behind the frame are no part of a vector."""
+    frame = zstandard.ZstdCompressor().compress(bytes(16))
+    good = decode(topic(Model), in_model("float32+zstd", 4, frame), Limits())
+    np.testing.assert_array_equal(good.weights, [0, 0, 0, 0])
+    for more in (b"\0", frame):
+        payload = in_model("float32+zstd", 4, frame + more)
+        assert refusal(topic(Model), payload) is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        (b"\xdd" + struct.pack(">I", 990_000)) * 1000 + bytes(990_000),
+        b"\xdd" + struct.pack(">I", 990_000) + b"\x90" * 990_000,
+        b"\xdf" + struct.pack(">I", 400_000) + b"\xa0\x80" * 400_000,
+    ],
+    ids=["lists that announce lists", "a million lists", "a map of maps"],
+)
+def test_bombs_of_lists_are_not_unpacked(payload):
+    """A megabyte of msgpack cannot announce gigabytes of lists: no message holds any."""
+    tracemalloc.start()
+    assert refusal(topic(Update), payload) is Reason.MALFORMED
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+# Decoding for many
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_broadcasts_are_decoded_once(kind):
+    """What everybody gets is one object for all who get it; what one agent sends is its own."""
+    decoder = Decoder()
+    first, again = (decoder.decode(topic(kind), bytes(encode(EXAMPLES[kind]))) for _ in range(2))
+    assert same(first, again)
+    assert (first is again) == (kind in (Manifest, Round, Model, Candidate))
+
+
+def test_another_broadcast_is_decoded_anew():
+    """The decoder compares the bytes, not only the topic."""
+    decoder = Decoder()
+    versions = [decoder.decode(topic(Model), encode(Model(v, vector(1)))).version for v in (3, 4)]
+    assert versions == [3, 4]
+
+
+def test_new_limits_forget():
+    """What was let in under the old limits is looked at again."""
+    decoder = Decoder()
+    payload = encode(EXAMPLES[Model])
+    assert decoder.decode(topic(Model), payload).version == 3
+    decoder.limit(Limits(parameters=5))
+    with pytest.raises(BadMessage, match="2 parameters, not 5"):
+        decoder.decode(topic(Model), payload)
+
+
+def test_refused_broadcasts_are_refused_again():
+    """A bad message is not remembered as a good one."""
+    decoder = Decoder()
+    for _ in range(2):
+        with pytest.raises(BadMessage):
+            decoder.decode(topic(Model), b"\x80")
+
+
+# Records for people
+
+
+def test_jsonable_by_hand():
+    """Keys become text, tuples lists, and what is not finite null, however deep."""
+    record = {1: math.nan, "a": (math.inf, -math.inf, 1.5), "b": {"c": [math.nan, "x", True]}}
+    assert jsonable(record) == {"1": None, "a": [None, None, 1.5], "b": {"c": [None, "x", True]}}
+    assert math.isnan(record[1])
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.floats() | st.integers(), st.lists)))
+def test_logs_are_strict_json(record):
+    """A record with any numbers is JSON that strict parsers read."""
+    payload = encode(RoundLog(record))
+    json.loads(payload, parse_constant=lambda name: pytest.fail(name))
