@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -32,11 +33,11 @@ EXAMPLES = """  python run.py --demo
 CASES = {
     "undefended FedAvg": "undefended",
     "norm clipping": "robust",
-    "FedAvg + validators' vote": "jury",
+    "validators' vote": "jury",
 }
 """The demo: what people read -> the settings file that makes it."""
 
-SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "seconds", "updates/s")
+SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 """The report's columns that fit a terminal."""
 
 GOODBYE = 15.0
@@ -165,7 +166,7 @@ def finish(
 ) -> None:
     """Write the report and show its table."""
     rows = report.write(folder, title, runs, strike, notes)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in SHOWN:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
     for figures in rows:

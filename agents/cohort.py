@@ -97,7 +97,7 @@ class Cohort:
             return
         self._contributors = message.contributors
         for learner, members, size in (
-            (self._members.attack, self._members.fakes, len(self._members.fakes)),
+            (self._members.attack, self._members.fakes, max(1, len(self._members.fakes))),
             (self._members.learn, self._members.genuine, CHUNK),
         ):
             called = tuple(

@@ -105,13 +105,13 @@ def serve(
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
         aggregator.begin(parts.manifest, history)
-        state = aggregator.gather(state, collect.agents, collect.patience)
+        state = aggregator.gather(state, settings.expected, collect.patience)
         if not aggregator.online:
             raise LinkError(
                 f"no agent joined run {settings.run.name!r} within {collect.patience:g} s"
             )
-        if len(aggregator.online) < collect.agents:
-            screen.say(f"starting with {len(aggregator.online):,} of {collect.agents:,} agents")
+        if len(aggregator.online) < settings.expected:
+            screen.say(f"starting with {len(aggregator.online):,} of {settings.expected:,} agents")
         return aggregator.run(state)
     except KeyboardInterrupt:
         screen.say("stopped; the same command goes on where it was")

@@ -95,10 +95,14 @@ def picture(file: Path, title: str, runs: dict[str, Records], strike: int | None
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for colour, (name, records) in zip(COLOURS * len(runs), runs.items(), strict=False):
+    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    # The first lines are the widest, so that later ones on top of them do not hide them.
+    styles = zip(COLOURS * len(runs), (4.5, 3.0, 1.8, *[1.8] * len(runs)), strict=False)
+    for (colour, width), (name, records) in zip(styles, runs.items(), strict=False):
         points = [(r["round"], 100 * (r["accuracy"] or 0.0), r["accepted"]) for r in records]
-        axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, lw=1.8, label=name)
+        axes.plot(
+            [p[0] for p in points], [p[1] for p in points], color=colour, lw=width, label=name
+        )
         for accepted, marker, size in ((True, "o", 16), (False, "x", 42)):
             chosen = [p for p in points if p[2] is accepted]
             axes.scatter(
@@ -110,7 +114,7 @@ def picture(file: Path, title: str, runs: dict[str, Records], strike: int | None
     axes.scatter([], [], color="grey", marker="x", label="rejected round (old model kept)")
     axes.set(xlabel="round", ylabel="accuracy on held-out data (%)", ylim=(0, 105), title=title)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(file, dpi=130)
     plt.close(figure)
 

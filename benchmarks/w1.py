@@ -85,7 +85,7 @@ def network(rounds: int) -> tuple[list[dict[str, float]], float]:
     """Run W1 over a private broker; returns its records and the peak of its memory (MB)."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "run.py", "--n", "1000", "--evil", "0", "--rounds", str(rounds),
-                   "--runs", folder, "--run", "w1", "--set", "collect.agents=1000"]  # fmt: skip
+                   "--runs", folder, "--run", "w1"]  # fmt: skip
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         peaks = [0.0]
         watching = threading.Thread(target=watch, args=(process, peaks))

@@ -6,6 +6,7 @@ import argparse
 import re
 import signal
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -143,7 +144,12 @@ def _read(dotted: str, text: str) -> Any:
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     if kind not in (int, float):
-        raise SettingsError(f"{dotted} can be set in a TOML file only")
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except ValueError as why:
+            raise SettingsError(
+                f"{dotted} = {text} must be a table, like {{ share = 0.2 }}"
+            ) from why
     try:
         return int(text) if kind is int else float(text)
     except ValueError:

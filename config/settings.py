@@ -98,7 +98,7 @@ class Sampling:
 class Collect:
     """When a round has enough updates."""
 
-    agents: int = _setting(1000, 1)
+    agents: int = _setting(0, 0)
     patience: float = _setting(120.0, 0)
     threshold: int = _setting(0, 0)
     at_least: int = _setting(1, 1)
@@ -180,6 +180,11 @@ class Settings:
     limits: Limits = Limits()
     wire: Wire = Wire()
     agents: Agents = Agents()
+
+    @property
+    def expected(self) -> int:
+        """Agents to wait for before the first round."""
+        return self.collect.agents or self.agents.n
 
     def __post_init__(self) -> None:
         """Check what no section can check alone."""
@@ -290,7 +295,7 @@ def _value(dotted: str, value: Any) -> Any:
     ):
         raise SettingsError(f"{dotted} = {value!r} must be {_called(kind)}")
     low, high = item.metadata.get("low", -math.inf), item.metadata.get("high", math.inf)
-    if kind is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{dotted} = {value!r} must be finite")
     if kind in (int, float) and not low <= value <= high:
         least = f"{low:,.15g} or more" if high == math.inf else f"{low:,.15g} to {high:,.15g}"

@@ -112,6 +112,17 @@ def _client(name: str, address: BrokerAddress, protocol: int) -> mqtt.Client:
     return client
 
 
+def _hang_up(client: mqtt.Client) -> None:
+    """End a connection in the broker's eyes too: one that only vanishes sets off the last will."""
+    client.on_disconnect = client.on_socket_close = client.on_socket_unregister_write = None
+    client.on_socket_register_write = None
+    sock: Any = client.socket()
+    if sock is not None:
+        client.disconnect()
+        client.loop_write()
+        sock.close()
+
+
 class _Door:
     """One party's connection. Only the loop's thread touches it."""
 
@@ -120,6 +131,8 @@ class _Door:
         self.client = client
         self.filters = filters
         self.presence = presence
+        self.retained: dict[str, tuple[Message, bytes]] = {}
+        """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
         self.unacknowledged = 0
         self.failures = 0
         self.connected = False
@@ -139,11 +152,9 @@ class MqttHub:
         self._tasks: deque[Callable[[], None]] = deque()
         self._doors: dict[str, _Door] = {}
         self._due: list[tuple[float, str]] = []
-        self._selector = selectors.DefaultSelector()
         self._protocol = 0
         self._closing_until: float | None = None
         self._failure: Exception | None = None
-        self._wake_in, self._wake_out = socket.socketpair()
         self._thread = threading.Thread(target=self._run_loop, name="mqtt", daemon=True)
 
     # What other threads call.
@@ -160,6 +171,8 @@ class MqttHub:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
@@ -228,10 +241,10 @@ class MqttHub:
             self._failure = why
         finally:
             for door in self._doors.values():
-                door.client.on_socket_close = None
-                door.client.on_socket_unregister_write = None
+                _hang_up(door.client)
             self._selector.close()
             self._wake_in.close()
+            self._wake_out.close()
 
     def _turn(self) -> None:
         """Wait for something to do, and do it."""
@@ -298,12 +311,16 @@ class MqttHub:
     def _connected(self, door: _Door, answer: Any) -> None:
         if answer.is_failure:
             return  # the broker closes the connection, and we try again later
+        again = door.failures > 0
         door.connected, door.failures = True, 0
         self.connections += 1
         if door.filters:
             door.client.subscribe([(topic, 1) for topic in door.filters])
+        if again:
+            for message, payload in list(door.retained.values()):
+                self._publish(door, message, payload)
         if door.presence:
-            self._publish(door, *self._presence(door, online=True))
+            self._publish(door, *self._presence(door, online=self._closing_until is None))
 
     def _subscribe(self, door: _Door, topic: str) -> None:
         if topic not in door.filters:
@@ -329,6 +346,10 @@ class MqttHub:
             if channel.expiry is not None:
                 properties.MessageExpiryInterval = channel.expiry
         topic = topics.topic_of(self._run, message)
+        if channel.retain and not isinstance(message, Presence):
+            door.retained.pop(topic, None)
+            if payload:
+                door.retained[topic] = message, payload
         door.unacknowledged += 1
         door.client.publish(topic, payload, channel.qos, channel.retain, properties)
 
@@ -360,10 +381,9 @@ class MqttHub:
         """Say whether we are closing and everything sent has been acknowledged, or time is up."""
         if self._closing_until is None:
             return False
-        waiting = [d for d in self._doors.values() if d.connected and d.unacknowledged > 0]
-        if waiting and time.monotonic() < self._closing_until:
-            return False
-        for door in self._doors.values():
-            if door.client.socket() is not None:
-                door.client.disconnect()
-        return True
+        # A door without failures is connected, or has yet to try: what it has to send can be sent.
+        waiting = any(
+            door.unacknowledged > 0 and (door.connected or not door.failures)
+            for door in self._doors.values()
+        )
+        return not waiting or time.monotonic() >= self._closing_until

@@ -1,0 +1,177 @@
+"""A whole federation in one process, over the memory link, one turn after the other.
+
+Aggregator, store, fleets and messages are the real ones; only the broker is a dictionary, the
+clock is counted, and one of our loops turns them all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.fleet import WANTED, Fleet
+from agents.population import Population, assemble
+from aggregator.__main__ import build, resume
+from aggregator.rounds import State
+from aggregator.service import Aggregator
+from aggregator.store import RunStore, read_records
+from config.settings import Settings, load
+from protocol import codec
+from protocol.codec import Limits
+from protocol.link import Link
+from protocol.memory_link import MemoryBroker, MemoryHub
+from protocol.messages import Model, Phase
+from protocol.topics import topic_for
+
+SMALL = {
+    "run.name": "lab", "data.name": "digits", "data.test": 500, "model.name": "mlp",
+    "agents.n": 20, "agents.evil": 0.0, "agents.samples": 40, "training.batch_size": 10,
+    "training.learning_rate": 0.2, "collect.agents": 20,
+}  # fmt: skip
+"""Twenty agents who hold 40 small digits each, and a network of 2,410 parameters."""
+
+STEP = 0.001
+"""Seconds that pass whenever somebody looks at the clock."""
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small networks are slower on many threads than on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def settings_of(**changes) -> Settings:
+    """Make settings of a small run; ``agents__n=5`` stands for ``agents.n = 5``."""
+    given = {name.replace("__", "."): value for name, value in changes.items()}
+    return load(overrides=SMALL | given)
+
+
+def population_of(settings: Settings) -> Population:
+    """Return the fleet that the settings describe."""
+    agents = settings.agents
+    return Population(
+        n=agents.n, evil=agents.evil, attack=agents.attack, scale=agents.scale,
+        start=agents.start, liars=agents.liars, samples=agents.samples, split=agents.split,
+        split_options={}, data=settings.data.name, root="unused", test=settings.data.test,
+        seed=settings.run.seed,
+    )  # fmt: skip
+
+
+class Crash(Exception):  # noqa: N818 - it is none of ours
+    """What ends an aggregator in the middle of its work."""
+
+
+class Watcher:
+    """A screen that nobody looks at."""
+
+    def waiting(self, online, wanted):
+        """Ignore how many have joined."""
+
+    def progress(self, state):
+        """Ignore how far it is."""
+
+    def finished(self, record):
+        """Ignore a record."""
+
+
+class Federation:
+    """A federation that has a folder, a broker and fleets, and now and then an aggregator."""
+
+    def __init__(self, folder: Path, *, fleets: int = 1, **changes) -> None:
+        self.folder = folder
+        self.settings = settings_of(**changes)
+        self.broker = MemoryBroker()
+        self.broker.listeners.append(self._watch)
+        self.models: dict[int, bytes] = {}
+        self.said: list[str] = []
+        self.inbox_order: np.random.Generator | None = None
+        self._clock = itertools.count()
+        population = population_of(self.settings)
+        size = population.n
+        parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]
+        self.fleets = [self._fleet(population, numbers) for numbers in parts]
+        self.state: State
+
+    def begin(self) -> Aggregator:
+        """Start an aggregator, as the entry point does, with what is in the folder."""
+        settings = self.settings
+        parts = build(settings)
+        store = RunStore(self.folder, keep=settings.validation.look_back + 2)
+        history, self.state = resume(store, settings, parts)
+        self.hub = MemoryHub(self.broker, settings.run.name, settings.wire.codec)
+        limits = settings.limits
+        self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
+        self.aggregator = Aggregator(Link(self.hub, "aggregator"), parts.policy, store, Watcher())
+        self.aggregator._clock = lambda: next(self._clock) * STEP
+        self.aggregator.begin(parts.manifest, history)
+        self.state = self.aggregator.gather(self.state, settings.collect.agents, 1.0)
+        return self.aggregator
+
+    def turn(self) -> State:
+        """Let the aggregator take one message, and every fleet all that it has."""
+        if self.inbox_order is not None:
+            shuffled = list(self.hub.inbox)
+            self.inbox_order.shuffle(shuffled)
+            self.hub.inbox.clear()
+            self.hub.inbox.extend(shuffled)
+        self.state = self.aggregator._turn(self.state)
+        for fleet in self.fleets:
+            fleet.turn()
+        return self.state
+
+    def run(self, until: Callable[[State], bool] = lambda _: False) -> State:
+        """Turn until the run is done, or ``until`` says so."""
+        while self.state.phase is not Phase.DONE and not until(self.state):
+            self.turn()
+        return self.state
+
+    def crash(self) -> None:
+        """Take the aggregator away without a goodbye; what was on its way to it is lost."""
+        self.broker.listeners.remove(self.hub._hear)
+        for fleet in self.fleets:
+            fleet.turn()
+
+    def whole(self) -> Federation:
+        """Begin and run to the end; returns itself."""
+        self.begin()
+        self.run()
+        self.aggregator._log_refusals(now=True)
+        return self
+
+    @property
+    def records(self) -> list[dict]:
+        """The records of the rounds so far, as they are on disk."""
+        return read_records(self.folder)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The accuracy after each round."""
+        return [record["accuracy"] for record in self.records]
+
+    def _fleet(self, population: Population, numbers: range) -> Fleet:
+        hub = MemoryHub(self.broker, self.settings.run.name)
+        names = [population.name(number) for number in numbers]
+        fleet = Fleet(
+            hub=hub, names=names, say=self.said.append, stopping=lambda: False,
+            assemble=lambda manifest: assemble(population, numbers, manifest),
+        )  # fmt: skip
+        for name in names:
+            hub.join(name, *WANTED)
+        return fleet
+
+    def _watch(self, topic: str, payload: bytes) -> None:
+        """Keep every accepted model; a version must never be published with other weights."""
+        if topic == topic_for(self.settings.run.name, Model) and payload:
+            try:
+                version, weights = codec.decode(topic, payload, Limits(finite=False))
+            except codec.BadMessage:
+                return
+            assert self.models.setdefault(version, weights.tobytes()) == weights.tobytes()

@@ -1,0 +1,249 @@
+"""The house: who may import whom, what the pure parts must not touch, and how long things are.
+
+All of it is read from the source, so that nothing has to be imported to be judged.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from agents import validators
+from agents.learners import LEARNERS
+from aggregator.rules import RULES
+from learning import validation
+
+ROOT = Path(__file__).resolve().parent.parent
+
+OUTSIDE = {"tests", "benchmarks", "runs", "data"}
+"""Folders that are no part of the programs."""
+
+ENTRY = {"run.py", "aggregator/__main__.py", "agents/spawn.py"}
+
+MAY_IMPORT = {
+    "protocol": {"protocol"},
+    "learning": {"learning"},
+    "config": {"config"},
+    "broker": {"broker"},
+    "aggregator": {"aggregator", "protocol", "learning"},
+    "agents": {"agents", "protocol", "learning"},
+}
+"""Package -> ours that it may import; entry points may import ``config`` besides."""
+
+PURE = [
+    "aggregator/rules/", "aggregator/rounds.py", "aggregator/verdict.py", "aggregator/sampling.py",
+    "agents/agent.py", "agents/learners/", "agents/validators/", "learning/validation/",
+]  # fmt: skip
+"""Files and folders that are functions of values alone."""
+
+IMPURE = {
+    "asyncio", "concurrent", "datetime", "fileinput", "io", "multiprocessing", "os", "paho",
+    "pathlib", "queue", "random", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl",
+    "subprocess", "tempfile", "threading", "time", "urllib",
+}  # fmt: skip
+"""Modules with sockets, clocks, files, processes or threads in them, or a hidden seed."""
+
+OPENERS = {"open", "fromfile", "tofile", "memmap", "loadtxt", "savetxt", "read_text", "read_bytes",
+           "write_text", "write_bytes"}  # fmt: skip
+
+LINES, FUNCTION = 400, 60
+
+LONGER = {"broker/local.py": 403}
+"""Files that were longer when the limit was set: they may only shrink."""
+
+
+class Import(NamedTuple):
+    """One imported module, or what is imported from one, and where."""
+
+    file: str
+    line: int
+    name: str
+
+    @property
+    def top(self):
+        return self.name.split(".")[0]
+
+    def __str__(self):
+        return f"{self.file}:{self.line} imports {self.name}"
+
+
+def sources():
+    """Return our programs' files, as paths from the root."""
+    files = [ROOT / "run.py"]
+    for folder in sorted(ROOT.iterdir()):
+        if folder.is_dir() and folder.name not in OUTSIDE and not folder.name.startswith("."):
+            files += sorted(folder.rglob("*.py"))
+    return [file.relative_to(ROOT).as_posix() for file in files]
+
+
+def tree(file):
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+def imports_in(module, file):
+    """Find all imports, those inside functions and for annotations alone included."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = file.removesuffix(".py").split("/")[: -node.level]
+                base = ".".join([*parents, base] if base else parents)
+            yield from (Import(file, node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+TREES = {file: tree(file) for file in sources()}
+IMPORTS = [found for file, module in TREES.items() for found in imports_in(module, file)]
+
+
+def is_pure(file):
+    return any(file == part or (part.endswith("/") and file.startswith(part)) for part in PURE)
+
+
+def listed(offenders):
+    """Write offenders below each other, for the message of a failed test."""
+    return "\n" + "\n".join(map(str, offenders))
+
+
+# The test's own eyes
+
+
+def test_all_parts_are_seen():
+    """Every package and every pure part exists, and has been read."""
+    tops = {file.split("/")[0] for file in TREES if "/" in file}
+    assert tops == set(MAY_IMPORT)
+    assert set(TREES) >= ENTRY
+    for part in PURE:
+        assert any(file.startswith(part) for file in TREES), part
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import config", "config"),
+        ("import config.flags as f", "config.flags"),
+        ("from config import flags", "config.flags"),
+        ("def f():\n    from config.flags import load", "config.flags.load"),
+        ("if TYPE_CHECKING:\n    import config", "config"),
+        ("from . import cohort", "agents.cohort"),
+        ("from .cohort import Cohort", "agents.cohort.Cohort"),
+        ("from .. import config", "config"),
+    ],
+)
+def test_imports_are_found_wherever_they_hide(code, name):
+    """Inside functions, for annotations alone, relative: an import is an import."""
+    [found] = imports_in(ast.parse(code), "agents/agent.py")
+    assert found.name.removeprefix(".") == name
+
+
+# Who imports whom
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_only_what_they_may(package):
+    """Protocol, learning, config and broker stand alone; aggregator and agents never meet."""
+    offenders = [
+        found for found in IMPORTS
+        if found.file.startswith(f"{package}/")
+        and found.top in {*MAY_IMPORT, "run", "tests", "benchmarks"} - MAY_IMPORT[package]
+        and not (found.file in ENTRY and found.top == "config")
+    ]  # fmt: skip
+    assert not offenders, listed(offenders)
+
+
+def test_only_entry_points_import_config():
+    """Settings are read at the door and handed on as values."""
+    readers = {found.file for found in IMPORTS if found.top == "config"}
+    outside = {file for file in readers if not file.startswith("config/")}
+    assert outside == ENTRY
+
+
+def test_only_the_mqtt_link_knows_paho():
+    """One file knows the MQTT library, so that another one could take its place."""
+    offenders = [found for found in IMPORTS if found.top == "paho"]
+    assert {found.file for found in offenders} == {"protocol/mqtt_link.py"}, listed(offenders)
+
+
+def test_pure_parts_import_nothing_impure():
+    """Rules, rounds, verdicts, agents, learners and judges see no socket, clock, file or thread."""
+    offenders = [found for found in IMPORTS if is_pure(found.file) and found.top in IMPURE]
+    assert not offenders, listed(offenders)
+
+
+def test_pure_parts_open_nothing():
+    """Pure parts call nothing that opens a file, nor ask the operating system for random numbers."""
+    offenders = []
+    for file, module in TREES.items():
+        for node in ast.walk(module):
+            if is_pure(file) and isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+                name = called.id if isinstance(called, ast.Name) else called
+                unseeded = name == "default_rng" and not node.args
+                if unseeded or name in OPENERS:
+                    offenders.append(f"{file}:{node.lineno} calls {ast.unparse(node)}")
+    assert not offenders, listed(offenders)
+
+
+# Tables
+
+
+def reached(folder, modules):
+    """Return the files of a folder that these modules import, directly or not, and themselves."""
+    package = folder.replace("/", ".")
+    todo, seen = {module.removeprefix(f"{package}.") for module in modules}, set()
+    while todo:
+        name = todo.pop()
+        file = f"{folder}/{name}.py"
+        if name in seen or file not in TREES:
+            continue
+        seen.add(name)
+        todo |= {
+            found.name.removeprefix(f"{package}.").split(".")[0]
+            for found in imports_in(TREES[file], file)
+            if found.name.startswith(f"{package}.")
+        }
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("folder", "table", "besides"),
+    [
+        ("aggregator/rules", RULES, {"clip"}),  # goes in front of any rule, is none itself
+        ("agents/learners", LEARNERS, set()),
+        ("agents/validators", validators.LIARS, set()),
+        ("learning/validation", validation.JUDGES, set()),
+    ],
+)
+def test_every_file_is_reached_from_its_table(folder, table, besides):
+    """What was written but not listed would never run."""
+    files = {Path(file).stem for file in TREES if Path(file).parent.as_posix() == folder}
+    modules = {builder.__module__ for builder in table.values()}
+    assert reached(folder, modules) == files - {"__init__"} - besides
+
+
+# Size
+
+
+def test_files_are_short():
+    """No file is longer than 400 lines; those that were may only shrink."""
+    length = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in TREES}
+    long = {file: lines for file, lines in length.items() if lines > LONGER.get(file, LINES)}
+    assert not long, listed(f"{file} has {lines} lines" for file, lines in long.items())
+    short_now = [file for file in LONGER if length[file] <= LINES]
+    assert not short_now, f"short enough now, take them off LONGER: {short_now}"
+
+
+def test_functions_are_short():
+    """No function is longer than 60 lines, its docstring included."""
+    offenders = [
+        f"{file}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for file, module in TREES.items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno + 1 > FUNCTION
+    ]
+    assert not offenders, listed(offenders)

@@ -1,0 +1,668 @@
+"""Settings and flags: files, defaults, ranges and the sentences people read when they err."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from agents.learners import LEARNERS
+from agents.validators import LIARS
+from aggregator.rules import RULES
+from config import flags
+from config.settings import Settings, SettingsError, field_of, load, to_toml
+from learning.datasets import DATASETS
+from learning.datasets.split import SPLITS
+from learning.models import MODELS
+from learning.validation import JUDGES
+from protocol.compression import CODECS, ENCODINGS, ZSTD
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = ROOT / "config" / "default.toml"
+SCENARIOS = sorted(file.stem for file in (ROOT / "config").glob("*.toml"))
+
+FIELDS = {
+    f"{section.name}.{item.name}": item
+    for section in dataclasses.fields(Settings)
+    for item in dataclasses.fields(section.default)
+}
+"""``section.key`` -> its field."""
+
+BOUNDED = [key for key, item in FIELDS.items() if item.metadata]
+LOW = [key for key in BOUNDED if FIELDS[key].metadata["low"] > -math.inf]
+HIGH = [key for key in BOUNDED if FIELDS[key].metadata["high"] < math.inf]
+
+ALL_FLAGS = {**flags.RUN_FLAGS, **flags.BROKER_FLAGS, **flags.AGGREGATOR_FLAGS, **flags.AGENT_FLAGS}
+
+NASTY = "a\"b'c\\d\n\t\r\x00\x1b\x7f # = [x] {y} \u2028 é 😀"
+
+
+@pytest.fixture(autouse=True)
+def _no_password(monkeypatch):
+    monkeypatch.delenv("FEDJURY_PASSWORD", raising=False)
+
+
+def value_of(settings, dotted):
+    section, key = dotted.split(".")
+    return getattr(getattr(settings, section), key)
+
+
+def with_value(dotted, value):
+    """Return the default settings with one value changed, without any check."""
+    section, key = dotted.split(".")
+    changed = dataclasses.replace(getattr(Settings(), section), **{key: value})
+    return dataclasses.replace(Settings(), **{section: changed})
+
+
+def error(*args, **kwargs):
+    """Return what ``load`` says of settings that cannot be."""
+    with pytest.raises(SettingsError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
+
+
+def parsed(*arguments):
+    """Read a command line that may hold every flag there is."""
+    made = flags.parser("A test.", "  none", *([ALL_FLAGS]))
+    flags.add_broker(made, "a broker")
+    return flags.settings_from(made.parse_args(arguments))
+
+
+def flag_error(*arguments):
+    """Return what is said of a command line that cannot be."""
+    with pytest.raises(SettingsError) as caught:
+        parsed(*arguments)
+    return str(caught.value)
+
+
+@pytest.fixture
+def toml(tmp_path):
+    """Give a function that writes a settings file."""
+
+    def write(text):
+        file = tmp_path / "some.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+# The defaults
+
+
+def test_default_toml_is_the_defaults():
+    """The file that explains the settings says exactly what they are."""
+    written = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
+    assert written == dataclasses.asdict(Settings())
+    assert [type(value_of(Settings(), key)) for key in FIELDS] == [
+        type(written[key.split(".")[0]][key.split(".")[1]]) for key in FIELDS
+    ]
+
+
+def comments():
+    """Return the comment of every setting in default.toml."""
+    found, section = {}, ""
+    for line in DEFAULT.read_text(encoding="utf-8").splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = header[1]
+        elif setting := re.match(r"(\w+) = [^#]*(?:# (.+))?$", line):
+            found[f"{section}.{setting[1]}"] = setting[2]
+    return found
+
+
+def test_every_setting_is_explained():
+    """Each key of default.toml has a comment on its line."""
+    assert set(comments()) == set(FIELDS)
+    assert [key for key, comment in comments().items() if not comment] == []
+
+
+TABLES = [
+    ("aggregation.rule", RULES),
+    ("agents.attack", LEARNERS.keys() - {"honest"}),
+    ("agents.liars", LIARS),
+    ("agents.split", SPLITS),
+    ("model.name", MODELS),
+    ("data.name", DATASETS),
+    ("wire.codec", [*ENCODINGS, ZSTD]),
+    ("validation.judge", JUDGES),
+]
+
+
+def unnamed(names, text):
+    """Return the names that a text does not hold as words of their own."""
+    return [n for n in names if not re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)]
+
+
+@pytest.mark.parametrize(("setting", "table"), TABLES, ids=[key for key, _ in TABLES])
+def test_comments_name_what_can_be_chosen(setting, table):
+    """Whoever adds to a table says so in default.toml, and the default is in the table."""
+    assert unnamed(table, comments()[setting]) == []
+    assert FIELDS[setting].default in table
+
+
+@pytest.mark.parametrize(("setting", "table"), TABLES, ids=[key for key, _ in TABLES])
+def test_help_names_what_can_be_chosen(setting, table):
+    """The flag of such a setting, where it has one, names the same in ``--help``."""
+    for flag in ALL_FLAGS.values():
+        if flag.setting == setting and setting != "data.name":  # too many for a line
+            assert unnamed(table, flag.text) == []
+
+
+def test_every_codec_is_an_encoding_with_or_without_zstd():
+    """The comment that names encodings and +zstd has thereby named all codecs."""
+    assert set(CODECS) == {*ENCODINGS, *(encoding + ZSTD for encoding in ENCODINGS)}
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios_load(name):
+    """Every file beside default.toml is valid by itself and names what exists."""
+    settings = load([ROOT / "config" / f"{name}.toml"])
+    for setting, table in TABLES:
+        allowed = CODECS if setting == "wire.codec" else table
+        assert value_of(settings, setting) in allowed
+
+
+@pytest.mark.parametrize("name", ["undefended", "robust", "jury"])
+def test_scenarios_load_on_top_of_the_demo(name):
+    """The demo's cases share the attack, and each changes the defence."""
+    demo = load([ROOT / "config" / "demo.toml"])
+    case = load([ROOT / "config" / file for file in ("demo.toml", f"{name}.toml")])
+    assert (case.agents, case.training, case.run) == (demo.agents, demo.training, demo.run)
+    assert case != demo
+
+
+def test_later_files_win_and_overrides_win_over_all(toml, tmp_path):
+    """A file changes only what it says; what is set by hand comes last."""
+    first = toml("[run]\nrounds = 5\nseed = 6\n[agents]\nn = 7")
+    second = tmp_path / "second.toml"
+    second.write_text("[run]\nseed = 8\n[agents]\nn = 9", encoding="utf-8")
+    settings = load([first, second], {"agents.n": 10})
+    assert (settings.run.rounds, settings.run.seed, settings.agents.n) == (5, 8, 10)
+    assert settings == dataclasses.replace(
+        Settings(),
+        run=dataclasses.replace(Settings().run, rounds=5, seed=8),
+        agents=dataclasses.replace(Settings().agents, n=10),
+    )
+
+
+def test_no_file_is_the_defaults():
+    """Without files and flags the settings are the defaults."""
+    assert load() == parsed() == Settings()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """A file that is not there is one sentence with its name."""
+    file = tmp_path / "none.toml"
+    assert error([file]) == f"cannot read {file}: No such file or directory"
+    assert error([tmp_path]) == f"cannot read {tmp_path}: Is a directory"
+
+
+@pytest.mark.parametrize("text", ["[run", "a = = 1", "x = " + "[" * 5000, "x = " + "9" * 5000])
+def test_what_is_no_toml_is_named(toml, text):
+    """A malformed file is one sentence with its name."""
+    file = toml(text)
+    assert error([file]).startswith(f"{file} is not TOML: ")
+
+
+def test_what_is_no_text_is_named(tmp_path):
+    """Bytes that are no UTF-8 are no settings file."""
+    file = tmp_path / "some.toml"
+    file.write_bytes(b"\xff\xfe")
+    assert error([file]).startswith(f"{file} is not TOML: ")
+
+
+@pytest.mark.parametrize("text", ["rounds = 5", "run = 5", "[[run]]\nrounds = 5"])
+def test_a_setting_outside_a_section_is_refused(toml, text):
+    """All settings are in sections, and a section comes once."""
+    assert "must be in a section, like [run]" in error([toml(text)])
+
+
+# Writing
+
+
+def test_to_toml_survives_what_is_nasty(toml):
+    """Quotes, control characters, emoji, strange keys and deep tables are read as written."""
+    options = {
+        "share": 0.2, "count": 3, "weighted": True, "name": NASTY, NASTY: [1, 2.5, {"x": [False]}],
+        "big": 1e22, "small": 1e-300, "no": {}, "": "",
+    }  # fmt: skip
+    overrides = {"data.root": NASTY, "model.init": "C:\\dir\\", "aggregation.options": options}
+    settings = load([], overrides)
+    assert value_of(settings, "data.root") == NASTY
+    assert load([toml(to_toml(settings))]) == settings
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("config") / "some.toml"
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+option_values = st.recursive(
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "run.seed": st.integers(0, 2**63 - 1),
+            "data.root": texts,
+            "agents.scale": st.floats(allow_nan=False, allow_infinity=False),
+            "collect.seconds": st.floats(0.01, allow_infinity=False),
+            "limits.finite": st.booleans(),
+            "aggregation.options": st.dictionaries(texts, option_values, max_size=4),
+        },
+    )
+)
+def test_to_toml_survives_anything(scratch, overrides):
+    """Whatever the settings are, written and read again they are the same."""
+    settings = load([], overrides)
+    scratch.write_text(to_toml(settings), encoding="utf-8")
+    assert load([scratch]) == settings
+
+
+# The password
+
+
+def test_the_password_is_written_nowhere():
+    """Neither a settings file nor a printed record gives the password away."""
+    settings = load([], {"broker.password": "hunter2", "broker.username": "ann"})
+    assert settings.broker.password == "hunter2"
+    for text in (repr(settings), str(settings.broker), to_toml(settings)):
+        assert "hunter2" not in text
+        assert "ann" in text
+
+
+def test_the_environment_gives_the_password(monkeypatch, toml):
+    """FEDJURY_PASSWORD counts where no other password is given; an empty one is none."""
+    monkeypatch.setenv("FEDJURY_PASSWORD", "secret")
+    assert load().broker.password == "secret"
+    assert load([toml("[broker]\nport = 1884")]).broker.password == "secret"
+    assert load([DEFAULT]).broker.password == "secret"
+    assert load([toml('[broker]\npassword = "other"')]).broker.password == "other"
+    assert parsed("--password", "mine").broker.password == "mine"
+
+
+# What cannot be
+
+
+def test_unknown_sections_are_named():
+    """A misspelt section is shown with the nearest and with all that there are."""
+    text = error([], {"valdation.quorum": 3})
+    assert text.startswith("unknown section [valdation]; did you mean 'validation'? valid: run, ")
+    assert text.endswith(", agents")
+
+
+def test_unknown_keys_are_named(toml):
+    """A misspelt key is shown with the nearest and with the keys of its section."""
+    text = error([toml("[sampling]\nshares = 0.5")])
+    assert text == (
+        "unknown setting 'sampling.shares'; did you mean 'sampling.share'? valid: sampling.share"
+    )
+
+
+def test_what_resembles_nothing_gets_the_list():
+    """Where no name is near, the valid ones are enough."""
+    assert error([], {"xyz.q": 1}).startswith("unknown section [xyz]; valid: run, broker, ")
+    assert error([], {"wire.zzzzzz": 1}) == "unknown setting 'wire.zzzzzz'; valid: wire.codec"
+
+
+def neighbour(key, which):
+    """Return a bound of a numeric setting, and the nearest number beyond it."""
+    bound = FIELDS[key].metadata[which]
+    step = -1 if which == "low" else 1
+    if type(FIELDS[key].default) is int:
+        return int(bound), int(bound) + step
+    return float(bound), math.nextafter(bound, step * math.inf)
+
+
+@pytest.mark.parametrize(
+    ("key", "which"), [*((key, "low") for key in LOW), *((key, "high") for key in HIGH)]
+)
+def test_ranges_end_where_they_say(key, which):
+    """Both ends of a range are allowed, the next number is not, and the message says the range."""
+    bound, beyond = neighbour(key, which)
+    assert value_of(load([], {key: bound}), key) == bound
+    text = error([], {key: beyond})
+    low, high = (FIELDS[key].metadata[end] for end in ("low", "high"))
+    expected = f"{low:,.15g} or more" if high == math.inf else f"{low:,.15g} to {high:,.15g}"
+    assert text == f"{key} = {beyond!r} must be {expected}"
+
+
+def test_nearly_every_number_has_a_range():
+    """Only the attack's scaling may be any number."""
+    numeric = {key for key, item in FIELDS.items() if type(item.default) in (int, float)}
+    assert numeric - set(BOUNDED) == {"agents.scale"}
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_types_are_exact(key, toml):
+    """A value of another type is refused in plain words: no bool for a number, no text either."""
+    called = {
+        int: "a whole number", float: "a number", bool: "true or false", str: "text",
+    }.get(type(FIELDS[key].default), "a table, like { share = 0.2 }")  # fmt: skip
+    section, name = key.split(".")
+    wrong = {
+        int: ["true", "1.0", '"1"', "[1]"],
+        float: ["true", '"1.0"', "[]", "1" + "0" * 400],
+        bool: ["1", '"true"', "0.0"],
+        str: ["1", "true", "[]", "{}", "2020-01-01"],
+    }.get(type(FIELDS[key].default), ["1", '"share"', "[]"])
+    for text in wrong:
+        said = error([toml(f"[{section}]\n{name} = {text}")])
+        assert said.startswith(f"{key} = ")
+        assert said.endswith(f"must be {called}")
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, item in FIELDS.items() if type(item.default) is float]
+)
+def test_numbers_are_finite(key, toml):
+    """A file may say inf and nan, but no setting means anything by them."""
+    section, name = key.split(".")
+    for odd in ("inf", "-inf", "nan"):
+        text = error([toml(f"[{section}]\n{name} = {odd}")])
+        assert text == f"{key} = {odd} must be finite"
+
+
+def test_whole_numbers_are_numbers(toml):
+    """Where a number may have a fraction it need not have one."""
+    share = load([toml("[sampling]\nshare = 1")]).sampling.share
+    assert (share, type(share)) == (1.0, float)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "a b", "x" * 65, "run\n"])
+def test_a_run_has_a_name_that_fits_a_topic(name):
+    """A name that no topic could hold is refused before anything starts."""
+    text = error([], {"run.name": name})
+    assert text == f"run.name = {name!r} must be 1 to 64 of A-Z a-z 0-9 _ -"
+
+
+def test_the_quorum_fits_the_validators():
+    """Five validators cannot cast six votes; where nobody votes the quorum means nothing."""
+    assert load([], {"validation.validators": 5, "validation.quorum": 5}).validation.quorum == 5
+    assert load([], {"validation.quorum": 999}).validation.quorum == 999
+    text = error([], {"validation.validators": 5, "validation.quorum": 6})
+    assert text == "validation.quorum = 6 must be 1 to validation.validators (5)"
+
+
+@pytest.mark.parametrize(("minimum", "judged_from"), [(0, 5), (3, 3), (5, 5)])
+def test_the_history_a_judge_needs(minimum, judged_from):
+    """With l = 4 there are at most 5 accepted models to see; 0 asks for all of them."""
+    overrides = {"validation.look_back": 4, "validation.minimum_history": minimum}
+    assert load([], overrides).validation.history == judged_from
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 6])
+def test_a_history_that_cannot_be(minimum):
+    """Fewer than three models have no variations to compare; more than l + 1 are never kept."""
+    overrides = {"validation.look_back": 4, "validation.minimum_history": minimum}
+    assert error([], overrides).endswith("must be 0, or 3 to validation.look_back + 1 (5)")
+
+
+@pytest.mark.parametrize(("shard", "part"), [("1/1", (1, 1)), ("2/4", (2, 4)), ("10/10", (10, 10))])
+def test_shards(shard, part):
+    """2/4 is the second of four parts."""
+    assert load([], {"agents.shard": shard}).agents.part == part
+
+
+def test_a_shard_may_be_found_by_the_services_name():
+    """The replicas of a service find their part by themselves."""
+    assert load([], {"agents.shard": "dns:agents.lab"}).agents.shard == "dns:agents.lab"
+
+
+@pytest.mark.parametrize("shard", ["", "2", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", "dns:"])
+def test_shards_that_cannot_be(shard):
+    """A part is one of at least one, counted from 1."""
+    text = error([], {"agents.shard": shard})
+    assert text.startswith(f"agents.shard = {shard!r} must be i/k with 1 <= i <= k")
+
+
+# Flags
+
+
+def another(key):
+    """Return a value of a setting that is not its default, and how a flag spells it."""
+    default = FIELDS[key].default
+    if type(default) is int:
+        return default + 9, str(default + 9)  # validators enough for the quorum
+    if type(default) is float:
+        return (default / 2 or 0.25), str(default / 2 or 0.25)
+    return ("2/3", "2/3") if key == "agents.shard" else ("other", "other")
+
+
+@pytest.mark.parametrize("flag", ALL_FLAGS)
+def test_each_flag_sets_its_setting(flag):
+    """A flag changes the setting it stands for, as ``--set`` does, and no other."""
+    key = ALL_FLAGS[flag].setting
+    value, text = another(key)
+    assert value != FIELDS[key].default
+    assert parsed(flag, text) == parsed("--set", f"{key}={text}") == with_value(key, value)
+
+
+def test_no_setting_has_two_flags():
+    """Two flags for one setting would leave open which wins."""
+    known = [flag.setting for flag in ALL_FLAGS.values()]
+    assert len(known) == len(set(known))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("False", False), ("TRUE", True)]
+)  # fmt: skip
+def test_set_reads_truth(text, value):
+    """``--set`` reads true and false, however they are written."""
+    assert parsed("--set", f"limits.finite={text}").limits.finite is value
+
+
+def test_set_reads_tables():
+    """``--set`` reads a rule's options as a TOML file would."""
+    options = parsed("--set", "aggregation.options={ share = 0.1, weighted = true }")
+    assert options.aggregation.options == {"share": 0.1, "weighted": True}
+
+
+def test_set_keeps_what_follows_the_first_equals_sign():
+    """A value may hold an equals sign itself."""
+    assert parsed("--set", "data.root=a=b").data.root == "a=b"
+
+
+def test_flags_win_over_set_and_files(toml):
+    """The short name is the last word."""
+    file = str(toml("[agents]\nn = 5\nevil = 0.1\nstart = 9"))
+    settings = parsed(
+        "--config", file, "--n", "7", "--set", "agents.n=6", "--set", "agents.start=8"
+    )
+    assert (settings.agents.n, settings.agents.start, settings.agents.evil) == (7, 8, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--evil", "1.5"], "agents.evil = 1.5 must be 0 to 1"),
+        (["--evil", "nan"], "agents.evil = nan must be finite"),
+        (["--evil", "half"], "agents.evil = 'half' must be a number"),
+        (["--n", "0"], "agents.n = 0 must be 1 to 1,000,000"),
+        (["--n", "10.5"], "agents.n = '10.5' must be a whole number"),
+        (["--n", "9" * 5000], f"agents.n = '{'9' * 5000}' must be a whole number"),
+        (["--rounds", ""], "run.rounds = '' must be a whole number"),
+        (["--set", "limits.finite=yes"], "limits.finite = 'yes' must be true or false"),
+        (["--set", "agents.n"], "--set agents.n must be SECTION.KEY=VALUE"),
+        (["--set", "aggregation.options=5"],
+         "aggregation.options = 5 must be a table, like { share = 0.2 }"),
+        (["--set", "aggregation.options={"],
+         "aggregation.options = { must be a table, like { share = 0.2 }"),
+        (["--shard", "3/2"],
+         "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or dns:SERVICE"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)  # fmt: skip
+def test_flags_that_cannot_be(arguments, said):
+    """What is wrong on a command line is one sentence with the setting and what it may be."""
+    assert flag_error(*arguments) == said
+
+
+@pytest.mark.parametrize("pair", ["agents.m=1", "agents=1", "=1", ".n=1", "agents.=1"])
+def test_set_of_what_does_not_exist(pair):
+    """``--set`` of an unknown setting says what there is."""
+    text = flag_error("--set", pair)
+    assert text.startswith(f"unknown setting {pair.removesuffix('=1')!r}")
+    assert "agents.n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("broker.local:1884", "broker.local", 1884),
+        ("broker.local", "broker.local", 1883),
+        ("127.0.0.1:1", "127.0.0.1", 1),
+        ("127.0.0.1:65535", "127.0.0.1", 65535),
+        ("[::1]:1884", "::1", 1884),
+        ("[fe80::1%eth0]", "fe80::1%eth0", 1883),
+    ],
+)
+def test_broker_addresses(text, host, port):
+    """``--broker`` takes a name or an address, IPv6 in brackets; the port may be left out."""
+    broker = parsed("--broker", text).broker
+    assert (broker.host, broker.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host:0", "host:65536", "host:-1", "host:mqtt", "host:", ":1883", "::1", "fe80::1:1883",
+        "[::1]:", "[]:1883", "[::1", "host:18 83", "mqtt://host:1883", "host:١٨٨٣", "a:b:1",
+    ],
+)  # fmt: skip
+def test_broker_addresses_that_cannot_be(text):
+    """A bad port, a bare IPv6 address or a URL is refused, not guessed at."""
+    said = flag_error("--broker", text)
+    assert said.startswith(f"--broker {text} must be HOST:PORT with a port from 1 to 65535")
+
+
+def test_flags_are_not_abbreviated(capsys):
+    """``--evi`` is an error, so that a new flag never changes what a script means."""
+    with pytest.raises(SystemExit) as caught:
+        parsed("--evi", "0.1")
+    assert caught.value.code == 2
+    assert "--evi" in capsys.readouterr().err
+
+
+def test_help_shows_each_flag_and_its_default():
+    """``--help`` can be printed, and names every flag with the default of its setting."""
+    text = " ".join(flags.parser("A test.", "  one example", ALL_FLAGS).format_help().split())
+    for name, flag in ALL_FLAGS.items():
+        assert f"{name} " in text
+        default = FIELDS[flag.setting].default
+        assert default == "" or f"{flag.text} (default: {default})" in text
+    assert "one example" in text
+
+
+def test_field_of_knows_types():
+    """The type of every setting is that of its default."""
+    for key, item in FIELDS.items():
+        if key != "aggregation.options":
+            kind, found = field_of(key)
+            assert (kind, found.name) == (type(item.default), item.name)
+
+
+# Programs
+
+
+@pytest.fixture
+def run_main(monkeypatch):
+    """Give a function that runs a program as an entry point would, and returns its exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["program", "--some", "thing"])
+
+    def run(main):
+        with pytest.raises(SystemExit) as caught:
+            flags.run_main(main, (SettingsError, ZeroDivisionError))
+        return caught.value.code
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def raising(error):
+    """Make a program that fails."""
+
+    def main(_arguments):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error", [SettingsError("no such thing"), ZeroDivisionError("no such thing")]
+)
+def test_expected_errors_are_one_sentence(run_main, capsys, error):
+    """What people did wrong is one line on stderr and exit code 2."""
+    assert run_main(raising(error)) == 2
+    assert capsys.readouterr() == ("", "error: no such thing\n")
+
+
+def test_unexpected_errors_are_not_hidden(run_main):
+    """What we did wrong keeps its traceback."""
+    with pytest.raises(RuntimeError, match="ours"):
+        run_main(raising(RuntimeError("ours")))
+
+
+def test_ctrl_c_is_130(run_main, capsys):
+    """An interrupted program says nothing more and ends with 130."""
+    assert run_main(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sigterm_is_ctrl_c(run_main):
+    """Being asked to end is the same as being interrupted."""
+    assert run_main(lambda _: signal.raise_signal(signal.SIGTERM)) == 130
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_program_says_how_it_ended(run_main, code):
+    """A program gets the command line without its own name, and its result is the exit code."""
+    assert run_main(lambda arguments: code if arguments == ["--some", "thing"] else 99) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--evil", "1.5"], "error: agents.evil = 1.5 must be 0 to 1\n"),
+        (["--config", "nowhere.toml"],
+         "error: cannot read nowhere.toml: No such file or directory\n"),
+    ],
+    ids=["flag", "file"],
+)  # fmt: skip
+def test_a_real_program_fails_in_one_line(arguments, said, tmp_path):
+    """A mistake on a real command line, from any folder, is one line, code 2 and no traceback."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "agents" / "spawn.py", *arguments],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_settings_from_needs_no_broker_flag():
+    """A program without ``--broker`` reads its settings all the same."""
+    made = flags.parser("A test.", "  none", flags.RUN_FLAGS)
+    chosen = made.parse_args(["--seed", "3"])
+    assert isinstance(chosen, argparse.Namespace)
+    assert flags.settings_from(chosen).run.seed == 3

@@ -1,0 +1,198 @@
+"""Topics and messages: the table is complete, and names cannot be mistaken for topics."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import messages, topics
+from protocol.messages import BadMessage, Message, Reason
+from protocol.topics import CHANNELS, check_name, parse, says_nothing, topic_for, topic_of
+
+VECTOR = np.zeros(2, dtype=np.float32)
+
+SAID = {
+    "manifest": messages.Manifest("mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", 9, "lof", 10, 11),
+    "round": messages.Round(1, 0, messages.Phase.TRAIN, 0, "all", (), 1.0),
+    "model": messages.Model(3, VECTOR),
+    "history/3": messages.History(3, VECTOR),
+    "candidate": messages.Candidate(1, 0, 3, VECTOR),
+    "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
+    "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
+    "agent/ann": messages.Presence("ann", online=True, since=0.0),
+    "log/round": messages.RoundLog({}),
+    "log/refused": messages.RefusedLog({}),
+}
+"""Topic below the run -> a message that belongs there."""
+
+RETAINED = {"manifest", "round", "model", "history/3", "candidate", "agent/ann", "log/round",
+            "log/refused"}  # fmt: skip
+
+BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
+
+names = st.text(st.sampled_from("Az09_-"), min_size=1, max_size=64)
+
+
+def refused(topic):
+    """Say whether a topic is refused for what it is."""
+    with pytest.raises(BadMessage) as caught:
+        parse(topic)
+    return caught.value.reason is Reason.UNKNOWN_TOPIC
+
+
+# The table
+
+
+def test_every_message_has_a_channel():
+    """What can be said has a topic, and every topic something that is said there."""
+    assert set(CHANNELS) == set(typing.get_args(Message))
+    assert {type(message) for message in SAID.values()} == set(CHANNELS)
+
+
+def test_no_two_kinds_share_a_topic():
+    """A topic says what its message is."""
+    assert len({channel.topic for channel in CHANNELS.values()}) == len(CHANNELS)
+
+
+def test_channels_travel_as_documented():
+    """Only what agents say is not kept by the broker; only candidates expire; QoS is 1."""
+    for topic, message in SAID.items():
+        channel = CHANNELS[type(message)]
+        assert channel.retain == (topic in RETAINED)
+        assert channel.expiry == (3600 if topic == "candidate" else None)
+        assert channel.qos == 1
+        has_vector = any(isinstance(value, np.ndarray) for value in message)
+        is_vote = isinstance(message, messages.Vote)
+        kind = "msgpack" if has_vector or is_vote else "json"
+        assert channel.content_type == f"application/{kind}"
+
+
+@pytest.mark.parametrize("topic", SAID)
+def test_topics_by_hand(topic):
+    """Every message belongs on the topic that the protocol's page shows."""
+    assert topic_of("run", SAID[topic]) == f"fl/v1/run/{topic}"
+    address = parse(f"fl/v1/run/{topic}")
+    assert (address.run, address.kind) == ("run", type(SAID[topic]))
+    assert list(address.field.values()) == topic.split("/")[1:][: len(address.field)]
+
+
+# There and back
+
+
+@given(names, names)
+def test_agents_survive_their_topic(run, agent):
+    """Run and agent are read from a topic as they were written."""
+    for message in SAID.values():
+        if "agent" in message._fields:
+            address = parse(topic_of(run, message._replace(agent=agent)))
+            assert address == (run, type(message), {"agent": agent})
+
+
+@given(names, st.integers(0, 2**31 - 1))
+def test_versions_survive_their_topic(run, version):
+    """The version of a past model is read from its topic as it was written."""
+    address = parse(topic_of(run, messages.History(version, VECTOR)))
+    assert address == (run, messages.History, {"version": str(version)})
+
+
+@given(names, names)
+def test_filters_by_hand(run, agent):
+    """``topic_for`` gives one sender's topic or, by default, a wildcard for all of them."""
+    assert topic_for(run, messages.Update, agent) == f"fl/v1/{run}/update/{agent}"
+    assert topic_for(run, messages.Update) == f"fl/v1/{run}/update/+"
+    assert topic_for(run, messages.History, 12) == f"fl/v1/{run}/history/12"
+    assert topic_for(run, messages.Round) == f"fl/v1/{run}/round"
+
+
+# Names
+
+
+@given(names)
+def test_names_are_let_through(name):
+    """1 to 64 letters, digits, underscores and hyphens are a name."""
+    assert check_name("run", name) == name
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_bad_names_are_refused(name):
+    """Slashes, wildcards, nothing, too much: no name, in no topic."""
+    with pytest.raises(ValueError, match=r"^agent .* must be 1 to 64 of A-Z a-z 0-9 _ -$"):
+        check_name("agent", name)
+    assert refused(f"fl/v1/{name}/round")
+    for kind in ("update", "vote", "agent"):
+        assert refused(f"fl/v1/run/{kind}/{name}")
+
+
+@pytest.mark.parametrize("version", ["", "-1", "01", "1.0", "x", "+", "12345678901", "1\n", "٣"])
+def test_bad_versions_are_refused(version):
+    """A version in a topic is a plain decimal number, written in one way only."""
+    assert refused(f"fl/v1/run/history/{version}")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["", "round", "fl/v1/run", "fl/v1/run/", "fl/v2/run/round", "fl/v1/run/rounds",
+     "x/fl/v1/run/round", "fl/v1/run/round/", "/fl/v1/run/round", "fl/v1/run/update",
+     "FL/v1/run/round", "$SYS/broker"],
+)  # fmt: skip
+def test_other_topics_are_refused(topic):
+    """What is nearly a topic of ours is none."""
+    assert refused(topic)
+
+
+def test_a_long_topic_is_cut_in_the_message():
+    """People read 200 characters of a bad topic, not 65,000."""
+    with pytest.raises(BadMessage) as caught:
+        parse("x" * 65_000)
+    assert caught.value.detail == "x" * 200
+
+
+# Clearing
+
+
+@pytest.mark.parametrize("topic", SAID)
+def test_only_an_empty_retained_message_says_nothing(topic):
+    """An empty payload clears what is retained; where nothing is, it is a bad message."""
+    assert says_nothing(f"fl/v1/run/{topic}", b"") == (topic in RETAINED)
+    assert not says_nothing(f"fl/v1/run/{topic}", b"{}")
+
+
+def test_a_strange_topic_never_says_nothing():
+    """Emptiness on a topic of nobody's is left for the decoder to refuse."""
+    assert not says_nothing("fl/v1/run/nowhere", b"")
+
+
+# Bad messages
+
+
+def test_bad_messages_say_why():
+    """The text is the reason, and the detail where there is one."""
+    assert str(BadMessage(Reason.DUPLICATE)) == "duplicate"
+    bad = BadMessage(Reason.TOO_LARGE, "9 bytes", "ann")
+    assert (str(bad), bad.reason, bad.detail, bad.agent) == (
+        "too_large: 9 bytes", Reason.TOO_LARGE, "9 bytes", "ann",
+    )  # fmt: skip
+
+
+def test_bad_messages_are_safe_to_print():
+    """Control characters and half characters of a sender's are shown by their numbers."""
+    detail = BadMessage(Reason.WRONG_KEYS, "\x1b[2J \ud800").detail
+    assert detail == r"'\x1b[2J \ud800'"
+
+
+def test_reasons_are_the_documented_ones():
+    """The list of reasons is part of the protocol: fourteen, and no other."""
+    assert [str(reason) for reason in Reason] == [
+        "unknown_topic", "too_large", "malformed", "wrong_keys", "wrong_type", "out_of_range",
+        "unknown_codec", "wrong_length", "not_finite", "wrong_phase", "wrong_round",
+        "wrong_version", "not_called", "duplicate",
+    ]  # fmt: skip
+
+
+def test_topics_are_below_version_one():
+    """The protocol's version is in the topic and in the manifest, and both say 1."""
+    assert (topics.ROOT, messages.PROTOCOL, SAID["manifest"].protocol) == ("fl/v1", 1, 1)

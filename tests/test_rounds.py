@@ -1,0 +1,644 @@
+"""The round: hand-made events in, lists of effects out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator import rules, verdict
+from aggregator.rounds import Clear, Persist, Policy, Publish, Refuse, Refused, State, Tick, step
+from aggregator.sampling import Purpose, draw
+from protocol.messages import (
+    Candidate,
+    History,
+    Model,
+    Phase,
+    Reason,
+    Round,
+    RoundLog,
+    Update,
+    Vote,
+)
+
+MEAN = rules.build("mean")
+DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}
+"""Three updates whose mean is (2, 2)."""
+
+
+def vector(*values):
+    return np.array(values, dtype=np.float32)
+
+
+def policy(**changes):
+    """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
+    plain_policy = Policy(
+        rule=MEAN, evaluate=lambda weights: float(weights[0]), rounds=9,
+        collect_seconds=10, vote_seconds=5, look_back=2, quorum=2,
+    )  # fmt: skip
+    return replace(plain_policy, **changes)
+
+
+def start(said, online="abc", now=0.0):
+    """Open round 1 of a run whose first model is (0, 0)."""
+    return step(State(0, vector(0, 0), 0), Tick(now, set(online)), said)
+
+
+def play(state, said, *events):
+    """Take the events one after the other; returns the last state and all effects."""
+    effects = []
+    for event in events:
+        state, more = step(state, event, said)
+        effects += more
+    return state, effects
+
+
+def updates(state, deltas=DELTAS):
+    """Make an update of each agent for the state's round."""
+    return [
+        Update(name, state.round, state.version, 4, vector(*delta))
+        for name, delta in deltas.items()
+    ]
+
+
+def vote(agent, round_=1, attempt=1, *, poisoned=False):
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4)
+
+
+def validating(said, online="abc"):
+    """Bring a run to the vote of round 1; returns the state and the effects of the last step."""
+    state, _ = start(said, online)
+    return play(state, said, *updates(state), Tick(3.0, set(online)))
+
+
+def plain(value):
+    """Turn records with vectors in them into something that can be compared."""
+    match value:
+        case np.ndarray():
+            return value.tolist()
+        case tuple():
+            return type(value).__name__, *map(plain, value)
+        case list():
+            return [plain(item) for item in value]
+        case Mapping():
+            return {key: plain(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def all_but_the_count(state):
+    return {key: plain(item) for key, item in vars(state).items() if key != "refused"}
+
+
+def accepted_models(effects):
+    return [effect.accepted for effect in effects if isinstance(effect, Persist)]
+
+
+def records(effects):
+    return [effect.record for effect in effects if isinstance(effect, Persist)]
+
+
+def published(effects, kind):
+    return [e.message for e in effects if isinstance(e, Publish) and isinstance(e.message, kind)]
+
+
+# The way through a round
+
+
+def test_the_first_tick_opens_the_first_round():
+    """Before it there is no phase; with it everyone online is called and told so."""
+    state, effects = start(policy(), online="cab")
+    assert (state.round, state.attempt, state.phase) == (1, 1, Phase.TRAIN)
+    assert state.called == {"a", "b", "c"}
+    assert effects == [Publish(Round(1, 1, Phase.TRAIN, 0, "all", (), 10))]
+
+
+def test_an_update_has_no_effect_but_being_kept():
+    """Nobody is told of an update, and nothing is done before the next tick."""
+    state, _ = start(policy())
+    first, *_ = updates(state)
+    state, effects = step(state, first, policy())
+    assert effects == []
+    assert list(state.updates) == ["a"]
+    assert step(state, Tick(9.9, set("abc")), policy()) == (state, [])
+
+
+def test_a_round_without_validators_by_hand():
+    """(0, 0) plus the mean (2, 2) is version 1; it is durable first, then told, then round 2."""
+    said = policy()
+    state, _ = start(said, now=100.0)
+    state, effects = play(state, said, *updates(state), Tick(102.0, set("abc"), 900, 60))
+    record = {
+        "round": 1, "attempt": 1, "version": 1, "accepted": True, "why": "", "called": 3,
+        "updates": 3, "missing": 0, "votes": {}, "refused": {}, "accuracy": 2.0, "seconds": 2.0,
+        "updates_per_second": 1.5, "bytes_in": 900, "bytes_out": 60, "candidate_accuracy": 2.0,
+    }  # fmt: skip
+    model = Model(1, vector(2, 2))
+    assert plain(effects) == plain([
+        Persist(record, model),
+        Publish(model),
+        Publish(RoundLog(record)),
+        Publish(Round(2, 1, Phase.TRAIN, 1, "all", (), 10)),
+    ])  # fmt: skip
+    assert (state.round, state.version, state.phase, state.updates) == (2, 1, Phase.TRAIN, {})
+
+
+def test_a_candidate_is_put_before_the_validators():
+    """With validators the mean is published as a candidate on version 0, then the vote opens."""
+    state, effects = validating(policy(validators=3))
+    assert plain(effects) == plain([
+        Publish(Candidate(1, 1, 0, vector(2, 2))),
+        Publish(Round(1, 1, Phase.VALIDATE, 0, "all", ("a", "b", "c"), 5)),
+    ])  # fmt: skip
+    assert (state.phase, state.deadline) == (Phase.VALIDATE, 8.0)
+
+
+def test_an_accepted_candidate_by_hand():
+    """One "poisoned" of three is below the quorum of two: persist, model, history, clear, next."""
+    said = policy(validators=3)
+    state, _ = validating(said)
+    ballots = [vote("c"), vote("a", poisoned=True), vote("b")]
+    state, effects = play(state, said, *ballots, Tick(4.0, set("abc")))
+    (record,) = records(effects)
+    model = Model(1, vector(2, 2))
+    assert plain(effects) == plain([
+        Persist(record, model),
+        Publish(model),
+        Publish(History(1, vector(2, 2))),
+        Clear(Candidate(1, 1, 0, vector(2, 2))),
+        Publish(RoundLog(record)),
+        Publish(Round(2, 1, Phase.TRAIN, 1, "all", ("a", "b", "c"), 10)),
+    ])  # fmt: skip
+    assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
+    assert record["accepted"]
+
+
+def test_a_rejected_candidate_by_hand():
+    """The quorum keeps version and weights, sends no model and clears the candidate."""
+    said = policy(validators=3)
+    state, _ = validating(said)
+    ballots = [vote("b", poisoned=True), vote("a", poisoned=True), vote("c")]
+    state, effects = play(state, said, *ballots, Tick(4.0, set("abc")))
+    (record,) = records(effects)
+    assert plain(effects) == plain([
+        Persist(record, None),
+        Clear(Candidate(1, 1, 0, vector(0, 0))),
+        Publish(RoundLog(record)),
+        Publish(Round(2, 1, Phase.TRAIN, 0, "all", ("a", "b", "c"), 10)),
+    ])  # fmt: skip
+    assert (record["accepted"], record["why"], record["version"]) == (False, "voted down", 0)
+    assert (record["accuracy"], record["candidate_accuracy"]) == (None, 2.0)
+    assert (state.version, state.weights.tolist()) == (0, [0, 0])
+
+
+def test_the_last_round_ends_the_run():
+    """After the last round the agents are told that it is done, and later events do nothing."""
+    said = policy(rounds=1)
+    state, _ = start(said)
+    late = updates(state)[0]
+    state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
+    assert effects[-1] == Publish(Round(1, 1, Phase.DONE, 1, "all", (), 10))
+    assert (state.phase, state.failure) == (Phase.DONE, None)
+    assert step(state, Tick(1e9, set("abc")), said) == (state, [])
+    assert step(state, late, said)[1] == [Refuse("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
+
+
+@pytest.mark.parametrize("votes", [{}, {"a": False}, {"a": True}, {"a": False, "b": True}])
+def test_silent_validators_are_no_obstacle(votes):
+    """At the deadline, and not before, a candidate passes that fewer than the quorum reject."""
+    said = policy(validators=3)
+    state, _ = validating(said)
+    state, _ = play(state, said, *(vote(a, poisoned=bad) for a, bad in votes.items()))
+    assert step(state, Tick(7.9, set("abc")), said) == (state, [])
+    state, effects = step(state, Tick(8.0, set("abc")), said)
+    assert state.version == 1
+    assert records(effects)[0]["votes"] == {
+        "poisoned": sum(votes.values()),
+        "clean": len(votes) - sum(votes.values()),
+        "silent": 3 - len(votes),
+    }
+
+
+# Messages that do not fit
+
+
+def test_updates_that_do_not_fit():
+    """Each reason is counted and told; nothing else of the state changes."""
+    said = policy(validators=3)
+    before, _ = start(said)
+    collecting, _ = step(before, updates(before)[0], said)
+    voting, _ = validating(said)
+    fresh = State(0, vector(0, 0), 0)
+    fitting = Update("b", 1, 0, 4, vector(9, 9))
+    cases = [
+        (fresh, fitting, Reason.WRONG_PHASE),
+        (voting, fitting, Reason.WRONG_PHASE),
+        (collecting, fitting._replace(round=0), Reason.WRONG_ROUND),
+        (collecting, fitting._replace(round=2), Reason.WRONG_ROUND),
+        (collecting, fitting._replace(version=1), Reason.WRONG_VERSION),
+        (collecting, fitting._replace(agent="z"), Reason.NOT_CALLED),
+        (collecting, fitting._replace(agent="a"), Reason.DUPLICATE),
+        (collecting, Refused("b", Reason.NOT_FINITE), Reason.NOT_FINITE),
+        (collecting, Refused("", Reason.UNKNOWN_TOPIC), Reason.UNKNOWN_TOPIC),
+    ]
+    for state, event, reason in cases:
+        after, effects = step(state, event, said)
+        assert effects == [Refuse(event.agent, reason, {reason.value: 1})]
+        assert after.refused == {reason.value: 1}
+        assert all_but_the_count(after) == all_but_the_count(state)
+
+
+def test_votes_that_do_not_fit():
+    """A vote counts in its phase, round and attempt only, from those asked, and once."""
+    said = policy(validators=3)
+    training, _ = start(said)
+    voting, _ = validating(said)
+    voting, _ = step(voting, vote("a"), said)
+    cases = [
+        (training, vote("b"), Reason.WRONG_PHASE),
+        (voting, vote("b", round_=2), Reason.WRONG_ROUND),
+        (voting, vote("b", attempt=2), Reason.WRONG_ROUND),
+        (voting, vote("z", poisoned=True), Reason.NOT_CALLED),
+        (voting, vote("a", poisoned=True), Reason.DUPLICATE),
+    ]
+    for state, event, reason in cases:
+        after, effects = step(state, event, said)
+        assert effects == [Refuse(event.agent, reason, {reason.value: 1})]
+        assert all_but_the_count(after) == all_but_the_count(state)
+
+
+def test_only_some_contributors_may_vote():
+    """An agent that is called to train but not drawn as a validator has no vote."""
+    said = policy(validators=1)
+    state, _ = validating(said)
+    (drawn,) = state.validators
+    (other, *_) = sorted(set("abc") - {drawn})
+    state, effects = step(state, vote(other, poisoned=True), said)
+    assert effects == [Refuse(other, Reason.NOT_CALLED, {"not_called": 1})]
+    state, _ = play(state, said, vote(drawn), Tick(3.1, set("abc")))
+    assert state.version == 1
+
+
+def test_counts_add_up_and_end_with_the_round():
+    """Refusals are counted per reason into the round's record; the next round counts anew."""
+    said = policy()
+    state, _ = start(said)
+    doubled = [message for message in updates(state) for _ in range(3)]
+    state, effects = play(state, said, Refused("a", Reason.MALFORMED), *doubled, Tick(1.0, "abc"))
+    assert [e.refused for e in effects if isinstance(e, Refuse)][-1] == {
+        "malformed": 1,
+        "duplicate": 6,
+    }
+    assert records(effects)[0]["refused"] == {"malformed": 1, "duplicate": 6}
+    assert state.refused == {}
+
+
+def test_what_was_refused_before_the_first_round_is_in_its_record():
+    """Messages that come while agents gather are not forgotten."""
+    said = policy()
+    state, _ = step(State(0, vector(0, 0), 0), Refused("a", Reason.MALFORMED), said)
+    state, _ = step(state, Tick(0.0, set("abc")), said)
+    _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
+    assert records(effects)[0]["refused"] == {"malformed": 1}
+
+
+def test_the_first_message_wins():
+    """A second update of an agent is a duplicate and does not replace the first."""
+    said = policy()
+    state, _ = start(said)
+    again = Update("a", 1, 0, 4, vector(1e6, 1e6))
+    state, _ = play(state, said, updates(state)[0], again, *updates(state)[1:], Tick(1.0, "abc"))
+    assert state.weights.tolist() == [2, 2]
+
+
+def test_the_first_vote_wins():
+    """Who has called a candidate clean cannot turn round."""
+    said = policy(validators=3, quorum=1)
+    state, _ = validating(said)
+    ballots = [vote("a"), vote("a", poisoned=True), vote("b"), vote("c")]
+    state, effects = play(state, said, *ballots, Tick(3.1, set("abc")))
+    assert state.version == 1
+    assert records(effects)[0]["refused"] == {"duplicate": 1}
+
+
+# When a round closes
+
+
+def test_a_threshold_closes_early():
+    """With threshold 2, two updates of three are enough: (1 + 3) / 2 = 2 and 0."""
+    said = policy(threshold=2)
+    state, _ = start(said)
+    a, b, c = updates(state)
+    state, effects = play(state, said, a, Tick(0.1, "abc"), b)
+    assert effects == []
+    state, effects = step(state, Tick(0.2, "abc"), said)
+    assert (state.round, state.weights.tolist()) == (2, [2, 0])
+    assert records(effects)[0]["missing"] == 1
+    assert step(state, c, said)[1] == [Refuse("c", Reason.WRONG_ROUND, {"wrong_round": 1})]
+
+
+def test_a_threshold_above_the_number_of_agents_waits_for_all():
+    """A threshold that can never be reached does not hold the round up."""
+    said = policy(threshold=100)
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state), Tick(0.1, "abc"))
+    assert state.version == 1
+
+
+def test_the_deadline_closes_with_enough():
+    """At the deadline at_least updates will do; before it they will not."""
+    said = policy(at_least=2)
+    state, _ = start(said)
+    state, effects = play(state, said, *updates(state)[:2], Tick(9.9, "abc"))
+    assert effects == []
+    state, effects = step(state, Tick(10.0, "abc"), said)
+    assert state.weights.tolist() == [2, 0]
+    assert (records(effects)[0]["updates"], records(effects)[0]["missing"]) == (2, 1)
+
+
+def test_too_few_updates_repeat_the_round():
+    """One update of two needed: the same round opens again as attempt 2, and says why."""
+    said = policy(at_least=2)
+    state, _ = start(said)
+    state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
+    why = "1 updates came in time, 2 are needed"
+    assert effects == [
+        Publish(RoundLog({"round": 1, "attempt": 2, "repeated": why})),
+        Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
+    ]
+    assert (state.updates, state.deadline, state.called) == ({}, 20.0, {"a", "b"})
+
+
+def test_a_repeated_round_goes_on_as_any_other():
+    """Updates do not name the attempt, so that they need not be made again; the record does."""
+    said = policy(at_least=2, validators=1, quorum=1)
+    state, _ = start(said)
+    state, _ = play(state, said, Refused("a", Reason.MALFORMED), Tick(10.0, set("abc")))
+    state, effects = play(state, said, *updates(state), Tick(12.0, set("abc")))
+    assert published(effects, Candidate)[0].attempt == 2
+    (drawn,) = state.validators
+    state, effects = play(state, said, vote(drawn, attempt=2), Tick(14.0, set("abc")))
+    (record,) = records(effects)
+    assert (record["attempt"], record["seconds"], record["refused"]) == (2, 14.0, {"malformed": 1})
+    assert (state.round, state.attempt) == (2, 1)
+
+
+def test_a_run_is_given_up_after_its_attempts():
+    """The third deadline of three without updates ends the run with a word why."""
+    said = policy(attempts=3)
+    state, _ = start(said)
+    state, effects = play(state, said, *(Tick(now, set("abc")) for now in (10.0, 20.0, 30.0)))
+    assert [m.attempt for m in published(effects, Round)] == [2, 3, 3]
+    assert effects[-1] == Publish(Round(1, 3, Phase.DONE, 0, "all", (), 10))
+    assert state.failure == (
+        "round 1 was given up after 3 attempts: 0 updates came in time, 1 are needed"
+    )
+    assert not records(effects)
+
+
+def test_nobody_online_is_not_a_round():
+    """With no agents there is nothing to aggregate, and the round is tried again."""
+    said = policy()
+    state, _ = start(said, online="")
+    state, _ = play(state, said, Tick(1.0), Tick(10.0, set("ab")))
+    assert (state.attempt, state.called) == (2, {"a", "b"})
+
+
+def test_a_flood_does_not_hold_back_a_deadline():
+    """With a tick after every message the round closes on time, however many are refused."""
+    said = policy()
+    state, _ = start(said)
+    state, _ = step(state, updates(state)[0], said)
+    flood = (
+        event
+        for n in itertools.count(1)
+        for event in (Refused("b", Reason.MALFORMED), Tick(n / 100, set("abc")))
+    )
+    taken = 0
+    while state.round == 1:
+        state, effects = play(state, said, next(flood), next(flood))
+        taken += 1
+    assert taken == 1000  # 1000 / 100 = 10 seconds
+    assert records(effects)[0]["refused"] == {"malformed": 1000}
+
+
+def test_a_rule_that_cannot_repeats_the_round():
+    """Trimming one at each end leaves nothing of two updates: the rule's own words are told."""
+    said = policy(rule=rules.build("trimmed_mean", count=1), threshold=2)
+    state, _ = start(said)
+    state, effects = play(state, said, *updates(state)[:2], Tick(1.0, set("abc")))
+    (log,) = published(effects, RoundLog)
+    assert "leaves nothing of 2 updates" in log.record["repeated"]
+    assert (state.attempt, state.deadline, state.version) == (2, 11.0, 0)
+
+
+# What becomes of the updates
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(list(DELTAS)))
+def test_arrival_order_changes_nothing(order):
+    """A rule that looks at rows by place sees them by name: 100 a + 10 b + c, bit for bit."""
+
+    def by_place(rows, samples):
+        assert samples.tolist() == [1, 2, 3]
+        return np.array([100, 10, 1], dtype=np.float32) @ rows
+
+    said = policy(rule=by_place)
+    state, _ = start(said)
+    sent = {u.agent: u._replace(samples=i) for i, u in enumerate(updates(state), start=1)}
+    state, _ = play(state, said, *(sent[name] for name in order), Tick(1.0, set("abc")))
+    assert state.weights.tolist() == [132, 6]
+
+
+def test_arrival_order_does_not_touch_the_last_bit():
+    """Thirty random updates in twenty orders give the same bytes under every rule."""
+    rng = np.random.default_rng(0)
+    names = [f"agent-{i:02d}" for i in range(30)]
+    deltas = rng.standard_normal((30, 50)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (30, 1))
+    sent = [Update(n, 1, 0, 4, d.astype(np.float32)) for n, d in zip(names, deltas, strict=True)]
+    for name in rules.RULES:
+        said = policy(rule=rules.build(name))
+        opened, _ = step(State(0, np.zeros(50, np.float32), 0), Tick(0.0, set(names)), said)
+        outcomes = set()
+        for _ in range(20):
+            order = rng.permutation(30)
+            state, _ = play(opened, said, *(sent[i] for i in order), Tick(1.0, set(names)))
+            assert state.version == 1
+            outcomes.add(state.weights.tobytes())
+        assert len(outcomes) == 1
+
+
+def test_the_server_takes_its_own_step():
+    """With a server learning rate of 1/2, half of the mean (2, 2) is added."""
+    said = policy(server_lr=0.5)
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state), Tick(1.0, "abc"))
+    assert state.weights.tolist() == [1, 1]
+    assert state.weights.dtype == np.float32
+
+
+def test_samples_are_capped():
+    """An agent that claims a billion samples weighs as three: (1 * 0 + 3 * 4) / 4 = 3."""
+    said = policy(rule=rules.build("mean", weighted=True), samples_cap=3)
+    state, _ = start(said, online="ab")
+    sent = [Update("a", 1, 0, 1, vector(0, 0)), Update("b", 1, 0, 10**9, vector(4, 8))]
+    state, _ = play(state, said, *sent, Tick(1.0, "ab"))
+    assert state.weights.tolist() == [3, 6]
+
+
+def test_a_candidate_that_is_not_finite_is_rejected():
+    """Two finite updates whose effect overflows: the round is rejected, without a vote."""
+    huge = float(np.finfo(np.float32).max)
+    said = policy(server_lr=2.0, validators=2)
+    state, _ = start(said)
+    sent = [Update(name, 1, 0, 4, vector(huge, 1)) for name in "abc"]
+    state, effects = play(state, said, *sent, Tick(1.0, "abc"))
+    (record,) = records(effects)
+    assert (record["accepted"], record["why"]) == (False, "the candidate is not finite")
+    assert record["candidate_accuracy"] == np.inf
+    assert accepted_models(effects) == [None]
+    assert not published(effects, Candidate)
+    assert (state.version, state.round, state.weights.tolist()) == (0, 2, [0, 0])
+
+
+def test_a_candidate_that_is_not_finite_is_accepted_where_that_is_wanted():
+    """With finite off, inf and NaN become the model: inf, and inf - inf."""
+    said = policy(finite=False)
+    state, _ = start(said, online="ab")
+    sent = [
+        Update("a", 1, 0, 4, vector(np.inf, np.inf)),
+        Update("b", 1, 0, 4, vector(np.inf, -np.inf)),
+    ]
+    state, effects = play(state, said, *sent, Tick(1.0, "ab"))
+    np.testing.assert_array_equal(state.weights, [np.inf, np.nan])
+    assert records(effects)[0]["accepted"]
+
+
+# Histories, samples of agents, warm-up
+
+
+def test_the_broker_keeps_the_latest_models_only():
+    """With l = 2 the last three accepted models are retained, whatever was rejected between."""
+    said = policy(validators=2, rounds=9)
+    state, _ = start(said)
+    retained = set()
+    for n, bad in enumerate([False, False, True, False, False, False]):
+        state, _ = play(state, said, *updates(state), Tick(n, set("abc")))
+        ballots = [vote(name, state.round, poisoned=bad) for name in state.validators]
+        state, effects = play(state, said, *ballots, Tick(n, set("abc")))
+        retained |= {m.version for m in published(effects, History)}
+        retained -= {e.message.version for e in effects if isinstance(e, Clear)
+                     and isinstance(e.message, History)}  # fmt: skip
+        newest = state.version
+        assert retained == set(range(max(1, newest - 2), newest + 1))
+    assert newest == 5
+
+
+def test_version_0_leaves_the_broker_too():
+    """Version l + 1 pushes out version 0, which the aggregator published when it began."""
+    state = State(2, vector(0, 0), 2)
+    said = policy(validators=1)
+    state, _ = step(state, Tick(0.0, {"a"}), said)
+    state, _ = play(state, said, *updates(state, {"a": (1, 1)}), Tick(0.0, {"a"}))
+    _, effects = play(state, said, vote("a", 3), Tick(0.0, {"a"}))
+    assert plain([e for e in effects if isinstance(e, Clear)]) == plain([
+        Clear(History(0, vector(1, 1))),
+        Clear(Candidate(3, 1, 0, vector(1, 1))),
+    ])  # fmt: skip
+
+
+def test_no_history_without_validators():
+    """Where nobody votes, accepted models are published once."""
+    said = policy()
+    state, _ = start(said)
+    _, effects = play(state, said, *updates(state), Tick(1.0, "abc"))
+    assert not published(effects, History)
+
+
+def test_every_finished_round_is_durable_before_anything_is_told():
+    """Whether accepted, voted down or not finite, Persist is the first effect of closing."""
+    endings = []
+    for bad, delta in itertools.product((True, False), ((1.0, 1.0), (np.inf, 1.0))):
+        said = policy(validators=1, quorum=1)
+        state, _ = start(said, online="a")
+        state, effects = play(state, said, Update("a", 1, 0, 4, vector(*delta)), Tick(0.0, {"a"}))
+        if state.phase is Phase.VALIDATE:
+            _, effects = play(state, said, vote("a", poisoned=bad), Tick(0.0, {"a"}))
+        assert isinstance(effects[0], Persist)
+        assert len(records(effects)) == 1
+        endings.append(records(effects)[0]["why"])
+    assert sorted(set(endings)) == ["", "the candidate is not finite", "voted down"]
+
+
+def test_who_is_called_depends_on_seed_and_round_alone():
+    """Neither the clock nor the order in which agents came nor an attempt changes a draw."""
+    names = [f"agent-{i}" for i in range(40)]
+    one = policy(share=0.25, validators=5, seed=7)
+    first, effects = step(State(0, vector(0, 0), 0), Tick(0.0, names), one)
+    second, _ = step(State(0, vector(0, 0), 0), Tick(9.0, names[::-1]), one)
+    repeated, _ = step(first, Tick(99.0, names), one)
+    assert len(first.called) == 10
+    assert effects[0].message.contributors == tuple(sorted(first.called))
+    assert repeated.attempt == 2
+    for other in (second, repeated):
+        assert (other.called, other.validators) == (first.called, first.validators)
+    another_seed, _ = step(State(0, vector(0, 0), 0), Tick(0.0, names), replace(one, seed=8))
+    another_round, _ = step(State(0, vector(0, 0), 1), Tick(0.0, names), one)
+    for other in (another_seed, another_round):
+        assert other.called != first.called
+        assert other.validators != first.validators
+
+
+def test_contributors_and_validators_are_drawn_independently():
+    """Over 2,000 rounds an agent is both with share 1/2 * 1/2, as independent draws give it."""
+    names = "abcdefgh"
+    both = dict.fromkeys(names, 0)
+    for number in range(1, 2001):
+        trained = draw(names, 4, 3, number, Purpose.TRAIN)
+        judged = draw(names, 4, 3, number, Purpose.VALIDATE)
+        for name in set(trained) & set(judged):
+            both[name] += 1
+    # Binomial(2000, 1/4) has mean 500 and a deviation of 19.4.
+    assert all(abs(count - 500) < 4 * 19.4 for count in both.values())
+
+
+def test_fewer_agents_than_wanted_are_all_drawn():
+    """Asking for more than there are gives everybody, sorted."""
+    assert draw({"c", "a", "b"}, 5, 0, 1, Purpose.TRAIN) == ("a", "b", "c")
+    assert draw(set(), 5, 0, 1, Purpose.TRAIN) == ()
+
+
+def test_nobody_votes_during_warm_up():
+    """With a warm-up of one round the second is the first that validators judge."""
+    said = policy(validators=2, warm_up=1)
+    state, _ = start(said)
+    assert state.validators == ()
+    state, effects = play(state, said, *updates(state), Tick(1.0, "abc"))
+    assert (state.version, len(state.validators)) == (1, 2)
+    assert [m.version for m in published(effects, History)] == [1]
+    state, _ = play(state, said, *updates(state), Tick(2.0, "abc"))
+    assert state.phase is Phase.VALIDATE
+
+
+# The verdict
+
+
+def test_votes_are_counted_by_hand():
+    """Of five asked two say poisoned, one clean, and two nothing."""
+    ballots = [vote("a", poisoned=True), vote("b"), vote("c", poisoned=True)]
+    assert verdict.count(ballots, 5) == (2, 1, 2)
+    assert verdict.count([], 3) == (0, 0, 3)
+
+
+@pytest.mark.parametrize(("poisoned", "passes"), [(0, True), (4, True), (5, False), (10, False)])
+def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
+    """With q = 5 of ten, four are not enough and five are; silent ones do not count."""
+    silent = 10 - poisoned
+    assert verdict.accepts(verdict.Verdict(poisoned, 0, silent), 5) is passes
+    assert verdict.accepts(verdict.Verdict(poisoned, silent, 0), 5) is passes

@@ -1,0 +1,176 @@
+"""The run folder: what survives a crash, and what is said of what cannot be read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from aggregator.store import RunStore, StoreError, read_records
+from protocol.messages import Model
+
+
+def model(version):
+    return Model(version, np.array([version, -1.5, 1 / 3], dtype=np.float32))
+
+
+def record(number, version, **more):
+    return {"round": number, "version": version, "accuracy": number / 10, **more}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "lab"
+
+
+@pytest.fixture
+def store(folder):
+    """Hold a run with versions 0, 1 and 2 accepted in rounds 0, 1 and 3, and 2 rejected."""
+    made = RunStore(folder, keep=3)
+    made.save(model(0), record(0, 0))
+    made.persist(record(1, 1), model(1))
+    made.persist(record(2, 1), None)
+    made.persist(record(3, 2), model(2))
+    return made
+
+
+def test_a_new_folder_holds_no_run(folder):
+    """A folder is made where there was none, and there is nothing to resume."""
+    assert RunStore(folder, keep=3).load() is None
+    assert folder.is_dir()
+
+
+def test_a_run_is_read_as_it_was_written(store, folder):
+    """Models come oldest first with the same bytes, and the record is the last one."""
+    saved = RunStore(folder, keep=3).load()
+    assert [m.version for m in saved.models] == [0, 1, 2]
+    for m in saved.models:
+        assert m.weights.dtype == np.float32
+        np.testing.assert_array_equal(m.weights, model(m.version).weights)
+    assert saved.record == record(3, 2)
+    assert read_records(folder) == [record(1, 1), record(2, 1), record(3, 2)]
+
+
+def test_a_run_resumes_after_a_rejected_round(store, folder):
+    """The last record counts, not that of the last model."""
+    store.persist(record(4, 2), None)
+    saved = RunStore(folder, keep=3).load()
+    assert (saved.record, saved.models[-1].version) == (record(4, 2), 2)
+
+
+def test_a_run_resumes_before_its_first_round(folder):
+    """Version 0 alone carries the record of round 0."""
+    RunStore(folder, keep=3).save(model(0), record(0, 0))
+    saved = RunStore(folder, keep=3).load()
+    assert (saved.record, [m.version for m in saved.models]) == (record(0, 0), [0])
+
+
+def test_a_crash_between_model_and_record_loses_neither(store, folder):
+    """A model without its line brings the line back, once."""
+    store.save(model(3), record(4, 3))
+    for _ in range(2):
+        saved = RunStore(folder, keep=3).load()
+        assert (saved.record, saved.models[-1].version) == (record(4, 3), 3)
+        assert read_records(folder)[-2:] == [record(3, 2), record(4, 3)]
+    assert (folder / "rounds.jsonl").read_text().count('"round":4') == 1
+
+
+@pytest.mark.parametrize("half", ["{", '{"round":4,"vers', '{"round":4,"why":"}', '{"a":{}'])
+def test_half_a_last_line_is_ignored(store, folder, half):
+    """What a crash cut off is as if never written, and the next record gets a line of its own."""
+    with (folder / "rounds.jsonl").open("a") as file:
+        file.write(half)
+    again = RunStore(folder, keep=3)
+    assert again.load().record == record(3, 2)
+    again.persist(record(4, 2), None)
+    again.persist(record(5, 2), None)
+    assert again.load().record == record(5, 2)
+    assert [r["round"] for r in read_records(folder)] == [1, 2, 3, 4, 5]
+
+
+def test_half_a_line_of_an_accepted_round_is_written_again(store, folder):
+    """The record of a half-written line comes from the model it belongs to."""
+    store.save(model(3), record(4, 3))
+    with (folder / "rounds.jsonl").open("a") as file:
+        file.write('{"round":4')
+    assert RunStore(folder, keep=3).load().record == record(4, 3)
+    assert read_records(folder)[-1] == record(4, 3)
+
+
+def test_a_round_written_twice_counts_once(store, folder):
+    """The later line of a round is the one that is read."""
+    store.persist(record(3, 2, again=True), None)
+    assert read_records(folder) == [record(1, 1), record(2, 1), record(3, 2, again=True)]
+
+
+def test_a_half_written_model_is_no_model(store, folder):
+    """Files are replaced whole: what a crash left of the next one is not looked at."""
+    (folder / "models" / "000003.part").write_bytes(b"half")
+    assert RunStore(folder, keep=3).load().models[-1].version == 2
+
+
+@pytest.mark.parametrize("size", [0, 4, 40, -1])
+def test_a_damaged_model_is_named(store, folder, size):
+    """A model file cut short is an error with its name and what to do."""
+    file = folder / "models" / "000002.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(StoreError, match=r"000002\.safetensors is damaged .* remove it"):
+        RunStore(folder, keep=3).load()
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+    """A file where the folder should be is one sentence."""
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write to .*lab: "):
+        RunStore(tmp_path / "runs" / "lab", keep=3)
+
+
+def test_a_folder_that_cannot_be_written_is_explained(store, folder):
+    """What the disk refuses later on is the same sentence, for records, models and manifest."""
+    for name in ("rounds.jsonl", "models/000004.part", "manifest.part"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+    for write in (
+        lambda: store.persist(record(4, 2), None),
+        lambda: store.save(model(4), record(4, 4)),
+        lambda: store.describe({}),
+    ):
+        with pytest.raises(StoreError, match=r"cannot write to .*lab: Is a directory"):
+            write()
+
+
+@pytest.mark.parametrize(("keep", "left"), [(3, [7, 8, 9]), (1, [8, 9]), (99, list(range(10)))])
+def test_old_models_are_forgotten(folder, keep, left):
+    """The last ``keep`` models stay on disk, two at least."""
+    store = RunStore(folder, keep)
+    for version in range(10):
+        store.persist(record(version, version), model(version))
+    assert [m.version for m in store.load().models] == left
+    assert len(list((folder / "models").iterdir())) == len(left)
+
+
+def test_records_of_what_is_not_a_number_are_json(store, folder):
+    """NaN and inf become null, in the lines and in the model's own note."""
+    bad = {"round": 4, "version": 3, "accuracy": float("nan"), "deep": [{"x": float("-inf")}]}
+    store.persist(bad, Model(3, np.array([np.nan, np.inf, 0], dtype=np.float32)))
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    for line in (folder / "rounds.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    (folder / "rounds.jsonl").unlink()
+    saved = RunStore(folder, keep=3).load()
+    assert saved.record == {"round": 4, "version": 3, "accuracy": None, "deep": [{"x": None}]}
+    np.testing.assert_array_equal(saved.models[-1].weights, [np.nan, np.inf, 0])
+
+
+def test_the_manifest_is_written_whole(store, folder):
+    """A second description replaces the first."""
+    store.describe({"settings": {"long": "x" * 1000}})
+    store.describe({"settings": {"rate": float("inf")}, "shape": (1, 28)})
+    assert json.loads((folder / "manifest.json").read_text()) == {
+        "settings": {"rate": None},
+        "shape": [1, 28],
+    }
