@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -126,8 +127,10 @@ def federation(settings: Settings, folder: Path) -> int:
     file = folder / "settings.toml"
     file.write_text(to_toml(settings), encoding="utf-8")
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
-        aggregator = start(["-m", "aggregator", "--config", str(file), "--no-report"], None)
-        agents = start([str(HERE / "agents" / "spawn.py"), "--config", str(file)], log)
+        # The password is in no file: it travels in the environment.
+        secret = {"FEDJURY_PASSWORD": settings.broker.password}
+        aggregator = start(["-m", "aggregator", "--config", str(file), "--no-report"], None, secret)
+        agents = start([str(HERE / "agents" / "spawn.py"), "--config", str(file)], log, secret)
         try:
             return watch(aggregator, agents, folder / "agents.log")
         finally:
@@ -135,9 +138,14 @@ def federation(settings: Settings, folder: Path) -> int:
                 stop(process)
 
 
-def start(command: list[str], output: IO[str] | None) -> subprocess.Popen[bytes]:
-    """Start one of our programs with this Python, from the repository's root."""
-    return subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, cwd=HERE)
+def start(
+    command: list[str], output: IO[str] | None, secret: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start one of our programs with this Python; relative paths stay relative to where we are."""
+    environment = os.environ | secret | {"PYTHONPATH": str(HERE)}
+    return subprocess.Popen(
+        [sys.executable, *command], stdout=output, stderr=output, env=environment
+    )
 
 
 def watch(aggregator: subprocess.Popen[bytes], agents: subprocess.Popen[bytes], log: Path) -> int:
@@ -166,7 +174,7 @@ def finish(
 ) -> None:
     """Write the report and show its table."""
     rows = report.write(folder, title, runs, strike, notes)
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in SHOWN:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
     for figures in rows:

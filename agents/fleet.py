@@ -13,8 +13,9 @@ from dataclasses import replace
 from agents.agent import Agent, Fetch, Judge, Task, Train, hear
 from agents.cohort import Cohort
 from protocol.codec import Limits
-from protocol.link import Hub
+from protocol.link import Hub, LinkError
 from protocol.messages import (
+    PROTOCOL,
     BadMessage,
     Candidate,
     History,
@@ -91,7 +92,9 @@ class Fleet:
 
     def _hear(self, name: str, message: Message) -> None:
         match message:
-            case Manifest() if self._cohort is None:
+            case Manifest(protocol=protocol) if self._cohort is None:
+                if protocol != PROTOCOL:
+                    raise LinkError(f"the run speaks protocol {protocol}, we speak {PROTOCOL}")
                 self._start(message)
             case Round(phase=phase):
                 self.done = self.done or phase is Phase.DONE

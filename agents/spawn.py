@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 # Run as a script, Python puts agents/ first on the path: 'from agents import ...' would fail, and
-# agents/learners/random.py and the like could shadow the standard library.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# a file there could shadow the standard library. Who imports this keeps the path they have.
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import math
 import multiprocessing as mp

@@ -42,6 +42,9 @@ MAX_KEYS = 16
 """Keys of a binary map, which holds no lists at all: what announces more is not even allocated."""
 
 
+SMALL = 1000
+"""Bytes of the longest vote or presence: they hold a few numbers, and anybody may send them."""
+
 BROADCAST = (Manifest, Round, Model, Candidate)
 """What everybody gets, one topic each."""
 
@@ -82,8 +85,9 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
     kind, field = topics.parse(topic)[1:]
     agent = field.get("agent", "")
     try:
-        if len(payload) > limits.bytes:
-            raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {limits.bytes:,}")
+        longest = min(limits.bytes, SMALL) if kind in (Presence, Vote) else limits.bytes
+        if len(payload) > longest:
+            raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {longest:,}")
         content = _parse(payload, CHANNELS[kind].content_type)
         if kind in (RoundLog, RefusedLog):
             return kind(content)
@@ -143,7 +147,7 @@ def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
 
 
 def _unpack(payload: bytes) -> Any:
-    return msgpack.unpackb(payload, max_array_len=0, max_map_len=MAX_KEYS, max_ext_len=0)
+    return msgpack.unpackb(payload, max_array_len=0, max_map_len=MAX_KEYS)
 
 
 def _message(

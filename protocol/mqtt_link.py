@@ -38,7 +38,8 @@ KEEPALIVE = 300
 CONNECTING = 64
 """Connections opened at a time: more overflow a broker's listen queue and take longer."""
 INBOX = 20_000
-"""Messages waiting to be read. Beyond it we stop reading sockets and the broker keeps them."""
+INBOX_BYTES = 256_000_000
+"""What may wait to be read. Beyond either we leave the sockets alone: the broker keeps the rest."""
 TICK = 5.0
 PATIENCE = 5.0
 BACKOFF = (0.5, 30.0)
@@ -152,6 +153,7 @@ class MqttHub:
         self._tasks: deque[Callable[[], None]] = deque()
         self._doors: dict[str, _Door] = {}
         self._due: list[tuple[float, str]] = []
+        self._heard_bytes = 0
         self._protocol = 0
         self._closing_until: float | None = None
         self._failure: Exception | None = None
@@ -248,7 +250,8 @@ class MqttHub:
 
     def _turn(self) -> None:
         """Wait for something to do, and do it."""
-        full = self._inbox.qsize() > INBOX
+        waiting = self._heard_bytes - self.traffic.received
+        full = self._inbox.qsize() > INBOX or waiting > INBOX_BYTES
         for key, ready in self._selector.select(self._pause()):
             if key.data is None:
                 self._wake_out.recv(4096)
@@ -355,6 +358,7 @@ class MqttHub:
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if not topics.says_nothing(topic, payload):
+            self._heard_bytes += len(payload)
             self._inbox.put((name, topic, payload))
 
     def _acknowledged(self, door: _Door) -> None:

@@ -65,10 +65,6 @@ def population_of(settings: Settings) -> Population:
     )  # fmt: skip
 
 
-class Crash(Exception):  # noqa: N818 - it is none of ours
-    """What ends an aggregator in the middle of its work."""
-
-
 class Watcher:
     """A screen that nobody looks at."""
 
@@ -94,11 +90,20 @@ class Federation:
         self.said: list[str] = []
         self.inbox_order: np.random.Generator | None = None
         self._clock = itertools.count()
+        self.fleets: list[Fleet] = []
+        self.join(fleets)
+        self.state: State
+
+    def join(self, fleets: int = 1) -> None:
+        """Let all agents join in so many processes; those who were there before vanish."""
+        self.broker.listeners[:] = [
+            listener for listener in self.broker.listeners
+            if listener not in [fleet._hub._hear for fleet in self.fleets]
+        ]  # fmt: skip
         population = population_of(self.settings)
         size = population.n
         parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]
         self.fleets = [self._fleet(population, numbers) for numbers in parts]
-        self.state: State
 
     def begin(self) -> Aggregator:
         """Start an aggregator, as the entry point does, with what is in the folder."""
@@ -136,8 +141,6 @@ class Federation:
     def crash(self) -> None:
         """Take the aggregator away without a goodbye; what was on its way to it is lost."""
         self.broker.listeners.remove(self.hub._hear)
-        for fleet in self.fleets:
-            fleet.turn()
 
     def whole(self) -> Federation:
         """Begin and run to the end; returns itself."""

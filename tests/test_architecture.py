@@ -64,6 +64,7 @@ class Import(NamedTuple):
 
     @property
     def top(self):
+        """The package it belongs to."""
         return self.name.split(".")[0]
 
     def __str__(self):
@@ -175,7 +176,7 @@ def test_pure_parts_import_nothing_impure():
 
 
 def test_pure_parts_open_nothing():
-    """Pure parts call nothing that opens a file, nor ask the operating system for random numbers."""
+    """Pure parts open no file, and draw no number without a seed."""
     offenders = []
     for file, module in TREES.items():
         for node in ast.walk(module):

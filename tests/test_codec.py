@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from protocol import codec
-from protocol.codec import Decoder, Limits, decode, encode, jsonable
+from protocol.codec import SMALL, Decoder, Limits, decode, encode, jsonable
 from protocol.compression import CODECS, compress, decompress
 from protocol.messages import (
     BadMessage,
@@ -398,7 +398,15 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    assert refusal(topic(kind), payload) in (Reason.MALFORMED, Reason.WRONG_TYPE)
+    too_large = kind in (Presence, Vote) and len(payload) > SMALL
+    expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
+    assert refusal(topic(kind), payload) in expected
+
+
+@pytest.mark.parametrize("kind", [Presence, Vote])
+def test_what_anybody_may_send_is_small(kind):
+    """A vote or a presence of more than a kilobyte is refused unread, whatever the limits."""
+    assert refusal(topic(kind), b" " * (SMALL + 1)) is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize("kind", CHECKED)

@@ -262,6 +262,21 @@ def test_garbage_is_refused_with_its_sender_and_the_next_message_is_read(opened,
     assert refused == [("mallory", Reason.MALFORMED)]
 
 
+def test_a_hundred_megabytes_harm_nobody_else(opened, broker):
+    """A giant payload is stopped by Mosquitto or refused as too large; the others go on."""
+    server = joined(opened(), "aggregator", Update)
+    with RawClient(broker) as flood:
+        flood.paho.publish("fl/v1/lab/update/mallory", bytes(100_000_000), qos=1)
+        if broker.kind == "mosquitto":
+            assert flood.lost.wait(20)
+            flood.paho.on_connect = lambda client, *_: client.disconnect()
+        else:
+            with pytest.raises(BadMessage, match=r"^too_large: 100,000,000 bytes"):
+                until(lambda: server.receive(0.1))
+        server.send("aggregator", SAYS_AGENT[0])
+        assert as_sent(d.message for d in collect(server, 1)) == as_sent([SAYS_AGENT[0]])
+
+
 def test_slow_reader_holds_the_broker_back_and_loses_nothing(opened, monkeypatch):
     """With a full inbox sockets are left alone; all messages come once the reader goes on."""
     monkeypatch.setattr(mqtt_link, "INBOX", 10)

@@ -579,11 +579,12 @@ def test_every_finished_round_is_durable_before_anything_is_told():
 def test_who_is_called_depends_on_seed_and_round_alone():
     """Neither the clock nor the order in which agents came nor an attempt changes a draw."""
     names = [f"agent-{i}" for i in range(40)]
-    one = policy(share=0.25, validators=5, seed=7)
+    one = policy(share=0.25, validators=10, seed=7)
     first, effects = step(State(0, vector(0, 0), 0), Tick(0.0, names), one)
     second, _ = step(State(0, vector(0, 0), 0), Tick(9.0, names[::-1]), one)
     repeated, _ = step(first, Tick(99.0, names), one)
-    assert len(first.called) == 10
+    assert len(first.called) == len(first.validators) == 10
+    assert first.called != set(first.validators)
     assert effects[0].message.contributors == tuple(sorted(first.called))
     assert repeated.attempt == 2
     for other in (second, repeated):

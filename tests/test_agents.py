@@ -1,0 +1,734 @@
+"""Agents: what they do with what they hear, what a cohort learns, and what fakes send."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from federation import one_thread, population_of, settings_of  # noqa: F401 - a fixture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents import cohort as cohort_module
+from agents import learners, validators
+from agents.agent import Agent, Fetch, Judge, Train, hear
+from agents.fleet import Fleet
+from agents.learners import LEARNERS, Called, World, dormant
+from agents.population import MismatchError, Population, assemble, deal
+from aggregator import rules
+from aggregator.__main__ import build
+from learning import models
+from learning.training import Shards, Training, orders, train_alone
+from learning.validation.profiles import error_profile
+from learning.validation.validate import Opinion
+from learning.weights import flatten
+from protocol.memory_link import MemoryBroker, MemoryHub
+from protocol.messages import (
+    Candidate,
+    History,
+    Model,
+    Phase,
+    Presence,
+    Round,
+    Update,
+    Vote,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+W = np.zeros(2, dtype=np.float32)
+
+
+def training(number=1, attempt=1, version=0, contributors="all", validators_=()):
+    return Round(number, attempt, Phase.TRAIN, version, contributors, validators_, 9.0)
+
+
+def voting(number=1, attempt=1, version=0, validators_=("me",), contributors="all"):
+    return Round(number, attempt, Phase.VALIDATE, version, contributors, validators_, 9.0)
+
+
+def tell(agent, *messages):
+    """Let an agent hear messages; returns it and the tasks that came of each."""
+    tasks = []
+    for message in messages:
+        agent, task = hear(agent, message)
+        tasks.append(task)
+    return agent, tasks
+
+
+def manifest(**changes):
+    return build(settings_of(**changes)).manifest
+
+
+# One agent
+
+
+DONE = Round(1, 1, Phase.DONE, 0, "all", ("me",), 0.0)
+
+TRAINS = {
+    "model before round": ([Model(0, W), training()], [None, Train(1, 1, 0)]),
+    "round before model": ([training(), Model(0, W)], [None, Train(1, 1, 0)]),
+    "called by name": ([Model(0, W), training(contributors=("me",))], [None, Train(1, 1, 0)]),
+    "not called": ([Model(0, W), training(contributors=("you", "mee"))], [None, None]),
+    "nobody called": ([Model(0, W), training(contributors=())], [None, None]),
+    "an old model": ([Model(3, W), training(4, version=4)], [None, None]),
+    "then the right one": (
+        [Model(3, W), training(4, version=4), Model(4, W)],
+        [None, None, Train(4, 1, 4)],
+    ),
+    "a history is no model": ([History(0, W), training()], [None, None]),
+    "the round twice": ([Model(0, W), training(), training()], [None, Train(1, 1, 0), None]),
+    "the model twice": ([training(), Model(0, W), Model(0, W)], [None, Train(1, 1, 0), None]),
+    "a new attempt": (
+        [Model(0, W), training(), training(attempt=2), training(attempt=2)],
+        [None, Train(1, 1, 0), Train(1, 2, 0), None],
+    ),
+    "a rejected round": (
+        [Model(0, W), training(), voting(validators_=()), training(2)],
+        [None, Train(1, 1, 0), None, Train(2, 1, 0)],
+    ),
+    "an accepted round": (
+        [Model(0, W), training(), Model(1, W), training(2, version=1)],
+        [None, Train(1, 1, 0), None, Train(2, 1, 1)],
+    ),
+    "next round before its model": (
+        [Model(0, W), training(), training(2, version=1), Model(1, W)],
+        [None, Train(1, 1, 0), None, Train(2, 1, 1)],
+    ),
+    "no training while others vote": ([Model(0, W), voting(validators_=("you",))], [None, None]),
+    "the run is done": ([Model(0, W), DONE], [None, None]),
+    "what is not for agents": (
+        [Presence("you", True, 0.0), Update("me", 1, 0, 4, W), Vote("me", 1, 1, True, 1, 0, 4)],
+        [None, None, None],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRAINS)
+def test_when_an_agent_trains(case):
+    """It trains when it is called and holds the version it is called for, once an attempt."""
+    messages, expected = TRAINS[case]
+    assert tell(Agent("me"), *messages)[1] == expected
+
+
+ACCEPTED = [Model(0, W), Model(1, W), Model(2, W)]
+LOOK = (0, 1, 2)
+
+JUDGES = {
+    "candidate before round": (
+        [*ACCEPTED, Candidate(3, 1, 2, W), voting(3, version=2)],
+        Judge(3, 1, LOOK),
+    ),
+    "round before candidate": (
+        [*ACCEPTED, voting(3, version=2), Candidate(3, 1, 2, W)],
+        Judge(3, 1, LOOK),
+    ),
+    "another round's candidate": ([*ACCEPTED, Candidate(2, 1, 2, W), voting(3, version=2)], None),
+    "another attempt's candidate": ([*ACCEPTED, Candidate(3, 1, 2, W), voting(3, 2, 2)], None),
+    "a second attempt": ([*ACCEPTED, Candidate(3, 2, 2, W), voting(3, 2, 2)], Judge(3, 2, LOOK)),
+    "no validator": ([*ACCEPTED, Candidate(3, 1, 2, W), voting(3, 1, 2, ("you",))], None),
+    "not yet voting": ([*ACCEPTED, Candidate(3, 1, 2, W), training(3, 1, 2, ())], None),
+    "a late comer": ([Model(2, W), Candidate(3, 1, 2, W), voting(3, version=2)], Fetch((0, 1))),
+    "a gap": (
+        [Model(0, W), Model(2, W), Candidate(3, 1, 2, W), voting(3, version=2)],
+        Fetch((1,)),
+    ),
+    "nothing at all": ([Candidate(3, 1, 2, W), voting(3, version=2)], Fetch(LOOK)),
+    "no more than the look-back": (
+        [Model(9, W), Candidate(10, 1, 9, W), voting(10, version=9)],
+        Fetch((7, 8)),
+    ),
+    "a young run": ([Model(0, W), Candidate(1, 1, 0, W), voting(1, version=0)], Judge(1, 1, (0,))),
+}
+
+
+@pytest.mark.parametrize("case", JUDGES)
+def test_when_a_validator_judges(case):
+    """It needs its turn, the candidate and the last l + 1 models; it asks for missing ones."""
+    messages, expected = JUDGES[case]
+    assert tell(Agent("me", look_back=2), *messages)[1][-1] == expected
+
+
+def test_a_validator_waits_for_missing_history():
+    """It asks once, judges when the last missing model is there, and votes once."""
+    _, tasks = tell(
+        Agent("me", look_back=2), Model(2, W), Candidate(3, 1, 2, W), voting(3, version=2),
+        History(1, W), History(0, W), History(0, W), voting(3, version=2), Candidate(3, 1, 2, W),
+    )  # fmt: skip
+    assert tasks == [None, None, Fetch((0, 1)), None, Judge(3, 1, LOOK), None, None, None]
+
+
+def test_an_agent_does_not_remember_every_version():
+    """Old versions are forgotten with each new model: three stay with l = 2."""
+    agent, _ = tell(Agent("me", look_back=2), *(Model(v, W) for v in range(100)))
+    assert agent.seen == {97, 98, 99}
+
+
+def test_an_aggregator_that_begins_anew_is_answered_again():
+    """It repeats manifest, model and round after a crash: those who had answered do so again.
+
+    Not before the round is opened again, however: until then nobody would take the answer.
+    """
+    agent, tasks = tell(
+        Agent("me", look_back=2), Model(0, W), training(), manifest(), Model(0, W), training(),
+    )  # fmt: skip
+    assert tasks == [None, Train(1, 1, 0), None, None, Train(1, 1, 0)]
+    again = [Candidate(1, 1, 0, W), voting(), manifest(), Model(0, W), training()]
+    _, tasks = tell(agent, *again, *again[:2])
+    judge, train = Judge(1, 1, (0,)), Train(1, 1, 0)
+    assert tasks == [None, judge, None, None, train, None, judge]
+
+
+def test_a_manifest_does_not_hide_a_round_that_waits_for_its_model():
+    """A newcomer's retained messages may come in any order."""
+    for messages in (
+        [training(), manifest(), Model(0, W)],
+        [manifest(), training(), Model(0, W)],
+        [Model(0, W), manifest(), training()],
+    ):
+        assert tell(Agent("me"), *messages)[1][-1] == Train(1, 1, 0)
+
+
+# The population
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 300), evil=st.floats(0, 1), seed=st.integers(0, 5))
+def test_the_number_of_fakes_is_exact(n, evil, seed):
+    """Of n agents round(n * evil) are fake, and all others are genuine."""
+    fakes = Population(n, evil, "mpaf", 1, 1, "", 4, "iid", {}, "", "", 0, seed).fakes
+    assert len(fakes) == round(n * evil)
+    assert fakes <= set(range(n))
+
+
+@pytest.mark.parametrize(
+    ("n", "evil", "count"), [(100, 0.2, 20), (1000, 0.01, 10), (7, 0, 0), (7, 1, 7), (10, 0.29, 3)]
+)
+def test_fakes_by_hand(n, evil, count):
+    """Fractions that binary numbers only approach still give what is meant."""
+    population = Population(n, evil, "mpaf", 1, 1, "", 4, "iid", {}, "", "", 0, 0)
+    assert len(population.fakes) == count
+
+
+def test_names_sort_like_numbers():
+    """Names have as many digits as the last one needs."""
+    assert population_of(settings_of(agents__n=11)).name(3) == "agent-03"
+    assert population_of(settings_of(agents__n=10)).name(9) == "agent-9"
+    assert population_of(settings_of(agents__n=1)).name(0) == "agent-0"
+
+
+@pytest.mark.parametrize("cuts", [[0, 20], [0, 7, 20], [0, 1, 2, 19, 20], [0, 10, 10, 20]])
+@pytest.mark.parametrize("split", ["iid", "dirichlet"])
+def test_a_fleet_is_the_same_however_it_is_cut(cuts, split):
+    """Every part holds its own members with the data and the behaviour that the whole has."""
+    population = population_of(settings_of(agents__evil=0.3, agents__split=split))
+    described = manifest()
+    whole = assemble(population, range(20), described)
+    genuine, fakes, held = [], [], []
+    for start, stop in itertools.pairwise(cuts):
+        part = assemble(population, range(start, stop), described)
+        genuine += part._members.genuine
+        fakes += part._members.fakes
+        held.append(part._data.indices)
+    assert tuple(genuine) == whole._members.genuine
+    assert tuple(fakes) == whole._members.fakes
+    assert {member.number for member in fakes} == population.fakes
+    assert torch.equal(torch.cat(held), whole._data.indices)
+
+
+def test_a_fleet_without_genuine_agents():
+    """With evil = 1 nobody has data, and everybody attacks and lies."""
+    population = population_of(settings_of(agents__n=5, agents__evil=1.0, agents__scale=2.0))
+    fakes = assemble(population, range(5), manifest())
+    assert fakes._members.genuine == ()
+    fakes.keep(0, np.zeros(2410, dtype=np.float32))
+    fakes.begin(training())
+    while fakes.train_chunk():
+        pass
+    sent = [fakes.update(f"agent-{i}", Train(1, 1, 0)) for i in range(5)]
+    assert all(np.array_equal(u.delta, sent[0].delta) for u in sent)
+    assert np.abs(sent[0].delta).max() > 0.1
+    assert len(fakes.votes(["agent-0"], Judge(1, 1, (0,)), np.zeros(2410, np.float32))) == 1
+
+
+def test_all_data_are_dealt_where_no_number_is_given():
+    """With samples = 0 the training set is shared out evenly: 1,297 / 20 = 64 each."""
+    population = population_of(settings_of(agents__samples=0))
+    dealt = deal(population, population.check())
+    assert dealt.shape == (20, 64)
+    assert len(np.unique(dealt)) == 20 * 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__name": "mnist5k"}, r"inputs \(1, 28, 28\) of 10 classes, data set 'digits' has"),
+        ({"tensors": ()}, "our model 'mlp' is not the one of the run's manifest"),
+    ],
+)
+def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
+    """Other data or another network than the aggregator's is one sentence."""
+    ours = population_of(settings_of())
+    theirs = manifest()._replace(**changes) if "tensors" in changes else manifest(**changes)
+    with pytest.raises(MismatchError, match=message):
+        assemble(ours, range(20), theirs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack": "honest"}, "'honest' is no attack"),
+        ({"attack": "mpav"}, "unknown attack: 'mpav'; did you mean 'mpaf'"),
+        ({"liars": "always_accep"}, "did you mean 'always_accept'"),
+        ({"split": "idd"}, "did you mean 'iid'"),
+        ({"split_options": {"alpha": 1}}, "split 'iid': 'alpha'; valid: none"),
+        ({"data": "digit"}, "did you mean 'digits'"),
+    ],
+)
+def test_mistakes_are_explained_before_anybody_connects(changes, message):
+    """Names are checked when the fleet is described."""
+    with pytest.raises(ValueError, match=message):
+        population_of(settings_of())._replace(**changes).check()
+
+
+# The cohort
+
+
+MIXED = {"agents__evil": 0.2, "agents__scale": 3.0, "agents__liars": "always_reject"}
+
+
+def small_cohort(look_back=2, **changes):
+    """Assemble twenty agents and give them version 0; returns the cohort and its weights."""
+    given_settings = settings_of(validation__look_back=look_back, **MIXED | changes)
+    parts = build(given_settings)
+    made = assemble(population_of(given_settings), range(20), parts.manifest)
+    made.keep(0, flatten(parts.model))
+    return made, flatten(parts.model)
+
+
+def learnt(made, message):
+    """Train all that a round asks for; returns the updates by name."""
+    made.begin(message)
+    while made.train_chunk():
+        pass
+    task = Train(message.round, message.attempt, message.version)
+    names = [m.name for m in (*made._members.genuine, *made._members.fakes)]
+    return {u.agent: u for name in names if (u := made.update(name, task))}
+
+
+def test_an_update_is_what_its_member_learns_alone():
+    """Each genuine member's delta is that of torch's own SGD on its data, with its own order."""
+    made, weights = small_cohort(training__epochs=2, training__momentum=0.5)
+    model = models.build("mlp", (1, 8, 8), 10, seed=5)
+    plan = Training(2, 10, 0.2, 0.5)
+    sent = learnt(made, training(4))
+    assert len(sent) == 20
+    for row, member in enumerate(made._members.genuine):
+        rng = np.random.default_rng([0, 4, member.number])
+        own = made._data._replace(indices=made._data.indices[row : row + 1])
+        alone = train_alone(model, weights, own, plan, orders([rng], 2, 40))[0]
+        update = sent[member.name]
+        assert (update.round, update.version, update.samples) == (4, 0, 40)
+        np.testing.assert_allclose(update.delta, alone, rtol=1e-3, atol=1e-5)
+
+
+def test_a_member_learns_the_same_whoever_else_is_called():
+    """Alone or among all, in chunks of three or of a hundred: the same up to rounding."""
+    everybody = learnt(small_cohort()[0], training())
+    name = small_cohort()[0]._members.genuine[4].name
+    alone = learnt(small_cohort()[0], training(contributors=(name,)))
+    assert list(alone) == [name]
+    np.testing.assert_allclose(alone[name].delta, everybody[name].delta, rtol=1e-3, atol=1e-6)
+
+
+def test_the_same_call_gives_the_same_bits():
+    """Two cohorts of one seed agree in every bit; another round or seed is another order."""
+    first, second = (learnt(small_cohort()[0], training()) for _ in range(2))
+    for name, update in first.items():
+        assert update.delta.tobytes() == second[name].delta.tobytes()
+    name = small_cohort()[0]._members.genuine[0].name
+    assert not np.array_equal(first[name].delta, learnt(small_cohort()[0], training(2))[name].delta)
+
+
+def test_small_chunks_give_the_same_updates(monkeypatch):
+    """Cut into chunks of three, sixteen genuine members need six, the fakes one of their own."""
+    whole = learnt(small_cohort()[0], training())
+    monkeypatch.setattr(cohort_module, "CHUNK", 3)
+    made, _ = small_cohort()
+    made.begin(training())
+    chunks = 0
+    while made.train_chunk():
+        chunks += 1
+    assert chunks == 7
+    for name, update in whole.items():
+        again = made.update(name, Train(1, 1, 0))
+        np.testing.assert_allclose(again.delta, update.delta, rtol=1e-3, atol=1e-6)
+
+
+def counting(made):
+    """Count what the cohort's honest learner trains: a list of the members of each call."""
+    calls = []
+    learn = made._members.learn
+
+    def counted(weights, called):
+        calls.append(called.members)
+        return learn(weights, called)
+
+    made._members = made._members._replace(learn=counted)
+    return calls
+
+
+def test_a_second_attempt_sends_the_same_again():
+    """What was learnt for a round is sent again, bit for bit, without training."""
+    made, _ = small_cohort()
+    calls = counting(made)
+    first = learnt(made, training())
+    again = learnt(made, training(attempt=2))
+    assert len(calls) == 1
+    for name, update in first.items():
+        assert again[name].delta.tobytes() == update.delta.tobytes()
+
+
+def test_who_is_called_at_a_second_attempt_only_trains_then():
+    """When agents vanish, a repeated round may call others: they train, nobody trains twice."""
+    made, _ = small_cohort()
+    calls = counting(made)
+    first, second = [m.name for m in made._members.genuine[:2]]
+    assert list(learnt(made, training(contributors=(first,)))) == [first]
+    assert set(learnt(made, training(attempt=2, contributors=(first, second)))) == {first, second}
+    assert [len(members) for members in calls] == [1, 1]
+
+
+def test_old_news_does_not_disturb_a_round():
+    """A member with a slower connection hears of a round that is over: nothing is planned anew."""
+    made, _ = small_cohort()
+    calls = counting(made)
+    learnt(made, training(1))
+    sent = learnt(made, training(2))
+    for late in (training(1), voting(1, validators_=())):
+        made.begin(late)
+        made.begin(training(2))
+    assert not made.train_chunk()
+    assert len(calls) == 2
+    name = made._members.genuine[0].name
+    assert made.update(name, Train(2, 1, 0)).delta is not None
+    assert len(sent) == 20
+
+
+def test_nothing_is_trained_without_the_model():
+    """A round for a version that has not come yet waits; the update is for that version only."""
+    made, weights = small_cohort()
+    made.begin(training(5, version=4))
+    assert not made.train_chunk()
+    made.keep(4, weights + 1)
+    assert made.train_chunk()
+    name = made._members.fakes[0].name
+    assert made.update(name, Train(5, 1, 4)) is not None
+    assert made.update(name, Train(5, 1, 3)) is None
+    assert made.update(name, Train(4, 1, 4)) is None
+    assert made.update("nobody", Train(5, 1, 4)) is None
+
+
+def test_validators_judge_by_their_own_data():
+    """The judge gets the member's profiles, oldest first, its candidate's, and its samples."""
+    made, weights = small_cohort()
+    asked = []
+
+    def judge(accepted, candidate, samples):
+        asked.append((accepted, candidate, samples))
+        return Opinion(len(asked) == 2, 2.0, 1.0)
+
+    made._members = made._members._replace(judge=judge)
+    rng = np.random.default_rng(0)
+    versions = [weights, *(rng.normal(0, 1, (3, 2410)).astype(np.float32))]
+    for version, vector in enumerate(versions[:3]):
+        made.keep(version, vector)
+    genuine = made._members.genuine
+    names = [genuine[7].name, made._members.fakes[0].name, genuine[2].name]
+    votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
+    assert votes == [
+        Vote(names[0], 3, 2, False, 2.0, 1.0, 40),
+        Vote(names[1], 3, 2, True, 1.0, 0.0, 40),  # always_reject
+        Vote(names[2], 3, 2, True, 2.0, 1.0, 40),
+    ]
+    model = models.build("mlp", (1, 8, 8), 10, seed=9)
+    for (accepted, candidate, samples), row in zip(asked, (7, 2), strict=True):
+        held = made._data.indices[row]
+        expected = []
+        for vector in versions:
+            torch.nn.utils.vector_to_parameters(torch.from_numpy(vector), model.parameters())
+            answers = model(made._data.x[held]).argmax(dim=1).numpy()
+            expected.append(error_profile(answers, made._data.y[held].numpy(), 10))
+        np.testing.assert_array_equal(accepted, expected[:3])
+        np.testing.assert_array_equal(candidate, expected[3])
+        assert samples == 40
+
+
+@pytest.mark.parametrize("look_back", [2, 5, 10])
+def test_a_steady_validator_looks_at_two_models_a_round(look_back):
+    """However long the look-back: the candidate, and the model that was accepted since."""
+    made, weights = small_cohort(look_back=look_back)
+    names = [m.name for m in made._members.genuine[:3]]
+    passes = []
+    hook = made._model.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    per_round = []
+    for number in range(1, 2 * look_back + 6):
+        newest = number - 1
+        made.keep(newest, weights + np.float32(newest))
+        wanted = tuple(range(max(0, newest - look_back), newest + 1))
+        votes = made.votes(names, Judge(number, 1, wanted), weights - np.float32(number))
+        assert len(votes) == 3
+        per_round.append(len(passes))
+        passes.clear()
+    hook.remove()
+    assert per_round == [2] * len(per_round)
+    assert len(made._models) == look_back + 1
+    assert len(made._profiles) == 3 * (look_back + 1)
+
+
+def test_a_new_validator_looks_at_all_models_once():
+    """In its first vote l + 2 forward passes, 4 x 40 samples each; none for who has seen them."""
+    made, weights = small_cohort(look_back=3)
+    for version in range(4):
+        made.keep(version, weights + np.float32(version))
+    passes = []
+    hook = made._model.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    names = [m.name for m in made._members.genuine]
+    made.votes(names[:4], Judge(4, 1, (0, 1, 2, 3)), weights)
+    assert passes == [160] * 5
+    passes.clear()
+    made.votes(names[2:5], Judge(5, 1, (0, 1, 2, 3)), weights)
+    assert passes == [120] + [40] * 4
+    hook.remove()
+
+
+def test_nobody_votes_on_a_candidate_whose_predecessors_are_gone():
+    """A process that was held up hears of newer models first: no vote, and no error."""
+    made, weights = small_cohort(look_back=2)
+    for version in range(5):
+        made.keep(version, weights)
+    names = [made._members.genuine[0].name, made._members.fakes[0].name]
+    assert made.votes(names, Judge(4, 1, (1, 2, 3)), weights) == []
+    assert len(made.votes(names, Judge(5, 1, (2, 3, 4)), weights)) == 2
+
+
+# The fleet
+
+
+def small_fleet(assembled=None, **changes):
+    """Put two agents onto a memory broker; returns broker, fleet and what it said."""
+    given_settings = settings_of(agents__n=2, **changes)
+    broker, said = MemoryBroker(), []
+    population = population_of(given_settings)
+    fleet = Fleet(
+        hub=MemoryHub(broker, "lab"), names=["agent-0", "agent-1"], say=said.append,
+        stopping=lambda: False,
+        assemble=assembled or (lambda described: assemble(population, range(2), described)),
+    )  # fmt: skip
+    return broker, fleet, said
+
+
+def test_a_stalled_process_survives_the_end_of_its_vote():
+    """Candidate, vote and three newer models in one burst: the vote is dropped, nothing breaks."""
+    changes = {"validation__look_back": 2, "validation__validators": 2, "validation__quorum": 1}
+    described = manifest(agents__n=2, **changes)
+    broker, fleet, said = small_fleet(**changes)
+    server = MemoryHub(broker, "lab")
+    for name in ("agent-0", "agent-1"):
+        fleet._hub.join(name, *(type(m) for m in (described, training(), Model(0, W))), Candidate)
+    votes = []
+    broker.listeners.append(lambda topic, _: votes.append(topic) if "/vote/" in topic else None)
+    weights = np.zeros(2410, dtype=np.float32)
+    both = ("agent-0", "agent-1")
+    for message in (described, Model(0, weights), training(), Candidate(1, 1, 0, weights)):
+        server.send("server", message)
+    server.send("server", voting(validators_=both))
+    for version in (1, 2, 3):
+        server.send("server", Model(version, weights))
+    fleet.turn()
+    assert (votes, said) == ([], [])
+    server.send("server", Candidate(5, 1, 3, weights))
+    server.send("server", voting(5, 1, 3, both))
+    fleet.turn()
+    assert votes == ["fl/v1/lab/vote/agent-0", "fl/v1/lab/vote/agent-1"]
+    assert fleet._tasks == {}
+
+
+def test_an_old_candidate_does_not_replace_a_new_one():
+    """A slower connection's candidate of the round before is too late for anybody."""
+    _, fleet, _ = small_fleet()
+    fleet._hear("agent-0", Candidate(4, 1, 3, W + 1))
+    fleet._hear("agent-1", Candidate(3, 2, 3, W))
+    assert fleet._candidate[0] == (4, 1)
+    fleet._hear("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began anew
+    assert fleet._candidate[1][0] == 2
+
+
+# Learners
+
+
+D = 2410
+
+
+def world(scale=1.0):
+    """Make a world of three genuine members, numbers 1, 4 and 6, and a base model of ones."""
+    rng = np.random.default_rng(0)
+    data = Shards(
+        torch.from_numpy(rng.random((12, 1, 8, 8), dtype=np.float32)),
+        torch.from_numpy(rng.integers(0, 10, 12)),
+        torch.from_numpy(rng.permutation(12).reshape(3, 4)),
+    )
+    return World(
+        model=models.build("mlp", (1, 8, 8), 10, seed=0), plan=Training(1, 2, 0.1, 0.0),
+        data=data, row={1: 0, 4: 1, 6: 2}, scale=scale,
+        fresh=lambda: np.ones(D, dtype=np.float32),
+    )  # fmt: skip
+
+
+def start_weights():
+    return flatten(models.build("mlp", (1, 8, 8), 10, seed=3))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("members", [(4,), (1, 4, 6)])
+def test_learners_keep_their_contract(name, members):
+    """(m, d) float32 for m members, the same for the same call, and the input is not written."""
+    weights, before = start_weights(), start_weights() - 1
+    for given_weights in (weights, before):
+        given_weights.setflags(write=False)
+    called = Called(7, members, 5, before)
+    learner = learners.build(name, world())
+    deltas = learner(weights, called)
+    assert deltas.shape == (len(members), D)
+    assert deltas.dtype == np.float32
+    assert np.isfinite(deltas).all()
+    assert (deltas != 0).any(axis=1).all()
+    np.testing.assert_array_equal(deltas, learners.build(name, world())(weights, called))
+    np.testing.assert_array_equal(weights, start_weights())
+    assert learner(weights, called._replace(previous=None)).shape == deltas.shape
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_cope_with_what_is_no_number(name):
+    """From a model of inf and NaN they send something, without an error or a warning."""
+    weights = np.full(D, np.nan, dtype=np.float32)
+    weights[::2] = np.inf
+    deltas = learners.build(name, world(1e6))(weights, Called(2, (1, 6), 0, -weights))
+    assert deltas.shape == (2, D)
+
+
+def test_every_file_of_learners_is_in_the_table():
+    """A learner that was written but not listed would never be one."""
+    files = {path.stem for path in Path(learners.__file__).parent.glob("[!_]*.py")}
+    assert set(LEARNERS) == files - {"learner"}
+
+
+def test_sleepers_send_zeros_until_they_strike():
+    """Before round 3 nothing, from round 3 on the attack itself."""
+    attack = learners.build("mpaf", world(2.0))
+    sleeper = dormant(attack, 3)
+    weights = start_weights()
+    for number in (1, 2):
+        quiet = sleeper(weights, Called(number, (0, 2), 0))
+        np.testing.assert_array_equal(quiet, np.zeros((2, D), dtype=np.float32))
+        assert quiet.dtype == np.float32
+    for number in (3, 4):
+        called = Called(number, (0, 2), 0)
+        np.testing.assert_array_equal(sleeper(weights, called), attack(weights, called))
+
+
+def test_mpaf_by_hand():
+    """With w' = 1 and λ = 4, from w = 1/2 every fake sends 4 (1 - 1/2) = 2, whatever the round."""
+    attack = learners.build("mpaf", world(4.0))
+    deltas = attack(np.full(D, 0.5, dtype=np.float32), Called(9, (0, 2, 3), 1))
+    np.testing.assert_array_equal(deltas, np.full((3, D), 2.0))
+
+
+def test_history_by_hand():
+    """-λ (w_t - w_{t-1}): -10 (3 - 1) = -20; in the first round, with nothing before, zeros."""
+    attack = learners.build("history", world(10.0))
+    now, before = np.full(D, 3, dtype=np.float32), np.full(D, 1, dtype=np.float32)
+    np.testing.assert_array_equal(attack(now, Called(2, (0,), 0, before)), np.full((1, D), -20.0))
+    np.testing.assert_array_equal(attack(now, Called(1, (0, 2), 0)), np.zeros((2, D)))
+
+
+def test_random_is_gaussian_of_its_scale():
+    """λ ε with ε ~ N(0, I): mean 0, deviation λ, each fake and each round its own."""
+    attack = learners.build("random", world(5.0))
+    noise = attack(start_weights(), Called(3, tuple(range(50)), 0))
+    drawn = noise.size
+    assert abs(noise.mean()) < 4 * 5 / np.sqrt(drawn)
+    assert abs(noise.std() - 5) < 4 * 5 / np.sqrt(2 * drawn)
+    share = np.mean(np.abs(noise) < 5)  # 68.27 % within one deviation
+    assert abs(share - 0.6827) < 4 * np.sqrt(0.6827 * 0.3173 / drawn)
+    assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 5 / np.sqrt(D)
+    np.testing.assert_array_equal(noise[7], attack(start_weights(), Called(3, (7,), 0))[0])
+    assert not np.array_equal(noise, attack(start_weights(), Called(4, tuple(range(50)), 0)))
+
+
+# The dynamics of MPAF under the plain mean: w' - w is multiplied by 1 - c, c = λ m / (n + m)
+
+
+def under_mpaf(scale, rounds, honest=9, fakes=1):
+    """Run the plain mean of honest zeros and MPAF; returns the distances from w', round by round.
+
+    The arithmetic is that of the aggregator: float32, and what overflows, overflows.
+    """
+    attack, mean = learners.build("mpaf", world(scale)), rules.build("mean")
+    weights = np.linspace(-1, 0.5, D, dtype=np.float32)
+    quiet = np.zeros((honest, D), dtype=np.float32)
+    distances = []
+    for number in range(1, rounds + 1):
+        sent = attack(weights, Called(number, tuple(range(fakes)), 0))
+        delta = mean(np.concatenate([quiet, sent]), np.ones(honest + fakes, dtype=np.int64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = weights + delta
+            distances.append(weights - np.float32(1))
+    return np.array(distances)
+
+
+def test_mpaf_lands_on_its_base_model():
+    """With c = 10 * 1 / 10 = 1: after one round the global model is w', and stays there."""
+    np.testing.assert_allclose(under_mpaf(10.0, 3), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "fakes", "c"), [(5, 1, 0.5), (15, 1, 1.5), (1, 3, 0.25)])
+def test_mpaf_converges_below_2(scale, fakes, c):
+    """0 < c < 2: each round leaves 1 - c of the distance."""
+    distances = under_mpaf(float(scale), 8, honest=10 - fakes if fakes == 1 else 9, fakes=fakes)
+    start = np.linspace(-1, 0.5, D) - 1
+    for number in range(1, 9):
+        expected = (1 - c) ** number * start
+        np.testing.assert_allclose(distances[number - 1], expected, atol=2e-5)
+
+
+def test_mpaf_diverges_above_2():
+    """With c = 3: the distance doubles every round and changes its side."""
+    distances = under_mpaf(30.0, 10)
+    start = np.linspace(-1, 0.5, D) - 1
+    np.testing.assert_allclose(distances[-1], (-2) ** 10 * start, rtol=1e-3)
+    np.testing.assert_allclose(distances[-2], (-2) ** 9 * start, rtol=1e-3)
+
+
+def test_mpaf_of_a_million_overflows():
+    """λ = 1e6 and a tenth of fakes grow 1e5-fold a round: over 3.4e38 by round 8, then NaN."""
+    distances = under_mpaf(1e6, 10)
+    assert np.isfinite(distances[5]).all()
+    assert not np.isfinite(distances[7]).any()
+    assert np.isnan(distances[9]).all()
+
+
+# Liars
+
+
+def test_liars_do_not_look():
+    """One calls everything clean, the other everything poisoned, and no number is infinite."""
+    nothing = np.zeros((0, 0)), np.zeros(0)
+    assert validators.build("always_accept")(*nothing, 4) == Opinion(False, 0.0, 0.0)
+    assert validators.build("always_reject")(*nothing, 4) == Opinion(True, 1.0, 0.0)
+    with pytest.raises(ValueError, match="unknown liar: 'always'; did you mean 'always_"):
+        validators.build("always")
+    assert set(validators.LIARS) == {"always_accept", "always_reject"}

@@ -1,0 +1,324 @@
+"""The programs as people start them: what they say, how they fail, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from listening import RawClient, until
+
+from agents import spawn
+from aggregator import __main__ as aggregator
+from broker.local import local_broker
+from config.settings import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+SPAWN = [str(ROOT / "agents" / "spawn.py")]
+AGGREGATOR = ["-m", "aggregator"]
+RUN = [str(ROOT / "run.py"), "--broker-kind", "embedded"]
+"""Always with the kind of broker: else run.py, as root, may install one with apt."""
+
+SMALL = ["--data", "digits"]
+MARK = "FEDJURY_TEST"
+"""Environment variable by which descendants are known, in whatever session they are."""
+
+
+def offline(mark="1"):
+    """Return an environment from which no download gets out."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "ftp_proxy"), "http://127.0.0.1:9")
+    return {**os.environ, **nowhere, MARK: mark, "OMP_NUM_THREADS": "1"}
+
+
+def said(arguments, cwd=ROOT, seconds=60):
+    """Run a program to its end; returns exit code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=offline(), capture_output=True, text=True,
+        timeout=seconds, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(arguments, *words):
+    """Run a program that must refuse: exit code 2, one sentence on stderr with all these words."""
+    code, _, errors = said(arguments)
+    assert code == 2, errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1, errors
+    assert "Traceback" not in errors
+    assert all(word in errors for word in words), errors
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Start the embedded broker for all of this file."""
+    with local_broker("embedded", say=lambda _: None) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def there(address):
+    """Return the flags that lead to the broker."""
+    return ["--broker", f"{address.host}:{address.port}"]
+
+
+@pytest.fixture
+def closed():
+    """Return the address of a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize(
+    ("program", "example"),
+    [
+        ([str(ROOT / "run.py")], "python run.py --demo"),
+        (SPAWN, "python agents/spawn.py --n 1000 --evil 0.2"),
+        (AGGREGATOR, "python -m aggregator --config"),
+        (["-m", "broker.local"], "python -m broker.local --port 1883"),
+        (["-m", "learning.classifier"], "python -m learning.classifier"),
+    ],
+    ids=["run", "spawn", "aggregator", "broker", "classifier"],
+)
+def test_help_shows_an_example(program, example):
+    """Every program explains itself, with an example that can be copied."""
+    code, text, errors = said([*program, "--help"])
+    assert (code, errors) == (0, "")
+    assert example in text.partition("example")[2]
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--evil", "1.5"], ("agents.evil", "1.5", "0 to 1")),
+        (["--evil", "much"], ("agents.evil", "a number")),
+        (["--n", "0"], ("agents.n", "1 to 1,000,000")),
+        (["--shard", "3/2"], ("agents.shard", "3/2", "like 2/4")),
+        (["--run", "a/b"], ("run.name", "a/b")),
+        (["--broker", "host:port"], ("--broker host:port", "HOST:PORT")),
+        (["--config", "no-such.toml"], ("cannot read no-such.toml", "No such file")),
+        (["--config", "README-of-nothing/x"], ("cannot read",)),
+        (["--config", "run.py"], ("run.py is not TOML",)),
+        (["--set", "validation.qorum=7"], ("did you mean 'validation.quorum'",)),
+        (["--set", "colour=red"], ("unknown setting 'colour'",)),
+        (["--set", "run.rounds"], ("--set run.rounds must be",)),
+        (["--set", "limits.finite=maybe"], ("limits.finite", "true or false")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_impossible_setting_is_one_sentence(flags, words):
+    """A setting that cannot be is named with what it may be, before anything is started."""
+    refused([*SPAWN, *flags], *words)
+
+
+@pytest.mark.broker
+def test_unknown_attack_is_one_sentence(there):
+    """A misspelt attack ends spawn.py with one sentence that has the names there are."""
+    refused([*SPAWN, *there, "--attack", "bribe"], "bribe", "mpaf", "random", "history")
+
+
+def test_unknown_rule_is_one_sentence(closed):
+    """A misspelt rule ends the aggregator with one sentence that has the names there are."""
+    refused([*AGGREGATOR, "--broker", closed, "--rule", "avg"],
+            "avg", "mean", "median", "trimmed_mean")  # fmt: skip
+
+
+def refused_here(main, flags, words):
+    """Call a program's main in this process; it must refuse with one line that has all words."""
+    with pytest.raises(SettingsError) as raised:
+        main(flags)
+    assert "\n" not in str(raised.value)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--attack", "honest"], ("'honest' is no attack", "--evil 0")),
+        (["--split", "fair"], ("fair", "iid", "dirichlet", "groups")),
+        (["--liars", "maybe"], ("maybe", "always_accept")),
+        (["--data", "minst"], ("minst", "mnist5k", "digits")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_unknown_name_lists_the_known_for_agents(flags, words, there):
+    """A misspelt split, lie or data set is one sentence with the names there are."""
+    refused_here(spawn.main, [*there, *flags], words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "gpt"], ("gpt", "classifier", "mlp")),
+        (["--codec", "gif"], ("gif", "float32", "int8+zstd")),
+        (["--validators", "5", "--quorum", "9"], ("validation.quorum", "1 to", "(5)")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_unknown_name_lists_the_known_for_the_aggregator(flags, words, closed):
+    """A misspelt model or codec, or a quorum nobody can reach, is one sentence."""
+    refused_here(aggregator.main, ["--broker", closed, *SMALL, "--model", "mlp", *flags], words)
+
+
+@pytest.mark.parametrize("program", [SPAWN, AGGREGATOR], ids=["spawn", "aggregator"])
+def test_nobody_at_the_broker_s_port(program, closed, tmp_path):
+    """Without a broker programs say so, where they looked, and how to start one."""
+    more = ["--model", "mlp", "--runs", str(tmp_path)] if program is AGGREGATOR else []
+    refused([*program, "--broker", closed, *SMALL, *more], closed, "python -m broker.local")
+
+
+def test_data_that_cannot_be_downloaded(closed):
+    """Without internet a data set to download fails soon, and names those that need none."""
+    started = time.monotonic()
+    refused([*AGGREGATOR, "--broker", closed, "--data", "mnist", "--data-root", "/nonexistent-x"],
+            "mnist", "digits", "mnist5k")  # fmt: skip
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.broker
+def test_whole_federation_refuses_what_its_agents_refuse(tmp_path):
+    """A mistake that only the agents notice ends the whole command, with their sentence."""
+    code, _, errors = said([*RUN, *SMALL, "--model", "mlp", "--n", "9", "--attack", "bribe",
+                            "--runs", str(tmp_path)])  # fmt: skip
+    assert code == 2
+    assert "bribe" in errors
+    assert "mpaf" in errors
+    assert "Traceback" not in errors
+
+
+# ---------------------------------------------------------------- the import path
+
+
+def test_script_runs_with_the_repository_first_on_its_path(tmp_path):
+    """Started as a script from anywhere, spawn.py replaces agents/ on the path by the root."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.path[0] = {str(ROOT / 'agents')!r}\n"
+        "sys.argv = ['spawn.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({SPAWN[0]!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    print('ended', end.code, sys.path[0])\n"
+    )
+    assert said(["-c", code], cwd=tmp_path)[1].endswith(f"ended 0 {ROOT}\n")
+
+
+def test_import_leaves_the_path_and_the_standard_library_alone():
+    """Importing agents.spawn changes nothing on the path; learners/random.py shadows nothing."""
+    code = (
+        "import sys; before = list(sys.path)\n"
+        "import agents.spawn, agents.learners, random\n"
+        "print(sys.path == before, hasattr(random, 'SystemRandom'))"
+    )
+    assert said(["-c", code])[1:] == ("True True\n", "")
+
+
+# ---------------------------------------------------------------- being stopped
+
+
+class Started:
+    """A program in a session of its own, like one in a terminal, its output in a file."""
+
+    def __init__(self, arguments, folder):
+        self.mark = uuid.uuid4().hex
+        self.log = folder / "output.log"
+        with self.log.open("wb") as output:
+            self.child = subprocess.Popen(
+                [sys.executable, *arguments], cwd=folder, env=offline(self.mark),
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.family():
+            os.kill(process, signal.SIGKILL)
+        self.child.wait()
+
+    def says(self, words, seconds=60):
+        """Wait until these words are in the output."""
+        until(lambda: words in self.log.read_text() or self.child.poll() is not None, seconds)
+        assert words in self.log.read_text()
+
+    def interrupt(self):
+        """Press Ctrl-C: the terminal sends it to the whole process group."""
+        os.killpg(self.child.pid, signal.SIGINT)
+
+    def family(self):
+        """Return the process ids of all that it started and that still run."""
+        return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if self._ours(p)]
+
+    def _ours(self, environ):
+        try:
+            return f"{MARK}={self.mark}".encode() in environ.read_bytes()
+        except OSError:
+            return False
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("stop", "n", "processes"), [(signal.SIGINT, 60, 2), (signal.SIGTERM, 10, 1)],
+    ids=["Ctrl-C", "SIGTERM"],
+)  # fmt: skip
+def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_path):
+    """Agents without an aggregator say that they wait; stopped, they leave as offline, in time."""
+    run = f"stop-{stop:d}"
+    flags = [*SMALL, "--n", f"{n}", "--evil", "0.2", "--processes", f"{processes}", "--run", run]
+    with (
+        RawClient(address, f"fl/v1/{run}/agent/+") as witness,
+        Started([*SPAWN, *there, *flags], tmp_path) as agents,
+    ):
+        agents.says(f"{n} agents ({n // 5} fake: mpaf)")
+        agents.says(f"all {n} agents are connected")
+        agents.says("waiting for an aggregator")
+        if stop is signal.SIGINT:
+            agents.interrupt()
+        else:
+            agents.child.send_signal(stop)
+        assert agents.child.wait(10) == 130
+        text = agents.log.read_text()
+        assert "say goodbye" in text
+        assert "Traceback" not in text
+        until(lambda: offline_agents(witness) == n)
+        until(lambda: not agents.family(), 5)
+
+
+def offline_agents(witness):
+    """Count the agents whose last word was that they are offline."""
+    last = {m.topic: json.loads(m.payload)["online"] for m in list(witness.heard)}
+    return list(last.values()).count(False)
+
+
+@pytest.mark.broker
+def test_ctrl_c_leaves_nothing_of_a_federation_behind(tmp_path):
+    """Ctrl-C in mid-run ends broker, aggregator and agents, and exits with 130."""
+    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
+             "--processes", "1", "--run", "long", "--runs", str(tmp_path)]  # fmt: skip
+    with Started([*RUN, *flags], tmp_path) as federation:
+        federation.says("round   2/100000", 90)
+        assert len(federation.family()) >= 4
+        port = re.search(r"127\.0\.0\.1:(\d+)", (tmp_path / "long" / "agents.log").read_text())[1]
+        federation.interrupt()
+        assert federation.child.wait(30) == 130
+        until(lambda: not federation.family(), 5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(port)), timeout=1)
+        text = federation.log.read_text()
+        assert "goes on where it was" in text
+        assert "Traceback" not in text

@@ -1,0 +1,469 @@
+"""Whole federations in one process: learning, attacks, votes, crashes and hostile messages."""
+
+from __future__ import annotations
+
+import json
+
+import msgpack
+import numpy as np
+import pytest
+from federation import STEP, Federation, one_thread  # noqa: F401 - a fixture
+
+from protocol import codec
+from protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
+from protocol.topics import topic_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MPAF = {"agents__evil": 0.2, "agents__attack": "mpaf", "agents__scale": 1e6}
+VOTING = {"validation__validators": 10, "validation__quorum": 5, "validation__look_back": 6}
+JURY = MPAF | VOTING | {"agents__start": 9, "run__rounds": 13}
+"""Fakes who strike in round 9 and a jury who can judge from round 7 on."""
+
+CHANCE = 0.14
+"""On ten classes; the share of the most frequent one in the held-out digits is less."""
+
+
+def never(word):
+    raise AssertionError(f"{word} is not JSON")
+
+
+def strictly(text):
+    """Read JSON as other languages do: NaN and Infinity are none."""
+    return json.loads(text, parse_constant=never)
+
+
+def weights(federation, version):
+    return np.frombuffer(federation.models[version], dtype=np.float32)
+
+
+# Learning and attacks
+
+
+def test_a_federation_learns(tmp_path):
+    """Twenty honest agents take a network from chance to 85 % in fifteen rounds."""
+    done = Federation(tmp_path, run__rounds=15, training__learning_rate=0.5).whole()
+    assert [r["round"] for r in done.records] == list(range(1, 16))
+    assert all(r["accepted"] and r["updates"] == r["called"] == 20 for r in done.records)
+    assert sorted(done.models) == list(range(16))
+    assert done.accuracies[0] < 0.5
+    assert done.accuracies[-1] > 0.85
+    assert done.state.failure is None
+    assert all(fleet.done for fleet in done.fleets)
+    assert done.said == []
+
+
+def test_the_users_classifier_learns_on_mnist(tmp_path):
+    """The 13,106 parameters on 28x28 digits, in two fleets and with momentum."""
+    done = Federation(
+        tmp_path, fleets=2, data__name="mnist5k", model__name="classifier", agents__n=10,
+        collect__agents=10, agents__samples=100, run__rounds=12, training__momentum=0.5,
+        training__learning_rate=0.1,
+    ).whole()  # fmt: skip
+    assert weights(done, 12).shape == (13_106,)
+    assert done.accuracies[0] < 0.3
+    assert done.accuracies[-1] > 0.6
+
+
+def test_an_undefended_mean_falls(tmp_path):
+    """Four MPAF fakes of twenty, λ = 1e6: chance from the first round on."""
+    fallen = Federation(tmp_path / "fallen", run__rounds=4, **MPAF, limits__finite=False).whole()
+    calm = Federation(tmp_path / "calm", run__rounds=4).whole()
+    assert calm.accuracies[-1] > 0.45
+    assert max(fallen.accuracies) < CHANCE
+
+
+def test_an_undefended_run_overflows_and_goes_on(tmp_path):
+    """λ = 1e6 ends in a model of NaN, which answers 0; every record stays JSON, to the end."""
+    done = Federation(tmp_path, run__rounds=12, **MPAF, limits__finite=False).whole()
+    assert [r["accepted"] for r in done.records] == [True] * 12
+    assert np.isfinite(weights(done, 1)).all()
+    assert np.isnan(weights(done, 12)).all()
+    assert done.accuracies[-3:] == [0.1, 0.1, 0.1]  # 50 zeros among 500
+    for line in (tmp_path / "rounds.jsonl").read_text().splitlines():
+        strictly(line)
+    assert strictly(done.broker.retained["fl/v1/lab/log/round"])["round"] == 12
+
+
+def test_finite_limits_keep_an_overflow_out(tmp_path):
+    """With finite on, what overflows is refused; where nobody has numbers left, the run gives up.
+
+    Models of up to 1e32 make even honest agents send NaN: twenty refusals in each of two attempts.
+    """
+    done = Federation(
+        tmp_path, run__rounds=12, **MPAF, collect__seconds=1.0, collect__attempts=2
+    ).whole()
+    assert all(np.isfinite(weights(done, version)).all() for version in done.models)
+    assert len(done.models) > 3
+    assert done.state.failure.endswith("after 2 attempts: 0 updates came in time, 1 are needed")
+    assert done.state.refused == {"not_finite": 40}
+
+
+def test_the_median_does_not_care_for_the_scale(tmp_path):
+    """λ from 1e4 to 1e6 gives the same bits; 1e3, hardly beyond the honest ones, the same curve."""
+    curves, last = {}, {}
+    for scale in (1e3, 1e4, 1e5, 1e6):
+        changes = MPAF | {"agents__scale": scale, "aggregation__rule": "median"}
+        done = Federation(tmp_path / f"{scale:g}", run__rounds=15, **changes).whole()
+        curves[scale], last[scale] = done.accuracies, done.models[15]
+    assert last[1e4] == last[1e5] == last[1e6]
+    np.testing.assert_allclose(curves[1e3], curves[1e6], atol=0.01)
+    assert curves[1e6][-1] > 0.75
+
+
+@pytest.mark.parametrize("attack", ["random", "history"])
+def test_the_baselines_are_no_match_for_trimming(tmp_path, attack):
+    """Random noise and walking backwards move the trimmed mean little."""
+    changes = MPAF | {
+        "agents__attack": attack,
+        "aggregation__rule": "trimmed_mean",
+        "aggregation__options": {"count": 4},
+        "training__learning_rate": 0.5,
+    }
+    done = Federation(tmp_path, run__rounds=12, **changes).whole()
+    assert done.accuracies[-1] > 0.75
+
+
+# Votes
+
+
+@pytest.fixture(scope="module")
+def jury(tmp_path_factory):
+    """Hold a run whose fakes lie low for eight rounds and then strike against a jury."""
+    return Federation(tmp_path_factory.mktemp("jury"), **JURY).whole()
+
+
+def test_a_jury_keeps_the_last_good_model(jury):
+    """Every poisoned round is voted down, and the model is that of before the strike."""
+    before, after = jury.records[:8], jury.records[8:]
+    assert all(r["why"] == "voted down" and r["votes"]["poisoned"] >= 5 for r in after)
+    assert max(r["candidate_accuracy"] for r in after) < CHANCE
+    assert before[-1]["accuracy"] > 0.55
+    good = before[-1]["version"]
+    assert {r["version"] for r in after} == {good}
+    assert {r["accuracy"] for r in after} == {before[-1]["accuracy"]}
+    assert max(jury.models) == good
+
+
+def test_all_validators_vote(jury):
+    """Nobody is silent and nobody is refused; before l + 1 models are there all say clean."""
+    for r in jury.records:
+        assert sum(r["votes"].values()) == 10
+        assert r["votes"]["silent"] == 0
+        assert r["refused"] == {}
+        if r["round"] <= 6:
+            assert r["votes"]["poisoned"] == 0
+
+
+def test_what_is_retained_after_a_vote(jury):
+    """The last l + 1 models stay on the broker, and no candidate."""
+    topics = set(jury.broker.retained)
+    newest = max(jury.models)
+    history = {f"fl/v1/lab/history/{version}" for version in range(newest - 6, newest + 1)}
+    assert {topic for topic in topics if "/history/" in topic} == history
+    assert "fl/v1/lab/candidate" not in topics
+    assert strictly(jury.broker.retained["fl/v1/lab/round"])["phase"] == "done"
+
+
+# The same seed, the same bits
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_arrival_order_does_not_change_a_model(tmp_path, jury, order):
+    """With the inbox shuffled before every turn each accepted model has the same bits."""
+    again = Federation(tmp_path, **JURY)
+    again.inbox_order = np.random.default_rng(order)
+    assert again.whole().models == jury.models
+    verdicts = [(r["accepted"], r["votes"]) for r in again.records]
+    assert verdicts == [(r["accepted"], r["votes"]) for r in jury.records]
+
+
+def test_another_seed_is_another_run(tmp_path, jury):
+    """Equal bits above are no accident."""
+    other = Federation(tmp_path, **JURY | {"run__seed": 1, "run__rounds": 1}).whole()
+    assert other.models[0] != jury.models[0]
+    assert other.models[1] != jury.models[1]
+
+
+def test_shares_are_drawn_from_the_seed(tmp_path):
+    """With half of the agents called, two runs call the same and come to the same models."""
+    runs = []
+    for name in ("first", "second"):
+        run = Federation(tmp_path / name, sampling__share=0.5, run__rounds=5)
+        run.inbox_order = np.random.default_rng(len(name))
+        runs.append(run.whole())
+    assert [r["called"] for r in runs[0].records] == [10] * 5
+    assert runs[0].models == runs[1].models
+
+
+# Crashes
+
+
+def at_training(state):
+    return state.round == 5 and len(state.updates) == 7
+
+
+def at_voting(state):
+    return state.phase is Phase.VALIDATE and state.round == 5 and len(state.votes) == 3
+
+
+def after_a_rejection(state):
+    return state.round == 11 and len(state.updates) == 2
+
+
+@pytest.mark.parametrize("moment", [at_training, at_voting, after_a_rejection])
+def test_a_resumed_run_is_the_same_run(tmp_path, jury, moment):
+    """Killed in the middle and started again from its folder, a run makes the same models.
+
+    Agents who had answered answer again at once: no round waits for its deadline.
+    """
+    run = Federation(tmp_path, **JURY)
+    run.begin()
+    assert moment(run.run(moment))
+    run.crash()
+    run.whole()
+    assert run.models == jury.models
+    assert [r["round"] for r in run.records] == list(range(1, 14))
+    assert [r["accepted"] for r in run.records] == [r["accepted"] for r in jury.records]
+    assert [r["updates"] for r in run.records] == [20] * 13
+    assert {r["attempt"] for r in run.records} == {1}
+    assert all(r["votes"]["silent"] == 0 for r in run.records)
+
+
+def test_a_crash_when_half_have_answered(tmp_path):
+    """Half of the agents answer the dead aggregator, half the new one: all twenty count."""
+    whole = Federation(tmp_path / "whole", fleets=2, run__rounds=6).whole()
+    run = Federation(tmp_path / "torn", fleets=2, run__rounds=6)
+    run.begin()
+    run.run(lambda state: state.round == 3 and len(state.updates) == 19)
+    while run.state.round == 3:
+        run.state = run.aggregator._turn(run.state)
+    run.fleets[0].turn()
+    run.crash()
+    run.whole()
+    assert run.models == whole.models
+    assert [r["updates"] for r in run.records] == [20] * 6
+
+
+def test_a_crash_between_disk_and_network(tmp_path, jury, monkeypatch):
+    """A model that was persisted but never published is published on resuming."""
+    run = Federation(tmp_path, **JURY)
+    aggregator = run.begin()
+    publish = aggregator.link.publish
+
+    def fail(message):
+        if isinstance(message, Model) and message.version == 4:
+            raise InterruptedError
+        publish(message)
+
+    monkeypatch.setattr(aggregator.link, "publish", fail)
+    with pytest.raises(InterruptedError):
+        run.run()
+    assert max(run.models) == 3
+    run.crash()
+    run.whole()
+    assert run.models == jury.models
+    assert [r["round"] for r in run.records] == list(range(1, 14))
+
+
+def test_agents_who_start_anew_catch_up(tmp_path, jury):
+    """Agents killed in mid-round know nothing; they fetch the history and vote as before."""
+    run = Federation(tmp_path, **JURY)
+    run.begin()
+    run.run(lambda state: state.phase is Phase.VALIDATE and state.round == 10)
+    run.join()
+    run.run()
+    assert run.models == jury.models
+    assert [r["accepted"] for r in run.records] == [r["accepted"] for r in jury.records]
+    assert [r["votes"]["poisoned"] for r in run.records] == [
+        r["votes"]["poisoned"] for r in jury.records
+    ]
+
+
+def test_who_has_left_is_not_called(tmp_path):
+    """An agent whose last will was read is missing from the next round, which does not wait."""
+    run = Federation(tmp_path, run__rounds=3)
+    run.begin()
+    run.run(lambda state: state.round == 1 and len(state.updates) == 19)
+    gone = Presence("agent-03", online=False, since=0.0)
+    run.hub.send("agent-03", gone)
+    run.run()
+    assert [r["called"] for r in run.records] == [20, 20, 19]
+    assert all(r["seconds"] < 10 for r in run.records)
+
+
+# Hostile messages
+
+
+def update(agent, number, version, size, **more):
+    """Write an update as bytes, with some of its keys replaced; None takes a key away."""
+    message = Update(agent, number, version, 4, np.full(size, 1e6, dtype=np.float32))
+    fields = msgpack.unpackb(codec.encode(message)) | more
+    return msgpack.packb({key: value for key, value in fields.items() if value is not None})
+
+
+def vector(values, **more):
+    return codec.compress(np.asarray(values, dtype=np.float32))._asdict() | more
+
+
+def hostile(state, size):
+    """Make messages for the aggregator, none of which fits: (topic below the run, payload)."""
+    r, v, called = state.round, state.version, min(state.called)
+    good = np.zeros(size)
+    for agent in (called, "outsider"):
+        topic = f"update/{agent}"
+        yield topic, b""
+        yield topic, b"\xff\x00\x01 garbage"
+        yield topic, b"x" * 20_000
+        yield topic, msgpack.packb([1, 2])
+        yield topic, update(agent, r, v, size, delta=None)
+        yield topic, update(agent, r, v, size, extra=1)
+        yield topic, update(agent, r, v, size, samples="many")
+        yield topic, update(agent, r, v, size, samples=-1)
+        yield topic, update(agent, r, v, size, delta=vector(good, codec="float999"))
+        yield topic, update(agent, r, v, size, delta=vector(good[1:]))
+        yield topic, update(agent, r, v, size, delta=vector(good, n=size - 1))
+        for bad in (np.nan, np.inf, -np.inf):
+            yield topic, update(agent, r, v, size, delta=vector([*good[1:], bad]))
+        yield topic, update(agent, r + 1, v, size)
+        yield topic, update(agent, r - 1, v, size)
+        yield topic, update(agent, r, v + 1, size)
+    yield "update/outsider", update("outsider", r, v, size)
+    yield from ((f"update/{name}", update(name, r, v, size)) for name in list(state.updates)[:2])
+    for agent in ("outsider", min(state.called - set(state.validators))):
+        ballot = Vote(agent, r, state.attempt, True, 2.0, 1.0, 4)
+        yield f"vote/{agent}", codec.encode(ballot)
+        yield f"vote/{agent}", codec.encode(ballot._replace(round=r + 1))
+        yield f"vote/{agent}", codec.encode(ballot).replace(b"\xc3", b"\xc0")
+        yield f"vote/{agent}", codec.encode(ballot._replace(score=float("nan")))
+    for name in list(state.votes)[:1]:
+        yield f"vote/{name}", codec.encode(Vote(name, r, state.attempt, True, 2.0, 1.0, 4))
+    for payload in (b"[]", b"{", b'{"online":1,"since":0}', b'{"online":false,"since":NaN}'):
+        yield f"agent/{called}", payload
+    for topic in ("update/a/b", "update/", "vote/\u00e4", "agent/" + "a" * 65, "update/#"):
+        yield topic, b"x"
+
+
+NOISE = [b"\xff garbage", b"{}", b"[1]", b"{" * 5000, msgpack.packb({"version": "x"})]
+
+
+def attack(run, size):
+    """Throw everything at the broker once; returns how much of it the aggregator has to refuse."""
+    messages = list(hostile(run.state, size))
+    for topic, payload in messages:
+        run.broker.publish(f"fl/v1/lab/{topic}", payload)
+        run.broker.publish(f"fl/v1/lab2/{topic}", payload)
+        run.broker.publish(f"fl/v2/lab/{topic}", payload)
+    for topic in ("manifest", "round", "model", "candidate"):
+        for payload in NOISE:
+            run.broker.publish(f"fl/v1/lab/{topic}", payload)
+    run.broker.publish("fl/v1/lab2/round", run.broker.retained["fl/v1/lab/round"])
+    return len(messages)
+
+
+def test_hostile_messages_change_nothing(tmp_path, jury):
+    """Garbage, NaN, wrong lengths, rounds and senders are refused, counted, told, and no more.
+
+    They come in every phase, when a round is fresh and when it is half full.
+    """
+    run = Federation(tmp_path, **JURY, limits__bytes=16_000)
+    run.begin()
+    size = len(weights(run, 0))
+    thrown, seen = 0, set()
+    while run.state.phase is not Phase.DONE:
+        run.turn()
+        moment = (
+            run.state.round,
+            run.state.phase,
+            len(run.state.updates) >= 10,
+            len(run.state.votes) > 4,
+        )
+        if moment not in seen and run.state.phase is not Phase.DONE:
+            seen.add(moment)
+            thrown += attack(run, size)
+    run.aggregator._log_refusals(now=True)
+    assert run.models == jury.models
+    for mine, clean in zip(run.records, jury.records, strict=True):
+        for key in ("accepted", "why", "called", "updates", "missing", "votes", "accuracy"):
+            assert mine[key] == clean[key]
+    refused = [record["refused"] for record in run.records]
+    assert {reason for counts in refused for reason in counts} == set(Reason)
+    assert sum(sum(counts.values()) for counts in refused) == thrown - len(run.hub.inbox)
+    told = strictly(run.broker.retained["fl/v1/lab/log/refused"])
+    assert told["round"] == 13
+    assert told["latest"].keys() == {"agent", "reason"}
+    assert any("malformed" in words for words in run.said)
+
+
+def test_empty_payloads_are_refused_where_nothing_is_retained(tmp_path):
+    """An empty update is malformed; an empty presence clears a retained one and says nothing."""
+    run = Federation(tmp_path, run__rounds=1)
+    run.begin()
+    run.broker.publish("fl/v1/lab/update/agent-00", b"")
+    run.broker.publish("fl/v1/lab/agent/agent-00", b"")
+    run.run()
+    assert run.records[0]["refused"] == {"malformed": 1}
+
+
+def test_a_flood_does_not_stop_the_clock(tmp_path):
+    """With more garbage in the inbox than can be read, a round still ends at its deadline."""
+    run = Federation(tmp_path, collect__seconds=0.5, collect__attempts=2)
+    run.begin()
+    for _ in range(5000):
+        run.broker.publish("fl/v1/lab/update/agent-00", b"garbage")
+    while run.state.phase is not Phase.DONE:
+        run.state = run.aggregator._turn(run.state)
+    assert run.state.failure == (
+        "round 1 was given up after 2 attempts: 0 updates came in time, 1 are needed"
+    )
+    assert len(run.hub.inbox) > 3000
+    turns = sum(run.state.refused.values())
+    assert turns >= 2 * 0.5 / (4 * STEP)  # a turn looks at the clock four times at most
+
+
+def test_refusals_are_told_once_a_second(tmp_path):
+    """A flood of garbage does not become a flood of ours."""
+    run = Federation(tmp_path, run__rounds=1)
+    run.begin()
+    told = []
+    run.broker.listeners.append(
+        lambda topic, payload: told.append(strictly(payload)) if "log/refused" in topic else None
+    )
+    for _ in range(3000):
+        run.broker.publish("fl/v1/lab/update/agent-00", b"garbage")
+    begun = next(run._clock)
+    while run.hub.inbox:
+        run.state = run.aggregator._turn(run.state)
+    seconds = (next(run._clock) - begun) * STEP
+    assert 2 <= len(told) <= seconds + 1
+    assert told[-1]["latest"] == {"agent": "agent-00", "reason": "malformed"}
+    assert told[0]["refused"]["malformed"] < told[-1]["refused"]["malformed"] <= 3000
+
+
+# The beginning
+
+
+def test_the_first_round_waits_for_its_agents(tmp_path):
+    """With patience at an end it starts with who is there: agents 0 to 9 of twenty."""
+    run = Federation(tmp_path, fleets=2, run__rounds=2)
+    late = run.fleets.pop()
+    run.broker.listeners.remove(late._hub._hear)
+    for number in range(10, 20):
+        run.broker.retained.pop(f"fl/v1/lab/agent/agent-{number}")
+    run.begin()
+    assert run.aggregator.online == {f"agent-{number:02d}" for number in range(10)}
+    run.run()
+    assert [r["called"] for r in run.records] == [10, 10]
+
+
+def test_newcomers_find_what_they_need(tmp_path):
+    """Manifest, model and history stand on the broker before the first round is opened."""
+    run = Federation(tmp_path, **VOTING)
+    run.begin()
+    assert {"manifest", "model", "history/0"} <= {t[10:] for t in run.broker.retained}
+    assert topic_of("lab", Model(0, np.zeros(1))) == "fl/v1/lab/model"
+    manifest = codec.decode(
+        "fl/v1/lab/manifest", run.broker.retained["fl/v1/lab/manifest"], codec.Limits()
+    )
+    assert isinstance(manifest, Manifest)
+    assert (manifest.parameters, manifest.look_back) == (2410, 6)
