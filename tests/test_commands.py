@@ -20,6 +20,7 @@ from agents import spawn
 from aggregator import __main__ as aggregator
 from broker.local import local_broker
 from config.settings import SettingsError
+from protocol.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
 SPAWN = [str(ROOT / "agents" / "spawn.py")]
@@ -175,11 +176,12 @@ def test_unknown_name_lists_the_known_for_the_aggregator(flags, words, closed):
     refused_here(aggregator.main, ["--broker", closed, *SMALL, "--model", "mlp", *flags], words)
 
 
-@pytest.mark.parametrize("program", [SPAWN, AGGREGATOR], ids=["spawn", "aggregator"])
-def test_nobody_at_the_broker_s_port(program, closed, tmp_path):
+def test_nobody_at_the_broker_s_port(closed, tmp_path):
     """Without a broker programs say so, where they looked, and how to start one."""
-    more = ["--model", "mlp", "--runs", str(tmp_path)] if program is AGGREGATOR else []
-    refused([*program, "--broker", closed, *SMALL, *more], closed, "python -m broker.local")
+    refused([*SPAWN, "--broker", closed, *SMALL], closed, "python -m broker.local")
+    flags = ["--broker", closed, *SMALL, "--model", "mlp", "--runs", str(tmp_path)]
+    with pytest.raises(LinkError, match=f"{closed}.*python -m broker.local"):
+        aggregator.main(flags)
 
 
 def test_data_that_cannot_be_downloaded(closed):
@@ -286,8 +288,8 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
     ):
         agents.says(f"{n} agents ({n // 5} fake: mpaf)")
         agents.says(f"all {n} agents are connected")
-        agents.says("waiting for an aggregator")
         if stop is signal.SIGINT:
+            agents.says("waiting for an aggregator")
             agents.interrupt()
         else:
             agents.child.send_signal(stop)

@@ -244,10 +244,13 @@ def test_hostile_clients_change_nothing(quiet, tmp_path):
     assert [r["accuracy"] for r in records] == [r["accuracy"] for r in quiet.records()]
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
-    each = {"malformed": 4, "not_finite": 1, "wrong_length": 1, "wrong_type": 1, "wrong_keys": 1}
+    each = {"malformed": 3, "too_large": 1, "not_finite": 1, "wrong_length": 1, "wrong_type": 1,
+            "wrong_keys": 1}  # fmt: skip
     for reason, count in each.items():
         assert refused[reason] == count * len(Hostile.ROUNDS)
-    assert refused.keys() >= {"not_called", "duplicate", "wrong_round", "wrong_version"}
+    assert refused.keys() >= {"not_called", "wrong_round", "wrong_version"}
+    # A second update may find its round still open, or closed already.
+    assert refused.get("duplicate", 0) + refused.get("wrong_phase", 0) >= len(Hostile.ROUNDS)
     assert sum(refused.values()) == Hostile.ATTACKS * len(Hostile.ROUNDS)
 
 
