@@ -97,7 +97,7 @@ def picture(file: Path, title: str, runs: dict[str, Records], strike: int | None
 
     figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
     # The first lines are the widest, so that later ones on top of them do not hide them.
-    styles = zip(COLOURS * len(runs), (4.5, 3.0, 1.8, *[1.8] * len(runs)), strict=False)
+    styles = zip(COLOURS * len(runs), (3.6, 2.4, 1.6, *[1.6] * len(runs)), strict=False)
     for (colour, width), (name, records) in zip(styles, runs.items(), strict=False):
         points = [(r["round"], 100 * (r["accuracy"] or 0.0), r["accepted"]) for r in records]
         axes.plot(
