@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator import report
-from aggregator.store import read_records
-from broker.local import KINDS, BrokerError, find_mosquitto, install_mosquitto, local_broker
+from aggregator.store import StoreError, read_records, writable
+from broker.install import find_mosquitto, install_mosquitto
+from broker.local import KINDS, BrokerError, local_broker
 from config import flags
 from config.settings import Settings, SettingsError, load, to_toml
 from protocol.link import LinkError
@@ -48,7 +49,8 @@ GOODBYE = 15.0
 def main(arguments: Sequence[str]) -> int:
     """Read the flags and run one federation, or the demo's three."""
     made = flags.parser(
-        "Run a whole federation on this machine: broker, aggregator and agents.", EXAMPLES,
+        "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
+        "named with --run is called by the time.", EXAMPLES,
         flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.AGENT_FLAGS, flags.BROKER_FLAGS,
     )  # fmt: skip
     flags.add_broker(made, "a running broker (default: start a private one)")
@@ -64,11 +66,13 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.demo:
         chosen.config.insert(0, HERE / "config" / "demo.toml")
     settings = flags.settings_from(chosen)
-    if settings.run.name == "run":
+    if settings.run.name == Settings().run.name:  # nobody chose one
         name = time.strftime("demo-%Y%m%d-%H%M%S" if chosen.demo else "run-%Y%m%d-%H%M%S")
         settings = replace(settings, run=replace(settings.run, name=name))
     with ExitStack() as stack:
         if chosen.broker is None:
+            if chosen.demo and chosen.broker_kind == "auto" and find_mosquitto() is None:
+                install_mosquitto(say)
             settings = stack.enter_context(private_broker(settings, chosen.broker_kind))
         if chosen.demo:
             return demo(settings)
@@ -84,8 +88,6 @@ def main(arguments: Sequence[str]) -> int:
 @contextmanager
 def private_broker(settings: Settings, kind: str) -> Iterator[Settings]:
     """Start a broker for us alone; yields the settings that lead to it."""
-    if kind == "auto" and find_mosquitto() is None:
-        install_mosquitto(say)
     with local_broker(kind, say=say) as address:
         broker = replace(settings.broker, host=address.host, port=address.port)
         yield replace(settings, broker=broker)
@@ -113,8 +115,7 @@ def demo(settings: Settings) -> int:
 
 def layered(settings: Settings, file: Path, name: str) -> Settings:
     """Put a scenario file on top of settings, and the scenario's name behind the run's."""
-    base = Path(settings.run.directory) / settings.run.name
-    base.mkdir(parents=True, exist_ok=True)
+    base = writable(Path(settings.run.directory) / settings.run.name)
     common = base / "common.toml"
     common.write_text(to_toml(settings), encoding="utf-8")
     place = {"run.name": name, "run.directory": str(base)}
@@ -123,8 +124,7 @@ def layered(settings: Settings, file: Path, name: str) -> Settings:
 
 def federation(settings: Settings, folder: Path) -> int:
     """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "settings.toml"
+    file = writable(folder) / "settings.toml"
     file.write_text(to_toml(settings), encoding="utf-8")
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
         # The password is in no file: it travels in the environment.
@@ -155,7 +155,8 @@ def watch(aggregator: subprocess.Popen[bytes], agents: subprocess.Popen[bytes], 
             raise LinkError(f"the agents stopped:\n{tail(log)}")
         time.sleep(0.1)
     if code == 0:
-        agents.wait(GOODBYE)
+        with suppress(subprocess.TimeoutExpired):
+            agents.wait(GOODBYE)
     return code
 
 
@@ -216,4 +217,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError, LinkError, BrokerError))
+    flags.run_main(main, (SettingsError, LinkError, BrokerError, StoreError))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,9 @@ from protocol.messages import Round, Update, Vote
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
 
-Chunks are cut from the sorted members who are called, never by arrival: which members share a
-batch may touch the last bit of a result, and the same seed must give the same bits.
+Chunks are cut by the members' numbers in the whole fleet, never by arrival or by process: which
+members share a batch may touch the last bit of a result, and the same seed must give the same
+bits. So the parts into which a fleet is cut must not cut through a chunk.
 """
 
 
@@ -96,19 +98,18 @@ class Cohort:
         elif message.contributors == self._contributors:
             return
         self._contributors = message.contributors
-        for learner, members, size in (
-            (self._members.attack, self._members.fakes, max(1, len(self._members.fakes))),
-            (self._members.learn, self._members.genuine, CHUNK),
+        for learner, members in (
+            (self._members.attack, self._members.fakes),
+            (self._members.learn, self._members.genuine),
         ):
-            called = tuple(
+            called = [
                 member
                 for member in members
                 if is_called(member.name, message.contributors) and member.name not in self._planned
-            )
+            ]
             self._planned.update(member.name for member in called)
-            self._chunks.extend(
-                (learner, called[start : start + size]) for start in range(0, len(called), size)
-            )
+            chunks = groupby(called, key=lambda member: member.number // CHUNK)
+            self._chunks.extend((learner, tuple(chunk)) for _, chunk in chunks)
 
     def train_chunk(self) -> bool:
         """Train the next chunk of the planned round; False if there is none left, or no model."""

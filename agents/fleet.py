@@ -55,6 +55,8 @@ class Fleet:
         self._tasks: dict[str, Train | Judge] = {}
         self._candidate: tuple[tuple[int, int], Vector] | None = None
         self._models: dict[int, Vector] = {}
+        self._ignored: set[str] = set()
+        self._took_part = False
         self.done = False
 
     def run(self) -> bool:
@@ -84,7 +86,9 @@ class Fleet:
             try:
                 delivery = self._hub.receive(wait if taken == 0 else 0.0)
             except BadMessage as bad:
-                self._say(f"ignored a message: {bad}")
+                if bad.reason not in self._ignored:
+                    self._ignored.add(bad.reason)
+                    self._say(f"ignored a message (told once for each reason): {bad}")
                 continue
             if delivery is None:
                 return
@@ -96,12 +100,15 @@ class Fleet:
                 if protocol != PROTOCOL:
                     raise LinkError(f"the run speaks protocol {protocol}, we speak {PROTOCOL}")
                 self._start(message)
-            case Round(phase=phase):
-                self.done = self.done or phase is Phase.DONE
+            case Round(phase=Phase.DONE):
+                # To a newcomer a retained "done" only says how an earlier run ended.
+                self.done = self.done or self._took_part
+            case Round():
+                self._took_part = True
                 if self._cohort is not None:
                     self._cohort.begin(message)
             case Candidate(number, attempt, _, weights):
-                if self._candidate is None or number >= self._candidate[0][0]:
+                if self._candidate is None or (number, attempt) >= self._candidate[0]:
                     self._candidate = (number, attempt), weights
             case Model(version, weights) | History(version, weights):
                 self._keep(version, weights)
@@ -118,7 +125,7 @@ class Fleet:
 
     def _start(self, manifest: Manifest) -> None:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
-        limits = Limits(manifest.parameters, bytes=2 * manifest.max_bytes, finite=False)
+        limits = Limits(manifest.parameters, bytes=manifest.max_bytes, finite=False)
         self._hub.decoder.limit(limits)
         self._hub.codec = manifest.codec
         self._cohort = self._assemble(manifest)

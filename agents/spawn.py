@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from config import flags
@@ -29,6 +30,9 @@ EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
   python agents/spawn.py --n 1000 --evil 0.1 --attack random --scale 10 --split dirichlet
   python agents/spawn.py --n 10000 --shard 2/4 --processes 8"""
+
+CHUNK = 100
+"""Members that train in one batch (``agents.cohort``, whose import would cost seconds here)."""
 
 GOODBYE = 10.0
 """Seconds that processes have to say goodbye."""
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError(str(why)) from why
     index, count = shard_of(settings)
     n = settings.agents.n
-    numbers = range(n * (index - 1) // count, n * index // count)
+    numbers = parts(range(n), count)[index - 1]
     fakes = sum(number in population.fakes for number in numbers)
     print(
         f"{len(numbers):,} agents ({fakes:,} fake: {settings.agents.attack}) "
@@ -180,15 +184,19 @@ def population_of(settings: Settings) -> Any:
 
 
 def processes_for(settings: Settings, members: int) -> int:
-    """Say how many processes to use: one a core, but none for fewer than fifty agents."""
-    wanted = settings.agents.processes or len(os.sched_getaffinity(0))
-    return max(1, min(wanted, math.ceil(members / 50)))
+    """Say how many processes to use: one a core, but none for less than a chunk of agents."""
+    wanted = settings.agents.processes or os.cpu_count() or 1
+    return max(1, min(wanted, math.ceil(members / CHUNK)))
 
 
 def parts(numbers: range, count: int) -> list[range]:
-    """Cut a range into ``count`` parts of nearly equal length."""
-    size = len(numbers)
-    return [numbers[size * i // count : size * (i + 1) // count] for i in range(count)]
+    """Cut a range that begins with a chunk into ``count`` parts that are whole chunks.
+
+    With fewer chunks than parts, parts are cut as they come: a bit may then differ.
+    """
+    size, step = len(numbers), CHUNK if len(numbers) >= count * CHUNK else 1
+    cuts = [round(size * i / count / step) * step for i in range(count)] + [size]
+    return [numbers[first:last] for first, last in pairwise(cuts)]
 
 
 def shard_of(settings: Settings) -> tuple[int, int]:

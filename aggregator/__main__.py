@@ -45,7 +45,6 @@ ENVELOPE = 1000
 class Parts(NamedTuple):
     """What an aggregator is built from."""
 
-    data: Dataset
     model: nn.Module
     manifest: Manifest
     policy: Policy
@@ -101,7 +100,7 @@ def serve(
     hub = MqttHub(address, settings.run.name).open()
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-    aggregator = Aggregator(Link(hub, "aggregator"), parts.policy, store, screen)
+    aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, screen)
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
         aggregator.begin(parts.manifest, history)
@@ -148,7 +147,7 @@ def build(settings: Settings) -> Parts:
         finite=settings.limits.finite,
         samples_cap=settings.limits.samples,
     )
-    return Parts(data, model, manifest_of(settings, data, model), policy)
+    return Parts(model, manifest_of(settings, data, model), policy)
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

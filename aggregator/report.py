@@ -10,8 +10,8 @@ Records = list[dict[str, Any]]
 COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#7d3c98", "#b9770e")
 
 LEGEND = (
-    "`before`: accuracy on held-out data in the last round before the fakes struck (of the first "
-    "round where no strike is known). `kept`: final over before. `seconds`: of the rounds, "
+    "`before`: accuracy on held-out data in the last round before the fakes struck, where that is "
+    "known. `kept`: final over before. `seconds`: of the rounds, "
     "without start-up."
 )
 
@@ -20,8 +20,8 @@ class Row(NamedTuple):
     """A run in figures. Accuracies are shares of the held-out samples."""
 
     name: str
-    before: float
-    """Of the last round before the fakes struck; of the first round if nobody did."""
+    before: float | None
+    """Of the last round before the fakes struck; None if nobody is known to have struck."""
     final: float
     best: float
     accepted: int
@@ -31,9 +31,9 @@ class Row(NamedTuple):
     seconds: float
 
     @property
-    def kept(self) -> float:
+    def kept(self) -> float | None:
         """Share of the accuracy before the strike that is left at the end."""
-        return self.final / self.before if self.before else 0.0
+        return self.final / self.before if self.before else None
 
     @property
     def rate(self) -> float:
@@ -44,10 +44,10 @@ class Row(NamedTuple):
 def row(name: str, records: Records, strike: int | None) -> Row:
     """Sum up a run; ``strike`` is the round in which fakes began, if they are known to have."""
     reached = [record["accuracy"] or 0.0 for record in records]
-    calm = max(1, min((strike or 2) - 1, len(reached)))
+    calm = min(strike - 1, len(reached)) if strike else 0
     return Row(
         name=name,
-        before=reached[calm - 1],
+        before=reached[calm - 1] if calm else None,
         final=reached[-1],
         best=max(reached),
         accepted=sum(record["accepted"] for record in records),
@@ -67,7 +67,8 @@ HEADINGS = (
 def cells(figures: Row) -> tuple[str, ...]:
     """Write a row's figures as the table shows them."""
     return (
-        figures.name, f"{figures.before:.1%}", f"{figures.final:.1%}", f"{figures.kept:.0%}",
+        figures.name, "" if figures.before is None else f"{figures.before:.1%}",
+        f"{figures.final:.1%}", "" if figures.kept is None else f"{figures.kept:.0%}",
         f"{figures.best:.1%}", f"{figures.accepted}", f"{figures.rejected}",
         f"{figures.updates:,}", f"{figures.refused:,}", f"{figures.seconds:.1f}",
         f"{figures.rate:,.0f}",

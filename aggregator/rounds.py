@@ -55,6 +55,8 @@ class Policy:
     """Updates that close a round; 0: as many as were called."""
     at_least: int = 1
     collect_seconds: float = 60.0
+    spoilt_seconds: float = 2.0
+    """How long to wait for those whose update was refused once everybody else has answered."""
     attempts: int = 5
     validators: int = 0
     quorum: int = 5
@@ -75,10 +77,11 @@ class Tick(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A message that was refused before it got here."""
+    """A message that was refused before it got here; ``update``: it came as an update."""
 
     agent: str
     reason: Reason
+    update: bool = False
 
 
 Event = Update | Vote | Refused | Tick
@@ -130,6 +133,10 @@ class State:
     validators: tuple[str, ...] = ()
     updates: Mapping[str, Update] = field(default_factory=dict)
     votes: Mapping[str, Vote] = field(default_factory=dict)
+    spoilt: frozenset[str] = frozenset()
+    """Called agents under whose name an update came that was refused for its content."""
+    settled: float | None = None
+    """Since when nobody is missing but those."""
     refused: Mapping[str, int] = field(default_factory=dict)
     candidate: Vector | None = None
     opened: Tick = field(default_factory=lambda: Tick(0.0))
@@ -149,6 +156,9 @@ def step(state: State, event: Event, policy: Policy) -> Step:
         case Vote():
             return _vote(state, event)
         case Refused():
+            spoilt = event.update and state.phase is Phase.TRAIN and event.agent in state.called
+            if spoilt and event.agent not in state.spoilt:
+                state = replace(state, spoilt=state.spoilt | {event.agent}, settled=None)
             return _refuse(state, event.agent, event.reason)
         case Tick():
             return _tick(state, event, policy)
@@ -165,7 +175,8 @@ def _update(state: State, update: Update) -> Step:
         return _refuse(state, update.agent, Reason.NOT_CALLED)
     if update.agent in state.updates:
         return _refuse(state, update.agent, Reason.DUPLICATE)
-    return replace(state, updates={**state.updates, update.agent: update}), []
+    updates = {**state.updates, update.agent: update}
+    return replace(state, updates=updates, settled=None), []
 
 
 def _vote(state: State, vote: Vote) -> Step:
@@ -191,17 +202,34 @@ def _tick(state: State, tick: Tick, policy: Policy) -> Step:
         case None:
             return _open(state, tick, policy, attempt=1)
         case Phase.TRAIN:
-            wanted = policy.threshold or len(state.called)
-            enough = len(state.updates) >= policy.at_least
-            if enough and (late or len(state.updates) >= min(wanted, len(state.called))):
-                return _aggregate(state, tick, policy)
-            return _repeat(state, tick, policy, _too_few(state, policy)) if late else (state, [])
+            return _collect(state, tick, policy, late=late)
         case Phase.VALIDATE if late or len(state.votes) == len(state.validators):
             said = verdict.count(state.votes.values(), len(state.validators))
             why_not = "" if verdict.accepts(said, policy.quorum) else "voted down"
             return _close(state, tick, policy, said, why_not)
         case _:
             return state, []
+
+
+def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
+    """Close the collection if it is full, if it is late, or if all that is missing is spoilt.
+
+    Who sent something unusable may still send something else, and may not be who it says; so the
+    round waits ``spoilt_seconds`` more before it does without.
+    """
+    have, wanted = len(state.updates), policy.threshold or len(state.called)
+    if have < min(wanted, len(state.called)) and not late:
+        if have + len(state.spoilt - state.updates.keys()) < len(state.called):
+            return state, []
+        if state.settled is None:
+            return replace(state, settled=tick.now), []
+        if tick.now < state.settled + policy.spoilt_seconds:
+            return state, []
+    if have >= policy.at_least:
+        return _aggregate(state, tick, policy)
+    if late or state.settled is not None:
+        return _repeat(state, tick, policy, _too_few(state, policy))
+    return state, []
 
 
 def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
@@ -219,7 +247,7 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
         phase=Phase.TRAIN,
         called=frozenset(draw(tick.online, count, policy.seed, number, Purpose.TRAIN)),
         validators=draw(tick.online, validators, policy.seed, number, Purpose.VALIDATE),
-        opened=state.opened if attempt > 1 else tick,
+        opened=state.opened if attempt > 1 else tick._replace(online=()),
         deadline=tick.now + policy.collect_seconds,
     )
     return state, [Publish(announcement(state, policy))]

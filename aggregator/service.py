@@ -107,7 +107,7 @@ class Aggregator:
         try:
             message = self.link.receive(timeout)
         except BadMessage as bad:
-            return rounds.Refused(bad.agent, bad.reason)
+            return rounds.Refused(bad.agent, bad.reason, bad.kind is Update)
         match message:
             case Update() | Vote():
                 return message

@@ -45,8 +45,7 @@ class RunStore:
         self.keep = max(keep, 2)
         self._rounds = folder / "rounds.jsonl"
         self._models = folder / "models"
-        with self._explained():
-            self._models.mkdir(parents=True, exist_ok=True)
+        writable(self._models)
 
     def describe(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json``."""
@@ -127,6 +126,21 @@ class RunStore:
             yield
         except OSError as why:
             raise StoreError(f"cannot write to {self.folder}: {why.strerror}") from why
+
+
+def writable(folder: Path) -> Path:
+    """Make a folder if it is not there, and return it.
+
+    Raises
+    ------
+    StoreError
+        If we may not write there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as why:
+        raise StoreError(f"cannot write to {folder}: {why.strerror}") from why
+    return folder
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

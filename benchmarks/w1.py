@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the loops (5)")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    rate(train_alone, 100)  # warms up
     plain = [rate(train_alone, 100) for _ in range(chosen.repeats)]
     batched = [rate(train_together, 1000) for _ in range(chosen.repeats)]
     records, memory = network(chosen.rounds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import pwd
 import re
 import resource
@@ -20,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-Say = Callable[[str], None]
+from broker.install import Say, find_mosquitto, install_mosquitto
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
@@ -34,17 +33,11 @@ OPEN_FILES = 65_536
 """One client is one open file; enough for tens of thousands."""
 
 CONFIGURATION = Path(__file__).with_name("mosquitto.conf")
-SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-"""Where packages put Mosquitto and where the PATH of a plain user does not look."""
 
 NOTICE = (
     "no Mosquitto on this machine: using the embedded development broker (MQTT 3.1.1 only, "
     "several times slower). `apt install mosquitto` for anything real."
 )
-
-PACKAGES = ("mosquitto", "mosquitto-clients")
-POLICY = Path("/usr/sbin/policy-rc.d")
-NO_MOSQUITTO_SERVICE = '#!/bin/sh\ncase "$*" in *mosquitto*) exit 101 ;; esac\n'
 
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
 """MQTT 3.1.1, clean session, keep-alive 10 s, a client id of the broker's choice."""
@@ -70,97 +63,6 @@ class _Running(NamedTuple):
     address: BrokerAddress
     child: subprocess.Popen[bytes]
     log: Path
-
-
-# ---------------------------------------------------------------- finding and installing
-
-
-def find_mosquitto() -> Path | None:
-    """Find the Mosquitto broker on PATH or in the folders for system programs."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(SBIN))
-    return Path(found) if found else None
-
-
-def install_mosquitto(say: Say) -> bool:
-    """Install Mosquitto and its command-line clients with apt, if this process may.
-
-    Says what it does, or why it does not, in one line each. The packaged service is neither
-    started nor enabled: port 1883 stays free.
-    """
-    obstacle = _obstacle_to_apt()
-    if obstacle:
-        say(f"Mosquitto is not installed: {obstacle}")
-        return False
-    say(f"installing Mosquitto: apt-get install {' '.join(PACKAGES)} (service not started)")
-    with _service_kept_off():
-        # A package source that cannot be read matters only if the installation then fails.
-        _run_quietly("apt-get", "update", "-q")
-        problem = _run_quietly(
-            "apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES
-        )
-    if problem:
-        say(f"Mosquitto is not installed: apt-get failed, is there a network? ({problem})")
-        return False
-    # Else the next boot starts it.
-    _run_quietly("update-rc.d", "mosquitto", "disable")
-    return True
-
-
-def _obstacle_to_apt() -> str:
-    """Say why this process cannot install a package; empty if it can."""
-    try:
-        release = platform.freedesktop_os_release()
-    except OSError:
-        release = {}
-    family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
-    if not {"debian", "ubuntu"} & set(family) or not shutil.which("apt-get"):
-        return "only Debian and Ubuntu are known here; use your system's packages"
-    if os.geteuid() != 0:
-        return f"that needs root; run `sudo apt install {' '.join(PACKAGES)}`"
-    return ""
-
-
-@contextlib.contextmanager
-def _service_kept_off() -> Iterator[None]:
-    """Keep packages from starting a mosquitto service meanwhile.
-
-    Debian asks /usr/sbin/policy-rc.d before it starts a service. Where an administrator (or a
-    container image) has put one already, that one decides.
-    """
-    try:
-        with POLICY.open("x", encoding="ascii") as policy:
-            policy.write(NO_MOSQUITTO_SERVICE)
-    except FileExistsError:
-        yield
-        return
-    try:
-        POLICY.chmod(0o755)
-        yield
-    finally:
-        POLICY.unlink(missing_ok=True)
-
-
-def _run_quietly(*command: str) -> str:
-    """Run a program without showing its output; say what went wrong, empty if nothing did."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as problem:
-        return str(problem)
-    if done.returncode == 0:
-        return ""
-    lines = done.stdout.strip().splitlines()
-    errors = [line for line in lines if line.startswith("E: ")]
-    return (errors or lines[-1:] or [f"exit status {done.returncode}"])[0]
 
 
 # ---------------------------------------------------------------- starting and stopping
@@ -358,6 +260,8 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, default="auto", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=0, help="default: any free port")
     arguments = parser.parse_args()
+    if not 0 <= arguments.port <= 65535:
+        parser.error(f"--port {arguments.port} must be 0 to 65535")
     if arguments.install:
         return _install()
     # Stopped by a service manager: leave through the same door as with Ctrl-C.
@@ -368,8 +272,8 @@ def main() -> int:
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
             _follow(broker)
     except BrokerError as problem:
-        print(problem, file=sys.stderr)
-        return 1
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 0
     return 1

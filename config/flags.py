@@ -24,7 +24,7 @@ class Flag:
 
 
 RUN_FLAGS = {
-    "--run": Flag("run.name", "name of the run on the broker", "NAME"),
+    "--run": Flag("run.name", "name of the run on the broker and of its folder", "NAME"),
     "--seed": Flag("run.seed", "all randomness comes from it"),
     "--data": Flag("data.name", "data set by name, or a path to an .npz file", "NAME"),
     "--data-root": Flag("data.root", "folder for downloads", "DIR"),
@@ -132,7 +132,8 @@ def run_main(
 
 
 def _interrupt(*_: object) -> None:
-    """Let SIGTERM end a program as Ctrl-C does."""
+    """Let SIGTERM end a program as Ctrl-C does, and a second one not disturb its end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -87,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", default=0, type=int, help="of weights and order (0)")
     parser.add_argument("--out", default="classifier.pth", type=Path, help="where to save it")
     chosen = parser.parse_args(arguments)
+    if not chosen.out.absolute().parent.is_dir():
+        parser.error(f"--out {chosen.out}: there is no such folder")
     if chosen.epochs < 1 or chosen.batch < 1 or not chosen.lr > 0:
         parser.error("--epochs and --batch must be 1 or more, --lr above 0")
     try:

@@ -40,10 +40,25 @@ def build(
     for given in hyperparameters:
         if given not in parameters:
             raise unknown(f"hyper-parameter of {kind} {name!r}", given, [*parameters, *also])
+        _check_type(kind, name, given, parameters[given].annotation, hyperparameters[given])
     required = (p.name for p in parameters.values() if p.default is p.empty)
     if missing := [p for p in required if p not in hyperparameters]:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
     return table[name](**hyperparameters)
+
+
+PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
+
+
+def _check_type(kind: str, name: str, key: str, annotation: object, value: object) -> None:
+    """Refuse a value of the wrong type, where the builder wants numbers, text or the like."""
+    names = str(annotation).split(" | ")
+    if not all(part in PLAIN for part in names):
+        return
+    allowed = {PLAIN[part] for part in names}
+    if type(value) not in allowed and not (type(value) is int and float in allowed):
+        wanted = " or ".join(part for part in names if part != "None")
+        raise ValueError(f"{key} of {kind} {name!r} must be {wanted}, not {value!r}")
 
 
 def unknown(what: str, given: str, valid: Iterable[str]) -> ValueError:

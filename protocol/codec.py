@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 
 from protocol import topics
-from protocol.compression import Packed, compress, decompress
+from protocol.compression import CODECS, Packed, compress, decompress
 from protocol.messages import (
     BadMessage,
     Candidate,
@@ -38,6 +38,7 @@ from protocol.topics import CHANNELS, JSON, NAME
 
 MAX_COUNT = 2**31 - 1
 MAX_NAMES = 1_000_000
+MAX_LOOK_BACK = 10_000
 MAX_KEYS = 16
 """Keys of a binary map, which holds no lists at all: what announces more is not even allocated."""
 
@@ -60,11 +61,10 @@ class Limits(NamedTuple):
 def encode(message: Message, codec: str = "float32") -> bytes:
     """Write a message as its payload; vectors travel in ``codec``."""
     channel = CHANNELS[type(message)]
-    in_topic = ("agent", "version") if "{" in channel.topic else ()
     fields = {
         key: _plain(value, codec)
         for key, value in message._asdict().items()
-        if f"{{{key}}}" not in channel.topic or key not in in_topic
+        if f"{{{key}}}" not in channel.topic
     }
     if isinstance(message, RoundLog | RefusedLog):
         fields = message.record
@@ -93,7 +93,7 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
             return kind(content)
         return _message(kind, content, field, limits)
     except BadMessage as bad:
-        bad.agent = agent
+        bad.agent, bad.kind = agent, kind
         raise
 
 
@@ -187,6 +187,27 @@ def _count(key: str, value: Any, _: Limits) -> int:
     return int(value)
 
 
+def _positive(key: str, value: Any, limits: Limits) -> int:
+    _range(key, _count(key, value, limits) >= 1)
+    return int(value)
+
+
+def _look_back(key: str, value: Any, limits: Limits) -> int:
+    _range(key, _count(key, value, limits) <= MAX_LOOK_BACK)
+    return int(value)
+
+
+def _momentum(key: str, value: Any, limits: Limits) -> float:
+    _range(key, 0 <= _number(key, value, limits) < 1)
+    return float(value)
+
+
+def _codec(key: str, value: Any, _: Limits) -> str:
+    _typed(key, value, str)
+    _range(key, value in CODECS)
+    return str(value)
+
+
 def _number(key: str, value: Any, _: Limits) -> float:
     if type(value) not in (int, float):
         raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
@@ -255,10 +276,10 @@ _MODEL: dict[str, Check] = {"version": _count, "weights": _vector}
 
 SCHEMA: dict[type[Message], dict[str, Check]] = {
     Manifest: {
-        "model": _text, "tensors": _tensors, "parameters": _count, "classes": _count,
-        "input_shape": _shape, "epochs": _count, "batch_size": _count, "learning_rate": _number,
-        "momentum": _number, "codec": _text, "max_bytes": _count, "judge": _text,
-        "look_back": _count, "minimum_history": _count, "protocol": _count,
+        "model": _text, "tensors": _tensors, "parameters": _positive, "classes": _positive,
+        "input_shape": _shape, "epochs": _positive, "batch_size": _positive,
+        "learning_rate": _number, "momentum": _momentum, "codec": _codec, "max_bytes": _count,
+        "judge": _text, "look_back": _look_back, "minimum_history": _count, "protocol": _count,
     },
     Round: {
         "round": _count, "attempt": _count, "phase": _phase, "version": _count,

@@ -63,7 +63,10 @@ class Hub(Protocol):
 
 
 class Link:
-    """One party's door: a hub that nobody else uses."""
+    """One party's door: a hub that nobody else uses.
+
+    A name that no agent can have, such as ``:aggregator``, keeps others off its client id.
+    """
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub = hub

@@ -167,3 +167,5 @@ class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure o
         self.reason = reason
         self.detail = detail
         self.agent = agent
+        self.kind: type[Message] | None = None
+        """What it came as, where the topic says so."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import os
 import queue
 import random
 import resource
@@ -19,6 +18,7 @@ import selectors
 import socket
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ from protocol.link import Delivery, LinkError, Traffic
 from protocol.messages import History, Message, Presence
 from protocol.topics import CHANNELS
 
+OPEN_FILES = 65_536
+"""A party is an open file; more than this no process of ours needs."""
 KEEPALIVE = 300
 CONNECTING = 64
 """Connections opened at a time: more overflow a broker's listen queue and take longer."""
@@ -85,7 +87,7 @@ def probe(address: BrokerAddress) -> int:
 def _handshake(address: BrokerAddress, protocol: int) -> str:
     """Connect once and return what the broker said, or nothing if it said nothing."""
     said: list[str] = []
-    client = _client(f"probe-{os.getpid()}-{protocol}", address, protocol)
+    client = _client(f"probe-{uuid.uuid4().hex[:16]}", address, protocol)
     client.on_connect = lambda *args: said.append(str(args[3]))
     deadline = time.monotonic() + PATIENCE
     try:
@@ -171,8 +173,9 @@ class MqttHub:
         """
         self._protocol = probe(self._address)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from broker.local import find_mosquitto, local_broker  # noqa: E402
+from broker.install import find_mosquitto  # noqa: E402
+from broker.local import local_broker  # noqa: E402
 
 
 @pytest.fixture(params=["mosquitto", "embedded"])

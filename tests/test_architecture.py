@@ -51,7 +51,7 @@ OPENERS = {"open", "fromfile", "tofile", "memmap", "loadtxt", "savetxt", "read_t
 
 LINES, FUNCTION = 400, 60
 
-LONGER = {"broker/local.py": 403}
+LONGER: dict[str, int] = {}
 """Files that were longer when the limit was set: they may only shrink."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from broker import local
+from broker import install, local
 
 ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = os.urandom(52_000)
@@ -28,7 +28,7 @@ def silent(line):
 
 @pytest.fixture(scope="module", params=["mosquitto", "embedded"])
 def address(request):
-    if request.param == "mosquitto" and not local.find_mosquitto():
+    if request.param == "mosquitto" and not install.find_mosquitto():
         pytest.skip("no mosquitto on this machine")
     with local.local_broker(request.param, say=silent) as running:
         yield running
@@ -199,8 +199,8 @@ def test_the_private_configuration_is_the_shipped_one_on_loopback():
 
 def test_installing_says_why_not(monkeypatch):
     said = []
-    monkeypatch.setattr(local.os, "geteuid", lambda: 1000)
-    assert not local.install_mosquitto(said.append)
+    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
+    assert not install.install_mosquitto(said.append)
     assert len(said) == 1
 
 
@@ -212,18 +212,18 @@ def test_installing_keeps_the_service_off_and_reports_apts_error(monkeypatch, tm
         seen.append((command[1], policy.exists()))
         return "E: no such host" if "install" in command else ""
 
-    monkeypatch.setattr(local, "POLICY", policy)
-    monkeypatch.setattr(local, "_obstacle_to_apt", lambda: "")
-    monkeypatch.setattr(local, "_run_quietly", run)
+    monkeypatch.setattr(install, "POLICY", policy)
+    monkeypatch.setattr(install, "_obstacle_to_apt", lambda: "")
+    monkeypatch.setattr(install, "_run_quietly", run)
     said = []
-    assert not local.install_mosquitto(said.append)
+    assert not install.install_mosquitto(said.append)
     assert "E: no such host" in said[-1]
     assert seen == [("update", True), ("install", True)]
     assert not policy.exists()
 
 
 def test_what_a_program_says_last_is_its_error():
-    assert local._run_quietly("true") == ""
+    assert install._run_quietly("true") == ""
     script = "print('E: first'); print('more'); raise SystemExit(1)"
-    assert local._run_quietly(sys.executable, "-c", script) == "E: first"
-    assert "No such file" in local._run_quietly("no-such-program-here")
+    assert install._run_quietly(sys.executable, "-c", script) == "E: first"
+    assert "No such file" in install._run_quietly("no-such-program-here")

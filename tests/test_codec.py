@@ -132,6 +132,7 @@ vectors = arrays(
     st.integers(0, 300),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -143,8 +144,9 @@ records = st.dictionaries(st.text(), json_values, max_size=5)
 
 MESSAGES = {
     Manifest: st.builds(
-        Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), counts, counts,
-        shapes, counts, counts, numbers, numbers, texts, counts, texts, counts, counts, counts,
+        Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), ones, ones,
+        shapes, ones, ones, numbers, st.floats(0, 1, exclude_max=True), st.sampled_from(CODECS),
+        counts, texts, st.integers(0, 10_000), counts, counts,
     ),
     Round: st.builds(
         Round, counts, counts, st.sampled_from(Phase), counts,
@@ -401,6 +403,17 @@ def test_nasty_bytes(kind, payload):
     too_large = kind in (Presence, Vote) and len(payload) > SMALL
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 0), ("batch_size", 0), ("classes", 0), ("parameters", 0), ("momentum", 1),
+     ("momentum", -0.1), ("codec", "nope"), ("look_back", 10_001)],
+)  # fmt: skip
+def test_a_manifest_that_nobody_could_follow(key, value):
+    """A manifest with settings that would break an agent is out of range."""
+    manifest = json.loads(encode(EXAMPLES[Manifest])) | {key: value}
+    assert refusal(topic(Manifest), json.dumps(manifest).encode()) is Reason.OUT_OF_RANGE
 
 
 @pytest.mark.parametrize("kind", [Presence, Vote])

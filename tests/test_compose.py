@@ -157,7 +157,7 @@ def network(monkeypatch):
 
 
 def test_four_replicas_share_the_fleet_out(network, monkeypatch):
-    """Four replicas of the compose service run four shards: each agent in exactly one."""
+    """Four replicas run four shards of whole chunks: each agent in exactly one."""
     settings = settings_of("agents", monkeypatch)
     words = shlex.split(SERVICES["agents"]["command"])[2:]
     numbers = []
@@ -166,7 +166,7 @@ def test_four_replicas_share_the_fleet_out(network, monkeypatch):
     for replica in network.replicas:
         network.me = replica
         spawn.main(words)
-    assert sorted(len(mine) for mine in numbers) == [settings.agents.n // 4] * 4
+    assert sorted(len(mine) for mine in numbers) == [200, 200, 300, 300]
     assert sorted(n for mine in numbers for n in mine) == list(range(settings.agents.n))
 
 

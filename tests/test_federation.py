@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgpack
 import numpy as np
 import pytest
 from federation import STEP, Federation, one_thread  # noqa: F401 - a fixture
 
+from agents import cohort, spawn
 from protocol import codec
 from protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
 from protocol.topics import topic_of
@@ -467,3 +469,35 @@ def test_newcomers_find_what_they_need(tmp_path):
     )
     assert isinstance(manifest, Manifest)
     assert (manifest.parameters, manifest.look_back) == (2410, 6)
+
+
+def test_newcomers_to_a_finished_run_wait_for_it_to_go_on(tmp_path):
+    """The "done" of an earlier run sends nobody home; a run with more rounds takes them in."""
+    run = Federation(tmp_path, run__rounds=2).whole()
+    run.settings = replace(run.settings, run=replace(run.settings.run, rounds=4))
+    run.join()
+    for fleet in run.fleets:
+        fleet.turn()
+        assert not fleet.done
+    run.whole()
+    assert [record["updates"] for record in run.records] == [20] * 4
+    assert all(fleet.done for fleet in run.fleets)
+
+
+def test_processes_change_no_bit(tmp_path, monkeypatch):
+    """Cut between chunks, a fleet learns the same models in one process and in four."""
+    monkeypatch.setattr(cohort, "CHUNK", 5)
+    runs = [
+        Federation(tmp_path / str(fleets), fleets=fleets, run__rounds=3, **MPAF).whole()
+        for fleets in (1, 4)
+    ]
+    assert runs[0].models == runs[1].models
+
+
+@pytest.mark.parametrize(("n", "count"), [(1000, 2), (1000, 3), (1000, 4), (10_000, 7), (250, 2)])
+def test_a_fleet_is_cut_between_chunks(n, count):
+    """Parts cover the fleet in order, each of whole chunks but for the fleet's own end."""
+    parts = spawn.parts(range(n), count)
+    assert [number for part in parts for number in part] == list(range(n))
+    assert all(part.start % cohort.CHUNK == 0 for part in parts)
+    assert spawn.CHUNK == cohort.CHUNK

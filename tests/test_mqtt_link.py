@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 import pytest
 from listening import RawClient, until
 
-from broker import local
+from broker import install, local
 from protocol import mqtt_link
 from protocol.codec import encode
 from protocol.link import Link, LinkError
@@ -311,7 +311,7 @@ def test_broken_loop_is_told_to_the_reader(opened):
 @pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
 def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
     """After a restart all parties are back, hear again, and send what could not be sent."""
-    if kind == "mosquitto" and local.find_mosquitto() is None:
+    if kind == "mosquitto" and install.find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     monkeypatch.setattr(mqtt_link, "BACKOFF", (0.1, 0.3))
     names = [f"agent-{i}" for i in range(20)]
@@ -425,7 +425,7 @@ class Guarded(NamedTuple):
 @pytest.fixture
 def guarded(tmp_path):
     """Start a Mosquitto that lets in agent a1 with the password 'secret'."""
-    found = local.find_mosquitto()
+    found = install.find_mosquitto()
     maker = found and found.with_name("mosquitto_passwd")
     if not (maker and maker.exists()):
         pytest.skip("mosquitto is not installed")

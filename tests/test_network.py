@@ -16,7 +16,8 @@ import pytest
 from listening import RawClient, until
 from safetensors.numpy import load_file
 
-from broker.local import find_mosquitto, local_broker
+from broker.install import find_mosquitto
+from broker.local import local_broker
 from protocol.codec import encode
 from protocol.messages import Update
 

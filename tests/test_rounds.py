@@ -643,3 +643,39 @@ def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
     silent = 10 - poisoned
     assert verdict.accepts(verdict.Verdict(poisoned, 0, silent), 5) is passes
     assert verdict.accepts(verdict.Verdict(poisoned, silent, 0), 5) is passes
+
+
+def test_who_sent_rubbish_is_not_waited_for_until_the_deadline():
+    """Once all are in but those whose update was refused, the round waits a little, then closes."""
+    said = policy(spoilt_seconds=2)
+    state, _ = start(said)
+    a, b, _ = updates(state)
+    rubbish = Refused("c", Reason.NOT_FINITE, update=True)
+    state, _ = play(state, said, a, b, rubbish, Tick(1.0), Tick(2.9))
+    assert (state.round, len(state.updates)) == (1, 2)
+    state, _ = play(state, said, Tick(3.0))
+    assert state.round == 2
+    np.testing.assert_array_equal(state.weights, vector(2, 0))  # the mean of (1, 0) and (3, 0)
+
+
+def test_rubbish_under_another_s_name_does_not_shut_it_out():
+    """An honest update that comes within the little wait counts as if nothing had been."""
+    said = policy(spoilt_seconds=2)
+    state, _ = start(said)
+    a, b, c = updates(state)
+    rubbish = Refused("c", Reason.MALFORMED, update=True)
+    state, _ = play(state, said, a, b, rubbish, Tick(1.0), c)
+    state, _ = play(state, said, Tick(1.1, set("abc")))
+    assert state.round == 2
+    np.testing.assert_array_equal(state.weights, vector(2, 2))
+
+
+@pytest.mark.parametrize("agent", ["stranger", "c"])
+def test_rubbish_of_strangers_or_votes_closes_nothing(agent):
+    """Only an update under a called agent's name can end the wait for it."""
+    said = policy(spoilt_seconds=2)
+    state, _ = start(said)
+    a, b, _ = updates(state)
+    refused = Refused(agent, Reason.MALFORMED, update=agent == "stranger")
+    state, _ = play(state, said, a, b, refused, Tick(1.0), Tick(9.0))
+    assert state.round == 1

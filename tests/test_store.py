@@ -122,7 +122,7 @@ def test_a_damaged_model_is_named(store, folder, size):
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
     """A file where the folder should be is one sentence."""
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(StoreError, match=r"cannot write to .*lab: "):
+    with pytest.raises(StoreError, match=r"cannot write to .*lab/models: "):
         RunStore(tmp_path / "runs" / "lab", keep=3)
 
 

@@ -8,8 +8,8 @@ of them to the candidate:
     φ = LOF_k of v_new against v_1 … v_l
     poisoned if φ > τ
 
-The paper does not say against what the trusted variations are scored; here each is scored
-among the other l - 1, and v_new is scored as a newcomer.
+The paper does not say against what the trusted variations are scored. This is reading A: each is
+scored among the other l - 1, and v_new as a newcomer. The other readings are not built yet.
 """
 
 from __future__ import annotations

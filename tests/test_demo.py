@@ -1,0 +1,44 @@
+"""The demo, in small: every part of it real, by the command that people use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.broker
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_demo_tells_its_story(tmp_path):
+    """Undefended averaging falls, clipping holds, the vote throws every poisoned round away."""
+    command = [
+        sys.executable, "run.py", "--demo", "--n", "60", "--rounds", "15", "--start", "13",
+        "--samples", "20", "--processes", "1", "--runs", str(tmp_path), "--run", "small",
+        "--broker-kind", "embedded",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "small"
+    lines = (folder / "rounds.jsonl").read_text().splitlines()
+    runs: dict[str, list] = {}
+    for record in map(json.loads, lines):
+        runs.setdefault(record["run"], []).append(record)
+    assert [len(records) for records in runs.values()] == [15, 15, 15]
+    undefended, clipped, jury = runs.values()
+    assert undefended[11]["accuracy"] > 0.4
+    assert undefended[-1]["accuracy"] < 0.2
+    assert clipped[-1]["accuracy"] > 0.85 * clipped[11]["accuracy"]
+    assert [record["accepted"] for record in jury] == [True] * 12 + [False] * 3
+    assert jury[-1]["accuracy"] == jury[11]["accuracy"]
+    assert set(json.loads((folder / "manifest.json").read_text())) == set(runs)
+    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    report = (folder / "report.md").read_text()
+    for name in runs:
+        assert f"| {name} |" in report
+        assert name in done.stdout
+    assert str(folder / "report.md") in done.stdout
