@@ -15,8 +15,8 @@ from torch import nn
 
 from aggregator import report, rules
 from aggregator.console import RunConsole
-from aggregator.rounds import Policy, State
 from aggregator.service import Aggregator
+from aggregator.state import Policy, State
 from aggregator.store import RunStore, StoreError, read_records
 from config import flags
 from config.settings import Settings, SettingsError

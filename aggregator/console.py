@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from aggregator.rounds import State
+from aggregator.state import State
 from protocol.messages import Phase
 
 REDRAW = 0.1

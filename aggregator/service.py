@@ -6,7 +6,18 @@ import time
 from typing import Any, Protocol
 
 from aggregator import rounds
-from aggregator.rounds import Clear, Effect, Event, Persist, Policy, Publish, Refuse, State, Tick
+from aggregator.state import (
+    Clear,
+    Effect,
+    Event,
+    Persist,
+    Policy,
+    Publish,
+    Refuse,
+    Refused,
+    State,
+    Tick,
+)
 from protocol.link import Link
 from protocol.messages import (
     BadMessage,
@@ -107,7 +118,7 @@ class Aggregator:
         try:
             message = self.link.receive(timeout)
         except BadMessage as bad:
-            return rounds.Refused(bad.agent, bad.reason, bad.kind is Update)
+            return Refused(bad.agent, bad.reason, bad.kind is Update)
         match message:
             case Update() | Vote():
                 return message

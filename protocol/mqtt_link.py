@@ -21,6 +21,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -124,6 +125,16 @@ def _hang_up(client: mqtt.Client) -> None:
         client.disconnect()
         client.loop_write()
         sock.close()
+
+
+@cache
+def _properties(content_type: str, expiry: int | None) -> Properties:
+    """Make what MQTT 5 says beside a payload, once for all messages of a kind."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = content_type
+    if expiry is not None:
+        properties.MessageExpiryInterval = expiry
+    return properties
 
 
 class _Door:
@@ -309,8 +320,7 @@ class MqttHub:
 
     def _later(self, door: _Door) -> None:
         """Try again after a pause that doubles, with jitter, so that not all come at once."""
-        first, longest = BACKOFF
-        pause = min(longest, first * 2**door.failures) * random.uniform(0.5, 1.5)
+        pause = min(BACKOFF[1], BACKOFF[0] * 2 ** min(door.failures, 20)) * random.uniform(0.5, 1.5)
         door.failures += 1
         heapq.heappush(self._due, (time.monotonic() + pause, door.name))
 
@@ -345,12 +355,8 @@ class MqttHub:
 
     def _publish(self, door: _Door, message: Message, payload: bytes) -> None:
         channel = CHANNELS[type(message)]
-        properties = None
-        if self._protocol == mqtt.MQTTv5 and payload:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.ContentType = channel.content_type
-            if channel.expiry is not None:
-                properties.MessageExpiryInterval = channel.expiry
+        says_more = self._protocol == mqtt.MQTTv5 and payload
+        properties = _properties(channel.content_type, channel.expiry) if says_more else None
         topic = topics.topic_of(self._run, message)
         if channel.retain and not isinstance(message, Presence):
             door.retained.pop(topic, None)
@@ -389,8 +395,6 @@ class MqttHub:
         if self._closing_until is None:
             return False
         # A door without failures is connected, or has yet to try: what it has to send can be sent.
-        waiting = any(
-            door.unacknowledged > 0 and (door.connected or not door.failures)
-            for door in self._doors.values()
-        )
+        doors = self._doors.values()
+        waiting = any(d.unacknowledged > 0 and (d.connected or not d.failures) for d in doors)
         return not waiting or time.monotonic() >= self._closing_until

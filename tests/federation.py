@@ -17,8 +17,8 @@ import torch
 from agents.fleet import WANTED, Fleet
 from agents.population import Population, assemble
 from aggregator.__main__ import build, resume
-from aggregator.rounds import State
 from aggregator.service import Aggregator
+from aggregator.state import State
 from aggregator.store import RunStore, read_records
 from config.settings import Settings, load
 from protocol import codec

@@ -34,7 +34,8 @@ MAY_IMPORT = {
 """Package -> ours that it may import; entry points may import ``config`` besides."""
 
 PURE = [
-    "aggregator/rules/", "aggregator/rounds.py", "aggregator/verdict.py", "aggregator/sampling.py",
+    "aggregator/rules/", "aggregator/rounds.py", "aggregator/state.py", "aggregator/verdict.py",
+    "aggregator/sampling.py",
     "agents/agent.py", "agents/learners/", "agents/validators/", "learning/validation/",
 ]  # fmt: skip
 """Files and folders that are functions of values alone."""

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import rules, verdict
-from aggregator.rounds import Clear, Persist, Policy, Publish, Refuse, Refused, State, Tick, step
+from aggregator.rounds import step
 from aggregator.sampling import Purpose, draw
+from aggregator.state import Clear, Persist, Policy, Publish, Refuse, Refused, State, Tick
 from protocol.messages import (
     Candidate,
     History,
