@@ -16,7 +16,7 @@ import torch
 from agents import learners, validators
 from agents.cohort import Cohort, Member, Members
 from agents.learners import World, dormant
-from learning import datasets, models, validation
+from learning import datasets, models, tables, validation
 from learning.datasets import split
 from learning.datasets.dataset import Dataset
 from learning.training import Shards, Training
@@ -65,10 +65,15 @@ class Population(NamedTuple):
         if self.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
         if self.attack not in learners.LEARNERS:
-            learners.build(self.attack, None)  # type: ignore[arg-type]  # raises: the name is wrong
+            attacks = [name for name in learners.LEARNERS if name != "honest"]
+            raise tables.unknown("attack", self.attack, attacks)
         validators.build(self.liars)
         split.build(self.split, **self.split_options)
         return datasets.load(self.data, Path(self.root), self.test)
+
+    def shared(self, data: Dataset) -> int:
+        """Count how often a sample of the training set is dealt to one more agent."""
+        return split.repeats(deal(self, data))
 
 
 @cache

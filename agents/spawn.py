@@ -53,9 +53,13 @@ def main(arguments: Sequence[str]) -> int:
     probe(address)
     population = population_of(settings)
     try:
-        population.check()
+        shared = population.shared(population.check())
     except ValueError as why:
         raise SettingsError(str(why)) from why
+    if shared:
+        print(
+            f"the training set is too small for so many: {shared:,} times a sample is dealt again"
+        )
     index, count = shard_of(settings)
     n = settings.agents.n
     numbers = parts(range(n), count)[index - 1]

@@ -25,7 +25,6 @@ class RunConsole:
         self.console = Console(highlight=False, soft_wrap=True)
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._due = 0.0
-        self._accuracy: float | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

@@ -50,19 +50,6 @@ class Address(NamedTuple):
     field: dict[str, str]
 
 
-def check_name(kind: str, name: str) -> str:
-    """Return the name of a run or an agent if it is one.
-
-    Raises
-    ------
-    ValueError
-        If it is not 1 to 64 of ``A-Za-z0-9_-``.
-    """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{kind} {name!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
-    return name
-
-
 def topic_of(run: str, message: Message) -> str:
     """Say where a message belongs."""
     channel = CHANNELS[type(message)]
