@@ -1,5 +1,7 @@
 """One agent's part in a round: a pure function from what it hears to what it has to do.
 
+Agents that share a downlink hear the same at the same time, so they are one here: ``shares``.
+
 An agent trains when it is called and holds the version it is called for, and votes when it is a
 validator, has the candidate, and has seen the models to compare it with. It does each once for
 every attempt at a round.
@@ -7,8 +9,7 @@ every attempt at a round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection
 from typing import NamedTuple
 
 from protocol.messages import Candidate, History, Manifest, Message, Model, Phase, Round
@@ -39,8 +40,7 @@ class Fetch(NamedTuple):
 Task = Train | Judge | Fetch
 
 
-@dataclass(frozen=True)
-class Agent:
+class Agent(NamedTuple):
     """What an agent remembers; ``look_back``: accepted models before the latest that it needs."""
 
     name: str
@@ -54,6 +54,8 @@ class Agent:
     """Round and attempt of the last candidate it received."""
     trained: tuple[int, int] | None = None
     voted: tuple[int, int] | None = None
+    shares: frozenset[str] = frozenset()
+    """The agents that hear through this one, if it is a shared downlink."""
 
 
 def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
@@ -62,22 +64,29 @@ def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
         case Manifest():
             return _forget(agent), None
         case Round():
-            return _react(replace(agent, round=message))
+            return _react(agent._replace(round=message))
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
             seen = frozenset((*recent, version))
-            return _react(replace(agent, latest=version, seen=seen))
+            return _react(agent._replace(latest=version, seen=seen))
         case History(version, _):
-            return _react(replace(agent, seen=agent.seen | {version}), asked=True)
+            return _react(agent._replace(seen=agent.seen | {version}), asked=True)
         case Candidate(number, attempt, _, _):
-            return _react(replace(agent, candidate=(number, attempt)))
+            return _react(agent._replace(candidate=(number, attempt)))
         case _:
             return agent, None
 
 
-def is_called(name: str, contributors: str | Iterable[str]) -> bool:
+def is_called(name: str, contributors: str | Collection[str]) -> bool:
     """Say whether an agent is among the contributors of a round."""
     return contributors == "all" or name in contributors
+
+
+def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
+    """Name those of ``names`` (or "all") that this agent stands for: itself, or who share it."""
+    if not agent.shares:
+        return (agent.name,) if is_called(agent.name, names) else ()
+    return agent.shares if names == "all" else [name for name in names if name in agent.shares]
 
 
 def _forget(agent: Agent) -> Agent:
@@ -88,7 +97,7 @@ def _forget(agent: Agent) -> Agent:
     now = agent.round
     if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
         return agent
-    return replace(agent, round=None, trained=None, voted=None)
+    return agent._replace(round=None, trained=None, voted=None)
 
 
 def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:
@@ -98,12 +107,12 @@ def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:
         return agent, None
     turn = (now.round, now.attempt)
     if now.phase is Phase.TRAIN:
-        called = is_called(agent.name, now.contributors) and agent.trained != turn
-        if called and agent.latest == now.version:
-            return replace(agent, trained=turn), Train(*turn, now.version)
+        ready = agent.latest == now.version and agent.trained != turn
+        if ready and concerned(agent, now.contributors):
+            return agent._replace(trained=turn), Train(*turn, now.version)
     if now.phase is Phase.VALIDATE:
-        called = agent.name in now.validators and agent.voted != turn
-        if called and agent.candidate == turn:
+        ready = agent.candidate == turn and agent.voted != turn
+        if ready and concerned(agent, now.validators):
             return _judge(agent, now, asked=asked)
     return agent, None
 
@@ -113,5 +122,5 @@ def _judge(agent: Agent, now: Round, *, asked: bool) -> tuple[Agent, Task | None
     missing = tuple(version for version in wanted if version not in agent.seen)
     if not missing:
         turn = (now.round, now.attempt)
-        return replace(agent, voted=turn), Judge(*turn, wanted)
+        return agent._replace(voted=turn), Judge(*turn, wanted)
     return agent, None if asked else Fetch(missing)

@@ -98,6 +98,7 @@ class Cohort:
         elif message.contributors == self._contributors:
             return
         self._contributors = message.contributors
+        named = message.contributors if message.contributors == "all" else {*message.contributors}
         for learner, members in (
             (self._members.attack, self._members.fakes),
             (self._members.learn, self._members.genuine),
@@ -105,23 +106,26 @@ class Cohort:
             called = [
                 member
                 for member in members
-                if is_called(member.name, message.contributors) and member.name not in self._planned
+                if is_called(member.name, named) and member.name not in self._planned
             ]
             self._planned.update(member.name for member in called)
             chunks = groupby(called, key=lambda member: member.number // CHUNK)
             self._chunks.extend((learner, tuple(chunk)) for _, chunk in chunks)
 
-    def train_chunk(self) -> bool:
-        """Train the next chunk of the planned round; False if there is none left, or no model."""
+    def train_chunk(self) -> list[str]:
+        """Train the next chunk of the planned round; returns who that was.
+
+        Nobody, if there is no chunk left, or the model has not come.
+        """
         number, version = self._round
         if not self._chunks or version not in self._models:
-            return False
+            return []
         learner, members = self._chunks.popleft()
         numbers = tuple(member.number for member in members)
         called = Called(number, numbers, self._seed, self._models.get(version - 1))
         deltas = learner(self._models[version], called)
         self._deltas.update({m.name: deltas[i] for i, m in enumerate(members)})
-        return True
+        return [member.name for member in members]
 
     def update(self, name: str, task: Train) -> Update | None:
         """Return a member's update, if it has been trained for this round."""

@@ -1,16 +1,14 @@
 """The agents of one process on the network: what they hear, the cohort's work, what they send.
 
-One loop does it all: read what has come, train one chunk, send what is ready, again. While a
-chunk trains, the hub's own thread keeps receiving and sending.
+One loop does it all: read what has come, train one chunk, send what is ready, again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from agents.agent import Agent, Fetch, Judge, Task, Train, hear
+from agents.agent import Agent, Fetch, Judge, Task, Train, concerned, hear
 from agents.cohort import Cohort
 from protocol.codec import Limits
 from protocol.link import Hub, LinkError
@@ -28,7 +26,7 @@ from protocol.messages import (
 )
 
 WANTED = (Manifest, Round, Model, Candidate)
-READS = 500
+READS = 200
 """Messages read before the next chunk is trained."""
 
 IDLE = 0.2
@@ -48,21 +46,37 @@ class Fleet:
         assemble: Callable[[Manifest], Cohort],
         say: Callable[[str], None],
         stopping: Callable[[], bool],
+        downlink: str = "",
     ) -> None:
+        """``downlink``: the name of one connection through which all of them hear, if there is."""
         self._hub, self._assemble, self._say, self._stopping = hub, assemble, say, stopping
+        self._names = names
         self._agents = {name: Agent(name) for name in names}
+        if downlink:
+            self._agents = {downlink: Agent(downlink, shares=frozenset(names))}
         self._cohort: Cohort | None = None
-        self._tasks: dict[str, Train | Judge] = {}
+        self._tasks: dict[str, Train] = {}
+        """Who has been called and has not answered."""
+        self._fresh: list[str] = []
+        """Who has been called, or trained, since we last looked what can be sent."""
+        self._voting: dict[Judge, list[str]] = {}
         self._candidate: tuple[tuple[int, int], Vector] | None = None
         self._models: dict[int, Vector] = {}
         self._ignored: set[str] = set()
         self._took_part = False
         self.done = False
 
+    def join(self) -> None:
+        """Connect everybody."""
+        for name, agent in self._agents.items():
+            self._hub.join(name, *WANTED, presence=not agent.shares)
+        for name in self._names:
+            if name not in self._agents:
+                self._hub.join(name)
+
     def run(self) -> bool:
         """Take part until the end; True if the run is done, False if we were stopped."""
-        for name in self._agents:
-            self._hub.join(name, *WANTED)
+        self.join()
         told = time.monotonic() + PATIENCE
         busy = False
         while not self.done and not self._stopping():
@@ -75,10 +89,12 @@ class Fleet:
     def turn(self, wait: float = 0.0) -> bool:
         """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
         self._read(wait)
-        trained = self._cohort is not None and self._cohort.train_chunk()
-        if self._cohort is not None and self._tasks:
-            self._send(self._cohort)
-        return trained
+        if self._cohort is None:
+            return False
+        trained = self._cohort.train_chunk()
+        self._fresh.extend(trained)
+        self._send(self._cohort)
+        return bool(trained)
 
     def _read(self, wait: float) -> None:
         """Take the messages that have come, waiting up to ``wait`` seconds for the first."""
@@ -112,16 +128,24 @@ class Fleet:
                     self._candidate = (number, attempt), weights
             case Model(version, weights) | History(version, weights):
                 self._keep(version, weights)
-        self._agents[name], task = hear(self._agents[name], message)
-        self._take(name, task)
+        agent, task = hear(self._agents[name], message)
+        self._agents[name] = agent
+        if task is not None:
+            self._take(agent, task)
 
-    def _take(self, name: str, task: Task | None) -> None:
+    def _take(self, agent: Agent, task: Task) -> None:
+        assert agent.round is not None
         match task:
             case Fetch(versions):
                 for version in versions:
-                    self._hub.fetch(name, version)
-            case Train() | Judge():
-                self._tasks[name] = task
+                    self._hub.fetch(agent.name, version)
+            case Train():
+                called = concerned(agent, agent.round.contributors)
+                self._tasks.update(dict.fromkeys(called, task))
+                self._fresh.extend(called)
+            case Judge():
+                called = concerned(agent, agent.round.validators)
+                self._voting.setdefault(task, []).extend(called)
 
     def _start(self, manifest: Manifest) -> None:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
@@ -130,7 +154,7 @@ class Fleet:
         self._hub.codec = manifest.codec
         self._cohort = self._assemble(manifest)
         for name, agent in self._agents.items():
-            self._agents[name] = replace(agent, look_back=manifest.look_back)
+            self._agents[name] = agent._replace(look_back=manifest.look_back)
             if agent.round is not None:
                 self._cohort.begin(agent.round)
         for version, weights in self._models.items():
@@ -145,15 +169,15 @@ class Fleet:
 
     def _send(self, cohort: Cohort) -> None:
         """Send the updates that are trained, and let all validators who are ready vote at once."""
-        voting: dict[Judge, list[str]] = {}
-        for name, task in list(self._tasks.items()):
-            if isinstance(task, Judge):
-                voting.setdefault(task, []).append(name)
-                del self._tasks[name]
-            elif (update := cohort.update(name, task)) is not None:
+        for name in self._fresh:
+            task = self._tasks.get(name)
+            if task is not None and (update := cohort.update(name, task)) is not None:
                 self._hub.send(name, update)
                 del self._tasks[name]
-        for task, names in voting.items():
-            if self._candidate is not None and self._candidate[0] == (task.round, task.attempt):
-                for vote in cohort.votes(names, task, self._candidate[1]):
+        self._fresh.clear()
+        voting, self._voting = self._voting, {}
+        for judging, names in voting.items():
+            turn = judging.round, judging.attempt
+            if self._candidate is not None and self._candidate[0] == turn:
+                for vote in cohort.votes(names, judging, self._candidate[1]):
                     self._hub.send(vote.agent, vote)

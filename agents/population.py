@@ -92,7 +92,7 @@ def deal(population: Population, data: Dataset) -> np.ndarray:
     return split.deal(data.y_train, shares, samples, rng)
 
 
-def assemble(population: Population, numbers: range, manifest: Manifest) -> Cohort:
+def assemble(population: Population, data: Dataset, numbers: range, manifest: Manifest) -> Cohort:
     """Make the cohort of the agents with these numbers, for the run of this manifest.
 
     Raises
@@ -100,7 +100,6 @@ def assemble(population: Population, numbers: range, manifest: Manifest) -> Coho
     MismatchError
         If the manifest asks for another network or other data than we have.
     """
-    data = population.check()
     if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "

@@ -10,6 +10,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import gc
 import math
 import multiprocessing as mp
 import os
@@ -29,6 +30,7 @@ from protocol.mqtt_link import BrokerAddress, MqttHub, probe
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
   python agents/spawn.py --n 1000 --evil 0.1 --attack random --scale 10 --split dirichlet
+  python agents/spawn.py --n 10000 --shared-downlink
   python agents/spawn.py --n 10000 --shard 2/4 --processes 8"""
 
 CHUNK = 100
@@ -36,6 +38,9 @@ CHUNK = 100
 
 GOODBYE = 10.0
 """Seconds that processes have to say goodbye."""
+
+REPORT = 0.2
+"""Seconds between two reports of how many agents are connected."""
 
 SETTLED = 5.0
 """Seconds for which the replicas of a service must stay the same before we count them."""
@@ -53,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     probe(address)
     population = population_of(settings)
     try:
-        shared = population.shared(population.check())
+        data = population.check()
+        shared = population.shared(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why
     if shared:
@@ -69,17 +75,25 @@ def main(arguments: Sequence[str]) -> int:
         f"join run {settings.run.name!r} at {address}",
         flush=True,
     )
-    return supervise(settings, numbers)
+    return supervise(settings, population, data, numbers)
 
 
-def supervise(settings: Settings, numbers: range) -> int:
-    """Run the agents in processes of their own and tell people how they fare."""
-    context = mp.get_context("spawn")
+def supervise(settings: Settings, population: Any, data: Any, numbers: range) -> int:
+    """Run the agents in processes of their own and tell people how they fare.
+
+    The processes are forked: libraries and data are loaded once, and the memory they take (250 MB)
+    is shared by all. What is frozen, the garbage collector does not touch and so does not copy.
+    """
+    context = mp.get_context("fork")
     events: Any = context.Queue()
+    shares = parts(numbers, processes_for(settings, len(numbers)))
+    common = (settings, population, data, events, os.getpid())
     workers = [
-        context.Process(target=work, args=(settings, part, i, events, os.getpid()), daemon=True)
-        for i, part in enumerate(parts(numbers, processes_for(settings, len(numbers))))
+        context.Process(target=work, args=(*common, share, i), daemon=True)
+        for i, share in enumerate(shares)
     ]
+    gc.collect()
+    gc.freeze()
     for worker in workers:
         worker.start()
     try:
@@ -126,36 +140,34 @@ def _watch(workers: list[Any], events: Any, total: int) -> int:
     return 0
 
 
-def work(settings: Settings, numbers: range, index: int, events: Any, parent: int) -> None:
+def work(
+    settings: Settings, population: Any, data: Any, events: Any, parent: int,
+    numbers: range, index: int,
+) -> None:  # fmt: skip
     """Be one process of the fleet."""
     stop: list[int] = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
-
-    import torch  # noqa: PLC0415 - seconds that the parent does not have to pay
-
-    from agents.fleet import Fleet  # noqa: PLC0415
+    from agents.fleet import Fleet  # noqa: PLC0415 - see population_of
     from agents.population import assemble  # noqa: PLC0415
 
-    # The processes share the cores: threads of their own would only fight.
-    torch.set_num_threads(1)
-    population = population_of(settings)
     hub = MqttHub(address_of(settings), settings.run.name)
-    last = -1
+    last, due = -1, 0.0
 
     def stopping() -> bool:
-        nonlocal last
-        if hub.connections != last:
-            last = hub.connections
+        nonlocal last, due
+        if hub.connections != last and time.monotonic() >= due:
+            last, due = hub.connections, time.monotonic() + REPORT
             events.put((index, "connected", last))
         return bool(stop) or os.getppid() != parent
 
     fleet = Fleet(
         hub=hub,
         names=[population.name(number) for number in numbers],
-        assemble=lambda manifest: assemble(population, numbers, manifest),
+        assemble=lambda manifest: assemble(population, data, numbers, manifest),
         say=lambda text: events.put((index, "say", text)),
         stopping=stopping,
+        downlink=f":agents-{numbers.start}" if settings.agents.shared_downlink else "",
     )
     error = ""
     try:
@@ -175,7 +187,13 @@ def address_of(settings: Settings) -> BrokerAddress:
 
 def population_of(settings: Settings) -> Any:
     """Return the whole fleet that the settings describe."""
-    from agents.population import Population  # noqa: PLC0415 - imports torch: only when needed
+    # Imports torch, which takes seconds: not before we know that there is a broker.
+    import torch  # noqa: PLC0415
+
+    from agents.population import Population  # noqa: PLC0415
+
+    # The processes share the cores: threads of their own would only fight, and not survive a fork.
+    torch.set_num_threads(1)
 
     agents, data = settings.agents, settings.data
     options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}

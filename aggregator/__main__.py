@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
                       help="leave out report.md and accuracy.png")  # fmt: skip
     chosen = made.parse_args(arguments)
     settings = flags.settings_from(chosen)
+    # More threads would spin while they wait, on cores that agents and broker need.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     with explained():
         parts = build(settings)
     folder = Path(settings.run.directory) / settings.run.name

@@ -13,13 +13,12 @@ it is come in with every tick; tick on every turn of the loop, or a flood holds 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aggregator import verdict
+from aggregator.collection import Collection
 from aggregator.sampling import Purpose, draw
 from aggregator.state import (
     Clear,
@@ -59,7 +58,7 @@ def step(state: State, event: Event, policy: Policy) -> Step:
         case Refused():
             spoilt = event.update and state.phase is Phase.TRAIN and event.agent in state.called
             if spoilt and event.agent not in state.spoilt:
-                state = replace(state, spoilt=state.spoilt | {event.agent}, settled=None)
+                state = state._replace(spoilt=state.spoilt | {event.agent}, settled=None)
             return _refuse(state, event.agent, event.reason)
         case Tick():
             return _tick(state, event, policy)
@@ -76,8 +75,7 @@ def _update(state: State, update: Update) -> Step:
         return _refuse(state, update.agent, Reason.NOT_CALLED)
     if update.agent in state.updates:
         return _refuse(state, update.agent, Reason.DUPLICATE)
-    updates = {**state.updates, update.agent: update}
-    return replace(state, updates=updates, settled=None), []
+    return state._replace(updates=state.updates.add(update), settled=None), []
 
 
 def _vote(state: State, vote: Vote) -> Step:
@@ -89,12 +87,12 @@ def _vote(state: State, vote: Vote) -> Step:
         return _refuse(state, vote.agent, Reason.NOT_CALLED)
     if vote.agent in state.votes:
         return _refuse(state, vote.agent, Reason.DUPLICATE)
-    return replace(state, votes={**state.votes, vote.agent: vote}), []
+    return state._replace(votes={**state.votes, vote.agent: vote}), []
 
 
 def _refuse(state: State, agent: str, reason: Reason) -> Step:
     refused = {**state.refused, reason.value: state.refused.get(reason.value, 0) + 1}
-    return replace(state, refused=refused), [Refuse(agent, reason, refused)]
+    return state._replace(refused=refused), [Refuse(agent, reason, refused)]
 
 
 def _tick(state: State, tick: Tick, policy: Policy) -> Step:
@@ -120,10 +118,11 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
     """
     have, wanted = len(state.updates), policy.threshold or len(state.called)
     if have < min(wanted, len(state.called)) and not late:
-        if have + len(state.spoilt - state.updates.keys()) < len(state.called):
+        spoilt = sum(name not in state.updates for name in state.spoilt)
+        if have + spoilt < len(state.called):
             return state, []
         if state.settled is None:
-            return replace(state, settled=tick.now), []
+            return state._replace(settled=tick.now), []
         if tick.now < state.settled + policy.spoilt_seconds:
             return state, []
     if have >= policy.at_least:
@@ -138,6 +137,7 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
     number = state.round + 1 if attempt == 1 else state.round
     count = max(1, round(policy.share * len(tick.online)))
     validators = policy.validators if number > policy.warm_up else 0
+    called = draw(tick.online, count, policy.seed, number, Purpose.TRAIN)
     state = State(
         version=state.version,
         weights=state.weights,
@@ -146,7 +146,8 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
         round=number,
         attempt=attempt,
         phase=Phase.TRAIN,
-        called=frozenset(draw(tick.online, count, policy.seed, number, Purpose.TRAIN)),
+        called=frozenset(called),
+        updates=Collection.of(called),
         validators=draw(tick.online, validators, policy.seed, number, Purpose.VALIDATE),
         opened=state.opened if attempt > 1 else tick._replace(online=()),
         deadline=tick.now + policy.collect_seconds,
@@ -179,34 +180,28 @@ def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
         note = {"round": state.round, "attempt": state.attempt, "repeated": why}
         return state, [Publish(RoundLog(note)), *effects]
     failure = f"round {state.round} was given up after {state.attempt} attempts: {why}"
-    state = replace(state, phase=Phase.DONE, failure=failure)
+    state = state._replace(phase=Phase.DONE, failure=failure)
     return state, [Publish(announcement(state, policy))]
 
 
 def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
-    names = sorted(state.updates)
-    updates = np.stack([state.updates[name].delta for name in names])
+    updates, samples = state.updates.matrix()
     try:
-        delta = policy.rule(updates, _samples(state, names, policy.samples_cap))
+        delta = policy.rule(updates, np.minimum(samples, policy.samples_cap))
     except ValueError as why:  # such as a trimmed mean of too few
         return _repeat(state, tick, policy, str(why))
     with np.errstate(over="ignore", invalid="ignore"):
         candidate = (state.weights + np.float32(policy.server_lr) * delta).astype(np.float32)
-    state = replace(state, candidate=candidate)
+    state = state._replace(candidate=candidate)
     if policy.finite and not np.isfinite(candidate).all():
         return _close(state, tick, policy, None, "the candidate is not finite")
     if not state.validators:
         return _close(state, tick, policy, None, "")
     deadline = tick.now + policy.vote_seconds
-    state = replace(state, phase=Phase.VALIDATE, deadline=deadline)
+    state = state._replace(phase=Phase.VALIDATE, deadline=deadline)
     message = Candidate(state.round, state.attempt, state.version, candidate)
     return state, [Publish(message), Publish(announcement(state, policy))]
-
-
-def _samples(state: State, names: list[str], cap: int) -> npt.NDArray[np.int64]:
-    """Return how many samples each update stands for (n,): as its sender says, but capped."""
-    return np.array([min(state.updates[name].samples, cap) for name in names], dtype=np.int64)
 
 
 def _close(state: State, tick: Tick, policy: Policy, said: Verdict | None, why_not: str) -> Step:
@@ -218,7 +213,7 @@ def _close(state: State, tick: Tick, policy: Policy, said: Verdict | None, why_n
     model = None
     if not why_not:
         model = Model(state.version + 1, state.candidate)
-        state = replace(state, version=model.version, weights=model.weights, accuracy=reached)
+        state = state._replace(version=model.version, weights=model.weights, accuracy=reached)
         effects = [Publish(model), *_history(model, policy)]
     record |= {"version": state.version, "accuracy": state.accuracy}
     effects.insert(0, Persist(record, model))
@@ -228,7 +223,7 @@ def _close(state: State, tick: Tick, policy: Policy, said: Verdict | None, why_n
     if state.round < policy.rounds:
         state, opening = _open(state, tick, policy, attempt=1)
         return state, effects + opening
-    state = replace(state, phase=Phase.DONE)
+    state = state._replace(phase=Phase.DONE)
     return state, [*effects, Publish(announcement(state, policy))]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from collections.abc import Collection as Names
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from aggregator.collection import Collection
 from aggregator.rules import Rule
 from learning.weights import Vector
 from protocol.messages import Message, Model, Phase, Reason, Update, Vote
@@ -43,7 +46,7 @@ class Tick(NamedTuple):
     """How late it is (seconds), who is online, and the traffic so far (bytes)."""
 
     now: float
-    online: Collection[str] = ()
+    online: Names[str] = ()
     received: int = 0
     sent: int = 0
 
@@ -88,9 +91,11 @@ class Refuse(NamedTuple):
 
 Effect = Publish | Clear | Persist | Refuse
 
+NO_UPDATES = Collection.of()
+NONE: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class State:
+
+class State(NamedTuple):
     """A round as far as it has got. Models are (d,) vectors."""
 
     version: int
@@ -103,15 +108,15 @@ class State:
     accuracy: float | None = None
     called: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
-    updates: Mapping[str, Update] = field(default_factory=dict)
-    votes: Mapping[str, Vote] = field(default_factory=dict)
+    updates: Collection = NO_UPDATES
+    votes: Mapping[str, Vote] = NONE
     spoilt: frozenset[str] = frozenset()
     """Called agents under whose name an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
-    refused: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = NONE
     candidate: Vector | None = None
-    opened: Tick = field(default_factory=lambda: Tick(0.0))
+    opened: Tick = Tick(0.0)
     deadline: float = 0.0
     failure: str | None = None
     """Why the run was given up, if it was."""

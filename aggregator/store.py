@@ -21,9 +21,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from learning.weights import Vector
 from protocol.codec import jsonable
-from protocol.messages import Model
+from protocol.messages import Model, Vector
 
 
 class StoreError(Exception):

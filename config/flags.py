@@ -60,6 +60,9 @@ AGENT_FLAGS = {
     "--degree": Flag("agents.degree", "of groups: share of the group's class, q"),
     "--processes": Flag("agents.processes", "processes to spread them over; 0: one a core"),
     "--shard": Flag("agents.shard", "the part of the fleet that runs here, like 2/4", "I/K"),
+    "--shared-downlink": Flag(
+        "agents.shared_downlink", "a process receives the model once for all its agents"
+    ),
 }
 
 
@@ -81,7 +84,11 @@ def parser(description: str, examples: str, *groups: dict[str, Flag]) -> argpars
     )  # fmt: skip
     for group in groups:
         for name, flag in group.items():
-            _, item = field_of(flag.setting)
+            kind, item = field_of(flag.setting)
+            if kind is bool:
+                made.add_argument(name, dest=flag.setting, default=None, action="store_const",
+                                  const="true", help=flag.text)  # fmt: skip
+                continue
             shown = f"{flag.text} (default: {item.default})" if item.default != "" else flag.text
             made.add_argument(name, dest=flag.setting, default=None, metavar=flag.metavar or "X",
                               help=shown)  # fmt: skip

@@ -156,6 +156,7 @@ class Agents:
     degree: float = _setting(0.5, 0, 1)
     processes: int = _setting(0, 0, 1024)
     shard: str = "1/1"
+    shared_downlink: bool = False
 
     @property
     def part(self) -> tuple[int, int]:

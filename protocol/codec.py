@@ -50,6 +50,13 @@ BROADCAST = (Manifest, Round, Model, Candidate)
 """What everybody gets, one topic each."""
 
 
+_PAYLOAD = {
+    kind: [key for key in kind._fields if f"{{{key}}}" not in channel.topic]
+    for kind, channel in CHANNELS.items()
+}
+"""The fields of a message that its topic does not say."""
+
+
 class Limits(NamedTuple):
     """What a receiver accepts: ``parameters`` d (None: any), payload ``bytes``, finite or not."""
 
@@ -60,14 +67,12 @@ class Limits(NamedTuple):
 
 def encode(message: Message, codec: str = "float32") -> bytes:
     """Write a message as its payload; vectors travel in ``codec``."""
-    channel = CHANNELS[type(message)]
-    fields = {
-        key: _plain(value, codec)
-        for key, value in message._asdict().items()
-        if f"{{{key}}}" not in channel.topic
-    }
+    kind = type(message)
+    channel = CHANNELS[kind]
     if isinstance(message, RoundLog | RefusedLog):
         fields = message.record
+    else:
+        fields = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
     if channel.content_type == JSON:
         return json.dumps(jsonable(fields), separators=(",", ":"), allow_nan=False).encode()
     packed: bytes = msgpack.packb(fields)
@@ -267,9 +272,15 @@ def _vector(key: str, value: Any, limits: Limits) -> Vector:
     if 4 * packed.n > 100 * limits.bytes:
         raise BadMessage(Reason.TOO_LARGE, f"{packed.n:,} parameters announced")
     vector = decompress(packed)
-    if limits.finite and not np.isfinite(vector).all():
+    if limits.finite and not _finite(vector):
         raise BadMessage(Reason.NOT_FINITE, key)
     return vector
+
+
+def _finite(vector: Vector) -> bool:
+    """Say whether all is finite; a sum of squares that is tells so at a third of the cost."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(vector, vector)) or np.isfinite(vector).all())
 
 
 _MODEL: dict[str, Check] = {"version": _count, "weights": _vector}

@@ -70,6 +70,11 @@ def _pattern(topic: str) -> re.Pattern[str]:
 
 _PATTERNS = {kind: _pattern(channel.topic) for kind, channel in CHANNELS.items()}
 
+_KINDS: dict[str, list[type[Message]]] = {}
+"""The first word after the run -> what may be meant: a thousand messages a round are read."""
+for _kind, _channel in CHANNELS.items():
+    _KINDS.setdefault(_channel.topic.partition("/")[0], []).append(_kind)
+
 
 def parse(topic: str) -> Address:
     """Read a topic.
@@ -79,8 +84,9 @@ def parse(topic: str) -> Address:
     BadMessage
         If it is none of the protocol's topics.
     """
-    for kind, pattern in _PATTERNS.items():
-        if found := pattern.fullmatch(topic):
+    word = topic.split("/", 4)[3:4]
+    for kind in _KINDS.get(word[0], ()) if word else ():
+        if found := _PATTERNS[kind].fullmatch(topic):
             field = found.groupdict()
             return Address(field.pop("run"), kind, field)
     raise BadMessage(Reason.UNKNOWN_TOPIC, topic[:200])

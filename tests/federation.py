@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.fleet import WANTED, Fleet
+from agents.fleet import Fleet
 from agents.population import Population, assemble
 from aggregator.__main__ import build, resume
 from aggregator.service import Aggregator
@@ -81,8 +81,8 @@ class Watcher:
 class Federation:
     """A federation that has a folder, a broker and fleets, and now and then an aggregator."""
 
-    def __init__(self, folder: Path, *, fleets: int = 1, **changes) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, fleets: int = 1, shared: bool = False, **changes) -> None:
+        self.folder, self.shared = folder, shared
         self.settings = settings_of(**changes)
         self.broker = MemoryBroker()
         self.broker.listeners.append(self._watch)
@@ -164,10 +164,10 @@ class Federation:
         names = [population.name(number) for number in numbers]
         fleet = Fleet(
             hub=hub, names=names, say=self.said.append, stopping=lambda: False,
-            assemble=lambda manifest: assemble(population, numbers, manifest),
+            assemble=lambda manifest: assemble(population, population.check(), numbers, manifest),
+            downlink=f":agents-{numbers.start}" if self.shared else "",
         )  # fmt: skip
-        for name in names:
-            hub.join(name, *WANTED)
+        fleet.join()
         return fleet
 
     def _watch(self, topic: str, payload: bytes) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agents import cohort as cohort_module
 from agents import learners, validators
-from agents.agent import Agent, Fetch, Judge, Train, hear
+from agents.agent import Agent, Fetch, Judge, Train, concerned, hear
 from agents.fleet import Fleet
 from agents.learners import LEARNERS, Called, World, dormant
 from agents.population import MismatchError, Population, assemble, deal
@@ -192,6 +192,25 @@ def test_a_manifest_does_not_hide_a_round_that_waits_for_its_model():
         assert tell(Agent("me"), *messages)[1][-1] == Train(1, 1, 0)
 
 
+def test_agents_that_share_a_downlink_are_one_in_what_they_hear():
+    """One of a shared downlink's agents is called: it trains; nobody is: nobody does."""
+    shared = Agent(":agents-0", shares=frozenset({"me", "you"}))
+    assert tell(shared, Model(0, W), training(contributors=("you", "else")))[1][-1] == Train(
+        1, 1, 0
+    )
+    assert tell(shared, Model(0, W), training(contributors=("else",)))[1][-1] is None
+
+
+def test_who_is_concerned():
+    """An agent stands for itself; a shared downlink for those who share it."""
+    alone, shared = Agent("me"), Agent(":agents-0", shares=frozenset({"me", "you"}))
+    assert [list(concerned(alone, names)) for names in ("all", ("me",), ("you",))] == [
+        ["me"], ["me"], [],
+    ]  # fmt: skip
+    assert set(concerned(shared, "all")) == {"me", "you"}
+    assert list(concerned(shared, ("else", "you"))) == ["you"]
+
+
 # The population
 
 
@@ -226,10 +245,10 @@ def test_a_fleet_is_the_same_however_it_is_cut(cuts, split):
     """Every part holds its own members with the data and the behaviour that the whole has."""
     population = population_of(settings_of(agents__evil=0.3, agents__split=split))
     described = manifest()
-    whole = assemble(population, range(20), described)
+    whole = assemble(population, population.check(), range(20), described)
     genuine, fakes, held = [], [], []
     for start, stop in itertools.pairwise(cuts):
-        part = assemble(population, range(start, stop), described)
+        part = assemble(population, population.check(), range(start, stop), described)
         genuine += part._members.genuine
         fakes += part._members.fakes
         held.append(part._data.indices)
@@ -242,7 +261,7 @@ def test_a_fleet_is_the_same_however_it_is_cut(cuts, split):
 def test_a_fleet_without_genuine_agents():
     """With evil = 1 nobody has data, and everybody attacks and lies."""
     population = population_of(settings_of(agents__n=5, agents__evil=1.0, agents__scale=2.0))
-    fakes = assemble(population, range(5), manifest())
+    fakes = assemble(population, population.check(), range(5), manifest())
     assert fakes._members.genuine == ()
     fakes.keep(0, np.zeros(2410, dtype=np.float32))
     fakes.begin(training())
@@ -274,7 +293,7 @@ def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
     ours = population_of(settings_of())
     theirs = manifest()._replace(**changes) if "tensors" in changes else manifest(**changes)
     with pytest.raises(MismatchError, match=message):
-        assemble(ours, range(20), theirs)
+        assemble(ours, ours.check(), range(20), theirs)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +323,8 @@ def small_cohort(look_back=2, **changes):
     """Assemble twenty agents and give them version 0; returns the cohort and its weights."""
     given_settings = settings_of(validation__look_back=look_back, **MIXED | changes)
     parts = build(given_settings)
-    made = assemble(population_of(given_settings), range(20), parts.manifest)
+    population = population_of(given_settings)
+    made = assemble(population, population.check(), range(20), parts.manifest)
     made.keep(0, flatten(parts.model))
     return made, flatten(parts.model)
 
@@ -527,7 +547,8 @@ def small_fleet(assembled=None, **changes):
     fleet = Fleet(
         hub=MemoryHub(broker, "lab"), names=["agent-0", "agent-1"], say=said.append,
         stopping=lambda: False,
-        assemble=assembled or (lambda described: assemble(population, range(2), described)),
+        assemble=assembled
+        or (lambda described: assemble(population, population.check(), range(2), described)),
     )  # fmt: skip
     return broker, fleet, said
 
@@ -555,7 +576,7 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
     server.send("server", voting(5, 1, 3, both))
     fleet.turn()
     assert votes == ["fl/v1/lab/vote/agent-0", "fl/v1/lab/vote/agent-1"]
-    assert fleet._tasks == {}
+    assert fleet._voting == {}
 
 
 def test_an_old_candidate_does_not_replace_a_new_one():

@@ -164,10 +164,10 @@ def test_only_entry_points_import_config():
     assert outside == ENTRY
 
 
-def test_only_the_mqtt_link_knows_paho():
+def test_only_the_mqtt_client_knows_paho():
     """One file knows the MQTT library, so that another one could take its place."""
     offenders = [found for found in IMPORTS if found.top == "paho"]
-    assert {found.file for found in offenders} == {"protocol/mqtt_link.py"}, listed(offenders)
+    assert {found.file for found in offenders} == {"protocol/mqtt_client.py"}, listed(offenders)
 
 
 def test_pure_parts_import_nothing_impure():

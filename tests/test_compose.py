@@ -162,7 +162,7 @@ def test_four_replicas_share_the_fleet_out(network, monkeypatch):
     words = shlex.split(SERVICES["agents"]["command"])[2:]
     numbers = []
     monkeypatch.setattr(spawn, "probe", lambda _: None)
-    monkeypatch.setattr(spawn, "supervise", lambda _, mine: numbers.append(mine) or 0)
+    monkeypatch.setattr(spawn, "supervise", lambda *given: numbers.append(given[-1]) or 0)
     for replica in network.replicas:
         network.me = replica
         spawn.main(words)

@@ -447,6 +447,8 @@ def another(key):
         return default + 9, str(default + 9)  # validators enough for the quorum
     if type(default) is float:
         return (default / 2 or 0.25), str(default / 2 or 0.25)
+    if type(default) is bool:
+        return not default, str(not default).lower()
     return ("2/3", "2/3") if key == "agents.shard" else ("other", "other")
 
 
@@ -456,7 +458,8 @@ def test_each_flag_sets_its_setting(flag):
     key = ALL_FLAGS[flag].setting
     value, text = another(key)
     assert value != FIELDS[key].default
-    assert parsed(flag, text) == parsed("--set", f"{key}={text}") == with_value(key, value)
+    given = [flag] if value is True else [flag, text]  # a flag for a switch stands alone
+    assert parsed(*given) == parsed("--set", f"{key}={text}") == with_value(key, value)
 
 
 def test_no_setting_has_two_flags():
@@ -571,7 +574,8 @@ def test_help_shows_each_flag_and_its_default():
     for name, flag in ALL_FLAGS.items():
         assert f"{name} " in text
         default = FIELDS[flag.setting].default
-        assert default == "" or f"{flag.text} (default: {default})" in text
+        told = flag.text if default in ("", False) else f"{flag.text} (default: {default})"
+        assert told in text
     assert "one example" in text
 
 

@@ -494,6 +494,23 @@ def test_processes_change_no_bit(tmp_path, monkeypatch):
     assert runs[0].models == runs[1].models
 
 
+def test_a_shared_downlink_changes_no_bit(tmp_path, jury):
+    """Agents that share one downlink a process learn and vote as those who have their own."""
+    shared = Federation(tmp_path / "shared", fleets=2, shared=True, **JURY).whole()
+    assert shared.models == jury.models
+    assert [r["votes"] for r in shared.records] == [r["votes"] for r in jury.records]
+
+
+def test_a_shared_downlink_trains_only_who_is_called(tmp_path):
+    """With half of the agents called, a shared downlink comes to the same models."""
+    runs = [
+        Federation(tmp_path / str(shared), shared=shared, sampling__share=0.5, run__rounds=5)
+        for shared in (False, True)
+    ]
+    assert runs[0].whole().models == runs[1].whole().models
+    assert [r["updates"] for r in runs[1].records] == [10] * 5
+
+
 @pytest.mark.parametrize(("n", "count"), [(1000, 2), (1000, 3), (1000, 4), (10_000, 7), (250, 2)])
 def test_a_fleet_is_cut_between_chunks(n, count):
     """Parts cover the fleet in order, each of whole chunks but for the fleet's own end."""
