@@ -23,6 +23,7 @@ from learning.training import Shards
 from learning.validation.profiles import error_profile
 from learning.validation.validate import Judge, Opinion
 from learning.weights import Vector
+from protocol.compression import as_received
 from protocol.messages import Round, Update, Vote
 
 CHUNK = 100
@@ -63,11 +64,18 @@ class Cohort:
         classes: int,
         seed: int,
         look_back: int,
+        codec: str = "float32",
     ) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it."""
         self._members, self._model, self._data = members, model, data
         self._classes, self._seed, self._look_back = classes, seed, look_back
         self._row = {member.name: row for row, member in enumerate(members.genuine)}
+        self._codec = codec
         self._models: dict[int, Vector] = {}
+        self._judged: dict[int, Vector] = {}
+        """Accepted models as they arrive as history: the same whether they did or not."""
+        self._tried: tuple[Vector, dict[int, np.ndarray]] | None = None
+        """The last candidate, and the profiles that it was given."""
         self._profiles: dict[tuple[int, int], np.ndarray] = {}
         self._round = -1, -1
         self._contributors: str | tuple[str, ...] = ()
@@ -80,7 +88,12 @@ class Cohort:
         self._models[version] = weights
         oldest = max(self._models) - max(self._look_back, 1)
         self._models = {v: w for v, w in self._models.items() if v >= oldest}
+        self._judged = {v: w for v, w in self._judged.items() if v >= oldest}
         self._profiles = {key: p for key, p in self._profiles.items() if key[1] >= oldest}
+
+    def look_back_at(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model that came as history."""
+        self._judged.setdefault(version, weights)
 
     def begin(self, message: Round) -> None:
         """Plan the training of a round; what was learnt for it already is kept.
@@ -137,17 +150,19 @@ class Cohort:
     def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
-        An accepted model is looked at once by each member and then remembered, so that a steady
-        validator has one new model to run a round, whatever the look-back. Nobody votes on a
-        candidate whose predecessors are gone: newer models have come, and its round is over.
+        A model is looked at once by each member and then remembered, and an accepted candidate is
+        the next accepted model: a steady validator has one model to run a round, whatever the
+        look-back. Nobody votes on a candidate whose predecessors are gone: newer models have come,
+        and its round is over.
         """
-        if not self._models.keys() >= set(task.versions):
+        if not self._models.keys() | self._judged.keys() >= set(task.versions):
             return []
         genuine = [name for name in names if name in self._row]
         rows = np.array([self._row[name] for name in genuine], dtype=np.int64)
         samples = self._data.indices.shape[1]
-        fresh = self._measure(candidate, rows)
         self._remember(rows, task.versions)
+        fresh = self._measure(candidate, rows)
+        self._tried = candidate, dict(zip(rows.tolist(), fresh, strict=True))
         votes = []
         for name in names:
             if name in self._row:
@@ -161,10 +176,19 @@ class Cohort:
 
     def _remember(self, rows: np.ndarray, versions: Sequence[int]) -> None:
         for version in versions:
+            if version not in self._judged:
+                self._judged[version] = as_received(self._models[version], self._codec)
+            self._profiles = self._as_candidate(version) | self._profiles
             new = np.array([row for row in rows if (row, version) not in self._profiles], dtype=int)
             if len(new):
-                measured = self._measure(self._models[version], new)
+                measured = self._measure(self._judged[version], new)
                 self._profiles |= {(row, version): measured[i] for i, row in enumerate(new)}
+
+    def _as_candidate(self, version: int) -> dict[tuple[int, int], np.ndarray]:
+        """Return the profiles that an accepted model was given when it was the candidate."""
+        if self._tried is None or not np.array_equal(self._tried[0], self._judged[version]):
+            return {}
+        return {(row, version): profile for row, profile in self._tried[1].items()}
 
     def _measure(self, weights: Vector, rows: np.ndarray) -> np.ndarray:
         """Return the error profiles (m, 2C) of a model on the data of these members."""

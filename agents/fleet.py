@@ -22,6 +22,7 @@ from protocol.messages import (
     Model,
     Phase,
     Round,
+    Update,
     Vector,
 )
 
@@ -126,8 +127,10 @@ class Fleet:
             case Candidate(number, attempt, _, weights):
                 if self._candidate is None or (number, attempt) >= self._candidate[0]:
                     self._candidate = (number, attempt), weights
-            case Model(version, weights) | History(version, weights):
+            case Model(version, weights):
                 self._keep(version, weights)
+            case History(version, weights) if self._cohort is not None:
+                self._cohort.look_back_at(version, weights)
         agent, task = hear(self._agents[name], message)
         self._agents[name] = agent
         if task is not None:
@@ -151,7 +154,7 @@ class Fleet:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
         limits = Limits(manifest.parameters, bytes=manifest.max_bytes, finite=False)
         self._hub.decoder.limit(limits)
-        self._hub.codec = manifest.codec
+        self._hub.codecs[Update] = manifest.codec
         self._cohort = self._assemble(manifest)
         for name, agent in self._agents.items():
             self._agents[name] = agent._replace(look_back=manifest.look_back)

@@ -131,4 +131,7 @@ def assemble(population: Population, data: Dataset, numbers: range, manifest: Ma
         judge=validation.build(manifest.judge, minimum_history=manifest.minimum_history),
         lie=validators.build(population.liars),
     )
-    return Cohort(members, model, shards, manifest.classes, population.seed, manifest.look_back)
+    return Cohort(
+        members, model, shards, manifest.classes, population.seed,
+        manifest.look_back, manifest.history_codec,
+    )  # fmt: skip

@@ -155,7 +155,8 @@ def build(settings: Settings) -> Parts:
 
 def check_size(settings: Settings, weights: Vector) -> None:
     """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
-    compress(weights, settings.wire.codec)  # raises if there is no such codec
+    for codec in (settings.wire.codec, settings.wire.history):
+        compress(weights, codec)  # raises if there is no such codec
     needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
     if needed > settings.limits.bytes:
         raise ValueError(
@@ -178,6 +179,7 @@ def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest
         learning_rate=settings.training.learning_rate,
         momentum=settings.training.momentum,
         codec=settings.wire.codec,
+        history_codec=settings.wire.history,
         max_bytes=settings.limits.bytes,
         judge=settings.validation.judge,
         look_back=settings.validation.look_back,

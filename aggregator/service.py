@@ -21,6 +21,7 @@ from aggregator.state import (
 from protocol.link import Link
 from protocol.messages import (
     BadMessage,
+    Candidate,
     History,
     Manifest,
     Model,
@@ -72,6 +73,7 @@ class Aggregator:
 
     def begin(self, manifest: Manifest, history: list[Model]) -> None:
         """Publish what a newcomer needs: what the run is about and the accepted models."""
+        self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
         self.link.subscribe(Update, Vote, Presence)
         self.link.publish(manifest)
         if self.policy.validators:

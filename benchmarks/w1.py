@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from learning import datasets, models
-from learning.training import Shards, Training, orders, train_alone, train_together
+from learning.training import Shards, Training, train_alone, train_together, visits
 from learning.weights import flatten
 
 ROOT = Path(sys.path[0])
@@ -51,7 +51,7 @@ def main() -> None:
     lines = [
         f"{'updates a second':42} {'min':>8} {'median':>8} {'max':>8} {'ratio':>7}",
         line("plain PyTorch loop, one core", plain, base),
-        line("batched (vmap), one core", batched, base),
+        line("batched, one core", batched, base),
         line("W1 over MQTT, broker and all", rates, base),
         f"{'memory of W1, all processes (PSS, MB)':42} {memory:8,.0f}",
     ]
@@ -74,7 +74,7 @@ def rate(train: Callable[..., np.ndarray], agents: int, chunk: int = 100) -> flo
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     model = models.build("classifier", data.shape, data.classes, 0)
     weights = flatten(model)
-    order = orders([np.random.default_rng(i) for i in range(chunk)], PLAN.epochs, 4)
+    order = visits(0, 0, range(chunk), PLAN.epochs, 4)
     start = time.perf_counter()
     for first in range(0, agents, chunk):
         held = torch.arange(4 * first, 4 * (first + chunk)).reshape(chunk, 4)

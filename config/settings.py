@@ -138,6 +138,7 @@ class Wire:
     """How vectors travel."""
 
     codec: str = "float32"
+    history: str = "int8+zstd"
 
 
 @dataclass(frozen=True)

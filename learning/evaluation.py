@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from learning import batched
 from learning.weights import Vector, load
 
 Predictions = npt.NDArray[np.int64]
 
-BATCH = 1000
-"""Samples a forward pass: bounds the memory of evaluating a large test set."""
+BATCH = 200
+"""Samples a forward pass: few enough for the cache."""
 
 
 def predict(model: nn.Module, weights: Vector, x: torch.Tensor) -> Predictions:
@@ -24,8 +25,14 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor) -> Predictions:
     """
     load(model, weights)
     model.eval()
+    network = batched.network(model)
+    params = torch.tensor(weights).unsqueeze(0)
+
+    def logits(part: torch.Tensor) -> torch.Tensor:
+        return model(part) if network is None else network.logits(params, part.unsqueeze(0))[0]
+
     with torch.inference_mode():
-        parts = [model(part).argmax(dim=1) for part in x.split(BATCH)]
+        parts = [logits(part).argmax(dim=1) for part in x.split(BATCH)]
     return torch.cat(parts).numpy()
 
 

@@ -7,7 +7,7 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from learning import batched
+from learning.batched import Step
 from learning.models import has_batch_norm
 from learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
 
@@ -40,14 +42,38 @@ class Shards(NamedTuple):
     indices: torch.Tensor
 
 
+BLOCK = 400
+"""Samples a pass: few enough for the cache, many enough to hide what a call costs."""
+
 Orders = npt.NDArray[np.int64]
 """(m, epochs, s): the order in which each agent visits its s samples in each epoch."""
 
 
-def orders(rngs: list[np.random.Generator], epochs: int, samples: int) -> Orders:
-    """Draw each agent's visiting orders (m, epochs, s) from its own generator."""
-    drawn = [[rng.permutation(samples) for _ in range(epochs)] for rng in rngs]
-    return np.asarray(drawn, dtype=np.int64).reshape(len(rngs), epochs, samples)
+def visits(
+    seed: int, round_number: int, members: Sequence[int], epochs: int, samples: int
+) -> Orders:
+    """Draw the visiting orders (m, epochs, s) of members from (seed, round, member) alone.
+
+    Samples are sorted by random keys: SplitMix64 (Steele, Lea, Flood 2014), its state mixed from
+    the three numbers. A generator for each member takes 20 ms for 1,000 members, a third of what
+    their training takes; this takes 0.2.
+    """
+    state = np.zeros(1, dtype=np.uint64)
+    for numbers in (seed, round_number, members):
+        state = _split_mix(state, np.array(numbers, dtype=np.uint64, ndmin=1))
+    keys = _split_mix(state[:, np.newaxis], np.arange(epochs * samples, dtype=np.uint64))
+    return keys.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
+
+
+Words = npt.NDArray[np.uint64]
+
+
+def _split_mix(state: Words, count: Words) -> Words:
+    """Return the ``count``-th random numbers, from 0, of SplitMix64 from ``state``."""
+    z: Words = state + (count + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def train(model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders) -> Matrix:
@@ -62,17 +88,39 @@ def train(model: nn.Module, weights: Vector, data: Shards, plan: Training, order
 def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
-    """Train all agents in one batch; the same result as :func:`train_alone` up to rounding."""
+    """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
+    descend = _descend(model)
     start = torch.tensor(weights)
-    params = start.repeat(len(data.indices), 1)
-    velocity = torch.zeros_like(params) if plan.momentum else None
-    gradient = _batched_gradient(model)
-    for batch in _batches(data, plan, order):
-        step = gradient(params, data.x[batch], data.y[batch])
-        if velocity is not None:
-            step = velocity.mul_(plan.momentum).add_(step)
-        params.sub_(step, alpha=plan.learning_rate)
-    return params.sub_(start).numpy()
+    changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
+    block = max(1, BLOCK // plan.batch_size)
+    for first in range(0, len(changes), block):
+        some = slice(first, first + block)
+        own = data._replace(indices=data.indices[some])
+        _train_block(descend, start, own, plan, order[some], torch.from_numpy(changes[some]))
+    return changes
+
+
+def _train_block(
+    descend: Descend, start: torch.Tensor, data: Shards, plan: Training, order: Orders,
+    change: torch.Tensor,
+) -> None:  # fmt: skip
+    """Train m agents from ``start`` (d,) and write their deltas into ``change`` (m, d).
+
+    In the first step all have the same weights, and what it writes is their delta already: with a
+    single step, as in the main workload, the matrix (m, d) is written once and never read.
+    """
+    first, *later = _batches(data, plan, order)
+    descend(start.unsqueeze(0), *_pick(data, first), Step(change, plan.learning_rate, 0.0))
+    if not later:
+        return
+    step = change.clone() if plan.momentum else change
+    params = change.add_(start)
+    for batch in later:
+        keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
+        descend(params, *_pick(data, batch), Step(step, plan.learning_rate, keep))
+        if plan.momentum:
+            params.add_(step)
+    params.sub_(start)
 
 
 def train_alone(
@@ -96,22 +144,36 @@ def train_alone(
 
 def _batches(data: Shards, plan: Training, order: Orders) -> Iterator[torch.Tensor]:
     """Yield the sample numbers (m, b) of every step; the last batch of an epoch may be short."""
-    visits = torch.from_numpy(order)
+    drawn = torch.from_numpy(order)
     for epoch in range(plan.epochs):
-        shuffled = data.indices.gather(1, visits[:, epoch])
+        shuffled = data.indices.gather(1, drawn[:, epoch])
         yield from shuffled.split(plan.batch_size, dim=1)
 
 
-Gradient = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+def _pick(data: Shards, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the inputs (m, b, C, H, W) and labels (m, b) of sample numbers (m, b)."""
+    x = data.x.index_select(0, batch.flatten())  # data.x[batch] takes twice as long
+    return x.unflatten(0, batch.shape), data.y[batch]
 
 
-def _batched_gradient(model: nn.Module) -> Gradient:
-    """Return weights (m, d), inputs (m, b, ...), labels (m, b) -> gradients (m, d)."""
+Descend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Step], None]
+"""Weights (m or 1, d), inputs (m, b, ...), labels (m, b): add the gradients to a step."""
+
+
+def _descend(model: nn.Module) -> Descend:
+    """Return the model's gradients: by hand if its layers are known, else those of vmap."""
+    network = batched.network(model)
+    if network is not None:
+        return network.descend
     layout = tensors(model)
 
     def loss(params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         logits = torch.func.functional_call(model, unflatten(params, layout), (x,))
         return F.cross_entropy(logits, y)
 
-    gradient: Gradient = torch.func.vmap(torch.func.grad(loss))
-    return gradient
+    gradient = torch.func.vmap(torch.func.grad(loss))
+
+    def descend(params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, step: Step) -> None:
+        step.add(0, gradient(params.expand(len(x), -1), x, y))
+
+    return descend

@@ -289,7 +289,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     Manifest: {
         "model": _text, "tensors": _tensors, "parameters": _positive, "classes": _positive,
         "input_shape": _shape, "epochs": _positive, "batch_size": _positive,
-        "learning_rate": _number, "momentum": _momentum, "codec": _codec, "max_bytes": _count,
+        "learning_rate": _number, "momentum": _momentum, "codec": _codec,
+        "history_codec": _codec, "max_bytes": _count,
         "judge": _text, "look_back": _look_back, "minimum_history": _count, "protocol": _count,
     },
     Round: {

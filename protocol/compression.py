@@ -72,6 +72,11 @@ def decompress(packed: Packed) -> Vector:
     return vector
 
 
+def as_received(vector: Vector, codec: str) -> Vector:
+    """Return what arrives of a vector (d,) that is sent in a codec."""
+    return decompress(compress(vector, codec))
+
+
 def _size(n: int, encoding: str) -> int:
     """Bytes of n encoded values."""
     return {"float32": 4 * n, "float16": 2 * n, "int8": n + 4 * _blocks(n)}[encoding]

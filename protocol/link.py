@@ -34,7 +34,8 @@ class Hub(Protocol):
     """The doors of many parties of one run, and one inbox for them all."""
 
     decoder: Decoder
-    codec: str
+    codecs: dict[type[Message], str]
+    """How the vectors of a kind of messages travel, where not as float32."""
     traffic: Traffic
 
     def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:

@@ -35,8 +35,8 @@ class MemoryBroker:
 class MemoryHub:
     """The doors of many parties to a memory broker, and one inbox."""
 
-    def __init__(self, broker: MemoryBroker, run: str, codec: str = "float32") -> None:
-        self.codec = codec
+    def __init__(self, broker: MemoryBroker, run: str) -> None:
+        self.codecs: dict[type[Message], str] = {}
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
         self._broker, self._run = broker, run
@@ -63,7 +63,7 @@ class MemoryHub:
     def send(self, name: str, message: Message) -> None:
         """Publish a message of a party."""
         del name
-        payload = codec.encode(message, self.codec)
+        payload = codec.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         retain = CHANNELS[type(message)].retain
         self._broker.publish(topics.topic_of(self._run, message), payload, retain=retain)

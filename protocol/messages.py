@@ -40,6 +40,8 @@ class Manifest(NamedTuple):
     momentum: float
     codec: str
     """How updates should be encoded; every codec of the protocol is accepted."""
+    history_codec: str
+    """How candidates and history are encoded, and so what judges look at."""
     max_bytes: int
     judge: str
     look_back: int

@@ -70,8 +70,8 @@ class _Door:
 class MqttHub:
     """The doors of many parties to a broker; see ``protocol.link.Hub``."""
 
-    def __init__(self, address: BrokerAddress, run: str, codec: str = "float32") -> None:
-        self.codec = codec
+    def __init__(self, address: BrokerAddress, run: str) -> None:
+        self.codecs: dict[type[Message], str] = {}
         self.decoder = Decoder()
         self.traffic = Traffic()
         self.connections = 0
@@ -132,7 +132,7 @@ class MqttHub:
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once."""
-        payload = codec.encode(message, self.codec)
+        payload = codec.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         with self._mine():
             self._publish(self._doors[name], message, payload)

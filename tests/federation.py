@@ -111,7 +111,7 @@ class Federation:
         parts = build(settings)
         store = RunStore(self.folder, keep=settings.validation.look_back + 2)
         history, self.state = resume(store, settings, parts)
-        self.hub = MemoryHub(self.broker, settings.run.name, settings.wire.codec)
+        self.hub = MemoryHub(self.broker, settings.run.name)
         limits = settings.limits
         self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
         self.aggregator = Aggregator(Link(self.hub, "aggregator"), parts.policy, store, Watcher())

@@ -21,10 +21,12 @@ from agents.population import MismatchError, Population, assemble, deal
 from aggregator import rules
 from aggregator.__main__ import build
 from learning import models
-from learning.training import Shards, Training, orders, train_alone
+from learning.evaluation import predict
+from learning.training import Shards, Training, train_alone, visits
 from learning.validation.profiles import error_profile
 from learning.validation.validate import Opinion
 from learning.weights import flatten
+from protocol.compression import as_received
 from protocol.memory_link import MemoryBroker, MemoryHub
 from protocol.messages import (
     Candidate,
@@ -347,9 +349,8 @@ def test_an_update_is_what_its_member_learns_alone():
     sent = learnt(made, training(4))
     assert len(sent) == 20
     for row, member in enumerate(made._members.genuine):
-        rng = np.random.default_rng([0, 4, member.number])
         own = made._data._replace(indices=made._data.indices[row : row + 1])
-        alone = train_alone(model, weights, own, plan, orders([rng], 2, 40))[0]
+        alone = train_alone(model, weights, own, plan, visits(0, 4, (member.number,), 2, 40))[0]
         update = sent[member.name]
         assert (update.round, update.version, update.samples) == (4, 0, 40)
         np.testing.assert_allclose(update.delta, alone, rtol=1e-3, atol=1e-5)
@@ -455,7 +456,7 @@ def test_nothing_is_trained_without_the_model():
 
 def test_validators_judge_by_their_own_data():
     """The judge gets the member's profiles, oldest first, its candidate's, and its samples."""
-    made, weights = small_cohort()
+    made, weights = small_cohort(wire__history="float32")
     asked = []
 
     def judge(accepted, candidate, samples):
@@ -488,42 +489,71 @@ def test_validators_judge_by_their_own_data():
         assert samples == 40
 
 
-@pytest.mark.parametrize("look_back", [2, 5, 10])
-def test_a_steady_validator_looks_at_two_models_a_round(look_back):
-    """However long the look-back: the candidate, and the model that was accepted since."""
-    made, weights = small_cohort(look_back=look_back)
-    names = [m.name for m in made._members.genuine[:3]]
+def predictions(monkeypatch):
+    """Note how many samples each forward pass of a cohort takes."""
     passes = []
-    hook = made._model.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+
+    def noted(model, weights, x):
+        passes.append(len(x))
+        return predict(model, weights, x)
+
+    monkeypatch.setattr("agents.cohort.predict", noted)
+    return passes
+
+
+@pytest.mark.parametrize("look_back", [2, 5, 10])
+def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
+    """However long the look-back: the candidate; the model accepted since was one before."""
+    made, weights = small_cohort(look_back=look_back)
+    codec = "int8+zstd"
+    names = [m.name for m in made._members.genuine[:3]]
+    passes = predictions(monkeypatch)
     per_round = []
     for number in range(1, 2 * look_back + 6):
         newest = number - 1
         made.keep(newest, weights + np.float32(newest))
         wanted = tuple(range(max(0, newest - look_back), newest + 1))
-        votes = made.votes(names, Judge(number, 1, wanted), weights - np.float32(number))
+        candidate = as_received(weights + np.float32(number), codec)
+        votes = made.votes(names, Judge(number, 1, wanted), candidate)
         assert len(votes) == 3
         per_round.append(len(passes))
         passes.clear()
-    hook.remove()
-    assert per_round == [2] * len(per_round)
+    assert per_round == [2] + [1] * (len(per_round) - 1)  # nobody had seen the first model
     assert len(made._models) == look_back + 1
     assert len(made._profiles) == 3 * (look_back + 1)
 
 
-def test_a_new_validator_looks_at_all_models_once():
+def test_a_new_validator_looks_at_all_models_once(monkeypatch):
     """In its first vote l + 2 forward passes, 4 x 40 samples each; none for who has seen them."""
     made, weights = small_cohort(look_back=3)
     for version in range(4):
         made.keep(version, weights + np.float32(version))
-    passes = []
-    hook = made._model.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    passes = predictions(monkeypatch)
     names = [m.name for m in made._members.genuine]
     made.votes(names[:4], Judge(4, 1, (0, 1, 2, 3)), weights)
     assert passes == [160] * 5
     passes.clear()
     made.votes(names[2:5], Judge(5, 1, (0, 1, 2, 3)), weights)
-    assert passes == [120] + [40] * 4
-    hook.remove()
+    assert passes == [40] * 4 + [120]
+
+
+def test_history_and_model_are_judged_alike():
+    """Who fetched a model as history votes as those who received it whole."""
+    voted = []
+    for fetched in (False, True):
+        made, weights = small_cohort(look_back=2, validation__minimum_history=3)
+        rng = np.random.default_rng(1)
+        versions = [weights + rng.normal(0, 0.1, 2410).astype(np.float32) for _ in range(4)]
+        for version, vector in enumerate(versions[:3]):
+            if fetched and version < 2:
+                made.look_back_at(version, as_received(vector, "int8+zstd"))
+            else:
+                made.keep(version, vector)
+        names = [member.name for member in made._members.genuine]
+        candidate = as_received(versions[3], "int8+zstd")
+        voted.append(made.votes(names, Judge(3, 1, (0, 1, 2)), candidate))
+    assert voted[0] == voted[1]
+    assert any(vote.score for vote in voted[0])
 
 
 def test_nobody_votes_on_a_candidate_whose_predecessors_are_gone():

@@ -49,7 +49,8 @@ EXAMPLES = {
     Manifest: Manifest(
         model="mlp", tensors=(("0.weight", (2, 1)), ("0.bias", ())), parameters=3, classes=2,
         input_shape=(1, 1, 1), epochs=1, batch_size=4, learning_rate=0.5, momentum=0.0,
-        codec="int8", max_bytes=1000, judge="lof", look_back=10, minimum_history=11,
+        codec="int8", history_codec="int8+zstd", max_bytes=1000, judge="lof", look_back=10,
+        minimum_history=11,
     ),
     Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5),
     Model: Model(3, vector(1, -2)),
@@ -146,7 +147,7 @@ MESSAGES = {
     Manifest: st.builds(
         Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), ones, ones,
         shapes, ones, ones, numbers, st.floats(0, 1, exclude_max=True), st.sampled_from(CODECS),
-        counts, texts, st.integers(0, 10_000), counts, counts,
+        st.sampled_from(CODECS), counts, texts, st.integers(0, 10_000), counts, counts,
     ),
     Round: st.builds(
         Round, counts, counts, st.sampled_from(Phase), counts,
@@ -408,7 +409,7 @@ def test_nasty_bytes(kind, payload):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("epochs", 0), ("batch_size", 0), ("classes", 0), ("parameters", 0), ("momentum", 1),
-     ("momentum", -0.1), ("codec", "nope"), ("look_back", 10_001)],
+     ("momentum", -0.1), ("codec", "nope"), ("history_codec", "nope"), ("look_back", 10_001)],
 )  # fmt: skip
 def test_a_manifest_that_nobody_could_follow(key, value):
     """A manifest with settings that would break an agent is out of range."""
@@ -454,7 +455,8 @@ WRONG = {
 
 IS = {
     Manifest: {
-        "text": ("model", "codec", "judge"), "tensors": ("tensors",), "shape": ("input_shape",),
+        "text": ("model", "codec", "history_codec", "judge"), "tensors": ("tensors",),
+        "shape": ("input_shape",),
         "count": ("parameters", "classes", "epochs", "batch_size", "max_bytes", "look_back",
                   "minimum_history", "protocol"),
         "number": ("learning_rate", "momentum"),

@@ -135,6 +135,7 @@ TABLES = [
     ("model.name", MODELS),
     ("data.name", DATASETS),
     ("wire.codec", [*ENCODINGS, ZSTD]),
+    ("wire.history", [*ENCODINGS, ZSTD]),
     ("validation.judge", JUDGES),
 ]
 
@@ -148,7 +149,7 @@ def unnamed(names, text):
 def test_comments_name_what_can_be_chosen(setting, table):
     """Whoever adds to a table says so in default.toml, and the default is in the table."""
     assert unnamed(table, comments()[setting]) == []
-    assert FIELDS[setting].default in table
+    assert FIELDS[setting].default in (CODECS if setting.startswith("wire.") else table)
 
 
 @pytest.mark.parametrize(("setting", "table"), TABLES, ids=[key for key, _ in TABLES])
@@ -172,7 +173,7 @@ def test_scenarios_load(name):
     """Every file beside default.toml is valid by itself and names what exists."""
     settings = load([ROOT / "config" / f"{name}.toml"])
     for setting, table in TABLES:
-        allowed = CODECS if setting == "wire.codec" else table
+        allowed = CODECS if setting.startswith("wire.") else table
         assert value_of(settings, setting) in allowed
 
 
@@ -323,7 +324,10 @@ def test_unknown_keys_are_named(toml):
 def test_what_resembles_nothing_gets_the_list():
     """Where no name is near, the valid ones are enough."""
     assert error([], {"xyz.q": 1}).startswith("unknown section [xyz]; valid: run, broker, ")
-    assert error([], {"wire.zzzzzz": 1}) == "unknown setting 'wire.zzzzzz'; valid: wire.codec"
+    assert (
+        error([], {"wire.zzzzzz": 1})
+        == "unknown setting 'wire.zzzzzz'; valid: wire.codec, wire.history"
+    )
 
 
 def neighbour(key, which):

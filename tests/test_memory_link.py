@@ -208,7 +208,8 @@ def test_broadcasts_are_decoded_once(server, fleet):
 
 def test_the_hubs_codec_is_used(broker):
     """With int8, 0.4 of a block whose largest is 127 is rounded away on the wire."""
-    sender, taker = MemoryHub(broker, "lab", "int8"), MemoryHub(broker, "lab")
+    sender, taker = MemoryHub(broker, "lab"), MemoryHub(broker, "lab")
+    sender.codecs[Update] = "int8"
     taker.join("aggregator", Update, presence=False)
     sender.send("ann", Update("ann", 1, 0, 4, np.array([127, 0.4], dtype=np.float32)))
     [(_, message)] = everything(taker)

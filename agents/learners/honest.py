@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from agents.learners.learner import Called, Learner, World
-from learning.training import orders, train
+from learning.training import train, visits
 from learning.weights import Matrix, Vector
 
 
@@ -16,7 +16,7 @@ def honest(world: World) -> Learner:
     def learn(weights: Vector, called: Called) -> Matrix:
         rows = torch.tensor([world.row[i] for i in called.members])
         own = world.data._replace(indices=world.data.indices[rows])
-        order = orders(called.rngs(), world.plan.epochs, samples)
+        order = visits(called.seed, called.round, called.members, world.plan.epochs, samples)
         return train(world.model, weights, own, world.plan, order)
 
     return learn
