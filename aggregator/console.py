@@ -23,11 +23,12 @@ class RunConsole:
     def __init__(self, rounds: int, quorum: int) -> None:
         self.rounds, self.quorum = rounds, quorum
         self.console = Console(highlight=False, soft_wrap=True)
+        self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._due = 0.0
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self._terminal:
             self._live.start()
         return self
 
@@ -44,7 +45,7 @@ class RunConsole:
 
     def progress(self, state: State) -> None:
         """Show where the round stands."""
-        if not self.console.is_terminal or time.monotonic() < self._due:
+        if not self._terminal or time.monotonic() < self._due:
             return
         elapsed = max(time.monotonic() - state.opened.now, 1e-9)
         parts = [
@@ -65,7 +66,7 @@ class RunConsole:
 
     def _show(self, text: str) -> None:
         now = time.monotonic()
-        if self.console.is_terminal:
+        if self._terminal:
             self._live.update(Text(text, style="dim"), refresh=True)
             self._due = now + REDRAW
         elif now >= self._due:

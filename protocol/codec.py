@@ -117,7 +117,7 @@ class Decoder:
     def decode(self, topic: str, payload: bytes) -> Message:
         """Read as :func:`decode` does; equal bytes on a broadcast topic give the same message."""
         last = self._last.get(topic)
-        if last is not None and last[0] == payload:
+        if last is not None and (last[0] is payload or last[0] == payload):
             return last[1]
         message = decode(topic, payload, self.limits)
         if type(message) in BROADCAST:

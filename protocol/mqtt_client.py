@@ -28,7 +28,7 @@ PATIENCE = 5.0
 """Seconds that a broker has to answer."""
 IN_FLIGHT = 100
 """Messages of one party that may wait for their acknowledgement."""
-READ = 65_536
+READ = 262_144
 """Bytes taken from a socket at once."""
 
 
@@ -93,17 +93,23 @@ class Client(mqtt.Client):
             self.username_pw_set(address.username, address.password)
         self._heard = heard
         self._held: bytes | memoryview = b""
+        """What was taken from the socket and not yet read."""
+        self._taken: list[bytes] = []
+        """Acknowledgements of what was read."""
         self.on_message = lambda *args: heard(args[2].topic, bytearray(args[2].payload))
 
     def read(self) -> None:
-        """Read what has come."""
+        """Read what has come, and acknowledge it all at once."""
         self.loop_read()
         while self._held and self.socket() is not None:
             self.loop_read()
+        if self._taken:
+            acknowledgements, self._taken = b"".join(self._taken), []
+            self._packet_queue(mqtt.PUBACK, acknowledgements, 0, 1)
 
     def reconnect(self) -> MQTTErrorCode:
         """Connect anew; what is left of the old connection is of no use."""
-        self._held = b""
+        self._held, self._taken = b"", []
         return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -135,7 +141,9 @@ class Client(mqtt.Client):
         del packet[:start]
         with self._in_callback_mutex:
             self._heard(topic, packet)
-        return self._send_puback(mid) if qos else MQTTErrorCode.MQTT_ERR_SUCCESS
+        if qos:
+            self._taken.append(bytes((mqtt.PUBACK, 2, mid >> 8, mid & 255)))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
         """Read a PUBACK that only says yes, without making an object for its properties."""

@@ -79,6 +79,8 @@ class MqttHub:
         self._address, self._run = address, run
         self._inbox: deque[tuple[str, str, bytes]] = deque()
         self._waiting_bytes = 0
+        self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
+        """What came last on the topics that everybody hears."""
         self._doors: dict[str, _Door] = {}
         self._due: list[tuple[float, str]] = []
         self._protocol = 0
@@ -346,6 +348,12 @@ class MqttHub:
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if not topics.says_nothing(topic, payload):
+            if (
+                topic in self._broadcast
+            ):  # hundreds get the same: one copy of it waits, not hundreds
+                if self._broadcast[topic] != payload:
+                    self._broadcast[topic] = payload
+                payload = self._broadcast[topic]
             self._waiting_bytes += len(payload)
             self._inbox.append((name, topic, payload))
 

@@ -1,0 +1,84 @@
+"""What a validator does in a round, and the bytes of updates and of history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest import mock
+
+import numpy as np
+
+from agents import cohort
+from agents.agent import Judge
+from agents.population import Population, assemble
+from aggregator.__main__ import build
+from benchmarks.figures import ROOT, Figure, timed
+from config.settings import load
+from learning.evaluation import predict
+from learning.weights import Vector, flatten
+from protocol import codec
+from protocol.compression import as_received
+from protocol.messages import History, Update
+
+VALIDATORS = 100
+
+
+def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
+    """Measure forward passes and time of a steady validator, by look-back."""
+    figures = []
+    for look_back in (10, 30):
+        say(f"judging with a look-back of {look_back}")
+        passes, seconds = judged(look_back, look_back + 2 + repeats)
+        name = f"validator, look-back {look_back}"
+        figures += [
+            Figure(f"{name}: forward passes a round", passes[-repeats:], "", at_most=1),
+            Figure(f"{name}: a round", [1e3 * s for s in seconds[-repeats:]], "ms"),
+        ]
+    return figures
+
+
+def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
+    """Let 100 validators judge every round; returns their forward passes and seconds a round."""
+    settings = load(overrides={"agents.n": VALIDATORS, "agents.evil": 0.0,
+                               "validation.look_back": look_back,
+                               "data.root": str(ROOT / "data")})  # fmt: skip
+    parts = build(settings)
+    population = Population(
+        n=VALIDATORS, evil=0.0, attack="mpaf", scale=1.0, start=1, liars="always_accept",
+        samples=4, split="iid", split_options={}, data="mnist5k", root=settings.data.root,
+        test=1000, seed=0,
+    )  # fmt: skip
+    made = assemble(population, population.check(), range(VALIDATORS), parts.manifest)
+    names = [population.name(number) for number in range(VALIDATORS)]
+    rng, weights = np.random.default_rng(0), flatten(parts.model)
+    passes, seconds = [], []
+    for version in range(rounds):
+        made.keep(version, weights)
+        weights = weights + rng.normal(0, 0.01, len(weights)).astype(np.float32)
+        candidate = as_received(weights, parts.manifest.history_codec)
+        versions = tuple(range(max(0, version - look_back), version + 1))
+        task = Judge(version + 1, 1, versions)
+        with mock.patch.object(cohort, "predict", side_effect=predict) as looked:
+            seconds.append(timed(lambda c=candidate, t=task: made.votes(names, t, c)))
+            passes.append(looked.call_count)
+    return passes, seconds
+
+
+def sizes() -> list[Figure]:
+    """Return the bytes of an update and of a model in the history, by codec."""
+    settings = load(overrides={"data.root": str(ROOT / "data")})
+    weights: Vector = flatten(build(settings).model)
+    rng = np.random.default_rng(0)
+    delta = rng.normal(0, 0.01, len(weights)).astype(np.float32)
+    update, model = Update("agent-000", 10, 9, 4, delta), History(9, weights)
+    plain = len(codec.encode(model))
+    return [
+        *(
+            Figure(f"update, {name}", [len(codec.encode(update, name))], "bytes", at_most=most)
+            for name, most in (("float32", None), ("int8", 14_000), ("int8+zstd", 14_000))
+        ),
+        *(
+            Figure(f"history, {name} / float32", [len(codec.encode(model, name)) / plain],
+                   at_most=most)
+            for name, most in (("int8", None), (settings.wire.history, 0.25))
+        ),
+    ]  # fmt: skip

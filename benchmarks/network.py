@@ -1,0 +1,146 @@
+"""Whole federations over a private broker, as ``run.py`` makes them, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.figures import ROOT
+
+WARM_UP = 3
+"""First rounds that are left out."""
+LOOK = 0.02
+"""Seconds between two looks at how far a run is."""
+WEIGH = 1.0
+"""Seconds between two looks at its memory, each of which holds the processes up a little."""
+
+
+class Run(NamedTuple):
+    """What was seen of a run."""
+
+    records: list[dict[str, Any]]
+    memory: float
+    """Largest proportional set size of all processes together (MB)."""
+    processor: dict[str, float]
+    """Seconds of processor time an update, by part: broker, aggregator, agents."""
+    first_round: float
+    """Seconds from the start of the command to the opening of the first round."""
+
+    @property
+    def updates_per_second(self) -> float:
+        """The median of the rounds after the first ones."""
+        return statistics.median(r["updates_per_second"] for r in self.records[WARM_UP:])
+
+    @property
+    def round_seconds(self) -> float:
+        """The median of the rounds after the first ones."""
+        return statistics.median(r["seconds"] for r in self.records[WARM_UP:])
+
+    @property
+    def accuracy(self) -> float:
+        """What the model came to."""
+        return float(self.records[-1]["accuracy"])
+
+
+def federation(rounds: int, *flags: str) -> Run:
+    """Run W1, or what ``flags`` make of it.
+
+    Raises
+    ------
+    SystemExit
+        If it fails; with the command to see why.
+    """
+    folder = Path(tempfile.mkdtemp())
+    command = [sys.executable, "run.py", "--n", "1000", "--evil", "0", "--rounds", str(rounds),
+               "--runs", str(folder), "--run", "bench", *flags]  # fmt: skip
+    start = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    file = folder / "bench" / "rounds.jsonl"
+    first = _await_line(process, file, 1) - start
+    warm, weighed, memory = 0, start, 0.0
+    before: dict[int, tuple[str, float]] = {}
+    after = before
+    while process.poll() is None:
+        done = _lines(file)
+        if done >= WARM_UP and not before:
+            warm, before = done, clocks(process.pid)
+        if WARM_UP < done < rounds:
+            after, last = clocks(process.pid), done
+        if time.monotonic() > weighed + WEIGH:
+            memory = max(memory, sum(pss(pid) for pid in family(process.pid)))
+            weighed = time.monotonic()
+        time.sleep(LOOK)
+    if process.returncode:
+        sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    shutil.rmtree(folder)
+    updates = sum(r["updates"] for r in records[warm:last])
+    spent = _spent(before, after)
+    per_update = {part: seconds / updates for part, seconds in spent.items()}
+    return Run(records, memory, per_update, first - records[0]["seconds"])
+
+
+def _await_line(process: subprocess.Popen[bytes], file: Path, count: int) -> float:
+    while process.poll() is None and _lines(file) < count:
+        time.sleep(LOOK)
+    return time.monotonic()
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def _spent(
+    before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]
+) -> dict[str, float]:
+    """Add up the processor time between two looks, part by part."""
+    spent = {"broker": 0.0, "aggregator": 0.0, "agents": 0.0}
+    for pid, (command, seconds) in after.items():
+        parts = {"mosquitto": "broker", "broker.embedded": "broker", "spawn.py": "agents"}
+        part = next((parts[word] for word in parts if word in command), "aggregator")
+        spent[part] += seconds - before.get(pid, ("", seconds))[1]
+    return spent
+
+
+def clocks(pid: int) -> dict[int, tuple[str, float]]:
+    """Return the command and the processor time (seconds) of a process and all below it."""
+    tick = os.sysconf("SC_CLK_TCK")
+    found = {}
+    for one in family(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            command = Path(f"/proc/{one}/cmdline").read_text()
+        except OSError:
+            continue
+        found[one] = command, (int(fields[11]) + int(fields[12])) / tick
+    return found
+
+
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and all that it started, and they (Linux)."""
+    yield pid
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = " ".join((task / "children").read_text() for task in tasks).split()
+    except OSError:
+        return
+    for child in children:
+        yield from family(int(child))
+
+
+def pss(pid: int) -> float:
+    """Return a process's proportional set size in MB, 0 if it has ended."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    return int(next(r for r in rollup.splitlines() if r.startswith("Pss:")).split()[1]) / 1024
