@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         say(f"rule {name}")
         ours = rules.build(name)
         pairs = [
-            (timed(lambda rule=ours: rule(updates, samples)), timed(lambda t=theirs: t(tensor)))
+            (timed(partial(ours, updates, samples)), timed(partial(theirs, tensor)))
             for _ in range(repeats + 1)
         ][1:]
         mine, other = zip(*pairs, strict=True)

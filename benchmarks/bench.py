@@ -13,11 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import torch
+
 from benchmarks import aggregating, judging, messages, network, training
-from benchmarks.figures import Figure, publish, ratios, timed
+from benchmarks.figures import Figure, publish, ratios
 from learning.training import train_alone, train_together
 
 AGENTS = 1000
@@ -44,10 +47,12 @@ def main() -> None:
 
 def w1(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure the main workload beside the plain loop and its own floor, in turn."""
-    alone, floor, runs = [], [], []
+    torch.set_num_threads(1)
+    alone, lean, floor, runs = [], [], [], []
     for number in range(1, repeats + 1):
         say(f"W1 over MQTT, {number} of {repeats}")
         alone.append(training.rate(train_alone, training.W1, training.W1.alone))
+        lean.append(training.rate(training.train_lean, training.W1, training.W1.alone))
         floor.append(max(on_both_cores(), statistics.median(messages.rounds(5))))
         runs.append(network.federation(18))
     rates = [run.updates_per_second for run in runs]
@@ -57,6 +62,7 @@ def w1(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         Figure("W1: plain PyTorch loop, one core", alone, "updates/s"),
         Figure("W1 over MQTT, everything included", rates, "updates/s"),
         ratios("W1 over MQTT / plain loop", rates, alone, at_least=5),
+        ratios("W1 over MQTT / leanest plain loop", rates, lean),
         Figure("W1: a round", seconds, "s"),
         Figure("W1: floor, the larger of messages and training alone", floor, "s"),
         ratios("W1: a round / floor", seconds, floor, at_most=2),
@@ -67,21 +73,24 @@ def w1(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 
 
 def on_both_cores() -> float:
-    """Return the seconds that W1's training alone takes, half of the agents on each of two cores."""
-    context = mp.get_context("fork")
-    halves = [context.Process(target=_half) for _ in range(2)]
+    """Return the seconds of W1's training alone, half of the agents on each of two cores."""
+    context = mp.get_context("spawn")
+    seconds: Any = context.Queue()
+    together = context.Barrier(2)
+    halves = [context.Process(target=_half, args=(together, seconds)) for _ in range(2)]
+    for half in halves:
+        half.start()
+    slower = max(seconds.get(timeout=60) for _ in halves)
+    for half in halves:
+        half.join()
+    return float(slower)
 
-    def go() -> None:
-        for half in halves:
-            half.start()
-        for half in halves:
-            half.join()
 
-    return timed(go)
-
-
-def _half() -> None:
-    training.rate(train_together, training.W1, AGENTS // 2)
+def _half(together: Any, seconds: Any) -> None:
+    torch.set_num_threads(1)
+    training.rate(train_together, training.W1, 100)  # warms up
+    together.wait(60)
+    seconds.put(AGENTS / 2 / training.rate(train_together, training.W1, AGENTS // 2))
 
 
 def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:

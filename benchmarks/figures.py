@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The target in words."""
+        """The target, in words."""
         if self.at_least is not None:
             return f">= {_short(self.at_least)}"
         return "" if self.at_most is None else f"<= {_short(self.at_most)}"
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
         return "yes" if low and high else "NO"
 
     def cells(self) -> list[str]:
-        """The line of the table."""
+        """Write the line of the table."""
         spread = [min(self.values), self.middle, max(self.values)]
         return [self.name, *map(_short, spread), self.unit, self.target, self.met]
 

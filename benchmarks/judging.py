@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from unittest import mock
 
 import numpy as np
+import torch
 
 from agents import cohort
 from agents.agent import Judge
@@ -24,6 +26,7 @@ VALIDATORS = 100
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure forward passes and time of a steady validator, by look-back."""
+    torch.set_num_threads(1)
     figures = []
     for look_back in (10, 30):
         say(f"judging with a look-back of {look_back}")
@@ -58,7 +61,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
         versions = tuple(range(max(0, version - look_back), version + 1))
         task = Judge(version + 1, 1, versions)
         with mock.patch.object(cohort, "predict", side_effect=predict) as looked:
-            seconds.append(timed(lambda c=candidate, t=task: made.votes(names, t, c)))
+            seconds.append(timed(partial(made.votes, names, task, candidate)))
             passes.append(looked.call_count)
     return passes, seconds
 

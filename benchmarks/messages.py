@@ -10,6 +10,7 @@ import os
 import selectors
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -42,13 +43,17 @@ class Crowd:
     def client(self, name: str, topics: list[str], heard: Callable[..., None]) -> mqtt.Client:
         """Connect a client that wants these topics."""
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, userdata=name)
-        client.on_connect = lambda *_: client.subscribe([(topic, 1) for topic in topics])
+        client.on_connect = partial(self.connected, topics)
         client.on_subscribe = self.subscribed
         client.on_message = heard
         client.connect(self.broker.host, self.broker.port, 300)
         sock: Any = client.socket()
         self.selector.register(sock, selectors.EVENT_READ, client)
         return client
+
+    def connected(self, topics: list[str], client: mqtt.Client, *_: object) -> None:
+        """Subscribe."""
+        client.subscribe([(topic, 1) for topic in topics])
 
     def subscribed(self, *_: object) -> None:
         """Count who is ready."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.figures import ROOT
+from benchmarks.processes import cpu_seconds, family, pss
 
 WARM_UP = 3
 """First rounds that are left out."""
@@ -38,12 +38,12 @@ class Run(NamedTuple):
     @property
     def updates_per_second(self) -> float:
         """The median of the rounds after the first ones."""
-        return statistics.median(r["updates_per_second"] for r in self.records[WARM_UP:])
+        return float(statistics.median(r["updates_per_second"] for r in self.records[WARM_UP:]))
 
     @property
     def round_seconds(self) -> float:
         """The median of the rounds after the first ones."""
-        return statistics.median(r["seconds"] for r in self.records[WARM_UP:])
+        return float(statistics.median(r["seconds"] for r in self.records[WARM_UP:]))
 
     @property
     def accuracy(self) -> float:
@@ -113,34 +113,9 @@ def _spent(
 
 def clocks(pid: int) -> dict[int, tuple[str, float]]:
     """Return the command and the processor time (seconds) of a process and all below it."""
-    tick = os.sysconf("SC_CLK_TCK")
     found = {}
     for one in family(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            command = Path(f"/proc/{one}/cmdline").read_text()
-        except OSError:
-            continue
-        found[one] = command, (int(fields[11]) + int(fields[12])) / tick
+        with suppress(OSError):
+            command = Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")
+            found[one] = command, cpu_seconds(one)
     return found
-
-
-def family(pid: int) -> Iterator[int]:
-    """Yield a process and all that it started, and they (Linux)."""
-    yield pid
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = " ".join((task / "children").read_text() for task in tasks).split()
-    except OSError:
-        return
-    for child in children:
-        yield from family(int(child))
-
-
-def pss(pid: int) -> float:
-    """Return a process's proportional set size in MB, 0 if it has ended."""
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    except OSError:
-        return 0.0
-    return int(next(r for r in rollup.splitlines() if r.startswith("Pss:")).split()[1]) / 1024

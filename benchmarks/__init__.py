@@ -1,0 +1,1 @@
+"""Benchmarks: what the product costs, beside its targets and its peers."""

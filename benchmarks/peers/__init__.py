@@ -1,0 +1,1 @@
+"""The peers on our main workload: ``python benchmarks/peers/run.py``."""
