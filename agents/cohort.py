@@ -7,7 +7,7 @@ what has to be done, and sends what it makes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from agents.agent import Judge as JudgeTask
-from agents.agent import Train, is_called
+from agents.agent import Train
 from agents.learners import Called, Learner
 from learning.evaluation import predict
 from learning.training import Shards
@@ -29,9 +29,10 @@ from protocol.messages import Round, Update, Vote
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
 
-Chunks are cut by the members' numbers in the whole fleet, never by arrival or by process: which
-members share a batch may touch the last bit of a result, and the same seed must give the same
-bits. So the parts into which a fleet is cut must not cut through a chunk.
+Chunks are cut by the members' numbers in the whole fleet, never by arrival: which members share a
+batch may touch the last bit of a result, and the same seed must give the same bits. So the parts
+into which a fleet is cut must not cut through a chunk. Where few are called, whole chunks are put
+together: a call has its price, however few it trains (see ``agents.learners.honest``).
 """
 
 
@@ -69,6 +70,8 @@ class Cohort:
         """``codec``: how candidates and history travel; what is judged has been through it."""
         self._members, self._model, self._data = members, model, data
         self._classes, self._seed, self._look_back = classes, seed, look_back
+        self._genuine = {member.name: member for member in members.genuine}
+        self._fakes = {member.name: member for member in members.fakes}
         self._row = {member.name: row for row, member in enumerate(members.genuine)}
         self._codec = codec
         self._models: dict[int, Vector] = {}
@@ -111,19 +114,15 @@ class Cohort:
         elif message.contributors == self._contributors:
             return
         self._contributors = message.contributors
-        named = message.contributors if message.contributors == "all" else {*message.contributors}
         for learner, members in (
-            (self._members.attack, self._members.fakes),
-            (self._members.learn, self._members.genuine),
+            (self._members.attack, self._fakes),
+            (self._members.learn, self._genuine),
         ):
-            called = [
-                member
-                for member in members
-                if is_called(member.name, named) and member.name not in self._planned
-            ]
+            names = members if message.contributors == "all" else message.contributors
+            called = [members[n] for n in names if n in members and n not in self._planned]
+            called.sort(key=lambda member: member.number)
             self._planned.update(member.name for member in called)
-            chunks = groupby(called, key=lambda member: member.number // CHUNK)
-            self._chunks.extend((learner, tuple(chunk)) for _, chunk in chunks)
+            self._chunks.extend((learner, chunk) for chunk in _chunks(called))
 
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
@@ -202,6 +201,19 @@ class Cohort:
             error_profile(said, right, self._classes)
             for said, right in zip(answers, labels, strict=True)
         ])  # fmt: skip
+
+
+def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+    """Cut members, in order of number, into chunks, small ones put together."""
+    together: tuple[Member, ...] = ()
+    for _, some in groupby(called, key=lambda member: member.number // CHUNK):
+        chunk = tuple(some)
+        if together and len(together) + len(chunk) > CHUNK:
+            yield together
+            together = ()
+        together += chunk
+    if together:
+        yield together
 
 
 NOTHING = np.zeros((0, 0)), np.zeros(0)

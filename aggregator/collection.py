@@ -11,6 +11,7 @@ and nothing has to be sorted or copied before it is aggregated.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection as Names
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -35,12 +36,16 @@ class _Ledger:
         self.samples = np.zeros(len(row), dtype=np.int64)
 
     def write(self, update: Update) -> None:
-        if not self.place:  # memory is taken by the system only where it is written
-            self.updates = np.empty((len(self.row), len(update.delta)), dtype=np.float32)
+        if not self.place:
+            self.updates = _matrix(len(self.row), len(update.delta))
         row = self.row[update.agent]
         self.updates[row] = update.delta
         self.samples[row] = update.samples
         self.place[update.agent] = len(self.place)
+
+    def __del__(self) -> None:
+        if sys.getrefcount(self.updates) == 2:  # ours and the call's: nobody holds a view of it
+            _spare[:] = [self.updates]
 
     def until(self, count: int) -> _Ledger:
         """Copy the first ``count`` that came."""
@@ -48,6 +53,17 @@ class _Ledger:
         copy.place = {name: place for name, place in self.place.items() if place < count}
         copy.updates, copy.samples = self.updates.copy(), self.samples.copy()
         return copy
+
+
+_spare: list[Matrix] = []
+"""A matrix that no collection uses any more, for the next round: new memory costs twice as much to
+write, for the system hands it out page by page, each filled with zeros (52 MB: 15 ms)."""
+
+
+def _matrix(n: int, d: int) -> Matrix:
+    """Return a matrix (n, d) that holds anything."""
+    spare = _spare.pop() if _spare else None
+    return spare if spare is not None and spare.shape == (n, d) else np.empty((n, d), np.float32)
 
 
 class Collection:

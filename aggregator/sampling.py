@@ -19,6 +19,8 @@ def draw(
     agents: Collection[str], count: int, seed: int, round_: int, purpose: Purpose
 ) -> tuple[str, ...]:
     """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name."""
+    if count <= 0:
+        return ()
     names = sorted(agents)
     if count >= len(names):
         return tuple(names)

@@ -8,6 +8,7 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -92,9 +93,10 @@ def train_together(
     descend = _descend(model)
     start = torch.tensor(weights)
     changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
-    block = max(1, BLOCK // plan.batch_size)
-    for first in range(0, len(changes), block):
-        some = slice(first, first + block)
+    m, block = len(changes), max(1, BLOCK // plan.batch_size)
+    blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
+    for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
+        some = slice(first, last)
         own = data._replace(indices=data.indices[some])
         _train_block(descend, start, own, plan, order[some], torch.from_numpy(changes[some]))
     return changes

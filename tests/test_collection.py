@@ -66,3 +66,17 @@ def test_nobody_else_can_be_collected():
     """An update of somebody who was not called is an error of ours."""
     with pytest.raises(KeyError):
         Collection.of("ab").add(update("c", 1))
+
+
+def test_memory_is_used_again_only_when_nobody_sees_it():
+    """A round's matrix serves the next round; not while anybody holds a view of it."""
+    *_, first = grown("ab", update("a", 1), update("b", 2))
+    place = first.matrix()[0].__array_interface__["data"]
+    del _, first
+    *_, second = grown("ab", update("a", 3))
+    assert second._ledger.updates.__array_interface__["data"] == place
+    kept = second.add(update("b", 4)).matrix()[0]
+    del _, second
+    *_, third = grown("ab", update("a", 5), update("b", 6))
+    assert kept.tolist() == [[3], [4]]
+    assert third.matrix()[0].tolist() == [[5], [6]]
