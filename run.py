@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing as mp
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from rich.box import SIMPLE_HEAD
@@ -126,47 +129,65 @@ def federation(settings: Settings, folder: Path) -> int:
     """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
     file = writable(folder) / "settings.toml"
     file.write_text(to_toml(settings), encoding="utf-8")
+    # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
+    from agents import fleet, population, spawn  # noqa: F401, PLC0415
+    from aggregator import __main__ as aggregator  # noqa: PLC0415
+
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
         # The password is in no file: it travels in the environment.
         secret = {"FEDJURY_PASSWORD": settings.broker.password}
-        aggregator = start(["-m", "aggregator", "--config", str(file), "--no-report"], None, secret)
-        agents = start([str(HERE / "agents" / "spawn.py"), "--config", str(file)], log, secret)
+        serving = start(aggregator, ["--config", str(file), "--no-report"], None, secret)
+        joining = start(spawn, ["--config", str(file)], log, secret)
         try:
-            return watch(aggregator, agents, folder / "agents.log")
+            return watch(serving, joining, folder / "agents.log")
         finally:
-            for process in (agents, aggregator):
+            for process in (joining, serving):
                 stop(process)
 
 
 def start(
-    command: list[str], output: IO[str] | None, secret: dict[str, str]
-) -> subprocess.Popen[bytes]:
-    """Start one of our programs with this Python; relative paths stay relative to where we are."""
-    environment = os.environ | secret | {"PYTHONPATH": str(HERE)}
-    return subprocess.Popen(
-        [sys.executable, *command], stdout=output, stderr=output, env=environment
+    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str]
+) -> BaseProcess:
+    """Start one of our programs in a process of its own, with what this one has loaded."""
+    sys.stdout.flush()
+    gc.freeze()  # what the collector does not touch stays shared
+    process = mp.get_context("fork").Process(
+        target=become, args=(program, arguments, output, secret)
     )
+    process.start()
+    return process
 
 
-def watch(aggregator: subprocess.Popen[bytes], agents: subprocess.Popen[bytes], log: Path) -> int:
+def become(
+    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str]
+) -> None:
+    """Be a program, as if it had been started by itself."""
+    with suppress(OSError):  # what top and ps show of it, on Linux
+        Path("/proc/self/comm").write_text(program.__name__.partition(".")[0], encoding="utf-8")
+    os.environ |= secret
+    if output is not None:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(output.fileno(), stream.fileno())
+    flags.run_main(program.main, program.EXPECTED, arguments)
+
+
+def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     """Wait for the aggregator; end early if the agents die."""
-    while (code := aggregator.poll()) is None:
-        if agents.poll():
+    while aggregator.exitcode is None:
+        if agents.exitcode:
             raise LinkError(f"the agents stopped:\n{tail(log)}")
-        time.sleep(0.1)
-    if code == 0:
-        with suppress(subprocess.TimeoutExpired):
-            agents.wait(GOODBYE)
-    return code
+        aggregator.join(0.1)
+    if aggregator.exitcode == 0:
+        agents.join(GOODBYE)
+    return aggregator.exitcode
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: BaseProcess) -> None:
     """Ask a process to end, and make it if it does not."""
-    if process.poll() is None:
+    if process.exitcode is None:
         process.terminate()
-    try:
-        process.wait(GOODBYE)
-    except subprocess.TimeoutExpired:
+    process.join(GOODBYE)
+    if process.exitcode is None:
         process.kill()
 
 

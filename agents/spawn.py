@@ -33,6 +33,9 @@ EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 10000 --shared-downlink
   python agents/spawn.py --n 10000 --shard 2/4 --processes 8"""
 
+EXPECTED = (SettingsError, LinkError)
+"""Errors that are one sentence to people."""
+
 CHUNK = 100
 """Members that train in one batch (``agents.cohort``, whose import would cost seconds here)."""
 
@@ -257,4 +260,4 @@ def addresses(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError, LinkError))
+    flags.run_main(main, EXPECTED)

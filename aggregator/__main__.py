@@ -36,6 +36,9 @@ EXAMPLES = """  python -m aggregator
   python -m aggregator --config config/jury.toml --run lab --rounds 50
   python -m aggregator --rule trimmed_mean --set 'collect.seconds=20' --broker broker.local:1883"""
 
+EXPECTED = (SettingsError, LinkError, StoreError)
+"""Errors that are one sentence to people."""
+
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
 
@@ -237,4 +240,4 @@ def explained() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError, LinkError, StoreError))
+    flags.run_main(main, EXPECTED)

@@ -49,6 +49,7 @@ def w1(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure the main workload beside the plain loop and its own floor, in turn."""
     torch.set_num_threads(1)
     alone, lean, floor, runs = [], [], [], []
+    training.rate(train_alone, training.W1, training.W1.alone)  # warms up
     for number in range(1, repeats + 1):
         say(f"W1 over MQTT, {number} of {repeats}")
         alone.append(training.rate(train_alone, training.W1, training.W1.alone))

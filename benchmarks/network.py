@@ -105,8 +105,7 @@ def _spent(
     """Add up the processor time between two looks, part by part."""
     spent = {"broker": 0.0, "aggregator": 0.0, "agents": 0.0}
     for pid, (command, seconds) in after.items():
-        parts = {"mosquitto": "broker", "broker.embedded": "broker", "spawn.py": "agents"}
-        part = next((parts[word] for word in parts if word in command), "aggregator")
+        part = {"mosquitto": "broker", "agents": "agents"}.get(command.strip(), "aggregator")
         spent[part] += seconds - before.get(pid, ("", seconds))[1]
     return spent
 
@@ -116,6 +115,6 @@ def clocks(pid: int) -> dict[int, tuple[str, float]]:
     found = {}
     for one in family(pid):
         with suppress(OSError):
-            command = Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")
+            command = Path(f"/proc/{one}/comm").read_text(encoding="utf-8")
             found[one] = command, cpu_seconds(one)
     return found

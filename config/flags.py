@@ -123,12 +123,13 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 
 def run_main(
-    main: Callable[[Sequence[str]], int], expected: tuple[type[Exception], ...]
-) -> NoReturn:
+    main: Callable[[Sequence[str]], int], expected: tuple[type[Exception], ...],
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:  # fmt: skip
     """Run a program: what people did wrong is one sentence and exit code 2, Ctrl-C is 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = main(sys.argv[1:])
+        code = main(sys.argv[1:] if arguments is None else arguments)
     except expected as why:
         print(f"error: {why}", file=sys.stderr)
         code = 2
