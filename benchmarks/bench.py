@@ -122,7 +122,7 @@ def codecs(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure bytes, and what the model comes to with them."""
     del repeats  # the same seed gives the same model
     figures = judging.sizes()
-    for codec in ("float32", "int8", "int8+zstd"):
+    for codec in ("float32", "int8", "int7+zstd"):
         say(f"accuracy with {codec}")
         run = network.federation(40, "--codec", codec, "--set", "training.epochs=5")
         figures.append(Figure(f"accuracy after 40 rounds, {codec}", [100 * run.accuracy], "%"))

@@ -77,7 +77,7 @@ def sizes() -> list[Figure]:
     return [
         *(
             Figure(f"update, {name}", [len(codec.encode(update, name))], "bytes", at_most=most)
-            for name, most in (("float32", None), ("int8", 14_000), ("int8+zstd", 14_000))
+            for name, most in (("float32", None), ("int8", 14_000), ("int7+zstd", 14_000))
         ),
         *(
             Figure(f"history, {name} / float32", [len(codec.encode(model, name)) / plain],

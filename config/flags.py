@@ -45,7 +45,7 @@ AGGREGATOR_FLAGS = {
     "--validators": Flag("validation.validators", "agents who vote on each candidate"),
     "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
     "--look-back": Flag("validation.look_back", "accepted models a judge compares with, less one"),
-    "--codec": Flag("wire.codec", "float32, float16, int8; each with +zstd", "NAME"),
+    "--codec": Flag("wire.codec", "float32, float16, int8, int7; each with +zstd", "NAME"),
 }
 AGENT_FLAGS = {
     "--n": Flag("agents.n", "agents in the whole fleet"),

@@ -138,7 +138,7 @@ class Wire:
     """How vectors travel."""
 
     codec: str = "float32"
-    history: str = "int8+zstd"
+    history: str = "int7+zstd"
 
 
 @dataclass(frozen=True)

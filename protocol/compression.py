@@ -1,4 +1,4 @@
-"""A vector as bytes: float32, float16 or int8, each optionally inside zstd.
+"""A vector as bytes: float32, float16, int8 or int7, each optionally inside zstd.
 
 On the wire a vector is the map ``{codec, n, data}``. All numbers are little-endian.
 
@@ -7,6 +7,9 @@ float32, float16
 int8
     ``data`` is one float32 scale for each block of 256 values, then the n values as int8; a value
     is its int8 times the scale of its block. A block that holds inf or NaN arrives as NaN.
+int7
+    as int8, with values from -63 to 63, so that zstd makes seven bits of each: less than a quarter
+    of float32, which int8 alone is not.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from protocol.messages import BadMessage, Reason, Vector
 
 BLOCK = 256
 ZSTD = "+zstd"
-ENCODINGS = ("float32", "float16", "int8")
+ENCODINGS = ("float32", "float16", "int8", "int7")
+STEPS = {"int8": 127, "int7": 63}
+"""The largest value of the encodings by blocks."""
 CODECS = tuple(encoding + around for encoding in ENCODINGS for around in ("", ZSTD))
 MAX_FLOAT16 = 65504.0
 
@@ -79,7 +84,7 @@ def as_received(vector: Vector, codec: str) -> Vector:
 
 def _size(n: int, encoding: str) -> int:
     """Bytes of n encoded values."""
-    return {"float32": 4 * n, "float16": 2 * n, "int8": n + 4 * _blocks(n)}[encoding]
+    return {"float32": 4 * n, "float16": 2 * n}.get(encoding, n + 4 * _blocks(n))
 
 
 def _blocks(n: int) -> int:
@@ -95,13 +100,14 @@ def _encode(vector: Vector, encoding: str) -> bytes:
     padded = np.zeros((_blocks(len(vector)), BLOCK), dtype=np.float32)
     padded.reshape(-1)[: len(vector)] = vector
     peak = np.abs(padded).max(axis=1)
-    # Rounded towards zero, so that 127 times the scale never overflows.
+    most = STEPS[encoding]
+    # Rounded towards zero, so that the largest value times the scale never overflows.
     scales = np.where(
-        np.isfinite(peak), np.nextafter(peak / np.float32(127), np.float32(0)), np.nan
+        np.isfinite(peak), np.nextafter(peak / np.float32(most), np.float32(0)), np.nan
     )
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = np.nan_to_num(padded / scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
-    quantised = np.clip(np.rint(steps), -127, 127).astype(np.int8)
+    quantised = np.clip(np.rint(steps), -most, most).astype(np.int8)
     return scales.astype("<f4").tobytes() + quantised.tobytes()[: len(vector)]
 
 

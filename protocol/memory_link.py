@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from protocol import codec, topics
-from protocol.codec import Decoder
+from protocol import topics
+from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, Traffic
 from protocol.messages import History, Message, Presence
 from protocol.topics import CHANNELS
@@ -37,6 +37,7 @@ class MemoryHub:
 
     def __init__(self, broker: MemoryBroker, run: str) -> None:
         self.codecs: dict[type[Message], str] = {}
+        self._encoder = Encoder()
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
         self._broker, self._run = broker, run
@@ -63,7 +64,7 @@ class MemoryHub:
     def send(self, name: str, message: Message) -> None:
         """Publish a message of a party."""
         del name
-        payload = codec.encode(message, self.codecs.get(type(message), "float32"))
+        payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         retain = CHANNELS[type(message)].retain
         self._broker.publish(topics.topic_of(self._run, message), payload, retain=retain)

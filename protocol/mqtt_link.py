@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from protocol import codec, topics
-from protocol.codec import Decoder
+from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, LinkError, Traffic
 from protocol.messages import History, Message, Presence
 from protocol.mqtt_client import BrokerAddress, Client, probe, properties, speaks_five
@@ -35,8 +35,9 @@ __all__ = ["BrokerAddress", "MqttHub", "probe"]
 OPEN_FILES = 65_536
 """A party is an open file; more than this no process of ours needs."""
 KEEPALIVE = 300
-CONNECTING = 64
-"""Connections opened at a time: more overflow a broker's listen queue and take longer."""
+CONNECTING = 32
+"""Connections opened at a time. Three processes may do so at once before a broker's listen queue
+(Mosquitto: 100) overflows, and each that does not fit then waits for seconds."""
 INBOX = 20_000
 INBOX_BYTES = 256_000_000
 """What may wait to be read. Beyond either we leave the sockets alone: the broker keeps the rest."""
@@ -72,13 +73,15 @@ class MqttHub:
 
     def __init__(self, address: BrokerAddress, run: str) -> None:
         self.codecs: dict[type[Message], str] = {}
+        self._encoder = Encoder()
         self.decoder = Decoder()
         self.traffic = Traffic()
         self.connections = 0
         """How many parties are connected right now."""
         self._address, self._run = address, run
         self._inbox: deque[tuple[str, str, bytes]] = deque()
-        self._waiting_bytes = 0
+        self._heard_bytes = 0
+        """Counted by who runs the loop, as ``traffic.received`` is by who reads: no lock is due."""
         self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
         """What came last on the topics that everybody hears."""
         self._doors: dict[str, _Door] = {}
@@ -134,7 +137,7 @@ class MqttHub:
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once."""
-        payload = codec.encode(message, self.codecs.get(type(message), "float32"))
+        payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         with self._mine():
             self._publish(self._doors[name], message, payload)
@@ -151,7 +154,6 @@ class MqttHub:
         if not self._inbox:
             return None
         name, topic, payload = self._inbox.popleft()
-        self._waiting_bytes -= len(payload)
         self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
         return Delivery(name, self.decoder.decode(topic, payload))
 
@@ -228,7 +230,8 @@ class MqttHub:
 
     def _turn(self, timeout: float) -> None:
         """Wait for something to do, and do it."""
-        full = len(self._inbox) > INBOX or self._waiting_bytes > INBOX_BYTES
+        waiting = self._heard_bytes - self.traffic.received
+        full = len(self._inbox) > INBOX or waiting > INBOX_BYTES
         for key, ready in self._selector.select(self._pause(timeout)):
             if key.data is None:
                 self._wake_out.recv(4096)
@@ -354,7 +357,7 @@ class MqttHub:
                 if self._broadcast[topic] != payload:
                     self._broadcast[topic] = payload
                 payload = self._broadcast[topic]
-            self._waiting_bytes += len(payload)
+            self._heard_bytes += len(payload)
             self._inbox.append((name, topic, payload))
 
     def _acknowledged(self, door: _Door) -> None:

@@ -525,7 +525,7 @@ def predictions(monkeypatch):
 def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
     """However long the look-back: the candidate; the model accepted since was one before."""
     made, weights = small_cohort(look_back=look_back)
-    codec = "int8+zstd"
+    codec = "int7+zstd"
     names = [m.name for m in made._members.genuine[:3]]
     passes = predictions(monkeypatch)
     per_round = []
@@ -566,11 +566,11 @@ def test_history_and_model_are_judged_alike():
         versions = [weights + rng.normal(0, 0.1, 2410).astype(np.float32) for _ in range(4)]
         for version, vector in enumerate(versions[:3]):
             if fetched and version < 2:
-                made.look_back_at(version, as_received(vector, "int8+zstd"))
+                made.look_back_at(version, as_received(vector, "int7+zstd"))
             else:
                 made.keep(version, vector)
         names = [member.name for member in made._members.genuine]
-        candidate = as_received(versions[3], "int8+zstd")
+        candidate = as_received(versions[3], "int7+zstd")
         voted.append(made.votes(names, Judge(3, 1, (0, 1, 2)), candidate))
     assert voted[0] == voted[1]
     assert any(vote.score for vote in voted[0])

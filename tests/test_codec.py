@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from protocol import codec
-from protocol.codec import SMALL, Decoder, Limits, decode, encode, jsonable
+from protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode, jsonable
 from protocol.compression import CODECS, compress, decompress
 from protocol.messages import (
     BadMessage,
@@ -246,13 +246,35 @@ def test_float16_is_half_a_step_off_at_most(values):
         elements=st.just(0.0) | st.floats(2**-66, 2**66) | st.floats(-(2**66), -(2**-66)),
     )
 )
-def test_int8_is_half_a_step_off_at_most(values):
-    """The step is a 127th of a block's largest value; 256 values make a block."""
-    decoded = decompress(compress(values, "int8"))
-    for start in range(0, len(values), 256):
-        block = values[start : start + 256].astype(np.float64)
-        off = np.abs(decoded[start : start + 256] - block)
-        assert off.max() <= np.abs(block).max() / 254 * 1.0001
+def test_int8_and_int7_are_half_a_step_off_at_most(values):
+    """The step is a 127th, or 63rd, of a block's largest value; 256 values make a block."""
+    for name, steps in (("int8", 127), ("int7", 63)):
+        decoded = decompress(compress(values, name))
+        for start in range(0, len(values), 256):
+            block = values[start : start + 256].astype(np.float64)
+            off = np.abs(decoded[start : start + 256] - block)
+            assert off.max() <= np.abs(block).max() / (2 * steps) * 1.0001
+
+
+def test_int7_in_zstd_is_less_than_a_quarter_of_float32():
+    """Of evenly spread values, the worst there are, zstd makes seven bits each."""
+    values = np.random.default_rng(0).uniform(-1, 1, 13_106).astype(np.float32)
+    assert len(compress(values, "int7+zstd").data) < values.nbytes / 4
+    assert len(compress(values, "int8+zstd").data) > values.nbytes / 4
+
+
+def test_one_update_of_many_senders_is_packed_once(monkeypatch):
+    """Fakes that send the same array share a payload; another round or array is another."""
+    packs = []
+    monkeypatch.setattr(codec, "encode", lambda *given: packs.append(given) or encode(*given))
+    encoder, delta = Encoder(), vector(1, 2)
+    sent = [encoder.encode(Update(name, 3, 2, 4, delta), "float32") for name in "abc"]
+    assert sent == [encode(Update("a", 3, 2, 4, delta))] * 3
+    assert len(packs) == 1
+    for other in (Update("a", 4, 2, 4, delta), Update("a", 4, 2, 4, delta.copy())):
+        assert encoder.encode(other, "float32") == encode(other)
+    assert encoder.encode(Update("a", 4, 2, 4, delta), "int8") != sent[0]
+    assert len(packs) == 4
 
 
 def test_int8_by_hand():
