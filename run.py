@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import multiprocessing as mp
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +46,9 @@ CASES = {
 
 SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 """The report's columns that fit a terminal."""
+
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 GOODBYE = 15.0
 """Seconds that a process has to end by itself once the other has."""
@@ -152,16 +157,21 @@ def start(
     sys.stdout.flush()
     gc.freeze()  # what the collector does not touch stays shared
     process = mp.get_context("fork").Process(
-        target=become, args=(program, arguments, output, secret)
+        target=become, args=(program, arguments, output, secret, os.getpid())
     )
     process.start()
     return process
 
 
 def become(
-    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str]
-) -> None:
-    """Be a program, as if it had been started by itself."""
+    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str],
+    parent: int,
+) -> None:  # fmt: skip
+    """Be a program, as if it had been started by itself, but end with its parent (on Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGTERM)
+    if os.getppid() != parent:
+        return  # it was killed before we could say so
     with suppress(OSError):  # what top and ps show of it, on Linux
         Path("/proc/self/comm").write_text(program.__name__.partition(".")[0], encoding="utf-8")
     os.environ |= secret

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import random
-import resource
 import selectors
 import socket
 import threading
@@ -27,13 +26,19 @@ from protocol import codec, topics
 from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, LinkError, Traffic
 from protocol.messages import History, Message, Presence
-from protocol.mqtt_client import BrokerAddress, Client, probe, properties, speaks_five
+from protocol.mqtt_client import (
+    BrokerAddress,
+    Client,
+    Door,
+    allow_many_files,
+    probe,
+    properties,
+    speaks_five,
+)
 from protocol.topics import CHANNELS
 
 __all__ = ["BrokerAddress", "MqttHub", "probe"]
 
-OPEN_FILES = 65_536
-"""A party is an open file; more than this no process of ours needs."""
 KEEPALIVE = 300
 CONNECTING = 32
 """Connections opened at a time. Three processes may do so at once before a broker's listen queue
@@ -47,25 +52,6 @@ BACKOFF = (0.5, 30.0)
 """Seconds before the first and, doubling, the latest attempts to connect again."""
 BUSY = 0.25
 """Seconds without a turn of the loop after which the keeper takes over."""
-
-
-class _Door:
-    """One party's connection."""
-
-    def __init__(self, name: str, client: Client, filters: list[str], presence: bool) -> None:
-        self.name = name
-        self.client = client
-        self.filters = filters
-        self.presence = presence
-        self.retained: dict[str, tuple[Message, bytes]] = {}
-        """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
-        self.unacknowledged = 0
-        self.failures = 0
-        self.connected = False
-        self.due = True
-        """Whether it waits for its turn to connect."""
-        self.writing = False
-        """Whether the selector tells us when the socket can take more."""
 
 
 class MqttHub:
@@ -84,7 +70,7 @@ class MqttHub:
         """Counted by who runs the loop, as ``traffic.received`` is by who reads: no lock is due."""
         self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
         """What came last on the topics that everybody hears."""
-        self._doors: dict[str, _Door] = {}
+        self._doors: dict[str, Door] = {}
         self._due: list[tuple[float, str]] = []
         self._protocol = 0
         self._next_misc = 0.0
@@ -105,10 +91,7 @@ class MqttHub:
             If the broker cannot be reached.
         """
         self._protocol = probe(self._address)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        allow_many_files()
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -136,16 +119,21 @@ class MqttHub:
             self._subscribe(self._doors[name], topics.topic_for(self._run, History, version))
 
     def send(self, name: str, message: Message) -> None:
-        """Publish through the party's own connection; returns at once."""
+        """Publish through the party's own connection; returns at once.
+
+        Unless another is being connected: that may take seconds where the broker is far or gone.
+        """
         payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         with self._mine():
             self._publish(self._doors[name], message, payload)
+            self._flush(self._doors[name])
 
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
         with self._mine():
             self._publish(self._doors[name], message, b"")
+            self._flush(self._doors[name])
 
     def receive(self, timeout: float) -> Delivery | None:
         """Wait up to ``timeout`` seconds for the next message."""
@@ -161,19 +149,27 @@ class MqttHub:
         """Send what is still to be sent, say goodbye for everyone, and leave."""
         if self._ended.is_set():
             return
-        with self._mine(), contextlib.suppress(LinkError):
-            self._say_goodbye()
-            until = time.monotonic() + PATIENCE
-            while self._unfinished() and time.monotonic() < until:
-                self._guarded_turn(0.05)
-            self._ended.set()
-            for door in self._doors.values():
-                door.client.hang_up()
+        self._claims += 1
+        self._wake()
+        # An interrupt between taking the lock and knowing it leaves it taken for ever.
+        if self._lock.acquire(timeout=PATIENCE):
+            with contextlib.suppress(LinkError):
+                self._part()
+            self._lock.release()
         self._ended.set()
         self._keeper.join(PATIENCE)
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
+
+    def _part(self) -> None:
+        """Say goodbye, wait until it has been heard, and hang up."""
+        self._say_goodbye()
+        until = time.monotonic() + PATIENCE
+        while self._unfinished() and time.monotonic() < until:
+            self._guarded_turn(0.05)
+        for door in self._doors.values():
+            door.client.hang_up()
 
     # Who runs the loop.
 
@@ -183,8 +179,10 @@ class MqttHub:
         if not self._lock.acquire(blocking=False):
             self._claims += 1
             self._wake()
-            self._lock.acquire()
-            self._claims -= 1
+            try:
+                self._lock.acquire()
+            finally:
+                self._claims -= 1
         try:
             yield
         finally:
@@ -236,7 +234,7 @@ class MqttHub:
             if key.data is None:
                 self._wake_out.recv(4096)
                 continue
-            door: _Door = key.data
+            door: Door = key.data
             if ready & selectors.EVENT_READ and not full:
                 door.client.read()
             self._flush(door)
@@ -255,8 +253,11 @@ class MqttHub:
             timeout = min(timeout, 0.05, max(0.0, self._due[0][0] - time.monotonic()))
         return min(timeout, TICK)
 
-    def _flush(self, door: _Door) -> None:
-        """Write what can be written now; have the selector tell when the rest can."""
+    def _flush(self, door: Door) -> None:
+        """Write what can be written now; have the selector tell when the rest can.
+
+        Never from inside a callback: there paho holds a lock that a write that fails wants too.
+        """
         client = door.client
         if client.want_write():
             client.loop_write()
@@ -270,7 +271,7 @@ class MqttHub:
             f"{self._run}.{name}", self._address, self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
         )  # fmt: skip
-        door = _Door(name, client, filters, presence)
+        door = Door(name, client, filters, presence)
         if presence:
             will = Presence(name, online=False, since=time.time())
             topic, payload = topics.topic_of(self._run, will), codec.encode(will)
@@ -292,12 +293,14 @@ class MqttHub:
             except OSError:
                 self._later(door)
                 break  # who does not answer one does not answer the next
-            door.writing = door.client.want_write()
             sock: Any = door.client.socket()
+            if sock is None:
+                continue  # it was cut off at once, and comes again later
+            door.writing = door.client.want_write()
             self._selector.register(sock, _events(door.writing), door)
             connecting += 1
 
-    def _later(self, door: _Door) -> None:
+    def _later(self, door: Door) -> None:
         """Try again after a pause that doubles, with jitter, so that not all come at once."""
         if door.due:
             return  # paho tells twice of a connection that breaks while it reads and answers
@@ -306,7 +309,7 @@ class MqttHub:
         door.failures += 1
         heapq.heappush(self._due, (time.monotonic() + pause, door.name))
 
-    def _connected(self, door: _Door, answer: Any) -> None:
+    def _connected(self, door: Door, answer: Any) -> None:
         if answer.is_failure:
             return  # the broker closes the connection, and we try again later
         again = door.failures > 0
@@ -320,23 +323,25 @@ class MqttHub:
         if door.presence:
             self._publish(door, *self._presence(door, online=not self._closing))
 
-    def _subscribe(self, door: _Door, topic: str) -> None:
+    def _subscribe(self, door: Door, topic: str) -> None:
         if topic not in door.filters:
             door.filters.append(topic)  # so that a new connection asks for it again
         door.client.subscribe(topic, qos=1)
         self._flush(door)
 
-    def _disconnected(self, door: _Door) -> None:
+    def _disconnected(self, door: Door) -> None:
         self.connections -= door.connected
         door.connected = False
-        if not self._closing:
+        if self._closing:
+            door.failures += 1
+        else:
             self._later(door)
 
-    def _presence(self, door: _Door, *, online: bool) -> tuple[Message, bytes]:
+    def _presence(self, door: Door, *, online: bool) -> tuple[Message, bytes]:
         message = Presence(door.name, online, round(time.time(), 3))
         return message, codec.encode(message)
 
-    def _publish(self, door: _Door, message: Message, payload: bytes) -> None:
+    def _publish(self, door: Door, message: Message, payload: bytes) -> None:
         channel = CHANNELS[type(message)]
         says_more = speaks_five(self._protocol) and payload
         said = properties(channel.content_type, channel.expiry) if says_more else None
@@ -347,7 +352,6 @@ class MqttHub:
                 door.retained[topic] = message, payload
         door.unacknowledged += 1
         door.client.publish(topic, payload, channel.qos, channel.retain, said)
-        self._flush(door)
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if not topics.says_nothing(topic, payload):
@@ -360,10 +364,10 @@ class MqttHub:
             self._heard_bytes += len(payload)
             self._inbox.append((name, topic, payload))
 
-    def _acknowledged(self, door: _Door) -> None:
+    def _acknowledged(self, door: Door) -> None:
         door.unacknowledged -= 1
 
-    def _forget(self, door: _Door, sock: Any) -> None:
+    def _forget(self, door: Door, sock: Any) -> None:
         door.writing = False
         with contextlib.suppress(KeyError, ValueError):  # it may never have been watched
             self._selector.unregister(sock)
@@ -373,6 +377,7 @@ class MqttHub:
         for door in self._doors.values():
             if door.presence and door.connected:
                 self._publish(door, *self._presence(door, online=False))
+                self._flush(door)
 
     def _unfinished(self) -> bool:
         """Say whether something that we sent has yet to be acknowledged."""

@@ -324,3 +324,15 @@ def test_ctrl_c_leaves_nothing_of_a_federation_behind(tmp_path):
         text = federation.log.read_text()
         assert "goes on where it was" in text
         assert "Traceback" not in text
+
+
+@pytest.mark.broker
+def test_a_killed_federation_leaves_nothing_behind(tmp_path):
+    """Kill -9 of the one command ends broker, aggregator and agents all the same."""
+    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
+             "--processes", "1", "--run", "killed", "--runs", str(tmp_path)]  # fmt: skip
+    with Started([*RUN, *flags], tmp_path) as federation:
+        federation.says("round   2/100000", 90)
+        federation.child.kill()
+        federation.child.wait(5)
+        until(lambda: not federation.family(), 20)

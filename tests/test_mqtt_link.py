@@ -17,6 +17,8 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from listening import RawClient, until
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from broker import install, local
 from protocol import mqtt_link
@@ -305,6 +307,54 @@ def test_broken_loop_is_told_to_the_reader(opened, monkeypatch):
         return ""
 
     assert "broke" in until(told)
+
+
+def test_odd_properties_of_others_do_not_cut_us_off(opened, broker):
+    """A retained message with long properties that paho would refuse to read is only refused."""
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker speaks no MQTT 5")
+    server = joined(opened(), "aggregator", Update)
+    odd = Properties(PacketTypes.PUBLISH)
+    odd.UserProperty = [("key", "\ufeff" + "x" * 200)]
+    with RawClient(broker, protocol=paho.MQTTv5) as mallory:
+        topic = "fl/v1/lab/update/mallory"
+        mallory.paho.publish(topic, b"?", qos=1, retain=True, properties=odd)
+        with pytest.raises(BadMessage, match="not a map"):
+            until(lambda: server.receive(0.1))
+        server.send("aggregator", SAYS_AGENT[0])
+        assert as_sent(d.message for d in collect(server, 1)) == as_sent([SAYS_AGENT[0]])
+        mallory.paho.publish(topic, b"", qos=1, retain=True).wait_for_publish(5)
+
+
+CONNACK = b"\x20\x02\x00\x00"
+
+
+def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
+    """Whoever is cut off right after CONNACK tries again, and can still be asked and closed."""
+    monkeypatch.setattr(mqtt_link, "BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr(mqtt_link, "probe", lambda _: int(paho.MQTTv311))
+    welcomed = []
+
+    def serve():
+        while len(welcomed) < 200:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            welcomed.append(connection.recv(1000))
+            connection.sendall(CONNACK)
+            connection.close()
+
+    with socket.create_server((local.HOST, 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        hub = MqttHub(BrokerAddress(*listener.getsockname()), "lab").open()
+        for number in range(20):
+            hub.join(f"a{number}", Round)
+        until(lambda: hub.receive(0.05) or len(welcomed) >= 200)
+        start = time.monotonic()
+        hub.close()
+        assert time.monotonic() - start < 10
 
 
 # ---------------------------------------------------------------- a broker that goes and returns

@@ -21,7 +21,8 @@ learns would depend on how many are called with it. Copies of a member fill the 
 def honest(world: World) -> Learner:
     """Build the learner of genuine agents."""
     samples = world.data.indices.shape[1]
-    fewest = 1 if len(world.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / world.plan.batch_size))
+    batch = min(world.plan.batch_size, samples)
+    fewest = 1 if len(world.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / batch))
 
     def learn(weights: Vector, called: Called) -> Matrix:
         members = called.members + called.members[:1] * (fewest - len(called.members))
