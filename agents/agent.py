@@ -77,15 +77,10 @@ def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
             return agent, None
 
 
-def is_called(name: str, contributors: str | Collection[str]) -> bool:
-    """Say whether an agent is among the contributors of a round."""
-    return contributors == "all" or name in contributors
-
-
 def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
     """Name those of ``names`` (or "all") that this agent stands for: itself, or who share it."""
     if not agent.shares:
-        return (agent.name,) if is_called(agent.name, names) else ()
+        return (agent.name,) if names == "all" or agent.name in names else ()
     return agent.shares if names == "all" else [name for name in names if name in agent.shares]
 
 

@@ -36,6 +36,7 @@ class _Ledger:
         self.samples = np.zeros(len(row), dtype=np.int64)
 
     def write(self, update: Update) -> None:
+        """Copy the delta (d,) of an agent who is not here yet to its row."""
         if not self.place:
             self.updates = _matrix(len(self.row), len(update.delta))
         row = self.row[update.agent]
@@ -44,7 +45,8 @@ class _Ledger:
         self.place[update.agent] = len(self.place)
 
     def __del__(self) -> None:
-        if sys.getrefcount(self.updates) == 2:  # ours and the call's: nobody holds a view of it
+        # Two references are ours and the call's: nobody holds a view of it.
+        if self.place and sys.getrefcount(self.updates) == 2:
             _spare[:] = [self.updates]
 
     def until(self, count: int) -> _Ledger:

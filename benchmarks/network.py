@@ -65,8 +65,10 @@ def federation(rounds: int, *flags: str) -> Run:
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     file = folder / "bench" / "rounds.jsonl"
-    first = _await_line(process, file, 1) - start
-    warm, weighed, memory = 0, start, 0.0
+    while process.poll() is None and not _lines(file):
+        time.sleep(LOOK)
+    first = time.monotonic() - start
+    warm, last, weighed, memory = 0, 1, start, 0.0
     before: dict[int, tuple[str, float]] = {}
     after = before
     while process.poll() is None:
@@ -87,12 +89,6 @@ def federation(rounds: int, *flags: str) -> Run:
     spent = _spent(before, after)
     per_update = {part: seconds / updates for part, seconds in spent.items()}
     return Run(records, memory, per_update, first - records[0]["seconds"])
-
-
-def _await_line(process: subprocess.Popen[bytes], file: Path, count: int) -> float:
-    while process.poll() is None and _lines(file) < count:
-        time.sleep(LOOK)
-    return time.monotonic()
 
 
 def _lines(file: Path) -> int:

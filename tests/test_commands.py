@@ -307,12 +307,17 @@ def offline_agents(witness):
     return list(last.values()).count(False)
 
 
+def endless(folder, name):
+    """Start a small federation that would run for hours."""
+    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
+             "--processes", "1", "--run", name, "--runs", str(folder)]  # fmt: skip
+    return Started([*RUN, *flags], folder)
+
+
 @pytest.mark.broker
 def test_ctrl_c_leaves_nothing_of_a_federation_behind(tmp_path):
     """Ctrl-C in mid-run ends broker, aggregator and agents, and exits with 130."""
-    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
-             "--processes", "1", "--run", "long", "--runs", str(tmp_path)]  # fmt: skip
-    with Started([*RUN, *flags], tmp_path) as federation:
+    with endless(tmp_path, "long") as federation:
         federation.says("round   2/100000", 90)
         assert len(federation.family()) >= 4
         port = re.search(r"127\.0\.0\.1:(\d+)", (tmp_path / "long" / "agents.log").read_text())[1]
@@ -329,9 +334,7 @@ def test_ctrl_c_leaves_nothing_of_a_federation_behind(tmp_path):
 @pytest.mark.broker
 def test_a_killed_federation_leaves_nothing_behind(tmp_path):
     """Kill -9 of the one command ends broker, aggregator and agents all the same."""
-    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
-             "--processes", "1", "--run", "killed", "--runs", str(tmp_path)]  # fmt: skip
-    with Started([*RUN, *flags], tmp_path) as federation:
+    with endless(tmp_path, "killed") as federation:
         federation.says("round   2/100000", 90)
         federation.child.kill()
         federation.child.wait(5)
