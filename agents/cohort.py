@@ -158,38 +158,43 @@ class Cohort:
         """
         if not self._models.keys() | self._judged.keys() >= set(task.versions):
             return []
-        genuine = [name for name in names if name in self._row]
-        rows = np.array([self._row[name] for name in genuine], dtype=np.int64)
+        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
         samples = self._data.indices.shape[1]
         self._remember(rows, task.versions)
-        fresh = self._measure(candidate, rows)
-        self._tried = candidate, dict(zip(rows.tolist(), fresh, strict=True))
+        fresh = dict(zip(rows.tolist(), self._measure(candidate, rows), strict=True))
+        self._tried = candidate, fresh
         votes = []
         for name in names:
             if name in self._row:
                 row = self._row[name]
                 accepted = np.stack([self._profiles[row, v] for v in task.versions])
-                opinion = self._members.judge(accepted, fresh[genuine.index(name)], samples)
+                opinion = self._members.judge(accepted, fresh[row], samples)
             else:
                 opinion = self._members.lie(*NOTHING, samples)
             votes.append(_vote(name, task, opinion, samples))
         return votes
 
     def _remember(self, rows: np.ndarray, versions: Sequence[int]) -> None:
+        """Profile accepted models on the data of these members, where that is not done yet."""
         for version in versions:
+            missing = [row for row in rows.tolist() if (row, version) not in self._profiles]
+            if not missing:
+                continue
             if version not in self._judged:
                 self._judged[version] = as_received(self._models[version], self._codec)
-            self._profiles = self._as_candidate(version) | self._profiles
-            new = np.array([row for row in rows if (row, version) not in self._profiles], dtype=int)
-            if len(new):
-                measured = self._measure(self._judged[version], new)
-                self._profiles |= {(row, version): measured[i] for i, row in enumerate(new)}
+            known = self._as_candidate(version)
+            new = np.array([row for row in missing if row not in known], dtype=np.int64)
+            measured = dict(
+                zip(new.tolist(), self._measure(self._judged[version], new), strict=True)
+            )
+            found = known | measured
+            self._profiles |= {(row, version): found[row] for row in missing}
 
-    def _as_candidate(self, version: int) -> dict[tuple[int, int], np.ndarray]:
-        """Return the profiles that an accepted model was given when it was the candidate."""
+    def _as_candidate(self, version: int) -> dict[int, np.ndarray]:
+        """Return the profiles (2C,) that an accepted model was given as the candidate, by row."""
         if self._tried is None or not np.array_equal(self._tried[0], self._judged[version]):
             return {}
-        return {(row, version): profile for row, profile in self._tried[1].items()}
+        return self._tried[1]
 
     def _measure(self, weights: Vector, rows: np.ndarray) -> np.ndarray:
         """Return the error profiles (m, 2C) of a model on the data of these members."""
