@@ -233,6 +233,11 @@ def test_import_leaves_the_path_and_the_standard_library_alone():
 # ---------------------------------------------------------------- being stopped
 
 
+def hear_ctrl_c():
+    """Undo what a shell does to what it starts in the background: ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Started:
     """A program in a session of its own, like one in a terminal, its output in a file."""
 
@@ -243,6 +248,7 @@ class Started:
             self.child = subprocess.Popen(
                 [sys.executable, *arguments], cwd=folder, env=offline(self.mark),
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
             )  # fmt: skip
 
     def __enter__(self):
