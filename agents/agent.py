@@ -31,13 +31,22 @@ class Judge(NamedTuple):
     versions: tuple[int, ...]
 
 
-class Fetch(NamedTuple):
-    """Get the history of these versions."""
+class Contribute(NamedTuple):
+    """Judge the candidate as in ``Judge``; if it is clean train from it, and send both in one."""
 
+    round: int
+    attempt: int
     versions: tuple[int, ...]
 
 
-Task = Train | Judge | Fetch
+class Fetch(NamedTuple):
+    """Get what is needed to judge: the candidate, and the history of these versions."""
+
+    versions: tuple[int, ...]
+    candidate: bool = False
+
+
+Task = Train | Judge | Contribute | Fetch
 
 
 class Agent(NamedTuple):
@@ -52,10 +61,14 @@ class Agent(NamedTuple):
     """Versions it has received, as models or as history."""
     candidate: tuple[int, int] | None = None
     """Round and attempt of the last candidate it received."""
+    asked: tuple[int, int] | None = None
+    """Round and attempt for which it has asked for what it lacks."""
     trained: tuple[int, int] | None = None
     voted: tuple[int, int] | None = None
     shares: frozenset[str] = frozenset()
     """The agents that hear through this one, if it is a shared downlink."""
+    remember: bool = True
+    """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 
 
 def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
@@ -67,10 +80,10 @@ def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
             return _react(agent._replace(round=message))
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
-            seen = frozenset((*recent, version))
+            seen = frozenset((*recent, version)) if agent.remember else agent.seen
             return _react(agent._replace(latest=version, seen=seen))
         case History(version, _):
-            return _react(agent._replace(seen=agent.seen | {version}), asked=True)
+            return _react(agent._replace(seen=agent.seen | {version}))
         case Candidate(number, attempt, _, _):
             return _react(agent._replace(candidate=(number, attempt)))
         case _:
@@ -92,11 +105,11 @@ def _forget(agent: Agent) -> Agent:
     now = agent.round
     if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
         return agent
-    return agent._replace(round=None, trained=None, voted=None)
+    return agent._replace(round=None, trained=None, voted=None, asked=None)
 
 
-def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:
-    """Find what is to be done now. ``asked``: missing history has been asked for already."""
+def _react(agent: Agent) -> tuple[Agent, Task | None]:
+    """Find what is to be done now."""
     now = agent.round
     if now is None:
         return agent, None
@@ -105,17 +118,23 @@ def _react(agent: Agent, *, asked: bool = False) -> tuple[Agent, Task | None]:
         ready = agent.latest == now.version and agent.trained != turn
         if ready and concerned(agent, now.contributors):
             return agent._replace(trained=turn), Train(*turn, now.version)
-    if now.phase is Phase.VALIDATE:
-        ready = agent.candidate == turn and agent.voted != turn
-        if ready and concerned(agent, now.validators):
-            return _judge(agent, now, asked=asked)
+    if agent.voted == turn:
+        return agent, None
+    if now.phase is Phase.VALIDATE and concerned(agent, now.validators):
+        return _judge(agent, now, Judge)
+    if now.phase is Phase.JUDGE_AND_TRAIN and concerned(agent, now.contributors):
+        return _judge(agent, now, Contribute)
     return agent, None
 
 
-def _judge(agent: Agent, now: Round, *, asked: bool) -> tuple[Agent, Task | None]:
+def _judge(agent: Agent, now: Round, kind: type[Judge | Contribute]) -> tuple[Agent, Task | None]:
+    """Judge if everything is here; else ask for what is not, once."""
+    turn = (now.round, now.attempt)
     wanted = tuple(range(max(0, now.version - agent.look_back), now.version + 1))
     missing = tuple(version for version in wanted if version not in agent.seen)
-    if not missing:
-        turn = (now.round, now.attempt)
-        return agent._replace(voted=turn), Judge(*turn, wanted)
-    return agent, None if asked else Fetch(missing)
+    if agent.candidate == turn and not missing:
+        seen = agent.seen if agent.remember else frozenset()
+        return agent._replace(voted=turn, trained=turn, seen=seen), kind(*turn, wanted)
+    if agent.asked == turn:
+        return agent, None
+    return agent._replace(asked=turn), Fetch(missing, candidate=agent.candidate != turn)

@@ -7,24 +7,22 @@ what has to be done, and sends what it makes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
+from agents.agent import Contribute, Train
 from agents.agent import Judge as JudgeTask
-from agents.agent import Train
 from agents.learners import Called, Learner
-from learning.evaluation import predict
+from agents.profiler import Profiler
+from agents.validators import Liar, Turn
 from learning.training import Shards
-from learning.validation.profiles import error_profile
-from learning.validation.validate import Judge, Opinion
+from learning.validation.opinions import Judge, Opinions
 from learning.weights import Vector
-from protocol.compression import as_received
-from protocol.messages import Round, Update, Vote
+from protocol.messages import Phase, Round, Update, Vote
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -46,12 +44,16 @@ class Member(NamedTuple):
 class Members(NamedTuple):
     """Who is in the cohort, and how they behave."""
 
-    genuine: tuple[Member, ...]
-    fakes: tuple[Member, ...]
+    holders: tuple[Member, ...]
+    """Those with data, in the order of the rows of the cohort's shards."""
+    evil: tuple[Member, ...]
+    """Those who train by ``attack``; fakes are no holders."""
+    liars: frozenset[str]
+    """Those who say in a vote what ``lie`` makes of their opinion."""
     learn: Learner
     attack: Learner
     judge: Judge
-    lie: Judge
+    lie: Liar
 
 
 class Cohort:
@@ -66,37 +68,41 @@ class Cohort:
         seed: int,
         look_back: int,
         codec: str = "float32",
+        struck: Callable[[int], bool] = lambda _: False,
+        everybody: int = 0,
     ) -> None:
-        """``codec``: how candidates and history travel; what is judged has been through it."""
-        self._members, self._model, self._data = members, model, data
-        self._classes, self._seed, self._look_back = classes, seed, look_back
-        self._genuine = {member.name: member for member in members.genuine}
-        self._fakes = {member.name: member for member in members.fakes}
-        self._row = {member.name: row for row, member in enumerate(members.genuine)}
-        self._codec = codec
+        """``codec``: how candidates and history travel; what is judged has been through it.
+
+        ``struck``: whether the evil agents strike in a round, for those who lie about it.
+        ``everybody``: agents in the whole fleet; 0: those of this cohort.
+        """
+        self._members, self._samples = members, data.indices.shape[1]
+        self._seed, self._look_back, self._struck = seed, look_back, struck
+        self._row = {member.name: row for row, member in enumerate(members.holders)}
+        self._member = {member.name: member for member in (*members.holders, *members.evil)}
+        self._everybody = everybody or len(self._member)
+        self._evil = {member.name for member in members.evil}
         self._models: dict[int, Vector] = {}
-        self._judged: dict[int, Vector] = {}
-        """Accepted models as they arrive as history: the same whether they did or not."""
-        self._tried: tuple[Vector, dict[int, np.ndarray]] | None = None
-        """The last candidate, and the profiles that it was given."""
-        self._profiles: dict[tuple[int, int], np.ndarray] = {}
-        self._round = -1, -1
+        self._profiler = Profiler(model, data, classes, codec)
+        self._round, self._attempt = (-1, -1), 0
+        self._start: Vector | None = None
+        """What is trained from, if not the version of the round: a candidate."""
         self._contributors: str | tuple[str, ...] = ()
         self._planned: set[str] = set()
         self._chunks: deque[tuple[Learner, tuple[Member, ...]]] = deque()
         self._deltas: dict[str, Vector] = {}
+        self._verdicts: dict[str, Vote] = {}
 
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model; forget those that no judge will ask for."""
         self._models[version] = weights
         oldest = max(self._models) - max(self._look_back, 1)
         self._models = {v: w for v, w in self._models.items() if v >= oldest}
-        self._judged = {v: w for v, w in self._judged.items() if v >= oldest}
-        self._profiles = {key: p for key, p in self._profiles.items() if key[1] >= oldest}
+        self._profiler.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
-        self._judged.setdefault(version, weights)
+        self._profiler.receive(version, weights)
 
     def begin(self, message: Round) -> None:
         """Plan the training of a round; what was learnt for it already is kept.
@@ -104,25 +110,52 @@ class Cohort:
         An earlier round is over: a member with a slower connection has only now heard of it.
         """
         turn = message.round, message.version
-        if turn[0] < self._round[0]:
+        if turn[0] < self._round[0] or message.phase is Phase.JUDGE_AND_TRAIN:
             return
         if turn != self._round:
-            self._round = turn
-            self._deltas.clear()
-            self._chunks.clear()
-            self._planned.clear()
+            self._reset(turn, None)
         elif message.contributors == self._contributors:
             return
         self._contributors = message.contributors
-        for learner, members in (
-            (self._members.attack, self._fakes),
-            (self._members.learn, self._genuine),
-        ):
-            names = members if message.contributors == "all" else message.contributors
-            called = [members[n] for n in names if n in members and n not in self._planned]
-            called.sort(key=lambda member: member.number)
-            self._planned.update(member.name for member in called)
-            self._chunks.extend((learner, chunk) for chunk in _chunks(called))
+        self._plan(message.contributors)
+
+    def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
+        """Let the called members judge a candidate, and plan the training of those who pass it.
+
+        All called members of the process do so at once, whoever heard of it first.
+        """
+        turn = message.round, message.version
+        if turn == self._round and message.attempt == self._attempt:
+            return
+        if turn != self._round:
+            self._reset(turn, candidate)
+        self._attempt, self._contributors = message.attempt, message.contributors
+        names = self._member if message.contributors == "all" else message.contributors
+        called = [name for name in names if name in self._member]
+        judging = JudgeTask(task.round, task.attempt, task.versions)
+        votes = self.votes(called, judging, candidate, made_in=task.round - 1)
+        self._verdicts = {vote.agent: vote for vote in votes}
+        self._plan([vote.agent for vote in votes if not vote.poisoned])
+
+    def _reset(self, turn: tuple[int, int], start: Vector | None) -> None:
+        self._round, self._start, self._attempt = turn, start, 0
+        self._deltas.clear()
+        self._chunks.clear()
+        self._planned.clear()
+        self._verdicts.clear()
+
+    def _plan(self, contributors: str | Sequence[str]) -> None:
+        """Put those who are called and not planned yet into chunks, the evil ones first."""
+        names = self._member if contributors == "all" else contributors
+        called = [self._member[name] for name in names if name in self._member]
+        called = sorted(
+            (member for member in called if member.name not in self._planned),
+            key=lambda member: member.number,
+        )
+        self._planned.update(member.name for member in called)
+        for learner, evil in ((self._members.attack, True), (self._members.learn, False)):
+            some = [member for member in called if (member.name in self._evil) is evil]
+            self._chunks.extend((learner, chunk) for chunk in _chunks(some))
 
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
@@ -130,84 +163,75 @@ class Cohort:
         Nobody, if there is no chunk left, or the model has not come.
         """
         number, version = self._round
-        if not self._chunks or version not in self._models:
+        weights = self._models.get(version) if self._start is None else self._start
+        if not self._chunks or weights is None:
             return []
         learner, members = self._chunks.popleft()
-        numbers = tuple(member.number for member in members)
-        called = Called(number, numbers, self._seed, self._models.get(version - 1))
-        deltas = learner(self._models[version], called)
+        known = [self._models[v] for v in sorted(self._models) if v <= version]
+        if self._start is not None:
+            known = [*known, weights][-self._look_back - 1 :]
+        everybody = self._contributors == "all"
+        called = Called(
+            number, tuple(member.number for member in members), self._seed, tuple(known),
+            self._everybody if everybody else len(self._contributors),
+        )  # fmt: skip
+        deltas = learner(weights, called)
         # Fakes that all send the same share one row, and so one payload.
         rows = [deltas[0]] * len(members) if deltas.strides[0] == 0 else deltas
         self._deltas.update({m.name: row for m, row in zip(members, rows, strict=True)})
         return [member.name for member in members]
 
-    def update(self, name: str, task: Train) -> Update | None:
-        """Return a member's update, if it has been trained for this round."""
-        if (task.round, task.version) != self._round or name not in self._deltas:
-            return None
-        samples = self._data.indices.shape[1]
-        return Update(name, task.round, task.version, samples, self._deltas[name])
+    def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
+        """Return what a member sends for this round, if it is ready.
 
-    def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
+        That is its update; where it judged the candidate as well, the update says so, or there is
+        only its vote against it.
+        """
+        piggy_back = isinstance(task, Contribute)
+        version = self._round[1] if isinstance(task, Contribute) else task.version
+        if (task.round, version) != self._round:
+            return None
+        vote = self._verdicts.get(name) if piggy_back else None
+        if vote is not None and vote.poisoned:
+            return vote
+        if name not in self._deltas or (piggy_back and vote is None):
+            return None
+        delta = self._deltas[name]
+        update = Update(name, task.round, version + piggy_back, self._samples, delta)
+        if vote is None:
+            return update
+        return update._replace(score=vote.score, threshold=vote.threshold)
+
+    def votes(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None
+    ) -> list[Vote]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
-        A model is looked at once by each member and then remembered, and an accepted candidate is
-        the next accepted model: a steady validator has one model to run a round, whatever the
-        look-back. Nobody votes on a candidate whose predecessors are gone: newer models have come,
-        and its round is over.
+        Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
+        round is over. ``made_in``: the round that made the candidate, if not the task's.
         """
-        if not self._models.keys() | self._judged.keys() >= set(task.versions):
+        if not self._profiler.knows(task.versions, self._models):
             return []
-        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
-        samples = self._data.indices.shape[1]
-        self._remember(rows, task.versions)
-        fresh = dict(zip(rows.tolist(), self._measure(candidate, rows), strict=True))
-        self._tried = candidate, fresh
-        votes = []
-        for name in names:
-            if name in self._row:
-                row = self._row[name]
-                accepted = np.stack([self._profiles[row, v] for v in task.versions])
-                opinion = self._members.judge(accepted, fresh[row], samples)
-            else:
-                opinion = self._members.lie(*NOTHING, samples)
-            votes.append(_vote(name, task, opinion, samples))
-        return votes
+        able = [name for name in names if name in self._row]
+        rows = np.array([self._row[name] for name in able], dtype=np.int64)
+        accepted = self._profiler.history(rows, task.versions, self._models)
+        fresh = self._profiler.candidate(rows, candidate)
+        opinions = self._members.judge(accepted, fresh, self._samples)
+        said = dict.fromkeys(names, NO_DATA) | _by_name(able, opinions)
+        liars = [name for name in names if name in self._members.liars]
+        if liars:
+            said |= self._lies(liars, said, task, self._struck(made_in or task.round))
+        return [Vote(name, task.round, task.attempt, *said[name], self._samples) for name in names]
 
-    def _remember(self, rows: np.ndarray, versions: Sequence[int]) -> None:
-        """Profile accepted models on the data of these members, where that is not done yet."""
-        for version in versions:
-            missing = [row for row in rows.tolist() if (row, version) not in self._profiles]
-            if not missing:
-                continue
-            if version not in self._judged:
-                self._judged[version] = as_received(self._models[version], self._codec)
-            known = self._as_candidate(version)
-            new = np.array([row for row in missing if row not in known], dtype=np.int64)
-            measured = dict(
-                zip(new.tolist(), self._measure(self._judged[version], new), strict=True)
-            )
-            found = known | measured
-            self._profiles |= {(row, version): found[row] for row in missing}
-
-    def _as_candidate(self, version: int) -> dict[int, np.ndarray]:
-        """Return the profiles (2C,) that an accepted model was given as the candidate, by row."""
-        if self._tried is None or not np.array_equal(self._tried[0], self._judged[version]):
-            return {}
-        return self._tried[1]
-
-    def _measure(self, weights: Vector, rows: np.ndarray) -> np.ndarray:
-        """Return the error profiles (m, 2C) of a model on the data of these members."""
-        if not len(rows):
-            return np.zeros((0, 2 * self._classes))
-        held = self._data.indices[torch.from_numpy(rows)]
-        answers = predict(self._model, weights, self._data.x[held.reshape(-1)])
-        answers = answers.reshape(held.shape)
-        labels = self._data.y[held].numpy()
-        return np.stack([
-            error_profile(said, right, self._classes)
-            for said, right in zip(answers, labels, strict=True)
-        ])  # fmt: skip
+    def _lies(
+        self, names: list[str], said: dict[str, Said], task: JudgeTask, struck: bool
+    ) -> dict[str, Said]:
+        """Return what liars say in place of their honest opinions."""
+        columns = zip(*(said[name] for name in names), strict=True)
+        honest = Opinions(*(np.array(column) for column in columns))
+        numbers = tuple(self._member[name].number for name in names)
+        turn = Turn(task.round, task.attempt, numbers, self._seed, struck)
+        return _by_name(names, self._members.lie(honest, turn))
 
 
 def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
@@ -223,9 +247,13 @@ def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
         yield together
 
 
-NOTHING = np.zeros((0, 0)), np.zeros(0)
-"""The profiles of a member without data."""
+Said = tuple[bool, float, float]
+"""Poisoned, score and threshold of one vote."""
+
+NO_DATA: Said = False, 0.0, 0.0
+"""The honest opinion of a member without data."""
 
 
-def _vote(name: str, task: JudgeTask, opinion: Opinion, samples: int) -> Vote:
-    return Vote(name, task.round, task.attempt, *opinion, samples)
+def _by_name(names: Sequence[str], opinions: Opinions) -> dict[str, Said]:
+    columns = [part.tolist() for part in opinions]
+    return dict(zip(names, zip(*columns, strict=True), strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agents.agent import Agent, Fetch, Judge, Task, Train, concerned, hear
+from agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, concerned, hear
 from agents.cohort import Cohort
 from protocol.codec import Limits
 from protocol.link import Hub, LinkError
@@ -26,7 +26,9 @@ from protocol.messages import (
     Vector,
 )
 
-WANTED = (Manifest, Round, Model, Candidate)
+WANTED = (Manifest, Round, Model)
+"""What everybody hears; candidates and history are for those who judge."""
+
 READS = 200
 """Messages read before the next chunk is trained."""
 
@@ -48,15 +50,24 @@ class Fleet:
         say: Callable[[str], None],
         stopping: Callable[[], bool],
         downlink: str = "",
+        remember: bool = True,
     ) -> None:
-        """``downlink``: the name of one connection through which all of them hear, if there is."""
+        """``downlink``: the name of one connection through which all of them hear, if there is.
+
+        ``remember``: whether validators keep the models they have seen.
+        """
         self._hub, self._assemble, self._say, self._stopping = hub, assemble, say, stopping
         self._names = names
-        self._agents = {name: Agent(name) for name in names}
+        self._agents = {name: Agent(name, remember=remember) for name in names}
         if downlink:
-            self._agents = {downlink: Agent(downlink, shares=frozenset(names))}
+            shared = Agent(downlink, shares=frozenset(names), remember=remember)
+            self._agents = {downlink: shared}
+        self._ear = dict.fromkeys(names, downlink) if downlink else {name: name for name in names}
+        """An agent's name -> that of the connection through which it hears."""
+        self._bytes = dict.fromkeys(self._agents, 0)
+        """What a connection received for the vote at hand: the candidate and past models."""
         self._cohort: Cohort | None = None
-        self._tasks: dict[str, Train] = {}
+        self._tasks: dict[str, Train | Contribute] = {}
         """Who has been called and has not answered."""
         self._fresh: list[str] = []
         """Who has been called, or trained, since we last looked what can be sent."""
@@ -109,7 +120,9 @@ class Fleet:
                 continue
             if delivery is None:
                 return
-            self._hear(*delivery)
+            if isinstance(delivery.message, Candidate | History):
+                self._bytes[delivery.to] += delivery.bytes
+            self._hear(delivery.to, delivery.message)
 
     def _hear(self, name: str, message: Message) -> None:
         match message:
@@ -139,16 +152,26 @@ class Fleet:
     def _take(self, agent: Agent, task: Task) -> None:
         assert agent.round is not None
         match task:
-            case Fetch(versions):
+            case Fetch(versions, candidate):
+                self._bytes[agent.name] = 0
+                if candidate:
+                    self._hub.fetch(agent.name, Candidate)
                 for version in versions:
-                    self._hub.fetch(agent.name, version)
-            case Train():
+                    self._hub.fetch(agent.name, History, version)
+            case Train() | Contribute():
                 called = concerned(agent, agent.round.contributors)
                 self._tasks.update(dict.fromkeys(called, task))
                 self._fresh.extend(called)
+                if isinstance(task, Contribute):
+                    self._contribute(agent.round, task)
             case Judge():
                 called = concerned(agent, agent.round.validators)
                 self._voting.setdefault(task, []).extend(called)
+
+    def _contribute(self, message: Round, task: Contribute) -> None:
+        turn = task.round, task.attempt
+        if self._cohort is not None and self._candidate is not None and self._candidate[0] == turn:
+            self._cohort.contribute(message, task, self._candidate[1])
 
     def _start(self, manifest: Manifest) -> None:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
@@ -174,8 +197,10 @@ class Fleet:
         """Send the updates that are trained, and let all validators who are ready vote at once."""
         for name in self._fresh:
             task = self._tasks.get(name)
-            if task is not None and (update := cohort.update(name, task)) is not None:
-                self._hub.send(name, update)
+            if task is not None and (answer := cohort.update(name, task)) is not None:
+                if isinstance(task, Contribute):
+                    answer = answer._replace(bytes=self._bytes[self._ear[name]])
+                self._hub.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
         voting, self._voting = self._voting, {}
@@ -183,4 +208,5 @@ class Fleet:
             turn = judging.round, judging.attempt
             if self._candidate is not None and self._candidate[0] == turn:
                 for vote in cohort.votes(names, judging, self._candidate[1]):
-                    self._hub.send(vote.agent, vote)
+                    heard = self._bytes[self._ear[vote.agent]]
+                    self._hub.send(vote.agent, vote._replace(bytes=heard))

@@ -1,25 +1,25 @@
-"""Who is in the whole fleet: which agents are fake, and which data the genuine ones hold.
+"""Who is in the whole fleet, and the cohort that a process makes of its part.
 
-Everything is drawn from the seed for the whole fleet, of which a process then takes its part; so
-a fleet is the same however it is cut into shards and processes.
+Everything is drawn from the seed for the whole fleet (``learning.dealing``), of which a process
+then takes its part; so a fleet is the same however it is cut into shards and processes.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from agents import learners, validators
 from agents.cohort import Cohort, Member, Members
-from agents.learners import World, dormant
+from agents.learners import Strike, World, dormant
 from learning import datasets, models, tables, validation
 from learning.datasets import split
 from learning.datasets.dataset import Dataset
+from learning.dealing import Holdings, Plan, deal
 from learning.training import Shards, Training
+from learning.validation.opinions import Judge
 from learning.weights import flatten, tensors
 from protocol.messages import Manifest
 
@@ -28,31 +28,40 @@ class MismatchError(ValueError):
     """Our data do not fit what the run's manifest asks for."""
 
 
+class Blow(NamedTuple):
+    """How a backdoor is put in; see ``config/default.toml``, sections backdoor and aggregation."""
+
+    inject: tuple[int, ...] = ()
+    boost: float = 0.0
+    share: float = 0.3
+    epochs: int = 6
+    learning_rate: float = 0.05
+    alpha: float = 1.0
+    rule: str = "mean"
+    server_lr: float = 1.0
+
+
 class Population(NamedTuple):
     """The whole fleet in a few numbers; see ``config/default.toml``, section agents."""
 
-    n: int
-    evil: float
-    attack: str
+    plan: Plan
     scale: float
     start: int
     liars: str
-    samples: int
-    split: str
-    split_options: dict[str, Any]
+    remember: bool
     data: str
     root: str
     test: int
-    seed: int
+    blow: Blow = Blow()
 
     @property
     def fakes(self) -> frozenset[int]:
-        """The numbers of the fakes: exactly round(n * evil) of them, drawn from the seed."""
-        return _draw_fakes(self.n, round(self.n * self.evil), self.seed)
+        """The numbers of the evil agents."""
+        return self.plan.evils
 
     def name(self, number: int) -> str:
         """Return an agent's name on the wire."""
-        return f"agent-{number:0{len(str(self.n - 1))}d}"
+        return self.plan.name(number)
 
     def check(self) -> Dataset:
         """Load the data set (so that it is there for all processes) and check the names.
@@ -62,34 +71,26 @@ class Population(NamedTuple):
         ValueError
             If a name or a value is not valid, or the data cannot be had.
         """
-        if self.attack == "honest":
+        plan = self.plan
+        if plan.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
-        if self.attack not in learners.LEARNERS:
+        if plan.attack not in learners.LEARNERS:
             attacks = [name for name in learners.LEARNERS if name != "honest"]
-            raise tables.unknown("attack", self.attack, attacks)
+            raise tables.unknown("attack", plan.attack, attacks)
         validators.build(self.liars)
-        split.build(self.split, **self.split_options)
+        split.build(plan.split, **plan.split_options)
+        plan.arms()
         return datasets.load(self.data, Path(self.root), self.test)
 
     def shared(self, data: Dataset) -> int:
         """Count how often a sample of the training set is dealt to one more agent."""
-        return split.repeats(deal(self, data))
+        return split.repeats(deal(self.plan, data).agents)
 
-
-@cache
-def _draw_fakes(n: int, count: int, seed: int) -> frozenset[int]:
-    drawn = np.random.default_rng([seed, 0]).choice(n, count, replace=False)
-    return frozenset(int(number) for number in drawn)
-
-
-def deal(population: Population, data: Dataset) -> np.ndarray:
-    """Deal the training set to the genuine agents: (genuine, samples), in order of number."""
-    genuine = population.n - len(population.fakes)
-    samples = population.samples or max(1, len(data.y_train) // max(genuine, 1))
-    mixtures = split.build(population.split, **population.split_options)
-    rng = np.random.default_rng([population.seed, 1])
-    shares = mixtures(genuine, data.classes, rng)
-    return split.deal(data.y_train, shares, samples, rng)
+    def struck(self, round_: int) -> bool:
+        """Say whether the evil agents strike in a round."""
+        if not self.plan.evils:
+            return False
+        return round_ in self.blow.inject if self.plan.armed else round_ >= self.start
 
 
 def assemble(population: Population, data: Dataset, numbers: range, manifest: Manifest) -> Cohort:
@@ -105,33 +106,62 @@ def assemble(population: Population, data: Dataset, numbers: range, manifest: Ma
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
             f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
         )
-    model = models.build(manifest.model, data.shape, data.classes, population.seed)
+    plan = population.plan
+    model = models.build(manifest.model, data.shape, data.classes, plan.seed)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
-    genuine = [i for i in range(population.n) if i not in population.fakes]
-    mine = [place for place, number in enumerate(genuine) if number in numbers]
-    dealt = deal(population, data)[mine]
+    holdings = deal(plan, data)
+    mine = [place for place, number in enumerate(plan.holders) if number in numbers]
     shards = Shards(
-        torch.from_numpy(data.x_train), torch.from_numpy(data.y_train), torch.from_numpy(dealt)
+        torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
+        torch.from_numpy(holdings.agents[mine]),
+    )  # fmt: skip
+    row = {plan.holders[place]: index for index, place in enumerate(mine)}
+    judge = validation.build(
+        manifest.judge, minimum_history=manifest.minimum_history, **manifest.judge_options
     )
-    row = {genuine[place]: index for index, place in enumerate(mine)}
-    plan = Training(manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum)
     # The attackers' own seed: anything but that of the first global model.
     world = World(
-        model=model, plan=plan, data=shards, row=row, scale=population.scale,
-        fresh=lambda: flatten(
-            models.build(manifest.model, data.shape, data.classes, population.seed + 1)
+        model=model,
+        plan=Training(
+            manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum
         ),
+        data=shards, row=row, scale=population.scale,
+        fresh=lambda: flatten(
+            models.build(manifest.model, data.shape, data.classes, plan.seed + 1)
+        ),
+        strike=_strike(population, holdings, judge),
     )  # fmt: skip
-    members = Members(
-        genuine=tuple(Member(population.name(i), i) for i in row),
-        fakes=tuple(Member(population.name(i), i) for i in numbers if i in population.fakes),
+    return Cohort(
+        _members(population, numbers, world, judge), model, shards, manifest.classes, plan.seed,
+        manifest.look_back, manifest.history_codec, population.struck, plan.n,
+    )  # fmt: skip
+
+
+def _members(population: Population, numbers: range, world: World, judge: Judge) -> Members:
+    """Say who of these agents does what."""
+    plan = population.plan
+    evils, liars = plan.evils, plan.liars
+    attack = learners.build(plan.attack, world)
+    return Members(
+        holders=tuple(Member(plan.name(i), i) for i in world.row),
+        evil=tuple(Member(plan.name(i), i) for i in numbers if i in evils),
+        liars=frozenset(plan.name(i) for i in numbers if i in liars),
         learn=learners.build("honest", world),
-        attack=dormant(learners.build(population.attack, world), population.start),
-        judge=validation.build(manifest.judge, minimum_history=manifest.minimum_history),
+        attack=attack if plan.armed else dormant(attack, population.start),
+        judge=judge,
         lie=validators.build(population.liars),
     )
-    return Cohort(
-        members, model, shards, manifest.classes, population.seed,
-        manifest.look_back, manifest.history_codec,
+
+
+def _strike(population: Population, holdings: Holdings, judge: Judge) -> Strike | None:
+    """Say how the evil agents put their backdoor in, if they have one."""
+    if holdings.backdoor is None:
+        return None
+    blow = population.blow
+    return Strike(
+        rounds=frozenset(blow.inject), backdoor=holdings.backdoor,
+        pool=torch.from_numpy(holdings.pool), attackers=len(population.plan.evils),
+        boost=blow.boost, rule=blow.rule, server_lr=blow.server_lr, share=blow.share,
+        epochs=blow.epochs, learning_rate=blow.learning_rate, alpha=blow.alpha, judge=judge,
     )  # fmt: skip

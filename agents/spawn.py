@@ -72,9 +72,10 @@ def main(arguments: Sequence[str]) -> int:
     index, count = shard_of(settings)
     n = settings.agents.n
     numbers = parts(range(n), count)[index - 1]
-    fakes = sum(number in population.fakes for number in numbers)
+    evils = sum(number in population.fakes for number in numbers)
+    kind = "evil" if population.plan.armed else "fake"
     print(
-        f"{len(numbers):,} agents ({fakes:,} fake: {settings.agents.attack}) "
+        f"{len(numbers):,} agents ({evils:,} {kind}: {settings.agents.attack}) "
         f"join run {settings.run.name!r} at {address}",
         flush=True,
     )
@@ -171,6 +172,7 @@ def work(
         say=lambda text: events.put((index, "say", text)),
         stopping=stopping,
         downlink=f":agents-{numbers.start}" if settings.agents.shared_downlink else "",
+        remember=settings.agents.remember,
     )
     error = ""
     try:
@@ -193,18 +195,21 @@ def population_of(settings: Settings) -> Any:
     # Imports torch, which takes seconds: not before we know that there is a broker.
     import torch  # noqa: PLC0415
 
-    from agents.population import Population  # noqa: PLC0415
+    from agents.population import Blow, Population  # noqa: PLC0415
+    from learning.dealing import plan_of  # noqa: PLC0415
 
     # The processes share the cores: threads of their own would only fight, and not survive a fork.
     torch.set_num_threads(1)
 
-    agents, data = settings.agents, settings.data
-    options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}
+    agents, data, hidden = settings.agents, settings.data, settings.backdoor
     return Population(
-        n=agents.n, evil=agents.evil, attack=agents.attack, scale=agents.scale,
-        start=agents.start, liars=agents.liars, samples=agents.samples, split=agents.split,
-        split_options=options.get(agents.split, {}), data=data.name, root=data.root,
-        test=data.test, seed=settings.run.seed,
+        plan=plan_of(settings), scale=agents.scale, start=agents.start, liars=agents.liars,
+        remember=agents.remember, data=data.name, root=data.root, test=data.test,
+        blow=Blow(
+            inject=tuple(hidden.inject), boost=hidden.boost, share=hidden.share,
+            epochs=hidden.epochs, learning_rate=hidden.learning_rate, alpha=hidden.alpha,
+            rule=settings.aggregation.rule, server_lr=settings.aggregation.server_lr,
+        ),
     )  # fmt: skip
 
 

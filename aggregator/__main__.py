@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from aggregator import report, rules
+from aggregator import report, rules, verdict
 from aggregator.console import RunConsole
+from aggregator.own_vote import own_vote
 from aggregator.service import Aggregator
 from aggregator.state import Policy, State
 from aggregator.store import RunStore, StoreError, read_records
@@ -24,7 +25,8 @@ from config.settings import Settings, SettingsError
 from learning import datasets, models, validation
 from learning.classifier import read_weights
 from learning.datasets.dataset import Dataset
-from learning.evaluation import accuracy_on
+from learning.dealing import Plan, deal, plan_of
+from learning.evaluation import accuracy_on, success_of
 from learning.weights import Vector, flatten, tensors
 from protocol.codec import Limits
 from protocol.compression import compress
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
             "choose another --run, or more --rounds"
         )
     store.describe(description(settings, parts.manifest))
-    with RunConsole(settings.run.rounds, settings.validation.quorum) as screen:
+    with RunConsole(settings.run.rounds, settings.validation.needed) as screen:
         state = serve(settings, parts, store, screen, history, state)
         if state.failure:
             screen.say(f"given up: {state.failure}")
@@ -109,6 +111,8 @@ def serve(
     aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, screen)
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
+        for line in advice(settings):
+            screen.say(line)
         aggregator.begin(parts.manifest, history)
         state = aggregator.gather(state, settings.expected, collect.patience)
         if not aggregator.online:
@@ -133,7 +137,10 @@ def build(settings: Settings) -> Parts:
         read_weights(Path(settings.model.init), model)
     check_size(settings, flatten(model))
     votes, aggregation = settings.validation, settings.aggregation
-    validation.build(votes.judge, minimum_history=votes.history)
+    judge = validation.build(votes.judge, minimum_history=votes.history, **votes.options)
+    plan = plan_of(settings)
+    holdings = deal(plan, data) if plan.server or plan.armed else None
+    backdoor = holdings.backdoor if holdings else None
     policy = Policy(
         rule=rules.build(aggregation.rule, aggregation.clip or None, **aggregation.options),
         evaluate=accuracy_on(model, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)),
@@ -145,8 +152,16 @@ def build(settings: Settings) -> Parts:
         at_least=settings.collect.at_least,
         collect_seconds=settings.collect.seconds,
         attempts=settings.collect.attempts,
-        validators=votes.validators,
-        quorum=votes.quorum,
+        validators=votes.asked,
+        quorum=votes.needed,
+        by_score=votes.decide == "score",
+        liars=votes.liars,
+        own=own_vote(model, data, holdings.server, judge, votes.look_back)
+        if holdings and votes.server
+        else None,
+        piggy_back=votes.piggy_back,
+        planted=planted(settings, plan),
+        backdoor=success_of(model, backdoor) if backdoor else None,
         look_back=votes.look_back,
         warm_up=votes.warm_up,
         vote_seconds=votes.seconds,
@@ -154,6 +169,25 @@ def build(settings: Settings) -> Parts:
         samples_cap=settings.limits.samples,
     )
     return Parts(model, manifest_of(settings, data, model), policy)
+
+
+def planted(settings: Settings, plan: Plan) -> dict[int, tuple[str, ...]]:
+    """Say which attackers contribute in which rounds, whoever is drawn."""
+    if not (plan.armed and settings.backdoor.planted):
+        return {}
+    attackers = tuple(plan.name(number) for number in sorted(plan.evils))
+    return dict.fromkeys(settings.backdoor.inject, attackers)
+
+
+def advice(settings: Settings) -> list[str]:
+    """Say which quorums are safe, and whether the chosen one is."""
+    votes = settings.validation
+    voters = votes.asked + votes.server
+    if votes.piggy_back:
+        voters = max(1, round(settings.sampling.share * settings.expected))
+    if voters < 2 or votes.decide == "score":
+        return []
+    return verdict.advice(voters, votes.liars, votes.errs, votes.quorum)
 
 
 def check_size(settings: Settings, weights: Vector) -> None:
@@ -185,6 +219,7 @@ def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest
         history_codec=settings.wire.history,
         max_bytes=settings.limits.bytes,
         judge=settings.validation.judge,
+        judge_options=dict(settings.validation.options),
         look_back=settings.validation.look_back,
         minimum_history=settings.validation.history,
     )
@@ -201,9 +236,9 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     saved = store.load()
     if saved is None:
         first = Model(0, flatten(parts.model))
-        accuracy = parts.policy.evaluate(first.weights)
-        store.save(first, {"round": 0, "version": 0, "accuracy": accuracy})
-        return [first], State(0, first.weights, 0, accuracy=accuracy)
+        record = {"round": 0, "version": 0, **measured(parts.policy, first)}
+        store.save(first, record)
+        return [first], begin([first], record, parts.policy, None)
     history = saved.models[-settings.validation.look_back - 1 :]
     latest = history[-1]
     if len(latest.weights) != parts.manifest.parameters:
@@ -211,9 +246,32 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
             f"{store.folder} holds a run of another model ({len(latest.weights):,} parameters, "
             f"not {parts.manifest.parameters:,}); choose another --run"
         )
-    number, accuracy = saved.record["round"], saved.record["accuracy"]
+    number = saved.record["round"]
     print(f"run {settings.run.name!r} goes on after round {number}, at version {latest.version}")
-    return history, State(latest.version, latest.weights, number, accuracy=accuracy)
+    return history, begin(history, saved.record, parts.policy, saved.pending)
+
+
+def measured(policy: Policy, model: Model) -> dict[str, float | None]:
+    """Measure a model as the records do."""
+    hidden = policy.backdoor(model.weights) if policy.backdoor else None
+    return {"accuracy": policy.evaluate(model.weights), "backdoor": hidden}
+
+
+def begin(
+    history: list[Model], record: dict[str, Any], policy: Policy, pending: Vector | None
+) -> State:
+    """Return the state after the round of this record, with these accepted models."""
+    profiles = () if policy.own is None else tuple(map(policy.own.profile, weights_of(history)))
+    return State(
+        version=history[-1].version, weights=history[-1].weights, round=record["round"],
+        accuracy=record["accuracy"], backdoor=record.get("backdoor"), profiles=profiles,
+        pending=pending if policy.piggy_back else None,
+    )  # fmt: skip
+
+
+def weights_of(history: list[Model]) -> list[Vector]:
+    """Return the vectors of models."""
+    return [model.weights for model in history]
 
 
 def description(settings: Settings, manifest: Manifest) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class RunConsole:
         elapsed = max(time.monotonic() - state.opened.now, 1e-9)
         parts = [
             f"round {state.round}/{self.rounds}",
-            "training" if state.phase is Phase.TRAIN else "voting",
+            "voting" if state.phase is Phase.VALIDATE else "training",
             f"updates {len(state.updates):,}/{len(state.called):,}",
             f"{len(state.updates) / elapsed:,.0f} updates/s",
         ]
@@ -82,10 +82,14 @@ def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
     else:
         line.append("REJECTED", style="bold red")
     line.append(f"  accuracy {record['accuracy'] or 0:6.1%}")
+    if record.get("backdoor") is not None:
+        line.append(f"  backdoor {record['backdoor']:.1%}")
     votes = record["votes"]
     if votes:
         voters = sum(votes.values())
-        line.append(f"  {votes['poisoned']}/{voters} say poisoned (quorum {quorum})")
+        line.append(f"  {votes['poisoned']}/{voters} say poisoned")
+        evidence = record.get("evidence")
+        line.append(f" (quorum {quorum})" if evidence is None else f" (evidence {evidence:+.1f})")
     elif record["why"]:
         line.append(f"  {record['why']}")
     line.append(f"  {record['updates']:,} updates  {record['updates_per_second']:,.0f}/s")

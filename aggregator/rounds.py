@@ -4,6 +4,9 @@
       ▲  │                        └─────────────► rejected: as before  ──┤
       └──┘ too few by the deadline: attempt + 1                          └─► DONE
 
+With piggy-back there is no VALIDATE: the contributors of the next round judge the candidate,
+train from it, and send both in one message (JUDGE_AND_TRAIN).
+
 ``step`` takes a state, an event and the policy, and returns the next state and what is to be
 done. An event that does not fit changes nothing but a count. The first message of an agent in a
 round is the one that counts. Updates are put in the order of their agents' names before they are
@@ -13,18 +16,12 @@ it is come in with every tick; tick on every turn of the loop, or a flood holds 
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from aggregator import verdict
+from aggregator import closing
 from aggregator.collection import Collection
 from aggregator.sampling import Purpose, draw
 from aggregator.state import (
-    Clear,
     Effect,
     Event,
-    Persist,
     Policy,
     Publish,
     Refuse,
@@ -32,11 +29,9 @@ from aggregator.state import (
     State,
     Tick,
 )
-from aggregator.verdict import Verdict
+from learning.weights import Vector
 from protocol.messages import (
     Candidate,
-    History,
-    Model,
     Phase,
     Reason,
     Round,
@@ -56,7 +51,8 @@ def step(state: State, event: Event, policy: Policy) -> Step:
         case Vote():
             return _vote(state, event)
         case Refused():
-            spoilt = event.update and state.phase is Phase.TRAIN and event.agent in state.called
+            training = state.phase in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN)
+            spoilt = event.update and training and event.agent in state.called
             if spoilt and event.agent not in state.spoilt:
                 state = state._replace(spoilt=state.spoilt | {event.agent}, settled=None)
             return _refuse(state, event.agent, event.reason)
@@ -65,29 +61,41 @@ def step(state: State, event: Event, policy: Policy) -> Step:
 
 
 def _update(state: State, update: Update) -> Step:
-    if state.phase is not Phase.TRAIN:
+    judging = state.phase is Phase.JUDGE_AND_TRAIN
+    if state.phase is not Phase.TRAIN and not judging:
         return _refuse(state, update.agent, Reason.WRONG_PHASE)
     if update.round != state.round:
         return _refuse(state, update.agent, Reason.WRONG_ROUND)
-    if update.version != state.version:
+    if update.version != state.version + judging:
         return _refuse(state, update.agent, Reason.WRONG_VERSION)
     if update.agent not in state.called:
         return _refuse(state, update.agent, Reason.NOT_CALLED)
-    if update.agent in state.updates:
+    if update.agent in state.updates or update.agent in state.votes:
         return _refuse(state, update.agent, Reason.DUPLICATE)
+    if judging:
+        state = state._replace(votes={**state.votes, update.agent: _clean(update, state)})
     return state._replace(updates=state.updates.add(update), settled=None), []
 
 
+def _clean(update: Update, state: State) -> Vote:
+    """Read an update as the clean vote that it also is: its sender trained from the candidate."""
+    return Vote(
+        update.agent, state.round, state.attempt, poisoned=False, score=update.score,
+        threshold=update.threshold, samples=update.samples, bytes=update.bytes,
+    )  # fmt: skip
+
+
 def _vote(state: State, vote: Vote) -> Step:
-    if state.phase is not Phase.VALIDATE:
+    asked = {Phase.VALIDATE: state.validators, Phase.JUDGE_AND_TRAIN: state.called}
+    if state.phase not in asked:
         return _refuse(state, vote.agent, Reason.WRONG_PHASE)
     if (vote.round, vote.attempt) != (state.round, state.attempt):
         return _refuse(state, vote.agent, Reason.WRONG_ROUND)
-    if vote.agent not in state.validators:
+    if vote.agent not in asked[state.phase]:
         return _refuse(state, vote.agent, Reason.NOT_CALLED)
     if vote.agent in state.votes:
         return _refuse(state, vote.agent, Reason.DUPLICATE)
-    return state._replace(votes={**state.votes, vote.agent: vote}), []
+    return state._replace(votes={**state.votes, vote.agent: vote}, settled=None), []
 
 
 def _refuse(state: State, agent: str, reason: Reason) -> Step:
@@ -100,12 +108,10 @@ def _tick(state: State, tick: Tick, policy: Policy) -> Step:
     match state.phase:
         case None:
             return _open(state, tick, policy, attempt=1)
-        case Phase.TRAIN:
+        case Phase.TRAIN | Phase.JUDGE_AND_TRAIN:
             return _collect(state, tick, policy, late=late)
         case Phase.VALIDATE if late or len(state.votes) == len(state.validators):
-            said = verdict.count(state.votes.values(), len(state.validators))
-            why_not = "" if verdict.accepts(said, policy.quorum) else "voted down"
-            return _close(state, tick, policy, said, why_not)
+            return _close(state._replace(candidate=None), tick, policy, state.candidate)
         case _:
             return state, []
 
@@ -116,15 +122,19 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
     Who sent something unusable may still send something else, and may not be who it says; so the
     round waits ``spoilt_seconds`` more before it does without.
     """
-    have, wanted = len(state.updates), policy.threshold or len(state.called)
+    judging = state.phase is Phase.JUDGE_AND_TRAIN
+    answered = state.votes if judging else state.updates
+    have, wanted = len(answered), policy.threshold or len(state.called)
     if have < min(wanted, len(state.called)) and not late:
-        spoilt = sum(name not in state.updates for name in state.spoilt)
+        spoilt = sum(name not in answered for name in state.spoilt)
         if have + spoilt < len(state.called):
             return state, []
         if state.settled is None:
             return state._replace(settled=tick.now), []
         if tick.now < state.settled + policy.spoilt_seconds:
             return state, []
+    if judging:
+        return _decide(state, tick, policy)
     if have >= policy.at_least:
         return _aggregate(state, tick, policy)
     if late or state.settled is not None:
@@ -136,23 +146,30 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
     """Open the state's next round, or the same one again at a later attempt."""
     number = state.round + 1 if attempt == 1 else state.round
     count = max(1, round(policy.share * len(tick.online)))
-    validators = policy.validators if number > policy.warm_up else 0
-    called = draw(tick.online, count, policy.seed, number, Purpose.TRAIN)
+    validators = policy.validators if number > policy.warm_up and not policy.piggy_back else 0
+    planted = policy.planted.get(number, ())
+    called = draw(tick.online, count, policy.seed, number, Purpose.TRAIN, planted)
     state = State(
         version=state.version,
         weights=state.weights,
         accuracy=state.accuracy,
+        backdoor=state.backdoor,
+        profiles=state.profiles,
+        pending=state.pending,
         refused=state.refused if attempt > 1 or state.phase is None else {},
         round=number,
         attempt=attempt,
-        phase=Phase.TRAIN,
+        phase=Phase.TRAIN if state.pending is None else Phase.JUDGE_AND_TRAIN,
         called=frozenset(called),
         updates=Collection.of(called),
         validators=draw(tick.online, validators, policy.seed, number, Purpose.VALIDATE),
         opened=state.opened if attempt > 1 else tick._replace(online=()),
         deadline=tick.now + policy.collect_seconds,
     )
-    return state, [Publish(announcement(state, policy))]
+    if state.pending is None:
+        return state, [Publish(announcement(state, policy))]
+    message = Candidate(state.round, state.attempt, state.version, state.pending)
+    return state, [Publish(message), Publish(announcement(state, policy))]
 
 
 def announcement(state: State, policy: Policy) -> Round:
@@ -186,73 +203,48 @@ def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
 
 def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
-    updates, samples = state.updates.matrix()
     try:
-        delta = policy.rule(updates, np.minimum(samples, policy.samples_cap))
-    except ValueError as why:  # such as a trimmed mean of too few
+        candidate = closing.aggregate(state, policy, state.weights)
+    except ValueError as why:
         return _repeat(state, tick, policy, str(why))
-    with np.errstate(over="ignore", invalid="ignore"):
-        candidate = (state.weights + np.float32(policy.server_lr) * delta).astype(np.float32)
     state = state._replace(candidate=candidate)
-    if policy.finite and not np.isfinite(candidate).all():
-        return _close(state, tick, policy, None, "the candidate is not finite")
+    if why_not := closing.unusable(candidate, policy):
+        return _close(state._replace(candidate=None), tick, policy, candidate, why_not)
+    if policy.piggy_back and state.round > policy.warm_up:
+        return _close(state, tick, policy, None)  # the next round's contributors decide
+    state = closing.own_vote(state, policy)
     if not state.validators:
-        return _close(state, tick, policy, None, "")
+        return _close(state._replace(candidate=None), tick, policy, candidate)
     deadline = tick.now + policy.vote_seconds
     state = state._replace(phase=Phase.VALIDATE, deadline=deadline)
     message = Candidate(state.round, state.attempt, state.version, candidate)
     return state, [Publish(message), Publish(announcement(state, policy))]
 
 
-def _close(state: State, tick: Tick, policy: Policy, said: Verdict | None, why_not: str) -> Step:
+def _decide(state: State, tick: Tick, policy: Policy) -> Step:
+    """Piggy-back: decide on the candidate of the round before; if it stays, go on from it."""
+    pending = state.pending
+    assert pending is not None
+    if closing.outcome(state, policy)[2]:
+        return _close(state, tick, policy, pending)
+    if len(state.updates) < policy.at_least:
+        return _repeat(state, tick, policy, _too_few(state, policy))
+    try:
+        candidate: Vector | None = closing.aggregate(state, policy, pending)
+    except ValueError as why:
+        return _repeat(state, tick, policy, str(why))
+    if candidate is not None and closing.unusable(candidate, policy):
+        candidate = None  # the updates are lost, what they stand on is not
+    return _close(state._replace(candidate=candidate), tick, policy, pending)
+
+
+def _close(
+    state: State, tick: Tick, policy: Policy, candidate: Vector | None, why_not: str = ""
+) -> Step:
     """Accept the candidate if there is no reason not to, and go on to the next round."""
-    assert state.candidate is not None
-    reached = policy.evaluate(state.candidate)
-    record = _record(state, tick, said, why_not) | {"candidate_accuracy": reached}
-    effects: list[Effect] = []
-    model = None
-    if not why_not:
-        model = Model(state.version + 1, state.candidate)
-        state = state._replace(version=model.version, weights=model.weights, accuracy=reached)
-        effects = [Publish(model), *_history(model, policy)]
-    record |= {"version": state.version, "accuracy": state.accuracy}
-    effects.insert(0, Persist(record, model))
-    if said is not None:
-        effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
-    effects.append(Publish(RoundLog(record)))
+    state, effects = closing.conclude(state, tick, policy, candidate, why_not)
     if state.round < policy.rounds:
         state, opening = _open(state, tick, policy, attempt=1)
         return state, effects + opening
     state = state._replace(phase=Phase.DONE)
     return state, [*effects, Publish(announcement(state, policy))]
-
-
-def _history(model: Model, policy: Policy) -> list[Effect]:
-    """Keep the last l + 1 accepted models on the broker, for validators who lack some."""
-    if not policy.validators:
-        return []
-    oldest = model.version - policy.look_back - 1
-    gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
-    return [Publish(History(*model)), *gone]
-
-
-def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:
-    """Write down the round, for people and for resuming."""
-    seconds = max(tick.now - state.opened.now, 1e-9)
-    return {
-        "round": state.round,
-        "attempt": state.attempt,
-        "version": state.version,
-        "accepted": not why_not,
-        "why": why_not,
-        "called": len(state.called),
-        "updates": len(state.updates),
-        "missing": len(state.called) - len(state.updates),
-        "votes": said._asdict() if said else {},
-        "refused": dict(state.refused),
-        "accuracy": state.accuracy,
-        "seconds": round(seconds, 3),
-        "updates_per_second": round(len(state.updates) / seconds, 1),
-        "bytes_in": tick.received - state.opened.received,
-        "bytes_out": tick.sent - state.opened.sent,
-    }

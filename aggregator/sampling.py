@@ -16,13 +16,20 @@ class Purpose(IntEnum):
 
 
 def draw(
-    agents: Collection[str], count: int, seed: int, round_: int, purpose: Purpose
-) -> tuple[str, ...]:
-    """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name."""
+    agents: Collection[str], count: int, seed: int, round_: int, purpose: Purpose,
+    planted: Collection[str] = (),
+) -> tuple[str, ...]:  # fmt: skip
+    """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name.
+
+    Those of ``planted`` who are among the agents are drawn in any case, the others for the rest.
+    """
     if count <= 0:
         return ()
-    names = sorted(agents)
+    sure = sorted(set(planted).intersection(agents))[:count]
+    names = sorted(set(agents).difference(sure)) if sure else sorted(agents)
+    count -= len(sure)
     if count >= len(names):
-        return tuple(names)
+        return tuple(sorted([*names, *sure]))
     rng = np.random.default_rng([seed, round_, purpose])
-    return tuple(sorted(names[i] for i in rng.choice(len(names), count, replace=False)))
+    drawn = (names[i] for i in rng.choice(len(names), count, replace=False))
+    return tuple(sorted([*drawn, *sure]))

@@ -29,6 +29,7 @@ from protocol.messages import (
     Presence,
     RefusedLog,
     Update,
+    Vector,
     Vote,
 )
 
@@ -42,8 +43,10 @@ REFUSED_EVERY = 1.0
 class Store(Protocol):
     """Where finished rounds are made durable."""
 
-    def persist(self, record: dict[str, Any], accepted: Model | None) -> None:
-        """Write a round's record, and the model if it was accepted."""
+    def persist(
+        self, record: dict[str, Any], accepted: Model | None, pending: Vector | None = None
+    ) -> None:
+        """Write a round's record, the model if it was accepted, and what is yet to be judged."""
 
 
 class Screen(Protocol):
@@ -76,7 +79,7 @@ class Aggregator:
         self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
         self.link.subscribe(Update, Vote, Presence)
         self.link.publish(manifest)
-        if self.policy.validators:
+        if self.policy.validators or self.policy.piggy_back:
             for model in history:
                 self.link.publish(History(*model))
         self.link.publish(history[-1])
@@ -94,11 +97,15 @@ class Aggregator:
     def run(self, state: State) -> State:
         """Go through the rounds from ``state`` until they are done; return the last state."""
         while state.phase is not Phase.DONE:
-            state = self._turn(state)
-        self._log_refusals(now=True)
+            state = self.turn(state)
+        self.end()
         return state
 
-    def _turn(self, state: State) -> State:
+    def end(self) -> None:
+        """Tell of the refusals that have not been told of yet."""
+        self._log_refusals(now=True)
+
+    def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""
         event = self._receive(POLL)
         if event is not None:
@@ -134,8 +141,8 @@ class Aggregator:
                 self.link.publish(message)
             case Clear(message):
                 self.link.clear(message)
-            case Persist(record, accepted):
-                self._store.persist(record, accepted)
+            case Persist(record, accepted, pending):
+                self._store.persist(record, accepted, pending)
                 self._screen.finished(record)
             case Refuse(agent, reason, refused):
                 self._refusals = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Collection as Names
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aggregator.collection import Collection
+from aggregator.own_vote import OwnVote
 from aggregator.rules import Rule
+from learning.validation.profiles import Profile
 from learning.weights import Vector
 from protocol.messages import Message, Model, Phase, Reason, Update, Vote
 
@@ -34,12 +36,30 @@ class Policy:
     """How long to wait for those whose update was refused once everybody else has answered."""
     attempts: int = 5
     validators: int = 0
+    """Agents who vote on each candidate."""
     quorum: int = 5
+    by_score: bool = False
+    """Whether what the votes' scores say together decides, and not how many say "poisoned"."""
+    liars: int = 0
+    """Votes left out at each end where scores decide."""
+    own: OwnVote | None = None
+    """How the server votes, if it does."""
+    piggy_back: bool = False
+    """Whether contributors judge the candidate of the round before, and train from it."""
     look_back: int = 10
     warm_up: int = 0
     vote_seconds: float = 30.0
     finite: bool = True
     samples_cap: int = 1000
+    planted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
+    backdoor: Callable[[Vector], float] | None = None
+    """Success of an experiment's backdoor in a model (d,), on samples nobody trains on."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether anybody votes on candidates."""
+        return bool(self.validators or self.own or self.piggy_back)
 
 
 class Tick(NamedTuple):
@@ -79,6 +99,8 @@ class Persist(NamedTuple):
 
     record: dict[str, Any]
     accepted: Model | None
+    pending: Vector | None = None
+    """Piggy-back: the round's candidate, of which the next round decides."""
 
 
 class Refuse(NamedTuple):
@@ -106,6 +128,10 @@ class State(NamedTuple):
     """None until the first tick opens a round."""
     attempt: int = 1
     accuracy: float | None = None
+    backdoor: float | None = None
+    """Success of the backdoor in the current model, if it is measured."""
+    profiles: tuple[Profile, ...] = ()
+    """What the server, if it votes, found in the last l + 1 accepted models."""
     called: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
     updates: Collection = NO_UPDATES
@@ -116,6 +142,12 @@ class State(NamedTuple):
     """Since when nobody is missing but those."""
     refused: Mapping[str, int] = NONE
     candidate: Vector | None = None
+    pending: Vector | None = None
+    """Piggy-back: the candidate of the round before, on which this round's contributors vote."""
+    own: Vote | None = None
+    """The server's vote on the candidate, if it has one."""
+    found: Profile | None = None
+    """What it found in the candidate."""
     opened: Tick = Tick(0.0)
     deadline: float = 0.0
     failure: str | None = None

@@ -3,6 +3,7 @@
     runs/<run>/manifest.json       what was run: settings, manifest, versions of the packages
     runs/<run>/rounds.jsonl        one record a round, rejected ones included
     runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
+    runs/<run>/candidate.safetensors       with piggy-back: what the next round is to judge
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
 inside the file, so that a crash between the two writes loses neither.
@@ -34,6 +35,8 @@ class Saved(NamedTuple):
 
     models: list[Model]
     record: dict[str, Any]
+    pending: Vector | None = None
+    """The last round's candidate, if the next round is to judge it."""
 
 
 class RunStore:
@@ -44,6 +47,7 @@ class RunStore:
         self.keep = max(keep, 2)
         self._rounds = folder / "rounds.jsonl"
         self._models = folder / "models"
+        self._pending = folder / "candidate.safetensors"
         writable(self._models)
 
     def describe(self, manifest: dict[str, Any]) -> None:
@@ -51,8 +55,13 @@ class RunStore:
         text = json.dumps(jsonable(manifest), indent=2, allow_nan=False)
         self._replace(self.folder / "manifest.json", f"{text}\n".encode())
 
-    def persist(self, record: dict[str, Any], accepted: Model | None) -> None:
-        """Make a finished round durable: the accepted model first, then the record."""
+    def persist(
+        self, record: dict[str, Any], accepted: Model | None, pending: Vector | None = None
+    ) -> None:
+        """Make a finished round durable: what is to be judged, the accepted model, the record."""
+        if pending is not None:
+            note = {"round": str(record["round"])}
+            self._replace(self._pending, save({"weights": pending}, metadata=note))
         if accepted is not None:
             self.save(accepted, record)
         line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n"
@@ -89,19 +98,32 @@ class RunStore:
         if newest["round"] > record["round"]:
             self.persist(newest, None)  # the crash came between the model and its record
             record = newest
-        return Saved([model for model, _ in loaded], record)
+        return Saved([model for model, _ in loaded], record, self._judgeable(record["round"]))
+
+    def _judgeable(self, number: int) -> Vector | None:
+        """Return the candidate of that round, if it is one that the next round is to judge."""
+        if not self._pending.exists():
+            return None
+        weights, note = self._open(self._pending)
+        return weights if note.get("round") == str(number) else None
 
     def _file(self, version: int) -> Path:
         return self._models / f"{version:06d}.safetensors"
 
     def _read(self, file: Path) -> tuple[Model, dict[str, Any]]:
+        weights, note = self._open(file)
+        try:
+            return Model(int(note["version"]), weights), json.loads(note["record"])
+        except (KeyError, ValueError) as why:
+            raise _damaged(file, why) from why
+
+    def _open(self, file: Path) -> tuple[Vector, dict[str, str]]:
         try:
             with safe_open(file, "numpy") as opened:
-                note = opened.metadata() or {}
                 weights: Vector = opened.get_tensor("weights")
-                return Model(int(note["version"]), weights), json.loads(note["record"])
-        except (SafetensorError, OSError, KeyError, ValueError) as why:
-            raise StoreError(f"{file} is damaged ({why}); remove it to go on without it") from why
+                return weights, opened.metadata() or {}
+        except (SafetensorError, OSError, ValueError) as why:
+            raise _damaged(file, why) from why
 
     def _last_record(self) -> dict[str, Any] | None:
         """Return the last whole line; half a line is what a crash leaves."""
@@ -125,6 +147,10 @@ class RunStore:
             yield
         except OSError as why:
             raise StoreError(f"cannot write to {self.folder}: {why.strerror}") from why
+
+
+def _damaged(file: Path, why: Exception) -> StoreError:
+    return StoreError(f"{file} is damaged ({why}); remove it to go on without it")
 
 
 def writable(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a validator does in a round, and the bytes of updates and of history."""
+"""What validators do in a round, its judging alone, and the bytes of updates and of history."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from agents.population import Population, assemble
 from aggregator.__main__ import build
 from benchmarks.figures import ROOT, Figure, timed
 from config.settings import load
+from learning import validation
 from learning.evaluation import predict
 from learning.weights import Vector, flatten
 from protocol import codec
@@ -36,7 +37,20 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
             Figure(f"{name}: forward passes a round", passes[-repeats:], "", at_most=1),
             Figure(f"{name}: a round", [1e3 * s for s in seconds[-repeats:]], "ms"),
         ]
-    return figures
+    say("judging alone")
+    return figures + [
+        Figure(f"{VALIDATORS} opinions, {judge}, look-back {look_back}",
+               opinions(judge, look_back, repeats), "ms")
+        for judge in validation.JUDGES for look_back in (10, 20)
+    ]  # fmt: skip
+
+
+def opinions(name: str, look_back: int, repeats: int) -> list[float]:
+    """Let 100 validators with 500 samples in 10 classes judge; returns milliseconds."""
+    errors = np.random.default_rng(0).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20)) / 500
+    judge = partial(validation.build(name), errors[:, :-1], errors[:, -1], 500)
+    judge()
+    return [1e3 * timed(judge) for _ in range(repeats)]
 
 
 def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:

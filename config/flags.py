@@ -42,6 +42,8 @@ AGGREGATOR_FLAGS = {
     "--clip": Flag("aggregation.clip", "longest update let through whole (L2 norm); 0: off"),
     "--share": Flag("sampling.share", "share of the agents called each round"),
     "--threshold": Flag("collect.threshold", "updates that close a round; 0: all called"),
+    "--who": Flag("validation.who", "who judges: clients, server, both", "NAME"),
+    "--judge": Flag("validation.judge", "how candidates are judged: lof, calibrated", "NAME"),
     "--validators": Flag("validation.validators", "agents who vote on each candidate"),
     "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
     "--look-back": Flag("validation.look_back", "accepted models a judge compares with, less one"),
@@ -49,11 +51,17 @@ AGGREGATOR_FLAGS = {
 }
 AGENT_FLAGS = {
     "--n": Flag("agents.n", "agents in the whole fleet"),
-    "--evil": Flag("agents.evil", "share of fakes: exactly round(n * evil)"),
-    "--attack": Flag("agents.attack", "mpaf, random, history", "NAME"),
+    "--evil": Flag("agents.evil", "share of evil agents: exactly round(n * evil)"),
+    "--attack": Flag("agents.attack", "mpaf, random, history, backdoor, adaptive", "NAME"),
     "--scale": Flag("agents.scale", "the attack's scaling, lambda"),
     "--start": Flag("agents.start", "round in which fakes begin to strike"),
-    "--liars": Flag("agents.liars", "how fakes vote: always_accept, always_reject", "NAME"),
+    "--task": Flag("backdoor.task", "of a backdoor: label_flip, pixel, semantic, ...", "NAME"),
+    "--inject": Flag("backdoor.inject", "rounds in which it strikes, like [30,35,40]", "LIST"),
+    "--liars": Flag(
+        "agents.liars",
+        "how they vote: always_accept, always_reject, honest, hide, deny, invert, random",
+        "NAME",
+    ),
     "--samples": Flag("agents.samples", "samples of each genuine agent; 0: all data shared out"),
     "--split": Flag("agents.split", "how data are dealt: iid, dirichlet, groups", "NAME"),
     "--alpha": Flag("agents.alpha", "of dirichlet: the smaller, the fewer classes an agent has"),
@@ -156,9 +164,8 @@ def _read(dotted: str, text: str) -> Any:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except ValueError as why:
-            raise SettingsError(
-                f"{dotted} = {text} must be a table, like {{ share = 0.2 }}"
-            ) from why
+            like = "[30, 35, 40]" if text.startswith("[") else "{ share = 0.2 }"
+            raise SettingsError(f"{dotted} = {text} must be TOML, like {like}") from why
     try:
         return int(text) if kind is int else float(text)
     except ValueError:

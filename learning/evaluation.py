@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from learning import batched
+from learning.backdoors.backdoor import Backdoor, success
 from learning.weights import Vector, load
 
 Predictions = npt.NDArray[np.int64]
@@ -44,3 +45,9 @@ def accuracy_on(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[
         return float(np.mean(predict(model, weights, x) == labels))
 
     return accuracy
+
+
+def success_of(model: nn.Module, backdoor: Backdoor) -> Callable[[Vector], float]:
+    """Return a function from a model's vector (d,) to the success of a backdoor in its trial."""
+    trial = torch.from_numpy(backdoor.trial_x)
+    return lambda weights: success(predict(model, weights, trial), backdoor)

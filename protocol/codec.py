@@ -115,10 +115,16 @@ class Encoder:
         if self._last is not None:
             last, used, payload = self._last
             same = isinstance(last, Update) and last.delta is message.delta and used == codec
-            if same and last[1:-1] == message[1:-1]:  # all but the agent, who is in the topic
+            if same and _said(last) == _said(message):
                 return payload
         self._last = message, codec, encode(message, codec)
         return self._last[2]
+
+
+def _said(update: Message) -> tuple[Any, ...]:
+    """Return what an update says beside its vector; the agent is in the topic."""
+    fields = update._asdict()
+    return tuple(fields[key] for key in fields if key not in ("agent", "delta"))
 
 
 class Decoder:
@@ -232,6 +238,15 @@ def _codec(key: str, value: Any, _: Limits) -> str:
     return str(value)
 
 
+def _options(key: str, value: Any, _: Limits) -> dict[str, Any]:
+    _typed(key, value, dict)
+    _range(key, len(value) <= MAX_KEYS)
+    for name, item in value.items():
+        _range(key, len(name) <= 200 and type(item) in (str, int, float, bool))
+        _range(key, len(str(item)) <= 200)
+    return dict(value)
+
+
 def _number(key: str, value: Any, _: Limits) -> float:
     if type(value) not in (int, float):
         raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
@@ -310,7 +325,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "input_shape": _shape, "epochs": _positive, "batch_size": _positive,
         "learning_rate": _number, "momentum": _momentum, "codec": _codec,
         "history_codec": _codec, "max_bytes": _count,
-        "judge": _text, "look_back": _look_back, "minimum_history": _count, "protocol": _count,
+        "judge": _text, "judge_options": _options, "look_back": _look_back,
+        "minimum_history": _count, "protocol": _count,
     },
     Round: {
         "round": _count, "attempt": _count, "phase": _phase, "version": _count,
@@ -320,8 +336,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     History: _MODEL,
     Candidate: {"round": _count, "attempt": _count, "base": _count, "weights": _vector},
     Update: {"agent": _text, "round": _count, "version": _count, "samples": _count,
-             "delta": _vector},
+             "delta": _vector, "score": _number, "threshold": _number, "bytes": _count},
     Vote: {"agent": _text, "round": _count, "attempt": _count, "poisoned": _truth,
-           "score": _number, "threshold": _number, "samples": _count},
+           "score": _number, "threshold": _number, "samples": _count, "bytes": _count},
     Presence: {"agent": _text, "online": _truth, "since": _number},
 }  # fmt: skip

@@ -24,10 +24,11 @@ class Traffic(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message, and the party to whom it was delivered."""
+    """A message, the party to whom it was delivered, and the bytes of its payload."""
 
     to: str
     message: Message
+    bytes: int = 0
 
 
 class Hub(Protocol):
@@ -44,8 +45,11 @@ class Hub(Protocol):
         With ``presence`` it says that it is there, and its last will that it no longer is.
         """
 
-    def fetch(self, name: str, version: int) -> None:
-        """Ask, for one party, for the retained history of one version."""
+    def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
+        """Ask once, for one party, for a retained message: of that version, where there are many.
+
+        Where it is not there yet, it comes when it is published.
+        """
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from protocol import topics
 from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, Traffic
-from protocol.messages import History, Message, Presence
+from protocol.messages import Message, Presence
 from protocol.topics import CHANNELS
 
 
@@ -55,9 +55,9 @@ class MemoryHub:
             self._present.add(name)
             self.send(name, Presence(name, online=True, since=0.0))
 
-    def fetch(self, name: str, version: int) -> None:
-        """Ask, for one party, for the retained history of one version."""
-        topic = topics.topic_for(self._run, History, version)
+    def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
+        """Ask once, for one party, for a retained message."""
+        topic = topics.topic_for(self._run, kind, value)
         if topic in self._broker.retained:
             self.inbox.append((name, topic, self._broker.retained[topic]))
 
@@ -81,7 +81,7 @@ class MemoryHub:
             return None
         name, topic, payload = self.inbox.popleft()
         self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
-        return Delivery(name, self.decoder.decode(topic, payload))
+        return Delivery(name, self.decoder.decode(topic, payload), len(payload))
 
     def close(self) -> None:
         """Say goodbye for everyone."""

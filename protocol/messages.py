@@ -23,6 +23,8 @@ class Phase(StrEnum):
 
     TRAIN = "train"
     VALIDATE = "validate"
+    JUDGE_AND_TRAIN = "judge_and_train"
+    """Piggy-back: contributors judge the candidate and train from it if it is clean."""
     DONE = "done"
 
 
@@ -44,6 +46,7 @@ class Manifest(NamedTuple):
     """How candidates and history are encoded, and so what judges look at."""
     max_bytes: int
     judge: str
+    judge_options: dict[str, Any]
     look_back: int
     minimum_history: int
     protocol: int = PROTOCOL
@@ -85,17 +88,27 @@ class Candidate(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What an agent learnt: its weights after training minus those of ``version``."""
+    """What an agent learnt: its weights after training minus those of ``version``.
+
+    With piggy-back it is also a clean vote on the candidate it trained from, which would be
+    ``version``; score, threshold and bytes are those of the vote, else 0.
+    """
 
     agent: str
     round: int
     version: int
     samples: int
     delta: Vector
+    score: float = 0.0
+    threshold: float = 0.0
+    bytes: int = 0
 
 
 class Vote(NamedTuple):
-    """A validator's verdict on the candidate: poisoned where the score is over the threshold."""
+    """A validator's verdict on the candidate: poisoned where the score is over the threshold.
+
+    ``bytes``: of the candidate and the past models that it received to come to it.
+    """
 
     agent: str
     round: int
@@ -104,6 +117,7 @@ class Vote(NamedTuple):
     score: float
     threshold: float
     samples: int
+    bytes: int = 0
 
 
 class Presence(NamedTuple):

@@ -182,6 +182,10 @@ class Door:
         self.client = client
         self.filters = filters
         self.presence = presence
+        self.fetching: set[str] = set()
+        """Topics it hears until the first message has come."""
+        self.fetched: list[str] = []
+        """Topics of which it has: we unsubscribe as soon as paho lets us."""
         self.retained: dict[str, tuple[Message, bytes]] = {}
         """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
         self.unacknowledged = 0

@@ -25,7 +25,7 @@ from typing import Any
 from protocol import codec, topics
 from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, LinkError, Traffic
-from protocol.messages import History, Message, Presence
+from protocol.messages import Message, Presence
 from protocol.mqtt_client import (
     BrokerAddress,
     Client,
@@ -113,10 +113,10 @@ class MqttHub:
         with self._mine():
             self._add(name, filters, presence)
 
-    def fetch(self, name: str, version: int) -> None:
-        """Ask, for one party, for the retained history of one version."""
+    def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
+        """Ask once, for one party, for a retained message; it unsubscribes when that has come."""
         with self._mine():
-            self._subscribe(self._doors[name], topics.topic_for(self._run, History, version))
+            self._subscribe(self._doors[name], topics.topic_for(self._run, kind, value))
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once.
@@ -143,7 +143,7 @@ class MqttHub:
             return None
         name, topic, payload = self._inbox.popleft()
         self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
-        return Delivery(name, self.decoder.decode(topic, payload))
+        return Delivery(name, self.decoder.decode(topic, payload), len(payload))
 
     def close(self) -> None:
         """Send what is still to be sent, say goodbye for everyone, and leave."""
@@ -237,6 +237,8 @@ class MqttHub:
             door: Door = key.data
             if ready & selectors.EVENT_READ and not full:
                 door.client.read()
+            if door.fetched:
+                self._unsubscribe(door)
             self._flush(door)
         self._last_turn = now = time.monotonic()
         if full:
@@ -296,6 +298,8 @@ class MqttHub:
             sock: Any = door.client.socket()
             if sock is None:
                 continue  # it was cut off at once, and comes again later
+            # Fetching and voting are small packets in turn, which would wait for each other (40 ms).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             door.writing = door.client.want_write()
             self._selector.register(sock, _events(door.writing), door)
             connecting += 1
@@ -326,8 +330,15 @@ class MqttHub:
     def _subscribe(self, door: Door, topic: str) -> None:
         if topic not in door.filters:
             door.filters.append(topic)  # so that a new connection asks for it again
+        door.fetching.add(topic)
         door.client.subscribe(topic, qos=1)
         self._flush(door)
+
+    def _unsubscribe(self, door: Door) -> None:
+        """Leave the topics of what was fetched: nobody wants what is retained there later."""
+        door.client.unsubscribe(door.fetched)
+        door.filters[:] = [topic for topic in door.filters if topic not in door.fetched]
+        door.fetched.clear()
 
     def _disconnected(self, door: Door) -> None:
         self.connections -= door.connected
@@ -363,6 +374,10 @@ class MqttHub:
                 payload = self._broadcast[topic]
             self._heard_bytes += len(payload)
             self._inbox.append((name, topic, payload))
+            door = self._doors[name]
+            if topic in door.fetching:
+                door.fetching.discard(topic)
+                door.fetched.append(topic)
 
     def _acknowledged(self, door: Door) -> None:
         door.unacknowledged -= 1

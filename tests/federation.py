@@ -16,6 +16,7 @@ import torch
 
 from agents.fleet import Fleet
 from agents.population import Population, assemble
+from agents.spawn import population_of
 from aggregator.__main__ import build, resume
 from aggregator.service import Aggregator
 from aggregator.state import State
@@ -54,17 +55,6 @@ def settings_of(**changes) -> Settings:
     return load(overrides=SMALL | given)
 
 
-def population_of(settings: Settings) -> Population:
-    """Return the fleet that the settings describe."""
-    agents = settings.agents
-    return Population(
-        n=agents.n, evil=agents.evil, attack=agents.attack, scale=agents.scale,
-        start=agents.start, liars=agents.liars, samples=agents.samples, split=agents.split,
-        split_options={}, data=settings.data.name, root="unused", test=settings.data.test,
-        seed=settings.run.seed,
-    )  # fmt: skip
-
-
 class Watcher:
     """A screen that nobody looks at."""
 
@@ -101,7 +91,7 @@ class Federation:
             if listener not in [fleet._hub._hear for fleet in self.fleets]
         ]  # fmt: skip
         population = population_of(self.settings)
-        size = population.n
+        size = population.plan.n
         parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]
         self.fleets = [self._fleet(population, numbers) for numbers in parts]
 
@@ -127,7 +117,7 @@ class Federation:
             self.inbox_order.shuffle(shuffled)
             self.hub.inbox.clear()
             self.hub.inbox.extend(shuffled)
-        self.state = self.aggregator._turn(self.state)
+        self.state = self.aggregator.turn(self.state)
         for fleet in self.fleets:
             fleet.turn()
         return self.state
@@ -166,6 +156,7 @@ class Federation:
             hub=hub, names=names, say=self.said.append, stopping=lambda: False,
             assemble=lambda manifest: assemble(population, population.check(), numbers, manifest),
             downlink=f":agents-{numbers.start}" if self.shared else "",
+            remember=self.settings.agents.remember,
         )  # fmt: skip
         fleet.join()
         return fleet

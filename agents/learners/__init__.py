@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.learners import history, honest, mpaf, random
-from agents.learners.learner import Called, Learner, World, dormant
-
-__all__ = ["LEARNERS", "Called", "Learner", "World", "build", "dormant"]
-
+from agents.learners import adaptive, backdoor, history, honest, mpaf, random
+from agents.learners.learner import Called, Learner, Strike, World, dormant
 from learning import tables
+from learning.dealing import HOLD_DATA
+
+__all__ = [
+    "HOLD_DATA", "LEARNERS", "Called", "Learner", "Strike", "World", "build", "dormant",
+]  # fmt: skip
 
 LEARNERS: dict[str, Callable[[World], Learner]] = {
     "honest": honest.honest,
     "mpaf": mpaf.mpaf,
     "random": random.random,
     "history": history.history,
+    "backdoor": backdoor.backdoor,
+    "adaptive": adaptive.adaptive,
 }
 
 

@@ -19,7 +19,7 @@ learns would depend on how many are called with it. Copies of a member fill the 
 
 
 def honest(world: World) -> Learner:
-    """Build the learner of genuine agents."""
+    """Build the learner of genuine agents, and of attackers between their strikes."""
     samples = world.data.indices.shape[1]
     batch = min(world.plan.batch_size, samples)
     fewest = 1 if len(world.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / batch))

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
+from learning.backdoors.backdoor import Backdoor
 from learning.training import Shards, Training
+from learning.validation.opinions import Judge
 from learning.weights import Matrix, Vector
 
 
@@ -19,8 +22,15 @@ class Called(NamedTuple):
     members: tuple[int, ...]
     """Their numbers in the whole fleet, ascending."""
     seed: int
-    previous: Vector | None = None
-    """The global model (d,) of the version before, if there was one."""
+    history: tuple[Vector, ...] = ()
+    """Accepted models (d,) as far as judges look back, oldest first, the current one last."""
+    contributors: int = 1
+    """How many agents of the whole fleet are called in this round."""
+
+    @property
+    def previous(self) -> Vector | None:
+        """The global model (d,) of the version before, if there was one."""
+        return self.history[-2] if len(self.history) > 1 else None
 
     def rngs(self) -> list[np.random.Generator]:
         """Make each member's own generator, from (seed, round, agent) alone."""
@@ -31,18 +41,47 @@ Learner = Callable[[Vector, Called], Matrix]
 """Global weights (d,), the m called members -> their deltas (m, d), which may be read-only."""
 
 
+class Strike(NamedTuple):
+    """How attackers who hold data put a backdoor into the model."""
+
+    rounds: frozenset[int]
+    """When; in all other rounds they train honestly."""
+    backdoor: Backdoor
+    pool: torch.Tensor
+    """(s,) int64: the numbers of all attackers' samples, which they have put together."""
+    attackers: int
+    """How many of them share one injection."""
+    boost: float
+    """Gamma, which multiplies the step to their model; 0: what it takes, see ``replacing``."""
+    rule: str
+    """The aggregator's, by name."""
+    server_lr: float
+    share: float
+    """Poisoned samples of all that their model is trained on, 0..1."""
+    epochs: int
+    """Passes over these."""
+    learning_rate: float
+    """Of these; batch size and momentum are those of the honest."""
+    alpha: float
+    """Constrain-and-scale: weight of the task's loss, 1 - alpha that of the distance; 1: off."""
+    judge: Judge | None = None
+    """What an adaptive attacker knows of the validators; None: it takes everything to pass."""
+
+
 class World(NamedTuple):
     """What a learner can be built from; each takes what it needs."""
 
     model: nn.Module
     plan: Training
     data: Shards
-    """The data of the genuine members of this process, a row of indices each."""
+    """The data of those members of this process who hold any, a row of indices each."""
     row: dict[int, int]
-    """A genuine member's number in the fleet -> its row in ``data``."""
+    """The number in the fleet of a member with data -> its row in ``data``."""
     scale: float
     fresh: Callable[[], Vector]
     """Draw the fakes' base model (d,): a random initialisation, the same for all fakes."""
+    strike: Strike | None = None
+    """Of attackers who hold data; None: they never strike."""
 
 
 def dormant(learner: Learner, start: int) -> Learner:

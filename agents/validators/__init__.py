@@ -1,26 +1,33 @@
-"""Validators: how an agent votes on a candidate, honest or not.
+"""Validators who lie: what evil agents say when they are asked to vote.
 
-A validator is a judge: (its error profiles of the accepted models, that of the candidate, its
-number of samples) -> opinion. Honest ones are the judges of ``learning.validation``; liars are
-here. A new one is one function and one line of the table.
+Honest ones say what the judges of ``learning.validation`` say. A liar is a function
+``(opinions (m,), turn) -> opinions (m,)`` for m liars at once: what their judge honestly thinks,
+and what they know -> what they say. A new one is one function and one line of the table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.validators.liars import always_accept, always_reject
+from agents.validators import liars
+from agents.validators.liars import Liar, Turn
 from learning import tables
-from learning.validation.validate import Judge
 
-LIARS: dict[str, Callable[[], Judge]] = {
-    "always_accept": always_accept,
-    "always_reject": always_reject,
+__all__ = ["LIARS", "Liar", "Turn", "build"]
+
+LIARS: dict[str, Callable[[], Liar]] = {
+    "always_accept": liars.always_accept,
+    "always_reject": liars.always_reject,
+    "honest": liars.honest,
+    "hide": liars.hide,
+    "deny": liars.deny,
+    "invert": liars.invert,
+    "random": liars.random,
 }
 
 
-def build(name: str) -> Judge:
-    """Build the lying validator of that name.
+def build(name: str) -> Liar:
+    """Build the liar of that name.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Judges: whether a candidate model is poisoned, going by its mistakes on one's own data.
 
-A judge is a function ``(profiles (l+1, 2C), profile (2C,), samples) -> Opinion``. Server and
-validators use the same. A new judge is one function and one line of the table.
+A judge is a function ``(profiles (m, l+1, 2C), candidates (m, 2C), samples) -> Opinions`` that
+judges for m validators at once, each by its own data. Server and validators use the same. A new
+judge is one function and one line of the table.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from learning import tables
-from learning.validation import validate
+from learning.validation import calibrated, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from learning.validation.validate import Judge
+    from learning.validation.opinions import Judge
 
 JUDGES: dict[str, Callable[..., Judge]] = {
     "lof": validate.lof,
+    "calibrated": calibrated.calibrated,
 }
 
 
 def build(name: str, **hyperparameters: object) -> Judge:
-    """Build the judge of that name.
+    """Build the judge of that name; all take ``minimum_history``, the accepted models needed.
 
     Raises
     ------

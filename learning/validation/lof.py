@@ -7,6 +7,8 @@ from o to the farthest of N(o):
     lrd(p)      = 1 / mean of reach(p, o) over o in N(p)
     LOF(p)      = mean of lrd(o) over o in N(p) / lrd(p)
 
+All is done for m sets of points at once: the first axis says which set.
+
 **Ties.** N(p) has exactly k members, as in scikit-learn; the paper takes all at the k-th
 distance. Of equally distant points the earlier one is nearer.
 
@@ -26,76 +28,89 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
-"""(l, p): one row a point."""
-
-Scores = npt.NDArray[np.float64]
-"""(l,): one score a point; about 1 inside a cluster, larger outside."""
+Array = npt.NDArray[np.float64]
 
 
-def local_outlier_factors(reference: Points, k: int, floor: float) -> Scores:
-    """Score each point of (l, p) among the others, as (l,).
+class Known(NamedTuple):
+    """What m sets of l points are, to those who are scored against them."""
 
-    Raises
-    ------
-    ValueError
-        If not 1 <= k < l.
-    """
-    near, density = _densities(reference, k, floor)
-    return _factors(near, density, density)
+    near: Neighbours
+    """Of each point in its set."""
+    density: Array
+    """(m, l): the local reachability densities lrd."""
 
 
-def novelty_factors(queries: Points, reference: Points, k: int, floor: float) -> Scores:
-    """Score each query of (m, p) against a reference (l, p) it is no part of, as (m,).
-
-    Raises
-    ------
-    ValueError
-        If not 1 <= k < l.
-    """
-    known, density = _densities(reference, k, floor)
-    near = _nearest(_distances(queries, reference), k)
-    return _factors(near, density, _density(near, known.distance[:, -1], floor))
-
-
-class _Neighbours(NamedTuple):
-    """The k nearest points of each of m points, nearest first."""
+class Neighbours(NamedTuple):
+    """The k nearest points of each of q points in m sets, nearest first."""
 
     number: npt.NDArray[np.intp]
-    """(m, k): their row in the reference."""
-    distance: npt.NDArray[np.float64]
-    """(m, k): the last column is kdist."""
+    """(m, q, k): their place in the set."""
+    distance: Array
+    """(m, q, k): the last of an axis is kdist."""
 
 
-def _densities(reference: Points, k: int, floor: float) -> tuple[_Neighbours, Scores]:
-    if not 1 <= k < len(reference):
-        raise ValueError(f"{len(reference)} points have no {k} neighbours each")
-    between = _distances(reference, reference)
-    np.fill_diagonal(between, np.inf)  # no point is its own neighbour, but its twin may be
+def distances(points: Array) -> Array:
+    """Measure between the points (m, l, p) of each set, as (m, l, l); to itself a point has inf.
+
+    So no point is its own neighbour, but its twin may be. By differences, for equal points to be
+    at 0; from one point after the other, to need no (m, l, l, p).
+    """
+    sets, count, _ = points.shape
+    between = np.full((sets, count, count), np.inf)
+    for i in range(count - 1):
+        difference = points[:, i + 1 :] - points[:, i : i + 1]
+        squares = np.einsum("mlp,mlp->ml", difference, difference)
+        between[:, i, i + 1 :] = between[:, i + 1 :, i] = np.sqrt(squares)
+    return between
+
+
+def densities(between: Array, k: int, floor: float) -> Known:
+    """Find neighbours and densities of the points of each set, from their distances (m, l, l).
+
+    Raises
+    ------
+    ValueError
+        If not 1 <= k < l.
+    """
+    if not 1 <= k < between.shape[1]:
+        raise ValueError(f"{between.shape[1]} points have no {k} neighbours each")
     near = _nearest(between, k)
-    return near, _density(near, near.distance[:, -1], floor)
+    return Known(near, _density(near, near.distance[:, :, -1], floor))
 
 
-def _distances(points: Points, others: Points) -> npt.NDArray[np.float64]:
-    """Measure (m, p) against (l, p) as (m, l); by differences, so that equal points are at 0."""
-    difference = points[:, None] - others[None]
-    squares: npt.NDArray[np.float64] = np.einsum("mlp,mlp->ml", difference, difference)
-    return np.sqrt(squares)
+def local_outlier_factors(known: Known) -> Array:
+    """Score each point among the others of its set, as (m, l).
+
+    A score is about 1 inside a cluster and larger outside.
+    """
+    return _factors(known.near, known.density, known.density)
 
 
-def _nearest(distances: npt.NDArray[np.float64], k: int) -> _Neighbours:
-    number = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return _Neighbours(number, np.take_along_axis(distances, number, axis=1))
+def novelty_factors(queries: Array, known: Known, floor: float) -> Array:
+    """Score q points against a set that they are not in, from distances (m, q, l), as (m, q)."""
+    near = _nearest(queries, known.near.number.shape[2])
+    own = _density(near, known.near.distance[:, :, -1], floor)
+    return _factors(near, known.density, own)
 
 
-def _density(near: _Neighbours, kdist: Scores, floor: float) -> Scores:
-    """Compute the local reachability density lrd (m,), given kdist (l,) of the reference."""
-    reach = np.maximum(np.maximum(kdist[near.number], near.distance), floor)
-    density: Scores = 1 / reach.mean(axis=1)
+def _nearest(between: Array, k: int) -> Neighbours:
+    number = np.argsort(between, axis=2, kind="stable")[:, :, :k]
+    return Neighbours(number, np.take_along_axis(between, number, axis=2))
+
+
+def _density(near: Neighbours, kdist: Array, floor: float) -> Array:
+    """Compute lrd (m, q), given kdist (m, l) of the set."""
+    reach = np.maximum(np.maximum(_of(near, kdist), near.distance), floor)
+    density: Array = 1 / reach.mean(axis=2)
     return density
 
 
-def _factors(near: _Neighbours, reference: Scores, own: Scores) -> Scores:
-    """Compare densities (l,) of the neighbours with one's own (m,)."""
-    factors: Scores = reference[near.number].mean(axis=1) / own
+def _factors(near: Neighbours, density: Array, own: Array) -> Array:
+    """Compare densities (m, l) of the neighbours with one's own (m, q)."""
+    factors: Array = _of(near, density).mean(axis=2) / own
     return factors
+
+
+def _of(near: Neighbours, values: Array) -> Array:
+    """Pick the neighbours' values out of (m, l), as (m, q, k)."""
+    return np.take_along_axis(values[:, None], near.number, axis=2)

@@ -19,8 +19,11 @@ import numpy.typing as npt
 Profile = npt.NDArray[np.float64]
 """(2C,): class-wise errors of one model."""
 
-Profiles = npt.NDArray[np.float64]
-"""(l+1, 2C): one row a model, oldest first."""
+Histories = npt.NDArray[np.float64]
+"""(m, l+1, 2C): of m validators, accepted models, oldest first."""
+
+Candidates = npt.NDArray[np.float64]
+"""(m, 2C): of m validators, one model each."""
 
 Classes = npt.NDArray[np.integer[Any]]
 """Classes as numbers 0..C-1."""
@@ -47,9 +50,12 @@ def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profil
     return shares.reshape(*predictions.shape[:-1], 2 * classes)
 
 
-def variations(profiles: Profiles) -> Profiles:
-    """Subtract from each profile the next one: (k+1, 2C) -> (k, 2C); an improvement is positive."""
-    return profiles[:-1] - profiles[1:]
+def variations(profiles: Histories) -> Histories:
+    """Subtract from each profile the next one, (m, l+1, 2C) -> (m, l, 2C).
+
+    An improvement is positive.
+    """
+    return profiles[:, :-1] - profiles[:, 1:]
 
 
 def _counts(values: Classes, chosen: npt.NDArray[np.bool_], classes: int) -> npt.NDArray[np.intp]:

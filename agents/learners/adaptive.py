@@ -1,0 +1,51 @@
+"""An adaptive attacker (BAFFLE: Andreina et al., ICDCS 2021): it asks the validators' judge first.
+
+It knows the judge, the look-back and the accepted models, and judges on the data that the
+attackers have put together what it would make of the global model G: G + a (X - G), with a from
+1 downward. It submits the strongest that passes, as in ``backdoor``; if none does, it trains
+honestly. What the others of the round will add to the candidate it does not know.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from agents.learners.backdoor import striking
+from agents.learners.learner import Called, Learner, Strike, World
+from learning.evaluation import predict
+from learning.validation.opinions import Judge, Opinions
+from learning.validation.profiles import error_profile
+from learning.weights import Vector
+
+LADDER = tuple(i / 10 for i in range(10, 0, -1))
+"""Strengths that are tried, strongest first: 1, 0.9 … 0.1."""
+
+
+def adaptive(world: World) -> Learner:
+    """Build the learner of attackers who submit only what their own judge calls clean."""
+    strike = world.strike
+
+    def choose(weights: Vector, step: Vector, called: Called) -> float | None:
+        if strike is None or strike.judge is None:
+            return LADDER[0]
+        rungs = [weights + np.float32(strength) * step for strength in LADDER]
+        judged = opinions(world, strike, strike.judge, called.history, rungs)
+        passing = np.flatnonzero(~judged.poisoned)
+        return LADDER[passing[0]] if len(passing) else None
+
+    return striking(world, choose)
+
+
+def opinions(
+    world: World, strike: Strike, judge: Judge, history: tuple[Vector, ...], rungs: list[Vector]
+) -> Opinions:
+    """Judge candidates, each (d,), after the accepted models, on all that the attackers hold."""
+    x, labels = world.data.x[strike.pool], world.data.y[strike.pool].numpy()
+    with torch.inference_mode():
+        classes = world.model.eval()(x[:1]).shape[1]
+    answers = np.stack([predict(world.model, model, x) for model in (*history, *rungs)])
+    profiles = error_profile(answers, labels, classes)
+    accepted, candidates = profiles[: len(history)], profiles[len(history) :]
+    alike = np.broadcast_to(accepted, (len(rungs), *accepted.shape))
+    return judge(alike, candidates, len(labels))

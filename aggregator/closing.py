@@ -1,0 +1,157 @@
+"""The end of a round: the candidate, the verdict on it, and the record. All of it is pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aggregator import verdict
+from aggregator.own_vote import NAME
+from aggregator.state import Clear, Effect, Persist, Policy, Publish, State, Tick
+from aggregator.verdict import Verdict
+from learning.weights import Vector
+from protocol.messages import Candidate, History, Model, Phase, RoundLog, Vote
+
+Step = tuple[State, list[Effect]]
+
+
+def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
+    """Make the candidate (d,): ``start`` and a step along the updates that came.
+
+    Raises
+    ------
+    ValueError
+        If the rule cannot work with these updates, such as a trimmed mean with too few.
+    """
+    updates, samples = state.updates.matrix()
+    delta = policy.rule(updates, np.minimum(samples, policy.samples_cap))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (start + np.float32(policy.server_lr) * delta).astype(np.float32)
+
+
+def unusable(candidate: Vector, policy: Policy) -> str:
+    """Say why nobody has to vote on this candidate; empty if there is no reason."""
+    broken = policy.finite and not np.isfinite(candidate).all()
+    return "the candidate is not finite" if broken else ""
+
+
+def own_vote(state: State, policy: Policy) -> State:
+    """Let the server look at the candidate, and vote on it if votes count already."""
+    if policy.own is None or state.candidate is None:
+        return state
+    found = policy.own.profile(state.candidate)
+    own = None
+    if state.round > policy.warm_up:
+        own = policy.own.cast(state.profiles, found, (state.round, state.attempt))
+    return state._replace(own=own, found=found)
+
+
+def ballots(state: State) -> dict[str, Vote]:
+    """Return all votes that have come, the server's among them, by voter in order of name."""
+    own = {NAME: state.own} if state.own is not None else {}
+    return own | {name: state.votes[name] for name in sorted(state.votes)}
+
+
+def outcome(state: State, policy: Policy) -> tuple[Verdict | None, float | None, str]:
+    """Count the votes: what was said, the evidence in the scores, and why not, or empty."""
+    votes = ballots(state)
+    asked = len(state.validators) or len(state.called) * (state.phase is Phase.JUDGE_AND_TRAIN)
+    asked += state.own is not None
+    if not asked:
+        return None, None, ""
+    said = verdict.count(votes.values(), asked)
+    evidence = verdict.evidence(votes.values(), policy.liars) if policy.by_score else None
+    if policy.by_score:
+        rejected = evidence is not None and evidence > 0
+    else:
+        rejected = not verdict.accepts(said, policy.quorum)
+    return said, evidence, "voted down" if rejected else ""
+
+
+def conclude(
+    state: State, tick: Tick, policy: Policy, candidate: Vector | None, why_not: str = ""
+) -> Step:
+    """Accept a candidate or not, and write the round down; the next round is not opened here.
+
+    ``candidate``: the one in question; with piggy-back that is the candidate of the round before,
+    and None where there is none. ``why_not``: a reason to drop it before any vote is counted.
+    """
+    said, evidence, against = outcome(state, policy) if not why_not else (None, None, why_not)
+    record = _record(state, tick, said, against)
+    record |= {"voters": _voters(state) if said else {}, "evidence": evidence}
+    effects: list[Effect] = []
+    model = None
+    if candidate is not None:
+        reached = policy.evaluate(candidate)
+        hidden = policy.backdoor(candidate) if policy.backdoor else None
+        record |= {"candidate_accuracy": reached, "candidate_backdoor": hidden}
+        if not against:
+            model = Model(state.version + 1, candidate)
+            state = _accepted(state, policy, model)._replace(accuracy=reached, backdoor=hidden)
+            effects = [Publish(model), *_history(model, policy)]
+    record |= {"judged": _judged(state, policy, candidate)}
+    record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
+    pending = state.candidate if policy.piggy_back and not against else None
+    effects.insert(0, Persist(record, model, pending))
+    if state.validators or state.phase is Phase.JUDGE_AND_TRAIN:
+        effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
+    effects.append(Publish(RoundLog(record)))
+    return state._replace(pending=pending), effects
+
+
+def _accepted(state: State, policy: Policy, model: Model) -> State:
+    profiles = state.profiles
+    if policy.own is not None and state.found is not None:
+        profiles = (*profiles, state.found)[-policy.own.models :]
+    return state._replace(version=model.version, weights=model.weights, profiles=profiles)
+
+
+def _judged(state: State, policy: Policy, candidate: Vector | None) -> int | None:
+    """Return the round whose candidate the verdict is about."""
+    if candidate is None:
+        return None
+    return state.round - 1 if policy.piggy_back and state.pending is not None else state.round
+
+
+def _history(model: Model, policy: Policy) -> list[Effect]:
+    """Keep the last l + 1 accepted models on the broker, for validators who lack some."""
+    if not (policy.validators or policy.piggy_back):
+        return []
+    oldest = model.version - policy.look_back - 1
+    gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
+    return [Publish(History(*model)), *gone]
+
+
+def _voters(state: State) -> dict[str, Any]:
+    """Write down who said what, and how many bytes it received to come to it."""
+    return {
+        name: {
+            "poisoned": vote.poisoned, "score": round(vote.score, 6),
+            "threshold": round(vote.threshold, 6), "bytes": vote.bytes,
+        }
+        for name, vote in ballots(state).items()
+    }  # fmt: skip
+
+
+def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:
+    """Write down the round, for people and for resuming."""
+    seconds = max(tick.now - state.opened.now, 1e-9)
+    answered = state.votes if state.phase is Phase.JUDGE_AND_TRAIN else state.updates
+    return {
+        "round": state.round,
+        "attempt": state.attempt,
+        "version": state.version,
+        "accepted": not why_not,
+        "why": why_not,
+        "called": len(state.called),
+        "updates": len(state.updates),
+        "missing": len(state.called) - len(answered),
+        "votes": said._asdict() if said else {},
+        "refused": dict(state.refused),
+        "accuracy": state.accuracy,
+        "seconds": round(seconds, 3),
+        "updates_per_second": round(len(state.updates) / seconds, 1),
+        "bytes_in": tick.received - state.opened.received,
+        "bytes_out": tick.sent - state.opened.sent,
+    }

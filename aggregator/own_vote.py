@@ -1,0 +1,51 @@
+"""The server as a validator: BAFFLE-S, where it judges alone, or one voter among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from learning.datasets.dataset import Dataset
+from learning.datasets.split import Indices
+from learning.evaluation import predict
+from learning.validation.opinions import Judge
+from learning.validation.profiles import Profile, error_profile
+from learning.weights import Vector
+from protocol.messages import Vote
+
+NAME = ":server"
+"""No agent can be called so."""
+
+
+class OwnVote(NamedTuple):
+    """How the server judges: what it finds in a model on its own data, and what it makes of it."""
+
+    profile: Callable[[Vector], Profile]
+    """A model (d,) -> its error profile (2C,) on the server's data."""
+    judge: Judge
+    samples: int
+    """|D|: how many it holds."""
+    models: int
+    """Accepted models to compare a candidate with: l + 1."""
+
+    def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
+        """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
+        opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis], self.samples)
+        poisoned, score, threshold = (part.tolist()[0] for part in opinions)
+        return Vote(NAME, *turn, poisoned, score, threshold, self.samples)
+
+
+def own_vote(
+    model: nn.Module, data: Dataset, held: Indices, judge: Judge, look_back: int
+) -> OwnVote:
+    """Let the server judge with the training samples ``held`` (k,) that it kept for itself."""
+    x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
+
+    def profile(weights: Vector) -> Profile:
+        return error_profile(predict(model, weights, x), y, data.classes)
+
+    return OwnVote(profile, judge, len(y), look_back + 1)

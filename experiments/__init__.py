@@ -1,0 +1,22 @@
+"""The experiments of papers, by name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+from experiments import (
+    baffle_adaptive,
+    baffle_bytes,
+    baffle_early,
+    baffle_liars,
+    baffle_quorum,
+    baffle_stable,
+)
+from experiments.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "baffle-stable": baffle_stable.EXPERIMENT,
+    "baffle-quorum": baffle_quorum.EXPERIMENT,
+    "baffle-early": baffle_early.EXPERIMENT,
+    "baffle-adaptive": baffle_adaptive.EXPERIMENT,
+    "baffle-liars": baffle_liars.EXPERIMENT,
+    "baffle-bytes": baffle_bytes.EXPERIMENT,
+}

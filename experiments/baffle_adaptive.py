@@ -1,0 +1,134 @@
+"""An attacker who knows the judge, and submits only what would pass on its own data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments import pictures, published
+from experiments.baffle_stable import WHO
+from experiments.cell import STEPS, Cell, Plan, Records, Result, defence, split_name
+from experiments.counting import Count, Rate, errors, pool
+from experiments.experiment import Experiment
+from experiments.grouping import by, struck
+from experiments.tables import Row, Table
+from experiments.targets import target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("judge", "who", "split")
+TOOK = 0.5
+"""Success of the backdoor in a candidate from which an injection counts as one."""
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """Make the grid: judge, configuration, split."""
+    common = {
+        "agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often),
+        "aggregation.server_lr": STEPS["eta/N"],
+    }  # fmt: skip
+    # Not from shared first rounds: the attacker judges by the models it has heard itself.
+    return [
+        plan.cell({"judge": judge, "who": who, "split": split_name(server), "seed": seed},
+                  common | {"data.server": server} | defence(who, judge), shared=False)
+        for seed in plan.seeds for judge in ("lof", "calibrated") for who in WHO
+        for server in plan.scale.splits
+    ]  # fmt: skip
+
+
+def took(result: Result) -> Records:
+    """Return the records of injections that put the backdoor into the candidate."""
+    return [r for r in struck(result) if float(r.get("candidate_backdoor") or 0.0) >= TOOK]
+
+
+def caught(results: list[Result]) -> Rate:
+    """Return the share of injections that took which were rejected."""
+    return pool(Count(sum(not r["accepted"] for r in hits), len(hits))
+                for hits in map(took, results))  # fmt: skip
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return the table, how many validators flagged an injection, and the target."""
+    rows: list[Row] = []
+    for key, some in by(results, *COLUMNS).items():
+        labels = dict(zip(COLUMNS, key, strict=True))
+        hits = caught(some)
+        said = published.adaptive(str(labels["who"]), str(labels["split"]))
+        rows.append(labels | {
+            "injections": sum(len(struck(r)) for r in some), "took": hits.of,
+            "stood down or too weak": sum(len(struck(r)) - len(took(r)) for r in some),
+            "caught": hits,
+            "FN": Rate(hits.of - hits.hits, hits.of, tuple(1 - x for x in hits.each)),
+            "FN paper, CIFAR-10": said if labels["judge"] == "lof" else "",
+            "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
+        })  # fmt: skip
+    return [
+        Table("", "Adaptive injections", rows),
+        Table("flags", "Injections by the number of agents that flagged them", _flags(results)),
+        Table("targets", "Targets (clients or both)", _targets(results)),
+    ]
+
+
+def flags(results: list[Result]) -> Counter[int]:
+    """Count injections that took by how many agents, without the server, flagged them."""
+    return Counter(
+        sum(vote["poisoned"] for name, vote in record["voters"].items() if name[0] != ":")
+        for result in results for record in took(result)
+    )  # fmt: skip
+
+
+def voting(results: list[Result]) -> list[Result]:
+    """Return the runs in which agents vote."""
+    return [r for r in results if r.labels["who"] != "server"]
+
+
+def _flags(results: list[Result]) -> list[Row]:
+    counts = {str(judge): flags(some) for (judge,), some in by(voting(results), "judge").items()}
+    return [{"flagged by": number} | {judge: count[number] for judge, count in counts.items()}
+            for number in range(11)]  # fmt: skip
+
+
+def _targets(results: list[Result]) -> list[Row]:
+    return [
+        target(f"caught, {judge}", caught(some), least=0.95 if judge == "calibrated" else None)
+        for (judge,), some in by(voting(results), "judge").items()
+    ]
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw how many agents flagged an injection, and the share that was caught."""
+    left, right = figure.subplots(1, 2)
+    groups = by(voting(results), "judge")
+    for number, ((judge,), some) in enumerate(groups.items()):
+        count = flags(some)
+        x = np.arange(11) + (number - (len(groups) - 1) / 2) * 0.4
+        grey = ("#dddddd", "#7f9fbf")[number % 2]
+        left.bar(x, [count[i] for i in range(11)], 0.38, label=str(judge), edgecolor="black",
+                 color=grey, hatch=pictures.HATCHES[number])  # fmt: skip
+    left.axvline(4.5, color="black", ls="--", lw=1, label="quorum")
+    left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
+    pictures.legend(left)
+    lines: dict[str, dict[float, Rate]] = {}
+    places = list(by(results, "who", "split"))
+    for (judge, *place), some in by(results, "judge", "who", "split").items():
+        lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(some)
+    pictures.rates(right, lines)
+    pictures.as_rate(right, "caught, of injections that took")
+    right.set_xticks(range(len(places)), [f"{who}\n{split}" for who, split in places], fontsize=7)
+    for line in right.lines:
+        line.set_linestyle("none")
+    pictures.legend(right, loc="lower left")
+
+
+EXPERIMENT = Experiment(
+    line="an attacker who runs the judge itself first: caught, and flagged by how many",
+    title="BAFFLE against an adaptive attacker, q = 5, step eta/N",
+    cells=cells, tables=tables, draw=draw, size=(12.0, 5.0),
+    note=(
+        f"An injection took if the backdoor succeeds in half or more of the candidate's answers; "
+        f"caught: rejected, of those. {published.ADAPTIVE}."
+    ),
+)  # fmt: skip

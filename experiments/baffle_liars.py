@@ -1,0 +1,140 @@
+"""Validators who lie: how many a quorum withstands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from experiments import pictures
+from experiments.baffle_stable import rates
+from experiments.cell import STEPS, Cell, Plan, Result, defence
+from experiments.counting import Count, Rate, judged, pool, voted
+from experiments.experiment import Experiment
+from experiments.grouping import by
+from experiments.tables import Row, Table
+from experiments.targets import target
+from learning.dealing import plan_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HOW = ("hide", "deny", "invert")
+"""Vote clean on poison, poisoned on clean, or both."""
+
+JUDGES = ("lof", "calibrated")
+COLUMNS = ("judge", "how", "share")
+ERRS = 0.4
+"""Share of honest validators who judge wrongly: the paper's rho."""
+
+BOUND = (1 - ERRS) * 10 / (2 - ERRS)
+"""n_M < (1 - rho) n / (2 - rho): liars of 10 validators that BAFFLE withstands, 3.75."""
+
+WORSE = 0.1
+"""How much higher FN and FP may be with liars up to the bound than without."""
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """Make the grid: judge, how they lie, their share of the agents."""
+    common = {"data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["eta/N"]}
+    return [
+        plan.cell({"judge": judge, "how": how, "share": share, "seed": seed},
+                  common | defence("clients", judge)
+                  | {"agents.liars": how, "agents.lying": share})
+        for seed in plan.seeds for judge in JUDGES for how in HOW for share in plan.scale.lying
+    ]  # fmt: skip
+
+
+def liars(result: Result, record: dict[str, Any]) -> int:
+    """Count the liars among those who voted in a round."""
+    plan = plan_of(result.settings)
+    lying = {plan.name(number) for number in plan.liars}
+    return len(lying.intersection(record["voters"]))
+
+
+Verdicts = list[tuple[int, bool, bool]]
+"""(liars among the voters, poisoned, accepted), one a round."""
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return what became of each candidate that was voted on."""
+    inject = set(result.settings.backdoor.inject)
+    return [(liars(result, record), judged(record) in inject, bool(record["accepted"]))
+            for record in voted(result.records)]  # fmt: skip
+
+
+def wrong(runs: Iterable[Verdicts], *, poisoned: bool, fewest: int, most: int) -> Rate:
+    """Return the share of wrong verdicts on poisoned, or on benign, candidates.
+
+    Only rounds with ``fewest`` to ``most`` liars among the voters count.
+    """
+    counts = []
+    for run in runs:
+        accepted = [ok for n, bad, ok in run if bad is poisoned and fewest <= n <= most]
+        counts.append(Count(sum(ok is poisoned for ok in accepted), len(accepted)))
+    return pool(counts)
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return errors by share of liars, by their number among the voters, and the targets."""
+    shares: list[Row] = []
+    for key, some in by(results, *COLUMNS).items():
+        missed, alarms = rates(some)
+        shares.append(dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms})
+    numbers: list[Row] = []
+    targets: list[Row] = []
+    for (judge, how), some in by(results, "judge", "how").items():
+        runs = [verdicts(r) for r in some]
+        for n in range(11):
+            missed, alarms = (wrong(runs, poisoned=bad, fewest=n, most=n) for bad in (True, False))
+            if missed.of or alarms.of:
+                numbers.append({"judge": judge, "how": how, "liars of 10": n,
+                                "FN": missed, "FP": alarms})  # fmt: skip
+        targets += _targets(f"{judge}, {how}", runs)
+    return [
+        Table("", "Errors by the share of agents who lie (clients vote, q = 5)", shares),
+        Table("numbers", "Errors by the number of liars among the 10 voters", numbers),
+        Table("targets", "Up to the bound: 1 to 3 liars among the voters, against none", targets),
+    ]
+
+
+def _targets(case: str, runs: list[Verdicts]) -> list[Row]:
+    rows: list[Row] = []
+    for name, poisoned in (("FN", True), ("FP", False)):
+        none = wrong(runs, poisoned=poisoned, fewest=0, most=0)
+        some = wrong(runs, poisoned=poisoned, fewest=1, most=int(BOUND))
+        limit = None if none.value is None else none.value + WORSE
+        rows.append({**target(f"{name}, {case}", some, limit), "without liars": none})
+    return rows
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw FN above FP by the number of liars among the voters, a column for each way to lie."""
+    hows = by(results, "how")
+    axes = figure.subplots(2, len(hows), squeeze=False, sharex=True, sharey=True)
+    for column, ((how,), some) in enumerate(hows.items()):
+        for row, (name, poisoned) in enumerate((("FN", True), ("FP", False))):
+            lines = {
+                str(judge): {float(n): wrong(runs, poisoned=poisoned, fewest=n, most=n)
+                             for n in range(11)}
+                for (judge,), cells_ in by(some, "judge").items()
+                for runs in [[verdicts(r) for r in cells_]]
+            }  # fmt: skip
+            panel = axes[row, column]
+            pictures.rates(panel, lines)
+            pictures.as_rate(panel, name)
+            panel.axvline(BOUND, color="black", ls="--", lw=1, label=f"bound {BOUND:.2f} (rho .4)")
+        axes[0, column].set_title(f"liars {how}", fontsize=10)
+        axes[1, column].set_xlabel("liars among the 10 voters")
+    pictures.legend(axes[0, 0], loc="upper left")
+
+
+EXPERIMENT = Experiment(
+    line="lying validators: errors by their share and number, with the paper's bound",
+    title="BAFFLE and lying validators, q = 5, step eta/N",
+    cells=cells, tables=tables, draw=draw, size=(12.0, 7.0),
+    note=(
+        "hide: vote clean on poison; deny: vote poisoned on clean; invert: both. The attacker "
+        "always lies. Bound of the paper for rho = .4 of honest validators who judge wrongly: "
+        f"n_M < (1 - rho) n / (2 - rho) = {BOUND:.2f} of 10."
+    ),
+)  # fmt: skip

@@ -1,0 +1,30 @@
+"""What an experiment is: a grid of cells, tables, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from experiments.cell import Cell, Plan, Result
+from experiments.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of a paper. The first table is the one that the picture shows."""
+
+    line: str
+    """What it measures, in one line."""
+    title: str
+    """Of the picture."""
+    cells: Callable[[Plan], list[Cell]]
+    tables: Callable[[list[Result]], list[Table]]
+    draw: Callable[[Figure, list[Result]], None]
+    size: tuple[float, float] = (10.0, 6.0)
+    """Of the picture, in inches."""
+    note: str = ""
+    """What a reader of the tables has to know, in sentences."""

@@ -1,0 +1,123 @@
+"""One federation, from its settings to the records of its rounds: in this process, or over MQTT.
+
+Both ways run the real aggregator, agents, store and messages, and come to the same records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import run
+from agents.fleet import Fleet
+from agents.population import assemble
+from agents.spawn import population_of
+from aggregator.__main__ import build, description, explained, resume
+from aggregator.service import Aggregator
+from aggregator.state import State
+from aggregator.store import RunStore, read_records
+from config.settings import Settings
+from experiments.cell import MODEL, Records
+from learning import weights
+from protocol.codec import Limits
+from protocol.link import Link, LinkError
+from protocol.memory_link import MemoryBroker, MemoryHub
+from protocol.messages import Phase
+
+OnRound = Callable[[], None]
+
+
+class _Screen:
+    """Tells of finished rounds and of nothing else."""
+
+    def __init__(self, on_round: OnRound) -> None:
+        self._on_round = on_round
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Say nothing."""
+
+    def progress(self, state: State) -> None:
+        """Say nothing."""
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Count a round."""
+        del record
+        self._on_round()
+
+
+def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
+    """Run a federation in this process, over a broker that is a dictionary.
+
+    If the folder holds its first rounds, it goes on after them.
+
+    Raises
+    ------
+    SettingsError
+        If the settings ask for what cannot be had.
+    LinkError
+        If the run was given up.
+    """
+    with explained():
+        parts = build(settings)
+        population = population_of(settings)
+        data = population.check()
+    store = RunStore(folder, keep=settings.validation.look_back + 2)
+    history, state = resume(store, settings, parts)
+    store.describe(description(settings, parts.manifest))
+    broker = MemoryBroker()
+    hub = MemoryHub(broker, settings.run.name)
+    numbers = range(settings.agents.n)
+    fleet = Fleet(
+        hub=MemoryHub(broker, settings.run.name), names=[population.name(i) for i in numbers],
+        assemble=lambda manifest: assemble(population, data, numbers, manifest),
+        say=print, stopping=lambda: False, remember=settings.agents.remember,
+        downlink=":agents-0" if settings.agents.shared_downlink else "",
+    )  # fmt: skip
+    limits = settings.limits
+    hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
+    aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, _Screen(on_round))
+    fleet.join()
+    aggregator.begin(parts.manifest, history)
+    state = aggregator.gather(state, settings.expected, settings.collect.patience)
+    while state.phase is not Phase.DONE:
+        state = aggregator.turn(state)
+        fleet.turn()
+    aggregator.end()
+    if state.failure:
+        raise LinkError(state.failure)
+    return read_records(folder)
+
+
+def over_broker(settings: Settings, folder: Path, on_round: OnRound) -> Records:
+    """Run a federation as ``run.py`` does: aggregator and agents in processes, over MQTT.
+
+    Raises
+    ------
+    LinkError
+        If it does not come to its end.
+    """
+    if run.federation(settings, folder):
+        raise LinkError("the aggregator stopped")
+    records = read_records(folder)
+    for _ in records:
+        on_round()
+    return records
+
+
+LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {
+    "memory": in_memory,
+    "broker": over_broker,
+}
+
+
+def save_model(settings: Settings, folder: Path) -> None:
+    """Save the last model of a finished run so that others start from it (model.init)."""
+    with explained():
+        model = build(settings).model
+    saved = RunStore(folder, keep=settings.validation.look_back + 2).load()
+    assert saved is not None
+    weights.load(model, saved.models[-1].weights)
+    torch.save(model.state_dict(), folder / MODEL)

@@ -1,0 +1,72 @@
+"""What judges say, of many validators at once, and what all judges have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from learning.validation.profiles import Candidates, Histories
+
+ROUNDING = 1e-9
+"""Scores that differ by less than this, or by this share, are equal. A tie is no poison."""
+
+BLOCK = 64
+"""Validators judged in one go: enough to make calls rare, few enough for the processor's cache."""
+
+
+class Opinions(NamedTuple):
+    """What m validators think of their candidates; all is finite, as it has to travel in JSON."""
+
+    poisoned: npt.NDArray[np.bool_]
+    """(m,): whether the score is above the threshold."""
+    score: npt.NDArray[np.float64]
+    """(m,)"""
+    threshold: npt.NDArray[np.float64]
+    """(m,)"""
+
+
+Judge = Callable[[Histories, Candidates, int], Opinions]
+"""(profiles (m, l+1, 2C) of accepted models, oldest first, of candidates (m, 2C), |D|)."""
+
+
+def no_opinion(validators: int) -> Opinions:
+    """Return what m validators say who know too little: clean, with zeros for scores."""
+    return Opinions(np.zeros(validators, np.bool_), np.zeros(validators), np.zeros(validators))
+
+
+def informed(judge: Judge, minimum_history: int) -> Judge:
+    """Let a judge speak from so many accepted models on; before, every candidate is clean.
+
+    It is asked for ``BLOCK`` validators at a time. Its arrays are contiguous, so that sums run
+    in the same order, and give the same bits, however many validators there are.
+    """
+
+    def judged(profiles: Histories, candidates: Candidates, samples: int) -> Opinions:
+        validators, models, _ = profiles.shape
+        if models < minimum_history or not validators:
+            return no_opinion(validators)
+        known, new = np.ascontiguousarray(profiles), np.ascontiguousarray(candidates)
+        parts = [
+            judge(known[first : first + BLOCK], new[first : first + BLOCK], samples)
+            for first in range(0, validators, BLOCK)
+        ]
+        return Opinions(*map(np.concatenate, zip(*parts, strict=True)))
+
+    return judged
+
+
+def check_minimum(minimum_history: int, least: int, why: str) -> None:
+    """Refuse a smaller minimum history than a judge can work with.
+
+    Raises
+    ------
+    ValueError
+        If it is below ``least``; the message says why.
+    """
+    if minimum_history < least:
+        raise ValueError(
+            f"minimum_history must be {least} models at least, not {minimum_history}: {why}"
+        )
