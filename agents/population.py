@@ -6,6 +6,7 @@ then takes its part; so a fleet is the same however it is cut into shards and pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +94,13 @@ class Population(NamedTuple):
         return round_ in self.blow.inject if self.plan.armed else round_ >= self.start
 
 
-def assemble(population: Population, data: Dataset, numbers: range, manifest: Manifest) -> Cohort:
+def assemble(
+    population: Population, data: Dataset, numbers: range, manifest: Manifest,
+    tell: Callable[[int, float], None] = lambda _round, _strength: None,
+) -> Cohort:  # fmt: skip
     """Make the cohort of the agents with these numbers, for the run of this manifest.
+
+    ``tell``: what attackers call when they strike; see ``World``.
 
     Raises
     ------
@@ -130,7 +136,7 @@ def assemble(population: Population, data: Dataset, numbers: range, manifest: Ma
         fresh=lambda: flatten(
             models.build(manifest.model, data.shape, data.classes, plan.seed + 1)
         ),
-        strike=_strike(population, holdings, judge),
+        tell=tell, strike=_strike(population, holdings, judge),
     )  # fmt: skip
     return Cohort(
         _members(population, numbers, world, judge), model, shards, manifest.classes, plan.seed,

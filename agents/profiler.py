@@ -46,6 +46,8 @@ class Profiler:
         self._found: dict[int, Found] = {}
         self._tried: tuple[Vector, Found] | None = None
         """The last candidate, and what was found in it."""
+        self._last: tuple[Rows, torch.Tensor, npt.NDArray[np.int64]] | None = None
+        """Who looked last, and at what: a newcomer looks at the whole look-back in turn."""
 
     def receive(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
@@ -93,10 +95,16 @@ class Profiler:
         rows = rows[~found.known[rows]]
         if not len(rows):
             return
-        held = self._data.indices[torch.from_numpy(rows)]
-        answers = predict(self._model, weights, self._data.x[held.reshape(-1)])
-        answers = answers.reshape(held.shape)
-        labels = self._data.y[held].numpy()
+        x, labels = self._samples(rows)
+        answers = predict(self._model, weights, x).reshape(labels.shape)
         for row, said, right in zip(rows, answers, labels, strict=True):
             found.values[row] = error_profile(said, right, self._classes)
         found.known[rows] = True
+
+    def _samples(self, rows: Rows) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
+        """Return what these members hold: inputs (m s, ...), labels (m, s)."""
+        if self._last is None or not np.array_equal(self._last[0], rows):
+            held = self._data.indices[torch.from_numpy(rows)]
+            x = self._data.x.index_select(0, held.reshape(-1))
+            self._last = rows, x, self._data.y[held].numpy()
+        return self._last[1:]

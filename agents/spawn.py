@@ -11,6 +11,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import gc
+import json
 import math
 import multiprocessing as mp
 import os
@@ -18,7 +19,7 @@ import queue
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -165,10 +166,11 @@ def work(
             events.put((index, "connected", last))
         return bool(stop) or os.getppid() != parent
 
+    tell = diary(settings.agents.diary)
     fleet = Fleet(
         hub=hub,
         names=[population.name(number) for number in numbers],
-        assemble=lambda manifest: assemble(population, data, numbers, manifest),
+        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
         say=lambda text: events.put((index, "say", text)),
         stopping=stopping,
         downlink=f":agents-{numbers.start}" if settings.agents.shared_downlink else "",
@@ -182,6 +184,20 @@ def work(
     except (LinkError, ValueError) as why:
         error = str(why)
     events.put((index, "end", error))
+
+
+def diary(file: str) -> Callable[[int, float], None]:
+    """Let attackers write down when they strike and how strongly, one JSON line each.
+
+    Nothing on the wire says so, and an experiment has to know.
+    """
+
+    def tell(number: int, strength: float) -> None:
+        if file:
+            with Path(file).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"round": number, "strength": round(strength, 3)}) + "\n")
+
+    return tell
 
 
 def address_of(settings: Settings) -> BrokerAddress:

@@ -129,9 +129,10 @@ def serve(
         hub.close()
 
 
-def build(settings: Settings) -> Parts:
-    """Build data, model, manifest and policy; ``ValueError`` says what cannot be."""
-    data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
+def build(settings: Settings, data: Dataset | None = None) -> Parts:
+    """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
+    if data is None:
+        data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
     model = models.build(settings.model.name, data.shape, data.classes, settings.run.seed)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)

@@ -9,9 +9,10 @@ from unittest import mock
 import numpy as np
 import torch
 
-from agents import cohort
+from agents import profiler
 from agents.agent import Judge
-from agents.population import Population, assemble
+from agents.population import assemble
+from agents.spawn import population_of
 from aggregator.__main__ import build
 from benchmarks.figures import ROOT, Figure, timed
 from config.settings import load
@@ -59,11 +60,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
                                "validation.look_back": look_back,
                                "data.root": str(ROOT / "data")})  # fmt: skip
     parts = build(settings)
-    population = Population(
-        n=VALIDATORS, evil=0.0, attack="mpaf", scale=1.0, start=1, liars="always_accept",
-        samples=4, split="iid", split_options={}, data="mnist5k", root=settings.data.root,
-        test=1000, seed=0,
-    )  # fmt: skip
+    population = population_of(settings)
     made = assemble(population, population.check(), range(VALIDATORS), parts.manifest)
     names = [population.name(number) for number in range(VALIDATORS)]
     rng, weights = np.random.default_rng(0), flatten(parts.model)
@@ -74,7 +71,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
         candidate = as_received(weights, parts.manifest.history_codec)
         versions = tuple(range(max(0, version - look_back), version + 1))
         task = Judge(version + 1, 1, versions)
-        with mock.patch.object(cohort, "predict", side_effect=predict) as looked:
+        with mock.patch.object(profiler, "predict", side_effect=predict) as looked:
             seconds.append(timed(partial(made.votes, names, task, candidate)))
             passes.append(looked.call_count)
     return passes, seconds

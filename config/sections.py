@@ -178,6 +178,7 @@ class Agents:
     processes: int = _setting(0, 0, 1024)
     shard: str = "1/1"
     shared_downlink: bool = False
+    diary: str = ""
 
     @property
     def part(self) -> tuple[int, int]:

@@ -10,32 +10,34 @@ import numpy as np
 from experiments import pictures, published
 from experiments.baffle_stable import WHO
 from experiments.cell import STEPS, Cell, Plan, Records, Result, defence, split_name
-from experiments.counting import Count, Rate, errors, pool
+from experiments.counting import Count, Mean, Rate, errors, pool
 from experiments.experiment import Experiment
 from experiments.grouping import by, struck
 from experiments.tables import Row, Table
 from experiments.targets import target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
-COLUMNS = ("judge", "who", "split")
+COLUMNS = ("judge", "step", "who", "split")
 TOOK = 0.5
 """Success of the backdoor in a candidate from which an injection counts as one."""
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """Make the grid: judge, configuration, split."""
-    common = {
-        "agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often),
-        "aggregation.server_lr": STEPS["eta/N"],
-    }  # fmt: skip
+    """Make the grid: judge, configuration, split; with the plain mean one split alone."""
+    common = {"agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often)}
+    places = [("eta/N", server) for server in plan.scale.splits] + [("mean", plan.scale.splits[0])]
     # Not from shared first rounds: the attacker judges by the models it has heard itself.
     return [
-        plan.cell({"judge": judge, "who": who, "split": split_name(server), "seed": seed},
-                  common | {"data.server": server} | defence(who, judge), shared=False)
+        plan.cell({"judge": judge, "step": step, "who": who, "split": split_name(server),
+                   "seed": seed},
+                  common | {"data.server": server, "aggregation.server_lr": STEPS[step]}
+                  | defence(who, judge), shared=False)
         for seed in plan.seeds for judge in ("lof", "calibrated") for who in WHO
-        for server in plan.scale.splits
+        for step, server in places
     ]  # fmt: skip
 
 
@@ -44,10 +46,15 @@ def took(result: Result) -> Records:
     return [r for r in struck(result) if float(r.get("candidate_backdoor") or 0.0) >= TOOK]
 
 
-def caught(results: list[Result]) -> Rate:
-    """Return the share of injections that took which were rejected."""
+def submitted(result: Result) -> Records:
+    """Return the records of rounds in which the attacker submitted poison, however weak."""
+    return [r for r in struck(result) if float(r.get("strength") or 0.0) > 0]
+
+
+def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
+    """Return the share of injections which were rejected."""
     return pool(Count(sum(not r["accepted"] for r in hits), len(hits))
-                for hits in map(took, results))  # fmt: skip
+                for hits in map(among, results))  # fmt: skip
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -55,14 +62,15 @@ def tables(results: list[Result]) -> list[Table]:
     rows: list[Row] = []
     for key, some in by(results, *COLUMNS).items():
         labels = dict(zip(COLUMNS, key, strict=True))
-        hits = caught(some)
-        said = published.adaptive(str(labels["who"]), str(labels["split"]))
+        sent, hits = caught(some), caught(some, took)
+        papers = labels["judge"] == "lof" and labels["step"] == "eta/N"
+        said = published.adaptive(str(labels["who"]), str(labels["split"])) if papers else ""
         rows.append(labels | {
-            "injections": sum(len(struck(r)) for r in some), "took": hits.of,
-            "stood down or too weak": sum(len(struck(r)) - len(took(r)) for r in some),
-            "caught": hits,
-            "FN": Rate(hits.of - hits.hits, hits.of, tuple(1 - x for x in hits.each)),
-            "FN paper, CIFAR-10": said if labels["judge"] == "lof" else "",
+            "rounds": sum(len(struck(r)) for r in some), "submitted": sent.of,
+            "strength": Mean(tuple(float(x["strength"]) for r in some for x in submitted(r)), ""),
+            "caught": sent, "took": hits.of, "caught of those": hits,
+            "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
+            "FN paper, CIFAR-10": said,
             "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
         })  # fmt: skip
     return [
@@ -73,10 +81,10 @@ def tables(results: list[Result]) -> list[Table]:
 
 
 def flags(results: list[Result]) -> Counter[int]:
-    """Count injections that took by how many agents, without the server, flagged them."""
+    """Count injections by how many agents, without the server, flagged them."""
     return Counter(
         sum(vote["poisoned"] for name, vote in record["voters"].items() if name[0] != ":")
-        for result in results for record in took(result)
+        for result in results for record in submitted(result)
     )  # fmt: skip
 
 
@@ -93,8 +101,13 @@ def _flags(results: list[Result]) -> list[Row]:
 
 def _targets(results: list[Result]) -> list[Row]:
     return [
-        target(f"caught, {judge}", caught(some), least=0.95 if judge == "calibrated" else None)
-        for (judge,), some in by(voting(results), "judge").items()
+        target(
+            f"caught, {judge}, step {step}{of}",
+            caught(some, among),
+            least=0.95 if judge == "calibrated" else None,
+        )
+        for (judge, step), some in by(voting(results), "judge", "step").items()
+        for of, among in (("", submitted), (", of those that took", took))
     ]
 
 
@@ -106,29 +119,29 @@ def draw(figure: Figure, results: list[Result]) -> None:
         count = flags(some)
         x = np.arange(11) + (number - (len(groups) - 1) / 2) * 0.4
         grey = ("#dddddd", "#7f9fbf")[number % 2]
-        left.bar(x, [count[i] for i in range(11)], 0.38, label=str(judge), edgecolor="black",
+        left.bar(x, [count[i] for i in range(11)], 0.38, label=f"{judge} (bars)", edgecolor="black",
                  color=grey, hatch=pictures.HATCHES[number])  # fmt: skip
     left.axvline(4.5, color="black", ls="--", lw=1, label="quorum")
     left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
-    pictures.legend(left)
     lines: dict[str, dict[float, Rate]] = {}
-    places = list(by(results, "who", "split"))
-    for (judge, *place), some in by(results, "judge", "who", "split").items():
+    places = list(by(results, "step", "who", "split"))
+    for (judge, *place), some in by(results, "judge", "step", "who", "split").items():
         lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(some)
-    pictures.rates(right, lines)
-    pictures.as_rate(right, "caught, of injections that took")
-    right.set_xticks(range(len(places)), [f"{who}\n{split}" for who, split in places], fontsize=7)
-    for line in right.lines:
-        line.set_linestyle("none")
-    pictures.legend(right, loc="lower left")
+    pictures.rates(right, lines, joined=False)
+    pictures.as_rate(right, "caught, of injections submitted")
+    right.set_xticks(
+        range(len(places)), ["\n".join(map(str, place)) for place in places], fontsize=7
+    )
+    pictures.legend(figure)
 
 
 EXPERIMENT = Experiment(
     line="an attacker who runs the judge itself first: caught, and flagged by how many",
-    title="BAFFLE against an adaptive attacker, q = 5, step eta/N",
+    title="BAFFLE against an adaptive attacker, q = 5",
     cells=cells, tables=tables, draw=draw, size=(12.0, 5.0),
     note=(
-        f"An injection took if the backdoor succeeds in half or more of the candidate's answers; "
-        f"caught: rejected, of those. {published.ADAPTIVE}."
+        "submitted: poison that passed the attacker's own judge, on its clean data; in the other "
+        "rounds it stood down. strength: the share of the step to its model that passed. It took "
+        f"if the backdoor succeeds in half or more of its trial. {published.ADAPTIVE}."
     ),
 )  # fmt: skip

@@ -98,7 +98,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         axes.set_title(f"{judge}, seed {some[0].labels['seed']}"
                        if judge != "none" else "no defence", fontsize=10)  # fmt: skip
     panels[-1].set_xlabel("round")
-    pictures.legend(panels[0], loc="center left", ncols=2)
+    pictures.legend(figure)
 
 
 def _curves(axes: Axes, result: Result) -> None:

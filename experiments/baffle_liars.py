@@ -16,6 +16,7 @@ from experiments.targets import target
 from learning.dealing import plan_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HOW = ("hide", "deny", "invert")
@@ -108,30 +109,49 @@ def _targets(case: str, runs: list[Verdicts]) -> list[Row]:
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
-    """Draw FN above FP by the number of liars among the voters, a column for each way to lie."""
+    """Draw FN and FP by the share of liars, then by their number among the voters."""
     hows = by(results, "how")
-    axes = figure.subplots(2, len(hows), squeeze=False, sharex=True, sharey=True)
+    axes = figure.subplots(4, len(hows), squeeze=False, sharex="row", sharey=True)
     for column, ((how,), some) in enumerate(hows.items()):
+        judges = {str(judge): cells_ for (judge,), cells_ in by(some, "judge").items()}
         for row, (name, poisoned) in enumerate((("FN", True), ("FP", False))):
-            lines = {
-                str(judge): {float(n): wrong(runs, poisoned=poisoned, fewest=n, most=n)
-                             for n in range(11)}
-                for (judge,), cells_ in by(some, "judge").items()
-                for runs in [[verdicts(r) for r in cells_]]
-            }  # fmt: skip
-            panel = axes[row, column]
-            pictures.rates(panel, lines)
-            pictures.as_rate(panel, name)
-            panel.axvline(BOUND, color="black", ls="--", lw=1, label=f"bound {BOUND:.2f} (rho .4)")
+            shares = {judge: by_share(runs, poisoned=poisoned) for judge, runs in judges.items()}
+            numbers = {judge: by_number(runs, poisoned=poisoned) for judge, runs in judges.items()}
+            _panel(axes[row, column], name, shares, "share of agents who lie", 10)
+            _panel(axes[row + 2, column], name, numbers, "liars among the 10 voters", 1)
         axes[0, column].set_title(f"liars {how}", fontsize=10)
-        axes[1, column].set_xlabel("liars among the 10 voters")
-    pictures.legend(axes[0, 0], loc="upper left")
+    pictures.legend(figure)
+
+
+def by_share(results: list[Result], *, poisoned: bool) -> dict[float, Rate]:
+    """Return the wrong verdicts by the share of agents who lie."""
+    return {
+        float(share): wrong(map(verdicts, some), poisoned=poisoned, fewest=0, most=10)
+        for (share,), some in by(results, "share").items()
+    }
+
+
+def by_number(results: list[Result], *, poisoned: bool) -> dict[float, Rate]:
+    """Return the wrong verdicts by the number of liars among the voters."""
+    runs = [verdicts(result) for result in results]
+    return {float(n): wrong(runs, poisoned=poisoned, fewest=n, most=n) for n in range(11)}
+
+
+def _panel(
+    axes: Axes, name: str, lines: dict[str, dict[float, Rate]], x: str, scale: float
+) -> None:
+    """Draw rates and the bound; ``scale``: what x has to be multiplied with for liars of 10."""
+    pictures.rates(axes, lines, gap=1 / scale)
+    pictures.as_rate(axes, name)
+    axes.axvline(BOUND / scale, color="black", ls="--", lw=1,
+                 label=f"bound: {BOUND:.2f} of 10 (rho .4)")  # fmt: skip
+    axes.set_xlabel(x)
 
 
 EXPERIMENT = Experiment(
     line="lying validators: errors by their share and number, with the paper's bound",
     title="BAFFLE and lying validators, q = 5, step eta/N",
-    cells=cells, tables=tables, draw=draw, size=(12.0, 7.0),
+    cells=cells, tables=tables, draw=draw, size=(12.0, 12.0),
     note=(
         "hide: vote clean on poison; deny: vote poisoned on clean; invert: both. The attacker "
         "always lies. Bound of the paper for rho = .4 of honest validators who judge wrongly: "

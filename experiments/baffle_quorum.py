@@ -52,7 +52,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         pictures.rates(panel, line)
         pictures.as_rate(panel, name)
         panel.set_xlabel('quorum q ("poisoned" votes that reject)')
-    pictures.legend(axes[1])
+    pictures.legend(figure)
 
 
 EXPERIMENT = Experiment(

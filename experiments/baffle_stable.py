@@ -31,10 +31,14 @@ def cells(plan: Plan) -> list[Cell]:
         for look_back in scale.look_backs for who in WHO for server in scale.splits
     ]  # fmt: skip
     ours = [("lof", "mean"), ("calibrated", "eta/N"), ("calibrated", "mean")]
-    grid += [(*pair, scale.look_back, who, scale.splits[0], "yes") for pair in ours for who in WHO]
-    grid += [("none", "eta/N", 0, "nobody", server, attack)
-             for server in scale.splits for attack in ("no", "yes")]  # fmt: skip
-    grid += [("none", "mean", 0, "nobody", scale.splits[0], attack) for attack in ("no", "yes")]
+    grid += [
+        (*pair, scale.look_back, who, server, "yes")
+        for pair in ours
+        for who in WHO
+        for server in scale.splits
+    ]
+    grid += [("none", step, 0, "nobody", server, attack)
+             for step in STEPS for server in scale.splits for attack in ("no", "yes")]  # fmt: skip
     return [cell(plan, seed, *point) for seed in plan.seeds for point in grid]
 
 
@@ -137,7 +141,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         axes[0, column].set_title(f"client-server split {split}", fontsize=10)
         axes[1, column].set(xlabel="look-back l (accepted models)",
                             xticks=sorted({int(r.labels["l"]) for r in judged}))  # fmt: skip
-    pictures.legend(axes[0, 0])
+    pictures.legend(figure)
 
 
 EXPERIMENT = Experiment(

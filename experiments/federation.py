@@ -5,6 +5,7 @@ Both ways run the real aggregator, agents, store and messages, and come to the s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import run
 from agents.fleet import Fleet
 from agents.population import assemble
-from agents.spawn import population_of
+from agents.spawn import diary, population_of
 from aggregator.__main__ import build, description, explained, resume
 from aggregator.service import Aggregator
 from aggregator.state import State
@@ -61,18 +62,18 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
         If the run was given up.
     """
     with explained():
-        parts = build(settings)
         population = population_of(settings)
         data = population.check()
+        parts = build(settings, data)
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
     store.describe(description(settings, parts.manifest))
     broker = MemoryBroker()
     hub = MemoryHub(broker, settings.run.name)
-    numbers = range(settings.agents.n)
+    numbers, tell = range(settings.agents.n), diary(settings.agents.diary)
     fleet = Fleet(
         hub=MemoryHub(broker, settings.run.name), names=[population.name(i) for i in numbers],
-        assemble=lambda manifest: assemble(population, data, numbers, manifest),
+        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
         say=print, stopping=lambda: False, remember=settings.agents.remember,
         downlink=":agents-0" if settings.agents.shared_downlink else "",
     )  # fmt: skip
@@ -88,7 +89,7 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     aggregator.end()
     if state.failure:
         raise LinkError(state.failure)
-    return read_records(folder)
+    return with_truth(read_records(folder), settings.agents.diary)
 
 
 def over_broker(settings: Settings, folder: Path, on_round: OnRound) -> Records:
@@ -101,10 +102,18 @@ def over_broker(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     """
     if run.federation(settings, folder):
         raise LinkError("the aggregator stopped")
-    records = read_records(folder)
+    records = with_truth(read_records(folder), settings.agents.diary)
     for _ in records:
         on_round()
     return records
+
+
+def with_truth(records: Records, diary_file: str) -> Records:
+    """Add to each record how strongly the attackers struck in its round, as they wrote down."""
+    file = Path(diary_file)
+    lines = file.read_text(encoding="utf-8").splitlines() if diary_file and file.exists() else []
+    told = {note["round"]: note["strength"] for note in map(json.loads, lines)}
+    return [record | {"strength": told.get(record["round"])} for record in records]
 
 
 LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {

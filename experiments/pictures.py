@@ -9,6 +9,7 @@ from experiments.counting import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "marker": "o", "linestyle": "-"},
@@ -31,8 +32,14 @@ def style(names: Sequence[str], name: str) -> dict[str, Any]:
     return STYLES[names.index(name) % len(STYLES)]
 
 
-def rates(axes: Axes, lines: Mapping[str, Mapping[float, Rate]], gap: float = 1.0) -> None:
-    """Draw lines of rates by x, each point with its interval; ``gap``: between two x."""
+def rates(
+    axes: Axes, lines: Mapping[str, Mapping[float, Rate]], gap: float = 1.0, *,
+    joined: bool = True,
+) -> None:  # fmt: skip
+    """Draw lines of rates by x, each point with its interval; ``gap``: between two x.
+
+    ``joined``: x is a number, so that a line between two points means something.
+    """
     names = list(lines)
     for number, (name, points) in enumerate(lines.items()):
         shift = (number - (len(names) - 1) / 2) * APART * gap
@@ -45,7 +52,8 @@ def rates(axes: Axes, lines: Mapping[str, Mapping[float, Rate]], gap: float = 1.
         above = [max(0.0, ends[1] - value) for _, value, ends in known]
         axes.errorbar(
             [x + shift for x, _, _ in known], [value for _, value, _ in known], [below, above],
-            label=name, capsize=3, markersize=5, lw=1.2, **style(names, name),
+            label=name, capsize=3, markersize=5, lw=1.2,
+            **style(names, name) | ({} if joined else {"linestyle": "none"}),
         )  # fmt: skip
 
 
@@ -55,9 +63,11 @@ def as_rate(axes: Axes, name: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def legend(axes: Axes, **options: Any) -> None:
-    """Show the names of lines once each, if there are any."""
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        once = dict(zip(names, handles, strict=True))
-        axes.legend(once.values(), once.keys(), fontsize=8, frameon=False, **options)
+def legend(figure: Figure) -> None:
+    """Show the names of all lines once each, below the panels."""
+    once = {
+        name: handle for axes in figure.axes
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }  # fmt: skip
+    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=min(6, len(once)),
+                  fontsize=9, frameon=False)  # fmt: skip

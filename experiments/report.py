@@ -37,6 +37,8 @@ def describe(plan: Plan) -> str:
     """Say in a few sentences what was run."""
     common, scale = plan.common, plan.scale
     settings = plan.settings(plan.seeds[0], {})
+    first, last = plan.seeds[0], plan.seeds[-1]
+    seeds = f"seeds {first} to {last}" if last > first else f"seed {first}"
     called = round(settings.agents.n * settings.sampling.share)
     return (
         f"Scale {scale.name}: {settings.data.name}, model {settings.model.name}, "
@@ -44,8 +46,13 @@ def describe(plan: Plan) -> str:
         f"evil, {called} called a round, Dirichlet {settings.agents.alpha:g}, SGD lr "
         f"{settings.training.learning_rate:g} momentum {settings.training.momentum:g} (no weight "
         f"decay: it is not supported), task {common['backdoor.task']}; "
-        f"{len(plan.seeds)} repeats, seeds {plan.seeds[0]} to {plan.seeds[-1]}."
+        f"{repeats(plan)}, {seeds}."
     )
+
+
+def repeats(plan: Plan) -> str:
+    """Say how often each cell was run."""
+    return f"{len(plan.seeds)} repeat{'s' * (len(plan.seeds) > 1)}"
 
 
 def draw(file: Path, experiment: Experiment, plan: Plan, results: list[Result]) -> None:
@@ -60,7 +67,7 @@ def draw(file: Path, experiment: Experiment, plan: Plan, results: list[Result]) 
     settings = plan.settings(plan.seeds[0], {})
     figure.suptitle(
         f"{experiment.title} (scale {plan.scale.name}: {Path(settings.data.name).name}, "
-        f"{settings.model.name}, {len(plan.seeds)} repeats)"
+        f"{settings.model.name}, {repeats(plan)})"
     )
     figure.savefig(file, dpi=120)
     plt.close(figure)

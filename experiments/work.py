@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
@@ -69,7 +70,9 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
         shutil.copytree(task.before, task.folder)
     else:
         task.folder.mkdir(parents=True)
-    records = federation.LINKS[task.link](task.settings, task.folder, on_round)
+    agents = replace(task.settings.agents, diary=str(task.folder / "strikes.jsonl"))
+    settings = replace(task.settings, agents=agents)
+    records = federation.LINKS[task.link](settings, task.folder, on_round)
     if task.kept.suffix != ".json":
         federation.save_model(task.settings, task.folder)
         try:

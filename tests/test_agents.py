@@ -9,22 +9,21 @@ import numpy as np
 import pytest
 import torch
 from federation import one_thread, population_of, settings_of  # noqa: F401 - a fixture
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from agents import cohort as cohort_module
-from agents import learners, validators
-from agents.agent import Agent, Fetch, Judge, Train, concerned, hear
+from agents import learners
+from agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, hear
 from agents.fleet import Fleet
 from agents.learners import LEARNERS, Called, World, dormant
-from agents.population import MismatchError, Population, assemble, deal
+from agents.population import MismatchError, assemble
 from aggregator import rules
 from aggregator.__main__ import build
 from learning import models
+from learning.dealing import deal
 from learning.evaluation import predict
 from learning.training import Shards, Training, train_alone, visits
+from learning.validation.opinions import Opinions
 from learning.validation.profiles import error_profile
-from learning.validation.validate import Opinion
 from learning.weights import flatten
 from protocol.compression import as_received
 from protocol.memory_link import MemoryBroker, MemoryHub
@@ -50,6 +49,10 @@ def training(number=1, attempt=1, version=0, contributors="all", validators_=())
 
 def voting(number=1, attempt=1, version=0, validators_=("me",), contributors="all"):
     return Round(number, attempt, Phase.VALIDATE, version, contributors, validators_, 9.0)
+
+
+def both(number=2, attempt=1, version=0, contributors="all"):
+    return Round(number, attempt, Phase.JUDGE_AND_TRAIN, version, contributors, (), 9.0)
 
 
 def tell(agent, *messages):
@@ -92,6 +95,7 @@ TRAINS = {
         [Model(0, W), training(), voting(validators_=()), training(2)],
         [None, Train(1, 1, 0), None, Train(2, 1, 0)],
     ),
+    "a candidate is no model": ([Candidate(1, 1, 0, W), training()], [None, None]),
     "an accepted round": (
         [Model(0, W), training(), Model(1, W), training(2, version=1)],
         [None, Train(1, 1, 0), None, Train(2, 1, 1)],
@@ -128,8 +132,19 @@ JUDGES = {
         [*ACCEPTED, voting(3, version=2), Candidate(3, 1, 2, W)],
         Judge(3, 1, LOOK),
     ),
-    "another round's candidate": ([*ACCEPTED, Candidate(2, 1, 2, W), voting(3, version=2)], None),
-    "another attempt's candidate": ([*ACCEPTED, Candidate(3, 1, 2, W), voting(3, 2, 2)], None),
+    "no candidate yet": ([*ACCEPTED, voting(3, version=2)], Fetch((), candidate=True)),
+    "another round's candidate": (
+        [*ACCEPTED, Candidate(2, 1, 2, W), voting(3, version=2)],
+        Fetch((), candidate=True),
+    ),
+    "another attempt's candidate": (
+        [*ACCEPTED, Candidate(3, 1, 2, W), voting(3, 2, 2)],
+        Fetch((), candidate=True),
+    ),
+    "neither candidate nor history": (
+        [Model(2, W), voting(3, version=2)],
+        Fetch((0, 1), candidate=True),
+    ),
     "a second attempt": ([*ACCEPTED, Candidate(3, 2, 2, W), voting(3, 2, 2)], Judge(3, 2, LOOK)),
     "no validator": ([*ACCEPTED, Candidate(3, 1, 2, W), voting(3, 1, 2, ("you",))], None),
     "not yet voting": ([*ACCEPTED, Candidate(3, 1, 2, W), training(3, 1, 2, ())], None),
@@ -138,7 +153,9 @@ JUDGES = {
         [Model(0, W), Model(2, W), Candidate(3, 1, 2, W), voting(3, version=2)],
         Fetch((1,)),
     ),
-    "nothing at all": ([Candidate(3, 1, 2, W), voting(3, version=2)], Fetch(LOOK)),
+    "a candidate alone": ([Candidate(3, 1, 2, W), voting(3, version=2)], Fetch(LOOK)),
+    "nothing at all": ([voting(3, version=2)], Fetch(LOOK, candidate=True)),
+    "done with it": ([*ACCEPTED, Candidate(3, 1, 2, W), DONE], None),
     "no more than the look-back": (
         [Model(9, W), Candidate(10, 1, 9, W), voting(10, version=9)],
         Fetch((7, 8)),
@@ -154,13 +171,65 @@ def test_when_a_validator_judges(case):
     assert tell(Agent("me", look_back=2), *messages)[1][-1] == expected
 
 
-def test_a_validator_waits_for_missing_history():
-    """It asks once, judges when the last missing model is there, and votes once."""
+def test_a_validator_waits_for_what_it_lacks():
+    """It asks once, judges when the last missing thing is there, and votes once."""
+    messages = [
+        Model(2, W), voting(3, version=2), voting(3, version=2), History(1, W),
+        Candidate(3, 1, 2, W), History(0, W), History(0, W), voting(3, version=2),
+        Candidate(3, 1, 2, W),
+    ]  # fmt: skip
+    _, tasks = tell(Agent("me", look_back=2), *messages)
+    judge, fetch = Judge(3, 1, LOOK), Fetch((0, 1), candidate=True)
+    assert tasks == [None, fetch, None, None, None, judge, None, None, None]
+
+
+def test_a_later_attempt_is_asked_for_anew():
+    """What came for the first attempt is no candidate of the second; history is not lost."""
     _, tasks = tell(
-        Agent("me", look_back=2), Model(2, W), Candidate(3, 1, 2, W), voting(3, version=2),
-        History(1, W), History(0, W), History(0, W), voting(3, version=2), Candidate(3, 1, 2, W),
+        Agent("me", look_back=2), *ACCEPTED, voting(3, 1, 2), Candidate(3, 1, 2, W),
+        voting(3, 2, 2), Candidate(3, 2, 2, W),
     )  # fmt: skip
-    assert tasks == [None, None, Fetch((0, 1)), None, Judge(3, 1, LOOK), None, None, None]
+    fetch = Fetch((), candidate=True)
+    assert tasks[3:] == [fetch, Judge(3, 1, LOOK), fetch, Judge(3, 2, LOOK)]
+
+
+CONTRIBUTES = {
+    "called": (both(3, 1, 2), Contribute(3, 1, LOOK)),
+    "called by name": (both(3, 1, 2, ("me", "you")), Contribute(3, 1, LOOK)),
+    "not called": (both(3, 1, 2, ("you",)), None),
+    "nobody called": (both(3, 1, 2, ()), None),
+    "another attempt": (both(3, 2, 2), Fetch((), candidate=True)),
+}
+
+
+@pytest.mark.parametrize("case", CONTRIBUTES)
+def test_when_a_contributor_judges_and_trains(case):
+    """Where it is to do both, it takes candidate and history, and not being a validator."""
+    message, expected = CONTRIBUTES[case]
+    told = [*ACCEPTED, Candidate(3, 1, 2, W), message]
+    assert tell(Agent("me", look_back=2), *told)[1][-1] == expected
+
+
+def test_a_contributor_answers_once():
+    """After judging and training it does neither again for that attempt."""
+    agent, tasks = tell(Agent("me"), Model(0, W), both(), Candidate(2, 1, 0, W), both())
+    assert tasks == [None, Fetch((), candidate=True), Contribute(2, 1, (0,)), None]
+    again = [manifest(), Candidate(2, 1, 0, W), both()]  # of an aggregator that began anew
+    assert tell(agent, *again)[1][-1] == Contribute(2, 1, (0,))
+    after = [training(3), Model(1, W)]  # voted down; a plain round
+    assert tell(agent, *after)[1] == [Train(3, 1, 0), None]
+
+
+def test_who_does_not_remember_fetches_all_each_time():
+    """It takes models to train from, but for each vote the whole look-back comes anew."""
+    forgetful = Agent("me", look_back=2, remember=False)
+    agent, tasks = tell(forgetful, *ACCEPTED, training(3, 1, 2), voting(3, version=2))
+    assert tasks[3:] == [Train(3, 1, 2), Fetch(LOOK, candidate=True)]
+    came = [Candidate(3, 1, 2, W), *(History(version, W) for version in LOOK)]
+    agent, tasks = tell(agent, *came)
+    assert tasks == [None, None, None, Judge(3, 1, LOOK)]
+    _, tasks = tell(agent, Model(3, W), voting(4, version=3))
+    assert tasks == [None, Fetch((1, 2, 3), candidate=True)]
 
 
 def test_an_agent_does_not_remember_every_version():
@@ -182,6 +251,13 @@ def test_an_aggregator_that_begins_anew_is_answered_again():
     _, tasks = tell(agent, *again, *again[:2])
     judge, train = Judge(1, 1, (0,)), Train(1, 1, 0)
     assert tasks == [None, judge, None, None, train, None, judge]
+
+
+def test_a_candidate_is_fetched_again_after_the_aggregator_began_anew():
+    """With other updates in time it may have made another one, which it calls by the same turn."""
+    agent, _ = tell(Agent("me"), Model(0, W), training(), voting(), Candidate(1, 1, 0, W))
+    _, tasks = tell(agent, manifest(), Model(0, W), training(), voting(), Candidate(1, 1, 0, W + 1))
+    assert tasks[-3:] == [Train(1, 1, 0), Fetch((), candidate=True), Judge(1, 1, (0,))]
 
 
 def test_a_manifest_does_not_hide_a_round_that_waits_for_its_model():
@@ -216,55 +292,38 @@ def test_who_is_concerned():
 # The population
 
 
-@settings(deadline=None)
-@given(n=st.integers(1, 300), evil=st.floats(0, 1), seed=st.integers(0, 5))
-def test_the_number_of_fakes_is_exact(n, evil, seed):
-    """Of n agents round(n * evil) are fake, and all others are genuine."""
-    fakes = Population(n, evil, "mpaf", 1, 1, "", 4, "iid", {}, "", "", 0, seed).fakes
-    assert len(fakes) == round(n * evil)
-    assert fakes <= set(range(n))
-
-
-@pytest.mark.parametrize(
-    ("n", "evil", "count"), [(100, 0.2, 20), (1000, 0.01, 10), (7, 0, 0), (7, 1, 7), (10, 0.29, 3)]
-)
-def test_fakes_by_hand(n, evil, count):
-    """Fractions that binary numbers only approach still give what is meant."""
-    population = Population(n, evil, "mpaf", 1, 1, "", 4, "iid", {}, "", "", 0, 0)
-    assert len(population.fakes) == count
-
-
-def test_names_sort_like_numbers():
-    """Names have as many digits as the last one needs."""
-    assert population_of(settings_of(agents__n=11)).name(3) == "agent-03"
-    assert population_of(settings_of(agents__n=10)).name(9) == "agent-9"
-    assert population_of(settings_of(agents__n=1)).name(0) == "agent-0"
-
-
 @pytest.mark.parametrize("cuts", [[0, 20], [0, 7, 20], [0, 1, 2, 19, 20], [0, 10, 10, 20]])
 @pytest.mark.parametrize("split", ["iid", "dirichlet"])
-def test_a_fleet_is_the_same_however_it_is_cut(cuts, split):
+@pytest.mark.parametrize("attack", ["mpaf", "backdoor"])
+def test_a_fleet_is_the_same_however_it_is_cut(cuts, split, attack):
     """Every part holds its own members with the data and the behaviour that the whole has."""
-    population = population_of(settings_of(agents__evil=0.3, agents__split=split))
+    population = population_of(
+        settings_of(
+            agents__evil=0.3, agents__split=split, agents__attack=attack, agents__lying=0.2
+        )
+    )  # fmt: skip
     described = manifest()
     whole = assemble(population, population.check(), range(20), described)
-    genuine, fakes, held = [], [], []
+    holders, evil, liars, held = [], [], set(), []
     for start, stop in itertools.pairwise(cuts):
         part = assemble(population, population.check(), range(start, stop), described)
-        genuine += part._members.genuine
-        fakes += part._members.fakes
-        held.append(part._data.indices)
-    assert tuple(genuine) == whole._members.genuine
-    assert tuple(fakes) == whole._members.fakes
-    assert {member.number for member in fakes} == population.fakes
-    assert torch.equal(torch.cat(held), whole._data.indices)
+        holders += part._members.holders
+        evil += part._members.evil
+        liars |= part._members.liars
+        held.append(part._profiler._data.indices)
+    assert tuple(holders) == whole._members.holders
+    assert tuple(evil) == whole._members.evil
+    assert [member.number for member in holders] == population.plan.holders
+    assert {member.number for member in evil} == population.fakes
+    assert liars == whole._members.liars == set(map(population.name, population.plan.liars))
+    assert torch.equal(torch.cat(held), whole._profiler._data.indices)
 
 
-def test_a_fleet_without_genuine_agents():
+def test_a_fleet_of_fakes_alone():
     """With evil = 1 nobody has data, and everybody attacks and lies."""
     population = population_of(settings_of(agents__n=5, agents__evil=1.0, agents__scale=2.0))
     fakes = assemble(population, population.check(), range(5), manifest())
-    assert fakes._members.genuine == ()
+    assert fakes._members.holders == ()
     fakes.keep(0, np.zeros(2410, dtype=np.float32))
     fakes.begin(training())
     while fakes.train_chunk():
@@ -278,7 +337,7 @@ def test_a_fleet_without_genuine_agents():
 def test_all_data_are_dealt_where_no_number_is_given():
     """With samples = 0 the training set is shared out evenly: 1,297 / 20 = 64 each."""
     population = population_of(settings_of(agents__samples=0))
-    dealt = deal(population, population.check())
+    dealt = deal(population.plan, population.check()).agents
     assert dealt.shape == (20, 64)
     assert len(np.unique(dealt)) == 20 * 64
 
@@ -307,12 +366,17 @@ def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
         ({"split": "idd"}, "did you mean 'iid'"),
         ({"split_options": {"alpha": 1}}, "split 'iid': 'alpha'; valid: none"),
         ({"data": "digit"}, "did you mean 'digits'"),
+        ({"attack": "backdoor", "task": "label_flop"}, "did you mean 'label_flip'"),
+        ({"attack": "backdoor", "task": "semantic"}, "'semantic' needs a target, and samples"),
     ],
 )
 def test_mistakes_are_explained_before_anybody_connects(changes, message):
     """Names are checked when the fleet is described."""
+    population = population_of(settings_of())
+    plan = {key: value for key, value in changes.items() if key in population.plan._fields}
+    rest = {key: value for key, value in changes.items() if key not in plan}
     with pytest.raises(ValueError, match=message):
-        population_of(settings_of())._replace(**changes).check()
+        population._replace(plan=population.plan._replace(**plan), **rest).check()
 
 
 # The cohort
@@ -337,7 +401,7 @@ def learnt(made, message):
     while made.train_chunk():
         pass
     task = Train(message.round, message.attempt, message.version)
-    names = [m.name for m in (*made._members.genuine, *made._members.fakes)]
+    names = [m.name for m in (*made._members.holders, *made._members.evil)]
     return {u.agent: u for name in names if (u := made.update(name, task))}
 
 
@@ -348,8 +412,8 @@ def test_an_update_is_what_its_member_learns_alone():
     plan = Training(2, 10, 0.2, 0.5)
     sent = learnt(made, training(4))
     assert len(sent) == 20
-    for row, member in enumerate(made._members.genuine):
-        own = made._data._replace(indices=made._data.indices[row : row + 1])
+    for row, member in enumerate(made._members.holders):
+        own = made._profiler._data._replace(indices=made._profiler._data.indices[row : row + 1])
         alone = train_alone(model, weights, own, plan, visits(0, 4, (member.number,), 2, 40))[0]
         update = sent[member.name]
         assert (update.round, update.version, update.samples) == (4, 0, 40)
@@ -359,7 +423,7 @@ def test_an_update_is_what_its_member_learns_alone():
 def test_a_member_learns_the_same_whoever_else_is_called():
     """Alone or among all, in chunks of three or of a hundred: the same up to rounding."""
     everybody = learnt(small_cohort()[0], training())
-    name = small_cohort()[0]._members.genuine[4].name
+    name = small_cohort()[0]._members.holders[4].name
     alone = learnt(small_cohort()[0], training(contributors=(name,)))
     assert list(alone) == [name]
     np.testing.assert_allclose(alone[name].delta, everybody[name].delta, rtol=1e-3, atol=1e-6)
@@ -368,7 +432,7 @@ def test_a_member_learns_the_same_whoever_else_is_called():
 def test_who_is_called_with_a_member_changes_no_bit_of_what_it_learns():
     """One of twenty, four, or all of them: the same bits, on this machine's products at least."""
     everybody = learnt(small_cohort()[0], training())
-    names = [member.name for member in small_cohort()[0]._members.genuine]
+    names = [member.name for member in small_cohort()[0]._members.holders]
     for called in (names[4:5], names[::4], names[1:]):
         some = learnt(small_cohort()[0], training(contributors=tuple(called)))
         assert {n: u.delta.tobytes() for n, u in some.items()} == {
@@ -390,7 +454,7 @@ def test_the_same_call_gives_the_same_bits():
     first, second = (learnt(small_cohort()[0], training()) for _ in range(2))
     for name, update in first.items():
         assert update.delta.tobytes() == second[name].delta.tobytes()
-    name = small_cohort()[0]._members.genuine[0].name
+    name = small_cohort()[0]._members.holders[0].name
     assert not np.array_equal(first[name].delta, learnt(small_cohort()[0], training(2))[name].delta)
 
 
@@ -403,7 +467,7 @@ def test_small_chunks_give_the_same_updates(monkeypatch):
     chunks = 0
     while made.train_chunk():
         chunks += 1
-    members = made._members.genuine, made._members.fakes
+    members = made._members.holders, made._members.evil
     assert chunks == sum(len(list(cohort_module._chunks(some))) for some in members) > 2
     for name, update in whole.items():
         again = made.update(name, Train(1, 1, 0))
@@ -438,7 +502,7 @@ def test_who_is_called_at_a_second_attempt_only_trains_then():
     """When agents vanish, a repeated round may call others: they train, nobody trains twice."""
     made, _ = small_cohort()
     calls = counting(made)
-    first, second = [m.name for m in made._members.genuine[:2]]
+    first, second = [m.name for m in made._members.holders[:2]]
     assert list(learnt(made, training(contributors=(first,)))) == [first]
     assert set(learnt(made, training(attempt=2, contributors=(first, second)))) == {first, second}
     assert [len(members) for members in calls] == [1, 1]
@@ -455,7 +519,7 @@ def test_old_news_does_not_disturb_a_round():
         made.begin(training(2))
     assert not made.train_chunk()
     assert len(calls) == 2
-    name = made._members.genuine[0].name
+    name = made._members.holders[0].name
     assert made.update(name, Train(2, 1, 0)).delta is not None
     assert len(sent) == 20
 
@@ -467,7 +531,7 @@ def test_nothing_is_trained_without_the_model():
     assert not made.train_chunk()
     made.keep(4, weights + 1)
     assert made.train_chunk()
-    name = made._members.fakes[0].name
+    name = made._members.evil[0].name
     assert made.update(name, Train(5, 1, 4)) is not None
     assert made.update(name, Train(5, 1, 3)) is None
     assert made.update(name, Train(4, 1, 4)) is None
@@ -479,34 +543,35 @@ def test_validators_judge_by_their_own_data():
     made, weights = small_cohort(wire__history="float32")
     asked = []
 
-    def judge(accepted, candidate, samples):
-        asked.append((accepted, candidate, samples))
-        return Opinion(len(asked) == 2, 2.0, 1.0)
+    def judge(accepted, candidates, samples):
+        asked.append((accepted, candidates, samples))
+        return Opinions(np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0]))
 
     made._members = made._members._replace(judge=judge)
     rng = np.random.default_rng(0)
     versions = [weights, *(rng.normal(0, 1, (3, 2410)).astype(np.float32))]
     for version, vector in enumerate(versions[:3]):
         made.keep(version, vector)
-    genuine = made._members.genuine
-    names = [genuine[7].name, made._members.fakes[0].name, genuine[2].name]
+    genuine = made._members.holders
+    names = [genuine[7].name, made._members.evil[0].name, genuine[2].name]
     votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
     assert votes == [
-        Vote(names[0], 3, 2, False, 2.0, 1.0, 40),
+        Vote(names[0], 3, 2, False, 2.0, 2.5, 40),
         Vote(names[1], 3, 2, True, 1.0, 0.0, 40),  # always_reject
-        Vote(names[2], 3, 2, True, 2.0, 1.0, 40),
+        Vote(names[2], 3, 2, True, 3.0, 1.0, 40),
     ]
     model = models.build("mlp", (1, 8, 8), 10, seed=9)
-    for (accepted, candidate, samples), row in zip(asked, (7, 2), strict=True):
-        held = made._data.indices[row]
+    ((accepted, candidates, samples),) = asked
+    assert (accepted.shape, candidates.shape, samples) == ((2, 3, 20), (2, 20), 40)
+    for place, row in enumerate((7, 2)):
+        held = made._profiler._data.indices[row]
         expected = []
         for vector in versions:
             torch.nn.utils.vector_to_parameters(torch.from_numpy(vector), model.parameters())
-            answers = model(made._data.x[held]).argmax(dim=1).numpy()
-            expected.append(error_profile(answers, made._data.y[held].numpy(), 10))
-        np.testing.assert_array_equal(accepted, expected[:3])
-        np.testing.assert_array_equal(candidate, expected[3])
-        assert samples == 40
+            answers = model(made._profiler._data.x[held]).argmax(dim=1).numpy()
+            expected.append(error_profile(answers, made._profiler._data.y[held].numpy(), 10))
+        np.testing.assert_array_equal(accepted[place], expected[:3])
+        np.testing.assert_array_equal(candidates[place], expected[3])
 
 
 def predictions(monkeypatch):
@@ -517,7 +582,7 @@ def predictions(monkeypatch):
         passes.append(len(x))
         return predict(model, weights, x)
 
-    monkeypatch.setattr("agents.cohort.predict", noted)
+    monkeypatch.setattr("agents.profiler.predict", noted)
     return passes
 
 
@@ -526,7 +591,7 @@ def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
     """However long the look-back: the candidate; the model accepted since was one before."""
     made, weights = small_cohort(look_back=look_back)
     codec = "int7+zstd"
-    names = [m.name for m in made._members.genuine[:3]]
+    names = [m.name for m in made._members.holders[:3]]
     passes = predictions(monkeypatch)
     per_round = []
     for number in range(1, 2 * look_back + 6):
@@ -540,7 +605,7 @@ def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
         passes.clear()
     assert per_round == [2] + [1] * (len(per_round) - 1)  # nobody had seen the first model
     assert len(made._models) == look_back + 1
-    assert len(made._profiles) == 3 * (look_back + 1)
+    assert len(made._profiler._found) == len(made._profiler._received) == look_back + 1
 
 
 def test_a_new_validator_looks_at_all_models_once(monkeypatch):
@@ -549,11 +614,11 @@ def test_a_new_validator_looks_at_all_models_once(monkeypatch):
     for version in range(4):
         made.keep(version, weights + np.float32(version))
     passes = predictions(monkeypatch)
-    names = [m.name for m in made._members.genuine]
+    names = [m.name for m in made._members.holders]
     made.votes(names[:4], Judge(4, 1, (0, 1, 2, 3)), weights)
     assert passes == [160] * 5
     passes.clear()
-    made.votes(names[2:5], Judge(5, 1, (0, 1, 2, 3)), weights)
+    made.votes(names[2:5], Judge(5, 1, (0, 1, 2, 3)), weights.copy())
     assert passes == [40] * 4 + [120]
 
 
@@ -569,7 +634,7 @@ def test_history_and_model_are_judged_alike():
                 made.look_back_at(version, as_received(vector, "int7+zstd"))
             else:
                 made.keep(version, vector)
-        names = [member.name for member in made._members.genuine]
+        names = [member.name for member in made._members.holders]
         candidate = as_received(versions[3], "int7+zstd")
         voted.append(made.votes(names, Judge(3, 1, (0, 1, 2)), candidate))
     assert voted[0] == voted[1]
@@ -581,7 +646,7 @@ def test_nobody_votes_on_a_candidate_whose_predecessors_are_gone():
     made, weights = small_cohort(look_back=2)
     for version in range(5):
         made.keep(version, weights)
-    names = [made._members.genuine[0].name, made._members.fakes[0].name]
+    names = [made._members.holders[0].name, made._members.evil[0].name]
     assert made.votes(names, Judge(4, 1, (1, 2, 3)), weights) == []
     assert len(made.votes(names, Judge(5, 1, (2, 3, 4)), weights)) == 2
 
@@ -671,7 +736,7 @@ def test_learners_keep_their_contract(name, members):
     weights, before = start_weights(), start_weights() - 1
     for given_weights in (weights, before):
         given_weights.setflags(write=False)
-    called = Called(7, members, 5, before)
+    called = Called(7, members, 5, (before, weights))
     learner = learners.build(name, world())
     deltas = learner(weights, called)
     assert deltas.shape == (len(members), D)
@@ -680,7 +745,7 @@ def test_learners_keep_their_contract(name, members):
     assert (deltas != 0).any(axis=1).all()
     np.testing.assert_array_equal(deltas, learners.build(name, world())(weights, called))
     np.testing.assert_array_equal(weights, start_weights())
-    assert learner(weights, called._replace(previous=None)).shape == deltas.shape
+    assert learner(weights, called._replace(history=())).shape == deltas.shape
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -688,7 +753,7 @@ def test_learners_cope_with_what_is_no_number(name):
     """From a model of inf and NaN they send something, without an error or a warning."""
     weights = np.full(D, np.nan, dtype=np.float32)
     weights[::2] = np.inf
-    deltas = learners.build(name, world(1e6))(weights, Called(2, (1, 6), 0, -weights))
+    deltas = learners.build(name, world(1e6))(weights, Called(2, (1, 6), 0, (-weights, weights)))
     assert deltas.shape == (2, D)
 
 
@@ -723,7 +788,9 @@ def test_history_by_hand():
     """-λ (w_t - w_{t-1}): -10 (3 - 1) = -20; in the first round, with nothing before, zeros."""
     attack = learners.build("history", world(10.0))
     now, before = np.full(D, 3, dtype=np.float32), np.full(D, 1, dtype=np.float32)
-    np.testing.assert_array_equal(attack(now, Called(2, (0,), 0, before)), np.full((1, D), -20.0))
+    np.testing.assert_array_equal(
+        attack(now, Called(2, (0,), 0, (before, now))), np.full((1, D), -20.0)
+    )
     np.testing.assert_array_equal(attack(now, Called(1, (0, 2), 0)), np.zeros((2, D)))
 
 
@@ -791,16 +858,3 @@ def test_mpaf_of_a_million_overflows():
     assert np.isfinite(distances[5]).all()
     assert not np.isfinite(distances[7]).any()
     assert np.isnan(distances[9]).all()
-
-
-# Liars
-
-
-def test_liars_do_not_look():
-    """One calls everything clean, the other everything poisoned, and no number is infinite."""
-    nothing = np.zeros((0, 0)), np.zeros(0)
-    assert validators.build("always_accept")(*nothing, 4) == Opinion(False, 0.0, 0.0)
-    assert validators.build("always_reject")(*nothing, 4) == Opinion(True, 1.0, 0.0)
-    with pytest.raises(ValueError, match="unknown liar: 'always'; did you mean 'always_"):
-        validators.build("always")
-    assert set(validators.LIARS) == {"always_accept", "always_reject"}

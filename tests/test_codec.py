@@ -49,15 +49,15 @@ EXAMPLES = {
     Manifest: Manifest(
         model="mlp", tensors=(("0.weight", (2, 1)), ("0.bias", ())), parameters=3, classes=2,
         input_shape=(1, 1, 1), epochs=1, batch_size=4, learning_rate=0.5, momentum=0.0,
-        codec="int8", history_codec="int8+zstd", max_bytes=1000, judge="lof", look_back=10,
-        minimum_history=11,
+        codec="int8", history_codec="int8+zstd", max_bytes=1000, judge="lof",
+        judge_options={"reading": "B"}, look_back=10, minimum_history=11,
     ),
     Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5),
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
-    Update: Update("ann", 1, 0, 4, vector(1, -2)),
-    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4),
+    Update: Update("ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, bytes=300),
+    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, bytes=300),
     Presence: Presence("ann", online=True, since=1.5),
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
@@ -135,6 +135,9 @@ vectors = arrays(
 )
 ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
+options = st.dictionaries(
+    texts, st.booleans() | texts | counts | numbers, max_size=codec.MAX_KEYS
+)  # fmt: skip
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
@@ -147,7 +150,7 @@ MESSAGES = {
     Manifest: st.builds(
         Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), ones, ones,
         shapes, ones, ones, numbers, st.floats(0, 1, exclude_max=True), st.sampled_from(CODECS),
-        st.sampled_from(CODECS), counts, texts, st.integers(0, 10_000), counts, counts,
+        st.sampled_from(CODECS), counts, texts, options, st.integers(0, 10_000), counts, counts,
     ),
     Round: st.builds(
         Round, counts, counts, st.sampled_from(Phase), counts,
@@ -157,8 +160,12 @@ MESSAGES = {
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
     Candidate: st.builds(Candidate, counts, counts, counts, vectors),
-    Update: st.builds(Update, names, counts, counts, counts, vectors),
-    Vote: st.builds(Vote, names, counts, counts, st.booleans(), numbers, numbers, counts),
+    Update: st.builds(
+        Update, names, counts, counts, counts, vectors, numbers, numbers, counts
+    ),
+    Vote: st.builds(
+        Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, counts
+    ),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
     RoundLog: st.builds(RoundLog, records),
     RefusedLog: st.builds(RefusedLog, records),
@@ -317,7 +324,7 @@ def test_an_unknown_codec_is_our_own_mistake():
 # Bytes that other languages can check themselves against
 
 UPDATE_BYTES = (
-    b"\x84"  # a map of four
+    b"\x87"  # a map of seven
     b"\xa5round\x01"
     b"\xa7version\x00"
     b"\xa7samples\x04"
@@ -327,6 +334,9 @@ UPDATE_BYTES = (
     b"\xa4data\xc4\x08"  # eight bytes: 1.0 and -2.0, little-endian
     b"\x00\x00\x80\x3f"
     b"\x00\x00\x00\xc0"
+    b"\xa5score\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"  # 1.5, big-endian as all of msgpack
+    b"\xa9threshold\xcb\x3f\xf4\x00\x00\x00\x00\x00\x00"  # 1.25
+    b"\xa5bytes\xcd\x01\x2c"  # 300
 )
 ROUND_BYTES = (
     b'{"round":7,"attempt":0,"phase":"train","version":3,'
@@ -459,6 +469,9 @@ WRONG = {
     "count": [None, True, False, "1", 1.0, [], {}, -1, 2**31, 2**63],
     "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
     "truth": [None, 0, 1, "true", []],
+    "options": [None, 1, "x", [], {"x": None}, {"x": []}, {"x": {}}, {"x": math.inf},
+                {"x": math.nan}, {"x": "y" * 201}, {"y" * 201: 1}, {"x": 10**300},
+                {f"x{i}": i for i in range(17)}],
     "text": [None, 1, True, [], "x" * 201],
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
@@ -478,7 +491,7 @@ WRONG = {
 IS = {
     Manifest: {
         "text": ("model", "codec", "history_codec", "judge"), "tensors": ("tensors",),
-        "shape": ("input_shape",),
+        "shape": ("input_shape",), "options": ("judge_options",),
         "count": ("parameters", "classes", "epochs", "batch_size", "max_bytes", "look_back",
                   "minimum_history", "protocol"),
         "number": ("learning_rate", "momentum"),
@@ -488,8 +501,9 @@ IS = {
     Model: {"count": ("version",), "vector": ("weights",)},
     History: {"vector": ("weights",)},
     Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
-    Update: {"count": ("round", "version", "samples"), "vector": ("delta",)},
-    Vote: {"count": ("round", "attempt", "samples"), "truth": ("poisoned",),
+    Update: {"count": ("round", "version", "samples", "bytes"), "vector": ("delta",),
+             "number": ("score", "threshold")},
+    Vote: {"count": ("round", "attempt", "samples", "bytes"), "truth": ("poisoned",),
            "number": ("score", "threshold")},
     Presence: {"truth": ("online",), "number": ("since",)},
 }  # fmt: skip

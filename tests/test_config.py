@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from agents.learners import LEARNERS
 from agents.validators import LIARS
 from aggregator.rules import RULES
 from config import flags
+from config.sections import DECIDE, WHO
 from config.settings import Settings, SettingsError, field_of, load, to_toml
+from learning.backdoors import BACKDOORS
 from learning.datasets import DATASETS
 from learning.datasets.split import SPLITS
 from learning.models import MODELS
@@ -53,16 +56,26 @@ def _no_password(monkeypatch):
     monkeypatch.delenv("FEDJURY_PASSWORD", raising=False)
 
 
+def type_of(key):
+    """Return the type of a setting's default."""
+    item = FIELDS[key]
+    made = item.default is dataclasses.MISSING
+    return type(item.default_factory() if made else item.default)
+
+
 def value_of(settings, dotted):
     section, key = dotted.split(".")
     return getattr(getattr(settings, section), key)
 
 
-def with_value(dotted, value):
-    """Return the default settings with one value changed, without any check."""
-    section, key = dotted.split(".")
-    changed = dataclasses.replace(getattr(Settings(), section), **{key: value})
-    return dataclasses.replace(Settings(), **{section: changed})
+def with_values(changes):
+    """Return the default settings with some values changed, without a look at each."""
+    sections = {}
+    for dotted, value in changes.items():
+        section, key = dotted.split(".")
+        before = sections.get(section, getattr(Settings(), section))
+        sections[section] = dataclasses.replace(before, **{key: value})
+    return dataclasses.replace(Settings(), **sections)
 
 
 def error(*args, **kwargs):
@@ -114,7 +127,7 @@ def comments():
     """Return the comment of every setting in default.toml."""
     found, section = {}, ""
     for line in DEFAULT.read_text(encoding="utf-8").splitlines():
-        if header := re.fullmatch(r"\[(\w+)\]", line):
+        if header := re.fullmatch(r"\[(\w+)\](?: +#.*)?", line):
             section = header[1]
         elif setting := re.match(r"(\w+) = [^#]*(?:# (.+))?$", line):
             found[f"{section}.{setting[1]}"] = setting[2]
@@ -137,6 +150,9 @@ TABLES = [
     ("wire.codec", [*ENCODINGS, ZSTD]),
     ("wire.history", [*ENCODINGS, ZSTD]),
     ("validation.judge", JUDGES),
+    ("validation.who", WHO),
+    ("validation.decide", DECIDE),
+    ("backdoor.task", BACKDOORS),
 ]
 
 
@@ -156,7 +172,8 @@ def test_comments_name_what_can_be_chosen(setting, table):
 def test_help_names_what_can_be_chosen(setting, table):
     """The flag of such a setting, where it has one, names the same in ``--help``."""
     for flag in ALL_FLAGS.values():
-        if flag.setting == setting and setting != "data.name":  # too many for a line
+        too_many = setting in ("data.name", "backdoor.task")  # for a line
+        if flag.setting == setting and not too_many:
             assert unnamed(table, flag.text) == []
 
 
@@ -271,6 +288,7 @@ option_values = st.recursive(
             "collect.seconds": st.floats(0.01, allow_infinity=False),
             "limits.finite": st.booleans(),
             "aggregation.options": st.dictionaries(texts, option_values, max_size=4),
+            "backdoor.inject": st.lists(st.integers(0, 2**63 - 1)),
         },
     )
 )
@@ -310,7 +328,7 @@ def test_unknown_sections_are_named():
     """A misspelt section is shown with the nearest and with all that there are."""
     text = error([], {"valdation.quorum": 3})
     assert text.startswith("unknown section [valdation]; did you mean 'validation'? valid: run, ")
-    assert text.endswith(", agents")
+    assert text.endswith(", agents, backdoor")
 
 
 def test_unknown_keys_are_named(toml):
@@ -363,14 +381,18 @@ def test_types_are_exact(key, toml):
     """A value of another type is refused in plain words: no bool for a number, no text either."""
     called = {
         int: "a whole number", float: "a number", bool: "true or false", str: "text",
-    }.get(type(FIELDS[key].default), "a table, like { share = 0.2 }")  # fmt: skip
+        list: "a list of whole numbers from 0 on, like [30, 35, 40]",
+        dict: "a table, like { share = 0.2 }",
+    }[type_of(key)]  # fmt: skip
     section, name = key.split(".")
     wrong = {
         int: ["true", "1.0", '"1"', "[1]"],
         float: ["true", '"1.0"', "[]", "1" + "0" * 400],
         bool: ["1", '"true"', "0.0"],
         str: ["1", "true", "[]", "{}", "2020-01-01"],
-    }.get(type(FIELDS[key].default), ["1", '"share"', "[]"])
+        list: ["1", '"30"', "{}", "[30, -1]", "[30.0]", "[true]", '["30"]', "[[30]]"],
+        dict: ["1", '"share"', "[]"],
+    }[type_of(key)]
     for text in wrong:
         said = error([toml(f"[{section}]\n{name} = {text}")])
         assert said.startswith(f"{key} = ")
@@ -406,7 +428,52 @@ def test_the_quorum_fits_the_validators():
     assert load([], {"validation.validators": 5, "validation.quorum": 5}).validation.quorum == 5
     assert load([], {"validation.quorum": 999}).validation.quorum == 999
     text = error([], {"validation.validators": 5, "validation.quorum": 6})
-    assert text == "validation.quorum = 6 must be 1 to validation.validators (5)"
+    assert text == "validation.quorum = 6 must be 1 to the number of voters (5)"
+
+
+VOTERS = {
+    "clients": ({"who": "clients", "validators": 5}, (5, False, 5)),
+    "nobody": ({"who": "clients"}, (0, False, 5)),
+    "the server": ({"who": "server"}, (0, True, 1)),
+    "the server, whatever else is set": ({"who": "server", "validators": 9}, (0, True, 1)),
+    "both": ({"who": "both", "validators": 4}, (4, True, 5)),
+    "contributors": ({"piggy_back": True}, (0, False, 5)),
+}
+"""Who votes -> settings; agents asked, whether the server votes, votes that reject; q is 5."""
+
+
+@pytest.mark.parametrize("case", VOTERS)
+def test_who_votes(case):
+    """The server alone needs no quorum; beside n clients it is voter n + 1."""
+    changes, expected = VOTERS[case]
+    overrides = {f"validation.{key}": value for key, value in changes.items()}
+    votes = load([], overrides | {"data.server": 0.1}).validation
+    assert (votes.asked, votes.server, votes.needed) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"validation.who": "us"}, "validation.who = 'us' must be clients or server or both"),
+        ({"validation.decide": "dice"}, "validation.decide = 'dice' must be count or score"),
+        ({"validation.who": "server"},
+         "data.server = 0.0 must be above 0 where validation.who is 'server', to judge with"),
+        ({"validation.who": "both", "validation.validators": 9},
+         "data.server = 0.0 must be above 0 where validation.who is 'both', to judge with"),
+        ({"validation.who": "both", "data.server": 0.1},
+         "validation.validators = 0 must be 1 or more where both the server and clients judge"),
+        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 3},
+         "validation.quorum = 5 must be 1 to the number of voters (4)"),
+        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 9,
+          "validation.piggy_back": True},
+         "validation.who = 'both' must be clients, for with piggy_back the contributors are the "
+         "validators"),
+    ],
+    ids=lambda value: value.split(" must")[0] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_voters_that_cannot_be(changes, said):
+    """Who votes must have data to judge with, and be as many as the quorum."""
+    assert error([], changes) == said
 
 
 @pytest.mark.parametrize(("minimum", "judged_from"), [(0, 5), (3, 3), (5, 5)])
@@ -447,6 +514,10 @@ def test_shards_that_cannot_be(shard):
 def another(key):
     """Return a value of a setting that is not its default, and how a flag spells it."""
     default = FIELDS[key].default
+    if type_of(key) is list:
+        return [30, 35], "[30,35]"
+    if key == "validation.who":
+        return "server", "server"
     if type(default) is int:
         return default + 9, str(default + 9)  # validators enough for the quorum
     if type(default) is float:
@@ -461,9 +532,12 @@ def test_each_flag_sets_its_setting(flag):
     """A flag changes the setting it stands for, as ``--set`` does, and no other."""
     key = ALL_FLAGS[flag].setting
     value, text = another(key)
-    assert value != FIELDS[key].default
+    assert value != value_of(Settings(), key)
     given = [flag] if value is True else [flag, text]  # a flag for a switch stands alone
-    assert parsed(*given) == parsed("--set", f"{key}={text}") == with_value(key, value)
+    also = {"data.server": 0.1} if key == "validation.who" else {}  # to judge with
+    more = [word for other in also for word in ("--set", f"{other}={also[other]}")]
+    expected = with_values({key: value} | also)
+    assert parsed(*more, *given) == parsed(*more, "--set", f"{key}={text}") == expected
 
 
 def test_no_setting_has_two_flags():
@@ -515,7 +589,10 @@ def test_flags_win_over_set_and_files(toml):
         (["--set", "aggregation.options=5"],
          "aggregation.options = 5 must be a table, like { share = 0.2 }"),
         (["--set", "aggregation.options={"],
-         "aggregation.options = { must be a table, like { share = 0.2 }"),
+         "aggregation.options = { must be TOML, like { share = 0.2 }"),
+        (["--inject", "[30,"], "backdoor.inject = [30, must be TOML, like [30, 35, 40]"),
+        (["--inject", "30"],
+         "backdoor.inject = 30 must be a list of whole numbers from 0 on, like [30, 35, 40]"),
         (["--shard", "3/2"],
          "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or dns:SERVICE"),
     ],
@@ -577,8 +654,8 @@ def test_help_shows_each_flag_and_its_default():
     text = " ".join(flags.parser("A test.", "  one example", ALL_FLAGS).format_help().split())
     for name, flag in ALL_FLAGS.items():
         assert f"{name} " in text
-        default = FIELDS[flag.setting].default
-        told = flag.text if default in ("", False) else f"{flag.text} (default: {default})"
+        default = value_of(Settings(), flag.setting)
+        told = flag.text if default in ("", False, []) else f"{flag.text} (default: {default})"
         assert told in text
     assert "one example" in text
 
@@ -586,9 +663,8 @@ def test_help_shows_each_flag_and_its_default():
 def test_field_of_knows_types():
     """The type of every setting is that of its default."""
     for key, item in FIELDS.items():
-        if key != "aggregation.options":
-            kind, found = field_of(key)
-            assert (kind, found.name) == (type(item.default), item.name)
+        kind, found = field_of(key)
+        assert (typing.get_origin(kind) or kind, found.name) == (type_of(key), item.name)
 
 
 # Programs

@@ -34,11 +34,8 @@ def an_update(agent, number=1):
 
 
 def everything(hub):
-    """Take all that is in the inbox."""
-    taken = []
-    while (delivery := hub.receive(0)) is not None:
-        taken.append(delivery)
-    return taken
+    """Take all that is in the inbox: to whom, and what."""
+    return [(to, message) for to, message, _ in iter(lambda: hub.receive(0), None)]
 
 
 @pytest.fixture
@@ -117,12 +114,37 @@ def test_fetch_brings_one_version(server, fleet):
     for version in (1, 12):
         server.publish(History(version, WEIGHTS * version))
     fleet.join("ann", Round, presence=False)
-    fleet.fetch("ann", 2)
+    fleet.fetch("ann", History, 2)
     assert everything(fleet) == []
-    fleet.fetch("ann", 12)
+    fleet.fetch("ann", History, 12)
     [(to, message)] = everything(fleet)
     assert (to, message.version) == ("ann", 12)
     np.testing.assert_array_equal(message.weights, [12, -24])
+
+
+def test_fetch_brings_what_is_retained_now(server, fleet):
+    """A candidate that nobody subscribes to is had by asking, as it is at that moment, once."""
+    fleet.join("ann", Round, presence=False)
+    fleet.fetch("ann", Candidate)
+    assert everything(fleet) == []
+    for attempt in (1, 2):
+        server.publish(Candidate(1, attempt, 0, WEIGHTS))
+    fleet.fetch("ann", Candidate)
+    server.publish(Candidate(2, 1, 0, WEIGHTS))
+    assert [(to, m.round, m.attempt) for to, m in everything(fleet)] == [("ann", 1, 2)]
+
+
+def test_a_delivery_says_how_many_bytes_it_took(server, fleet):
+    """The payload's length as it travelled: an int8 candidate is a quarter of a float32 one."""
+    fleet.join("ann", Model, Candidate, presence=False)
+    weights = np.zeros(1000, dtype=np.float32)
+    server.hub.codecs[Candidate] = "int8"
+    sent = Model(1, weights), Candidate(2, 1, 1, weights)
+    for message in sent:
+        server.publish(message)
+    came = [fleet.receive(0).bytes for _ in sent]
+    assert came == [len(codec.encode(sent[0])), len(codec.encode(sent[1], "int8"))]
+    assert came[1] < came[0] / 3
 
 
 def test_presence_is_said_and_taken_back(server, fleet):
@@ -180,7 +202,7 @@ def test_runs_do_not_hear_each_other(broker, mine, other):
     for message in (a_round(1), Model(1, WEIGHTS), History(1, WEIGHTS), an_update("bob")):
         there.send("bob", message)
     here.join("late", Round, Model, History, Presence, presence=False)
-    here.fetch("ann", 1)
+    here.fetch("ann", History, 1)
     assert everything(here) == []
     assert len(everything(there)) == 1  # its own round
 

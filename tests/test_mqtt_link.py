@@ -47,7 +47,8 @@ WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
 MANIFEST = Manifest(
     model="mlp", tensors=(("w", (13, 100)),), parameters=1300, classes=10, input_shape=(1, 8, 8),
     epochs=1, batch_size=4, learning_rate=0.1, momentum=0.0, codec="float32",
-    history_codec="float32", max_bytes=8_000_000, judge="lof", look_back=10, minimum_history=11,
+    history_codec="float32", max_bytes=8_000_000, judge="lof",
+    judge_options={"false_alarm": 0.05}, look_back=10, minimum_history=11,
 )  # fmt: skip
 SAYS_AGGREGATOR = (
     MANIFEST,
@@ -60,7 +61,7 @@ SAYS_AGGREGATOR = (
 )
 SAYS_AGENT = (
     Update("a", 3, 2, 4, WEIGHTS),
-    Vote("a", 3, 1, poisoned=True, score=2.5, threshold=1.5, samples=4),
+    Vote("a", 3, 1, poisoned=True, score=2.5, threshold=1.5, samples=4, bytes=9000),
 )
 
 
@@ -219,14 +220,36 @@ def test_fetch_gives_one_party_one_version(opened):
         server.send("aggregator", History(version, WEIGHTS + version))
     agents = joined(opened(), "a")
     joined(agents, "b")
-    agents.fetch("a", 1)
-    agents.fetch("b", 7)
+    agents.fetch("a", History, 1)
+    agents.fetch("b", History, 7)
     first = collect(agents, 1)[0]
     assert (first.to, first.message.version) == ("a", 1)
     assert np.array_equal(first.message.weights, WEIGHTS + 1)
     server.send("aggregator", History(7, WEIGHTS))
     second = collect(agents, 1)[0]
     assert (second.to, second.message.version) == ("b", 7)
+
+
+def test_what_was_fetched_comes_once(opened):
+    """Who fetched a candidate hears of the next one only if it asks again; bytes are counted."""
+    server = joined(opened(), "aggregator")
+    agents = joined(opened(), "a", Round)
+    candidates = [Candidate(number, 1, 2, WEIGHTS + number) for number in (1, 2, 3)]
+    voting = Round(1, 1, Phase.VALIDATE, 2, "all", ("a",), 60.0)
+    for message in (Model(2, WEIGHTS), candidates[0], voting):
+        server.send("aggregator", message)
+    assert collect(agents, 1)[0].message == voting  # so the others are there to be fetched
+    agents.fetch("a", Candidate)
+    (first,) = collect(agents, 1)
+    assert (first.message.round, first.bytes) == (1, len(encode(candidates[0])))
+    agents.fetch("a", Model)
+    assert type(collect(agents, 1)[0].message) is Model  # "a" has left the other topic before
+    for message in (*candidates[1:], voting._replace(round=3)):
+        server.send("aggregator", message)
+    assert collect(agents, 1)[0].message == voting._replace(round=3)
+    agents.fetch("a", Candidate)
+    (last,) = collect(agents, 1)
+    assert (last.to, last.message.round) == ("a", 3)
 
 
 def test_three_hundred_parties_on_one_hub(opened):

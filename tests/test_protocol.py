@@ -17,7 +17,7 @@ VECTOR = np.zeros(2, dtype=np.float32)
 
 SAID = {
     "manifest": messages.Manifest(
-        "mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", 10, 11
+        "mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11
     ),
     "round": messages.Round(1, 0, messages.Phase.TRAIN, 0, "all", (), 1.0),
     "model": messages.Model(3, VECTOR),

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from by_hand import (
+    DELTAS,
+    accepted_models,
+    all_but_the_count,
+    plain,
+    play,
+    policy,
+    published,
+    records,
+    start,
+    updates,
+    validating,
+    vector,
+    vote,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import rules, verdict
+from aggregator import rules
 from aggregator.rounds import step
 from aggregator.sampling import Purpose, draw
-from aggregator.state import Clear, Persist, Policy, Publish, Refuse, Refused, State, Tick
+from aggregator.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
 from protocol.messages import (
     Candidate,
     History,
@@ -24,89 +38,7 @@ from protocol.messages import (
     Round,
     RoundLog,
     Update,
-    Vote,
 )
-
-MEAN = rules.build("mean")
-DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}
-"""Three updates whose mean is (2, 2)."""
-
-
-def vector(*values):
-    return np.array(values, dtype=np.float32)
-
-
-def policy(**changes):
-    """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
-    plain_policy = Policy(
-        rule=MEAN, evaluate=lambda weights: float(weights[0]), rounds=9,
-        collect_seconds=10, vote_seconds=5, look_back=2, quorum=2,
-    )  # fmt: skip
-    return replace(plain_policy, **changes)
-
-
-def start(said, online="abc", now=0.0):
-    """Open round 1 of a run whose first model is (0, 0)."""
-    return step(State(0, vector(0, 0), 0), Tick(now, set(online)), said)
-
-
-def play(state, said, *events):
-    """Take the events one after the other; returns the last state and all effects."""
-    effects = []
-    for event in events:
-        state, more = step(state, event, said)
-        effects += more
-    return state, effects
-
-
-def updates(state, deltas=DELTAS):
-    """Make an update of each agent for the state's round."""
-    return [
-        Update(name, state.round, state.version, 4, vector(*delta))
-        for name, delta in deltas.items()
-    ]
-
-
-def vote(agent, round_=1, attempt=1, *, poisoned=False):
-    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4)
-
-
-def validating(said, online="abc"):
-    """Bring a run to the vote of round 1; returns the state and the effects of the last step."""
-    state, _ = start(said, online)
-    return play(state, said, *updates(state), Tick(3.0, set(online)))
-
-
-def plain(value):
-    """Turn records with vectors in them into something that can be compared."""
-    match value:
-        case np.ndarray():
-            return value.tolist()
-        case tuple():
-            return type(value).__name__, *map(plain, value)
-        case list():
-            return [plain(item) for item in value]
-        case Mapping():
-            return {key: plain(item) for key, item in value.items()}
-        case _:
-            return value
-
-
-def all_but_the_count(state):
-    return {key: plain(item) for key, item in state._asdict().items() if key != "refused"}
-
-
-def accepted_models(effects):
-    return [effect.accepted for effect in effects if isinstance(effect, Persist)]
-
-
-def records(effects):
-    return [effect.record for effect in effects if isinstance(effect, Persist)]
-
-
-def published(effects, kind):
-    return [e.message for e in effects if isinstance(e, Publish) and isinstance(e.message, kind)]
-
 
 # The way through a round
 
@@ -138,6 +70,7 @@ def test_a_round_without_validators_by_hand():
         "round": 1, "attempt": 1, "version": 1, "accepted": True, "why": "", "called": 3,
         "updates": 3, "missing": 0, "votes": {}, "refused": {}, "accuracy": 2.0, "seconds": 2.0,
         "updates_per_second": 1.5, "bytes_in": 900, "bytes_out": 60, "candidate_accuracy": 2.0,
+        "candidate_backdoor": None, "backdoor": None, "judged": 1, "voters": {}, "evidence": None,
     }  # fmt: skip
     model = Model(1, vector(2, 2))
     assert plain(effects) == plain([
@@ -177,6 +110,10 @@ def test_an_accepted_candidate_by_hand():
     ])  # fmt: skip
     assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
     assert record["accepted"]
+    said = {"poisoned": False, "score": 1.5, "threshold": 1.25, "bytes": 300}
+    assert list(record["voters"].items()) == [("a", said | {"poisoned": True}), ("b", said),
+                                              ("c", said)]  # fmt: skip
+    assert (record["judged"], record["evidence"]) == (1, None)
 
 
 def test_a_rejected_candidate_by_hand():
@@ -628,22 +565,7 @@ def test_nobody_votes_during_warm_up():
     assert state.phase is Phase.VALIDATE
 
 
-# The verdict
-
-
-def test_votes_are_counted_by_hand():
-    """Of five asked two say poisoned, one clean, and two nothing."""
-    ballots = [vote("a", poisoned=True), vote("b"), vote("c", poisoned=True)]
-    assert verdict.count(ballots, 5) == (2, 1, 2)
-    assert verdict.count([], 3) == (0, 0, 3)
-
-
-@pytest.mark.parametrize(("poisoned", "passes"), [(0, True), (4, True), (5, False), (10, False)])
-def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
-    """With q = 5 of ten, four are not enough and five are; silent ones do not count."""
-    silent = 10 - poisoned
-    assert verdict.accepts(verdict.Verdict(poisoned, 0, silent), 5) is passes
-    assert verdict.accepts(verdict.Verdict(poisoned, silent, 0), 5) is passes
+# Rubbish
 
 
 def test_who_sent_rubbish_is_not_waited_for_until_the_deadline():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +98,73 @@ def test_half_a_line_of_an_accepted_round_is_written_again(store, folder):
         file.write('{"round":4')
     assert RunStore(folder, keep=3).load().record == record(4, 3)
     assert read_records(folder)[-1] == record(4, 3)
+
+
+def test_what_is_to_be_judged_next_is_read_as_it_was_written(store, folder):
+    """With piggy-back the last round's candidate is kept, whether it accepted a model or not."""
+    assert RunStore(folder, keep=3).load().pending is None
+    for number, accepted in ((4, model(3)), (5, None)):
+        candidate = np.array([number, -0.5, 1 / 7], dtype=np.float32)
+        store.persist(record(number, 3), accepted, candidate)
+        saved = RunStore(folder, keep=3).load()
+        assert saved.pending.dtype == np.float32
+        np.testing.assert_array_equal(saved.pending, candidate)
+        assert (saved.record, saved.models[-1].version) == (record(number, 3), 3)
+
+
+def test_a_candidate_that_was_decided_on_is_not_judged_again(store, folder):
+    """A round that leaves none, as after a rejection, leaves nothing to be judged."""
+    store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
+    store.persist(record(5, 2), None)
+    assert RunStore(folder, keep=3).load().pending is None
+
+
+class Torn(Exception):  # noqa: N818 - what a crash is
+    """The moment at which a process dies."""
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(store, folder, monkeypatch, step):
+    """Killed before any of the writes of round 5, the run has round 4's candidate, or 5's.
+
+    What is read belongs together: with the record of a round comes the candidate of that round.
+    """
+    candidates = {n: np.full(3, n, dtype=np.float32) for n in (4, 5)}
+    store.persist(record(4, 3), model(3), candidates[4])
+    moments, replace, opened = itertools.count(), RunStore._replace, Path.open
+
+    def live():
+        if next(moments) == step:
+            raise Torn
+
+    def replaced(self, file, data):
+        live()
+        replace(self, file, data)
+
+    def opening(self, mode="r", **more):
+        if self.name == "rounds.jsonl":
+            live()
+        return opened(self, mode, **more)
+
+    monkeypatch.setattr(RunStore, "_replace", replaced)
+    monkeypatch.setattr(Path, "open", opening)
+    with pytest.raises(Torn):
+        store.persist(record(5, 4), model(4), candidates[5])
+    monkeypatch.undo()
+    saved = RunStore(folder, keep=3).load()
+    number = saved.record["round"]
+    assert saved.models[-1].version == {4: 3, 5: 4}[number]
+    np.testing.assert_array_equal(saved.pending, candidates[number])
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_a_damaged_candidate_is_named(store, folder, size):
+    """A candidate's file cut short is an error with its name."""
+    store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
+    (file,) = folder.glob("candidate*")
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(StoreError, match=r"candidate.*\.safetensors is damaged .* remove it"):
+        RunStore(folder, keep=3).load()
 
 
 def test_a_round_written_twice_counts_once(store, folder):

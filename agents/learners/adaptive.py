@@ -1,9 +1,10 @@
 """An adaptive attacker (BAFFLE: Andreina et al., ICDCS 2021): it asks the validators' judge first.
 
-It knows the judge, the look-back and the accepted models, and judges on the data that the
-attackers have put together what it would make of the global model G: G + a (X - G), with a from
-1 downward. It submits the strongest that passes, as in ``backdoor``; if none does, it trains
-honestly. What the others of the round will add to the candidate it does not know.
+It knows the judge, the look-back and the accepted models, and judges what it would make of the
+global model G: G + a (X - G), with a from 1 downward. It does so on the clean part of what the
+attackers hold together: what the backdoor is to mistake, it is to mistake. It submits the strongest
+that passes, as in ``backdoor``; if none does, it trains honestly. What the others of the round will
+add to the candidate it does not know.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def adaptive(world: World) -> Learner:
 def opinions(
     world: World, strike: Strike, judge: Judge, history: tuple[Vector, ...], rungs: list[Vector]
 ) -> Opinions:
-    """Judge candidates, each (d,), after the accepted models, on all that the attackers hold."""
-    x, labels = world.data.x[strike.pool], world.data.y[strike.pool].numpy()
+    """Judge candidates, each (d,), after the accepted models, on the attackers' clean samples."""
+    clean = torch.from_numpy(strike.backdoor.clean(world.data.y[strike.pool].numpy()))
+    held = strike.pool[clean] if clean.any() else strike.pool
+    x, labels = world.data.x[held], world.data.y[held].numpy()
     with torch.inference_mode():
         classes = world.model.eval()(x[:1]).shape[1]
     answers = np.stack([predict(world.model, model, x) for model in (*history, *rungs)])

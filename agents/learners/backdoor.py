@@ -42,6 +42,7 @@ def striking(world: World, choose: Choose) -> Learner:
         with np.errstate(over="ignore", invalid="ignore"):  # G may be anything by now
             step = attackers_model(world, strike, weights, called) - weights
             strength = choose(weights, step, called)
+            world.tell(called.round, strength or 0.0)
             if strength is None:
                 return quiet(weights, called)
             sent = np.float32(_factor(strike, called)) * (np.float32(strength) * step)

@@ -1,0 +1,93 @@
+"""Rounds by hand: toy models of two parameters, events made up, and a look at the effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from aggregator import rules
+from aggregator.rounds import step
+from aggregator.state import Persist, Policy, Publish, State, Tick
+from protocol.messages import Update, Vote
+
+MEAN = rules.build("mean")
+DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}
+"""Three updates whose mean is (2, 2)."""
+
+
+def vector(*values):
+    return np.array(values, dtype=np.float32)
+
+
+def policy(**changes):
+    """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
+    plain_policy = Policy(
+        rule=MEAN, evaluate=lambda weights: float(weights[0]), rounds=9,
+        collect_seconds=10, vote_seconds=5, look_back=2, quorum=2,
+    )  # fmt: skip
+    return replace(plain_policy, **changes)
+
+
+def start(said, online="abc", now=0.0):
+    """Open round 1 of a run whose first model is (0, 0)."""
+    return step(State(0, vector(0, 0), 0), Tick(now, set(online)), said)
+
+
+def play(state, said, *events):
+    """Take the events one after the other; returns the last state and all effects."""
+    effects = []
+    for event in events:
+        state, more = step(state, event, said)
+        effects += more
+    return state, effects
+
+
+def updates(state, deltas=DELTAS):
+    """Make an update of each agent for the state's round."""
+    return [
+        Update(name, state.round, state.version, 4, vector(*delta))
+        for name, delta in deltas.items()
+    ]
+
+
+def vote(agent, round_=1, attempt=1, *, poisoned=False):
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, 300)
+
+
+def validating(said, online="abc"):
+    """Bring a run to the vote of round 1; returns the state and the effects of the last step."""
+    state, _ = start(said, online)
+    return play(state, said, *updates(state), Tick(3.0, set(online)))
+
+
+def plain(value):
+    """Turn records with vectors in them into something that can be compared."""
+    match value:
+        case np.ndarray():
+            return value.tolist()
+        case tuple():
+            return type(value).__name__, *map(plain, value)
+        case list():
+            return [plain(item) for item in value]
+        case Mapping():
+            return {key: plain(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def all_but_the_count(state):
+    return {key: plain(item) for key, item in state._asdict().items() if key != "refused"}
+
+
+def accepted_models(effects):
+    return [effect.accepted for effect in effects if isinstance(effect, Persist)]
+
+
+def records(effects):
+    return [effect.record for effect in effects if isinstance(effect, Persist)]
+
+
+def published(effects, kind):
+    return [e.message for e in effects if isinstance(e, Publish) and isinstance(e.message, kind)]
