@@ -196,6 +196,26 @@ class Door:
         self.writing = False
         """Whether the selector tells us when the socket can take more."""
 
+    def fetch(self, topic: str) -> None:
+        """Subscribe to a topic until the first message has come."""
+        if topic not in self.filters:
+            self.filters.append(topic)  # so that a new connection asks for it again
+        self.fetching.add(topic)
+        self.client.subscribe(topic, qos=1)
+
+    def has_come(self, topic: str) -> None:
+        """Note that a message has come on a topic."""
+        if topic in self.fetching:
+            self.fetching.discard(topic)
+            self.fetched.append(topic)
+
+    def leave_fetched(self) -> None:
+        """Unsubscribe from what was fetched: nobody wants what is retained there later."""
+        if self.fetched:
+            self.client.unsubscribe(self.fetched)
+            self.filters[:] = [topic for topic in self.filters if topic not in self.fetched]
+            self.fetched.clear()
+
 
 def _after_properties(packet: bytearray, start: int) -> int:
     """Return where the properties that begin at ``start`` with their length (1-4 bytes) end."""

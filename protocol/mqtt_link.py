@@ -237,8 +237,7 @@ class MqttHub:
             door: Door = key.data
             if ready & selectors.EVENT_READ and not full:
                 door.client.read()
-            if door.fetched:
-                self._unsubscribe(door)
+            door.leave_fetched()
             self._flush(door)
         self._last_turn = now = time.monotonic()
         if full:
@@ -298,7 +297,7 @@ class MqttHub:
             sock: Any = door.client.socket()
             if sock is None:
                 continue  # it was cut off at once, and comes again later
-            # Fetching and voting are small packets in turn, which would wait for each other (40 ms).
+            # Fetching and voting are small packets in turn: each would wait for the last (40 ms).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             door.writing = door.client.want_write()
             self._selector.register(sock, _events(door.writing), door)
@@ -328,17 +327,8 @@ class MqttHub:
             self._publish(door, *self._presence(door, online=not self._closing))
 
     def _subscribe(self, door: Door, topic: str) -> None:
-        if topic not in door.filters:
-            door.filters.append(topic)  # so that a new connection asks for it again
-        door.fetching.add(topic)
-        door.client.subscribe(topic, qos=1)
+        door.fetch(topic)
         self._flush(door)
-
-    def _unsubscribe(self, door: Door) -> None:
-        """Leave the topics of what was fetched: nobody wants what is retained there later."""
-        door.client.unsubscribe(door.fetched)
-        door.filters[:] = [topic for topic in door.filters if topic not in door.fetched]
-        door.fetched.clear()
 
     def _disconnected(self, door: Door) -> None:
         self.connections -= door.connected
@@ -365,19 +355,15 @@ class MqttHub:
         door.client.publish(topic, payload, channel.qos, channel.retain, said)
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
-        if not topics.says_nothing(topic, payload):
-            if (
-                topic in self._broadcast
-            ):  # hundreds get the same: one copy of it waits, not hundreds
-                if self._broadcast[topic] != payload:
-                    self._broadcast[topic] = payload
-                payload = self._broadcast[topic]
-            self._heard_bytes += len(payload)
-            self._inbox.append((name, topic, payload))
-            door = self._doors[name]
-            if topic in door.fetching:
-                door.fetching.discard(topic)
-                door.fetched.append(topic)
+        if topics.says_nothing(topic, payload):
+            return
+        if topic in self._broadcast:  # hundreds get the same: one copy of it waits, not hundreds
+            if self._broadcast[topic] != payload:
+                self._broadcast[topic] = payload
+            payload = self._broadcast[topic]
+        self._heard_bytes += len(payload)
+        self._inbox.append((name, topic, payload))
+        self._doors[name].has_come(topic)
 
     def _acknowledged(self, door: Door) -> None:
         door.unacknowledged -= 1

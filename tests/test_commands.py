@@ -154,6 +154,8 @@ def refused_here(main, flags, words):
         (["--split", "fair"], ("fair", "iid", "dirichlet", "groups")),
         (["--liars", "maybe"], ("maybe", "always_accept")),
         (["--data", "minst"], ("minst", "mnist5k", "digits")),
+        (["--attack", "backdoor", "--task", "flip"], ("flip", "label_flip", "pixel")),
+        (["--attack", "backdoor", "--task", "semantic"], ("needs a target",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -168,6 +170,12 @@ def test_unknown_name_lists_the_known_for_agents(flags, words, there):
         (["--model", "gpt"], ("gpt", "classifier", "mlp")),
         (["--codec", "gif"], ("gif", "float32", "int8+zstd")),
         (["--validators", "5", "--quorum", "9"], ("validation.quorum", "1 to", "(5)")),
+        (["--judge", "jury"], ("jury", "lof", "calibrated")),
+        (["--set", "validation.options={ reading = 'E' }"], ("'E'", "A, B, C, D")),
+        (["--set", "validation.options={ false_alarm = 0.1 }"], ("false_alarm", "reading")),
+        (["--who", "server"], ("data.server", "to judge with")),
+        (["--set", "agents.attack=backdoor", "--set", "backdoor.task=flip"], ("label_flip",)),
+        (["--set", "agents.attack=backdoor", "--set", "backdoor.source=11"], ("0..9, not 11",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -466,8 +466,8 @@ def test_who_votes(case):
          "validation.quorum = 5 must be 1 to the number of voters (4)"),
         ({"validation.who": "both", "data.server": 0.1, "validation.validators": 9,
           "validation.piggy_back": True},
-         "validation.who = 'both' must be clients, for with piggy_back the contributors are the "
-         "validators"),
+         ("validation.who = 'both' must be clients, for with piggy_back the contributors"
+         " are the validators")),
     ],
     ids=lambda value: value.split(" must")[0] if isinstance(value, str) else "",
 )  # fmt: skip

@@ -333,7 +333,7 @@ def hostile(state, size, *, piggy_back):
         yield topic, update(agent, r, v + 1, size)
     yield "update/outsider", update("outsider", r, v, size)
     yield from ((f"update/{name}", update(name, r, v, size)) for name in list(state.updates)[:2])
-    # Where contributors vote too, a vote in a contributor's name is what only the broker can refuse.
+    # Where contributors vote too, only the broker can refuse a vote in a contributor's name.
     for agent in ("outsider", *sorted(state.called - set(state.validators))[: not piggy_back]):
         ballot = Vote(agent, r, state.attempt, True, 2.0, 1.0, 4)
         yield f"vote/{agent}", codec.encode(ballot)

@@ -136,11 +136,10 @@ def test_every_kind_arrives_as_it_was_sent(opened):
 
 def test_late_joiner_gets_what_is_retained_and_not_what_was_cleared(opened):
     """A party that comes late receives manifest, round and model, but no withdrawn candidate."""
-    server = joined(opened(), "aggregator")
+    server, witness = joined(opened(), "aggregator"), joined(opened(), "w", Round)
     for message in SAYS_AGGREGATOR:
         server.send("aggregator", message)
     server.clear("aggregator", SAYS_AGGREGATOR[4])
-    witness = joined(opened(), "w", Round)
     collect(witness, 1)
     server.send("aggregator", Round(4, 1, Phase.TRAIN, 2, "all", (), 60.0))
     collect(witness, 1)  # the broker has taken all that was sent before

@@ -13,11 +13,13 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+from federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 from listening import RawClient, until
 from safetensors.numpy import load_file
 
 from broker.install import find_mosquitto
 from broker.local import local_broker
+from config.settings import to_toml
 from protocol.codec import encode
 from protocol.messages import Update
 
@@ -30,7 +32,7 @@ ROUNDS = 6
 KIND = "mosquitto" if find_mosquitto() else "embedded"
 RECORD = {
     "round", "version", "accepted", "votes", "updates", "refused", "accuracy", "seconds",
-    "updates_per_second", "bytes_in", "bytes_out",
+    "updates_per_second", "bytes_in", "bytes_out", "voters", "judged", "evidence", "backdoor",
 }  # fmt: skip
 AGENTS = ["--n", str(N), "--evil", "0.2", "--data", "digits", "--samples", "20"]
 AGGREGATOR = [
@@ -279,3 +281,48 @@ def test_killed_aggregator_goes_on_where_it_was(quiet, tmp_path):
     # Other agents share a batch here, which may touch the last bit of what they learn.
     last, same = (np.frombuffer(p.weights(ROUNDS), np.float32) for p in (programs, quiet))
     assert np.allclose(last, same, atol=1e-4)
+
+
+# ---------------------------------------------------------------- backdoors, and who judges
+
+BACKDOOR = {
+    "run__name": RUN, "run__rounds": 6, "agents__evil": 0.1, "agents__attack": "backdoor",
+    "agents__processes": 1, "backdoor__inject": [4], "validation__look_back": 2,
+    "validation__quorum": 3,
+}  # fmt: skip
+JURIES = {
+    "contributors": ({"validation__piggy_back": True}, "20 voters"),
+    "server and clients": (
+        {"validation__who": "both", "validation__validators": 4, "data__server": 0.2,
+         "agents__samples": 30, "agents__remember": False, "agents__shared_downlink": True},
+        "5 voters",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("case", JURIES)
+def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
+    """Fetched over a broker, candidates and history are judged alike: same votes, same bytes."""
+    changes, voters = JURIES[case]
+    settings = settings_of(**BACKDOOR | changes)
+    file = tmp_path / "scenario.toml"
+    file.write_text(to_toml(settings), encoding="utf-8")
+    with federation(KIND, tmp_path) as programs:
+        address = programs.address
+        flags = ["--config", str(file), "--broker", f"{address.host}:{address.port}"]
+        server = programs.start("-m", "aggregator", *flags, "--runs", str(tmp_path))
+        agents = programs.start("agents/spawn.py", *flags)
+        ended(server, agents)
+        assert "20 agents (2 evil: backdoor)" in agents.log.read_text()
+        assert f"{voters}, 0 of them liars" in server.log.read_text()
+    alone = Federation(
+        tmp_path / "memory", shared=settings.agents.shared_downlink, **BACKDOOR | changes
+    ).whole()
+    told = ("accepted", "judged", "votes", "voters", "updates", "accuracy", "backdoor", "refused")
+    for mine, theirs in zip(programs.records(), alone.records, strict=True):
+        assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
+    for version in range(max(alone.models) - 2, max(alone.models) + 1):
+        assert programs.weights(version) == alone.models[version]
+    assert all(v["bytes"] > 2410 * 0.7 for r in alone.records for n, v in r["voters"].items()
+               if n != ":server")  # fmt: skip
