@@ -47,6 +47,9 @@ CASES = {
 SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 """The report's columns that fit a terminal."""
 
+HOLD_DATA = ("backdoor", "adaptive")
+"""Attacks of agents with data (``learning.dealing``, whose import would cost seconds here)."""
+
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -87,10 +90,19 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(settings.run.directory) / settings.run.name
         code = federation(settings, folder)
         if code == 0:
-            strike = settings.agents.start if settings.agents.evil else None
+            strike = first_strike(settings)
             runs = {settings.run.name: read_records(folder)}
             finish(folder, f"Run {settings.run.name}", runs, strike, [describe(settings)])
         return code
+
+
+def first_strike(settings: Settings) -> int | None:
+    """Return the round in which the evil agents first strike, if they do."""
+    if not round(settings.agents.n * settings.agents.evil):
+        return None
+    if settings.agents.attack in HOLD_DATA:
+        return min(settings.backdoor.inject, default=None)
+    return settings.agents.start
 
 
 @contextmanager
@@ -225,12 +237,20 @@ def describe(settings: Settings) -> str:
     """Say in a sentence or two what was run."""
     agents = settings.agents
     fakes = round(agents.n * agents.evil)
+    share = f"{agents.samples} samples" if agents.samples else "an equal share"
     text = (
-        f"{agents.n:,} agents, each its own MQTT connection, {agents.samples} samples of "
+        f"{agents.n:,} agents, each its own MQTT connection, {share} of "
         f"{settings.data.name} each; model {settings.model.name}, seed {settings.run.seed}."
     )
     if not fakes:
         return text
+    if settings.agents.attack in HOLD_DATA:
+        hidden = settings.backdoor
+        rounds = ", ".join(map(str, hidden.inject)) or "none"
+        return (
+            f"{text} {fakes:,} hide a backdoor ({agents.attack}, {hidden.task}) in the model in "
+            f"rounds {rounds} and else train honestly."
+        )
     return (
         f"{text} {fakes:,} are fake ({agents.attack}, scaling {agents.scale:g}) and strike from "
         f"round {agents.start} on."

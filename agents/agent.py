@@ -105,7 +105,7 @@ def _forget(agent: Agent) -> Agent:
     now = agent.round
     if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
         return agent
-    return agent._replace(round=None, trained=None, voted=None, asked=None)
+    return agent._replace(round=None, trained=None, voted=None, asked=None, candidate=None)
 
 
 def _react(agent: Agent) -> tuple[Agent, Task | None]:

@@ -20,8 +20,9 @@ from agents.learners import Called, Learner
 from agents.profiler import Profiler
 from agents.validators import Liar, Turn
 from learning.training import Shards
-from learning.validation.opinions import Judge, Opinions
+from learning.validation.opinions import Judge, Opinions, no_opinion
 from learning.weights import Vector
+from protocol.codec import MAX_EVIDENCE
 from protocol.messages import Phase, Round, Update, Vote
 
 CHUNK = 100
@@ -112,7 +113,7 @@ class Cohort:
         turn = message.round, message.version
         if turn[0] < self._round[0] or message.phase is Phase.JUDGE_AND_TRAIN:
             return
-        if turn != self._round:
+        if turn != self._round or self._start is not None:
             self._reset(turn, None)
         elif message.contributors == self._contributors:
             return
@@ -125,9 +126,10 @@ class Cohort:
         All called members of the process do so at once, whoever heard of it first.
         """
         turn = message.round, message.version
-        if turn == self._round and message.attempt == self._attempt:
+        same = turn == self._round and self._start is not None
+        if same and message.attempt == self._attempt:
             return
-        if turn != self._round:
+        if self._start is None or not same or not np.array_equal(self._start, candidate):
             self._reset(turn, candidate)
         self._attempt, self._contributors = message.attempt, message.contributors
         names = self._member if message.contributors == "all" else message.contributors
@@ -200,7 +202,7 @@ class Cohort:
         update = Update(name, task.round, version + piggy_back, self._samples, delta)
         if vote is None:
             return update
-        return update._replace(score=vote.score, threshold=vote.threshold)
+        return update._replace(score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None
@@ -212,26 +214,40 @@ class Cohort:
         """
         if not self._profiler.knows(task.versions, self._models):
             return []
-        able = [name for name in names if name in self._row]
-        rows = np.array([self._row[name] for name in able], dtype=np.int64)
-        accepted = self._profiler.history(rows, task.versions, self._models)
+        said = self._honest(names, task.versions, candidate)
+        self._lie(names, said, task, self._struck(made_in or task.round))
+        seen = [row.astype("<f4").tobytes() for row in said.evidence[:, -MAX_EVIDENCE:]]
+        columns = said.poisoned.tolist(), said.score.tolist(), said.threshold.tolist(), seen
+        return [
+            Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)
+            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
+        ]
+
+    def _honest(self, names: Sequence[str], versions: Sequence[int], candidate: Vector) -> Opinions:
+        """Return what the judge makes of these members' data; those without see nothing."""
+        able = [place for place, name in enumerate(names) if name in self._row]
+        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
+        accepted = self._profiler.history(rows, versions, self._models)
         fresh = self._profiler.candidate(rows, candidate)
         opinions = self._members.judge(accepted, fresh, self._samples)
-        said = dict.fromkeys(names, NO_DATA) | _by_name(able, opinions)
-        liars = [name for name in names if name in self._members.liars]
-        if liars:
-            said |= self._lies(liars, said, task, self._struck(made_in or task.round))
-        return [Vote(name, task.round, task.attempt, *said[name], self._samples) for name in names]
+        if len(able) == len(names):
+            return opinions
+        blank = np.zeros((len(names), opinions.evidence.shape[1]))
+        every = no_opinion(len(names))._replace(evidence=blank)
+        for whole, part in zip(every, opinions, strict=True):
+            whole[able] = part
+        return every
 
-    def _lies(
-        self, names: list[str], said: dict[str, Said], task: JudgeTask, struck: bool
-    ) -> dict[str, Said]:
-        """Return what liars say in place of their honest opinions."""
-        columns = zip(*(said[name] for name in names), strict=True)
-        honest = Opinions(*(np.array(column) for column in columns))
-        numbers = tuple(self._member[name].number for name in names)
+    def _lie(self, names: Sequence[str], said: Opinions, task: JudgeTask, struck: bool) -> None:
+        """Put what liars say in the place of their honest opinions."""
+        liars = [place for place, name in enumerate(names) if name in self._members.liars]
+        if not liars:
+            return
+        numbers = tuple(self._member[names[place]].number for place in liars)
         turn = Turn(task.round, task.attempt, numbers, self._seed, struck)
-        return _by_name(names, self._members.lie(honest, turn))
+        lies = self._members.lie(said.of(liars), turn)
+        for whole, part in zip(said, lies, strict=True):
+            whole[liars] = part
 
 
 def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
@@ -245,15 +261,3 @@ def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
         together += chunk
     if together:
         yield together
-
-
-Said = tuple[bool, float, float]
-"""Poisoned, score and threshold of one vote."""
-
-NO_DATA: Said = False, 0.0, 0.0
-"""The honest opinion of a member without data."""
-
-
-def _by_name(names: Sequence[str], opinions: Opinions) -> dict[str, Said]:
-    columns = [part.tolist() for part in opinions]
-    return dict(zip(names, zip(*columns, strict=True), strict=True))

@@ -157,6 +157,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         quorum=votes.needed,
         by_score=votes.decide == "score",
         liars=votes.liars,
+        false_alarm=votes.false_alarm,
         own=own_vote(model, data, holdings.server, judge, votes.look_back)
         if holdings and votes.server
         else None,

@@ -61,8 +61,9 @@ def outcome(state: State, policy: Policy) -> tuple[Verdict | None, float | None,
     if not asked:
         return None, None, ""
     said = verdict.count(votes.values(), asked)
-    evidence = verdict.evidence(votes.values(), policy.liars) if policy.by_score else None
+    evidence = None
     if policy.by_score:
+        evidence = verdict.evidence(votes.values(), policy.liars, policy.false_alarm)
         rejected = evidence is not None and evidence > 0
     else:
         rejected = not verdict.accepts(said, policy.quorum)
@@ -77,7 +78,9 @@ def conclude(
     ``candidate``: the one in question; with piggy-back that is the candidate of the round before,
     and None where there is none. ``why_not``: a reason to drop it before any vote is counted.
     """
-    said, evidence, against = outcome(state, policy) if not why_not else (None, None, why_not)
+    counted = not why_not or state.votes
+    said, evidence, against = outcome(state, policy) if counted else (None, None, "")
+    against = why_not or against
     record = _record(state, tick, said, against)
     record |= {"voters": _voters(state) if said else {}, "evidence": evidence}
     effects: list[Effect] = []
@@ -92,7 +95,7 @@ def conclude(
             effects = [Publish(model), *_history(model, policy)]
     record |= {"judged": _judged(state, policy, candidate)}
     record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
-    pending = state.candidate if policy.piggy_back and not against else None
+    pending = state.candidate if policy.piggy_back else None
     effects.insert(0, Persist(record, model, pending))
     if state.validators or state.phase is Phase.JUDGE_AND_TRAIN:
         effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))

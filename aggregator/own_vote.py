@@ -35,8 +35,9 @@ class OwnVote(NamedTuple):
     def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
         opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis], self.samples)
-        poisoned, score, threshold = (part.tolist()[0] for part in opinions)
-        return Vote(NAME, *turn, poisoned, score, threshold, self.samples)
+        poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
+        seen = opinions.evidence[0].astype("<f4").tobytes()
+        return Vote(NAME, *turn, poisoned, score, threshold, self.samples, seen)
 
 
 def own_vote(

@@ -81,7 +81,8 @@ def _clean(update: Update, state: State) -> Vote:
     """Read an update as the clean vote that it also is: its sender trained from the candidate."""
     return Vote(
         update.agent, state.round, state.attempt, poisoned=False, score=update.score,
-        threshold=update.threshold, samples=update.samples, bytes=update.bytes,
+        threshold=update.threshold, samples=update.samples, evidence=update.evidence,
+        bytes=update.bytes,
     )  # fmt: skip
 
 
@@ -227,6 +228,8 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     assert pending is not None
     if closing.outcome(state, policy)[2]:
         return _close(state, tick, policy, pending)
+    if not state.updates and state.votes:  # fewer than the quorum were called, and all refused it
+        return _close(state, tick, policy, pending, "nobody would train from it")
     if len(state.updates) < policy.at_least:
         return _repeat(state, tick, policy, _too_few(state, policy))
     try:

@@ -39,9 +39,11 @@ class Policy:
     """Agents who vote on each candidate."""
     quorum: int = 5
     by_score: bool = False
-    """Whether what the votes' scores say together decides, and not how many say "poisoned"."""
+    """Whether what the validators saw together decides, and not how many say "poisoned"."""
     liars: int = 0
-    """Votes left out at each end where scores decide."""
+    """Votes left out at each end where that decides."""
+    false_alarm: float = 0.02
+    """Share of benign candidates that may be rejected where that decides."""
     own: OwnVote | None = None
     """How the server votes, if it does."""
     piggy_back: bool = False

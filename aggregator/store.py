@@ -3,7 +3,7 @@
     runs/<run>/manifest.json       what was run: settings, manifest, versions of the packages
     runs/<run>/rounds.jsonl        one record a round, rejected ones included
     runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
-    runs/<run>/candidate.safetensors       with piggy-back: what the next round is to judge
+    runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
 inside the file, so that a crash between the two writes loses neither.
@@ -24,6 +24,8 @@ from safetensors.numpy import save
 
 from protocol.codec import jsonable
 from protocol.messages import Model, Vector
+
+CANDIDATES = "candidate-*.safetensors"
 
 
 class StoreError(Exception):
@@ -47,7 +49,6 @@ class RunStore:
         self.keep = max(keep, 2)
         self._rounds = folder / "rounds.jsonl"
         self._models = folder / "models"
-        self._pending = folder / "candidate.safetensors"
         writable(self._models)
 
     def describe(self, manifest: dict[str, Any]) -> None:
@@ -59,9 +60,9 @@ class RunStore:
         self, record: dict[str, Any], accepted: Model | None, pending: Vector | None = None
     ) -> None:
         """Make a finished round durable: what is to be judged, the accepted model, the record."""
+        candidate = self._candidate(record["round"])
         if pending is not None:
-            note = {"round": str(record["round"])}
-            self._replace(self._pending, save({"weights": pending}, metadata=note))
+            self._replace(candidate, save({"weights": pending}))
         if accepted is not None:
             self.save(accepted, record)
         line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n"
@@ -73,6 +74,8 @@ class RunStore:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
+        for older in set(self.folder.glob(CANDIDATES)) - {candidate}:
+            older.unlink(missing_ok=True)
 
     def save(self, model: Model, record: dict[str, Any]) -> None:
         """Write an accepted model with its record inside; forget the oldest."""
@@ -102,10 +105,11 @@ class RunStore:
 
     def _judgeable(self, number: int) -> Vector | None:
         """Return the candidate of that round, if it is one that the next round is to judge."""
-        if not self._pending.exists():
-            return None
-        weights, note = self._open(self._pending)
-        return weights if note.get("round") == str(number) else None
+        file = self._candidate(number)
+        return self._open(file)[0] if file.exists() else None
+
+    def _candidate(self, number: int) -> Path:
+        return self.folder / CANDIDATES.replace("*", f"{number:06d}")
 
     def _file(self, version: int) -> Path:
         return self._models / f"{version:06d}.safetensors"

@@ -2,15 +2,19 @@
 
 BAFFLE (Andreina et al., ICDCS 2021): the candidate is rejected if at least q validators call it
 poisoned. Who says nothing is no obstacle. Beside counting heads there is our own way, to add up
-what the votes say of how sure they are.
+what the validators saw.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+import numpy as np
+
+from learning.validation import prediction
 from protocol.messages import Vote
 
 
@@ -33,29 +37,39 @@ def count(votes: Iterable[Vote], called: int) -> Verdict:
     return Verdict(sum(said), len(said) - sum(said), called - len(said))
 
 
-def evidence(votes: Collection[Vote], liars: int) -> float | None:
-    """Return the trimmed mean of score minus threshold: above 0, the candidate is rejected.
+def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float | None:
+    """Add up what validators saw: above 0, the candidate is rejected. None if nobody saw enough.
 
-    The ``liars`` largest and smallest are left out (Yin et al., ICML 2018), so that many liars
-    cannot push it beyond what some honest validator says. None if nobody is left.
+    Each vote holds what its judge measured of N accepted models and of the candidate. Of each of
+    these N + 1 the ``liars`` largest and smallest are left out and the rest averaged (a trimmed
+    mean: Yin et al., ICML 2018), so that no more liars than that push it beyond what some honest
+    validator saw. The accepted models' averages say how such an average varies: the result is how
+    far the candidate's exceeds what the next one would with a probability of ``false_alarm``.
     """
-    margins = sorted(vote.score - vote.threshold for vote in votes)
-    kept = margins[liars : len(margins) - liars]
-    return math.fsum(kept) / len(kept) if kept else None
+    rows = [np.frombuffer(vote.evidence, "<f4").astype(np.float64) for vote in votes]
+    length = statistics.mode([len(row) for row in rows] or [0])
+    seen = np.sort([row for row in rows if len(row) == length], axis=0)
+    kept = seen[liars : len(seen) - liars]
+    if length < LEAST_EVIDENCE or not len(kept):
+        return None
+    mean = kept.mean(axis=0)
+    score = prediction.scores(mean[np.newaxis, :-1], mean[-1:])
+    return float(score[0]) - prediction.threshold(length - 1, false_alarm)
 
 
-def tolerated(voters: int, errs: float) -> int:
-    """Return the most liars that ``voters`` withstand: n_M < (1 - r) n / (2 - r).
+def bound(voters: int, errs: float) -> float:
+    """Return how many liars are too many for ``voters``: (1 - r) n / (2 - r).
 
     ``errs``: r, the share of honest validators who judge wrongly (section IV-B of the paper).
     """
-    return max(0, math.ceil((1 - errs) * voters / (2 - errs) - ROUNDING) - 1)
+    return (1 - errs) * voters / (2 - errs)
 
 
 def safe_quorums(voters: int, liars: int, errs: float) -> range:
     """Return the quorums q that are safe: n_M < q <= (1 - r)(n - n_M); it may be none.
 
-    Fewer, and the liars alone reject every candidate; more, and the honest validators who judge
+    There is none for as many liars as ``bound``, and sometimes, as q is whole, for fewer. Fewer
+    votes, and the liars alone reject every candidate; more, and the honest validators who judge
     rightly cannot reject one.
     """
     return range(liars + 1, math.floor((1 - errs) * (voters - liars) + ROUNDING) + 1)
@@ -67,13 +81,16 @@ def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
     said = f"{safe[0]} to {safe[-1]}" if safe else "none"
     told = (
         f"{voters} voters, {liars} of them liars, {errs:.0%} of the others wrong: safe quorums: "
-        f"{said}; as many as {tolerated(voters, errs)} liars can be withstood"
+        f"{said}; the bound is fewer than {bound(voters, errs):.2f} liars"
     )
     lines = [told]
     if quorum not in safe:
         lines.append(f"warning: the quorum {quorum} is not safe against that")
     return lines
 
+
+LEAST_EVIDENCE = 3
+"""Two accepted models and the candidate: fewer say nothing of how they vary."""
 
 ROUNDING = 1e-9
 """(1 - 0.4) * 10 is a little less than 6."""

@@ -113,6 +113,7 @@ class Validation:
     decide: str = "count"
     liars: int = _setting(0, 0)
     errs: float = _setting(0.4, 0, 1)
+    false_alarm: float = _setting(0.02, 1e-9, 0.5)
     piggy_back: bool = False
     judge: str = "lof"
     options: dict[str, Any] = field(default_factory=dict)
@@ -239,6 +240,9 @@ class Settings:
         free = votes.who == "server" or not votes.validators
         _must(free or votes.quorum <= voters, "validation.quorum",
               votes.quorum, f"1 to the number of voters ({voters})")  # fmt: skip
+        enough = votes.decide == "count" or votes.piggy_back or 2 * votes.liars < max(voters, 1)
+        _must(enough, "validation.liars", votes.liars,
+              f"less than half of the voters ({voters}) where scores decide")  # fmt: skip
         _must(votes.who != "both" or votes.validators, "validation.validators",
               votes.validators, "1 or more where both the server and clients judge")  # fmt: skip
         _must(votes.who == "clients" or self.data.server, "data.server", self.data.server,

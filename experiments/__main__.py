@@ -12,7 +12,7 @@ from config import flags
 from config.sections import Broker
 from config.settings import Settings, SettingsError
 from experiments import EXPERIMENTS, campaign, cell, report
-from experiments.scale import SCALES, TINY, Scale
+from experiments.scale import SCALES, SMALL_MODELS, TINY, Scale
 from experiments.work import CellError
 from learning import datasets, tables
 
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python -m experiments baffle-stable
   python -m experiments baffle-quorum --repeats 3 --jobs 4
   python -m experiments baffle-early --link broker
-  python -m experiments baffle-stable --data cifar10.npz
+  python -m experiments baffle-stable --data cifar10.npz --repeats 1 --model lenet
   python -m experiments baffle-stable --scale paper"""
 
 ROOT = Path("data")
@@ -61,7 +61,7 @@ def run(chosen: argparse.Namespace, scale: Scale, how: campaign.How) -> None:
         raise SettingsError(str(why)) from why
     experiment = EXPERIMENTS[chosen.name]
     seeds = range(chosen.seed, chosen.seed + chosen.repeats)
-    plan = cell.plan(scale, name, data, seeds)
+    plan = cell.plan(scale, name, data, seeds, chosen.model)
     del data  # the workers load their own
     where = campaign.place(Path(chosen.runs), chosen.name, scale.name, name)
     results = campaign.run(experiment.cells(plan), where, how)
@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="the first of them (0)")
     made.add_argument("--data", help="data set by name, or an .npz file "
                       "(small: fashion-mnist, paper: cifar10)")  # fmt: skip
+    made.add_argument("--model", choices=SMALL_MODELS, default="mlp", metavar="NAME",
+                      help=f"network of the small scale: {', '.join(SMALL_MODELS)}; lenet takes "
+                      "six times as long, with colours twenty times (mlp)")  # fmt: skip
     made.add_argument("--scale", choices=[*SCALES, TINY.name], default="small", metavar="SCALE",
                       help="small: two cores, minutes; paper: the paper's size, days")  # fmt: skip
     made.add_argument(

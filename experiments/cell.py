@@ -171,11 +171,13 @@ def defence(who: str, judge: str = "lof", **changes: Any) -> dict[str, Any]:
     return {f"validation.{name}": value for name, value in (chosen | changes).items()}
 
 
-def plan(scale: Scale, name: str, data: Dataset, seeds: range) -> Plan:
-    """Plan an experiment on a data set that is called ``name`` in settings."""
+def plan(scale: Scale, name: str, data: Dataset, seeds: range, model: str = "mlp") -> Plan:
+    """Plan an experiment on a data set that is called ``name`` in settings.
+
+    ``model``: the network, where the scale does not say which.
+    """
     common: dict[str, Any] = COMMON | {"data.name": name}
     if "model.name" not in scale.changes:
-        model = "mlp" if data.shape[0] == 1 else "lenet"
         common |= {"model.name": model} | SMALL_MODELS[model]
     return Plan(scale, common | dict(scale.changes), len(data.y_train), seeds)
 

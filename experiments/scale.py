@@ -62,7 +62,7 @@ SMALL_MODELS: Mapping[str, dict[str, Any]] = {
     "mlp": {"training.learning_rate": 0.1, "training.momentum": 0.5},
     "lenet": {"training.learning_rate": 0.05, "training.momentum": 0.9},
 }  # fmt: skip
-"""Networks of the small scale: mlp for one channel (grey), lenet for three."""
+"""Networks of the small scale, with their local SGD."""
 
 SMALL = Scale("small", "fashion-mnist")
 

@@ -125,6 +125,8 @@ def _keep_back(total: int, plan: Plan, reserved: tuple[int, ...]) -> tuple[Indic
     """Return the samples that the server keeps, and those that the agents are dealt, ascending."""
     free = np.setdiff1d(np.arange(total), np.array(reserved, dtype=np.int64))
     count = min(round(total * plan.server), len(free) - 1)
+    if plan.server and not count:
+        raise ValueError(f"data.server = {plan.server:g} of {total:,} samples is less than one")
     drawn = np.random.default_rng([plan.seed, 3]).choice(len(free), count, replace=False)
     return free[np.sort(drawn)], np.delete(free, drawn)
 

@@ -39,6 +39,9 @@ from protocol.topics import CHANNELS, JSON, NAME
 MAX_COUNT = 2**31 - 1
 MAX_NAMES = 1_000_000
 MAX_LOOK_BACK = 10_000
+MAX_EVIDENCE = 101
+"""Numbers in a vote's evidence."""
+
 MAX_KEYS = 16
 """Keys of a binary map, which holds no lists at all: what announces more is not even allocated."""
 
@@ -243,7 +246,7 @@ def _options(key: str, value: Any, _: Limits) -> dict[str, Any]:
     _range(key, len(value) <= MAX_KEYS)
     for name, item in value.items():
         _range(key, len(name) <= 200 and type(item) in (str, int, float, bool))
-        _range(key, len(str(item)) <= 200)
+        _range(key, len(item) <= 200 if isinstance(item, str) else -1e308 <= item <= 1e308)
     return dict(value)
 
 
@@ -252,6 +255,14 @@ def _number(key: str, value: Any, _: Limits) -> float:
         raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
     _range(key, -1e308 <= value <= 1e308)
     return float(value)
+
+
+def _evidence(key: str, value: Any, _: Limits) -> bytes:
+    _typed(key, value, bytes)
+    _range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_EVIDENCE)
+    if not np.isfinite(np.frombuffer(value, "<f4")).all():
+        raise BadMessage(Reason.NOT_FINITE, key)
+    return bytes(value)
 
 
 def _truth(key: str, value: Any, _: Limits) -> bool:
@@ -336,8 +347,10 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     History: _MODEL,
     Candidate: {"round": _count, "attempt": _count, "base": _count, "weights": _vector},
     Update: {"agent": _text, "round": _count, "version": _count, "samples": _count,
-             "delta": _vector, "score": _number, "threshold": _number, "bytes": _count},
+             "delta": _vector, "score": _number, "threshold": _number, "evidence": _evidence,
+             "bytes": _count},
     Vote: {"agent": _text, "round": _count, "attempt": _count, "poisoned": _truth,
-           "score": _number, "threshold": _number, "samples": _count, "bytes": _count},
+           "score": _number, "threshold": _number, "samples": _count,
+           "evidence": _evidence, "bytes": _count},
     Presence: {"agent": _text, "online": _truth, "since": _number},
 }  # fmt: skip

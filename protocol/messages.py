@@ -91,7 +91,7 @@ class Update(NamedTuple):
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
-    ``version``; score, threshold and bytes are those of the vote, else 0.
+    ``version``; score, threshold, evidence and bytes are those of the vote, else 0 or nothing.
     """
 
     agent: str
@@ -101,13 +101,16 @@ class Update(NamedTuple):
     delta: Vector
     score: float = 0.0
     threshold: float = 0.0
+    evidence: bytes = b""
     bytes: int = 0
 
 
 class Vote(NamedTuple):
     """A validator's verdict on the candidate: poisoned where the score is over the threshold.
 
-    ``bytes``: of the candidate and the past models that it received to come to it.
+    ``evidence``: little-endian float32, what its judge measured of some accepted models, oldest
+    first, and of the candidate; empty if nothing. ``bytes``: of the candidate and the past models
+    that it received to come to it.
     """
 
     agent: str
@@ -117,6 +120,7 @@ class Vote(NamedTuple):
     score: float
     threshold: float
     samples: int
+    evidence: bytes = b""
     bytes: int = 0
 
 

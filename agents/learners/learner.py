@@ -80,11 +80,11 @@ class World(NamedTuple):
     scale: float
     fresh: Callable[[], Vector]
     """Draw the fakes' base model (d,): a random initialisation, the same for all fakes."""
+    strike: Strike | None = None
+    """Of attackers who hold data; None: they never strike."""
     tell: Callable[[int, float], None] = lambda _round, _strength: None
     """Told by attackers in which round they strike, and with what share of the step they trained
     for; 0: they stood down. For experiments, which have to know the truth."""
-    strike: Strike | None = None
-    """Of attackers who hold data; None: they never strike."""
 
 
 def dormant(learner: Learner, start: int) -> Learner:

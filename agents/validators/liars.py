@@ -20,6 +20,9 @@ from learning.validation.opinions import Opinions
 Verdicts = npt.NDArray[np.bool_]
 """(m,): whether each of m validators says "poisoned"."""
 
+Evidence = npt.NDArray[np.float64]
+"""(m, N + 1): see ``Opinions``."""
+
 
 class Turn(NamedTuple):
     """The m liars who vote on a candidate, and what they know."""
@@ -83,8 +86,18 @@ def claim(own: Opinions, poisoned: Verdicts) -> Opinions:
     Where both are the same, as of one who has no opinion, a score for "poisoned" is raised.
     """
     untrue = poisoned != own.poisoned
-    low, high = np.minimum(own.score, own.threshold), np.maximum(*own[1:])
+    low, high = np.minimum(own.score, own.threshold), np.maximum(own.score, own.threshold)
     above = np.where(high > low, high, low + np.abs(low) + 1)
     score = np.where(untrue, np.where(poisoned, above, low), own.score)
     threshold = np.where(untrue, np.where(poisoned, low, high), own.threshold)
-    return Opinions(poisoned, score, threshold)
+    return Opinions(poisoned, score, threshold, _fitting(own.evidence, poisoned, untrue))
+
+
+def _fitting(own: Evidence, poisoned: Verdicts, untrue: Verdicts) -> Evidence:
+    """Change what was seen of the candidate (m, N + 1), so that it fits a lie."""
+    evidence = own.copy()
+    if evidence.shape[1] > 1:
+        past = own[:, :-1]
+        claimed = np.where(poisoned, past.max(axis=1) + np.ptp(past, axis=1) + 1, past.mean(axis=1))
+        evidence[untrue, -1] = claimed[untrue]
+    return evidence

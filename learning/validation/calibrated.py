@@ -33,13 +33,11 @@ import numpy as np
 
 from learning.validation.lof import Array
 from learning.validation.opinions import ROUNDING, Judge, Opinions, check_minimum, informed
+from learning.validation.prediction import scores, threshold
 from learning.validation.profiles import Candidates, Histories
 
 SHIFT = 0.1
 """Added to T before the logarithm: models without any increase are common."""
-
-LEAST_SPREAD = 0.1
-"""Floor under s: where nothing ever changed it would be 0, and the score infinite."""
 
 
 def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
@@ -53,21 +51,15 @@ def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
         If ``minimum_history`` is below 4: it takes two models for a variance, twice; or if
         ``false_alarm`` is not in (0, 0.5].
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped] # noqa: PLC0415 - slow to load
-
     check_minimum(minimum_history, 4, "judge 'calibrated'")
-    if not 0 < false_alarm <= 0.5:
-        raise ValueError(f"false_alarm must be above 0 and at most 0.5, not {false_alarm}")
+    threshold(2, false_alarm)  # raises if it cannot be
 
     def judge(profiles: Histories, candidates: Candidates, samples: int) -> Opinions:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
         logs = np.log(increases(models, profiles.shape[1] // 2, samples) + SHIFT)
-        past, new = logs[:, :-1], logs[:, -1]
-        draws = past.shape[1]
-        spread = np.maximum(past.std(axis=1, ddof=1), LEAST_SPREAD)
-        score = (new - past.mean(axis=1)) / (spread * np.sqrt(1 + 1 / draws))
-        threshold = np.full(len(score), stdtrit(draws - 1, 1 - false_alarm))
-        return Opinions(score > threshold + ROUNDING, score, threshold)
+        score = scores(logs[:, :-1], logs[:, -1])
+        limit = np.full(len(score), threshold(logs.shape[1] - 1, false_alarm))
+        return Opinions(score > limit + ROUNDING, score, limit, logs)
 
     return informed(judge, minimum_history)
 

@@ -26,6 +26,18 @@ class Opinions(NamedTuple):
     """(m,)"""
     threshold: npt.NDArray[np.float64]
     """(m,)"""
+    evidence: npt.NDArray[np.float64]
+    """(m, N + 1): what the judge measured of N accepted models, oldest first, and of the candidate.
+
+    It lets a server add up what many validators saw, and learn from the same validators' past how
+    much of it is usual. (m, 0) of those who know too little.
+    """
+
+    def of(self, places: list[int]) -> Opinions:
+        """Return the opinions of some of the validators."""
+        return Opinions(
+            self.poisoned[places], self.score[places], self.threshold[places], self.evidence[places]
+        )
 
 
 Judge = Callable[[Histories, Candidates, int], Opinions]
@@ -34,7 +46,10 @@ Judge = Callable[[Histories, Candidates, int], Opinions]
 
 def no_opinion(validators: int) -> Opinions:
     """Return what m validators say who know too little: clean, with zeros for scores."""
-    return Opinions(np.zeros(validators, np.bool_), np.zeros(validators), np.zeros(validators))
+    return Opinions(
+        np.zeros(validators, np.bool_), np.zeros(validators), np.zeros(validators),
+        np.zeros((validators, 0)),
+    )  # fmt: skip
 
 
 def informed(judge: Judge, minimum_history: int) -> Judge:

@@ -44,6 +44,7 @@ def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
         scores = read.scores(distances(variations(models)), 1 / samples)
         threshold = scores.trusted.mean(axis=1)
-        return Opinions(scores.new > threshold * (1 + ROUNDING), scores.new, threshold)
+        evidence = np.log(np.column_stack([scores.trusted, scores.new]))
+        return Opinions(scores.new > threshold * (1 + ROUNDING), scores.new, threshold, evidence)
 
     return informed(judge, minimum_history)
