@@ -9,6 +9,7 @@ from experiments import (
     baffle_liars,
     baffle_quorum,
     baffle_stable,
+    baffle_votes,
 )
 from experiments.experiment import Experiment
 
@@ -19,4 +20,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "baffle-adaptive": baffle_adaptive.EXPERIMENT,
     "baffle-liars": baffle_liars.EXPERIMENT,
     "baffle-bytes": baffle_bytes.EXPERIMENT,
+    "baffle-votes": baffle_votes.EXPERIMENT,
 }

@@ -105,7 +105,7 @@ class Plan:
         enough = min(given["validation.look_back"], given["validation.warm_up"]) + 1
         given.setdefault("validation.minimum_history", enough)
         left = self.train * (1 - given.get("data.server", 0.0))
-        return load(overrides=given | {"agents.samples": int(left / given["agents.n"])})
+        return load(overrides={"agents.samples": int(left / given["agents.n"])} | given)
 
     def cell(
         self, labels: Labels, changes: Mapping[str, Any], *,

@@ -36,6 +36,8 @@ class Scale:
     """Shares of the training set that the server keeps."""
     quorums: tuple[int, ...] = tuple(range(3, 10))
     lying: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    holdings: tuple[int, ...] = (0, 30)
+    """Samples of each agent in the experiment that varies them; 0: all data shared out."""
 
     @property
     def look_back(self) -> int:
@@ -83,7 +85,7 @@ TINY = Scale(
         "training.learning_rate": 0.2,
     },
     base_rounds=3, warm_up=5, rounds=9, inject=(7, 8), often=(7, 8), early_rounds=16,
-    look_backs=(6,), splits=(0.10,), quorums=(3, 9), lying=(0.0, 0.5),
+    look_backs=(6,), splits=(0.10,), quorums=(3, 9), lying=(0.0, 0.5), holdings=(0,),
 )  # fmt: skip
 """For tests."""
 

@@ -285,6 +285,7 @@ COLUMNS = {
     "baffle-liars": ["judge", "how", "share", "FN", "FP"],
     "baffle-bytes": ["judge", "way", "kB a vote", "paper", "votes unlike plain",
                      "decisions unlike plain"],
+    "baffle-votes": ["samples", "decide", "validators", "FN", "FP"],
 }  # fmt: skip
 
 
