@@ -55,6 +55,8 @@ class Members(NamedTuple):
     attack: Learner
     judge: Judge
     lie: Liar
+    attackers: frozenset[str] = frozenset()
+    """The evil agents of the whole fleet."""
 
 
 class Cohort:
@@ -126,11 +128,13 @@ class Cohort:
         All called members of the process do so at once, whoever heard of it first.
         """
         turn = message.round, message.version
-        same = turn == self._round and self._start is not None
-        if same and message.attempt == self._attempt:
-            return
-        if self._start is None or not same or not np.array_equal(self._start, candidate):
+        if turn[0] < self._round[0]:
+            return  # a member with a slow connection has only now heard of a round that is over
+        start = self._start if turn == self._round else None
+        if start is None or not np.array_equal(start, candidate):
             self._reset(turn, candidate)
+        elif message.attempt == self._attempt:
+            return
         self._attempt, self._contributors = message.attempt, message.contributors
         names = self._member if message.contributors == "all" else message.contributors
         called = [name for name in names if name in self._member]
@@ -176,6 +180,7 @@ class Cohort:
         called = Called(
             number, tuple(member.number for member in members), self._seed, tuple(known),
             self._everybody if everybody else len(self._contributors),
+            0 if everybody else len(self._members.attackers.intersection(self._contributors)),
         )  # fmt: skip
         deltas = learner(weights, called)
         # Fakes that all send the same share one row, and so one payload.

@@ -40,6 +40,7 @@ class Blow(NamedTuple):
     alpha: float = 1.0
     rule: str = "mean"
     server_lr: float = 1.0
+    judged_clean: bool = False
 
 
 class Population(NamedTuple):
@@ -157,6 +158,7 @@ def _members(population: Population, numbers: range, world: World, judge: Judge)
         attack=attack if plan.armed else dormant(attack, population.start),
         judge=judge,
         lie=validators.build(population.liars),
+        attackers=frozenset(plan.name(i) for i in evils),
     )
 
 
@@ -170,4 +172,5 @@ def _strike(population: Population, holdings: Holdings, judge: Judge) -> Strike 
         pool=torch.from_numpy(holdings.pool), attackers=len(population.plan.evils),
         boost=blow.boost, rule=blow.rule, server_lr=blow.server_lr, share=blow.share,
         epochs=blow.epochs, learning_rate=blow.learning_rate, alpha=blow.alpha, judge=judge,
+        clean=blow.judged_clean,
     )  # fmt: skip

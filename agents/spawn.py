@@ -225,6 +225,7 @@ def population_of(settings: Settings) -> Any:
             inject=tuple(hidden.inject), boost=hidden.boost, share=hidden.share,
             epochs=hidden.epochs, learning_rate=hidden.learning_rate, alpha=hidden.alpha,
             rule=settings.aggregation.rule, server_lr=settings.aggregation.server_lr,
+            judged_clean=hidden.judged_clean,
         ),
     )  # fmt: skip
 

@@ -241,7 +241,13 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
         record = {"round": 0, "version": 0, **measured(parts.policy, first)}
         store.save(first, record)
         return [first], begin([first], record, parts.policy, None)
-    history = saved.models[-settings.validation.look_back - 1 :]
+    wanted, kept = settings.validation.look_back + 1, len(saved.models)
+    if settings.validation.asked and kept < min(wanted, saved.models[-1].version + 1):
+        raise StoreError(
+            f"{store.folder} keeps the last {kept} models, too few to look back at {wanted - 1}; "
+            f"go on with --look-back {kept - 1} at most"
+        )
+    history = saved.models[-wanted:]
     latest = history[-1]
     if len(latest.weights) != parts.manifest.parameters:
         raise StoreError(

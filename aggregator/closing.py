@@ -64,9 +64,8 @@ def outcome(state: State, policy: Policy) -> tuple[Verdict | None, float | None,
     evidence = None
     if policy.by_score:
         evidence = verdict.evidence(votes.values(), policy.liars, policy.false_alarm)
-        rejected = evidence is not None and evidence > 0
-    else:
-        rejected = not verdict.accepts(said, policy.quorum)
+    counted = not verdict.accepts(said, policy.quorum)
+    rejected = counted if evidence is None else evidence > 0
     return said, evidence, "voted down" if rejected else ""
 
 
@@ -94,6 +93,8 @@ def conclude(
             state = _accepted(state, policy, model)._replace(accuracy=reached, backdoor=hidden)
             effects = [Publish(model), *_history(model, policy)]
     record |= {"judged": _judged(state, policy, candidate)}
+    if candidate is None and not against:
+        record["accepted"] = None  # the first round with piggy-back: there is nothing to decide yet
     record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
     pending = state.candidate if policy.piggy_back else None
     effects.insert(0, Persist(record, model, pending))

@@ -77,7 +77,9 @@ class RunConsole:
 def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
     """Put the record of a round into one line."""
     line = Text(f"round {record['round']:>3}/{rounds}  ")
-    if record["accepted"]:
+    if record["accepted"] is None:
+        line.append("pending ", style="dim")
+    elif record["accepted"]:
         line.append("accepted", style="green")
     else:
         line.append("REJECTED", style="bold red")

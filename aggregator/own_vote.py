@@ -15,6 +15,7 @@ from learning.evaluation import predict
 from learning.validation.opinions import Judge
 from learning.validation.profiles import Profile, error_profile
 from learning.weights import Vector
+from protocol.codec import MAX_EVIDENCE
 from protocol.messages import Vote
 
 NAME = ":server"
@@ -36,7 +37,7 @@ class OwnVote(NamedTuple):
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
         opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis], self.samples)
         poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
-        seen = opinions.evidence[0].astype("<f4").tobytes()
+        seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         return Vote(NAME, *turn, poisoned, score, threshold, self.samples, seen)
 
 

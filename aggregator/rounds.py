@@ -230,12 +230,16 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
         return _close(state, tick, policy, pending)
     if not state.updates and state.votes:  # fewer than the quorum were called, and all refused it
         return _close(state, tick, policy, pending, "nobody would train from it")
-    if len(state.updates) < policy.at_least:
-        return _repeat(state, tick, policy, _too_few(state, policy))
+    # Asked again, those who answered would say the same: it is only worth it for those who did not.
+    complete = len(state.votes) == len(state.called)
     try:
+        if len(state.updates) < policy.at_least:
+            raise ValueError(_too_few(state, policy))
         candidate: Vector | None = closing.aggregate(state, policy, pending)
     except ValueError as why:
-        return _repeat(state, tick, policy, str(why))
+        if not complete:
+            return _repeat(state, tick, policy, str(why))
+        candidate = None
     if candidate is not None and closing.unusable(candidate, policy):
         candidate = None  # the updates are lost, what they stand on is not
     return _close(state._replace(candidate=candidate), tick, policy, pending)

@@ -63,6 +63,8 @@ class RunStore:
         candidate = self._candidate(record["round"])
         if pending is not None:
             self._replace(candidate, save({"weights": pending}))
+        else:
+            candidate.unlink(missing_ok=True)  # of an attempt at this round that a crash undid
         if accepted is not None:
             self.save(accepted, record)
         line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n"
@@ -99,7 +101,8 @@ class RunStore:
         newest = loaded[-1][1]
         record = self._last_record() or newest
         if newest["round"] > record["round"]:
-            self.persist(newest, None)  # the crash came between the model and its record
+            # The crash came between the model and its record.
+            self.persist(newest, None, self._judgeable(newest["round"]))
             record = newest
         return Saved([model for model, _ in loaded], record, self._judgeable(record["round"]))
 

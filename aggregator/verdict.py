@@ -40,18 +40,20 @@ def count(votes: Iterable[Vote], called: int) -> Verdict:
 def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float | None:
     """Add up what validators saw: above 0, the candidate is rejected. None if nobody saw enough.
 
-    Each vote holds what its judge measured of N accepted models and of the candidate. Of each of
-    these N + 1 the ``liars`` largest and smallest are left out and the rest averaged (a trimmed
-    mean: Yin et al., ICML 2018), so that no more liars than that push it beyond what some honest
-    validator saw. The accepted models' averages say how such an average varies: the result is how
-    far the candidate's exceeds what the next one would with a probability of ``false_alarm``.
+    Each vote holds what its judge measured of N accepted models and of the candidate, here in
+    units of how its own N vary. The ``liars`` votes that speak most for and most against the
+    candidate are left out (as in a trimmed mean: Yin et al., ICML 2018), but never all. The rest is
+    averaged model by model. How the averages of the accepted models vary says what is usual: the
+    result is how far that of the candidate exceeds what the next one would with a probability of
+    ``false_alarm``.
     """
     rows = [np.frombuffer(vote.evidence, "<f4").astype(np.float64) for vote in votes]
     length = statistics.mode([len(row) for row in rows] or [0])
-    seen = np.sort([row for row in rows if len(row) == length], axis=0)
-    kept = seen[liars : len(seen) - liars]
-    if length < LEAST_EVIDENCE or not len(kept):
+    if length < LEAST_EVIDENCE:
         return None
+    seen = prediction.standardised(np.stack([row for row in rows if len(row) == length]))
+    out = min(liars, (len(seen) - 1) // 2)
+    kept = seen[np.argsort(seen[:, -1], kind="stable")[out : len(seen) - out]]
     mean = kept.mean(axis=0)
     score = prediction.scores(mean[np.newaxis, :-1], mean[-1:])
     return float(score[0]) - prediction.threshold(length - 1, false_alarm)

@@ -204,6 +204,7 @@ class Backdoor:
     epochs: int = _setting(6, 1)
     learning_rate: float = _setting(0.05, 0)
     alpha: float = _setting(1.0, 0, 1)
+    judged_clean: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,9 @@ class Settings:
               f"above 0 where validation.who is {votes.who!r}, to judge with")  # fmt: skip
         _must(not votes.piggy_back or votes.who == "clients", "validation.who", votes.who,
               "clients, for with piggy_back the contributors are the validators")  # fmt: skip
+        called = max(1, round(self.sampling.share * self.expected))
+        _must(not votes.piggy_back or votes.quorum <= called, "validation.quorum",
+              votes.quorum, f"1 to the contributors ({called}) with piggy_back")  # fmt: skip
         _must(votes.minimum_history == 0 or 3 <= votes.minimum_history <= votes.look_back + 1,
               "validation.minimum_history", votes.minimum_history,
               f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})")  # fmt: skip

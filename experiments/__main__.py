@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--jobs", type=int, default=2,
                       help="processes (2); over a broker runs go one after the other")  # fmt: skip
     made.add_argument("--runs", default="runs", metavar="DIR", help="folder for results (runs)")
-    made.add_argument("--fresh", action="store_true", help="run again what is done already")
+    made.add_argument("--fresh", action="store_true",
+                      help="run again what is done; after a change of the code remove the folder "
+                      "base-... beside it too")  # fmt: skip
     return made
 
 

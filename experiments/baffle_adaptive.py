@@ -21,23 +21,26 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-COLUMNS = ("judge", "step", "who", "split")
+COLUMNS = ("judge", "attacker judges", "step", "who", "split")
 TOOK = 0.5
 """Success of the backdoor in a candidate from which an injection counts as one."""
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """Make the grid: judge, configuration, split; with the plain mean one split alone."""
+    """Make the grid: judge, what the attacker judges on, configuration, step and split."""
     common = {"agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often)}
-    places = [("eta/N", server) for server in plan.scale.splits] + [("mean", plan.scale.splits[0])]
+    first, *others = plan.scale.splits
+    places = [("all", step, first) for step in STEPS] + [("clean", step, first) for step in STEPS]
+    places += [("all", "eta/N", server) for server in others]
     # Not from shared first rounds: the attacker judges by the models it has heard itself.
     return [
-        plan.cell({"judge": judge, "step": step, "who": who, "split": split_name(server),
-                   "seed": seed},
-                  common | {"data.server": server, "aggregation.server_lr": STEPS[step]}
+        plan.cell({"judge": judge, "attacker judges": on, "step": step, "who": who,
+                   "split": split_name(server), "seed": seed},
+                  common | {"data.server": server, "aggregation.server_lr": STEPS[step],
+                            "backdoor.judged_clean": on == "clean"}
                   | defence(who, judge), shared=False)
         for seed in plan.seeds for judge in ("lof", "calibrated") for who in WHO
-        for step, server in places
+        for on, step, server in places
     ]  # fmt: skip
 
 
@@ -57,6 +60,12 @@ def caught(results: list[Result], among: Callable[[Result], Records] = submitted
                 for hits in map(among, results))  # fmt: skip
 
 
+def passed(results: list[Result]) -> list[float]:
+    """Return the backdoor's success in the candidates of injections that were accepted."""
+    return [float(r["candidate_backdoor"]) for result in results for r in submitted(result)
+            if r["accepted"]]  # fmt: skip
+
+
 def tables(results: list[Result]) -> list[Table]:
     """Return the table, how many validators flagged an injection, and the target."""
     rows: list[Row] = []
@@ -69,6 +78,7 @@ def tables(results: list[Result]) -> list[Table]:
             "rounds": sum(len(struck(r)) for r in some), "submitted": sent.of,
             "strength": Mean(tuple(float(x["strength"]) for r in some for x in submitted(r)), ""),
             "caught": sent, "took": hits.of, "caught of those": hits,
+            "backdoor in what passed": Mean(tuple(passed(some))),
             "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
             "FN paper, CIFAR-10": said,
             "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
@@ -101,14 +111,11 @@ def _flags(results: list[Result]) -> list[Row]:
 
 def _targets(results: list[Result]) -> list[Row]:
     return [
-        target(
-            f"caught, {judge}, step {step}{of}",
-            caught(some, among),
-            least=0.95 if judge == "calibrated" else None,
-        )
-        for (judge, step), some in by(voting(results), "judge", "step").items()
+        target(f"caught, {judge}, attacker judges {on}, step {step}{of}", caught(some, among),
+               least=0.95 if judge == "calibrated" else None)
+        for (judge, on, step), some in by(voting(results), *COLUMNS[:3]).items()
         for of, among in (("", submitted), (", of those that took", took))
-    ]
+    ]  # fmt: skip
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
@@ -124,8 +131,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
     left.axvline(4.5, color="black", ls="--", lw=1, label="quorum")
     left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
     lines: dict[str, dict[float, Rate]] = {}
-    places = list(by(results, "step", "who", "split"))
-    for (judge, *place), some in by(results, "judge", "step", "who", "split").items():
+    places = list(by(results, *COLUMNS[1:]))
+    for (judge, *place), some in by(results, *COLUMNS).items():
         lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(some)
     pictures.rates(right, lines, joined=False)
     pictures.as_rate(right, "caught, of injections submitted")
@@ -140,8 +147,9 @@ EXPERIMENT = Experiment(
     title="BAFFLE against an adaptive attacker, q = 5",
     cells=cells, tables=tables, draw=draw, size=(12.0, 5.0),
     note=(
-        "submitted: poison that passed the attacker's own judge, on its clean data; in the other "
-        "rounds it stood down. strength: the share of the step to its model that passed. It took "
-        f"if the backdoor succeeds in half or more of its trial. {published.ADAPTIVE}."
+        "submitted: poison that passed the attacker's own judge; in the other rounds it stood "
+        "down. It judges on all its data, or on the clean part, without the class it attacks. "
+        "strength: the share of the step to its model that passed. It took if the backdoor "
+        f"succeeds in half or more of its trial. {published.ADAPTIVE}."
     ),
 )  # fmt: skip

@@ -124,7 +124,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     right.set(ylabel="mean over all votes (kB)", yscale="log")
     for axes in (left, right):
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     pictures.legend(figure)
 
 

@@ -79,7 +79,7 @@ def shown(value: Value) -> str:
         case Mean():
             return _mean(value)
         case float():
-            return f"{value:.3g}"
+            return _short(value)
     return str(value)
 
 
@@ -91,6 +91,11 @@ def _mean(mean: Mean) -> str:
         texts = [f"{100 * x:{sign}.1f}" for x in (mean.value, min(mean.values), max(mean.values))]
         unit = " %" if mean.unit == "%" else ""
     else:
-        texts = [f"{x:.3g}" for x in (mean.value, min(mean.values), max(mean.values))]
+        texts = [_short(x) for x in (mean.value, min(mean.values), max(mean.values))]
         unit = f" {mean.unit}" if mean.unit else ""
     return f"{texts[0]}{unit}" + (f" ({texts[1]} to {texts[2]})" if len(mean.values) > 1 else "")
+
+
+def _short(value: float) -> str:
+    """Write three digits that count, and all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

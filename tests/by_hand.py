@@ -52,8 +52,13 @@ def updates(state, deltas=DELTAS):
     ]
 
 
-def vote(agent, round_=1, attempt=1, *, poisoned=False):
-    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, 300)
+def vote(agent, round_=1, attempt=1, *, poisoned=False, seen=()):
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, evidence(*seen), bytes=300)
+
+
+def evidence(*numbers):
+    """Write what a judge measured as votes carry it."""
+    return np.array(numbers, dtype="<f4").tobytes()
 
 
 def validating(said, online="abc"):

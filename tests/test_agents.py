@@ -545,7 +545,8 @@ def test_validators_judge_by_their_own_data():
 
     def judge(accepted, candidates, samples):
         asked.append((accepted, candidates, samples))
-        return Opinions(np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0]))
+        said = np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0])
+        return Opinions(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
 
     made._members = made._members._replace(judge=judge)
     rng = np.random.default_rng(0)
@@ -556,9 +557,9 @@ def test_validators_judge_by_their_own_data():
     names = [genuine[7].name, made._members.evil[0].name, genuine[2].name]
     votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
     assert votes == [
-        Vote(names[0], 3, 2, False, 2.0, 2.5, 40),
-        Vote(names[1], 3, 2, True, 1.0, 0.0, 40),  # always_reject
-        Vote(names[2], 3, 2, True, 3.0, 1.0, 40),
+        Vote(names[0], 3, 2, False, 2.0, 2.5, 40, np.array([0.5, -1.0], "<f4").tobytes()),
+        Vote(names[1], 3, 2, True, 1.0, 0.0, 40, votes[1].evidence),  # always_reject
+        Vote(names[2], 3, 2, True, 3.0, 1.0, 40, np.array([1.5, 2.0], "<f4").tobytes()),
     ]
     model = models.build("mlp", (1, 8, 8), 10, seed=9)
     ((accepted, candidates, samples),) = asked

@@ -20,7 +20,7 @@ from learning.backdoors.cifar10 import GREEN, RACING_STRIPE
 from learning.datasets.dataset import Dataset
 from learning.evaluation import predict
 from learning.training import Shards, Training, train_alone, visits
-from learning.validation.opinions import Opinions
+from learning.validation.opinions import Opinions, no_opinion
 from learning.validation.profiles import error_profile
 from learning.weights import flatten, load
 
@@ -398,22 +398,30 @@ def judge_of(limit):
 
     def judge(profiles, candidates, samples):
         score = np.abs(candidates - profiles[:, -1]).sum(axis=1)
-        return Opinions(score > limit, score, np.full(len(score), limit))
+        nothing = np.zeros((len(score), 0))
+        return Opinions(score > limit, score, np.full(len(score), limit), nothing)
 
     return judge
 
 
+def clean():
+    """Return the sample numbers of what the attackers hold but for the class they flip."""
+    mine = held().ravel()
+    return mine[digits().y_train[mine] != armed().source]
+
+
 def profiles(weights):
-    """Return the profiles of models on what the attackers hold, (models, 20)."""
-    x, y = world().data.x[held().ravel()], digits().y_train[held().ravel()]
+    """Return the profiles of models on the attackers' clean samples, (models, 20)."""
+    x, y = world().data.x[clean()], digits().y_train[clean()]
     return np.stack([error_profile(predict(world().model, w, x), y, 10) for w in weights])
 
 
 JUDGES = {
     "lof": validation.build("lof", minimum_history=5),
     "calibrated": validation.build("calibrated", minimum_history=5),
-    "loose": judge_of(0.2),
+    "loose": judge_of(0.03),
     "strict": judge_of(0.02),
+    "too strict": judge_of(-1),
 }
 
 
@@ -425,9 +433,8 @@ def test_an_adaptive_attacker_submits_the_strongest_that_passes(name):
     blow, asked = strike(judge=judge), called(contributors=1)
     step = wanted(blow, asked) - weights
     rungs = [weights + np.float32(strength) * step for strength in LADDER]
-    passing = [
-        not judge(profiles(trained())[None], profiles([rung]), 400).poisoned[0] for rung in rungs
-    ]
+    past, many = profiles(trained())[None], len(clean())
+    passing = [not judge(past, profiles([rung]), many).poisoned[0] for rung in rungs]
     delta = sent("adaptive", blow, asked)[0]
     if any(passing):
         np.testing.assert_array_equal(weights + delta, rungs[passing.index(True)])
@@ -440,10 +447,42 @@ def test_the_ladder():
     """Ten rungs, strongest first; one judge lets part of it pass, another one nothing."""
     assert LADDER == (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     full, asked = sent("backdoor", strike(), called()), called()
-    part = sent("adaptive", strike(judge=judge_of(0.2)), asked)
-    assert 0 < np.linalg.norm(part) < np.linalg.norm(full)
+    part = sent("adaptive", strike(judge=judge_of(0.02)), asked)
+    strength = np.linalg.norm(part) / np.linalg.norm(full)
+    assert strength == pytest.approx(0.3)  # the eighth rung
     none = sent("adaptive", strike(judge=judge_of(-1)), asked)
     np.testing.assert_array_equal(none, learners.build("honest", world())(trained()[-1], asked))
+
+
+def test_attackers_who_hold_one_class_alone_ask_about_that():
+    """Where nothing they hold is clean, their judge looks at all of it."""
+    alone, seen = np.flatnonzero(digits().y_train == 3)[:40], []
+
+    def judge(accepted, candidates, samples):
+        seen.append((accepted.shape, candidates.shape, samples))
+        return no_opinion(len(candidates))
+
+    blow = strike(pool=torch.from_numpy(alone), judge=judge, epochs=1,
+                  backdoor=armed(source=3, target=5))  # fmt: skip
+    sent("adaptive", blow, called())
+    blow = strike(judge=judge, epochs=1)
+    sent("adaptive", blow, called())
+    assert seen == [((10, 12, 20), (10, 20), 40), ((10, 12, 20), (10, 20), len(clean()))]
+
+
+@pytest.mark.parametrize(
+    ("name", "judge", "strength"),
+    [("backdoor", None, 1.0), ("adaptive", "strict", 0.3), ("adaptive", "too strict", 0.0)],
+)
+def test_attackers_tell_how_hard_they_strike(name, judge, strength):
+    """In their rounds they say what share of the step they took, 0 if they stood down."""
+    told = []
+    blow = strike(rounds=frozenset({3, 5}), judge=JUDGES.get(judge))
+    there = world(blow)._replace(tell=lambda *said: told.append(said))
+    attack = learners.build(name, there)
+    for number in (2, 3, 4):
+        attack(trained()[-1], called(number))
+    assert told == [(3, strength)]
 
 
 def test_with_too_short_a_history_everything_passes():

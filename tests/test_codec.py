@@ -45,6 +45,9 @@ def vector(*values):
     return np.array(values, dtype=np.float32)
 
 
+SEEN = vector(0.5, 3).astype("<f4").tobytes()
+"""Evidence of two numbers."""
+
 EXAMPLES = {
     Manifest: Manifest(
         model="mlp", tensors=(("0.weight", (2, 1)), ("0.bias", ())), parameters=3, classes=2,
@@ -56,8 +59,10 @@ EXAMPLES = {
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
-    Update: Update("ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, bytes=300),
-    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, bytes=300),
+    Update: Update("ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN,
+                   bytes=300),
+    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN,
+               bytes=300),
     Presence: Presence("ann", online=True, since=1.5),
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
@@ -133,6 +138,11 @@ vectors = arrays(
     st.integers(0, 300),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+seen = arrays(
+    np.dtype("<f4"),
+    st.integers(0, codec.MAX_EVIDENCE),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+).map(np.ndarray.tobytes)
 ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
 options = st.dictionaries(
@@ -161,10 +171,10 @@ MESSAGES = {
     History: st.builds(History, counts, vectors),
     Candidate: st.builds(Candidate, counts, counts, counts, vectors),
     Update: st.builds(
-        Update, names, counts, counts, counts, vectors, numbers, numbers, counts
+        Update, names, counts, counts, counts, vectors, numbers, numbers, seen, counts
     ),
     Vote: st.builds(
-        Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, counts
+        Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, seen, counts
     ),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
     RoundLog: st.builds(RoundLog, records),
@@ -278,10 +288,14 @@ def test_one_update_of_many_senders_is_packed_once(monkeypatch):
     sent = [encoder.encode(Update(name, 3, 2, 4, delta), "float32") for name in "abc"]
     assert sent == [encode(Update("a", 3, 2, 4, delta))] * 3
     assert len(packs) == 1
-    for other in (Update("a", 4, 2, 4, delta), Update("a", 4, 2, 4, delta.copy())):
+    others = (
+        Update("a", 4, 2, 4, delta), Update("a", 4, 2, 4, delta.copy()),
+        Update("a", 4, 2, 4, delta, evidence=SEEN),
+    )  # fmt: skip
+    for other in others:
         assert encoder.encode(other, "float32") == encode(other)
     assert encoder.encode(Update("a", 4, 2, 4, delta), "int8") != sent[0]
-    assert len(packs) == 4
+    assert len(packs) == 5
 
 
 def test_int8_by_hand():
@@ -324,7 +338,7 @@ def test_an_unknown_codec_is_our_own_mistake():
 # Bytes that other languages can check themselves against
 
 UPDATE_BYTES = (
-    b"\x87"  # a map of seven
+    b"\x88"  # a map of eight
     b"\xa5round\x01"
     b"\xa7version\x00"
     b"\xa7samples\x04"
@@ -336,6 +350,9 @@ UPDATE_BYTES = (
     b"\x00\x00\x00\xc0"
     b"\xa5score\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"  # 1.5, big-endian as all of msgpack
     b"\xa9threshold\xcb\x3f\xf4\x00\x00\x00\x00\x00\x00"  # 1.25
+    b"\xa8evidence\xc4\x08"  # eight bytes: 0.5 and 3.0, little-endian
+    b"\x00\x00\x00\x3f"
+    b"\x00\x00\x40\x40"
     b"\xa5bytes\xcd\x01\x2c"  # 300
 )
 ROUND_BYTES = (
@@ -470,9 +487,13 @@ WRONG = {
     "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
     "truth": [None, 0, 1, "true", []],
     "options": [None, 1, "x", [], {"x": None}, {"x": []}, {"x": {}}, {"x": math.inf},
-                {"x": math.nan}, {"x": "y" * 201}, {"y" * 201: 1}, {"x": 10**300},
+                {"x": math.nan}, {"x": "y" * 201}, {"y" * 201: 1}, {"x": 10**309},
+                {"x": -(10**309)},
                 {f"x{i}": i for i in range(17)}],
     "text": [None, 1, True, [], "x" * 201],
+    "evidence": [None, 1.0, "", "\0\0\0\0", [], [0.5], {}, b"\0", bytes(3), bytes(5),
+                 bytes(4 * (codec.MAX_EVIDENCE + 1)), struct.pack("<f", math.nan),
+                 struct.pack("<2f", 1, math.inf), struct.pack("<2f", -math.inf, 1)],
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
@@ -502,9 +523,9 @@ IS = {
     History: {"vector": ("weights",)},
     Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
     Update: {"count": ("round", "version", "samples", "bytes"), "vector": ("delta",),
-             "number": ("score", "threshold")},
+             "number": ("score", "threshold"), "evidence": ("evidence",)},
     Vote: {"count": ("round", "attempt", "samples", "bytes"), "truth": ("poisoned",),
-           "number": ("score", "threshold")},
+           "number": ("score", "threshold"), "evidence": ("evidence",)},
     Presence: {"truth": ("online",), "number": ("since",)},
 }  # fmt: skip
 """Kind of message -> kind of value -> its keys in the payload."""
@@ -523,6 +544,39 @@ def test_values_are_checked(kind):
                 payload = packed(kind, {**content, key: wrong})
                 with pytest.raises(BadMessage):
                     pytest.fail(f"{key}: {decode(topic(kind), payload, Limits())}")
+
+
+@pytest.mark.parametrize("kind", [Update, Vote])
+@pytest.mark.parametrize(
+    ("evidence", "reason"),
+    [
+        (struct.pack("<3f", 1, math.nan, 2), Reason.NOT_FINITE),
+        (struct.pack("<3f", 1, 2, math.inf), Reason.NOT_FINITE),
+        (struct.pack("<f", -math.inf), Reason.NOT_FINITE),
+        (bytes(7), Reason.OUT_OF_RANGE),
+        (bytes(4 * codec.MAX_EVIDENCE + 1), Reason.OUT_OF_RANGE),
+        (bytes(4 * codec.MAX_EVIDENCE + 4), Reason.OUT_OF_RANGE),
+        ([1.0, 2.0], Reason.MALFORMED),  # no binary message holds a list
+        ("four", Reason.WRONG_TYPE),
+    ],
+)
+def test_evidence_that_is_none(kind, evidence, reason):
+    """It is whole, finite float32, and not too many; the limits on vectors do not loosen that."""
+    payload = packed(kind, {**content_of(kind), "evidence": evidence})
+    assert refusal(topic(kind), payload) is reason
+    assert refusal(topic(kind), payload, OPEN) is reason
+
+
+@pytest.mark.parametrize("kind", [Update, Vote])
+def test_the_longest_evidence_of_the_largest_numbers_is_let_in(kind):
+    """A hundred accepted models and the candidate, beside the largest of all else: it fits."""
+    count = 2**31 - 1
+    longest = {"round": count, "samples": count, "bytes": count, "score": -1e308}
+    evidence = struct.pack("<f", -LARGEST) * codec.MAX_EVIDENCE
+    sent = EXAMPLES[kind]._replace(evidence=evidence, **longest)
+    assert codec.MAX_EVIDENCE == 101
+    assert same(decode(topic(kind), encode(sent), Limits()), sent)
+    assert kind is Update or len(encode(sent)) < SMALL
 
 
 def test_numbers_that_json_cannot_hold_are_refused():

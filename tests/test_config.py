@@ -468,12 +468,37 @@ def test_who_votes(case):
           "validation.piggy_back": True},
          ("validation.who = 'both' must be clients, for with piggy_back the contributors"
          " are the validators")),
+        ({"validation.decide": "score", "validation.validators": 8, "validation.liars": 4},
+         "validation.liars = 4 must be less than half of the voters (8) where scores decide"),
+        ({"validation.decide": "score", "validation.validators": 9, "validation.liars": 5,
+          "validation.who": "both", "data.server": 0.1},
+         "validation.liars = 5 must be less than half of the voters (10) where scores decide"),
+        ({"validation.false_alarm": 0.0}, "validation.false_alarm = 0.0 must be 1e-09 to 0.5"),
+        ({"validation.false_alarm": 0.51}, "validation.false_alarm = 0.51 must be 1e-09 to 0.5"),
     ],
     ids=lambda value: value.split(" must")[0] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_voters_that_cannot_be(changes, said):
     """Who votes must have data to judge with, and be as many as the quorum."""
     assert error([], changes) == said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validators": 9, "liars": 4},
+        {"validators": 8, "liars": 4, "who": "both"},
+        {"validators": 8, "liars": 8, "decide": "count"},
+        {"piggy_back": True, "liars": 20},  # how many vote is not known here
+        {"who": "server"},
+        {},
+    ],
+    ids=str,
+)
+def test_liars_who_can_be_withstood(changes):
+    """Scores need more than twice as many voters as liars; of a quorum the advice is enough."""
+    votes = {f"validation.{key}": value for key, value in ({"decide": "score"} | changes).items()}
+    assert load([], votes | {"data.server": 0.1}).validation.liars == changes.get("liars", 0)
 
 
 @pytest.mark.parametrize(("minimum", "judged_from"), [(0, 5), (3, 3), (5, 5)])

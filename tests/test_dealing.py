@@ -43,7 +43,7 @@ plans = st.builds(
     lying=st.floats(0, 1),
     samples=st.integers(0, 12),
     split=st.sampled_from(["iid", "dirichlet"]),
-    server=st.floats(0, 0.5),
+    server=st.just(0) | st.floats(0.001, 0.5),
     task=st.just("pixel"),
     seed=st.integers(0, 9),
 )
@@ -144,6 +144,14 @@ def test_the_server_s_share_does_not_depend_on_the_fleet():
         np.testing.assert_array_equal(deal(other._replace(server=0.1), NUMBERED).server, first)
     again = deal(PLAN._replace(server=0.1, seed=1), NUMBERED).server
     assert not np.array_equal(again, first)
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.0004, 0.0005])
+def test_a_server_that_would_keep_nothing_is_told(share):
+    """Of 1,000 samples .0004 is none: it is refused, as it could not judge; .0006 is one."""
+    with pytest.raises(ValueError, match=f"data.server = {share:g} of 1,000 samples is less than"):
+        deal(PLAN._replace(server=share), NUMBERED)
+    assert len(deal(PLAN._replace(server=0.0006), NUMBERED).server) == 1
 
 
 def test_without_a_server_nothing_is_kept_back():

@@ -86,13 +86,65 @@ def test_an_injection_is_voted_down(tmp_path, case):
     for r in done.records:
         assert sum(r["votes"].values()) == len(r["voters"]) == voters
         assert (NAME in r["voters"]) is ("who" in str(changes))
-        assert (r["evidence"] is not None) is case.startswith("by score")
+        by_score = case.startswith("by score") and r["round"] > 10  # l + 1 = 11 models are there
+        assert (r["evidence"] is not None) is by_score
         assert r["backdoor"] < 0.1
         if r["round"] in INJECT:
             assert (r["why"], r["judged"]) == ("voted down", r["round"])
             assert r["candidate_backdoor"] > 0.9
             assert r["version"] == done.records[r["round"] - 2]["version"]
     assert done.accuracies[-1] > 0.9
+
+
+HARD = {
+    "run__seed": 2, "run__rounds": 13, "agents__evil": 0.05, "agents__attack": "backdoor",
+    "backdoor__inject": [11, 13], "training__learning_rate": 0.5, "data__server": 0.2,
+    "validation__who": "both", "validation__validators": 8, "validation__quorum": 4,
+    "validation__look_back": 6, "validation__judge": "calibrated", "validation__liars": 2,
+}  # fmt: skip
+"""One attacker of twenty, each of whom has so few samples that few are sure of themselves."""
+
+
+def test_evidence_tells_what_heads_do_not(tmp_path):
+    """On the same votes a quorum lets an injection through that their evidence rejects."""
+    heads, added = (
+        Federation(tmp_path / decide, **HARD, validation__decide=decide).whole()
+        for decide in ("count", "score")
+    )
+    votes = [
+        [(name, v["poisoned"], v["score"]) for name, v in run.records[10]["voters"].items()]
+        for run in (heads, added)
+    ]
+    assert votes[0] == votes[1]
+    assert sum(poisoned for _, poisoned, _ in votes[0]) < HARD["validation__quorum"]
+    assert [r["round"] for r in heads.records if not r["accepted"]] == []
+    assert [r["round"] for r in heads.records if r["backdoor"] > 0.9] == [11, 13]
+    assert [r["round"] for r in added.records if not r["accepted"]] == [11, 13]
+    assert all(r["candidate_backdoor"] > 0.9 for r in added.records if not r["accepted"])
+    assert max(r["backdoor"] for r in added.records) < 0.1
+    assert added.accuracies[-1] > heads.accuracies[-1] + 0.1
+    for r in added.records:
+        assert (r["evidence"] is not None) == (r["round"] > 6)  # l + 1 = 7 models are there
+        assert (r["evidence"] or 0) <= 0 or not r["accepted"]
+    assert {r["evidence"] for r in heads.records} == {None}
+
+
+def test_liars_do_not_turn_the_evidence(tmp_path):
+    """Three of ten lie about what they saw; where as many are left out, it is as if they did not.
+
+    Where nobody is left out they reject half of the benign candidates.
+    """
+    setup = ATTACK | DEFENCE | {
+        "run__seed": 4, "validation__decide": "score", "agents__liars": "invert",
+        "agents__lying": 0.1,
+    }  # fmt: skip
+    ready, naive = (
+        Federation(tmp_path / str(liars), **setup, validation__liars=liars).whole()
+        for liars in (3, 0)
+    )
+    assert len(population_of(ready.settings).plan.liars) == 3
+    assert [r["round"] for r in ready.records if not r["accepted"]] == INJECT
+    assert len([r for r in naive.records if not r["accepted"]]) > 7
 
 
 def test_contributors_vote_an_injection_down(tmp_path):
@@ -174,6 +226,12 @@ SPLITS = {
     "constrained": {"backdoor__alpha": 0.7},
     "piggy-back": {"validation__piggy_back": True},
     "liars": {"agents__lying": 0.3, "agents__liars": "random"},
+    "by score, liars": {
+        "validation__decide": "score",
+        "validation__liars": 2,
+        "agents__lying": 0.3,
+        "agents__liars": "random",
+    },
 }
 
 
@@ -188,7 +246,8 @@ def test_processes_change_no_bit(tmp_path, monkeypatch, case):
         for number, (fleets, shared) in enumerate([(1, False), (3, False), (2, True)])
     ]
     assert runs[0].models == runs[1].models
-    told = ("accepted", "votes", "updates", "candidate_backdoor", "candidate_accuracy", "voters")
+    told = ("accepted", "votes", "updates", "candidate_backdoor", "candidate_accuracy", "voters",
+            "evidence")  # fmt: skip
     for other in runs[1:]:
         assert other.models == runs[0].models
         for key in told:

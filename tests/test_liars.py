@@ -16,6 +16,7 @@ from learning.validation.opinions import Opinions, no_opinion
 HONEST = Opinions(
     np.array([False, True, False, True]), np.array([1.0, 3.0, 2.0, 1.5]),
     np.array([1.25, 1.0, 2.0, 1.25]),
+    np.array([[1.0, 3.0, 2.0], [0.0, 0.5, 9.0], [2.0, 2.0, 2.0], [-1.0, 1.0, 4.0]]),
 )  # fmt: skip
 """Two who find the candidate clean, one of them with a tie, and two who find it poisoned."""
 
@@ -62,30 +63,58 @@ def test_a_lie_by_hand():
     np.testing.assert_array_equal(said.threshold, [1.25, 3.0, 2.0, 1.5])
 
 
+def test_evidence_of_a_lie_by_hand():
+    """What was seen of the candidate fits the lie; accepted models, and truths, are left alone.
+
+    For "poisoned" it is the largest of the past and as much more as that varied, and 1; for
+    "clean" it is the mean of the past.
+    """
+    said = validators.build("always_reject")(HONEST, turn(struck=False))
+    rows = [[1, 3, 3 + 2 + 1], [0, 0.5, 9], [2, 2, 2 + 0 + 1], [-1, 1, 4]]
+    np.testing.assert_array_equal(said.evidence, rows)
+    said = validators.build("hide")(HONEST, turn(struck=True))
+    rows = [[1, 3, 2], [0, 0.5, 0.25], [2, 2, 2], [-1, 1, 0]]
+    np.testing.assert_array_equal(said.evidence, rows)
+
+
+@pytest.mark.parametrize("numbers", [0, 1])
+def test_without_a_past_there_is_nothing_to_fit(numbers):
+    """Of no accepted model nothing is made up: the evidence stays what it is."""
+    own = HONEST._replace(evidence=np.full((4, numbers), 7.0))
+    said = validators.build("always_reject")(own, turn(struck=False))
+    np.testing.assert_array_equal(said.evidence, own.evidence)
+
+
 def test_who_has_no_opinion_can_still_lie():
     """Zeros for scores become 1 above 0 for a poisoned verdict, and stay for a clean one."""
     members = turn(struck=False, members=(1, 2))
     said = validators.build("invert")(no_opinion(2), members)
-    assert [list(part) for part in said] == [[True, True], [1, 1], [0, 0]]
+    assert [list(part) for part in said[:3]] == [[True, True], [1, 1], [0, 0]]
+    assert said.evidence.shape == (2, 0)
     said = validators.build("always_accept")(no_opinion(2), members)
-    assert [list(part) for part in said] == [[False, False], [0, 0], [0, 0]]
+    assert [list(part) for part in said[:3]] == [[False, False], [0, 0], [0, 0]]
 
 
 Numbers = st.floats(0, 1e9)
 
 
 @pytest.mark.parametrize("name", LIARS)
-@given(scores=st.lists(st.tuples(Numbers, Numbers), max_size=6), struck=st.booleans())
-def test_lies_can_be_believed(name, scores, struck):
+@given(
+    scores=st.lists(st.tuples(Numbers, Numbers), max_size=6), struck=st.booleans(),
+    numbers=st.integers(0, 4),
+)  # fmt: skip
+def test_lies_can_be_believed(name, scores, struck, numbers):
     """Whatever is said fits its numbers, they are finite, and the input is not written."""
     score, threshold = np.array(scores, dtype=float).reshape(-1, 2).T.copy()
-    own = Opinions(score > threshold, score, threshold)
+    saw = np.outer(score, np.arange(1, numbers + 1))
+    own = Opinions(score > threshold, score, threshold, saw)
     for part in own:
         part.setflags(write=False)
     asked = turn(struck=struck, members=tuple(range(len(scores))))
     said = validators.build(name)(own, asked)
     assert said.poisoned.dtype == np.bool_
-    assert {part.shape for part in said} == {(len(scores),)}
+    assert {part.shape for part in said[:3]} == {(len(scores),)}
+    assert said.evidence.shape == saw.shape
     np.testing.assert_array_equal(said.poisoned, said.score > said.threshold)
     json.dumps([part.tolist() for part in said], allow_nan=False)
     again = validators.build(name)(own, asked)

@@ -238,6 +238,29 @@ def test_the_hubs_codec_is_used(broker):
     np.testing.assert_allclose(message.delta, [127, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [0, 3, codec.MAX_EVIDENCE])
+def test_what_a_judge_saw_arrives(server, fleet, size):
+    """A vote, and an update that is one, carry their evidence to the last bit."""
+    server.subscribe(Update, Vote)
+    seen = np.linspace(-1, 1, size, dtype="<f4").tobytes()
+    vote = Vote("ann", 1, 0, poisoned=True, score=3.0, threshold=2.0, samples=4, evidence=seen)
+    fleet.send("ann", vote)
+    fleet.send("ann", an_update("ann")._replace(evidence=seen))
+    assert server.receive(0) == vote
+    assert server.receive(0).evidence == seen
+
+
+def test_evidence_that_is_none_is_refused(server, fleet):
+    """Who sends a NaN among it has not voted."""
+    server.subscribe(Vote)
+    odd = np.array([1, np.nan, 2], "<f4").tobytes()
+    fleet.send("ann", Vote("ann", 1, 0, poisoned=True, score=3.0, threshold=2.0, samples=4,
+                           evidence=odd))  # fmt: skip
+    with pytest.raises(BadMessage, match=f"^{Reason.NOT_FINITE}") as caught:
+        server.receive(0)
+    assert caught.value.agent == "ann"
+
+
 def test_bad_messages_are_raised_and_passed(server, fleet, broker):
     """Bytes that are no message are one BadMessage with its sender; the next one is read."""
     server.subscribe(Update)

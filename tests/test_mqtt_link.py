@@ -61,7 +61,17 @@ SAYS_AGGREGATOR = (
 )
 SAYS_AGENT = (
     Update("a", 3, 2, 4, WEIGHTS),
-    Vote("a", 3, 1, poisoned=True, score=2.5, threshold=1.5, samples=4, bytes=9000),
+    Vote(
+        "a",
+        3,
+        1,
+        poisoned=True,
+        score=2.5,
+        threshold=1.5,
+        samples=4,
+        evidence=np.array([0.5, -2.25, 7], "<f4").tobytes(),
+        bytes=9000,
+    ),
 )
 
 

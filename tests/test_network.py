@@ -291,11 +291,13 @@ BACKDOOR = {
     "validation__quorum": 3,
 }  # fmt: skip
 JURIES = {
-    "contributors": ({"validation__piggy_back": True}, "20 voters"),
+    "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them liars"),
     "server and clients": (
         {"validation__who": "both", "validation__validators": 4, "data__server": 0.2,
-         "agents__samples": 30, "agents__remember": False, "agents__shared_downlink": True},
-        "5 voters",
+         "validation__decide": "score", "validation__judge": "calibrated",
+         "validation__look_back": 3, "agents__samples": 30, "agents__remember": False,
+         "agents__shared_downlink": True},
+        "",  # by score there is no quorum to give advice on
     ),
 }  # fmt: skip
 
@@ -304,7 +306,7 @@ JURIES = {
 @pytest.mark.parametrize("case", JURIES)
 def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
     """Fetched over a broker, candidates and history are judged alike: same votes, same bytes."""
-    changes, voters = JURIES[case]
+    changes, advice = JURIES[case]
     settings = settings_of(**BACKDOOR | changes)
     file = tmp_path / "scenario.toml"
     file.write_text(to_toml(settings), encoding="utf-8")
@@ -315,11 +317,14 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
         agents = programs.start("agents/spawn.py", *flags)
         ended(server, agents)
         assert "20 agents (2 evil: backdoor)" in agents.log.read_text()
-        assert f"{voters}, 0 of them liars" in server.log.read_text()
+        assert advice in server.log.read_text()
     alone = Federation(
         tmp_path / "memory", shared=settings.agents.shared_downlink, **BACKDOOR | changes
     ).whole()
-    told = ("accepted", "judged", "votes", "voters", "updates", "accuracy", "backdoor", "refused")
+    told = ("accepted", "judged", "votes", "voters", "evidence", "updates", "accuracy", "backdoor",
+            "refused")  # fmt: skip
+    by_score = settings.validation.decide == "score"
+    assert [r["evidence"] is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
     for mine, theirs in zip(programs.records(), alone.records, strict=True):
         assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
     for version in range(max(alone.models) - 2, max(alone.models) + 1):

@@ -10,6 +10,7 @@ from by_hand import (
     DELTAS,
     accepted_models,
     all_but_the_count,
+    evidence,
     plain,
     play,
     policy,
@@ -169,17 +170,26 @@ def test_nobody_judges_in_the_warm_up():
     assert published(effects, Candidate)[0].base == 2
 
 
-def test_scores_may_decide_here_too():
-    """Margins of two updates and a vote: -1/8, -1/8 and 1/4 add up to 0, which is no evidence."""
-    said = replace(PIGGY, by_score=True, quorum=1)
+@pytest.mark.parametrize(
+    ("candidates", "score", "accepted"), [((0, 0, 3), 1, True), ((1, 2, 6), 3, False)]
+)
+def test_evidence_may_decide_here_too(candidates, score, accepted):
+    """What two updates and a vote saw is added up, whatever heads would say."""
+    # All saw 0, 1 and -1 of accepted models: s = 1, and the mean of the candidates is the score
+    # times 2 / √3. Student's quantile of .2 with two degrees of freedom is 3 / √8.
+    said = replace(PIGGY, by_score=True, quorum=1, false_alarm=0.2)
     state, _ = second(said)
-    events = [*answers(state, "ab"), *against(state, "c")]
-    state, effects = play(state, said, *events, Tick(2.0, set("abc")))
-    assert (records(effects)[0]["evidence"], state.version) == (0.0, 1)
-    sure = against(state, "c")[0]._replace(score=1.75)
-    state, effects = play(state, said, *answers(state, "ab"), sure, Tick(3.0, set("abc")))
-    assert records(effects)[0]["evidence"] == pytest.approx((0.5 - 0.25) / 3)
-    assert records(effects)[0]["why"] == "voted down"
+    saw = {
+        name: evidence(0, 1, -1, number * 2 / np.sqrt(3))
+        for name, number in zip("abc", candidates, strict=True)
+    }
+    trained = [u._replace(evidence=saw[u.agent]) for u in answers(state, "ab")]
+    refused = [v._replace(evidence=saw["c"]) for v in against(state, "c")]
+    state, effects = play(state, said, *trained, *refused, Tick(2.0, set("abc")))
+    (record,) = records(effects)
+    assert record["evidence"] == pytest.approx(score - 3 / np.sqrt(8), abs=1e-6)
+    assert (record["accepted"], state.version) == (accepted, int(accepted))
+    assert record["why"] == ("" if accepted else "voted down")
 
 
 # Messages that do not fit
@@ -271,6 +281,58 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
     state, effects = play(state, said, *against(state, "ab"), Tick(11.0, set("abc")))
     assert records(effects)[0]["why"] == "voted down"
     assert (state.round, state.phase) == (3, Phase.TRAIN)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"by_score": True}]
+)
+def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
+    """Three are called and none would train from it: less than q, but no attempt would help."""
+    said = replace(PIGGY, **changes)
+    state, _ = second(said)
+    state, effects = play(state, said, *against(state, "abc"), Tick(2.0, set("abc")))
+    (record,) = records(effects)
+    assert plain(effects) == plain([
+        Persist(record, None),
+        Clear(Candidate(2, 1, 0, vector(0, 0))),
+        Publish(RoundLog(record)),
+        Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
+    ])  # fmt: skip
+    assert (record["accepted"], record["why"]) == (False, "nobody would train from it")
+    assert record["votes"] == {"poisoned": 3, "clean": 0, "silent": 0}
+    assert list(record["voters"]) == [*"abc"]
+    assert (record["judged"], record["updates"], record["evidence"]) == (1, 0, None)
+    assert (state.version, state.weights.tolist(), state.pending) == (0, [0, 0], None)
+    state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
+    assert (state.round, state.phase) == (4, Phase.JUDGE_AND_TRAIN)
+
+
+def test_where_nobody_answers_the_round_is_repeated():
+    """No vote and no update is no rejection: the same candidate is asked about again."""
+    said = replace(PIGGY, quorum=5)
+    state, _ = second(said)
+    state, effects = play(state, said, Tick(11.0, set("abc")))
+    assert not records(effects)
+    assert (state.round, state.attempt, state.phase) == (2, 2, Phase.JUDGE_AND_TRAIN)
+
+
+def test_one_who_would_train_from_it_keeps_it():
+    """Of three two refuse it, less than q = 5: it passes, on the one update that there is."""
+    said = replace(PIGGY, quorum=5)
+    state, _ = second(said)
+    events = [*against(state, "ac"), *answers(state, "b")]
+    state, effects = play(state, said, *events, Tick(2.0, set("abc")))
+    assert (records(effects)[0]["accepted"], state.version) == (True, 1)
+    assert state.pending.tolist() == [5, 2]
+
+
+@pytest.mark.xfail(reason="those who have not answered yet are taken for such as refuse it")
+def test_the_first_to_answer_do_not_refuse_for_all():
+    """With threshold 1 of three, and q = 2, one vote against it is no quorum."""
+    said = replace(PIGGY, threshold=1)
+    state, _ = second(said)
+    state, effects = play(state, said, *against(state, "b"), Tick(2.0, set("abc")))
+    assert not any(record["why"] for record in records(effects))
 
 
 def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,32 @@ def test_what_is_to_be_judged_next_is_read_as_it_was_written(store, folder):
         assert (saved.record, saved.models[-1].version) == (record(number, 3), 3)
 
 
+def candidates(folder):
+    return sorted(file.name for file in folder.glob("candidate*.safetensors"))
+
+
 def test_a_candidate_that_was_decided_on_is_not_judged_again(store, folder):
     """A round that leaves none, as after a rejection, leaves nothing to be judged."""
     store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
+    assert candidates(folder) == ["candidate-000004.safetensors"]
+    store.persist(record(5, 2), None)
+    assert RunStore(folder, keep=3).load().pending is None
+    assert candidates(folder) == []
+
+
+def test_one_candidate_is_kept(store, folder):
+    """Older ones, and what a crash left of them, go once a later round is written down."""
+    for number in (4, 5, 6):
+        store.persist(record(number, 2), None, np.ones(3, dtype=np.float32))
+        assert candidates(folder) == [f"candidate-{number:06d}.safetensors"]
+
+
+@pytest.mark.xfail(reason="persist does not remove the round's own candidate of before the crash")
+def test_a_candidate_of_before_a_crash_is_not_taken_for_that_of_the_round(store, folder):
+    """Round 5 is run again after a crash, and leaves no candidate this time: there is none."""
+    store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
+    with torn(moment=1), pytest.raises(Torn):  # its candidate is written, its record is not
+        store.persist(record(5, 3), model(3), np.ones(3, dtype=np.float32))
     store.persist(record(5, 2), None)
     assert RunStore(folder, keep=3).load().pending is None
 
@@ -123,38 +147,63 @@ class Torn(Exception):  # noqa: N818 - what a crash is
     """The moment at which a process dies."""
 
 
-@pytest.mark.parametrize("step", [0, 1, 2])
-def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(store, folder, monkeypatch, step):
-    """Killed before any of the writes of round 5, the run has round 4's candidate, or 5's.
-
-    What is read belongs together: with the record of a round comes the candidate of that round.
-    """
-    candidates = {n: np.full(3, n, dtype=np.float32) for n in (4, 5)}
-    store.persist(record(4, 3), model(3), candidates[4])
-    moments, replace, opened = itertools.count(), RunStore._replace, Path.open
+@contextmanager
+def torn(moment):
+    """Let the process die before one of its writes to the disk, the first being number 0."""
+    moments = itertools.count()
+    replace, opened, unlink = Path.replace, Path.open, Path.unlink
 
     def live():
-        if next(moments) == step:
+        if next(moments) == moment:
             raise Torn
 
-    def replaced(self, file, data):
+    def replacing(self, target):
         live()
-        replace(self, file, data)
+        return replace(self, target)
 
     def opening(self, mode="r", **more):
-        if self.name == "rounds.jsonl":
+        if self.name == "rounds.jsonl" and mode != "rb":
             live()
         return opened(self, mode, **more)
 
-    monkeypatch.setattr(RunStore, "_replace", replaced)
-    monkeypatch.setattr(Path, "open", opening)
-    with pytest.raises(Torn):
-        store.persist(record(5, 4), model(4), candidates[5])
-    monkeypatch.undo()
-    saved = RunStore(folder, keep=3).load()
-    number = saved.record["round"]
-    assert saved.models[-1].version == {4: 3, 5: 4}[number]
-    np.testing.assert_array_equal(saved.pending, candidates[number])
+    def unlinking(self, missing_ok=False):
+        live()
+        return unlink(self, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replacing)
+        patch.setattr(Path, "open", opening)
+        patch.setattr(Path, "unlink", unlinking)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("moment", "round_"),
+    [
+        (0, 4),  # before the candidate of round 5
+        (1, 4),  # before its model
+        (2, 5),  # before the oldest model goes: the record is in the new one
+        (3, 5),  # before the record
+        (4, 5),  # before the candidate of round 4 goes
+        (5, 5),  # after all of it
+    ],
+)
+def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(store, folder, moment, round_):
+    """Killed before any of the writes of round 5, the run has round 4's candidate, or 5's.
+
+    What is read belongs together: with the record of a round comes the candidate of that round.
+    And it is so however often the process dies at that moment.
+    """
+    made = {n: np.full(3, n, dtype=np.float32) for n in (4, 5)}
+    store.persist(record(4, 3), model(3), made[4])
+    for _ in range(2):
+        with torn(moment), suppress(Torn):
+            store.persist(record(5, 4), model(4), made[5])
+        saved = RunStore(folder, keep=3).load()
+        assert (saved.record["round"], saved.models[-1].version) == (round_, round_ - 1)
+        np.testing.assert_array_equal(saved.pending, made[round_])
+    RunStore(folder, keep=3).persist(record(6, 4), None, made[5])
+    assert candidates(folder) == ["candidate-000006.safetensors"]
 
 
 @pytest.mark.parametrize("size", [0, 40])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.neighbors import LocalOutlierFactor
 
 from learning import validation
-from learning.validation import lof, opinions
+from learning.validation import lof, opinions, prediction
 from learning.validation.calibrated import increases
 from learning.validation.profiles import error_profile, variations
 from learning.validation.readings import neighbours, trusted_count
@@ -39,10 +41,23 @@ def drawn_profiles(models, samples=500, classes=10, accuracy=0.9, seed=0):
     ), labels
 
 
+class Said(NamedTuple):
+    """What one validator thinks."""
+
+    poisoned: bool
+    score: float
+    threshold: float
+
+
 def ask(judge, profiles, candidate, samples):
-    """Let one validator judge, by profiles (l+1, 2C); returns (poisoned, score, threshold)."""
+    """Let one validator judge, by profiles (l+1, 2C)."""
     found = judge(profiles[None], candidate[None], samples)
-    return opinions.Opinions(*(values.item() for values in found))
+    return Said(*(values.item() for values in found[:3]))
+
+
+def seen(judge, profiles, candidate, samples):
+    """Return what one validator measured of accepted models and of the candidate, (N + 1,)."""
+    return judge(profiles[None], candidate[None], samples).evidence[0]
 
 
 def in_sample(points, k, floor=1e-9):
@@ -182,6 +197,8 @@ def test_validate_by_hand():
     assert far == pytest.approx((True, 27 / 20, 11 / 12))
     tie = ask(judge, profiles, profiles[-1] - [0.02, 0], 100)
     assert tie == pytest.approx((False, 11 / 12, 11 / 12))
+    evidence = seen(judge, profiles, profiles[-1] - [0.05, 0], 100)
+    np.testing.assert_allclose(evidence, np.log([11 / 12, 27 / 20]))
 
 
 @pytest.mark.parametrize("error", np.arange(15, 85, 5) / 100)
@@ -341,6 +358,7 @@ def test_calibrated_by_hand(false_alarm, poisoned):
     threshold = np.tan(np.pi * (0.5 - false_alarm))
     assert ask(judge, FOUR, RISEN, 10) == pytest.approx((poisoned, score, threshold))
     assert score == pytest.approx(0.98528, abs=1e-5)
+    np.testing.assert_allclose(seen(judge, FOUR, RISEN, 10), [*past, np.log(2.1)])
 
 
 def benign_profiles(models, noise, seed=0):
@@ -394,7 +412,63 @@ def test_the_calibrated_judge_refuses_what_cannot_work(settings):
         validation.build("calibrated", **settings)
 
 
+# Student's prediction interval
+
+
+def test_scores_by_hand():
+    """How many deviations of the next draw it lies above the mean of those before."""
+    # 1, 3 and 2, 4, 6: means 2 and 4, deviations √2 and 2. (5 - 2) / (√2 √(3/2)) = √3
+    assert prediction.scores(np.array([[1.0, 3.0]]), np.array([5.0])) == pytest.approx(np.sqrt(3))
+    # (1 - 4) / (2 √(4/3)) = -3 √3 / 4; the second row has nothing to do with the first.
+    past = np.array([[2.0, 4.0, 6.0], [0.0, 0.0, 0.0]])
+    found = prediction.scores(past, np.array([1.0, 0.2]))
+    # A deviation of 0 is raised to 0.1: 0.2 / (0.1 √(4/3)) = √3
+    np.testing.assert_allclose(found, [-3 * np.sqrt(3) / 4, np.sqrt(3)])
+
+
+@pytest.mark.parametrize("false_alarm", [1e-9, 0.02, 0.3, 0.5])
+@pytest.mark.parametrize("draws", [2, 3, 6, 30])
+def test_thresholds_are_students_quantiles(draws, false_alarm):
+    """With N draws before it, a next one exceeds the threshold with that probability."""
+    found = prediction.threshold(draws, false_alarm)
+    assert found == pytest.approx(stats.t.isf(false_alarm, draws - 1), rel=1e-6, abs=1e-12)
+    if draws == 2:  # Cauchy's distribution
+        assert found == pytest.approx(np.tan(np.pi * (0.5 - false_alarm)), rel=1e-6, abs=1e-12)
+
+
+def test_the_next_draw_exceeds_its_threshold_as_often_as_was_said():
+    """Of 20,000 rows of a normal distribution one in twenty does, up to four deviations."""
+    drawn = np.random.default_rng(0).normal(5, 3, (20_000, 7))
+    above = prediction.scores(drawn[:, :-1], drawn[:, -1]) > prediction.threshold(6, 0.05)
+    assert abs(above.sum() - 1000) < 4 * np.sqrt(20_000 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("false_alarm", [0.0, -0.1, 0.51, np.nan])
+def test_a_rate_of_false_alarms_that_cannot_be(false_alarm):
+    """It is above none and at most a half."""
+    with pytest.raises(ValueError, match=r"false_alarm must be above 0 and at most 0\.5"):
+        prediction.threshold(5, false_alarm)
+
+
 # What every judge promises
+
+
+EVIDENCE = {("lof", 11): 3, ("lof", 31): 8, ("calibrated", 11): 7, ("calibrated", 31): 17}
+"""Numbers of evidence with so many accepted models: the trusted, or T of the later half, and one.
+
+Of l = 10 variations 2 are trusted, of 30 are 7. T is there from model 11 // 2 or 31 // 2 on.
+"""
+
+
+@pytest.mark.parametrize(("name", "models"), EVIDENCE)
+def test_evidence_is_of_accepted_models_and_the_candidate(name, models):
+    """Another candidate changes the last number alone."""
+    judge = validation.build(name)
+    profiles, _ = drawn_profiles(models + 2)
+    first, second = (seen(judge, profiles[:models], profiles[i], 500) for i in (-2, -1))
+    assert len(first) == len(second) == EVIDENCE[name, models]
+    np.testing.assert_array_equal(first[:-1], second[:-1])
+    assert first[-1] != second[-1]
 
 
 EVERY = [*((name, {}) for name in validation.JUDGES), *(("lof", {"reading": r}) for r in "BCD")]
@@ -413,7 +487,10 @@ def test_judges_keep_their_contract(judge, history, samples):
     profiles, _ = drawn_profiles(history + 1, samples=samples)
     profiles.setflags(write=False)
     found = judge(profiles[None, :-1], profiles[None, -1], samples)
-    assert [(v.dtype, v.shape) for v in found] == [(bool, (1,)), (float, (1,)), (float, (1,))]
+    kinds = [(values.dtype, values.shape) for values in found[:3]]
+    assert kinds == [(bool, (1,)), (float, (1,)), (float, (1,))]
+    assert (found.evidence.dtype, len(found.evidence)) == (float, 1)
+    assert np.isfinite(found.evidence).all()
     opinion = ask(judge, profiles[:-1], profiles[-1], samples)
     assert json.loads(json.dumps(opinion, allow_nan=False)) == list(opinion)
     assert opinion == ask(judge, profiles[:-1], profiles[-1], samples)
@@ -427,17 +504,21 @@ def test_judging_together_is_judging_alone(judge, validators, history):
     rng = np.random.default_rng(validators)
     profiles = rng.binomial(50, 0.03, (validators, history + 1, 20)) / 50
     together = judge(profiles[:, :-1], profiles[:, -1], 50)
-    assert [len(values) for values in together] == 3 * [validators]
+    assert [len(values) for values in together] == 4 * [validators]
     alone = [ask(judge, own[:-1], own[-1], 50) for own in profiles]
-    assert list(zip(*(values.tolist() for values in together), strict=True)) == alone
+    assert list(zip(*(values.tolist() for values in together[:3]), strict=True)) == alone
+    for own, row in zip(profiles, together.evidence, strict=True):
+        np.testing.assert_array_equal(seen(judge, own[:-1], own[-1], 50), row)
     # However the array lies in memory.
     again = judge(np.asfortranarray(profiles[:, :-1]), profiles[:, -1], 50)
-    np.testing.assert_array_equal(again, together)
+    for one, other in zip(again, together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_judges_accept_while_the_history_is_short(judge):
     """With one accepted model there is nothing to compare with: even nonsense is clean."""
     assert ask(judge, np.zeros((1, 20)), np.full(20, 0.1), 50) == (False, 0.0, 0.0)
+    assert seen(judge, np.zeros((1, 20)), np.full(20, 0.1), 50).shape == (0,)
 
 
 @pytest.mark.parametrize("history", [11, 21, 31])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from by_hand import play, policy, published, records, start, updates, vector, vote
+from by_hand import (
+    evidence,
+    play,
+    policy,
+    published,
+    records,
+    start,
+    updates,
+    vector,
+    vote,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from aggregator import closing, verdict
 from aggregator.own_vote import NAME, OwnVote, own_vote
@@ -43,24 +55,22 @@ def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
 
 
 @pytest.mark.parametrize(
-    ("voters", "errs", "most"),
+    ("voters", "errs", "found"),
     [
-        (10, 0.4, 3),  # 3.75
-        (10, 0.5, 3),  # 3.33
-        (10, 0.0, 4),  # 5: as many liars as honest ones are too many
-        (9, 0.0, 4),  # 4.5
-        (16, 0.4, 5),  # 6: the bound itself is not tolerated
-        (9, 0.5, 2),  # 3
-        (3, 0.5, 0),  # 1
-        (2, 0.0, 0),  # 1
-        (1, 0.0, 0),
+        (10, 0.4, 3.75),
+        (10, 0.5, 10 / 3),
+        (10, 0.0, 5),  # as many liars as honest ones are too many
+        (9, 0.0, 4.5),
+        (16, 0.4, 6),
+        (3, 0.5, 1),
+        (1, 0.0, 0.5),
         (0, 0.4, 0),
         (10, 1.0, 0),  # nobody judges rightly
     ],
 )
-def test_how_many_liars_are_tolerated(voters, errs, most):
-    """Fewer than (1 - r) n / (2 - r): of ten voters three, whether .4 or .5 of the others err."""
-    assert verdict.tolerated(voters, errs) == most
+def test_the_bound_by_hand(voters, errs, found):
+    """It is (1 - r) n / (2 - r): .6 * 10 / 1.6 of ten voters where .4 of the honest err."""
+    assert verdict.bound(voters, errs) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +104,7 @@ def test_a_safe_quorum_is_one_that_liars_cannot_turn(voters, liars, twentieths):
         clean = verdict.accepts(verdict.Verdict(liars, voters - liars, 0), quorum)
         poisoned = verdict.accepts(verdict.Verdict(right, voters - right, 0), quorum)
         assert (quorum in safe) is (clean and not poisoned)
-    assert not safe or liars <= verdict.tolerated(voters, errs)
+    assert not safe or liars < verdict.bound(voters, errs)
 
 
 @pytest.mark.parametrize("quorum", [3, 4, 5])
@@ -103,7 +113,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     lines = verdict.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
         "10 voters, 3 of them liars, 40% of the others wrong: safe quorums: 4 to 4; "
-        "as many as 3 liars can be withstood"
+        "the bound is fewer than 3.75 liars"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
     assert lines[1:] == ([] if quorum == 4 else [warning])
@@ -112,71 +122,173 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
 def test_the_advice_says_when_no_quorum_is_safe():
     """Five liars of ten can always have their way."""
     first, second = verdict.advice(10, 5, 0.0, 5)
-    assert "safe quorums: none" in first
+    assert first.endswith("safe quorums: none; the bound is fewer than 5.00 liars")
     assert second == "warning: the quorum 5 is not safe against that"
 
 
 # Evidence
 
 
-def margins(*values):
-    """Make votes whose scores exceed their thresholds by these."""
-    return [Vote(f"v{i}", 1, 1, value > 0, 1 + value, 1.0, 4) for i, value in enumerate(values)]
+ROWS = (1, 2, 3, 5), (3, 4, 5, 6), (11, 9, 4, 100)
+"""What three validators measured of three accepted models and of the candidate. By hand:
+
+All of them: the means are 5 5 4 and 37, s = 1 / √3, the score (37 - 14/3) / (2/3) = 48.5
+The middle one of each column: 3 4 4 and 6, s = 1 / √3, the score (6 - 11/3) / (2/3) = 3.5
+"""
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
-@pytest.mark.parametrize(
-    ("values", "liars", "found"),
-    [
-        ((2, -1, 100, 0.5), 0, 25.375),
-        ((2, -1, 100, 0.5), 1, 1.25),
-        ((2, -1, 100, 0.5), 2, None),
-        ((2, -1, 100, 0.5), 3, None),
-        ((3, 7, 5), 1, 5),
-        ((-0.25,), 0, -0.25),
-        ((), 0, None),
-        ((), 2, None),
-    ],
-)
-def test_evidence_by_hand(values, liars, found):
-    """The mean of what is left when the largest and the smallest are out, if anything is."""
-    assert verdict.evidence(margins(*values), liars) == found
+def limit(false_alarm):
+    """Return Student's quantile with two degrees of freedom, which has a closed form."""
+    return (1 - 2 * false_alarm) / np.sqrt(2 * false_alarm * (1 - false_alarm))
+
+
+def saw(*rows):
+    """Make votes of validators who measured these."""
+    return [vote(f"v{i}", seen=row) for i, row in enumerate(rows)]
+
+
+def three(*scores):
+    """Make votes whose averages of accepted models vary by 1 around 0, scoring the candidate.
+
+    0, 1 and -1 came before: s = 1, and 2 / √3 times a score of it is the candidate's number.
+    """
+    return saw(*((0, 1, -1, score * 2 / np.sqrt(3)) for score in scores))
+
+
+@pytest.mark.parametrize("false_alarm", [0.02, 0.2, 0.5])
+@pytest.mark.parametrize(("liars", "score"), [(0, 48.5), (1, 3.5)])
+def test_evidence_by_hand(liars, score, false_alarm):
+    """The score of the averages, or of what is left of each column, less Student's quantile."""
+    found = verdict.evidence(saw(*ROWS), liars, false_alarm)
+    assert found == pytest.approx(score - limit(false_alarm))
+    assert limit(0.02) == pytest.approx(4.84873, abs=1e-5)
+    assert limit(0.2) == pytest.approx(1.06066, abs=1e-5)
+
+
+def test_evidence_of_one_validator_is_its_own():
+    """Two accepted models, 0 and 2, are the fewest: s = √2, (5 - 1) / (√2 √(3/2)) = 4 / √3."""
+    found = verdict.evidence(saw((0, 2, 5)), 0, 0.25)
+    assert found == pytest.approx(4 / np.sqrt(3) - 1)  # Cauchy: tan(π / 4) is 1
+    still = verdict.evidence(saw((1, 1, 1, 1, 1.25)), 0, 0.1)
+    assert still == pytest.approx(0.25 / (0.1 * np.sqrt(5 / 4)) - stats.t.isf(0.1, 3))  # s >= 0.1
+
+
+NOTHING = {
+    "nobody voted": ([], 0),
+    "nobody voted, liars": ([], 2),
+    "nobody saw anything": ([(), (), ()], 0),
+    "one number": ([(7,), (8,), (9,)], 0),
+    "one accepted model": ([(0, 9), (0, 9), (0, 9)], 0),
+    "most saw nothing": ([(), *ROWS[:1], ()], 0),
+    "as many as are left out": ([ROWS[0], ROWS[1]], 1),
+    "fewer than are left out": (ROWS, 2),
+    "far fewer": (ROWS, 99),
+    "too few of one length": ([*ROWS[:2], (1, 2, 3)], 1),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_where_there_is_no_evidence(case):
+    """Too short a history, too few voters, or none, say nothing."""
+    rows, liars = NOTHING[case]
+    assert verdict.evidence(saw(*rows), liars, 0.02) is None
+
+
+def test_evidence_of_another_length_is_left_out():
+    """Most have seen three accepted models; who has seen two, or none, is not looked at."""
+    alone = verdict.evidence(saw(*ROWS), 0, 0.1)
+    others = (9, 9, -50), (), (1, 2, 3, 4, -50), tuple(range(101))
+    for where in range(4):
+        rows = list(ROWS)
+        rows.insert(where, others[where])
+        assert verdict.evidence(saw(*rows), 0, 0.1) == alone
+    assert verdict.evidence(saw(others[0], *ROWS, others[1]), 0, 0.1) == alone
 
 
 @given(
-    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9),
-    st.lists(st.floats(-1e300, 1e300), max_size=3),
+    st.permutations(range(5)),
+    st.lists(
+        st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=4, max_size=4),
+        min_size=5,
+        max_size=5,
+    ),
+    st.integers(0, 2),
 )
-def test_liars_do_not_push_the_evidence_beyond_the_honest(honest, lies):
-    """With as many left out at each end as there are liars, some honest ones bracket it."""
-    found = verdict.evidence(margins(*honest, *lies), len(lies))
-    if found is not None:
-        low, high = (min(honest), max(honest)) if lies else (min(honest) - 1, max(honest) + 1)
-        assert low - 1e-9 <= found <= high + 1e-9
+def test_the_order_of_votes_does_not_matter(order, rows, liars):
+    """To the last bit, for the same seed gives the same models."""
+    ballots = saw(*rows)
+    found = verdict.evidence(ballots, liars, 0.02)
+    assert verdict.evidence([ballots[i] for i in order], liars, 0.02) == found
+    assert math.isfinite(found)
 
 
-def test_one_huge_lie_does_nothing():
-    """1e300 against four who find the candidate clean: with one liar left out it is clean."""
-    said = [-1.0, -1.0, -0.5, -0.5]
-    assert verdict.evidence(margins(*said, 1e300), 1) == pytest.approx(-2 / 3)
-    assert verdict.evidence(margins(*said, 1e300), 0) > 0
+@given(
+    st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4),
+    st.lists(st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=4, max_size=4), max_size=3),
+    st.integers(1, 4),
+)
+def test_liars_move_no_average_beyond_the_honest(row, lies, more):
+    """With as many left out at each end as there are liars, the honest bracket what is left.
+
+    So where all the honest saw the same, that is what counts, whatever is claimed.
+    """
+    honest = [row] * (len(lies) + more)
+    found = verdict.evidence(saw(*honest, *lies), len(lies), 0.1)
+    assert found == pytest.approx(verdict.evidence(saw(row), 0, 0.1))
+
+
+CALM = [[1.0, 1.1, 1.2], [1.1, 1.2, 1.3], [1.2, 1.1, 1.2], [1.0, 1.2, 1.1]]
+"""What four honest ones measured of three accepted models."""
+
+CLAIMS = list(itertools.product([-LARGEST, 1.1, LARGEST], repeat=4))
+"""What a liar may say it measured."""
+
+
+@pytest.mark.parametrize(("candidate", "poisoned"), [(1.2, False), (3.0, True)])
+def test_one_liar_can_neither_reject_nor_hide(candidate, poisoned):
+    """With one left out at each end, no claim about any of the models turns the verdict."""
+    honest = [(*row, candidate + i / 10) for i, row in enumerate(CALM)]
+    for claim in [*CLAIMS, (), (LARGEST,), (0, 0, LARGEST), (0, 0, 0, 0, LARGEST)]:
+        found = verdict.evidence(saw(*honest, claim), 1, 0.02)
+        assert (found > 0) is poisoned
+
+
+def test_one_liar_among_those_who_are_not_ready_for_it_does_both():
+    """With nobody left out one huge number rejects a clean candidate, and hides a poisoned one."""
+    clean, poison = ([(*row, candidate) for row in CALM] for candidate in (1.2, 3.0))
+    assert verdict.evidence(saw(*clean, (1.1, 1.1, 1.1, LARGEST)), 0, 0.02) > 0
+    assert verdict.evidence(saw(*poison, (1.1, 1.1, 1.1, -LARGEST)), 0, 0.02) < 0
 
 
 @pytest.mark.parametrize("liars", [0, 1])
-def test_the_largest_scores_that_can_be_sent_break_nothing(liars):
-    """What a decoder lets in, up to 1e308, must not stop the aggregator when it is added up."""
-    for first, second in ((1e308, -1e308), (-1e308, 1e308)):
-        huge = Vote("v", 1, 1, first > second, first, second, 4)
-        found = verdict.evidence([huge._replace(agent=f"v{i}") for i in range(4)], liars)
-        assert (found > 0) is (first > second)
-    both = [Vote("a", 1, 1, True, 1e308, -1e308, 4), Vote("b", 1, 1, False, -1e308, 1e308, 4)]
-    assert not math.isnan(verdict.evidence(both, 0))
+@pytest.mark.parametrize("length", [3, 101])
+def test_the_largest_numbers_that_can_be_sent_break_nothing(liars, length):
+    """What a decoder lets in must not stop the aggregator when it is added up, or be no number."""
+    rng = np.random.default_rng(length)
+    for _ in range(20):
+        rows = rng.choice([-LARGEST, 0.0, LARGEST], (4, length))
+        assert math.isfinite(verdict.evidence(saw(*rows), liars, 0.02))
+    steady = np.full((4, length), -LARGEST)
+    steady[:, -1] = LARGEST
+    assert verdict.evidence(saw(*steady), liars, 0.02) > 1e30
+
+
+def test_scores_and_heads_are_no_evidence():
+    """What a vote says beside its evidence does not touch it."""
+    ballots = saw(*ROWS)
+    claims = [b._replace(poisoned=True, score=1e308, threshold=-1e308) for b in ballots]
+    assert verdict.evidence(claims, 1, 0.02) == verdict.evidence(ballots, 1, 0.02)
 
 
 # The server's own vote
 
 
-def opinion(*, poisoned):
-    return Opinions(np.array([poisoned]), np.array([3.0]), np.array([2.5]))
+def opinion(*, poisoned, saw=(1, 2, 3, 6)):
+    return Opinions(
+        np.array([poisoned]), np.array([3.0]), np.array([2.5]), np.array([saw], dtype=float)
+    )
 
 
 def server(*, poisoned=False, models_=3):
@@ -201,7 +313,10 @@ def test_the_server_judges_as_one_validator():
     known = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
     said = own.cast(known, np.array([5.0, 6.0]), (7, 2))
     assert asked == [([[[1, 2], [3, 4]]], [[5, 6]], 70)]
-    assert said == Vote(NAME, 7, 2, poisoned=True, score=3.0, threshold=2.5, samples=70)
+    assert said == Vote(
+        NAME, 7, 2, poisoned=True, score=3.0, threshold=2.5, samples=70,
+        evidence=evidence(1, 2, 3, 6),
+    )  # fmt: skip
     assert [type(value) for value in said[3:6]] == [bool, float, float]
 
 
@@ -334,23 +449,30 @@ def test_no_vote_is_cast_on_what_is_not_finite():
 
 
 SCORES = {
-    "one lies": ((-1.0, -1.0, 1e300), 1, -1.0, True),
-    "the one in the middle decides": ((-9.0, 0.5, 0.7), 1, 0.5, False),
-    "zero is no evidence": ((-9.0, 0.0, 9.0), 1, 0.0, True),
-    "nobody is left": ((9.0, 9.0, 9.0), 2, None, True),
-    "all are added up": ((-1.0, -1.0, 5.0), 0, 1.0, False),
+    "one lies": (three(0, 1, 1e38), 1, 0.2, 1.0, True),
+    "the one in the middle decides": (three(-9, 2, 3), 1, 0.2, 2.0, False),
+    "all are added up": (three(-1, -1, 50), 0, 0.2, 16.0, False),
+    "a rare false alarm takes more": (three(-1, -1, 8), 0, 0.2, 2.0, False),
+    "as much is usual": (three(-1, -1, 8), 0, 0.02, 2.0, True),
+    "zero is no evidence": (three(0, 0, 0), 1, 0.5, 0.0, True),
+    "nobody is left": (three(50, 50, 50), 2, 0.2, None, True),
+    "nobody saw enough": (saw((0, 9), (0, 9), (0, 9)), 0, 0.2, None, True),
 }
+"""Votes, liars, the rate of false alarms, the score, and whether the candidate passes."""
 
 
 @pytest.mark.parametrize("case", SCORES)
-def test_scores_decide_where_they_are_to(case):
-    """By score the trimmed mean of the margins rejects above 0, whatever heads would say."""
-    values, liars, found, accepted = SCORES[case]
-    said = policy(validators=3, by_score=True, liars=liars, quorum=1)
+@pytest.mark.parametrize("heads", [False, True])
+def test_evidence_decides_where_it_is_to(case, heads):
+    """Above 0 it rejects, whatever heads would say."""
+    votes, liars, false_alarm, score, accepted = SCORES[case]
+    found = None if score is None else pytest.approx(score - limit(false_alarm), abs=1e-6)
+    said = policy(validators=3, by_score=True, liars=liars, quorum=1, false_alarm=false_alarm)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [
-        ballot._replace(agent=name) for name, ballot in zip("abc", margins(*values), strict=True)
+        ballot._replace(agent=name, poisoned=heads)
+        for name, ballot in zip("abc", votes, strict=True)
     ]
     state, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
@@ -358,17 +480,30 @@ def test_scores_decide_where_they_are_to(case):
     assert record["why"] == ("" if accepted else "voted down")
 
 
-def test_the_server_s_score_is_one_of_them():
-    """Both: margins -1, -1 and -1 of clients and the server's 0.5 have the mean -0.625."""
-    said = policy(validators=3, by_score=True, own=server(poisoned=True))
+def test_where_heads_decide_there_is_no_evidence_in_the_record():
+    """A quorum looks at nothing else."""
+    state, _ = start(policy(validators=3))
+    state, _ = play(state, policy(validators=3), *updates(state), Tick(1.0, set("abc")))
+    ballots = [b._replace(agent=n) for n, b in zip("abc", three(50, 50, 50), strict=True)]
+    _, effects = play(state, policy(validators=3), *ballots, Tick(2.0, set("abc")))
+    (record,) = records(effects)
+    assert (record["evidence"], record["accepted"]) == (None, True)
+
+
+def test_what_the_server_saw_is_one_of_them():
+    """Both: clients' candidates at 0 and the server's at 8 √3 are 2 √3 on average, scoring 3."""
+    judge = lambda *_: opinion(poisoned=False, saw=(0, 1, -1, 8 * np.sqrt(3)))  # noqa: E731
+    own = server()._replace(judge=judge)
+    said = policy(validators=3, by_score=True, own=own, false_alarm=0.2)
     state, _ = start(said)
     state = state._replace(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    ballots = [
-        ballot._replace(agent=name) for name, ballot in zip("abc", margins(-1, -1, -1), strict=True)
-    ]
+    ballots = [b._replace(agent=name) for name, b in zip("abc", three(0, 0, 0), strict=True)]
     _, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
-    assert records(effects)[0]["evidence"] == pytest.approx(-0.625)
+    (record,) = records(effects)
+    assert record["evidence"] == pytest.approx(3 - limit(0.2), abs=1e-6)
+    assert record["why"] == "voted down"
+    assert list(record["voters"]) == [NAME, *"abc"]
 
 
 def test_a_backdoor_s_success_is_in_every_record():

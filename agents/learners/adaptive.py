@@ -1,10 +1,10 @@
 """An adaptive attacker (BAFFLE: Andreina et al., ICDCS 2021): it asks the validators' judge first.
 
 It knows the judge, the look-back and the accepted models, and judges what it would make of the
-global model G: G + a (X - G), with a from 1 downward. It does so on the clean part of what the
-attackers hold together: what the backdoor is to mistake, it is to mistake. It submits the strongest
-that passes, as in ``backdoor``; if none does, it trains honestly. What the others of the round will
-add to the candidate it does not know.
+global model G: G + a (X - G), with a from 1 downward. It does so on all that the attackers hold
+together, or on the clean part alone: what the backdoor is to mistake, it is to mistake, and who
+looks away from it dares more. It submits the strongest that passes, as in ``backdoor``; if none
+does, it trains honestly. What the others of the round will add to the candidate it does not know.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def adaptive(world: World) -> Learner:
 def opinions(
     world: World, strike: Strike, judge: Judge, history: tuple[Vector, ...], rungs: list[Vector]
 ) -> Opinions:
-    """Judge candidates, each (d,), after the accepted models, on the attackers' clean samples."""
+    """Judge candidates, each (d,), after the accepted models, on what the attackers hold."""
     clean = torch.from_numpy(strike.backdoor.clean(world.data.y[strike.pool].numpy()))
-    held = strike.pool[clean] if clean.any() else strike.pool
+    held = strike.pool[clean] if strike.clean and clean.any() else strike.pool
     x, labels = world.data.x[held], world.data.y[held].numpy()
     with torch.inference_mode():
         classes = world.model.eval()(x[:1]).shape[1]

@@ -62,9 +62,10 @@ def replacing(rule: str, contributors: int, attackers: int, server_lr: float) ->
 
 def _factor(strike: Strike, called: Called) -> float:
     """Return each attacker's factor; a boost that is given is shared where updates add up."""
+    attackers = called.attackers or strike.attackers
     if not strike.boost:
-        return replacing(strike.rule, called.contributors, strike.attackers, strike.server_lr)
-    return strike.boost / strike.attackers if strike.rule == "mean" else strike.boost
+        return replacing(strike.rule, called.contributors, attackers, strike.server_lr)
+    return strike.boost / attackers if strike.rule == "mean" else strike.boost
 
 
 def attackers_model(world: World, strike: Strike, weights: Vector, called: Called) -> Vector:

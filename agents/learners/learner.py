@@ -32,6 +32,9 @@ class Called(NamedTuple):
         """The global model (d,) of the version before, if there was one."""
         return self.history[-2] if len(self.history) > 1 else None
 
+    attackers: int = 0
+    """How many evil agents are called in the round; 0: all there are."""
+
     def rngs(self) -> list[np.random.Generator]:
         """Make each member's own generator, from (seed, round, agent) alone."""
         return [np.random.default_rng([self.seed, self.round, i]) for i in self.members]
@@ -66,6 +69,8 @@ class Strike(NamedTuple):
     """Constrain-and-scale: weight of the task's loss, 1 - alpha that of the distance; 1: off."""
     judge: Judge | None = None
     """What an adaptive attacker knows of the validators; None: it takes everything to pass."""
+    clean: bool = False
+    """Whether an adaptive attacker judges on the clean part of its data alone."""
 
 
 class World(NamedTuple):

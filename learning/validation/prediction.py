@@ -22,6 +22,14 @@ def scores(past: Array, new: Array) -> Array:
     return found
 
 
+def standardised(draws: Array) -> Array:
+    """Put draws (m, N + 1) into units of how the first N of each row vary, around their mean."""
+    past = draws[:, :-1]
+    spread = np.maximum(past.std(axis=1, ddof=1), LEAST_SPREAD)
+    found: Array = (draws - past.mean(axis=1)[:, np.newaxis]) / spread[:, np.newaxis]
+    return found
+
+
 def threshold(draws: int, false_alarm: float) -> float:
     """Return the score that the next draw after ``draws`` exceeds with that probability.
 

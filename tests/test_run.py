@@ -1,0 +1,71 @@
+"""What run.py says of a run: who was in it, who attacked, and from which round on."""
+
+from __future__ import annotations
+
+import pytest
+
+import run
+from agents.learners import HOLD_DATA
+from config.settings import load
+
+LAB = {
+    "data.name": "digits", "model.name": "mlp", "agents.n": 1000, "agents.samples": 20,
+    "agents.evil": 0.1, "agents.start": 7, "run.seed": 3,
+}  # fmt: skip
+FLEET = "1,000 agents, each its own MQTT connection, 20 samples of digits each; model mlp, seed 3."
+BACKDOOR = {"agents.attack": "backdoor", "backdoor.task": "semantic", "backdoor.inject": [30, 12]}
+
+
+def hidden(what, rounds):
+    """Return what is said of attackers who hold data."""
+    return (
+        f"{FLEET} 100 hide a backdoor ({what}) in the model in rounds {rounds} and else train "
+        "honestly."
+    )
+
+
+SAID = {
+    "nobody attacks": ({"agents.evil": 0.0}, FLEET, None),
+    "too few to be one": ({"agents.evil": 0.0004}, FLEET, None),
+    "fakes": (
+        {"agents.scale": 2.5},
+        f"{FLEET} 100 are fake (mpaf, scaling 2.5) and strike from round 7 on.",
+        7,
+    ),
+    "a backdoor": (
+        BACKDOOR,
+        hidden("backdoor, semantic", "30, 12"),
+        12,
+    ),
+    "an adaptive one": (
+        BACKDOOR | {"agents.attack": "adaptive", "backdoor.task": "pixel"},
+        hidden("adaptive, pixel", "30, 12"),
+        12,
+    ),
+    "a backdoor that never comes": (
+        BACKDOOR | {"backdoor.inject": []},
+        hidden("backdoor, semantic", "none"),
+        None,
+    ),
+    "a backdoor of nobody": (BACKDOOR | {"agents.evil": 0.0}, FLEET, None),
+    "all that there is": (
+        {"agents.evil": 0.0, "agents.samples": 0},
+        FLEET.replace("20 samples", "an equal share"),
+        None,
+    ),
+}
+"""Settings; what is said of them; the round of the first strike."""
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_a_run_is_described(case):
+    """The report says who attacks how and when, and the picture is marked there."""
+    changes, said, strike = SAID[case]
+    settings = load(overrides=LAB | changes)
+    assert run.describe(settings) == said
+    assert run.first_strike(settings) == strike
+
+
+def test_attackers_who_hold_data_are_known_by_name():
+    """run.py has its own list, which spares it an import of seconds."""
+    assert set(run.HOLD_DATA) == set(HOLD_DATA)
