@@ -22,4 +22,4 @@ def target(
 
 
 def _limit(limit: float, *, points: bool) -> str:
-    return f"{100 * limit:g} points" if points else f"{limit:g}"
+    return f"{100 * limit:g} points" if points else f"{limit:.3g}"
