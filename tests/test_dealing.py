@@ -44,7 +44,7 @@ plans = st.builds(
     samples=st.integers(0, 12),
     split=st.sampled_from(["iid", "dirichlet"]),
     server=st.just(0) | st.floats(0.001, 0.5),
-    task=st.just("pixel"),
+    task=st.just("label_flip"),
     seed=st.integers(0, 9),
 )
 

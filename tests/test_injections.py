@@ -135,7 +135,7 @@ def test_liars_do_not_turn_the_evidence(tmp_path):
     Where nobody is left out they reject half of the benign candidates.
     """
     setup = ATTACK | DEFENCE | {
-        "run__seed": 4, "validation__decide": "score", "agents__liars": "invert",
+        "run__seed": 2, "validation__decide": "score", "agents__liars": "invert",
         "agents__lying": 0.1,
     }  # fmt: skip
     ready, naive = (
@@ -151,7 +151,7 @@ def test_contributors_vote_an_injection_down(tmp_path):
     """With piggy-back the verdict comes a round later; the model never had the backdoor."""
     setup = ATTACK | DEFENCE | {"validation__piggy_back": True, "validation__quorum": 3}
     done = Federation(tmp_path, **setup).whole()
-    down = {r["judged"]: r for r in done.records if not r["accepted"]}
+    down = {r["judged"]: r for r in done.records if r["accepted"] is False}
     assert sorted(down) == INJECT
     assert all(r["candidate_backdoor"] > 0.9 for r in down.values())
     assert max(r["backdoor"] for r in done.records) < 0.1

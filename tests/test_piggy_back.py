@@ -69,6 +69,7 @@ def test_the_first_round_has_nothing_to_judge():
         Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
     ])  # fmt: skip
     assert (record["judged"], record["version"], record["votes"]) == (None, 0, {})
+    assert record["accepted"] is None
     assert (record["updates"], record["voters"], record["why"]) == (3, {}, "")
     assert "candidate_accuracy" not in record
     assert (state.version, state.weights.tolist(), state.deadline) == (0, [0, 0], 11.0)
@@ -284,7 +285,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"by_score": True}]
+    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"by_score": True, "quorum": 4}]
 )
 def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     """Three are called and none would train from it: less than q, but no attempt would help."""
@@ -339,10 +340,27 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     """Trimming one at each end leaves nothing of two updates; the candidate stays in question."""
     said = replace(PIGGY, rule=rules.build("trimmed_mean", count=1))
     state, _ = second(said)
-    events = [*answers(state, "ab"), *against(state, "c")]
-    state, effects = play(state, said, *events, Tick(2.0, set("abc")))
+    state, effects = play(state, said, *answers(state, "ab"), Tick(11.0, set("abc")))
     assert "leaves nothing of 2 updates" in published(effects, RoundLog)[0].record["repeated"]
     assert (state.attempt, state.version, state.phase) == (2, 0, Phase.JUDGE_AND_TRAIN)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rule": rules.build("trimmed_mean", count=1)}, {"at_least": 3}]
+)
+def test_where_all_have_answered_asking_again_would_change_nothing(changes):
+    """Two updates are too few and no third will come: the verdict stands, what was learnt is lost.
+
+    The next round trains from what was accepted.
+    """
+    said = replace(PIGGY, **changes)
+    state, _ = second(said)
+    events = [*answers(state, "ab"), *against(state, "c")]
+    state, effects = play(state, said, *events, Tick(2.0, set("abc")))
+    (record,) = records(effects)
+    assert (record["accepted"], record["judged"], record["updates"]) == (True, 1, 2)
+    assert (state.round, state.version, state.weights.tolist()) == (3, 1, [2, 2])
+    assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
 
 
 def test_who_sent_rubbish_is_waited_for_a_little():
@@ -442,10 +460,12 @@ def test_contributors_are_the_jury(piggy):
     """Most of the honest reject what the fakes did in the round before; the old model stays."""
     before = [r for r in piggy.records if r["round"] <= 9]
     assert [r["judged"] for r in before] == [None, *range(1, 9)]
-    assert all(r["accepted"] and r["updates"] == 20 for r in before)
+    assert [r["accepted"] for r in before] == [None, *8 * [True]]
+    assert all(r["updates"] == 20 for r in before)
     assert [r["version"] for r in before] == list(range(9))
     after = piggy.records[9:]
     assert [r["judged"] for r in after] == [9, None, 11, None, 13]
+    assert [r["accepted"] for r in after] == [False, None, False, None, False]
     for r in after:
         if r["judged"]:
             assert (r["why"], r["votes"]["poisoned"] + r["updates"]) == ("voted down", 20)

@@ -133,7 +133,6 @@ def test_one_candidate_is_kept(store, folder):
         assert candidates(folder) == [f"candidate-{number:06d}.safetensors"]
 
 
-@pytest.mark.xfail(reason="persist does not remove the round's own candidate of before the crash")
 def test_a_candidate_of_before_a_crash_is_not_taken_for_that_of_the_round(store, folder):
     """Round 5 is run again after a crash, and leaves no candidate this time: there is none."""
     store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))

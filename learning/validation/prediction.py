@@ -15,9 +15,12 @@ LEAST_SPREAD = 0.1
 """Floor under s: where nothing ever changed it would be 0, and the score infinite."""
 
 
-def scores(past: Array, new: Array) -> Array:
-    """Score new draws (m,) by the N >= 2 draws (m, N) before each, as (m,)."""
-    spread = np.maximum(past.std(axis=1, ddof=1), LEAST_SPREAD)
+def scores(past: Array, new: Array, least: float = LEAST_SPREAD) -> Array:
+    """Score new draws (m,) by the N >= 2 draws (m, N) before each, as (m,).
+
+    ``least``: floor under the standard deviation.
+    """
+    spread = np.maximum(past.std(axis=1, ddof=1), least)
     found: Array = (new - past.mean(axis=1)) / (spread * np.sqrt(1 + 1 / past.shape[1]))
     return found
 
