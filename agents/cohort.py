@@ -221,7 +221,10 @@ class Cohort:
             return []
         said = self._honest(names, task.versions, candidate)
         self._lie(names, said, task, self._struck(made_in or task.round))
-        seen = [row.astype("<f4").tobytes() for row in said.evidence[:, -MAX_EVIDENCE:]]
+        seen = [
+            row.astype("<f4").tobytes() if name in self._row else b""
+            for name, row in zip(names, said.evidence[:, -MAX_EVIDENCE:], strict=True)
+        ]
         columns = said.poisoned.tolist(), said.score.tolist(), said.threshold.tolist(), seen
         return [
             Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)

@@ -228,10 +228,10 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     assert pending is not None
     if closing.outcome(state, policy)[2]:
         return _close(state, tick, policy, pending)
-    if not state.updates and state.votes:  # fewer than the quorum were called, and all refused it
-        return _close(state, tick, policy, pending, "nobody would train from it")
     # Asked again, those who answered would say the same: it is only worth it for those who did not.
     complete = len(state.votes) == len(state.called)
+    if complete and not state.updates:  # fewer than the quorum were called, and all refused it
+        return _close(state, tick, policy, pending, "nobody would train from it")
     try:
         if len(state.updates) < policy.at_least:
             raise ValueError(_too_few(state, policy))

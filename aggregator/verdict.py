@@ -55,7 +55,7 @@ def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float |
     out = min(liars, (len(seen) - 1) // 2)
     order = np.lexsort(seen.T)  # by what they say of the candidate, and of equals by the rest
     mean = seen[order[out : len(seen) - out]].mean(axis=0)
-    # Averages of independent votes vary by that much; less is chance, or a history that stood still.
+    # Averages of independent votes vary by that; less is chance, or a history that stood still.
     least = 1 / math.sqrt(len(seen) - 2 * out)
     score = prediction.scores(mean[np.newaxis, :-1], mean[-1:], least)
     return float(score[0]) - prediction.threshold(length - 1, false_alarm)
