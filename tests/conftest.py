@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Before torch is imported, and for the programs too: on networks as small as those of tests
+threads wait for each other, where the cores are busy most of the time."""
 
 from broker.install import find_mosquitto  # noqa: E402
 from broker.local import local_broker  # noqa: E402

@@ -239,7 +239,9 @@ SPLITS = {
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(cohort, "CHUNK", 3)
-    setup = ATTACK | DEFENCE | {"run__seed": 2, "run__rounds": 21} | SPLITS[case]
+    # Six models are enough to judge by from round 6 on.
+    short = {"run__rounds": 9, "backdoor__inject": [8], "validation__look_back": 5}
+    setup = ATTACK | DEFENCE | {"run__seed": 2} | short | SPLITS[case]
     assert {number // 3 for number in plan_of(settings_of(**setup)).evils} == {0, 2}  # apart
     runs = [
         Federation(tmp_path / str(number), fleets=fleets, shared=shared, **setup).whole()
@@ -263,12 +265,17 @@ def test_arrival_order_does_not_change_a_model(tmp_path, defended, order):
     assert [r["voters"] for r in again.records] == [r["voters"] for r in defended.records]
 
 
-@pytest.mark.parametrize("who", ["server", "both"])
+@pytest.fixture(scope="module", params=["server", "both"])
+def judging(request, tmp_path_factory):
+    """Give the settings of a run in which the server votes, and that run, undisturbed."""
+    setup = ATTACK | DEFENCE | {"validation__who": request.param}
+    return setup, Federation(tmp_path_factory.mktemp("judging"), **setup).whole()
+
+
 @pytest.mark.parametrize("number", [9, 20, 21])
-def test_a_server_that_judges_resumes_where_it_was(tmp_path, who, number):
+def test_a_server_that_judges_resumes_where_it_was(tmp_path, judging, number):
     """Killed before, in and after an injection: it looks at its models again and votes alike."""
-    setup = ATTACK | DEFENCE | {"validation__who": who}
-    whole = Federation(tmp_path / "whole", **setup).whole()
+    setup, whole = judging
     torn = Federation(tmp_path / "torn", **setup)
     torn.begin()
     torn.run(lambda state: state.round == number and len(state.updates) == 4)

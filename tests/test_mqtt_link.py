@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import install, local
-from protocol import mqtt_link
+from protocol import mqtt_client, mqtt_link
 from protocol.codec import encode
 from protocol.link import Link, LinkError
 from protocol.messages import (
@@ -491,7 +491,7 @@ def server_that_says(answer):
 )
 def test_something_that_is_no_broker(answer, monkeypatch):
     """A port where something else listens is one sentence, soon."""
-    monkeypatch.setattr(mqtt_link, "PATIENCE", 0.5)
+    monkeypatch.setattr(mqtt_client, "PATIENCE", 0.5)
     with server_that_says(answer) as address, pytest.raises(LinkError, match=r"not speak MQTT$"):
         probe(address)
 

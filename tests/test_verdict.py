@@ -133,8 +133,8 @@ ROWS = (1, 2, 3, 5), (9, 6, 3, 300), (2, 4, 6, 12)
 """What three validators measured of three accepted models and of the candidate. By hand:
 
 Each in units of its own s = 1, 3, 2 around its mean 2, 6, 4:  -1 0 1 | 3,  1 0 -1 | 98,  -1 0 1 | 4
-All of them: the means are -1/3 0 1/3 | 35, s = 1/3, less than the 1 / √3 of three independent votes,
-which counts instead: the score is 35 / (2/3) = 52.5
+All of them: the means are -1/3 0 1/3 | 35, s = 1/3, less than the 1 / √3 of three independent
+votes, which counts instead: the score is 35 / (2/3) = 52.5
 Without the largest and the smallest candidate, the third alone: 4 / √(4/3) = 2 √3
 """
 

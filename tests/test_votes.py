@@ -185,6 +185,15 @@ def measured(seen):
     return np.frombuffer(seen, "<f4")
 
 
+def test_liars_without_data_have_no_evidence_either():
+    """They can say "poisoned", not make up what nobody has seen."""
+    made, _, candidate = ready(agents__evil=0.2, agents__liars="always_reject")
+    fake = made._members.evil[0].name
+    said = made.votes([fake, made._members.holders[0].name], Judge(3, 1, THREE), candidate)
+    assert (said[0].poisoned, said[0].evidence) == (True, b"")
+    assert len(said[1].evidence) > 0
+
+
 def measuring(evidence):
     """Make a judge that finds everything clean and has measured this, (m, N + 1)."""
 
@@ -214,7 +223,7 @@ def test_votes_carry_what_the_judge_measured():
 
 
 def test_who_has_no_data_sees_nothing():
-    """Its row is empty or of zeros, and does not move those of the others."""
+    """Its evidence is empty, whoever is asked with it, and does not move that of the others."""
     made, _, candidate = ready(agents__evil=0.2, agents__liars="honest")
     fake = made._members.evil[0].name
     saw = np.arange(6.0).reshape(2, 3)
@@ -223,7 +232,7 @@ def test_who_has_no_data_sees_nothing():
     first, none, second = made.votes([able[0], fake, able[1]], Judge(3, 1, THREE), candidate)
     assert (first.score, none.score, second.score) == (1, 0, 1)
     assert [measured(v.evidence).tolist() for v in (first, second)] == saw.tolist()
-    assert not measured(none.evidence).any()
+    assert none.evidence == b""
 
 
 def test_nobody_asked_is_no_vote():
