@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from config.sections import Broker, Run
 from config.settings import Settings, load, to_toml
-from experiments.scale import COMMON, SMALL_MODELS, VALIDATORS, Scale
+from experiments.scale import COMMON, SLOWER, SMALL_MODELS, VALIDATORS, Scale
 from learning.datasets.dataset import Dataset
 
 Records = list[dict[str, Any]]
@@ -179,6 +179,7 @@ def plan(scale: Scale, name: str, data: Dataset, seeds: range, model: str = "mlp
     common: dict[str, Any] = COMMON | {"data.name": name}
     if "model.name" not in scale.changes:
         common |= {"model.name": model} | SMALL_MODELS[model]
+        common |= SLOWER.get(model, {}) if data.shape[0] > 1 else {}
     return Plan(scale, common | dict(scale.changes), len(data.y_train), seeds)
 
 

@@ -66,6 +66,9 @@ SMALL_MODELS: Mapping[str, dict[str, Any]] = {
 }  # fmt: skip
 """Networks of the small scale, with their local SGD."""
 
+SLOWER: Mapping[str, dict[str, Any]] = {"mlp": {"training.learning_rate": 0.01}}
+"""What differs with colours: three times the inputs, and the mlp dies of steps ten times as long."""
+
 SMALL = Scale("small", "fashion-mnist")
 
 PAPER = Scale(
