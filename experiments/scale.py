@@ -67,7 +67,7 @@ SMALL_MODELS: Mapping[str, dict[str, Any]] = {
 """Networks of the small scale, with their local SGD."""
 
 SLOWER: Mapping[str, dict[str, Any]] = {"mlp": {"training.learning_rate": 0.01}}
-"""What differs with colours: three times the inputs, and the mlp dies of steps ten times as long."""
+"""What differs with colours: three times the inputs, on which the mlp dies of longer steps."""
 
 SMALL = Scale("small", "fashion-mnist")
 
