@@ -359,8 +359,8 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     arguments = ["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path)]
     cells = tmp_path / "baffle-bytes-tiny-digits" / "cells"
     with subprocess.Popen(
-        command(*arguments, "--repeats", "12"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        command(*arguments, "--repeats", "12"), cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as first:  # fmt: skip
         until = time.monotonic() + 60
         while not list(cells.glob("*.json")) and time.monotonic() < until:
