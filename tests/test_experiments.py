@@ -324,6 +324,11 @@ def test_without_a_name_they_are_listed(capsys):
     assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
 
 
+def hear_ctrl_c():
+    """Undo what a shell does to what it starts in the background: ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command(*arguments):
     return [sys.executable, "-m", "experiments", *arguments]
 
@@ -361,6 +366,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     with subprocess.Popen(
         command(*arguments, "--repeats", "12"), cwd=ROOT, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
     ) as first:  # fmt: skip
         until = time.monotonic() + 60
         while not list(cells.glob("*.json")) and time.monotonic() < until:

@@ -224,7 +224,7 @@ SPLITS = {
     "median": {"aggregation__rule": "median"},
     "everybody called": {"sampling__share": 1.0},
     "constrained": {"backdoor__alpha": 0.7},
-    "piggy-back": {"validation__piggy_back": True},
+    "piggy-back": {"validation__piggy_back": True, "validation__quorum": 2},
     "liars": {"agents__lying": 0.3, "agents__liars": "random"},
     "by score, liars": {
         "validation__decide": "score",
@@ -239,15 +239,18 @@ SPLITS = {
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(cohort, "CHUNK", 3)
-    # Six models are enough to judge by from round 6 on.
-    short = {"run__rounds": 9, "backdoor__inject": [8], "validation__look_back": 5}
+    short = {
+        "run__rounds": 14, "backdoor__inject": [13], "validation__look_back": 8,
+        "validation__quorum": 3,
+    }  # fmt: skip
     setup = ATTACK | DEFENCE | {"run__seed": 2} | short | SPLITS[case]
     assert {number // 3 for number in plan_of(settings_of(**setup)).evils} == {0, 2}  # apart
     runs = [
         Federation(tmp_path / str(number), fleets=fleets, shared=shared, **setup).whole()
         for number, (fleets, shared) in enumerate([(1, False), (3, False), (2, True)])
     ]
-    assert runs[0].models == runs[1].models
+    rejected = [r["judged"] for r in runs[0].records if r["accepted"] is False]
+    assert (13 in rejected) is (case not in ("median", "liars"))  # a minority, and random votes
     told = ("accepted", "votes", "updates", "candidate_backdoor", "candidate_accuracy", "voters",
             "evidence")  # fmt: skip
     for other in runs[1:]:
