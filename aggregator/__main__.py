@@ -242,7 +242,8 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
         store.save(first, record)
         return [first], begin([first], record, parts.policy, None)
     wanted, kept = settings.validation.look_back + 1, len(saved.models)
-    if settings.validation.asked and kept < min(wanted, saved.models[-1].version + 1):
+    votes = settings.validation.asked or settings.validation.piggy_back
+    if votes and kept < min(wanted, saved.models[-1].version + 1):
         raise StoreError(
             f"{store.folder} keeps the last {kept} models, too few to look back at {wanted - 1}; "
             f"go on with --look-back {kept - 1} at most"

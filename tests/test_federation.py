@@ -8,9 +8,10 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 import pytest
-from federation import STEP, Federation, one_thread  # noqa: F401 - a fixture
+from federation import STEP, Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
 from agents import cohort, spawn
+from aggregator.store import StoreError
 from protocol import codec
 from protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
 from protocol.topics import topic_of
@@ -527,3 +528,24 @@ def test_a_fleet_is_cut_between_chunks(n, count):
     assert [number for part in parts for number in part] == list(range(n))
     assert all(part.start % cohort.CHUNK == 0 for part in parts)
     assert spawn.CHUNK == cohort.CHUNK
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation__validators": 6},
+        {"validation__piggy_back": True},
+    ],
+    ids=["validators", "contributors"],
+)
+def test_a_run_cannot_look_back_further_than_what_was_kept(tmp_path, changes):
+    """With l = 2 the last four models are kept: going on with l = 3 is fine, with 4 it is not."""
+    setup = {"agents__n": 6, "collect__agents": 6, "validation__quorum": 6, **changes}
+    run = Federation(tmp_path, run__rounds=8, validation__look_back=2, **setup).whole()
+    longer = Federation(tmp_path, run__rounds=9, validation__look_back=4, **setup)
+    with pytest.raises(StoreError, match=r"too few to look back at 4; go on with --look-back 3 at"):
+        longer.begin()
+    run.settings = settings_of(run__rounds=9, validation__look_back=3, **setup)
+    run.join()
+    run.whole()
+    assert [r["round"] for r in run.records] == list(range(1, 10))
