@@ -117,13 +117,13 @@ def assemble(
     model = models.build(manifest.model, data.shape, data.classes, plan.seed)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
-    holdings = deal(plan, data)
-    mine = [place for place, number in enumerate(plan.holders) if number in numbers]
+    holdings, holders = deal(plan, data), plan.holders
+    mine = [place for place, number in enumerate(holders) if number in numbers]
     shards = Shards(
         torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
         torch.from_numpy(holdings.agents[mine]),
     )  # fmt: skip
-    row = {plan.holders[place]: index for index, place in enumerate(mine)}
+    row = {holders[place]: index for index, place in enumerate(mine)}
     judge = validation.build(
         manifest.judge, minimum_history=manifest.minimum_history, **manifest.judge_options
     )

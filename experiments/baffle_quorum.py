@@ -43,16 +43,11 @@ def tables(results: list[Result]) -> list[Table]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against q."""
-    axes = figure.subplots(1, 2, sharey=True)
     lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
     for (judge, who, q), some in by(results, *COLUMNS).items():
         for line, rate in zip(lines, rates(some), strict=True):
             line.setdefault(f"{judge}, {who}", {})[float(q)] = rate
-    for panel, line, name in zip(axes, lines, ("FN", "FP"), strict=True):
-        pictures.rates(panel, line)
-        pictures.as_rate(panel, name)
-        panel.set_xlabel('quorum q ("poisoned" votes that reject)')
-    pictures.legend(figure)
+    pictures.errors(figure, lines, 'quorum q ("poisoned" votes that reject)')
 
 
 EXPERIMENT = Experiment(

@@ -53,17 +53,12 @@ def tables(results: list[Result]) -> list[Table]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against the number of validators."""
-    axes = figure.subplots(1, 2, sharey=True)
     lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
     for (_, decide, validators), some in by(results, *COLUMNS).items():
         name = f"{decide}, {some[0].settings.agents.samples} samples"
         for line, rate in zip(lines, rates(some), strict=True):
             line.setdefault(name, {})[float(validators)] = rate
-    for panel, line, name in zip(axes, lines, ("FN", "FP"), strict=True):
-        pictures.rates(panel, line)
-        pictures.as_rate(panel, name)
-        panel.set_xlabel("validators")
-    pictures.legend(figure)
+    pictures.errors(figure, lines, "validators")
 
 
 EXPERIMENT = Experiment(

@@ -71,3 +71,13 @@ def legend(figure: Figure) -> None:
     }  # fmt: skip
     figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=min(6, len(once)),
                   fontsize=9, frameon=False)  # fmt: skip
+
+
+def errors(figure: Figure, lines: Sequence[Mapping[str, Mapping[float, Rate]]], label: str) -> None:
+    """Draw FN beside FP, a line for each name, against what ``label`` says."""
+    axes = figure.subplots(1, 2, sharey=True)
+    for panel, line, name in zip(axes, lines, ("FN", "FP"), strict=True):
+        rates(panel, line)
+        as_rate(panel, name)
+        panel.set_xlabel(label)
+    legend(figure)
