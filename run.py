@@ -28,6 +28,7 @@ from broker.install import find_mosquitto, install_mosquitto
 from broker.local import KINDS, BrokerError, local_broker
 from config import flags
 from config.settings import Settings, SettingsError, load, to_toml
+from learning.dealing import HOLD_DATA
 from protocol.link import LinkError
 
 HERE = Path(__file__).resolve().parent
@@ -46,9 +47,6 @@ CASES = {
 
 SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 """The report's columns that fit a terminal."""
-
-HOLD_DATA = ("backdoor", "adaptive")
-"""Attacks of agents with data (``learning.dealing``, whose import would cost seconds here)."""
 
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
