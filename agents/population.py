@@ -15,6 +15,7 @@ import torch
 from agents import learners, validators
 from agents.cohort import Cohort, Member, Members
 from agents.collusion import Accomplices, Ring, Ringleader
+from agents.fleet import Fleet
 from agents.learners import Collusion, Strike, World, dormant
 from agents.learners.honest import honest
 from learning import datasets, models, tables, validation
@@ -24,6 +25,7 @@ from learning.dealing import Holdings, Plan, deal
 from learning.training import Shards, Training
 from learning.validation.opinions import Judge
 from learning.weights import flatten, tensors
+from protocol.link import Hub
 from protocol.messages import Manifest
 
 
@@ -166,6 +168,23 @@ def assemble(
     return Cohort(
         _members(population, numbers, world, judge), model, shards, manifest.classes, plan.seed,
         manifest.look_back, manifest.history_codec, population.struck, plan.n,
+    )  # fmt: skip
+
+
+def fleet_of(
+    population: Population, data: Dataset, numbers: range, hub: Hub,
+    say: Callable[[str], None] = print, stopping: Callable[[], bool] = lambda: False,
+    tell: Callable[[int, float], None] = lambda _round, _strength: None, *, shared: bool = False,
+) -> Fleet:  # fmt: skip
+    """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
+
+    The one place where a population becomes a fleet, over whatever network.
+    """
+    return Fleet(
+        hub=hub, names=[population.name(number) for number in numbers],
+        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
+        say=say, stopping=stopping, downlink=f":agents-{numbers.start}" if shared else "",
+        remember=population.remember, ring=population.ring,
     )  # fmt: skip
 
 

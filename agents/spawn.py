@@ -161,8 +161,7 @@ def work(
     stop: list[int] = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
-    from agents.fleet import Fleet  # noqa: PLC0415 - see population_of
-    from agents.population import assemble  # noqa: PLC0415
+    from agents.population import fleet_of  # noqa: PLC0415 - see population_of
 
     hub = MqttHub(address_of(settings), settings.run.name)
     last, due = -1, 0.0
@@ -174,17 +173,10 @@ def work(
             events.put((index, "connected", max(0, last - fleet.ears)))
         return bool(stop) or os.getppid() != parent
 
-    tell = diary(settings.agents.diary)
-    fleet = Fleet(
-        hub=hub,
-        names=[population.name(number) for number in numbers],
-        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
-        say=lambda text: events.put((index, "say", text)),
-        stopping=stopping,
-        downlink=f":agents-{numbers.start}" if settings.agents.shared_downlink else "",
-        remember=settings.agents.remember,
-        ring=population.ring,
-    )
+    fleet = fleet_of(
+        population, data, numbers, hub, lambda text: events.put((index, "say", text)), stopping,
+        diary(settings.agents.diary), shared=settings.agents.shared_downlink,
+    )  # fmt: skip
     error = ""
     try:
         hub.open()

@@ -178,9 +178,13 @@ EXPERIMENT = Experiment(
     title="Detection of MPAF under the mean, with quarantine",
     setup=FAKES,
     cells=cells, tables=tables, draw=draw, size=(11.0, 6.5),
+    legend=(
+        "Precision and recall: in brackets, Wilson's 95 % interval of all repeats together. Other "
+        "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
+    ),
     note=(
         f"The rule is the mean. Fakes lie low for {CALM} rounds and then strike; who was suspected "
         f"in one of the next {SOON} rounds is flagged. Suspected agents are left out of the round, "
-        "and in quarantine after two. Accuracies are of single rounds here."
+        "and in quarantine after two."
     ),
 )  # fmt: skip

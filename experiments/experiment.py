@@ -31,5 +31,7 @@ class Experiment(Generic[P]):
     """Of the picture, in inches."""
     only: tuple[str, ...] = ()
     """Labels of which some can be picked (--only)."""
+    legend: str = ""
+    """How its tables are to be read, where not as its set-up says."""
     note: str = ""
     """What a reader of the tables has to know, in sentences."""

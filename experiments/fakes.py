@@ -18,7 +18,6 @@ from config.settings import load
 from experiments import setup
 from experiments.cell import Cell, Job, Labels
 from experiments.setup import Plan, Scale, Setup
-from learning.datasets.dataset import Dataset
 
 COMMON: dict[str, Any] = {
     "agents.attack": "mpaf", "agents.scale": 1e6, "agents.split": "groups", "agents.degree": 0.5,
@@ -169,11 +168,7 @@ TINY = FakesScale(
 SCALES = {scale.name: scale for scale in (SMALL, PAPER, TINY)}
 
 
-def plan(scale: str, sets: Mapping[str, Dataset], seeds: range, model: str) -> FakesPlan:
-    """Plan an experiment on the data sets; ``model``: the network, where the scale is open."""
-    size = SCALES[scale]
-    common = setup.common(size, COMMON, MODELS, model)
-    return FakesPlan(size, common, {name: len(data.y_train) for name, data in sets.items()}, seeds)
+plan = setup.planner(FakesPlan, SCALES, COMMON, MODELS)
 
 
 def describe(plan: FakesPlan) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 import run
-from agents.fleet import Fleet
-from agents.population import assemble
+from agents.population import fleet_of
 from agents.spawn import diary, population_of
 from aggregator.__main__ import description, explained, resume
 from aggregator.assembly import build
@@ -73,12 +72,10 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     store.describe(description(settings, parts.manifest))
     broker = MemoryBroker()
     hub = MemoryHub(broker, settings.run.name)
-    numbers, tell = range(settings.agents.n), diary(settings.agents.diary)
-    fleet = Fleet(
-        hub=MemoryHub(broker, settings.run.name), names=[population.name(i) for i in numbers],
-        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
-        say=print, stopping=lambda: False, remember=settings.agents.remember, ring=population.ring,
-        downlink=":agents-0" if settings.agents.shared_downlink else "",
+    agents = settings.agents
+    fleet = fleet_of(
+        population, data, range(agents.n), MemoryHub(broker, settings.run.name),
+        tell=diary(agents.diary), shared=agents.shared_downlink,
     )  # fmt: skip
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))

@@ -12,7 +12,6 @@ from config.settings import load
 from experiments import setup
 from experiments.cell import Cell, Job, Labels
 from experiments.setup import Plan, Scale, Setup
-from learning.datasets.dataset import Dataset
 from learning.dealing import ARMED
 
 NONE = "none"
@@ -132,11 +131,7 @@ TINY = MatrixScale(
 SCALES = {scale.name: scale for scale in (SMALL, PAPER, TINY)}
 
 
-def plan(scale: str, sets: Mapping[str, Dataset], seeds: range, model: str) -> MatrixPlan:
-    """Plan the matrix on the data sets; ``model``: the network, where the scale is open."""
-    size = SCALES[scale]
-    common = setup.common(size, COMMON, MODELS, model)
-    return MatrixPlan(size, common, {name: len(data.y_train) for name, data in sets.items()}, seeds)
+plan = setup.planner(MatrixPlan, SCALES, COMMON, MODELS)
 
 
 def describe(plan: MatrixPlan) -> str:

@@ -19,7 +19,7 @@ def write(
         file = "-".join(filter(None, (name, table.name)))
         tables.write_csv(folder / f"{file}.csv", table)
     lines = [f"# {name}", "", experiment.line, "", describe(experiment, plan), "",
-             experiment.setup.legend, ""]  # fmt: skip
+             experiment.legend or experiment.setup.legend, ""]  # fmt: skip
     if experiment.note:
         lines += [experiment.note, ""]
     for table in made:

@@ -49,6 +49,20 @@ class Setup(Generic[P]):
     """How all its tables are to be read."""
 
 
+def planner(
+    kind: Callable[[Any, Mapping[str, Any], Mapping[str, int], range], P],
+    scales: Mapping[str, Any], settings: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+) -> Callable[[str, Mapping[str, Dataset], range, str], P]:  # fmt: skip
+    """Build a set-up's ``plan``, where its experiments take several data sets."""
+
+    def plan(scale: str, sets: Mapping[str, Dataset], seeds: range, model: str) -> P:
+        counted = {name: len(data.y_train) for name, data in sets.items()}
+        return kind(scales[scale], common(scales[scale], settings, models, model), counted, seeds)
+
+    return plan
+
+
 def common(
     scale: Scale, settings: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], model: str,
 ) -> dict[str, Any]:  # fmt: skip

@@ -12,7 +12,6 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 
 from monitor import taking_part, trainees
-from monitor.visit import Global, Visit
 
 EXAMPLES = """  python monitor/client.py http://localhost:5000
   python monitor/client.py http://localhost:5000 100
@@ -27,9 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     made.add_argument("samples", metavar="SAMPLES", nargs="?", type=int, default=4,
                       help="of its own (default: 4)")  # fmt: skip
-    made.add_argument("--name", default="",
-                      help="to be one and the same agent through the rounds, also of later "
-                      "calls (default: any free slot, anew in each round)")  # fmt: skip
+    taking_part.add_name(made)
     made.add_argument("--seed", type=int, default=None, help="of its samples (default: any)")
     taking_part.add_data(made)
     chosen = made.parse_args(arguments)
@@ -38,14 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     honest = trainees.Honest(
         trainees.load(chosen.data, chosen.data_root), [0], chosen.samples, seed
     )
-    with Visit(chosen.address) as visit:
-
-        def answer(start: Global) -> None:
-            receipt = visit.post(start, honest.learn(start)[0], chosen.samples, chosen.name)
-            print(f"round {start.round}: posted as {receipt['agent']}", flush=True)
-
-        taking_part.take_part(visit, chosen.rounds, chosen.patience, answer)
-        taking_part.report(visit.accuracy())
+    taking_part.play(chosen, chosen.samples, lambda start: honest.learn(start)[0])
     return 0
 
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from monitor import taking_part
 from monitor.trainees import Mpaf
-from monitor.visit import Global, Visit
 
 EXAMPLES = """  python monitor/mpaf.py http://localhost:5000
   python monitor/mpaf.py http://localhost:5000 1000
@@ -28,21 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     made.add_argument("scaling", metavar="SCALING", nargs="?", type=float, default=1.0,
                       help="lambda, how long the step is (default: 1)")  # fmt: skip
-    made.add_argument("--name", default="",
-                      help="to be one and the same agent through the rounds, also of later "
-                      "calls (default: any free slot, anew in each round)")  # fmt: skip
+    taking_part.add_name(made)
     made.add_argument("--seed", type=int, default=1, help="of the random model (default: 1)")
     chosen = made.parse_args(arguments)
     taking_part.check(chosen)
     fake = Mpaf(chosen.scaling, chosen.seed)
-    with Visit(chosen.address) as visit:
-
-        def answer(start: Global) -> None:
-            receipt = visit.post(start, fake.learn(start), 1, chosen.name)
-            print(f"round {start.round}: posted as {receipt['agent']}", flush=True)
-
-        taking_part.take_part(visit, chosen.rounds, chosen.patience, answer)
-        taking_part.report(visit.accuracy())
+    taking_part.play(chosen, 1, fake.learn)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from learning.weights import Vector
 from monitor.visit import MOVED_ON, GatewayError, Global, Visit
 
 PATIENCE = 3600.0
@@ -36,6 +37,13 @@ def add_data(made: ArgumentParser) -> None:
     made.add_argument("--data", default="mnist5k", metavar="NAME",
                       help="data set by name, or an .npz file (default: mnist5k)")  # fmt: skip
     made.add_argument("--data-root", default="data", metavar="DIR", help="folder for downloads")
+
+
+def add_name(made: ArgumentParser) -> None:
+    """Add what a client calls itself."""
+    made.add_argument("--name", default="",
+                      help="to be one and the same agent through the rounds, also of later "
+                      "calls (default: any free slot, anew in each round)")  # fmt: skip
 
 
 def any_seed(given: int | None) -> int:
@@ -73,6 +81,18 @@ def take_part(visit: Visit, rounds: int, patience: float, answer: Answer) -> Non
             continue
         answered, after = answered + 1, start.round
     visit.end_of(after, patience)
+
+
+def play(chosen: Namespace, samples: int, learn: Callable[[Global], Vector]) -> None:
+    """Post in each round what ``learn`` makes of the global model, (d,); then say how it went."""
+    with Visit(chosen.address) as visit:
+
+        def answer(start: Global) -> None:
+            receipt = visit.post(start, learn(start), samples, chosen.name)
+            print(f"round {start.round}: posted as {receipt['agent']}", flush=True)
+
+        take_part(visit, chosen.rounds, chosen.patience, answer)
+        report(visit.accuracy())
 
 
 def report(history: Sequence[float | None]) -> None:

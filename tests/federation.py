@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from agents.fleet import Fleet
-from agents.population import Population, assemble
+from agents.population import Population, fleet_of
 from agents.spawn import population_of
 from aggregator.__main__ import resume
 from aggregator.assembly import build
@@ -152,13 +152,9 @@ class Federation:
 
     def _fleet(self, population: Population, numbers: range) -> Fleet:
         hub = MemoryHub(self.broker, self.settings.run.name)
-        names = [population.name(number) for number in numbers]
-        fleet = Fleet(
-            hub=hub, names=names, say=self.said.append, stopping=lambda: False,
-            assemble=lambda manifest: assemble(population, population.check(), numbers, manifest),
-            downlink=f":agents-{numbers.start}" if self.shared else "",
-            remember=self.settings.agents.remember, ring=population.ring,
-        )  # fmt: skip
+        fleet = fleet_of(
+            population, population.check(), numbers, hub, self.said.append, shared=self.shared
+        )
         fleet._clock = lambda: next(self._clock) * STEP
         fleet.join()
         return fleet

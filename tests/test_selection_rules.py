@@ -200,7 +200,7 @@ def test_too_few_updates_are_explained(name, hyperparameters, message):
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "message"),
     [
-        ("krum", {"count": 1, "share": 0.1}, r"a count \(1\) or a share \(0\.1\), not both"),
+        ("krum", {"count": 1, "share": 0.1}, r"a count \(1\) or a share \(0\.1\), not by both"),
         ("krum", {"count": -1}, "must not be negative, not -1"),
         ("bulyan", {"share": 0.5}, r"must lie in \[0, 0\.5\), not 0\.5"),
         ("multi_krum", {"best": 0}, "at least one update, not 0"),

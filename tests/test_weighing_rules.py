@@ -272,7 +272,7 @@ def test_foundationfl_copies_fakes_on_both_sides():
         ("signguard", {"coordinates": 0.0}, r"must lie in \(0, 1\]"),
         ("foundationfl", {"base": "mean"}, "trimmed_mean or median, not 'mean'"),
         ("foundationfl", {"synthetic": -1}, "must not be fewer than none"),
-        ("foundationfl", {"count": 1, "share": 0.1}, "not both"),
+        ("foundationfl", {"count": 1, "share": 0.1}, "not by both"),
     ],
 )
 def test_mistakes_in_settings_are_explained(name, hyperparameters, message):

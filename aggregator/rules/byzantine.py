@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aggregator.rules.trimmed_mean import trimmed_count
+from aggregator.rules.trimmed_mean import checked_share, trimmed_count
 
 
 def byzantine(
@@ -26,13 +26,7 @@ def byzantine(
         If both are given or one is out of range; by the function, if n is too small for the count
         although nobody is left out.
     """
-    if count is not None and share is not None:
-        raise ValueError(f"{rule} takes a count ({count}) or a share ({share}), not both")
-    share = 0.2 if share is None else share
-    if not 0 <= share < 0.5:
-        raise ValueError(f"the share of Byzantine updates must lie in [0, 0.5), not {share}")
-    if count is not None and count < 0:
-        raise ValueError(f"the count of Byzantine updates must not be negative, not {count}")
+    share = checked_share(rule, count, share)
 
     def number(n: int, out: int) -> int:
         most = max(0, (n - plus) // times)

@@ -33,13 +33,7 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
         If both are given or one is out of range; by the rule, if nothing would be left
         although nobody is left out as suspected.
     """
-    if count is not None and share is not None:
-        raise ValueError(f"trim by count ({count}) or by share ({share}), not by both")
-    share = 0.2 if share is None else share
-    if not 0 <= share < 0.5:
-        raise ValueError(f"the share trimmed at each end must lie in [0, 0.5), not {share}")
-    if count is not None and count < 0:
-        raise ValueError(f"the count trimmed at each end must not be negative, not {count}")
+    share = checked_share("trimmed mean", count, share)
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         n = len(updates)
@@ -48,6 +42,24 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
         return trim(updates, min(count, (n - 1) // 2) if context.out else count)
 
     return rule
+
+
+def checked_share(rule: str, count: int | None, share: float | None) -> float:
+    """Return the share, 0.2 if none is given, of a rule that goes by a count or by a share.
+
+    Raises
+    ------
+    ValueError
+        If both are given or one is out of range.
+    """
+    if count is not None and share is not None:
+        raise ValueError(f"{rule}: by a count ({count}) or a share ({share}), not by both")
+    share = 0.2 if share is None else share
+    if not 0 <= share < 0.5:
+        raise ValueError(f"{rule}: the share must lie in [0, 0.5), not {share}")
+    if count is not None and count < 0:
+        raise ValueError(f"{rule}: the count must not be negative, not {count}")
+    return share
 
 
 def trimmed_count(n: int, share: float) -> int:
