@@ -52,8 +52,11 @@ SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
-GOODBYE = 15.0
-"""Seconds that a process has to end by itself once the other has."""
+GOODBYE = 5.0
+"""Seconds that processes have to end once they are told to."""
+
+LEAVING = 15.0
+"""Seconds that agents have to leave by themselves once the run is done."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -110,7 +113,8 @@ def first_strike(settings: Settings) -> int | None:
 @contextmanager
 def private_broker(settings: Settings, kind: str) -> Iterator[Settings]:
     """Start a broker for us alone; yields the settings that lead to it."""
-    with local_broker(kind, say=say) as address:
+    secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
+    with local_broker(kind, say=say, secrets=secrets) as address:
         broker = replace(settings.broker, host=address.host, port=address.port)
         yield replace(settings, broker=broker)
 
@@ -166,8 +170,7 @@ def federation(settings: Settings, folder: Path) -> int:
         try:
             return watch(serving, joining, folder / "agents.log")
         finally:
-            for process in (joining, serving):
-                stop(process)
+            stop(joining, serving)
 
 
 def start(
@@ -208,17 +211,21 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
             raise LinkError(f"the agents stopped:\n{tail(log)}")
         aggregator.join(0.1)
     if aggregator.exitcode == 0:
-        agents.join(GOODBYE)
+        agents.join(LEAVING)
     return aggregator.exitcode
 
 
-def stop(process: BaseProcess) -> None:
-    """Ask a process to end, and make it if it does not."""
-    if process.exitcode is None:
+def stop(*processes: BaseProcess) -> None:
+    """Ask processes to end, and make those end that do not."""
+    running = [process for process in processes if process.exitcode is None]
+    for process in running:
         process.terminate()
-    process.join(GOODBYE)
-    if process.exitcode is None:
-        process.kill()
+    deadline = time.monotonic() + GOODBYE
+    for process in running:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
 
 
 def finish(

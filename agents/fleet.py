@@ -55,11 +55,12 @@ class Fleet:
         assemble: Callable[[Manifest], Cohort],
         say: Callable[[str], None],
         stopping: Callable[[], bool],
-        downlink: str = "",
         remember: bool = True,
         ring: Ring = NOBODY,
+        *,
+        shared: bool = False,
     ) -> None:
-        """``downlink``: the name of one connection through which all of them hear, if there is.
+        """``shared``: all of them hear through one connection, a downlink.
 
         ``remember``: whether validators keep the models they have seen. ``ring``: who colludes,
         and who comes late.
@@ -71,15 +72,16 @@ class Fleet:
         self._came: tuple[int, int] | None = None
         """Round and attempt in which they connected."""
         self._agents = {name: Agent(name, remember=remember) for name in names}
-        if downlink:
-            shared = Agent(downlink, shares=frozenset(names), remember=remember)
-            self._agents = {downlink: shared}
+        ear = f":ear.{names[0]}" if names else ""  # with a dot, so that it can pass for no agent
+        if shared:
+            self._agents = {ear: Agent(ear, shares=frozenset(names), remember=remember)}
         elif len(self._absent) == len(names):  # somebody has to hear when it is time to come
-            ear = f":ear-{names[0]}"
             self._agents[ear] = Agent(ear, shares=frozenset())
+        self.ear = next(iter(self._agents), "")
+        """One of those who connect first."""
         self.ears = len(self._agents.keys() - set(names))
         """Connections that are no agent's."""
-        self._ear = dict.fromkeys(names, downlink) if downlink else {name: name for name in names}
+        self._ear = {name: ear if shared else name for name in names}
         """An agent's name -> that of the connection through which it hears."""
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
@@ -126,6 +128,8 @@ class Fleet:
     def turn(self, wait: float = 0.0) -> bool:
         """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
         self._read(wait)
+        for text in self._hub.notices.take():
+            self._say(text)
         if self._cohort is None:
             return False
         trained = self._cohort.train_chunk()

@@ -183,7 +183,7 @@ def fleet_of(
     return Fleet(
         hub=hub, names=[population.name(number) for number in numbers],
         assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
-        say=say, stopping=stopping, downlink=f":agents-{numbers.start}" if shared else "",
+        say=say, stopping=stopping, shared=shared,
         remember=population.remember, ring=population.ring,
     )  # fmt: skip
 

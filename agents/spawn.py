@@ -13,9 +13,7 @@ if __name__ == "__main__":
 import gc
 import json
 import math
-import multiprocessing as mp
 import os
-import queue
 import signal
 import socket
 import time
@@ -23,10 +21,13 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from agents.processes import Crew, Tell
 from config import flags
 from config.settings import Settings, SettingsError
+from learning.dealing import plan_of
+from protocol.credentials import address_of
 from protocol.link import LinkError
-from protocol.mqtt_link import BrokerAddress, MqttHub, probe
+from protocol.mqtt_link import MqttHub, probe
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
@@ -39,9 +40,6 @@ EXPECTED = (SettingsError, LinkError)
 
 CHUNK = 100
 """Members that train in one batch (``agents.cohort``, whose import would cost seconds here)."""
-
-GOODBYE = 10.0
-"""Seconds that processes have to say goodbye."""
 
 REPORT = 0.2
 """Seconds between two reports of how many agents are connected."""
@@ -58,8 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
     settings = flags.settings_from(made.parse_args(arguments))
-    address = address_of(settings)
-    probe(address)
+    n = settings.agents.n
+    index, count = shard_of(settings)
+    numbers = parts(range(n), count)[index - 1]
+    address = address_of(settings.broker, "agents")
+    probe(address, plan_of(settings).name(numbers.start))
     population = population_of(settings)
     try:
         data = population.check()
@@ -67,18 +68,12 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as why:
         raise SettingsError(str(why)) from why
     if shared:
-        print(
-            f"the training set is too small for so many: {shared:,} times a sample is dealt again"
-        )
-    index, count = shard_of(settings)
-    n = settings.agents.n
-    numbers = parts(range(n), count)[index - 1]
+        say(f"the training set is too small for so many: {shared:,} times a sample is dealt again")
     evils = sum(number in population.fakes for number in numbers)
     kind = "evil" if population.plan.holding else "fake"
-    print(
+    say(
         f"{len(numbers):,} agents ({evils:,} {kind}: {settings.agents.attack}) "
-        f"join run {settings.run.name!r} at {address}",
-        flush=True,
+        f"join run {settings.run.name!r} at {address}"
     )
     return supervise(settings, population, data, numbers)
 
@@ -86,107 +81,93 @@ def main(arguments: Sequence[str]) -> int:
 def supervise(settings: Settings, population: Any, data: Any, numbers: range) -> int:
     """Run the agents in processes of their own and tell people how they fare.
 
-    The processes are forked: libraries and data are loaded once, and the memory they take (250 MB)
-    is shared by all. What is frozen, the garbage collector does not touch and so does not copy.
+    What is frozen, the garbage collector does not touch and so does not copy for each (250 MB).
     """
-    context = mp.get_context("fork")
-    events: Any = context.Queue()
-    shares = parts(numbers, processes_for(settings, len(numbers)))
-    common = (settings, population, data, events, os.getpid())
-    workers = [
-        context.Process(target=work, args=(*common, share, i), daemon=True)
-        for i, share in enumerate(shares)
-    ]
+    parent = os.getpid()
+
+    def be(share: range, tell: Tell, again: bool) -> None:
+        work(settings, population, data, parent, share, tell, again=again)
+
+    crew = Crew(be, parts(numbers, processes_for(settings, len(numbers))), say)
+    late = sum(number in population.late for number in numbers)
     gc.collect()
     gc.freeze()
-    for worker in workers:
-        worker.start()
     try:
-        late = sum(number in population.late for number in numbers)
-        return _watch(workers, events, len(numbers), late)
+        crew.start()
+        errors = crew.watch(prompter(len(numbers), late))
     except KeyboardInterrupt:
-        print("stopping: the agents say goodbye", flush=True)
-        for worker in workers:
-            worker.terminate()
+        say("stopping: the agents say goodbye")
         return 130
     finally:
-        deadline = time.monotonic() + GOODBYE
-        for worker in workers:
-            worker.join(max(0.0, deadline - time.monotonic()))
-            if worker.is_alive():
-                worker.kill()
-
-
-def _watch(workers: list[Any], events: Any, total: int, late: int) -> int:
-    """Print what the processes report until all have ended; returns the exit code.
-
-    Of the ``total`` agents ``late`` ones connect later than the others.
-    """
-    connected = [0] * len(workers)
-    prompt = f"{total - late:,} agents are connected, {late:,} more come later"
-    steps = {total - late: prompt} if 0 < late < total else {}
-    steps |= {total: f"all {total:,} agents are connected"}
-    said: set[str] = set()
-    outcome: list[str] = []
-    while len(outcome) < len(workers):
-        try:
-            index, kind, value = events.get(timeout=0.5)
-        except queue.Empty:
-            if any(w.exitcode not in (None, 0) for w in workers):
-                raise LinkError("an agent process died; see the messages above") from None
-            continue
-        if kind == "connected":
-            connected[index] = value
-            text = steps.get(sum(connected))
-            if text is not None and text not in said:
-                said.add(text)
-                print(text, flush=True)
-        elif kind == "end":
-            outcome.append(value)
-        elif value not in said:
-            said.add(value)
-            print(value, flush=True)
-    errors = [text for text in outcome if text]
+        crew.stop()
+        crew.close()
     if errors:
         raise LinkError(errors[0])
-    print("the run is done; the agents have said goodbye", flush=True)
+    say("the run is done; the agents have said goodbye")
     return 0
 
 
+def prompter(total: int, late: int) -> Callable[[int], None]:
+    """Say once when all are connected, and before when all are but those who come late."""
+    early = f"{total - late:,} agents are connected, {late:,} more come later"
+    steps = {total - late: early} if 0 < late < total else {}
+    steps |= {total: f"all {total:,} agents are connected"}
+
+    def shown(connected: int) -> None:
+        if text := steps.pop(connected, ""):
+            say(text)
+
+    return shown
+
+
 def work(
-    settings: Settings, population: Any, data: Any, events: Any, parent: int,
-    numbers: range, index: int,
+    settings: Settings, population: Any, data: Any, parent: int, numbers: range, tell: Tell, *,
+    again: bool,
 ) -> None:  # fmt: skip
-    """Be one process of the fleet."""
+    """Be one process of the fleet; ``again``: in the place of one that died."""
     stop: list[int] = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
     from agents.population import fleet_of  # noqa: PLC0415 - see population_of
 
-    hub = MqttHub(address_of(settings), settings.run.name)
+    hub = MqttHub(address_of(settings.broker, "agents"), settings.run.name)
     last, due = -1, 0.0
 
     def stopping() -> bool:
         nonlocal last, due
         if hub.connections != last and time.monotonic() >= due:
             last, due = hub.connections, time.monotonic() + REPORT
-            events.put((index, "connected", max(0, last - fleet.ears)))
+            tell("connected", max(0, last - fleet.ears))
         return bool(stop) or os.getppid() != parent
 
     fleet = fleet_of(
-        population, data, numbers, hub, lambda text: events.put((index, "say", text)), stopping,
+        population, data, numbers, hub, lambda text: tell("say", text), stopping,
         diary(settings.agents.diary), shared=settings.agents.shared_downlink,
     )  # fmt: skip
     error = ""
     try:
-        hub.open()
-        fleet.run()
-        due = 0.0
-        stopping()  # a run may end before it is time to say again how many are connected
-        hub.close()
+        if find(hub, fleet.ear, stopping, patient=again):
+            fleet.run()
+            due = 0.0
+            stopping()  # a run may end before it is time to say again how many are connected
+            hub.close(forget=settings.broker.forget)
     except (LinkError, ValueError) as why:
         error = str(why)
-    events.put((index, "end", error))
+    tell("end", error)
+
+
+def find(hub: MqttHub, party: str, stopping: Callable[[], bool], *, patient: bool) -> bool:
+    """Open a hub; ``patient``: however long that takes. False if we were stopped before."""
+    while not stopping():
+        try:
+            hub.open(party)
+        except LinkError:
+            if not patient:
+                raise
+            time.sleep(REPORT)
+        else:
+            return True
+    return False
 
 
 def diary(file: str) -> Callable[[int, float], None]:
@@ -203,19 +184,12 @@ def diary(file: str) -> Callable[[int, float], None]:
     return tell
 
 
-def address_of(settings: Settings) -> BrokerAddress:
-    """Return where the broker is and who we are to it."""
-    broker = settings.broker
-    return BrokerAddress(broker.host, broker.port, broker.username or None, broker.password or None)
-
-
 def population_of(settings: Settings) -> Any:
     """Return the whole fleet that the settings describe."""
     # Imports torch, which takes seconds: not before we know that there is a broker.
     import torch  # noqa: PLC0415
 
     from agents.population import Blow, Population  # noqa: PLC0415
-    from learning.dealing import plan_of  # noqa: PLC0415
 
     # The processes share the cores: threads of their own would only fight, and not survive a fork.
     torch.set_num_threads(1)
@@ -283,6 +257,11 @@ def addresses(name: str) -> list[str]:
         return sorted(set(socket.gethostbyname_ex(name)[2]))
     except OSError:
         return []
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from aggregator import report
+from aggregator import described, disk, records, report
 from aggregator.assembly import Parts, advice, build
 from aggregator.closing import step_between
 from aggregator.console import RunConsole
@@ -26,9 +26,10 @@ from config import flags
 from config.settings import Settings, SettingsError
 from learning.weights import Vector, flatten
 from protocol.codec import Limits
+from protocol.credentials import address_of
 from protocol.link import Link, LinkError
 from protocol.messages import Manifest, Model
-from protocol.mqtt_link import BrokerAddress, MqttHub
+from protocol.mqtt_link import MqttHub
 
 EXAMPLES = """  python -m aggregator
   python -m aggregator --config config/jury.toml --run lab --rounds 50
@@ -36,6 +37,12 @@ EXAMPLES = """  python -m aggregator
 
 EXPECTED = (SettingsError, LinkError, StoreError)
 """Errors that are one sentence to people."""
+
+NAME = ":aggregator"
+"""What it is called at the broker: no agent can have this name."""
+
+PARTING = 2.0
+"""Seconds that agents have to leave before what is retained of them is removed."""
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
@@ -60,9 +67,18 @@ def main(arguments: Sequence[str]) -> int:
     with explained():
         parts = build(settings)
     folder = Path(settings.run.directory) / settings.run.name
+    with disk.held(folder, settings.run.name):
+        return conduct(settings, parts, folder, reporting=not chosen.no_report)
+
+
+def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) -> int:
+    """Go on where the run stopped, or begin it, up to its end; returns the exit code."""
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
-    if state.round >= settings.run.rounds:
+    ended = folder / "ended"
+    if state.round < settings.run.rounds:
+        disk.remove(ended)  # it was, with fewer rounds
+    elif ended.exists():
         raise SettingsError(
             f"run {settings.run.name!r} has its {state.round} rounds already (in {folder}); "
             "choose another --run, or more --rounds"
@@ -73,9 +89,12 @@ def main(arguments: Sequence[str]) -> int:
         if state.failure:
             screen.say(f"given up: {state.failure}")
             return 1
-        if not chosen.no_report:
-            report.write(folder, f"Run {settings.run.name}",
-                         {settings.run.name: read_records(folder)}, None, [])  # fmt: skip
+        if reporting:
+            with disk.explained(folder / "report.md"):
+                report.write(folder, f"Run {settings.run.name}",
+                             {settings.run.name: read_records(folder)}, None, [])  # fmt: skip
+        with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people
+            ended.touch()
         screen.say(
             f"done: accuracy {state.accuracy or 0:.1%} after {state.round} rounds; {folder}/"
         )
@@ -87,32 +106,44 @@ def serve(
     history: list[Model], state: State,
 ) -> State:  # fmt: skip
     """Connect, wait for the agents, and run the rounds to their end."""
-    broker, collect = settings.broker, settings.collect
-    address = BrokerAddress(
-        broker.host, broker.port, broker.username or None, broker.password or None
-    )
-    hub = MqttHub(address, settings.run.name).open()
+    address = address_of(settings.broker, "aggregator")
+    hub = MqttHub(address, settings.run.name, sole=True).open(NAME)
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-    aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, screen)
+    aggregator = Aggregator(Link(hub, NAME), parts.policy, store, screen)
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
         for line in advice(settings):
             screen.say(line)
         aggregator.begin(parts.manifest, history)
-        state = aggregator.gather(state, settings.expected, collect.patience)
-        if not aggregator.online:
-            raise LinkError(
-                f"no agent joined run {settings.run.name!r} within {collect.patience:g} s"
-            )
-        if len(aggregator.online) < settings.expected:
-            screen.say(f"starting with {len(aggregator.online):,} of {settings.expected:,} agents")
+        if state.round < settings.run.rounds:
+            state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)
     except KeyboardInterrupt:
         screen.say(f"stopped; with --run {settings.run.name} the same command goes on where it was")
         raise
     finally:
+        if settings.broker.forget:
+            with suppress(LinkError, KeyboardInterrupt):
+                aggregator.forget(PARTING)
         hub.close()
+
+
+def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state: State) -> State:
+    """Wait for the agents.
+
+    Raises
+    ------
+    LinkError
+        If nobody comes.
+    """
+    patience = settings.collect.patience
+    state = aggregator.gather(state, settings.expected, patience)
+    if not aggregator.online:
+        raise LinkError(f"no agent joined run {settings.run.name!r} within {patience:g} s")
+    if len(aggregator.online) < settings.expected:
+        screen.say(f"starting with {len(aggregator.online):,} of {settings.expected:,} agents")
+    return state
 
 
 def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Model], State]:
@@ -121,31 +152,57 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     Raises
     ------
     StoreError
-        If the folder holds a run of another model.
+        If the folder holds another run, or one that cannot go on.
     """
-    saved = store.load()
+    now, before = description(settings, parts.manifest), store.described()
+    told = described.changes(store.folder, before, now) if store.begun else []
+    records.check(store.folder)
+    saved = store.load(parts.manifest.parameters if before else None)
     if saved is None:
+        store.describe(now)
         first = Model(0, flatten(parts.model))
         record = {"round": 0, "version": 0, **measured(parts.policy, first)}
         store.save(first, record)
         return [first], begin([first], record, parts.policy)
-    wanted, kept = settings.validation.look_back + 1, len(saved.models)
-    votes = settings.validation.asked or settings.validation.piggy_back
-    if votes and kept < min(wanted, saved.models[-1].version + 1):
+    history = fitting(saved.models, store, settings, parts.manifest)
+    number, latest = saved.record["round"], history[-1].version
+    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
+    for line in (*told, *saved.notes):
+        print(line)
+    return history, begin(history, saved.record, parts.policy, saved.pending, saved.docket)
+
+
+def fitting(
+    models: list[Model], store: RunStore, settings: Settings, manifest: Manifest
+) -> list[Model]:
+    """Return the accepted models that the next round needs, of those that were kept.
+
+    Raises
+    ------
+    StoreError
+        If they are those of another model, or too few.
+    """
+    wanted, kept, version = settings.validation.look_back + 1, len(models), models[-1].version
+    for model in models:
+        if len(model.weights) != manifest.parameters:
+            raise StoreError(
+                f"{store.folder} holds a run of another model ({len(model.weights):,} parameters, "
+                f"not {manifest.parameters:,}); choose another --run"
+            )
+    voting = settings.validation
+    votes = voting.asked or voting.piggy_back or voting.server
+    if votes and 3 <= kept < min(wanted, version + 1):
         raise StoreError(
             f"{store.folder} keeps the last {kept} models, too few to look back at {wanted - 1}; "
             f"go on with --look-back {kept - 1} at most"
         )
-    history = saved.models[-wanted:]
-    latest = history[-1]
-    if len(latest.weights) != parts.manifest.parameters:
+    # Some rules go by the step between the last two.
+    if kept < min(wanted if votes else 2, version + 1):
         raise StoreError(
-            f"{store.folder} holds a run of another model ({len(latest.weights):,} parameters, "
-            f"not {parts.manifest.parameters:,}); choose another --run"
+            f"{store.folder} lacks version {version - kept}, which the next round needs; remove "
+            "the models after it to go on from an older one, or choose another --run"
         )
-    number = saved.record["round"]
-    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest.version}")
-    return history, begin(history, saved.record, parts.policy, saved.pending, saved.docket)
+    return models[-wanted:]
 
 
 def measured(policy: Policy, model: Model) -> dict[str, float | None]:
@@ -165,7 +222,7 @@ def begin(
         step = step_between(history[-2].weights, history[-1].weights, policy.server_lr)
     return State(
         version=history[-1].version, weights=history[-1].weights, round=record["round"], step=step,
-        accuracy=record["accuracy"], backdoor=record.get("backdoor"), profiles=profiles,
+        accuracy=record.get("accuracy"), backdoor=record.get("backdoor"), profiles=profiles,
         pending=pending if policy.piggy_back else None,
         docket=resumed(docket or Docket(), policy.watch),
     )  # fmt: skip
@@ -182,6 +239,7 @@ def description(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     del said["broker"]["password"]
     packages = {name: version(name) for name in PACKAGES}
     return {
+        "format": described.FORMAT,
         "settings": said,
         "manifest": manifest._asdict(),
         "python": platform.python_version(),

@@ -89,6 +89,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         vote_seconds=votes.seconds,
         finite=settings.limits.finite,
         samples_cap=settings.limits.samples,
+        agents_cap=settings.limits.agents,
     )
     return Parts(model, manifest_of(settings, data, model), policy)
 

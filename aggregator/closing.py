@@ -18,6 +18,9 @@ from protocol.messages import Candidate, History, Model, Phase, RoundLog, Vote
 
 Step = tuple[State, list[Effect]]
 
+ABSENT = 100
+"""Names of missing agents that a record holds at most."""
+
 
 def inspected(state: State, tick: Tick, policy: Policy, start: Vector) -> State:
     """Let the detectors look at the updates, which started from ``start``, if anybody looks."""
@@ -215,6 +218,7 @@ def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dic
         "called": len(state.called),
         "updates": len(state.updates),
         "missing": len(state.called) - len(answered),
+        "absent": sorted(state.called - set(answered))[:ABSENT],
         "votes": said._asdict() if said else {},
         "refused": dict(state.refused),
         "accuracy": state.accuracy,
@@ -222,4 +226,5 @@ def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dic
         "updates_per_second": round(len(state.updates) / seconds, 1),
         "bytes_in": tick.received - state.opened.received,
         "bytes_out": tick.sent - state.opened.sent,
+        "dropped": tick.dropped - state.opened.dropped,
     }

@@ -15,6 +15,8 @@ from protocol.messages import Phase
 REDRAW = 0.1
 SPEAK = 5.0
 """Seconds between two redraws in a terminal, and between two "waiting" lines elsewhere."""
+SHOWN = 3
+"""Names of missing agents in a line."""
 
 
 class RunConsole:
@@ -100,8 +102,17 @@ def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
     if out := len(record.get("quarantined", ())):
         line.append(f"  {out:,} in quarantine", style="yellow")
     if record["missing"]:
-        line.append(f"  {record['missing']:,} missing", style="yellow")
+        line.append(f"  {record['missing']:,} missing{_some(record)}", style="yellow")
+    if record.get("dropped"):
+        line.append(f"  broker dropped {record['dropped']:,}", style="bold red")
     if record["refused"]:
         counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(record["refused"].items()))
         line.append(f"  refused: {counts}", style="yellow")
     return line
+
+
+def _some(record: dict[str, Any]) -> str:
+    """Name the first of those who are missing."""
+    names = record.get("absent", [])[:SHOWN]
+    more = ", ..." if record["missing"] > len(names) else ""
+    return f" ({', '.join(names)}{more})" if names else ""

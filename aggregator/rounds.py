@@ -105,8 +105,15 @@ def _refuse(state: State, agent: str, reason: Reason) -> Step:
 
 
 def _tick(state: State, tick: Tick, policy: Policy) -> Step:
+    if not tick.reachable:  # nobody can answer: once somebody can, the time begins anew
+        voting = state.phase is Phase.VALIDATE
+        left = policy.vote_seconds if voting else policy.collect_seconds
+        return state._replace(deadline=tick.now + left, settled=None), []
     late = tick.now >= state.deadline
     match state.phase:
+        case None if state.round >= policy.rounds:  # all that is left is to say so
+            state = state._replace(phase=Phase.DONE)
+            return state, [Publish(announcement(state, policy))]
         case None:
             return _open(state, tick, policy, attempt=1)
         case Phase.TRAIN | Phase.JUDGE_AND_TRAIN:

@@ -28,6 +28,7 @@ from protocol.messages import (
     Model,
     Phase,
     Presence,
+    Reason,
     RefusedLog,
     RoundLog,
     Update,
@@ -37,6 +38,8 @@ from protocol.messages import (
 
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""
+
+GONE = "the broker is gone: the round waits until it is back"
 
 REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""
@@ -54,6 +57,9 @@ class Store(Protocol):
 
 class Screen(Protocol):
     """Who watches: told of every turn and every finished round."""
+
+    def say(self, text: str) -> None:
+        """Tell people something."""
 
     def waiting(self, online: int, wanted: int) -> None:
         """Show how many agents have joined."""
@@ -76,11 +82,17 @@ class Aggregator:
         self._clock = time.monotonic
         self._refused_due = 0.0
         self._refusals: dict[str, Any] | None = None
+        self._connected: bool | None = None
+        """Whether the broker could be heard at the last turn; None before the first time."""
+        self._unheard: set[str] = set()
+        """Who was online before the broker was gone, and has not said so since."""
+        self._unheard_until = 0.0
 
     def begin(self, manifest: Manifest, history: list[Model]) -> None:
         """Publish what a newcomer needs: what the run is about and the accepted models."""
         self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
         self.link.subscribe(Update, Vote, Presence)
+        self.link.hub.watch_drops(self.link.name)
         self.link.publish(manifest)
         if self.policy.validators or self.policy.piggy_back:
             for model in history:
@@ -116,13 +128,24 @@ class Aggregator:
         """Tell of the refusals that have not been told of yet."""
         self._log_refusals(now=True)
 
+    def forget(self, patience: float) -> None:
+        """Wait up to ``patience`` seconds until all have left; then leave nothing retained."""
+        until = self._clock() + patience
+        while self.online and self._clock() < until:
+            self._receive(POLL)
+        if self.link.connected:
+            self.link.hub.forget(self.link.name)
+
     def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""
         event = self._receive(POLL)
         if event is not None:
             state = self._take(state, event)
-        traffic = self.link.hub.traffic
-        tick = Tick(self._clock(), self.online, traffic.received, traffic.sent)
+        hub = self.link.hub
+        tick = Tick(
+            self._clock(), self.online, hub.traffic.received, hub.traffic.sent,
+            self.link.connected, hub.dropped,
+        )  # fmt: skip
         state = self._take(state, tick)
         self._screen.progress(state)
         self._log_refusals()
@@ -139,12 +162,44 @@ class Aggregator:
             message = self.link.receive(timeout)
         except BadMessage as bad:
             return Refused(bad.agent, bad.reason, bad.kind is Update)
+        finally:
+            self._mind_connection()
         match message:
             case Update() | Vote():
                 return message
             case Presence(agent, online, _):
-                (self.online.add if online else self.online.discard)(agent)
+                return self._note(agent, online=online)
         return None
+
+    def _note(self, agent: str, *, online: bool) -> Refused | None:
+        """Note who is there and who is not."""
+        self._unheard.discard(agent)
+        if not online:
+            self.online.discard(agent)
+        elif agent not in self.online and len(self.online) >= self.policy.agents_cap:
+            return Refused(agent, Reason.TOO_MANY)
+        else:
+            self.online.add(agent)
+        return None
+
+    def _mind_connection(self) -> None:
+        """Tell people when the broker goes and comes, and take for gone who does not come with it.
+
+        A broker that was restarted may have lost the last wills of those who died meanwhile.
+        """
+        for text in self.link.hub.notices.take():
+            self._screen.say(text)
+        connected = self.link.connected
+        if self._connected is None:
+            self._connected = connected or None
+        elif connected != self._connected:
+            self._connected = connected
+            self._screen.say("the broker is back" if connected else GONE)
+            self._unheard = set(self.online) if connected else set()
+            self._unheard_until = self._clock() + self.policy.collect_seconds
+        elif self._unheard and self._clock() >= self._unheard_until:
+            self.online -= self._unheard
+            self._unheard = set()
 
     def _carry_out(self, effect: Effect, state: State) -> None:
         match effect:

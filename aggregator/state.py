@@ -54,6 +54,8 @@ class Policy:
     vote_seconds: float = 30.0
     finite: bool = True
     samples_cap: int = 1000
+    agents_cap: int = 100_000
+    """Agents that may be online: who invents names by the million fills no memory."""
     planted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
     watch: Watch = NOBODY
@@ -76,6 +78,10 @@ class Tick(NamedTuple):
     online: Names[str] = ()
     received: int = 0
     sent: int = 0
+    reachable: bool = True
+    """Whether the broker can be heard; while it cannot, no deadline comes nearer."""
+    dropped: int = 0
+    """Messages that the broker has thrown away so far."""
 
 
 class Refused(NamedTuple):

@@ -5,47 +5,62 @@
     runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
     runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
     runs/<run>/agents-000012.npz   where agents are watched: what is known of them
+    runs/<run>/lock                held by the aggregator that uses the folder
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
-inside the file, so that a crash between the two writes loses neither.
+inside the file, so that a crash between the two writes loses neither. Candidate and agents are
+kept of two rounds: the last, and the one before the newest model, from which a run goes on if
+that model is lost.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
+from aggregator.described import MANIFEST, check_format
+from aggregator.disk import StoreError, append, damaged, remove, replace, writable
+from aggregator.records import (
+    LEFT,
+    ROUNDS,
+    Record,
+    holes,
+    is_record,
+    last_of,
+    line_of,
+    lines_of,
+    plain,
+    read_records,
+    until,
+)
 from aggregator.suspicion import Docket, from_arrays, to_arrays
 from protocol.codec import jsonable
 from protocol.messages import Model, Vector
 
-CANDIDATES = "candidate-*.safetensors"
-DOCKETS = "agents-*.npz"
+__all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
-
-class StoreError(Exception):
-    """A run folder that cannot be used; one sentence."""
+KINDS = {"candidate": "candidate-*.safetensors", "agents": "agents-*.npz"}
+"""What a round may leave to the next."""
 
 
 class Saved(NamedTuple):
     """Where a run stopped: its accepted models, oldest first, and the last round's record."""
 
     models: list[Model]
-    record: dict[str, Any]
+    """Of consecutive versions."""
+    record: Record
     pending: Vector | None = None
     """The last round's candidate, if the next round is to judge it."""
     docket: Docket | None = None
     """What was known of the agents, if anything was to be remembered."""
+    notes: tuple[str, ...] = ()
+    """What people should know of what was lost."""
 
 
 class RunStore:
@@ -54,122 +69,200 @@ class RunStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = max(keep, 2)
-        self._rounds = folder / "rounds.jsonl"
         self._models = folder / "models"
+        self._spare = -1  # the round before the newest model's
         writable(self._models)
 
     def describe(self, manifest: dict[str, Any]) -> None:
         """Write ``manifest.json``."""
         text = json.dumps(jsonable(manifest), indent=2, allow_nan=False)
-        self._replace(self.folder / "manifest.json", f"{text}\n".encode())
+        replace(self.folder / MANIFEST, f"{text}\n".encode())
 
-    def persist(
-        self, record: dict[str, Any], accepted: Model | None, pending: Vector | None = None,
-        docket: Docket | None = None,
-    ) -> None:  # fmt: skip
-        """Make a finished round durable: what the next needs, the accepted model, the record."""
-        candidate = self._of_round(CANDIDATES, record["round"])
-        watched = self._of_round(DOCKETS, record["round"])
-        self._keep(candidate, None if pending is None else save({"weights": pending}))
-        self._keep(watched, None if docket is None else _packed(docket))
-        if accepted is not None:
-            self.save(accepted, record)
-        line = json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n"
-        with self._explained(), self._rounds.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":  # a crash left half a line: a new one must not join it
-                    line = "\n" + line
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        for kind in (CANDIDATES, DOCKETS):
-            for older in set(self.folder.glob(kind)) - {candidate, watched}:
-                older.unlink(missing_ok=True)
-
-    def save(self, model: Model, record: dict[str, Any]) -> None:
-        """Write an accepted model with its record inside; forget the oldest."""
-        note = {"version": str(model.version), "record": json.dumps(jsonable(record))}
-        data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
-        self._replace(self._file(model.version), data)
-        self._file(model.version - self.keep).unlink(missing_ok=True)
-
-    def load(self) -> Saved | None:
-        """Find where the run stopped; None if it never began.
+    def described(self) -> dict[str, Any] | None:
+        """Read ``manifest.json``; None if there is none.
 
         Raises
         ------
         StoreError
-            If a file of the run is damaged.
+            If it is damaged, or not of this format.
         """
-        files = sorted(self._models.glob("*.safetensors"))
-        if not files:
+        file = self.folder / MANIFEST
+        if not file.exists():
             return None
-        loaded = [self._read(file) for file in files]
-        newest = loaded[-1][1]
-        record = self._last_record() or newest
-        if newest["round"] > record["round"]:
-            # The crash came between the model and its record.
-            self.persist(newest, None, *self._needed(newest["round"]))
-            record = newest
-        return Saved([model for model, _ in loaded], record, *self._needed(record["round"]))
+        try:
+            found: dict[str, Any] = json.loads(file.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it is no table")  # noqa: TRY004 - of JSON, like the others
+        except (OSError, ValueError, RecursionError) as why:
+            raise damaged(file, why) from why
+        check_format(self.folder, found)
+        return found
 
-    def _needed(self, number: int) -> tuple[Vector | None, Docket | None]:
-        """Return what that round left to the next: what to judge, what is known of agents."""
-        candidate, watched = (self._of_round(kind, number) for kind in (CANDIDATES, DOCKETS))
-        pending = self._open(candidate)[0] if candidate.exists() else None
-        return pending, _unpacked(watched) if watched.exists() else None
+    def persist(
+        self, record: Record, accepted: Model | None, pending: Vector | None = None,
+        docket: Docket | None = None,
+    ) -> None:  # fmt: skip
+        """Make a finished round durable: what the next needs, the accepted model, the record.
+
+        Killed at any moment of it, a run goes on after this round or after the one before.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        left = {
+            "candidate": None if pending is None else save({"weights": pending}),
+            "agents": None if docket is None else _packed(docket),
+        }
+        for kind, data in left.items():
+            file = self._of_round(kind, record["round"])
+            if data is not None:
+                replace(file, data)
+            else:  # a crash may have left one of an attempt at this round
+                remove(file)
+        if kinds := [kind for kind, data in left.items() if data is not None]:
+            record = {**record, LEFT: kinds}
+        if accepted is not None:
+            self.save(accepted, record)
+        append(self.folder / ROUNDS, line_of(record))
+        self._forget(record["round"])
+
+    def save(self, model: Model, record: Record) -> None:
+        """Write an accepted model with its record inside; forget the oldest."""
+        note = {"version": str(model.version), "record": json.dumps(jsonable(record))}
+        data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
+        replace(self._file(model.version), data)
+        self._spare = record["round"] - 1
+        for version, file in self._files():
+            if version <= model.version - self.keep:
+                remove(file)
+
+    def load(self, size: int | None = None) -> Saved | None:
+        """Find where the run stopped; None if it never began.
+
+        That is the last round of the newest model that is there; what is known of later rounds
+        goes. Nothing is touched unless all of it can be read. ``size``: parameters of a model,
+        where that is known.
+
+        Raises
+        ------
+        StoreError
+            If a file of the run is damaged, or one that is needed is gone.
+        """
+        read = [self._read(file, size) for _, file in self._files()]
+        lines = lines_of(self.folder)
+        if not read and lines:
+            raise StoreError(
+                f"{self.folder / ROUNDS} holds {len(lines)} rounds and {self._models} no model of "
+                "them; choose another --run, or remove that file to begin anew"
+            )
+        if not read:
+            self._sweep()
+            return None
+        newest, note = read[-1]
+        record = last_of(lines, note)
+        pending, docket, notes = self._left_by(record, lines, len(newest.weights))
+        records = until(record, lines, [said for _, said in read])
+        self._sweep()
+        if records != list(lines.values()):
+            replace(self.folder / ROUNDS, b"".join(map(line_of, records)))
+        self._spare = note["round"] - 1
+        if lost := holes(records, record["round"]):
+            notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
+        models = _unbroken([model for model, _ in read])
+        return Saved(models, plain(record), pending, docket, tuple(notes))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a model."""
+        return bool(self._files())
+
+    def _left_by(
+        self, record: Record, lines: dict[int, Record], size: int
+    ) -> tuple[Vector | None, Docket | None, list[str]]:
+        """Return what that round left to the next, and what to tell people of what is gone."""
+        number = record["round"]
+        candidate, agents = (self._of_round(kind, number) for kind in KINDS)
+        left = record.get(LEFT, ())
+        gone = [self._of_round(kind, number) for kind in KINDS if kind in left]
+        gone = [file for file in gone if not file.exists()]
+        # It is one thing that a person removed the last one, which could not be read, and another
+        # that we did, for a later round had been finished that is now lost.
+        later = max([*lines, *(round_ for round_, _ in self._all_left())], default=0) > number
+        if gone and later:
+            raise StoreError(
+                f"{self.folder} cannot go on after round {number}, for {gone[0].name} is gone, "
+                "which the next round needs; choose another --run"
+            )
+        notes = [f"{file} is gone: the run goes on without it" for file in gone]
+        pending = self._open(candidate, size)[0] if candidate.exists() else None
+        return pending, _unpacked(agents, size) if agents.exists() else None, notes
+
+    def _forget(self, number: int) -> None:
+        """Remove what rounds left, but for this one and the one before the newest model."""
+        for round_, file in self._all_left():
+            if round_ not in (number, self._spare):
+                remove(file)
+
+    def _sweep(self) -> None:
+        """Remove the halves of files that a crash left."""
+        whole = [MANIFEST, ROUNDS, *KINDS.values(), "models/*.safetensors"]
+        for pattern in whole:
+            for part in self.folder.glob(str(Path(pattern).with_suffix(".part"))):
+                remove(part)
 
     def _of_round(self, kind: str, number: int) -> Path:
-        return self.folder / kind.replace("*", f"{number:06d}")
+        return self.folder / KINDS[kind].replace("*", f"{number:06d}")
 
-    def _keep(self, file: Path, data: bytes | None) -> None:
-        """Write a file; without data, remove what a crash left of an attempt at this round."""
-        if data is not None:
-            self._replace(file, data)
-        elif file.exists():
-            file.unlink()
+    def _all_left(self) -> list[tuple[int, Path]]:
+        """Return whatever rounds left that is still there, with their rounds."""
+        files = [file for pattern in KINDS.values() for file in self.folder.glob(pattern)]
+        numbers = [file.stem.rpartition("-")[2] for file in files]
+        return [(int(n), file) for n, file in zip(numbers, files, strict=True) if n.isdecimal()]
 
     def _file(self, version: int) -> Path:
         return self._models / f"{version:06d}.safetensors"
 
-    def _read(self, file: Path) -> tuple[Model, dict[str, Any]]:
-        weights, note = self._open(file)
-        try:
-            return Model(int(note["version"]), weights), json.loads(note["record"])
-        except (KeyError, ValueError) as why:
-            raise _damaged(file, why) from why
+    def _files(self) -> list[tuple[int, Path]]:
+        """Return the models' versions and files, oldest first."""
+        files = [file for file in self._models.glob("*.safetensors") if file.stem.isdecimal()]
+        found = ((int(file.stem), file) for file in files)
+        return sorted((version, file) for version, file in found if file == self._file(version))
 
-    def _open(self, file: Path) -> tuple[Vector, dict[str, str]]:
+    def _read(self, file: Path, size: int | None) -> tuple[Model, Record]:
+        weights, note = self._open(file, size)
+        try:
+            version, record = int(note["version"]), json.loads(note["record"])
+        except (KeyError, ValueError, RecursionError) as why:
+            raise damaged(file, f"its note: {why}") from why
+        if not is_record(record) or not version == record["version"] == int(file.stem):
+            raise damaged(file, "its note is not of this version")
+        return Model(version, weights), record
+
+    def _open(self, file: Path, size: int | None) -> tuple[Vector, dict[str, str]]:
+        """Read weights and what is noted with them; with a size, of so many values alone."""
+        if not file.is_file():
+            raise damaged(file, "it is no file")
         try:
             with safe_open(file, "numpy") as opened:
                 weights: Vector = opened.get_tensor("weights")
-                return weights, opened.metadata() or {}
-        except (SafetensorError, OSError, ValueError) as why:
-            raise _damaged(file, why) from why
+                note = opened.metadata() or {}
+        except Exception as why:  # of safetensors, NumPy or the system
+            raise damaged(file, why) from why
+        if weights.dtype != np.float32 or weights.ndim != 1:
+            raise damaged(file, f"{weights.dtype} of shape {weights.shape}")
+        if size is not None and len(weights) != size:
+            raise damaged(file, f"{len(weights):,} values, not {size:,}")
+        return weights, note
 
-    def _last_record(self) -> dict[str, Any] | None:
-        """Return the last whole line; half a line is what a crash leaves."""
-        records = read_records(self.folder) if self._rounds.exists() else []
-        return records[-1] if records else None
 
-    def _replace(self, file: Path, data: bytes) -> None:
-        """Write a file whole or not at all."""
-        part = file.with_suffix(".part")
-        with self._explained():
-            with part.open("wb") as opened:
-                opened.write(data)
-                opened.flush()
-                os.fsync(opened.fileno())
-            part.replace(file)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what the disk refuses into one sentence."""
-        try:
-            yield
-        except OSError as why:
-            raise StoreError(f"cannot write to {self.folder}: {why.strerror}") from why
+def _unbroken(models: list[Model]) -> list[Model]:
+    """Return the models up to the newest between which none is missing."""
+    first = len(models) - 1
+    while first and models[first - 1].version == models[first].version - 1:
+        first -= 1
+    return models[first:]
 
 
 def _packed(docket: Docket) -> bytes:
@@ -178,38 +271,13 @@ def _packed(docket: Docket) -> bytes:
     return written.getvalue()
 
 
-def _unpacked(file: Path) -> Docket:
+def _unpacked(file: Path, size: int) -> Docket:
+    """Read what is known of agents, who send ``size`` values."""
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as opened:
-            return from_arrays(dict(opened))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as why:
-        raise _damaged(file, why) from why
-
-
-def _damaged(file: Path, why: Exception) -> StoreError:
-    return StoreError(f"{file} is damaged ({why}); remove it to go on without it")
-
-
-def writable(folder: Path) -> Path:
-    """Make a folder if it is not there, and return it.
-
-    Raises
-    ------
-    StoreError
-        If we may not write there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as why:
-        raise StoreError(f"cannot write to {folder}: {why.strerror}") from why
-    return folder
-
-
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Read the rounds of a run, oldest first; of a round written twice, the later one."""
-    records: dict[int, dict[str, Any]] = {}
-    for line in (folder / "rounds.jsonl").read_bytes().splitlines():
-        with suppress(ValueError):  # half a line is what a crash leaves
-            record = json.loads(line)
-            records[record["round"]] = record
-    return list(records.values())
+            docket = from_arrays(dict(opened))
+    except Exception as why:  # of NumPy, zipfile, zlib, the system
+        raise damaged(file, why) from why
+    if docket.past.rows.size and docket.past.rows.shape[1] != size:
+        raise damaged(file, f"sums of {docket.past.rows.shape[1]:,} values, not {size:,}")
+    return docket

@@ -1,7 +1,8 @@
 """A private broker for this machine: Mosquitto where there is one, else the embedded one.
 
 ``with local_broker() as address:`` starts a broker on a free loopback port as a child process
-and stops it at the end. ``python -m broker.local`` does the same until Ctrl-C.
+and stops it at the end. ``python -m broker.local`` does the same until Ctrl-C. With the secrets of
+an enrolment it knows everybody by their own, else it lets everybody in: that is for a demo.
 """
 
 from __future__ import annotations
@@ -10,9 +11,6 @@ import argparse
 import contextlib
 import os
 import pwd
-import re
-import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,26 +21,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from broker import mosquitto, pid_file, process
+from broker.answering import answers
 from broker.install import Say, find_mosquitto, install_mosquitto
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
 START_SECONDS = 15.0
-STOP_SECONDS = 5.0
-OPEN_FILES = 65_536
-"""One client is one open file; enough for tens of thousands."""
-
-CONFIGURATION = Path(__file__).with_name("mosquitto.conf")
 
 NOTICE = (
     "no Mosquitto on this machine: using the embedded development broker (MQTT 3.1.1 only, "
     "several times slower). `apt install mosquitto` for anything real."
 )
-
-CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
-"""MQTT 3.1.1, clean session, keep-alive 10 s, a client id of the broker's choice."""
-CONNACK = b"\x20\x02\x00\x00"
-DISCONNECT = b"\xe0\x00"
 
 
 class BrokerError(RuntimeError):
@@ -63,6 +53,7 @@ class _Running(NamedTuple):
     address: BrokerAddress
     child: subprocess.Popen[bytes]
     log: Path
+    tls: bool = False
 
 
 # ---------------------------------------------------------------- starting and stopping
@@ -70,48 +61,56 @@ class _Running(NamedTuple):
 
 @contextlib.contextmanager
 def local_broker(
-    kind: str = "auto", say: Say = print, log: Path | None = None, port: int = 0
-) -> Iterator[BrokerAddress]:
+    kind: str = "auto", say: Say = print, log: Path | None = None, port: int = 0,
+    secrets: Path | None = None,
+) -> Iterator[BrokerAddress]:  # fmt: skip
     """Run a broker on this machine's loopback for as long as the with-block lasts.
 
     ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
-    receives the broker's own messages (appended); ``port`` 0 means any free one. The broker
-    does not get the terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends
-    when the thread that started it ends: start it from one that stays.
+    receives the broker's own messages (appended); ``port`` 0 means any free one; ``secrets`` is
+    the folder of an enrolment, without which everybody is let in. The broker does not get the
+    terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends when the thread
+    that started it ends: start it from one that stays.
 
     Raises
     ------
     BrokerError
         If the broker is not there, does not start, or does not answer.
     """
-    with _running(kind, say, log, port) as broker:
+    with _running(kind, say, log, port, secrets) as broker:
         yield broker.address
 
 
 @contextlib.contextmanager
-def _running(kind: str, say: Say, log: Path | None, port: int) -> Iterator[_Running]:
+def _running(
+    kind: str, say: Say, log: Path | None, port: int, secrets: Path | None
+) -> Iterator[_Running]:
     """Start a broker, wait until it answers, and stop it at the end."""
-    chosen = _choose(kind, say)
+    chosen = _choose(kind, say, secrets)
     address = BrokerAddress(HOST, _free_port(port), chosen)
     with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
         folder = Path(name)
         log = log or folder / "broker.log"
-        child = _start(_command(address, folder), chosen, log)
+        tls = "\ncafile " in private_configuration(port, secrets)
+        child = _start(_command(address, folder, secrets), chosen, log, secrets)
+        broker = _Running(address, child, log, tls)
         try:
-            _wait_until_it_answers(_Running(address, child, log))
-            yield _Running(address, child, log)
+            _wait_until_it_answers(broker)
+            yield broker
         finally:
-            _stop(child)
+            process.stop(child)
 
 
-def _choose(kind: str, say: Say) -> str:
+def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     """Settle on "mosquitto" or "embedded"."""
     if kind not in KINDS:
         raise BrokerError(f"unknown kind of broker {kind!r}; one of {', '.join(KINDS)}")
+    if kind != "embedded" and find_mosquitto():
+        return "mosquitto"
+    if secrets is not None:
+        raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
     if kind == "embedded":
         return kind
-    if find_mosquitto():
-        return "mosquitto"
     if kind == "mosquitto":
         raise BrokerError(
             "no Mosquitto on PATH or in the sbin folders: `apt install mosquitto`, "
@@ -133,92 +132,76 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def private_configuration(port: int) -> str:
-    """Give the shipped Mosquitto configuration, bound to a port of this machine alone."""
-    shipped = CONFIGURATION.read_text(encoding="utf-8")
-    private, listeners = re.subn(r"(?m)^listener .*$", f"listener {port} {HOST}", shipped)
-    if listeners != 1:
-        raise BrokerError(f"{CONFIGURATION.name} must have exactly one line that starts a listener")
-    return private
+def private_configuration(port: int, secrets: Path | None = None) -> str:
+    """Give the shipped Mosquitto configuration, bound to a port of this machine alone.
+
+    With secrets it is the enrolment's, for a broker that runs in the folder of its files.
+    """
+    if secrets is None:
+        shipped = mosquitto.CONFIGURATION.read_text(encoding="utf-8")
+        return mosquitto.on_loopback(mosquitto.anonymous(shipped), port)
+    file = secrets / "broker" / "mosquitto.conf"
+    try:
+        return mosquitto.on_loopback(mosquitto.beside(file.read_text(encoding="utf-8")), port)
+    except OSError as problem:
+        raise BrokerError(
+            f"{file} cannot be read ({problem.strerror}); 'python -m broker.enrol --n 1000' makes "
+            "it, and everybody's secrets"
+        ) from None
 
 
-def _command(address: BrokerAddress, folder: Path) -> list[str]:
+def _command(address: BrokerAddress, folder: Path, secrets: Path | None = None) -> list[str]:
     """Write down what to start, and for Mosquitto its configuration."""
     if address.kind == "embedded":
         return [sys.executable, "-m", "broker.embedded", "--port", str(address.port)]
     configuration = folder / "mosquitto.conf"
-    configuration.write_text(private_configuration(address.port), encoding="utf-8")
-    folder.chmod(0o755)  # nobody must be able to read it, and it holds no secret
+    text = private_configuration(address.port, secrets)
+    if secrets is not None and _owner(secrets) == 0:
+        text += "user root\n"  # else root's Mosquitto changes its user, and cannot read its files
+    configuration.write_text(text, encoding="utf-8")
+    folder.chmod(0o755)  # whoever Mosquitto runs as must be able to read it; it holds no secret
     return [str(find_mosquitto()), "-c", str(configuration)]
 
 
-def _start(command: list[str], kind: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a broker's process in a session of its own, out of reach of the terminal's Ctrl-C."""
-    # Root's Mosquitto would change to another user by itself, and with that forget to die with
-    # its parent: hence start it as that user.
-    nobody = pwd.getpwnam("nobody") if kind == "mosquitto" and os.geteuid() == 0 else None
+def _start(
+    command: list[str], kind: str, log: Path, secrets: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start a broker's process.
+
+    Root's Mosquitto would change to another user by itself, and with that forget to die with its
+    parent: hence start it as that user. With secrets this is the owner of the broker's folder, in
+    which it runs, so that it has to get through no other.
+    """
     try:
-        with log.open("ab") as output, _many_open_files():
-            return subprocess.Popen(
-                [*_dying_with_parent(), *command],
-                cwd=Path(__file__).resolve().parent.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=nobody.pw_uid if nobody else None,
-                group=nobody.pw_gid if nobody else None,
-                extra_groups=[] if nobody else None,
-            )
+        if secrets is None:
+            nobody = kind == "mosquitto" and os.geteuid() == 0
+            user = pwd.getpwnam("nobody").pw_uid if nobody else None
+            return process.start(command, log, Path(__file__).resolve().parent.parent, user)
+        with pid_file.opened(secrets / "broker") as handle:
+            child = process.start(command, log, secrets / "broker", _owner(secrets), [handle])
+            with contextlib.suppress(OSError):  # nobody can then tell it to read its files again
+                os.write(handle, str(child.pid).encode())
+            return child
+    except BlockingIOError:
+        raise BrokerError(f"a broker with the secrets in {secrets} is running already") from None
     except OSError as problem:
         raise BrokerError(f"the {kind} broker cannot be started: {problem}") from None
 
 
-def _dying_with_parent() -> list[str]:
-    """Give the prefix that makes Linux end a program when its parent is killed, if it is there."""
-    setpriv = shutil.which("setpriv")
-    # BusyBox has a setpriv that cannot do this.
-    if setpriv is None or Path(setpriv).resolve().name != "setpriv":
-        return []
-    return [setpriv, "--pdeathsig", "TERM"]
-
-
-@contextlib.contextmanager
-def _many_open_files() -> Iterator[None]:
-    """Let children that are started meanwhile open as many files as this process may allow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = hard == resource.RLIM_INFINITY
-    wanted = OPEN_FILES if unlimited else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def _owner(secrets: Path) -> int:
+    return (secrets / "broker").stat().st_uid
 
 
 def _wait_until_it_answers(broker: _Running) -> None:
     """Wait until a broker accepts MQTT clients."""
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(broker.address):
+    while not answers(*broker.address[:2], tls=broker.tls):
         code = broker.child.poll()
         if code is not None:
             raise BrokerError(_last_words(broker, f"ended with status {code} before it answered"))
         if time.monotonic() > deadline:
             raise BrokerError(_last_words(broker, f"did not answer within {START_SECONDS:.0f} s"))
         time.sleep(0.02)
-
-
-def _answers(address: BrokerAddress) -> bool:
-    """Connect as an MQTT client and leave again; whether the broker agreed."""
-    try:
-        with socket.create_connection(address[:2], timeout=1.0) as connection:
-            connection.sendall(CONNECT)
-            agreed = connection.recv(len(CONNACK)) == CONNACK
-            connection.sendall(DISCONNECT)
-            return agreed
-    except OSError:
-        return False
 
 
 def _last_words(broker: _Running, what: str) -> str:
@@ -228,22 +211,13 @@ def _last_words(broker: _Running, what: str) -> str:
     return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End a process: politely first, and after some seconds by force."""
-    child.terminate()
-    try:
-        child.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
 # ---------------------------------------------------------------- the command
 
 
 EXAMPLES = """examples:
   python -m broker.local                              on a free port, Mosquitto if it is there
   python -m broker.local --port 1883 --kind embedded  without Mosquitto
+  python -m broker.local --port 1883 --secrets secrets  everybody logs in (python -m broker.enrol)
   python -m broker.local --install                    install Mosquitto (Debian, Ubuntu; as root)
 """
 
@@ -259,6 +233,7 @@ def main() -> int:
     parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
     parser.add_argument("--kind", choices=KINDS, default="auto", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--secrets", type=Path, metavar="DIR", help="default: let everybody in")
     arguments = parser.parse_args()
     if not 0 <= arguments.port <= 65535:
         parser.error(f"--port {arguments.port} must be 0 to 65535")
@@ -267,7 +242,7 @@ def main() -> int:
     # Stopped by a service manager: leave through the same door as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _running(arguments.kind, _say_now, None, arguments.port) as broker:
+        with _running(arguments.kind, _say_now, None, arguments.port, arguments.secrets) as broker:
             host, port, kind = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
             _follow(broker)

@@ -33,6 +33,9 @@ RUN_FLAGS = {
 BROKER_FLAGS = {
     "--username": Flag("broker.username", "log-in at the broker", "NAME"),
     "--password": Flag("broker.password", "better: environment FEDJURY_PASSWORD", "SECRET"),
+    "--secrets": Flag("broker.secrets", "folder made by python -m broker.enrol", "DIR"),
+    "--ca": Flag("broker.ca", "TLS: who vouches for the broker, a PEM file or 'system'", "FILE"),
+    "--forget": Flag("broker.forget", "at the end remove what is retained of the run"),
 }
 AGGREGATOR_FLAGS = {
     "--rounds": Flag("run.rounds", "rounds to finish"),

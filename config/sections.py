@@ -44,6 +44,10 @@ class Broker:
     port: int = _setting(1883, 1, 65535)
     username: str = ""
     password: str = field(default="", repr=False)
+    secrets: str = ""
+    ca: str = ""
+    keepalive: int = _setting(60, 2, 3600)
+    forget: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ class Limits:
 
     finite: bool = True
     samples: int = _setting(1000, 1)
+    agents: int = _setting(100_000, 1)
     bytes: int = _setting(32_000_000, 1000)
 
 

@@ -45,6 +45,9 @@ class _Screen:
     def progress(self, state: State) -> None:
         """Say nothing."""
 
+    def say(self, text: str) -> None:
+        """Ignore what is said of the network: there is none."""
+
     def finished(self, record: dict[str, Any]) -> None:
         """Count a round."""
         del record

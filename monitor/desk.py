@@ -53,13 +53,18 @@ class Door(NamedTuple):
     connections: Callable[[], int]
 
 
+def ear_of(prefix: str) -> str:
+    """Name the connection through which all slots hear; no agent can have such a name."""
+    return f":ear.{prefix}"
+
+
 class Desk:
     """Speaks for all slots on one hub."""
 
     def __init__(self, door: Door, view: View, prefix: str, settle: float = SETTLE) -> None:
         self.view = view
         self._hub, self._connections = door
-        self._ear, self._settle = f":{prefix}", settle
+        self._ear, self._settle = ear_of(prefix), settle
         self._heard_since: float | None = None
         self._joined = self._present = False
         self._hub.join(self._ear, *WANTED, presence=False)

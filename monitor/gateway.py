@@ -17,12 +17,13 @@ from broker.local import KINDS, BrokerError, local_broker
 from config import flags
 from config.settings import Settings, SettingsError, to_toml
 from monitor import app
-from monitor.desk import Clerk, Door
+from monitor.desk import Clerk, Door, ear_of
 from monitor.private import own_aggregator
 from monitor.serving import listen, server_of
 from monitor.state import names_of
+from protocol.credentials import address_of
 from protocol.link import LinkError
-from protocol.mqtt_link import BrokerAddress, MqttHub, probe
+from protocol.mqtt_link import MqttHub, probe
 from protocol.topics import NAME
 
 EXAMPLES = """  python -m monitor.gateway                       100 updates close a round; port 5000
@@ -54,12 +55,14 @@ def main(arguments: Sequence[str]) -> int:
         stack.enter_context(listening)
         if chosen.broker is None:
             settings = _own(chosen, max(threshold, len(slots)))
-            address = stack.enter_context(local_broker(chosen.broker_kind, say=_say))
+            secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
+            broker = local_broker(chosen.broker_kind, say=_say, secrets=secrets)
+            address = stack.enter_context(broker)
             where = replace(settings.broker, host=address.host, port=address.port)
             settings = replace(settings, broker=where)
         else:
             settings = flags.settings_from(chosen)
-            probe(_address(settings))
+            probe(address_of(settings.broker, "agents"), ear_of(chosen.prefix))
         server = _server(settings, slots, chosen.prefix)
         _say(_greeting(chosen, settings, listening.getsockname()[1], len(slots)))
         codes: list[int] = []
@@ -142,16 +145,12 @@ def _aggregator(
     return own_aggregator(file.resolve(), settings.broker.password, ended)
 
 
-def _address(settings: Settings) -> BrokerAddress:
-    broker = settings.broker
-    return BrokerAddress(broker.host, broker.port, broker.username or None, broker.password or None)
-
-
 def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.Server:
     """Put clerk, application and server together."""
 
     def connect() -> Door:
-        hub = MqttHub(_address(settings), settings.run.name).open()
+        address = address_of(settings.broker, "agents")
+        hub = MqttHub(address, settings.run.name).open(ear_of(prefix))
         return Door(hub, lambda: hub.connections)
 
     clerk = Clerk(connect, slots, prefix)

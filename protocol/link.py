@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from protocol.codec import Decoder
 from protocol.messages import Message
+from protocol.notices import Notices
 
 
 class LinkError(Exception):
@@ -39,6 +40,21 @@ class Hub(Protocol):
     """How the vectors of a kind of messages travel, where not as float32."""
     traffic: Traffic
 
+    @property
+    def connections(self) -> int:
+        """How many parties are connected right now."""
+
+    @property
+    def notices(self) -> Notices:
+        """What people should know of the connections."""
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the broker has thrown away since we look: of anybody, for anybody."""
+
+    def watch_drops(self, name: str) -> None:
+        """Let a party hear how many messages the broker throws away, where the broker says it."""
+
     def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
         """Connect a party that wants these kinds, retained messages included.
 
@@ -57,14 +73,23 @@ class Hub(Protocol):
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
 
+    def forget(self, name: str) -> int:
+        """Remove all that is retained of this run; returns how many topics that were.
+
+        Nothing is received any more after it.
+        """
+
     def receive(self, timeout: float) -> Delivery | None:
         """Wait up to ``timeout`` seconds for the next message.
 
         Raises ``BadMessage`` for one that is none, ``LinkError`` if there can be no more.
         """
 
-    def close(self) -> None:
-        """Send what is still to be sent, say goodbye for everyone, and leave."""
+    def close(self, *, forget: bool = False) -> None:
+        """Send what is still to be sent, say goodbye for everyone, and leave.
+
+        ``forget``: without leaving behind that they were there.
+        """
 
 
 class Link:
@@ -80,6 +105,11 @@ class Link:
     def subscribe(self, *kinds: type[Message]) -> None:
         """Connect, and ask for all messages of these kinds."""
         self.hub.join(self.name, *kinds, presence=False)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the party can be heard right now."""
+        return self.hub.connections > 0
 
     def publish(self, message: Message) -> None:
         """Send a message; returns at once."""

@@ -12,6 +12,7 @@ from protocol import topics
 from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, Traffic
 from protocol.messages import Message, Presence
+from protocol.notices import Notices
 from protocol.topics import CHANNELS
 
 
@@ -44,7 +45,13 @@ class MemoryHub:
         self.decoder = Decoder()
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
+        self.notices = Notices()
+        self.connections = 1
+        self.dropped = 0
         broker.listeners.append(self._hear)
+
+    def watch_drops(self, name: str) -> None:
+        """Do nothing: memory drops nothing."""
 
     def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
         """Connect a party that wants these kinds, retained messages included."""
@@ -74,6 +81,15 @@ class MemoryHub:
         del name
         self._broker.publish(topics.topic_of(self._run, message), b"", retain=True)
 
+    def forget(self, name: str) -> int:
+        """Remove all that is retained of this run; returns how many topics that were."""
+        self._wanted.pop(name, None)
+        ours = [topic for topic in self._broker.retained
+                if topic.startswith(f"{topics.ROOT}/{self._run}/")]  # fmt: skip
+        for topic in ours:
+            self._broker.publish(topic, b"", retain=True)
+        return len(ours)
+
     def receive(self, timeout: float = 0) -> Delivery | None:
         """Return the next message, or None: in one process there is nothing to wait for."""
         del timeout
@@ -83,11 +99,13 @@ class MemoryHub:
         self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
         return Delivery(name, self.decoder.decode(topic, payload), len(payload))
 
-    def close(self) -> None:
-        """Say goodbye for everyone."""
+    def close(self, *, forget: bool = False) -> None:
+        """Say goodbye for everyone; ``forget``: without leaving behind that they were there."""
         self._wanted.clear()
         for name in sorted(self._present):
             self.send(name, Presence(name, online=False, since=0.0))
+            if forget:
+                self.clear(name, Presence(name, online=False, since=0.0))
         self._present.clear()
 
     def _hear(self, topic: str, payload: bytes) -> None:

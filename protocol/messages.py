@@ -198,6 +198,7 @@ class Reason(StrEnum):
     WRONG_VERSION = "wrong_version"
     NOT_CALLED = "not_called"
     DUPLICATE = "duplicate"
+    TOO_MANY = "too_many"
 
 
 class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure of ours

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,6 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from protocol.credentials import BrokerAddress, Login, login_of
 from protocol.link import LinkError
 from protocol.messages import Message
 
@@ -34,18 +36,12 @@ IN_FLIGHT = 100
 """Messages of one party that may wait for their acknowledgement."""
 READ = 262_144
 """Bytes taken from a socket at once."""
-
-
-class BrokerAddress(NamedTuple):
-    """Where a broker listens and who we are to it."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+UNSENT = 10_000
+"""Messages of one party that wait to be sent while it is not connected; more are not taken. It says
+a handful in a round, and hears of no other round before it is back."""
+FULL = mqtt.MQTT_ERR_QUEUE_SIZE
+TAKEN_OVER = "Session taken over"
+"""What MQTT 5 calls it when another connects under our name."""
 
 
 class PacketProperties(Properties):
@@ -83,18 +79,20 @@ class Client(mqtt.Client):
     The payload is the receiver's: nobody else writes to it.
     """
 
-    def __init__(
-        self, name: str, address: BrokerAddress, protocol: int, heard: Callable[..., None]
-    ) -> None:
+    def __init__(self, name: str, login: Login, protocol: int, heard: Callable[..., None]) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=name,
             protocol=MQTTProtocolVersion(protocol),
             reconnect_on_failure=False,
         )
+        self.connect_timeout = PATIENCE
         self.max_inflight_messages_set(IN_FLIGHT)
-        if address.username is not None:
-            self.username_pw_set(address.username, address.password)
+        self.max_queued_messages_set(UNSENT)
+        if login.username is not None:
+            self.username_pw_set(login.username, login.password)
+        if login.tls is not None:
+            self.tls_set_context(login.tls)
         self._heard = heard
         self._held: bytes | memoryview = b""
         """What was taken from the socket and not yet read."""
@@ -105,11 +103,16 @@ class Client(mqtt.Client):
     def read(self) -> None:
         """Read what has come, and acknowledge it all at once."""
         self.loop_read()
-        while self._held and self.socket() is not None:
+        while (self._held or self._decrypted()) and self.socket() is not None:
             self.loop_read()
         if self._taken:
             acknowledgements, self._taken = b"".join(self._taken), []
             self._packet_queue(mqtt.PUBACK, acknowledgements, 0, 1)
+
+    def _decrypted(self) -> bool:
+        """Say whether TLS has more for us already, of which no selector tells."""
+        sock = self.socket()
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def reconnect(self) -> MQTTErrorCode:
         """Connect anew; what is left of the old connection is of no use."""
@@ -190,17 +193,23 @@ class Door:
         """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
         self.unacknowledged = 0
         self.failures = 0
+        """How often in a row it was turned away, or cut off before it could settle."""
         self.connected = False
+        self.before = False
+        """Whether it was connected once."""
+        self.since = 0.0
+        """When it last began to connect, or was connected (seconds, monotonic)."""
         self.due = True
         """Whether it waits for its turn to connect."""
         self.writing = False
         """Whether the selector tells us when the socket can take more."""
 
-    def fetch(self, topic: str) -> None:
-        """Subscribe to a topic until the first message has come."""
+    def fetch(self, topic: str, *, once: bool = True) -> None:
+        """Subscribe to a topic; ``once``: until the first message has come."""
         if topic not in self.filters:
             self.filters.append(topic)  # so that a new connection asks for it again
-        self.fetching.add(topic)
+        if once:
+            self.fetching.add(topic)
         self.client.subscribe(topic, qos=1)
 
     def has_come(self, topic: str) -> None:
@@ -236,14 +245,15 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def probe(address: BrokerAddress) -> int:
-    """Return the newest protocol that the broker speaks, as paho numbers it.
+def probe(address: BrokerAddress, party: str = "") -> int:
+    """Return the newest protocol that the broker speaks to a party, as paho numbers it.
 
     Raises
     ------
     LinkError
         If nobody answers there, or we are not let in; one sentence.
     """
+    login = login_of(address, party)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
     except OSError as why:
@@ -252,12 +262,16 @@ def probe(address: BrokerAddress) -> int:
             "'python -m broker.local', or say where one is with --broker host:port"
         ) from why
     for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
-        answer = _handshake(address, protocol)
+        answer = _handshake(address, login, protocol)
         if answer == "Success":
             return int(protocol)
         if answer and protocol == mqtt.MQTTv311:
             raise LinkError(f"the broker at {address} does not let us in: {answer}")
-    raise LinkError(f"what listens at {address} does not speak MQTT")
+    if login.tls is None:
+        raise LinkError(f"what listens at {address} does not speak MQTT (without TLS)")
+    raise LinkError(
+        f"what listens at {address} does not speak MQTT with TLS, or does not know our certificate"
+    )
 
 
 def speaks_five(protocol: int) -> bool:
@@ -265,10 +279,16 @@ def speaks_five(protocol: int) -> bool:
     return protocol == mqtt.MQTTv5
 
 
-def _handshake(address: BrokerAddress, protocol: int) -> str:
-    """Connect once and return what the broker said, or nothing if it said nothing."""
+def _handshake(address: BrokerAddress, login: Login, protocol: int) -> str:
+    """Connect once and return what the broker said, or nothing if it said nothing.
+
+    Raises
+    ------
+    LinkError
+        If the broker's certificate is not to be trusted.
+    """
     said: list[str] = []
-    client = Client(f"probe-{uuid.uuid4().hex[:16]}", address, protocol, lambda *_: None)
+    client = Client(f"probe-{uuid.uuid4().hex[:16]}", login, protocol, lambda *_: None)
     client.on_connect = lambda *args: said.append(str(args[3]))
     deadline = time.monotonic() + PATIENCE
     try:
@@ -278,6 +298,10 @@ def _handshake(address: BrokerAddress, protocol: int) -> str:
         ):
             pass
         client.disconnect()
+    except ssl.SSLCertVerificationError as why:
+        raise LinkError(
+            f"the certificate of the broker at {address} is not to be trusted: {why.verify_message}"
+        ) from why
     except (OSError, ValueError):
         return ""
     return said[0] if said else ""

@@ -59,6 +59,9 @@ def settings_of(**changes) -> Settings:
 class Watcher:
     """A screen that nobody looks at."""
 
+    def say(self, text):
+        """Ignore what is said."""
+
     def waiting(self, online, wanted):
         """Ignore how many have joined."""
 

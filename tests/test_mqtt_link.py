@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import install, local
-from protocol import mqtt_client, mqtt_link
+from protocol import dialing, mqtt_client, mqtt_link
 from protocol.codec import encode
 from protocol.link import Link, LinkError
 from protocol.messages import (
@@ -177,14 +177,14 @@ def test_runs_do_not_hear_each_other(opened):
 
 def test_last_will_of_a_dead_connection_and_its_return(opened, monkeypatch):
     """An agent whose connection dies is offline for the others, and online again by itself."""
-    monkeypatch.setattr(mqtt_link, "BACKOFF", (0.2, 0.2))
+    monkeypatch.setattr(dialing, "BACKOFF", (0.2, 0.2))
     link = Link(opened(), "aggregator")
     link.subscribe(Presence)
     agents = opened()
     agents.join("mortal")
     seen = presences(link, "mortal")
     assert next(seen) is True
-    agents._doors["mortal"].client.socket().shutdown(socket.SHUT_RDWR)
+    agents.network.doors["mortal"].client.socket().shutdown(socket.SHUT_RDWR)
     assert next(seen) is False
     assert next(seen) is True
 
@@ -197,7 +197,7 @@ def test_goodbye_is_said_once_and_no_will_follows(opened, broker):
         for name in ("a", "b"):
             agents.join(name)
         until(lambda: len(witness.heard) == 2)
-        clients = [door.client for door in agents._doors.values()]
+        clients = [door.client for door in agents.network.doors.values()]
         agents.close()
         assert all(client.socket() is None for client in clients)
         del clients
@@ -319,7 +319,7 @@ def test_slow_reader_holds_the_broker_back_and_loses_nothing(opened, monkeypatch
     agents = joined(opened(), "a")
     for number in range(300):
         agents.send("a", Update("a", number, 0, 4, WEIGHTS))
-    until(lambda: agents._doors["a"].unacknowledged == 0)  # the broker has them all
+    until(lambda: agents.network.doors["a"].unacknowledged == 0)  # the broker has them all
     until(lambda: len(server._inbox) > 10)
     assert len(server._inbox) < 100
     assert [d.message.round for d in collect(server, 300)] == list(range(300))
@@ -328,7 +328,7 @@ def test_slow_reader_holds_the_broker_back_and_loses_nothing(opened, monkeypatch
 def test_broken_loop_is_told_to_the_reader(opened, monkeypatch):
     """If the loop fails, receiving raises LinkError instead of waiting for ever."""
     hub = joined(opened(), "a")
-    monkeypatch.setattr(hub, "_connect_due", lambda _: 1 // 0)
+    monkeypatch.setattr(hub.network, "_connect_due", lambda _: 1 // 0)
     hub.join("b")
 
     def told():
@@ -363,8 +363,8 @@ CONNACK = b"\x20\x02\x00\x00"
 
 def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
     """Whoever is cut off right after CONNACK tries again, and can still be asked and closed."""
-    monkeypatch.setattr(mqtt_link, "BACKOFF", (0.01, 0.02))
-    monkeypatch.setattr(mqtt_link, "probe", lambda _: int(paho.MQTTv311))
+    monkeypatch.setattr(dialing, "BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr(mqtt_link, "probe", lambda *_: int(paho.MQTTv311))
     welcomed = []
 
     def serve():
@@ -397,7 +397,7 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
     """After a restart all parties are back, hear again, and send what could not be sent."""
     if kind == "mosquitto" and install.find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
-    monkeypatch.setattr(mqtt_link, "BACKOFF", (0.1, 0.3))
+    monkeypatch.setattr(dialing, "BACKOFF", (0.1, 0.3))
     names = [f"agent-{i}" for i in range(20)]
     with local.local_broker(kind, say=lambda _: None) as first:
         address = BrokerAddress(first.host, first.port)
@@ -492,7 +492,7 @@ def server_that_says(answer):
 def test_something_that_is_no_broker(answer, monkeypatch):
     """A port where something else listens is one sentence, soon."""
     monkeypatch.setattr(mqtt_client, "PATIENCE", 0.5)
-    with server_that_says(answer) as address, pytest.raises(LinkError, match=r"not speak MQTT$"):
+    with server_that_says(answer) as address, pytest.raises(LinkError, match=r"not speak MQTT \(without TLS\)$"):
         probe(address)
 
 

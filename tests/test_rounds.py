@@ -69,8 +69,9 @@ def test_a_round_without_validators_by_hand():
     state, effects = play(state, said, *updates(state), Tick(102.0, set("abc"), 900, 60))
     record = {
         "round": 1, "attempt": 1, "version": 1, "accepted": True, "why": "", "called": 3,
-        "updates": 3, "missing": 0, "votes": {}, "refused": {}, "accuracy": 2.0, "seconds": 2.0,
-        "updates_per_second": 1.5, "bytes_in": 900, "bytes_out": 60, "candidate_accuracy": 2.0,
+        "updates": 3, "missing": 0, "absent": [], "votes": {}, "refused": {}, "accuracy": 2.0,
+        "seconds": 2.0, "updates_per_second": 1.5, "bytes_in": 900, "bytes_out": 60, "dropped": 0,
+        "candidate_accuracy": 2.0,
         "candidate_backdoor": None, "backdoor": None, "judged": 1, "voters": {}, "evidence": None,
     }  # fmt: skip
     model = Model(1, vector(2, 2))

@@ -1,0 +1,89 @@
+"""What a run's ``manifest.json`` says of the run, held against what is to go on in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aggregator.disk import StoreError, damaged
+from protocol.codec import jsonable
+
+MANIFEST = "manifest.json"
+
+FORMAT = 1
+"""Of the folders that we write. Folders without one are older and are read as 1."""
+
+SAME = {
+    "model": "manifest.model", "tensors": "manifest.tensors", "classes": "manifest.classes",
+    "input_shape": "manifest.input_shape", "seed": "settings.run.seed",
+    "data": "settings.data.name", "data.test": "settings.data.test",
+    "data.server": "settings.data.server",
+}  # fmt: skip
+"""What cannot change during a run, and where it is said."""
+
+FREE = ("broker.", "run.rounds", "run.directory")
+"""Settings that say nothing of the run itself."""
+
+Said = Mapping[str, Any]
+
+
+def check_format(folder: Path, said: Said) -> None:
+    """Make sure that this code wrote the folder, or an earlier one.
+
+    Raises
+    ------
+    StoreError
+        If it did not.
+    """
+    number = said.get("format", FORMAT)
+    if type(number) is not int or number != FORMAT:
+        later = "a later fedjury" if type(number) is int and number > FORMAT else "no fedjury"
+        raise StoreError(
+            f"{folder} was written by {later} (format {json.dumps(number)}; this one reads "
+            f"{FORMAT}); choose another --run"
+        )
+
+
+def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
+    """Return what to tell people of how a run's settings have changed, at most one line.
+
+    Raises
+    ------
+    StoreError
+        If another run is in the folder, or what is written of it is damaged.
+    """
+    if before is None:
+        return [f"{folder} has no {MANIFEST}: nobody can say if the settings are those of the run"]
+    was, wanted = _flat(folder, before), _flat(folder, json.loads(json.dumps(jsonable(now))))
+    differing = [key for key in wanted if key in was and was[key] != wanted[key]]
+    other = [
+        f"{name} {_shown(was[key])}, not {_shown(wanted[key])}" if name != "tensors"
+        else "other tensors"
+        for name, key in SAME.items() if key in differing
+    ]  # fmt: skip
+    if other:
+        said = ", and of ".join(other)
+        raise StoreError(f"{folder} holds a run of {said}; choose another --run")
+    settings = {key: key.removeprefix("settings.") for key in differing if "settings." in key}
+    told = [
+        f"{name} {_shown(was[key])} -> {_shown(wanted[key])}"
+        for key, name in settings.items() if not name.startswith(FREE)
+    ]  # fmt: skip
+    return [f"settings changed since: {', '.join(told)}"] if told else []
+
+
+def _flat(folder: Path, said: Said) -> dict[str, Any]:
+    """Return ``manifest.key`` and ``settings.section.key`` -> value."""
+    try:
+        flat = {f"manifest.{key}": value for key, value in said["manifest"].items()}
+        for section, keys in said["settings"].items():
+            flat |= {f"settings.{section}.{key}": value for key, value in keys.items()}
+    except (AttributeError, KeyError, TypeError) as why:
+        raise damaged(folder / MANIFEST, "it does not say what was run") from why
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)

@@ -1,0 +1,165 @@
+"""Files of a run: written whole or not at all, durable when we say so, and by one process alone."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ONCE = {
+    errno.ENOSPC: "there is room",
+    errno.EDQUOT: "there is room",
+    errno.EFBIG: "larger files may be written",
+    errno.EROFS: "it may be written",
+    errno.EACCES: "it may be written",
+    errno.EPERM: "it may be written",
+}
+"""What the disk refuses -> what has to come about before the same command goes on."""
+
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP}
+"""What a file system says that has no fsync for folders."""
+
+
+class StoreError(Exception):
+    """A run folder that cannot be used; one sentence."""
+
+
+def damaged(file: Path, why: Exception | str) -> StoreError:
+    """Make the error for a file that cannot be what we wrote."""
+    return StoreError(f"{file} is damaged ({why}); remove it to go on without it")
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence about this file."""
+    try:
+        yield
+    except OSError as why:
+        once = ONCE.get(why.errno or 0, "that is mended")
+        raise StoreError(
+            f"cannot write to {file}: {why.strerror or why}; what was there is kept, and the same "
+            f"command goes on from it once {once}"
+        ) from why
+
+
+def writable(folder: Path) -> Path:
+    """Make a folder if it is not there, and return it.
+
+    Raises
+    ------
+    StoreError
+        If we may not write there.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def replace(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses; what was there before is still there.
+    """
+    part = file.with_suffix(".part")
+    with explained(file):
+        try:
+            with _opened(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as number:
+                _write(number, data)
+            part.replace(file)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
+        sync(file.parent)
+
+
+def append(file: Path, line: bytes) -> None:
+    """Add a line to a file, whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses.
+    """
+    with explained(file), _opened(file, os.O_RDWR | os.O_APPEND | os.O_CREAT) as number:
+        size = os.fstat(number).st_size
+        if size and os.pread(number, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a crash left half a line: a new one must not join it
+        try:
+            _write(number, line)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(number, size)
+            raise
+        if not size:
+            sync(file.parent)
+
+
+def remove(file: Path) -> None:
+    """Remove a file if it is there; ``StoreError`` if the disk refuses."""
+    with explained(file):
+        file.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Make durable which files are in a folder: a rename alone may not outlive a power cut."""
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as number:
+        try:
+            os.fsync(number)
+        except OSError as why:
+            if why.errno not in UNSUPPORTED:
+                raise
+
+
+@contextmanager
+def held(folder: Path, run: str) -> Iterator[None]:
+    """Keep a run's folder to this process until we are done with it, or die.
+
+    Raises
+    ------
+    StoreError
+        If another process holds it, or nobody may write there.
+    """
+    file = writable(folder) / "lock"
+    with explained(file):
+        number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        with explained(file):
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                said = os.pread(number, 20, 0).strip().decode(errors="replace")
+                who = f" (process {said})" if said.isdecimal() else ""
+                raise StoreError(
+                    f"run {run!r} in {folder} is in use by another aggregator{who}"
+                ) from None
+        with suppress(OSError):  # the number is for people; a full disk does without
+            os.ftruncate(number, 0)
+            os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(number)  # and with it goes the lock, as when the process is killed
+
+
+@contextmanager
+def _opened(file: Path, flags: int) -> Iterator[int]:
+    """Open a file and close it; yields its descriptor."""
+    number = os.open(file, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _write(number: int, data: bytes) -> None:
+    """Write all of it, durably. Nothing is buffered that a later close could write again."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(number, rest) :]
+    os.fsync(number)

@@ -1,0 +1,108 @@
+"""What Mosquitto reads: the shipped files, made to fit an enrolment, or this machine alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from broker.register import Register
+
+HERE = Path(__file__).resolve().parent
+CONFIGURATION = HERE / "mosquitto.conf"
+RULES = HERE / "acl.conf"
+
+PORT, TLS_PORT = 1883, 8883
+
+ENCRYPTED = """\
+listener {port}
+cafile {folder}/ca.crt
+certfile {folder}/server.crt
+keyfile {folder}/server.key
+"""
+
+CERTIFIED = """\
+crlfile {folder}/crl.pem
+require_certificate true
+use_identity_as_username true
+"""
+"""Who comes without a certificate of the authority is not heard; the name in it is the login."""
+
+GATEWAY = """
+user {login}
+topic read fl/v1/+/log/+
+"""
+
+MUTED = """
+user {login}
+topic deny fl/v1/#
+"""
+"""A certificate that is revoked lets nobody in, but whoever is in stays connected: silent."""
+
+COLLUSION = """
+# Attackers of an experiment tell each other what they learnt.
+pattern write fl/v1/+/collusion/report/%u
+pattern read fl/v1/+/collusion/report/+
+pattern readwrite fl/v1/+/collusion/plot
+"""
+
+
+def port_of(tls: str) -> int:
+    """Say where the broker listens."""
+    return TLS_PORT if tls else PORT
+
+
+def configuration(folder: Path, tls: str) -> str:
+    """Give the shipped configuration for a broker whose files are in ``folder``."""
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    if tls:
+        listener = ENCRYPTED + (CERTIFIED if tls == "certificates" else "")
+        text = _instead(text, "listener", listener.format(folder=folder, port=TLS_PORT).rstrip())
+    if tls == "certificates":
+        text = _instead(text, "password_file", "# Certificates take the place of passwords.")
+    else:
+        text = _instead(text, "password_file", f"password_file {folder}/passwords")
+    return _instead(text, "acl_file", f"acl_file {folder}/acl")
+
+
+def on_loopback(text: str, port: int) -> str:
+    """Bind a configuration to a port of this machine alone."""
+    return _instead(text, "listener", f"listener {port} 127.0.0.1")
+
+
+def anonymous(text: str) -> str:
+    """Let everybody in who reaches the port, under any name: for this machine alone."""
+    text = _instead(text, "allow_anonymous", "allow_anonymous true")
+    for needless in ("password_file", "acl_file", "use_username_as_clientid"):
+        text = _instead(text, needless, f"# no {needless}")
+    return text
+
+
+def beside(text: str) -> str:
+    """Let a configuration name its files without their folder, in which the broker then runs."""
+    names = "password_file|acl_file|cafile|certfile|keyfile|crlfile"
+    return re.sub(rf"(?m)^({names}) .*/", r"\1 ", text)
+
+
+def rules(register: Register) -> str:
+    """Give the shipped rules of who may say and hear what, for those who are enrolled."""
+    text = RULES.read_text(encoding="utf-8")
+    _, heading, watcher = text.partition("user watch\n")
+    for login in register.watchers:
+        text += "\n" + (heading + watcher).replace("watch", login)
+    for login in register.gateways:
+        text += GATEWAY.format(login=login)
+    if register.collusion:
+        text += COLLUSION
+    if register.tls == "certificates":
+        for login in register.revoked:
+            text += MUTED.format(login=login)
+    return text.replace("fl/v1/+/", f"fl/v1/{register.run}/")
+
+
+def _instead(text: str, setting: str, line: str) -> str:
+    """Put something in the place of the one line that makes a setting."""
+    # A function, for what is put in may hold a backslash.
+    changed, count = re.subn(rf"(?m)^{setting} .*$", lambda _: line, text)
+    if count != 1:
+        raise ValueError(f"{CONFIGURATION.name} must have exactly one line '{setting} ...'")
+    return changed

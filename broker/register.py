@@ -1,0 +1,93 @@
+"""What an enrolment remembers: who is enrolled, who is revoked, and how the broker is to be set up.
+
+One JSON file, ``register.json``, beside the secrets of which it tells and holding none itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = 1
+NAME = "register.json"
+TLS = ("", "certificates", "passwords")
+"""Not encrypted; encrypted, and each client has a certificate, or a password."""
+
+
+class EnrolError(ValueError):
+    """What cannot be done, in one sentence."""
+
+
+class Party(NamedTuple):
+    """Who logs in: under which name, and the folder that its secrets go to."""
+
+    login: str
+    folder: str
+
+
+@dataclass
+class Register:
+    """What an enrolment remembers."""
+
+    tls: str = ""
+    hosts: list[str] = field(default_factory=list)
+    """Names and addresses of the broker, for its certificate."""
+    run: str = "+"
+    """The run that logins are for; + is any."""
+    collusion: bool = False
+    """Whether attackers of an experiment may talk to each other."""
+    parties: dict[str, str] = field(default_factory=dict)
+    """Login -> folder, below that of all secrets."""
+    serials: dict[str, str] = field(default_factory=dict)
+    """Login -> the number of its certificate, in hexadecimal digits."""
+    withdrawn: list[str] = field(default_factory=list)
+    """Numbers of certificates that hold no longer."""
+    revoked: dict[str, str] = field(default_factory=dict)
+    """Login -> folder, as it was, of those who must not be enrolled again by accident."""
+
+    @property
+    def gateways(self) -> list[str]:
+        """The logins through which HTTP gateways listen."""
+        fixed = ("agents", "aggregator")
+        ears = [login for login in self.parties if login.startswith("ear.")]
+        return [login for login in ears if self.parties[login] not in fixed]
+
+    @property
+    def watchers(self) -> list[str]:
+        """The logins of people who watch, beside the one that is always there."""
+        return [login for login in self.parties if login.startswith("watch.")]
+
+    def withdraw(self, login: str) -> None:
+        """Note that the certificate of a login holds no longer, if it has one."""
+        if serial := self.serials.pop(login, None):
+            self.withdrawn.append(serial)
+
+
+def load(folder: Path) -> Register | None:
+    """Read the register of a folder of secrets; None if there is none.
+
+    Raises
+    ------
+    EnrolError
+        If the file is no register.
+    """
+    file = folder / NAME
+    if not file.exists():
+        return None
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        version = said.pop("version")
+    except (ValueError, KeyError, AttributeError) as why:
+        raise EnrolError(f"{file} is no register of an enrolment: {why!r}") from None
+    kinds = {item.name: type(getattr(Register(), item.name)) for item in fields(Register)}
+    right = said.keys() == kinds.keys() and all(type(said[k]) is kinds[k] for k in kinds)
+    if version != VERSION or not right:
+        raise EnrolError(f"{file} is of another version of this program: begin a new folder")
+    return Register(**said)
+
+
+def text_of(register: Register) -> str:
+    """Write a register."""
+    return json.dumps({"version": VERSION, **asdict(register)}, indent=1) + "\n"

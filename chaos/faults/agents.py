@@ -1,0 +1,112 @@
+"""Agents die, vanish, fall silent, or are slow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from random import Random
+from typing import Any
+
+from chaos.faults.broker import PACE
+from chaos.faults.outcome import Fault, Outcome, Tally
+from chaos.lab import PLAIN, SHARDS, Federation, Lab, Setup
+from chaos.programs import Child
+
+DEADLINE = 1.5
+"""Seconds that a round waits for those who do not answer."""
+HASTY: Setup = PLAIN | {
+    "run.rounds": 6, "collect.seconds": DEADLINE, "validation.seconds": DEADLINE,
+}  # fmt: skip
+LATE = 3.0
+"""Seconds that slow agents train: a thousand times what the others do."""
+HALF = PLAIN["agents.n"] // SHARDS
+"""Agents of one process."""
+
+
+def restarted(lab: Lab, random: Random, times: int) -> Outcome:
+    """``kill -9`` for one of the two programs, which is started again by hand."""
+    tally = Tally()
+    quiet = lab.quiet()
+    for _ in range(times):
+        with lab.federation() as made:
+            made.start(pace=PACE)
+            in_mid_training(made, random)
+            made.agents[1].kill_all()
+            time.sleep(random.uniform(0.0, 0.5))
+            made.agents[1] = made.join(2)
+            tally.add(made.finish(), 1, quiet)
+    return tally.outcome()
+
+
+def revived(lab: Lab, random: Random, times: int) -> Outcome:
+    """``kill -9`` for a process that a program has started for its agents: it is started again."""
+    tally = Tally()
+    quiet = lab.quiet()
+    for _ in range(times):
+        with lab.federation() as made:
+            made.start(pace=PACE)
+            in_mid_training(made, random)
+            doomed = made.agents[1].workers()
+            for pid in doomed:
+                os.kill(pid, signal.SIGKILL)
+            tally.add(made.finish(), 1, quiet, "" if doomed else "there is no such process")
+    return tally.outcome()
+
+
+def in_mid_training(made: Federation, random: Random) -> None:
+    """Wait for a moment at which all have been called and none has answered."""
+    made.reach(random.randint(1, 6))
+    made.until(lambda: made.ear.phase and made.ear.phase.round > len(made.records()))
+    time.sleep(random.uniform(0.0, PACE / 2))
+
+
+def gone(lab: Lab, random: Random, times: int) -> Outcome:
+    """Half of the agents vanish: one round waits for them, later ones do not call them."""
+    tally = Tally()
+    for _ in range(times):
+        with lab.federation(HASTY) as made:
+            made.start(pace=PACE)
+            in_mid_training(made, random)
+            made.agents.pop().kill_all()
+            result = made.finish()
+            missing = [r["missing"] for r in result.records]
+            right = sorted(missing) in ([0] * 5 + [HALF], [0] * 6)
+            right = right and result.records[-1]["called"] == HALF
+            tally.add(result, 1, None, "" if right else f"missing are {missing}")
+    return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
+
+
+def unanswering(trap: str, number: float, refused: str = "") -> Fault:
+    """Half of the agents do not answer in time: every round closes at its deadline without them.
+
+    It says who was missing, and counts what comes too late as ``refused``.
+    """
+
+    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+        del random
+        tally = Tally()
+        for _ in range(times):
+            with lab.federation(HASTY) as made:
+                made.serve()
+                made.agents = [made.join(1), made.join(2, (trap, number))]
+                result = made.finish()
+                tally.add(result, 1, None, _wrong(result.records, made.agents[1], refused))
+        return tally.outcome(f"{HALF} of {2 * HALF} missing in every round")
+
+    return fault
+
+
+def _wrong(records: list[dict[str, Any]], others: Child, refused: str) -> str:
+    """Say what is wrong with rounds in which half of the agents did not answer."""
+    for record in records:
+        if (record["called"], record["updates"], record["missing"]) != (2 * HALF, HALF, HALF):
+            return f"round {record['round']}: {record['updates']} of {record['called']} updates"
+        if record["seconds"] > 3 * DEADLINE:
+            return f"round {record['round']} took {record['seconds']} s"
+        if len(record.get("absent", ())) != HALF:
+            return f"round {record['round']} does not name who was missing"
+    late = sum(record["refused"].get(refused, 0) for record in records)
+    if refused and not late:
+        return f"nothing came too late: {others.last_words()}"
+    return ""

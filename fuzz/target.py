@@ -1,0 +1,21 @@
+"""What is fuzzed: a function that takes any bytes at all, and may only fail where we are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """One thing that reads what strangers write."""
+
+    one: Callable[[bytes], None]
+    """Reads one input. What it may refuse it refuses inside; whatever it raises is a bug of ours."""
+    seeds: Callable[[], list[bytes]]
+    """Good inputs to begin with."""
+    longest: int = 4096
+    """Bytes of an input."""
+    head: int | None = None
+    """Bytes in front of a payload in msgpack or JSON; None: the inputs are nothing of the kind."""
+    words: tuple[bytes, ...] = ()
+    """What is worth putting into an input."""

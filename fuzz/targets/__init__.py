@@ -1,0 +1,29 @@
+"""All targets, by name; each is a file here. They are imported one at a time, under the fuzzer."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from fuzz.target import Target
+
+NAMES = ("topics", "vectors", "codec", "decoder", "rounds", "packets", "stream", "settings",
+         "posts", "folder", "weights")  # fmt: skip
+
+BESIDES = {"stream": ("paho",), "settings": ("tomllib",),
+           "weights": ("torch._weights_only_unpickler",)}  # fmt: skip
+"""What else reads the bytes, in Python, and so can be watched by the fuzzer."""
+
+CORPUS = Path(__file__).resolve().parent.parent / "corpus"
+"""What is kept: a folder a target, a file an input."""
+
+
+def load(name: str) -> Target:
+    """Import a target."""
+    target: Target = importlib.import_module(f"fuzz.targets.{name}").TARGET
+    return target
+
+
+def kept(name: str) -> list[Path]:
+    """List the inputs that are kept for a target, those that once were bugs among them."""
+    return sorted(file for file in (CORPUS / name).glob("*") if file.is_file())

@@ -1,0 +1,89 @@
+"""A run's folder with anything in it: ``[which file, what it holds...]``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from aggregator.past import Past
+from aggregator.store import RunStore, StoreError, read_records
+from aggregator.suspicion import Docket, Standing
+from fuzz.examples import VECTOR
+from fuzz.target import Target
+from protocol.messages import Model
+
+FILES = ("models/000002.safetensors", "rounds.jsonl", "candidate-000003.safetensors",
+         "agents-000003.npz", "models/000001.safetensors")  # fmt: skip
+SHM = Path("/dev/shm")  # noqa: S108 - in memory, where there is such a place
+
+
+@cache
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that is gone when we are."""
+    return tempfile.TemporaryDirectory(prefix="fedjury-fuzz-", dir=SHM if SHM.is_dir() else None)
+
+
+@cache
+def good() -> dict[str, bytes]:
+    """Return what the files of a run hold."""
+    with tempfile.TemporaryDirectory(prefix="fedjury-fuzz-") as name:
+        store = RunStore(Path(name), keep=2)
+        past = Past(np.array([b"ann"]), VECTOR[np.newaxis])
+        docket = Docket(
+            {"ann": Standing(1, 2, 0)}, {"burst": {"joined": np.arange(3)}}, {"ann": 1}, {"ann": 1},
+            {"ann": True}, True, past,
+        )  # fmt: skip
+        for number in (1, 2, 3):
+            record = {"round": number, "version": min(number, 2), "accuracy": 0.5,
+                      "backdoor": None, "refused": {"duplicate": 1}}  # fmt: skip
+            model = Model(number, VECTOR) if number < 3 else None
+            store.persist(record, model, VECTOR, docket)
+        return {file: (Path(name) / file).read_bytes() for file in FILES}
+
+
+def one(data: bytes) -> None:
+    """Load a run of which one file holds something else."""
+    if not data:
+        return
+    place = Path(folder().name)
+    (place / "models").mkdir(exist_ok=True)
+    changed = FILES[data[0] % len(FILES)]
+    for file, content in good().items():
+        (place / file).write_bytes(data[1:] if file == changed else content)
+    store = RunStore(place, keep=2)
+    try:
+        saved = store.load()
+        read_records(place)
+    except StoreError as why:
+        assert len(str(why)) < 1000
+        return
+    assert saved is not None
+    for model in saved.models:
+        assert model.weights.dtype == np.float32
+        assert model.weights.ndim == 1
+    assert type(saved.record["round"]) is int
+    assert saved.pending is None or saved.pending.shape == saved.models[-1].weights.shape
+
+
+def seeds() -> list[bytes]:
+    """Return every file as it should be, and model files that hold something else."""
+    found = [bytes([number]) + good()[file] for number, file in enumerate(FILES)]
+    note = {"version": "2", "record": json.dumps({"round": 2, "accuracy": 0.5})}
+    for odd in (VECTOR.astype(np.float64), VECTOR[np.newaxis], VECTOR[:0]):
+        found.append(b"\0" + save({"weights": odd}, metadata=note))
+    found.append(b"\0" + save({"other": VECTOR}, metadata=note))
+    found.append(b"\0" + save({"weights": VECTOR}))
+    return found
+
+
+WORDS = (b'"weights"', b'"dtype":"F64"', b'"dtype":"F32"', b'"dtype":"BF16"', b'"shape":[4]',
+         b'"data_offsets":[0,16]', b'"__metadata__"', b'"version"', b'\\"round\\":', b'"round":',
+         b"null", b"NaN", b"[]", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"'descr': '|O'",
+         b"\n")  # fmt: skip
+
+TARGET = Target(one, seeds, longest=8192, words=WORDS)

@@ -1,0 +1,62 @@
+"""Any body that is posted to the gateway: ``[layout, body...]``."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fuzz.target import Target
+from monitor.schemas import read_update
+from monitor.state import Posted, Refused
+from monitor.values import Layout, tensors_json
+from protocol.codec import MAX_COUNT
+from protocol.topics import NAME
+
+LAYOUTS: tuple[Layout, ...] = (
+    (("w", (2, 1)), ("b", (2,))), (("s", ()),), (("w", (1, 2, 2)), ("e", (0, 3)), ("s", ())),
+)  # fmt: skip
+
+
+def one(data: bytes) -> None:
+    """Read a body; what is read has the model's length, and survives another trip."""
+    if not data:
+        return
+    layout = LAYOUTS[data[0] % len(LAYOUTS)]
+    try:
+        posted = read_update(data[1:], layout)
+    except Refused as why:
+        assert why.detail.isascii()
+        assert len(why.detail) < 500
+        return
+    assert posted.delta.shape == (sum(math.prod(shape) for _, shape in layout),)
+    assert posted.delta.dtype == np.float32
+    assert 0 <= posted.version <= MAX_COUNT
+    assert 0 <= posted.samples <= MAX_COUNT
+    assert not posted.client or NAME.fullmatch(posted.client)
+    again = read_update(body(posted, layout), layout)
+    assert again.delta.tobytes() == posted.delta.tobytes()
+
+
+def body(posted: Posted, layout: Layout) -> bytes:
+    """Write a post."""
+    head = f'{{"version":{posted.version},"samples":{posted.samples},"update":'.encode()
+    tail = f',"client":"{posted.client}"}}' if posted.client else "}"
+    return head + tensors_json(posted.delta, layout) + tail.encode()
+
+
+def seeds() -> list[bytes]:
+    """Return a post for every layout, finite and not."""
+    found = []
+    for number, layout in enumerate(LAYOUTS):
+        size = sum(math.prod(shape) for _, shape in layout)
+        for value in (0.25, 3, math.inf, math.nan):
+            posted = Posted("ann" * (number % 2), number, 4, np.full(size, value, np.float32))
+            found.append(bytes([number]) + body(posted, layout))
+    return found
+
+
+WORDS = (b'"version":', b'"samples":', b'"update":', b'"client":', b'"Infinity"', b'"-Infinity"',
+         b'"NaN"', b"NaN", b"1e999", b"[[", b"]]", b"null", b"2147483648", b"\\ud800")  # fmt: skip
+
+TARGET = Target(one, seeds, head=1, words=WORDS)

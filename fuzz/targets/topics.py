@@ -1,0 +1,36 @@
+"""Any topic, as a broker delivers it."""
+
+from __future__ import annotations
+
+from fuzz.examples import MESSAGES
+from fuzz.target import Target
+from protocol.messages import BadMessage, Reason
+from protocol.topics import CHANNELS, NAME, ROOT, parse, says_nothing, topic_of
+
+
+def one(data: bytes) -> None:
+    """Read a topic; what is read must say all that the topic does."""
+    topic = data.decode(errors="replace")
+    silent = says_nothing(topic, b"")
+    assert not says_nothing(topic, b"x")
+    try:
+        run, kind, field = parse(topic)
+    except BadMessage as bad:
+        assert bad.reason is Reason.UNKNOWN_TOPIC
+        assert str(bad).isprintable()
+        assert not silent
+        return
+    assert silent == CHANNELS[kind].retain
+    assert NAME.fullmatch(run)
+    assert topic == f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(field)}"
+
+
+def seeds() -> list[bytes]:
+    """Return a topic of every kind."""
+    return [topic_of("run", message).encode() for message in MESSAGES]
+
+
+WORDS = (b"fl/v1/", b"update/", b"collusion/report/", b"history/", b"log/round", b"agent/", b"vote/",
+         b"/", b"+", b"#", b"$SYS/", b"0", b"9999999999", b"\n", b"\0", "é".encode())  # fmt: skip
+
+TARGET = Target(one, seeds, longest=256, words=WORDS)

@@ -1,0 +1,44 @@
+"""Any bytes as a vector, in every codec: ``[codec, n in two bytes, data...]``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fuzz.target import Target
+from protocol.compression import CODECS, Packed, as_received, compress, decompress
+from protocol.messages import BadMessage, Reason
+
+NAMES = (*CODECS, "float64", "")
+REFUSALS = {Reason.UNKNOWN_CODEC, Reason.WRONG_LENGTH, Reason.MALFORMED}
+
+
+def one(data: bytes) -> None:
+    """Unpack a vector; what comes out has the length that was said, and survives another trip."""
+    if len(data) < 3:
+        return
+    codec, n = NAMES[data[0] % len(NAMES)], int.from_bytes(data[1:3], "little")
+    try:
+        vector = decompress(Packed(codec, n, data[3:]))
+    except BadMessage as bad:
+        assert bad.reason in REFUSALS
+        return
+    assert vector.shape == (n,)
+    assert vector.dtype == np.float32
+    assert not vector.flags.writeable
+    if codec.startswith("float") and np.isfinite(vector).all():
+        assert as_received(vector, codec).tobytes() == vector.tobytes()
+
+
+def seeds() -> list[bytes]:
+    """Return some vectors in every codec."""
+    found = []
+    for number, codec in enumerate(CODECS):
+        for n in (0, 1, 300):
+            packed = compress(np.linspace(-1, 1, n, dtype=np.float32), codec)
+            found.append(bytes([number]) + n.to_bytes(2, "little") + packed.data)
+    return found
+
+
+WORDS = (b"\x28\xb5\x2f\xfd", b"\x00\x00\x80\x7f", b"\x00\x00\xc0\x7f", b"\xff\xff\xff\xff")
+
+TARGET = Target(one, seeds, longest=2048, words=WORDS)

@@ -1,0 +1,53 @@
+"""Any file as the first model that ``--init`` names."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from torch import nn
+
+from fuzz.target import Target
+from learning.classifier import read_weights
+
+
+class File(io.BytesIO):
+    """A file that is not on disk, but has a name."""
+
+    def __str__(self) -> str:
+        return "some.pth"
+
+
+def network() -> nn.Module:
+    """Return a network of three parameters."""
+    return nn.Linear(2, 1)
+
+
+def one(data: bytes) -> None:
+    """Read weights; nothing may be run, and a refusal is a ``ValueError``."""
+    file: Any = File(data)
+    model = network()
+    try:
+        vector = read_weights(file, model)
+    except ValueError as why:
+        assert "some.pth" in str(why)
+        return
+    assert vector.shape == (3,)
+
+
+def seeds() -> list[bytes]:
+    """Return weights as PyTorch writes them, in both of its formats."""
+    found = []
+    for zipped in (True, False):
+        for state in (network().state_dict(), {"weight": torch.zeros(1)}, [1, 2], {}):
+            file = io.BytesIO()
+            torch.save(state, file, _use_new_zipfile_serialization=zipped)
+            found.append(file.getvalue())
+    return found
+
+
+WORDS = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"ctorch._utils\n_rebuild_tensor_v2\n",
+         b"cposix\nsystem\n", b"c__builtin__\neval\n", b"FloatStorage", b"\x8a\x0a")  # fmt: skip
+
+TARGET = Target(one, seeds, longest=4096, words=WORDS)

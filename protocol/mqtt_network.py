@@ -1,0 +1,309 @@
+"""What happens on the network, one turn of the loop after the other; see ``mqtt_link.py``.
+
+Nothing here is safe to use by two threads at once: the hub holds a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from protocol import codec, topics
+from protocol.credentials import BrokerAddress, login_of
+from protocol.dialing import Dialing
+from protocol.link import LinkError
+from protocol.messages import Message, Presence
+from protocol.mqtt_client import (
+    FULL,
+    TAKEN_OVER,
+    Client,
+    Door,
+    allow_many_files,
+    properties,
+    speaks_five,
+)
+from protocol.notices import DROPPED, Drops, Notices
+from protocol.topics import CHANNELS
+
+CONNECTING = 32
+"""Connections opened at a time. Three processes may do so at once before a broker's listen queue
+(Mosquitto: 100) overflows, and each that does not fit then waits for seconds."""
+TICK = 5.0
+WELCOME = 10.0
+"""Seconds after which a broker that has not answered is asked anew."""
+SETTLED = 10.0
+"""Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
+
+
+class Network:
+    """The connections of many parties, and the selector that watches them."""
+
+    def __init__(
+        self, address: BrokerAddress, run: str, heard: Callable[[str, str, bytes], None], *,
+        sole: bool,
+    ) -> None:  # fmt: skip
+        self.connections = 0
+        """How many parties are connected right now."""
+        self.notices = Notices()
+        self.drops = Drops()
+        self.doors: dict[str, Door] = {}
+        self._address, self._run, self._sole = address, run, sole
+        self._deliver = heard
+        self._dialing = Dialing()
+        self._protocol = 0
+        self._next_look = 0.0
+        self._every = min(TICK, address.keepalive / 4)
+        self._closing = False
+        self._usurped = ""
+
+    def open(self, protocol: int) -> None:
+        """Begin, with the version of MQTT that the broker speaks."""
+        self._protocol = protocol
+        allow_many_files()
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Let go of what the system lent us."""
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def wake(self) -> None:
+        """End the turn that waits; the one thing that any thread may do."""
+        # It fails where so many wake-ups wait that one more says nothing.
+        with contextlib.suppress(OSError):
+            self._wake_in.send(b"!")
+
+    # What the hub asks for.
+
+    def add(self, name: str, filters: list[str], *, presence: bool) -> None:
+        """Let a party connect that hears these topics."""
+        client = Client(
+            f"{self._run}.{name}", login_of(self._address, name), self._protocol,
+            lambda topic, payload: self._heard(name, topic, payload),
+        )  # fmt: skip
+        door = Door(name, client, filters, presence)
+        if presence:
+            will = Presence(name, online=False, since=time.time())
+            topic, payload = topics.topic_of(self._run, will), codec.encode(will)
+            client.will_set(topic, payload, qos=1, retain=True)
+        client.on_connect = lambda *args: self._connected(door, args[3])
+        client.on_disconnect = lambda *args: self._disconnected(door, str(args[3]))
+        client.on_publish = lambda *args: self._acknowledged(door, args[3])
+        client.on_socket_close = lambda *args: self._forget(door, args[2])
+        self.doors[name] = door
+        self._dialing.add(name, time.monotonic())
+
+    def subscribe(self, name: str, topic: str, *, once: bool = True) -> None:
+        """Let a party hear a topic; ``once``: until the first message has come."""
+        door = self.doors[name]
+        door.fetch(topic, once=once)
+        self._flush(door)
+
+    def watch_drops(self, name: str) -> None:
+        """Let a party hear how many messages the broker throws away."""
+        self.subscribe(name, DROPPED, once=False)
+
+    def publish(self, name: str, message: Message, payload: bytes) -> None:
+        """Send a message of a party, or remove what is retained where it would stand."""
+        door = self.doors[name]
+        self._say(door, message, payload)
+        self._flush(door)
+
+    def empty(self, name: str, retained: Iterable[str]) -> None:
+        """Remove what is retained on these topics."""
+        door = self.doors[name]
+        door.retained.clear()
+        for topic in sorted(retained):
+            door.unacknowledged += 1
+            door.client.publish(topic, b"", qos=1, retain=True)
+        self._flush(door)
+
+    def say_goodbye(self, *, forget: bool) -> None:
+        """Tell the others that our parties leave; ``forget``: and leave nothing retained."""
+        self._closing = True
+        for door in self.doors.values():
+            if door.presence and door.connected:
+                said, payload = self._presence(door, online=False)
+                self._say(door, said, payload)
+                if forget:
+                    self._say(door, said, b"")
+                self._flush(door)
+
+    def unfinished(self) -> bool:
+        """Say whether something that we sent has yet to be acknowledged."""
+        # Who has yet to connect for the first time may; who was cut off need not come back.
+        doors = self.doors.values()
+        return any(d.unacknowledged > 0 and (d.connected or not d.before) for d in doors)
+
+    def hang_up(self) -> None:
+        """Close all connections."""
+        for door in self.doors.values():
+            door.client.hang_up()
+
+    # The loop.
+
+    def turn(self, timeout: float, *, reading: bool) -> None:
+        """Wait for something to do, and do it; what has come is left where it is unless we read.
+
+        Raises
+        ------
+        LinkError
+            If another has taken the place of a party that is the only one of its name.
+        """
+        for key, ready in self._selector.select(self._pause(timeout)):
+            if key.data is None:
+                self._wake_out.recv(4096)
+                continue
+            door: Door = key.data
+            if ready & selectors.EVENT_READ and reading:
+                door.client.read()
+            door.leave_fetched()
+            self._flush(door)
+        now = time.monotonic()
+        if not reading:
+            time.sleep(0.005)
+        if self._dialing:
+            self._connect_due(now)
+        if now > self._next_look:
+            self._next_look = now + self._every
+            self._look_after(now)
+        if self._usurped:
+            raise LinkError(self._usurped)
+
+    def _look_after(self, now: float) -> None:
+        """Ping where it is time to, and let go of who has not answered for too long."""
+        for door in list(self.doors.values()):
+            door.client.loop_misc()
+            sock: Any = door.client.socket()
+            if sock is not None and not door.connected and now - door.since > WELCOME:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)  # the selector tells, and it tries again
+
+    def _pause(self, timeout: float) -> float:
+        if self._dialing:
+            timeout = min(timeout, 0.05, self._dialing.wait(time.monotonic()))
+        return min(timeout, self._every)
+
+    def _flush(self, door: Door) -> None:
+        """Write what can be written now; have the selector tell when the rest can.
+
+        Never from inside a callback: there paho holds a lock that a write that fails wants too.
+        """
+        client = door.client
+        if client.want_write():
+            client.loop_write()
+        wanted = client.want_write()
+        if wanted != door.writing and (sock := client.socket()) is not None:
+            door.writing = wanted
+            self._selector.modify(sock, _events(wanted), door)
+
+    def _connect_due(self, now: float) -> None:
+        connecting = len(self._selector.get_map()) - 1 - self.connections
+        while connecting < CONNECTING and (name := self._dialing.next(now)) is not None:
+            door = self.doors[name]
+            door.due, door.since = False, now
+            try:
+                door.client.connect(self._address.host, self._address.port, self._address.keepalive)
+            except OSError:
+                if not door.due:
+                    door.due = True
+                    self._dialing.unreachable(name, time.monotonic())
+                break
+            self._dialing.reached()
+            sock: Any = door.client.socket()
+            if sock is None:
+                self._later(door)  # it was cut off at once
+                continue
+            # Fetching and voting are small packets in turn: each would wait for the last (40 ms).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            door.writing = door.client.want_write()
+            self._selector.register(sock, _events(door.writing), door)
+            connecting += 1
+
+    def _later(self, door: Door) -> None:
+        """Try again after a pause."""
+        if door.due:
+            return  # paho tells twice of a connection that breaks while it reads and answers
+        door.due = True
+        self._dialing.add(door.name, time.monotonic(), door.failures)
+        door.failures += 1
+
+    # What paho tells.
+
+    def _connected(self, door: Door, answer: Any) -> None:
+        if answer.is_failure:
+            self.notices.add(f"the broker does not let {door.name} in: {answer}", str(answer))
+            return  # the broker closes the connection, and we try again later
+        again, door.before = door.before, True
+        door.connected, door.since = True, time.monotonic()
+        self.connections += 1
+        if door.filters:
+            door.client.subscribe([(topic, 1) for topic in door.filters])
+        if again:
+            for message, payload in list(door.retained.values()):
+                self._say(door, message, payload)
+        if door.presence:
+            self._say(door, *self._presence(door, online=not self._closing))
+
+    def _disconnected(self, door: Door, why: str) -> None:
+        if door.connected and time.monotonic() - door.since > SETTLED:
+            door.failures = 0
+        self.connections -= door.connected
+        door.connected = False
+        if why == TAKEN_OVER:
+            text = f"another client connected to the broker as {door.name} of run {self._run!r}"
+            self.notices.add(text, why)
+            if self._sole:
+                self._usurped = f"{text}, and has taken our place"
+        if not self._closing:
+            self._later(door)
+
+    def _heard(self, name: str, topic: str, payload: bytes) -> None:
+        if topic == DROPPED:
+            self.drops.hear(payload)
+            return
+        self._deliver(name, topic, payload)
+        self.doors[name].has_come(topic)
+
+    def _acknowledged(self, door: Door, answer: Any) -> None:
+        door.unacknowledged -= 1
+        if answer.is_failure:
+            self.notices.add(f"the broker refused a message of {door.name}: {answer}", str(answer))
+
+    def _forget(self, door: Door, sock: Any) -> None:
+        door.writing = False
+        with contextlib.suppress(KeyError, ValueError):  # it may never have been watched
+            self._selector.unregister(sock)
+
+    # What is said.
+
+    def _presence(self, door: Door, *, online: bool) -> tuple[Message, bytes]:
+        message = Presence(door.name, online, round(time.time(), 3))
+        return message, codec.encode(message)
+
+    def _say(self, door: Door, message: Message, payload: bytes) -> None:
+        channel = CHANNELS[type(message)]
+        says_more = speaks_five(self._protocol) and payload
+        said = properties(channel.content_type, channel.expiry) if says_more else None
+        topic = topics.topic_of(self._run, message)
+        if channel.retain and not isinstance(message, Presence):
+            door.retained.pop(topic, None)
+            if payload:
+                door.retained[topic] = message, payload
+        if door.client.publish(topic, payload, channel.qos, channel.retain, said).rc == FULL:
+            self.notices.add(f"too much waits to be sent by {door.name}: a message is lost", "full")
+        else:
+            door.unacknowledged += 1
+
+
+def _events(writing: bool) -> int:
+    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
