@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format setup dev bench clean
+.PHONY: help demo test check format setup dev bench chaos clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ check: dev  ## Lint and type-check
 format: dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+chaos: setup  ## Kill, stall and flood small federations, and print what came of it (15 minutes)
+	@$(BIN)/python -m chaos
 
 bench: setup  ## Measure everything beside its targets (ten minutes)
 	@$(BIN)/python benchmarks/bench.py

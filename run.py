@@ -49,6 +49,9 @@ CASES = {
 SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
 """The report's columns that fit a terminal."""
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a process to end."""
+
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -165,32 +168,46 @@ def federation(settings: Settings, folder: Path) -> int:
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
         # The password is in no file: it travels in the environment.
         secret = {"FEDJURY_PASSWORD": settings.broker.password}
-        serving = start(aggregator, ["--config", str(file), "--no-report"], None, secret)
-        joining = start(spawn, ["--config", str(file)], log, secret)
+        running: list[BaseProcess] = []
         try:
+            start(running, aggregator, ["--config", str(file), "--no-report"], None, secret)
+            start(running, spawn, ["--config", str(file)], log, secret)
+            serving, joining = running
             return watch(serving, joining, folder / "agents.log")
         finally:
-            stop(joining, serving)
+            stop(running)
 
 
 def start(
-    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str]
-) -> BaseProcess:
+    running: list[BaseProcess], program: ModuleType, arguments: list[str], output: IO[str] | None,
+    secret: dict[str, str],
+) -> None:  # fmt: skip
     """Start one of our programs in a process of its own, with what this one has loaded."""
     sys.stdout.flush()
     gc.freeze()  # what the collector does not touch stays shared
     process = mp.get_context("fork").Process(
         target=become, args=(program, arguments, output, secret, os.getpid())
     )
-    process.start()
-    return process
+    # A signal between the fork and the program's own beginning would end it with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        process.start()
+        running.append(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def become(
     program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str],
     parent: int,
 ) -> None:  # fmt: skip
-    """Be a program, as if it had been started by itself, but end with its parent (on Linux)."""
+    """Be a program, as if it had been started by itself, but end with its parent (on Linux).
+
+    It is told to end by its parent alone: Ctrl-C reaches both, and two interrupts are one too many.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # until the program minds it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGTERM)
     if os.getppid() != parent:
@@ -215,7 +232,7 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     return aggregator.exitcode
 
 
-def stop(*processes: BaseProcess) -> None:
+def stop(processes: list[BaseProcess]) -> None:
     """Ask processes to end, and make those end that do not."""
     running = [process for process in processes if process.exitcode is None]
     for process in running:

@@ -94,7 +94,8 @@ class Fleet:
         self._candidate: tuple[tuple[int, int], Vector] | None = None
         self._models: dict[int, Vector] = {}
         self._ignored: set[str] = set()
-        self._took_part = False
+        self.took_part = False
+        """Whether agents of this fleet have heard a round of the run."""
         self.done = False
 
     def join(self) -> None:
@@ -166,9 +167,9 @@ class Fleet:
                 self._start(message)
             case Round(phase=Phase.DONE):
                 # To a newcomer a retained "done" only says how an earlier run ended.
-                self.done = self.done or self._took_part
+                self.done = self.done or self.took_part
             case Round():
-                self._took_part = True
+                self.took_part = True
                 self._arrive(message)
                 if self._cohort is not None:
                     self._cohort.begin(message)

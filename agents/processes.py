@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.link import LinkError
 
 Tell = Callable[[str, Any], None]
-"""How a process reports: ("connected", how many), ("say", a sentence), ("end", an error or "")."""
+"""How a process reports: ("connected", how many), ("begun", True) once its agents are in the run,
+("say", a sentence), ("end", an error or "")."""
 
-Work = Callable[[range, Tell, bool], None]
-"""What a process does for the agents with these numbers; True: it takes the place of a dead one."""
+
+class Post(NamedTuple):
+    """What a process is to do."""
+
+    numbers: range
+    """Of its agents."""
+    tell: Tell
+    stopping: Callable[[], bool]
+    """Whether it is to end: it was told to, or who started it is gone."""
+    again: bool = False
+    """Whether it takes the place of one that died."""
+    begun: bool = False
+    """Whether agents of the fleet have been in the run already."""
+
+
+Work = Callable[[Post], None]
+"""What a process does."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a process to end."""
 
 GOODBYE = 4.0
 """Seconds that processes have to say goodbye."""
@@ -38,7 +58,9 @@ class Crew:
         """How many agents of each process are connected."""
         self._work, self._shares, self._say = work, shares, say
         self._said: set[str] = set()
+        self._begun = False
         self._ended: dict[int, str] = {}
+        """Place of a process -> the error with which it ended, or nothing."""
         self._deaths: dict[int, list[float]] = {place: [] for place in range(len(shares))}
         self._processes: dict[int, BaseProcess] = {}
         self._reports: dict[Connection, int] = {}
@@ -79,12 +101,18 @@ class Crew:
 
     def _fork(self, place: int, *, again: bool) -> None:
         ours, theirs = mp.Pipe(duplex=False)
+        start = self._shares[place], again, self._begun, os.getpid()
         process = mp.get_context("fork").Process(
-            target=_be, args=(self._work, self._shares[place], theirs, again), daemon=True
+            target=_be, args=(self._work, theirs, *start), daemon=True
         )
-        process.start()
-        theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
-        self._processes[place], self._reports[ours] = process, place
+        # A signal between the fork and the first line of its own would end it with a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            process.start()
+            theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
+            self._processes[place], self._reports[ours] = process, place
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _hear(self, report: Connection) -> None:
         place = self._reports[report]
@@ -96,11 +124,23 @@ class Crew:
             return
         if kind == "connected":
             self.connected[place] = value
+        elif kind == "begun":
+            self._begun = True
         elif kind == "end":
-            self._ended[place] = value
+            self._end(place, value)
         elif value not in self._said:
             self._said.add(value)
             self._say(value)
+
+    def _end(self, place: int, error: str) -> None:
+        """Note that a process has ended. If its run is done, so is everybody's."""
+        self._ended[place] = error
+        rest = [p for p in self._processes if p not in self._ended]
+        if error and rest:
+            self._say(f"an agent process ended: {error}")
+        for other in rest:
+            if not error and self._deaths[other]:  # it may have come back too late to hear of that
+                self._processes[other].terminate()
 
     def _revive(self) -> None:
         """Start again who died without having ended; what it had to say is read before."""
@@ -109,6 +149,9 @@ class Crew:
             if not silent or process.is_alive():
                 continue
             self.connected[place] = 0
+            if "" in self._ended.values():  # the run is done
+                self._end(place, "")
+                continue
             now, code = time.monotonic(), process.exitcode or 0
             self._deaths[place] = [t for t in self._deaths[place] if now - t < WITHIN] + [now]
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -119,11 +162,20 @@ class Crew:
             self._fork(place, again=True)
 
 
-def _be(work: Work, numbers: range, reports: Connection, again: bool) -> None:
+def _be(
+    work: Work, reports: Connection, numbers: range, again: bool, begun: bool, parent: int
+) -> None:
     """Be one of the processes."""
+    stop: list[int] = []
+    for name in ENDING:
+        signal.signal(name, lambda number, _: stop.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    def stopping() -> bool:
+        return bool(stop) or os.getppid() != parent
 
     def tell(kind: str, value: Any) -> None:
         with suppress(OSError):  # who listened is gone, which the work finds out by itself
             reports.send((kind, value))
 
-    work(numbers, tell, again)
+    work(Post(numbers, tell, stopping, again, begun))

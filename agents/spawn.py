@@ -14,14 +14,13 @@ import gc
 import json
 import math
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from agents.processes import Crew, Tell
+from agents.processes import Crew, Post
 from config import flags
 from config.settings import Settings, SettingsError
 from learning.dealing import plan_of
@@ -83,10 +82,9 @@ def supervise(settings: Settings, population: Any, data: Any, numbers: range) ->
 
     What is frozen, the garbage collector does not touch and so does not copy for each (250 MB).
     """
-    parent = os.getpid()
 
-    def be(share: range, tell: Tell, again: bool) -> None:
-        work(settings, population, data, parent, share, tell, again=again)
+    def be(post: Post) -> None:
+        work(settings, population, data, post)
 
     crew = Crew(be, parts(numbers, processes_for(settings, len(numbers))), say)
     late = sum(number in population.late for number in numbers)
@@ -120,40 +118,38 @@ def prompter(total: int, late: int) -> Callable[[int], None]:
     return shown
 
 
-def work(
-    settings: Settings, population: Any, data: Any, parent: int, numbers: range, tell: Tell, *,
-    again: bool,
-) -> None:  # fmt: skip
-    """Be one process of the fleet; ``again``: in the place of one that died."""
-    stop: list[int] = []
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda number, _: stop.append(number))
+def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
+    """Be one process of the fleet."""
     from agents.population import fleet_of  # noqa: PLC0415 - see population_of
 
     hub = MqttHub(address_of(settings.broker, "agents"), settings.run.name)
-    last, due = -1, 0.0
+    last, due, begun = -1, 0.0, post.begun
 
     def stopping() -> bool:
-        nonlocal last, due
+        nonlocal last, due, begun
         if hub.connections != last and time.monotonic() >= due:
             last, due = hub.connections, time.monotonic() + REPORT
-            tell("connected", max(0, last - fleet.ears))
-        return bool(stop) or os.getppid() != parent
+            post.tell("connected", max(0, last - fleet.ears))
+        if fleet.took_part and not begun:
+            begun = True
+            post.tell("begun", begun)
+        return post.stopping()
 
     fleet = fleet_of(
-        population, data, numbers, hub, lambda text: tell("say", text), stopping,
+        population, data, post.numbers, hub, lambda text: post.tell("say", text), stopping,
         diary(settings.agents.diary), shared=settings.agents.shared_downlink,
     )  # fmt: skip
+    fleet.took_part = post.begun
     error = ""
     try:
-        if find(hub, fleet.ear, stopping, patient=again):
+        if find(hub, fleet.ear, stopping, patient=post.again):
             fleet.run()
             due = 0.0
             stopping()  # a run may end before it is time to say again how many are connected
             hub.close(forget=settings.broker.forget)
     except (LinkError, ValueError) as why:
         error = str(why)
-    tell("end", error)
+    post.tell("end", error)
 
 
 def find(hub: MqttHub, party: str, stopping: Callable[[], bool], *, patient: bool) -> bool:

@@ -41,7 +41,7 @@ EXPECTED = (SettingsError, LinkError, StoreError)
 NAME = ":aggregator"
 """What it is called at the broker: no agent can have this name."""
 
-PARTING = 2.0
+PARTING = 1.5
 """Seconds that agents have to leave before what is retained of them is removed."""
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
@@ -90,7 +90,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             screen.say(f"given up: {state.failure}")
             return 1
         if reporting:
-            with disk.explained(folder / "report.md"):
+            with disk.explained(folder / "report.md or accuracy.png"):
                 report.write(folder, f"Run {settings.run.name}",
                              {settings.run.name: read_records(folder)}, None, [])  # fmt: skip
         with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people

@@ -104,7 +104,8 @@ def append(file: Path, line: bytes) -> None:
 def remove(file: Path) -> None:
     """Remove a file if it is there; ``StoreError`` if the disk refuses."""
     with explained(file):
-        file.unlink(missing_ok=True)
+        if file.exists():  # a disk that is read-only refuses to remove what is not there
+            file.unlink(missing_ok=True)
 
 
 def sync(folder: Path) -> None:

@@ -168,6 +168,10 @@ class RunStore:
         if records != list(lines.values()):
             replace(self.folder / ROUNDS, b"".join(map(line_of, records)))
         self._spare = note["round"] - 1
+        if again := [number for number in lines if number > record["round"]]:
+            notes.append(
+                f"rounds {min(again)} to {max(again)} are done again: the models they made are gone"
+            )
         if lost := holes(records, record["round"]):
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])

@@ -35,8 +35,8 @@ EXAMPLES = """examples:
 
 What is there already is kept: call it again to add who is missing. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: python -m broker.local --secrets secrets
-  python -m aggregator --secrets secrets/aggregator
-  python agents/spawn.py --n 1000 --secrets secrets/agents
+  python -m aggregator --secrets secrets             reads secrets/aggregator/ alone
+  python agents/spawn.py --n 1000 --secrets secrets  reads secrets/agents/ alone
   XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#'
 """
 
@@ -96,8 +96,8 @@ def parties(
     made += [Party(name, AGENTS) for name in (*agents, *names)]
     made += [Party(f"ear.{name}", AGENTS) for name in agents]
     for prefix, count in slots:
-        made += [Party(f"{prefix}-{number:03d}", prefix) for number in range(count)]
-        made.append(Party(f"ear.{prefix}", prefix))
+        made += [Party(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
+        made.append(Party(f"ear.{prefix}", AGENTS))
     return made
 
 
@@ -111,6 +111,8 @@ def _settings(chosen: argparse.Namespace, known: Register) -> dict[str, Any]:
     """Say what the flags change of the register."""
     said = {"tls": chosen.tls, "run": chosen.run, "collusion": chosen.collusion}
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    ears = [f"ear.{prefix}" for prefix, _ in chosen.slots]
+    changes["gateways"] = list(dict.fromkeys([*known.gateways, *ears]))
     if changes.get("tls", known.tls):
         usual = ["localhost", "127.0.0.1", "::1", "broker", socket.gethostname()]
         changes["hosts"] = list(dict.fromkeys([*usual, *known.hosts, *chosen.host]))
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--n", type=_count, metavar="N", help="agents in the whole fleet")
     add("--slots", type=_slots, action="append", default=[], metavar="PREFIX=N",
-        help="slots of an HTTP gateway, like http=20; they get a folder PREFIX")  # fmt: skip
+        help="slots of an HTTP gateway, like http=20; they are agents")  # fmt: skip
     add("--name", type=_name, action="append", default=[], metavar="NAME", help="one more agent")
     add("--watch", type=_short, action="append", default=[], metavar="NAME",
         help="one more person who watches, as watch.NAME: two cannot share a login")  # fmt: skip
@@ -181,8 +183,6 @@ def _short(text: str) -> str:
 
 def _slots(text: str) -> tuple[str, int]:
     prefix, _, count = text.partition("=")
-    if prefix in (BROKER, AGENTS, AGGREGATOR, PEOPLE):
-        raise argparse.ArgumentTypeError(f"{prefix!r} is a folder of others")
     return _short(prefix), _count(count)
 
 

@@ -1,8 +1,7 @@
 """Who may log in at the broker: their secrets, and what the broker keeps to know them by.
 
-Below one folder lie ``broker/``, ``aggregator/``, ``agents/``, ``people/`` and a folder for each
-HTTP gateway; each goes to a machine of its own, where machines differ. The register and the
-authority's key stay where they are.
+Below one folder lie ``broker/``, ``aggregator/``, ``agents/`` and ``people/``, each for a machine
+of its own, where machines differ. The register and the authority's key stay where they are.
 """
 
 from __future__ import annotations
@@ -173,8 +172,8 @@ class _Desk:
                 "bring it back, or begin a new folder"
             )
         made, files = authority.establish()
+        private_files.write(key, files.key)  # first: a certificate without its key is of no use
         private_files.write(certificate, files.certificate)
-        private_files.write(key, files.key)
         return made
 
     def _certify(self, login: str, home: Path, days: int) -> None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from broker import mosquitto, pid_file, process
 from broker.answering import answers
 from broker.install import Say, find_mosquitto, install_mosquitto
+from broker.process import User
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
@@ -156,7 +157,7 @@ def _command(address: BrokerAddress, folder: Path, secrets: Path | None = None) 
         return [sys.executable, "-m", "broker.embedded", "--port", str(address.port)]
     configuration = folder / "mosquitto.conf"
     text = private_configuration(address.port, secrets)
-    if secrets is not None and _owner(secrets) == 0:
+    if secrets is not None and _owner(secrets).number == 0:
         text += "user root\n"  # else root's Mosquitto changes its user, and cannot read its files
     configuration.write_text(text, encoding="utf-8")
     folder.chmod(0o755)  # whoever Mosquitto runs as must be able to read it; it holds no secret
@@ -174,8 +175,10 @@ def _start(
     """
     try:
         if secrets is None:
-            nobody = kind == "mosquitto" and os.geteuid() == 0
-            user = pwd.getpwnam("nobody").pw_uid if nobody else None
+            user = None
+            if kind == "mosquitto" and os.geteuid() == 0:
+                nobody = pwd.getpwnam("nobody")
+                user = User(nobody.pw_uid, nobody.pw_gid)
             return process.start(command, log, Path(__file__).resolve().parent.parent, user)
         with pid_file.opened(secrets / "broker") as handle:
             child = process.start(command, log, secrets / "broker", _owner(secrets), [handle])
@@ -188,8 +191,9 @@ def _start(
         raise BrokerError(f"the {kind} broker cannot be started: {problem}") from None
 
 
-def _owner(secrets: Path) -> int:
-    return (secrets / "broker").stat().st_uid
+def _owner(secrets: Path) -> User:
+    found = (secrets / "broker").stat()
+    return User(found.st_uid, found.st_gid)
 
 
 def _wait_until_it_answers(broker: _Running) -> None:

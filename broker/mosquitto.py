@@ -90,7 +90,8 @@ def rules(register: Register) -> str:
     for login in register.watchers:
         text += "\n" + (heading + watcher).replace("watch", login)
     for login in register.gateways:
-        text += GATEWAY.format(login=login)
+        if login in register.parties:
+            text += GATEWAY.format(login=login)
     if register.collusion:
         text += COLLUSION
     if register.tls == "certificates":

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 STOP_SECONDS = 5.0
 OPEN_FILES = 65_536
 """One client is one open file; enough for tens of thousands."""
 
 
+class User(NamedTuple):
+    """Whom a program runs as: the numbers of a user, who need have no name, and its group."""
+
+    number: int
+    group: int
+
+
 def start(
-    command: Sequence[str], log: Path, where: Path, user: int | None, keep: Sequence[int] = ()
+    command: Sequence[str], log: Path, where: Path, user: User | None, keep: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, out of reach of the terminal's Ctrl-C.
 
@@ -28,8 +35,7 @@ def start(
     OSError
         If it cannot be started.
     """
-    root = user is not None and os.geteuid() == 0
-    group = pwd.getpwuid(user).pw_gid if root and user is not None else None
+    user = user if os.geteuid() == 0 else None
     with log.open("ab") as output, _many_open_files():
         return subprocess.Popen(
             [*dying_with_parent(), *command],
@@ -38,9 +44,9 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=user if root else None,
-            group=group,
-            extra_groups=[] if root else None,
+            user=user.number if user else None,
+            group=user.group if user else None,
+            extra_groups=[] if user else None,
             pass_fds=keep,
         )
 

@@ -38,6 +38,8 @@ class Register:
     """The run that logins are for; + is any."""
     collusion: bool = False
     """Whether attackers of an experiment may talk to each other."""
+    gateways: list[str] = field(default_factory=list)
+    """The logins through which HTTP gateways listen."""
     parties: dict[str, str] = field(default_factory=dict)
     """Login -> folder, below that of all secrets."""
     serials: dict[str, str] = field(default_factory=dict)
@@ -46,13 +48,6 @@ class Register:
     """Numbers of certificates that hold no longer."""
     revoked: dict[str, str] = field(default_factory=dict)
     """Login -> folder, as it was, of those who must not be enrolled again by accident."""
-
-    @property
-    def gateways(self) -> list[str]:
-        """The logins through which HTTP gateways listen."""
-        fixed = ("agents", "aggregator")
-        ears = [login for login in self.parties if login.startswith("ear.")]
-        return [login for login in ears if self.parties[login] not in fixed]
 
     @property
     def watchers(self) -> list[str]:
@@ -74,13 +69,16 @@ def load(folder: Path) -> Register | None:
         If the file is no register.
     """
     file = folder / NAME
-    if not file.exists():
-        return None
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-        version = said.pop("version")
-    except (ValueError, KeyError, AttributeError) as why:
+        version = dict(said).pop("version")
+    except FileNotFoundError:
+        return None
+    except OSError as why:
+        raise EnrolError(f"{file} cannot be read: {why.strerror}") from None
+    except (ValueError, KeyError, TypeError) as why:
         raise EnrolError(f"{file} is no register of an enrolment: {why!r}") from None
+    del said["version"]
     kinds = {item.name: type(getattr(Register(), item.name)) for item in fields(Register)}
     right = said.keys() == kinds.keys() and all(type(said[k]) is kinds[k] for k in kinds)
     if version != VERSION or not right:

@@ -11,11 +11,11 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from safetensors.numpy import load_file
 
@@ -25,7 +25,7 @@ from chaos.ear import Ear, digest
 from chaos.programs import ChaosError, Child, Programs, Trap
 from config.settings import Settings, load, to_toml
 
-Setup = Mapping[str, Any]
+Setup = dict[str, Any]
 
 SMALL: Setup = {
     "run.rounds": 10, "data.name": "digits", "data.test": 500, "model.name": "mlp",
@@ -86,11 +86,11 @@ class Result(NamedTuple):
 
     @property
     def lost(self) -> int:
-        """Answers that were asked for and did not come: updates and votes."""
-        silent = sum(r["votes"].get("silent", 0) for r in self.records)
+        """Answers that were asked for and did not come, and what the broker threw away."""
+        silent = sum(int(r["votes"].get("silent", 0)) for r in self.records)
         if self.settings.validation.piggy_back:
             silent = 0  # there an answer is both, and counted as missing
-        return sum(r["missing"] for r in self.records) + silent
+        return silent + sum(int(r["missing"]) + int(r.get("dropped", 0)) for r in self.records)
 
     def against(self, quiet: Result) -> str:
         """Say what differs from an undisturbed run; empty if every accepted model is the same."""
@@ -99,9 +99,7 @@ class Result(NamedTuple):
         for mine, theirs in zip(self.records, quiet.records, strict=True):
             for key in SAME:
                 if mine.get(key) != theirs.get(key):
-                    return (
-                        f"round {mine['round']}: {key} is {mine.get(key)}, not {theirs.get(key)}"
-                    )
+                    return f"round {mine['round']}: {key} is {mine.get(key)}, not {theirs.get(key)}"
         if self.stored != quiet.stored:
             return "the models on disk differ"
         for version, heard in self.published.items():
@@ -144,9 +142,11 @@ class Federation:
         self.agents = [self.join(shard, *slow) for shard in range(1, SHARDS + 1)]
         return self
 
-    def serve(self, *traps: Trap) -> Child:
-        """Start the aggregator, or start it again."""
+    def serve(self, *traps: Trap, folder: str = "") -> Child:
+        """Start the aggregator, or start it again; ``folder``: with the runs of another."""
         arguments = ["--config", str(self._files[0]), "--no-report"]
+        if folder:
+            arguments += ["--runs", folder]
         self.aggregator = self._start("aggregator", arguments, "aggregator", traps)
         return self.aggregator
 
@@ -155,9 +155,11 @@ class Federation:
         arguments = ["--config", str(self._files[-1]), "--shard", f"{shard}/{SHARDS}"]
         return self._start("agents", arguments, f"agents-{shard}", traps)
 
-    def _start(
-        self, program: str, arguments: list[str], name: str, traps: Sequence[Trap]
-    ) -> Child:
+    def attack(self, arguments: list[str]) -> Child:
+        """Start hostile clients (see ``chaos.flood``)."""
+        return self._start("flood", arguments, "flood", ())
+
+    def _start(self, program: str, arguments: list[str], name: str, traps: Sequence[Trap]) -> Child:
         log = self._logs / f"{self.settings.run.name}-{name}.log"
         self.children.append(self._programs.start(program, arguments, log, traps))
         return self.children[-1]
@@ -210,9 +212,9 @@ class Federation:
 class Lab:
     """Where federations are made: a folder, the parent of all programs, a broker."""
 
-    def __init__(self, say: Callable[[str], None] = lambda _: None, root: Path | None = None) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
         self.say = say
-        self.folder = Path(tempfile.mkdtemp(prefix="fedjury-chaos-", dir=root))
+        self.folder = Path(tempfile.mkdtemp(prefix="fedjury-chaos-"))
         self.folder.chmod(0o755)  # root's broker becomes another user
         self._numbers = itertools.count(1)
         self._quiet: dict[str, Result] = {}
@@ -220,7 +222,7 @@ class Lab:
         self.broker = Broker(self.programs, self.folder / "broker")
         self.broker.start()
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -238,7 +240,7 @@ class Lab:
         """Make a run of its own name; ``ports``: if aggregator and agents go through a proxy."""
         name = f"chaos-{next(self._numbers)}"
         settings = load(overrides={
-            **setup, "run.name": name, "run.directory": str(self.folder / "runs"),
+            "run.directory": str(self.folder / "runs"), **setup, "run.name": name,
             "broker.port": self.broker.port,
         })  # fmt: skip
         here = self.broker.port

@@ -130,8 +130,8 @@ class Nursery:
 def be(wanted: dict[str, Any]) -> int:
     """Be the program that is wanted, in a session of its own; returns its exit code.
 
-    ``wanted``: program (aggregator, agents, or the path of one), arguments, output (a file), and
-    traps: what is to be different in it (see ``chaos.traps``).
+    ``wanted``: program (aggregator, agents, flood, or the path of one), arguments, output (a
+    file), and traps: what is to be different in it (see ``chaos.traps``).
     """
     os.setsid()
     output = os.open(wanted["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -161,8 +161,9 @@ def be(wanted: dict[str, Any]) -> int:
 def _program(name: str) -> tuple[Callable[..., int], tuple[type[Exception], ...]]:
     from agents import spawn  # noqa: PLC0415
     from aggregator import __main__ as aggregator  # noqa: PLC0415
+    from chaos import flood  # noqa: PLC0415
 
-    module: Any = {"aggregator": aggregator, "agents": spawn}[name]
+    module: Any = {"aggregator": aggregator, "agents": spawn, "flood": flood}[name]
     return module.main, module.EXPECTED
 
 
@@ -177,7 +178,7 @@ def _execute(program: str, arguments: list[str]) -> int:
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
     _die_with_parent()  # after that: a change of user makes Linux forget it
-    os.execv(program, [program, *arguments])
+    os.execv(program, [program, *arguments])  # noqa: S606 - a shell would be another process
 
 
 def _die_with_parent() -> None:

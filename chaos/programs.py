@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = 60.0
@@ -118,7 +118,7 @@ class Programs:
         self._reader.start()
         self._until(lambda: self._ready, READY)
 
-    def __enter__(self) -> Programs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +127,7 @@ class Programs:
     def start(
         self, program: str, arguments: Sequence[str], output: Path, traps: Sequence[Trap] = ()
     ) -> Child:
-        """Start a program: "aggregator", "agents", or the path of any; what it says is appended."""
+        """Start one of our programs (see ``chaos.nursery.be``); what it says is appended."""
         wanted = {"program": program, "arguments": list(arguments), "output": str(output),
                   "traps": list(traps)}  # fmt: skip
         with self._asking:  # one after the other, so that the next that is born is ours

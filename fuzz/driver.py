@@ -1,41 +1,25 @@
-"""Fuzzes one target under Atheris: ``python -m fuzz.driver TARGET [flags of libFuzzer] [folders]``.
+"""Fuzzes one target under Atheris: ``python -m fuzz.driver TARGET FOLDER [flags] [folders]``.
 
-A process of its own, for libFuzzer ends the process when it has found something.
+A process of its own, for libFuzzer ends the process when it has found something. It writes the
+inputs that we have into ``FOLDER/known``; flags and further folders are libFuzzer's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import random
 import sys
-import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fuzz import targets
+from fuzz.target import Target
 
 OURS = ["agents", "aggregator", "config", "learning", "monitor", "protocol"]
 """Whose branches are watched."""
-
-SLOWEST = "slowest input:"
-
-
-class Stopwatch:
-    """Gives a target its inputs, and says so when one takes longer than any before."""
-
-    def __init__(self, one: Callable[[bytes], None]) -> None:
-        self._one, self._slowest = one, 0.0
-
-    def __call__(self, data: bytes) -> None:
-        """Give it one."""
-        begun = time.perf_counter()
-        self._one(data)
-        took = time.perf_counter() - begun
-        if took > 1.1 * self._slowest:
-            self._slowest = took
-            print(f"{SLOWEST} {took:.6f} s", flush=True)
-
 
 Variant = Callable[[bytes, random.Random], bytes]
 
@@ -52,17 +36,38 @@ def mutator(atheris: Any, variant: Variant, head: int) -> Callable[[bytes, int, 
     return changed
 
 
+def prepared(name: str, target: Target, folder: Path) -> list[str]:
+    """Write down what we know of a target; returns libFuzzer's flags for it."""
+    known, words = folder / "known", folder / "words"
+    if not known.exists():  # who merges starts us again and again
+        known.mkdir()
+        for data in targets.inputs_of(name, target):
+            (known / hashlib.sha1(data).hexdigest()).write_bytes(data)  # noqa: S324 - a name
+        words.write_text("".join(map(quoted, target.words)), encoding="ascii")
+    flags = [f"-max_len={target.longest}"]
+    return [*flags, f"-dict={words}"] if target.words else flags
+
+
+def quoted(word: bytes) -> str:
+    """Write a word as a line of libFuzzer's dictionaries."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n'
+
+
 def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer has enough; does not return."""
-    name, *flags = arguments
+    name, folder, *flags = arguments
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=[*OURS, *targets.BESIDES.get(name, ())]):
         target = targets.load(name)
         variant: Variant = importlib.import_module("fuzz.variants").variant
-    warnings.simplefilter("error", RuntimeWarning)  # as in the tests: numbers that overflow unseen
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", RuntimeWarning)  # numbers that overflow unseen
     target.one(b"")
     more = {} if target.head is None else {"custom_mutator": mutator(atheris, variant, target.head)}
-    atheris.Setup([sys.argv[0], *flags], Stopwatch(target.one), **more)
+    # libFuzzer starts itself anew to merge folders, by what it takes for its own name.
+    program = f"{sys.executable} -m fuzz.driver {name} {folder}"
+    flags = [*prepared(name, target, Path(folder)), *flags]
+    atheris.Setup([program, *flags], target.one, **more)
     atheris.Fuzz()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Found = TypeVar("Found")
+Refusal = TypeVar("Refusal", bound=Exception)
 
 
 class Target(NamedTuple):
     """One thing that reads what strangers write."""
 
     one: Callable[[bytes], None]
-    """Reads one input. What it may refuse it refuses inside; whatever it raises is a bug of ours."""
+    """Reads one input. What may be refused is refused inside; what it raises is a bug of ours."""
     seeds: Callable[[], list[bytes]]
     """Good inputs to begin with."""
     longest: int = 4096
@@ -19,3 +22,11 @@ class Target(NamedTuple):
     """Bytes in front of a payload in msgpack or JSON; None: the inputs are nothing of the kind."""
     words: tuple[bytes, ...] = ()
     """What is worth putting into an input."""
+
+
+def tried(read: Callable[[], Found], refusal: type[Refusal]) -> Found | Refusal:
+    """Return what was read, or how it was refused; any other exception is a bug."""
+    try:
+        return read()
+    except refusal as why:
+        return why

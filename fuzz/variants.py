@@ -20,14 +20,16 @@ from protocol.compression import CODECS
 Content = Any
 
 BORDERS: tuple[Content, ...] = (
-    None, True, False, 0, 1, -1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.0, -0.0,
-    math.nan, math.inf, -math.inf, 1e308, -1e308, 1.7e308, 5e-324, "", "all", "train", "x" * 201,
-    "x" * 65, "a/b", "+", "\0", "\x1b[2J", "é", b"", b"\0", b"\0\0\xc0\x7f", b"\0" * 404, b"\0" * 408,
-    [], {}, [[]], [None], {"": None}, {"codec": "float32", "n": 0, "data": b""},
+    None, True, False, 0, 1, -1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.0,
+    -0.0, math.nan, math.inf, -math.inf, 1e308, -1e308, 1.7e308, 5e-324, "", "all", "train",
+    "x" * 201, "x" * 65, "a/b", "+", "\0", "\x1b[2J", "é", b"", b"\0", b"\0\0\xc0\x7f", b"\0" * 404,
+    b"\0" * 408, [], {}, [[]], [None], {"": None}, {"codec": "float32", "n": 0, "data": b""},
 )  # fmt: skip
 """Values at the edge of what is right."""
 
-MARKS = bytes.fromhex("c1c4c5c6c7c8c9cacbd4d6d8d9dadbdcdddedf808f909fa0bfff007f28b52ffd22275b5d7b7d2c")
+MARKS = bytes.fromhex(
+    "c1c4c5c6c7c8c9cacbd4d6d8d9dadbdcdddedf808f909fa0bfff007f28b52ffd22275b5d7b7d2c"
+)
 """Bytes that mean something to msgpack, zstd or JSON."""
 
 DEEP = (3, 100, 600, 2000)
@@ -146,7 +148,9 @@ def damaged(payload: bytes, rng: random.Random) -> bytes:
             case 1:
                 data[place : place + 1] = bytes([rng.choice(MARKS)])
             case 2:
-                data[place:place] = rng.choice([b"\xff\xff\xff\xff", b"\x7f\xff", b"\0\0\0\0", b"9" * 400])
+                data[place:place] = rng.choice(
+                    [b"\xff\xff\xff\xff", b"\x7f\xff", b"\0\0\0\0", b"9" * 400]
+                )
             case 3:
                 del data[place:]
             case 4:

@@ -55,7 +55,7 @@ def connected(protocol: int, socket: Socket) -> tuple[Client, list[tuple[str, by
     )
     told: Any = client
     told._sock = socket  # noqa: SLF001 - in place of connect(), which opens a real one
-    client.on_connect = lambda *args: bool(args[3].is_failure)
+    told.on_connect = lambda *args: args[3].is_failure
     return client, heard
 
 

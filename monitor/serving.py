@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -80,6 +81,11 @@ class PatientServer(uvicorn.Server):
         """Stop to listen, and end what is under way."""
         asyncio.get_running_loop().call_later(GRACE, self._hang_up)
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at the first interrupt; a second, which uvicorn takes for haste, changes nothing."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     def _hang_up(self) -> None:
         for connection in list(self.server_state.connections):

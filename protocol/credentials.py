@@ -76,24 +76,25 @@ def login_of(address: BrokerAddress, party: str) -> Login:
                 f"no secret of {name!r} is in {address.secrets}; "
                 "'python -m broker.enrol --help' says how to make one"
             )
-        return Login(name, secret, _tls(address, stem if certificate.exists() else ""))
+        login = Login(name, secret, _tls(address, stem if certificate.exists() else ""))
     except (OSError, UnicodeDecodeError) as why:
         raise LinkError(
             f"the secret of {name!r} in {address.secrets} cannot be read: {why}"
         ) from why
+    if secret is None and login.tls is None:
+        raise LinkError(f"{certificate} is of no use without the authority's ca.crt beside it")
+    return login
 
 
 def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:
     """Say how a connection is encrypted, if it is; ``stem``: of the files of its certificate."""
-    ca = address.ca
-    if not ca and address.secrets and (Path(address.secrets) / "ca.crt").exists():
-        ca = str(Path(address.secrets) / "ca.crt")
-    if not ca:
-        return None
+    ours, ca = Path(address.secrets) / "ca.crt", address.ca
     try:
-        return _context("" if ca == SYSTEM else ca, stem)
-    except (OSError, ssl.SSLError) as why:
-        files = f"{ca} and {stem}.crt" if stem else ca
+        if not ca and address.secrets and ours.exists():
+            ca = str(ours)
+        return _context("" if ca == SYSTEM else ca, stem) if ca else None
+    except OSError as why:
+        files = f"{ca or ours} and {stem}.crt" if stem else ca or ours
         raise LinkError(f"the certificates in {files} cannot be used: {why}") from why
 
 
@@ -103,5 +104,5 @@ def _context(ca: str, stem: str) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=ca or None)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if stem:
-        made.load_cert_chain(f"{stem}.crt", f"{stem}.key")
+        made.load_cert_chain(f"{stem}.crt", f"{stem}.key", password="")  # nobody is here to ask
     return made

@@ -98,6 +98,8 @@ class Client(mqtt.Client):
         """What was taken from the socket and not yet read."""
         self._taken: list[bytes] = []
         """Acknowledgements of what was read."""
+        self.complaint = ""
+        """What TLS last found wrong."""
         self.on_message = lambda *args: heard(args[2].topic, bytearray(args[2].payload))
 
     def read(self) -> None:
@@ -114,9 +116,23 @@ class Client(mqtt.Client):
         sock = self.socket()
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Encrypt a connection; paho would forget to close one that cannot be."""
+        context: Any = self._ssl_context
+        sock: ssl.SSLSocket = context.wrap_socket(
+            tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
+        )
+        try:
+            sock.settimeout(self.connect_timeout)
+            sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def reconnect(self) -> MQTTErrorCode:
         """Connect anew; what is left of the old connection is of no use."""
-        self._held, self._taken = b"", []
+        self._held, self._taken, self.complaint = b"", [], ""
         return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -125,7 +141,11 @@ class Client(mqtt.Client):
         But no more than it asks for of a packet that has begun, so that ``read`` comes to an end.
         """
         if not self._held:
-            self._held = memoryview(super()._sock_recv(READ if bufsize == 1 else bufsize))
+            try:
+                self._held = memoryview(super()._sock_recv(READ if bufsize == 1 else bufsize))
+            except ssl.SSLError as why:  # as when the broker does not take our certificate
+                self.complaint = complaint(why)
+                raise
         taken, self._held = self._held[:bufsize], self._held[bufsize:]
         return taken  # type: ignore[return-value]  # a view does all that paho does with bytes
 
@@ -166,6 +186,12 @@ class Client(mqtt.Client):
             if mid in self._out_messages:
                 return self._do_on_publish(mid, *_SUCCESS)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def trust(self) -> None:
+        """Take the broker for alive, for we do not look at what it says."""
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()
+        self._ping_t = 0.0
 
     def hang_up(self) -> None:
         """End it in the broker's eyes too: a connection that vanishes sets off the last will."""
@@ -256,10 +282,10 @@ def probe(address: BrokerAddress, party: str = "") -> int:
     login = login_of(address, party)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
-    except OSError as why:
+    except (OSError, UnicodeError) as why:  # the latter for what cannot be a host's name
         raise LinkError(
-            f"no MQTT broker answers at {address} ({why.strerror or why}); start one with "
-            "'python -m broker.local', or say where one is with --broker host:port"
+            f"no MQTT broker answers at {address} ({getattr(why, 'strerror', '') or why}); start "
+            "one with 'python -m broker.local', or say where one is with --broker host:port"
         ) from why
     for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
         answer = _handshake(address, login, protocol)
@@ -272,6 +298,13 @@ def probe(address: BrokerAddress, party: str = "") -> int:
     raise LinkError(
         f"what listens at {address} does not speak MQTT with TLS, or does not know our certificate"
     )
+
+
+def complaint(why: OSError) -> str:
+    """Say in words what TLS found wrong; nothing if it is not that."""
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {why.verify_message}"
+    return (why.reason or "").replace("_", " ").lower() if isinstance(why, ssl.SSLError) else ""
 
 
 def speaks_five(protocol: int) -> bool:

@@ -31,8 +31,10 @@ __all__ = ["BrokerAddress", "MqttHub", "probe"]
 INBOX = 20_000
 INBOX_BYTES = 256_000_000
 """What may wait to be read. Beyond either we leave the sockets alone: the broker keeps the rest."""
-PATIENCE = 3.0
+PATIENCE = 2.5
 """Seconds that a goodbye may take."""
+CLEARED = 1_000
+"""Topics that are emptied at a time: so many fit among what waits to be sent."""
 QUIET = 0.5
 """Seconds in which the next retained message comes, if there is one."""
 BUSY = 0.25
@@ -56,7 +58,7 @@ class MqttHub:
         self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
         """What came last on the topics that everybody hears."""
         self._found: set[str] | None = None
-        """Topics with something retained, once all is to be forgotten."""
+        """Topics on which there is something, once all is to be forgotten."""
         self._protocol = 0
         self._last_turn = 0.0
         self._failure: Exception | None = None
@@ -135,16 +137,24 @@ class MqttHub:
 
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
-        self._found, before = set(), -1
+        found: set[str] = set()
+        before = -1
         with self._mine():
+            self._found = found
+            self._inbox.clear()  # what waits there would end our waiting
+            self._heard_bytes = self.traffic.received
             self.network.subscribe(name, f"{topics.ROOT}/{self._run}/#", once=False)
         until = time.monotonic() + PATIENCE
-        while len(self._found) != before and time.monotonic() < until:
-            before = len(self._found)
+        while len(found) != before and time.monotonic() < until:
+            before = len(found)
             self._wait(QUIET)
-        with self._mine():
-            self.network.empty(name, self._found)
-        return len(self._found)
+        emptied, until = sorted(found), time.monotonic() + PATIENCE
+        for start in range(0, len(emptied), CLEARED):
+            with self._mine():
+                self.network.empty(name, emptied[start : start + CLEARED])
+            while self.network.unfinished() and time.monotonic() < until:
+                self._wait(0.02)
+        return len(emptied)
 
     def receive(self, timeout: float) -> Delivery | None:
         """Wait up to ``timeout`` seconds for the next message."""
@@ -161,25 +171,26 @@ class MqttHub:
 
         ``forget``: without leaving behind that they were there.
         """
-        if self._ended.is_set():
+        if self._ended.is_set() or not self._keeper.is_alive():  # or it was never opened
             return
+        until = time.monotonic() + PATIENCE
         self._claims += 1
         self.network.wake()
-        # An interrupt between taking the lock and knowing it leaves it taken for ever.
+        # An interrupt between taking the lock and knowing it leaves it taken for ever; and who has
+        # it may be connecting to a broker that does not answer.
         if self._lock.acquire(timeout=PATIENCE):
-            with contextlib.suppress(LinkError):
-                self._part(forget=forget)
+            self._part(until, forget=forget)
             self._lock.release()
         self._ended.set()
-        self._keeper.join(PATIENCE)
+        self._keeper.join(max(0.0, until - time.monotonic()))
         self.network.close()
 
-    def _part(self, *, forget: bool) -> None:
+    def _part(self, until: float, *, forget: bool) -> None:
         """Say goodbye, wait until it has been heard, and hang up."""
         self.network.say_goodbye(forget=forget)
-        until = time.monotonic() + PATIENCE
-        while self.network.unfinished() and time.monotonic() < until:
-            self._guarded_turn(0.05)
+        with contextlib.suppress(LinkError):
+            while self.network.unfinished() and time.monotonic() < until:
+                self._guarded_turn(0.05)
         self.network.hang_up()
 
     # Who runs the loop.
@@ -239,7 +250,7 @@ class MqttHub:
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         """Take a message from the network."""
         if self._found is not None:
-            if payload and topics.may_be_retained(topic):
+            if payload:
                 self._found.add(topic)
             return
         if topics.says_nothing(topic, payload):

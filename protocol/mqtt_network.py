@@ -23,6 +23,7 @@ from protocol.mqtt_client import (
     Client,
     Door,
     allow_many_files,
+    complaint,
     properties,
     speaks_five,
 )
@@ -37,6 +38,8 @@ WELCOME = 10.0
 """Seconds after which a broker that has not answered is asked anew."""
 SETTLED = 10.0
 """Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
+AGAIN = 2
+"""Times in a row that are no accident any more."""
 
 
 class Network:
@@ -122,9 +125,9 @@ class Network:
         """Remove what is retained on these topics."""
         door = self.doors[name]
         door.retained.clear()
-        for topic in sorted(retained):
-            door.unacknowledged += 1
-            door.client.publish(topic, b"", qos=1, retain=True)
+        for topic in retained:
+            if door.client.publish(topic, b"", qos=1, retain=True).rc != FULL:
+                door.unacknowledged += 1
         self._flush(door)
 
     def say_goodbye(self, *, forget: bool) -> None:
@@ -175,16 +178,19 @@ class Network:
             self._connect_due(now)
         if now > self._next_look:
             self._next_look = now + self._every
-            self._look_after(now)
+            self._look_after(now, reading=reading)
         if self._usurped:
             raise LinkError(self._usurped)
 
-    def _look_after(self, now: float) -> None:
+    def _look_after(self, now: float, *, reading: bool) -> None:
         """Ping where it is time to, and let go of who has not answered for too long."""
         for door in list(self.doors.values()):
+            if not reading:  # the broker may have answered long ago
+                door.client.trust()
             door.client.loop_misc()
             sock: Any = door.client.socket()
-            if sock is not None and not door.connected and now - door.since > WELCOME:
+            waits = reading and sock is not None and not door.connected
+            if waits and now - door.since > WELCOME:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)  # the selector tells, and it tries again
 
@@ -213,7 +219,9 @@ class Network:
             door.due, door.since = False, now
             try:
                 door.client.connect(self._address.host, self._address.port, self._address.keepalive)
-            except OSError:
+            except OSError as why:
+                if said := complaint(why):
+                    self.notices.add(f"{name} cannot connect to the broker: {said}", said)
                 if not door.due:
                     door.due = True
                     self._dialing.unreachable(name, time.monotonic())
@@ -255,15 +263,23 @@ class Network:
             self._say(door, *self._presence(door, online=not self._closing))
 
     def _disconnected(self, door: Door, why: str) -> None:
-        if door.connected and time.monotonic() - door.since > SETTLED:
-            door.failures = 0
-        self.connections -= door.connected
-        door.connected = False
+        settled = time.monotonic() - door.since > SETTLED
         if why == TAKEN_OVER:
             text = f"another client connected to the broker as {door.name} of run {self._run!r}"
             self.notices.add(text, why)
             if self._sole:
                 self._usurped = f"{text}, and has taken our place"
+        elif door.connected and settled:
+            door.failures = 0
+        elif door.connected and door.failures >= AGAIN:  # older brokers do not say why
+            self.notices.add(
+                f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
+                "client uses its name", "cut off",
+            )  # fmt: skip
+        elif said := door.client.complaint:
+            self.notices.add(f"the broker does not let {door.name} in: {said}", said)
+        self.connections -= door.connected
+        door.connected = False
         if not self._closing:
             self._later(door)
 

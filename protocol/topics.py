@@ -100,11 +100,3 @@ def says_nothing(topic: str, payload: bytes) -> bool:
         return not payload and CHANNELS[parse(topic).kind].retain
     except BadMessage:
         return False
-
-
-def may_be_retained(topic: str) -> bool:
-    """Say whether something retained may stand there: no update or vote, but perhaps garbage."""
-    try:
-        return CHANNELS[parse(topic).kind].retain
-    except BadMessage:
-        return True

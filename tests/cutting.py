@@ -1,4 +1,4 @@
-"""A disk that dies, or refuses, at one chosen operation: what a kill or a full disk comes to."""
+"""A disk that dies, or refuses, at one chosen operation, and the runs that are to survive it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from federation import Federation
+from safetensors.numpy import load_file
+
+from aggregator import detectors
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """A disk that refuses in this way still removes and shortens files."""
@@ -45,8 +49,8 @@ class Disk:
 
     def _moment(self, what: str, file: str) -> None:
         """Fail, if it is time to."""
-        spared = self.why in FULL and what in ("unlink", "ftruncate", "fsync")
-        if not spared and (self.hit or len(self.done) == self.at):
+        spared = self.why in FULL and what in ("unlink", "ftruncate")
+        if not spared and (self.hit or len(self.done) >= self.at):
             self.hit = True
             raise Torn if self.why is None else OSError(self.why, os.strerror(self.why))
         if not self.hit:
@@ -96,3 +100,57 @@ def cut(folder: Path, at: int, why: int | None = None):
     with pytest.MonkeyPatch.context() as patch:
         disk.patch(patch)
         yield disk
+
+
+ROUNDS = 5
+SMALL = {"agents__n": 6, "run__rounds": ROUNDS, "validation__look_back": 2}
+PIGGY = {"validation__piggy_back": True, "validation__quorum": 6}
+WATCHED = {
+    "agents__n": 8, "agents__evil": 0.25, "agents__start": 2, "limits__finite": False,
+    "detection__detectors": [*detectors.DETECTORS], "detection__quarantine": True,
+    "detection__strikes": 1, "detection__appeal": 1, "aggregation__rule": "foolsgold",
+    "detection__options": {"fldetector": {"window": 2}},
+}  # fmt: skip
+REJECTED = {
+    "validation__validators": 3, "validation__quorum": 2, "validation__warm_up": 2,
+    "agents__lying": 1.0, "agents__liars": "always_reject",
+}  # fmt: skip
+CASES = {
+    "accepted": {},
+    "rejected": REJECTED,
+    "piggy-back": PIGGY,
+    "docket": WATCHED,
+    "docket, rejected": {**WATCHED, **REJECTED},
+    "all of it": {**PIGGY, **WATCHED},
+}
+"""Rounds that accept a model, or reject one (from round 3 on), and that leave more than that."""
+
+
+def federation(folder, case, **changes):
+    return Federation(folder, **SMALL | CASES[case] | changes)
+
+
+def every_case(folder):
+    """Let each case go as it goes if nothing happens."""
+    return {case: federation(folder / case, case).whole() for case in CASES}
+
+
+def same_run(run, whole):
+    """Check that a run came to the same, on the network as far as it was heard, and on disk."""
+    assert run.models.items() <= whole.models.items()
+    told = ("round", "version", "accepted", "accuracy", "votes", "judged", "suspected", "called")
+    for mine, other in zip(run.records, whole.records, strict=True):
+        assert {key: mine.get(key) for key in told} == {key: other.get(key) for key in told}
+    assert [r["round"] for r in run.records] == [*range(1, ROUNDS + 1)]
+    mine, other = (
+        {f.name: load_file(f)["weights"].tobytes() for f in r.folder.rglob("*.safetensors")}
+        for r in (run, whole)
+    )
+    assert mine == other
+    assert not [*run.folder.rglob("*.part")]
+
+
+def contents(folder):
+    """Return the bytes of all files of a run."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}

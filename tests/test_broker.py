@@ -16,7 +16,9 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from broker import install, local
+from broker import enrolment, install, local, mosquitto, pid_file, process
+from broker.answering import answers
+from broker.register import Party
 
 ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = os.urandom(52_000)
@@ -128,7 +130,7 @@ def test_the_child_is_gone_afterwards(problem):
 
 
 @pytest.mark.broker
-@pytest.mark.skipif(not local._dying_with_parent(), reason="no setpriv of util-linux here")
+@pytest.mark.skipif(not process.dying_with_parent(), reason="no setpriv of util-linux here")
 def test_the_child_dies_with_a_killed_parent():
     command = [sys.executable, "-u", "-m", "broker.local"]
     with tempfile.TemporaryDirectory() as folder:  # a killed parent cannot tidy up
@@ -141,7 +143,7 @@ def test_the_child_dies_with_a_killed_parent():
             parent.kill()
         address = local.BrokerAddress(local.HOST, int(re.search(r":(\d+)", line)[1]), "any")
         deadline = time.monotonic() + 5
-        while local._answers(address):
+        while answers(*address[:2]):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -189,12 +191,118 @@ def test_auto_without_mosquitto_says_what_it_takes_instead(monkeypatch):
         local._choose("rabbit", said.append)
 
 
-def test_the_private_configuration_is_the_shipped_one_on_loopback():
-    shipped = local.CONFIGURATION.read_text().splitlines()
-    private = local.private_configuration(4711).splitlines()
-    changed = [(a, b) for a, b in zip(shipped, private, strict=True) if a != b]
-    assert changed == [("listener 1883", "listener 4711 127.0.0.1")]
+def lines_of(text):
+    """Return the lines of a configuration that say something."""
+    return {line for line in text.splitlines() if line and not line.startswith("#")}
+
+
+SECURE = {
+    "allow_anonymous false", "password_file secrets/broker/passwords",
+    "acl_file secrets/broker/acl", "use_username_as_clientid true",
+}  # fmt: skip
+"""What makes the shipped configuration know everybody."""
+
+
+def test_the_private_configuration_is_the_shipped_one_open_on_loopback():
+    """Without secrets everybody is let in, and only from this machine; all else is as shipped."""
+    shipped = lines_of(mosquitto.CONFIGURATION.read_text())
+    private = lines_of(local.private_configuration(4711))
+    assert shipped - private == {"listener 1883", *SECURE}
+    assert private - shipped == {"listener 4711 127.0.0.1", "allow_anonymous true"}
     assert "max_queued_messages 100000" in private
+    assert "max_queued_bytes 1073741824" in private
+
+
+def enrolled(folder, **settings):
+    """Enrol two parties."""
+    parties = Party("aggregator", "aggregator"), Party("agent-0", "agents")
+    enrolment.enrol(folder, parties, **settings)
+    return folder
+
+
+def test_with_secrets_it_is_the_enrolments(tmp_path):
+    """Everybody logs in; files are named as seen from their folder, wherever that was moved to."""
+    enrolled(tmp_path / "made").rename(tmp_path / "moved")
+    shipped = lines_of(mosquitto.CONFIGURATION.read_text())
+    private = lines_of(local.private_configuration(4711, tmp_path / "moved"))
+    assert shipped - private == {
+        "listener 1883", "password_file secrets/broker/passwords", "acl_file secrets/broker/acl"
+    }  # fmt: skip
+    assert private - shipped == {
+        "listener 4711 127.0.0.1", "password_file passwords", "acl_file acl"
+    }  # fmt: skip
+
+
+def test_with_certificates_it_speaks_tls_on_loopback(tmp_path):
+    """The listener's lines come with it, and no password file."""
+    enrolled(tmp_path, tls="certificates", hosts=["localhost"])
+    private = local.private_configuration(4711, tmp_path).splitlines()
+    first = private.index("listener 4711 127.0.0.1")
+    assert private[first + 1 : first + 7] == [
+        "cafile ca.crt", "certfile server.crt", "keyfile server.key", "crlfile crl.pem",
+        "require_certificate true", "use_identity_as_username true",
+    ]  # fmt: skip
+    assert not any(line.startswith("password_file") for line in private)
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(not install.find_mosquitto(), reason="no mosquitto on this machine")
+@pytest.mark.parametrize("tls", ["", "certificates", "passwords"])
+def test_a_broker_with_secrets_runs_once_and_reads_them_again(tmp_path, tls):
+    """It is told by its pid file, which means nothing any more once the broker is gone."""
+    hosts = ["localhost"] if tls else []
+    secrets = enrolled(tmp_path / "secrets", tls=tls, hosts=hosts)
+    log = tmp_path / "broker.log"
+    assert not pid_file.tell(secrets / "broker")
+    with local.local_broker("mosquitto", say=silent, log=log, secrets=secrets) as address:
+        assert answers(*address[:2], tls=bool(tls))
+        read = log.read_text().count("history")  # a warning of each reading of the ACL
+        assert pid_file.tell(secrets / "broker")
+        deadline = time.monotonic() + 5
+        while log.read_text().count("history") == read:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert answers(*address[:2], tls=bool(tls))
+        with (
+            pytest.raises(local.BrokerError, match="is running already"),
+            local.local_broker("mosquitto", say=silent, secrets=secrets),
+        ):
+            pytest.fail("a second broker with the same secrets was handed out")
+    assert not pid_file.tell(secrets / "broker")
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as another user")
+@pytest.mark.skipif(not install.find_mosquitto(), reason="no mosquitto on this machine")
+def test_roots_broker_runs_as_the_owner_of_its_secrets(tmp_path):
+    """It reads what is its own, though it could not get to it through the folders above."""
+    secrets = enrolled(tmp_path / "secrets")
+    tmp_path.chmod(0o700)
+    for owner in (1883, 0):
+        for path in (secrets / "broker", *(secrets / "broker").iterdir()):
+            os.chown(path, owner, owner)
+        with local.local_broker("mosquitto", say=silent, secrets=secrets) as address:
+            child = Path(f"/proc/{(secrets / 'broker' / pid_file.NAME).read_text()}")
+            assert child.stat().st_uid == owner
+            assert answers(*address[:2])
+
+
+def test_what_is_needed_for_secrets_is_told(tmp_path, monkeypatch):
+    """The embedded broker knows nobody; a folder without an enrolment is of no use."""
+    for kind in ("embedded", "auto"):
+        monkeypatch.setattr(local, "find_mosquitto", lambda: None)
+        with (
+            pytest.raises(local.BrokerError, match="only Mosquitto can tell who is who"),
+            local.local_broker(kind, say=silent, secrets=tmp_path),
+        ):
+            pytest.fail("a broker that knows nobody was handed out")
+    monkeypatch.undo()
+    if install.find_mosquitto():
+        with (
+            pytest.raises(local.BrokerError, match=r"python -m broker\.enrol --n 1000"),
+            local.local_broker("mosquitto", say=silent, secrets=tmp_path),
+        ):
+            pytest.fail("a broker without an enrolment was handed out")
 
 
 def test_installing_says_why_not(monkeypatch):

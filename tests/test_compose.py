@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from listening import until
 
 from agents import spawn
 from aggregator import __main__ as aggregator
-from broker.local import CONFIGURATION
+from broker import enrol, local
+from broker.answering import answers
+from broker.install import find_mosquitto
+from broker.mosquitto import CONFIGURATION, on_loopback
 from config import flags
 from config.settings import SettingsError
 
@@ -70,35 +79,174 @@ def test_aggregator_and_agents_mean_the_same_federation(monkeypatch):
     assert fleet.agents.evil == 0.2
 
 
-def test_broker_is_the_official_one_with_the_shipped_configuration():
-    """Mosquitto 2 reads our file, cannot change it, is published on loopback only, and watched."""
+def mounts(service):
+    """Return what a service sees: path inside -> (what, may it write)."""
+    found = {}
+    for line in SERVICES[service].get("volumes", ()):
+        what, inside, *mode = line.split(":")
+        found[inside] = what, mode != ["ro"]
+    return found
+
+
+HOME = re.search(r"(?m)^WORKDIR (.+)$", DOCKERFILE)[1]
+
+
+def test_broker_is_the_official_one_with_the_enrolments_configuration():
+    """Mosquitto 2 reads what enrolment wrote, cannot change it, and is published on loopback."""
     broker = SERVICES["broker"]
     assert broker["image"] == "eclipse-mosquitto:2"
-    source, target, mode = broker["volumes"][0].split(":")
-    assert (ROOT / source).samefile(CONFIGURATION)
-    assert (target, mode) == ("/mosquitto/config/mosquitto.conf", "ro")
+    assert mounts("broker") == {f"{HOME}/secrets/broker": ("broker", False)}
+    assert broker["command"] == f"mosquitto -c {HOME}/secrets/broker/mosquitto.conf"
+    assert broker["user"] == "1883:1883"  # the image's own, for whom port 1883 is not too low
     assert broker["ports"] == ["127.0.0.1:1883:1883"]
     assert broker["ulimits"]["nofile"] >= 65536
-    check = broker["healthcheck"]["test"]
-    assert check[:2] == ["CMD", "mosquitto_sub"]
-    assert "$$SYS/broker/uptime" in check  # a single dollar would be a variable of compose
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["broker"]
+    needs = broker["depends_on"]["enrol"]
+    assert needs == {"condition": "service_completed_successfully"}
+
+
+def test_each_service_sees_its_own_secrets_alone():
+    """Who is enrolled lies with nobody who serves, and no service can read another's password."""
+    assert mounts("enrol") == {
+        f"{HOME}/secrets": ("enrolment", True),
+        **{f"{HOME}/secrets/{part}": (part, True)
+           for part in ("broker", "aggregator", "agents", "people")},
+    }  # fmt: skip
+    seen = {
+        service: {what for what, _ in mounts(service).values() if what in COMPOSE["volumes"]}
+        for service in SERVICES
+    }
+    assert seen.pop("enrol") == {*COMPOSE["volumes"]}
+    assert seen == {
+        "broker": {"broker"}, "watch": {"people"}, "folder": set(), "aggregator": {"aggregator"},
+        "agents": {"agents"},
+    }  # fmt: skip
+    assert not any(
+        writes for service in seen for what, writes in mounts(service).values()
+        if what in COMPOSE["volumes"]
+    )  # fmt: skip
+    for service in ("aggregator", "agents"):
+        assert "--secrets secrets" in SERVICES[service]["command"]
+        assert f"{HOME}/secrets/{service}" in mounts(service)
+
+
+def steps_of_enrolment():
+    """Return the commands of the enrolment, as lists of words."""
+    shell, flag, script = shlex.split(SERVICES["enrol"]["command"])
+    assert (shell, flag) == ("sh", "-c")
+    return [shlex.split(step) for step in script.split("&&")]
+
+
+def test_everybody_who_comes_is_enrolled(monkeypatch):
+    """The agents that spawn have a login each, and the aggregator and people have theirs."""
+    fleet = settings_of("agents", monkeypatch)
+    first, *_ = steps_of_enrolment()
+    assert first[:3] == ["python", "-m", "broker.enrol"]
+    chosen = enrol._parser().parse_args(first[3:])
+    logins = {party.login for party in enrol.parties(chosen.n)}
+    assert chosen.n == fleet.agents.n
+    assert chosen.tls is None
+    assert {"aggregator", "watch"} <= logins
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be the users of the containers")
+@pytest.mark.skipif(not find_mosquitto(), reason="mosquitto is not installed")
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_the_users_of_the_containers_can_read_what_is_theirs():
+    """Enrolment by its own command, twice; then broker, healthcheck and watch as their users."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for part in ("broker", "aggregator", "agents", "people"):  # volumes that are new
+            (folder / "secrets" / part).mkdir(parents=True)
+        for _ in range(2):
+            enrol_in(folder)
+        assert_owners(folder)
+        serve_as_containers_do(folder)
+
+
+def enrol_in(folder):
+    """Run the enrolment's command in a folder, with a thousand agents as it says."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words in steps_of_enrolment():
+        command = [sys.executable if word == "python" else word for word in words]
+        subprocess.run(
+            command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60
+        )
+
+
+def assert_owners(folder):
+    """Check that each folder and all in it belong to the user of its service alone."""
+    users = {"broker": 1883, "aggregator": 1000, "agents": 1000, "people": 1000}
+    for part, user in users.items():
+        home = folder / "secrets" / part
+        paths = [home, *home.iterdir()]
+        assert len(paths) > 1
+        assert {path.stat().st_uid for path in paths} == {user}
+        assert {path.stat().st_mode & 0o077 for path in paths} == {0}
+
+
+def serve_as_containers_do(folder):
+    """Start the broker as its user, look after its health, and watch as people do."""
+    port = local._free_port(0)
+    shown = (folder / "secrets" / "broker" / "mosquitto.conf").read_text()
+    configuration = folder / "there.conf"  # the same, where this machine has nothing yet
+    configuration.write_text(on_loopback(shown, port))
+
+    def user(number):
+        return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+
+    check = SERVICES["broker"]["healthcheck"]["test"]
+    assert check[0] == "CMD-SHELL"
+    health = check[1].replace("$$", "$").replace("-t health", f"-t health -p {port}")
+    checking = [*user(1883), "sh", "-c", health]
+    assert subprocess.run(checking, check=False, capture_output=True, timeout=20).returncode == 1
+    broker = subprocess.Popen(
+        [*user(1883), str(find_mosquitto()), "-c", str(configuration)], stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: answers(local.HOST, port))
+        subprocess.run(checking, check=True, capture_output=True, timeout=20)
+        words = shlex.split(SERVICES["watch"]["command"])
+        assert words[:3] == ["mosquitto_sub", "-h", "broker"]
+        assert SERVICES["watch"]["user"] == "1000:1000"
+        inside = SERVICES["watch"]["environment"]["XDG_CONFIG_HOME"]
+        assert mounts("watch") == {inside: ("people", False)}
+        watching = subprocess.Popen(
+            [*user(1000), words[0], "-p", str(port), *words[3:], "-t", "$SYS/broker/version",
+             "-C", "1", "-W", "10"],
+            env={**os.environ, "XDG_CONFIG_HOME": str(folder / "secrets" / "people")},
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert "mosquitto version" in watching.communicate(timeout=20)[0]
+    finally:
+        broker.terminate()
+        broker.wait(10)
+
+
+def test_the_healthcheck_is_compose_and_asks_as_a_stranger():
+    """It needs no password: that it is refused is the answer of a broker that is well."""
+    test = SERVICES["broker"]["healthcheck"]["test"]
+    assert "$$? -eq 5" in test[1]  # a single dollar would be a variable of compose
+    assert not re.search(r"-[uP]\b", test[1])
 
 
 def test_runs_are_kept_where_the_aggregator_writes_them(monkeypatch):
     """The aggregator's folder is ./runs outside, and is made writable before it starts."""
     settings = settings_of("aggregator", monkeypatch)
-    home = re.search(r"(?m)^WORKDIR (.+)$", DOCKERFILE)[1]
-    assert SERVICES["aggregator"]["volumes"] == [f"./runs:{home}/{settings.run.directory}"]
-    assert SERVICES["folder"]["volumes"] == SERVICES["aggregator"]["volumes"]
+    runs = {f"{HOME}/{settings.run.directory}": ("./runs", True)}
+    assert runs.items() <= mounts("aggregator").items()
+    assert mounts("folder") == runs
     assert SERVICES["folder"]["command"] == f"chmod 1777 {settings.run.directory}"
     needs = SERVICES["aggregator"]["depends_on"]["folder"]
     assert needs == {"condition": "service_completed_successfully"}
 
 
 def test_agents_can_be_scaled():
-    """Nothing of the agents can exist only once: no name, no port, no folder."""
-    assert not {"container_name", "hostname", "ports", "volumes"} & SERVICES["agents"].keys()
+    """Nothing of the agents can exist only once: no name, no port, no folder to write in."""
+    assert not {"container_name", "hostname", "ports"} & SERVICES["agents"].keys()
+    assert not any(writes for _, writes in mounts("agents").values())
 
 
 def test_dockerfile_copies_what_is_there_and_ends_as_nobody_special():
@@ -161,7 +309,7 @@ def test_four_replicas_share_the_fleet_out(network, monkeypatch):
     settings = settings_of("agents", monkeypatch)
     words = shlex.split(SERVICES["agents"]["command"])[2:]
     numbers = []
-    monkeypatch.setattr(spawn, "probe", lambda _: None)
+    monkeypatch.setattr(spawn, "probe", lambda *_: None)
     monkeypatch.setattr(spawn, "supervise", lambda *given: numbers.append(given[-1]) or 0)
     for replica in network.replicas:
         network.me = replica

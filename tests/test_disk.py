@@ -5,69 +5,32 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
-import sys
+import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
-from cutting import Torn, cut
-from federation import Federation, one_thread  # noqa: F401 - a fixture
-from safetensors.numpy import load_file, save_file
+from cutting import CASES, FULL, Torn, contents, cut, every_case, federation, same_run
+from federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
+from listening import RawClient, until
+from test_network import KIND, RUN, ended
+from test_network import federation as on_broker
 
-from aggregator import detectors, disk
-from aggregator.described import changes, check_format
 from aggregator.store import RunStore, StoreError, read_records
+from config.settings import to_toml
 from protocol.messages import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROUNDS = 5
-SMALL = {"agents__n": 6, "run__rounds": ROUNDS, "validation__look_back": 2}
-PIGGY = {"validation__piggy_back": True, "validation__quorum": 6}
-WATCHED = {
-    "agents__n": 8, "agents__evil": 0.25, "agents__start": 2, "limits__finite": False,
-    "detection__detectors": [*detectors.DETECTORS], "detection__quarantine": True,
-    "detection__strikes": 1, "detection__appeal": 1, "aggregation__rule": "foolsgold",
-    "detection__options": {"fldetector": {"window": 2}},
-}  # fmt: skip
-CASES = {
-    "accepted": {},
-    "rejected": {
-        "validation__validators": 3, "validation__quorum": 2, "validation__warm_up": 2,
-        "agents__lying": 1.0, "agents__liars": "always_reject",
-    },
-    "piggy-back": PIGGY,
-    "docket": WATCHED,
-    "all of it": {**PIGGY, **WATCHED},
-}  # fmt: skip
-"""Rounds that accept a model, or reject one (from round 3 on), and that leave more than that."""
-
-
-def federation(folder, case, **changes):
-    return Federation(folder, **SMALL | CASES[case] | changes)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Hold each case as it goes if nothing happens."""
-    return {case: federation(tmp_path_factory.mktemp("run"), case).whole() for case in CASES}
-
-
-def same_run(run, whole):
-    """Check that a run came to the same, on the network and on disk."""
-    assert run.models == whole.models
-    told = ("round", "version", "accepted", "accuracy", "votes", "judged", "suspected", "called")
-    for mine, other in zip(run.records, whole.records, strict=True):
-        assert {key: mine.get(key) for key in told} == {key: other.get(key) for key in told}
-    mine, other = (
-        {f.name: load_file(f)["weights"].tobytes() for f in r.folder.rglob("*.safetensors")}
-        for r in (run, whole)
-    )
-    assert mine == other
-    assert not [*run.folder.rglob("*.part")]
+    return every_case(tmp_path_factory.mktemp("undisturbed"))
 
 
 @contextmanager
@@ -88,12 +51,6 @@ def failing(run, number, at, why=None):
     store.persist = persist
 
 
-def contents(folder):
-    """Return the bytes of all files of a run."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
-
 # Killed
 
 
@@ -103,7 +60,6 @@ def test_killed_between_any_two_operations_a_run_is_the_same_run(
     tmp_path, undisturbed, case, number
 ):
     """Whatever a kill leaves of a round's files, the run goes on to the same models."""
-    seen = []
     for at in range(100):
         run = federation(tmp_path / str(at), case)
         run.begin()
@@ -114,10 +70,32 @@ def test_killed_between_any_two_operations_a_run_is_the_same_run(
         run.crash()
         run.whole()
         same_run(run, undisturbed[case])
-        seen = met[0].done
+        assert run.models.keys() == undisturbed[case].models.keys()
+    assert {"write rounds.jsonl", "half of rounds.jsonl"} <= set(met[0].done)
     assert not met[0].hit
-    assert {"write rounds.jsonl", "half of rounds.jsonl"} <= set(seen)
-    assert len(seen) == len(met[0].done) - 1
+
+
+def test_all_that_is_written_is_durable_before_what_stands_on_it(tmp_path):
+    """Files, the folders that name them, then the record: each is synced before the next begins.
+
+    Only then is anything removed.
+    """
+    run = federation(tmp_path, "all of it")
+    run.begin()
+    with failing(run, 5, 10**6) as met:
+        run.run()
+
+    def whole(part, folder):
+        steps = ["open", "write", "half of", "fsync", "replace"]
+        return [f"{step} {part}.part" for step in steps] + [f"open {folder}", f"fsync {folder}"]
+
+    lab = tmp_path.name
+    assert met[0].done == [
+        *whole("candidate-000005", lab), *whole("agents-000005", lab), *whole("000004", "models"),
+        "unlink 000000.safetensors",
+        *(f"{step} rounds.jsonl" for step in ("open", "write", "half of", "fsync")),
+        "unlink candidate-000003.safetensors", "unlink agents-000003.npz",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["piggy-back"])
@@ -177,38 +155,261 @@ def test_what_cannot_be_written_is_not_told_of_and_not_lost(tmp_path, undisturbe
     Nothing of the round is published, no half file stays behind where one may be removed, and
     what was there before has not changed.
     """
-    for at in range(100):
+    whole, refused = undisturbed[case], []
+    for at in range(operations(tmp_path / "whole", case)):
         why = WHY[at % len(WHY)]
         run = federation(tmp_path / str(at), case)
         run.begin()
         run.run(lambda state: state.round == 3)
         before, told = contents(run.folder), []
-        with failing(run, 3, at, why) as met:
-            persist = run.aggregator._store.persist
-
-            def noting(record, *left, run=run, told=told, persist=persist):
-                told.append(len(run.broker.listeners))
-                run.broker.listeners.append(lambda topic, _: told.append(topic))
-                persist(record, *left)
-
-            run.aggregator._store.persist = noting
+        with failing(run, 3, at, why) as met, heard_after(run, 3, told):
             try:
-                run.run(lambda state: state.round > 3)
+                run.run(lambda state: state.round == 4)
             except StoreError as error:
-                said = str(error)
-                assert said.startswith(f"cannot write to {run.folder}")
-                assert os.strerror(why) in said
-                assert "the same command goes on" in said
-                assert ("once there is room" in said) == (why in (errno.ENOSPC, errno.EDQUOT))
-                assert told[1:] == []
-        if not met[0].hit:
-            break
-        if why in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            assert not [*run.folder.rglob("*.part")]
+                refused.append(str(error))
+                assert told == []
+        assert met[0].hit == bool(refused)
+        if refused:
+            check_sentence(refused.pop(), run.folder, why)
         after = contents(run.folder)
+        assert not [name for name in after if name.endswith(".part")] or why not in FULL
         for name in before.keys() & after.keys():
             assert after[name].startswith(before[name]), name
         run.crash()
         run.whole()
-        same_run(run, undisturbed[case])
-    assert at > 5
+        same_run(run, whole)
+
+
+def operations(folder, case):
+    """Count what is done to the disk for round 3."""
+    run = federation(folder, case)
+    run.begin()
+    with failing(run, 3, 10**6) as met:
+        run.run(lambda state: state.round == 4)
+    assert len(met[0].done) > 3
+    return len(met[0].done)
+
+
+@contextmanager
+def heard_after(run, number, told):
+    """Write down the topics of all that is published once a round was to be made durable."""
+    store = run.aggregator._store
+    persist = store.persist
+
+    def persisting(record, *left):
+        if record["round"] == number:
+            run.broker.listeners.append(lambda topic, _: told.append(topic))
+        persist(record, *left)
+
+    store.persist = persisting
+    yield
+
+
+def check_sentence(said, folder, why):
+    """Check that it says what could not be written, why, and what to do."""
+    assert re.fullmatch(
+        rf"cannot write to {folder}/\S+: {os.strerror(why)}; what was there is kept, and the same "
+        r"command goes on from it once [a-z ]+", said
+    )  # fmt: skip
+    assert said.endswith("once there is room") == (why in (errno.ENOSPC, errno.EDQUOT))
+
+
+# Real file systems, and the real programs
+
+
+def mount(*arguments):
+    """Mount something, or skip the test where we may not."""
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("not permitted to mount a file system here")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Yield a file system of its own, of so little room that a run does not fit."""
+    folder = tmp_path / RUN
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=56k", "tmpfs", folder)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_file_system_loses_nothing(small, tmp_path):
+    """What does not fit leaves nothing behind, and what was there is read again."""
+
+    def persist(store, numbers):
+        for number in numbers:
+            weights = np.full(4000, number, np.float32)
+            store.persist({"round": number, "version": number}, Model(number, weights))
+
+    store = RunStore(small, keep=4)
+    store.save(Model(0, np.zeros(4000, np.float32)), {"round": 0, "version": 0})
+    with pytest.raises(StoreError, match=r"3.safetensors: No space left .* once there is room$"):
+        persist(store, range(1, 9))
+    assert not [*small.rglob("*.part")]
+    assert [m.version for m in RunStore(small, keep=4).load().models] == [0, 1, 2]
+    (small / "rounds.jsonl").write_bytes((small / "rounds.jsonl").read_bytes() + b'{"round":3,"ver')
+    mount("-o", "remount,size=1m", small)
+    again = RunStore(small, keep=4)
+    assert again.load().record == {"round": 2, "version": 2}
+    persist(again, range(3, 9))
+    saved = RunStore(small, keep=4).load()
+    assert [m.version for m in saved.models] == [5, 6, 7, 8]
+    assert all((m.weights == m.version).all() for m in saved.models)
+    assert [r["round"] for r in read_records(small)] == [*range(1, 9)]
+
+
+REPORT = "report.md or accuracy.png"
+
+NETWORK = {
+    "run__name": RUN, "run__rounds": 6, "validation__look_back": 2, "agents__processes": 1,
+}  # fmt: skip
+
+LIMITED = (
+    "import resource, runpy, sys; size = int(sys.argv.pop(1))\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+    "runpy.run_module('aggregator', run_name='__main__', alter_sys=True)"
+)
+"""An aggregator that may not write a file of more than so many bytes."""
+
+
+class Scene:
+    """A federation on a broker whose aggregator runs into trouble with its disk."""
+
+    def __init__(self, programs, **changes):
+        self.programs, self.folder = programs, programs.run
+        self.changes = NETWORK | changes
+        file = programs.folder / "scenario.toml"
+        file.write_text(to_toml(settings_of(**self.changes)), encoding="utf-8")
+        broker = f"{programs.address.host}:{programs.address.port}"
+        self._flags = ["--config", str(file), "--broker", broker]
+
+    def agents(self):
+        """Start all agents."""
+        return self.programs.start("agents/spawn.py", *self._flags)
+
+    def aggregator(self, limit=None):
+        """Start the aggregator; with a limit, it may not write longer files."""
+        program = ["-m", "aggregator"] if limit is None else ["-c", LIMITED, str(limit)]
+        return self.programs.start(*program, *self._flags, "--runs", str(self.programs.folder))
+
+    def refused(self, program, why):
+        """Wait until a program gives up with one sentence; returns the file that it names."""
+        assert program.wait(60) == 2, program.log.read_text()
+        said = program.log.read_text()
+        assert "Traceback" not in said
+        [file] = re.findall(
+            rf"^error: cannot write to {self.folder}/?(.*): {why}; what was there is kept, and "
+            "the same command goes on from it once [a-z ]+$", said.splitlines()[-1],
+        )  # fmt: skip
+        assert not [*self.folder.rglob("*.part")]
+        return file
+
+    def rounds(self):
+        """Return the rounds that are on record."""
+        return [record["round"] for record in self.programs.records()]
+
+    def is_that_in_memory(self, folder):
+        """Check that the run came to the models that it comes to where nothing happens."""
+        alone = Federation(folder, **self.changes).whole()
+        assert self.rounds() == [record["round"] for record in alone.records]
+        kept = sorted(int(file.stem) for file in (self.folder / "models").iterdir())
+        assert len(kept) == 4
+        for version in kept:
+            assert self.programs.weights(version) == alone.models[version]
+
+
+@contextmanager
+def scene(folder, **changes):
+    with on_broker(KIND, folder) as programs:
+        yield Scene(programs, **changes)
+
+
+def told(spy, kind):
+    """Return the rounds or versions that somebody who listens has heard of."""
+    if kind == "model":
+        return [msgpack.unpackb(payload)["version"] for payload in spy.payloads("/model")]
+    return [json.loads(payload)["round"] for payload in spy.payloads("log/round")]
+
+
+@pytest.mark.broker
+def test_an_aggregator_whose_disk_is_full_stops_and_goes_on_with_room(small, tmp_path):
+    """The real programs, a file system that is full at version 3, and then has room again.
+
+    Nobody hears of what was not written; the agents stay, and the models are those of a run that
+    nothing happened to.
+    """
+    with scene(tmp_path) as run, RawClient(run.programs.address, f"fl/v1/{RUN}/#") as spy:
+        doomed, agents = run.aggregator(), run.agents()
+        assert run.refused(doomed, "No space left on device") == "models/000003.safetensors"
+        assert run.rounds() == [1, 2]
+        time.sleep(0.2)
+        assert (told(spy, "log"), told(spy, "model")) == ([0, 1, 2], [0, 1, 2])
+        assert run.refused(run.aggregator(), "No space left on device")
+        mount("-o", "remount,size=10m", small)
+        ended(run.aggregator(), agents)
+        run.is_that_in_memory(tmp_path / "memory")
+        assert (run.folder / "accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.broker
+def test_an_aggregator_whose_disk_becomes_read_only_stops_and_goes_on(tmp_path):
+    """In mid-run nothing can be written any more; once it can, the run comes to the same models."""
+    with scene(tmp_path, run__rounds=60) as run:
+        run.folder.mkdir()
+        doomed, agents = run.aggregator(), run.agents()
+        until(lambda: len(run.programs.records()) >= 2, 60)
+        mount("--bind", run.folder, run.folder)
+        try:
+            mount("-o", "remount,bind,ro", run.folder)
+            before = contents(run.folder)
+            assert run.refused(doomed, "Read-only file system")
+            assert len(run.rounds()) < 60
+            assert run.refused(run.aggregator(), "Read-only file system") == "lock"
+            assert contents(run.folder) == before
+        finally:
+            subprocess.run(["umount", "-l", run.folder], check=True)
+        ended(run.aggregator(), agents)
+        run.is_that_in_memory(tmp_path / "memory")
+
+
+@pytest.mark.broker
+def test_an_aggregator_that_may_write_no_larger_files_stops_and_goes_on(tmp_path):
+    """Its records outgrow what it may write, in mid-run: no half line stays, and none is lost.
+
+    Before that not even the first model fits, and after it, only the report does not.
+    """
+    with scene(tmp_path, run__rounds=40) as run:
+        agents = run.agents()
+        assert run.refused(run.aggregator(9_000), "File too large") == "models/000000.safetensors"
+        assert run.refused(run.aggregator(12_000), "File too large") == "rounds.jsonl"
+        lines = (run.folder / "rounds.jsonl").read_bytes()
+        assert lines.endswith(b"}\n")
+        assert 11_000 < len(lines) <= 12_000
+        assert 5 < len(run.rounds()) < 40
+        assert run.refused(run.aggregator(30_000), "File too large") == REPORT
+        ended(agents)
+        assert len(run.rounds()) == 40
+        ended(run.aggregator())
+        assert (run.folder / "accuracy.png").stat().st_size > 30_000
+        run.is_that_in_memory(tmp_path / "memory")
+
+
+@pytest.mark.broker
+def test_a_second_aggregator_is_told_of_the_first(tmp_path):
+    """Of two real aggregators on one folder the second ends; once the first is dead, one may."""
+    with scene(tmp_path) as run:
+        first = run.aggregator()
+        until((run.folder / "models" / "000000.safetensors").exists, 60)
+        before = contents(run.folder)
+        second = run.aggregator()
+        assert second.wait(60) == 2
+        assert second.log.read_text().splitlines()[-1] == (
+            f"error: run '{RUN}' in {run.folder} is in use by another aggregator "
+            f"(process {first.pid})"
+        )
+        assert contents(run.folder) == before
+        first.kill()
+        first.wait()
+        ended(run.aggregator(), run.agents())
+        run.is_that_in_memory(tmp_path / "memory")

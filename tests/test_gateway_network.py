@@ -269,8 +269,12 @@ def test_a_lost_broker_is_told_and_found_again(tmp_path):
 # ---------------------------------------------------------------- how it ends
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_everything_in_time(tmp_path, sign):
+@pytest.mark.parametrize(
+    "signs",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],
+)
+def test_ctrl_c_ends_everything_in_time(tmp_path, signs):
     """Within five seconds gateway, aggregator and broker are gone, even if a request is half in."""
     with door(tmp_path, "3") as made:
         until(made.healthy, 60)
@@ -281,7 +285,9 @@ def test_ctrl_c_ends_everything_in_time(tmp_path, sign):
             half.sendall(b"POST /model/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
             time.sleep(0.2)
             before = time.monotonic()
-            made.gateway.send_signal(sign)
+            for sign in signs:
+                made.gateway.send_signal(sign)
+                time.sleep(0.05)
             assert made.gateway.wait(10) == 130
             assert time.monotonic() - before < 5
         gone, alive = psutil.wait_procs(children, timeout=2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from cutting import Torn, cut
 
 from aggregator.store import RunStore, StoreError, read_records
 from protocol.messages import Model
@@ -135,74 +134,60 @@ def test_one_candidate_is_kept(store, folder):
 
 def test_a_candidate_of_before_a_crash_is_not_taken_for_that_of_the_round(store, folder):
     """Round 5 is run again after a crash, and leaves no candidate this time: there is none."""
-    store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
-    with torn(moment=1), pytest.raises(Torn):  # its candidate is written, its record is not
-        store.persist(record(5, 3), model(3), np.ones(3, dtype=np.float32))
-    store.persist(record(5, 2), None)
-    assert RunStore(folder, keep=3).load().pending is None
+    for at in range(8):
+        store.persist(record(4, 2), None, np.ones(3, dtype=np.float32))
+        with cut(folder, at), pytest.raises(Torn):  # up to its candidate, before its record
+            store.persist(record(5, 3), model(3), np.ones(3, dtype=np.float32))
+        store.persist(record(5, 2), None)
+        assert RunStore(folder, keep=3).load().pending is None
+    assert at == 7
 
 
-class Torn(Exception):  # noqa: N818 - what a crash is
-    """The moment at which a process dies."""
+def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(tmp_path):
+    """Killed between any two operations on the disk in round 5, the run has round 4's candidate.
 
-
-@contextmanager
-def torn(moment):
-    """Let the process die before one of its writes to the disk, the first being number 0."""
-    moments = itertools.count()
-    replace, opened, unlink = Path.replace, Path.open, Path.unlink
-
-    def live():
-        if next(moments) == moment:
-            raise Torn
-
-    def replacing(self, target):
-        live()
-        return replace(self, target)
-
-    def opening(self, mode="r", **more):
-        if self.name == "rounds.jsonl" and mode != "rb":
-            live()
-        return opened(self, mode, **more)
-
-    def unlinking(self, missing_ok=False):
-        live()
-        return unlink(self, missing_ok)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replacing)
-        patch.setattr(Path, "open", opening)
-        patch.setattr(Path, "unlink", unlinking)
-        yield
-
-
-@pytest.mark.parametrize(
-    ("moment", "round_"),
-    [
-        (0, 4),  # before the candidate of round 5
-        (1, 4),  # before its model
-        (2, 5),  # before the oldest model goes: the record is in the new one
-        (3, 5),  # before the record
-        (4, 5),  # before the candidate of round 4 goes
-        (5, 5),  # after all of it
-    ],
-)
-def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(store, folder, moment, round_):
-    """Killed before any of the writes of round 5, the run has round 4's candidate, or 5's.
-
-    What is read belongs together: with the record of a round comes the candidate of that round.
-    And it is so however often the process dies at that moment.
+    Or it has 5's: what is read belongs together. And it is so however often the process dies.
     """
-    made = {n: np.full(3, n, dtype=np.float32) for n in (4, 5)}
-    store.persist(record(4, 3), model(3), made[4])
+    made = {n: np.full(3, n, dtype=np.float32) for n in (3, 4, 5)}
+    reached = []
+    for at in range(100):
+        folder = tmp_path / str(at)
+        store = RunStore(folder, keep=3)
+        store.save(model(2), record(3, 2))
+        store.persist(record(4, 3), model(3), made[4])
+        for _ in range(2):
+            with cut(folder, at) as disk, suppress(Torn):
+                store.persist(record(5, 4), model(4), made[5])
+            saved = RunStore(folder, keep=3).load()
+            number = saved.record["round"]
+            assert saved.models[-1].version == number - 1
+            np.testing.assert_array_equal(saved.pending, made[number])
+        reached.append(number)
+        store.persist(record(6, 4), None, made[5])
+        assert candidates(folder)[-1] == "candidate-000006.safetensors"
+        assert len(candidates(folder)) <= 2
+        if not disk.hit:
+            break
+    assert not disk.hit
+    assert reached == sorted(reached)
+    assert set(reached) == {4, 5}
+
+
+def test_the_candidate_before_the_newest_model_is_kept(store, folder):
+    """If that model is lost, the run goes on from there: rejections in between change nothing."""
+    made = {n: np.full(3, n, dtype=np.float32) for n in range(4, 9)}
+    store.persist(record(4, 2), None, made[4])
+    store.persist(record(5, 3), model(3), made[5])
+    for number in (6, 7, 8):
+        RunStore(folder, keep=3).load()
+        store.persist(record(number, 3), None, made[number])
+        assert candidates(folder) == [f"candidate-{n:06d}.safetensors" for n in (4, number)]
+    (folder / "models" / "000003.safetensors").unlink()
     for _ in range(2):
-        with torn(moment), suppress(Torn):
-            store.persist(record(5, 4), model(4), made[5])
         saved = RunStore(folder, keep=3).load()
-        assert (saved.record["round"], saved.models[-1].version) == (round_, round_ - 1)
-        np.testing.assert_array_equal(saved.pending, made[round_])
-    RunStore(folder, keep=3).persist(record(6, 4), None, made[5])
-    assert candidates(folder) == ["candidate-000006.safetensors"]
+        assert (saved.record, saved.models[-1].version) == (record(4, 2), 2)
+        np.testing.assert_array_equal(saved.pending, made[4])
+        assert [r["round"] for r in read_records(folder)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("size", [0, 40])
@@ -253,7 +238,9 @@ def test_a_folder_that_cannot_be_written_is_explained(store, folder):
         lambda: store.save(model(4), record(4, 4)),
         lambda: store.describe({}),
     ):
-        with pytest.raises(StoreError, match=r"cannot write to .*lab: Is a directory"):
+        with pytest.raises(
+            StoreError, match=r"cannot write to .*lab/\S+: Is a directory; what was"
+        ):
             write()
 
 

@@ -9,6 +9,8 @@ from chaos.faults.broker import PACE
 from chaos.faults.outcome import Outcome, Tally
 from chaos.lab import Federation, Lab, Result
 
+LOG = 3000
+"""Bytes that an aggregator prints, at the most: that limit is on what it says too."""
 ENDED = 20.0
 """Seconds in which an aggregator that cannot go on has to say so."""
 
@@ -26,7 +28,7 @@ def full(lab: Lab, random: Random, times: int) -> Outcome:
             made.start(pace=PACE)
             made.reach(random.randint(2, 6))
             records = (made.folder / "rounds.jsonl").stat().st_size
-            made.aggregator.limit_files(records + 100 if turn % 2 else random.randint(0, 9000))
+            made.aggregator.limit_files(records + 100 if turn % 2 else random.randint(LOG, 9000))
             wrong = refused(made, "cannot write") or untouched(made, quiet)
             made.aggregator.kill()
             made.serve()
@@ -35,7 +37,7 @@ def full(lab: Lab, random: Random, times: int) -> Outcome:
 
 
 def cut_in_half(lab: Lab, random: Random, times: int) -> Outcome:
-    """A checkpoint loses its second half: it is named, removed by hand, and done without."""
+    """Cut a checkpoint in half: it is named, removed by hand, and done without."""
     tally = Tally()
     quiet = lab.quiet()
     for _ in range(times):

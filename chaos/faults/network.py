@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 
 from chaos.faults.broker import BRIEF, PACE, SILENCE
 from chaos.faults.outcome import Fault, Outcome, Tally
-from chaos.lab import Lab
+from chaos.lab import PLAIN, Federation, Lab, Setup
 from chaos.proxy import Proxy
 
 ANSWERED = 8 * PACE
 """Seconds until all agents have sent their updates."""
+Proxies = dict[str, Proxy]
+
 RATE = 40_000.0
 """Bytes a second: a model of the lab takes a quarter of a second."""
+
+
+@contextmanager
+def between(lab: Lab, setup: Setup, random: Random) -> Iterator[tuple[Federation, Proxies]]:
+    """Start a federation that goes through proxies, and wait for the middle of some round."""
+    with (
+        Proxy(lab.broker.port) as one,
+        Proxy(lab.broker.port) as other,
+        lab.federation(setup, (one.port, other.port)) as made,
+    ):
+        made.start(pace=PACE)
+        made.reach(random.randint(1, 6))
+        time.sleep(random.uniform(0.0, PACE))
+        yield made, {"aggregator": one, "agents": other}
 
 
 def stalled(*who: str) -> Fault:
@@ -25,47 +43,37 @@ def stalled(*who: str) -> Fault:
 
     def fault(lab: Lab, random: Random, times: int) -> Outcome:
         tally = Tally()
+        quiet = lab.quiet() if "agents" not in who else None
         for _ in range(times):
-            with Proxy(lab.broker.port) as one, Proxy(lab.broker.port) as other:
-                named = {"aggregator": one, "agents": other}
-                with lab.federation(BRIEF, (one.port, other.port)) as made:
-                    made.start(pace=PACE)
-                    made.reach(random.randint(1, 6))
-                    time.sleep(random.uniform(0.0, PACE))
-                    for proxy in map(named.__getitem__, who):
-                        proxy.stall()
-                    time.sleep(SILENCE)
-                    for proxy in map(named.__getitem__, who):
-                        proxy.flow()
-                    alone = who == ("aggregator",)
-                    tally.add(made.finish(), 1, lab.quiet() if alone else None)
+            with between(lab, BRIEF, random) as (made, proxies):
+                for name in who:
+                    proxies[name].stall()
+                time.sleep(SILENCE)
+                for name in who:
+                    proxies[name].flow()
+                tally.add(made.finish(), 1, quiet)
         return tally.outcome()
 
     return fault
 
 
 def cut(*who: str) -> Fault:
-    """Break all connections of "aggregator", "agents" or both in the middle of a round."""
+    """Break all connections of "aggregator", "agents" or both; the same holds of agents."""
 
     def fault(lab: Lab, random: Random, times: int) -> Outcome:
         tally = Tally()
+        quiet = lab.quiet() if "agents" not in who else None
         for _ in range(times):
-            with Proxy(lab.broker.port) as one, Proxy(lab.broker.port) as other:
-                named = {"aggregator": one, "agents": other}
-                with lab.federation(ports=(one.port, other.port)) as made:
-                    made.start(pace=PACE)
-                    made.reach(random.randint(1, 6))
-                    time.sleep(random.uniform(0.0, PACE))
-                    for name in who:
-                        named[name].cut()
-                    alone = who == ("aggregator",)
-                    tally.add(made.finish(), 1, lab.quiet() if alone else None)
+            with between(lab, PLAIN, random) as (made, proxies):
+                for name in who:
+                    proxies[name].cut()
+                tally.add(made.finish(), 1, quiet)
         return tally.outcome()
 
     return fault
 
 
-def in_flight(*, broker: bool) -> Fault:
+def in_flight(*, broker: bool = False) -> Fault:
     """Lose what agents have sent, the broker has acknowledged, and the aggregator has not heard.
 
     ``broker``: by ``kill -9`` of the broker, and not by the aggregator's connection alone.
@@ -75,20 +83,22 @@ def in_flight(*, broker: bool) -> Fault:
         tally = Tally()
         quiet = lab.quiet()
         for _ in range(times):
-            with Proxy(lab.broker.port) as proxy:
-                with lab.federation(ports=(proxy.port, lab.broker.port)) as made:
-                    made.start(pace=PACE)
-                    made.reach(random.randint(1, 6))
-                    time.sleep(random.uniform(0.0, PACE))
-                    proxy.stall()
-                    time.sleep(ANSWERED)
-                    if broker:
-                        lab.broker.kill()
-                    proxy.cut()
-                    if broker:
-                        lab.broker.start()
-                    proxy.flow()
-                    tally.add(made.finish(), 1, quiet)
+            with (
+                Proxy(lab.broker.port) as proxy,
+                lab.federation(ports=(proxy.port, lab.broker.port)) as made,
+            ):
+                made.start(pace=PACE)
+                made.reach(random.randint(1, 6))
+                time.sleep(random.uniform(0.0, PACE))
+                proxy.stall()
+                time.sleep(ANSWERED)
+                if broker:
+                    lab.broker.kill()
+                proxy.cut()
+                if broker:
+                    lab.broker.start()
+                proxy.flow()
+                tally.add(made.finish(), 1, quiet)
         return tally.outcome()
 
     return fault

@@ -59,9 +59,7 @@ class Tally:
 
     def outcome(self, note: str = "") -> Outcome:
         """Make a row of it; the first thing that went wrong says more than any note."""
-        return Outcome(
-            self.injected, self.survived, self.lost, self.identical, self.note or note
-        )
+        return Outcome(self.injected, self.survived, self.lost, self.identical, self.note or note)
 
 
 def _why(result: Result) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 from fuzz.target import Target
 
 NAMES = ("topics", "vectors", "codec", "decoder", "rounds", "packets", "stream", "settings",
-         "posts", "folder", "weights")  # fmt: skip
+         "posts", "hearers", "folder", "weights")  # fmt: skip
+
+SHARES = {"topics": 0.25, "vectors": 0.25, "rounds": 2.0}
+"""How much more or less time a target gets than the others: small ones are soon seen through."""
 
 BESIDES = {"stream": ("paho",), "settings": ("tomllib",),
            "weights": ("torch._weights_only_unpickler",)}  # fmt: skip
@@ -27,3 +30,8 @@ def load(name: str) -> Target:
 def kept(name: str) -> list[Path]:
     """List the inputs that are kept for a target, those that once were bugs among them."""
     return sorted(file for file in (CORPUS / name).glob("*") if file.is_file())
+
+
+def inputs_of(name: str, target: Target) -> list[bytes]:
+    """Return all inputs we have for a target."""
+    return [*target.seeds(), *(file.read_bytes() for file in kept(name))]

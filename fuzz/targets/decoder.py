@@ -53,7 +53,9 @@ def same(one: Message | Reason, other: Message | Reason) -> bool:
     if type(one) is not type(other) or isinstance(one, Reason):
         return one == other
     return all(
-        np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else repr(a) == repr(b)
+        np.array_equal(a, b, equal_nan=True)
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+        else repr(a) == repr(b)
         for a, b in zip(one, other, strict=True)
     )
 

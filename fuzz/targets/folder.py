@@ -14,11 +14,11 @@ from aggregator.past import Past
 from aggregator.store import RunStore, StoreError, read_records
 from aggregator.suspicion import Docket, Standing
 from fuzz.examples import VECTOR
-from fuzz.target import Target
+from fuzz.target import Target, tried
 from protocol.messages import Model
 
 FILES = ("models/000002.safetensors", "rounds.jsonl", "candidate-000003.safetensors",
-         "agents-000003.npz", "models/000001.safetensors")  # fmt: skip
+         "agents-000003.npz", "models/000001.safetensors", "manifest.json")  # fmt: skip
 SHM = Path("/dev/shm")  # noqa: S108 - in memory, where there is such a place
 
 
@@ -43,7 +43,9 @@ def good() -> dict[str, bytes]:
                       "backdoor": None, "refused": {"duplicate": 1}}  # fmt: skip
             model = Model(number, VECTOR) if number < 3 else None
             store.persist(record, model, VECTOR, docket)
-        return {file: (Path(name) / file).read_bytes() for file in FILES}
+        store.describe({"format": 1, "settings": {}, "manifest": {}})
+        files = [file for file in Path(name).rglob("*") if file.is_file()]
+        return {file.relative_to(name).as_posix(): file.read_bytes() for file in files}
 
 
 def one(data: bytes) -> None:
@@ -53,19 +55,23 @@ def one(data: bytes) -> None:
     place = Path(folder().name)
     (place / "models").mkdir(exist_ok=True)
     changed = FILES[data[0] % len(FILES)]
+    for left in place.glob("*"):
+        if left.is_file():
+            left.unlink()
     for file, content in good().items():
         (place / file).write_bytes(data[1:] if file == changed else content)
     store = RunStore(place, keep=2)
-    try:
-        saved = store.load()
-        read_records(place)
-    except StoreError as why:
-        assert len(str(why)) < 1000
+    for read in (store.described, lambda: read_records(place)):
+        found = tried(read, StoreError)
+        assert isinstance(found, StoreError | dict | list)
+    saved = tried(lambda: store.load(len(VECTOR)), StoreError)
+    if isinstance(saved, StoreError):
+        assert len(str(saved)) < 1000
         return
     assert saved is not None
     for model in saved.models:
         assert model.weights.dtype == np.float32
-        assert model.weights.ndim == 1
+        assert model.weights.shape == VECTOR.shape
     assert type(saved.record["round"]) is int
     assert saved.pending is None or saved.pending.shape == saved.models[-1].weights.shape
 
@@ -74,8 +80,8 @@ def seeds() -> list[bytes]:
     """Return every file as it should be, and model files that hold something else."""
     found = [bytes([number]) + good()[file] for number, file in enumerate(FILES)]
     note = {"version": "2", "record": json.dumps({"round": 2, "accuracy": 0.5})}
-    for odd in (VECTOR.astype(np.float64), VECTOR[np.newaxis], VECTOR[:0]):
-        found.append(b"\0" + save({"weights": odd}, metadata=note))
+    odd = VECTOR.astype(np.float64), VECTOR[np.newaxis], VECTOR[:0]
+    found += [b"\0" + save({"weights": weights}, metadata=note) for weights in odd]
     found.append(b"\0" + save({"other": VECTOR}, metadata=note))
     found.append(b"\0" + save({"weights": VECTOR}))
     return found

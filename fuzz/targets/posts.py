@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fuzz.target import Target
+from fuzz.target import Target, tried
 from monitor.schemas import read_update
 from monitor.state import Posted, Refused
 from monitor.values import Layout, tensors_json
@@ -23,11 +23,10 @@ def one(data: bytes) -> None:
     if not data:
         return
     layout = LAYOUTS[data[0] % len(LAYOUTS)]
-    try:
-        posted = read_update(data[1:], layout)
-    except Refused as why:
-        assert why.detail.isascii()
-        assert len(why.detail) < 500
+    posted = tried(lambda: read_update(data[1:], layout), Refused)
+    if isinstance(posted, Refused):
+        assert posted.detail.isascii()
+        assert len(posted.detail) < 500
         return
     assert posted.delta.shape == (sum(math.prod(shape) for _, shape in layout),)
     assert posted.delta.dtype == np.float32

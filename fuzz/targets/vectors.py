@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fuzz.target import Target
+from fuzz.target import Target, tried
 from protocol.compression import CODECS, Packed, as_received, compress, decompress
 from protocol.messages import BadMessage, Reason
 
@@ -17,10 +17,9 @@ def one(data: bytes) -> None:
     if len(data) < 3:
         return
     codec, n = NAMES[data[0] % len(NAMES)], int.from_bytes(data[1:3], "little")
-    try:
-        vector = decompress(Packed(codec, n, data[3:]))
-    except BadMessage as bad:
-        assert bad.reason in REFUSALS
+    vector = tried(lambda: decompress(Packed(codec, n, data[3:])), BadMessage)
+    if isinstance(vector, BadMessage):
+        assert vector.reason in REFUSALS
         return
     assert vector.shape == (n,)
     assert vector.dtype == np.float32
