@@ -77,8 +77,8 @@ class Fleet:
             self._agents = {ear: Agent(ear, shares=frozenset(names), remember=remember)}
         elif len(self._absent) == len(names):  # somebody has to hear when it is time to come
             self._agents[ear] = Agent(ear, shares=frozenset())
-        self.ear = next(iter(self._agents), "")
-        """One of those who connect first."""
+        self.parties = tuple(self._agents)
+        """Who hears for somebody."""
         self.ears = len(self._agents.keys() - set(names))
         """Connections that are no agent's."""
         self._ear = {name: ear if shared else name for name in names}

@@ -24,7 +24,7 @@ from agents.processes import Crew, Post
 from config import flags
 from config.settings import Settings, SettingsError
 from learning.dealing import plan_of
-from protocol.credentials import address_of
+from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     index, count = shard_of(settings)
     numbers = parts(range(n), count)[index - 1]
     address = address_of(settings.broker, "agents")
-    probe(address, plan_of(settings).name(numbers.start))
+    probe(address, first_known(address, map(plan_of(settings).name, numbers)))
     population = population_of(settings)
     try:
         data = population.check()
@@ -122,7 +122,8 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     """Be one process of the fleet."""
     from agents.population import fleet_of  # noqa: PLC0415 - see population_of
 
-    hub = MqttHub(address_of(settings.broker, "agents"), settings.run.name)
+    address = address_of(settings.broker, "agents")
+    hub = MqttHub(address, settings.run.name)
     last, due, begun = -1, 0.0, post.begun
 
     def stopping() -> bool:
@@ -142,7 +143,7 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     fleet.took_part = post.begun
     error = ""
     try:
-        if find(hub, fleet.ear, stopping, patient=post.again):
+        if find(hub, first_known(address, fleet.parties), stopping, patient=post.again):
             fleet.run()
             due = 0.0
             stopping()  # a run may end before it is time to say again how many are connected

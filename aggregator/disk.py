@@ -32,6 +32,19 @@ def damaged(file: Path, why: Exception | str) -> StoreError:
     return StoreError(f"{file} is damaged ({why}); remove it to go on without it")
 
 
+def readable(file: Path) -> Path:
+    """Return a file that is one: a pipe in its place would be waited for, for ever.
+
+    Raises
+    ------
+    StoreError
+        If something else is there.
+    """
+    if not file.is_file():
+        raise damaged(file, "it is no file")
+    return file
+
+
 @contextmanager
 def explained(file: Path) -> Iterator[None]:
     """Turn what the disk refuses into one sentence about this file."""

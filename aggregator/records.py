@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aggregator.disk import StoreError, damaged
+from aggregator.disk import StoreError, damaged, readable
 from protocol.codec import jsonable
 
 Record = dict[str, Any]
@@ -54,7 +54,7 @@ def lines_of(folder: Path) -> dict[int, Record]:
     file = folder / ROUNDS
     records: dict[int, Record] = {}
     try:
-        lines = file.read_bytes().splitlines() if file.exists() else []
+        lines = readable(file).read_bytes().splitlines() if file.exists() else []
     except OSError as why:
         raise damaged(file, why.strerror or str(why)) from why
     for line in lines:

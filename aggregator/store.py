@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from aggregator.described import MANIFEST, check_format
-from aggregator.disk import StoreError, append, damaged, remove, replace, writable
+from aggregator.disk import StoreError, append, damaged, readable, remove, replace, writable
 from aggregator.records import (
     LEFT,
     ROUNDS,
@@ -90,7 +90,7 @@ class RunStore:
         if not file.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(file.read_bytes())
+            found: dict[str, Any] = json.loads(readable(file).read_bytes())
             if not isinstance(found, dict):
                 raise ValueError("it is no table")  # noqa: TRY004 - of JSON, like the others
         except (OSError, ValueError, RecursionError) as why:
@@ -158,7 +158,6 @@ class RunStore:
                 "them; choose another --run, or remove that file to begin anew"
             )
         if not read:
-            self._sweep()
             return None
         newest, note = read[-1]
         record = last_of(lines, note)
@@ -246,8 +245,7 @@ class RunStore:
 
     def _open(self, file: Path, size: int | None) -> tuple[Vector, dict[str, str]]:
         """Read weights and what is noted with them; with a size, of so many values alone."""
-        if not file.is_file():
-            raise damaged(file, "it is no file")
+        readable(file)
         try:
             with safe_open(file, "numpy") as opened:
                 weights: Vector = opened.get_tensor("weights")
@@ -277,6 +275,7 @@ def _packed(docket: Docket) -> bytes:
 
 def _unpacked(file: Path, size: int) -> Docket:
     """Read what is known of agents, who send ``size`` values."""
+    readable(file)
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as opened:
             docket = from_arrays(dict(opened))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +17,12 @@ from broker.install import find_mosquitto
 from broker.local import HOST, private_configuration
 from chaos.programs import PATIENCE, ChaosError, Child, Programs
 
-CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
-"""MQTT 3.1.1, clean session, keep-alive 10 s, a client id of the broker's choice."""
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x0e\x10\x00\x00"
+"""MQTT 3.1.1, clean session, keep-alive an hour, a client id of the broker's choice."""
 CONNACK = b"\x20\x02\x00\x00"
 DISCONNECT = b"\xe0\x00"
 DROPPED = b"$SYS/broker/publish/messages/dropped"
-SUBSCRIBE = b"\x00\x01\x00%c%b\x00" % (len(DROPPED), DROPPED)
+SUBSCRIBE = b"\x82%c\x00\x01\x00%c%b\x00" % (len(DROPPED) + 5, len(DROPPED), DROPPED)
 """Packet id 1, one topic at QoS 0."""
 
 COUNTED_EVERY = 1
@@ -36,6 +37,7 @@ class Broker:
         self.port = free_port()
         self._child: Child | None = None
         self._dropped = 0
+        self._counter: Counter | None = None
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)  # root's broker becomes another user, and keeps its database here
         self._configuration = folder / "mosquitto.conf"
@@ -57,11 +59,12 @@ class Broker:
             if self._child.code is not None or time.monotonic() > until:
                 raise ChaosError(f"the broker does not start: {self._child.last_words()}")
             time.sleep(0.01)
+        self._counter = Counter(self.port)
 
     def kill(self, *, keep: bool = False) -> None:
         """``kill -9``; ``keep``: what is retained at this moment will be there again."""
         child = self._running()
-        self._dropped += self._count(0.0)
+        self._dropped += self._counter.count if self._counter else 0
         database = self._folder / "mosquitto.db"
         if keep:
             database.unlink(missing_ok=True)
@@ -84,7 +87,7 @@ class Broker:
     def dropped(self) -> int:
         """Say how many messages it has dropped so far; takes as long as it takes it to count."""
         time.sleep(COUNTED_EVERY + 0.2)
-        return self._dropped + self._count(PATIENCE)
+        return self._dropped + (self._counter.count if self._counter else 0)
 
     @property
     def pid(self) -> int:
@@ -96,23 +99,28 @@ class Broker:
             raise ChaosError("the broker has not been started")
         return self._child
 
-    def _count(self, patience: float) -> int:
-        """Read the counter of the broker that runs now; 0 if it has not counted yet."""
-        with suppress(OSError), socket.create_connection((HOST, self.port), 1.0) as client:
-            client.settimeout(max(patience, 0.5))
-            client.sendall(CONNECT)
-            if client.recv(len(CONNACK)) != CONNACK:
-                return 0
-            client.sendall(b"\x82%c%b" % (len(SUBSCRIBE), SUBSCRIBE))
-            heard = b""
-            while not (found := re.search(re.escape(DROPPED) + rb"(\d+)$", heard)):
-                more = client.recv(4096)
-                if not more:
-                    return 0
+
+class Counter:
+    """Hears what the broker says of the messages that it has dropped, for as long as it lives.
+
+    It says so only when that changes, and what it retained of it is gone after a minute.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.count = 0
+        self._connection = socket.create_connection((HOST, port), PATIENCE)
+        self._connection.settimeout(None)
+        self._connection.sendall(CONNECT + SUBSCRIBE)
+        threading.Thread(target=self._listen, name="dropped", daemon=True).start()
+
+    def _listen(self) -> None:
+        heard = b""
+        with suppress(OSError), self._connection:
+            while more := self._connection.recv(4096):
                 heard += more
-            client.sendall(DISCONNECT)
-            return int(found[1])
-        return 0
+                for found in re.finditer(re.escape(DROPPED) + rb"(\d+)", heard):
+                    self.count = int(found[1])
+                heard = heard[-len(DROPPED) - 20 :]
 
 
 def configuration(shipped: str, folder: Path) -> str:

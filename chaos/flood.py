@@ -62,7 +62,7 @@ def publish(port: int, run: str, messages: int, clients: int, oversize: int) -> 
 def _connected(port: int, number: int) -> socket.socket:
     client = socket.create_connection((HOST, port), 10.0)
     name = f"mallory-{number}".encode()
-    rest = b"\x00\x04MQTT\x04\x02\x00\x00" + _text(name)
+    rest = b"\x00\x04MQTT\x04\x02\x0e\x10" + _text(name)
     client.sendall(b"\x10" + _length(len(rest)) + rest)
     if client.recv(4) != b"\x20\x02\x00\x00":
         raise ValueError("the broker does not let us in")

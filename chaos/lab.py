@@ -57,6 +57,8 @@ SAME = (
 )  # fmt: skip
 """What a record must say whatever happened; when, how often and at what cost may differ."""
 
+OVER = "rounds already"
+"""What an aggregator says that is started after the end of its run."""
 SHARDS = 2
 BOUND = 90.0
 """Seconds after which a run that still goes on has not survived."""
@@ -82,7 +84,9 @@ class Result(NamedTuple):
         """Whether it came to its end by itself, with all rounds done, and the agents too."""
         rounds = [r["round"] for r in self.records]
         done = rounds == list(range(1, self.settings.run.rounds + 1))
-        return done and self.code == 0 and not any(code != 0 for code in self.agents)
+        # What is started again after a kill in its very last moment has nothing left to do.
+        over = self.code == 0 or (self.code == 2 and OVER in self.last_words)
+        return done and over and not any(code != 0 for code in self.agents)
 
     @property
     def lost(self) -> int:
@@ -188,8 +192,8 @@ class Federation:
         until = time.monotonic() + seconds
         code = self.aggregator.wait(seconds)
         # The agents have heard of the end too, or will not any more.
-        codes = tuple(a.wait(max(5.0, until - time.monotonic()) if code == 0 else 0.0)
-                      for a in self.agents)  # fmt: skip
+        patience = max(5.0, until - time.monotonic()) if code is not None else 0.0
+        codes = tuple(agents.wait(patience) for agents in self.agents)
         return Result(
             code, codes, self.records(), self.stored(), dict(self.ear.models),
             self.aggregator.last_words(), self.settings,

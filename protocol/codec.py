@@ -51,6 +51,9 @@ MAX_KEYS = 16
 SMALL = 1000
 """Bytes of the longest vote or presence: they hold a few numbers, and anybody may send them."""
 
+ENVELOPE = 1000
+"""Bytes of a payload around its vector, at the most."""
+
 BROADCAST = (Manifest, Round, Model, Candidate, Plot)
 """What many get, one topic each."""
 
@@ -95,8 +98,7 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
     kind, field = topics.parse(topic)[1:]
     agent = field.get("agent", "")
     try:
-        longest = min(limits.bytes, SMALL) if kind in (Presence, Vote) else limits.bytes
-        longest *= 1 + (kind is Plot)  # it holds two vectors
+        longest = _longest(kind, limits)
         if len(payload) > longest:
             raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {longest:,}")
         content = _parse(payload, CHANNELS[kind].content_type)
@@ -169,6 +171,17 @@ def jsonable(value: Any) -> Any:
 
 def _plain(value: Any, codec: str) -> Any:
     return compress(value, codec)._asdict() if isinstance(value, np.ndarray) else value
+
+
+def _longest(kind: type[Message], limits: Limits) -> int:
+    """Return the bytes of the longest payload of a kind that is looked at."""
+    if kind in (Presence, Vote):
+        return min(limits.bytes, SMALL)
+    longest = limits.bytes
+    if limits.parameters is not None and kind in VECTORS:
+        # No codec takes more than float32, but for what zstd adds where it cannot make it less.
+        longest = min(longest, 4 * limits.parameters + limits.parameters // 32 + ENVELOPE)
+    return longest * 2 if kind is Plot else longest
 
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
@@ -366,3 +379,6 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     Plot: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
     Presence: {"agent": _text, "online": _truth, "since": _number},
 }  # fmt: skip
+
+VECTORS = frozenset(kind for kind, checks in SCHEMA.items() if _vector in checks.values())
+"""What holds a vector of the model's length, and little else."""

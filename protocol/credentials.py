@@ -8,6 +8,7 @@ authority that vouches for the broker, where connections are encrypted.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,6 +85,27 @@ def login_of(address: BrokerAddress, party: str) -> Login:
     if secret is None and login.tls is None:
         raise LinkError(f"{certificate} is of no use without the authority's ca.crt beside it")
     return login
+
+
+def first_known(address: BrokerAddress, parties: Iterable[str]) -> str:
+    """Return the first party of whom there is a secret, to ask the broker whether it lets us in.
+
+    Raises
+    ------
+    LinkError
+        If there are secrets, but none of any of them.
+    """
+    missing: LinkError | None = None
+    for party in parties:
+        try:
+            login_of(address, party)
+        except LinkError as why:
+            missing = missing or why
+        else:
+            return party
+    if missing is not None:
+        raise missing
+    return ""
 
 
 def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:

@@ -9,6 +9,7 @@ should paho rename the methods.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import ssl
@@ -39,6 +40,8 @@ READ = 262_144
 UNSENT = 10_000
 """Messages of one party that wait to be sent while it is not connected; more are not taken. It says
 a handful in a round, and hears of no other round before it is back."""
+BYE = b"\xe0\x00"
+"""DISCONNECT. paho would close the socket with it: see ``Network.hang_up``."""
 FULL = mqtt.MQTT_ERR_QUEUE_SIZE
 TAKEN_OVER = "Session taken over"
 """What MQTT 5 calls it when another connects under our name."""
@@ -193,14 +196,22 @@ class Client(mqtt.Client):
             self._last_bytes_received = time.monotonic()
         self._ping_t = 0.0
 
-    def hang_up(self) -> None:
-        """End it in the broker's eyes too: a connection that vanishes sets off the last will."""
+    def hang_up(self) -> Any:
+        """End it in the broker's eyes too: a connection that vanishes sets off the last will.
+
+        Returns the socket, if there is one, for whoever waits until the broker has closed its end.
+        """
         self.on_disconnect = self.on_socket_close = None
         sock: Any = self.socket()
-        if sock is not None:
-            self.disconnect()
-            self.loop_write()
-            sock.close()
+        if sock is not None and not self.want_write():
+            with contextlib.suppress(OSError):
+                sock.send(BYE)
+                sock.shutdown(socket.SHUT_WR)
+        return sock
+
+    def close(self) -> None:
+        """Close the socket, if there is one."""
+        self._sock_close()
 
 
 class Door:

@@ -191,7 +191,7 @@ class MqttHub:
         with contextlib.suppress(LinkError):
             while self.network.unfinished() and time.monotonic() < until:
                 self._guarded_turn(0.05)
-        self.network.hang_up()
+        self.network.hang_up(until)
 
     # Who runs the loop.
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from protocol import codec, topics
-from protocol.credentials import BrokerAddress, login_of
+from protocol.credentials import BrokerAddress, Login, login_of
 from protocol.dialing import Dialing
 from protocol.link import LinkError
 from protocol.messages import Message, Presence
 from protocol.mqtt_client import (
     FULL,
+    READ,
     TAKEN_OVER,
     Client,
     Door,
@@ -38,6 +39,8 @@ WELCOME = 10.0
 """Seconds after which a broker that has not answered is asked anew."""
 SETTLED = 10.0
 """Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
+CLOSING = 0.5
+"""Seconds that the broker has to close its ends."""
 AGAIN = 2
 """Times in a row that are no accident any more."""
 
@@ -88,9 +91,10 @@ class Network:
     # What the hub asks for.
 
     def add(self, name: str, filters: list[str], *, presence: bool) -> None:
-        """Let a party connect that hears these topics."""
+        """Let a party connect that hears these topics; one without its secret stays away."""
+        login = self._login(name)
         client = Client(
-            f"{self._run}.{name}", login_of(self._address, name), self._protocol,
+            f"{self._run}.{name}", login or Login(), self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
         )  # fmt: skip
         door = Door(name, client, filters, presence)
@@ -103,7 +107,18 @@ class Network:
         client.on_publish = lambda *args: self._acknowledged(door, args[3])
         client.on_socket_close = lambda *args: self._forget(door, args[2])
         self.doors[name] = door
-        self._dialing.add(name, time.monotonic())
+        if login is not None:
+            self._dialing.add(name, time.monotonic())
+
+    def _login(self, name: str) -> Login | None:
+        """Find how a party logs in; who is one of many need not be able to."""
+        try:
+            return login_of(self._address, name)
+        except LinkError as why:
+            if self._sole:
+                raise
+            self.notices.add(f"{name} stays away: {why}", "no secret")
+            return None
 
     def subscribe(self, name: str, topic: str, *, once: bool = True) -> None:
         """Let a party hear a topic; ``once``: until the first message has come."""
@@ -147,10 +162,21 @@ class Network:
         doors = self.doors.values()
         return any(d.unacknowledged > 0 and (d.connected or not d.before) for d in doors)
 
-    def hang_up(self) -> None:
-        """Close all connections."""
+    def hang_up(self, until: float) -> None:
+        """Close all connections, the broker first, if it does so in time.
+
+        Whose end is closed with something unread in it resets the connection: the broker may then
+        overlook that it was said goodbye to, and tell our last will.
+        """
+        left = {sock for door in self.doors.values() if (sock := door.client.hang_up()) is not None}
+        until = min(until, time.monotonic() + CLOSING)
+        while left and (wait := until - time.monotonic()) > 0:
+            for key, _ in self._selector.select(wait):
+                if not _discarded(key.fileobj) and key.fileobj in left:
+                    left.remove(key.fileobj)
+                    self._selector.unregister(key.fileobj)
         for door in self.doors.values():
-            door.client.hang_up()
+            door.client.close()
 
     # The loop.
 
@@ -319,6 +345,16 @@ class Network:
             self.notices.add(f"too much waits to be sent by {door.name}: a message is lost", "full")
         else:
             door.unacknowledged += 1
+
+
+def _discarded(sock: Any) -> bool:
+    """Throw away what has come on a socket; False once there is no more."""
+    try:
+        return bool(sock.recv(READ))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def _events(writing: bool) -> int:

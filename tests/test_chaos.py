@@ -1,13 +1,16 @@
-"""Every fault of the sweep, done once in its short form; and the harness, which must see what is bad."""
+"""Every fault of the sweep, once in its short form; and the harness, which must see what is bad."""
 
 from __future__ import annotations
 
+import socket
 from random import Random
 
 import pytest
+from listening import until
 
 from broker.install import find_mosquitto
 from chaos import __main__ as sweep
+from chaos.broker import CONNACK, DROPPED, Counter
 from chaos.faults import FAULTS, Outcome
 from chaos.lab import PLAIN, Lab
 
@@ -65,7 +68,7 @@ def test_another_model_is_seen(lab):
     assert other.against(lab.quiet())
     quiet = lab.quiet()
     assert not quiet.against(quiet)
-    one, *others = quiet.stored
+    one = min(quiet.stored)
     assert quiet._replace(stored={**quiet.stored, one: "?"}).against(quiet)
     assert quiet._replace(published={**quiet.published, one: {"?"}}).against(quiet)
 
@@ -77,6 +80,16 @@ def test_silent_agents_are_seen(lab):
         made.serve()
         made.agents = [made.join(1), made.join(2, ("mute", 0))]
         assert made.finish().lost >= 16
+
+
+def test_dropped_messages_are_seen():
+    """What the broker says of the messages that it has dropped is heard, whenever it says it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        counter = Counter(server.getsockname()[1])
+        with server.accept()[0] as broker:
+            for count in (b"0", b"1980"):
+                broker.sendall(CONNACK + b"\x31\x27\x00\x24" + DROPPED + count)
+                until(lambda count=count: counter.count == int(count), 5)
 
 
 BAD = Outcome(3, 2, 7, False, "it ended with 2")
@@ -107,4 +120,4 @@ class NoLab(Lab):
         self.say = say
 
     def close(self):
-        pass
+        """Leave nothing behind."""

@@ -248,9 +248,9 @@ def hear_ctrl_c():
 class Started:
     """A program in a session of its own, like one in a terminal, its output in a file."""
 
-    def __init__(self, arguments, folder):
+    def __init__(self, arguments, folder, log=None):
         self.mark = uuid.uuid4().hex
-        self.log = folder / "output.log"
+        self.log = log or folder / "output.log"
         with self.log.open("wb") as output:
             self.child = subprocess.Popen(
                 [sys.executable, *arguments], cwd=folder, env=offline(self.mark),
@@ -306,7 +306,7 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
             agents.interrupt()
         else:
             agents.child.send_signal(stop)
-        assert agents.child.wait(10) == 130
+        assert agents.child.wait(5) == 130
         text = agents.log.read_text()
         assert "say goodbye" in text
         assert "Traceback" not in text
@@ -327,21 +327,48 @@ def endless(folder, name):
     return Started([*RUN, *flags], folder)
 
 
+def broker_of(federation):
+    """Return the process id of a federation's private broker."""
+    (found,) = (
+        pid for pid in federation.family()
+        if b"broker.embedded" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )  # fmt: skip
+    return found
+
+
 @pytest.mark.broker
-def test_ctrl_c_leaves_nothing_of_a_federation_behind(tmp_path):
-    """Ctrl-C in mid-run ends broker, aggregator and agents, and exits with 130."""
+@pytest.mark.parametrize(
+    ("stop", "broker"),
+    [(signal.SIGINT, "there"), (signal.SIGTERM, "stopped"), (signal.SIGINT, "gone")],
+    ids=["Ctrl-C", "SIGTERM, broker stopped", "Ctrl-C, broker gone"],
+)
+def test_an_interrupt_leaves_nothing_of_a_federation_behind(tmp_path, stop, broker):
+    """Stopped in mid-run, broker, aggregator and agents end within five seconds; the exit is 130.
+
+    Also where the broker does not answer, or is no longer there.
+    """
     with endless(tmp_path, "long") as federation:
         federation.says("round   2/100000", 90)
         assert len(federation.family()) >= 4
         port = re.search(r"127\.0\.0\.1:(\d+)", (tmp_path / "long" / "agents.log").read_text())[1]
-        federation.interrupt()
-        assert federation.child.wait(30) == 130
-        until(lambda: not federation.family(), 5)
+        if broker == "stopped":
+            os.kill(broker_of(federation), signal.SIGSTOP)
+        elif broker == "gone":
+            os.kill(broker_of(federation), signal.SIGKILL)
+            federation.says("the broker is gone")
+        if stop is signal.SIGINT:
+            federation.interrupt()
+        else:
+            federation.child.send_signal(stop)
+        assert federation.child.wait(5) == 130
+        until(lambda: not federation.family(), 1)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(port)), timeout=1)
         text = federation.log.read_text()
-        assert "the same command goes on where it was" in text
-        assert "Traceback" not in text
+        assert text.count("the same command goes on where it was") == 1
+        log = (tmp_path / "long" / "agents.log").read_text()
+        assert "stopping: the agents say goodbye" in log
+        assert "Traceback" not in text + log
 
 
 @pytest.mark.broker
@@ -352,3 +379,55 @@ def test_a_killed_federation_leaves_nothing_behind(tmp_path):
         federation.child.kill()
         federation.child.wait(5)
         until(lambda: not federation.family(), 20)
+
+
+# ---------------------------------------------------------------- the end of a run
+
+
+def retained(address, run):
+    """Return what is retained of a run at the broker: topic -> payload."""
+    with RawClient(address, f"fl/v1/{run}/#", "fl/v1/end/of/it") as late:
+        late.publish("fl/v1/end/of/it", b"end")
+        until(lambda: late.payloads("end/of/it"))
+        return {m.topic: m.payload for m in late.heard if m.retain}
+
+
+@pytest.mark.broker
+def test_a_run_can_be_forgotten(address, there, tmp_path):
+    """With --forget nothing of a run is left at the broker once it is over, whoever it was for."""
+    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "2", "--forget",
+             "--validators", "3", "--quorum", "2", "--run", "gone", "--runs", str(tmp_path)]  # fmt: skip
+    with RawClient(address, "fl/v1/gone/#") as witness:
+        code, _, errors = said([str(ROOT / "run.py"), *there, *flags])
+        assert (code, errors) == (0, "")
+        heard = {m.topic for m in witness.heard if m.payload}
+        assert heard >= {f"fl/v1/gone/{w}" for w in ("manifest", "model", "history/2", "log/round")}
+        assert sum("gone/agent/" in topic for topic in heard) == 20
+    assert retained(address, "gone") == {}
+
+
+@pytest.mark.broker
+def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path):
+    """The same command says "done", so that the agents leave; after that there is nothing to do."""
+    flags = [*there, *SMALL, "--run", "late"]
+    mine = [*AGGREGATOR, *flags, "--model", "mlp", "--agents", "5", "--runs", str(tmp_path)]
+    file = tmp_path / "late" / "rounds.jsonl"
+    with (
+        Started([*SPAWN, *flags, "--n", "5", "--evil", "0"], tmp_path) as agents,
+        Started([*mine, "--rounds", "100000"], ROOT, tmp_path / "killed.log") as doomed,
+    ):
+        until(lambda: file.exists() and file.read_text().count("\n") > 2, 60)
+        doomed.child.kill()
+        doomed.child.wait()
+        lines = file.read_text().splitlines(keepends=True)
+        rounds = str(len([line for line in lines if line.endswith("\n")]))
+        assert agents.child.poll() is None
+        code, text, errors = said([*mine, "--rounds", rounds])
+        assert (code, errors) == (0, "")
+        assert f"done: accuracy" in text
+        assert agents.child.wait(10) == 0
+        assert "the run is done; the agents have said goodbye" in agents.log.read_text()
+    left = retained(address, "late")
+    assert json.loads(left["fl/v1/late/round"])["phase"] == "done"
+    assert json.loads(left["fl/v1/late/log/round"])["round"] == int(rounds)
+    refused([*mine, "--rounds", rounds], f"run 'late' has its {rounds} rounds already")

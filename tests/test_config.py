@@ -30,6 +30,7 @@ from learning.datasets.split import SPLITS
 from learning.models import MODELS
 from learning.validation import JUDGES
 from protocol.compression import CODECS, ENCODINGS, ZSTD
+from protocol.credentials import address_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "config" / "default.toml"
@@ -788,6 +789,26 @@ def test_a_real_program_fails_in_one_line(arguments, said, tmp_path):
         capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_flags_say_who_we_are_to_the_broker(toml):
+    """--secrets, --ca and --forget are settings of the broker, and survive a settings file."""
+    said = parsed("--secrets", "keys", "--ca", "system", "--forget", "--set", "broker.keepalive=9")
+    broker = said.broker
+    assert (broker.secrets, broker.ca, broker.forget, broker.keepalive) == (
+        "keys", "system", True, 9
+    )  # fmt: skip
+    assert load([toml(to_toml(said))]) == said
+    assert not parsed().broker.forget
+
+
+def test_settings_become_the_broker_s_address():
+    """What is empty is none, and each part of the system looks into its own folder."""
+    plain = address_of(parsed("--broker", "h:7").broker, "agents")
+    assert plain == ("h", 7, None, None, "", "", 60)
+    flags_ = ("--username", "ann", "--password", "x", "--secrets", "keys", "--ca", "ca.pem")
+    said = address_of(parsed("--broker", "h:7", *flags_).broker, "aggregator")
+    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60)
 
 
 def test_settings_from_needs_no_broker_flag():

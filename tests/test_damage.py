@@ -161,6 +161,11 @@ def folder_instead(file):
     file.mkdir()
 
 
+def pipe_instead(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
 MODEL, CANDIDATE, AGENTS, MANIFEST = (
     "models/000003.safetensors", "candidate-000004.safetensors", "agents-000004.npz",
     "manifest.json",
@@ -170,6 +175,7 @@ DAMAGE = {
     "a model that lacks its last byte": (MODEL, cut_to(0.9999)),
     "an empty model": (MODEL, cut_to(0)),
     "a folder in a model's place": (MODEL, folder_instead),
+    "a pipe in a model's place": (MODEL, pipe_instead),
     "a model of doubles": (MODEL, other_model(weights=np.ones(2410))),
     "a square model": (MODEL, other_model(weights=np.ones((2410, 1), np.float32))),
     "a longer model": (MODEL, other_model(weights=np.ones(2411, np.float32))),
@@ -183,11 +189,13 @@ DAMAGE = {
     "a candidate cut in half": (CANDIDATE, cut_to(0.5)),
     "an empty candidate": (CANDIDATE, cut_to(0)),
     "a folder in a candidate's place": (CANDIDATE, folder_instead),
+    "a pipe in a candidate's place": (CANDIDATE, pipe_instead),
     "a shorter candidate": (CANDIDATE, other_model(weights=np.ones(9, np.float32))),
     "agents cut in half": (AGENTS, cut_to(0.5)),
     "empty agents": (AGENTS, cut_to(0)),
     "agents with another byte": (AGENTS, flipped),
     "a folder in the agents' place": (AGENTS, folder_instead),
+    "a pipe in the agents' place": (AGENTS, pipe_instead),
     "pickled agents": (AGENTS, lambda file: np.savez(file, verdict=np.array([{}], dtype=object))),
     "half a manifest": (MANIFEST, cut_to(0.5)),
     "an empty manifest": (MANIFEST, cut_to(0)),
@@ -195,6 +203,7 @@ DAMAGE = {
     "a manifest of a list": (MANIFEST, lambda file: file.write_text("[1]")),
     "a deep manifest": (MANIFEST, lambda file: file.write_text("[" * 10**5)),
     "a folder in the manifest's place": (MANIFEST, folder_instead),
+    "a pipe in the manifest's place": (MANIFEST, pipe_instead),
 }
 
 
@@ -216,6 +225,7 @@ def test_damage_is_named_and_what_we_say_to_do_helps(folder, undisturbed, damage
         run.begin()
     assert f"{folder / name} is damaged" in str(said.value)
     assert "\n" not in str(said.value)
+    assert ("(it is no file)" in str(said.value)) == ("place" in damage)
     assert contents(folder) == there
     remove(folder / name)
     if name == "models/000001.safetensors":
@@ -306,7 +316,7 @@ def test_a_folder_in_the_records_place_is_named(folder):
     """That too is one sentence."""
     (folder / "rounds.jsonl").unlink()
     (folder / "rounds.jsonl").mkdir()
-    with pytest.raises(StoreError, match=r"rounds.jsonl is damaged \(Is a directory\); remove it"):
+    with pytest.raises(StoreError, match=r"rounds.jsonl is damaged \(it is no file\); remove it"):
         federation(folder, "all of it").begin()
 
 

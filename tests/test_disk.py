@@ -400,7 +400,7 @@ def test_a_second_aggregator_is_told_of_the_first(tmp_path):
     """Of two real aggregators on one folder the second ends; once the first is dead, one may."""
     with scene(tmp_path) as run:
         first = run.aggregator()
-        until((run.folder / "models" / "000000.safetensors").exists, 60)
+        until(lambda: "aggregator of run" in first.log.read_text(), 60)
         before = contents(run.folder)
         second = run.aggregator()
         assert second.wait(60) == 2

@@ -20,7 +20,7 @@ from listening import RawClient, until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from broker import install, local
+from broker import install, local, process
 from protocol import dialing, mqtt_client, mqtt_link
 from protocol.codec import encode
 from protocol.link import Link, LinkError
@@ -523,7 +523,7 @@ def guarded(tmp_path):
         until(lambda: answers(port))
         yield Guarded(local.HOST, port)
     finally:
-        local._stop(child)
+        process.stop(child)
 
 
 def answers(port):

@@ -63,6 +63,8 @@ def opened():
 @pytest.fixture(scope="module")
 def mosquitto():
     """Start a Mosquitto for those tests of this file that leave it as it was."""
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
     with local_broker("mosquitto", say=lambda _: None) as running:
         yield running
 
@@ -157,12 +159,12 @@ class Proxy:
 
 
 @pytest.mark.broker
-def test_a_network_that_stalls_is_noticed_and_loses_nothing(opened, broker, monkeypatch):
+def test_a_network_that_stalls_is_noticed_and_loses_nothing(opened, mosquitto, monkeypatch):
     """After twice the keep-alive all know; once it flows they are back, with all that was said."""
     monkeypatch.setattr(mqtt_network, "WELCOME", 1.0)
     monkeypatch.setattr(dialing, "BACKOFF", (0.2, 0.4))
     names = [f"agent-{i}" for i in range(5)]
-    with Proxy(broker) as proxy:
+    with Proxy(mosquitto) as proxy:
         server = listening_to(opened(proxy, keepalive=2), "server", Update)
         agents = opened(proxy, keepalive=2)
         for name in names:
@@ -217,7 +219,7 @@ def test_who_does_not_read_for_long_is_not_cut_off(opened, mosquitto, monkeypatc
         agents.send("a", update("a", number))
     until(lambda: len(server._inbox) > 10)
     door = server.network.doors["server"]
-    since, until_then = door.since, time.monotonic() + 3.5
+    since, until_then = door.since, time.monotonic() + 2.8
     while time.monotonic() < until_then:
         assert len(server._inbox) < 100
         time.sleep(0.05)
@@ -263,8 +265,8 @@ def test_three_hundred_come_back_without_a_stampede(monkeypatch):
         until(lambda: hub.connections == 0)
         time.sleep(0.8)  # whose pause is over by now finds nobody
         attempts.clear()
-        time.sleep(1.5)
-        assert 1 <= len(attempts) <= 4
+        time.sleep(1.0)
+        assert len(attempts) <= 3
         with local_broker("mosquitto", say=lambda _: None, port=first.port):
             until(lambda: hub.connections == 300, 10)
             hub.close()
@@ -312,7 +314,7 @@ class Thief:
 @pytest.mark.broker
 def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
     """An agent whose name is taken comes back ever more slowly, says so once, and works again."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.1, 30.0))
+    monkeypatch.setattr(dialing, "BACKOFF", (0.05, 30.0))
     hub = listening_to(opened(mosquitto), "a", Round)
     listening_to(hub, "b", Round)
     times = []
@@ -327,7 +329,7 @@ def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
         until(lambda: len(times) >= 5)
         assert {name for _, name in times} == {"a"}
         pauses = [later[0] - sooner[0] for sooner, later in pairwise(times)]
-        assert pauses[-1] >= 0.75  # 1.6 s, give or take a half
+        assert pauses[-1] >= 0.35  # 0.8 s, give or take a half
         assert sum(pauses) < 10
         (told,) = hub.notices.take()
         assert told.startswith("the broker lets a in and cuts it off, again and again: perhaps an")
@@ -399,9 +401,8 @@ def test_what_the_broker_drops_is_counted(opened, tmp_path):
         mosquitto_with(tmp_path, *few) as there,
         socket.create_connection(there[:2]) as stalled,
     ):
-        name, topic = b"\x00\x04deaf", b"\x00\x13fl/v1/lab/update/+\x01"[:-1]
-        topic = len(b"fl/v1/lab/update/+").to_bytes(2, "big") + b"fl/v1/lab/update/+\x01"
-        hello = b"\x00\x04MQTT\x04\x02\x01\x2c" + name
+        topic = b"\x00\x12fl/v1/lab/update/+\x01"
+        hello = b"\x00\x04MQTT\x04\x02\x01\x2c\x00\x04deaf"
         stalled.sendall(bytes([0x10, len(hello)]) + hello)
         stalled.sendall(bytes([0x82, 2 + len(topic), 0, 1]) + topic)
         assert stalled.recv(4) == b"\x20\x02\x00\x00"
@@ -485,6 +486,7 @@ class Screen:
         self.said = []
 
     def say(self, text):
+        """Keep a sentence."""
         self.said.append(text)
 
     def progress(self, state):
@@ -498,7 +500,7 @@ class Board:
         broker = MemoryBroker()
         self.now, self.screen = 0.0, Screen()
         self.hub, self.agents = MemoryHub(broker, "lab"), MemoryHub(broker, "lab")
-        self.agents.join("ear", Round)
+        self.agents.join("ear", Round, presence=False)
         said = policy(collect_seconds=10, **changes)
         self.aggregator = Aggregator(Link(self.hub, "aggregator"), said, None, self.screen)
         self.aggregator._clock = lambda: self.now
@@ -592,13 +594,14 @@ def test_a_first_connection_is_no_outage():
 
 
 def test_more_agents_than_the_limit_are_refused_and_counted(tmp_path):
-    """Of eight who say they are there five are called; the rest stand in the record."""
+    """Of eight who say they are there five count; the rest, who do not know it, are refused."""
     lab = Federation(
         tmp_path, agents__n=8, limits__agents=5, collect__agents=5, run__rounds=2
     ).whole()
     first, second = lab.records
     assert (first["called"], first["refused"]) == (5, {"too_many": 3})
-    assert (second["called"], second["refused"]) == (5, {})
+    assert (second["called"], second["updates"], second["missing"]) == (5, 5, 0)
+    assert second["refused"].keys() <= {"wrong_round", "not_called"}
 
 
 def test_who_leaves_makes_room():

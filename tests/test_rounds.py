@@ -606,3 +606,119 @@ def test_rubbish_of_strangers_or_votes_closes_nothing(agent):
     refused = Refused(agent, Reason.MALFORMED, update=agent == "stranger")
     state, _ = play(state, said, a, b, refused, Tick(1.0), Tick(9.0))
     assert state.round == 1
+
+
+# A broker that is gone, and a run that has come to its end
+
+PIGGY = policy(piggy_back=True, quorum=2)
+
+
+def waiting(phase):
+    """Bring a run to a phase that waits for agents, of whom one has answered; what is missing."""
+    match phase:
+        case Phase.TRAIN:
+            said = policy(at_least=2)
+            state, _ = start(said)
+            first, *rest = updates(state)
+        case Phase.VALIDATE:
+            said = policy(validators=3)
+            state, _ = validating(said)
+            first, *rest = map(vote, "abc")
+        case _:
+            said = PIGGY
+            state, _ = start(said)
+            state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
+            first, *rest = (u._replace(version=1) for u in updates(state))
+    assert state.phase is phase
+    state, _ = step(state, first, said)
+    return said, state, rest
+
+
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.VALIDATE, Phase.JUDGE_AND_TRAIN])
+def test_without_a_broker_no_deadline_comes_nearer(phase):
+    """While it cannot be reached nothing is said or closed; after it the whole time begins anew."""
+    said, state, rest = waiting(phase)
+    long = said.vote_seconds if phase is Phase.VALIDATE else said.collect_seconds
+    at = state.deadline
+    for now in (at - 1, at, at + 1000):
+        gone = Tick(now, set("abc"), reachable=False)
+        state, effects = step(state, gone, said)
+        assert effects == []
+        assert (state.phase, state.deadline) == (phase, now + long)
+    back = at + 1000
+    state, effects = step(state, Tick(back + long - 0.1, set("abc")), said)
+    assert (state.phase, effects) == (phase, [])
+    assert step(state, Tick(back + long, set("abc")), said)[1] != []
+    # Who answers in the time that is left is taken as ever.
+    state, _ = play(state, said, *rest)
+    state, effects = step(state, Tick(back + long - 0.05, set("abc")), said)
+    assert len(records(effects)) == 1
+
+
+def test_without_a_broker_nothing_begins_or_ends():
+    """Neither is the first round opened nor a full one closed before somebody can hear of it."""
+    said = policy()
+    state, effects = step(State(0, vector(0, 0), 0), Tick(5.0, set("abc"), reachable=False), said)
+    assert (state.phase, effects) == (None, [])
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state))
+    full, effects = step(state, Tick(1.0, set("abc"), reachable=False), said)
+    assert (len(full.updates), effects) == (3, [])
+    assert len(records(step(full, Tick(1.1, set("abc")), said)[1])) == 1
+
+
+def test_patience_with_the_spoilt_begins_anew_too():
+    """The two seconds for who sent something unusable do not pass while nobody can send."""
+    said = policy(at_least=2)
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state)[1:], Refused("a", Reason.NOT_FINITE, update=True))
+    state, _ = step(state, Tick(1.0, set("abc")), said)
+    assert state.settled == 1.0
+    state, effects = step(state, Tick(5.0, set("abc"), reachable=False), said)
+    state, effects = step(state, Tick(6.0, set("abc")), said)
+    assert (state.settled, effects) == (6.0, [])
+    state, effects = step(state, Tick(7.9, set("abc")), said)
+    assert effects == []
+    assert len(records(step(state, Tick(8.0, set("abc")), said)[1])) == 1
+
+
+def test_the_record_says_who_was_missing():
+    """Names in order, of a thousand the first hundred; with piggy-back those who did not vote."""
+    said = policy(at_least=1)
+    state, _ = start(said, online="dcba")
+    state, effects = play(state, said, updates(state)[1], Tick(10.0, set("abcd")))
+    assert (records(effects)[0]["absent"], records(effects)[0]["missing"]) == (["a", "c", "d"], 3)
+    crowd = {f"agent-{i:03d}" for i in range(1000)}
+    state, _ = step(State(0, vector(0, 0), 0), Tick(0.0, crowd), said)
+    one = updates(state)[0]._replace(agent="agent-005")
+    state, effects = play(state, said, one, Tick(10.0, crowd))
+    record = records(effects)[0]
+    assert record["absent"] == sorted(crowd - {"agent-005"})[:100]
+    assert record["missing"] == 999
+    said, state, _ = waiting(Phase.JUDGE_AND_TRAIN)
+    state, effects = play(state, said, vote("c", 2), Tick(state.deadline, set("abc")))
+    assert records(effects)[0]["absent"] == ["b"]
+
+
+def test_the_record_says_what_the_broker_dropped():
+    """It is what was thrown away since the round opened, at whatever attempt."""
+    said = policy(at_least=3)
+    state, _ = step(State(0, vector(0, 0), 0), Tick(0.0, set("abc"), dropped=7), said)
+    state, _ = step(state, Tick(10.0, set("abc"), dropped=9), said)
+    assert state.attempt == 2
+    state, effects = play(state, said, *updates(state), Tick(11.0, set("abc"), dropped=12))
+    assert records(effects)[0]["dropped"] == 5
+    state, effects = play(state, said, *updates(state), Tick(12.0, set("abc"), dropped=12))
+    assert records(effects)[0]["dropped"] == 0
+
+
+def test_a_run_whose_rounds_are_all_done_says_so_and_ends():
+    """Killed before it could tell its agents, it tells them, once, and opens nothing."""
+    said = policy(rounds=3)
+    state = State(2, vector(1, 1), 3)
+    gone = Tick(0.0, set("abc"), reachable=False)
+    assert step(state, gone, said)[0].phase is None
+    state, effects = step(state, Tick(1.0, set("abc")), said)
+    assert effects == [Publish(Round(3, 1, Phase.DONE, 2, "all", (), 10))]
+    assert (state.phase, state.failure) == (Phase.DONE, None)
+    assert step(state, Tick(2.0, set("abc")), said) == (state, [])

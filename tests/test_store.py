@@ -179,7 +179,8 @@ def test_the_candidate_before_the_newest_model_is_kept(store, folder):
     store.persist(record(4, 2), None, made[4])
     store.persist(record(5, 3), model(3), made[5])
     for number in (6, 7, 8):
-        RunStore(folder, keep=3).load()
+        store = RunStore(folder, keep=3)  # started again after each
+        store.load()
         store.persist(record(number, 3), None, made[number])
         assert candidates(folder) == [f"candidate-{n:06d}.safetensors" for n in (4, number)]
     (folder / "models" / "000003.safetensors").unlink()
@@ -252,6 +253,23 @@ def test_old_models_are_forgotten(folder, keep, left):
         store.persist(record(version, version), model(version))
     assert [m.version for m in store.load().models] == left
     assert len(list((folder / "models").iterdir())) == len(left)
+
+
+def test_fewer_models_are_kept_from_now_on(store, folder):
+    """A run that goes on with a shorter look-back forgets all that it no longer needs."""
+    less = RunStore(folder, keep=2)
+    less.persist(record(4, 3), model(3))
+    assert [m.version for m in less.load().models] == [2, 3]
+
+
+def test_what_is_not_ours_is_let_be(store, folder):
+    """Copies that a person made of models are neither read nor removed."""
+    copies = [folder / "models" / f"{name}.safetensors" for name in ("2", "0000009", "best", "²")]
+    for file in copies:
+        file.write_bytes(b"mine")
+    store.persist(record(4, 3), model(3))
+    assert [m.version for m in RunStore(folder, keep=3).load().models] == [1, 2, 3]
+    assert all(file.read_bytes() == b"mine" for file in copies)
 
 
 def test_records_of_what_is_not_a_number_are_json(store, folder):

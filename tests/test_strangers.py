@@ -304,6 +304,24 @@ def test_people_and_gateways_hear_the_log(house, aggregator, login, allowed):
     assert bool(broker) == login.startswith("watch")
 
 
+def test_attackers_meet_only_where_an_experiment_lets_them(tmp_path):
+    """With --collusion they hear each other, with --run nobody speaks in another run."""
+    words = "--collusion", "--run", "lab"
+    with (
+        house_of(tmp_path / "secrets", *words) as house,
+        house.call("agent-0", f"{RUN}/collusion/#", protocol=paho.MQTTv5) as leader,
+        house.call("agent-1", "fl/v1/#", protocol=paho.MQTTv5) as other,
+    ):
+        assert other.say(f"{RUN}/collusion/report/agent-1") == "Success"
+        assert other.say(f"{RUN}/collusion/report/agent-2") == REFUSED
+        assert other.say("fl/v1/elsewhere/collusion/report/agent-1") == REFUSED
+        assert other.say("fl/v1/elsewhere/update/agent-1", retain=True) == REFUSED
+        assert other.say(f"{RUN}/update/agent-1") == "Success"
+        assert leader.until_heard(f"{RUN}/collusion/report/agent-1") == []
+        assert leader.say(f"{RUN}/collusion/plot") == "Success"
+        other.until_heard(f"{RUN}/collusion/plot")
+
+
 # ---------------------------------------------------------------- names
 
 

@@ -50,7 +50,7 @@ FAULTS: dict[str, Row] = {
     "broker-again": Row("broker killed again and again in a run", broker.again_and_again, 5, 0),
     "broker-away": Row("broker away for 5 s", broker.killed(keep=False, away=5.0), 3, 0),
     "broker-minute": Row("broker away for a minute", broker.killed(keep=False, away=60.0), 1, 0),
-    "broker-paused": Row("broker stopped beyond the keep-alive", broker.paused, 3),
+    "broker-paused": Row("broker stopped beyond the keep-alive", broker.paused, 3, 0),
     # The network fails.
     "stall-aggregator": Row("network stalls: aggregator", network.stalled("aggregator"), 3),
     "stall-agents": Row("network stalls: agents", network.stalled("agents"), 3, 0),
@@ -67,10 +67,10 @@ FAULTS: dict[str, Row] = {
     "agents-restarted": Row("agents killed, started by hand", agents.restarted),
     "agents-revived": Row("agents killed, started by spawn", agents.revived),
     "half-gone": Row("half of the agents gone for good", agents.gone, 2),
-    "mute": Row("half of them never answer", agents.unanswering("mute", 0), 1),
+    "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(
         "half of them a thousand times slower",
-        agents.unanswering("slow", agents.LATE, "wrong_round"), 1,
+        agents.unanswering("slow", agents.LATE, "wrong_round"), 3,
     ),
     # The disk fails.
     "disk-full": Row("disk full when a round is written", disk.full, 6, 2),

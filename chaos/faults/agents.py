@@ -16,7 +16,8 @@ from chaos.programs import Child
 DEADLINE = 1.2
 """Seconds that a round waits for those who do not answer."""
 HASTY: Setup = PLAIN | {"run.rounds": 4, "collect.seconds": DEADLINE, "validation.seconds": 0.6}
-LATE = 2.0
+SHORT: Setup = HASTY | {"run.rounds": 2}
+LATE = 1.3
 """Seconds that slow agents take to train a few: a thousand times what the others do."""
 HALF = PLAIN["agents.n"] // SHARDS
 """Agents of one process."""
@@ -84,7 +85,7 @@ def unanswering(trap: str, number: float, refused: str = "") -> Fault:
         del random
         tally = Tally()
         for _ in range(times):
-            with lab.federation(HASTY) as made:
+            with lab.federation(SHORT) as made:
                 made.serve()
                 made.agents = [made.join(1), made.join(2, (trap, number))]
                 result = made.finish()

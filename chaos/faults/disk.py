@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from chaos.faults.broker import PACE
 from chaos.faults.outcome import Outcome, Tally
 from chaos.lab import Federation, Lab, Result
 
 LOG = 3000
 """Bytes that an aggregator prints, at the most: that limit is on what it says too."""
+PACE = 0.03
+"""Seconds that agents take more to train, so that there is time to act within a round."""
 ENDED = 20.0
 """Seconds in which an aggregator that cannot go on has to say so."""
 

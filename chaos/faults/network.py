@@ -16,6 +16,9 @@ ANSWERED = 8 * PACE
 """Seconds until all agents have sent their updates."""
 Proxies = dict[str, Proxy]
 
+HERD = 20
+"""Agents of the 32 that may come back within a tenth of a second: their pauses differ by half of
+one."""
 RATE = 40_000.0
 """Bytes a second: a model of the lab takes a quarter of a second."""
 
@@ -65,12 +68,22 @@ def cut(*who: str) -> Fault:
         quiet = lab.quiet() if "agents" not in who else None
         for _ in range(times):
             with between(lab, PLAIN, random) as (made, proxies):
+                began = time.monotonic()
                 for name in who:
                     proxies[name].cut()
-                tally.add(made.finish(), 1, quiet)
+                result = made.finish()
+                most = at_once(proxies["agents"].attempts, began)
+                herd = f"{most} agents came back at once" if most > HERD else ""
+                tally.add(result, 1, quiet, herd)
         return tally.outcome()
 
     return fault
+
+
+def at_once(attempts: list[float], since: float) -> int:
+    """Count the most that came within a tenth of a second."""
+    later = [moment for moment in attempts if moment > since]
+    return max((sum(0 <= other - one < 0.1 for other in later) for one in later), default=0)
 
 
 def in_flight(*, broker: bool = False) -> Fault:

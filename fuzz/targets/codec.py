@@ -24,7 +24,7 @@ TOPICS = tuple(topic_of("run", message) for message in MESSAGES)
 KINDS = tuple(map(type, MESSAGES))
 OF_THE_ROUND = {
     Reason.WRONG_PHASE, Reason.WRONG_ROUND, Reason.WRONG_VERSION, Reason.NOT_CALLED,
-    Reason.DUPLICATE,
+    Reason.DUPLICATE, Reason.TOO_MANY,
 }  # fmt: skip
 
 

@@ -116,7 +116,7 @@ class Play:
         match kind % 8:
             case 0 | 1:
                 self.now += what / 8
-                self.tick()
+                self.tick(reachable=how < 240)
             case 2:
                 self.say(self.update(who, what, how))
             case 3:  # many at once, by the bits of ``who``; the lowest: they vote
@@ -201,11 +201,11 @@ class Play:
         assert event.agent in state.called or event.agent in state.validators
         self.taken[key] = said
 
-    def tick(self) -> None:
+    def tick(self, *, reachable: bool = True) -> None:
         """Let the round look at the clock."""
         self.check_rows()
         before = self.state
-        effects = self.step(Tick(self.now, frozenset(self.online)))
+        effects = self.step(Tick(self.now, frozenset(self.online), reachable=reachable))
         version = before.version
         written = False
         for effect in effects:

@@ -1,0 +1,201 @@
+"""A flood: hostile clients that publish garbage on the topics of a run, as fast as they are let.
+
+Raw sockets, for a library would be slower than the broker. All is sent at QoS 1 and all receipts
+are waited for, so that who floods knows how much the broker has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from protocol.codec import encode
+from protocol.messages import Message, Presence, Update, Vote
+from protocol.topics import topic_of
+
+BATCH = 100
+"""Messages that a client sends in one go; who is invented comes and goes in the same."""
+CHUNK = 65_536
+HANGS = 60.0
+"""Seconds without a receipt after which the flood is given up."""
+
+
+class Sent(NamedTuple):
+    """What a flood was: all of it has been acknowledged by the broker."""
+
+    kinds: Counter
+    """What was sent, by what is wrong with it; ``presence``: what is not wrong at all."""
+    bytes: int
+    seconds: float
+
+    @property
+    def messages(self):
+        """How many there were."""
+        return self.kinds.total()
+
+    @property
+    def refused(self):
+        """How many of them an aggregator must refuse."""
+        return self.messages - self.kinds["presence"]
+
+
+class Wave:
+    """Makes hostile messages for a run: in the names of its agents, and in names of its own."""
+
+    def __init__(self, run, agents=(), parameters=2410, presences=True, seed=0):
+        self._run, self._agents, self._presences = run, agents, presences
+        self._rng = random.Random(seed)
+        delta = np.ones(parameters, np.float32)
+        self._fair = Update("x", 1, 0, 20, delta)
+        self._payloads = {
+            "cut": encode(self._fair)[: 2 * parameters],
+            "other round": encode(self._fair._replace(round=2**30)),
+            "other model": encode(self._fair._replace(delta=delta[:7])),
+            "not finite": encode(self._fair._replace(delta=delta * np.nan)),
+            "other vote": encode(Vote("x", 2**30, 1, poisoned=True, score=1.0, threshold=0.5,
+                                      samples=9)),
+        }  # fmt: skip
+        self._large = bytes(1_000_000)
+        self._invented = 0
+
+    def __call__(self, number):
+        """Make message ``number``: what is wrong with it, topic, payload, retained or not."""
+        if number % 250 == 7:  # 100 KB to 1 MB
+            size = self._rng.randrange(100_000, 1_000_000)
+            return "large", self._topic(self._fair), self._large[:size], False
+        kind = number % 10
+        if kind == 9 and self._presences:
+            return self._presence()
+        if kind < 5:
+            name = list(self._payloads)[kind]
+            message = Vote("x", 1, 1, False, 0.0, 0.0, 1) if "vote" in name else self._fair
+            return name, self._topic(message), self._payloads[name], False
+        if kind == 5:
+            return "empty", self._topic(self._fair), b"", False
+        garbage = self._rng.randbytes(self._rng.randrange(1, 400))
+        of = (self._fair, Vote("x", 1, 1, False, 0.0, 0.0, 1), Presence("x", True, 0.0))[number % 3]
+        return "garbage", self._topic(of), b"\xc1" + garbage, False
+
+    def _topic(self, message: Message) -> str:
+        """Say where a message stands in the name of an agent, or of one that there is not."""
+        known = self._agents and self._rng.random() < 0.5
+        name = self._rng.choice(self._agents) if known else f"mallory-{self._rng.randrange(9999)}"
+        return topic_of(self._run, message._replace(agent=name))
+
+    def _presence(self):
+        """Let somebody join who does not exist, or leave: whoever comes goes again."""
+        message = Presence(f"sybil-{self._invented // 2}", self._invented % 2 == 0, 0.0)
+        self._invented += 1
+        return "presence", topic_of(self._run, message), encode(message), True
+
+
+class Hose:
+    """One hostile client."""
+
+    def __init__(self, address, name):
+        self._socket = socket.create_connection((address.host, address.port), 10)
+        who = text(name.encode())
+        hello = text(b"MQTT") + b"\x04\x02\x00\x00" + who  # 3.1.1, a clean session, no keep-alive
+        self._socket.sendall(b"\x10" + length(len(hello)) + hello)
+        assert self._socket.recv(4) == b"\x20\x02\x00\x00", "the broker does not let us in"
+        self._socket.setblocking(False)
+        self._waiting = memoryview(b"")
+        self._mid = self._received = self.sent = 0
+
+    @property
+    def idle(self):
+        """Whether all that it was given is on its way."""
+        return not self._waiting
+
+    @property
+    def done(self):
+        """Whether all that it was given is acknowledged."""
+        return self.idle and self._received // 4 == self.sent
+
+    def give(self, messages):
+        """Have messages sent."""
+        packets = bytearray()
+        for _, topic, payload, retain in messages:
+            self._mid = self._mid % 65_535 + 1
+            head = text(topic.encode()) + self._mid.to_bytes(2, "big")
+            packets += bytes([0x32 | retain]) + length(len(head) + len(payload)) + head + payload
+            self.sent += 1
+        self._waiting = memoryview(bytes(packets))
+
+    def turn(self):
+        """Send and read what can be; returns whether a receipt has come."""
+        before = self._received
+        with contextlib.suppress(BlockingIOError):
+            self._received += len(self._socket.recv(CHUNK))  # a receipt has four bytes
+        if self._waiting:
+            with contextlib.suppress(BlockingIOError):
+                self._waiting = self._waiting[self._socket.send(self._waiting) :]
+        return self._received > before
+
+    def close(self):
+        """Say goodbye."""
+        self._socket.setblocking(True)
+        self._socket.sendall(b"\xe0\x00")
+        self._socket.close()
+
+
+def flood(address, run, messages, clients=20, seconds=0.0, **wave):
+    """Publish so many hostile messages through so many clients, spread over so many seconds.
+
+    ``seconds`` 0: as fast as the broker takes them. ``wave``: see ``Wave``. Returns when the broker
+    has acknowledged them all.
+    """
+    make, kinds, size, given = Wave(run, **wave), Counter(), 0, 0
+    hoses = [Hose(address, f"mallory-{number}") for number in range(clients)]
+    begun = heard = time.monotonic()
+    while given < messages or not all(hose.done for hose in hoses):
+        now = time.monotonic()
+        allowed = min(messages, int(messages * (now - begun) / seconds)) if seconds else messages
+        for hose in hoses:
+            if hose.idle and given < allowed:
+                batch = [make(given + i) for i in range(min(BATCH, messages - given))]
+                given += len(batch)
+                kinds.update(kind for kind, *_ in batch)
+                size += sum(len(payload) for _, _, payload, _ in batch)
+                hose.give(batch)
+        if sum(hose.turn() for hose in hoses):
+            heard = now
+        elif given >= allowed:
+            time.sleep(0.001)
+        assert now - heard < HANGS + seconds, f"no receipts: {given:,} of {messages:,} were sent"
+    for hose in hoses:
+        hose.close()
+    return Sent(kinds, size, time.monotonic() - begun)
+
+
+def publish(address, messages):
+    """Publish messages (a name, topic, payload, retained) through one client, in order."""
+    hose, until = Hose(address, "many"), time.monotonic() + HANGS
+    for start in range(0, len(messages), BATCH):
+        hose.give(messages[start : start + BATCH])
+        while not hose.done:
+            if not hose.turn():
+                time.sleep(0.001)
+            assert time.monotonic() < until, "no receipts"
+    hose.close()
+
+
+def text(data):
+    """Write a string as MQTT does."""
+    return len(data).to_bytes(2, "big") + data
+
+
+def length(size):
+    """Write a packet's length as MQTT does: seven bits a byte."""
+    written = bytearray()
+    while True:
+        size, low = divmod(size, 128)
+        written.append(low | (128 if size else 0))
+        if not size:
+            return bytes(written)
