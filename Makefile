@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format setup dev bench chaos clean
+.PHONY: help demo test check format setup dev bench chaos fuzz clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,10 @@ format: dev  ## Format the code and mend what can be mended
 
 chaos: setup  ## Kill, stall and flood small federations, and print what came of it (15 minutes)
 	@$(BIN)/python -m chaos
+
+fuzz: dev  ## Fuzz everything that decodes what strangers send (ten minutes; Linux on x86-64)
+	@$(PIP) atheris || { echo "Atheris, the fuzzer, cannot be installed here"; exit 1; }
+	@$(BIN)/python -m fuzz
 
 bench: setup  ## Measure everything beside its targets (ten minutes)
 	@$(BIN)/python benchmarks/bench.py

@@ -60,6 +60,8 @@ SAME = (
 OVER = "rounds already"
 """What an aggregator says that is started after the end of its run."""
 SHARDS = 2
+GOODBYE = 10.0
+"""Seconds that agents have to end once the aggregator has."""
 BOUND = 90.0
 """Seconds after which a run that still goes on has not survived."""
 
@@ -189,11 +191,9 @@ class Federation:
 
     def finish(self, seconds: float = BOUND) -> Result:
         """Wait for the end of the run, and say what became of it."""
-        until = time.monotonic() + seconds
         code = self.aggregator.wait(seconds)
         # The agents have heard of the end too, or will not any more.
-        patience = max(5.0, until - time.monotonic()) if code is not None else 0.0
-        codes = tuple(agents.wait(patience) for agents in self.agents)
+        codes = tuple(agents.wait(0.0 if code is None else GOODBYE) for agents in self.agents)
         return Result(
             code, codes, self.records(), self.stored(), dict(self.ear.models),
             self.aggregator.last_words(), self.settings,

@@ -101,11 +101,11 @@ def _encode(vector: Vector, encoding: str) -> bytes:
     padded.reshape(-1)[: len(vector)] = vector
     peak = np.abs(padded).max(axis=1)
     most = STEPS[encoding]
-    # Rounded towards zero, so that the largest value times the scale never overflows.
-    scales = np.where(
-        np.isfinite(peak), np.nextafter(peak / np.float32(most), np.float32(0)), np.nan
-    )
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # Rounded towards zero, so that the largest value times the scale never overflows.
+        scales = np.where(
+            np.isfinite(peak), np.nextafter(peak / np.float32(most), np.float32(0)), np.nan
+        )
         steps = np.nan_to_num(padded / scales[:, None], nan=0.0, posinf=0.0, neginf=0.0)
     quantised = np.clip(np.rint(steps), -most, most).astype(np.int8)
     return scales.astype("<f4").tobytes() + quantised.tobytes()[: len(vector)]

@@ -424,7 +424,7 @@ def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path):
         assert agents.child.poll() is None
         code, text, errors = said([*mine, "--rounds", rounds])
         assert (code, errors) == (0, "")
-        assert f"done: accuracy" in text
+        assert "done: accuracy" in text
         assert agents.child.wait(10) == 0
         assert "the run is done; the agents have said goodbye" in agents.log.read_text()
     left = retained(address, "late")

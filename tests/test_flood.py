@@ -77,13 +77,12 @@ def run_of(programs, meanwhile):
 
     Returns the memory that the aggregator took at its highest.
     """
-    server, peaks = programs.aggregator(*FLAGS), []
-    peak_of(server, peaks)
+    early, late = (programs.agents("--shard", f"{number}/2") for number in (1, 2))
     with RawClient(programs.address, f"{HERE}/agent/+", f"{HERE}/update/+") as ear:
-        late = programs.agents("--shard", "2/2")
-        until(lambda: len(ear.payloads("agent/")) == N // 2, 60)
+        until(lambda: len(ear.payloads("agent/")) == N, 60)
         with Frozen(late):
-            early = programs.agents("--shard", "1/2")
+            server, peaks = programs.aggregator(*FLAGS), []
+            peak_of(server, peaks)
             until(lambda: len(ear.payloads("update/")) == N // 2, 60)
             ear.__exit__()
             meanwhile()

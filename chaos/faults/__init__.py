@@ -47,7 +47,7 @@ FAULTS: dict[str, Row] = {
     # The broker dies.
     "broker-lost": Row("broker killed, retained messages lost", broker.killed(keep=False), 10),
     "broker-kept": Row("broker killed, retained messages kept", broker.killed(keep=True), 10),
-    "broker-again": Row("broker killed again and again in a run", broker.again_and_again, 5, 0),
+    "broker-again": Row("broker killed again and again in a run", broker.again_and_again, 15, 0),
     "broker-away": Row("broker away for 5 s", broker.killed(keep=False, away=5.0), 3, 0),
     "broker-minute": Row("broker away for a minute", broker.killed(keep=False, away=60.0), 1, 0),
     "broker-paused": Row("broker stopped beyond the keep-alive", broker.paused, 3, 0),
