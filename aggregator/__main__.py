@@ -28,7 +28,7 @@ from learning.weights import Vector, flatten
 from protocol.codec import Limits
 from protocol.credentials import address_of
 from protocol.link import Link, LinkError
-from protocol.messages import Manifest, Model
+from protocol.messages import Manifest, Model, RoundLog
 from protocol.mqtt_link import MqttHub
 
 EXAMPLES = """  python -m aggregator
@@ -116,6 +116,8 @@ def serve(
         for line in advice(settings):
             screen.say(line)
         aggregator.begin(parts.manifest, history)
+        for record in read_records(store.folder)[-1:]:  # who was killed may not have told of it
+            aggregator.link.publish(RoundLog(record))
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)

@@ -27,6 +27,8 @@ EXAMPLES = """examples:
   python -m chaos --list
 """
 
+WIDTH = 160
+"""Columns where nobody looks at a terminal."""
 HEADINGS = ("fault", "injected", "survived", "lost", "bit-identical", "note")
 
 
@@ -43,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
-    began, rows = time.monotonic(), {}
+    if not console.is_terminal:
+        console.width = WIDTH
+    began, rows, stopped = time.monotonic(), {}, False
     try:
         with Lab(lambda text: say(f"  {text}")) as lab:
             for name in names:
@@ -54,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         say("stopped; what was done so far:")
+        stopped = True
     console.print("", table(rows))
     bad = [name for name, (outcome, _) in rows.items() if not outcome.good]
     minutes = (time.monotonic() - began) / 60
@@ -61,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + (f"; not as it must be: {', '.join(bad)}" if bad else "; all as it must be"))  # fmt: skip
     if chosen.markdown:
         chosen.markdown.write_text(markdown(rows), encoding="utf-8")
+    if stopped:
+        return 130
     return 1 if bad or not rows else 0
 
 
@@ -73,7 +80,12 @@ def parser() -> argparse.ArgumentParser:
         "Mosquitto, and say whether each came to what it would have come to undisturbed.",
     )  # fmt: skip
     made.add_argument("--only", nargs="+", metavar="FAULT", help="these faults alone (see --list)")
-    made.add_argument("--times", type=int, default=0, help="times each is injected")
+    made.add_argument(
+        "--times",
+        type=int,
+        default=0,
+        help="times each is injected (messages of a flood, rounds of endurance)",
+    )
     made.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     made.add_argument(
         "--quick", action="store_true", help="each once, and not those that take long"

@@ -36,6 +36,11 @@ class Ear:
         self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
         self._thread.start()
 
+    @property
+    def round(self) -> int:
+        """The round that was announced last; 0 before the first."""
+        return self.phase.round if self.phase else 0
+
     def close(self) -> None:
         """Stop listening."""
         self._leaving.set()

@@ -189,11 +189,17 @@ class Federation:
         """Wait until so many rounds are recorded."""
         return self.until(lambda: len(self.records()) >= number, seconds)
 
+    def train(self, number: int) -> bool:
+        """Wait for a round after so many: then all are called and, at their pace, at work."""
+        there = self.reach(number)
+        return there and self.until(lambda: self.ear.round > len(self.records()))
+
     def finish(self, seconds: float = BOUND) -> Result:
         """Wait for the end of the run, and say what became of it."""
         code = self.aggregator.wait(seconds)
-        # The agents have heard of the end too, or will not any more.
-        codes = tuple(agents.wait(0.0 if code is None else GOODBYE) for agents in self.agents)
+        # Of an end that came by itself the agents have heard too.
+        patience = 0.0 if code is None or code < 0 else GOODBYE
+        codes = tuple(agents.wait(patience) for agents in self.agents)
         return Result(
             code, codes, self.records(), self.stored(), dict(self.ear.models),
             self.aggregator.last_words(), self.settings,

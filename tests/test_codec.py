@@ -654,6 +654,7 @@ REASONS = {
 }  # fmt: skip
 
 OF_THE_ROUND = {
+    Reason.TOO_MANY,
     Reason.WRONG_PHASE, Reason.WRONG_ROUND, Reason.WRONG_VERSION, Reason.NOT_CALLED,
     Reason.DUPLICATE,
 }  # fmt: skip

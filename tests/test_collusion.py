@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import queue
 
 import numpy as np
 import pytest
@@ -585,12 +584,8 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
     ],
 )
 def test_people_are_told_who_is_connected(late, said, capsys):
-    """Of two processes' agents: first those who are prompt, then all; each once."""
-    events = queue.Queue()
-    for index, count in [(0, 0), (1, 0), (0, 4), (1, 3), (0, 4), (1, 3), (0, 5), (1, 5), (1, 5)]:
-        events.put((index, "connected", count))
-    for index in (0, 1):
-        events.put((index, "end", ""))
-    assert spawn._watch([None, None], events, 10, late) == 0
-    done = "the run is done; the agents have said goodbye"
-    assert capsys.readouterr().out.splitlines() == [*said, done]
+    """First those who are prompt, then all; each once."""
+    shown = spawn.prompter(10, late)
+    for connected in (0, 4, 7, 7, 8, 10, 10, 7, 10):
+        shown(connected)
+    assert capsys.readouterr().out.splitlines() == said

@@ -310,6 +310,7 @@ def test_four_replicas_share_the_fleet_out(network, monkeypatch):
     words = shlex.split(SERVICES["agents"]["command"])[2:]
     numbers = []
     monkeypatch.setattr(spawn, "probe", lambda *_: None)
+    monkeypatch.setattr(spawn, "first_known", lambda *_: "")
     monkeypatch.setattr(spawn, "supervise", lambda *given: numbers.append(given[-1]) or 0)
     for replica in network.replicas:
         network.me = replica

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,8 @@ CLIENTS = 20
 ROUNDS = 3
 FLAGS = ["--rounds", str(ROUNDS), "--no-report"]
 HERE = f"fl/v1/{RUN}"
-SLACK = 100_000_000
-"""Bytes that an aggregator may take beside what waits to be read."""
+SLACK = 10_000_000
+"""Bytes by which the memory of two runs may differ anyway."""
 
 
 class Frozen:
@@ -64,10 +64,11 @@ def peak_of(child, peaks):
 
     def watch():
         status = Path(f"/proc/{child.pid}/status")
-        while child.poll() is None:
-            lines = [line.split() for line in status.read_text().splitlines()]
-            peaks.extend(1024 * int(line[1]) for line in lines if line[0] == "VmHWM:")
-            time.sleep(0.02)
+        with suppress(OSError):  # it has ended
+            while child.poll() is None:
+                lines = [line.split() for line in status.read_text().splitlines()]
+                peaks.extend(1024 * int(line[1]) for line in lines if line[0] == "VmHWM:")
+                time.sleep(0.02)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -102,7 +103,8 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
     """Twenty clients flood a round: all honest updates count, all refusals are counted.
 
     Half of the agents answer only behind the flood, so all of it lies in that round. The models
-    are those of the undisturbed run, bit by bit, and memory is bounded by what may wait.
+    are those of the undisturbed run, bit by bit; memory is bounded by what may wait to be read,
+    and what was read is not kept.
     """
     sent = []
     answered = [f"agent-{number:02d}" for number in range(N // 2)]
@@ -125,7 +127,7 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
     assert sum(records[0]["refused"].values()) == sum(refused.values()) == was.refused
     assert refused["too_large"] >= was.kinds["large"]
     assert refused["not_finite"] == was.kinds["not finite"]
-    assert peak < quiet.peak + INBOX_BYTES + SLACK
+    assert peak < quiet.peak + min(was.bytes / 2, INBOX_BYTES) + SLACK
 
 
 # ---------------------------------------------------------------- an aggregator that stalls

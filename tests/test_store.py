@@ -125,6 +125,15 @@ def test_a_candidate_that_was_decided_on_is_not_judged_again(store, folder):
     assert candidates(folder) == []
 
 
+def test_the_first_record_is_durable_with_its_file(folder):
+    """The folder that names the new file is synced too, once."""
+    store = RunStore(folder, keep=3)
+    for number in (1, 2):
+        with cut(folder, 10**6) as disk:
+            store.persist(record(number, 0), None)
+        assert disk.done[-1] == ("fsync lab" if number == 1 else "fsync rounds.jsonl")
+
+
 def test_one_candidate_is_kept(store, folder):
     """Older ones, and what a crash left of them, go once a later round is written down."""
     for number in (4, 5, 6):
@@ -260,6 +269,7 @@ def test_fewer_models_are_kept_from_now_on(store, folder):
     less = RunStore(folder, keep=2)
     less.persist(record(4, 3), model(3))
     assert [m.version for m in less.load().models] == [2, 3]
+    assert len(list((folder / "models").iterdir())) == 2
 
 
 def test_what_is_not_ours_is_let_be(store, folder):

@@ -10,7 +10,7 @@ from typing import Any
 
 from chaos.faults.broker import PACE
 from chaos.faults.outcome import Fault, Outcome, Tally
-from chaos.lab import PLAIN, SHARDS, Federation, Lab, Setup
+from chaos.lab import PLAIN, SHARDS, Lab, Setup
 from chaos.programs import Child
 
 DEADLINE = 1.2
@@ -30,7 +30,8 @@ def restarted(lab: Lab, random: Random, times: int) -> Outcome:
     for _ in range(times):
         with lab.federation() as made:
             made.start(pace=PACE)
-            in_mid_training(made, random)
+            made.train(random.randint(1, 6))
+            time.sleep(random.uniform(0.0, PACE / 2))
             made.agents[1].kill_all()
             time.sleep(random.uniform(0.0, 0.5))
             made.agents[1] = made.join(2)
@@ -45,19 +46,13 @@ def revived(lab: Lab, random: Random, times: int) -> Outcome:
     for _ in range(times):
         with lab.federation() as made:
             made.start(pace=PACE)
-            in_mid_training(made, random)
+            made.train(random.randint(1, 6))
+            time.sleep(random.uniform(0.0, PACE / 2))
             doomed = made.agents[1].workers()
             for pid in doomed:
                 os.kill(pid, signal.SIGKILL)
             tally.add(made.finish(), 1, quiet, "" if doomed else "there is no such process")
     return tally.outcome()
-
-
-def in_mid_training(made: Federation, random: Random, last: int = 6) -> None:
-    """Wait for a moment at which all have been called and none has answered."""
-    made.reach(random.randint(1, last))
-    made.until(lambda: made.ear.phase and made.ear.phase.round > len(made.records()))
-    time.sleep(random.uniform(0.0, PACE / 2))
 
 
 def gone(lab: Lab, random: Random, times: int) -> Outcome:
@@ -66,7 +61,8 @@ def gone(lab: Lab, random: Random, times: int) -> Outcome:
     for _ in range(times):
         with lab.federation(HASTY) as made:
             made.start(pace=PACE)
-            in_mid_training(made, random, 2)
+            made.train(random.randint(1, 2))
+            time.sleep(random.uniform(0.0, PACE / 2))
             made.agents.pop().kill_all()
             result = made.finish()
             missing = [r["missing"] for r in result.records]

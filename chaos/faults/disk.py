@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from random import Random
 
@@ -44,7 +45,8 @@ def cut_in_half(lab: Lab, random: Random, times: int) -> Outcome:
     for _ in range(times):
         with lab.federation() as made:
             made.start(pace=PACE)
-            made.reach(random.randint(2, 6))
+            made.train(random.randint(2, 6))  # agents are in a round that will be taken back
+            time.sleep(PACE / 2)
             made.aggregator.kill()
             newest = max((made.folder / "models").glob("*.safetensors"))
             halve(newest)
