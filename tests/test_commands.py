@@ -292,13 +292,25 @@ class Started:
     ids=["Ctrl-C", "SIGTERM"],
 )  # fmt: skip
 def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_path):
-    """Agents without an aggregator say that they wait; stopped, they leave as offline, in time."""
+    """Agents without an aggregator say that they wait; stopped, they leave as offline, in time.
+
+    So does an aggregator without agents.
+    """
     run = f"stop-{stop:d}"
     flags = [*SMALL, "--n", f"{n}", "--evil", "0.2", "--processes", f"{processes}", "--run", run]
+    lonely = [*AGGREGATOR, *there, *SMALL, "--model", "mlp", "--run", "lonely",
+              "--runs", str(tmp_path)]  # fmt: skip
     with (
         RawClient(address, f"fl/v1/{run}/agent/+") as witness,
         Started([*SPAWN, *there, *flags], tmp_path) as agents,
+        Started(lonely, ROOT, tmp_path / "lonely.log") as alone,
     ):
+        alone.says("waiting for agents: 0 of 1000 are online")
+        alone.child.send_signal(stop)
+        assert alone.child.wait(5) == 130
+        text = alone.log.read_text()
+        assert text.count("with --run lonely the same command goes on where it was") == 1
+        assert "Traceback" not in text
         agents.says(f"{n} agents ({n // 5} fake: mpaf)")
         agents.says(f"all {n} agents are connected")
         if stop is signal.SIGINT:
@@ -396,7 +408,8 @@ def retained(address, run):
 def test_a_run_can_be_forgotten(address, there, tmp_path):
     """With --forget nothing of a run is left at the broker once it is over, whoever it was for."""
     flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "2", "--forget",
-             "--validators", "3", "--quorum", "2", "--run", "gone", "--runs", str(tmp_path)]  # fmt: skip
+             "--validators", "3", "--quorum", "2", "--run", "gone",
+             "--runs", str(tmp_path)]  # fmt: skip
     with RawClient(address, "fl/v1/gone/#") as witness:
         code, _, errors = said([str(ROOT / "run.py"), *there, *flags])
         assert (code, errors) == (0, "")
@@ -407,14 +420,14 @@ def test_a_run_can_be_forgotten(address, there, tmp_path):
 
 
 @pytest.mark.broker
-def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path):
+def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path, capsys):
     """The same command says "done", so that the agents leave; after that there is nothing to do."""
     flags = [*there, *SMALL, "--run", "late"]
-    mine = [*AGGREGATOR, *flags, "--model", "mlp", "--agents", "5", "--runs", str(tmp_path)]
+    mine = [*flags, "--model", "mlp", "--agents", "5", "--runs", str(tmp_path)]
     file = tmp_path / "late" / "rounds.jsonl"
     with (
         Started([*SPAWN, *flags, "--n", "5", "--evil", "0"], tmp_path) as agents,
-        Started([*mine, "--rounds", "100000"], ROOT, tmp_path / "killed.log") as doomed,
+        Started([*AGGREGATOR, *mine, "--rounds", "100000"], ROOT, tmp_path / "log") as doomed,
     ):
         until(lambda: file.exists() and file.read_text().count("\n") > 2, 60)
         doomed.child.kill()
@@ -422,12 +435,12 @@ def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path):
         lines = file.read_text().splitlines(keepends=True)
         rounds = str(len([line for line in lines if line.endswith("\n")]))
         assert agents.child.poll() is None
-        code, text, errors = said([*mine, "--rounds", rounds])
-        assert (code, errors) == (0, "")
-        assert "done: accuracy" in text
+        assert aggregator.main([*mine, "--rounds", rounds]) == 0
+        assert "done: accuracy" in capsys.readouterr().out
         assert agents.child.wait(10) == 0
         assert "the run is done; the agents have said goodbye" in agents.log.read_text()
     left = retained(address, "late")
     assert json.loads(left["fl/v1/late/round"])["phase"] == "done"
     assert json.loads(left["fl/v1/late/log/round"])["round"] == int(rounds)
-    refused([*mine, "--rounds", rounds], f"run 'late' has its {rounds} rounds already")
+    with pytest.raises(SettingsError, match=f"^run 'late' has its {rounds} rounds already"):
+        aggregator.main([*mine, "--rounds", rounds])

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cutting import CASES, ROUNDS, contents, every_case, federation, same_run
-from federation import one_thread  # noqa: F401 - a fixture
+from cutting import CASES, ROUNDS, SMALL, contents, every_case, federation, same_run
+from federation import one_thread, settings_of  # noqa: F401 - a fixture
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from aggregator import __main__ as entry
 from aggregator import described, disk
+from aggregator.assembly import build
 from aggregator.store import RunStore, StoreError
+from config.settings import SettingsError
 from learning import models
+from protocol.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +110,16 @@ def test_a_model_missing_between_two_others_is_no_history(tmp_path, undisturbed)
     newest(tmp_path)[0].unlink()
     go_on(run)
     same_run(run, undisturbed["accepted"])
+
+
+def test_a_server_that_judges_needs_all_it_looks_back_at(tmp_path):
+    """With fewer models than before it would vote otherwise: going so far back is an error."""
+    server = {"validation__who": "server", "data__server": 0.2}
+    federation(tmp_path, "accepted", run__rounds=4, **server).whole()
+    for file in newest(tmp_path)[:2]:
+        file.unlink()
+    with pytest.raises(StoreError, match=r"lacks version 0, which the next round needs"):
+        federation(tmp_path, "accepted", **server).begin()
 
 
 def test_an_old_model_that_nobody_needs_may_be_missing(tmp_path, undisturbed):
@@ -229,7 +243,7 @@ def test_damage_is_named_and_what_we_say_to_do_helps(folder, undisturbed, damage
     assert contents(folder) == there
     remove(folder / name)
     if name == "models/000001.safetensors":
-        with pytest.raises(StoreError, match=r"keeps the last 2 models|lacks version 1"):
+        with pytest.raises(StoreError, match=r"lacks version 1, which the next round needs"):
             run.begin()
         return
     run.whole()
@@ -465,6 +479,24 @@ def test_without_a_manifest_a_run_goes_on_and_says_so(folder, undisturbed, capsy
     monkeypatch.setitem(models.MODELS, "linear", linear)
     with pytest.raises(StoreError, match=r"run of another model \(2,410 parameters, not 650\)"):
         federation(folder, "all of it", model__name="linear").begin()
+
+
+def test_a_run_that_goes_on_to_more_rounds_has_not_ended(tmp_path, monkeypatch):
+    """The mark of its end goes with the first of them, and else stays where it is."""
+
+    def serve(*_):
+        raise LinkError("no broker")
+
+    monkeypatch.setattr(entry, "serve", serve)
+    run = federation(tmp_path, "accepted", run__rounds=2).whole()
+    (tmp_path / "ended").touch()
+    with pytest.raises(SettingsError, match="has its 2 rounds already"):
+        entry.conduct(run.settings, build(run.settings), tmp_path, reporting=False)
+    assert (tmp_path / "ended").exists()
+    more = settings_of(**SMALL)
+    with pytest.raises(LinkError):
+        entry.conduct(more, build(more), tmp_path, reporting=False)
+    assert not (tmp_path / "ended").exists()
 
 
 # In use

@@ -217,10 +217,15 @@ def check_sentence(said, folder, why):
 # Real file systems, and the real programs
 
 
+def mounted(*arguments):
+    """Mount something; says whether we could."""
+    command = ["mount", *map(str, arguments)]
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
 def mount(*arguments):
     """Mount something, or skip the test where we may not."""
-    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
-    if done.returncode:
+    if not mounted(*arguments):
         pytest.skip("not permitted to mount a file system here")
 
 
@@ -361,7 +366,7 @@ def test_an_aggregator_whose_disk_becomes_read_only_stops_and_goes_on(tmp_path):
         until(lambda: len(run.programs.records()) >= 2, 60)
         mount("--bind", run.folder, run.folder)
         try:
-            mount("-o", "remount,bind,ro", run.folder)
+            until(lambda: mounted("-o", "remount,bind,ro", run.folder), 10)  # not while it writes
             before = contents(run.folder)
             # It names what it could not write, and not what it never has.
             assert re.match(r"models/|rounds\.jsonl$", run.refused(doomed, "Read-only file system"))
