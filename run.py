@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator import report
+from aggregator.disk import explained, held
 from aggregator.store import StoreError, read_records, writable
 from broker.install import find_mosquitto, install_mosquitto
 from broker.local import KINDS, BrokerError, local_broker
@@ -137,9 +138,10 @@ def demo(settings: Settings) -> int:
         runs[title] = read_records(folder)
         notes += found(settings, runs[title])
         manifests[title] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")
     lines = [json.dumps({"run": run, **r}) for run, records in runs.items() for r in records]
-    (whole / "rounds.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with explained(whole):
+        (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")
+        (whole / "rounds.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     finish(whole, "One attack, three defences", runs, settings.agents.start, notes)
     return 0
 
@@ -148,7 +150,8 @@ def layered(settings: Settings, file: Path, name: str) -> Settings:
     """Put a scenario file on top of settings, and the scenario's name behind the run's."""
     base = writable(Path(settings.run.directory) / settings.run.name)
     common = base / "common.toml"
-    common.write_text(to_toml(settings), encoding="utf-8")
+    with explained(common):
+        common.write_text(to_toml(settings), encoding="utf-8")
     place = {"run.name": name, "run.directory": str(base)}
     return load([common, file], {**place, "broker.password": settings.broker.password})
 
@@ -156,7 +159,10 @@ def layered(settings: Settings, file: Path, name: str) -> Settings:
 def federation(settings: Settings, folder: Path) -> int:
     """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
     file = writable(folder) / "settings.toml"
-    file.write_text(to_toml(settings), encoding="utf-8")
+    with held(folder, settings.run.name):
+        pass  # if another aggregator is at work there, nothing is written
+    with explained(file):
+        file.write_text(to_toml(settings), encoding="utf-8")
     # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
     from agents import fleet, population, spawn  # noqa: F401, PLC0415
     from aggregator import __main__ as aggregator  # noqa: PLC0415
@@ -249,7 +255,8 @@ def finish(
     folder: Path, title: str, runs: dict[str, report.Records], strike: int | None, notes: list[str]
 ) -> None:
     """Write the report and show its table."""
-    rows = report.write(folder, title, runs, strike, notes)
+    with explained(folder / "report.md or accuracy.png"):
+        rows = report.write(folder, title, runs, strike, notes)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in SHOWN:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)

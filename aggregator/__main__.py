@@ -78,10 +78,10 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     ended = folder / "ended"
     if state.round < settings.run.rounds:
         disk.remove(ended)  # it was, with fewer rounds
-    elif ended.exists():
+    elif ended.exists() and not settings.broker.forget:
         raise SettingsError(
             f"run {settings.run.name!r} has its {state.round} rounds already (in {folder}); "
-            "choose another --run, or more --rounds"
+            "choose another --run, or more --rounds; --forget removes what the broker retains of it"
         )
     store.describe(description(settings, parts.manifest))
     with RunConsole(settings.run.rounds, settings.validation.needed) as screen:
@@ -127,7 +127,8 @@ def serve(
     finally:
         if settings.broker.forget:
             with suppress(LinkError, KeyboardInterrupt):
-                aggregator.forget(PARTING)
+                count = aggregator.forget(PARTING)
+                screen.say(f"the broker retains nothing of it any more ({count:,} topics)")
         hub.close()
 
 

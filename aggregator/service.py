@@ -128,13 +128,15 @@ class Aggregator:
         """Tell of the refusals that have not been told of yet."""
         self._log_refusals(now=True)
 
-    def forget(self, patience: float) -> None:
-        """Wait up to ``patience`` seconds until all have left; then leave nothing retained."""
+    def forget(self, patience: float) -> int:
+        """Wait up to ``patience`` seconds until all have left; then leave nothing retained.
+
+        Returns the number of topics that were emptied.
+        """
         until = self._clock() + patience
         while self.online and self._clock() < until:
             self._receive(POLL)
-        if self.link.connected:
-            self.link.hub.forget(self.link.name)
+        return self.link.hub.forget(self.link.name) if self.link.connected else 0
 
     def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""

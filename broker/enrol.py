@@ -76,8 +76,23 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
     if known is None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
+        return
+    if chosen.n is not None and (others := _named_otherwise(known, names_of(chosen.n))):
+        digits = len(str(chosen.n - 1))
+        print(
+            f"note: {len(others):,} agents enrolled before, like {others[0]}, are none of a fleet "
+            f"of {chosen.n:,}, whose numbers have {digits} digit{'s' * (digits > 1)}"
+        )
+    if settings.get("tls", known.tls) != known.tls:
+        print(f"the broker must be started anew: from now on it listens on port {done.port}")
     else:
         _tell(chosen.folder)
+
+
+def _named_otherwise(known: Register, names: Sequence[str]) -> list[str]:
+    """Return the agents enrolled before whose numbers have another width than these names."""
+    numbered = [login for login in known.parties if re.fullmatch(r"agent-[0-9]+", login)]
+    return sorted(login for login in numbered if len(login) != len(names[0]))
 
 
 def parties(

@@ -47,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    began, rows, stopped = time.monotonic(), {}, False
+    began, rows, stopped, dropped = time.monotonic(), {}, False, 0
     try:
         with Lab(lambda text: say(f"  {text}")) as lab:
             for name in names:
                 if times := times_of(FAULTS[name], chosen.times, quick=chosen.quick):
                     rows[name] = one(lab, name, times, chosen.seed)
+            dropped = lab.dropped()
     except ChaosError as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
@@ -62,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print("", table(rows))
     bad = [name for name, (outcome, _) in rows.items() if not outcome.good]
     minutes = (time.monotonic() - began) / 60
-    say(f"{len(rows)} kinds of fault in {minutes:.1f} minutes"
+    say(f"{len(rows)} kinds of fault in {minutes:.1f} minutes; the broker dropped {dropped} messages"
         + (f"; not as it must be: {', '.join(bad)}" if bad else "; all as it must be"))  # fmt: skip
     if chosen.markdown:
         chosen.markdown.write_text(markdown(rows), encoding="utf-8")
     if stopped:
         return 130
-    return 1 if bad or not rows else 0
+    return 1 if bad or dropped or not rows else 0
 
 
 def parser() -> argparse.ArgumentParser:

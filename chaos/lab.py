@@ -62,7 +62,7 @@ OVER = "rounds already"
 SHARDS = 2
 GOODBYE = 10.0
 """Seconds that agents have to end once the aggregator has."""
-BOUND = 90.0
+BOUND = 60.0
 """Seconds after which a run that still goes on has not survived."""
 
 
@@ -242,6 +242,10 @@ class Lab:
         """End everything and leave nothing behind."""
         self.programs.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def dropped(self) -> int:
+        """Say how many messages the broker has thrown away in all."""
+        return self.broker.dropped()
 
     @contextmanager
     def federation(

@@ -36,7 +36,7 @@ LIMITS = ("-timeout=1", "-rss_limit_mb=1024")
 SETTLING = 0.25
 """Share of the time for looking at the memory, on top."""
 
-GROWTH = 4_000_000
+GROWTH = 8_000_000
 """Bytes by which a target's memory may differ at the end of its inputs: the allocator's play."""
 
 WIDTH = 110

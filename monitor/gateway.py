@@ -21,7 +21,7 @@ from monitor.desk import Clerk, Door, ear_of
 from monitor.private import own_aggregator
 from monitor.serving import listen, server_of
 from monitor.state import names_of
-from protocol.credentials import address_of
+from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 from protocol.topics import NAME
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError(f"cannot listen on {chosen.host} port {chosen.port}: {why}") from why
     with ExitStack() as stack:
         stack.enter_context(listening)
+        ear = ear_of(chosen.prefix)
+        first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
         if chosen.broker is None:
             settings = _own(chosen, max(threshold, len(slots)))
             secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             settings = replace(settings, broker=where)
         else:
             settings = flags.settings_from(chosen)
-            probe(address_of(settings.broker, "agents"), ear_of(chosen.prefix))
+            probe(address_of(settings.broker, "agents"), ear)
         server = _server(settings, slots, chosen.prefix)
         _say(_greeting(chosen, settings, listening.getsockname()[1], len(slots)))
         codes: list[int] = []

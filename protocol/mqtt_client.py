@@ -44,7 +44,7 @@ BYE = b"\xe0\x00"
 """DISCONNECT. paho would close the socket with it: see ``Network.hang_up``."""
 FULL = mqtt.MQTT_ERR_QUEUE_SIZE
 TAKEN_OVER = "Session taken over"
-"""What MQTT 5 calls it when another connects under our name."""
+"""What MQTT 5 calls it when another connects under our name; Mosquitto says so from 2.1 on."""
 
 
 class PacketProperties(Properties):
@@ -236,6 +236,8 @@ class Door:
         """Whether it was connected once."""
         self.since = 0.0
         """When it last began to connect, or was connected (seconds, monotonic)."""
+        self.away = False
+        """Whether it never connects."""
         self.due = True
         """Whether it waits for its turn to connect."""
         self.writing = False
@@ -303,12 +305,21 @@ def probe(address: BrokerAddress, party: str = "") -> int:
         if answer == "Success":
             return int(protocol)
         if answer and protocol == mqtt.MQTTv311:
-            raise LinkError(f"the broker at {address} does not let us in: {answer}")
+            raise LinkError(f"the broker at {address} does not let us in: {answer}{_hint(login)}")
     if login.tls is None:
-        raise LinkError(f"what listens at {address} does not speak MQTT (without TLS)")
+        raise LinkError(
+            f"what listens at {address} does not speak MQTT (without TLS; with it, which --secrets "
+            "or --ca bring, brokers usually listen on port 8883)"
+        )
     raise LinkError(
-        f"what listens at {address} does not speak MQTT with TLS, or does not know our certificate"
+        f"what listens at {address} does not speak MQTT with TLS (without it brokers usually "
+        "listen on port 1883), or does not know our certificate"
     )
+
+
+def _hint(login: Login) -> str:
+    """Say what who has no log-in might do."""
+    return "" if login.username else "; give --secrets, the folder made by python -m broker.enrol"
 
 
 def complaint(why: OSError) -> str:

@@ -107,7 +107,8 @@ class Network:
         client.on_publish = lambda *args: self._acknowledged(door, args[3])
         client.on_socket_close = lambda *args: self._forget(door, args[2])
         self.doors[name] = door
-        if login is not None:
+        door.away = login is None
+        if not door.away:
             self._dialing.add(name, time.monotonic())
 
     def _login(self, name: str) -> Login | None:
@@ -133,6 +134,8 @@ class Network:
     def publish(self, name: str, message: Message, payload: bytes) -> None:
         """Send a message of a party, or remove what is retained where it would stand."""
         door = self.doors[name]
+        if door.away:
+            return  # it would wait for ever to be sent
         self._say(door, message, payload)
         self._flush(door)
 
@@ -300,7 +303,7 @@ class Network:
         elif door.connected and door.failures >= AGAIN:  # older brokers do not say why
             self.notices.add(
                 f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
-                "client uses its name", "cut off",
+                f"client of run {self._run!r} uses its name", "cut off",
             )  # fmt: skip
         elif said := door.client.complaint:
             self.notices.add(f"the broker does not let {door.name} in: {said}", said)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from listening import RawClient, until
 
+import run
 from agents import spawn
 from aggregator import __main__ as aggregator
 from broker.local import local_broker
@@ -305,7 +306,7 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
         Started([*SPAWN, *there, *flags], tmp_path) as agents,
         Started(lonely, ROOT, tmp_path / "lonely.log") as alone,
     ):
-        alone.says("waiting for agents: 0 of 1000 are online")
+        alone.says("waiting for agents")
         alone.child.send_signal(stop)
         assert alone.child.wait(5) == 130
         text = alone.log.read_text()
@@ -393,6 +394,38 @@ def test_a_killed_federation_leaves_nothing_behind(tmp_path):
         until(lambda: not federation.family(), 20)
 
 
+class Deaf:
+    """A program that says when it is up, and how it was told to end."""
+
+    EXPECTED = ()
+    __name__ = "deaf"
+
+    @staticmethod
+    def main(file):
+        """Wait to be told."""
+        Path(*file).write_text("up")
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(0.2)  # a second interrupt would tear this apart
+            Path(*file).write_text("told once")
+        return 130
+
+
+def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
+    """Ctrl-C in a terminal reaches all: aggregator and agents wait until run.py tells them."""
+    file, running = tmp_path / "said", []
+    run.start(running, Deaf, [str(file)], None, {})
+    try:
+        until(lambda: file.exists() and file.read_text() == "up")
+        os.kill(running[0].pid, signal.SIGINT)
+        time.sleep(0.1)
+        assert running[0].exitcode is None
+    finally:
+        run.stop(running)
+    assert (running[0].exitcode, file.read_text()) == (130, "told once")
+
+
 # ---------------------------------------------------------------- the end of a run
 
 
@@ -421,7 +454,7 @@ def test_a_run_can_be_forgotten(address, there, tmp_path):
 
 @pytest.mark.broker
 def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path, capsys):
-    """The same command says "done", so that the agents leave; after that there is nothing to do."""
+    """The same command says "done", and the agents leave; all that is left then is to forget."""
     flags = [*there, *SMALL, "--run", "late"]
     mine = [*flags, "--model", "mlp", "--agents", "5", "--runs", str(tmp_path)]
     file = tmp_path / "late" / "rounds.jsonl"
@@ -444,3 +477,5 @@ def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path, c
     assert json.loads(left["fl/v1/late/log/round"])["round"] == int(rounds)
     with pytest.raises(SettingsError, match=f"^run 'late' has its {rounds} rounds already"):
         aggregator.main([*mine, "--rounds", rounds])
+    assert aggregator.main([*mine, "--rounds", rounds, "--forget"]) == 0
+    assert retained(address, "late") == {}

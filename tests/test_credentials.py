@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import ssl
+import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,11 +18,12 @@ from listening import until
 from broker import authority, enrol
 from broker.install import find_mosquitto
 from broker.local import local_broker
-from protocol import credentials, mqtt_client
-from protocol.credentials import SYSTEM, BrokerAddress, address_of, login_of
+from protocol import codec, credentials, mqtt_client
+from protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from protocol.link import LinkError
 from protocol.messages import Model, Phase, Presence, Round, Update
 from protocol.mqtt_link import MqttHub, probe
+from protocol.topics import topic_of
 
 MEGABYTE = np.random.default_rng(0).standard_normal(262_144).astype(np.float32)
 BEGUN = Round(3, 1, Phase.TRAIN, 2, "all", (), 60.0)
@@ -133,6 +138,16 @@ def test_a_folder_that_cannot_be_looked_into():
     )
 
 
+def test_the_first_who_has_a_secret_asks(folder):
+    """Where some have no secret the first who has one looks whether the broker lets us in."""
+    parties = ["b0", "b1", "a1", ":aggregator"]
+    assert first_known(address(folder), parties) == "a1"
+    assert first_known(address(), parties) == "b0"
+    assert first_known(address(folder), []) == ""
+    with pytest.raises(LinkError, match=r"^no secret of 'b0' is in"):
+        first_known(address(folder), ["b0", "b1"])
+
+
 # ---------------------------------------------------------------- who vouches for the broker
 
 
@@ -243,10 +258,7 @@ def heard(hub, kind):
 
 @pytest.mark.broker
 def test_large_messages_arrive_whole_over_tls(secured):
-    """A megabyte down and one up are as they were sent, and so is the small message right behind.
-
-    A selector is not told of what has been decrypted already: the small one would wait for ever.
-    """
+    """A megabyte down and one up are as they were sent, and so is a small message right behind."""
     with hubs(secured) as (server, agents):
         server.join(":aggregator", Update, Presence, presence=False)
         agents.join("agent-0", Model, Round)
@@ -264,6 +276,61 @@ def test_large_messages_arrive_whole_over_tls(secured):
             updates = [heard(server, Update), heard(server, Update)]
             assert [len(u.delta) for u in updates] == [262_144, 1]
             assert updates[0].delta.tobytes() == (MEGABYTE + number).tobytes()
+
+
+def packet(kind, message):
+    """Write a PUBLISH of MQTT 5, QoS 0."""
+    topic = topic_of("lab", message).encode()
+    body = len(topic).to_bytes(2, "big") + topic + b"\0" + codec.encode(message)
+    length, left = b"", len(body)
+    while left > 127:
+        length, left = length + bytes([left & 127 | 128]), left >> 7
+    return bytes([kind]) + length + bytes([left]) + body
+
+
+@contextmanager
+def tls_server(folder, said):
+    """Run a server that lets everybody in, and answers what comes then with these bytes."""
+    made, files = authority.establish()
+    pair = authority.server(made, ["127.0.0.1"], 1)
+    (folder / "ca.pem").write_bytes(files.certificate)
+    (folder / "broker.pem").write_bytes(pair.certificate + pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "broker.pem")
+
+    def serve(listener):
+        open_ones = []
+        with contextlib.suppress(OSError):  # until the listener is closed
+            while True:
+                plain = listener.accept()[0]
+                with contextlib.suppress(OSError):  # who only looks whether somebody listens
+                    open_ones.append(context.wrap_socket(plain, server_side=True))
+                    open_ones[-1].recv(1000)
+                    open_ones[-1].sendall(b"\x20\x03\0\0\0")
+                    if open_ones[-1].recv(1000)[:1] == b"\x82":  # it subscribes
+                        open_ones[-1].sendall(said)
+        for one in open_ones:
+            one.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield BrokerAddress(*listener.getsockname(), ca=str(folder / "ca.pem"))
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_what_came_in_one_piece_is_read_to_its_end(tmp_path):
+    """What was decrypted with something else, and of which no selector tells, does not wait."""
+    large = Model(
+        1, MEGABYTE[:5000]
+    )  # more than a record of TLS, so that another packet shares one
+    with tls_server(tmp_path, packet(0x30, large) + packet(0x30, BEGUN)) as where:
+        hub = MqttHub(where, "lab").open()
+        hub.join("a", Model, Round, presence=False)
+        assert heard(hub, Model).weights.tobytes() == large.weights.tobytes()
+        assert heard(hub, Round) == BEGUN
+        hub.close()
 
 
 @pytest.mark.broker
@@ -293,6 +360,24 @@ def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):
     finally:
         for name, content in before.items():
             (agents / name).write_bytes(content)
+
+
+@pytest.mark.broker
+def test_who_has_no_secret_stays_away_and_holds_up_nobody(secured):
+    """The others work; what it would say is not kept, so that the end does not wait for it."""
+    with hubs(secured) as (_, fleet):
+        for name in ("stranger", "agent-0"):
+            fleet.join(name, Round)
+        fleet.send("stranger", Update("stranger", 1, 1, 4, MEGABYTE))
+        until(lambda: fleet.receive(0.02) or fleet.connections == 1)
+        (told,) = fleet.notices.take()
+        assert told.startswith("stranger stays away: no secret of 'stranger' is in ")
+        started = time.monotonic()
+        fleet.close()
+        assert time.monotonic() - started < 2
+        assert fleet.network.doors["stranger"].client._out_messages == {}
+        with pytest.raises(LinkError, match=r"^no secret of 'nobody'"):
+            MqttHub(to(secured, "aggregator"), "lab", sole=True).open(":nobody")
 
 
 @pytest.mark.broker
@@ -337,7 +422,7 @@ def test_plain_words_to_a_port_with_tls(secured):
     """Who does not encrypt where the broker does is told that nobody there speaks MQTT plainly."""
     broker = secured[0]
     where = BrokerAddress(broker.host, broker.port)
-    assert no_way(where) == f"what listens at {where} does not speak MQTT (without TLS)"
+    assert no_way(where).startswith(f"what listens at {where} does not speak MQTT (without TLS; ")
 
 
 @pytest.mark.broker
@@ -346,4 +431,4 @@ def test_tls_to_a_plain_port(broker, certified, tmp_path, monkeypatch):
     monkeypatch.setattr(mqtt_client, "PATIENCE", 0.3)
     (tmp_path / "ca.pem").write_bytes(certified[0])
     where = BrokerAddress(broker.host, broker.port, ca=str(tmp_path / "ca.pem"))
-    assert no_way(where).startswith(f"what listens at {where} does not speak MQTT with TLS, or ")
+    assert no_way(where).startswith(f"what listens at {where} does not speak MQTT with TLS (")

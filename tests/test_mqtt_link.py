@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import install, local, process
-from protocol import dialing, mqtt_client, mqtt_link
+from protocol import dialing, mqtt_client, mqtt_link, mqtt_network
 from protocol.codec import encode
 from protocol.link import Link, LinkError
 from protocol.messages import (
@@ -59,6 +59,7 @@ SAYS_AGGREGATOR = (
     RoundLog({"round": 3, "accepted": True}),
     RefusedLog({"round": 3, "refused": {"duplicate": 1}}),
 )
+BEGUN = Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0)
 SAYS_AGENT = (
     Update("a", 3, 2, 4, WEIGHTS),
     Vote(
@@ -492,8 +493,62 @@ def server_that_says(answer):
 def test_something_that_is_no_broker(answer, monkeypatch):
     """A port where something else listens is one sentence, soon."""
     monkeypatch.setattr(mqtt_client, "PATIENCE", 0.5)
-    with server_that_says(answer) as address, pytest.raises(LinkError, match=r"not speak MQTT \(without TLS\)$"):
+    with (
+        server_that_says(answer) as address,
+        pytest.raises(LinkError, match=r"not speak MQTT \(without TLS; .* port 8883\)$"),
+    ):
         probe(address)
+
+
+WELCOME_AND_OUT = b"\x20\x03\x00\x00\x00\xe0\x01\x8e"
+"""MQTT 5: a CONNACK, then a DISCONNECT that says that the session was taken over."""
+
+
+def test_who_is_the_only_one_of_its_name_ends_when_it_is_taken():
+    """An aggregator whose place another has taken is told so in one sentence, and lets go."""
+    with server_that_says(WELCOME_AND_OUT) as address:
+        hub = MqttHub(address, "lab", sole=True).open()
+        hub.join(":aggregator", presence=False)
+        with pytest.raises(LinkError) as raised:
+            until(lambda: hub.receive(0.05))
+        text = "another client connected to the broker as :aggregator of run 'lab'"
+        assert str(raised.value) == f"{text}, and has taken our place"
+        assert hub.notices.take() == [text]
+        with pytest.raises(LinkError):
+            hub.receive(0.05)
+        hub.join("late", presence=False)
+        hub.send("late", BEGUN)  # and whoever might still say something does not hold up the end
+        hub.close()
+        assert hub.network.doors[":aggregator"].client.socket() is None
+
+
+def test_an_agent_whose_name_is_taken_tries_ever_more_slowly(monkeypatch):
+    """It goes on and says so once; however long it could stay, the pauses double."""
+    monkeypatch.setattr(dialing, "BACKOFF", (0.05, 30.0))
+    monkeypatch.setattr(mqtt_network, "SETTLED", -1.0)
+    with server_that_says(WELCOME_AND_OUT) as address:
+        hub = MqttHub(address, "lab").open()
+        times, connected = [], hub.network._connected
+
+        def noted(*args):
+            times.append(time.monotonic())
+            connected(*args)
+
+        hub.network._connected = noted
+        hub.join("a", presence=False)
+        until(lambda: hub.receive(0.02) or len(times) >= 5)
+        pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+        for failures, pause in enumerate(pauses):
+            assert pause >= 0.025 * 2**failures
+        assert hub.notices.take() == ["another client connected to the broker as a of run 'lab'"]
+        hub.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+def test_a_host_that_cannot_be_is_one_sentence(host):
+    """What is no name of a host is told as plainly as a port where nobody listens."""
+    with pytest.raises(LinkError, match=rf"^no MQTT broker answers at {host}:1883 \(\S.*\S$"):
+        probe(BrokerAddress(host, 1883))
 
 
 class Guarded(NamedTuple):
@@ -538,7 +593,9 @@ def answers(port):
 @pytest.mark.parametrize("login", [("a1", "wrong"), (None, None), ("nobody", "secret")])
 def test_wrong_password_is_one_sentence(guarded, login):
     """Who is not let in is told so by name of the broker, without a traceback's worth of words."""
-    with pytest.raises(LinkError, match=r"does not let us in: Not authorized$"):
+    with pytest.raises(
+        LinkError, match=r"does not let us in: Not authorized(; give --secrets.*)?$"
+    ):
         probe(BrokerAddress(*guarded, *login))
 
 

@@ -253,7 +253,7 @@ def test_hostile_clients_change_nothing(quiet, tmp_path):
     assert [r["accuracy"] for r in records] == [r["accuracy"] for r in quiet.records()]
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
-    each = {"malformed": 3, "too_large": 1, "not_finite": 1, "wrong_length": 1, "wrong_type": 1,
+    each = {"malformed": 1, "too_large": 3, "not_finite": 1, "wrong_length": 1, "wrong_type": 1,
             "wrong_keys": 1}  # fmt: skip
     for reason, count in each.items():
         assert refused[reason] == count * len(Hostile.ROUNDS)

@@ -66,6 +66,7 @@ FAULTS: dict[str, Row] = {
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", agents.restarted),
     "agents-revived": Row("agents killed, started by spawn", agents.revived),
+    "agents-terminated": Row("agents ended with SIGTERM", agents.asked_to_end, 3),
     "half-gone": Row("half of the agents gone for good", agents.gone, 2),
     "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(

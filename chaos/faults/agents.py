@@ -39,6 +39,24 @@ def restarted(lab: Lab, random: Random, times: int) -> Outcome:
     return tally.outcome()
 
 
+def asked_to_end(lab: Lab, random: Random, times: int) -> Outcome:
+    """Ask one of the two programs to end (SIGTERM), within five seconds; then start it again."""
+    tally = Tally()
+    quiet = lab.quiet()
+    for _ in range(times):
+        with lab.federation() as made:
+            made.start(pace=PACE)
+            made.train(random.randint(1, 6))
+            time.sleep(random.uniform(0.0, PACE / 2))
+            made.agents[1].signal(signal.SIGTERM)
+            code = made.agents[1].wait(5.0)
+            wrong = "" if code == 130 else f"asked to end, they ended with {code} after 5 s"
+            made.agents[1].kill_all()
+            made.agents[1] = made.join(2)
+            tally.add(made.finish(), 1, quiet, wrong)
+    return tally.outcome()
+
+
 def revived(lab: Lab, random: Random, times: int) -> Outcome:
     """``kill -9`` for a process that a program has started for its agents: it is started again."""
     tally = Tally()
