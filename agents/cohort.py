@@ -102,10 +102,15 @@ class Cohort:
         self._deltas: dict[str, Vector] = {}
         self._verdicts: dict[str, Vote] = {}
 
+    @property
+    def number(self) -> int:
+        """The round it is in; -1 before the first."""
+        return self._round[0]
+
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model; forget those that no judge will ask for."""
         self._models[version] = weights
-        oldest = max(self._models) - max(self._look_back, 1)
+        oldest = version - max(self._look_back, 1)
         self._models = {v: w for v, w in self._models.items() if v >= oldest}
         self._profiler.forget(oldest)
 

@@ -93,6 +93,9 @@ class Fleet:
         self._voting: dict[Judge, list[str]] = {}
         self._candidate: tuple[tuple[int, int], Vector] | None = None
         self._models: dict[int, Vector] = {}
+        """The last global model that was heard."""
+        self._anew: dict[str, Manifest] = {}
+        """A connection -> the manifest that it has heard since it heard of a round."""
         self._ignored: set[str] = set()
         self.took_part = False
         """Whether agents of this fleet have heard a round of the run."""
@@ -165,14 +168,15 @@ class Fleet:
                 if protocol != PROTOCOL:
                     raise LinkError(f"the run speaks protocol {protocol}, we speak {PROTOCOL}")
                 self._start(message)
+            case Manifest():
+                self._anew[name] = message
             case Round(phase=Phase.DONE):
                 # To a newcomer a retained "done" only says how an earlier run ended.
                 self.done = self.done or self.took_part
             case Round():
                 self.took_part = True
                 self._arrive(message)
-                if self._cohort is not None:
-                    self._cohort.begin(message)
+                self._begin(message, self._anew.pop(name, None))
             case Candidate(number, attempt, _, weights):
                 if self._candidate is None or (number, attempt) >= self._candidate[0]:
                     self._candidate = (number, attempt), weights
@@ -242,10 +246,31 @@ class Fleet:
             if len(weights) == manifest.parameters:
                 self._cohort.keep(version, weights)
 
-    def _keep(self, version: int, weights: Vector) -> None:
+    def _begin(self, message: Round, manifest: Manifest | None) -> None:
+        """Let the cohort begin a round.
+
+        ``manifest``: what was heard just before. If the round is an earlier one all the same, an
+        aggregator has lost the end of its run and goes through it once more: what we know of these
+        rounds is of no use.
+        """
         if self._cohort is None:
-            self._models = {version: weights}
-        else:
+            return
+        if manifest is not None and message.round < self._cohort.number:
+            self._cohort = self._assemble(manifest)
+            self._cohort.leave_out(self._absent)
+            for version, weights in self._models.items():
+                self._cohort.keep(version, weights)
+            self._candidate = None
+            for name, agent in self._agents.items():
+                self._agents[name] = agent._replace(
+                    trained=None, voted=None, asked=None, candidate=None,
+                    seen=frozenset({agent.latest}),
+                )  # fmt: skip
+        self._cohort.begin(message)
+
+    def _keep(self, version: int, weights: Vector) -> None:
+        self._models = {version: weights}
+        if self._cohort is not None:
             self._cohort.keep(version, weights)
 
     def _send(self, cohort: Cohort) -> None:

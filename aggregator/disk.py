@@ -23,13 +23,18 @@ UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP}
 """What a file system says that has no fsync for folders."""
 
 
+SAID = 200
+"""Characters of what a library says of a damaged file."""
+
+
 class StoreError(Exception):
     """A run folder that cannot be used; one sentence."""
 
 
 def damaged(file: Path, why: Exception | str) -> StoreError:
     """Make the error for a file that cannot be what we wrote."""
-    return StoreError(f"{file} is damaged ({why}); remove it to go on without it")
+    said = str(why)[:SAID]  # it may quote the file
+    return StoreError(f"{file} is damaged ({said}); remove it to go on without it")
 
 
 def readable(file: Path) -> Path:

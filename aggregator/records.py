@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.disk import StoreError, damaged, readable
-from protocol.codec import jsonable
+from protocol.codec import MAX_COUNT, jsonable
 
 Record = dict[str, Any]
 
@@ -38,7 +38,9 @@ def is_record(value: object) -> bool:
     """Say whether this is the record of a round, as far as resuming goes by it."""
     if not isinstance(value, dict) or not isinstance(value.get(LEFT, []), list):
         return False
-    return all(type(value.get(key)) is int and value[key] >= 0 for key in ("round", "version"))
+    return all(
+        type(value.get(key)) is int and 0 <= value[key] <= MAX_COUNT for key in ("round", "version")
+    )
 
 
 def lines_of(folder: Path) -> dict[int, Record]:

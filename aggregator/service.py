@@ -39,7 +39,7 @@ from protocol.messages import (
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""
 
-GONE = "the broker is gone: the round waits until it is back"
+GONE = "the broker is gone, or another took our place there: the round waits until it is back"
 
 REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""

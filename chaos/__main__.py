@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print("", table(rows))
     bad = [name for name, (outcome, _) in rows.items() if not outcome.good]
     minutes = (time.monotonic() - began) / 60
-    say(f"{len(rows)} kinds of fault in {minutes:.1f} minutes; the broker dropped {dropped} messages"
-        + (f"; not as it must be: {', '.join(bad)}" if bad else "; all as it must be"))  # fmt: skip
+    say(f"{len(rows)} faults in {minutes:.1f} minutes; the broker dropped {dropped} messages")
+    say(f"not as it must be: {', '.join(bad)}" if bad else "all as it must be")
     if chosen.markdown:
         chosen.markdown.write_text(markdown(rows), encoding="utf-8")
     if stopped:

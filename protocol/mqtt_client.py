@@ -108,11 +108,15 @@ class Client(mqtt.Client):
     def read(self) -> None:
         """Read what has come, and acknowledge it all at once."""
         self.loop_read()
-        while (self._held or self._decrypted()) and self.socket() is not None:
+        while (self._held or self._decrypted() or self._whole()) and self.socket() is not None:
             self.loop_read()
         if self._taken:
             acknowledgements, self._taken = b"".join(self._taken), []
             self._packet_queue(mqtt.PUBACK, acknowledgements, 0, 1)
+
+    def _whole(self) -> bool:
+        """Say whether a packet is here but not handled: paho stops after a hundred pieces."""
+        return bool(self._in_packet["have_remaining"]) and not self._in_packet["to_process"]
 
     def _decrypted(self) -> bool:
         """Say whether TLS has more for us already, of which no selector tells."""

@@ -31,7 +31,7 @@ __all__ = ["BrokerAddress", "MqttHub", "probe"]
 INBOX = 20_000
 INBOX_BYTES = 256_000_000
 """What may wait to be read. Beyond either we leave the sockets alone: the broker keeps the rest."""
-PATIENCE = 2.5
+PATIENCE = 2.0
 """Seconds that a goodbye may take."""
 CLEARED = 1_000
 """Topics that are emptied at a time: so many fit among what waits to be sent."""

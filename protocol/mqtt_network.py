@@ -43,6 +43,8 @@ CLOSING = 0.5
 """Seconds that the broker has to close its ends."""
 AGAIN = 2
 """Times in a row that are no accident any more."""
+GIVEN_UP = 5
+"""Times in a row after which the only one of a name gives way: the other may stay then."""
 
 
 class Network:
@@ -305,6 +307,11 @@ class Network:
                 f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
                 f"client of run {self._run!r} uses its name", "cut off",
             )  # fmt: skip
+            if self._sole and door.failures >= GIVEN_UP:
+                self._usurped = (
+                    f"the broker cut {door.name} off {door.failures} times as soon as it was in: "
+                    f"another aggregator of run {self._run!r} seems to be there, and has our place"
+                )
         elif said := door.client.complaint:
             self.notices.add(f"the broker does not let {door.name} in: {said}", said)
         self.connections -= door.connected
