@@ -253,6 +253,7 @@ class Network:
             except OSError as why:
                 if said := complaint(why):
                     self.notices.add(f"{name} cannot connect to the broker: {said}", said)
+                door.failures = 0  # a broker that went away has cut off everybody
                 if not door.due:
                     door.due = True
                     self._dialing.unreachable(name, time.monotonic())

@@ -549,3 +549,18 @@ def test_a_run_cannot_look_back_further_than_what_was_kept(tmp_path, changes):
     run.join()
     run.whole()
     assert [r["round"] for r in run.records] == list(range(1, 10))
+
+
+@pytest.mark.parametrize(("fleets", "shared"), [(1, False), (2, True)])
+def test_agents_follow_an_aggregator_that_lost_the_end_of_its_run(tmp_path, jury, fleets, shared):
+    """Without its newest model it opens a round anew that agents have behind them; all go along."""
+    run = Federation(tmp_path, fleets=fleets, shared=shared, **JURY)
+    run.begin()
+    run.run(lambda state: state.round == 8 and len(state.updates) > 3)
+    run.crash()
+    max((tmp_path / "models").glob("*.safetensors")).unlink()
+    run.begin()
+    assert run.state.round < 7
+    run.run()
+    assert run.models == jury.models
+    assert all(not record["missing"] and not record["votes"]["silent"] for record in run.records)

@@ -23,7 +23,7 @@ from broker.answering import answers
 from broker.install import find_mosquitto
 from broker.local import HOST, _free_port, local_broker
 from protocol import dialing, mqtt_link, mqtt_network
-from protocol.link import Link
+from protocol.link import Link, LinkError
 from protocol.memory_link import MemoryBroker, MemoryHub
 from protocol.messages import (
     BadMessage,
@@ -340,6 +340,43 @@ def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
     heard = set()
     until(lambda: heard.update(read(hub, Round, "round")) or {("a", 2), ("b", 2)} <= heard)
     assert hub.notices.take() == []
+
+
+@needs_mosquitto
+@pytest.mark.broker
+def test_the_only_one_of_its_name_gives_way_to_who_will_not(opened, mosquitto, monkeypatch):
+    """An aggregator that is thrown out again and again ends with one sentence."""
+    monkeypatch.setattr(dialing, "BACKOFF", (0.02, 0.1))
+    hub = MqttHub(BrokerAddress(mosquitto.host, mosquitto.port), "lab", sole=True).open()
+    hub.join(":aggregator", presence=False)
+    until(lambda: hub.receive(0.02) or hub.connections)
+    with Thief(mosquitto, "lab.:aggregator"), pytest.raises(LinkError) as raised:
+        until(lambda: hub.receive(0.05))
+    hub.close()
+    assert "another aggregator of run 'lab' seems to be there" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@needs_mosquitto
+@pytest.mark.broker
+def test_a_broker_that_dies_again_and_again_is_no_rival(monkeypatch):
+    """However often the broker is restarted, an aggregator waits for it."""
+    monkeypatch.setattr(dialing, "BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr(dialing, "KNOCKS", (0.02, 0.1))
+    port = _free_port(0)
+    hub = MqttHub(BrokerAddress(HOST, port), "lab", sole=True)
+    try:
+        for number in range(7):
+            with local_broker("mosquitto", say=lambda _: None, port=port):
+                if not number:
+                    hub.open()
+                    hub.join(":aggregator", presence=False)
+                until(lambda: hub.receive(0.02) or hub.connections)
+            until(lambda: hub.receive(0.02) or not hub.connections)
+            read(hub, Presence, seconds=0.2)  # it finds nobody there
+        assert hub.notices.take() == []
+    finally:
+        hub.close()
 
 
 # ---------------------------------------------------------------- what the broker denies, and drops
