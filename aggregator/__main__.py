@@ -127,9 +127,15 @@ def serve(
     finally:
         if settings.broker.forget:
             with suppress(LinkError, KeyboardInterrupt):
-                count = aggregator.forget(PARTING)
-                screen.say(f"the broker retains nothing of it any more ({count:,} topics)")
+                screen.say(forgotten(aggregator.forget(PARTING)))
         hub.close()
+
+
+def forgotten(topics: int) -> str:
+    """Say how many topics the broker was made to forget; there is always one, if it answers."""
+    if not topics:
+        return "the broker does not answer: what it retains of the run is still there"
+    return f"the broker retains nothing of it any more ({topics:,} topics)"
 
 
 def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state: State) -> State:

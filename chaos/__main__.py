@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bad = [name for name, (outcome, _) in rows.items() if not outcome.good]
     minutes = (time.monotonic() - began) / 60
     say(f"{len(rows)} faults in {minutes:.1f} minutes; the broker dropped {dropped} messages")
-    say(f"not as it must be: {', '.join(bad)}" if bad else "all as it must be")
+    if rows:
+        say(f"not as it must be: {', '.join(bad)}" if bad else "all as it must be")
     if chosen.markdown:
         chosen.markdown.write_text(markdown(rows), encoding="utf-8")
     if stopped:

@@ -235,6 +235,8 @@ class Door:
         self.unacknowledged = 0
         self.failures = 0
         """How often in a row it was turned away, or cut off before it could settle."""
+        self.cut_off: list[float] = []
+        """When it lately was, though the broker was there (seconds, monotonic)."""
         self.connected = False
         self.before = False
         """Whether it was connected once."""

@@ -43,6 +43,8 @@ CLOSING = 0.5
 """Seconds that the broker has to close its ends."""
 AGAIN = 2
 """Times in a row that are no accident any more."""
+LATELY = 120.0
+"""Seconds within which that counts: two who throw each other out wait longer and longer for it."""
 GIVEN_UP = 5
 """Times in a row after which the only one of a name gives way: the other may stay then."""
 
@@ -253,7 +255,8 @@ class Network:
             except OSError as why:
                 if said := complaint(why):
                     self.notices.add(f"{name} cannot connect to the broker: {said}", said)
-                door.failures = 0  # a broker that went away has cut off everybody
+                door.failures = 0
+                door.cut_off.clear()  # a broker that went away cuts off everybody
                 if not door.due:
                     door.due = True
                     self._dialing.unreachable(name, time.monotonic())
@@ -301,24 +304,31 @@ class Network:
             self.notices.add(text, why)
             if self._sole:
                 self._usurped = f"{text}, and has taken our place"
-        elif door.connected and settled:
-            door.failures = 0
-        elif door.connected and door.failures >= AGAIN:  # older brokers do not say why
-            self.notices.add(
-                f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
-                f"client of run {self._run!r} uses its name", "cut off",
-            )  # fmt: skip
-            if self._sole and door.failures >= GIVEN_UP:
-                self._usurped = (
-                    f"the broker cut {door.name} off {door.failures} times as soon as it was in: "
-                    f"another aggregator of run {self._run!r} seems to be there, and has our place"
-                )
+        elif door.connected:
+            door.failures = 0 if settled else door.failures
+            self._mind_rivals(door)
         elif said := door.client.complaint:
             self.notices.add(f"the broker does not let {door.name} in: {said}", said)
         self.connections -= door.connected
         door.connected = False
         if not self._closing:
             self._later(door)
+
+    def _mind_rivals(self, door: Door) -> None:
+        """See whether another uses our name: older brokers do not say why they cut somebody off."""
+        now = time.monotonic()
+        door.cut_off = [when for when in door.cut_off if now - when < LATELY] + [now]
+        if len(door.cut_off) > AGAIN:
+            self.notices.add(
+                f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
+                f"client of run {self._run!r} uses its name", "cut off",
+            )  # fmt: skip
+        if self._sole and len(door.cut_off) > GIVEN_UP:
+            self._usurped = (
+                f"the broker cut {door.name} off {len(door.cut_off)} times within "
+                f"{LATELY:.0f} s: another aggregator of run {self._run!r} seems to be there, and "
+                "has our place"
+            )
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if topic == DROPPED:

@@ -48,9 +48,11 @@ class RawClient:
         return self
 
     def __exit__(self, *_):
+        thread = self.paho._thread  # paho's own loop_stop asks it twice, the second time too late
         with contextlib.suppress(OSError):
             self.paho.disconnect()
-        self.paho.loop_stop()
+        if thread is not None:
+            thread.join(10)
 
     def publish(self, topic, payload, *, retain=False):
         """Publish at QoS 1 and wait for the broker's receipt."""

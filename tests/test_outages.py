@@ -16,6 +16,7 @@ from by_hand import policy, vector
 from federation import Federation
 from listening import RawClient, until
 
+from aggregator.__main__ import forgotten
 from aggregator.service import GONE, Aggregator
 from aggregator.state import State
 from broker import enrol, process
@@ -345,8 +346,12 @@ def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
 @needs_mosquitto
 @pytest.mark.broker
 def test_the_only_one_of_its_name_gives_way_to_who_will_not(opened, mosquitto, monkeypatch):
-    """An aggregator that is thrown out again and again ends with one sentence."""
+    """An aggregator that is thrown out again and again ends with one sentence.
+
+    It counts how often, not for how long it was let alone: two such wait ever longer.
+    """
     monkeypatch.setattr(dialing, "BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr(mqtt_network, "SETTLED", -1.0)
     hub = MqttHub(BrokerAddress(mosquitto.host, mosquitto.port), "lab", sole=True).open()
     hub.join(":aggregator", presence=False)
     until(lambda: hub.receive(0.02) or hub.connections)
@@ -670,10 +675,19 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
             return board.now
 
         board.aggregator._clock = tick
-        board.aggregator.forget(5.0)
+        assert board.aggregator.forget(5.0) == 3
         assert broker.retained == {}
         assert (board.now < 3) == leaves
         assert board.now < 7
+
+
+def test_a_broker_that_is_gone_forgets_nothing():
+    """That is told as it is."""
+    board = Board("a")
+    board.hub.connections = 0
+    assert board.aggregator.forget(0.0) == 0
+    assert "does not answer" in forgotten(0)
+    assert forgotten(1234) == "the broker retains nothing of it any more (1,234 topics)"
 
 
 ROUND_AND_AGENT = {"fl/v1/lab/round", "fl/v1/lab/agent/a"}

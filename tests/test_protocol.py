@@ -189,11 +189,11 @@ def test_bad_messages_are_safe_to_print():
 
 
 def test_reasons_are_the_documented_ones():
-    """The list of reasons is part of the protocol: fourteen, and no other."""
+    """The list of reasons is part of the protocol: fifteen, and no other."""
     assert [str(reason) for reason in Reason] == [
         "unknown_topic", "too_large", "malformed", "wrong_keys", "wrong_type", "out_of_range",
         "unknown_codec", "wrong_length", "not_finite", "wrong_phase", "wrong_round",
-        "wrong_version", "not_called", "duplicate",
+        "wrong_version", "not_called", "duplicate", "too_many",
     ]  # fmt: skip
 
 

@@ -79,6 +79,5 @@ FAULTS: dict[str, Row] = {
     # There is too much.
     "flood": Row("20 clients send 100,000 messages of garbage", load.flood, 100_000, 3_000),
     "second-here": Row("a second aggregator on the same folder", load.second_here, 3),
-    "second-elsewhere": Row("a second aggregator of the run elsewhere", load.second_elsewhere, 2),
     "endurance": Row("10,000 rounds of four agents", load.endurance, 10_000, 0),
 }  # fmt: skip

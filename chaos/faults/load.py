@@ -73,25 +73,6 @@ def second_here(lab: Lab, random: Random, times: int) -> Outcome:
     return tally.outcome()
 
 
-def second_elsewhere(lab: Lab, random: Random, times: int) -> Outcome:
-    """Start a second aggregator of the run, from another folder: people are told, the first ends.
-
-    The broker lets one client have a name, so the two throw each other out, less and less often.
-    """
-    tally = Tally()
-    for _ in range(times):
-        with lab.federation() as made:
-            first = made.start(pace=PACE).aggregator
-            made.reach(random.randint(1, 5))
-            elsewhere = Path(made.settings.run.directory + "-elsewhere")
-            second = made.serve(folder=str(elsewhere))
-            made.aggregator = first
-            result = made.finish()
-            told = "another took our place" in first.said() + second.said()
-            tally.add(result, 1, lab.quiet(), "" if told else "nobody was told")
-    return tally.outcome()
-
-
 def endurance(lab: Lab, random: Random, times: int) -> Outcome:
     """So many rounds of a tiny federation: memory and open files stay what they were."""
     del random
