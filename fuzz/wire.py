@@ -57,24 +57,3 @@ def connected(protocol: int, socket: Socket) -> tuple[Client, list[tuple[str, by
     told._sock = socket  # noqa: SLF001 - in place of connect(), which opens a real one
     told.on_connect = lambda *args: args[3].is_failure
     return client, heard
-
-
-def packet(first: int, body: bytes) -> bytes:
-    """Write an MQTT packet: its first byte, its length, its body."""
-    return bytes([first]) + length(len(body)) + body
-
-
-def length(size: int) -> bytes:
-    """Write a number as MQTT writes lengths: seven bits a byte, the lowest first."""
-    found = bytearray()
-    while True:
-        size, low = divmod(size, 128)
-        found.append(low | (128 if size else 0))
-        if not size:
-            return bytes(found)
-
-
-def text(words: str) -> bytes:
-    """Write a string as MQTT does."""
-    data = words.encode()[:65_535]
-    return len(data).to_bytes(2, "big") + data

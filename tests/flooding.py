@@ -1,27 +1,24 @@
 """A flood: hostile clients that publish garbage on the topics of a run, as fast as they are let.
 
-Raw sockets, for a library would be slower than the broker. All is sent at QoS 1 and all receipts
-are waited for, so that who floods knows how much the broker has.
+All receipts are waited for, so that who floods knows how much the broker has.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
-import socket
 import time
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
+from chaos.hose import Hose
 from protocol.codec import encode
 from protocol.messages import Message, Presence, Update, Vote
 from protocol.topics import topic_of
 
 BATCH = 100
 """Messages that a client sends in one go; who is invented comes and goes in the same."""
-CHUNK = 65_536
 HANGS = 60.0
 """Seconds without a receipt after which the flood is given up."""
 
@@ -95,56 +92,6 @@ class Wave:
         return "presence", topic_of(self._run, message), encode(message), True
 
 
-class Hose:
-    """One hostile client."""
-
-    def __init__(self, address, name):
-        self._socket = socket.create_connection((address.host, address.port), 10)
-        who = text(name.encode())
-        hello = text(b"MQTT") + b"\x04\x02\x00\x00" + who  # 3.1.1, a clean session, no keep-alive
-        self._socket.sendall(b"\x10" + length(len(hello)) + hello)
-        assert self._socket.recv(4) == b"\x20\x02\x00\x00", "the broker does not let us in"
-        self._socket.setblocking(False)
-        self._waiting = memoryview(b"")
-        self._mid = self._received = self.sent = 0
-
-    @property
-    def idle(self):
-        """Whether all that it was given is on its way."""
-        return not self._waiting
-
-    @property
-    def done(self):
-        """Whether all that it was given is acknowledged."""
-        return self.idle and self._received // 4 == self.sent
-
-    def give(self, messages):
-        """Have messages sent."""
-        packets = bytearray()
-        for _, topic, payload, retain in messages:
-            self._mid = self._mid % 65_535 + 1
-            head = text(topic.encode()) + self._mid.to_bytes(2, "big")
-            packets += bytes([0x32 | retain]) + length(len(head) + len(payload)) + head + payload
-            self.sent += 1
-        self._waiting = memoryview(bytes(packets))
-
-    def turn(self):
-        """Send and read what can be; returns whether a receipt has come."""
-        before = self._received
-        with contextlib.suppress(BlockingIOError):
-            self._received += len(self._socket.recv(CHUNK))  # a receipt has four bytes
-        if self._waiting:
-            with contextlib.suppress(BlockingIOError):
-                self._waiting = self._waiting[self._socket.send(self._waiting) :]
-        return self._received > before
-
-    def close(self):
-        """Say goodbye."""
-        self._socket.setblocking(True)
-        self._socket.sendall(b"\xe0\x00")
-        self._socket.close()
-
-
 def flood(address, run, messages, clients=20, seconds=0.0, **wave):
     """Publish so many hostile messages through so many clients, spread over so many seconds.
 
@@ -152,7 +99,7 @@ def flood(address, run, messages, clients=20, seconds=0.0, **wave):
     has acknowledged them all.
     """
     make, kinds, size, given = Wave(run, **wave), Counter(), 0, 0
-    hoses = [Hose(address, f"mallory-{number}") for number in range(clients)]
+    hoses = [Hose(*address[:2], f"mallory-{number}") for number in range(clients)]
     begun = heard = time.monotonic()
     while given < messages or not all(hose.done for hose in hoses):
         now = time.monotonic()
@@ -163,7 +110,7 @@ def flood(address, run, messages, clients=20, seconds=0.0, **wave):
                 given += len(batch)
                 kinds.update(kind for kind, *_ in batch)
                 size += sum(len(payload) for _, _, payload, _ in batch)
-                hose.give(batch)
+                hose.give(said[1:] for said in batch)
         if sum(hose.turn() for hose in hoses):
             heard = now
         elif given >= allowed:
@@ -176,26 +123,11 @@ def flood(address, run, messages, clients=20, seconds=0.0, **wave):
 
 def publish(address, messages):
     """Publish messages (a name, topic, payload, retained) through one client, in order."""
-    hose, until = Hose(address, "many"), time.monotonic() + HANGS
+    hose, until = Hose(*address[:2], "many"), time.monotonic() + HANGS
     for start in range(0, len(messages), BATCH):
-        hose.give(messages[start : start + BATCH])
+        hose.give(said[1:] for said in messages[start : start + BATCH])
         while not hose.done:
             if not hose.turn():
                 time.sleep(0.001)
             assert time.monotonic() < until, "no receipts"
     hose.close()
-
-
-def text(data):
-    """Write a string as MQTT does."""
-    return len(data).to_bytes(2, "big") + data
-
-
-def length(size):
-    """Write a packet's length as MQTT does: seven bits a byte."""
-    written = bytearray()
-    while True:
-        size, low = divmod(size, 128)
-        written.append(low | (128 if size else 0))
-        if not size:
-            return bytes(written)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from chaos.faults.broker import PACE
 from chaos.faults.outcome import Fault, Outcome, Tally
-from chaos.lab import PLAIN, SHARDS, Lab, Setup
+from chaos.lab import PLAIN, SHARDS, Federation, Lab, Setup
 from chaos.programs import Child
 
 DEADLINE = 1.2
@@ -23,54 +24,53 @@ HALF = PLAIN["agents.n"] // SHARDS
 """Agents of one process."""
 
 
-def restarted(lab: Lab, random: Random, times: int) -> Outcome:
+Hurt = Callable[[Federation, Random], str]
+"""What is done to agents who are at work; says what went wrong, or nothing."""
+
+
+def at_work(hurt: Hurt) -> Fault:
+    """Do something to one of the two programs of agents while they train."""
+
+    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+        tally = Tally()
+        quiet = lab.quiet()
+        for _ in range(times):
+            with lab.federation() as made:
+                made.start(pace=PACE)
+                made.train(random.randint(1, 6))
+                time.sleep(random.uniform(0.0, PACE / 2))
+                wrong = hurt(made, random)
+                tally.add(made.finish(), 1, quiet, wrong)
+        return tally.outcome()
+
+    return fault
+
+
+def restarted(made: Federation, random: Random) -> str:
     """``kill -9`` for one of the two programs, which is started again by hand."""
-    tally = Tally()
-    quiet = lab.quiet()
-    for _ in range(times):
-        with lab.federation() as made:
-            made.start(pace=PACE)
-            made.train(random.randint(1, 6))
-            time.sleep(random.uniform(0.0, PACE / 2))
-            made.agents[1].kill_all()
-            time.sleep(random.uniform(0.0, 0.5))
-            made.agents[1] = made.join(2)
-            tally.add(made.finish(), 1, quiet)
-    return tally.outcome()
+    made.agents[1].kill_all()
+    time.sleep(random.uniform(0.0, 0.5))
+    made.agents[1] = made.join(2)
+    return ""
 
 
-def asked_to_end(lab: Lab, random: Random, times: int) -> Outcome:
+def asked_to_end(made: Federation, random: Random) -> str:
     """Ask one of the two programs to end (SIGTERM), within five seconds; then start it again."""
-    tally = Tally()
-    quiet = lab.quiet()
-    for _ in range(times):
-        with lab.federation() as made:
-            made.start(pace=PACE)
-            made.train(random.randint(1, 6))
-            time.sleep(random.uniform(0.0, PACE / 2))
-            made.agents[1].signal(signal.SIGTERM)
-            code = made.agents[1].wait(5.0)
-            wrong = "" if code == 130 else f"asked to end, they ended with {code} after 5 s"
-            made.agents[1].kill_all()
-            made.agents[1] = made.join(2)
-            tally.add(made.finish(), 1, quiet, wrong)
-    return tally.outcome()
+    del random
+    made.agents[1].signal(signal.SIGTERM)
+    code = made.agents[1].wait(5.0)
+    made.agents[1].kill_all()
+    made.agents[1] = made.join(2)
+    return "" if code == 130 else f"asked to end, they ended with {code} after 5 s"
 
 
-def revived(lab: Lab, random: Random, times: int) -> Outcome:
+def revived(made: Federation, random: Random) -> str:
     """``kill -9`` for a process that a program has started for its agents: it is started again."""
-    tally = Tally()
-    quiet = lab.quiet()
-    for _ in range(times):
-        with lab.federation() as made:
-            made.start(pace=PACE)
-            made.train(random.randint(1, 6))
-            time.sleep(random.uniform(0.0, PACE / 2))
-            doomed = made.agents[1].workers()
-            for pid in doomed:
-                os.kill(pid, signal.SIGKILL)
-            tally.add(made.finish(), 1, quiet, "" if doomed else "there is no such process")
-    return tally.outcome()
+    del random
+    doomed = made.agents[1].workers()
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    return "" if doomed else "there is no such process"
 
 
 def gone(lab: Lab, random: Random, times: int) -> Outcome:

@@ -11,6 +11,7 @@ from fuzz import wire
 from fuzz.examples import MESSAGES, PARAMETERS
 from fuzz.target import Target
 from fuzz.targets.codec import TOPICS
+from protocol import packets
 from protocol.codec import Limits, decode, encode
 from protocol.messages import BadMessage
 from protocol.topics import says_nothing
@@ -58,9 +59,9 @@ def written(data: bytes, protocol: int) -> tuple[bytes, list[tuple[str, bytes]],
         place += size
         qos = flags >> 1 & 1
         mid = bytes([1 + flags % 255, number])
-        body = wire.text(topic) + mid * qos
-        body += wire.length(len(properties)) + properties if protocol == wire.FIVE else b""
-        said += wire.packet(0x30 | (flags & 0b1011), body + payload)
+        body = packets.text(topic) + mid * qos
+        body += packets.length(len(properties)) + properties if protocol == wire.FIVE else b""
+        said += packets.packet(0x30 | (flags & 0b1011), body + payload)
         sent.append((topic, payload))
         mids += [mid] * qos
     return bytes(said), sent, mids
