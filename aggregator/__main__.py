@@ -110,13 +110,14 @@ def serve(
     hub = MqttHub(address, settings.run.name, sole=True).open(NAME)
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-    aggregator = Aggregator(Link(hub, NAME), parts.policy, store, screen)
+    done = read_records(store.folder)
+    aggregator = Aggregator(Link(hub, NAME), parts.policy, store, screen, done)
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
         for line in advice(settings):
             screen.say(line)
         aggregator.begin(parts.manifest, history)
-        for record in read_records(store.folder)[-1:]:  # who was killed may not have told of it
+        for record in done[-1:]:  # who was killed may not have told of it
             aggregator.link.publish(RoundLog(record))
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)

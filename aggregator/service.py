@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from aggregator import rounds
+from aggregator.series import Series
 from aggregator.state import (
     Clear,
     Effect,
@@ -45,6 +47,10 @@ REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""
 
 
+PAST_EVERY = 1.0
+"""Seconds between two messages on ``log/past``, which are long and for newcomers alone."""
+
+
 class Store(Protocol):
     """Where finished rounds are made durable."""
 
@@ -74,9 +80,14 @@ class Screen(Protocol):
 class Aggregator:
     """Runs the rounds of one run over a link."""
 
-    def __init__(self, link: Link, policy: Policy, store: Store, screen: Screen) -> None:
+    def __init__(
+        self, link: Link, policy: Policy, store: Store, screen: Screen,
+        records: Iterable[dict[str, Any]] = (),
+    ) -> None:  # fmt: skip
+        """Serve a run over a link; ``records`` are those of rounds that are over."""
         self.link = link
         self.policy = policy
+        self._series, self._series_due, self._series_told = Series(records), 0.0, False
         self.online: set[str] = set()
         self._store, self._screen = store, screen
         self._clock = time.monotonic
@@ -98,6 +109,7 @@ class Aggregator:
             for model in history:
                 self.link.publish(History(*model))
         self.link.publish(history[-1])
+        self._log_past()
 
     def gather(self, state: State, wanted: int, patience: float) -> State:
         """Wait up to ``patience`` seconds until ``wanted`` agents are online.
@@ -125,8 +137,9 @@ class Aggregator:
         return state
 
     def end(self) -> None:
-        """Tell of the refusals that have not been told of yet."""
+        """Tell of what has not been told of yet: of refusals, and rounds in short."""
         self._log_refusals(now=True)
+        self._log_past(now=True)
 
     def forget(self, patience: float) -> int:
         """Wait up to ``patience`` seconds until all have left; then leave nothing retained.
@@ -151,6 +164,7 @@ class Aggregator:
         state = self._take(state, tick)
         self._screen.progress(state)
         self._log_refusals()
+        self._log_past()
         return state
 
     def _take(self, state: State, event: Event) -> State:
@@ -212,6 +226,8 @@ class Aggregator:
             case Persist(record, accepted, pending, docket):
                 self._store.persist(record, accepted, pending, docket)
                 self._screen.finished(record)
+                self._series.add(record)
+                self._series_told = False
             case Refuse(agent, reason, refused):
                 self._refusals = {
                     "round": state.round, "refused": dict(refused),
@@ -223,3 +239,9 @@ class Aggregator:
             self.link.publish(RefusedLog(self._refusals))
             self._refusals = None
             self._refused_due = self._clock() + REFUSED_EVERY
+
+    def _log_past(self, *, now: bool = False) -> None:
+        if not self._series_told and (now or self._clock() >= self._series_due):
+            self.link.publish(self._series.message())
+            self._series_told = True
+            self._series_due = self._clock() + PAST_EVERY

@@ -10,6 +10,7 @@ from protocol.messages import (
     Manifest,
     Message,
     Model,
+    PastLog,
     Phase,
     Plot,
     Presence,
@@ -45,4 +46,5 @@ MESSAGES: tuple[Message, ...] = (
     Presence("ann", online=True, since=1.5),
     RoundLog({"round": 7, "accuracy": None, "refused": {"duplicate": 1}}),
     RefusedLog({"round": 7, "latest": {"agent": "ann", "reason": "duplicate"}}),
+    PastLog({"columns": ["round"], "rows": [[7]], "refused": {}}),
 )  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 from protocol import topics
 from protocol.compression import CODECS, Packed, compress, decompress
 from protocol.messages import (
+    LOGS,
     BadMessage,
     Candidate,
     History,
@@ -28,10 +29,8 @@ from protocol.messages import (
     Plot,
     Presence,
     Reason,
-    RefusedLog,
     Report,
     Round,
-    RoundLog,
     Update,
     Vector,
     Vote,
@@ -77,7 +76,7 @@ def encode(message: Message, codec: str = "float32") -> bytes:
     """Write a message as its payload; vectors travel in ``codec``."""
     kind = type(message)
     channel = CHANNELS[kind]
-    if isinstance(message, RoundLog | RefusedLog):
+    if isinstance(message, LOGS):
         fields = message.record
     else:
         fields = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
@@ -102,7 +101,7 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
         if len(payload) > longest:
             raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {longest:,}")
         content = _parse(payload, CHANNELS[kind].content_type)
-        if kind in (RoundLog, RefusedLog):
+        if kind in LOGS:
             return kind(content)
         return _message(kind, content, field, limits)
     except BadMessage as bad:

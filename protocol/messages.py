@@ -165,6 +165,15 @@ class RefusedLog(NamedTuple):
     record: dict[str, Any]
 
 
+class PastLog(NamedTuple):
+    """A run's last rounds in short, for people who begin to watch in mid-run."""
+
+    record: dict[str, Any]
+
+
+LOGS = (RoundLog, RefusedLog, PastLog)
+"""What is for people alone: maps of whatever there is to say."""
+
 Message = (
     Manifest
     | Round
@@ -178,6 +187,7 @@ Message = (
     | Presence
     | RoundLog
     | RefusedLog
+    | PastLog
 )
 
 

@@ -41,6 +41,7 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
     messages.RefusedLog: Channel("log/refused", retain=True, content_type=JSON),
+    messages.PastLog: Channel("log/past", retain=True, content_type=JSON),
 }
 
 

@@ -108,7 +108,8 @@ class Federation:
         self.hub = MemoryHub(self.broker, settings.run.name)
         limits = settings.limits
         self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-        self.aggregator = Aggregator(Link(self.hub, "aggregator"), parts.policy, store, Watcher())
+        link = Link(self.hub, "aggregator")
+        self.aggregator = Aggregator(link, parts.policy, store, Watcher(), self.records)
         self.aggregator._clock = lambda: next(self._clock) * STEP
         self.aggregator.begin(parts.manifest, history)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
@@ -140,7 +141,7 @@ class Federation:
         """Begin and run to the end; returns itself."""
         self.begin()
         self.run()
-        self.aggregator._log_refusals(now=True)
+        self.aggregator.end()
         return self
 
     @property

@@ -20,11 +20,13 @@ from protocol import codec
 from protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode, jsonable
 from protocol.compression import CODECS, compress, decompress
 from protocol.messages import (
+    LOGS,
     BadMessage,
     Candidate,
     History,
     Manifest,
     Model,
+    PastLog,
     Phase,
     Plot,
     Presence,
@@ -70,11 +72,12 @@ EXAMPLES = {
     Presence: Presence("ann", online=True, since=1.5),
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
+    PastLog: PastLog({"columns": ["round"], "rows": [[7]]}),
 }  # fmt: skip
 """One message of each kind."""
 
 KINDS = list(EXAMPLES)
-CHECKED = [kind for kind in KINDS if kind not in (RoundLog, RefusedLog)]
+CHECKED = [kind for kind in KINDS if kind not in LOGS]
 BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type != JSON]
 
 
@@ -127,7 +130,7 @@ def judge(where, payload, limits=Limits()):  # noqa: B008 - a constant
         assert refused.agent in where
         return
     assert type(message) is parse(where).kind
-    if type(message) not in (RoundLog, RefusedLog):
+    if type(message) not in LOGS:
         assert same(decode(where, encode(message), limits), message)
 
 
@@ -185,6 +188,7 @@ MESSAGES = {
     Presence: st.builds(Presence, names, st.booleans(), numbers),
     RoundLog: st.builds(RoundLog, records),
     RefusedLog: st.builds(RefusedLog, records),
+    PastLog: st.builds(PastLog, records),
 }  # fmt: skip
 
 timestamps = st.datetimes(

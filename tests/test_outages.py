@@ -666,7 +666,7 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
         board = Board("a")
         board.aggregator.link.publish(MANIFEST)
         broker = board.hub._broker
-        assert broker.retained.keys() == {"fl/v1/lab/manifest", *ROUND_AND_AGENT}
+        assert broker.retained.keys() == {"fl/v1/lab/manifest", *OTHERS}
 
         def tick(board=board, leaves=leaves):
             board.now += 0.5
@@ -675,7 +675,7 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
             return board.now
 
         board.aggregator._clock = tick
-        assert board.aggregator.forget(5.0) == 3
+        assert board.aggregator.forget(5.0) == 4
         assert broker.retained == {}
         assert (board.now < 3) == leaves
         assert board.now < 7
@@ -690,7 +690,7 @@ def test_a_broker_that_is_gone_forgets_nothing():
     assert forgotten(1234) == "the broker retains nothing of it any more (1,234 topics)"
 
 
-ROUND_AND_AGENT = {"fl/v1/lab/round", "fl/v1/lab/agent/a"}
+OTHERS = {"fl/v1/lab/round", "fl/v1/lab/agent/a", "fl/v1/lab/log/past"}
 MANIFEST = Manifest(
     model="mlp", tensors=(("w", (2,)),), parameters=2, classes=10, input_shape=(1, 8, 8),
     epochs=1, batch_size=4, learning_rate=0.1, momentum=0.0, codec="float32",

@@ -30,11 +30,12 @@ SAID = {
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "log/round": messages.RoundLog({}),
     "log/refused": messages.RefusedLog({}),
+    "log/past": messages.PastLog({}),
 }
 """Topic below the run -> a message that belongs there."""
 
 RETAINED = {"manifest", "round", "model", "history/3", "candidate", "agent/ann", "log/round",
-            "log/refused"}  # fmt: skip
+            "log/refused", "log/past"}  # fmt: skip
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
 

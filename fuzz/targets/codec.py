@@ -14,7 +14,7 @@ from fuzz.examples import MESSAGES, PARAMETERS
 from fuzz.target import Target, tried
 from protocol.codec import MAX_COUNT, SCHEMA, Limits, decode, encode
 from protocol.compression import CODECS
-from protocol.messages import BadMessage, Message, Phase, Reason, RefusedLog, RoundLog, Update
+from protocol.messages import LOGS, BadMessage, Message, Phase, Reason, Update
 from protocol.topics import topic_of
 
 LIMITS = (
@@ -43,7 +43,7 @@ def read(kind: int, payload: bytes, limits: Limits) -> Message | BadMessage:
         check_refusal(kind, message)
         return message
     assert type(message) is KINDS[kind]
-    if not isinstance(message, RoundLog | RefusedLog):
+    if not isinstance(message, LOGS):
         for value in message:
             check(value, limits)
         check_again(kind, message, limits)

@@ -1,0 +1,54 @@
+"""What the aggregator retains of the rounds so far, for people who begin to watch in mid-run."""
+
+from __future__ import annotations
+
+import json
+
+from federation import Federation
+
+from aggregator.series import COLUMNS, KEPT, Series
+
+
+def test_a_round_in_short_by_hand():
+    """A row has the columns in order, votes among them, and null for what a record lacks."""
+    series = Series()
+    series.add({
+        "round": 7, "attempt": 2, "accepted": False, "accuracy": 0.5, "candidate_accuracy": 0.1,
+        "backdoor": None, "votes": {"poisoned": 6, "clean": 3, "silent": 1}, "called": 20,
+        "updates": 19, "refused": {"duplicate": 2, "malformed": 1}, "seconds": 1.5,
+        "updates_per_second": 12.5, "bytes_in": 4000, "bytes_out": 300,
+    })  # fmt: skip
+    series.add({"round": 8, "accepted": True, "votes": {}, "refused": {"duplicate": 1}})
+    said = series.message().record
+    assert said["columns"] == COLUMNS
+    assert said["rows"] == [
+        [7, 2, False, 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
+        [8, None, True, *[None] * 11],
+    ]
+    assert said["refused"] == {"duplicate": 3, "malformed": 1}
+
+
+def test_it_stays_short():
+    """Of a long run the latest rounds are kept, and every refusal counted."""
+    series = Series({"round": n, "refused": {"duplicate": 1}} for n in range(1, KEPT + 501))
+    said = series.message().record
+    assert [row[0] for row in said["rows"]] == list(range(501, KEPT + 501))
+    assert said["refused"] == {"duplicate": KEPT + 500}
+    assert len(json.dumps(said)) < 100_000
+
+
+def retained(lab):
+    """Return what the broker of a federation retains of the rounds so far."""
+    topic = f"fl/v1/{lab.settings.run.name}/log/past"
+    return json.loads(lab.broker.retained[topic])
+
+
+def test_it_is_retained_with_the_last_round_and_survives_a_restart(tmp_path):
+    """After a run the broker holds all of its rounds, those before a restart among them."""
+    first = Federation(tmp_path, run__rounds=2).whole()
+    assert [row[0] for row in retained(first)["rows"]] == [1, 2]
+    again = Federation(tmp_path, run__rounds=4).whole()
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in retained(again)["rows"]]
+    assert [row["round"] for row in rows] == [1, 2, 3, 4]
+    for row, record in zip(rows, again.records, strict=True):
+        assert (row["accuracy"], row["accepted"]) == (record["accuracy"], record["accepted"])
