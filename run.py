@@ -27,14 +27,17 @@ from aggregator.disk import explained, held
 from aggregator.store import StoreError, read_records, writable
 from broker.install import find_mosquitto, install_mosquitto
 from broker.local import KINDS, BrokerError, local_broker
+from broker.mosquitto import PAGE_PORT
 from config import flags
 from config.settings import Settings, SettingsError, load, to_toml
 from learning.dealing import ARMED, HOLD_DATA, plan_of
+from monitor.live.opening import opened, stay
 from protocol.link import LinkError
 
 HERE = Path(__file__).resolve().parent
 
 EXAMPLES = """  python run.py --demo
+  python run.py --demo --monitor
   python run.py --n 200 --evil 0.1 --rounds 20
   python run.py --config config/demo.toml --config config/jury.toml
   python run.py --n 1000 --evil 0.2 --rule median --attack random --broker 127.0.0.1:1883"""
@@ -76,10 +79,19 @@ def main(arguments: Sequence[str]) -> int:
         help="the private broker to start (default: mosquitto if it is there)",
     )  # fmt: skip
     made.add_argument(
+        "--monitor", nargs="?", type=int, const=PAGE_PORT, metavar="PORT",
+        help="show the live page in a browser, at this port or a free one (default: %(const)s)",
+    )  # fmt: skip
+    made.add_argument(
         "--demo", action="store_true",
         help="the same attack four times: undefended, clipped, detected, voted on",
     )  # fmt: skip
     chosen = made.parse_args(arguments)
+    if chosen.monitor is not None and chosen.broker is not None:
+        raise SettingsError(
+            "--monitor goes with the private broker; for yours, which must speak websockets: "
+            "python -m monitor.live --broker ws://HOST:PORT"
+        )
     if chosen.demo:
         chosen.config.insert(0, HERE / "config" / "demo.toml")
     settings = flags.settings_from(chosen)
@@ -87,20 +99,28 @@ def main(arguments: Sequence[str]) -> int:
         name = time.strftime("demo-%Y%m%d-%H%M%S" if chosen.demo else "run-%Y%m%d-%H%M%S")
         settings = replace(settings, run=replace(settings.run, name=name))
     with ExitStack() as stack:
+        page = ""
         if chosen.broker is None:
             if chosen.demo and chosen.broker_kind == "auto" and find_mosquitto() is None:
                 install_mosquitto(say)
-            settings = stack.enter_context(private_broker(settings, chosen.broker_kind))
-        if chosen.demo:
-            return demo(settings)
-        folder = Path(settings.run.directory) / settings.run.name
-        code = federation(settings, folder)
-        if code == 0:
-            strike = first_strike(settings)
-            runs = {settings.run.name: read_records(folder)}
-            notes = [describe(settings), *found(settings, runs[settings.run.name])]
-            finish(folder, f"Run {settings.run.name}", runs, strike, notes)
+            settings, page = stack.enter_context(
+                private_broker(settings, chosen.broker_kind, chosen.monitor)
+            )
+        code = demo(settings) if chosen.demo else single(settings)
+        if page:
+            stay(page, say)
         return code
+
+
+def single(settings: Settings) -> int:
+    """Run one federation and report on it; returns the exit code."""
+    folder = Path(settings.run.directory) / settings.run.name
+    if code := federation(settings, folder):
+        return code
+    runs = {settings.run.name: read_records(folder)}
+    notes = [describe(settings), *found(settings, runs[settings.run.name])]
+    finish(folder, f"Run {settings.run.name}", runs, first_strike(settings), notes)
+    return 0
 
 
 def first_strike(settings: Settings) -> int | None:
@@ -115,12 +135,16 @@ def first_strike(settings: Settings) -> int | None:
 
 
 @contextmanager
-def private_broker(settings: Settings, kind: str) -> Iterator[Settings]:
-    """Start a broker for us alone; yields the settings that lead to it."""
+def private_broker(
+    settings: Settings, kind: str, page: int | None
+) -> Iterator[tuple[Settings, str]]:
+    """Start a broker for us alone; yields the settings that lead to it, and where its page is."""
     secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
-    with local_broker(kind, say=say, secrets=secrets) as address:
+    with ExitStack() as stack:
+        address = stack.enter_context(local_broker(kind, say=say, secrets=secrets, page=page))
         broker = replace(settings.broker, host=address.host, port=address.port)
-        yield replace(settings, broker=broker)
+        where = stack.enter_context(opened(address, say)) if address.websockets else ""
+        yield replace(settings, broker=broker), where
 
 
 def demo(settings: Settings) -> int:

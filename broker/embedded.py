@@ -96,11 +96,14 @@ class DevelopmentBroker(Broker):  # type: ignore[misc]  # amqtt is not marked as
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
-def configuration(port: int) -> dict[str, Any]:
+def configuration(port: int, websockets: int = 0) -> dict[str, Any]:
     """Describe the broker to amqtt: loopback, anonymous, connections without limit."""
+    ports = {"default": ("tcp", port), "people": ("ws", websockets)}
     return {
         "listeners": {
-            "default": {"type": "tcp", "bind": f"127.0.0.1:{port}", "max_connections": 0}
+            name: {"type": kind, "bind": f"127.0.0.1:{number}", "max_connections": 0}
+            for name, (kind, number) in ports.items()
+            if number
         },
         # Naming the plugins leaves out the others: two that log every packet, and the one that
         # publishes $SYS.
@@ -108,8 +111,8 @@ def configuration(port: int) -> dict[str, Any]:
     }
 
 
-async def serve(port: int) -> None:
-    """Serve on 127.0.0.1 until SIGTERM or SIGINT.
+async def serve(port: int, websockets: int = 0) -> None:
+    """Serve on 127.0.0.1 until SIGTERM or SIGINT; ``websockets`` is a port for these, 0 for none.
 
     Raises
     ------
@@ -119,7 +122,7 @@ async def serve(port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    broker = DevelopmentBroker(configuration(port))
+    broker = DevelopmentBroker(configuration(port, websockets))
     await broker.start()
     await stop.wait()
     with contextlib.suppress(TimeoutError):
@@ -131,14 +134,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m broker.embedded",
         description="The development broker, in the foreground, on 127.0.0.1 (MQTT 3.1.1 only).",
-        epilog="example: python -m broker.embedded --port 1883",
+        epilog="example:\n  python -m broker.embedded --port 1883 --websockets 8080",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, required=True, help="the TCP port to listen on")
-    port = parser.parse_args().port
+    parser.add_argument("--websockets", default="", metavar="ws://127.0.0.1:PORT",
+                        help="speak MQTT over websockets there too (default: do not)")  # fmt: skip
+    chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(levelname)s: %(message)s")
     # A busy broker makes and drops tasks by the thousand: look for cycles less often.
     gc.set_threshold(50_000)
-    asyncio.run(serve(port))
+    asyncio.run(serve(chosen.port, int(chosen.websockets.rpartition(":")[2] or 0)))
 
 
 if __name__ == "__main__":

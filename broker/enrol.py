@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from broker import enrolment, pid_file, register
+from broker import enrolment, mosquitto, pid_file, register
 from broker.enrolment import BROKER
 from broker.register import EnrolError, Party, Register
 
@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   python -m broker.enrol --n 1000 --tls passwords --host fl.example.org
   python -m broker.enrol --slots http=20             an HTTP gateway with 20 slots besides
   python -m broker.enrol --name robot --watch ann    one agent, and one person who watches
+  python -m broker.enrol --page                      the live page, at port 8080
   python -m broker.enrol --renew agent-007           another secret; a revoked one is let in again
   python -m broker.enrol --revoke agent-007 --revoke agent-123
 
@@ -76,6 +77,8 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
     if known is None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
+        if chosen.page:
+            print(f"the live page, on port {chosen.page}; log in as watch")
         return
     if chosen.n is not None and (others := _named_otherwise(known, names_of(chosen.n))):
         digits = len(str(chosen.n - 1))
@@ -83,7 +86,9 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
             f"note: {len(others):,} agents enrolled before, like {others[0]}, are none of a fleet "
             f"of {chosen.n:,}, whose numbers have {digits} digit{'s' * (digits > 1)}"
         )
-    if settings.get("tls", known.tls) != known.tls:
+    if any(
+        settings.get(key, getattr(known, key)) != getattr(known, key) for key in ("tls", "page")
+    ):
         print(f"the broker must be started anew: from now on it listens on port {done.port}")
     else:
         _tell(chosen.folder)
@@ -124,7 +129,8 @@ def names_of(n: int) -> list[str]:
 
 def _settings(chosen: argparse.Namespace, known: Register) -> dict[str, Any]:
     """Say what the flags change of the register."""
-    said = {"tls": chosen.tls, "run": chosen.run, "collusion": chosen.collusion}
+    said = {"tls": chosen.tls, "run": chosen.run, "collusion": chosen.collusion,
+            "page": chosen.page}  # fmt: skip
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     ears = [f"ear.{prefix}" for prefix, _ in chosen.slots]
     changes["gateways"] = list(dict.fromkeys([*known.gateways, *ears]))
@@ -167,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--days", type=_count, default=enrolment.DAYS, metavar="N",
         help="how long new certificates hold (default: %(default)s)")  # fmt: skip
     add("--run", type=_run, metavar="NAME", help="logins are for this run alone; '+': for any")
+    add("--page", type=_port, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
+        help="serve the live page at this port (%(const)s), or with 0 no longer")  # fmt: skip
     add("--collusion", action=argparse.BooleanOptionalAction,
         help="for experiments: attackers may talk to each other")  # fmt: skip
     add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
@@ -178,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,7}", text) or not 1 <= int(text) <= MOST:
         raise argparse.ArgumentTypeError(f"{text} must be a number from 1 to {MOST:,}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
     return int(text)
 
 

@@ -155,8 +155,10 @@ class _Desk:
                 write(self.broker / "server.crt", made.certificate)
                 write(self.broker / "server.key", made.key)
                 self._spread()
-        text = mosquitto.configuration(self.broker.resolve(), known.tls)
+        text = mosquitto.configuration(self.broker.resolve(), known.tls, known.page)
         write(self.broker / "mosquitto.conf", text)
+        if known.page:
+            private_files.copy(mosquitto.PAGE, self.broker / "page")
         self._write_watchers()
         write(self.folder / register.NAME, register.text_of(known))
 

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -41,11 +42,16 @@ class BrokerError(RuntimeError):
 
 
 class BrokerAddress(NamedTuple):
-    """Where a broker listens, and which kind it is: "mosquitto" or "embedded"."""
+    """Where a broker listens, and which kind it is: "mosquitto" or "embedded".
+
+    ``websockets`` is where it speaks MQTT over websockets, like ws://127.0.0.1:8080, empty if it
+    does not; Mosquitto serves the live page there as well.
+    """
 
     host: str
     port: int
     kind: str
+    websockets: str = ""
 
 
 class _Running(NamedTuple):
@@ -63,13 +69,15 @@ class _Running(NamedTuple):
 @contextlib.contextmanager
 def local_broker(
     kind: str = "auto", say: Say = print, log: Path | None = None, port: int = 0,
-    secrets: Path | None = None,
+    secrets: Path | None = None, page: int | None = None,
 ) -> Iterator[BrokerAddress]:  # fmt: skip
     """Run a broker on this machine's loopback for as long as the with-block lasts.
 
     ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
     receives the broker's own messages (appended); ``port`` 0 means any free one; ``secrets`` is
-    the folder of an enrolment, without which everybody is let in. The broker does not get the
+    the folder of an enrolment, without which everybody is let in; ``page`` a port for browsers,
+    to which it speaks websockets and, if it is Mosquitto, shows the live page: 0 is any free one,
+    and so is one that is taken; None is none. The broker does not get the
     terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends when the thread
     that started it ends: start it from one that stays.
 
@@ -78,21 +86,23 @@ def local_broker(
     BrokerError
         If the broker is not there, does not start, or does not answer.
     """
-    with _running(kind, say, log, port, secrets) as broker:
+    with _running(kind, say, log, port, secrets, page) as broker:
         yield broker.address
 
 
 @contextlib.contextmanager
 def _running(
-    kind: str, say: Say, log: Path | None, port: int, secrets: Path | None
-) -> Iterator[_Running]:
+    kind: str, say: Say, log: Path | None, port: int, secrets: Path | None,
+    page: int | None = None,
+) -> Iterator[_Running]:  # fmt: skip
     """Start a broker, wait until it answers, and stop it at the end."""
     chosen = _choose(kind, say, secrets)
-    address = BrokerAddress(HOST, _free_port(port), chosen)
+    tls = "\ncafile " in private_configuration(port, secrets)
+    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{_port_for_people(page)}"
+    address = BrokerAddress(HOST, _free_port(port), chosen, websockets)
     with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
         folder = Path(name)
         log = log or folder / "broker.log"
-        tls = "\ncafile " in private_configuration(port, secrets)
         child = _start(_command(address, folder, secrets), chosen, log, secrets)
         broker = _Running(address, child, log, tls)
         try:
@@ -133,17 +143,29 @@ def _free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def private_configuration(port: int, secrets: Path | None = None) -> str:
+def _port_for_people(page: int) -> int:
+    """Find a port for browsers, the wanted one if it is free."""
+    try:
+        return _free_port(page)
+    except BrokerError:
+        return _free_port(0)
+
+
+def private_configuration(
+    port: int, secrets: Path | None = None, page: tuple[int, Path] | None = None
+) -> str:
     """Give the shipped Mosquitto configuration, bound to a port of this machine alone.
 
     With secrets it is the enrolment's, for a broker that runs in the folder of its files.
+    ``page`` is the port and the folder of the live page.
     """
     if secrets is None:
         shipped = mosquitto.CONFIGURATION.read_text(encoding="utf-8")
-        return mosquitto.on_loopback(mosquitto.anonymous(shipped), port)
+        return mosquitto.on_loopback(mosquitto.anonymous(shipped), port, page)
     file = secrets / "broker" / "mosquitto.conf"
     try:
-        return mosquitto.on_loopback(mosquitto.beside(file.read_text(encoding="utf-8")), port)
+        text = mosquitto.beside(file.read_text(encoding="utf-8"))
+        return mosquitto.on_loopback(text, port, page)
     except OSError as problem:
         raise BrokerError(
             f"{file} cannot be read ({problem.strerror}); 'python -m broker.enrol --n 1000' makes "
@@ -154,9 +176,14 @@ def private_configuration(port: int, secrets: Path | None = None) -> str:
 def _command(address: BrokerAddress, folder: Path, secrets: Path | None = None) -> list[str]:
     """Write down what to start, and for Mosquitto its configuration."""
     if address.kind == "embedded":
-        return [sys.executable, "-m", "broker.embedded", "--port", str(address.port)]
+        command = [sys.executable, "-m", "broker.embedded", "--port", str(address.port)]
+        return command + ["--websockets", address.websockets] * bool(address.websockets)
     configuration = folder / "mosquitto.conf"
-    text = private_configuration(address.port, secrets)
+    page = None
+    if address.websockets:  # a copy, for whoever Mosquitto runs as may not get to our own
+        people = int(address.websockets.rpartition(":")[2])
+        page = people, Path(shutil.copytree(mosquitto.PAGE, folder / "page"))
+    text = private_configuration(address.port, secrets, page)
     if secrets is not None and _owner(secrets).number == 0:
         text += "user root\n"  # else root's Mosquitto changes its user, and cannot read its files
     configuration.write_text(text, encoding="utf-8")
@@ -222,6 +249,7 @@ EXAMPLES = """examples:
   python -m broker.local                              on a free port, Mosquitto if it is there
   python -m broker.local --port 1883 --kind embedded  without Mosquitto
   python -m broker.local --port 1883 --secrets secrets  everybody logs in (python -m broker.enrol)
+  python -m broker.local --port 1883 --page   and the live page at port 8080
   python -m broker.local --install                    install Mosquitto (Debian, Ubuntu; as root)
 """
 
@@ -238,6 +266,8 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, default="auto", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=0, help="default: any free port")
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="default: let everybody in")
+    parser.add_argument("--page", type=int, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
+                        help="serve the live page there, with websockets (%(const)s)")  # fmt: skip
     arguments = parser.parse_args()
     if not 0 <= arguments.port <= 65535:
         parser.error(f"--port {arguments.port} must be 0 to 65535")
@@ -246,9 +276,13 @@ def main() -> int:
     # Stopped by a service manager: leave through the same door as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _running(arguments.kind, _say_now, None, arguments.port, arguments.secrets) as broker:
-            host, port, kind = broker.address
+        with _running(
+            arguments.kind, _say_now, None, arguments.port, arguments.secrets, arguments.page
+        ) as broker:
+            host, port, kind, websockets = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
+            if websockets:
+                _say_now(f"the live page: {_for_people(kind, websockets)}")
             _follow(broker)
     except BrokerError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -256,6 +290,13 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     return 1
+
+
+def _for_people(kind: str, websockets: str) -> str:
+    """Say how to see the live page."""
+    if kind == "mosquitto":
+        return f"http{websockets.removeprefix('ws')}/"
+    return f"python -m monitor.live --broker {websockets}"
 
 
 def _install() -> int:

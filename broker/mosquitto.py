@@ -11,10 +11,12 @@ HERE = Path(__file__).resolve().parent
 CONFIGURATION = HERE / "mosquitto.conf"
 RULES = HERE / "acl.conf"
 
-PORT, TLS_PORT = 1883, 8883
+PAGE = HERE.parent / "monitor" / "live" / "page"
+"""The live page: files that a browser reads."""
+
+PORT, TLS_PORT, PAGE_PORT = 1883, 8883, 8080
 
 ENCRYPTED = """\
-listener {port}
 cafile {folder}/ca.crt
 certfile {folder}/server.crt
 keyfile {folder}/server.key
@@ -26,6 +28,15 @@ require_certificate true
 use_identity_as_username true
 """
 """Who comes without a certificate of the authority is not heard; the name in it is the login."""
+
+FOR_PEOPLE = "# The live page, and MQTT over websockets for whoever looks at it.\n"
+"""Begins the last part of a configuration."""
+
+WEBSOCKETS = """\
+listener {port}{host}
+protocol websockets
+http_dir {page}
+"""
 
 GATEWAY = """
 user {login}
@@ -46,27 +57,50 @@ pattern readwrite fl/v1/+/collusion/plot
 """
 
 
+KNOWN = "use_username_as_clientid true\n"
+
+OF_A_LISTENER = (
+    "use_username_as_clientid|cafile|certfile|keyfile|crlfile|require_certificate"
+    "|use_identity_as_username"
+)
+
+
 def port_of(tls: str) -> int:
     """Say where the broker listens."""
     return TLS_PORT if tls else PORT
 
 
-def configuration(folder: Path, tls: str) -> str:
-    """Give the shipped configuration for a broker whose files are in ``folder``."""
+def configuration(folder: Path, tls: str, page: int = 0) -> str:
+    """Give the shipped configuration for a broker whose files are in ``folder``.
+
+    ``page`` is the port of the live page, whose files are in the folder too; 0 is none.
+    """
     text = CONFIGURATION.read_text(encoding="utf-8")
     if tls:
-        listener = ENCRYPTED + (CERTIFIED if tls == "certificates" else "")
-        text = _instead(text, "listener", listener.format(folder=folder, port=TLS_PORT).rstrip())
+        listener = f"listener {TLS_PORT}\n{_encrypted(folder, tls)}".rstrip()
+        text = _instead(text, "listener", listener)
     if tls == "certificates":
         text = _instead(text, "password_file", "# Certificates take the place of passwords.")
     else:
         text = _instead(text, "password_file", f"password_file {folder}/passwords")
-    return _instead(text, "acl_file", f"acl_file {folder}/acl")
+    text = _instead(text, "acl_file", f"acl_file {folder}/acl")
+    if page:
+        text += _for_people(page, folder / "page") + KNOWN + _encrypted(folder, tls)
+    return text
 
 
-def on_loopback(text: str, port: int) -> str:
-    """Bind a configuration to a port of this machine alone."""
-    return _instead(text, "listener", f"listener {port} 127.0.0.1")
+def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> str:
+    """Bind a configuration to a port of this machine alone.
+
+    ``page``: another port, for the live page, whose files are in that folder.
+    """
+    text, _, _ = text.partition(FOR_PEOPLE)
+    text = _instead(text, "listener", f"listener {port} 127.0.0.1")
+    if page is None:
+        return text
+    # What a listener is told of log-ins and encryption holds for it alone.
+    told = re.findall(rf"(?m)^(?:{OF_A_LISTENER}) .*\n", text)
+    return text + _for_people(*page, host=" 127.0.0.1") + "".join(told)
 
 
 def anonymous(text: str) -> str:
@@ -77,9 +111,22 @@ def anonymous(text: str) -> str:
     return text
 
 
+def _for_people(port: int, page: Path, host: str = "") -> str:
+    """Let browsers in through a port of their own."""
+    return "\n" + FOR_PEOPLE + WEBSOCKETS.format(port=port, host=host, page=page)
+
+
+def _encrypted(folder: Path, tls: str) -> str:
+    """Say what a listener needs for TLS; empty if there is none."""
+    if not tls:
+        return ""
+    text = ENCRYPTED + (CERTIFIED if tls == "certificates" else "")
+    return text.format(folder=folder)
+
+
 def beside(text: str) -> str:
     """Let a configuration name its files without their folder, in which the broker then runs."""
-    names = "password_file|acl_file|cafile|certfile|keyfile|crlfile"
+    names = "password_file|acl_file|cafile|certfile|keyfile|crlfile|http_dir"
     return re.sub(rf"(?m)^({names}) .*/", r"\1 ", text)
 
 

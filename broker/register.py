@@ -36,6 +36,8 @@ class Register:
     """Names and addresses of the broker, for its certificate."""
     run: str = "+"
     """The run that logins are for; + is any."""
+    page: int = 0
+    """The port at which the broker serves the live page; 0: it does not."""
     collusion: bool = False
     """Whether attackers of an experiment may talk to each other."""
     gateways: list[str] = field(default_factory=list)
@@ -80,6 +82,7 @@ def load(folder: Path) -> Register | None:
         raise EnrolError(f"{file} is no register of an enrolment: {why!r}") from None
     del said["version"]
     kinds = {item.name: type(getattr(Register(), item.name)) for item in fields(Register)}
+    said.setdefault("page", 0)  # there were registers before there was a page
     right = said.keys() == kinds.keys() and all(type(said[k]) is kinds[k] for k in kinds)
     if version != VERSION or not right:
         raise EnrolError(f"{file} is of another version of this program: begin a new folder")

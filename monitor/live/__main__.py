@@ -1,0 +1,60 @@
+"""Serve the live page for a broker that does not serve it itself: python -m monitor.live."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from collections.abc import Sequence
+
+from monitor.live.serving import HOST, PORT, served
+
+EXAMPLES = """examples:
+  python -m monitor.live --broker ws://127.0.0.1:9001
+  python -m monitor.live --broker wss://fl.example.org:8081 --host 0.0.0.0 --port 80
+
+The broker must speak MQTT over websockets. Mosquitto does, and can serve the page itself:
+  python -m broker.local --port 1883 --page          a private broker on this machine
+  python -m broker.enrol --n 1000 --page             one with log-ins
+  python run.py --monitor                            with a whole federation
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the page until Ctrl-C."""
+    made = argparse.ArgumentParser(
+        prog="python -m monitor.live",
+        description="Serve the live page, which shows what the runs on a broker say.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    made.add_argument("--broker", required=True, type=_websockets, metavar="ws://HOST:PORT",
+                      help="where it speaks websockets, as browsers see it")  # fmt: skip
+    made.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
+    made.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
+    chosen = made.parse_args(arguments)
+    if not 0 <= chosen.port <= 65535:
+        made.error(f"--port {chosen.port} must be 0 to 65535")
+    try:
+        with served(chosen.broker, chosen.host, chosen.port) as where:
+            print(f"the live page: {where}  (stop it with Ctrl-C)", flush=True)
+            signal.pause()
+    except OSError as why:
+        where = f"{chosen.host}:{chosen.port}"
+        print(f"error: {where} cannot be used: {why.strerror or why}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _websockets(text: str) -> str:
+    if not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]{1,253}(/[\w./-]*)?", text):
+        raise argparse.ArgumentTypeError(f"{text} must be like ws://HOST:PORT or wss://HOST:PORT")
+    return text
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

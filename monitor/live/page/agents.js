@@ -1,0 +1,113 @@
+"use strict";
+
+/* Every agent as a square, and those who are suspected most as a table. */
+
+const Agents = (() => {
+  const MOST = 12; // agents in the table
+
+  const sizeFor = (n) => (n <= 150 ? 16 : n <= 1500 ? 10 : n <= 6000 ? 6 : 4);
+
+  function stateOf(board, name) {
+    const suspect = board.suspects.get(name);
+    if (suspect?.state === "in quarantine" || suspect?.state === "out for good") return "quarantined";
+    if (suspect?.state === "suspected") return "suspected";
+    return board.agents.get(name) ? "online" : "offline";
+  }
+
+  /** An agent in words. */
+  function said(board, name) {
+    const suspect = board.suspects.get(name);
+    const there = board.agents.get(name) ? "online" : "offline";
+    if (!suspect) return `${name}: ${there}`;
+    const how = suspect.suspicion === null ? "" : `, suspicion ${suspect.suspicion.toFixed(2)}`;
+    const by = suspect.detector ? ` by ${suspect.detector}` : "";
+    return `${name}: ${there}${how}${by}${suspect.state ? `, ${suspect.state}` : ""}`;
+  }
+
+  class Map2D {
+    constructor({ canvas, line, tip }) {
+      Object.assign(this, { canvas, line, tip });
+      this.names = []; this.size = 16; this.columns = 1; this.at = -1; this.board = null;
+      canvas.addEventListener("mousemove", (event) => this.point(event));
+      canvas.addEventListener("mouseleave", () => { tip.hidden = true; });
+      canvas.addEventListener("keydown", (event) => this.move(event));
+      new ResizeObserver(() => this.board && this.draw(this.board)).observe(canvas.parentElement);
+    }
+
+    draw(board) {
+      this.board = board;
+      this.names = [...new Set([...board.agents.keys(), ...board.suspects.keys()])].sort();
+      this.size = sizeFor(this.names.length);
+      const width = this.canvas.parentElement.clientWidth, scale = devicePixelRatio;
+      this.columns = Math.max(1, Math.floor(width / this.size));
+      const height = Math.max(1, Math.ceil(this.names.length / this.columns)) * this.size;
+      Object.assign(this.canvas, { width: width * scale, height: height * scale });
+      this.canvas.style.height = `${height}px`;
+      const ctx = this.canvas.getContext("2d");
+      ctx.scale(scale, scale);
+      const colour = Charts.palette();
+      this.names.forEach((name, i) => this.square(ctx, colour, i, stateOf(board, name)));
+      const { online, agents } = Board.figures(board);
+      this.canvas.setAttribute("aria-label", `Agents: ${online} of ${agents} online; arrow keys move from one to the next`);
+    }
+
+    /** Offline is hollow, suspected has a dot, quarantined a cross: colour is not the only sign. */
+    square(ctx, colour, i, state) {
+      const gap = this.size > 6 ? 2 : 1, edge = this.size - gap;
+      const x = (i % this.columns) * this.size, y = Math.floor(i / this.columns) * this.size;
+      ctx.fillStyle = ctx.strokeStyle = colour({ online: "clean", offline: "muted", suspected: "suspected", quarantined: "poisoned" }[state]);
+      if (state === "offline") ctx.strokeRect(x + 0.5, y + 0.5, edge - 1, edge - 1);
+      else ctx.fillRect(x, y, edge, edge);
+      ctx.strokeStyle = ctx.fillStyle = colour("ground");
+      if (state === "suspected") ctx.fillRect(x + edge / 3, y + edge / 3, edge / 3, edge / 3);
+      if (state === "quarantined") {
+        ctx.beginPath();
+        ctx.moveTo(x, y); ctx.lineTo(x + edge, y + edge); ctx.moveTo(x + edge, y); ctx.lineTo(x, y + edge);
+        ctx.stroke();
+      }
+      if (i !== this.at) return;
+      ctx.strokeStyle = colour("text");
+      ctx.lineWidth = 2;
+      ctx.strokeRect(x, y, edge, edge);
+      ctx.lineWidth = 1;
+    }
+
+    point(event) {
+      const i = Math.floor(event.offsetY / this.size) * this.columns + Math.floor(event.offsetX / this.size);
+      this.tip.hidden = event.offsetX >= this.columns * this.size || i >= this.names.length;
+      if (this.tip.hidden) return;
+      this.line.textContent = this.tip.textContent = said(this.board, this.names[i]);
+      this.tip.style.left = `${Math.min(event.clientX + 12, innerWidth - this.tip.offsetWidth - 8)}px`;
+      this.tip.style.top = `${event.clientY + 16}px`;
+    }
+
+    move(event) {
+      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
+      if (!step || !this.names.length) return;
+      event.preventDefault();
+      this.at = this.at < 0 ? 0 : Math.max(0, Math.min(this.names.length - 1, this.at + step));
+      this.draw(this.board);
+      this.line.textContent = said(this.board, this.names[this.at]);
+    }
+  }
+
+  /** The most suspected agents, worst first. */
+  function suspects(board) {
+    const weight = (suspect) => (suspect.state ? 1 : 0) + (suspect.suspicion ?? 0);
+    return [...board.suspects].sort(([a, x], [b, y]) => weight(y) - weight(x) || (a < b ? -1 : 1)).slice(0, MOST);
+  }
+
+  function table(made, board) {
+    const found = suspects(board);
+    made.hidden = !found.length;
+    made.caption.textContent = `Most suspected; ${Board.figures(board).quarantined.toLocaleString("en")} in quarantine`;
+    made.tBodies[0].replaceChildren(...found.map(([name, suspect]) => {
+      const row = document.createElement("tr");
+      const value = suspect.suspicion === null ? "" : suspect.suspicion.toFixed(2);
+      for (const cell of [name, value, suspect.detector, suspect.state]) row.insertCell().textContent = cell;
+      return row;
+    }));
+  }
+
+  return { Map: Map2D, table, suspects };
+})();
