@@ -12,7 +12,7 @@ const fedjury = (() => {
   const $ = (id) => document.getElementById(id);
   const url = Wire.address(location);
   const runs = new Map(); // name -> board
-  const heardLive = []; // names of the runs that said something just now, the last one last
+  let spoke = null; // the run that said something last, what was retained apart
   let wire = null, picked = new URLSearchParams(location.hash.slice(1)).get("run") ?? "";
   let shown = null, state = "connecting", since = Date.now(), heard = null, dirty = true;
   let charts, votes, map;
@@ -24,9 +24,7 @@ const fedjury = (() => {
     if (!runs.has(run)) runs.set(run, Board.fresh(run));
     Board.hear(runs.get(run), topic, data);
     heard = Date.now();
-    if (live && (topic === "round" || topic === "log/round") && heardLive.at(-1) !== run) {
-      heardLive.splice(0, heardLive.length, run);
-    }
+    if (live && (topic === "round" || topic === "log/round")) spoke = run;
     dirty = true;
     choose();
   }
@@ -43,7 +41,7 @@ const fedjury = (() => {
   /** The run to show: the one that was picked, else the one that spoke last, else one at work. */
   function latest() {
     if (picked) return picked;
-    if (heardLive.length) return heardLive[0];
+    if (spoke !== null) return spoke;
     if (shown !== null && runs.get(shown)?.round?.phase !== "done") return shown;
     const atWork = [...runs.values()].filter((board) => board.round && board.round.phase !== "done");
     return (atWork.at(-1) ?? [...runs.values()].at(-1))?.name ?? null;

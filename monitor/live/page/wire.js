@@ -27,7 +27,7 @@ const Wire = (() => {
       connectTimeout: 5000, keepalive: 30, clientId: `page-${crypto.getRandomValues(new Uint32Array(2)).join("")}`,
       ...(login ?? {}),
     });
-    let run = null, since = 0, cuts = 0, open = false;
+    let run = null, since = 0, cuts = 0, open = false, refused = false;
     client.on("connect", () => {
       open = true;
       since = Date.now();
@@ -38,10 +38,11 @@ const Wire = (() => {
     client.on("close", () => {
       if (open) cuts = Date.now() - since < SOON ? cuts + 1 : 0;
       open = false;
-      on.state(cuts >= OFTEN ? "cut" : "gone");
+      if (!refused) on.state(cuts >= OFTEN ? "cut" : "gone");
     });
     client.on("error", (problem) => {
       if (!REFUSED.has(problem.code)) return; // it is gone: "close" says so
+      refused = true;
       client.end(true);
       on.state("refused");
     });
