@@ -77,7 +77,9 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
     if known is None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
-        if chosen.page:
+        if chosen.page and settings.get("tls"):
+            print(f"the live page: python -m monitor.live --broker wss://HOST:{chosen.page}")
+        elif chosen.page:
             print(f"the live page, on port {chosen.page}; log in as watch")
         return
     if chosen.n is not None and (others := _named_otherwise(known, names_of(chosen.n))):

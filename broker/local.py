@@ -45,13 +45,19 @@ class BrokerAddress(NamedTuple):
     """Where a broker listens, and which kind it is: "mosquitto" or "embedded".
 
     ``websockets`` is where it speaks MQTT over websockets, like ws://127.0.0.1:8080, empty if it
-    does not; Mosquitto serves the live page there as well.
+    does not.
     """
 
     host: str
     port: int
     kind: str
     websockets: str = ""
+
+    @property
+    def page(self) -> str:
+        """Where it serves the live page, as Mosquitto does without TLS; empty if it does not."""
+        plain = self.kind == "mosquitto" and self.websockets.startswith("ws://")
+        return f"http{self.websockets.removeprefix('ws')}/" if plain else ""
 
 
 class _Running(NamedTuple):
@@ -76,8 +82,8 @@ def local_broker(
     ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
     receives the broker's own messages (appended); ``port`` 0 means any free one; ``secrets`` is
     the folder of an enrolment, without which everybody is let in; ``page`` a port for browsers,
-    to which it speaks websockets and, if it is Mosquitto, shows the live page: 0 is any free one,
-    and so is one that is taken; None is none. The broker does not get the
+    to which it speaks websockets and, if it can, shows the live page: 0 is any free one, and so is
+    one that is taken; None is none. The broker does not get the
     terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends when the thread
     that started it ends: start it from one that stays.
 
@@ -282,7 +288,8 @@ def main() -> int:
             host, port, kind, websockets = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
             if websockets:
-                _say_now(f"the live page: {_for_people(kind, websockets)}")
+                another = f"python -m monitor.live --broker {websockets}"
+                _say_now(f"the live page: {broker.address.page or another}")
             _follow(broker)
     except BrokerError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -290,13 +297,6 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     return 1
-
-
-def _for_people(kind: str, websockets: str) -> str:
-    """Say how to see the live page."""
-    if kind == "mosquitto":
-        return f"http{websockets.removeprefix('ws')}/"
-    return f"python -m monitor.live --broker {websockets}"
 
 
 def _install() -> int:

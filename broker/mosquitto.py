@@ -35,7 +35,6 @@ FOR_PEOPLE = "# The live page, and MQTT over websockets for whoever looks at it.
 WEBSOCKETS = """\
 listener {port}{host}
 protocol websockets
-http_dir {page}
 """
 
 GATEWAY = """
@@ -85,7 +84,8 @@ def configuration(folder: Path, tls: str, page: int = 0) -> str:
         text = _instead(text, "password_file", f"password_file {folder}/passwords")
     text = _instead(text, "acl_file", f"acl_file {folder}/acl")
     if page:
-        text += _for_people(page, folder / "page") + KNOWN + _encrypted(folder, tls)
+        text += _for_people(page, folder / "page", encrypted=bool(tls)) + KNOWN
+        text += _encrypted(folder, tls)
     return text
 
 
@@ -100,7 +100,8 @@ def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> s
         return text
     # What a listener is told of log-ins and encryption holds for it alone.
     told = re.findall(rf"(?m)^(?:{OF_A_LISTENER}) .*\n", text)
-    return text + _for_people(*page, host=" 127.0.0.1") + "".join(told)
+    encrypted = any(line.startswith("certfile ") for line in told)
+    return text + _for_people(*page, " 127.0.0.1", encrypted=encrypted) + "".join(told)
 
 
 def anonymous(text: str) -> str:
@@ -111,9 +112,11 @@ def anonymous(text: str) -> str:
     return text
 
 
-def _for_people(port: int, page: Path, host: str = "") -> str:
+def _for_people(port: int, page: Path, host: str = "", *, encrypted: bool) -> str:
     """Let browsers in through a port of their own."""
-    return "\n" + FOR_PEOPLE + WEBSOCKETS.format(port=port, host=host, page=page)
+    text = "\n" + FOR_PEOPLE + WEBSOCKETS.format(port=port, host=host)
+    # Encrypted, Mosquitto 2.0 offers browsers HTTP/2, and then cannot serve files in it.
+    return text if encrypted else text + f"http_dir {page}\n"
 
 
 def _encrypted(folder: Path, tls: str) -> str:

@@ -233,6 +233,20 @@ def test_with_secrets_it_is_the_enrolments(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("tls", ["", "passwords"])
+def test_the_page_of_a_private_broker_is_on_loopback(tmp_path, tls):
+    """Its port is bound to this machine, encrypted as the other, and wants the same log-ins."""
+    enrolled(tmp_path, tls=tls, hosts=["localhost"], page=8080)
+    private = local.private_configuration(4711, tmp_path, (4712, Path("/there")))
+    _, _, people = private.partition("listener 4712 127.0.0.1\n")
+    assert people.startswith("protocol websockets\n")
+    assert ("http_dir /there\n" in people) == (not tls)
+    assert "use_username_as_clientid true" in people
+    assert ("certfile server.crt" in people) == bool(tls)
+    assert "8080" not in private
+    assert "websockets" not in local.private_configuration(4711, tmp_path)
+
+
 def test_with_certificates_it_speaks_tls_on_loopback(tmp_path):
     """The listener's lines come with it, and no password file."""
     enrolled(tmp_path, tls="certificates", hosts=["localhost"])

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from listening import until
@@ -20,9 +21,10 @@ from aggregator import __main__ as aggregator
 from broker import enrol, local
 from broker.answering import answers
 from broker.install import find_mosquitto
-from broker.mosquitto import CONFIGURATION, on_loopback
+from broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, on_loopback
 from config import flags
 from config.settings import SettingsError
+from monitor import exporter
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -31,6 +33,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROGRAMS = {
     "aggregator": (["python", "-m", "aggregator"], aggregator.main),
     "agents": (["python", "agents/spawn.py"], spawn.main),
+    "exporter": (["python", "-m", "monitor.exporter"], exporter.main),
 }
 
 
@@ -94,13 +97,15 @@ HOME = re.search(r"(?m)^WORKDIR (.+)$", DOCKERFILE)[1]
 def test_broker_is_the_official_one_with_the_enrolments_configuration():
     """Mosquitto 2 reads what enrolment wrote, cannot change it, and is published on loopback."""
     broker = SERVICES["broker"]
-    assert broker["image"] == "eclipse-mosquitto:2"
+    assert broker["image"] == "eclipse-mosquitto:2.0"
     assert mounts("broker") == {f"{HOME}/secrets/broker": ("broker", False)}
     assert broker["command"] == f"mosquitto -c {HOME}/secrets/broker/mosquitto.conf"
     assert broker["user"] == "1883:1883"  # the image's own, for whom port 1883 is not too low
-    assert broker["ports"] == ["127.0.0.1:1883:1883"]
+    assert broker["ports"] == ["127.0.0.1:1883:1883", "127.0.0.1:8080:8080"]
     assert broker["ulimits"]["nofile"] >= 65536
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["broker"]
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {
+        "broker", "grafana"
+    }  # fmt: skip
     needs = broker["depends_on"]["enrol"]
     assert needs == {"condition": "service_completed_successfully"}
 
@@ -111,6 +116,7 @@ def test_each_service_sees_its_own_secrets_alone():
         f"{HOME}/secrets": ("enrolment", True),
         **{f"{HOME}/secrets/{part}": (part, True)
            for part in ("broker", "aggregator", "agents", "people")},
+        f"{HOME}/secrets/people/exporter": ("exporter", True),
     }  # fmt: skip
     seen = {
         service: {what for what, _ in mounts(service).values() if what in COMPOSE["volumes"]}
@@ -119,7 +125,7 @@ def test_each_service_sees_its_own_secrets_alone():
     assert seen.pop("enrol") == {*COMPOSE["volumes"]}
     assert seen == {
         "broker": {"broker"}, "watch": {"people"}, "folder": set(), "aggregator": {"aggregator"},
-        "agents": {"agents"},
+        "agents": {"agents"}, "exporter": {"exporter"}, "prometheus": set(), "grafana": set(),
     }  # fmt: skip
     assert not any(
         writes for service in seen for what, writes in mounts(service).values()
@@ -143,10 +149,16 @@ def test_everybody_who_comes_is_enrolled(monkeypatch):
     first, *_ = steps_of_enrolment()
     assert first[:3] == ["python", "-m", "broker.enrol"]
     chosen = enrol._parser().parse_args(first[3:])
-    logins = {party.login for party in enrol.parties(chosen.n)}
+    logins = {party.login for party in enrol.parties(chosen.n, watchers=chosen.watch)}
     assert chosen.n == fleet.agents.n
     assert chosen.tls is None
+    assert chosen.page == PAGE_PORT
+    assert f"127.0.0.1:{PAGE_PORT}:{PAGE_PORT}" in SERVICES["broker"]["ports"]
     assert {"aggregator", "watch"} <= logins
+    words = shlex.split(SERVICES["exporter"]["command"])
+    person = words[words.index("--as") + 1]
+    assert f"watch.{person}" in logins
+    assert f"{HOME}/secrets/people/{person}" in mounts("exporter")
 
 
 @pytest.mark.broker
@@ -158,7 +170,8 @@ def test_the_users_of_the_containers_can_read_what_is_theirs():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for part in ("broker", "aggregator", "agents", "people"):  # volumes that are new
+        # Volumes that are new.
+        for part in ("broker", "aggregator", "agents", "people", "people/exporter"):
             (folder / "secrets" / part).mkdir(parents=True)
         for _ in range(2):
             enrol_in(folder)
@@ -192,7 +205,9 @@ def serve_as_containers_do(folder):
     port = local._free_port(0)
     shown = (folder / "secrets" / "broker" / "mosquitto.conf").read_text()
     configuration = folder / "there.conf"  # the same, where this machine has nothing yet
-    configuration.write_text(on_loopback(shown, port))
+    page = folder / "secrets" / "broker" / "page"
+    browsers = local._free_port(0)
+    configuration.write_text(on_loopback(shown, port, (browsers, page)))
 
     def user(number):
         return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
@@ -208,6 +223,8 @@ def serve_as_containers_do(folder):
     try:
         until(lambda: answers(local.HOST, port))
         subprocess.run(checking, check=True, capture_output=True, timeout=20)
+        shown = httpx.get(f"http://{local.HOST}:{browsers}/board.js")
+        assert shown.text == (PAGE / "board.js").read_text(encoding="utf-8")
         words = shlex.split(SERVICES["watch"]["command"])
         assert words[:3] == ["mosquitto_sub", "-h", "broker"]
         assert SERVICES["watch"]["user"] == "1000:1000"
@@ -261,6 +278,57 @@ def test_dockerfile_copies_what_is_there_and_ends_as_nobody_special():
     assert re.findall(r"(?m)^USER (.+)$", DOCKERFILE) == ["fedjury"]
     assert "ENTRYPOINT" not in DOCKERFILE  # the services' commands begin with "python"
     assert re.search(r"(?m)^FROM python:3\.11-slim$", DOCKERFILE)
+
+
+# ---------------------------------------------------------------- who watches with a dashboard
+
+
+GRAFANA = ROOT / "monitor" / "grafana"
+
+
+def parsed(file):
+    """Read a YAML file of Grafana's folder."""
+    return yaml.safe_load((GRAFANA / file).read_text(encoding="utf-8"))
+
+
+def test_only_who_asks_for_it_gets_the_dashboard():
+    """Exporter, Prometheus and Grafana are in one profile, official and pinned to a version."""
+    observed = {name for name in SERVICES if SERVICES[name].get("profiles") == ["observe"]}
+    assert observed == {"exporter", "prometheus", "grafana"}
+    assert re.fullmatch(r"prom/prometheus:v\d+\.\d+\.\d+", SERVICES["prometheus"]["image"])
+    assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", SERVICES["grafana"]["image"])
+
+
+def test_grafana_is_for_looking_on_this_machine_alone():
+    """Strangers may look, nobody can log in, and no port is open to other machines."""
+    said = SERVICES["grafana"]["environment"]
+    assert said["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert said["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert said["GF_AUTH_BASIC_ENABLED"] == "false"  # else admin:admin would do
+    assert said["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert said["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_what_is_mounted_is_there_and_is_found():
+    """Exporter, Prometheus, Grafana and the dashboard lead to one another."""
+    inside = mounts("prometheus") | mounts("grafana")
+    assert not any(writes for _, writes in inside.values())
+    assert all((ROOT / what).exists() for what, _ in inside.values())
+    [scraped] = parsed("prometheus.yml")["scrape_configs"]
+    assert scraped["static_configs"] == [{"targets": [f"exporter:{exporter.PORT}"]}]
+    words = shlex.split(SERVICES["exporter"]["command"])
+    assert words[words.index("--port") + 1] == str(exporter.PORT)
+    assert words[words.index("--host") + 1] == "0.0.0.0"
+    [source] = parsed("provisioning/datasources/prometheus.yml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    [provider] = parsed("provisioning/dashboards/fedjury.yml")["providers"]
+    folder = provider["options"]["path"]
+    assert inside[folder][0] == "./monitor/grafana/dashboards"
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).parent == Path(folder)
+    assert (GRAFANA / "dashboards" / Path(home).name).exists()
 
 
 # ---------------------------------------------------------------- shards of a scaled service

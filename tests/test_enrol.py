@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from listening import until
 
-from broker import authority, enrol, enrolment, passwords, private_files, register
+from broker import authority, enrol, enrolment, mosquitto, passwords, private_files, register
 from broker.register import EnrolError
 from learning.backdoors import Options
 from learning.dealing import Plan
@@ -523,6 +523,43 @@ def test_a_register_comes_back_as_it_was(folder):
     assert (known.tls, known.run, known.collusion) == ("certificates", "lab", True)
     said = json.loads((folder / register.NAME).read_text())
     assert said == json.loads(register.text_of(known))
+
+
+def test_a_register_of_before_there_was_a_page_is_read(folder):
+    """Whoever enrolled agents with an older version goes on with them."""
+    run(folder, "--n", "2")
+    file = folder / register.NAME
+    said = json.loads(file.read_text())
+    del said["page"]
+    file.write_text(json.dumps(said))
+    assert register.load(folder).page == 0
+    run(folder, "--n", "3")
+    assert "agent-2" in register.load(folder).parties
+
+
+@pytest.mark.parametrize("tls", ["", "certificates", "passwords"])
+def test_the_page_is_the_brokers_and_asks_who_comes(folder, capsys, tls):
+    """Its port knows log-ins as the other does; its files belong to the broker; 0 takes it away."""
+    run(folder, "--n", "2", "--page", "8099", *(["--tls", tls] if tls else []))
+    assert "8099" in capsys.readouterr().out
+    file = folder / "broker" / "mosquitto.conf"
+    _, _, people = file.read_text().partition("listener 8099\n")
+    assert people.startswith("protocol websockets\n")
+    assert (f"http_dir {folder.resolve()}/broker/page\n" in people) == (not tls)
+    assert "use_username_as_clientid true" in people
+    assert ("certfile " in people) == bool(tls)
+    assert ("require_certificate true" in people) == (tls == "certificates")
+    page = folder / "broker" / "page"
+    for source in mosquitto.PAGE.rglob("*"):
+        copy = page / source.relative_to(mosquitto.PAGE)
+        assert copy.stat().st_mode & 0o077 == 0
+        assert copy.stat().st_uid == (folder / "broker").stat().st_uid
+        assert source.is_dir() or copy.read_bytes() == source.read_bytes()
+    run(folder, "--n", "2")
+    assert "listener 8099" in file.read_text()
+    run(folder, "--page", "0")
+    assert "websockets" not in file.read_text()
+    assert "must be started anew" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the program

@@ -17,13 +17,10 @@ from monitor.live.serving import served
 def opened(address: BrokerAddress, say: Callable[[str], None]) -> Iterator[str]:
     """Say where the page is and open it where there is a screen; yields its address.
 
-    Mosquitto serves it; for the embedded broker we do, as long as the with-block lasts.
+    Where the broker does not serve it, we do, as long as the with-block lasts.
     """
     with contextlib.ExitStack() as stack:
-        if address.kind == "mosquitto":
-            where = f"http{address.websockets.removeprefix('ws')}/"
-        else:
-            where = stack.enter_context(served(address.websockets))
+        where = address.page or stack.enter_context(served(address.websockets))
         say(f"the live page: {where}")
         if _screen():
             with contextlib.suppress(webbrowser.Error):
