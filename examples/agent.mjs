@@ -1,0 +1,180 @@
+#!/usr/bin/env node
+// An honest agent of fedjury in Node.js, written from docs/protocol.md alone. See README.md here.
+
+import { setImmediate } from 'node:timers/promises';
+
+import mqtt from 'mqtt';
+
+import { readCsv } from './data.mjs';
+import { Member } from './member.mjs';
+import { Unfit } from './network.mjs';
+import { Fatal, HELP, loginOf, settings } from './settings.mjs';
+import { BadMessage, presence, topicOf } from './wire.mjs';
+
+const SLICE = 20; // ms of work between two looks at the network and at Ctrl-C
+const GOODBYE = 2000; // ms that a goodbye may take
+const PATIENCE = 3000; // ms without a manifest after which people are told what is waited for
+
+const say = (text) => console.log(text);
+
+/** A connection whose last will says that the agent is offline. */
+function connect(options) {
+  const { host, port, run, name } = options;
+  return mqtt.connect({
+    ...loginOf(options),
+    host,
+    port,
+    clientId: `${run}.${name}`,
+    protocolVersion: 4,
+    connectTimeout: 10_000,
+    reconnectPeriod: 1000,
+    resubscribe: false, // we do, as what we want may have changed
+    will: { topic: topicOf(run, `agent/${name}`), payload: presence(false), qos: 1, retain: true },
+  });
+}
+
+/** The agent at its broker: subscribes to what the member wants, does and publishes what is due. */
+class Agent {
+  constructor(options) {
+    this.topic = (part) => topicOf(options.run, part);
+    this.options = options;
+    this.member = new Member(options.name, readCsv(options.data), say);
+    this.ignored = new Set();
+    this.subscribed = new Set();
+    this.left = new Promise((resolve, reject) => {
+      Object.assign(this, { leave: resolve, fail: reject });
+    });
+    this.client = connect(options)
+      .on('connect', () => this.#connected())
+      .on('close', () => this.#closed())
+      .on('error', (error) => this.#failed(error))
+      .on('message', (topic, payload) => this.#hear(topic, payload));
+    setTimeout(() => this.#patient(), PATIENCE).unref();
+  }
+
+  #connected() {
+    const { broker, name, run } = this.options;
+    say(this.online === undefined ? `${name} joins run '${run}' at ${broker}` : 'connected again');
+    this.online = true;
+    this.subscribed.clear();
+    this.#subscribe();
+    this.#announce(true);
+  }
+
+  #patient() {
+    if (!this.member.network) say('waiting for an aggregator: this run has no manifest yet');
+  }
+
+  #announce(online, done) {
+    const topic = this.topic(`agent/${this.options.name}`);
+    this.client.publish(topic, presence(online), { qos: 1, retain: true }, done);
+  }
+
+  #closed() {
+    if (this.online === undefined) this.#failed(new Error('it closed the connection'));
+    if (this.online) say('the connection is lost; trying to connect again');
+    this.online = false;
+  }
+
+  #failed(error) {
+    const { broker } = this.options;
+    const refused = [2, 4, 5].includes(error.code);
+    if (refused) this.fail(new Fatal(`the broker at ${broker} refuses this log-in`));
+    else if (this.online === undefined) {
+      this.fail(new Fatal(`no MQTT broker answers at ${broker} (${error.code || error.message})`));
+    }
+  }
+
+  /** Bring subscriptions to what the member wants. */
+  #subscribe() {
+    const wanted = new Set(this.member.wanted().map(this.topic));
+    const gone = [...this.subscribed].filter((topic) => !wanted.has(topic));
+    const fresh = [...wanted].filter((topic) => !this.subscribed.has(topic));
+    if (gone.length) this.client.unsubscribe(gone);
+    if (fresh.length) this.client.subscribe(fresh, { qos: 1 });
+    this.subscribed = wanted;
+  }
+
+  #hear(topic, payload) {
+    const part = topic.slice(this.topic('').length);
+    try {
+      this.member.hear(part, payload);
+    } catch (error) {
+      if (error instanceof Unfit && !this.member.network) return this.fail(error);
+      if (!(error instanceof Unfit || error instanceof BadMessage)) throw error;
+      this.#ignore(part.split('/')[0], error);
+    }
+    if (this.member.done) return this.leave('the run is done');
+    this.#subscribe();
+    return this.#work();
+  }
+
+  /** Say why a message is ignored, once for each kind of message and reason. */
+  #ignore(kind, { message, reason }) {
+    const known = `${kind} ${reason}`;
+    if (!this.ignored.has(known)) say(`ignored what came on ${kind}: ${message}`);
+    this.ignored.add(known);
+  }
+
+  /** Do all that is due, in slices, so that the connection lives and Ctrl-C is heard meanwhile. */
+  async #work() {
+    if (this.busy) return;
+    this.busy = true;
+    for (let due = this.member.due(); due; due = this.member.due()) {
+      const answer = await this.#drive(this.member.work(), due);
+      if (answer) {
+        this.client.publish(this.topic(answer.part), Buffer.from(answer.payload), { qos: 1 });
+      } else say('given up unfinished: the aggregator asks for something else by now');
+      this.#subscribe();
+    }
+    this.busy = false;
+  }
+
+  /** Drive work to its end, or until it is no longer due; returns what to publish, if anything. */
+  async #drive(steps, due) {
+    for (let pause = Date.now() + SLICE; ;) {
+      const { done, value } = steps.next();
+      if (done) return value;
+      if (Date.now() < pause) continue;
+      await setImmediate();
+      if (this.member.due() !== due) return null;
+      pause = Date.now() + SLICE;
+    }
+  }
+
+  /** Say goodbye, if there is a connection, and disconnect. */
+  async end() {
+    const late = new Promise((resolve) => { setTimeout(resolve, GOODBYE).unref(); });
+    if (this.client.connected) {
+      await Promise.race([late, new Promise((resolve) => { this.#announce(false, resolve); })]);
+    }
+    this.client.removeAllListeners('close');
+    await Promise.race([late, this.client.endAsync(!this.client.connected)]);
+  }
+}
+
+/** Run the program; returns its exit code. */
+async function main() {
+  let agent;
+  try {
+    const options = settings();
+    if (options.help) {
+      process.stdout.write(HELP);
+      return 0;
+    }
+    agent = new Agent(options);
+    process.once('SIGINT', () => agent.leave(130));
+    process.once('SIGTERM', () => agent.leave(143));
+    const how = await agent.left;
+    say(typeof how === 'string' ? `${how}; goodbye` : 'stopping: the agent says goodbye');
+    await agent.end();
+    return typeof how === 'string' ? 0 : how;
+  } catch (error) {
+    if (!(error instanceof Fatal || error instanceof Unfit)) throw error;
+    console.error(`error: ${error.message}`);
+    await agent?.end();
+    return 2;
+  }
+}
+
+process.exit(await main());

@@ -1,0 +1,95 @@
+// How an honest validator judges a candidate: error profiles, and VALIDATE of BAFFLE over them
+// (docs/protocol.md, "lof"; reading A).
+
+import { calibrated } from './calibrated.mjs';
+
+/** @typedef {import('./wire.mjs').Opinion} Opinion */
+
+/** What is said of a candidate while there is too little to compare it with. */
+const CLEAN = { poisoned: false, score: 0, threshold: 0, evidence: [] };
+
+const MOST_EVIDENCE = 101;
+
+/**
+ * Of all data, the share that is of class y and misclassified, for each y, and then the share that
+ * is wrongly called y.
+ * @returns {Generator<void, Float64Array>} 2C numbers
+ */
+export function* profileOf(network, weights, data) {
+  const { classes } = network;
+  const wrong = new Float64Array(2 * classes);
+  for (let i = 0; i < data.count; i++) {
+    const outputs = network.forward(weights, data.pixels[i]);
+    const called = outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b)));
+    if (called !== data.labels[i]) {
+      wrong[data.labels[i]] += 1;
+      wrong[classes + Math.max(called, 0)] += 1; // no output is the largest if all are NaN
+    }
+    yield;
+  }
+  return wrong.map((errors) => errors / data.count);
+}
+
+const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+const distance = (a, b) => Math.hypot(...a.map((value, i) => value - b[i]));
+const change = (older, newer) => older.map((value, i) => value - newer[i]);
+
+/**
+ * Local outlier factors (Breunig et al. 2000) among some points, no distance below `finest`.
+ * Each point has exactly k neighbours, of equally distant ones the earlier.
+ * @returns {{of: (i: number) => number, ofNew: (point: Float64Array) => number}}
+ */
+function localOutliers(points, k, finest) {
+  /** The k nearest of the points: [index, distance], the nearest first; sorting is stable. */
+  const nearest = (point, itself = -1) => points
+    .map((other, i) => [i, distance(point, other)])
+    .filter(([i]) => i !== itself)
+    .sort(([, a], [, b]) => a - b)
+    .slice(0, k);
+  const neighbours = points.map((point, i) => nearest(point, i));
+  const reach = ([i, far]) => Math.max(neighbours[i].at(-1)[1], far, finest);
+  const density = (near) => 1 / mean(near.map(reach));
+  const densities = neighbours.map(density);
+  const factor = (near) => mean(near.map(([i]) => densities[i])) / density(near);
+  return { of: (i) => factor(neighbours[i]), ofNew: (point) => factor(nearest(point)) };
+}
+
+/**
+ * Judge by the local outlier factor of how the candidate changes the errors.
+ * @param {Float64Array[]} profiles of the accepted models, oldest first
+ * @param {Float64Array} candidate its profile
+ * @param {number} samples |D|
+ * @returns {Opinion | null} null while a change has no neighbours
+ */
+export function lof(profiles, candidate, samples) {
+  const changes = profiles.slice(1).map((profile, i) => change(profiles[i], profile));
+  const l = changes.length;
+  if (l < 2) return null;
+  const factors = localOutliers(changes, Math.ceil(l / 2), 1 / samples);
+  const last = Math.max(1, Math.floor(l / 4));
+  const trusted = changes.map((_, i) => i).slice(-last).map(factors.of);
+  const threshold = mean(trusted);
+  const score = factors.ofNew(change(profiles.at(-1), candidate));
+  const poisoned = score > threshold * (1 + 1e-9);
+  const evidence = [...trusted, score].map(Math.log);
+  return { poisoned, score, threshold, evidence };
+}
+
+/**
+ * The judge that a manifest asks for, or null if this agent has not learnt it.
+ * @returns {null | ((profiles: Float64Array[], candidate: Float64Array, samples: number)
+ *   => Opinion)}
+ */
+export function judgeOf({ judge, judge_options: options, minimum_history: least }) {
+  const { reading = 'A', false_alarm: falseAlarm = 0.02, ...others } = options;
+  if (Object.keys(others).length) return null;
+  const known = {
+    lof: reading === 'A' ? lof : null,
+    calibrated: falseAlarm > 0 && falseAlarm < 1 ? calibrated(falseAlarm) : null,
+  };
+  const chosen = Object.hasOwn(known, judge) ? known[judge] : null;
+  return chosen && ((profiles, ...rest) => {
+    const opinion = (profiles.length >= least && chosen(profiles, ...rest)) || CLEAN;
+    return { ...opinion, evidence: opinion.evidence.slice(-MOST_EVIDENCE) };
+  });
+}

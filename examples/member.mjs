@@ -1,0 +1,211 @@
+// What an agent does with what it hears (docs/protocol.md, "What an agent does"), without a socket:
+// messages go in; which topics it needs, and the work that is due, come out.
+
+import { checkFit } from './data.mjs';
+import { judgeOf, profileOf } from './judge.mjs';
+import { Network, Unfit } from './network.mjs';
+import { meanLoss, train } from './training.mjs';
+import * as wire from './wire.mjs';
+
+const NO_OPINION = { score: 0, threshold: 0, evidence: [] };
+
+const same = (a, b) => a.length === b.length && a.every((value, i) => Object.is(value, b[i]));
+
+/** Make the manifest's network; throws Unfit if it is not what the manifest says it is. */
+function networkOf(manifest) {
+  if (manifest.protocol !== 1) {
+    throw new Unfit(`the run speaks protocol ${manifest.protocol}, this agent 1`);
+  }
+  const network = new Network(manifest.model, manifest.input_shape, manifest.classes);
+  const shapes = manifest.tensors.map(([, shape]) => shape);
+  if (JSON.stringify(shapes) !== JSON.stringify(network.tensors)
+    || manifest.parameters !== network.size) {
+    throw new Unfit(`the run's tensors are not those of ${manifest.model}`);
+  }
+  return network;
+}
+
+/** One agent of a run. */
+export class Member {
+  /**
+   * @param {string} name
+   * @param {import('./training.mjs').Data} data its own
+   * @param {(text: string) => void} say tells people
+   */
+  constructor(name, data, say) {
+    Object.assign(this, { name, data, say });
+    this.past = new Map(); // version -> {weights} or {profile}, of accepted models
+    this.received = 0; // bytes of candidates and history since the round was opened
+    this.asked = 0; // rounds and manifests heard; each of them ends the work on what was before it
+    this.begun = false; // whether a round of the run was heard
+    this.done = false;
+  }
+
+  /** The parts of topics that it wants to hear now. */
+  wanted() {
+    if (!this.network) return ['manifest'];
+    const always = ['manifest', 'round', 'model'];
+    if (!this.#judges()) return always;
+    const missing = this.#lookBack().filter((version) => !this.past.has(version));
+    const candidate = this.#hasCandidate() ? [] : ['candidate'];
+    return [...always, ...candidate, ...missing.map((version) => `history/${version}`)];
+  }
+
+  /**
+   * Take a message; an empty one only removes what was retained.
+   * @param {string} part of the topic behind the run
+   * @throws BadMessage if it does not fit, and Unfit if it is a manifest that is not for us
+   */
+  hear(part, payload) {
+    const [kind, version] = part.split('/');
+    if (!payload.length) return;
+    if (kind === 'manifest') this.#begin(wire.readManifest(payload));
+    else if (!this.network) return;
+    else if (kind === 'round') this.#open(wire.readRound(payload));
+    else if (kind === 'model') this.model = wire.readModel(payload, this.network.size);
+    else if (kind === 'candidate') {
+      const candidate = wire.readCandidate(payload, this.network.size);
+      if (!this.#hasCandidate()) this.candidate = candidate;
+      this.received += payload.length;
+    } else if (kind === 'history' && !this.past.has(Number(version))) {
+      this.past.set(Number(version), wire.readHistory(payload, this.network.size));
+      this.received += payload.length;
+    }
+  }
+
+  #begin(manifest) {
+    const network = networkOf(manifest);
+    checkFit(this.data, manifest);
+    const judge = judgeOf(manifest);
+    Object.assign(this, { manifest, network, judge });
+    this.asked += 1;
+    this.past.clear(); // of the same versions there may be others now
+    this.anew = true;
+  }
+
+  #open(round) {
+    if (round.phase === 'done') {
+      this.done = this.begun; // to a newcomer it says how an earlier run ended
+      if (!this.done) this.say('an earlier run of this name is over; waiting for the next');
+      return;
+    }
+    this.begun = true;
+    if (this.anew) this.answered = null; // the aggregator began anew and asks again
+    this.anew = false;
+    this.asked += 1;
+    this.round = round;
+    this.received = 0;
+    const [oldest] = this.#lookBack();
+    for (const version of this.past.keys()) if (version < oldest) this.past.delete(version);
+    if (!this.judge && this.#asked()) this.#cannotJudge();
+  }
+
+  #cannotJudge() {
+    if (!this.told) this.say('asked to judge in a way that this agent does not know: no votes');
+    this.told = true;
+  }
+
+  /** Whether it is asked to train. */
+  #called() {
+    const { contributors } = this.round;
+    return contributors === 'all' || contributors.includes(this.name);
+  }
+
+  /** Whether it is asked to judge. */
+  #asked() {
+    const { phase, validators } = this.round;
+    if (phase === 'judge_and_train') return this.#called();
+    return phase === 'validate' && validators.includes(this.name);
+  }
+
+  #judges() {
+    return this.judge && this.round && this.answered !== this.#key() && this.#asked();
+  }
+
+  #key() {
+    const { round, attempt, phase } = this.round;
+    return `${round}.${attempt} ${phase}`;
+  }
+
+  #lookBack() {
+    const { version } = this.round;
+    const first = Math.max(0, version - this.manifest.look_back);
+    return Array.from({ length: version - first + 1 }, (_, i) => first + i);
+  }
+
+  #hasCandidate() {
+    const { round, candidate } = this;
+    if (!round || !candidate) return false;
+    return candidate.round === round.round && candidate.attempt === round.attempt
+      && candidate.base === round.version;
+  }
+
+  /** The number of the answer that is due and can be given now, or 0. */
+  due() {
+    if (this.done || !this.round || this.answered === this.#key()) return 0;
+    const ready = this.round.phase === 'train'
+      ? this.#called() && this.model?.version === this.round.version
+      : this.#judges() && this.#hasCandidate()
+        && this.#lookBack().every((version) => this.past.has(version));
+    return ready ? this.asked : 0;
+  }
+
+  /**
+   * Do what is due, step by step; to be given up when `due()` says another number.
+   * @returns {Generator<void, {part: string, payload: Uint8Array}>} what to publish
+   */
+  * work() {
+    const key = this.#key();
+    const { round, model } = this;
+    const answer = round.phase === 'train'
+      ? yield* this.#learn(round, model, NO_OPINION, 0)
+      : yield* this.#judge(round);
+    this.answered = key;
+    return answer;
+  }
+
+  /** Learn from a model, or send again what was learnt from it in this round. */
+  * #learn({ round, attempt }, { version, weights }, opinion, bytes) {
+    if (this.learnt?.round === round && same(this.learnt.weights, weights)) {
+      this.say(`round ${round}, attempt ${attempt}: the same update again`);
+    } else {
+      const delta = yield* this.#train(round, weights);
+      this.learnt = { round, weights, delta };
+    }
+    const samples = this.data.count;
+    const { delta } = this.learnt;
+    const message = { round, version, samples, delta, opinion, bytes };
+    return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };
+  }
+
+  * #train(round, weights) {
+    const { network, data, manifest } = this;
+    const before = yield* meanLoss(network, weights, data);
+    const delta = yield* train(network, weights, data, manifest);
+    const after = yield* meanLoss(network, weights.map((w, i) => w + delta[i]), data);
+    this.say(`round ${round}: trained on ${data.count} samples, `
+      + `loss ${before.toFixed(4)} -> ${after.toFixed(4)}`);
+    return delta;
+  }
+
+  * #judge(round) {
+    const { candidate, received: bytes } = this;
+    const profiles = [];
+    for (const version of this.#lookBack()) {
+      const model = this.past.get(version);
+      model.profile ??= yield* profileOf(this.network, model.weights, this.data);
+      model.weights = null; // no longer needed
+      profiles.push(model.profile);
+    }
+    const profile = yield* profileOf(this.network, candidate.weights, this.data);
+    const opinion = this.judge(profiles, profile, this.data.count);
+    this.say(`round ${round.round}: the candidate is ${opinion.poisoned ? 'poisoned' : 'clean'} `
+      + `(score ${opinion.score.toFixed(4)}, threshold ${opinion.threshold.toFixed(4)})`);
+    if (round.phase === 'judge_and_train' && !opinion.poisoned) {
+      const model = { version: round.version + 1, weights: candidate.weights };
+      return yield* this.#learn(round, model, opinion, bytes);
+    }
+    const payload = wire.vote(round, this.data.count, opinion, bytes);
+    return { part: `vote/${this.name}`, payload };
+  }
+}

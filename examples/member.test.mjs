@@ -1,0 +1,200 @@
+// What an agent does with what it hears, and what strangers may say to it.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { decode, encode } from '@msgpack/msgpack';
+
+import { parseCsv } from './data.mjs';
+import { Member } from './member.mjs';
+import { Network, Unfit } from './network.mjs';
+import { decodeVector, encodeVector } from './vectors.mjs';
+import { BadMessage } from './wire.mjs';
+
+const NETWORK = new Network('mlp', [1, 2, 2], 2);
+const MANIFEST = {
+  protocol: 1, model: 'mlp', tensors: NETWORK.tensors.map((shape) => ['', shape]),
+  parameters: NETWORK.size, classes: 2, input_shape: [1, 2, 2], epochs: 1, batch_size: 4,
+  learning_rate: 0.1, momentum: 0, codec: 'float32', history_codec: 'float32', max_bytes: 1000,
+  judge: 'lof', judge_options: {}, look_back: 2, minimum_history: 3,
+};
+const ROUND = {
+  round: 1, attempt: 1, phase: 'train', version: 0, contributors: 'all', validators: [], seconds: 9,
+};
+const DATA = parseCsv('0,255,0,0,255\n1,0,255,255,0\n', 'test.csv');
+const WEIGHTS = Float32Array.from({ length: NETWORK.size }, (_, i) => Math.sin(i));
+
+const json = (message) => new TextEncoder().encode(JSON.stringify(message));
+const pack = (message, weights = WEIGHTS) => encode({ ...message, weights: encodeVector(weights) });
+
+/** A member that has heard the manifest, and what it says. */
+function begun(changes = {}) {
+  const said = [];
+  const member = new Member('node-1', DATA, (text) => said.push(text));
+  member.hear('manifest', json({ ...MANIFEST, ...changes }));
+  return { member, said };
+}
+
+/** Do what is due; returns what would be published, or null. */
+function answer(member) {
+  if (!member.due()) return null;
+  const steps = member.work();
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return { ...value, message: decode(value.payload) };
+  }
+}
+
+test('it trains once when called, and says the same at a later attempt', () => {
+  const { member } = begun();
+  assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
+  member.hear('round', json(ROUND));
+  assert.equal(answer(member), null); // it has no model yet
+  member.hear('model', pack({ version: 0 }));
+  const first = answer(member);
+  assert.equal(first.part, 'update/node-1');
+  assert.equal(first.message.samples, 2);
+  assert.equal(answer(member), null);
+  member.hear('round', json({ ...ROUND, attempt: 2 }));
+  assert.deepEqual(answer(member), first);
+  member.hear('round', json({ ...ROUND, round: 2, contributors: ['another'] }));
+  assert.equal(answer(member), null);
+});
+
+test('it answers the same attempt again when the round comes after a manifest', () => {
+  const { member } = begun();
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  assert.ok(answer(member));
+  member.hear('round', json(ROUND));
+  assert.equal(answer(member), null);
+  member.hear('manifest', json(MANIFEST));
+  assert.equal(answer(member), null);
+  member.hear('round', json(ROUND));
+  assert.ok(answer(member));
+});
+
+test('a validator asks for the candidate and the models before, and votes once', () => {
+  const { member } = begun();
+  const round = { ...ROUND, round: 4, phase: 'validate', version: 3, validators: ['node-1'] };
+  member.hear('round', json(round));
+  const asked = ['candidate', 'history/1', 'history/2', 'history/3'];
+  assert.deepEqual(member.wanted().slice(3), asked);
+  member.hear('candidate', pack({ round: 3, attempt: 1, base: 3 })); // of another round
+  let bytes = pack({ round: 3, attempt: 1, base: 3 }).length;
+  for (const part of asked) {
+    const message = part === 'candidate' ? { round: 4, attempt: 1, base: 3 } : {};
+    const payload = pack(message, part === 'candidate' ? WEIGHTS.map((w) => -w) : WEIGHTS);
+    assert.equal(answer(member), null);
+    bytes += payload.length;
+    member.hear(part, payload);
+  }
+  const { part, message } = answer(member);
+  assert.equal(part, 'vote/node-1');
+  const { round: number, attempt, samples } = message;
+  assert.deepEqual([number, attempt, samples, message.bytes], [4, 1, 2, bytes]);
+  assert.equal(answer(member), null);
+  assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
+});
+
+test('asked to judge in a way that it does not know, it says so once and is silent', () => {
+  const { member, said } = begun({ judge: 'oracle' });
+  for (const round of [1, 2]) {
+    member.hear('round', json({ ...ROUND, round, phase: 'validate', validators: ['node-1'] }));
+    assert.equal(answer(member), null);
+  }
+  assert.equal(said.length, 1);
+});
+
+test('it leaves at done, but not at that of an earlier run', () => {
+  const { member } = begun();
+  member.hear('round', json({ ...ROUND, phase: 'done' }));
+  assert.equal(member.done, false);
+  member.hear('round', json(ROUND));
+  member.hear('round', json({ ...ROUND, phase: 'done' }));
+  assert.equal(member.done, true);
+});
+
+test('a run that is not about its data, or speaks otherwise, is an error', () => {
+  const member = new Member('node-1', DATA, () => {});
+  const strange = [{ protocol: 2 }, { model: 'resnet18' }, { classes: 1 }, { parameters: 5 },
+    { tensors: [['', [3, 3]]] }, { input_shape: [4] }, { input_shape: [1, 2, 3] }];
+  for (const changes of strange) {
+    assert.throws(() => member.hear('manifest', json({ ...MANIFEST, ...changes })), Unfit);
+  }
+  assert.equal(member.network, undefined);
+});
+
+test('what does not fit is refused, and changes nothing', () => {
+  const { member } = begun();
+  const vector = encodeVector(WEIGHTS);
+  const bad = [
+    ['manifest', json({ ...MANIFEST, look_back: 2 ** 31 - 1 })],
+    ['manifest', json({ ...MANIFEST, parameters: 2 ** 31 - 1 })],
+    ['manifest', json({ ...MANIFEST, extra: 1 })],
+    ['manifest', json({ ...MANIFEST, learning_rate: null })],
+    ['round', json({ ...ROUND, round: -1 })],
+    ['round', json({ ...ROUND, phase: '\u001b[31mred' })],
+    ['round', json({ ...ROUND, contributors: 7 })],
+    ['round', json({ ...ROUND, validators: [['node-1']] })],
+    ['round', json([ROUND])],
+    ['round', Uint8Array.of(0xff, 0xfe, 0)],
+    ['model', Uint8Array.of(0xc1)],
+    ['model', pack({})],
+    ['model', pack({ version: 0 }, WEIGHTS.subarray(1))],
+    ['model', pack({ version: 2 ** 31 })],
+    ['model', encode({ version: 0, weights: { ...vector, codec: 'constructor' } })],
+    ['model', encode({ version: 0, weights: { ...vector, data: 'text' } })],
+    ['model', encode({ version: 0, weights: null })],
+    ['model', encode({ version: 0, weights: { ...vector, codec: 'int8+zstd' } })],
+    ['candidate', encode({ round: 1, attempt: 1, base: 0, weights: { ...vector, more: 1 } })],
+    ['history/0', encode([])],
+  ];
+  for (const [part, payload] of bad) {
+    assert.throws(() => member.hear(part, payload), BadMessage);
+  }
+  for (const [part] of bad) member.hear(part, new Uint8Array());
+  assert.equal(member.round, undefined);
+  assert.equal(member.model, undefined);
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  assert.ok(answer(member));
+});
+
+test('a zstd bomb is refused by what it announces, and broken frames do no harm', () => {
+  const head = [0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x80]; // a frame of 2 GiB
+  const bomb = { codec: 'float32+zstd', n: 300, data: Uint8Array.from([...head, 3, 0, 0, 0]) };
+  assert.throws(() => decodeVector(bomb, 300), /wrong_length/);
+  const frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 104, 0x43, 3, 0, 7]; // 104 times the byte 7
+  for (let i = 4; i < frame.length; i++) {
+    for (let value = 0; value < 256; value++) {
+      const data = Uint8Array.from(frame.with(i, value));
+      try {
+        assert.equal(decodeVector({ codec: 'int8+zstd', n: 100, data }, 100).length, 100);
+      } catch (error) {
+        assert.ok(error instanceof BadMessage, error);
+      }
+    }
+  }
+});
+
+test('float16 is read to the bit, and blocks come back within half a step', () => {
+  const halves = Uint16Array.of(0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x8000, 0x3555);
+  const map = { codec: 'float16', n: 7, data: new Uint8Array(halves.buffer) };
+  const third = 0.333251953125;
+  assert.deepEqual([...decodeVector(map, 7)], [1, -2, 2 ** -24, 65504, Infinity, -0, third]);
+  const values = Float32Array.from({ length: 600 }, (_, i) => Math.sin(i) * (i < 256 ? 1 : 1e-3));
+  for (const [codec, top] of [['int8', 127], ['int7+zstd', 63]]) {
+    decodeVector(encodeVector(values, codec), 600).forEach((value, i) => {
+      assert.ok(Math.abs(value - values[i]) <= 0.5001 * (i < 256 ? 1 : 1e-3) / top);
+    });
+  }
+});
+
+test('a CSV file is read with or without a header, and its errors name the line', () => {
+  assert.equal(parseCsv('label,a,b\r\n3,0,255\r\n', 'x.csv').pixels[0][1], 1);
+  const strange = ['', 'label\n', '1,2\n1,2,3\n', '1,256\n', '1,-1\n', '1.5,2\n', '1,\n', '1\n'];
+  for (const wrong of strange) {
+    assert.throws(() => parseCsv(wrong, 'x.csv'), /^Error: x\.csv/);
+  }
+});

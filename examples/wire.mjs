@@ -1,0 +1,131 @@
+// Topics and messages of the protocol (docs/protocol.md): checked on arrival, built on leaving.
+
+import { decode, encode } from '@msgpack/msgpack';
+
+import { BadMessage, decodeVector, encodeVector, floatBytes } from './vectors.mjs';
+
+export { BadMessage };
+
+const MOST_LOOK_BACK = 10_000;
+const MOST_PARAMETERS = 8_000_000; // ours: as float32 they are as long as brokers let a message be
+
+const NAME = /^[A-Za-z0-9_-]{1,64}$/;
+export const isName = (text) => typeof text === 'string' && NAME.test(text);
+export const topicOf = (run, part) => `fl/v1/${run}/${part}`;
+
+// What a value must be: [has the type, is in range].
+
+const always = () => true;
+const isInt = (v) => Number.isInteger(v);
+const isNumber = (v) => typeof v === 'number' && Number.isFinite(v);
+const isText = (v) => typeof v === 'string';
+const int = (least = 0, most = 2 ** 31 - 1) => [isInt, (v) => v >= least && v <= most];
+const number = (fits = always) => [isNumber, fits];
+const text = [isText, always];
+const listOf = ([type, fits]) => [
+  (v) => Array.isArray(v) && v.every(type),
+  (v) => v.every(fits),
+];
+const names = listOf([isText, isName]);
+const options = [
+  (v) => v !== null && typeof v === 'object' && !Array.isArray(v)
+    && Object.values(v).every((o) => isNumber(o) || isText(o) || typeof o === 'boolean'),
+  (v) => Object.keys(v).length <= 16,
+];
+const isTensor = (v) => Array.isArray(v) && v.length === 2 && isText(v[0])
+  && Array.isArray(v[1]) && v[1].every((size) => isInt(size) && size > 0);
+
+const MANIFEST = {
+  protocol: int(),
+  model: text,
+  tensors: listOf([isTensor, always]),
+  parameters: int(1, MOST_PARAMETERS),
+  classes: int(1),
+  input_shape: listOf(int(1)),
+  epochs: int(1),
+  batch_size: int(1),
+  learning_rate: number((v) => v > 0),
+  momentum: number((v) => v >= 0 && v < 1),
+  codec: text,
+  history_codec: text,
+  max_bytes: int(1),
+  judge: text,
+  look_back: int(0, MOST_LOOK_BACK),
+  minimum_history: int(),
+  judge_options: options,
+};
+
+const ROUND = {
+  round: int(1),
+  attempt: int(1),
+  phase: [isText, (v) => ['train', 'validate', 'judge_and_train', 'done'].includes(v)],
+  version: int(),
+  contributors: [
+    (v) => isText(v) || names[0](v),
+    (v) => v === 'all' || (Array.isArray(v) && names[1](v)),
+  ],
+  validators: names,
+  seconds: number((v) => v >= 0),
+};
+
+/** Check a map against what each of its keys must be; exactly these, no other. */
+function checked(map, keys) {
+  if (map === null || typeof map !== 'object' || Array.isArray(map)) {
+    throw new BadMessage('wrong_type');
+  }
+  if (Object.keys(map).sort().join() !== Object.keys(keys).sort().join()) {
+    throw new BadMessage('wrong_keys');
+  }
+  for (const [key, [type]] of Object.entries(keys)) {
+    if (!type(map[key])) throw new BadMessage('wrong_type');
+  }
+  for (const [key, [, fits]] of Object.entries(keys)) {
+    if (!fits(map[key])) throw new BadMessage('out_of_range');
+  }
+  return map;
+}
+
+function parsed(parse, payload) {
+  try {
+    return parse(payload);
+  } catch {
+    throw new BadMessage('malformed');
+  }
+}
+
+const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+
+export const readManifest = (payload) => checked(parsed(asJson, payload), MANIFEST);
+export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
+
+/** Read a message that is a vector `weights` of n values and some whole numbers. */
+const withWeights = (...keys) => (payload, n) => {
+  const kinds = Object.fromEntries(keys.map((key) => [key, int()]));
+  const message = checked(parsed(decode, payload), { ...kinds, weights: [always, always] });
+  return { ...message, weights: decodeVector(message.weights, n) };
+};
+
+/** (payload, n) -> {version, weights}: the current global model. */
+export const readModel = withWeights('version');
+/** (payload, n) -> {weights}: an accepted model; its version is in the topic. */
+export const readHistory = withWeights();
+/** (payload, n) -> {round, attempt, base, weights}: what the model would become. */
+export const readCandidate = withWeights('round', 'attempt', 'base');
+
+/** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[]}} Opinion */
+
+const opinionPart = ({ score, threshold, evidence }, bytes) => ({
+  score, threshold, evidence: floatBytes(evidence), bytes,
+});
+
+export const presence = (online) => JSON.stringify({ online, since: Date.now() / 1000 });
+
+/** An update; with the opinion that let its candidate pass, in judge_and_train. */
+export const update = ({ round, version, samples, delta, opinion, bytes }, codec) => encode({
+  round, version, samples, delta: encodeVector(delta, codec), ...opinionPart(opinion, bytes),
+});
+
+/** A vote on the candidate of a round's attempt. */
+export const vote = ({ round, attempt }, samples, opinion, bytes) => encode({
+  round, attempt, poisoned: opinion.poisoned, samples, ...opinionPart(opinion, bytes),
+});
