@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format setup dev bench chaos fuzz clean
+.PHONY: help demo test check format setup dev bench chaos fuzz notebook screenshots clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,14 @@ fuzz: dev  ## Fuzz everything that decodes what strangers send (ten minutes; Lin
 
 bench: setup  ## Measure everything beside its targets (ten minutes)
 	@$(BIN)/python benchmarks/bench.py
+
+notebook: setup  ## Open the notebook that trains the classifier, in JupyterLab
+	@$(PIP) jupyterlab
+	@$(BIN)/python -m jupyterlab --notebook-dir=examples \
+		--LabApp.default_url=/lab/tree/classifier.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+
+screenshots: dev  ## Take the pictures of the live page in docs/ (needs Chromium; a minute)
+	@$(BIN)/python -m monitor.live.screenshots
 
 setup: $(VENV)/.ready  ## Make the virtual environment
 dev: $(VENV)/.ready-dev
