@@ -470,6 +470,8 @@ def test_the_keyboard_reaches_every_vote_agent_and_run(chromium, stack, tmp_path
         page.focus("#map")
         page.keyboard.press("ArrowRight")
         assert text_of(page, "agent-said") == "agent-1: online"
+        page.hover("#map", position={"x": 5, "y": 5})
+        assert text_of(page, "tip") == "agent-1: online"
         page.select_option("#run", "one")
         until(lambda: text_of(page, "now").startswith("one:"), 5)
         assert page.url.endswith("#run=one")

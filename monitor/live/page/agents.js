@@ -27,7 +27,7 @@ const Agents = (() => {
   class Map2D {
     constructor({ canvas, line, tip }) {
       Object.assign(this, { canvas, line, tip });
-      this.names = []; this.size = 16; this.columns = 1; this.at = -1; this.board = null;
+      this.names = []; this.drawn = ""; this.size = 16; this.columns = 1; this.at = -1; this.board = null;
       canvas.addEventListener("mousemove", (event) => this.point(event));
       canvas.addEventListener("mouseleave", () => { tip.hidden = true; });
       canvas.addEventListener("keydown", (event) => this.move(event));
@@ -37,16 +37,19 @@ const Agents = (() => {
     draw(board) {
       this.board = board;
       this.names = [...new Set([...board.agents.keys(), ...board.suspects.keys()])].sort();
+      const width = this.canvas.clientWidth, scale = devicePixelRatio;
+      const colour = Charts.palette(), states = this.names.map((name) => stateOf(board, name));
+      const picture = [board.name, width, this.at, colour("ground"), ...states].join();
+      if (picture === this.drawn) return;
+      this.drawn = picture;
       this.size = sizeFor(this.names.length);
-      const width = this.canvas.parentElement.clientWidth, scale = devicePixelRatio;
       this.columns = Math.max(1, Math.floor(width / this.size));
       const height = Math.max(1, Math.ceil(this.names.length / this.columns)) * this.size;
       Object.assign(this.canvas, { width: width * scale, height: height * scale });
       this.canvas.style.height = `${height}px`;
       const ctx = this.canvas.getContext("2d");
       ctx.scale(scale, scale);
-      const colour = Charts.palette();
-      this.names.forEach((name, i) => this.square(ctx, colour, i, stateOf(board, name)));
+      states.forEach((state, i) => this.square(ctx, colour, i, state));
       const { online, agents } = Board.figures(board);
       this.canvas.setAttribute("aria-label", `Agents: ${online} of ${agents} online; arrow keys move from one to the next`);
     }

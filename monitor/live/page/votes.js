@@ -89,7 +89,11 @@ const Votes = (() => {
         kept.set(row.round, before?.[0] === row ? before : [row, rowOf(row)]);
       }
       this.known = kept;
-      this.list.replaceChildren(...shown.map((row) => kept.get(row.round)[1]));
+      shown.forEach((row, i) => { // what stays in its place costs nothing
+        const item = kept.get(row.round)[1];
+        if (this.list.children[i] !== item) this.list.insertBefore(item, this.list.children[i] ?? null);
+      });
+      while (this.list.children.length > shown.length) this.list.lastChild.remove();
       this.older.hidden = wanted.length <= this.most;
       this.mark();
     }
