@@ -9,7 +9,7 @@ from typing import Any
 from protocol.messages import PastLog
 
 COLUMNS = (
-    "round", "attempt", "accepted", "accuracy", "candidate_accuracy", "backdoor",
+    "round", "attempt", "accepted", "why", "accuracy", "candidate_accuracy", "backdoor",
     "poisoned", "clean", "silent", "called", "updates", "updates_per_second", "bytes_in",
     "bytes_out",
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The HTTP door to a federation, and clients that take part through it."""
+"""Doors for people and programs: HTTP, the live page, the terminal, Prometheus."""

@@ -24,7 +24,7 @@ OUTSIDE = {"tests", "benchmarks", "runs", "data"}
 
 ENTRY = {
     "run.py", "aggregator/__main__.py", "aggregator/assembly.py", "agents/spawn.py",
-    "monitor/gateway.py",
+    "monitor/gateway.py", "monitor/watch.py", "monitor/exporter.py",
 }  # fmt: skip
 
 MAY_IMPORT = {
@@ -51,6 +51,9 @@ PURE = [
     "aggregator/sampling.py", "aggregator/closing.py", "aggregator/own_vote.py",
     "agents/agent.py", "agents/learners/", "agents/validators/",
     "learning/validation/", "learning/backdoors/", "learning/dealing.py", "monitor/state.py",
+    "monitor/watching/watched.py", "monitor/watching/rows.py", "monitor/watching/harmless.py",
+    "monitor/watching/words.py", "monitor/watching/lines.py", "monitor/watching/picture.py",
+    "monitor/watching/curve.py",
 ]  # fmt: skip
 """Files and folders that are functions of values alone."""
 

@@ -22,8 +22,8 @@ def test_a_round_in_short_by_hand():
     said = series.message().record
     assert said["columns"] == COLUMNS
     assert said["rows"] == [
-        [7, 2, False, 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
-        [8, None, True, *[None] * 11],
+        [7, 2, False, None, 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
+        [8, None, True, *[None] * 12],
     ]
     assert said["refused"] == {"duplicate": 3, "malformed": 1}
 
