@@ -30,7 +30,7 @@ from broker.local import KINDS, BrokerError, local_broker
 from broker.mosquitto import PAGE_PORT
 from config import flags
 from config.settings import Settings, SettingsError, load, to_toml
-from learning.dealing import ARMED, HOLD_DATA, plan_of
+from learning.dealing import ARMED, HOLD_DATA
 from monitor.live.opening import opened, stay
 from protocol.link import LinkError
 
@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 
 EXAMPLES = """  python run.py --demo
   python run.py --demo --monitor
-  python run.py --n 200 --evil 0.1 --rounds 20
+  python run.py --n 200 --evil 0.1 --rounds 20 --rule median
   python run.py --config config/demo.toml --config config/jury.toml
   python run.py --n 1000 --evil 0.2 --rule median --attack random --broker 127.0.0.1:1883"""
 
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
         "named with --run is called by the time.", EXAMPLES,
         flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.AGENT_FLAGS, flags.BROKER_FLAGS,
+        prog="python run.py", defaults={"run.name": "run-TIME"},
     )  # fmt: skip
     flags.add_broker(made, "a running broker (default: start a private one)")
     made.add_argument(
@@ -117,9 +118,8 @@ def single(settings: Settings) -> int:
     folder = Path(settings.run.directory) / settings.run.name
     if code := federation(settings, folder):
         return code
-    runs = {settings.run.name: read_records(folder)}
-    notes = [describe(settings), *found(settings, runs[settings.run.name])]
-    finish(folder, f"Run {settings.run.name}", runs, first_strike(settings), notes)
+    name = settings.run.name
+    finish(folder, told(f"Run {name}", settings, [(name, settings, read_records(folder))]))
     return 0
 
 
@@ -150,23 +150,21 @@ def private_broker(
 def demo(settings: Settings) -> int:
     """Run the same attack four times and set the four beside each other."""
     whole = Path(settings.run.directory) / settings.run.name
-    runs: dict[str, report.Records] = {}
+    cases: list[tuple[str, Settings, report.Records]] = []
     manifests: dict[str, Any] = {}
-    notes = [describe(settings)]
     for number, (title, file) in enumerate(CASES.items(), start=1):
         say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
         case = layered(settings, HERE / "config" / f"{file}.toml", file)
         folder = whole / file
         if code := federation(case, folder):
             return code
-        runs[title] = read_records(folder)
-        notes += found(settings, runs[title])
+        cases.append((title, case, read_records(folder)))
         manifests[title] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    lines = [json.dumps({"run": run, **r}) for run, records in runs.items() for r in records]
+    lines = [json.dumps({"run": run, **r}) for run, _, records in cases for r in records]
     with explained(whole):
         (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")
         (whole / "rounds.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    finish(whole, "One attack, three defences", runs, settings.agents.start, notes)
+    finish(whole, told("One attack, three defences", settings, cases))
     return 0
 
 
@@ -275,27 +273,34 @@ def stop(processes: list[BaseProcess]) -> None:
             process.join()
 
 
-def finish(
-    folder: Path, title: str, runs: dict[str, report.Records], strike: int | None, notes: list[str]
-) -> None:
+def finish(folder: Path, story: report.Story) -> None:
     """Write the report and show its table."""
-    with explained(folder / "report.md or accuracy.png"):
-        rows = report.write(folder, title, runs, strike, notes)
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    with explained(folder / report.FILES):
+        rows = report.write(folder, story)
+    table = Table(title=story.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in SHOWN:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
     for figures in rows:
         named = dict(zip(report.HEADINGS, report.cells(figures), strict=True))
         table.add_row(*(named[heading] for heading in SHOWN))
     Console().print("", table)
-    for note in notes[1:]:  # the first says what was run
+    for note in story.notes[1:]:  # the first says what was run
         say(note)
     for what, file in (
+        ("page", "report.html"),
         ("report", "report.md"),
         ("picture", "accuracy.png"),
         ("rounds", "rounds.jsonl"),
     ):
         say(f"{what:8} {folder / file}")
+
+
+def told(
+    title: str, settings: Settings, cases: list[tuple[str, Settings, report.Records]]
+) -> report.Story:
+    """Put together what there is to tell of runs (name, settings, records) of the same agents."""
+    strike = first_strike(settings)
+    return report.of_experiment(title, describe(settings), settings, strike, cases)
 
 
 def describe(settings: Settings) -> str:
@@ -309,31 +314,26 @@ def describe(settings: Settings) -> str:
     )
     if not fakes:
         return text
+    s, be = ("s", "is") if fakes == 1 else ("", "are")
     late = f" They connect in round {agents.arrive}." if agents.arrive > 1 else ""
     if agents.attack in ARMED:
         hidden = settings.backdoor
         rounds = ", ".join(map(str, hidden.inject)) or "none"
         return (
-            f"{text} {fakes:,} hide a backdoor ({agents.attack}, {hidden.task}) in the model in "
-            f"rounds {rounds} and else train honestly.{late}"
+            f"{text} {fakes:,} hide{s} a backdoor ({agents.attack}, {hidden.task}) in the model in "
+            f"rounds {rounds} and else train{s} honestly.{late}"
         )
-    strikes = f"strike from round {first_strike(settings)} on"
+    strikes = f"strike{s} from round {first_strike(settings)} on"
     if agents.attack in HOLD_DATA:
         options = "".join(f", {key} {value}" for key, value in agents.options.items())
         return (
-            f"{text} {fakes:,} hold data, {strikes} ({agents.attack}{options}) and train "
+            f"{text} {fakes:,} hold{s} data, {strikes} ({agents.attack}{options}) and train{s} "
             f"honestly before.{late}"
         )
     return (
-        f"{text} {fakes:,} are fake ({agents.attack}, scaling {agents.scale:g}) and "
+        f"{text} {fakes:,} {be} fake ({agents.attack}, scaling {agents.scale:g}) and "
         f"{strikes}.{late}"
     )
-
-
-def found(settings: Settings, records: report.Records) -> list[str]:
-    """Say how many of the evil agents were found, if anybody looked for them."""
-    plan = plan_of(settings)
-    return report.caught(records, [plan.name(number) for number in plan.evils], plan.n)
 
 
 def tail(log: Path) -> str:

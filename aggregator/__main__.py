@@ -51,13 +51,13 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags, build everything, and run the rounds."""
     made = flags.parser(
         "Run the aggregator of a federation over MQTT.", EXAMPLES,
-        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
+        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS, prog="python -m aggregator",
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
     made.add_argument("--agents", dest="collect.agents", metavar="N", default=None,
                       help="agents to wait for before the first round (default: 1000)")  # fmt: skip
     made.add_argument("--no-report", action="store_true",
-                      help="leave out report.md and accuracy.png")  # fmt: skip
+                      help="leave out report.html, report.md and accuracy.png")  # fmt: skip
     chosen = made.parse_args(arguments)
     settings = flags.settings_from(chosen)
     # More threads would spin while they wait, on cores that agents and broker need.
@@ -90,9 +90,9 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             screen.say(f"given up: {state.failure}")
             return 1
         if reporting:
-            with disk.explained(folder / "report.md or accuracy.png"):
-                report.write(folder, f"Run {settings.run.name}",
-                             {settings.run.name: read_records(folder)}, None, [])  # fmt: skip
+            with disk.explained(folder / report.FILES):
+                done = read_records(folder)
+                report.write(folder, report.of_run(settings.run.name, settings, done))
         with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people
             ended.touch()
         screen.say(

@@ -40,10 +40,16 @@ def test_the_demo_tells_its_story(tmp_path):
     assert jury[-1]["accuracy"] == jury[11]["accuracy"]
     assert set(json.loads((folder / "manifest.json").read_text())) == set(runs)
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    assert "Accuracy was" in page
+    assert "Suspected: 12 of 12 evil agents, 0 of 48 honest agents." in page
+    assert "of 3 candidates of rounds with a strike 3 were rejected; of 12 others, 0" in page
     report = (folder / "report.md").read_text()
     assert "of 12 evil agents 12 were suspected" in report
     assert "of 12 evil agents 12 were suspected" in done.stdout
     for name in runs:
         assert f"| {name} |" in report
         assert name in done.stdout
-    assert str(folder / "report.md") in done.stdout
+    files = done.stdout.splitlines()[-4:]
+    assert files[0] == f"page     {folder / 'report.html'}"
+    assert str(folder / "report.md") in files[1]

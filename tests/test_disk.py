@@ -265,7 +265,7 @@ def test_a_full_file_system_loses_nothing(small, tmp_path):
 
 
 READ_ONLY = "Read-only file system"
-REPORT = "report.md or accuracy.png"
+REPORT = "report.html, report.md or accuracy.png"
 
 NETWORK = {
     "run__name": RUN, "run__rounds": 6, "validation__look_back": 2, "agents__processes": 1,

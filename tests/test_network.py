@@ -129,12 +129,13 @@ def quiet(tmp_path_factory):
 
 
 def test_federation_ends_by_itself_and_leaves_its_files(quiet):
-    """Aggregator and agents end with exit code 0 and leave records, manifest, report, picture."""
+    """Aggregator and agents end with exit code 0 and leave records, manifest, reports, picture."""
     assert [r["round"] for r in quiet.records()] == list(range(1, ROUNDS + 1))
     manifest = json.loads((quiet.run / "manifest.json").read_text())
     assert manifest["manifest"]["model"] == "mlp"
     assert manifest["settings"]["run"]["rounds"] == ROUNDS
     assert f"Run {RUN}" in (quiet.run / "report.md").read_text()
+    assert f"<h1>Run {RUN}</h1>" in (quiet.run / "report.html").read_text()
     assert (quiet.run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
