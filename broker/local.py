@@ -151,6 +151,8 @@ def _free_port(port: int) -> int:
 
 def _port_for_people(page: int) -> int:
     """Find a port for browsers, the wanted one if it is free."""
+    if not 0 <= page <= 65535:
+        raise BrokerError(f"the page's port {page} must be 0 to 65535")
     try:
         return _free_port(page)
     except BrokerError:

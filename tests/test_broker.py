@@ -180,6 +180,17 @@ def test_a_taken_port_is_a_clear_error():
             pytest.fail("a broker on a taken port was handed out")
 
 
+def test_the_pages_port_is_another_if_it_is_taken_and_must_be_one():
+    """A page need not be where it was wanted, but a port that cannot be is an error."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert local._port_for_people(number) != number
+    with pytest.raises(local.BrokerError, match="must be 0 to 65535"):
+        local._port_for_people(65536)
+
+
 def test_auto_without_mosquitto_says_what_it_takes_instead(monkeypatch):
     monkeypatch.setattr(local, "find_mosquitto", lambda: None)
     said = []
