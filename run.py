@@ -134,6 +134,17 @@ def first_strike(settings: Settings) -> int | None:
     return max(agents.start, there)
 
 
+def too_late(settings: Settings) -> str:
+    """Warn of evil agents who would strike only after the last round; empty if there are none."""
+    strike = first_strike(settings)
+    if strike is None or strike <= settings.run.rounds:
+        return ""
+    return (
+        f"nobody will strike: there are {settings.run.rounds} rounds, and the first strike would "
+        f"be in round {strike}"
+    )
+
+
 @contextmanager
 def private_broker(
     settings: Settings, kind: str, page: int | None
@@ -193,6 +204,8 @@ def federation(settings: Settings, folder: Path) -> int:
         spawn.population_of(settings).check()
     except ValueError as why:
         raise SettingsError(str(why)) from why
+    if warning := too_late(settings):
+        say(warning)
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
         # The password is in no file: it travels in the environment.
         secret = {"FEDJURY_PASSWORD": settings.broker.password}

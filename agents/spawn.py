@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags, start the processes, and wait until the run is done."""
     made = flags.parser(
         "Spawn agents, honest and fake, that join a federation over MQTT.", EXAMPLES,
-        flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS,
+        flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS, prog="python agents/spawn.py",
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
     settings = flags.settings_from(made.parse_args(arguments))
@@ -106,12 +106,24 @@ def supervise(settings: Settings, population: Any, data: Any, numbers: range) ->
 
 
 def prompter(total: int, late: int) -> Callable[[int], None]:
-    """Say once when all are connected, and before when all are but those who come late."""
+    """Say once when all are connected, and before when all are but those who come late.
+
+    And each time when the last is cut off, and when all who were there are back.
+    """
     early = f"{total - late:,} agents are connected, {late:,} more come later"
     steps = {total - late: early} if 0 < late < total else {}
     steps |= {total: f"all {total:,} agents are connected"}
+    most, gone = 0, False
 
     def shown(connected: int) -> None:
+        nonlocal most, gone
+        if most and not connected and not gone:
+            gone = True
+            say("no agent is connected any more: they try again until the broker is back")
+        elif gone and connected >= most:
+            gone = False
+            say(f"{connected:,} agents are connected again")
+        most = max(most, connected)
         if text := steps.pop(connected, ""):
             say(text)
 

@@ -1,4 +1,4 @@
-"""Measure everything and print one table: python benchmarks/bench.py.
+"""Measure everything and print one table.
 
 Ratios are taken within one run of the same moment, at least five times: a noisy machine moves both
 sides. The table goes to benchmarks/results/ as Markdown and JSON. Takes about ten minutes.
@@ -27,16 +27,19 @@ AGENTS = 1000
 EXAMPLES = """examples:
   python benchmarks/bench.py
   python benchmarks/bench.py --only w1 --repeats 3
+  python benchmarks/bench.py --only rules          writes rules.md and rules.json
 """
 
 
 def main() -> None:
     """Measure what is asked for, and write the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", choices=PARTS, help="one part of it")
-    parser.add_argument("--repeats", type=int, default=5, help="how often (5)")
+        prog="python benchmarks/bench.py", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--only", choices=PARTS, help="one part of it (default: all)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N",
+                        help="how often each is measured (default: %(default)s)")  # fmt: skip
     chosen = parser.parse_args()
     figures: list[Figure] = []
     for name, part in PARTS.items():

@@ -55,8 +55,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.add_argument("--rate", type=float, default=10.0, help="rounds/s (default: %(default)s)")
-    made.add_argument("--agents", type=int, default=1000, help="default: %(default)s")
-    made.add_argument("--rounds", type=int, default=200, help="default: %(default)s")
+    made.add_argument("--agents", type=int, default=1000, help="of a fleet (default: %(default)s)")
+    made.add_argument("--rounds", type=int, default=200, help="published (default: %(default)s)")
     chosen = made.parse_args()
     names = [f"agent-{number:05d}" for number in range(chosen.agents)]
     with tempfile.TemporaryDirectory() as folder, launched() as browser, local_broker(

@@ -1,4 +1,4 @@
-"""Where a round of W1 spends its processor time: python benchmarks/where.py.
+"""Where a round of W1 (1,000 agents, all called) spends its processor time.
 
 Runs W1, samples the aggregator and one process of agents with py-spy (`pip install py-spy`; needs
 to be root), and shares their processor time out over what the samples were doing. With
@@ -22,6 +22,11 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from benchmarks.figures import RESULTS, ROOT
 from benchmarks.processes import cpu_seconds, family
 
+EXAMPLES = """examples:
+  python benchmarks/where.py
+  python benchmarks/where.py --picture docs/where.png
+"""
+
 KINDS = {
     "training": ("learning/training.py", "agents/learners/"),
     "evaluation": ("learning/evaluation.py",),
@@ -36,8 +41,12 @@ SECONDS = 8
 
 def main() -> None:
     """Sample, print, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw before and after")
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/where.py", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--picture", type=Path, metavar="FILE",
+                        help="draw before and after there (default: only print)")  # fmt: skip
     chosen = parser.parse_args()
     if shutil.which("py-spy") is None:
         sys.exit("py-spy is not on PATH: pip install py-spy")

@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m broker.embedded",
         description="The development broker, in the foreground, on 127.0.0.1 (MQTT 3.1.1 only).",
-        epilog="example:\n  python -m broker.embedded --port 1883 --websockets 8080",
+        epilog="example:\n  python -m broker.embedded --port 1883 --websockets ws://127.0.0.1:8080",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, required=True, help="the TCP port to listen on")

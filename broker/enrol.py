@@ -181,7 +181,8 @@ def _parser() -> argparse.ArgumentParser:
         help="for experiments: attackers may talk to each other")  # fmt: skip
     add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
     add("--revoke", action="append", default=[], metavar="NAME", help="lock a login out")
-    add("--folder", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s")
+    add("--folder", type=Path, default=FOLDER, metavar="DIR",
+        help="where all secrets are (default: %(default)s)")  # fmt: skip
     return made
 
 

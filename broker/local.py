@@ -271,9 +271,12 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
-    parser.add_argument("--kind", choices=KINDS, default="auto", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=0, help="default: any free port")
-    parser.add_argument("--secrets", type=Path, metavar="DIR", help="default: let everybody in")
+    parser.add_argument("--kind", choices=KINDS, default="auto",
+                        help="which broker to start (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=0,
+                        help="TCP port of MQTT (default: any free one)")  # fmt: skip
+    parser.add_argument("--secrets", type=Path, metavar="DIR",
+                        help="made by broker.enrol (default: let everybody in)")  # fmt: skip
     parser.add_argument("--page", type=int, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
                         help="serve the live page there, with websockets (%(const)s)")  # fmt: skip
     arguments = parser.parse_args()

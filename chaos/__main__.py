@@ -78,21 +78,20 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m chaos", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Kill, stall, cut off and flood tiny federations of real programs on a real "
+        description="Kill, stall, cut off and flood tiny federations of real programs on a real\n"
         "Mosquitto, and say whether each came to what it would have come to undisturbed.",
     )  # fmt: skip
-    made.add_argument("--only", nargs="+", metavar="FAULT", help="these faults alone (see --list)")
-    made.add_argument(
-        "--times",
-        type=int,
-        default=0,
-        help="times each is injected (messages of a flood, rounds of endurance)",
-    )
-    made.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
+    made.add_argument("--only", nargs="+", metavar="FAULT",
+                      help="these alone, see --list (default: all)")  # fmt: skip
+    made.add_argument("--times", type=int, default=0, metavar="N",
+                      help="times each is injected; messages of a flood, rounds of endurance "
+                      "(default: what docs/reliability.md says)")  # fmt: skip
+    made.add_argument("--seed", type=int, default=0, metavar="N",
+                      help="of the random moments (default: %(default)s)")  # fmt: skip
     made.add_argument(
         "--quick", action="store_true", help="each once, and not those that take long"
     )
-    made.add_argument("--list", action="store_true", help="only name them")
+    made.add_argument("--list", action="store_true", help="only say what each is")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return made
 

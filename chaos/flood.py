@@ -1,12 +1,8 @@
-"""Hostile clients: garbage by the thousand on the topics that the aggregator hears.
-
-    python -m chaos.flood PORT RUN MESSAGES CLIENTS OVERSIZE
-
-One message in a hundred has ``OVERSIZE`` bytes.
-"""
+"""Hostile clients: garbage by the thousand on the topics that the aggregator hears."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -14,6 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from broker.local import HOST
 from chaos.hose import Hose
+
+EXAMPLES = """examples:
+  python -m chaos.flood 1883 lab 10000 4 1000000
+"""
 
 BATCH = 100
 PATIENCE = 60.0
@@ -23,10 +23,21 @@ EXPECTED = (OSError, ValueError)
 
 def main(arguments: Sequence[str]) -> int:
     """Read port, run, messages, clients and bytes of what is too large; publish, and leave."""
-    port, messages, clients, oversize = (int(arguments[i]) for i in (0, 2, 3, 4))
-    taken = publish(port, arguments[1], messages, clients, oversize)
+    made = argparse.ArgumentParser(
+        prog="python -m chaos.flood", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Send garbage to the aggregator of a run, through a broker on this machine.",
+    )  # fmt: skip
+    made.add_argument("port", metavar="PORT", type=int, help="of the broker")
+    made.add_argument("run", metavar="RUN", help="name of the run")
+    made.add_argument("messages", metavar="MESSAGES", type=int, help="how many")
+    made.add_argument("clients", metavar="CLIENTS", type=int, help="hostile clients who send them")
+    made.add_argument("oversize", metavar="BYTES", type=int,
+                      help="of one message in a hundred; the others have 40")  # fmt: skip
+    chosen = made.parse_args(arguments)
+    taken = publish(chosen.port, chosen.run, chosen.messages, chosen.clients, chosen.oversize)
     print(f"{taken} messages", flush=True)
-    return 0 if taken == messages else 1
+    return 0 if taken == chosen.messages else 1
 
 
 def publish(port: int, run: str, messages: int, clients: int, oversize: int) -> int:
@@ -55,4 +66,8 @@ def _batch(run: str, number: int, count: int, oversize: int) -> Iterator[tuple[s
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except EXPECTED as why:
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(2)

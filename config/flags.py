@@ -6,13 +6,19 @@ import argparse
 import re
 import signal
 import sys
+import textwrap
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
-from config.settings import Settings, SettingsError, field_of, load
+from config.settings import Settings, SettingsError, field_of, like, load
+
+NEGATIVE = re.compile(r"-\.?\d")
+"""What begins with a dash and is a value all the same, like -1e6; argparse's own knows no exponent
+before Python 3.14."""
 
 
 class Flag:
@@ -32,7 +38,9 @@ RUN_FLAGS = {
 }
 BROKER_FLAGS = {
     "--username": Flag("broker.username", "log-in at the broker", "NAME"),
-    "--password": Flag("broker.password", "better: environment FEDJURY_PASSWORD", "SECRET"),
+    "--password": Flag(
+        "broker.password", "its password; better: in the environment, as FEDJURY_PASSWORD", "SECRET"
+    ),
     "--secrets": Flag("broker.secrets", "folder made by python -m broker.enrol", "DIR"),
     "--ca": Flag("broker.ca", "TLS: who vouches for the broker, a PEM file or 'system'", "FILE"),
     "--forget": Flag("broker.forget", "at the end remove what is retained of the run"),
@@ -40,17 +48,20 @@ BROKER_FLAGS = {
 AGGREGATOR_FLAGS = {
     "--rounds": Flag("run.rounds", "rounds to finish"),
     "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),
-    "--model": Flag("model.name", "classifier, lenet, cnn, mlp, resnet18", "NAME"),
-    "--init": Flag("model.init", "a classifier.pth to start from", "FILE"),
+    "--model": Flag("model.name", "the network: classifier, lenet, cnn, mlp, resnet18", "NAME"),
+    "--init": Flag(
+        "model.init", "a classifier.pth to start from (python -m learning.classifier)", "FILE"
+    ),
     "--rule": Flag(
         "aggregation.rule",
-        "mean, median, trimmed_mean, krum, multi_krum, bulyan, geometric_median, "
-        "centered_clipping, fltrust, flame, foolsgold, dnc, signguard, foundationfl",
+        "how updates become one: mean, median, trimmed_mean, krum, multi_krum, bulyan, "
+        "geometric_median, centered_clipping, fltrust, flame, foolsgold, dnc, signguard, "
+        "foundationfl",
         "NAME",
     ),
     "--before": Flag(
         "aggregation.before",
-        "in front of it, in this order, like '{ bucketing = 2, nnm = 20 }'",
+        "in front of the rule, in this order, like '{ bucketing = 2, nnm = 20 }'",
         "TABLE",
     ),
     "--clip": Flag("aggregation.clip", "longest update let through whole (L2 norm); 0: off"),
@@ -60,30 +71,34 @@ AGGREGATOR_FLAGS = {
     "--judge": Flag("validation.judge", "how candidates are judged: lof, calibrated", "NAME"),
     "--validators": Flag("validation.validators", "agents who vote on each candidate"),
     "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
-    "--look-back": Flag("validation.look_back", "accepted models a judge compares with, less one"),
+    "--look-back": Flag("validation.look_back", "l: a judge sees the last l + 1 accepted models"),
     "--detect": Flag(
-        "detection.detectors", "fixed_point, similarity, fldetector, burst, dissent", "LIST"
+        "detection.detectors",
+        "who looks for fakes: fixed_point, similarity, fldetector, burst, dissent; with commas",
+        "LIST",
     ),
     "--quarantine": Flag("detection.quarantine", "suspected agents are no longer called"),
-    "--codec": Flag("wire.codec", "float32, float16, int8, int7; each with +zstd", "NAME"),
+    "--codec": Flag(
+        "wire.codec", "how updates travel: float32, float16, int8, int7; each with +zstd", "NAME"
+    ),
 }
 AGENT_FLAGS = {
     "--n": Flag("agents.n", "agents in the whole fleet"),
     "--evil": Flag("agents.evil", "share of evil agents: exactly round(n * evil)"),
     "--attack": Flag(
         "agents.attack",
-        "mpaf, random, history, backdoor, adaptive, sign_flip, label_flip, gaussian, alie, ipm, "
-        "min_max, min_sum",
+        "what evil agents do: mpaf, random, history, backdoor, adaptive, sign_flip, label_flip, "
+        "gaussian, alie, ipm, min_max, min_sum",
         "NAME",
     ),
-    "--scale": Flag("agents.scale", "lambda, the scaling of mpaf, random and history"),
+    "--scale": Flag("agents.scale", "scaling of mpaf, random and history (lambda)"),
     "--start": Flag("agents.start", "round in which evil agents begin to strike"),
     "--arrive": Flag("agents.arrive", "above 1: round in which evil agents connect, all at once"),
     "--task": Flag("backdoor.task", "of a backdoor: label_flip, pixel, semantic, ...", "NAME"),
     "--inject": Flag("backdoor.inject", "rounds in which it strikes, like [30,35,40]", "LIST"),
     "--liars": Flag(
         "agents.liars",
-        "how they vote: always_accept, always_reject, honest, hide, deny, invert, random",
+        "how evil agents vote: always_accept, always_reject, honest, hide, deny, invert, random",
         "NAME",
     ),
     "--samples": Flag("agents.samples", "samples of each genuine agent; 0: all data shared out"),
@@ -98,14 +113,23 @@ AGENT_FLAGS = {
 }
 
 
-def parser(description: str, examples: str, *groups: dict[str, Flag]) -> argparse.ArgumentParser:
-    """Make a parser that knows ``--config``, ``--set`` and these flags."""
+def parser(
+    description: str, examples: str, *groups: dict[str, Flag], prog: str | None = None,
+    defaults: Mapping[str, object] = MappingProxyType({}),
+) -> argparse.ArgumentParser:  # fmt: skip
+    """Make a parser that knows ``--config``, ``--set`` and these flags.
+
+    ``prog``: the program as people type it, like "python run.py". ``defaults``: of the settings
+    that have another default in this program, what ``--help`` says of it.
+    """
     made = argparse.ArgumentParser(
-        description=description,
+        prog=prog,
+        description=textwrap.fill(description, 80),
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way
     made.add_argument(
         "--config", action="append", default=[], type=Path, metavar="FILE",
         help="TOML file with what differs from config/default.toml; may be given more than once",
@@ -116,16 +140,23 @@ def parser(description: str, examples: str, *groups: dict[str, Flag]) -> argpars
     )  # fmt: skip
     for group in groups:
         for name, flag in group.items():
-            kind, item = field_of(flag.setting)
-            if kind is bool:
-                made.add_argument(name, dest=flag.setting, default=None, action="store_const",
-                                  const="true", help=flag.text)  # fmt: skip
-                continue
-            plain = item.default not in ("", MISSING)  # of lists and tables: empty
-            shown = f"{flag.text} (default: {item.default})" if plain else flag.text
-            made.add_argument(name, dest=flag.setting, default=None, metavar=flag.metavar or "X",
-                              help=shown)  # fmt: skip
+            _add(made, name, flag, defaults)
     return made
+
+
+def _add(
+    made: argparse.ArgumentParser, name: str, flag: Flag, defaults: Mapping[str, object]
+) -> None:
+    kind, item = field_of(flag.setting)
+    if kind is bool:
+        made.add_argument(name, dest=flag.setting, default=None, action="store_const",
+                          const="true", help=flag.text)  # fmt: skip
+        return
+    default = defaults.get(flag.setting, item.default)
+    plain = default not in ("", MISSING)  # of lists and tables: empty
+    shown = f"{flag.text} (default: {default})" if plain else flag.text
+    metavar = flag.metavar or ("N" if kind is int else "X")
+    made.add_argument(name, dest=flag.setting, default=None, metavar=metavar, help=shown)
 
 
 def add_broker(made: argparse.ArgumentParser, text: str) -> None:
@@ -191,8 +222,7 @@ def _read(dotted: str, text: str) -> Any:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except ValueError as why:
-            like = "[30, 35, 40]" if text.startswith("[") else "{ share = 0.2 }"
-            raise SettingsError(f"{dotted} = {text} must be TOML, like {like}") from why
+            raise SettingsError(f"{dotted} = {text} must be TOML, like {like(dotted)}") from why
     try:
         return int(text) if kind is int else float(text)
     except ValueError:

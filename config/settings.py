@@ -15,7 +15,16 @@ from typing import Any, get_origin, get_type_hints
 
 from config.sections import Settings, SettingsError
 
-__all__ = ["Settings", "SettingsError", "field_of", "load", "to_toml"]
+__all__ = ["Settings", "SettingsError", "field_of", "like", "load", "to_toml"]
+
+TABLES = {
+    "aggregation.before": "{ bucketing = 2, nnm = 20 }",
+    "aggregation.options": "{ share = 0.2 }",
+    "validation.options": "{ false_alarm = 0.05 }",
+    "detection.options": "{ fixed_point = { crowd = 5 } }",
+    "agents.options": "{ z = 1.5 }",
+}
+"""What each setting that is a table may look like."""
 
 
 def load(files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -55,6 +64,13 @@ def field_of(dotted: str) -> tuple[type, dataclasses.Field[Any]]:
     if dotted not in known:
         raise SettingsError(f"unknown setting {dotted!r}{_hint(dotted, known)}")
     return known[dotted]
+
+
+def like(dotted: str) -> str:
+    """Return an example of a setting that is a list or a table, as TOML; "" for any other."""
+    kind, _ = field_of(dotted)
+    lists: dict[Any, str] = {list[str]: '["fixed_point"]', list[int]: "[30, 35, 40]"}
+    return TABLES.get(dotted) or lists.get(kind, "")
 
 
 @cache
@@ -114,7 +130,7 @@ def _value(dotted: str, value: Any) -> Any:
     if kind is float and type(value) is int and abs(value) < 1e308:
         value = float(value)
     if not _fits(value, kind):
-        raise SettingsError(f"{dotted} = {value!r} must be {_called(kind)}")
+        raise SettingsError(f"{dotted} = {value!r} must be {_called(dotted, kind)}")
     low, high = item.metadata.get("low", -math.inf), item.metadata.get("high", math.inf)
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{dotted} = {value!r} must be finite")
@@ -132,13 +148,12 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) is (get_origin(kind) or kind)
 
 
-def _called(kind: Any) -> str:
-    if kind == list[str]:
-        return 'a list of names, like ["fixed_point"]'
-    if get_origin(kind) is list:
-        return "a list of whole numbers from 0 on, like [30, 35, 40]"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind, "a table, like { share = 0.2 }")
+def _called(dotted: str, kind: Any) -> str:
+    if example := like(dotted):
+        what = {list[str]: "a list of names", list[int]: "a list of whole numbers from 0 on"}
+        return f"{what.get(kind, 'a table')}, like {example}"
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind, "text")
 
 
 def _fields(section: type) -> list[tuple[dataclasses.Field[Any], Any]]:

@@ -81,9 +81,10 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--target", action="append", choices=targets.NAMES, metavar="NAME",
                         help=f"{', '.join(targets.NAMES)} (default: all)")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=40.0, help="for each target (40)")
-    parser.add_argument("--inputs", type=int, default=100_000,
-                        help="at the most, while memory is looked at (100000)")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=40.0, metavar="S",
+                        help="for each target (default: %(default)g)")  # fmt: skip
+    parser.add_argument("--inputs", type=int, default=100_000, metavar="N",
+                        help="most, while memory is looked at (default: %(default)s)")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep what was found in fuzz/corpus")
     chosen = parser.parse_args(arguments)
     if chosen.seconds < 1 or chosen.inputs < 10:

@@ -7,6 +7,7 @@ takes it as the first global model with ``--init``.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,8 +23,13 @@ from learning.weights import Vector, flatten
 
 EXAMPLES = """examples:
   python -m learning.classifier
-  python -m learning.classifier --data fashion-mnist --epochs 10 --out fashion.pth
-  python run.py --init classifier.pth"""
+  python -m learning.classifier --data digits --model mlp --out digits.pth
+  python -m learning.classifier --seed 1 --epochs 30
+  python run.py --init classifier.pth --evil 0 --rounds 10   a federation goes on from it"""
+
+
+MOST = 1_000_000
+"""Epochs, and samples a step."""
 
 
 def train_model(
@@ -71,37 +77,65 @@ def read_weights(file: Path, model: nn.Module) -> Vector:
     return flatten(model)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train, test and save a classifier."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m learning.classifier",
         description="Train and test the classifier alone, and save it.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("--data", default="mnist5k", help="data set by name or .npz (mnist5k)")
-    parser.add_argument("--data-root", default="data", type=Path, help="folder for downloads")
-    parser.add_argument("--model", default="classifier", help=", ".join(models.MODELS))
-    parser.add_argument("--epochs", default=20, type=int, help="passes over the data (20)")
-    parser.add_argument("--lr", default=0.01, type=float, help="learning rate of SGD (0.01)")
-    parser.add_argument("--batch", default=32, type=int, help="samples a step (32)")
-    parser.add_argument("--seed", default=0, type=int, help="of weights and order (0)")
-    parser.add_argument("--out", default="classifier.pth", type=Path, help="where to save it")
-    chosen = parser.parse_args(arguments)
-    if not chosen.out.absolute().parent.is_dir():
-        parser.error(f"--out {chosen.out}: there is no such folder")
-    if chosen.epochs < 1 or chosen.batch < 1 or not chosen.lr > 0:
-        parser.error("--epochs and --batch must be 1 or more, --lr above 0")
+    add = made.add_argument
+    add("--data", default="mnist5k", metavar="NAME",
+        help=f"{', '.join(datasets.DATASETS)}, or an .npz file (default: %(default)s)")  # fmt: skip
+    add("--data-root", default="data", type=Path, metavar="DIR",
+        help="folder for downloads (default: %(default)s)")  # fmt: skip
+    add("--model", default="classifier", metavar="NAME",
+        help=f"the network: {', '.join(models.MODELS)} (default: %(default)s)")  # fmt: skip
+    add("--epochs", default=20, type=int, metavar="N",
+        help="passes over the training samples (default: %(default)s)")  # fmt: skip
+    add("--lr", default=0.01, type=float, metavar="X",
+        help="learning rate of SGD (default: %(default)s)")  # fmt: skip
+    add("--batch", default=32, type=int, metavar="N",
+        help="samples a step (default: %(default)s)")  # fmt: skip
+    add("--seed", default=0, type=int, metavar="N",
+        help="of the first weights and of the samples' order (default: %(default)s)")  # fmt: skip
+    add("--out", default="classifier.pth", type=Path, metavar="FILE",
+        help="where to save it (default: %(default)s)")  # fmt: skip
+    return made
+
+
+def impossible(chosen: argparse.Namespace) -> str:
+    """Say which of the flags cannot be, before anything is trained; "" if all can."""
+    if chosen.out.is_dir() or not chosen.out.absolute().parent.is_dir():
+        return f"--out {chosen.out} must be a file in a folder that is there"
+    counts = 1 <= chosen.epochs <= MOST and 1 <= chosen.batch <= MOST
+    if not counts or not 0 < chosen.lr < math.inf:
+        return f"--epochs and --batch must be 1 or more, {MOST:,} at most, --lr above 0, and finite"
+    return "" if 0 <= chosen.seed < 2**63 else "--seed must be from 0 to 2^63 - 1"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, test and save a classifier."""
+    made = parser()
+    chosen = made.parse_args(arguments)
+    if wrong := impossible(chosen):
+        made.error(wrong)
     try:
         data = datasets.load(chosen.data, chosen.data_root)
         model = models.build(chosen.model, data.shape, data.classes, chosen.seed)
     except ValueError as why:
-        parser.error(str(why))
+        made.error(str(why))
     print(f"{chosen.model}: {len(flatten(model)):,} parameters, {len(data.y_train):,} samples")
     steps = train_model(model, data, chosen.epochs, chosen.lr, chosen.batch, chosen.seed)
     for epoch, loss in enumerate(steps, start=1):
         measured = test_model(model, data)
         print(f"epoch {epoch:>3}/{chosen.epochs}  loss {loss:.4f}  accuracy {measured:.1%}")
-    torch.save(model.state_dict(), chosen.out)
+    try:
+        torch.save(model.state_dict(), chosen.out)
+    except (OSError, RuntimeError) as why:  # PyTorch raises the latter where a file cannot be made
+        print(f"error: {chosen.out} cannot be written: {why}", file=sys.stderr)
+        return 2
     print(f"saved {chosen.out} (accuracy {measured:.1%} on {len(data.y_test):,} held-out samples)")
     return 0
 

@@ -21,13 +21,15 @@ EXAMPLES = """  python monitor/client.py http://localhost:5000
 def main(arguments: Sequence[str]) -> int:
     """Train on samples of its own and post, round by round."""
     made = taking_part.parser(
+        "client.py",
         "An honest client: it trains the gateway's global model on its own samples, as the run "
         "says, and posts what it learnt.", EXAMPLES, rounds=1,
     )  # fmt: skip
     made.add_argument("samples", metavar="SAMPLES", nargs="?", type=int, default=4,
-                      help="of its own (default: 4)")  # fmt: skip
+                      help="of its own, to train on (default: %(default)s)")  # fmt: skip
     taking_part.add_name(made)
-    made.add_argument("--seed", type=int, default=None, help="of its samples (default: any)")
+    made.add_argument("--seed", type=int, default=None, metavar="N",
+                      help="which samples they are (default: any)")  # fmt: skip
     taking_part.add_data(made)
     chosen = made.parse_args(arguments)
     taking_part.check(chosen)

@@ -93,16 +93,23 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> ArgumentParser:
     made = taking_part.parser(
+        "clients_sim.py",
         "Honest and fake clients over HTTP. Each has a name, and so a slot of its own: the "
         "gateway needs as many slots, and a threshold that is not more.", EXAMPLES, rounds=10,
     )  # fmt: skip
     add = made.add_argument
-    add("percent_evil", nargs="?", type=float, default=0.2, help="share of fakes (default: .2)")
-    add("num_clients", nargs="?", type=int, default=100, help="clients (default: 100)")
-    add("evil_scale", nargs="?", type=float, default=1.0, help="scaling of fakes (default: 1)")
-    add("train_sample_size", nargs="?", type=int, default=4, help="samples each (default: 4)")
-    add("--seed", type=int, default=0, help="of samples and fakes (default: 0)")
-    add("--name", default="sim", help="what the clients' names begin with (default: sim)")
+    add("percent_evil", nargs="?", type=float, default=0.2,
+        help="share of the clients that are fake, 0 to 1 (default: %(default)s)")  # fmt: skip
+    add("num_clients", nargs="?", type=int, default=100,
+        help="clients, fakes included (default: %(default)s)")  # fmt: skip
+    add("evil_scale", nargs="?", type=float, default=1.0,
+        help="how far fakes step; 1: to their random model (default: %(default)g)")  # fmt: skip
+    add("train_sample_size", nargs="?", type=int, default=4,
+        help="samples of each honest client (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N",
+        help="of samples, and of who is fake (default: %(default)s)")  # fmt: skip
+    add("--name", default="sim", metavar="NAME",
+        help="what the clients' names begin with (default: %(default)s)")  # fmt: skip
     taking_part.add_data(made)
     return made
 

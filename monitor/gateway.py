@@ -36,6 +36,14 @@ EXPECTED = (SettingsError, LinkError, BrokerError)
 """Errors that are one sentence to people."""
 
 THRESHOLD = 100
+ROUNDS = 100_000
+"""As gateway.toml has it."""
+DEFAULTS = {
+    "run.name": "gateway-TIME; with --broker: run",
+    "run.rounds": ROUNDS,
+    "collect.threshold": "THRESHOLD",
+}
+"""Of flags, where they differ from the aggregator's."""
 MOST_SLOTS = 100_000
 PREFIX = 58
 """Characters of the prefix: with a dash and up to five digits a name may have 64."""
@@ -80,16 +88,19 @@ def _parser() -> ArgumentParser:
         "its own, to which all flags of python -m aggregator apply; a round then waits a year for "
         "its updates, and there are 100,000 (monitor/gateway.toml).", EXAMPLES,
         flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
+        prog="python -m monitor.gateway", defaults=DEFAULTS,
     )  # fmt: skip
     add = made.add_argument
     add("count", metavar="THRESHOLD", nargs="?", type=int, default=None,
         help=f"updates that close a round (default: {THRESHOLD})")  # fmt: skip
-    add("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
-    add("--port", type=int, default=5000, help="default: 5000; 0: any free one")
+    add("--host", default="127.0.0.1", metavar="ADDRESS",
+        help="where to listen (default: %(default)s)")  # fmt: skip
+    add("--port", type=int, default=5000, metavar="N",
+        help="TCP port to listen on; 0: any free one (default: %(default)s)")  # fmt: skip
     add("--slots", type=int, default=0, metavar="N",
         help="agents to stand for on the broker (default: the threshold)")  # fmt: skip
-    add("--prefix", default="http",
-        help="of their names (default: http); two gateways of a run need two")  # fmt: skip
+    add("--prefix", default="http", metavar="NAME",
+        help="of their names; two gateways of a run need two (default: %(default)s)")  # fmt: skip
     flags.add_broker(made, "join the run of an aggregator on this broker (default: start both)")
     add("--broker-kind", choices=KINDS, default="auto",
         help="the private broker to start (default: mosquitto if it is there)")  # fmt: skip

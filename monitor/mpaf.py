@@ -22,13 +22,15 @@ EXAMPLES = """  python monitor/mpaf.py http://localhost:5000
 def main(arguments: Sequence[str]) -> int:
     """Post a step towards a random model, round by round."""
     made = taking_part.parser(
+        "mpaf.py",
         "A fake client (MPAF): without any data, it posts a scaled step from the global model to "
         "a random one.", EXAMPLES, rounds=1,
     )  # fmt: skip
     made.add_argument("scaling", metavar="SCALING", nargs="?", type=float, default=1.0,
-                      help="lambda, how long the step is (default: 1)")  # fmt: skip
+                      help="how far it steps; 1: to the random model (default: 1)")  # fmt: skip
     taking_part.add_name(made)
-    made.add_argument("--seed", type=int, default=1, help="of the random model (default: 1)")
+    made.add_argument("--seed", type=int, default=1, metavar="N",
+                      help="of the random model (default: %(default)s)")  # fmt: skip
     chosen = made.parse_args(arguments)
     taking_part.check(chosen)
     fake = Mpaf(chosen.scaling, chosen.seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -14,21 +16,26 @@ from monitor.visit import MOVED_ON, GatewayError, Global, Visit
 
 PATIENCE = 3600.0
 
+NEGATIVE = re.compile(r"-\.?\d")
+"""What begins with a dash and is a value all the same, like -1e6."""
+
 Answer = Callable[[Global], None]
 """Trains from a global model and posts what was learnt; raises ``GatewayError`` if refused."""
 
 
-def parser(description: str, examples: str, rounds: int) -> ArgumentParser:
-    """Make a parser that knows what all of them know."""
+def parser(program: str, description: str, examples: str, rounds: int) -> ArgumentParser:
+    """Make a parser that knows what all of them know; ``program``: a file of this folder."""
     made = ArgumentParser(
-        description=description, epilog=f"examples:\n{examples}",
+        prog=f"python monitor/{program}", description=textwrap.fill(description, 80),
+        epilog=f"examples:\n{examples}",
         formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
+    made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - the default knows no exponents
     made.add_argument("address", metavar="ADDRESS", help="of the gateway: http://localhost:5000")
     made.add_argument("--rounds", type=int, default=rounds, metavar="N",
-                      help=f"rounds to take part in (default: {rounds})")  # fmt: skip
+                      help="rounds to take part in (default: %(default)s)")  # fmt: skip
     made.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS",
-                      help="how long to wait for a round to end (default: an hour)")  # fmt: skip
+                      help="longest wait for a round to end (default: %(default).0f)")  # fmt: skip
     return made
 
 
@@ -36,12 +43,13 @@ def add_data(made: ArgumentParser) -> None:
     """Add where the samples are from."""
     made.add_argument("--data", default="mnist5k", metavar="NAME",
                       help="data set by name, or an .npz file (default: mnist5k)")  # fmt: skip
-    made.add_argument("--data-root", default="data", metavar="DIR", help="folder for downloads")
+    made.add_argument("--data-root", default="data", metavar="DIR",
+                      help="folder for downloads (default: %(default)s)")  # fmt: skip
 
 
 def add_name(made: ArgumentParser) -> None:
     """Add what a client calls itself."""
-    made.add_argument("--name", default="",
+    made.add_argument("--name", default="", metavar="NAME",
                       help="to be one and the same agent through the rounds, also of later "
                       "calls (default: any free slot, anew in each round)")  # fmt: skip
 

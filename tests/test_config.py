@@ -23,7 +23,7 @@ from agents.validators import LIARS
 from aggregator.rules import RULES
 from config import flags
 from config.sections import DECIDE, WHO
-from config.settings import Settings, SettingsError, field_of, load, to_toml
+from config.settings import Settings, SettingsError, field_of, like, load, to_toml
 from learning.backdoors import BACKDOORS
 from learning.datasets import DATASETS
 from learning.datasets.split import SPLITS
@@ -388,7 +388,7 @@ def test_types_are_exact(key, toml):
     called = {
         int: "a whole number", float: "a number", bool: "true or false", str: "text",
         list: "a list of whole numbers from 0 on, like [30, 35, 40]",
-        dict: "a table, like { share = 0.2 }",
+        dict: f"a table, like {like(key)}",
     }[type_of(key)]  # fmt: skip
     if key in NAMES:
         called = 'a list of names, like ["fixed_point"]'

@@ -92,6 +92,19 @@ def test_a_run_is_described(case):
     assert run.first_strike(settings) == strike
 
 
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({"agents.arrive": 10}, True), ({"agents.start": 3}, True), ({"agents.start": 2}, False),
+        ({"agents.evil": 0.0, "agents.start": 9}, False),
+    ],
+)  # fmt: skip
+def test_fakes_who_come_too_late_are_told_of(changes, warned):
+    """A run that is over before anybody strikes says so before it begins."""
+    settings = load([], {"run.rounds": 2, "agents.evil": 0.2, **changes})
+    assert ("nobody will strike" in run.too_late(settings)) == warned
+
+
 def test_attackers_who_hold_data_are_known_by_name():
     """run.py has its own list, which spares it an import of seconds."""
     assert (set(run.ARMED), set(run.HOLD_DATA)) == (set(ARMED), set(HOLD_DATA))

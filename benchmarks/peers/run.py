@@ -66,12 +66,13 @@ SAME = 0.001
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", action="append", choices=[*PEERS, RULES], help="measure this one; may be repeated"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds after one to warm up (5)")
+        prog="python benchmarks/peers/run.py", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--only", action="append", choices=[*PEERS, RULES],
+                        help="measure this one; may be repeated (default: all)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, metavar="N",
+                        help="rounds after one to warm up (default: %(default)s)")  # fmt: skip
     chosen = parser.parse_args()
     if chosen.rounds < 1:
         parser.error("--rounds must be at least 1")

@@ -1,0 +1,273 @@
+"""Every public command explains itself: --help with examples that are true, and short errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agents import spawn
+from config import flags, settings
+from config.settings import load
+from monitor import gateway
+
+ROOT = Path(__file__).resolve().parent.parent
+
+COMMANDS = [
+    "python run.py",
+    "python -m aggregator",
+    "python agents/spawn.py",
+    "python -m broker.local",
+    "python -m broker.embedded",
+    "python -m broker.enrol",
+    "python -m learning.classifier",
+    "python -m monitor.gateway",
+    "python monitor/client.py",
+    "python monitor/clients_sim.py",
+    "python monitor/mpaf.py",
+    "python -m monitor.live",
+    "python -m monitor.live.screenshots",
+    "python -m monitor.watch",
+    "python -m monitor.exporter",
+    "python -m experiments",
+    "python -m chaos",
+    "python -m chaos.flood",
+    "python -m fuzz",
+    "python benchmarks/bench.py",
+    "python benchmarks/where.py",
+    "python benchmarks/page.py",
+    "python benchmarks/peers/run.py",
+]
+"""What people start, as they type it."""
+
+INTERNAL = {
+    "chaos/nursery.py": "a process of python -m chaos, fed through a socket",
+    "fuzz/driver.py": "a process of python -m fuzz; its flags are libFuzzer's",
+    "fuzz/growth.py": "a process of python -m fuzz",
+    "benchmarks/peers/blazefl_fedavg.py": "a process of python benchmarks/peers/run.py",
+    "benchmarks/peers/byzfl_rules.py": "a process of python benchmarks/peers/run.py",
+    "benchmarks/peers/flower.py": "a process of python benchmarks/peers/run.py",
+    "benchmarks/peers/pfl_research.py": "a process of python benchmarks/peers/run.py",
+    "benchmarks/peers/plain.py": "a process of python benchmarks/peers/run.py",
+}
+"""What only our own programs start, and why nobody else needs to."""
+
+BLOCKS = re.MULTILINE | re.DOTALL
+
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+
+
+def module_of(command: str) -> str:
+    """Return the module that a command runs, with dots."""
+    name = command.rpartition(" ")[2]
+    if " -m " not in command:
+        return name.removesuffix(".py").replace("/", ".")
+    return f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name
+
+
+def file_of(command: str) -> str:
+    """Return the file that a command runs, as git names it."""
+    return module_of(command).replace(".", "/") + ".py"
+
+
+def helped(command: str) -> subprocess.CompletedProcess[str]:
+    """Start a command as people do who know nothing of it."""
+    words = [sys.executable, *command.split()[1:], "--help"]
+    around = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(words, cwd=ROOT, env=around, text=True, capture_output=True,
+                          timeout=120, check=False)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Ask every command for its help, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(COMMANDS, pool.map(helped, COMMANDS), strict=True))
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Return a function that runs a command with these arguments in this process."""
+
+    def started(command, arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [str(ROOT), *sys.path])  # some programs put themselves in
+            patch.setattr(sys, "argv", ["pytest", *arguments])
+            patch.chdir(ROOT)
+            main = importlib.import_module(module_of(command)).main
+            return main(arguments) if inspect.signature(main).parameters else main()
+
+    return started
+
+
+# ---------------------------------------------------------------- each by itself
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_usage_and_an_example(answers, command):
+    """``--help`` succeeds, names the command as people type it, and shows how it is used."""
+    done = answers[command]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {command} ")
+    _, found, examples = done.stdout.rpartition("\nexample")
+    assert found
+    assert [line for line in examples.splitlines() if line.strip().startswith(command)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option(answers, command):
+    """No option and no argument stands there without a word about it."""
+    text = answers[command].stdout
+    _, _, below = text.partition("\n\n")  # the usage line
+    entries = re.findall(r"^  (\S.*(?:\n {3,}.*)*)", below.partition("\nexample")[0], re.MULTILINE)
+    assert len(entries) > 1
+    silent = [entry for entry in entries if not re.search(r"(?: {2,}|\n +)\S", entry)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_option_is_a_short_error(start, command, capsys):
+    """A misspelt option ends with a sentence that names the command, and exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        start(command, ["--no-such-option"])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith(f"{command}: error: ")
+
+
+def main_modules() -> set[str]:
+    """Return the files of ours that are programs."""
+    found = set()
+    for folder, inside, files in os.walk(ROOT):
+        inside[:] = [
+            name for name in inside
+            if not name.startswith(".") and name not in ("runs", "data", "node_modules", "tests")
+        ]  # fmt: skip
+        for file in (Path(folder) / name for name in files if name.endswith(".py")):
+            text = file.read_text(encoding="utf-8")
+            begins = re.search(r'^if __name__ == "__main__"', text, re.MULTILINE)
+            if begins or file.name == "__main__.py":
+                found.add(file.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_every_program_is_public_or_said_to_be_internal():
+    """Whoever adds a program puts it into one of the two lists above."""
+    public = {file_of(command) for command in COMMANDS}
+    assert public.isdisjoint(INTERNAL)
+    assert main_modules() == public | set(INTERNAL)
+
+
+# ---------------------------------------------------------------- what is written can be typed
+
+
+class Read(Exception):  # noqa: N818 - it is no error
+    """A command line was understood."""
+
+
+@pytest.fixture
+def understood(start, monkeypatch):
+    """Return a function that lets a command read its line, and do nothing else."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser, given=None, namespace=None):
+        found = parse(parser, given, namespace)
+        if hasattr(found, "set"):  # its flags are settings
+            flags.settings_from(found)
+        raise Read
+
+    def read(line):
+        command = max((each for each in COMMANDS if line.startswith(each)), key=len, default="")
+        assert command, f"{line}: not in COMMANDS"
+        with pytest.raises(Read):
+            start(command, shlex.split(line)[len(command.split()) :])
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    return read
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the command lines of ours in a text, without what is said beside them."""
+    whole = re.sub(r"\\\n\s*", " ", text).replace(":PORT", ":1883")
+    lines = [re.split(r"\s{2,}|\s[#>|&]", line.strip())[0] for line in whole.splitlines()]
+    return [line for line in lines if line.startswith("python ") and "..." not in line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_the_help_can_be_typed(answers, command, understood):
+    """Every example is a command line that its program understands, with settings that exist."""
+    lines = lines_of(answers[command].stdout.rpartition("\nexample")[2])
+    assert lines
+    for line in lines:
+        understood(line)
+
+
+def commands_in(document: Path) -> list[str]:
+    """Return the command lines of ours in a document, in blocks of code and in sentences."""
+    text = document.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, BLOCKS)
+    sentences = re.sub(r"^```\w*\n.*?^```", "", text, flags=BLOCKS)
+    inline = [" ".join(found.split()) for found in re.findall(r"`(python [^`]+)`", sentences)]
+    return [line for block in (*blocks, *inline) for line in lines_of(block)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_commands_of_the_documents_can_be_typed(document, understood):
+    """Every command in a document is understood by its program, and its settings exist."""
+    for line in commands_in(document):
+        understood(line)
+
+
+def test_there_are_commands_in_the_readme():
+    """The test above has something to do."""
+    assert len(commands_in(ROOT / "README.md")) > 15
+
+
+# ---------------------------------------------------------------- what else flags say
+
+
+def test_a_negative_number_needs_no_equals_sign():
+    """``--scale -1e6`` is a number, though it begins with a dash."""
+    made = flags.parser("A test.", "  none", flags.AGENT_FLAGS)
+    found = flags.settings_from(made.parse_args(["--scale", "-1e6", "--start", "3"]))
+    assert (found.agents.scale, found.agents.start) == (-1e6, 3)
+
+
+@pytest.mark.parametrize(("setting", "example"), settings.TABLES.items())
+def test_what_errors_suggest_is_possible(setting, example):
+    """The table that an error shows as an example is one that can be set."""
+    made = flags.parser("A test.", "  none")
+    found = flags.settings_from(made.parse_args(["--set", f"{setting}={example}"]))
+    section, key = setting.split(".")
+    assert getattr(getattr(found, section), key)
+
+
+def test_the_gateway_tells_its_own_defaults(answers):
+    """Where the gateway's federation has other defaults, its help says those."""
+    file = Path(gateway.__file__).with_name("gateway.toml")
+    assert load([file]).run.rounds == gateway.ROUNDS
+    text = " ".join(answers["python -m monitor.gateway"].stdout.split())
+    assert f"rounds to finish (default: {gateway.ROUNDS})" in text
+    assert f"updates that close a round (default: {gateway.THRESHOLD})" in text
+
+
+def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):
+    """One line when nobody is connected any more, and one when all who were there are back."""
+    said = []
+    monkeypatch.setattr(spawn, "say", said.append)
+    shown = spawn.prompter(10, 0)
+    for connected in (0, 4, 10, 6, 10, 3, 0, 0, 5, 10, 0, 10):
+        shown(connected)
+    lost = "no agent is connected any more: they try again until the broker is back"
+    again = "10 agents are connected again"
+    assert said == ["all 10 agents are connected", lost, again, lost, again]
