@@ -300,8 +300,8 @@ def finish(folder: Path, story: report.Story) -> None:
     for note in story.notes[1:]:  # the first says what was run
         say(note)
     for what, file in (
-        ("page", "report.html"),
-        ("report", "report.md"),
+        ("report", "report.html"),
+        ("table", "report.md"),
         ("picture", "accuracy.png"),
         ("rounds", "rounds.jsonl"),
     ):

@@ -51,5 +51,5 @@ def test_the_demo_tells_its_story(tmp_path):
         assert f"| {name} |" in report
         assert name in done.stdout
     files = done.stdout.splitlines()[-4:]
-    assert files[0] == f"page     {folder / 'report.html'}"
+    assert files[0] == f"report   {folder / 'report.html'}"
     assert str(folder / "report.md") in files[1]
