@@ -117,6 +117,8 @@ class Aggregator:
         A run that begins says so first, with a record of round 0: who hears all records of a run
         has its history from before any round, and knows that an earlier run's has ended.
         """
+        # What was retained may say that the run is over: it goes on.
+        self.link.clear(rounds.announcement(state, self.policy))
         if not state.round:
             record = {"round": 0, "version": state.version, "accepted": None,
                       "accuracy": state.accuracy, "backdoor": state.backdoor}  # fmt: skip

@@ -100,8 +100,10 @@ def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> s
         return text
     # What a listener is told of log-ins and encryption holds for it alone.
     told = re.findall(rf"(?m)^(?:{OF_A_LISTENER}) .*\n", text)
+    # Given an address alone, Mosquitto 2.0 lets everybody in who reaches this machine.
+    host = " 127.0.0.1\nsocket_domain ipv4"
     encrypted = any(line.startswith("certfile ") for line in told)
-    return text + _for_people(*page, " 127.0.0.1", encrypted=encrypted) + "".join(told)
+    return text + _for_people(*page, host, encrypted=encrypted) + "".join(told)
 
 
 def anonymous(text: str) -> str:

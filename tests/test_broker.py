@@ -180,6 +180,18 @@ def test_a_taken_port_is_a_clear_error():
             pytest.fail("a broker on a taken port was handed out")
 
 
+@pytest.mark.broker
+@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+def test_browsers_get_in_from_this_machine_alone(kind, tmp_path):
+    """The port for the page answers at 127.0.0.1, and at no other address of this machine."""
+    with local.local_broker(kind, say=lambda _: None, log=tmp_path / "log", page=0) as address:
+        port = int(address.websockets.rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        for other in ("127.0.0.2", "::1"):
+            with pytest.raises(OSError):
+                socket.create_connection((other, port), 5)
+
+
 def test_the_pages_port_is_another_if_it_is_taken_and_must_be_one():
     """A page need not be where it was wanted, but a port that cannot be is an error."""
     with socket.socket() as taken:
@@ -250,7 +262,7 @@ def test_the_page_of_a_private_broker_is_on_loopback(tmp_path, tls):
     enrolled(tmp_path, tls=tls, hosts=["localhost"], page=8080)
     private = local.private_configuration(4711, tmp_path, (4712, Path("/there")))
     _, _, people = private.partition("listener 4712 127.0.0.1\n")
-    assert people.startswith("protocol websockets\n")
+    assert people.startswith("socket_domain ipv4\nprotocol websockets\n")
     assert ("http_dir /there\n" in people) == (not tls)
     assert "use_username_as_clientid true" in people
     assert ("certfile server.crt" in people) == bool(tls)

@@ -52,3 +52,16 @@ def test_it_is_retained_with_the_last_round_and_survives_a_restart(tmp_path):
     assert [row["round"] for row in rows] == [1, 2, 3, 4]
     for row, record in zip(rows, again.records, strict=True):
         assert (row["accuracy"], row["accepted"]) == (record["accuracy"], record["accepted"])
+
+
+def test_a_run_that_goes_on_is_not_said_to_be_over(tmp_path):
+    """Between a resumed run's start and its next round nothing says that it is done."""
+    first = Federation(tmp_path, run__rounds=2).whole()
+    topic = f"fl/v1/{first.settings.run.name}/round"
+    assert json.loads(first.broker.retained[topic])["phase"] == "done"
+    again = Federation(tmp_path, run__rounds=3)
+    again.broker.retained[topic] = first.broker.retained[topic]
+    again.begin()
+    assert topic not in again.broker.retained
+    again.run()
+    assert json.loads(again.broker.retained[topic])["phase"] == "done"

@@ -112,8 +112,8 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
     lines = verdict.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
-        "10 voters, 3 of them liars, 40% of the others wrong: safe quorums: 4 to 4; "
-        "the bound is fewer than 3.75 liars"
+        "10 voters, 3 of them liars (validation.liars), 40% of the others wrong: "
+        "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
     assert lines[1:] == ([] if quorum == 4 else [warning])

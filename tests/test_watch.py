@@ -203,10 +203,11 @@ def test_detectors_tell_whom_they_suspect():
 def test_a_run_is_over():
     """Once its phase is done, or it was removed from the broker; it may go on again."""
     assert after(say("round", opened(3, "done"))).over
-    run = after(say("log/round", record(1)), say("round", b""))
+    run = after(say("log/round", record(1)), say("manifest", b""))
     assert run.removed
     assert run.over
-    assert not after(say("round", b""), say("round", opened(2))).over
+    assert not after(say("round", opened(2, "done")), say("round", b"")).over  # it goes on
+    assert not after(say("manifest", b""), say("round", opened(2))).over
 
 
 # ---------------------------------------------------------------- presence, and bounds

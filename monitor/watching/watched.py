@@ -220,11 +220,12 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
         If it is none of its messages.
     """
     if not payload:
-        return run._replace(removed=True) if kind is Round else run
+        gone = {Manifest: run._replace(removed=True), Round: run._replace(phase="")}
+        return gone.get(kind, run)
     match codec.decode(topic, payload, LIMITS):
         case Manifest() as manifest:
             model = harmless.text(manifest.model, 40)
-            return run._replace(model=model, parameters=manifest.parameters)
+            return run._replace(model=model, parameters=manifest.parameters, removed=False)
         case Round() as opened:
             called = None if opened.contributors == "all" else len(opened.contributors)
             return run._replace(
