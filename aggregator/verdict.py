@@ -84,8 +84,8 @@ def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
     safe = safe_quorums(voters, liars, errs)
     said = f"{safe[0]} to {safe[-1]}" if safe else "none"
     told = (
-        f"{voters} voters, {liars} of them liars (validation.liars), {errs:.0%} of the others wrong: "
-        f"safe quorums: {said}; the bound is fewer than {bound(voters, errs):.2f} liars"
+        f"{voters} voters, {liars} of them liars (validation.liars), {errs:.0%} of the others "
+        f"wrong: safe quorums: {said}; the bound is fewer than {bound(voters, errs):.2f} liars"
     )
     lines = [told]
     if quorum not in safe:

@@ -34,10 +34,11 @@ WATCH = """() => {
     const hear = Board.hear, sent = new Map();
     window.late = { heard: [], drawn: [] };
     Board.hear = (board, topic, data) => {
-        hear(board, topic, data);
-        if (topic !== "log/round") return;
-        sent.set(data.round, data.sent);
-        late.heard.push(Date.now() - data.sent);
+        if (topic === "log/round") {
+            sent.set(data.round, data.sent);
+            late.heard.push(Date.now() - data.sent);
+        }
+        return hear(board, topic, data);
     };
     new MutationObserver(() => {
         const round = Number(document.querySelector("#f-round").textContent);

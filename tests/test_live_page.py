@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT
 from listening import RawClient, until
 
+from aggregator.series import Series
 from aggregator.store import read_records
 from broker import enrolment
 from broker.enrol import parties
@@ -162,6 +163,57 @@ def test_a_run_is_shown_as_its_records_have_it(kind, chromium, tmp_path):
                 assert votes.count("✓") == record["votes"]["clean"]
 
 
+ALIKE = """() => fedjury.shown.rows.map((row) => [
+    row.round, row.attempt, row.accepted, row.accuracy, row.candidate,
+    row.votes.poisoned, row.votes.clean, row.votes.silent, row.updates])"""
+
+
+def short(record):
+    """Say what the page must know of a record, whether it heard it or only of it."""
+    keys = ("round", "attempt", "accepted", "accuracy", "candidate_accuracy")
+    votes = [record["votes"].get(how, 0) for how in ("poisoned", "clean", "silent")]
+    return [*(record.get(key) for key in keys), *votes, record["updates"]]
+
+
+@pytest.mark.broker
+def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
+    chromium, stack, tmp_path
+):
+    """With piggy-back, killed in mid-run and begun again, for who was there and who came late."""
+    where = stack.enter_context(place("mosquitto", tmp_path))
+    settings = {
+        "data.name": "digits", "model.name": "mlp", "agents.n": 8, "agents.evil": 0.25,
+        "agents.samples": 60, "agents.start": 5, "agents.processes": 1, "validation.quorum": 2,
+        "validation.look_back": 3, "validation.minimum_history": 4, "validation.piggy_back": "true",
+        "run.rounds": 40, "run.name": RUN, "run.directory": tmp_path,
+    }  # fmt: skip
+    chosen = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+    def start(*program):
+        command = [sys.executable, *program, "--broker", f"127.0.0.1:{where.address.port}", *chosen]
+        child = stack.enter_context(
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        )
+        stack.callback(child.kill)
+        return child
+
+    page = stack.enter_context(looked_at(chromium, where.url))
+    agents, aggregator = start("agents/spawn.py"), start("-m", "aggregator")
+    until(lambda: text_of(page, "f-round").isdigit() and int(text_of(page, "f-round")) > 7, 60)
+    aggregator.kill()
+    aggregator.wait()
+    aggregator = start("-m", "aggregator", "--no-report")
+    late = stack.enter_context(looked_at(chromium, where.url))
+    assert aggregator.wait(60) == 0
+    assert agents.wait(20) == 0
+    records = read_records(tmp_path / RUN)
+    assert {record["accepted"] for record in records} == {None, True, False}
+    assert [record["round"] for record in records] == list(range(1, 41))
+    for seen in (page, late):
+        until(lambda seen=seen: seen.evaluate(ALIKE) == [short(one) for one in records], 5)
+        assert text_of(seen, "now") == f"{RUN}: the run is over"
+
+
 def check_a_vote(page, records):
     """Point at the last round's first vote: who, what, and by how much."""
     last = records[-1]
@@ -223,15 +275,6 @@ def test_run_py_shows_it(chromium, tmp_path):
         child.wait()
 
 
-class Says(RawClient):
-    """Publishes as an aggregator and its agents would, or as nobody should."""
-
-    def tell(self, topic, message, *, retain=True, run=RUN):
-        """Publish something of a run, and wait until the broker has it."""
-        payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self.paho.publish(f"fl/v1/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
-
-
 def record_of(number, **more):
     """Make a record by hand, of a round in which one of two validators found poison."""
     voters = {
@@ -249,6 +292,240 @@ def record_of(number, **more):
 def phase(number, name, validators=()):
     return {"round": number, "attempt": 1, "phase": name, "version": 0, "contributors": "all",
             "validators": list(validators), "seconds": 5}  # fmt: skip
+
+
+# ---------------------------------------------------------------- what is known of a run
+
+
+@pytest.fixture(scope="module")
+def alone(chromium):
+    """Open the page as a file: it has no broker, and what it is made of can be tried."""
+    page = chromium.new_page()
+    page.goto((FILES / "index.html").as_uri())
+    yield page
+    page.close()
+
+
+def known_of(page, *said):
+    """Say things of a run; returns what is known then, and after which rounds were missing."""
+    return page.evaluate(
+        """(said) => {
+            const board = Board.fresh("lab");
+            const missing = said.map(([topic, data]) => Board.hear(board, topic, data));
+            const { accepted, rejected, first } = Board.figures(board);
+            return {
+                missing, accepted, rejected, first, note: board.note, phase: board.round?.phase,
+                rows: board.rows.map((row) => [row.round, row.accuracy]),
+                suspects: [...board.suspects],
+                voters: board.rows.map((row) => Votes.votesOf(row).map((v) => [v.name, v.how])),
+                refused: Object.fromEntries(Board.refusals(board)), now: Words.now(board),
+            };
+        }""",
+        list(said),
+    )
+
+
+def in_short(records, refused):
+    """Make what is said on log/past."""
+    series = Series(records)
+    return ["log/past", {**series.message().record, "rows": list(series.message().record["rows"]),
+                         "refused": refused}]  # fmt: skip
+
+
+def rounds_of(*numbers, **more):
+    return [["log/round", record_of(number, **more)] for number in numbers]
+
+
+def test_rounds_that_were_not_heard_come_from_the_rounds_in_short(alone):
+    """A gap is noticed; what closes it takes nothing away, and nothing is there twice."""
+    gap = rounds_of(1, 2, 6)
+    assert known_of(alone, *gap)["missing"] == [False, False, True]
+    past = in_short([record_of(number) for number in range(1, 6)], {"duplicate": 5})
+    found = known_of(alone, *gap, past, *rounds_of(7))
+    assert [number for number, _ in found["rows"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert found["voters"][0][0] == ["agent-1", "poisoned"]  # heard with its name
+    assert found["voters"][2] == [["", "poisoned"], ["", "clean"]]  # known by number alone
+    assert found["refused"] == {"duplicate": 7}
+    assert found["accepted"] == 7
+
+
+OLD = rounds_of(1, 2, 3, 4, 5, accuracy=0.9)
+
+
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [
+        ([["log/round", {"round": 0, "version": 0, "accepted": None}]], {}),
+        ([["round", {"round": 3, "attempt": 1, "phase": "train"}]], {1: 0.9, 2: 0.9}),
+        ([["log/round", {"round": 3, "attempt": 2, "repeated": "few"}]], {1: 0.9, 2: 0.9}),
+        (rounds_of(3), {1: 0.9, 2: 0.9, 3: 0.5}),
+        (
+            [*rounds_of(3), in_short([record_of(n) for n in (1, 2, 3)], {})],
+            {1: 0.5, 2: 0.5, 3: 0.5},
+        ),
+        ([["round", {"round": 5, "attempt": 1, "phase": "done"}]], dict.fromkeys(range(1, 6), 0.9)),
+    ],
+    ids=["begins", "opened", "repeated", "closed", "past", "over"],
+)  # fmt: skip
+def test_of_a_run_that_went_back_or_began_anew_nothing_old_is_left(said, rows, alone):
+    """Rounds that are not over yet, or that went otherwise, are forgotten; others stay."""
+    assert dict(known_of(alone, *OLD, *said)["rows"]) == rows
+
+
+def test_where_a_run_went_back_the_rounds_in_short_are_asked_for(alone):
+    """A record that is not the next one and a round opened again say that some are missing."""
+    opened = ["round", {"round": 3, "attempt": 1, "phase": "train"}]
+    for said, missing in ((rounds_of(3), True), ([opened], True), (rounds_of(6), False)):
+        assert known_of(alone, *OLD, *said)["missing"][-1] is missing
+
+
+def test_a_run_that_begins_is_not_over(alone):
+    """What an earlier run of that name left on the broker does not count any more."""
+    began = ["log/round", {"round": 0, "version": 0, "accepted": None}]
+    about, done = ["manifest", {"model": "mlp"}], ["round", phase(9, "done")]
+    assert "waiting for the first round" in known_of(alone, about, done, began)["now"]
+    assert "round 1, collecting" in known_of(alone, ["round", phase(1, "train")], began)["now"]
+    assert "removed from the broker" in known_of(alone, done, ["manifest", None])["now"]
+    going_on = known_of(alone, ["log/round", {"round": 9}], done, ["round", None])["now"]
+    assert "waiting for the next round" in going_on
+
+
+def test_a_record_that_is_said_again_changes_nothing(alone):
+    """After a reconnect the last record comes once more, when others are asked already."""
+    vote = {"agent-1": {"poisoned": True, "score": 2.0, "threshold": 1.0, "bytes": 9}}
+    votes = {"poisoned": 1, "clean": 0, "silent": 1}
+    last = ["log/round", record_of(1, voters=vote, votes=votes)]
+    asked = ["round", phase(1, "validate", ["agent-1", "agent-2"])]
+    then = ["round", phase(2, "validate", ["agent-7"])]
+    named = [[["agent-1", "poisoned"], ["agent-2", "silent"]]]
+    assert known_of(alone, asked, last)["voters"] == named
+    assert known_of(alone, asked, last, then, last)["voters"] == named
+    late = known_of(alone, then, last)  # who was asked is not known any more, but how many were
+    assert late["voters"] == [[["agent-1", "poisoned"], ["", "silent"]]]
+
+
+def test_refusals_of_the_round_at_hand_are_counted_once(alone):
+    """They are there before the round is over, and its record has them then."""
+    now = ["log/refused", {"round": 2, "refused": {"malformed": 4}, "latest": {}}]
+    assert known_of(alone, *rounds_of(1), now)["refused"] == {"duplicate": 1, "malformed": 4}
+    then = rounds_of(2, refused={"malformed": 6})
+    assert known_of(alone, *rounds_of(1), now, *then)["refused"] == {"duplicate": 1, "malformed": 6}
+
+
+def test_who_is_in_quarantine_keeps_what_brought_it_there(alone):
+    """A record names those who are out, and how suspect they are only while they are called."""
+    caught = rounds_of(1, suspicion={"a": 0.9}, suspected={"a": "burst"}, quarantined=[])
+    out = rounds_of(2, suspicion={}, suspected={}, quarantined=["a", "b"], for_good=["b"])
+    assert known_of(alone, *caught, *out)["suspects"] == [
+        ["a", {"suspicion": 0.9, "detector": "burst", "state": "in quarantine"}],
+        ["b", {"suspicion": None, "detector": "", "state": "out for good"}],
+    ]
+
+
+def test_what_there_is_to_say_of_a_round_is_said(alone):
+    """Piggy-back, evidence, attempts, missing ones and losses stand beside the votes."""
+    record = record_of(
+        5, judged=4, accepted=False, why="voted down", evidence=0.25, attempt=2, missing=3,
+        dropped=7, votes={"poisoned": 1, "clean": 1, "silent": 1},
+    )  # fmt: skip
+    first = record_of(1, accepted=None, judged=None, votes={}, voters={})
+    said = alone.evaluate(
+        r"""(records) => {
+            const board = Board.fresh("lab"), list = document.querySelector("#rows");
+            for (const record of records) Board.hear(board, "log/round", record);
+            const made = (tag) => document.createElement(tag);
+            const others = { line: made("p"), older: made("button"), only: made("input"),
+                             newer: made("p"), tip: { hide() {} } };
+            new Votes.List({ list, ...others }).draw(board.rows, "lab");
+            return [...list.children].map((item) => item.innerText.replace(/\s+/g, " "));
+        }""",
+        [first, record],
+    )
+    assert said[0].endswith(
+        "about round 4 · 1 of 3 poisoned, 1 silent · scores 0.250 above · attempt 2 · 3 missing · "
+        "7 dropped by the broker"
+    )
+    assert re.fullmatch("#1 . pending 50.0%", said[1])
+
+
+def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):
+    """Neither 1e308 nor a text that turns its neighbours around is shown; names are only names."""
+    huge = dict.fromkeys(
+        ("accuracy", "backdoor", "candidate_accuracy", "updates_per_second"), 1e308
+    )
+    odd = record_of(
+        1, **huge | {"bytes_in": 1e300}, suspicion={"a": 1e308, "constructor": 0.5}, suspected={},
+        quarantined=["__proto__"], why="a\u202eb\u0007\ud800\u2028c",
+    )  # fmt: skip
+    named = ["round", {**phase(2, "constructor"), "validators": ["__proto__"]}]
+    found = known_of(alone, ["log/round", odd], named)
+    assert found["rows"] == [[1, None]]
+    assert [name for name, _ in found["suspects"]] == ["constructor", "__proto__"]
+    assert found["suspects"][0][1]["detector"] == ""
+    assert "round 2, waiting" in found["now"]
+    row = alone.evaluate(
+        "(said) => { const board = Board.fresh(''); Board.hear(board, 'log/round', said);"
+        " return board.rows[0]; }", odd,
+    )  # fmt: skip
+    assert [row[key] for key in ("rate", "bytesIn", "backdoor", "candidate")] == [None] * 4
+    assert row["why"] == "a b   c"
+    assert known_of(alone, ["log/round", {"round": 2**53 - 1}])["rows"] == []
+
+
+def test_a_flood_of_runs_does_not_hide_the_real_one(alone):
+    """Made-up runs take each other's places, never that of one that speaks and has a manifest."""
+    found = alone.evaluate("""() => {
+        const runs = new Runs(), round = { round: 1, attempt: 1, phase: "train" };
+        const shown = (now) => {
+            const name = runs.choose(now);
+            if (name !== runs.shown) runs.show(name);
+        };
+        for (let i = 0; i < 500; i++) runs.hear(`early${i}`, "round", round, false, 0);
+        runs.hear("idle", "manifest", { model: "mlp" }, false, 0);
+        runs.hear("real", "manifest", { model: "mlp" }, false, 0);
+        runs.hear("real", "round", round, false, 0);
+        const seen = [];
+        for (let i = 0; i < 500; i++) {
+            const now = 1e6 + i;
+            runs.hear(`late${i}`, "round", round, true, now);
+            if (i % 50 === 0) runs.hear("real", "round", round, true, now);
+            shown(now);
+            seen.push(runs.shown);
+        }
+        const there = runs.boards.has("idle"), bounded = runs.spoke.size <= 200;
+        return [[...new Set(seen)], runs.boards.size, there, bounded];
+    }""")
+    assert found == [["real"], 200, True, True]
+
+
+def test_of_two_runs_it_stays_with_the_one_that_is_at_work(alone):
+    """It does not jump to and fro; it leaves one that is over, or that has been silent for long."""
+    found = alone.evaluate("""() => {
+        const runs = new Runs(), seen = [];
+        const say = (name, phase, now) => {
+            runs.hear(name, "round", { round: 1, attempt: 1, phase }, true, now);
+            const next = runs.choose(now);
+            if (next !== runs.shown) runs.show(next);
+            seen.push(runs.shown);
+        };
+        say("a", "train", 1); say("b", "train", 2); say("a", "train", 3); say("b", "train", 4);
+        say("a", "done", 5); say("b", "train", 6);
+        say("c", "train", 7); say("c", "train", 60000);
+        return seen;
+    }""")
+    assert found == ["a", "a", "a", "a", "a", "b", "b", "c"]
+
+
+# ---------------------------------------------------------------- on a broker
+
+
+class Says(RawClient):
+    """Publishes as an aggregator and its agents would, or as nobody should."""
+
+    def tell(self, topic, message, *, retain=True, run=RUN):
+        """Publish something of a run, and wait until the broker has it."""
+        payload = message if isinstance(message, bytes) else json.dumps(message).encode()
+        self.paho.publish(f"fl/v1/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
 
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -296,21 +573,25 @@ def rows_text(page):
     return page.text_content("#rows")
 
 
-@pytest.mark.broker
-def test_it_has_limits(chromium, tmp_path):
+def test_it_has_limits(alone):
     """A run of many rounds, agents and names takes no more than so much memory."""
-    with place("mosquitto", tmp_path) as where, looked_at(chromium, where.url) as page:
-        kept = page.evaluate("""() => {
+    kept = alone.evaluate("""() => {
             const board = Board.fresh("big");
             for (let round = 1; round <= 6000; round++) Board.hear(board, "log/round", { round });
             for (let i = 0; i < 30000; i++) Board.hear(board, `agent/a${i}`, { online: true });
             const many = Object.fromEntries(Array.from({ length: 30000 }, (_, i) => [`a${i}`, 1]));
             const round = { round: 6001, suspicion: many, refused: many, voters: many };
             Board.hear(board, "log/round", round);
-            return [board.rows.length, board.agents.size, board.suspects.size,
+            const kept = [board.rows.length, board.agents.size, board.suspects.size,
                     board.rows.at(-1).voters.length, board.rows.at(-1).refused.size];
+            const some = Object.fromEntries(Object.entries(many).slice(0, 1000));
+            for (let round = 6002; round <= 6300; round++)
+                Board.hear(board, "log/round", { round, voters: some, accepted: true });
+            const named = board.rows.filter((row) => row.voters.length).length;
+            const { accepted, first } = Board.figures(board);
+            return [...kept, board.votes, named, accepted, first];
         }""")
-        assert kept == [5000, 20000, 20000, 1000, 50]
+    assert kept == [5000, 20000, 20000, 1000, 50, 200_000, 200, 299, 1]
 
 
 @pytest.mark.broker
@@ -327,7 +608,10 @@ def test_a_broker_that_goes_is_told_of_and_found_again(kind, chromium, stack, tm
         sender.tell("log/round", record_of(1), retain=False)
         sender.tell("round", phase(2, "train"))
         sender.tell("log/round", record_of(1))
+        for name in ("stays", "dies"):
+            sender.tell(f"agent/{name}", {"online": True, "since": 1})
         until(lambda: text_of(page, "f-round") == "1", 10)
+        until(lambda: text_of(page, "f-online") == "2 of 2", 10)
         first.close()
         page.wait_for_selector("#banner:not([hidden])")
         assert re.search(r"is gone since [0-9:]+", text_of(page, "banner"))
@@ -342,10 +626,32 @@ def test_a_broker_that_goes_is_told_of_and_found_again(kind, chromium, stack, tm
         )
         assert again.websockets == where.address.websockets
         sender = stack.enter_context(Says(again))
-        sender.tell("log/round", record_of(2))
-        until(lambda: text_of(page, "f-round") == "2", 20)
+        sender.tell("agent/stays", {"online": True, "since": 1})
+        sender.tell(*in_short([record_of(number) for number in (1, 2, 3)], {}))
+        sender.tell("log/round", record_of(4))
+        until(lambda: text_of(page, "f-round") == "4", 20)
         page.wait_for_selector("#banner", state="hidden")
-        assert sorted(rows_of(page)) == [1, 2]
+        until(
+            lambda: sorted(rows_of(page)) == [1, 2, 3, 4], 5
+        )  # those that it did not hear as well
+        until(lambda: text_of(page, "f-online") == "1 of 1", 5)  # last wills went with the broker
+        for last in (4, 7):  # the second it does not listen to until it notices a gap
+            sender.tell(*in_short([record_of(number) for number in range(1, last + 1)], {}))
+            page.wait_for_timeout(300)
+        sender.tell("log/round", record_of(8))
+        until(lambda: sorted(rows_of(page)) == list(range(1, 9)), 5)
+
+
+READ_OUT = """() => {
+    window.readOut = [];
+    const heard = new MutationObserver((changes) => {
+        for (const change of changes) readOut.push(change.target.textContent);
+    });
+    const live = document.querySelectorAll("[role=status], [role=alert], [aria-live]");
+    const all = { childList: true, characterData: true, subtree: true };
+    for (const one of live) heard.observe(one, all);
+}"""
+"""Notes what a screen reader would say by itself."""
 
 
 @pytest.mark.broker
@@ -362,8 +668,10 @@ def test_it_keeps_up_with_a_thousand_agents_and_ten_rounds_a_second(chromium, st
         for name in names:
             sender.paho.publish(f"fl/v1/{RUN}/agent/{name}", b'{"online":true,"since":1}', 1, True)
         until(lambda: text_of(page, "f-online") == "1,000 of 1,000", 20)
+        page.evaluate(READ_OUT)
         began = time.monotonic()
         for number in range(1, 101):
+            sender.tell("round", phase(number, "train"))
             sender.tell("log/round", busy_record(number, names))
             for turn in range(30):
                 sender.paho.publish(f"fl/v1/{RUN}/update/{names[turn]}", b"an update")
@@ -374,6 +682,9 @@ def test_it_keeps_up_with_a_thousand_agents_and_ten_rounds_a_second(chromium, st
         assert len(rows_of(page)) == 40
         page.click("#older")
         assert len(rows_of(page)) == 80
+        assert page.evaluate("readOut") == [], "a screen reader would not stop talking"
+        sender.tell("round", phase(100, "done"))
+        until(lambda: page.evaluate("readOut") == [f"{RUN}: the run is over"], 5)
 
 
 def busy_record(number, names):
@@ -399,6 +710,13 @@ def test_it_fits_a_phone(width, chromium, stack, tmp_path):
         sender.tell("round", phase(1, "train"), run=long)
         sender.tell("log/round", record_of(1, why="voted down " * 9, accepted=False), run=long)
         until(lambda: text_of(page, "f-round") == "1", 10)
+        page.locator("#rows .vote >> nth=0").tap()
+        assert text_of(page, "tip").startswith("round 1, agent-1: poisoned")
+        box = page.locator("#tip").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        page.locator("#h-votes").tap()
+        assert not page.is_visible("#tip")
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
@@ -467,17 +785,101 @@ def test_the_keyboard_reaches_every_vote_agent_and_run(chromium, stack, tmp_path
         assert "round 3, agent-2: clean, score 0.500 within" in text_of(page, "vote-said")
         page.keyboard.press("ArrowDown")
         assert text_of(page, "vote-said").startswith("round 2, agent-2")
+        assert page.get_attribute("#rows", "aria-activedescendant") == "round-2"
+        sender.tell("log/round", record_of(4), run="two")  # who is at the list is left in peace
+        until(lambda: text_of(page, "newer").startswith("1 newer"), 5)
+        assert 4 not in rows_of(page)
+        page.keyboard.press("Home")
+        assert text_of(page, "vote-said").startswith("round 4, agent-2")
+        assert 4 in rows_of(page)
+        assert text_of(page, "newer") == ""
+        page.focus("#chart-accuracy")
+        page.keyboard.press("ArrowLeft")
+        assert text_of(page, "accuracy-said") == "round 4: accuracy 50.0%"
+        page.keyboard.press("Home")
+        assert text_of(page, "accuracy-said") == f"round {min(rows_of(page))}: accuracy 50.0%"
+        page.focus("#chart-network")
+        page.keyboard.press("ArrowRight")
+        assert text_of(page, "network-said") == "round 4: updates/s 20, bytes in 100, bytes out 100"
         page.focus("#map")
         page.keyboard.press("ArrowRight")
         assert text_of(page, "agent-said") == "agent-1: online"
         page.hover("#map", position={"x": 5, "y": 5})
         assert text_of(page, "tip") == "agent-1: online"
+        page.keyboard.press("Escape")
+        assert not page.is_visible("#tip")
         page.select_option("#run", "one")
         until(lambda: text_of(page, "now").startswith("one:"), 5)
         assert page.url.endswith("#run=one")
-        sender.tell("log/round", record_of(4), run="two")  # who has picked is not taken elsewhere
+        sender.tell("log/round", record_of(5), run="two")  # who has picked is not taken elsewhere
         page.wait_for_timeout(600)
         assert text_of(page, "now").startswith("one:")
+        page.focus("#skip")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "rows"
+        assert page.url.endswith("#run=one")
+        check_that_tab_reaches(
+            page, "skip run theme chart-accuracy only-rejected rows chart-network map"
+        )
+
+
+def check_that_tab_reaches(page, names):
+    """Press Tab from the first on: it comes by all of these, in this order."""
+    first, *others = names.split()
+    page.focus(f"#{first}")
+    for name in others:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == name
+
+
+@pytest.mark.broker
+def test_a_run_is_picked_by_the_address(chromium, stack, tmp_path):
+    """It may begin later, another address changes it, and what is no name of a run picks none."""
+    with place("mosquitto", tmp_path) as where:
+        start = where.url.rstrip("/") + "/index.html"
+        with looked_at(chromium, f"{start}#run=later") as page:
+            until(lambda: text_of(page, "now") == "later: nothing heard of this run yet", 10)
+            sender = stack.enter_context(Says(where.address))
+            sender.tell("round", phase(1, "train"), run="other")
+            sender.tell("log/round", record_of(1), run="other")
+            sender.tell("log/round", record_of(3), run="later")
+            until(lambda: text_of(page, "f-round") == "3", 10)
+            assert text_of(page, "now").startswith("later:")
+            page.evaluate("location.hash = '#run=other'")
+            until(lambda: text_of(page, "f-round") == "1", 10)
+            for odd in ("+", "%23", "a%2Fb", "x" * 65):
+                page.evaluate(f"location.hash = '#run={odd}'")
+                until(lambda: page.input_value("#run") == "", 5)
+            assert text_of(page, "link") == "live"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "opened as a file"),
+        ("?broker=http://x", "http://x is no address of a broker"),
+        ("?broker=ws://127.0.0.1:99999", "is no address of a broker"),
+        ("?broker=ws://a%20b", "is no address of a broker"),
+        ("?broker=127.0.0.1:1", "No broker answers at ws://127.0.0.1:1."),
+    ],
+)
+def test_where_there_is_no_broker_it_says_so(query, said, chromium):
+    """Opened as a file, with a wrong address, or with one at which nobody answers."""
+    page = chromium.new_page()
+    try:
+        page.goto((FILES / "index.html").as_uri() + query)
+        until(lambda: page.is_visible("#banner"), 10)
+        page.wait_for_timeout(300)  # it stays
+        assert said in text_of(page, "banner")
+    finally:
+        page.close()
+
+
+@pytest.mark.broker
+def test_before_any_run_it_says_how_to_start_one(chromium, tmp_path):
+    """An empty broker is no fault: there is a command to go on with."""
+    with place("mosquitto", tmp_path) as where, looked_at(chromium, where.url) as page:
+        until(lambda: "python run.py --broker" in text_of(page, "now"), 10)
 
 
 @pytest.mark.broker
@@ -493,9 +895,10 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
         assert where.address.websockets.startswith("wss:" if tls else "ws:")
         page.wait_for_selector("#login:not([hidden])")
         until(lambda: text_of(page, "link") == "log-in needed", 5)
+        assert text_of(page, "asking").startswith(where.address.websockets)
         page.fill("#password", "wrong")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#login p.wrong")
+        page.wait_for_selector("#wrong:not([hidden])")
         page.fill("#password", password)
         page.keyboard.press("Enter")
         page.wait_for_selector(".pill.live")

@@ -27,19 +27,22 @@ const Agents = (() => {
   class Map2D {
     constructor({ canvas, line, tip }) {
       Object.assign(this, { canvas, line, tip });
-      this.names = []; this.drawn = ""; this.size = 16; this.columns = 1; this.at = -1; this.board = null;
+      this.names = []; this.drawn = ""; this.size = 16; this.columns = 1; this.board = null;
+      this.at = null; // the agent that the keyboard is at
       canvas.addEventListener("mousemove", (event) => this.point(event));
-      canvas.addEventListener("mouseleave", () => { tip.hidden = true; });
+      canvas.addEventListener("mouseleave", () => tip.hide());
       canvas.addEventListener("keydown", (event) => this.move(event));
       new ResizeObserver(() => this.board && this.draw(this.board)).observe(canvas.parentElement);
     }
 
     draw(board) {
       this.board = board;
-      this.names = [...new Set([...board.agents.keys(), ...board.suspects.keys()])].sort();
+      const there = new Set([...board.agents.keys(), ...board.suspects.keys()]);
+      const same = there.size === this.names.length && this.names.every((name) => there.has(name));
+      if (!same) this.names = [...there].sort(); // sorting costs more than all the rest
       const width = this.canvas.clientWidth, scale = devicePixelRatio;
-      const colour = Charts.palette(), states = this.names.map((name) => stateOf(board, name));
-      const picture = [board.name, width, this.at, colour("ground"), ...states].join();
+      const states = this.names.map((name) => stateOf(board, name));
+      const picture = [board.name, width, this.at, Charts.colour("ground"), ...states].join();
       if (picture === this.drawn) return;
       this.drawn = picture;
       this.size = sizeFor(this.names.length);
@@ -49,27 +52,25 @@ const Agents = (() => {
       this.canvas.style.height = `${height}px`;
       const ctx = this.canvas.getContext("2d");
       ctx.scale(scale, scale);
-      states.forEach((state, i) => this.square(ctx, colour, i, state));
-      const { online, agents } = Board.figures(board);
-      this.canvas.setAttribute("aria-label", `Agents: ${online} of ${agents} online; arrow keys move from one to the next`);
+      states.forEach((state, i) => this.square(ctx, i, state));
     }
 
     /** Offline is hollow, suspected has a dot, quarantined a cross: colour is not the only sign. */
-    square(ctx, colour, i, state) {
+    square(ctx, i, state) {
       const gap = this.size > 6 ? 2 : 1, edge = this.size - gap;
       const x = (i % this.columns) * this.size, y = Math.floor(i / this.columns) * this.size;
-      ctx.fillStyle = ctx.strokeStyle = colour({ online: "clean", offline: "muted", suspected: "suspected", quarantined: "poisoned" }[state]);
+      ctx.fillStyle = ctx.strokeStyle = Charts.colour({ online: "clean", offline: "muted", suspected: "suspected", quarantined: "poisoned" }[state]);
       if (state === "offline") ctx.strokeRect(x + 0.5, y + 0.5, edge - 1, edge - 1);
       else ctx.fillRect(x, y, edge, edge);
-      ctx.strokeStyle = ctx.fillStyle = colour("ground");
+      ctx.strokeStyle = ctx.fillStyle = Charts.colour("ground");
       if (state === "suspected") ctx.fillRect(x + edge / 3, y + edge / 3, edge / 3, edge / 3);
       if (state === "quarantined") {
         ctx.beginPath();
         ctx.moveTo(x, y); ctx.lineTo(x + edge, y + edge); ctx.moveTo(x + edge, y); ctx.lineTo(x, y + edge);
         ctx.stroke();
       }
-      if (i !== this.at) return;
-      ctx.strokeStyle = colour("text");
+      if (this.names[i] !== this.at) return;
+      ctx.strokeStyle = Charts.colour("text");
       ctx.lineWidth = 2;
       ctx.strokeRect(x, y, edge, edge);
       ctx.lineWidth = 1;
@@ -77,20 +78,21 @@ const Agents = (() => {
 
     point(event) {
       const i = Math.floor(event.offsetY / this.size) * this.columns + Math.floor(event.offsetX / this.size);
-      this.tip.hidden = event.offsetX >= this.columns * this.size || i >= this.names.length;
-      if (this.tip.hidden) return;
-      this.line.textContent = this.tip.textContent = said(this.board, this.names[i]);
-      this.tip.style.left = `${Math.min(event.clientX + 12, innerWidth - this.tip.offsetWidth - 8)}px`;
-      this.tip.style.top = `${event.clientY + 16}px`;
+      if (event.offsetX >= this.columns * this.size || i >= this.names.length) { this.tip.hide(); return; }
+      this.line.textContent = said(this.board, this.names[i]);
+      this.tip.show(this.line.textContent, event);
     }
 
     move(event) {
-      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
+      const step = {
+        ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, Home: -Infinity, End: Infinity,
+      }[event.key];
       if (!step || !this.names.length) return;
       event.preventDefault();
-      this.at = this.at < 0 ? 0 : Math.max(0, Math.min(this.names.length - 1, this.at + step));
+      const place = this.names.indexOf(this.at), next = place < 0 && Number.isFinite(step) ? 0 : place + step;
+      this.at = this.names[Math.max(0, Math.min(this.names.length - 1, next))];
       this.draw(this.board);
-      this.line.textContent = said(this.board, this.names[this.at]);
+      this.line.textContent = said(this.board, this.at);
     }
   }
 
@@ -100,10 +102,10 @@ const Agents = (() => {
     return [...board.suspects].sort(([a, x], [b, y]) => weight(y) - weight(x) || (a < b ? -1 : 1)).slice(0, MOST);
   }
 
-  function table(made, board) {
+  function table(made, board, quarantined) {
     const found = suspects(board);
     made.hidden = !found.length;
-    made.caption.textContent = `Most suspected; ${Board.figures(board).quarantined.toLocaleString("en")} in quarantine`;
+    made.caption.textContent = `Most suspected; ${quarantined.toLocaleString("en")} in quarantine`;
     made.tBodies[0].replaceChildren(...found.map(([name, suspect]) => {
       const row = document.createElement("tr");
       const value = suspect.suspicion === null ? "" : suspect.suspicion.toFixed(2);
@@ -112,5 +114,5 @@ const Agents = (() => {
     }));
   }
 
-  return { Map: Map2D, table, suspects };
+  return { Map: Map2D, table };
 })();

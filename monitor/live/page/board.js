@@ -6,12 +6,19 @@ Pure: no page, no network, no clock. Whatever arrives is hostile: a value of ano
 missing, texts are cut, and everything that is kept has a limit. */
 
 const Board = (() => {
-  const LIMITS = { rounds: 5000, agents: 20000, voters: 1000, reasons: 50, text: 200 };
+  const LIMITS = {
+    rounds: 5000, agents: 20000, voters: 1000, reasons: 50, text: 200,
+    votes: 200000, // in all rounds together; of older ones their numbers are kept
+  };
+  const AT_WORK = new Set(["train", "validate", "judge_and_train"]);
 
   const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
-  const count = (value) => (Number.isSafeInteger(value) && value >= 0 ? value : null);
+  const upTo = (most) => (value) => (number(value) !== null && value >= 0 && value <= most ? value : null);
+  const share = upTo(1), amount = upTo(1e15);
+  const count = (value) => (Number.isInteger(value) ? upTo(2 ** 31 - 1)(value) : null);
+  // Neither controls, nor what turns the direction of text, nor half characters.
   const text = (value) =>
-    typeof value === "string" ? value.slice(0, LIMITS.text).replace(/\p{Cc}/gu, " ") : "";
+    typeof value === "string" ? value.slice(0, LIMITS.text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ") : "";
   const list = (value) => (Array.isArray(value) ? value : []);
   const map = (value) =>
     value !== null && typeof value === "object" && !Array.isArray(value) ? value : {};
@@ -21,41 +28,43 @@ const Board = (() => {
     return {
       name,
       manifest: null,
-      round: null, // what the retained message "round" says: number, phase, who validates
+      round: null, // what the retained message "round" says: number, attempt, phase, how many are called
+      removed: false, // whether the manifest was removed from the broker
+      asked: { round: null, names: [] }, // who is to vote
       rows: [], // a row a round, in order
+      votes: 0, // kept in them, one by one
+      forgotten: { accepted: 0, rejected: 0, first: null }, // what older rows add up to
       note: "", // the last thing out of the ordinary
-      refused: { before: new Map(), until: 0, now: new Map(), latest: "" },
+      refused: noRefusals(),
       agents: new Map(), // name -> online
       suspects: new Map(), // name -> { suspicion, detector, state }
-      detected: false, // whether anybody looks for fakes
     };
   }
 
-  /** Take in what a topic below the run said; an unreadable message changes nothing. */
+  /** Refused in the rounds `until` one, in later ones that are no row any more, and in the one at hand. */
+  function noRefusals() {
+    return { before: new Map(), until: 0, since: new Map(), now: new Map(), round: 0, latest: "" };
+  }
+
+  /** Take in what a topic below the run said; an unreadable message changes nothing.
+
+  Returns whether rounds are missing, which `log/past` may know. */
   function hear(board, topic, data) {
-    if (topic.startsWith("agent/")) return hearAgent(board, topic.slice(6), data);
-    if (data === null) return; // removed from the broker
-    if (topic === "manifest") board.manifest = readManifest(map(data));
-    else if (topic === "round") board.round = readRound(map(data));
-    else if (topic === "log/round") hearRecord(board, map(data));
+    if (topic.startsWith("agent/")) hearAgent(board, topic.slice(6), data);
+    else if (topic === "round") return hearRound(board, data);
+    else if (topic === "manifest") hearManifest(board, data);
+    else if (data === null) return false; // removed from the broker
+    else if (topic === "log/round") return hearRecord(board, map(data));
     else if (topic === "log/refused") hearRefused(board, map(data));
     else if (topic === "log/past") hearPast(board, map(data));
+    return false;
   }
 
-  function readManifest(said) {
-    return {
-      model: text(said.model), parameters: count(said.parameters), codec: text(said.codec),
-      judge: text(said.judge), lookBack: count(said.look_back),
-    };
-  }
-
-  function readRound(said) {
-    const names = list(said.validators).slice(0, LIMITS.voters).map(text);
-    return {
-      round: count(said.round), attempt: count(said.attempt), phase: text(said.phase),
-      called: said.contributors === "all" ? null : list(said.contributors).length,
-      validators: names,
-    };
+  function hearManifest(board, data) {
+    board.removed = data === null;
+    if (board.removed) return;
+    const { model, parameters, codec, judge } = map(data);
+    board.manifest = { model: text(model), parameters: count(parameters), codec: text(codec), judge: text(judge) };
   }
 
   function hearAgent(board, name, data) {
@@ -65,55 +74,125 @@ const Board = (() => {
     }
   }
 
-  function hearRecord(board, said) {
-    const round = count(said.round);
-    if (round === null) return;
-    if (typeof said.repeated === "string") {
-      board.note = `round ${round} is tried again (attempt ${count(said.attempt) ?? "?"}): ${text(said.repeated)}`;
-      return;
+  function hearRound(board, data) {
+    if (data === null) { // the run goes on: its aggregator waits for agents
+      board.round = null;
+      return false;
     }
-    if (round === 0) { // the run begins
-      board.rows = [];
-      board.note = "";
-      board.refused = fresh("").refused;
-      board.suspects.clear();
-      return;
-    }
-    board.note = "";
-    // A run goes back if its newest model was removed: what came after is not true any more.
-    while (board.rows.length && board.rows.at(-1).round >= round) board.rows.pop();
-    board.rows.push(readRecord(board, round, said));
-    if (board.rows.length > LIMITS.rounds) board.rows.splice(0, board.rows.length - LIMITS.rounds);
-    board.refused.now = readCounts(said.refused);
-    hearSuspicion(board, said);
+    const said = map(data), round = count(said.round), names = list(said.validators);
+    board.round = {
+      round, attempt: count(said.attempt) ?? 1, phase: text(said.phase),
+      called: said.contributors === "all" ? null : list(said.contributors).length,
+    };
+    if (names.length) board.asked = { round, names: names.slice(0, LIMITS.voters).map(text) };
+    return round !== null && AT_WORK.has(board.round.phase) && drop(board, round);
   }
 
-  function readRecord(board, round, said) {
+  // ------------------------------------------------------------ rounds
+
+  function hearRecord(board, said) {
+    const round = count(said.round);
+    if (round === null) return false;
+    if (round === 0) return begin(board);
+    if (typeof said.repeated === "string") {
+      board.note = `round ${round} is tried again (attempt ${count(said.attempt) ?? "?"}): ${text(said.repeated)}`;
+      return drop(board, round);
+    }
+    board.note = "";
+    board.refused.now = readCounts(said.refused);
+    hearSuspicion(board, said);
+    const row = readRecord(round, said, readVoters(board, round, said)), last = board.rows.at(-1);
+    const again = last !== undefined && alike(last, row);
+    // After a reconnect it is said again, when we may not know any more who was asked.
+    if (again && last.voters.length >= row.voters.length) return false;
+    const back = drop(board, round) && !again;
+    const missing = (board.rows.at(-1)?.round ?? 0) < round - 1;
+    board.rows.push(row);
+    board.votes += row.voters.length;
+    limit(board);
+    return back || missing;
+  }
+
+  /** The run begins, perhaps anew: only who is there stays. */
+  function begin(board) {
+    const { manifest, agents, round } = board;
+    const first = round?.round === 1 && AT_WORK.has(round.phase);
+    Object.assign(board, fresh(board.name), { manifest, agents, round: first ? round : null });
+    return false;
+  }
+
+  /** Forget this round and later ones; returns whether there were any.
+
+  A run goes back if its newest model was removed: what came after is not true any more. */
+  function drop(board, round) {
+    const before = board.rows.length;
+    while (board.rows.length && board.rows.at(-1).round >= round) board.votes -= board.rows.pop().voters.length;
+    return board.rows.length < before;
+  }
+
+  /** Keep the last rounds, and the votes one by one of as many as there is room for. */
+  function limit(board) {
+    const { forgotten, refused } = board;
+    for (const row of board.rows.splice(0, Math.max(0, board.rows.length - LIMITS.rounds))) {
+      board.votes -= row.voters.length;
+      forgotten.first ??= row.round;
+      forgotten.accepted += row.accepted === true;
+      forgotten.rejected += row.accepted === false;
+      if (row.round > refused.until) add(refused.since, row.refused);
+    }
+    for (let i = 0; board.votes > LIMITS.votes; i++) {
+      board.votes -= board.rows[i].voters.length;
+      board.rows[i] = { ...board.rows[i], voters: [] };
+    }
+  }
+
+  /** Whether both can be of the same round of the same run. */
+  const alike = (a, b) => ["round", "attempt", "accepted", "accuracy", "updates"].every((key) => a[key] === b[key]);
+
+  function readRecord(round, said, voters) {
     const votes = map(said.votes);
     return {
-      round, attempt: count(said.attempt) ?? 1, why: text(said.why),
+      round, attempt: count(said.attempt) ?? 1, why: text(said.why), judged: count(said.judged),
       accepted: typeof said.accepted === "boolean" ? said.accepted : null,
-      accuracy: number(said.accuracy), candidate: number(said.candidate_accuracy),
-      backdoor: number(said.backdoor),
+      accuracy: share(said.accuracy), candidate: share(said.candidate_accuracy), backdoor: share(said.backdoor),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
-      voters: readVoters(board, round, map(said.voters)),
-      called: count(said.called), updates: count(said.updates), missing: count(said.missing),
-      rate: number(said.updates_per_second), seconds: number(said.seconds),
-      bytesIn: count(said.bytes_in), bytesOut: count(said.bytes_out), dropped: count(said.dropped) ?? 0,
+      voters, evidence: number(said.evidence),
+      updates: count(said.updates), missing: count(said.missing), rate: amount(said.updates_per_second),
+      bytesIn: amount(said.bytes_in), bytesOut: amount(said.bytes_out), dropped: count(said.dropped),
       refused: readCounts(said.refused),
     };
   }
 
   /** Each vote by name, in the order of names; who was asked and said nothing is silent. */
   function readVoters(board, round, said) {
-    const asked = board.round !== null && board.round.round === round ? board.round.validators : [];
-    const names = [...new Set([...Object.keys(said).slice(0, LIMITS.voters), ...asked])].sort();
+    const voters = map(said.voters), silent = count(map(said.votes).silent) > 0;
+    const asked = silent && board.asked.round === round ? board.asked.names : [];
+    const names = [...new Set([...Object.keys(voters).slice(0, LIMITS.voters), ...asked])].sort();
     return names.slice(0, LIMITS.voters).map((name) => {
-      const vote = Object.hasOwn(said, name) ? map(said[name]) : {};
+      const vote = Object.hasOwn(voters, name) ? map(voters[name]) : {};
       const how = vote.poisoned === true ? "poisoned" : vote.poisoned === false ? "clean" : "silent";
-      return { name: text(name), how, score: number(vote.score), threshold: number(vote.threshold), bytes: count(vote.bytes) };
+      return { name: text(name), how, score: number(vote.score), threshold: number(vote.threshold), bytes: amount(vote.bytes) };
     });
   }
+
+  /** The rounds in short; where we know something else, the run has gone back or begun anew. */
+  function hearPast(board, said) {
+    const columns = list(said.columns).slice(0, 100), past = new Map();
+    for (const values of list(said.rows).slice(-LIMITS.rounds)) {
+      const row = Object.fromEntries(columns.map((column, i) => [column, list(values)[i]]));
+      if (count(row.round)) past.set(row.round, readRecord(row.round, { ...row, votes: row }, []));
+    }
+    const first = Math.min(...past.keys()), last = Math.max(0, ...past.keys());
+    const merged = board.rows.filter(({ round }) => round < first || round > last);
+    const known = new Map(board.rows.map((row) => [row.round, row]));
+    for (const [round, row] of past) merged.push(known.has(round) && alike(known.get(round), row) ? known.get(round) : row);
+    board.rows = merged.sort((a, b) => a.round - b.round);
+    board.votes = board.rows.reduce((sum, row) => sum + row.voters.length, 0);
+    Object.assign(board.refused, { until: last, before: readCounts(said.refused), since: new Map() });
+    limit(board);
+  }
+
+  // ------------------------------------------------------------ refusals and suspicion
 
   function readCounts(said) {
     const known = Object.entries(map(said)).filter(([, value]) => count(value) > 0);
@@ -121,65 +200,65 @@ const Board = (() => {
   }
 
   function hearRefused(board, said) {
-    const latest = map(said.latest);
-    if (latest.reason) board.refused.latest = `${text(latest.agent) || "somebody"}: ${text(latest.reason)}`;
+    const latest = map(said.latest), { refused } = board;
+    if (latest.reason) refused.latest = `${text(latest.agent) || "somebody"}: ${text(latest.reason)}`;
+    if (count(said.round) <= (board.rows.at(-1)?.round ?? 0)) return; // the record of that round has them all
+    refused.round = count(said.round);
+    refused.now = readCounts(said.refused);
   }
 
-  /** The rounds in short that were over before we listened. */
-  function hearPast(board, said) {
-    const columns = list(said.columns);
-    const known = new Set(board.rows.map((row) => row.round));
-    const rows = list(said.rows).slice(-LIMITS.rounds).map((values) => {
-      const row = Object.fromEntries(columns.map((column, i) => [column, list(values)[i]]));
-      return readRecord(board, count(row.round), { ...row, votes: row, voters: {} });
-    });
-    board.refused.until = rows.reduce((last, row) => Math.max(last, row.round ?? 0), 0);
-    board.refused.before = readCounts(said.refused);
-    const news = rows.filter((row) => row.round && !known.has(row.round));
-    board.rows = [...board.rows, ...news].sort((a, b) => a.round - b.round).slice(-LIMITS.rounds);
-  }
-
-  function hearSuspicion(board, said) {
-    if (!("suspicion" in said)) return;
-    board.detected = true;
-    const before = new Map(board.suspects); // who is in quarantine is not looked at any more
-    board.suspects.clear();
-    const detector = map(said.suspected), quarantined = new Set(list(said.quarantined));
-    const forGood = new Set(list(said.for_good));
-    const named = { ...map(said.suspicion) };
-    for (const name of [...quarantined, ...forGood]) if (typeof name === "string") named[name] ??= null;
-    for (const [name, value] of Object.entries(named).slice(0, LIMITS.agents)) {
-      const state = forGood.has(name) ? "out for good" : quarantined.has(name) ? "in quarantine"
-        : Object.hasOwn(detector, name) ? "suspected" : "";
-      if (!state && !(number(value) > 0)) continue;
-      const then = before.get(text(name));
-      board.suspects.set(text(name), {
-        suspicion: number(value) ?? then?.suspicion ?? null,
-        detector: text(detector[name]) || (state ? then?.detector ?? "" : ""), state,
-      });
-    }
-  }
-
-  /** Reason -> count over the whole run, as far as we know it. */
-  function refusals(board) {
-    const total = new Map(board.refused.before);
-    for (const row of board.rows) {
-      if (row.round <= board.refused.until) continue;
-      for (const [reason, value] of row.refused) total.set(reason, (total.get(reason) ?? 0) + value);
+  function add(total, counts) {
+    for (const [reason, value] of counts) {
+      if (total.has(reason) || total.size < LIMITS.reasons) total.set(reason, (total.get(reason) ?? 0) + value);
     }
     return total;
   }
 
-  /** The figures at a glance. */
-  function figures(board) {
-    const last = board.rows.at(-1) ?? null;
-    const decided = (verdict) => board.rows.filter((row) => row.accepted === verdict).length;
-    let online = 0;
-    for (const there of board.agents.values()) online += there;
-    const states = [...board.suspects.values()].map((suspect) => suspect.state);
-    const quarantined = states.filter((state) => state && state !== "suspected").length;
-    return { last, accepted: decided(true), rejected: decided(false), online, agents: board.agents.size, quarantined };
+  /** Reason -> count over the whole run, as far as we know it. */
+  function refusals(board) {
+    const { before, until, since, now, round } = board.refused;
+    const total = add(new Map(before), since);
+    for (const row of board.rows) if (row.round > until) add(total, row.refused);
+    if (round > Math.max(until, board.rows.at(-1)?.round ?? 0)) add(total, now);
+    return total;
   }
 
-  return { LIMITS, fresh, hear, refusals, figures };
+  function hearSuspicion(board, said) {
+    if (!("suspicion" in said)) return;
+    const before = board.suspects; // who is in quarantine is not looked at any more
+    board.suspects = new Map();
+    const detector = map(said.suspected), quarantined = new Set(list(said.quarantined));
+    const forGood = new Set(list(said.for_good));
+    const found = new Map(Object.entries(map(said.suspicion)));
+    for (const name of [...quarantined, ...forGood]) if (typeof name === "string" && !found.has(name)) found.set(name, null);
+    for (const [name, value] of [...found].slice(0, LIMITS.agents)) {
+      const state = forGood.has(name) ? "out for good" : quarantined.has(name) ? "in quarantine"
+        : Object.hasOwn(detector, name) ? "suspected" : "";
+      if (!state && !share(value)) continue;
+      const then = before.get(text(name));
+      board.suspects.set(text(name), {
+        suspicion: share(value) ?? then?.suspicion ?? null,
+        detector: Object.hasOwn(detector, name) ? text(detector[name]) : (state && then?.detector) || "", state,
+      });
+    }
+  }
+
+  /** The figures at a glance. */
+  function figures(board) {
+    const { rows, forgotten } = board;
+    const decided = (verdict) => rows.filter((row) => row.accepted === verdict).length;
+    let online = 0, quarantined = 0;
+    for (const there of board.agents.values()) online += there;
+    for (const { state } of board.suspects.values()) quarantined += state !== "" && state !== "suspected";
+    return {
+      last: rows.at(-1) ?? null, first: forgotten.first ?? rows[0]?.round ?? 1,
+      accepted: forgotten.accepted + decided(true), rejected: forgotten.rejected + decided(false),
+      online, agents: board.agents.size, quarantined,
+    };
+  }
+
+  /** Whether there is nothing more to come. */
+  const over = (board) => board.removed || board.round?.phase === "done";
+
+  return { LIMITS, fresh, hear, refusals, figures, over };
 })();

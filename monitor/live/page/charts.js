@@ -5,70 +5,84 @@
 const Charts = (() => {
   const HEIGHT = 240, NARROW = 180;
   const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}%`);
-  const short = (value) => Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+  const compact = Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const short = (value) => compact.format(value);
   const shown = (value) => (value === null || value === undefined ? "–" : short(value));
 
-  /** The colours of the style sheet, as it has them now. */
-  function palette() {
-    const style = getComputedStyle(document.documentElement);
-    return (name) => style.getPropertyValue(`--${name}`).trim();
+  let colours = {};
+
+  /** A colour of the style sheet, as red, green and blue: a canvas mistakes the system's own names. */
+  function colour(name) {
+    if (colours[name] === undefined) {
+      const probe = document.body.appendChild(document.createElement("i"));
+      probe.className = "probe";
+      probe.style.color = `var(--${name})`;
+      colours[name] = getComputedStyle(probe).color;
+      probe.remove();
+    }
+    return colours[name];
   }
 
-  function axis(colour, more = {}) {
+  /** The style sheet has changed its colours. */
+  function recolour() {
+    colours = {};
+  }
+
+  function axis(more = {}) {
     return { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, ...more };
   }
 
   const ROUNDS = { label: "round", value: (_, round) => round ?? "–" };
   const whole = (_, splits) => splits.map((value) => (Number.isInteger(value) ? value : ""));
+  const ROUND_AXIS = { values: whole, size: 32 };
+  const ALONE = { show: (u) => u.data[0].length === 1 }; // a single round makes no line
 
   /** Rejected candidates are crosses: colour is not the only sign. */
-  function crosses(colour) {
-    return (u, series) => {
-      const [from, to] = u.series[0].idxs ?? [0, u.data[0].length - 1];
-      const { ctx } = u, size = 4 * devicePixelRatio;
-      ctx.save();
-      ctx.strokeStyle = colour("poisoned");
-      ctx.lineWidth = 1.5 * devicePixelRatio;
-      ctx.beginPath();
-      for (let i = from; i <= to; i++) {
-        const value = u.data[series][i];
-        if (value === null || value === undefined) continue;
-        const x = u.valToPos(u.data[0][i], "x", true), y = u.valToPos(value, "y", true);
-        ctx.moveTo(x - size, y - size); ctx.lineTo(x + size, y + size);
-        ctx.moveTo(x - size, y + size); ctx.lineTo(x + size, y - size);
-      }
-      ctx.stroke();
-      ctx.restore();
-      return false;
-    };
+  function crosses(u, series) {
+    const [from, to] = u.series[0].idxs ?? [0, u.data[0].length - 1];
+    const { ctx } = u, size = 4 * devicePixelRatio;
+    ctx.save();
+    ctx.strokeStyle = colour("poisoned");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.beginPath();
+    for (let i = from; i <= to; i++) {
+      const value = u.data[series][i];
+      if (value === null || value === undefined) continue;
+      const x = u.valToPos(u.data[0][i], "x", true), y = u.valToPos(value, "y", true);
+      ctx.moveTo(x - size, y - size); ctx.lineTo(x + size, y + size);
+      ctx.moveTo(x - size, y + size); ctx.lineTo(x + size, y - size);
+    }
+    ctx.stroke();
+    ctx.restore();
+    return false;
   }
 
-  function accuracyOptions(colour) {
+  function accuracyOptions() {
     return {
       scales: { x: { time: false }, y: { range: [0, 1] } },
-      axes: [axis(colour, { values: whole }), axis(colour, { values: (_, splits) => splits.map((v) => `${Math.round(100 * v)}%`), size: 46 })],
+      axes: [axis(ROUND_AXIS), axis({ values: (_, splits) => splits.map((v) => `${Math.round(100 * v)}%`), size: 46 })],
       series: [
         ROUNDS,
-        { label: "accuracy", stroke: colour("clean"), width: 2, points: { show: false }, value: (_, v) => percent(v) },
-        { label: "rejected candidate", stroke: colour("poisoned"), paths: () => null, points: { show: crosses(colour) }, value: (_, v) => percent(v) },
-        { label: "backdoor success", stroke: colour("backdoor"), width: 2, dash: [6, 4], points: { show: false }, value: (_, v) => percent(v) },
+        { label: "accuracy", stroke: colour("clean"), width: 2, points: ALONE, value: (_, v) => percent(v) },
+        { label: "rejected candidate", stroke: colour("poisoned"), paths: () => null, points: { show: crosses }, value: (_, v) => percent(v) },
+        { label: "backdoor success", stroke: colour("backdoor"), width: 2, dash: [6, 4], points: ALONE, value: (_, v) => percent(v) },
       ],
     };
   }
 
-  function networkOptions(colour) {
+  function networkOptions() {
     return {
       scales: { x: { time: false }, y: { range: (_, low, high) => [0, high || 1] }, bytes: { range: (_, low, high) => [0, high || 1] } },
       axes: [
-        axis(colour, { values: whole }),
-        axis(colour, { values: (_, splits) => splits.map(short), size: 46 }),
-        axis(colour, { scale: "bytes", side: 1, grid: { show: false }, values: (_, splits) => splits.map((v) => `${short(v)}B`), size: 52 }),
+        axis(ROUND_AXIS),
+        axis({ values: (_, splits) => splits.map(short), size: 46 }),
+        axis({ scale: "bytes", side: 1, grid: { show: false }, values: (_, splits) => splits.map((v) => `${short(v)}B`), size: 52 }),
       ],
       series: [
         ROUNDS,
-        { label: "updates/s", stroke: colour("clean"), width: 2, points: { show: false }, value: (_, v) => shown(v) },
-        { label: "bytes in", scale: "bytes", stroke: colour("backdoor"), width: 1, points: { show: false }, value: (_, v) => shown(v) },
-        { label: "bytes out", scale: "bytes", stroke: colour("muted"), width: 1, dash: [4, 3], points: { show: false }, value: (_, v) => shown(v) },
+        { label: "updates/s", stroke: colour("clean"), width: 2, points: ALONE, value: (_, v) => shown(v) },
+        { label: "bytes in", scale: "bytes", stroke: colour("backdoor"), width: 1, points: ALONE, value: (_, v) => shown(v) },
+        { label: "bytes out", scale: "bytes", stroke: colour("muted"), width: 1, dash: [4, 3], points: ALONE, value: (_, v) => shown(v) },
       ],
     };
   }
@@ -87,10 +101,14 @@ const Charts = (() => {
     rows.map((row) => row.bytesOut),
   ];
 
-  /** One picture in an element, made anew when the colours change. */
+  /** One picture in an element, made anew when the colours change; `line` says what the keyboard is at. */
   class Chart {
-    constructor(place, options, data) {
-      this.place = place; this.options = options; this.data = data; this.rows = [];
+    constructor({ place, line }, options, data) {
+      Object.assign(this, { place, line, options, data });
+      this.rows = [];
+      this.at = null; // the round that the keyboard is at
+      place.addEventListener("keydown", (event) => this.move(event));
+      place.addEventListener("blur", () => this.leave());
       this.paint();
       new ResizeObserver(() => this.plot.setSize(this.size())).observe(place);
     }
@@ -102,24 +120,59 @@ const Charts = (() => {
 
     paint() {
       this.plot?.destroy();
-      this.plot = new uPlot({ ...this.size(), ...this.options(palette()) }, this.data(this.rows), this.place);
+      this.plot = new uPlot({ ...this.size(), ...this.options() }, this.data(this.rows), this.place);
     }
 
     draw(rows) {
       this.rows = rows;
       const data = this.data(rows);
       this.plot.setData(data);
-      if (this.plot.cursor.idx == null) this.plot.setLegend({ idx: rows.length - 1 }); // the latest
+      if (this.at !== null) this.mark();
+      else if (this.plot.cursor.idx == null) this.plot.setLegend({ idx: rows.length - 1 }); // the latest
       data.forEach((values, i) => {
         const show = i === 0 || values.some((value) => value !== null);
         if (this.plot.series[i].show !== show && rows.length) this.plot.setSeries(i, { show });
       });
     }
+
+    /** Left and right between rounds, home and end to the first and the last. */
+    move(event) {
+      const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+      if (!step || !this.rows.length) return;
+      event.preventDefault();
+      const most = this.rows.length - 1;
+      const place = this.at === null ? most - step : this.placeOf(this.at);
+      this.at = this.rows[Math.max(0, Math.min(most, place + step))].round;
+      this.line.textContent = this.mark();
+    }
+
+    /** Where a round is among the rows, or the first after it. */
+    placeOf(round) {
+      const found = this.rows.findIndex((row) => row.round >= round);
+      return found < 0 ? this.rows.length - 1 : found;
+    }
+
+    /** Put the cursor where the keyboard is; returns what is there, in words. */
+    mark() {
+      const idx = this.rows.length ? this.placeOf(this.at) : null;
+      if (idx === null) return "";
+      this.plot.setCursor({ left: this.plot.valToPos(this.rows[idx].round, "x"), top: 0 }, false);
+      this.plot.setLegend({ idx }, false);
+      const said = this.plot.series.slice(1).map((series, i) => [series, this.plot.data[i + 1][idx]])
+        .filter(([, value]) => value !== null).map(([series, value]) => `${series.label} ${series.value(null, value)}`);
+      return `round ${this.rows[idx].round}: ${said.join(", ") || "nothing known"}`;
+    }
+
+    leave() {
+      this.at = null;
+      this.line.textContent = "";
+      this.plot.setCursor({ left: -10, top: -10 });
+    }
   }
 
   return {
-    percent, short, palette,
-    accuracy: (place) => new Chart(place, accuracyOptions, accuracyData),
-    network: (place) => new Chart(place, networkOptions, networkData),
+    percent, short, colour, recolour,
+    accuracy: (places) => new Chart(places, accuracyOptions, accuracyData),
+    network: (places) => new Chart(places, networkOptions, networkData),
   };
 })();

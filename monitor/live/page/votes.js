@@ -5,13 +5,14 @@
 const Votes = (() => {
   const STEP = 40; // rounds shown at once
   const CELLS = 200; // votes shown of a round; the rest is a number
+  const HOLD = 10000; // milliseconds that the list stands still for whoever is at it
   const SIGN = { clean: "✓", poisoned: "✗", silent: "·" };
 
   const figure = (value) => (value === null ? "?" : value.toPrecision(3));
 
   /** A vote in words. */
   function said(vote, row) {
-    const who = vote.name || "a validator";
+    const who = vote.name === ":server" ? "the server" : vote.name || "a validator";
     if (vote.how === "silent") return `round ${row.round}, ${who}: silent`;
     const bytes = vote.bytes ? `, having fetched ${Charts.short(vote.bytes)}B` : "";
     if (vote.score === null) return `round ${row.round}, ${who}: ${vote.how}`;
@@ -19,14 +20,18 @@ const Votes = (() => {
     return `round ${row.round}, ${who}: ${vote.how}, ${against}${bytes}`;
   }
 
-  /** The votes of a round, those without a name where only their number is known. */
+  /** The votes of a round; without a name those of which only their number is known. */
   function votesOf(row) {
-    if (row.voters.length) return row.voters;
-    const nameless = (how) => Array.from({ length: Math.min(row.votes[how], CELLS) }, () => ({ name: "", how, score: null, threshold: null, bytes: null }));
-    return ["poisoned", "clean", "silent"].flatMap(nameless);
+    const of = (how) => {
+      const known = row.voters.filter((vote) => vote.how === how).length;
+      const length = Math.max(0, Math.min(row.votes[how], Board.LIMITS.voters) - known);
+      return Array.from({ length }, () => ({ name: "", how, score: null, threshold: null, bytes: null }));
+    };
+    const nameless = row.voters.length ? of("silent") : [...of("poisoned"), ...of("clean"), ...of("silent")];
+    return [...row.voters, ...nameless];
   }
 
-  const verdictOf = (row) => (row.accepted === null ? "undecided" : row.accepted ? "accepted" : "rejected");
+  const verdictOf = (row) => (row.accepted === null ? "pending" : row.accepted ? "accepted" : "rejected");
 
   function element(tag, className, content) {
     const made = document.createElement(tag);
@@ -35,11 +40,15 @@ const Votes = (() => {
     return made;
   }
 
+  const MARK = { accepted: "✓ accepted", rejected: "✗ rejected", pending: "– pending" };
+
   function rowOf(row) {
     const item = element("li", verdictOf(row), "");
+    item.id = `round-${row.round}`;
     item.dataset.round = row.round;
-    const mark = { accepted: "✓ accepted", rejected: "✗ rejected", undecided: "– undecided" }[verdictOf(row)];
+    item.setAttribute("role", "option");
     const cells = element("span", "cells", "");
+    cells.setAttribute("aria-hidden", "true"); // their numbers are read out, and each by the arrow keys
     const votes = votesOf(row);
     votes.slice(0, CELLS).forEach((vote, i) => {
       const cell = element("span", `vote ${vote.how}`, SIGN[vote.how]);
@@ -48,41 +57,87 @@ const Votes = (() => {
     });
     if (votes.length > CELLS) cells.append(element("span", "more", `+${votes.length - CELLS}`));
     item.append(
-      element("span", "number", `#${row.round}`), element("span", "verdict", mark),
+      element("span", "number", `#${row.round}`), element("span", "verdict", MARK[verdictOf(row)]),
       element("span", "accuracy", Charts.percent(row.accuracy)), cells,
       element("span", "why", tally(row)),
     );
     return item;
   }
 
+  /** What there is to say of a round besides its verdict. */
   function tally(row) {
     const { poisoned, clean, silent } = row.votes;
     const asked = poisoned + clean + silent;
-    const votes = asked ? `${poisoned} of ${asked} poisoned${silent ? `, ${silent} silent` : ""}` : "";
-    const missing = row.missing ? `${row.missing} missing` : "";
-    const why = row.why === "voted down" ? "" : row.why; // which "rejected" and the votes say
-    return [votes, why, missing].filter(Boolean).join(" · ");
+    return [
+      row.judged !== null && row.judged !== row.round ? `about round ${row.judged}` : "", // with piggy-back
+      asked ? `${poisoned} of ${asked} poisoned${silent ? `, ${silent} silent` : ""}` : "",
+      row.evidence === null ? "" : `scores ${figure(Math.abs(row.evidence))} ${row.evidence > 0 ? "above" : "within"}`,
+      row.why === "voted down" ? "" : row.why, // which "rejected" and the votes say
+      row.attempt > 1 ? `attempt ${row.attempt}` : "",
+      row.missing ? `${row.missing} missing` : "",
+      row.dropped ? `${row.dropped} dropped by the broker` : "",
+    ].filter(Boolean).join(" · ");
   }
 
-  /** The list, in these elements: rows, a line that says what is pointed at, a tip, a button. */
+  /** The list, in these elements: rows, a line that says what is pointed at, a tip, buttons, newer ones. */
   class List {
-    constructor({ list, line, tip, older, only }) {
-      Object.assign(this, { list, line, tip, older, only });
-      this.known = new Map(); // round -> [row, its element]
-      this.rows = [];
-      this.most = STEP;
-      this.at = null; // the round and the vote that the keyboard is at
-      list.addEventListener("mouseover", (event) => this.point(event.target, event));
-      list.addEventListener("mouseleave", () => { tip.hidden = true; });
+    constructor({ list, line, tip, older, only, newer }) {
+      Object.assign(this, { list, line, tip, older, only, newer });
+      this.forget("");
+      list.addEventListener("mouseover", (event) => this.point(event));
+      list.addEventListener("click", (event) => this.point(event)); // a second tap on the same vote
+      list.addEventListener("mousemove", () => this.hold());
+      list.addEventListener("mouseleave", () => { tip.hide(); this.release(); });
       list.addEventListener("keydown", (event) => this.move(event));
-      older.addEventListener("click", () => { this.most += STEP; this.draw(this.rows); });
-      only.addEventListener("change", () => this.draw(this.rows));
+      list.addEventListener("blur", () => this.release());
+      older.addEventListener("click", () => { this.most += STEP; this.refresh(); });
+      only.addEventListener("change", () => this.refresh());
     }
 
-    draw(rows) {
+    /** Begin with the rounds of a run. */
+    forget(run) {
+      this.run = run;
+      this.rows = [];
+      this.known = new Map(); // round -> [row, its element]
+      this.most = STEP;
+      this.at = null; // the round and the vote that the keyboard is at
+      this.held = null; // the timer that ends its standing still
+    }
+
+    /** Stand still for a while: at ten rounds a second nobody could point at anything. */
+    hold() {
+      clearTimeout(this.held);
+      this.held = setTimeout(() => this.release(), HOLD);
+    }
+
+    release() {
+      if (this.held === null) return;
+      clearTimeout(this.held);
+      this.refresh();
+    }
+
+    refresh() {
+      this.held = null;
+      this.draw(this.rows, this.run);
+    }
+
+    draw(rows, run) {
+      if (run !== this.run) {
+        clearTimeout(this.held);
+        this.forget(run);
+      }
       this.rows = rows;
       const wanted = this.only.checked ? rows.filter((row) => row.accepted === false) : rows;
-      const shown = wanted.slice(-this.most).reverse();
+      const latest = this.known.keys().next().value ?? 0;
+      const fresh = this.held === null ? 0 : wanted.filter((row) => row.round > latest).length;
+      this.newer.textContent = fresh ? `${fresh} newer, shown when you leave the list` : "";
+      // What is gone from the run is gone from the list, whoever looks at it.
+      if (this.held !== null && (wanted.at(-1)?.round ?? 0) >= latest) return;
+      this.show(wanted.slice(-this.most).reverse());
+      this.older.hidden = wanted.length <= this.most;
+    }
+
+    show(shown) {
       const kept = new Map();
       for (const row of shown) {
         const before = this.known.get(row.round);
@@ -94,7 +149,6 @@ const Votes = (() => {
         if (this.list.children[i] !== item) this.list.insertBefore(item, this.list.children[i] ?? null);
       });
       while (this.list.children.length > shown.length) this.list.lastChild.remove();
-      this.older.hidden = wanted.length <= this.most;
       this.mark();
     }
 
@@ -103,26 +157,27 @@ const Votes = (() => {
       return row === undefined ? null : { row, vote: votesOf(row)[index] };
     }
 
-    point(target, event) {
-      const cell = target.closest?.("[data-vote]");
+    point(event) {
+      const cell = event.target.closest?.("[data-vote]");
       const found = cell && this.vote(Number(cell.closest("li").dataset.round), Number(cell.dataset.vote));
-      if (!found?.vote) { this.tip.hidden = true; return; }
-      this.line.textContent = this.tip.textContent = said(found.vote, found.row);
-      this.tip.hidden = false;
-      this.tip.style.left = `${Math.min(event.clientX + 12, innerWidth - this.tip.offsetWidth - 8)}px`;
-      this.tip.style.top = `${event.clientY + 16}px`;
+      if (!found?.vote) { this.tip.hide(); return; }
+      this.line.textContent = said(found.vote, found.row);
+      this.tip.show(this.line.textContent, event);
     }
 
     /** Up and down between rounds, left and right between votes, home to the latest. */
     move(event) {
-      const rounds = [...this.known.keys()];
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0] }[event.key];
-      if (!step || !rounds.length) return;
+      if (!step) return;
       event.preventDefault();
+      if (event.key === "Home") this.refresh();
+      const rounds = [...this.known.keys()];
+      if (!rounds.length) return;
       const place = this.at === null ? -1 : rounds.indexOf(this.at.round);
       const next = Math.max(0, Math.min(rounds.length - 1, place + (place < 0 && !step[0] ? 1 : step[0])));
       const most = votesOf(this.known.get(rounds[next])[0]).length - 1;
       this.at = { round: rounds[next], index: Math.max(0, Math.min(most, (this.at?.index ?? 0) + step[1])) };
+      this.hold();
       this.mark();
       const { row, vote } = this.vote(this.at.round, this.at.index);
       this.line.textContent = vote ? said(vote, row) : `round ${row.round}: ${verdictOf(row)}, no vote`;
@@ -132,11 +187,14 @@ const Votes = (() => {
     mark() {
       for (const marked of this.list.querySelectorAll(".at")) marked.classList.remove("at");
       const item = this.at && this.known.get(this.at.round)?.[1];
-      if (!item) return;
+      for (const row of this.list.querySelectorAll("[aria-selected]")) row.removeAttribute("aria-selected");
+      if (!item) { this.list.removeAttribute("aria-activedescendant"); return; }
+      this.list.setAttribute("aria-activedescendant", item.id);
+      item.setAttribute("aria-selected", "true");
       item.classList.add("at");
       item.querySelector(`[data-vote="${this.at.index}"]`)?.classList.add("at");
     }
   }
 
-  return { List, said, votesOf, verdictOf };
+  return { List, votesOf };
 })();

@@ -7,18 +7,39 @@ const Wire = (() => {
   const LONGEST = 4_000_000; // bytes of a message that we read
   const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong log-in, or none
   const ALL = ["fl/v1/+/manifest", "fl/v1/+/round"];
+  const PAST = "log/past";
   const OFTEN = 3, SOON = 5000; // cut off so many times, each within so many milliseconds
 
-  /** Where the broker speaks websockets: ?broker=ws://..., else the server of this page. */
+  const AS_FILE = "This page was opened as a file, which does not know where a broker is. Let a broker serve it: " +
+    "python -m broker.local --port 1883 --page. Or add to its address where one speaks websockets: ?broker=ws://HOST:PORT";
+
+  /** Where the broker speaks websockets: ?broker=ws://..., else the server of this page.
+
+  Returns { url, wrong }; `wrong` says in a sentence why there is none. */
   function address(location) {
-    const said = new URLSearchParams(location.search).get("broker");
-    if (said) return /^wss?:\/\//.test(said) ? said : `ws://${said}`;
-    if (!location.host) return "";
-    return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/mqtt`;
+    const said = new URLSearchParams(location.search).get("broker"), secure = location.protocol === "https:";
+    const no = (wrong) => ({ url: "", wrong });
+    if (!said && !location.host) return no(AS_FILE);
+    const url = !said ? `${secure ? "wss" : "ws"}://${location.host}/mqtt` : said.includes("://") ? said : `ws://${said}`;
+    if (!isWebsocket(url)) return no(`${said} is no address of a broker: it must be like ws://HOST:PORT, where the broker speaks websockets.`);
+    if (secure && url.startsWith("ws:")) return no(`A page from https:// may only speak wss://, and not ${url}.`);
+    return { url, wrong: "" };
+  }
+
+  function isWebsocket(text) {
+    try {
+      const { protocol, hash } = new URL(text);
+      return /^wss?:$/.test(protocol) && !hash && !/\s/.test(text);
+    } catch {
+      return false;
+    }
   }
 
   /** What one run says. */
-  const topicsOf = (run) => ["log/round", "log/refused", "log/past", "agent/+"].map((rest) => `fl/v1/${run}/${rest}`);
+  const topicsOf = (run) => ["log/round", "log/refused", PAST, "agent/+"].map((rest) => `fl/v1/${run}/${rest}`);
+
+  /** Whether a run can be called so. */
+  const isName = (text) => /^[A-Za-z0-9_-]{1,64}$/.test(text);
 
   /** Connect. `on.message(run, topic, data, live)`, `on.state("live" | "gone" | "refused" | "cut")`. */
   function connect(url, login, on) {
@@ -28,11 +49,16 @@ const Wire = (() => {
       ...(login ?? {}),
     });
     let run = null, since = 0, cuts = 0, open = false, refused = false;
+    let past = false; // whether we listen to the rounds in short, which are long
+    const listen = () => {
+      past = true;
+      client.subscribe(topicsOf(run), { qos: 1 });
+    };
     client.on("connect", () => {
       open = true;
       since = Date.now();
       client.subscribe(ALL, { qos: 1 });
-      if (run !== null) client.subscribe(topicsOf(run), { qos: 1 });
+      if (run !== null) listen();
       on.state("live");
     });
     client.on("close", () => {
@@ -52,7 +78,10 @@ const Wire = (() => {
       const data = parsed(payload);
       if (data === undefined) return;
       // The one that was retained may lack the very last rounds; the next has all until we listened.
-      if (found[2] === "log/past" && !packet.retain) client.unsubscribe(topic);
+      if (found[2] === PAST && found[1] === run && !packet.retain) {
+        past = false;
+        client.unsubscribe(topic);
+      }
       on.message(found[1], found[2], data, !packet.retain);
     });
     return {
@@ -61,9 +90,14 @@ const Wire = (() => {
         if (name === run) return;
         if (run !== null && open) client.unsubscribe(topicsOf(run));
         run = name;
-        if (open) client.subscribe(topicsOf(run), { qos: 1 });
+        if (open) listen();
       },
-      end: () => client.end(true),
+      /** Ask for the rounds in short once more. */
+      recall() {
+        if (!open || past) return;
+        past = true;
+        client.subscribe(`fl/v1/${run}/${PAST}`, { qos: 1 });
+      },
     };
   }
 
@@ -77,5 +111,5 @@ const Wire = (() => {
     }
   }
 
-  return { address, connect };
+  return { address, isName, connect };
 })();
