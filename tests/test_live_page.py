@@ -910,6 +910,28 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
             aggregator.terminate()
 
 
+@pytest.mark.broker
+def test_two_with_one_log_in_are_told_so(chromium, tmp_path):
+    """A log-in is good for one connection: the page says that, and not that the broker is gone."""
+    secrets = tmp_path / "secrets"
+    enrolment.enrol(secrets, parties(3))
+    password = (secrets / "people" / "watch.password").read_text()
+    with contextlib.ExitStack() as stack:
+        where = stack.enter_context(place("mosquitto", tmp_path, secrets=secrets))
+        pages = [stack.enter_context(looked_at(chromium, where.url)) for _ in range(2)]
+        for page in pages:
+            page.wait_for_selector("#login:not([hidden])")
+            page.fill("#password", password)
+            page.keyboard.press("Enter")
+        for page in pages:
+            until(lambda page=page: "under the same log-in" in text_of(page, "banner"), 30)
+        seen = set()
+        for _ in range(8):  # it does not flicker
+            pages[0].wait_for_timeout(250)
+            seen.add(text_of(pages[0], "link"))
+        assert seen == {"cut off"}
+
+
 VENDORED = {
     "mqtt.min.js": "f3cbeae580d3010048938ee370f2db0c15d16e6f7fc147cb32ae5510e571b387",
     "uplot.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",

@@ -24,7 +24,7 @@ const fedjury = (() => {
     if (next !== link.state && !(link.state === "cut" && next === "gone")) link.since = Date.now();
     link.state = next;
     dirty = true;
-    if (next === "live") runs.board?.agents.clear(); // a broker that was restarted may not know all of them
+    if (next === "live" || next === "cut") runs.board?.agents.clear(); // a broker that was restarted may not know all of them
     $("login").hidden = next !== "refused";
     $("wrong").hidden = login === null;
     if (next === "refused") $(login ? "password" : "user").focus();

@@ -8,7 +8,8 @@ const Wire = (() => {
   const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong log-in, or none
   const ALL = ["fl/v1/+/manifest", "fl/v1/+/round"];
   const PAST = "log/past";
-  const OFTEN = 3, SOON = 5000; // cut off so many times, each within so many milliseconds
+  const OFTEN = 3, MINUTE = 60_000; // cut off so often within a minute: that is no broker that goes
+  const STEADY = 15_000; // milliseconds after which a connection is believed again
 
   const AS_FILE = "This page was opened as a file, which does not know where a broker is. Let a broker serve it: " +
     "python -m broker.local --port 1883 --page. Or add to its address where one speaks websockets: ?broker=ws://HOST:PORT";
@@ -48,7 +49,12 @@ const Wire = (() => {
       connectTimeout: 5000, keepalive: 30, clientId: `page-${crypto.getRandomValues(new Uint32Array(2)).join("")}`,
       ...(login ?? {}),
     });
-    let run = null, since = 0, cuts = 0, open = false, refused = false;
+    let run = null, open = false, refused = false, steady = 0;
+    let cuts = []; // when we were cut off
+    const often = () => {
+      cuts = cuts.filter((when) => Date.now() - when < MINUTE);
+      return cuts.length >= OFTEN;
+    };
     let past = false; // whether we listen to the rounds in short, which are long
     const listen = () => {
       past = true;
@@ -56,15 +62,16 @@ const Wire = (() => {
     };
     client.on("connect", () => {
       open = true;
-      since = Date.now();
       client.subscribe(ALL, { qos: 1 });
       if (run !== null) listen();
-      on.state("live");
+      on.state(often() ? "cut" : "live");
+      if (often()) steady = setTimeout(() => on.state("live"), STEADY);
     });
     client.on("close", () => {
-      if (open) cuts = Date.now() - since < SOON ? cuts + 1 : 0;
+      clearTimeout(steady);
+      if (open) cuts.push(Date.now());
       open = false;
-      if (!refused) on.state(cuts >= OFTEN ? "cut" : "gone");
+      if (!refused) on.state(often() ? "cut" : "gone");
     });
     client.on("error", (problem) => {
       if (!REFUSED.has(problem.code)) return; // it is gone: "close" says so
