@@ -118,7 +118,7 @@ class Mallory(Caller):
 
     def _hear(self, client, data, message):
         super()._hear(client, data, message)
-        if message.topic == f"{HERE}/round":
+        if message.topic == f"{HERE}/round" and message.payload:
             now = json.loads(message.payload)
             if now["round"] in self.ROUNDS and now["round"] not in self.attacked:
                 self.attacked.add(now["round"])

@@ -345,7 +345,7 @@ def contributors(folder, **changes):
     called = {}
 
     def note(topic, payload):
-        if topic == "fl/v1/lab/round":
+        if topic == "fl/v1/lab/round" and payload:
             said = json.loads(payload)
             called[said["round"]] = said["contributors"]
 

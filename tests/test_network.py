@@ -191,7 +191,7 @@ class Hostile(RawClient):
     def _hear(self, _client, _data, message):
         if message.payload == GARBAGE:
             return  # our own
-        if message.topic.endswith("/round"):
+        if message.topic.endswith("/round") and message.payload:
             now = json.loads(message.payload)
             number = now["round"]
             if number in self.ROUNDS and number not in self.attacked:
