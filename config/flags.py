@@ -45,6 +45,10 @@ BROKER_FLAGS = {
     "--ca": Flag("broker.ca", "TLS: who vouches for the broker, a PEM file or 'system'", "FILE"),
     "--forget": Flag("broker.forget", "at the end remove what is retained of the run"),
 }
+LISTENER_FLAGS = {
+    name: flag for name, flag in BROKER_FLAGS.items() if flag.setting != "broker.forget"
+}
+"""For who only listens, and has nothing to remove."""
 AGGREGATOR_FLAGS = {
     "--rounds": Flag("run.rounds", "rounds to finish"),
     "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),

@@ -23,10 +23,6 @@ EXAMPLES = """  python -m monitor.exporter                    of 127.0.0.1:1883,
 EXPECTED = (SettingsError, LinkError)
 """Errors that are one sentence to people."""
 
-CONNECTION = {
-    name: flag for name, flag in flags.BROKER_FLAGS.items() if flag.setting != "broker.forget"
-}
-
 PORT = 9100
 
 
@@ -34,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags and serve until Ctrl-C."""
     made = flags.parser(
         "Listen to the runs on a broker and serve what Prometheus reads under /metrics. The "
-        "dashboard for Grafana is in monitor/grafana/.", EXAMPLES, CONNECTION,
+        "dashboard for Grafana is in monitor/grafana/.", EXAMPLES, flags.LISTENER_FLAGS,
         prog="python -m monitor.exporter",
     )  # fmt: skip
     flags.add_broker(made, "where the broker is (default: 127.0.0.1:1883)")

@@ -32,10 +32,6 @@ EXAMPLES = """  python -m monitor.watch                          the run on 127.
 EXPECTED = (SettingsError, LinkError, Several)
 """Errors that are told to people in words."""
 
-CONNECTION = {
-    name: flag for name, flag in flags.BROKER_FLAGS.items() if flag.setting != "broker.forget"
-}
-
 LOOK = 0.25
 """Seconds between two looks: however much comes, the terminal gets no more."""
 
@@ -65,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     made = flags.parser(
         "Watch a run in the terminal, from what it says on its topics; as plain lines where the "
-        "output is no terminal. Ends when the run is over.", EXAMPLES, CONNECTION,
+        "output is no terminal. Ends when the run is over.", EXAMPLES, flags.LISTENER_FLAGS,
         prog="python -m monitor.watch",
     )  # fmt: skip
     flags.add_broker(made, "where the broker is (default: 127.0.0.1:1883)")

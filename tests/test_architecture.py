@@ -25,6 +25,7 @@ OUTSIDE = {"tests", "benchmarks", "runs", "data"}
 ENTRY = {
     "run.py", "aggregator/__main__.py", "aggregator/assembly.py", "agents/spawn.py",
     "monitor/gateway.py", "monitor/watch.py", "monitor/exporter.py",
+    "monitor/live/__main__.py", "monitor/live/screenshots.py",
 }  # fmt: skip
 
 MAY_IMPORT = {

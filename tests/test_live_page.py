@@ -776,38 +776,9 @@ def test_the_keyboard_reaches_every_vote_agent_and_run(chromium, stack, tmp_path
         until(lambda: 2 in rows_of(page), 10)
         sender.tell("log/round", record_of(3), run="two")
         until(lambda: 3 in rows_of(page), 10)
-        page.focus("#rows")
-        page.keyboard.press("ArrowDown")
-        assert "round 3, agent-1: poisoned, score 2.00 above threshold 1.00" in text_of(
-            page, "vote-said"
-        )
-        page.keyboard.press("ArrowRight")
-        assert "round 3, agent-2: clean, score 0.500 within" in text_of(page, "vote-said")
-        page.keyboard.press("ArrowDown")
-        assert text_of(page, "vote-said").startswith("round 2, agent-2")
-        assert page.get_attribute("#rows", "aria-activedescendant") == "round-2"
-        sender.tell("log/round", record_of(4), run="two")  # who is at the list is left in peace
-        until(lambda: text_of(page, "newer").startswith("1 newer"), 5)
-        assert 4 not in rows_of(page)
-        page.keyboard.press("Home")
-        assert text_of(page, "vote-said").startswith("round 4, agent-2")
-        assert 4 in rows_of(page)
-        assert text_of(page, "newer") == ""
-        page.focus("#chart-accuracy")
-        page.keyboard.press("ArrowLeft")
-        assert text_of(page, "accuracy-said") == "round 4: accuracy 50.0%"
-        page.keyboard.press("Home")
-        assert text_of(page, "accuracy-said") == f"round {min(rows_of(page))}: accuracy 50.0%"
-        page.focus("#chart-network")
-        page.keyboard.press("ArrowRight")
-        assert text_of(page, "network-said") == "round 4: updates/s 20, bytes in 100, bytes out 100"
-        page.focus("#map")
-        page.keyboard.press("ArrowRight")
-        assert text_of(page, "agent-said") == "agent-1: online"
-        page.hover("#map", position={"x": 5, "y": 5})
-        assert text_of(page, "tip") == "agent-1: online"
-        page.keyboard.press("Escape")
-        assert not page.is_visible("#tip")
+        check_the_rounds(page, sender)
+        check_the_pictures(page)
+        check_the_agents(page)
         page.select_option("#run", "one")
         until(lambda: text_of(page, "now").startswith("one:"), 5)
         assert page.url.endswith("#run=one")
@@ -821,6 +792,50 @@ def test_the_keyboard_reaches_every_vote_agent_and_run(chromium, stack, tmp_path
         check_that_tab_reaches(
             page, "skip run theme chart-accuracy only-rejected rows chart-network map"
         )
+
+
+def check_the_rounds(page, sender):
+    """Go from vote to vote; the list stands still meanwhile, until Home."""
+    page.focus("#rows")
+    page.keyboard.press("ArrowDown")
+    assert "round 3, agent-1: poisoned, score 2.00 above threshold 1.00" in text_of(
+        page, "vote-said"
+    )
+    page.keyboard.press("ArrowRight")
+    assert "round 3, agent-2: clean, score 0.500 within" in text_of(page, "vote-said")
+    page.keyboard.press("ArrowDown")
+    assert text_of(page, "vote-said").startswith("round 2, agent-2")
+    assert page.get_attribute("#rows", "aria-activedescendant") == "round-2"
+    sender.tell("log/round", record_of(4), run="two")  # who is at the list is left in peace
+    until(lambda: text_of(page, "newer").startswith("1 newer"), 5)
+    assert 4 not in rows_of(page)
+    page.keyboard.press("Home")
+    assert text_of(page, "vote-said").startswith("round 4, agent-2")
+    assert 4 in rows_of(page)
+    assert text_of(page, "newer") == ""
+
+
+def check_the_pictures(page):
+    """Read rounds off the pictures."""
+    page.focus("#chart-accuracy")
+    page.keyboard.press("ArrowLeft")
+    assert text_of(page, "accuracy-said") == "round 4: accuracy 50.0%"
+    page.keyboard.press("Home")
+    assert text_of(page, "accuracy-said") == f"round {min(rows_of(page))}: accuracy 50.0%"
+    page.focus("#chart-network")
+    page.keyboard.press("ArrowRight")
+    assert text_of(page, "network-said") == "round 4: updates/s 20, bytes in 100, bytes out 100"
+
+
+def check_the_agents(page):
+    """Go from agent to agent, by keyboard and by mouse."""
+    page.focus("#map")
+    page.keyboard.press("ArrowRight")
+    assert text_of(page, "agent-said") == "agent-1: online"
+    page.hover("#map", position={"x": 5, "y": 5})
+    assert text_of(page, "tip") == "agent-1: online"
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#tip")
 
 
 def check_that_tab_reaches(page, names):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import signal
-import sys
 from collections.abc import Sequence
 
+from config import flags
+from config.settings import SettingsError
 from monitor.live.serving import HOST, PORT, served
 
 EXAMPLES = """examples:
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             signal.pause()
     except OSError as why:
         where = f"{chosen.host}:{chosen.port}"
-        print(f"error: {where} cannot be used: {why.strerror or why}", file=sys.stderr)
-        return 2
+        raise SettingsError(f"{where} cannot be used: {why.strerror or why}") from None
     return 0
 
 
@@ -53,8 +53,4 @@ def _websockets(text: str) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    flags.run_main(main, (SettingsError,))

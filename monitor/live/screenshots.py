@@ -16,6 +16,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
+from config import flags
 from monitor.live.browser import launched
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -96,10 +97,4 @@ def opened(browser: Browser, url: str, **screen: Any) -> Page:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (FileNotFoundError, RuntimeError) as why:
-        print(f"error: {why}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    flags.run_main(main, (FileNotFoundError, RuntimeError))
