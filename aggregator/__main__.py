@@ -84,7 +84,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             "choose another --run, or more --rounds; --forget removes what the broker retains of it"
         )
     store.describe(description(settings, parts.manifest))
-    with RunConsole(settings.run.rounds, settings.validation.needed) as screen:
+    with RunConsole(settings.run.rounds) as screen:
         state = serve(settings, parts, store, screen, history, state)
         if state.failure:
             screen.say(f"given up: {state.failure}")

@@ -68,7 +68,8 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         collect_seconds=settings.collect.seconds,
         attempts=settings.collect.attempts,
         validators=votes.asked,
-        quorum=votes.needed,
+        quorum=1 if votes.who == "server" else votes.quorum,
+        min_votes=votes.min_votes,
         by_score=votes.decide == "score",
         liars=votes.liars,
         false_alarm=votes.false_alarm,
@@ -151,7 +152,8 @@ def advice(settings: Settings) -> list[str]:
         voters = max(1, round(settings.sampling.share * settings.expected))
     if voters < 2 or votes.decide == "score":
         return []
-    return verdict.advice(voters, votes.liars, votes.errs, votes.quorum)
+    quorum = verdict.quorum_of(voters, votes.quorum)
+    return verdict.advice(voters, votes.liars, votes.errs, quorum)
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,20 +91,40 @@ def ballots(state: State) -> dict[str, Vote]:
     return own | {name: state.votes[name] for name in sorted(state.votes)}
 
 
-def outcome(state: State, policy: Policy) -> tuple[Verdict | None, float | None, str]:
-    """Count the votes: what was said, the evidence in the scores, and why not, or empty."""
-    votes = ballots(state)
-    asked = len(state.validators) or len(state.called) * (state.phase is Phase.JUDGE_AND_TRAIN)
+class Outcome(NamedTuple):
+    """What came of the votes on a candidate."""
+
+    said: Verdict | None = None
+    """None where nobody was asked."""
+    quorum: int = 0
+    """"Poisoned" votes that would have rejected it, of so many asked."""
+    evidence: float | None = None
+    """What is in the scores, where they decide."""
+    why: str = ""
+    """Why it is not accepted; empty if it is."""
+    unheard: bool = False
+    """Whether it is only not accepted because too few have voted."""
+
+
+def outcome(state: State, policy: Policy) -> Outcome:
+    """Count the votes that have come."""
+    votes, judging = ballots(state), state.phase is Phase.JUDGE_AND_TRAIN
+    asked = len(state.validators) or len(state.called) * judging
     asked += state.own is not None
     if not asked:
-        return None, None, ""
+        return Outcome()
     said = verdict.count(votes.values(), asked)
     evidence = None
     if policy.by_score:
         evidence = verdict.evidence(votes.values(), policy.liars, policy.false_alarm)
-    counted = not verdict.accepts(said, policy.quorum)
-    rejected = counted if evidence is None else evidence > 0
-    return said, evidence, "voted down" if rejected else ""
+    quorum = verdict.quorum_of(asked, policy.quorum)
+    counted = not verdict.accepts(said, quorum)
+    if counted if evidence is None else evidence > 0:
+        return Outcome(said, quorum, evidence, verdict.VOTED_DOWN)
+    # A round that closes at a threshold waits for no more votes than that.
+    awaited = min(policy.threshold or asked, asked) if judging else asked
+    why = verdict.too_few(said, awaited, policy.min_votes)
+    return Outcome(said, quorum, evidence, why, bool(why))
 
 
 def conclude(
@@ -115,11 +135,12 @@ def conclude(
     ``candidate``: the one in question; with piggy-back that is the candidate of the round before,
     and None where there is none. ``why_not``: a reason to drop it before any vote is counted.
     """
-    counted = not why_not or state.votes
-    said, evidence, against = outcome(state, policy) if counted else (None, None, "")
-    against = why_not or against
-    record = _record(state, tick, said, against)
-    record |= {"voters": _voters(state) if said else {}, "evidence": evidence}
+    found = outcome(state, policy) if not why_not or state.votes else Outcome()
+    against = why_not or found.why
+    record = _record(state, tick, found.said, against)
+    record |= {"voters": _voters(state) if found.said else {}, "evidence": found.evidence}
+    if found.said:
+        record |= {"quorum": found.quorum, "replaced": list(state.silent)}
     effects: list[Effect] = []
     model = None
     if candidate is not None:

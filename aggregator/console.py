@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from aggregator.state import State
+from aggregator.verdict import VOTED_DOWN, Verdict, refusals
 from protocol.messages import Phase
 
 REDRAW = 0.1
@@ -22,8 +23,8 @@ SHOWN = 3
 class RunConsole:
     """Shows a run; a context manager that owns the last line of the terminal."""
 
-    def __init__(self, rounds: int, quorum: int) -> None:
-        self.rounds, self.quorum = rounds, quorum
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
         self.console = Console(highlight=False, soft_wrap=True)
         self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -42,8 +43,9 @@ class RunConsole:
         self.console.print(text, markup=False)
 
     def waiting(self, online: int, wanted: int) -> None:
-        """Show how many agents have joined."""
-        self._show(f"waiting for agents: {online:,} of {wanted:,} are online")
+        """Show how many agents have joined; ``wanted``: of how many, 0 if nobody said."""
+        of = f" of {wanted:,}" if wanted else ""
+        self._show(f"waiting for agents: {online:,}{of} are online")
 
     def progress(self, state: State) -> None:
         """Show where the round stands."""
@@ -64,7 +66,7 @@ class RunConsole:
 
     def finished(self, record: dict[str, Any]) -> None:
         """Show the record of a round that is over."""
-        self.console.print(round_line(record, self.rounds, self.quorum))
+        self.console.print(round_line(record, self.rounds))
 
     def _show(self, text: str) -> None:
         now = time.monotonic()
@@ -76,7 +78,7 @@ class RunConsole:
             self._due = now + SPEAK
 
 
-def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
+def round_line(record: dict[str, Any], rounds: int) -> Text:
     """Put the record of a round into one line."""
     line = Text(f"round {record['round']:>3}/{rounds}  ")
     if record["accepted"] is None:
@@ -88,14 +90,15 @@ def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
     line.append(f"  accuracy {record['accuracy'] or 0:6.1%}")
     if record.get("backdoor") is not None:
         line.append(f"  backdoor {record['backdoor']:.1%}")
-    votes = record["votes"]
-    if votes:
-        voters = sum(votes.values())
-        line.append(f"  {votes['poisoned']}/{voters} say poisoned")
+    if record["votes"]:
+        line.append(f"  {Verdict(**record['votes'])}")
         evidence = record.get("evidence")
-        line.append(f" (quorum {quorum})" if evidence is None else f" (evidence {evidence:+.1f})")
-    elif record["why"]:
-        line.append(f"  {record['why']}")
+        if evidence is not None:
+            line.append(f" (evidence {evidence:+.1f})")
+        elif not record["why"].startswith("too few"):
+            line.append(f" (quorum {record['quorum']})")
+    if record["why"] and record["why"] != VOTED_DOWN:
+        line.append(f"  {record['why']}", style="yellow")
     line.append(f"  {record['updates']:,} updates  {record['updates_per_second']:,.0f}/s")
     if suspected := len(record.get("suspected", ())):
         line.append(f"  {suspected:,} suspected", style="yellow")
@@ -106,8 +109,7 @@ def round_line(record: dict[str, Any], rounds: int, quorum: int) -> Text:
     if record.get("dropped"):
         line.append(f"  broker dropped {record['dropped']:,}", style="bold red")
     if record["refused"]:
-        counts = ", ".join(f"{reason} {n:,}" for reason, n in sorted(record["refused"].items()))
-        line.append(f"  refused: {counts}", style="yellow")
+        line.append(f"  refused: {refusals(record['refused'])}", style="yellow")
     return line
 
 

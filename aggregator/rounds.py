@@ -16,7 +16,7 @@ it is come in with every tick; tick on every turn of the loop, or a flood holds 
 
 from __future__ import annotations
 
-from aggregator import closing, suspicion
+from aggregator import closing, suspicion, verdict
 from aggregator.collection import Collection
 from aggregator.sampling import Purpose, draw
 from aggregator.state import (
@@ -119,7 +119,7 @@ def _tick(state: State, tick: Tick, policy: Policy) -> Step:
         case Phase.TRAIN | Phase.JUDGE_AND_TRAIN:
             return _collect(state, tick, policy, late=late)
         case Phase.VALIDATE if late or len(state.votes) == len(state.validators):
-            return _close(state._replace(candidate=None), tick, policy, state.candidate)
+            return _count(state, tick, policy)
         case _:
             return state, []
 
@@ -147,7 +147,9 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
         return _decide(state, tick, policy)
     if have >= policy.at_least:
         return _aggregate(state, tick, policy)
-    if late or state.settled is not None:
+    if state.settled is not None:  # all have answered: asked again, they would send the same
+        return _close(state, tick, policy, None, _too_few(state, policy))
+    if late:
         return _repeat(state, tick, policy, _too_few(state, policy))
     return state, []
 
@@ -201,9 +203,14 @@ def announcement(state: State, policy: Policy) -> Round:
 
 
 def _too_few(state: State, policy: Policy) -> str:
-    said = f"{len(state.updates)} updates came in time, {policy.at_least} are needed"
+    said = (
+        f"{len(state.updates):,} of {len(state.called):,} called agents sent an update that "
+        f"counts, {policy.at_least:,} needed"
+    )
+    if refused := verdict.refusals(state.refused):
+        said += f"; refused: {refused}"
     out = len(suspicion.in_quarantine(state.docket, state.round))
-    return f"{said} ({out} agents are in quarantine)" if out else said
+    return f"{said} ({out:,} agents are in quarantine)" if out else said
 
 
 def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
@@ -223,7 +230,9 @@ def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
         state = closing.inspected(state, tick, policy, state.weights)
         candidate = closing.aggregate(state, policy, state.weights)
     except ValueError as why:
-        return _repeat(state, tick, policy, str(why))
+        if len(state.updates) < len(state.called):
+            return _repeat(state, tick, policy, str(why))
+        return _close(state, tick, policy, None, str(why))  # asked again, all would send the same
     state = state._replace(candidate=candidate)
     if why_not := closing.unusable(candidate, policy):
         return _close(state._replace(candidate=None), tick, policy, candidate, why_not)
@@ -238,11 +247,32 @@ def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
     return state, [Publish(message), Publish(announcement(state, policy))]
 
 
+def _count(state: State, tick: Tick, policy: Policy) -> Step:
+    """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
+    if not state.silent and closing.outcome(state, policy).unheard:
+        silent = tuple(name for name in state.validators if name not in state.votes)
+        there = suspicion.eligible(state.docket, tick.online, state.round, policy.watch)
+        others = draw(
+            set(there).difference(state.validators), len(silent), policy.seed, state.round,
+            Purpose.REPLACE,
+        )  # fmt: skip
+        if others:
+            state = state._replace(
+                validators=tuple(sorted([*state.votes, *others])), silent=silent,
+                deadline=tick.now + policy.vote_seconds,
+            )  # fmt: skip
+            return state, [Publish(announcement(state, policy))]
+    return _close(state._replace(candidate=None), tick, policy, state.candidate)
+
+
 def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     """Piggy-back: decide on the candidate of the round before; if it stays, go on from it."""
     pending = state.pending
     assert pending is not None
-    if closing.outcome(state, policy)[2]:
+    found = closing.outcome(state, policy)
+    if found.unheard and state.attempt == 1 < policy.attempts:
+        return _repeat(state, tick, policy, found.why)
+    if found.why:
         return _close(state, tick, policy, pending)
     # Asked again, those who answered would say the same: it is only worth it for those who did not.
     complete = 0 < len(state.votes) == len(state.called)

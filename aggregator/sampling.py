@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     TRAIN = 1
     VALIDATE = 2
     ADMIT = 3
+    REPLACE = 4
+    """Validators in place of those who were silent."""
 
 
 def draw(

@@ -38,7 +38,10 @@ class Policy:
     attempts: int = 5
     validators: int = 0
     """Agents who vote on each candidate."""
-    quorum: int = 5
+    quorum: int = 0
+    """"Poisoned" votes that reject; 0: half of those asked."""
+    min_votes: int = 0
+    """Votes without which nothing is accepted; 0: most of those asked."""
     by_score: bool = False
     """Whether what the validators saw together decides, and not how many say "poisoned"."""
     liars: int = 0
@@ -157,6 +160,8 @@ class State(NamedTuple):
     """Updates that were not aggregated, for their senders are suspected."""
     called: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Validators of this attempt who did not answer, and in whose place others were asked."""
     updates: Collection = NO_UPDATES
     votes: Mapping[str, Vote] = NONE
     spoilt: frozenset[str] = frozenset()

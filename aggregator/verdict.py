@@ -1,21 +1,27 @@
 """The feedback loop's last word: the votes on a candidate become accept or reject.
 
 BAFFLE (Andreina et al., ICDCS 2021): the candidate is rejected if at least q validators call it
-poisoned. Who says nothing is no obstacle. Beside counting heads there is our own way, to add up
-what the validators saw.
+poisoned, and accepted only if enough recommend it. So silence is no consent: without a least number
+of votes a candidate is not accepted. Beside counting heads there is our own way, to add up what the
+validators saw.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from learning.validation import prediction
 from protocol.messages import Vote
+
+
+def refusals(counts: Mapping[str, int]) -> str:
+    """Return how many messages were refused and why, as people read it: "800 not finite"."""
+    return ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in sorted(counts.items()))
 
 
 class Verdict(NamedTuple):
@@ -25,10 +31,31 @@ class Verdict(NamedTuple):
     clean: int
     silent: int
 
+    def __str__(self) -> str:
+        """Return it as people read it everywhere: "2 poisoned, 0 clean, 8 silent"."""
+        return ", ".join(f"{number:,} {said}" for said, number in self._asdict().items())
+
 
 def accepts(said: Verdict, quorum: int) -> bool:
-    """Say whether a candidate passes: fewer than ``quorum`` validators call it poisoned."""
+    """Return whether a candidate passes: fewer than ``quorum`` validators call it poisoned."""
     return said.poisoned < quorum
+
+
+def quorum_of(asked: int, quorum: int = 0) -> int:
+    """Return how many "poisoned" votes of ``asked`` validators reject; 0: half of them, rounded up.
+
+    Half of ten is BAFFLE's own q = 5.
+    """
+    return min(quorum or (asked + 1) // 2, asked)
+
+
+def too_few(said: Verdict, asked: int, min_votes: int = 0) -> str:
+    """Return why these votes of ``asked`` are too few to accept a candidate; empty if they are not.
+
+    ``min_votes``: how many must come; 0: most of those asked.
+    """
+    came, least = said.poisoned + said.clean, min(min_votes or asked // 2 + 1, asked)
+    return f"too few votes: {came} of {asked} came, {least} are needed" if came < least else ""
 
 
 def count(votes: Iterable[Vote], called: int) -> Verdict:
@@ -92,6 +119,9 @@ def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
         lines.append(f"warning: the quorum {quorum} is not safe against that")
     return lines
 
+
+VOTED_DOWN = "voted down"
+"""Why a candidate is not accepted that its validators call poisoned."""
 
 LEAST_EVIDENCE = 3
 """Two accepted models and the candidate: fewer say nothing of how they vary."""

@@ -115,7 +115,8 @@ class Validation:
 
     who: str = "clients"
     validators: int = _setting(0, 0)
-    quorum: int = _setting(5, 1)
+    quorum: int = _setting(0, 0)
+    min_votes: int = _setting(0, 0)
     decide: str = "count"
     liars: int = _setting(0, 0)
     errs: float = _setting(0.4, 0, 1)
@@ -144,9 +145,17 @@ class Validation:
         return self.who != "clients"
 
     @property
+    def voters(self) -> int:
+        """Who votes on each candidate, the server among them; unknown (0) with piggy-back."""
+        return 0 if self.piggy_back else self.asked + self.server
+
+    @property
     def needed(self) -> int:
-        """Votes that reject a candidate: where the server judges alone, its own."""
-        return 1 if self.who == "server" else self.quorum
+        """How many "poisoned" votes reject; 0: half of them, however many there are.
+
+        Where the server judges alone, its own does.
+        """
+        return 1 if self.who == "server" else self.quorum or (self.voters + 1) // 2
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,9 @@ class Settings:
         voters = votes.validators + (votes.who == "both")
         free = votes.who == "server" or not votes.validators
         _must(free or votes.quorum <= voters, "validation.quorum",
-              votes.quorum, f"1 to the number of voters ({voters})")  # fmt: skip
+              votes.quorum, f"0 to the number of voters ({voters})")  # fmt: skip
+        _must(free or votes.min_votes <= voters, "validation.min_votes",
+              votes.min_votes, f"0 to the number of voters ({voters})")  # fmt: skip
         enough = votes.decide == "count" or votes.piggy_back or 2 * votes.liars < max(voters, 1)
         _must(enough, "validation.liars", votes.liars,
               f"less than half of the voters ({voters}) where scores decide")  # fmt: skip
@@ -287,7 +298,7 @@ class Settings:
               "clients, for with piggy_back the contributors are the validators")  # fmt: skip
         called = max(1, round(self.sampling.share * self.expected))
         _must(not votes.piggy_back or votes.quorum <= called, "validation.quorum",
-              votes.quorum, f"1 to the contributors ({called}) with piggy_back")  # fmt: skip
+              votes.quorum, f"0 to the contributors ({called}) with piggy_back")  # fmt: skip
         _must(votes.minimum_history == 0 or 3 <= votes.minimum_history <= votes.look_back + 1,
               "validation.minimum_history", votes.minimum_history,
               f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})")  # fmt: skip

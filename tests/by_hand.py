@@ -64,7 +64,8 @@ def evidence(*numbers):
 def validating(said, online="abc"):
     """Bring a run to the vote of round 1; returns the state and the effects of the last step."""
     state, _ = start(said, online)
-    return play(state, said, *updates(state), Tick(3.0, set(online)))
+    deltas = DELTAS | {name: (2, 2) for name in online if name not in DELTAS}
+    return play(state, said, *updates(state, deltas), Tick(3.0, set(online)))
 
 
 def plain(value):

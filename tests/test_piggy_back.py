@@ -252,10 +252,21 @@ def test_a_threshold_counts_answers_of_either_kind():
 
 
 def test_the_deadline_closes_with_who_answered():
-    """At the deadline the silent are no obstacle, and one update is enough for the next."""
-    state, _ = second()
-    state, _ = play(state, PIGGY, *answers(state, "b"), Tick(11.0, set("abc")))
+    """At the deadline most must have answered, and one update is enough for the next."""
+    said = replace(PIGGY, min_votes=1)
+    state, _ = second(said)
+    state, _ = play(state, said, *answers(state, "b"), Tick(11.0, set("abc")))
     assert (state.version, state.pending.tolist()) == (1, [5, 2])
+
+
+def test_where_most_are_silent_they_are_asked_again_then_the_candidate_is_rejected():
+    """One of three answers by the deadline, twice: silence is no consent."""
+    state, _ = second()
+    state, effects = play(state, PIGGY, *answers(state, "b"), Tick(11.0, set("abc")))
+    why = "too few votes: 1 of 3 came, 2 are needed"
+    assert effects[0] == Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why}))
+    state, effects = play(state, PIGGY, *answers(state, "b"), Tick(21.0, set("abc")))
+    assert (records(effects)[0]["why"], state.version, state.round) == (why, 0, 3)
 
 
 def test_too_few_updates_repeat_the_round_with_its_candidate():
@@ -264,7 +275,7 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
     state, _ = second(said)
     events = [*answers(state, "b"), *against(state, "c")]
     state, effects = play(state, said, *events, Tick(11.0, set("abc")))
-    why = "1 updates came in time, 2 are needed"
+    why = "1 of 3 called agents sent an update that counts, 2 needed"
     assert plain(effects) == plain([
         Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why})),
         Publish(Candidate(2, 2, 0, vector(2, 2))),
@@ -299,7 +310,7 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
         Publish(RoundLog(record)),
         Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
     ])  # fmt: skip
-    assert (record["accepted"], record["why"]) == (False, "nobody would train from it")
+    assert (record["accepted"], record["why"]) == (False, "voted down")
     assert record["votes"] == {"poisoned": 3, "clean": 0, "silent": 0}
     assert list(record["voters"]) == [*"abc"]
     assert (record["judged"], record["updates"], record["evidence"]) == (1, 0, None)

@@ -25,7 +25,7 @@ from by_hand import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import rules
+from aggregator import rules, verdict
 from aggregator.rounds import step
 from aggregator.sampling import Purpose, draw
 from aggregator.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
@@ -148,20 +148,79 @@ def test_the_last_round_ends_the_run():
     assert step(state, late, said)[1] == [Refuse("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
 
 
-@pytest.mark.parametrize("votes", [{}, {"a": False}, {"a": True}, {"a": False, "b": True}])
-def test_silent_validators_are_no_obstacle(votes):
-    """At the deadline, and not before, a candidate passes that fewer than the quorum reject."""
-    said = policy(validators=3)
+@pytest.mark.parametrize(
+    ("votes", "min_votes", "why"),
+    [
+        ({}, 0, "too few votes: 0 of 3 came, 2 are needed"),
+        ({"a": False}, 0, "too few votes: 1 of 3 came, 2 are needed"),
+        ({"a": True}, 0, "too few votes: 1 of 3 came, 2 are needed"),
+        ({"a": False}, 1, ""),
+        ({"a": False, "b": True}, 0, ""),
+        ({"a": False, "b": True}, 3, "too few votes: 2 of 3 came, 3 are needed"),
+        ({"a": True, "b": True}, 3, "voted down"),
+    ],
+)
+def test_silence_is_no_consent(votes, min_votes, why):
+    """At the deadline, and not before, most of those asked must have voted, or as many as is set.
+
+    Enough "poisoned" votes reject a candidate however few have come.
+    """
+    said = policy(validators=3, min_votes=min_votes)
     state, _ = validating(said)
     state, _ = play(state, said, *(vote(a, poisoned=bad) for a, bad in votes.items()))
     assert step(state, Tick(7.9, set("abc")), said) == (state, [])
-    state, effects = step(state, Tick(8.0, set("abc")), said)
-    assert state.version == 1
-    assert records(effects)[0]["votes"] == {
+    state, effects = step(state, Tick(8.0, set("abc")), said)  # there is nobody else to ask
+    (record,) = records(effects)
+    assert (record["why"], record["accepted"], state.version) == (why, not why, int(not why))
+    assert record["votes"] == {
         "poisoned": sum(votes.values()),
         "clean": len(votes) - sum(votes.values()),
         "silent": 3 - len(votes),
     }
+
+
+def test_others_are_asked_once_in_place_of_the_silent():
+    """Of three asked one votes; two others are asked, who count, and the late ones do not."""
+    said = policy(validators=3)
+    state, _ = validating(said, "abcdef")
+    first, *silent = state.validators
+    state, _ = step(state, vote(first), said)
+    state, effects = step(state, Tick(8.0, set("abcdef")), said)
+    (told,) = effects
+    assert (told.message.phase, told.message.attempt) == (Phase.VALIDATE, 1)
+    others = sorted(set(told.message.validators) - {first})
+    assert len(others) == 2
+    assert not {*silent} & {*others}
+    assert state.deadline == 13.0
+    state, effects = step(state, vote(silent[0], poisoned=True), said)
+    assert effects == [Refuse(silent[0], Reason.NOT_CALLED, {"not_called": 1})]
+    state, effects = play(state, said, *map(vote, others), Tick(9.0, set("abcdef")))
+    (record,) = records(effects)
+    assert (record["accepted"], record["replaced"]) == (True, silent)
+    assert record["votes"] == {"poisoned": 0, "clean": 3, "silent": 0}
+
+
+def test_others_are_asked_only_once():
+    """Nobody says anything, twice: the candidate is rejected, and the next round opens."""
+    said = policy(validators=3)
+    state, _ = validating(said, "abcdef")
+    state, effects = step(state, Tick(8.0, set("abcdef")), said)
+    assert not records(effects)
+    state, effects = step(state, Tick(13.0, set("abcdef")), said)
+    (record,) = records(effects)
+    assert record["why"] == "too few votes: 0 of 3 came, 2 are needed"
+    assert record["votes"] == {"poisoned": 0, "clean": 0, "silent": 3}
+    assert (state.round, state.version, state.silent) == (2, 0, ())
+
+
+@pytest.mark.parametrize(("asked", "quorum"), [(1, 1), (2, 1), (3, 2), (10, 5), (11, 6), (40, 20)])
+def test_half_of_those_asked_reject_unless_a_quorum_is_set(asked, quorum):
+    """With q = 0, ten validators reject with five votes, BAFFLE's own number, and eleven with six.
+
+    A quorum of more than there are to ask, where few are online, is all of them.
+    """
+    assert verdict.quorum_of(asked) == quorum
+    assert verdict.quorum_of(asked, 7) == min(7, asked)
 
 
 # Messages that do not fit
@@ -306,7 +365,7 @@ def test_too_few_updates_repeat_the_round():
     said = policy(at_least=2)
     state, _ = start(said)
     state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
-    why = "1 updates came in time, 2 are needed"
+    why = "1 of 3 called agents sent an update that counts, 2 needed"
     assert effects == [
         Publish(RoundLog({"round": 1, "attempt": 2, "repeated": why})),
         Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
@@ -336,9 +395,36 @@ def test_a_run_is_given_up_after_its_attempts():
     assert [m.attempt for m in published(effects, Round)] == [2, 3, 3]
     assert effects[-1] == Publish(Round(1, 3, Phase.DONE, 0, "all", (), 10))
     assert state.failure == (
-        "round 1 was given up after 3 attempts: 0 updates came in time, 1 are needed"
+        "round 1 was given up after 3 attempts: 0 of 3 called agents sent an update that counts, "
+        "1 needed"
     )
     assert not records(effects)
+
+
+def test_a_round_whose_updates_are_all_refused_is_lost_not_repeated():
+    """All three answer, and none with what counts: asked again they would send the same."""
+    said = policy()
+    state, _ = start(said)
+    refused = [Refused(name, Reason.NOT_FINITE, update=True) for name in "abc"]
+    state, _ = play(state, said, *refused, Tick(1.0, set("abc")))
+    state, effects = step(state, Tick(3.0, set("abc")), said)
+    (record,) = records(effects)
+    assert (record["accepted"], record["attempt"], record["updates"]) == (False, 1, 0)
+    assert record["why"] == (
+        "0 of 3 called agents sent an update that counts, 1 needed; refused: 3 not finite"
+    )
+    assert (state.round, state.attempt, state.version) == (2, 1, 0)
+
+
+def test_a_rule_that_cannot_work_with_complete_updates_loses_the_round():
+    """All say they hold no samples, and a mean weighted by them has nothing to divide by."""
+    said = policy(rule=rules.build("mean", weighted=True))
+    state, _ = start(said)
+    none = [update._replace(samples=0) for update in updates(state)]
+    state, effects = play(state, said, *none, Tick(3.0, set("abc")))
+    (record,) = records(effects)
+    assert (record["accepted"], record["why"]) == (False, "the samples of 3 updates add up to 0")
+    assert (state.round, state.version, state.failure) == (2, 0, None)
 
 
 def test_nobody_online_is_not_a_round():

@@ -135,10 +135,7 @@ def counted(one: Round) -> str:
     """Count a round's votes in words; empty if nobody was asked."""
     if not one.votes:
         return ""
-    asked = sum(one.votes.values())
-    said = f"{one.votes.get('poisoned', 0):,} of {asked:,} poisoned"
-    if silent := one.votes.get("silent", 0):
-        said += f", {silent:,} silent"
+    said = ", ".join(f"{one.votes.get(what, 0):,} {what}" for what in WORDS.values())
     return said if one.evidence is None else f"{said}; evidence {one.evidence:+.2f}"
 
 

@@ -119,6 +119,8 @@ def defence(settings: Any) -> str:
 def _votes(said: Any) -> str:
     late = f" from round {said.warm_up + 1} on" if said.warm_up else ""
     needed = f"{said.needed} “poisoned” vote{'s reject' if said.needed > 1 else ' rejects'} it"
+    if not said.needed:
+        needed = "half of these votes, if they say “poisoned”, reject it"
     if said.decide == "score":
         needed = "what all of them saw, added up, decides"
     if said.piggy_back:

@@ -13,6 +13,7 @@ from aggregator.rules import bucketing as buckets
 from aggregator.rules import (
     bulyan,
     centered_clipping,
+    clipped_mean,
     dnc,
     flame,
     fltrust,
@@ -36,6 +37,7 @@ __all__ = ["FRONTS", "OWN_UPDATE", "PAST", "RULES", "Context", "Front", "Rule", 
 
 RULES: dict[str, Callable[..., Rule]] = {
     "mean": mean.mean,
+    "clipped_mean": clipped_mean.clipped_mean,
     "median": median.median,
     "trimmed_mean": trimmed_mean.trimmed_mean,
     "krum": krum.krum,

@@ -226,7 +226,7 @@ def _line(row: Row, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
     why = row.why if row.why != "voted down" else ""
     if row.asked:
         room = frame.width - len(text) - 8 - (min(len(why), 30) + 1 if why else 0)
-        text.append(f"{row.poisoned}/{row.asked} ".rjust(6))
+        text.append(f"{row.poisoned}/{row.poisoned + row.clean} ".rjust(6))
         text.append_text(vote(row, max(3, min(VOTE, room)), marks))
         text.append(" ")
     if why:

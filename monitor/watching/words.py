@@ -77,7 +77,7 @@ def line(row: Row, suspects: Suspects | None = None, online: int | None = None) 
     if row.backdoor is not None:
         said.append(f"backdoor {percent(row.backdoor)}")
     if row.asked:
-        said.append(f"votes {row.poisoned} poisoned {row.clean} clean {row.silent} silent")
+        said.append(f"votes {row.poisoned} poisoned, {row.clean} clean, {row.silent} silent")
     if row.why:
         said.append(f"why: {row.why}")
     said.append(f"updates {row.updates:,}/{row.called:,}")

@@ -70,7 +70,7 @@ const Votes = (() => {
     const asked = poisoned + clean + silent;
     return [
       row.judged !== null && row.judged !== row.round ? `about round ${row.judged}` : "", // with piggy-back
-      asked ? `${poisoned} of ${asked} poisoned${silent ? `, ${silent} silent` : ""}` : "",
+      asked ? `${poisoned} poisoned, ${clean} clean, ${silent} silent` : "",
       row.evidence === null ? "" : `scores ${figure(Math.abs(row.evidence))} ${row.evidence > 0 ? "above" : "within"}`,
       row.why === "voted down" ? "" : row.why, // which "rejected" and the votes say
       row.attempt > 1 ? `attempt ${row.attempt}` : "",
