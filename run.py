@@ -211,7 +211,8 @@ def federation(settings: Settings, folder: Path) -> int:
         secret = {"FEDJURY_PASSWORD": settings.broker.password}
         running: list[BaseProcess] = []
         try:
-            start(running, aggregator, ["--config", str(file), "--no-report"], None, secret)
+            known = ["--agents", str(settings.expected)]  # it does not have to wait and see
+            start(running, aggregator, ["--config", str(file), "--no-report", *known], None, secret)
             start(running, spawn, ["--config", str(file)], log, secret)
             serving, joining = running
             return watch(serving, joining, folder / "agents.log")

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
     made.add_argument("--agents", dest="collect.agents", metavar="N", default=None,
-                      help="agents to wait for before the first round (default: 1000)")  # fmt: skip
+                      help="agents to wait for before the first round (default: until nobody "
+                      "new has come for a few seconds)")  # fmt: skip
     made.add_argument("--no-report", action="store_true",
                       help="leave out report.html, report.md and accuracy.png")  # fmt: skip
     chosen = made.parse_args(arguments)
@@ -147,12 +148,14 @@ def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state
     LinkError
         If nobody comes.
     """
-    patience = settings.collect.patience
-    state = aggregator.gather(state, settings.expected, patience)
-    if not aggregator.online:
-        raise LinkError(f"no agent joined run {settings.run.name!r} within {patience:g} s")
-    if len(aggregator.online) < settings.expected:
-        screen.say(f"starting with {len(aggregator.online):,} of {settings.expected:,} agents")
+    said, there = settings.collect, aggregator.online
+    state = aggregator.gather(state, said.agents, said.patience, said.settle)
+    if not there:
+        raise LinkError(f"no agent joined run {settings.run.name!r} within {said.patience:g} s")
+    if len(there) < said.agents:
+        screen.say(f"starting with {len(there):,} of {said.agents:,} agents")
+    elif not said.agents:
+        screen.say(f"starting with {len(there):,} agents: nobody new came for {said.settle:g} s")
     return state
 
 

@@ -111,8 +111,10 @@ class Aggregator:
         self.link.publish(history[-1])
         self._log_past()
 
-    def gather(self, state: State, wanted: int, patience: float) -> State:
+    def gather(self, state: State, wanted: int, patience: float, settle: float = 0.0) -> State:
         """Wait up to ``patience`` seconds until ``wanted`` agents are online.
+
+        If nobody said how many (0), until nobody new has come for ``settle`` seconds.
 
         A run that begins says so first, with a record of round 0: who hears all records of a run
         has its history from before any round, and knows that an earlier run's has ended.
@@ -124,7 +126,13 @@ class Aggregator:
                       "accuracy": state.accuracy, "backdoor": state.backdoor}  # fmt: skip
             self.link.publish(RoundLog(record))
         until = self._clock() + patience
-        while len(self.online) < wanted and self._clock() < until:
+        there, since = 0, self._clock()
+        while self._clock() < until:
+            if len(self.online) > there:
+                there, since = len(self.online), self._clock()
+            settled = there and self._clock() - since >= settle
+            if there >= wanted if wanted else settled:
+                break
             self._screen.waiting(len(self.online), wanted)
             event = self._receive(POLL)
             if event is not None:

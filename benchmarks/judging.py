@@ -15,6 +15,7 @@ from agents.population import assemble
 from agents.spawn import population_of
 from aggregator.assembly import build
 from benchmarks.figures import ROOT, Figure, timed
+from benchmarks.network import W1
 from config.settings import load
 from learning import validation
 from learning.evaluation import predict
@@ -56,7 +57,7 @@ def opinions(name: str, look_back: int, repeats: int) -> list[float]:
 
 def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
     """Let 100 validators judge every round; returns their forward passes and seconds a round."""
-    settings = load(overrides={"agents.n": VALIDATORS, "agents.evil": 0.0,
+    settings = load([ROOT / W1], {"agents.n": VALIDATORS,
                                "validation.look_back": look_back,
                                "data.root": str(ROOT / "data")})  # fmt: skip
     parts = build(settings)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from benchmarks.figures import ROOT
 from benchmarks.processes import cpu_seconds, family, pss
 
+W1 = "benchmarks/w1.toml"
+"""The settings of the main workload."""
 WARM_UP = 3
 """First rounds that are left out."""
 LOOK = 0.02
@@ -60,7 +62,7 @@ def federation(rounds: int, *flags: str) -> Run:
         If it fails; with the command to see why.
     """
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "run.py", "--n", "1000", "--evil", "0", "--rounds", str(rounds),
+    command = [sys.executable, "run.py", "--config", W1, "--rounds", str(rounds),
                "--runs", str(folder), "--run", "bench", *flags]  # fmt: skip
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

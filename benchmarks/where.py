@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.figures import RESULTS, ROOT
+from benchmarks.network import W1
 from benchmarks.processes import cpu_seconds, family
 
 EXAMPLES = """examples:
@@ -64,7 +65,7 @@ def main() -> None:
 def sample() -> dict[str, dict[str, float]]:
     """Run W1 and return, part by part, what a round spends on what (seconds)."""
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "run.py", "--n", "1000", "--evil", "0", "--rounds", "60",
+    command = [sys.executable, "run.py", "--config", W1, "--rounds", "60",
                "--runs", str(folder), "--run", "where"]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     file = folder / "where" / "rounds.jsonl"

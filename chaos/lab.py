@@ -30,9 +30,11 @@ Setup = dict[str, Any]
 SMALL: Setup = {
     "run.rounds": 10, "data.name": "digits", "data.test": 500, "model.name": "mlp",
     "agents.n": 32, "agents.evil": 0.125, "agents.samples": 20, "agents.processes": 1,
+    "collect.agents": 32,
     "agents.start": 3, "training.batch_size": 10, "training.learning_rate": 0.2,
+    "training.epochs": 1, "training.momentum": 0.0, "aggregation.rule": "mean",
     "aggregation.clip": 1.0, "aggregation.server_lr": 3.0, "collect.seconds": 30.0,
-    "collect.patience": 30.0,
+    "collect.patience": 30.0, "validation.validators": 0, "detection.detectors": [],
 }  # fmt: skip
 PLAIN = SMALL | {
     "validation.validators": 5, "validation.quorum": 3, "validation.look_back": 10,

@@ -58,8 +58,8 @@ AGGREGATOR_FLAGS = {
     ),
     "--rule": Flag(
         "aggregation.rule",
-        "how updates become one: mean, median, trimmed_mean, krum, multi_krum, bulyan, "
-        "geometric_median, centered_clipping, fltrust, flame, foolsgold, dnc, signguard, "
+        "how updates become one: mean, clipped_mean, median, trimmed_mean, krum, multi_krum, "
+        "bulyan, geometric_median, centered_clipping, fltrust, flame, foolsgold, dnc, signguard, "
         "foundationfl",
         "NAME",
     ),
@@ -78,7 +78,8 @@ AGGREGATOR_FLAGS = {
     "--look-back": Flag("validation.look_back", "l: a judge sees the last l + 1 accepted models"),
     "--detect": Flag(
         "detection.detectors",
-        "who looks for fakes: fixed_point, similarity, fldetector, burst, dissent; with commas",
+        "who looks for fakes: fixed_point, similarity, fldetector, burst, dissent; with commas; "
+        "or none",
         "LIST",
     ),
     "--quarantine": Flag("detection.quarantine", "suspected agents are no longer called"),
@@ -220,6 +221,8 @@ def _read(dotted: str, text: str) -> Any:
         return text
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
+    if kind == list[str] and text == "none":
+        return []
     if kind == list[str] and not text.startswith("["):
         return [name.strip() for name in text.split(",") if name.strip()]
     if kind not in (int, float):

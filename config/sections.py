@@ -54,7 +54,7 @@ class Broker:
 class Model:
     """The network and its first weights."""
 
-    name: str = "classifier"
+    name: str = "mlp"
     init: str = ""
 
 
@@ -72,20 +72,20 @@ class Data:
 class Training:
     """How an agent trains between two rounds."""
 
-    epochs: int = _setting(1, 1)
+    epochs: int = _setting(3, 1)
     batch_size: int = _setting(4, 1)
     learning_rate: float = _setting(0.1, 0)
-    momentum: float = _setting(0.0, 0, 0.9999)
+    momentum: float = _setting(0.5, 0, 0.9999)
 
 
 @dataclass(frozen=True)
 class Aggregation:
     """How the updates of a round become one."""
 
-    rule: str = "mean"
+    rule: str = "clipped_mean"
     clip: float = _setting(0.0, 0)
     before: dict[str, Any] = field(default_factory=dict)
-    server_lr: float = _setting(1.0, 0)
+    server_lr: float = _setting(1.5, 0)
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,6 +103,7 @@ class Collect:
 
     agents: int = _setting(0, 0)
     patience: float = _setting(120.0, 0)
+    settle: float = _setting(4.0, 0.1)
     threshold: int = _setting(0, 0)
     at_least: int = _setting(1, 1)
     seconds: float = _setting(60.0, 0.01)
@@ -114,7 +115,7 @@ class Validation:
     """Who votes on a candidate, and how."""
 
     who: str = "clients"
-    validators: int = _setting(0, 0)
+    validators: int = _setting(40, 0)
     quorum: int = _setting(0, 0)
     min_votes: int = _setting(0, 0)
     decide: str = "count"
@@ -162,9 +163,9 @@ class Validation:
 class Detection:
     """How fakes are looked for, and what becomes of them."""
 
-    detectors: list[str] = field(default_factory=list)
+    detectors: list[str] = field(default_factory=lambda: ["fixed_point"])
     options: dict[str, Any] = field(default_factory=dict)
-    quarantine: bool = False
+    quarantine: bool = True
     strikes: int = _setting(2, 1)
     appeal: int = _setting(10, 1)
     appeals: int = _setting(3, 0)
@@ -202,7 +203,7 @@ class Agents:
     liars: str = "always_accept"
     lying: float = _setting(0.0, 0, 1)
     remember: bool = True
-    samples: int = _setting(4, 0)
+    samples: int = _setting(0, 0)
     split: str = "iid"
     alpha: float = _setting(0.9, 1e-9)
     degree: float = _setting(0.5, 0, 1)
@@ -285,8 +286,6 @@ class Settings:
         _must(votes.who != "both" or votes.validators, "validation.validators",
               votes.validators, "1 or more where both the server and clients judge")  # fmt: skip
         watch = self.detection
-        _must(not watch.quarantine or watch.detectors, "detection.detectors", watch.detectors,
-              'one or more where there is to be a quarantine, like ["fixed_point"]')  # fmt: skip
         odd = [name for name, item in watch.options.items() if not isinstance(item, dict)]
         _must(not odd, "detection.options", watch.options,
               "a table for each detector, like { fixed_point = { crowd = 5 } }")  # fmt: skip

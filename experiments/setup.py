@@ -10,6 +10,15 @@ from learning.datasets.dataset import Dataset
 
 P = TypeVar("P", bound="Plan")
 
+PLAIN: Mapping[str, Any] = {
+    "model.name": "classifier", "training.epochs": 1, "training.batch_size": 4,
+    "training.learning_rate": 0.1, "training.momentum": 0.0, "aggregation.rule": "mean",
+    "aggregation.server_lr": 1.0, "validation.validators": 0, "detection.detectors": [],
+    "detection.quarantine": False, "agents.samples": 4,
+}  # fmt: skip
+"""Where every experiment starts from: plain federated averaging that nobody defends. The defaults of
+the programs are a defended run, and may change; published tables must not change with them."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -69,4 +78,4 @@ def common(
     """Put the settings of all cells together: the set-up's, the network's, the scale's."""
     chosen = model or next(iter(models))
     network = {} if "model.name" in scale.changes else {"model.name": chosen} | dict(models[chosen])
-    return dict(settings) | network | dict(scale.changes)
+    return dict(PLAIN) | dict(settings) | network | dict(scale.changes)

@@ -23,6 +23,7 @@ from aggregator.service import Aggregator
 from aggregator.state import State
 from aggregator.store import RunStore, read_records
 from config.settings import Settings, load
+from experiments.setup import PLAIN
 from protocol import codec
 from protocol.codec import Limits
 from protocol.link import Link
@@ -30,7 +31,7 @@ from protocol.memory_link import MemoryBroker, MemoryHub
 from protocol.messages import Model, Phase
 from protocol.topics import topic_for
 
-SMALL = {
+SMALL = PLAIN | {
     "run.name": "lab", "data.name": "digits", "data.test": 500, "model.name": "mlp",
     "agents.n": 20, "agents.evil": 0.0, "agents.samples": 40, "training.batch_size": 10,
     "training.learning_rate": 0.2,
