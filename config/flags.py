@@ -78,8 +78,8 @@ AGGREGATOR_FLAGS = {
     "--look-back": Flag("validation.look_back", "l: a judge sees the last l + 1 accepted models"),
     "--detect": Flag(
         "detection.detectors",
-        "who looks for fakes: fixed_point, similarity, fldetector, burst, dissent; with commas; "
-        "or none",
+        "who looks for fakes: fixed_point, length, similarity, fldetector, burst, dissent; with "
+        "commas; or none",
         "LIST",
     ),
     "--quarantine": Flag("detection.quarantine", "suspected agents are no longer called"),

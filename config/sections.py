@@ -163,7 +163,7 @@ class Validation:
 class Detection:
     """How fakes are looked for, and what becomes of them."""
 
-    detectors: list[str] = field(default_factory=lambda: ["fixed_point"])
+    detectors: list[str] = field(default_factory=lambda: ["fixed_point", "length"])
     options: dict[str, Any] = field(default_factory=dict)
     quarantine: bool = True
     strikes: int = _setting(2, 1)

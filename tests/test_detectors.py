@@ -183,7 +183,7 @@ def test_memory_is_bounded(detect):
     ("name", "wrong"),
     [
         ("fixed_point", {"parallel": 0.0}), ("fixed_point", {"fixed": 1.0}),
-        ("fixed_point", {"crowd": 1}), ("similarity", {"limit": 0.0}),
+        ("fixed_point", {"crowd": 1}), ("length", {"limit": 1.0}), ("similarity", {"limit": 0.0}),
         ("fldetector", {"window": 0}), ("fldetector", {"server_lr": 0.0}),
         ("burst", {"chance": 0.0}), ("burst", {"crowd": 0}), ("burst", {"probation": 0}),
         ("dissent", {"errs": 0.95}), ("dissent", {"chance": 1.0}),
@@ -193,6 +193,31 @@ def test_values_that_cannot_be_meant_are_errors(name, wrong):
     """An error names what was given."""
     with pytest.raises(ValueError, match=r"must be|it takes|at least"):
         detectors.build(name, **wrong)
+
+
+# length
+
+
+def test_who_shouts_is_suspected_and_who_has_more_data_is_not():
+    """Norms 1, 1, 1, 10, 29, 30 and 1e6 with the median 10 and a limit of 3: 30 is just too long."""
+    detect = detectors.build("length", limit=3.0)
+    rows = np.zeros((7, D), dtype=np.float32)
+    rows[:, 0] = [1, 1, 1, 10, 29, 30, 1e6]
+    scores, memory = detect(seen_in(1, named(7), updates=rows), {})
+    assert list(scores.values()) == pytest.approx([0, 0, 0, 0, 29 / 60, 0.5, 1])
+    assert memory == {}
+
+
+def test_zeros_and_what_is_not_finite_do_not_make_the_usual_length():
+    """Four idle fakes of nine send zeros: the median is that of the others. Inf is too long."""
+    detect = detectors.build("length")
+    rows = np.zeros((9, D), dtype=np.float32)
+    rows[:, 0] = [0, 0, 0, 0, 1, 1, 1, 1, np.inf]
+    scores, _ = detect(seen_in(1, named(9), updates=rows), {})
+    assert list(scores.values()) == [0, 0, 0, 0, 0, 0, 0, 0, 1]
+    rows[1:6, 1] = np.nan  # most are not finite: the model is ruined, and nobody is to blame
+    scores, _ = detect(seen_in(1, named(9), updates=rows), {})
+    assert not any(scores.values())
 
 
 # Rows by name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aggregator.detectors import burst, dissent, fixed_point, fldetector, similarity
+from aggregator.detectors import burst, dissent, fixed_point, fldetector, length, similarity
 from aggregator.detectors.detector import SUSPECT, Detector, Memory, Scores, Seen
 from learning import tables
 
@@ -16,6 +16,7 @@ __all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Scores", "Seen", "buil
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "fixed_point": fixed_point.fixed_point,
+    "length": length.length,
     "similarity": similarity.similarity,
     "fldetector": fldetector.fldetector,
     "burst": burst.burst,
