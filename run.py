@@ -50,7 +50,9 @@ CASES = {
 }
 """The demo: what people read -> the settings file that makes it."""
 
-SHOWN = ("run", "before", "final", "kept", "accepted", "rejected", "updates/s")
+SHOWN = {
+    "run", "before", "final", "kept", "backdoor", "at most", "accepted", "rejected", "updates/s",
+}  # fmt: skip
 """The report's columns that fit a terminal."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -292,11 +294,11 @@ def finish(folder: Path, story: report.Story) -> None:
     with explained(folder / report.FILES):
         rows = report.write(folder, story)
     table = Table(title=story.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in SHOWN:
+    shown = [heading for heading in report.headings(rows) if heading in SHOWN]
+    for heading in shown:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
     for figures in rows:
-        named = dict(zip(report.HEADINGS, report.cells(figures), strict=True))
-        table.add_row(*(named[heading] for heading in SHOWN))
+        table.add_row(*report.cells(figures, shown))
     Console().print("", table)
     for note in story.notes[1:]:  # the first says what was run
         say(note)

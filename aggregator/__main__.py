@@ -85,20 +85,25 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             "choose another --run, or more --rounds; --forget removes what the broker retains of it"
         )
     store.describe(description(settings, parts.manifest))
-    with RunConsole(settings.run.rounds) as screen:
+    with RunConsole(settings.run.rounds, parts.manifest.classes) as screen:
         state = serve(settings, parts, store, screen, history, state)
+        done = read_records(folder)
+        told = report.conclusion(report.read(done), settings, parts.manifest.classes)
         if state.failure:
             screen.say(f"given up: {state.failure}")
+            for line in told:
+                screen.say(line)
             return 1
         if reporting:
             with disk.explained(folder / report.FILES):
-                done = read_records(folder)
                 report.write(folder, report.of_run(settings.run.name, settings, done))
         with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people
             ended.touch()
         screen.say(
             f"done: accuracy {state.accuracy or 0:.1%} after {state.round} rounds; {folder}/"
         )
+        for line in told:
+            screen.say(line)
     return 0
 
 

@@ -140,7 +140,11 @@ def conclude(
     record = _record(state, tick, found.said, against)
     record |= {"voters": _voters(state) if found.said else {}, "evidence": found.evidence}
     if found.said:
-        record |= {"quorum": found.quorum, "replaced": list(state.silent)}
+        held = sorted(vote.samples for vote in ballots(state).values())
+        record |= {
+            "quorum": found.quorum, "replaced": list(state.silent),
+            "voter_samples": held[len(held) // 2] if held else None,
+        }  # fmt: skip
     effects: list[Effect] = []
     model = None
     if candidate is not None:

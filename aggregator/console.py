@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from aggregator.state import State
-from aggregator.verdict import VOTED_DOWN, Verdict, refusals
+from aggregator.verdict import VOTED_DOWN, Verdict, blind, refusals
 from protocol.messages import Phase
 
 REDRAW = 0.1
@@ -23,8 +23,9 @@ SHOWN = 3
 class RunConsole:
     """Shows a run; a context manager that owns the last line of the terminal."""
 
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds: int, classes: int) -> None:
+        self.rounds, self.classes = rounds, classes
+        self._warned = False
         self.console = Console(highlight=False, soft_wrap=True)
         self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -65,8 +66,13 @@ class RunConsole:
         self._show("  ".join(parts))
 
     def finished(self, record: dict[str, Any]) -> None:
-        """Show the record of a round that is over."""
+        """Show the record of a round that is over; once, what its validators cannot see."""
         self.console.print(round_line(record, self.rounds))
+        if self._warned or not record.get("voter_samples"):
+            return
+        self._warned, asked = True, sum(record["votes"].values())
+        if said := blind(record["voter_samples"], self.classes, asked, record["quorum"]):
+            self.console.print(f"note: {said}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:
         now = time.monotonic()

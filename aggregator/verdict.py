@@ -64,6 +64,23 @@ def count(votes: Iterable[Vote], called: int) -> Verdict:
     return Verdict(sum(said), len(said) - sum(said), called - len(said))
 
 
+def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
+    """Return that validators hold too few samples to see a backdoor in one class; "" if enough.
+
+    A validator with ``samples`` of ``classes`` equally frequent ones holds any of a given class
+    with a probability of 1 - (1 - 1 / classes)^samples; who holds none cannot see what befalls it.
+    """
+    holders = asked * (1 - (1 - 1 / classes) ** samples)
+    if holders >= quorum:
+        return ""
+    return (
+        f"validators cannot see a backdoor in one class: with {samples:,} "
+        f"sample{'s' * (samples != 1)} each (the median) about {holders:.0f} of {asked:,} hold any "
+        f'of that class, and {quorum:,} must say "poisoned"; fewer agents with more data each '
+        "(--n, --samples) can see it"
+    )
+
+
 def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float | None:
     """Add up what validators saw: above 0, the candidate is rejected. None if nobody saw enough.
 

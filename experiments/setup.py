@@ -16,8 +16,9 @@ PLAIN: Mapping[str, Any] = {
     "aggregation.server_lr": 1.0, "validation.validators": 0, "detection.detectors": [],
     "detection.quarantine": False, "agents.samples": 4,
 }  # fmt: skip
-"""Where every experiment starts from: plain federated averaging that nobody defends. The defaults of
-the programs are a defended run, and may change; published tables must not change with them."""
+"""Where every experiment starts from: plain federated averaging that nobody defends.
+
+The defaults of the programs are a defended run, and may change; published tables must not."""
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def test_values_that_cannot_be_meant_are_errors(name, wrong):
 
 
 def test_who_shouts_is_suspected_and_who_has_more_data_is_not():
-    """Norms 1, 1, 1, 10, 29, 30 and 1e6 with the median 10 and a limit of 3: 30 is just too long."""
+    """Norms 1, 1, 1, 10, 29, 30 and 1e6, a median of 10 and a limit of 3: 30 is just too long."""
     detect = detectors.build("length", limit=3.0)
     rows = np.zeros((7, D), dtype=np.float32)
     rows[:, 0] = [1, 1, 1, 10, 29, 30, 1e6]

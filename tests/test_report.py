@@ -14,11 +14,13 @@ from aggregator import report
 from aggregator.report import rounds as rounds_of
 from aggregator.report import table
 from aggregator.report.caught import Truth, caught, fates, groups, struck, tallies, verdicts
-from aggregator.report.figures import UNKNOWN, Strikes, cells, refusals, row, size, traffic
+from aggregator.report.figures import UNKNOWN, Strikes, refusals, row, size, traffic
+from aggregator.report.figures import cells as cells_of
 from aggregator.report.lines import POINTS, apart, in_words, line
 from aggregator.report.page import MEANINGS, page
 from aggregator.report.words import ATTACKS, Case, Story, common, defence, differing, ending
 from config.settings import load
+from experiments.setup import PLAIN
 from protocol.messages import Reason
 
 VOID = {"meta", "link", "br", "path", "use", "rect"}
@@ -112,7 +114,7 @@ def test_a_run_in_figures():
     assert (found.accepted, found.rejected, found.updates, found.refused) == (3, 1, 16, 4)
     assert found.kept == pytest.approx(0.75)
     assert found.rate == 8.0
-    assert cells(found) == (
+    assert cells_of(found, report.headings([found])) == (
         "lab", "40.0%", "30.0%", "75%", "40.0%", "3", "1", "16", "4", "2.0", "8",
     )  # fmt: skip
 
@@ -305,7 +307,7 @@ def test_votes_are_cells_with_their_scores():
         ("s", "a validator: silent", False),
     ]
     assert (shown.verdict, shown.struck, shown.accuracy) == ("rejected", True, "40.0%")
-    assert shown.said == "2 of 4 poisoned, 1 silent"
+    assert shown.said == "2 poisoned, 1 clean, 1 silent"
     assert shown.notes == [
         "voted down", "the candidate: accuracy 10.0%", "refused: duplicate 2",
         "1 missing (agent-0)",
@@ -367,8 +369,8 @@ DEFENCES = {
     ),
     "piggy-back": (
         {"validation.piggy_back": True},
-        """Updates are averaged. The next round's contributors vote on each candidate, and 5
-        “poisoned” votes reject it.""",
+        """Updates are averaged. The next round's contributors vote on each candidate, and half of
+        these votes, if they say “poisoned”, reject it.""",
     ),
     "quarantine": (
         {"detection.detectors": ["burst"], "detection.quarantine": True},
@@ -387,7 +389,7 @@ DEFENCES = {
 def test_the_defence_in_words(case):
     """How updates become a model, and who looks at them and at it."""
     changes, said = DEFENCES[case]
-    assert defence(load(overrides=changes)) == " ".join(said.split())
+    assert defence(load(overrides=PLAIN | changes)) == " ".join(said.split())
 
 
 def test_settings_that_differ_are_told_but_not_where_things_are():
@@ -443,7 +445,7 @@ def test_the_page_tells_the_run():
     for said in (
         "Five agents. Updates are averaged. Accuracy fell from 40.0%",
         "Of 4 rounds 3 were accepted",
-        "✗ rejected", "2 of 4 poisoned, 1 silent", "voted down", "▲ strike",
+        "✗ rejected", "2 poisoned, 1 clean, 1 silent", "voted down", "▲ strike",
         "of 2 candidates of rounds with a strike 1 was rejected; of 2 others, 0",
         "its second in a round", "Missing most often: agent-0 (1 round)", "4.0 kB",
     ):  # fmt: skip
@@ -576,7 +578,7 @@ def test_old_records_make_a_report(tmp_path):
     old[2] |= {"votes": {"poisoned": 2, "clean": 1, "silent": 0}}
     report.write(tmp_path, story(old))
     made = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "2 of 3 poisoned" in made.text
+    assert "2 poisoned, 1 clean, 0 silent" in made.text
     titles = [cell["title"] for cell in made.all("i") if "title" in cell]
     assert titles == ["a validator: poisoned"] * 2 + ["a validator: clean"]
     assert "lab 4 0 2.0 16 8 - - - 4 0" in made.text.replace(UNKNOWN, "-")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aggregator.report.figures import HEADINGS, Row, cells, row
+from aggregator.report.conclusion import conclusion
+from aggregator.report.figures import Row, cells, headings, row
 from aggregator.report.lines import line
 from aggregator.report.page import page, reached
 from aggregator.report.picture import png
@@ -12,8 +13,8 @@ from aggregator.report.rounds import read
 from aggregator.report.words import Records, Story, of_experiment, of_run
 
 __all__ = [
-    "FILES", "HEADINGS", "Records", "Row", "Story", "cells", "markdown", "of_experiment", "of_run",
-    "row", "write",
+    "FILES", "Records", "Row", "Story", "cells", "conclusion", "headings", "markdown",
+    "of_experiment", "of_run", "read", "row", "write",
 ]  # fmt: skip
 
 FILES = "report.html, report.md or accuracy.png"
@@ -21,14 +22,17 @@ FILES = "report.html, report.md or accuracy.png"
 
 LEGEND = (
     "`before`: accuracy on held-out data in the last round before the fakes struck, where that is "
-    "known. `kept`: final over before. `seconds`: of the rounds, "
-    "without start-up."
+    "known. `kept`: final over before. `backdoor`: share of the samples it is tested with on which "
+    "the final model does what the attackers want; `at most`: the same after any round. `seconds`: "
+    "of the rounds, without start-up."
 )
 
 
 def markdown(title: str, rows: list[Row], notes: list[str]) -> str:
     """Write the report as Markdown."""
-    table = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *map(cells, rows)]
+    heads = headings(rows)
+    written = [cells(figures, heads) for figures in rows]
+    table = [heads, ("---", *["---:"] * (len(heads) - 1)), *written]
     lines = [f"# {title}", "", *notes, "", *("| " + " | ".join(line) + " |" for line in table)]
     lines += [
         "",

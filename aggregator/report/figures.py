@@ -89,15 +89,25 @@ HIDDEN = ("backdoor", "at most")
 """Where there is a backdoor: its success at the end, and its greatest."""
 
 
-def cells(figures: Row) -> tuple[str, ...]:
-    """Write a row's figures as the table shows them."""
-    return (
-        figures.name, percent(figures.before), percent(figures.final),
-        "" if figures.kept is None else f"{figures.kept:.0%}",
-        percent(figures.best), f"{figures.accepted:,}", f"{figures.rejected:,}",
-        f"{figures.updates:,}", f"{figures.refused:,}", f"{figures.seconds:,.1f}",
-        f"{figures.rate:,.0f}",
-    )  # fmt: skip
+def headings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the table's headings: where any run measured a backdoor, it stands beside accuracy."""
+    after = HEADINGS.index("kept") + 1
+    hidden = HIDDEN if any(one.peak is not None for one in rows) else ()
+    return (*HEADINGS[:after], *hidden, *HEADINGS[after:])
+
+
+def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
+    """Return a row's figures as the table shows them under these headings."""
+    written = {
+        "run": figures.name, "before": percent(figures.before), "final": percent(figures.final),
+        "kept": "" if figures.kept is None else f"{figures.kept:.0%}",
+        "backdoor": percent(figures.backdoor), "at most": percent(figures.peak),
+        "best": percent(figures.best), "accepted": f"{figures.accepted:,}",
+        "rejected": f"{figures.rejected:,}", "updates": f"{figures.updates:,}",
+        "refused": f"{figures.refused:,}", "seconds": f"{figures.seconds:,.1f}",
+        "updates/s": f"{figures.rate:,.0f}",
+    }  # fmt: skip
+    return tuple(written[heading] for heading in heads)
 
 
 def percent(share: float | None) -> str:

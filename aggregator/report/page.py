@@ -82,11 +82,14 @@ def page(story: Story) -> str:
     runs = {case.name: read(case.records) for case in story.cases}
     strikes = reached(story.strikes, runs)
     shared = common(story.cases)
-    chapters = [chapter(story, case, runs[case.name], set(shared)) for case in story.cases]
+    heads = figures.headings(
+        [figures.row(name, rounds, story.strikes) for name, rounds in runs.items()]
+    )
+    chapters = [chapter(story, case, runs[case.name], set(shared), heads) for case in story.cases]
     style = (HERE / "report.css").read_text(encoding="utf-8")
     made: str = _template().render(
         story=story, strikes=strikes, chapters=chapters, shared=shared,
-        pictures=pictures(runs, strikes), headings=figures.HEADINGS, hidden=figures.HIDDEN,
+        pictures=pictures(runs, strikes), headings=heads,
         dashes=DASHES, style=style, digest=digest(style),
         unreached=story.strikes if strikes is None else None,
     )  # fmt: skip
@@ -108,7 +111,9 @@ def reached(
     return strikes._replace(rounds=tuple(r for r in strikes.rounds if r <= last))
 
 
-def chapter(story: Story, case: Case, rounds: list[Round], shared: set[str]) -> Chapter:
+def chapter(
+    story: Story, case: Case, rounds: list[Round], shared: set[str], heads: tuple[str, ...]
+) -> Chapter:
     """Put together what is said of a run; ``shared``: the settings that all runs have alike."""
     row = figures.row(case.name, rounds, story.strikes)
     evil = story.truth.evil if story.truth else frozenset()
@@ -117,7 +122,7 @@ def chapter(story: Story, case: Case, rounds: list[Round], shared: set[str]) -> 
     who = found(story, rounds, hits)
     return Chapter(
         case.name, case.defence, case.quorum, ending(row, len(rounds), who.tallies), row,
-        figures.cells(row), table, len(rounds),
+        figures.cells(row, heads), table, len(rounds),
         any(one.votes for one in rounds), row.peak is not None, sum(one.more for one in table),
         who, figures.traffic(rounds), figures.refusals(rounds)[:REASONS],
         {key: value for key, value in case.settings.items() if key not in shared},

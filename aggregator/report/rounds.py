@@ -36,6 +36,10 @@ class Round(NamedTuple):
     voters: Mapping[str, Any]
     """Name -> what it said, as it is in the record."""
     evidence: float | None
+    quorum: int
+    """"Poisoned" votes that reject; 0: not recorded."""
+    voter_samples: int
+    """Samples that the median voter holds; 0: not recorded."""
     refused: Mapping[str, int]
     seconds: float
     bytes_in: int | None
@@ -126,6 +130,8 @@ def _round(record: dict[str, Any]) -> Round:
         updates=count["updates"] or 0, missing=count["missing"] or 0,
         absent=_names(record.get("absent")), votes=_counts(record.get("votes")),
         voters=_table(record.get("voters")), evidence=number(record.get("evidence")),
+        quorum=_count(record.get("quorum")) or 0,
+        voter_samples=_count(record.get("voter_samples")) or 0,
         refused=_counts(record.get("refused")), seconds=number(record.get("seconds")) or 0.0,
         bytes_in=_count(record.get("bytes_in")), bytes_out=_count(record.get("bytes_out")),
         dropped=_count(record.get("dropped")), looked="suspected" in record,
