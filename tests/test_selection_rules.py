@@ -7,8 +7,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from updates import HUGE, build, honest_updates, matrix, ones, random_updates
 
+from aggregator import rules
 from aggregator.rules import Context
-from aggregator.rules.distances import squared_distances
+from aggregator.rules.distances import cosine_distances, squared_distances
 
 # Distances
 
@@ -34,12 +35,85 @@ def test_fakes_do_not_blur_honest_distances(scale):
     assert np.isfinite(among).all()
 
 
+def test_small_angles_have_a_distance():
+    """At the angles 0, 2e-6 and -1e-6, 1 - cosine is half of their differences squared."""
+    updates = matrix([1e6, 0], [1e6, 2], [1e6, -1], [0, 0], [-5, 0])
+    apart = cosine_distances(updates, np.arange(5))
+    np.testing.assert_allclose(apart[:3, :3] * 1e12, [[0, 2, 0.5], [2, 0, 4.5], [0.5, 4.5, 0]])
+    np.testing.assert_allclose(apart[3], [1, 1, 1, 0, 1])  # zeros are at right angles to all
+    assert apart[0, 4] == 2
+
+
 def test_equal_rows_have_no_distance():
     """Rounding leaves nothing between equal rows, and nothing negative between any."""
     updates = np.repeat(random_updates(4, 1000), 3, axis=0)
     distances = squared_distances(updates, np.arange(12))
     assert (distances >= 0).all()
     assert (distances[:3, :3] == 0).all()
+
+
+# A large part in common
+
+COMMON = {"a million": (1e6, 1e-3), "a thousand": (1e3, 1e-7), "the ends": (1e38, 1e-30)}
+"""What all updates have in common, and the unit in which they differ."""
+
+
+OUTLIER = [[1e6, 0.1], [1e6, 0], [1e6, 0.001], [1e6, 0.002], [1e6, 0.003]]
+"""Five updates of which the first is far from the others, beside a million that all share."""
+
+
+def test_krum_sees_an_outlier_beside_a_million():
+    """By two neighbours .001 and .002 score 1 + 1 = 2, 0 and .003 1 + 4 = 5, .1 far more."""
+    chosen = build("krum", count=1)(matrix(*OUTLIER), ones(5))
+    assert chosen[0] == 1e6
+    assert chosen[1] in (np.float32(0.001), np.float32(0.002))
+    rest = build("multi_krum", count=1)(matrix(*OUTLIER), ones(5))
+    np.testing.assert_allclose(rest, [1e6, 0.0015], rtol=1e-6)
+
+
+def alike(case, *steps):
+    """Make an update (common, step units) of each step."""
+    common, unit = COMMON[case]
+    return matrix(*([common, step * unit] for step in steps))
+
+
+@pytest.mark.parametrize("case", COMMON)
+def test_what_all_have_in_common_hides_no_distance(case):
+    """Of 0, 1, 3 and an outlier 100 the squared distances are 1, 9, 4 and 10000, 9801, 9409.
+
+    One row a million units away, and two of another kind that differ by 2, change none of them.
+    """
+    updates = alike(case, 0, 1, 3, 100, 1e6)
+    updates = np.concatenate([updates, -alike(case, 5, 7)])
+    distances = squared_distances(updates, np.arange(7)) / COMMON[case][1] ** 2
+    expected = [[0, 1, 9, 1e4], [1, 0, 4, 9801], [9, 4, 0, 9409], [1e4, 9801, 9409, 0]]
+    np.testing.assert_allclose(distances[:4, :4], expected, rtol=1e-6)
+    np.testing.assert_allclose(distances[5:, 5:], [[0, 4], [4, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", COMMON)
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("krum", 3), ("multi_krum", 13.5 / 6), ("bulyan", 2), ("dnc", 13.5 / 6)]
+)
+def test_what_all_have_in_common_does_not_decide(case, name, chosen):
+    """Seven updates 100, 0, 1, 2, 3, 4, 3.5 beside a large common part, one of them Byzantine.
+
+    By its four nearest 3 has the least score: .25 + 1 + 1 + 4 = 6.25; 2 has 8.25 and 3.5 has 9. All
+    but 100 add up to 13.5. Bulyan chooses 3; of the six left by three neighbours 2 (1 + 2.25 + 4 =
+    7.25, 3.5 has 8.75); of 100, 0, 1, 4, 3.5 by two 3.5 (.25 + 6.25, 4 has 9.25); of 100, 0, 1, 4
+    by one 0 (1, and 1 as well, later in the order); at last 1, as far from 4 as 4 from it but
+    first. Of 0, 1, 2, 3, 3.5 the three nearest to the median are 1, 2, 3: 2.
+    """
+    updates = alike(case, 100, 0, 1, 2, 3, 4, 3.5)
+    result = build(name, count=1)(updates, ones(7))
+    np.testing.assert_allclose(result[1] / COMMON[case][1], chosen, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", COMMON)
+def test_mixing_sees_past_what_all_have_in_common(case):
+    """Of 100, 0, 1, 2, 3 the four nearest are 0 … 3 for those, and 100, 1, 2, 3 for 100."""
+    mixed, _ = rules.FRONTS["nnm"](1)(alike(case, 100, 0, 1, 2, 3), ones(5), Context())
+    np.testing.assert_allclose(mixed[:, 1] / COMMON[case][1], [26.5, *[1.5] * 4], rtol=1e-6)
 
 
 # Golden numbers

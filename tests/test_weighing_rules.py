@@ -31,6 +31,29 @@ def test_geometric_median_has_the_least_sum_of_distances(longer):
     np.testing.assert_allclose(directions.sum(axis=0), 0, atol=1e-5)
 
 
+def test_geometric_median_of_what_is_nearly_the_same():
+    """Eleven updates of 200 values near 1000, a thousandth apart, by Weiszfeld's steps.
+
+    The result is within half of float32's last digit there, which is 2 ** -14.
+    """
+    updates = (1000 + 1e-3 * random_updates(11, 200)).astype(np.float32)
+    exact = updates.astype(np.float64)
+    centre = exact.mean(axis=0)
+    for _ in range(200):
+        weights = 1 / np.linalg.norm(exact - centre, axis=1)
+        centre = weights @ exact / weights.sum()
+    result = build("geometric_median")(updates, ones(11))
+    np.testing.assert_allclose(result, centre, rtol=0, atol=2**-15 * 1.001)
+
+
+def test_geometric_median_sees_past_what_all_have_in_common():
+    """The quadrilateral from above, a hundredth in size, beside a million and beside its like."""
+    corners = matrix([0, 0], [4, 0], [4, 4], [0, 2]) / 128
+    updates = np.column_stack([np.full((4, 2), [1e6, -1e6], np.float32), corners])
+    result = build("geometric_median")(updates, ones(4))
+    np.testing.assert_allclose(result, [1e6, -1e6, 1 / 96, 1 / 96], rtol=1e-5)
+
+
 # Centered clipping
 
 
@@ -164,6 +187,18 @@ def test_foolsgold_remembers():
     np.testing.assert_array_equal(build("foolsgold")(updates, ones(3)), [np.float32(1 / 3)] * 3)
     result = build("foolsgold")(updates, ones(3), Context(past=past))
     np.testing.assert_allclose(result, [0, 0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e-6])
+def test_foolsgold_tells_small_angles_apart(unit):
+    """Histories at the angles 0, 1 and 3: 1 - cosine is 1/2, 4/2 and 9/2, in units squared.
+
+    The third is pardoned what it shares with the second, 2 + 2 - 1/2 = 3.5, and with the first,
+    4.5 + 2 - 1/2 = 6. The others keep 1/2: a seventh of 3.5, whose logit ln(1/6) + 1/2 is below 0.
+    """
+    updates = matrix([1000, 0], [1000, 1000 * unit], [1000, 3000 * unit])
+    result = build("foolsgold")(updates, ones(3))
+    np.testing.assert_array_equal(result, updates[2])
 
 
 def test_foolsgold_trusts_nobody_where_all_are_the_same():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from aggregator.rules.blocks import Indices, clipped_mean, finite_rows, narrow, norms
-from aggregator.rules.distances import cosines, gram
+from aggregator.rules.distances import cosine_distances
 from aggregator.rules.rule import Context, Rule, Samples
 from learning.weights import Matrix, Vector
 
@@ -52,11 +52,9 @@ def majority(updates: Matrix, rows: Indices) -> Indices:
     n = len(rows)
     if n <= 2:  # two updates have no majority, and HDBSCAN needs more
         return np.arange(n)
-    distances = 1 - cosines(gram(updates, rows))
-    np.fill_diagonal(distances, 0)
     found = HDBSCAN(
         min_cluster_size=n // 2 + 1, min_samples=1, metric="precomputed",
         allow_single_cluster=True, copy=True,
-    ).fit(distances)  # fmt: skip
+    ).fit(cosine_distances(updates, rows))  # fmt: skip
     inside = np.flatnonzero(found.labels_ >= 0)
     return inside if len(inside) else np.arange(n)

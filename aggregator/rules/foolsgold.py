@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregator.rules.blocks import BLOCK, Indices, Wide, finite_rows, weighted_sum
-from aggregator.rules.distances import cosines
+from aggregator.rules.blocks import Wide, finite_rows, weighted_sum
+from aggregator.rules.distances import cosine_distances
 from aggregator.rules.rule import Context, Rule, Samples
 from learning.weights import Matrix, Vector
 
@@ -41,43 +41,35 @@ def foolsgold(confidence: float = 1.0) -> Rule:
             rows = np.intersect1d(rows, finite_rows(context.past))
         weights = np.zeros(len(updates))
         if len(rows):
-            history = cosines(history_products(updates, context.past, rows))
-            weights[rows] = trust(history, confidence)
+            weights[rows] = trust(cosine_distances(updates, rows, context.past), confidence)
         return weighted_sum(updates, weights / (weights.sum() or 1))
 
     return rule
 
 
-def history_products(updates: Matrix, past: Matrix | None, rows: Indices) -> Wide:
-    """Return the products (m, m) of what these m senders sent up to now."""
-    total = np.zeros((len(rows), len(rows)))
-    width = max(1, BLOCK // len(rows))
-    for start in range(0, updates.shape[1], width):
-        columns = slice(start, start + width)
-        block = updates[rows, columns].astype(np.float64)
-        if past is not None:
-            block += past[rows, columns]
-        total += block @ block.T
-    return total
+def trust(apart: Wide, confidence: float) -> Wide:
+    """Return the weights (n,), each in [0, 1], from 1 - cosine (n, n) of the histories.
 
-
-def trust(similar: Wide, confidence: float) -> Wide:
-    """Return the weights (n,), each in [0, 1], from the cosines (n, n) of the histories."""
-    similar = np.maximum(similar, 0)
-    np.fill_diagonal(similar, 0)
-    most = similar.max(axis=1)
-    larger = np.maximum(most[:, None], most)
-    similar *= np.divide(most[:, None], larger, out=np.ones_like(similar), where=larger > 0)
-    apart: Wide = 1 - similar.max(axis=1)
-    apart[apart < EQUAL] = 0
-    if not apart.any():
-        return apart
-    apart /= apart.max()
+    In these all digits count where all histories have much in common: so nothing is taken from 1.
+    """
+    apart = np.minimum(apart, 1)
+    np.fill_diagonal(apart, 1)
+    least = apart.min(axis=1)  # 1 - vᵢ
+    # 1 - cᵢⱼ vᵢ / vⱼ, with all four numbers written as 1 less something.
+    numerator = apart + (least[:, None] - least) - apart * least[:, None]
+    pardoned = (least[:, None] > least) & (least < 1)
+    alone: Wide = np.where(pardoned, numerator / np.where(least < 1, 1 - least, 1), apart).min(
+        axis=1
+    )
+    alone[alone < EQUAL] = 0
+    if not alone.any():
+        return alone
+    alone /= alone.max()
     with np.errstate(divide="ignore"):  # the ends of the logit are -inf and inf, clipped below
-        spread = confidence * (np.log(apart / np.maximum(1 - apart, 0)) + 0.5)
+        spread = confidence * (np.log(alone / np.maximum(1 - alone, 0)) + 0.5)
     result: Wide = np.clip(spread, 0, 1)
     return result
 
 
-EQUAL = 1e-9
-"""Rounding leaves a cosine of equal histories so near to 1."""
+EQUAL = 1e-14
+"""Histories of one direction may be so far apart in float32, whose last digit is 6e-8."""

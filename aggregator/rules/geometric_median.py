@@ -5,7 +5,9 @@ algorithm finds it: z ← Σ βᵢ gᵢ / Σ βᵢ with βᵢ = 1 / max(nu, ‖g
 the same, however many samples its sender says it has.
 
 z is always a mean of the updates with some weights a, so ‖gᵢ - z‖² follows from the products of
-the updates with each other, G: Gᵢᵢ - 2 (Ga)ᵢ + aᵀGa. An iteration costs n², not n d.
+the updates with each other, G: Gᵢᵢ - 2 (Ga)ᵢ + aᵀGa. An iteration costs n², not n d. Where the
+origin lies does not matter to it, so it is put into their midst, and no digits are lost to what
+all have in common.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from aggregator.rules.blocks import Wide, finite_rows, weighted_sum
-from aggregator.rules.distances import gram
+from aggregator.rules.distances import centred_products
 from aggregator.rules.rule import Context, Rule, Samples
 from learning.weights import Matrix, Vector
 
@@ -40,14 +42,14 @@ def geometric_median(nu: float = 1e-6, iterations: int = 200) -> Rule:
         rows = finite_rows(updates)
         weights = np.zeros(len(updates))
         if len(rows):
-            weights[rows] = weiszfeld(gram(updates, rows), nu, iterations)
+            weights[rows] = weiszfeld(centred_products(updates, rows), nu, iterations)
         return weighted_sum(updates, weights)
 
     return rule
 
 
 def weiszfeld(products: Wide, nu: float, iterations: int) -> Wide:
-    """Return the weights (n,) of the geometric median, from the products (n, n) of the updates."""
+    """Return the weights (n,) of the geometric median, from their products (n, n)."""
     squares = products.diagonal()
     # From the mean, updates a million times too long would cost ten iterations; the shorter half
     # is never far off. Where it ends does not depend on where it starts.
