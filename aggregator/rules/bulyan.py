@@ -81,10 +81,12 @@ def near_the_median(updates: Matrix, rows: Indices, kept: int) -> Vector:
         columns = slice(start, start + width)
         block = updates[rows, columns].T.astype(np.float64)
         block.sort(axis=1)
-        median = (block[:, (len(rows) - 1) // 2] + block[:, len(rows) // 2])[:, None] / 2
-        # In order of size they stand side by side: one window of ``kept`` values reaches least far.
-        lowest, highest = block[:, : len(rows) - kept + 1], block[:, kept - 1 :]
-        first = np.maximum(median - lowest, highest - median).argmin(axis=1)[:, None]
+        twice = (block[:, (len(rows) - 1) // 2] + block[:, len(rows) // 2])[:, None]  # the median
+        # In order of size they stand side by side, in a window of ``kept`` values. It moves up for
+        # as long as the value that it wins is nearer to the median than the one that it loses:
+        # high - median < median - low.
+        low, high = block[:, : len(rows) - kept], block[:, kept:]
+        first = (low + high < twice).sum(axis=1)[:, None]
         block[(places < first) | (places >= first + kept)] = 0
         result[columns] = narrow(block.sum(axis=1) / kept)
     return result
