@@ -13,8 +13,9 @@ from scipy import stats
 from updates import HUGE, TINY, build, honest_updates, matrix, ones, random_updates, told
 
 from aggregator import rules
-from aggregator.rules.trimmed_mean import trimmed_count
+from config.settings import load
 from learning import tables
+from learning.dealing import plan_of
 
 CASES = [
     *((name, {}) for name in rules.RULES),
@@ -214,11 +215,54 @@ def test_trimmed_mean_is_scipys(share):
 
 @pytest.mark.parametrize(
     ("n", "share", "count"),
-    [(1000, 0.2, 200), (100, 0.29, 29), (10, 0.3, 3), (3, 1 / 3, 1), (9, 0.2, 1), (4, 0.2, 0)],
+    [
+        (1000, 0.2, 200),
+        (100, 0.07, 7),
+        (100, 0.29, 29),
+        (10, 0.3, 3),
+        (8, 0.2, 2),
+        (9, 0.2, 2),
+        (4, 0.2, 1),
+        (1001, 0.2, 201),
+        (5, 0.0, 0),
+        (2, 0.49, 0),
+        (4, 0.49, 1),
+        (7, 0.49, 3),
+    ],
 )
-def test_a_share_rounds_down(n, share, count):
-    """A share that means a whole number gives it in spite of binary fractions."""
-    assert trimmed_count(n, share) == count
+def test_a_share_rounds_up(n, share, count):
+    """In spite of binary fractions (.07 * 100 > 7), and at most to (n - 1) / 2, to leave a value.
+
+    Of 1, 2, 4, 8 … with k dropped at each end the rest is averaged.
+    """
+    values = 2.0 ** np.arange(min(n, 120))
+    updates = np.sort(np.resize(values, n)).astype(np.float32)
+    result = build("trimmed_mean", share=share)(updates[:, np.newaxis], ones(n))
+    np.testing.assert_allclose(result, updates[count : n - count].mean(dtype=np.float64), rtol=1e-6)
+
+
+SHARED = ["trimmed_mean", "multi_krum", "krum", "bulyan", "dnc", "foundationfl"]
+"""Rules that go by a share."""
+
+
+@pytest.mark.parametrize("name", ["trimmed_mean", "multi_krum", "dnc"])
+@pytest.mark.parametrize("n", [8, 9, 13, 14, 18, 19, 23, 28, 48, 98])
+def test_a_share_means_as_many_as_a_fleet_has_of_it(name, n):
+    """With a fifth on both sides, eight agents are two attackers: what they send leaves 0 at 0."""
+    attackers = plan_of(load(overrides={"agents.n": n, "agents.evil": 0.2})).evils
+    updates = np.zeros((n, 1), dtype=np.float32)
+    updates[sorted(attackers)] = 1e6
+    assert len(attackers) == round(n / 5)
+    np.testing.assert_array_equal(build(name, share=0.2)(updates, ones(n)), [0])
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_share_is_never_too_many(name):
+    """Nearly half of a few is lowered to what the rule can bear; where all agree, it agrees."""
+    rule = build(name, share=0.49)
+    for n in range(1, 12):
+        updates = np.full((n, 2), 3, dtype=np.float32)
+        np.testing.assert_array_equal(rule(updates, ones(n)), [3, 3])
 
 
 def test_the_middle_of_huge_values_does_not_overflow():

@@ -1,16 +1,20 @@
 """How many Byzantine updates f a rule reckons with: by count, or by share (0.2).
 
-A share rounds down as in ``trimmed_mean``. A count that a rule cannot withstand is an error; an f
-that only comes from the share is lowered to the largest that it can withstand, down to 0, so that
-a rule works for few updates, too. So is a count where suspected agents are left out: it was set for
-as many updates as there would be with them.
+A share means ceil(share n) updates: as many attackers as n agents may have among them if the fleet
+was told the same share, which it rounds to the nearest. A nudge of 1e-9 keeps a share that means a
+whole number at that: 0.07 * 100 is 7.000000000000001 in floating point. Public code differs here:
+some rounds down, some takes ``share`` for both ends together. Give ``count`` where it matters.
+
+A count that a rule cannot withstand is an error; an f that only comes from the share is lowered to
+the largest that it can withstand, down to 0, so that a rule works for few updates, too. So is a
+count where suspected agents are left out: it was set for as many updates as there would be with
+them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-
-from aggregator.rules.trimmed_mean import checked_share, trimmed_count
 
 
 def byzantine(
@@ -26,12 +30,18 @@ def byzantine(
         If both are given or one is out of range; by the function, if n is too small for the count
         although nobody is left out.
     """
-    share = checked_share(rule, count, share)
+    if count is not None and share is not None:
+        raise ValueError(f"{rule}: by a count ({count}) or a share ({share}), not by both")
+    part = 0.2 if share is None else share
+    if not 0 <= part < 0.5:
+        raise ValueError(f"{rule}: the share must lie in [0, 0.5), not {part}")
+    if count is not None and count < 0:
+        raise ValueError(f"{rule}: the count must not be negative, not {count}")
 
     def number(n: int, out: int) -> int:
         most = max(0, (n - plus) // times)
         if count is None:
-            return min(trimmed_count(n, share), most)
+            return min(rounded_up(part * n), most)
         if n < times * count + plus and not out:
             raise ValueError(
                 f"{rule} needs at least {times * count + plus} updates to withstand {count} "
@@ -40,3 +50,8 @@ def byzantine(
         return min(count, most)
 
     return number
+
+
+def rounded_up(number: float) -> int:
+    """Round up, but for what is a whole number beside the rounding of a product."""
+    return math.ceil(number - 1e-9)

@@ -8,12 +8,10 @@ The projections come from the products of the centred updates, so no n by b matr
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from aggregator.rules.blocks import BLOCK, Indices, Wide, finite_rows, mean_of
-from aggregator.rules.byzantine import byzantine
+from aggregator.rules.byzantine import byzantine, rounded_up
 from aggregator.rules.rule import Context, Rule, Samples
 from learning.weights import Matrix, Vector
 
@@ -24,9 +22,10 @@ def dnc(
 ) -> Rule:  # fmt: skip
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 
-    ``coordinates``: how many are drawn; ``factor``: c, so that c f updates are left out in each
-    iteration. If all were left out at some time, those left out least often are averaged. Updates
-    that are not finite are the first to be left out; if none is finite, the result is zero.
+    ``coordinates``: how many are drawn; ``factor``: c, so that c f updates, rounded up, are left
+    out in each iteration, but one. If all were left out at some time, those left out least often
+    are averaged. Updates that are not finite are the first to be left out; if none is finite, the
+    result is zero.
 
     Raises
     ------
@@ -43,8 +42,8 @@ def dnc(
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows, rng, (n, d) = finite_rows(updates), context.rng(), updates.shape
-        out = math.floor(factor * number(n, context.out) + 1e-9)
-        if out >= n and not context.out:
+        out = rounded_up(factor * number(n, context.out))
+        if out >= n and count is not None and not context.out:
             raise ValueError(f"DnC leaves out {out} of {n} updates: none would be left")
         if not len(rows):
             return np.zeros_like(updates[0])
