@@ -11,7 +11,7 @@ import torch
 
 from aggregator import rules
 from aggregator.rules import Context
-from aggregator.rules.trimmed_mean import trimmed_count
+from aggregator.rules.byzantine import rounded_up
 from benchmarks.figures import Figure, ratios, timed
 from learning.weights import Matrix
 
@@ -28,7 +28,7 @@ def torch_median(updates: torch.Tensor) -> torch.Tensor:
 
 def torch_trimmed_mean(updates: torch.Tensor) -> torch.Tensor:
     """Return the trimmed mean by torch's sort along the agents."""
-    k = trimmed_count(len(updates), SHARE)
+    k = rounded_up(len(updates) * SHARE)
     return updates.sort(dim=0).values[k : len(updates) - k].mean(dim=0)
 
 

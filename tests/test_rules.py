@@ -22,6 +22,7 @@ CASES = [
     ("mean", {"weighted": True}),
     ("flame", {"noise": 0.0}),
     ("foundationfl", {"base": "median"}),
+    ("foundationfl", {"copied": "lowest"}),
 ]
 """Every rule of the table as it comes, and variants that deserve the same promises."""
 
@@ -35,7 +36,7 @@ BY_NAN = {"mean": "leaves nobody out"}
 """Rules that a minority of updates that are not finite make so, and why."""
 
 BY_SCALED = BY_NAN | {
-    "foundationfl": "takes fakes that point up here and down there for the middle, and copies them",
+    "foundationfl": "copies fakes: those on both sides as printed, an extreme by the lowest score",
 }
 """Rules that fakes with updates a million times too long move far, and why."""
 

@@ -255,14 +255,31 @@ def test_signguard_sees_signs_alone():
 
 
 def test_foundationfl_by_hand():
-    """Of 0, 1, 2, 3, 10 it is 3 that stays farthest from 0 and 10, and is added five times.
+    """Of 0, 1, 2, 3, 10 it is 3 that stays farthest from 0 and 10, and is added twice (5 / 2).
 
-    Without the ends, 1 + 2 + 6 * 3 = 21 over 8; with one copy, 1 + 2 + 3 + 3 = 9 over 4.
+    Without the ends, 1 + 2 + 3 * 3 = 12 over 5; with one copy, 1 + 2 + 3 + 3 = 9 over 4; with five,
+    1 + 2 + 6 * 3 = 21 over 8. The median of 0, 1, 2, 3, 3, 3, 10 is 3.
     """
     updates = matrix([0], [1], [2], [3], [10])
-    np.testing.assert_array_equal(build("foundationfl", count=1)(updates, ones(5)), [21 / 8])
+    for options in ({"count": 1}, {"share": 0.2}, {"count": 1, "copied": "highest"}):
+        np.testing.assert_allclose(build("foundationfl", **options)(updates, ones(5)), [12 / 5])
     np.testing.assert_array_equal(build("foundationfl", synthetic=1)(updates, ones(5)), [9 / 4])
+    np.testing.assert_array_equal(build("foundationfl", synthetic=5)(updates, ones(5)), [21 / 8])
     np.testing.assert_array_equal(build("foundationfl", base="median")(updates, ones(5)), [3])
+
+
+def test_foundationfl_of_the_lowest_score_by_hand():
+    """Of (0, 0), (4, 0), (5, 1), (1, 2) the extremes are (5, 2) and (0, 0).
+
+    The squared scores are 0, min(1 + 4, 16) = 5, min(1, 26) = 1 and min(16, 5) = 5: twice (0, 0).
+    Its column 0, 0, 0, 1, 4, 5 without an end is 5 / 4, the other 0, 0, 0, 0, 1, 2 is 1 / 4. The
+    highest is (4, 0), the first of two: 0, 1, 4, 4, 4, 5 is 13 / 4, and 0, 0, 0, 0, 1, 2 again.
+    """
+    updates = matrix([0, 0], [4, 0], [5, 1], [1, 2])
+    lowest = build("foundationfl", copied="lowest", count=1)(updates, ones(4))
+    np.testing.assert_array_equal(lowest, [5 / 4, 1 / 4])
+    highest = build("foundationfl", copied="highest", count=1)(updates, ones(4))
+    np.testing.assert_array_equal(highest, [13 / 4, 1 / 4])
 
 
 def test_foundationfl_in_many_blocks(monkeypatch):
@@ -274,21 +291,27 @@ def test_foundationfl_in_many_blocks(monkeypatch):
     np.testing.assert_array_equal(build("foundationfl")(updates, ones(9)), whole)
 
 
-def test_foundationfl_withstands_fakes_on_one_side():
-    """Fakes that drag every coordinate up by a million are an extreme themselves: never copied."""
-    honest = honest_updates(40, 100)
-    updates = np.concatenate([honest[:10] + np.float32(1e6), honest])
-    result = build("foundationfl")(updates, ones(50))
-    assert (honest.min(axis=0) <= result).all()
-    assert (result <= honest.max(axis=0)).all()
+@pytest.mark.parametrize(("copied", "held"), [("highest", False), ("lowest", True)])
+def test_foundationfl_under_fakes_on_both_sides(copied, held):
+    """MPAF's fakes are up here and down there, far from both extremes: the highest score.
 
-
-def test_foundationfl_copies_fakes_on_both_sides():
-    """MPAF is what it does not withstand: its fakes are far from both extremes, and are copied."""
+    As printed they are copied: 10 + 25 of 75 are fakes, and 10 are trimmed at each end. With the
+    lowest score an honest update is copied.
+    """
     honest = honest_updates(40, 100)
     fakes = np.tile(1e6 * np.where(np.arange(100) % 2, 1, -1), (10, 1))
     updates = np.concatenate([fakes, honest]).astype(np.float32)
-    assert np.abs(build("foundationfl")(updates, ones(50))).min() > 1e5
+    result = np.abs(build("foundationfl", copied=copied)(updates, ones(50)))
+    assert result.max() < 10 if held else result.min() > 1e5
+
+
+@pytest.mark.parametrize(("copied", "held"), [("highest", True), ("lowest", False)])
+def test_foundationfl_under_fakes_that_are_an_extreme(copied, held):
+    """Fakes above all others in each coordinate have the score 0, the lowest."""
+    honest = honest_updates(40, 100)
+    updates = np.concatenate([honest[:10] + np.float32(1e6), honest])
+    result = build("foundationfl", copied=copied)(updates, ones(50))
+    assert result.max() < 10 if held else result.min() > 1e5
 
 
 # Mistakes
@@ -307,6 +330,7 @@ def test_foundationfl_copies_fakes_on_both_sides():
         ("signguard", {"coordinates": 0.0}, r"must lie in \(0, 1\]"),
         ("foundationfl", {"base": "mean"}, "trimmed_mean or median, not 'mean'"),
         ("foundationfl", {"synthetic": -1}, "must not be fewer than none"),
+        ("foundationfl", {"copied": "argmax"}, "the highest or the lowest score, not 'argmax'"),
         ("foundationfl", {"count": 1, "share": 0.1}, "not by both"),
     ],
 )
