@@ -81,7 +81,12 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         backdoor=success_of(model, backdoor) if backdoor else None,
         watch=watch_of(settings),
         own_update=own_update(
-            model, data, holdings.server, training_of(settings), settings.run.seed
+            model,
+            data,
+            holdings.server,
+            holdings.agents.shape[1],
+            training_of(settings),
+            settings.run.seed,
         )
         if holdings and aggregation.rule in rules.OWN_UPDATE
         else None,

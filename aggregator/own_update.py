@@ -1,7 +1,14 @@
-"""The update that the server trains on data of its own, for rules that trust it (FLTrust)."""
+"""The update that the server trains on data of its own, for rules that trust it (FLTrust).
+
+FLTrust makes every update as long as this one. So the server takes as many steps as an agent does,
+as in the paper, however many samples it keeps: of more samples it takes more a step. With as many a
+step as an agent, eighty samples beside agents of four would be twenty times as many steps, and no
+model bears an update that is so much longer than an agent's.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,9 +24,14 @@ NUMBER = 2**31 - 1
 
 
 def own_update(
-    model: nn.Module, data: Dataset, held: Indices, plan: Training, seed: int
+    model: nn.Module, data: Dataset, held: Indices, samples: int, plan: Training, seed: int
 ) -> Callable[[Vector, int], Vector]:
-    """Let the server train as an agent does, on the training samples ``held`` (k,) that it kept."""
+    """Let the server train on the training samples ``held`` (k,) that it kept.
+
+    It takes as many steps as an agent of ``samples`` samples, or fewer where it has fewer samples.
+    """
+    steps = math.ceil(samples / plan.batch_size)
+    plan = plan._replace(batch_size=max(plan.batch_size, math.ceil(len(held) / steps)))
     shard = Shards(
         torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
         torch.from_numpy(held)[None],

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from federation import settings_of
 
 from aggregator.assembly import TRIED, build, watch_of
 from aggregator.rules import Context
+from learning import datasets
+from learning.dealing import deal, plan_of
+from learning.weights import flatten, load
 
 BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
 
@@ -75,3 +82,30 @@ def test_the_server_trains_as_an_agent_does():
     np.testing.assert_array_equal(update, policy.own_update(start, 3))
     assert (update != policy.own_update(start, 4)).any()
     assert build(settings_of(data__server=0.05)).policy.own_update is None
+
+
+@pytest.mark.parametrize(("server", "epochs"), [(0.3, 1), (0.3, 2), (0.01, 1)])
+def test_the_server_takes_as_many_steps_as_an_agent(server, epochs):
+    """Agents of 10 samples take one step an epoch; so does the server, over all that it keeps.
+
+    After one epoch that is the gradient of its whole loss, times the learning rate.
+    """
+    settings = settings_of(
+        agents__samples=10,
+        aggregation__rule="fltrust",
+        data__server=server,
+        training__epochs=epochs,
+    )
+    data = datasets.load("digits", Path("data"), 500)
+    held = deal(plan_of(settings), data).server
+    parts = build(settings, data)
+    start = flatten(parts.model)
+    x, y = torch.from_numpy(data.x_train[held]), torch.from_numpy(data.y_train[held])
+    load(parts.model, start)
+    for _ in range(epochs):
+        sgd = torch.optim.SGD(parts.model.parameters(), lr=0.2)
+        sgd.zero_grad()
+        F.cross_entropy(parts.model(x), y).backward()
+        sgd.step()
+    expected = flatten(parts.model) - start
+    np.testing.assert_allclose(parts.policy.own_update(start, 3), expected, rtol=1e-3, atol=1e-6)

@@ -32,8 +32,8 @@ def foundationfl(
 ) -> Rule:  # fmt: skip
     """Build the rule; ``base``: trimmed_mean or median; ``synthetic``: how many copies are added.
 
-    These are n / 2, rounded down, if None. ``copied``: the update of the highest score, as the paper prints it, or of the lowest, as its
-    text reads; of equal scores the first row's.
+    These are n / 2, rounded down, if None. ``copied``: the update of the highest score, as the
+    paper prints it, or of the lowest, as its text reads; of equal scores the first row's.
 
     The trimmed mean drops ``count`` values at each end of the union, or as many as a ``share`` of
     the real updates (0.2) is. Updates that are not finite are left out, and fewer are dropped by
