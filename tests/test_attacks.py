@@ -121,10 +121,10 @@ def test_the_z_of_alie(n, m, share):
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "z"), [(10, 6, 3.09), (4, 4, 3.09), (1, 1, 3.09), (2, 1, 0), (100, 1, 0)]
+    ("n", "m", "z"), [(10, 6, 3.09), (4, 4, 3.09), (1, 1, 3.09), (2, 1, 0), (10, 1, 0), (100, 1, 0)]
 )
 def test_the_z_of_alie_stays_a_number(n, m, z):
-    """A majority of attackers needs no supporters, and one attacker of many has them against it."""
+    """A majority of attackers needs no supporters; one of ten has z = -.14, and is held at 0."""
     assert math.isclose(largest_z(n, m), z, abs_tol=1e-3)
 
 

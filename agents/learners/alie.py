@@ -33,7 +33,11 @@ def alie(world: World, z: float | None = None) -> Collusion:
 
 
 def largest_z(n: int, m: int) -> float:
-    """Return the paper's z for m attackers of n agents, from 0 to 3.09."""
+    """Return the paper's z for m attackers of n agents, from 0 to 3.09.
+
+    With few attackers the quantile is below one half, and the paper's z below 0: so they would push
+    the model the right way. It is held at 0.
+    """
     supporters = n // 2 + 1 - m
     share = (n - m - supporters) / (n - m) if supporters > 0 else 1.0
     return NormalDist().inv_cdf(min(max(share, 0.5), LARGEST))

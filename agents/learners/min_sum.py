@@ -1,6 +1,8 @@
 """Min-sum (Shejwalkar, Houmansadr: NDSS 2021): no more distant in all than any honest update.
 
 Σ_i ‖mean + gamma p - g_i‖² <= max_i Σ_j ‖g_i - g_j‖²
+
+The bound is the paper's; some public code takes min_i instead of max_i.
 """
 
 from __future__ import annotations
