@@ -50,6 +50,10 @@ DEFENCES: dict[str, dict[str, Any]] = {
     "signguard": {"aggregation.rule": "signguard"},
     "flame": {"aggregation.rule": "flame"},
     "foundationfl": {"aggregation.rule": "foundationfl"},
+    "foundationfl, lowest": {
+        "aggregation.rule": "foundationfl",
+        "aggregation.options": {"copied": "lowest"},
+    },
     "foolsgold": {"aggregation.rule": "foolsgold"},
     "fltrust": {"aggregation.rule": "fltrust", "data.server": 0.02},
     "mean + detection": {
@@ -124,8 +128,10 @@ def counts(defence: str) -> bool:
 
 def defended(defence: str, f: int) -> dict[str, Any]:
     """Return the settings of a defence that reckons with ``f`` fakes in a round."""
-    options = {"aggregation.options": {"count": f}} if counts(defence) else {}
-    return DEFENCES[defence] | options
+    settings = dict(DEFENCES[defence])
+    if counts(defence):
+        settings["aggregation.options"] = {**settings.get("aggregation.options", {}), "count": f}
+    return settings
 
 
 @dataclass(frozen=True)

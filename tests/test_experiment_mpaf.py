@@ -99,6 +99,8 @@ def test_rules_that_have_to_know_are_told_how_many():
     assert not counts("mean")
     assert defended("krum", 7) == {"aggregation.rule": "krum", "aggregation.options": {"count": 7}}
     assert "data.server" in defended("fltrust", 7)
+    lowest = defended("foundationfl, lowest", 7)
+    assert lowest["aggregation.options"] == {"copied": "lowest", "count": 7}
 
 
 def test_without_fakes_there_is_no_attack():
