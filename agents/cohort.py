@@ -278,7 +278,7 @@ class Cohort:
         rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
         accepted = self._profiler.history(rows, versions, self._models)
         fresh = self._profiler.candidate(rows, candidate)
-        opinions = self._members.judge(accepted, fresh, self._samples)
+        opinions = self._members.judge(accepted, fresh)
         if len(able) == len(names):
             return opinions
         blank = np.zeros((len(names), opinions.evidence.shape[1]))

@@ -23,7 +23,7 @@ from protocol.compression import as_received
 Rows = npt.NDArray[np.int64]
 """(m,): places of members in the shards."""
 
-Values = npt.NDArray[np.float64]
+Values = npt.NDArray[np.int64]
 
 
 class Found(NamedTuple):
@@ -88,7 +88,9 @@ class Profiler:
 
     def _nothing(self) -> Found:
         members = len(self._data.indices)
-        return Found(np.empty((members, 2 * self._classes)), np.zeros(members, dtype=bool))
+        return Found(
+            np.empty((members, 2 * self._classes), dtype=np.int64), np.zeros(members, dtype=bool)
+        )
 
     def _measure(self, weights: Vector, rows: Rows, found: Found) -> None:
         """Profile a model on the data of those of these members who have not yet."""

@@ -35,7 +35,7 @@ class OwnVote(NamedTuple):
 
     def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
-        opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis], self.samples)
+        opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis])
         poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
         seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         return Vote(NAME, *turn, poisoned, score, threshold, self.samples, seen)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learning.validation import prediction
+from learning.validation import prediction, sums
+from learning.validation.opinions import ROUNDING
 from protocol.messages import Vote
 
 
@@ -97,12 +98,14 @@ def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float |
         return None
     seen = prediction.standardised(np.stack([row for row in rows if len(row) == length]))
     out = min(liars, (len(seen) - 1) // 2)
-    order = np.lexsort(seen.T)  # by what they say of the candidate, and of equals by the rest
-    mean = seen[order[out : len(seen) - out]].mean(axis=0)
+    # By what they say of the candidate, and of equals by the rest; rounding makes none unequal.
+    order = np.lexsort(np.rint(seen / ROUNDING).T)
+    mean = sums.mean(seen[order[out : len(seen) - out]].T)
     # Averages of independent votes vary by that; less is chance, or a history that stood still.
     least = 1 / math.sqrt(len(seen) - 2 * out)
     score = prediction.scores(mean[np.newaxis, :-1], mean[-1:], least)
-    return float(score[0]) - prediction.threshold(length - 1, false_alarm)
+    excess = float(score[0]) - prediction.threshold(length - 1, false_alarm)
+    return excess if abs(excess) > ROUNDING else 0.0
 
 
 def bound(voters: int, errs: float) -> float:
@@ -120,7 +123,8 @@ def safe_quorums(voters: int, liars: int, errs: float) -> range:
     votes, and the liars alone reject every candidate; more, and the honest validators who judge
     rightly cannot reject one.
     """
-    return range(liars + 1, math.floor((1 - errs) * (voters - liars) + ROUNDING) + 1)
+    right = (1 - errs) * (voters - liars) + ROUNDING  # (1 - 0.4) * 10 is a little less than 6
+    return range(liars + 1, math.floor(right) + 1)
 
 
 def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
@@ -142,6 +146,3 @@ VOTED_DOWN = "voted down"
 
 LEAST_EVIDENCE = 3
 """Two accepted models and the candidate: fewer say nothing of how they vary."""
-
-ROUNDING = 1e-9
-"""(1 - 0.4) * 10 is a little less than 6."""

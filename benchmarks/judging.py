@@ -49,8 +49,8 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 
 def opinions(name: str, look_back: int, repeats: int) -> list[float]:
     """Let 100 validators with 500 samples in 10 classes judge; returns milliseconds."""
-    errors = np.random.default_rng(0).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20)) / 500
-    judge = partial(validation.build(name), errors[:, :-1], errors[:, -1], 500)
+    errors = np.random.default_rng(0).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20))
+    judge = partial(validation.build(name), errors[:, :-1], errors[:, -1])
     judge()
     return [1e3 * timed(judge) for _ in range(repeats)]
 

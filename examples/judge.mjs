@@ -11,9 +11,9 @@ const CLEAN = { poisoned: false, score: 0, threshold: 0, evidence: [] };
 const MOST_EVIDENCE = 101;
 
 /**
- * Of all data, the share that is of class y and misclassified, for each y, and then the share that
- * is wrongly called y.
- * @returns {Generator<void, Float64Array>} 2C numbers
+ * How many samples of class y are misclassified, for each y, and then how many are wrongly
+ * called y.
+ * @returns {Generator<void, Float64Array>} 2C whole numbers
  */
 export function* profileOf(network, weights, data) {
   const { classes } = network;
@@ -27,30 +27,31 @@ export function* profileOf(network, weights, data) {
     }
     yield;
   }
-  return wrong.map((errors) => errors / data.count);
+  return wrong;
 }
 
-const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-const distance = (a, b) => Math.hypot(...a.map((value, i) => value - b[i]));
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const square = (a, b) => sum(a.map((value, i) => (value - b[i]) * (value - b[i])));
 const change = (older, newer) => older.map((value, i) => value - newer[i]);
 
 /**
- * Local outlier factors (Breunig et al. 2000) among some points, no distance below `finest`.
- * Each point has exactly k neighbours, of equally distant ones the earlier.
+ * Local outlier factors (Breunig et al. 2000) among some points, no distance in a density below 1.
+ * Each point has exactly k neighbours, of equally distant ones the earlier. What is compared are
+ * squares of distances, whole numbers; what is added up is so from the nearest on.
  * @returns {{of: (i: number) => number, ofNew: (point: Float64Array) => number}}
  */
-function localOutliers(points, k, finest) {
-  /** The k nearest of the points: [index, distance], the nearest first; sorting is stable. */
+function localOutliers(points, k) {
+  /** The k nearest: [index, square of the distance], the nearest first; sorting is stable. */
   const nearest = (point, itself = -1) => points
-    .map((other, i) => [i, distance(point, other)])
+    .map((other, i) => [i, square(point, other)])
     .filter(([i]) => i !== itself)
     .sort(([, a], [, b]) => a - b)
     .slice(0, k);
   const neighbours = points.map((point, i) => nearest(point, i));
-  const reach = ([i, far]) => Math.max(neighbours[i].at(-1)[1], far, finest);
-  const density = (near) => 1 / mean(near.map(reach));
+  const reach = ([i, far]) => Math.sqrt(Math.max(neighbours[i].at(-1)[1], far, 1));
+  const density = (near) => k / sum(near.map(reach));
   const densities = neighbours.map(density);
-  const factor = (near) => mean(near.map(([i]) => densities[i])) / density(near);
+  const factor = (near) => sum(near.map(([i]) => densities[i])) / k / density(near);
   return { of: (i) => factor(neighbours[i]), ofNew: (point) => factor(nearest(point)) };
 }
 
@@ -58,17 +59,16 @@ function localOutliers(points, k, finest) {
  * Judge by the local outlier factor of how the candidate changes the errors.
  * @param {Float64Array[]} profiles of the accepted models, oldest first
  * @param {Float64Array} candidate its profile
- * @param {number} samples |D|
  * @returns {Opinion | null} null while a change has no neighbours
  */
-export function lof(profiles, candidate, samples) {
+export function lof(profiles, candidate) {
   const changes = profiles.slice(1).map((profile, i) => change(profiles[i], profile));
   const l = changes.length;
   if (l < 2) return null;
-  const factors = localOutliers(changes, Math.ceil(l / 2), 1 / samples);
+  const factors = localOutliers(changes, Math.ceil(l / 2));
   const last = Math.max(1, Math.floor(l / 4));
   const trusted = changes.map((_, i) => i).slice(-last).map(factors.of);
-  const threshold = mean(trusted);
+  const threshold = sum(trusted) / last;
   const score = factors.ofNew(change(profiles.at(-1), candidate));
   const poisoned = score > threshold * (1 + 1e-9);
   const evidence = [...trusted, score].map(Math.log);
@@ -77,8 +77,7 @@ export function lof(profiles, candidate, samples) {
 
 /**
  * The judge that a manifest asks for, or null if this agent has not learnt it.
- * @returns {null | ((profiles: Float64Array[], candidate: Float64Array, samples: number)
- *   => Opinion)}
+ * @returns {null | ((profiles: Float64Array[], candidate: Float64Array) => Opinion)}
  */
 export function judgeOf({ judge, judge_options: options, minimum_history: least }) {
   const { reading = 'A', false_alarm: falseAlarm = 0.02, ...others } = options;
@@ -88,8 +87,8 @@ export function judgeOf({ judge, judge_options: options, minimum_history: least 
     calibrated: falseAlarm > 0 && falseAlarm < 1 ? calibrated(falseAlarm) : null,
   };
   const chosen = Object.hasOwn(known, judge) ? known[judge] : null;
-  return chosen && ((profiles, ...rest) => {
-    const opinion = (profiles.length >= least && chosen(profiles, ...rest)) || CLEAN;
+  return chosen && ((profiles, candidate) => {
+    const opinion = (profiles.length >= least && chosen(profiles, candidate)) || CLEAN;
     return { ...opinion, evidence: opinion.evidence.slice(-MOST_EVIDENCE) };
   });
 }

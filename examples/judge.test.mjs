@@ -8,7 +8,7 @@ import { judgeOf } from './judge.mjs';
 
 const judge = (name, least, options = {}) => (
   judgeOf({ judge: name, judge_options: options, minimum_history: least }));
-const errors = (...rates) => rates.map((rate) => Float64Array.of(rate, 0, 0, rate));
+const errors = (...counts) => counts.map((count) => Float64Array.of(count, 0, 0, count));
 
 test("quantiles of Student's t are those of the tables", () => {
   const table = [[0.975, 1, 12.706], [0.95, 2, 2.92], [0.98, 3, 3.482], [0.975, 4, 2.776],
@@ -17,27 +17,38 @@ test("quantiles of Student's t are those of the tables", () => {
 });
 
 test('lof: a change like those before is clean, one far from them poisoned', () => {
-  const past = errors(0.5, 0.45, 0.41, 0.36, 0.32, 0.27);
+  const past = errors(100, 90, 82, 72, 64, 54);
   const opinion = judge('lof', 3);
-  assert.equal(opinion(past, errors(0.225)[0], 100).poisoned, false);
-  const { poisoned, score, threshold, evidence } = opinion(past, errors(0.9)[0], 100);
+  assert.equal(opinion(past, errors(45)[0]).poisoned, false);
+  const { poisoned, score, threshold, evidence } = opinion(past, errors(180)[0]);
   assert.ok(poisoned && score > 10 * threshold);
   assert.deepEqual(evidence, [Math.log(threshold), Math.log(score)]);
 });
 
-test('lof: where nothing changes, the finest difference that data can show is the measure', () => {
-  const past = errors(0.5, 0.5, 0.5, 0.5, 0.5, 0.5);
-  const same = judge('lof', 3)(past, errors(0.5)[0], 100);
+test('lof: of equally distant changes the earlier is the neighbour, whatever their roots', () => {
+  // On 30 samples; in thirtieths the roots of equal squares differ, and it would be poisoned.
+  // tests/test_validation.py has it worked out: both are (1 + (√18 + √21) / (2 √21)) / 2.
+  const past = [[3, 2, 0, 0], [3, 3, 2, 1], [3, 2, 3, 0], [3, 1, 1, 2]];
+  const said = judge('lof', 4)(past.map((row) => Float64Array.from(row)),
+    Float64Array.of(3, 2, 1, 3));
+  const found = (1 + (Math.sqrt(18) + Math.sqrt(21)) / (2 * Math.sqrt(21))) / 2;
+  assert.equal(said.poisoned, false);
+  for (const value of [said.score, said.threshold]) assert.ok(Math.abs(value - found) < 1e-12);
+});
+
+test('lof: where nothing changes, one error is the measure', () => {
+  const past = errors(50, 50, 50, 50, 50, 50);
+  const same = judge('lof', 3)(past, errors(50)[0]);
   assert.deepEqual([same.poisoned, same.score, same.threshold], [false, 1, 1]);
-  const worse = judge('lof', 3)(past, errors(0.51)[0], 100);
+  const worse = judge('lof', 3)(past, errors(51)[0]);
   assert.ok(worse.poisoned && Math.abs(worse.score - Math.SQRT2) < 1e-9);
 });
 
 test('with fewer models than are needed everything is clean, without evidence', () => {
   const clean = { poisoned: false, score: 0, threshold: 0, evidence: [] };
   for (const name of ['lof', 'calibrated']) {
-    assert.deepEqual(judge(name, 4)(errors(0.5, 0.4, 0.3), errors(0.9)[0], 100), clean);
-    assert.deepEqual(judge(name, 0)(errors(0.5), errors(0.9)[0], 100), clean);
+    assert.deepEqual(judge(name, 4)(errors(5, 4, 3), errors(9)[0]), clean);
+    assert.deepEqual(judge(name, 0)(errors(5), errors(9)[0]), clean);
   }
 });
 

@@ -198,7 +198,7 @@ export class Member {
       profiles.push(model.profile);
     }
     const profile = yield* profileOf(this.network, candidate.weights, this.data);
-    const opinion = this.judge(profiles, profile, this.data.count);
+    const opinion = this.judge(profiles, profile);
     this.say(`round ${round.round}: the candidate is ${opinion.poisoned ? 'poisoned' : 'clean'} `
       + `(score ${opinion.score.toFixed(4)}, threshold ${opinion.threshold.toFixed(4)})`);
     if (round.phase === 'judge_and_train' && !opinion.poisoned) {

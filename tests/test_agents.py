@@ -569,12 +569,12 @@ def test_nothing_is_trained_without_the_model():
 
 
 def test_validators_judge_by_their_own_data():
-    """The judge gets the member's profiles, oldest first, its candidate's, and its samples."""
+    """The judge gets the member's profiles, oldest first, and its candidate's."""
     made, weights = small_cohort(wire__history="float32")
     asked = []
 
-    def judge(accepted, candidates, samples):
-        asked.append((accepted, candidates, samples))
+    def judge(accepted, candidates):
+        asked.append((accepted, candidates))
         said = np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0])
         return Opinions(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
 
@@ -592,8 +592,8 @@ def test_validators_judge_by_their_own_data():
         Vote(names[2], 3, 2, True, 3.0, 1.0, 40, np.array([1.5, 2.0], "<f4").tobytes()),
     ]
     model = models.build("mlp", (1, 8, 8), 10, seed=9)
-    ((accepted, candidates, samples),) = asked
-    assert (accepted.shape, candidates.shape, samples) == ((2, 3, 20), (2, 20), 40)
+    ((accepted, candidates),) = asked
+    assert (accepted.shape, candidates.shape) == ((2, 3, 20), (2, 20))
     for place, row in enumerate((7, 2)):
         held = made._profiler._data.indices[row]
         expected = []

@@ -181,6 +181,24 @@ def test_evidence_of_one_validator_whose_models_were_all_alike():
     assert still == pytest.approx(0.25 / (0.1 * np.sqrt(5 / 4)) - stats.t.isf(0.1, 3))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_which_of_equal_votes_is_left_out_is_not_for_rounding_to_say(seed):
+    """Votes say the same in other units; ties among them stay ties: the evidence is the same."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permuted(np.tile([0.0, 1, 2, 5], (7, 1)), axis=1)  # many alike, s far above .1
+    rows = np.column_stack([rows, rng.integers(3, 5, 7)])
+    scaled = rng.choice([1, 3, 7], (7, 1)) * rows
+    found = verdict.evidence(saw(*scaled), 2, 0.1)
+    assert found == pytest.approx(verdict.evidence(saw(*rows), 2, 0.1))
+
+
+@pytest.mark.parametrize("times", [3, 7, 11, 13])
+def test_evidence_that_is_nothing_but_rounding_is_none(times):
+    """Two who see as much in opposite directions, in other units, cancel out: 2 / s - 2 / s."""
+    votes = saw((0, 1, 5, 4), (0, times, 5 * times, 0))
+    assert verdict.evidence(votes, 0, 0.5) == 0
+
+
 NOTHING = {
     "nobody voted": ([], 0),
     "nobody voted, liars": ([], 2),
@@ -332,7 +350,7 @@ def server(*, poisoned=False, models_=3):
     """Make a server that finds in a model its weights, and always votes the same way."""
     return OwnVote(
         profile=lambda weights: weights.astype(np.float64),
-        judge=lambda profiles, candidates, samples: opinion(poisoned=poisoned),
+        judge=lambda profiles, candidates: opinion(poisoned=poisoned),
         samples=70,
         models=models_,
     )
@@ -342,14 +360,14 @@ def test_the_server_judges_as_one_validator():
     """It asks its judge about one row: what it found in the accepted models and the candidate."""
     asked = []
 
-    def judge(profiles, candidates, samples):
-        asked.append((profiles.tolist(), candidates.tolist(), samples))
+    def judge(profiles, candidates):
+        asked.append((profiles.tolist(), candidates.tolist()))
         return opinion(poisoned=True)
 
     own = server()._replace(judge=judge)
     known = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
     said = own.cast(known, np.array([5.0, 6.0]), (7, 2))
-    assert asked == [([[[1, 2], [3, 4]]], [[5, 6]], 70)]
+    assert asked == [([[[1, 2], [3, 4]]], [[5, 6]])]
     assert said == Vote(
         NAME, 7, 2, poisoned=True, score=3.0, threshold=2.5, samples=70,
         evidence=evidence(1, 2, 3, 6),
@@ -358,7 +376,7 @@ def test_the_server_judges_as_one_validator():
 
 
 def test_the_server_looks_at_the_samples_it_kept():
-    """Of a model that calls everything 1, on labels 0 1 1 2: a quarter each of 0 and 2 is wrong."""
+    """Of a model that calls everything 1, on labels 0 1 1 2: one each of 0 and 2 is wrong."""
     model = models.build("mlp", (1, 8, 8), 3, seed=0)
     weights = np.zeros_like(flatten(model))
     weights[-2] = 1  # the last layer's bias of class 1
@@ -367,7 +385,7 @@ def test_the_server_looks_at_the_samples_it_kept():
     y = np.array([0, 0, 1, 2, 2, 1, 0, 2, 1])
     data = Dataset("some", 3, x, y, x[:1], y[:1])
     own = own_vote(model, data, np.array([1, 2, 5, 7]), lambda *_: None, look_back=6)
-    np.testing.assert_array_equal(own.profile(weights), [0.25, 0, 0.25, 0, 0.5, 0])
+    np.testing.assert_array_equal(own.profile(weights), [1, 0, 1, 0, 2, 0])
     assert (own.samples, own.models) == (4, 7)
 
 

@@ -197,7 +197,7 @@ def test_liars_without_data_have_no_evidence_either():
 def measuring(evidence):
     """Make a judge that finds everything clean and has measured this, (m, N + 1)."""
 
-    def judge(accepted, candidates, samples):
+    def judge(accepted, candidates):
         many = len(candidates)
         return Opinions(
             np.zeros(many, np.bool_), np.ones(many), np.full(many, 2.0), evidence[:many]
@@ -367,7 +367,7 @@ def test_lies_reach_the_aggregator(tmp_path, liars):
 def judging(poisoned):
     """Make a judge that finds the candidate poisoned for these rows, of those who are asked."""
 
-    def judge(accepted, candidates, samples):
+    def judge(accepted, candidates):
         many = len(candidates)
         said = np.array([row in poisoned for row in range(many)])
         scores = np.arange(many) + 0.5

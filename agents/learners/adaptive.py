@@ -49,4 +49,4 @@ def opinions(
     profiles = error_profile(answers, labels, world.classes)
     accepted, candidates = profiles[: len(history)], profiles[len(history) :]
     alike = np.broadcast_to(accepted, (len(rungs), *accepted.shape))
-    return judge(alike, candidates, len(labels))
+    return judge(alike, candidates)

@@ -1,8 +1,8 @@
 """Judges: whether a candidate model is poisoned, going by its mistakes on one's own data.
 
-A judge is a function ``(profiles (m, l+1, 2C), candidates (m, 2C), samples) -> Opinions`` that
-judges for m validators at once, each by its own data. Server and validators use the same. A new
-judge is one function and one line of the table.
+A judge is a function ``(profiles (m, l+1, 2C), candidates (m, 2C)) -> Opinions`` that judges
+for m validators at once, by the errors that each counted on its own data. Server and validators use
+the same. A new judge is one function and one line of the table.
 """
 
 from __future__ import annotations

@@ -3,15 +3,20 @@
 With p_0 … p_l the profiles of the L = l + 1 accepted models, oldest first, and w = floor(L / 2),
 the increase T of a model over the w models before it is the length of what its class-wise errors
 rose by, in units of what they vary by. For each error, with mean μ and variance σ² over the w
-models (by w - 1), and f = 1/|D|:
+models (by w - 1):
 
-    z = (p - μ) / √(σ² + f μ + f²)          T = √ Σ max(z, 0)²
+    z = (p - μ) / √(σ² + μ + 1)          T = √ Σ max(z, 0)²
 
-f μ is the binomial variance of a share measured on |D| samples; f² keeps the variance positive
-where nothing ever changed. Falling errors count as none.
+μ is the variance of a count of rare errors (Poisson's); 1 keeps the variance positive where nothing
+ever changed. Falling errors count as none. With S the sum and Q the sum of the squares of the w
+counts, z² is one quotient of whole numbers, so that equal histories give equal numbers whatever the
+machine:
+
+    A = max(w p - S, 0)    B = w Q - S² + (w - 1) (S + w)    z² = (w - 1) A² / (w B)
 
 The newer accepted models were candidates once, and they were benign: x_i = log(T_i + 0.1) for
-i = w … l are N = L - w draws of a normal distribution, with mean m and standard deviation s (by
+i = w … l, rounded to float32 as votes carry them (the last bit of a logarithm differs between
+libraries), are N = L - w draws of a normal distribution, with mean m and standard deviation s (by
 N - 1, at least 0.1). What the next draw does is Student's prediction interval:
 
     score = (x_new - m) / (s √(1 + 1/N)),  poisoned if above the 1 - false_alarm quantile of t_{N-1}
@@ -31,10 +36,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from learning.validation.lof import Array
 from learning.validation.opinions import ROUNDING, Judge, Opinions, check_minimum, informed
 from learning.validation.prediction import scores, threshold
 from learning.validation.profiles import Candidates, Histories
+from learning.validation.sums import Array, in_order
 
 SHIFT = 0.1
 """Added to T before the logarithm: models without any increase are common."""
@@ -54,9 +59,10 @@ def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
     check_minimum(minimum_history, 4, "judge 'calibrated'")
     threshold(2, false_alarm)  # raises if it cannot be
 
-    def judge(profiles: Histories, candidates: Candidates, samples: int) -> Opinions:
+    def judge(profiles: Histories, candidates: Candidates) -> Opinions:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
-        logs = np.log(increases(models, profiles.shape[1] // 2, samples) + SHIFT)
+        logs = np.log(increases(models, profiles.shape[1] // 2) + SHIFT)
+        logs = logs.astype(np.float32).astype(np.float64)
         score = scores(logs[:, :-1], logs[:, -1])
         limit = np.full(len(score), threshold(logs.shape[1] - 1, false_alarm))
         return Opinions(score > limit + ROUNDING, score, limit, logs)
@@ -64,14 +70,16 @@ def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
     return informed(judge, minimum_history)
 
 
-def increases(models: Histories, window: int, samples: int) -> Array:
-    """Compute T of each of n models after the first w, from (m, n, 2C), as (m, n - w)."""
-    share = 1 / samples
+def increases(models: Histories, w: int) -> Array:
+    """Compute T of each of n models after the first w, from (m, n, 2C), as (m, n - w).
+
+    Exact up to the quotients while w |D| is below 3 * 10⁹.
+    """
     found = []
-    for i in range(window, models.shape[1]):
-        before = models[:, i - window : i]
-        mean = before.mean(axis=1)
-        variance = before.var(axis=1, ddof=1) + share * mean + share**2
-        rise = np.maximum(models[:, i] - mean, 0)
-        found.append(np.sqrt((rise * rise / variance).sum(axis=1)))
+    for i in range(w, models.shape[1]):
+        before = models[:, i - w : i]
+        total, squares = before.sum(axis=1), (before * before).sum(axis=1)
+        rise = np.maximum(w * models[:, i] - total, 0)
+        spread = w * squares - total * total + (w - 1) * (total + w)
+        found.append(np.sqrt((w - 1) * in_order(rise * rise / spread) / w))
     return np.stack(found, axis=1)

@@ -40,8 +40,8 @@ class Opinions(NamedTuple):
         )
 
 
-Judge = Callable[[Histories, Candidates, int], Opinions]
-"""(profiles (m, l+1, 2C) of accepted models, oldest first, of candidates (m, 2C), |D|)."""
+Judge = Callable[[Histories, Candidates], Opinions]
+"""(profiles (m, l+1, 2C) of accepted models, oldest first, and of candidates (m, 2C))."""
 
 
 def no_opinion(validators: int) -> Opinions:
@@ -55,17 +55,15 @@ def no_opinion(validators: int) -> Opinions:
 def informed(judge: Judge, minimum_history: int) -> Judge:
     """Let a judge speak from so many accepted models on; before, every candidate is clean.
 
-    It is asked for ``BLOCK`` validators at a time. Its arrays are contiguous, so that sums run
-    in the same order, and give the same bits, however many validators there are.
+    It is asked for ``BLOCK`` validators at a time.
     """
 
-    def judged(profiles: Histories, candidates: Candidates, samples: int) -> Opinions:
+    def judged(profiles: Histories, candidates: Candidates) -> Opinions:
         validators, models, _ = profiles.shape
         if models < minimum_history or not validators:
             return no_opinion(validators)
-        known, new = np.ascontiguousarray(profiles), np.ascontiguousarray(candidates)
         parts = [
-            judge(known[first : first + BLOCK], new[first : first + BLOCK], samples)
+            judge(profiles[first : first + BLOCK], candidates[first : first + BLOCK])
             for first in range(0, validators, BLOCK)
         ]
         return Opinions(*map(np.concatenate, zip(*parts, strict=True)))

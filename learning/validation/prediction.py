@@ -7,9 +7,8 @@ one, x, makes (x - m) / (s √(1 + 1/N)) follow Student's t with N - 1 degrees o
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from learning.validation.sums import Array, deviation, mean
 
 LEAST_SPREAD = 0.1
 """Floor under s: where nothing ever changed it would be 0, and the score infinite."""
@@ -20,16 +19,16 @@ def scores(past: Array, new: Array, least: float = LEAST_SPREAD) -> Array:
 
     ``least``: floor under the standard deviation.
     """
-    spread = np.maximum(past.std(axis=1, ddof=1), least)
-    found: Array = (new - past.mean(axis=1)) / (spread * np.sqrt(1 + 1 / past.shape[1]))
+    spread = np.maximum(deviation(past), least)
+    found: Array = (new - mean(past)) / (spread * np.sqrt(1 + 1 / past.shape[1]))
     return found
 
 
 def standardised(draws: Array) -> Array:
     """Put draws (m, N + 1) into units of how the first N of each row vary, around their mean."""
     past = draws[:, :-1]
-    spread = np.maximum(past.std(axis=1, ddof=1), LEAST_SPREAD)
-    found: Array = (draws - past.mean(axis=1)[:, np.newaxis]) / spread[:, np.newaxis]
+    spread = np.maximum(deviation(past), LEAST_SPREAD)
+    found: Array = (draws - mean(past)[:, np.newaxis]) / spread[:, np.newaxis]
     return found
 
 

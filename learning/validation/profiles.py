@@ -2,11 +2,15 @@
 
 On a data set D of m samples in C classes, a model's profile holds for each class y
 
-- the source-focused error err^{y→*}: the share of all of D that is of class y and misclassified,
-- the target-focused error err^{*→y}: the share of all of D that is wrongly called y,
+- the source-focused errors err^{y→*}: how many samples of class y are misclassified,
+- the target-focused errors err^{*→y}: how many samples are wrongly called y,
 
-first the C source-focused ones, then the C target-focused ones. Both halves add up to the
-model's error rate.
+first the C source-focused ones, then the C target-focused ones. Both halves add up to the number of
+the model's errors.
+
+The paper divides by m. Here errors stay whole numbers: judges compare models on one and the same D,
+where the divisor changes no verdict, and whole numbers can be added and compared without rounding,
+so that every machine and every language comes to the same vote.
 """
 
 from __future__ import annotations
@@ -16,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Profile = npt.NDArray[np.float64]
-"""(2C,): class-wise errors of one model."""
+Profile = npt.NDArray[np.int64]
+"""(2C,): counts of the class-wise errors of one model."""
 
-Histories = npt.NDArray[np.float64]
+Histories = npt.NDArray[np.int64]
 """(m, l+1, 2C): of m validators, accepted models, oldest first."""
 
-Candidates = npt.NDArray[np.float64]
+Candidates = npt.NDArray[np.int64]
 """(m, 2C): of m validators, one model each."""
 
 Classes = npt.NDArray[np.integer[Any]]
@@ -30,7 +34,7 @@ Classes = npt.NDArray[np.integer[Any]]
 
 
 def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profile:
-    """Profile predictions (m,) against labels (m,) as (2C,); predictions (v, m) as (v, 2C).
+    """Count errors of predictions (m,) by labels (m,), as (2C,); of predictions (v, m), as (v, 2C).
 
     Raises
     ------
@@ -46,8 +50,8 @@ def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profil
     wrong = called != labels
     source = _counts(np.broadcast_to(labels, called.shape), wrong, classes)
     target = _counts(called, wrong, classes)
-    shares = np.concatenate([source, target], axis=1) / labels.size
-    return shares.reshape(*predictions.shape[:-1], 2 * classes)
+    counts = np.concatenate([source, target], axis=1).astype(np.int64, copy=False)
+    return counts.reshape(*predictions.shape[:-1], 2 * classes)
 
 
 def variations(profiles: Histories) -> Histories:

@@ -25,12 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.validation.lof import (
-    Array,
     Known,
+    Whole,
     densities,
     local_outlier_factors,
     novelty_factors,
 )
+from learning.validation.sums import Array
 
 
 class Scores(NamedTuple):
@@ -45,8 +46,8 @@ class Scores(NamedTuple):
 class Reading(NamedTuple):
     """One reading, and how many variations it takes."""
 
-    scores: Callable[[Array, float], Scores]
-    """(distances (m, l+1, l+1) between v_1 … v_l and v_new, the floor under them)."""
+    scores: Callable[[Whole], Scores]
+    """Of squared distances (m, l+1, l+1) between v_1 … v_l and v_new."""
     least: int
     """The smallest l that it works with."""
 
@@ -61,27 +62,27 @@ def trusted_count(points: int) -> int:
     return max(1, points // 4)
 
 
-def among_accepted(between: Array, floor: float) -> Scores:
+def among_accepted(between: Whole) -> Scores:
     """Score trusted ones among all accepted ones: reading A."""
-    known, new = _newcomer(between, floor)
+    known, new = _newcomer(between)
     scores = local_outlier_factors(known)
     return Scores(scores[:, -trusted_count(scores.shape[1]) :], new)
 
 
-def against_earlier(between: Array, floor: float) -> Scores:
+def against_earlier(between: Whole) -> Scores:
     """Score each trusted one as the newcomer that it once was: reading B."""
-    return _as_newcomers(between, floor, lambda _last, i: np.arange(i))
+    return _as_newcomers(between, lambda _last, i: np.arange(i))
 
 
-def against_others(between: Array, floor: float) -> Scores:
+def against_others(between: Whole) -> Scores:
     """Score each trusted one as a newcomer to a set without it: reading C."""
-    return _as_newcomers(between, floor, lambda last, i: np.delete(np.arange(last), i))
+    return _as_newcomers(between, lambda last, i: np.delete(np.arange(last), i))
 
 
-def among_all(between: Array, floor: float) -> Scores:
+def among_all(between: Whole) -> Scores:
     """Score trusted ones and the new one in one set: reading D."""
     last = between.shape[1] - 1
-    scores = local_outlier_factors(densities(between, neighbours(last), floor))
+    scores = local_outlier_factors(densities(between, neighbours(last)))
     return Scores(scores[:, last - trusted_count(last) : last], scores[:, last])
 
 
@@ -93,19 +94,17 @@ READINGS = {
 }
 
 
-def _newcomer(between: Array, floor: float) -> tuple[Known, Array]:
+def _newcomer(between: Whole) -> tuple[Known, Array]:
     """Score the last point of each set against all before; returns what these are, and (m,)."""
-    known = densities(between[:, :-1, :-1], neighbours(between.shape[1] - 1), floor)
-    return known, novelty_factors(between[:, -1:, :-1], known, floor)[:, 0]
+    known = densities(between[:, :-1, :-1], neighbours(between.shape[1] - 1))
+    return known, novelty_factors(between[:, -1:, :-1], known)[:, 0]
 
 
-def _as_newcomers(
-    between: Array, floor: float, others: Callable[[int, int], npt.NDArray[np.intp]]
-) -> Scores:
+def _as_newcomers(between: Whole, others: Callable[[int, int], npt.NDArray[np.intp]]) -> Scores:
     """Score trusted ones as newcomers; ``others`` (l, i) says against which, as numbers from 0."""
     last = between.shape[1] - 1
     trusted = []
     for i in range(last - trusted_count(last), last):
         chosen = np.append(others(last, i), i)
-        trusted.append(_newcomer(between[:, chosen[:, None], chosen], floor)[1])
-    return Scores(np.stack(trusted, axis=1), _newcomer(between, floor)[1])
+        trusted.append(_newcomer(between[:, chosen[:, None], chosen])[1])
+    return Scores(np.stack(trusted, axis=1), _newcomer(between)[1])

@@ -16,10 +16,11 @@ from __future__ import annotations
 import numpy as np
 
 from learning import tables
-from learning.validation.lof import distances
+from learning.validation.lof import squares
 from learning.validation.opinions import ROUNDING, Judge, Opinions, check_minimum, informed
 from learning.validation.profiles import Candidates, Histories, variations
 from learning.validation.readings import READINGS
+from learning.validation.sums import mean
 
 
 def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
@@ -40,10 +41,10 @@ def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
     read = READINGS[reading]
     check_minimum(minimum_history, read.least + 1, f"reading {reading} of judge 'lof'")
 
-    def judge(profiles: Histories, candidates: Candidates, samples: int) -> Opinions:
+    def judge(profiles: Histories, candidates: Candidates) -> Opinions:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
-        scores = read.scores(distances(variations(models)), 1 / samples)
-        threshold = scores.trusted.mean(axis=1)
+        scores = read.scores(squares(variations(models)))
+        threshold = mean(scores.trusted)
         evidence = np.log(np.column_stack([scores.trusted, scores.new]))
         return Opinions(scores.new > threshold * (1 + ROUNDING), scores.new, threshold, evidence)
 
