@@ -73,7 +73,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         by_score=votes.decide == "score",
         liars=votes.liars,
         false_alarm=votes.false_alarm,
-        own=own_vote(model, data, holdings.server, judge, votes.look_back)
+        own=own_vote(model, data, holdings.server, judge, votes.look_back, settings.wire.history)
         if holdings and votes.server
         else None,
         piggy_back=votes.piggy_back,

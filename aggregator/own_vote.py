@@ -16,6 +16,7 @@ from learning.validation.opinions import Judge
 from learning.validation.profiles import Profile, error_profile
 from learning.weights import Vector
 from protocol.codec import MAX_EVIDENCE
+from protocol.compression import as_received
 from protocol.messages import Vote
 
 NAME = ":server"
@@ -26,7 +27,7 @@ class OwnVote(NamedTuple):
     """How the server judges: what it finds in a model on its own data, and what it makes of it."""
 
     profile: Callable[[Vector], Profile]
-    """A model (d,) -> its error profile (2C,) on the server's data."""
+    """A model (d,) -> its error profile (2C,) on the server's data, as a client would find it."""
     judge: Judge
     samples: int
     """|D|: how many it holds."""
@@ -42,12 +43,16 @@ class OwnVote(NamedTuple):
 
 
 def own_vote(
-    model: nn.Module, data: Dataset, held: Indices, judge: Judge, look_back: int
+    model: nn.Module, data: Dataset, held: Indices, judge: Judge, look_back: int, codec: str
 ) -> OwnVote:
-    """Let the server judge with the training samples ``held`` (k,) that it kept for itself."""
+    """Let the server judge with the training samples ``held`` (k,) that it kept for itself.
+
+    ``codec``: how candidates and history travel. The server has the models themselves, and looks at
+    what arrives of them all the same: it is one validator among the others.
+    """
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
 
     def profile(weights: Vector) -> Profile:
-        return error_profile(predict(model, weights, x), y, data.classes)
+        return error_profile(predict(model, as_received(weights, codec), x), y, data.classes)
 
     return OwnVote(profile, judge, len(y), look_back + 1)

@@ -384,7 +384,7 @@ def test_the_server_looks_at_the_samples_it_kept():
     x = rng.random((9, 1, 8, 8), dtype=np.float32)
     y = np.array([0, 0, 1, 2, 2, 1, 0, 2, 1])
     data = Dataset("some", 3, x, y, x[:1], y[:1])
-    own = own_vote(model, data, np.array([1, 2, 5, 7]), lambda *_: None, look_back=6)
+    own = own_vote(model, data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32")
     np.testing.assert_array_equal(own.profile(weights), [1, 0, 1, 0, 2, 0])
     assert (own.samples, own.models) == (4, 7)
 

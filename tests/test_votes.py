@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
 
 from agents.agent import Contribute, Judge, Train
 from agents.population import assemble
 from agents.validators import Turn
 from aggregator.assembly import build
+from aggregator.own_vote import NAME
+from learning import validation
+from learning.dealing import deal, plan_of
+from learning.evaluation import predict
 from learning.models import build as build_model
 from learning.training import Training, train_alone, visits
 from learning.validation.opinions import Opinions
+from learning.validation.profiles import error_profile
 from learning.weights import flatten
 from protocol import codec
 from protocol.codec import MAX_EVIDENCE
@@ -157,6 +163,51 @@ def test_only_validators_receive_a_candidate(tmp_path):
     run.whole()
     assert heard == [(r["round"], name) for r in run.records for name in sorted(r["voters"])]
     assert len(heard) == 4
+
+
+# The server among them
+
+
+@pytest.mark.parametrize("codec", ["int7+zstd", "int8"])
+@pytest.mark.parametrize("crash", [False, True], ids=["whole", "resumed"])
+def test_the_server_judges_what_arrives(tmp_path, codec, crash):
+    """Its votes are those of a client with its samples, who gets all models from the network.
+
+    That holds for the candidate and the look-back, and after a crash, when the server has the exact
+    models from its disk. Exact models give other scores.
+    """
+    run = Federation(
+        tmp_path, run__rounds=9, agents__n=6, collect__agents=6, data__server=0.3,
+        validation__who="both", validation__validators=2, validation__quorum=3,
+        validation__judge="calibrated", validation__look_back=4, validation__minimum_history=5,
+        wire__history=codec,
+    )  # fmt: skip
+    run.begin()
+    if crash:
+        run.run(lambda state: state.round == 7 and not len(state.updates))
+        run.crash()
+        run.begin()
+    run.run()
+    votes = [record["voters"][NAME] for record in run.records]
+    assert all(record["accepted"] for record in run.records)
+    arrived = votes_of_a_client(run, lambda weights: as_received(weights, codec))
+    assert [(vote["poisoned"], vote["score"]) for vote in votes[4:]] == arrived
+    assert arrived != votes_of_a_client(run, lambda weights: weights)
+
+
+def votes_of_a_client(run, arrives):
+    """Judge every candidate from version 5 on with the samples that the server keeps."""
+    data = population_of(run.settings).check()
+    held = deal(plan_of(run.settings), data).server
+    x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
+    model = build_model("mlp", (1, 8, 8), 10, seed=5)
+    found = np.stack([
+        error_profile(predict(model, arrives(np.frombuffer(run.models[v], "<f4")), x), y, 10)
+        for v in sorted(run.models)
+    ])  # fmt: skip
+    judge = validation.build("calibrated", minimum_history=5)
+    votes = [judge(found[None, v - 5 : v], found[None, v]) for v in range(5, len(found))]
+    return [(bool(vote.poisoned[0]), round(vote.score.item(), 6)) for vote in votes]
 
 
 # Many at once
