@@ -20,8 +20,11 @@ from agents.collusion import Accomplices
 from agents.learners import Called, Learner
 from agents.profiler import Profiler
 from agents.validators import Liar, Turn
+from agents.validators.believable import Verdicts, believable
+from agents.validators.invented import Inventor, Stream
 from learning.training import Shards
-from learning.validation.opinions import Judge, Opinions, no_opinion
+from learning.validation.opinions import Judge, Opinions, merged
+from learning.validation.profiles import Histories
 from learning.weights import Vector
 from protocol.codec import MAX_EVIDENCE
 from protocol.messages import Phase, Plot, Report, Round, Update, Vote
@@ -51,7 +54,7 @@ class Members(NamedTuple):
     evil: tuple[Member, ...]
     """Those who train by ``attack``; fakes are no holders."""
     liars: frozenset[str]
-    """Those who say in a vote what ``lie`` makes of their opinion."""
+    """Those who say in a vote what ``lie`` makes of their verdict."""
     learn: Learner
     attack: Learner
     judge: Judge
@@ -91,7 +94,9 @@ class Cohort:
         self._accomplices = members.accomplices
         self._absent: frozenset[str] = frozenset()
         self._models: dict[int, Vector] = {}
+        self._classes = classes
         self._profiler = Profiler(model, data, classes, codec)
+        self._inventor = Inventor(seed, self._samples, classes)
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -113,6 +118,7 @@ class Cohort:
         oldest = version - max(self._look_back, 1)
         self._models = {v: w for v, w in self._models.items() if v >= oldest}
         self._profiler.forget(oldest)
+        self._inventor.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
@@ -260,43 +266,56 @@ class Cohort:
         """
         if not self._profiler.knows(task.versions, self._models):
             return []
-        said = self._honest(names, task.versions, candidate)
-        self._lie(names, said, task, self._struck(made_in or task.round))
-        seen = [
-            row.astype("<f4").tobytes() if name in self._row else b""
-            for name, row in zip(names, said.evidence[:, -MAX_EVIDENCE:], strict=True)
-        ]
+        said = self._opinions(names, task, candidate, self._struck(made_in or task.round))
+        seen = [row.astype("<f4").tobytes() for row in said.evidence[:, -MAX_EVIDENCE:]]
         columns = said.poisoned.tolist(), said.score.tolist(), said.threshold.tolist(), seen
         return [
             Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)
             for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
         ]
 
-    def _honest(self, names: Sequence[str], versions: Sequence[int], candidate: Vector) -> Opinions:
-        """Return what the judge makes of these members' data; those without see nothing."""
-        able = [place for place, name in enumerate(names) if name in self._row]
-        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
-        accepted = self._profiler.history(rows, versions, self._models)
-        fresh = self._profiler.candidate(rows, candidate)
-        opinions = self._members.judge(accepted, fresh)
-        if len(able) == len(names):
-            return opinions
-        blank = np.zeros((len(names), opinions.evidence.shape[1]))
-        every = no_opinion(len(names))._replace(evidence=blank)
-        for whole, part in zip(every, opinions, strict=True):
-            whole[able] = part
-        return every
+    def _opinions(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector, struck: bool
+    ) -> Opinions:
+        """Return what these members say: what they found, or what liars say in its place."""
+        accepted = self._accepted(names, task.versions)
+        able = np.array([name in self._row for name in names], dtype=np.bool_)
+        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
+        true = self._members.judge(accepted[able], self._profiler.candidate(rows, candidate))
+        honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
+        honest[able] = true.poisoned
+        wanted = self._wanted(names, honest, task, struck)
+        lying = (wanted != honest) | ~able
+        rngs = [
+            Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
+            for name, lies in zip(names, lying, strict=True) if lies
+        ]  # fmt: skip
+        untrue = believable(self._members.judge, accepted[lying], wanted[lying], rngs)
+        return merged(true.of(~lying[able]), untrue, lying)
 
-    def _lie(self, names: Sequence[str], said: Opinions, task: JudgeTask, struck: bool) -> None:
-        """Put what liars say in the place of their honest opinions."""
+    def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:
+        """Count errors of accepted models on these members' data; who has none makes them up."""
+        able = [place for place, name in enumerate(names) if name in self._row]
+        unable = [place for place, name in enumerate(names) if name not in self._row]
+        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
+        numbers = [self._member[names[place]].number for place in unable]
+        found = np.empty((len(names), len(versions), 2 * self._classes), dtype=np.int64)
+        found[able] = self._profiler.history(rows, versions, self._models)
+        found[unable] = self._inventor.history(numbers, versions)
+        return found
+
+    def _wanted(
+        self, names: Sequence[str], honest: Verdicts, task: JudgeTask, struck: bool
+    ) -> Verdicts:
+        """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
         liars = [place for place, name in enumerate(names) if name in self._members.liars]
         if not liars:
-            return
+            return honest
         numbers = tuple(self._member[names[place]].number for place in liars)
         turn = Turn(task.round, task.attempt, numbers, self._seed, struck)
-        lies = self._members.lie(said.of(liars), turn)
-        for whole, part in zip(said, lies, strict=True):
-            whole[liars] = part
+        wanted = honest.copy()
+        wanted[liars] = self._members.lie(honest[liars], turn)
+        return wanted
 
 
 def _chunks(called: Sequence[Member]) -> Iterator[tuple[Member, ...]]:

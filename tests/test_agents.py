@@ -575,6 +575,8 @@ def test_validators_judge_by_their_own_data():
 
     def judge(accepted, candidates):
         asked.append((accepted, candidates))
+        if len(candidates) == 1:  # the one without data asks what its lie would score
+            return Opinions(*map(np.array, ([True], [9.0], [8.0], [[6.0, 7.0]])))
         said = np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0])
         return Opinions(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
 
@@ -588,11 +590,11 @@ def test_validators_judge_by_their_own_data():
     votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
     assert votes == [
         Vote(names[0], 3, 2, False, 2.0, 2.5, 40, np.array([0.5, -1.0], "<f4").tobytes()),
-        Vote(names[1], 3, 2, True, 1.0, 0.0, 40, votes[1].evidence),  # always_reject
+        Vote(names[1], 3, 2, True, 9.0, 8.0, 40, np.array([6.0, 7.0], "<f4").tobytes()),
         Vote(names[2], 3, 2, True, 3.0, 1.0, 40, np.array([1.5, 2.0], "<f4").tobytes()),
     ]
     model = models.build("mlp", (1, 8, 8), 10, seed=9)
-    ((accepted, candidates),) = asked
+    (accepted, candidates), _ = asked
     assert (accepted.shape, candidates.shape) == ((2, 3, 20), (2, 20))
     for place, row in enumerate((7, 2)):
         held = made._profiler._data.indices[row]

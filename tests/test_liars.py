@@ -1,24 +1,19 @@
-"""Liars: what each says, by hand, and that all their lies can be believed."""
+"""Liars: what each says, by hand, and that the numbers they make up can be believed."""
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agents import validators
 from agents.validators import LIARS, Turn
-from learning.validation.opinions import Opinions, no_opinion
+from agents.validators.believable import believable
+from agents.validators.invented import Inventor
+from learning import validation
+from learning.validation.opinions import Opinions
 
-HONEST = Opinions(
-    np.array([False, True, False, True]), np.array([1.0, 3.0, 2.0, 1.5]),
-    np.array([1.25, 1.0, 2.0, 1.25]),
-    np.array([[1.0, 3.0, 2.0], [0.0, 0.5, 9.0], [2.0, 2.0, 2.0], [-1.0, 1.0, 4.0]]),
-)  # fmt: skip
-"""Two who find the candidate clean, one of them with a tie, and two who find it poisoned."""
+HONEST = np.array([False, True, False, True])
+"""Two who find the candidate clean, and two who find it poisoned."""
 
 
 def turn(*, struck, members=(2, 3, 5, 7), number=4, seed=0):
@@ -50,75 +45,138 @@ def test_every_liar_is_looked_at():
 def test_what_liars_say(name, struck):
     """Each liar's verdicts, when its own side has struck and when not."""
     said = validators.build(name)(HONEST, turn(struck=struck))
-    assert "".join(str(int(verdict)) for verdict in said.poisoned) == SAYS[name, struck]
-
-
-def test_a_lie_by_hand():
-    """Score and threshold change places where they must; of a tie the score is raised."""
-    said = validators.build("always_reject")(HONEST, turn(struck=False))
-    np.testing.assert_array_equal(said.score, [1.25, 3.0, 5.0, 1.5])
-    np.testing.assert_array_equal(said.threshold, [1.0, 1.0, 2.0, 1.25])
-    said = validators.build("hide")(HONEST, turn(struck=True))
-    np.testing.assert_array_equal(said.score, [1.0, 1.0, 2.0, 1.25])
-    np.testing.assert_array_equal(said.threshold, [1.25, 3.0, 2.0, 1.5])
-
-
-def test_evidence_of_a_lie_by_hand():
-    """What was seen of the candidate fits the lie; accepted models, and truths, are left alone.
-
-    For "poisoned" it is the largest of the past and as much more as that varied, and 1; for
-    "clean" it is the mean of the past.
-    """
-    said = validators.build("always_reject")(HONEST, turn(struck=False))
-    rows = [[1, 3, 3 + 2 + 1], [0, 0.5, 9], [2, 2, 2 + 0 + 1], [-1, 1, 4]]
-    np.testing.assert_array_equal(said.evidence, rows)
-    said = validators.build("hide")(HONEST, turn(struck=True))
-    rows = [[1, 3, 2], [0, 0.5, 0.25], [2, 2, 2], [-1, 1, 0]]
-    np.testing.assert_array_equal(said.evidence, rows)
-
-
-@pytest.mark.parametrize("numbers", [0, 1])
-def test_without_a_past_there_is_nothing_to_fit(numbers):
-    """Of no accepted model nothing is made up: the evidence stays what it is."""
-    own = HONEST._replace(evidence=np.full((4, numbers), 7.0))
-    said = validators.build("always_reject")(own, turn(struck=False))
-    np.testing.assert_array_equal(said.evidence, own.evidence)
-
-
-def test_who_has_no_opinion_can_still_lie():
-    """Zeros for scores become 1 above 0 for a poisoned verdict, and stay for a clean one."""
-    members = turn(struck=False, members=(1, 2))
-    said = validators.build("invert")(no_opinion(2), members)
-    assert [list(part) for part in said[:3]] == [[True, True], [1, 1], [0, 0]]
-    assert said.evidence.shape == (2, 0)
-    said = validators.build("always_accept")(no_opinion(2), members)
-    assert [list(part) for part in said[:3]] == [[False, False], [0, 0], [0, 0]]
-
-
-Numbers = st.floats(0, 1e9)
+    assert "".join(str(int(verdict)) for verdict in said) == SAYS[name, struck]
 
 
 @pytest.mark.parametrize("name", LIARS)
-@given(
-    scores=st.lists(st.tuples(Numbers, Numbers), max_size=6), struck=st.booleans(),
-    numbers=st.integers(0, 4),
-)  # fmt: skip
-def test_lies_can_be_believed(name, scores, struck, numbers):
-    """Whatever is said fits its numbers, they are finite, and the input is not written."""
-    score, threshold = np.array(scores, dtype=float).reshape(-1, 2).T.copy()
-    saw = np.outer(score, np.arange(1, numbers + 1))
-    own = Opinions(score > threshold, score, threshold, saw)
-    for part in own:
-        part.setflags(write=False)
-    asked = turn(struck=struck, members=tuple(range(len(scores))))
-    said = validators.build(name)(own, asked)
-    assert said.poisoned.dtype == np.bool_
-    assert {part.shape for part in said[:3]} == {(len(scores),)}
-    assert said.evidence.shape == saw.shape
-    np.testing.assert_array_equal(said.poisoned, said.score > said.threshold)
-    json.dumps([part.tolist() for part in said], allow_nan=False)
-    again = validators.build(name)(own, asked)
-    assert all(np.array_equal(a, b) for a, b in zip(said, again, strict=True))
+@pytest.mark.parametrize("struck", [False, True])
+def test_liars_say_one_thing_each_and_write_nothing(name, struck):
+    """There is a verdict of each, the same each time, and the honest ones are not written."""
+    for many in (0, 1, 5):
+        own = np.arange(many) % 2 == 1
+        own.setflags(write=False)
+        asked = turn(struck=struck, members=tuple(range(many)))
+        said = validators.build(name)(own, asked)
+        assert (said.dtype, said.shape) == (np.bool_, (many,))
+        np.testing.assert_array_equal(validators.build(name)(own, asked), said)
+
+
+# Numbers that fit
+
+
+CASES = [("lof", {"reading": r}) for r in "ABCD"] + [("calibrated", {})]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def judge(request):
+    name, settings = request.param
+    return validation.build(name, minimum_history=11, **settings)
+
+
+def counted(validators_, models=11, samples=40, seed=0):
+    """Make the errors of accepted models, (validators, models, 20)."""
+    return np.random.default_rng(seed).binomial(samples, 0.02, (validators_, models, 20))
+
+
+def rngs(many, seed=0):
+    return [np.random.default_rng([seed, i]) for i in range(many)]
+
+
+@pytest.mark.parametrize("samples", [4, 40, 500])
+def test_numbers_fit_the_verdict(judge, samples):
+    """Each opinion says what is wanted, by a score that is above its threshold or not."""
+    wanted = np.arange(60) % 2 == 1
+    said = believable(judge, counted(60, samples=samples), wanted, rngs(60))
+    np.testing.assert_array_equal(said.poisoned, wanted)
+    np.testing.assert_array_equal(said.score > said.threshold * (1 + 1e-9), wanted)
+    assert all(np.isfinite(part).all() for part in said)
+    if samples > 4:
+        assert len(set(said.score.tolist())) > 40
+
+
+@pytest.mark.parametrize(("name", "settings"), [CASES[0], CASES[1], CASES[2], CASES[4]], ids=str)
+def test_a_lie_changes_the_candidate_alone(name, settings):
+    """Threshold and evidence of accepted models are the true ones (in D all are of one set)."""
+    judge, accepted = validation.build(name, minimum_history=11, **settings), counted(60)
+    true = judge(accepted, accepted[:, -1])
+    said = believable(judge, accepted, np.arange(60) % 2 == 1, rngs(60))
+    np.testing.assert_array_equal(said.evidence[:, :-1], true.evidence[:, :-1])
+    np.testing.assert_array_equal(said.threshold, true.threshold)
+
+
+def test_a_lie_does_not_depend_on_who_else_lies(judge):
+    """Bit for bit what each would say alone."""
+    accepted, wanted = counted(9), np.arange(9) % 3 == 1
+    together = believable(judge, accepted, wanted, rngs(9))
+    for i in range(9):
+        alone = believable(judge, accepted[[i]], wanted[[i]], rngs(9)[i : i + 1])
+        for one, all_ in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], all_[i])
+
+
+def test_before_the_history_is_full_clean_is_what_the_honest_say(judge):
+    """Zeros and no evidence; who says "poisoned" then, which nobody honest does, makes up more."""
+    said = believable(judge, counted(9, models=5), np.arange(9) % 3 == 1, rngs(9))
+    clean = ~said.poisoned
+    assert (said.poisoned.sum(), said.evidence.shape) == (3, (9, 0))
+    assert not said.score[clean].any()
+    assert not said.threshold.any()
+    assert len(set(said.score[~clean])) == 3
+    assert (said.score[~clean] > 0).all()
+
+
+def stubborn(verdict):
+    """Make a judge that says the same of everything, by three numbers of evidence."""
+
+    def judge(accepted, candidates):
+        many = len(candidates)
+        columns = np.full(many, verdict), np.full(many, 2.0 + verdict), np.full(many, 2.5)
+        return Opinions(*columns, np.tile([1.0, 2.0, 1.5 + verdict], (many, 1)))
+
+    return judge
+
+
+@pytest.mark.parametrize("verdict", [False, True])
+def test_a_judge_that_is_never_of_that_opinion_is_overruled(verdict):
+    """The score is put on the other side of the threshold, and the evidence with it."""
+    said = believable(stubborn(verdict), counted(4), np.full(4, not verdict), rngs(4))
+    assert (said.poisoned != verdict).all()
+    np.testing.assert_array_equal(said.score > said.threshold, said.poisoned)
+    # Poisoned: above 2 + (2 - 1); clean: the mean of 1 and 2.
+    assert (said.evidence[:, -1] == 1.5).all() if verdict else (said.evidence[:, -1] > 3).all()
+
+
+def test_nobody_lies_about_nothing(judge):
+    """Of no liars there are no opinions."""
+    assert believable(judge, counted(0), np.zeros(0, np.bool_), []).poisoned.shape == (0,)
+
+
+# Errors that are made up
+
+
+def test_made_up_errors_are_errors():
+    """Both halves add up to the same; from guessing they fall to a few in a hundred."""
+    found = Inventor(3, 200, 10).history(range(30), range(40))
+    halves = found.reshape(30, 40, 2, 10).sum(axis=3)
+    np.testing.assert_array_equal(halves[:, :, 0], halves[:, :, 1])
+    rate = halves[:, :, 0].mean(axis=0) / 200
+    assert rate[0] == pytest.approx(0.9, abs=0.03)
+    assert rate[20:] == pytest.approx(np.full(20, 0.07), abs=0.03)
+    moved = np.abs(np.diff(found[:, 20:], axis=1)).sum(axis=2)
+    assert 0 < moved.mean() < 0.1 * 200
+
+
+def test_made_up_errors_are_of_agent_and_version_alone():
+    """Another inventor makes up the same, whoever is asked with whom; other agents have others."""
+    one, other = Inventor(3, 40, 10), Inventor(3, 40, 10)
+    found = one.history([4, 7, 9], range(5, 16))
+    other.history([9], [12])
+    np.testing.assert_array_equal(other.history([7], range(10, 16))[0], found[1, 5:])
+    one.forget(14)
+    np.testing.assert_array_equal(one.history([4, 7, 9], range(5, 16)), found)
+    rows = {row.tobytes() for agent in found for row in agent}
+    assert len(rows) > 15
+    assert (Inventor(4, 40, 10).history([4], range(5, 16)) != found[:1]).any()
 
 
 def test_a_coin_is_fair_and_everybodys_own():
@@ -127,11 +185,11 @@ def test_a_coin_is_fair_and_everybodys_own():
     An agent's coin does not depend on who else is asked.
     """
     toss, many = validators.build("random"), tuple(range(10_000))
-    said = toss(no_opinion(10_000), turn(struck=False, members=many)).poisoned
+    said = toss(np.zeros(10_000, np.bool_), turn(struck=False, members=many))
     assert abs(said.sum() - 5000) < 4 * 50
-    other = toss(no_opinion(10_000), turn(struck=False, members=many, number=5)).poisoned
+    other = toss(np.zeros(10_000, np.bool_), turn(struck=False, members=many, number=5))
     assert abs((said == other).sum() - 5000) < 4 * 50
-    few = toss(no_opinion(2), turn(struck=False, members=(7, 4000))).poisoned
+    few = toss(np.zeros(2, np.bool_), turn(struck=False, members=(7, 4000)))
     np.testing.assert_array_equal(few, said[[7, 4000]])
 
 

@@ -236,15 +236,6 @@ def measured(seen):
     return np.frombuffer(seen, "<f4")
 
 
-def test_liars_without_data_have_no_evidence_either():
-    """They can say "poisoned", not make up what nobody has seen."""
-    made, _, candidate = ready(agents__evil=0.2, agents__liars="always_reject")
-    fake = made._members.evil[0].name
-    said = made.votes([fake, made._members.holders[0].name], Judge(3, 1, THREE), candidate)
-    assert (said[0].poisoned, said[0].evidence) == (True, b"")
-    assert len(said[1].evidence) > 0
-
-
 def measuring(evidence):
     """Make a judge that finds everything clean and has measured this, (m, N + 1)."""
 
@@ -273,17 +264,15 @@ def test_votes_carry_what_the_judge_measured():
             assert codec.decode(topic, codec.encode(vote), codec.Limits()) == vote
 
 
-def test_who_has_no_data_sees_nothing():
-    """Its evidence is empty, whoever is asked with it, and does not move that of the others."""
-    made, _, candidate = ready(agents__evil=0.2, agents__liars="honest")
-    fake = made._members.evil[0].name
-    saw = np.arange(6.0).reshape(2, 3)
-    made._members = made._members._replace(judge=measuring(saw))
+def test_who_has_no_data_moves_nobody_else():
+    """Asked with others, it changes no vote of theirs, and sends the same as asked alone."""
+    made, _, candidate = ready(agents__evil=0.2, agents__liars="always_reject")
+    fakes = [member.name for member in made._members.evil]
     able = [member.name for member in made._members.holders[:2]]
-    first, none, second = made.votes([able[0], fake, able[1]], Judge(3, 1, THREE), candidate)
-    assert (first.score, none.score, second.score) == (1, 0, 1)
-    assert [measured(v.evidence).tolist() for v in (first, second)] == saw.tolist()
-    assert none.evidence == b""
+    task = Judge(3, 1, THREE)
+    together = made.votes([able[0], *fakes, able[1]], task, candidate)
+    alone = made.votes(able, task, candidate), made.votes(fakes, task, candidate)
+    assert (together[::5], together[1:5]) == alone
 
 
 def test_nobody_asked_is_no_vote():
@@ -296,21 +285,19 @@ def test_nobody_asked_is_no_vote():
 
 
 def listening(made):
-    """Note what the cohort's liars are told, and let them say "poisoned", 9 over 8."""
+    """Note what the cohort's liars are told, and let them say the opposite."""
     told = []
 
     def lie(own, turn):
-        told.append((own, turn))
-        many = len(own.poisoned)
-        columns = np.ones(many, np.bool_), np.full(many, 9.0), np.full(many, 8.0)
-        return Opinions(*columns, own.evidence + 1)
+        told.append((own.tolist(), turn))
+        return ~own
 
     made._members = made._members._replace(lie=lie)
     return told
 
 
 def test_liars_alone_are_asked_to_lie():
-    """They get their honest opinions, in the order in which they were called, and their turn."""
+    """They get their honest verdicts, in the order in which they were called, and their turn."""
     setup = {"agents__lying": 0.2}
     made, _, candidate = ready(**setup, agents__evil=0.0)
     honest = {
@@ -327,13 +314,10 @@ def test_liars_alone_are_asked_to_lie():
     numbers = tuple(int(name.removeprefix("agent-")) for name in liars)
     assert turn == Turn(5, 2, numbers, 0, struck=False)
     assert len(liars) == 4
-    for place, name in enumerate(liars):
-        said = bool(own.poisoned[place]), own.score[place], own.threshold[place]
-        assert said == honest[name][3:6]
-        saw = own.evidence[place].astype(np.float32)
-        np.testing.assert_array_equal(saw, measured(honest[name].evidence))
-        claimed = (own.evidence[place] + 1).astype("<f4").tobytes()
-        assert votes[place] == Vote(name, 5, 2, True, 9.0, 8.0, 40, claimed)
+    assert own == [honest[name].poisoned for name in liars]
+    assert [vote.poisoned for vote in votes[:4]] == [not said for said in own]
+    # The threshold comes of the accepted models alone: a lie has the true one.
+    assert [vote.threshold for vote in votes[:4]] == [honest[name].threshold for name in liars]
     assert votes[4:] == [honest[name] for name in names[4:]]
 
 
@@ -345,15 +329,14 @@ def test_without_liars_nobody_lies():
     assert told == []
 
 
-def test_fakes_lie_without_an_opinion():
-    """Who has no data thinks nothing: clean, 0 and 0, is what its lie is made of."""
+def test_fakes_find_everything_clean():
+    """Who has no data finds a candidate clean, whatever it is."""
     made, _, candidate = ready(agents__evil=0.2)
     told = listening(made)
     fake = made._members.evil[0].name
-    made.votes([fake], Judge(3, 1, THREE), candidate)
-    ((own, _),) = told
-    assert [part.tolist() for part in own[:3]] == [[False], [0.0], [0.0]]
-    assert not own.evidence.any()
+    for ruined in (1, -100):
+        made.votes([fake], Judge(3, 1, THREE), candidate * np.float32(ruined))
+    assert [own for own, _ in told] == [[False], [False]]
 
 
 BACKDOOR = {"agents__evil": 0.1, "agents__attack": "backdoor", "backdoor__inject": [3, 6]}

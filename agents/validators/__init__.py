@@ -1,8 +1,10 @@
 """Validators who lie: what evil agents say when they are asked to vote.
 
 Honest ones say what the judges of ``learning.validation`` say. A liar is a function
-``(opinions (m,), turn) -> opinions (m,)`` for m liars at once: what their judge honestly thinks,
-and what they know -> what they say. A new one is one function and one line of the table.
+``(verdicts (m,), turn) -> verdicts (m,)`` for m liars at once: what their judge honestly says, and
+what they know -> what they say. A new one is one function and one line of the table. The numbers of
+their votes are made up to fit (``believable``), by those without data from errors that are made up
+as well (``invented``).
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from learning.validation.profiles import Candidates, Histories
+
+Value = TypeVar("Value", np.bool_, np.float64)
 
 ROUNDING = 1e-9
 """Scores that differ by less than this, or by this share, are equal. A tie is no poison."""
@@ -33,11 +35,29 @@ class Opinions(NamedTuple):
     much of it is usual. (m, 0) of those who know too little.
     """
 
-    def of(self, places: list[int]) -> Opinions:
-        """Return the opinions of some of the validators."""
+    def of(self, chosen: npt.NDArray[np.bool_]) -> Opinions:
+        """Return the opinions of those whom the mask (m,) chooses."""
         return Opinions(
-            self.poisoned[places], self.score[places], self.threshold[places], self.evidence[places]
+            self.poisoned[chosen], self.score[chosen], self.threshold[chosen], self.evidence[chosen]
         )
+
+
+def merged(some: Opinions, others: Opinions, of_others: npt.NDArray[np.bool_]) -> Opinions:
+    """Put the opinions of ``others`` where the mask (m,) says so, those of ``some`` elsewhere."""
+    if of_others.all():
+        return others
+    if not of_others.any():
+        return some  # who has no evidence yet may have none to merge
+
+    def put(one: npt.NDArray[Value], other: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        both = np.empty((len(of_others), *one.shape[1:]), one.dtype)
+        both[~of_others], both[of_others] = one, other
+        return both
+
+    return Opinions(
+        put(some.poisoned, others.poisoned), put(some.score, others.score),
+        put(some.threshold, others.threshold), put(some.evidence, others.evidence),
+    )  # fmt: skip
 
 
 Judge = Callable[[Histories, Candidates], Opinions]
