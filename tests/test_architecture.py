@@ -238,7 +238,7 @@ def reached(folder, modules):
     [
         ("aggregator/rules", RULES | FRONTS, set()),
         ("agents/learners", LEARNERS, set()),
-        ("agents/validators", validators.LIARS, set()),
+        ("agents/validators", validators.LIARS, {"invented"}),
         ("learning/validation", validation.JUDGES, set()),
         ("learning/backdoors", BACKDOORS, set()),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
+from scipy import stats
 
 from agents.agent import Contribute, Judge, Train
 from agents.population import assemble
@@ -17,6 +18,7 @@ from learning.dealing import deal, plan_of
 from learning.evaluation import predict
 from learning.models import build as build_model
 from learning.training import Training, train_alone, visits
+from learning.validation import prediction
 from learning.validation.opinions import Opinions
 from learning.validation.profiles import error_profile
 from learning.weights import flatten
@@ -337,6 +339,62 @@ def test_fakes_find_everything_clean():
     for ruined in (1, -100):
         made.votes([fake], Judge(3, 1, THREE), candidate * np.float32(ruined))
     assert [own for own, _ in told] == [[False], [False]]
+
+
+def told_apart(some, others):
+    """Return how well the best limit on a number tells two groups apart: 0 not at all, 1 always."""
+    return stats.ks_2samp(some, others).statistic
+
+
+@pytest.mark.parametrize("judge", ["lof", "calibrated"])
+def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
+    """Before the history is full they send what all send, and after it numbers as others do.
+
+    Of 24 validators 8 have no data and call everything clean. Compared are clean votes.
+    """
+    run = Federation(
+        tmp_path, agents__n=24, collect__agents=24, agents__evil=1 / 3, agents__start=99,
+        run__rounds=18, validation__judge=judge, validation__look_back=10,
+        validation__minimum_history=11, validation__validators=24, validation__quorum=24,
+    )  # fmt: skip
+    votes = heard_votes(run)
+    fakes = {population_of(run.settings).plan.name(i) for i in population_of(run.settings).fakes}
+    early = {vote[3:] for vote in votes if vote.round < 11}
+    assert len(fakes) == 8
+    assert early == {(False, 0.0, 0.0, 40, b"", 0)}
+    late = [vote for vote in votes if vote.round >= 11]
+    theirs = [vote for vote in late if vote.agent in fakes]
+    honest = [vote for vote in late if vote.agent not in fakes and not vote.poisoned]
+    assert len(theirs) == 64
+    for vote in late:
+        assert (vote.score > vote.threshold * (1 + 1e-9)) is vote.poisoned
+        assert (vote.score, vote.threshold) != (0, 0)
+        assert consistent(judge, vote)
+    assert len({vote.score for vote in theirs}) > 32
+    steady = [fake for fake in fakes if len({v.score for v in theirs if v.agent == fake}) == 1]
+    assert len(steady) < 3
+    assert {len(vote.evidence) for vote in theirs} == {len(vote.evidence) for vote in honest}
+    for number in (lambda vote: vote.score, lambda vote: vote.threshold):
+        assert told_apart([*map(number, theirs)], [*map(number, honest)]) < 0.45
+
+
+def heard_votes(run):
+    """Run a federation; returns all votes, the bytes that each took left out."""
+    heard = []
+    run.broker.listeners.append(lambda topic, payload: heard.append((topic, payload)))
+    run.whole()
+    votes = [codec.decode(*each, codec.Limits()) for each in heard if "/vote/" in each[0]]
+    return [vote._replace(bytes=0) for vote in votes]
+
+
+def consistent(judge, vote):
+    """Say whether a vote's score and threshold are those that its evidence makes."""
+    *past, new = measured(vote.evidence).astype(np.float64)
+    if judge == "lof":
+        made = np.exp(new), np.mean(np.exp(past))
+    else:
+        made = prediction.scores(np.array([past]), np.array([new]))[0], vote.threshold
+    return np.allclose(made, (vote.score, vote.threshold), rtol=1e-4, atol=1e-4)
 
 
 BACKDOOR = {"agents__evil": 0.1, "agents__attack": "backdoor", "backdoor__inject": [3, 6]}

@@ -20,26 +20,41 @@ from learning.validation.profiles import Histories, Profile
 Verdicts = npt.NDArray[np.bool_]
 """(m,): whether each of m validators says "poisoned"."""
 
+Counts = npt.NDArray[np.int64]
+"""(l+1, 2C): the errors that one validator has counted, or made up, of the accepted models."""
+
 Rngs = Sequence[np.random.Generator]
 
 TRIES = 24
-"""Candidates that a liar makes up at the most; the last is an unchanged model, or a ruined one."""
+"""Candidates that a liar makes up at the most."""
+
+STEADY = 12
+"""Of which so many come after the accepted models as they are.
+
+After some histories ``lof`` finds every candidate poisoned: its threshold is less than any score.
+Then the errors of the accepted models are shuffled, to tell of another history.
+"""
 
 
 def believable(judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs) -> Opinions:
     """Return opinions of m validators with these verdicts (m,), as the judge would give them.
 
-    ``accepted``: (m, l+1, 2C), what each has found in the accepted models. Where the judge never
-    says what is wanted (it calls everything clean while the history is short), a score is raised
-    or lowered. ``rngs``: one of each.
+    ``accepted``: (m, l+1, 2C), what each has found in the accepted models, or made up. Where the
+    judge never says what is wanted (it calls everything clean while the history is short), a score
+    is raised or lowered. ``rngs``: one of each.
     """
     found = no_opinion(0)
     left = np.ones(len(wanted), dtype=np.bool_)
+    past = accepted.copy()
+    made = past[:, -1].copy()
     for tried in range(TRIES):
-        rows = [_candidate(accepted[i], bool(wanted[i]), tried, rngs[i]) for i in _places(left)]
-        if not rows:
+        if not left.any():
             return found
-        opinions = judge(accepted[left], np.stack(rows))
+        for i in _places(left):
+            if tried >= STEADY:
+                rngs[i].shuffle(past[i])
+            made[i] = (_backdoored if wanted[i] else _harmless)(past[i], tried, rngs[i])
+        opinions = judge(past[left], made[left])
         found = merged(found.of(~left), opinions, left) if tried else opinions
         left = found.poisoned != wanted
     return _forced(found, wanted, rngs)
@@ -49,26 +64,21 @@ def _places(chosen: Verdicts) -> list[int]:
     return [int(place) for place in np.flatnonzero(chosen)]
 
 
-def _candidate(
-    accepted: npt.NDArray[np.int64], poisoned: bool, tried: int, rng: np.random.Generator
-) -> Profile:
-    """Make up the errors (2C,) of a candidate after accepted models with these (l+1, 2C)."""
+def _harmless(accepted: Counts, _tried: int, rng: np.random.Generator) -> Profile:
+    """Make up errors (2C,) that change as with two of the latest half of the models, by halves."""
     last: Profile = accepted[-1]
-    if poisoned:
-        return _backdoored(last, tried, rng)
-    if tried == TRIES - 1 or len(accepted) < 2:
+    steps = np.diff(accepted, axis=0)[::-1]
+    if not len(steps):
         return last
-    steps = np.diff(accepted, axis=0)
-    recent = steps[len(steps) // 2 :]
-    one, other = recent[rng.integers(len(recent), size=2)]
+    one, other = steps[rng.integers(len(steps) // 2 + 1, size=2)]
     found: Profile = np.maximum(last + np.where(rng.random(len(last)) < 0.5, one, other), 0)
     return found
 
 
-def _backdoored(last: Profile, tried: int, rng: np.random.Generator) -> Profile:
+def _backdoored(accepted: Counts, tried: int, rng: np.random.Generator) -> Profile:
     """Add errors of one class that is called another; at each try about a third more."""
-    found = last.copy()
-    classes = len(last) // 2
+    found: Profile = accepted[-1].copy()
+    classes = len(found) // 2
     source, target = rng.integers(classes, size=2)
     found[[source, classes + target]] += int(np.ceil(rng.uniform(1, 2) * 1.33**tried))
     return found

@@ -1,11 +1,13 @@
 """Error counts that agents without data make up, to have something to judge by.
 
 A made-up validator has samples of its own, some harder than others. A version gets wrong those that
-are too hard for it, and versions get better: their error rate falls from that of guessing towards
-``REST``. What is near the border goes this way and that from version to version. All of it is drawn
-from (seed, purpose, version, agent), so an accepted version has the same errors in every round in
-which it is looked back at, as it has for an honest validator, and a fleet that was started again
-makes up the same.
+are too hard for it, and versions get better: their error rate falls from that of guessing towards a
+small one. It swings a little from version to version, by classes too, and what is near the border
+goes this way and that. How much it is of each is drawn for each agent from the ranges below, which
+hold what honest validators saw of small networks on digits and MNIST. All is drawn from (seed,
+purpose, version, agent), so an accepted version has the same errors in every round in which it is
+looked back at, as it has for an honest validator, and a fleet that was started again makes up the
+same.
 """
 
 from __future__ import annotations
@@ -19,14 +21,20 @@ import numpy as np
 from learning.validation.profiles import Classes, Histories, Profile, error_profile
 from learning.validation.sums import Array
 
-REST = 0.06
+REST = 0.02, 0.1
 """The error rate that versions come to."""
 
-PACE = 5.0
+PACE = 2.0, 6.0
 """Versions in which the rest of the error rate falls to 1/e."""
 
-RESTLESS = 0.12
-"""Deviation, in logarithms, of how hard a sample is for a version."""
+SWING = 0.0, 0.2
+"""Deviation, in logarithms, of the error rate of a version."""
+
+TRADE = 0.0, 0.4
+"""The same of each of its classes."""
+
+RESTLESS = 0.08
+"""The same of how hard each sample is for it."""
 
 
 class Stream(IntEnum):
@@ -42,13 +50,17 @@ class Stream(IntEnum):
 
 
 class _Samples(NamedTuple):
-    """The made-up samples (s,) of an agent."""
+    """The made-up samples (s,) of an agent, and how its errors go; see the ranges above."""
 
     labels: Classes
     mistaken: Classes
     """What each is called when it is mistaken."""
     ease: Array
     """Up to 1: mistaken by versions whose error rate is above that."""
+    rest: float
+    pace: float
+    swing: float
+    trade: float
 
 
 class Inventor:
@@ -72,13 +84,16 @@ class Inventor:
     def _errors(self, agent: int, version: int) -> Profile:
         found = self._found.setdefault(version, {})
         if agent not in found:
-            labels, mistaken, ease = self._samples_of(agent)
+            own = self._samples_of(agent)
             rng = Stream.ERRORS.rng(self._seed, version, agent)
             guessing = 1 - 1 / self._classes
-            rate = REST + (guessing - REST) * np.exp(-version / PACE)
-            wrong = ease * np.exp(RESTLESS * rng.standard_normal(self._count)) < rate
-            called = np.where(wrong, mistaken, labels)
-            found[agent] = error_profile(called, labels, self._classes)
+            rate = own.rest + (guessing - own.rest) * np.exp(-version / own.pace)
+            swing = own.swing * rng.standard_normal()
+            swings = swing + own.trade * rng.standard_normal(self._classes)
+            hard = RESTLESS * rng.standard_normal(self._count)
+            wrong = own.ease * np.exp(hard) < rate * np.exp(swings[own.labels])
+            called = np.where(wrong, own.mistaken, own.labels)
+            found[agent] = error_profile(called, own.labels, self._classes)
         return found[agent]
 
     def _samples_of(self, agent: int) -> _Samples:
@@ -86,7 +101,7 @@ class Inventor:
             rng, classes = Stream.SAMPLES.rng(self._seed, 0, agent), self._classes
             labels = rng.integers(classes, size=self._count)
             other = 1 + rng.integers(max(classes - 1, 1), size=self._count)
-            self._samples[agent] = _Samples(
-                labels, (labels + other) % classes, rng.random(self._count)
-            )
+            ease, rest = rng.random(self._count), float(np.exp(rng.uniform(*np.log(REST))))
+            ranges = [rng.uniform(*between) for between in (PACE, SWING, TRADE)]
+            self._samples[agent] = _Samples(labels, (labels + other) % classes, ease, rest, *ranges)
         return self._samples[agent]
