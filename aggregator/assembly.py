@@ -16,10 +16,10 @@ from aggregator.state import Policy
 from aggregator.suspicion import Watch
 from config.settings import Settings
 from learning import datasets, models, validation
-from learning.classifier import read_weights
 from learning.datasets.dataset import Dataset
 from learning.dealing import Plan, deal, plan_of
 from learning.evaluation import accuracy_on, success_of
+from learning.saved import read_weights
 from learning.training import Training
 from learning.weights import Vector, flatten, tensors
 from protocol.compression import compress

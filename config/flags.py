@@ -54,7 +54,7 @@ AGGREGATOR_FLAGS = {
     "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),
     "--model": Flag("model.name", "the network: classifier, lenet, cnn, mlp, resnet18", "NAME"),
     "--init": Flag(
-        "model.init", "a classifier.pth to start from (python -m learning.classifier)", "FILE"
+        "model.init", "weights to start from: classifier.pth, or a model of another run", "FILE"
     ),
     "--rule": Flag(
         "aggregation.rule",

@@ -19,7 +19,10 @@ from torch import nn
 from learning import datasets, models
 from learning.datasets.dataset import Dataset
 from learning.evaluation import accuracy_on
-from learning.weights import Vector, flatten
+from learning.saved import read_weights
+from learning.weights import flatten
+
+__all__ = ["main", "read_weights", "test_model", "train_model"]
 
 EXAMPLES = """examples:
   python -m learning.classifier
@@ -56,25 +59,6 @@ def test_model(model: nn.Module, data: Dataset) -> float:
     """Return the model's accuracy on the held-out samples."""
     measure = accuracy_on(model, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))
     return measure(flatten(model))
-
-
-def read_weights(file: Path, model: nn.Module) -> Vector:
-    """Read a saved classifier as a vector (d,).
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, is no state dict, or belongs to another network.
-    """
-    reason = "it is no saved state dict"
-    try:
-        state = torch.load(file, weights_only=True)
-        reason = "they are another network's"
-        model.load_state_dict(state)
-    except Exception as why:  # torch raises half a dozen kinds, some without a word
-        reason = (isinstance(why, OSError) and why.strerror) or reason
-        raise ValueError(f"{file} does not hold weights of this model: {reason}") from why
-    return flatten(model)
 
 
 def parser() -> argparse.ArgumentParser:

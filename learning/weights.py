@@ -38,6 +38,16 @@ def tensors(model: nn.Module) -> tuple[Tensor, ...]:
     return tuple(Tensor(k, tuple(v.shape)) for k, v in state.items() if v.is_floating_point())
 
 
+def variances(model: nn.Module) -> npt.NDArray[np.int64]:
+    """Return the places in a model's vector that hold running variances of batch norm, (k,)."""
+    places, first = [np.empty(0, np.int64)], 0
+    for tensor in tensors(model):
+        if tensor.name.rpartition(".")[2] == "running_var":
+            places.append(np.arange(first, first + tensor.size))
+        first += tensor.size
+    return np.concatenate(places)
+
+
 def flatten(model: nn.Module) -> Vector:
     """Copy a model into one vector of shape (d,)."""
     entries = [v.detach().reshape(-1) for v in model.state_dict().values() if v.is_floating_point()]

@@ -392,33 +392,3 @@ def test_mistakes_on_the_command_line_are_explained(flags, message, capsys):
     with pytest.raises(SystemExit):
         classifier.main(flags)
     assert message in capsys.readouterr().err
-
-
-def saved(content):
-    """Return a function that saves something as torch does."""
-    return lambda file: torch.save(content, file)
-
-
-@pytest.mark.parametrize(
-    ("write", "reason"),
-    [
-        (lambda file: None, "No such file or directory"),
-        (lambda file: file.mkdir(), "Is a directory"),
-        (lambda file: file.write_bytes(b""), "it is no saved state dict"),
-        (lambda file: file.write_text("hello"), "it is no saved state dict"),
-        (saved([1, 2]), "they are another network's"),
-        (saved({"1.weight": 3}), "they are another network's"),
-        (saved(nn.Linear(64, 10).state_dict()), "they are another network's"),
-        (saved(models.build("mlp", (1, 9, 9), 10, 0).state_dict()), "they are another network's"),
-    ],
-)
-def test_files_without_the_models_weights_are_explained(tmp_path, write, reason):
-    """Missing, damaged or foreign files are one sentence that names the file."""
-    file = tmp_path / "weights.pth"
-    write(file)
-    model = models.build("mlp", (1, 8, 8), 10, seed=0)
-    with pytest.raises(
-        ValueError, match=r"weights\.pth does not hold weights of this model"
-    ) as why:
-        classifier.read_weights(file, model)
-    assert str(why.value).endswith(reason)

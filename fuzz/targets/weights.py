@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 from fuzz.target import Target, tried
-from learning.classifier import read_weights
+from learning.saved import read_weights
 
 
 class File(io.BytesIO):
     """A file that is not on disk, but has a name."""
+
+    def read_bytes(self) -> bytes:
+        """Return all of it."""
+        return self.getvalue()
 
     def __str__(self) -> str:
         return "some.pth"
