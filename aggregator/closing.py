@@ -65,13 +65,19 @@ def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
     )  # fmt: skip
     delta = policy.rule(updates, np.minimum(samples, policy.samples_cap), context)
     with np.errstate(over="ignore", invalid="ignore"):
-        return (start + np.float32(policy.server_lr) * delta).astype(np.float32)
+        candidate: Vector = (start + np.float32(policy.server_lr) * delta).astype(np.float32)
+    candidate[policy.variances] = np.maximum(candidate[policy.variances], 0)
+    return candidate
 
 
 def unusable(candidate: Vector, policy: Policy) -> str:
     """Say why nobody has to vote on this candidate; empty if there is no reason."""
-    broken = policy.finite and not np.isfinite(candidate).all()
-    return "the candidate is not finite" if broken else ""
+    if not policy.finite:
+        return ""
+    if not np.isfinite(candidate).all():
+        return "the candidate is not finite"
+    flaw = policy.flaw(candidate)
+    return f"the candidate is unusable: {flaw}" if flaw else ""
 
 
 def own_vote(state: State, policy: Policy) -> State:

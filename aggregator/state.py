@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from aggregator.collection import Collection
 from aggregator.own_vote import OwnVote
 from aggregator.rules import Rule
@@ -25,6 +28,10 @@ class Policy:
     evaluate: Callable[[Vector], float]
     """Accuracy of a model (d,) on held-out data."""
     rounds: int
+    flaw: Callable[[Vector], str] = lambda _: ""
+    """What is wrong with the answers of a model (d,); empty if nothing is."""
+    variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Places of a model that hold variances, which no step takes below zero."""
     seed: int = 0
     server_lr: float = 1.0
     share: float = 1.0

@@ -20,10 +20,11 @@ export function* profileOf(network, weights, data) {
   const wrong = new Float64Array(2 * classes);
   for (let i = 0; i < data.count; i++) {
     const outputs = network.forward(weights, data.pixels[i]);
-    const called = outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b)));
+    const finite = outputs.every(Number.isFinite); // if not, the sample is called nothing
+    const called = finite ? outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b))) : -1;
     if (called !== data.labels[i]) {
       wrong[data.labels[i]] += 1;
-      wrong[classes + Math.max(called, 0)] += 1; // no output is the largest if all are NaN
+      if (finite) wrong[classes + called] += 1;
     }
     yield;
   }

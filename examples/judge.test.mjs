@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { studentQuantile } from './calibrated.mjs';
-import { judgeOf } from './judge.mjs';
+import { judgeOf, profileOf } from './judge.mjs';
 
 const judge = (name, least, options = {}) => (
   judgeOf({ judge: name, judge_options: options, minimum_history: least }));
@@ -14,6 +14,16 @@ test("quantiles of Student's t are those of the tables", () => {
   const table = [[0.975, 1, 12.706], [0.95, 2, 2.92], [0.98, 3, 3.482], [0.975, 4, 2.776],
     [0.975, 10, 2.228], [0.995, 30, 2.75]];
   for (const [q, n, found] of table) assert.ok(Math.abs(studentQuantile(q, n) - found) < 6e-4);
+});
+
+test('a sample without finite outputs is misclassified and called nothing', () => {
+  const outputs = [[2, 1], [1, 2], [NaN, 2], [Infinity, 0]];
+  const network = { classes: 2, forward: (_, pixels) => Float32Array.from(outputs[pixels[0]]) };
+  const data = { count: 4, pixels: [[0], [1], [2], [3]], labels: Int32Array.of(0, 0, 1, 0) };
+  const walk = profileOf(network, null, data);
+  let step = walk.next();
+  while (!step.done) step = walk.next();
+  assert.deepEqual([...step.value], [2 / 4, 1 / 4, 0, 1 / 4]);
 });
 
 test('lof: a change like those before is clean, one far from them poisoned', () => {

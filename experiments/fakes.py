@@ -190,8 +190,8 @@ def describe(plan: FakesPlan) -> str:
 
 LEGEND = (
     "Accuracy: the mean over the last ten rounds; in parentheses: the lowest and the highest "
-    "repeat. Fakes are counted in percent of the genuine agents. A model that is not finite calls "
-    "everything class 0."
+    "repeat. Fakes are counted in percent of the genuine agents. A model whose outputs are not "
+    "finite is wrong about everything: 0 %."
 )
 
 FAKES = Setup(SCALES, MODELS, plan, describe, LEGEND)

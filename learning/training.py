@@ -8,6 +8,7 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -86,6 +87,49 @@ def train(model: nn.Module, weights: Vector, data: Shards, plan: Training, order
     return (train_alone if one_by_one else train_together)(model, weights, data, plan, order)
 
 
+def fewest(model: nn.Module, shape: Sequence[int]) -> int:
+    """Return how many samples (C, H, W) a training batch needs: 1, or 2.
+
+    Two where batch norm comes to see a single pixel: one value has no variance.
+    """
+    if not has_batch_norm(model):
+        return 1
+    tried = deepcopy(model).train()
+    try:
+        with torch.no_grad():
+            tried(torch.zeros(1, *shape))
+    except ValueError:  # PyTorch's word for it
+        return 2
+    return 1
+
+
+def check_batches(model: nn.Module, shape: Sequence[int], batch_size: int, samples: int) -> None:
+    """Make sure that a model can train on batches of such a size, cut from so many samples.
+
+    Raises
+    ------
+    ValueError
+        If batches would be of one sample, and that is too few for its batch norm.
+    """
+    if min(batch_size, samples) < 2 <= fewest(model, shape):
+        raise ValueError(
+            f"this network's batch norm sees a single pixel of images {tuple(shape)}, and learns "
+            f"nothing from a batch of one: batch size (it is {batch_size}) and samples to train on "
+            f"({samples}) must be 2 or more; or take another network"
+        )
+
+
+def batches(order: torch.Tensor, size: int, least: int = 1) -> list[torch.Tensor]:
+    """Cut sample numbers (..., s) into batches (..., b), the last of which may be short.
+
+    With ``least`` 2 a last one of a single sample is put to the one before.
+    """
+    parts = list(order.split(size, dim=-1))
+    if len(parts) > 1 and parts[-1].shape[-1] < least:
+        parts[-2:] = [torch.cat(parts[-2:], dim=-1)]
+    return parts
+
+
 def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
@@ -128,14 +172,23 @@ def _train_block(
 def train_alone(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
-    """Train the agents one after the other with ``torch.optim.SGD``: the plain loop."""
+    """Train the agents one after the other with ``torch.optim.SGD``: the plain loop.
+
+    Raises
+    ------
+    ValueError
+        If a batch is too small for the model's batch norm.
+    """
+    shape = data.x.shape[1:]
+    check_batches(model, shape, plan.batch_size, data.indices.shape[1])
+    least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     for i in range(len(deltas)):
         load(model, weights)
         model.train()
         sgd = torch.optim.SGD(model.parameters(), plan.learning_rate, plan.momentum)
         alone = data._replace(indices=data.indices[i : i + 1])
-        for batch in _batches(alone, plan, order[i : i + 1]):
+        for batch in _batches(alone, plan, order[i : i + 1], least):
             sgd.zero_grad()
             F.cross_entropy(model(data.x[batch[0]]), data.y[batch[0]]).backward()
             sgd.step()
@@ -144,12 +197,12 @@ def train_alone(
     return deltas
 
 
-def _batches(data: Shards, plan: Training, order: Orders) -> Iterator[torch.Tensor]:
+def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Iterator[torch.Tensor]:
     """Yield the sample numbers (m, b) of every step; the last batch of an epoch may be short."""
     drawn = torch.from_numpy(order)
     for epoch in range(plan.epochs):
         shuffled = data.indices.gather(1, drawn[:, epoch])
-        yield from shuffled.split(plan.batch_size, dim=1)
+        yield from batches(shuffled, plan.batch_size, least)
 
 
 def _pick(data: Shards, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

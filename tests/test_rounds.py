@@ -535,6 +535,31 @@ def test_a_candidate_that_is_not_finite_is_rejected():
     assert (state.version, state.round, state.weights.tolist()) == (0, 2, [0, 0])
 
 
+def test_a_candidate_with_unusable_answers_goes_before_no_validator():
+    """Its weights are numbers, its answers are not: rejected with the reason, unless wanted."""
+    said = policy(validators=2, flaw=lambda weights: "it answers NaN" if weights[0] > 1 else "")
+    state, _ = start(said)
+    after, effects = play(state, said, *updates(state), Tick(1.0, "abc"))
+    (record,) = records(effects)
+    assert not record["accepted"]
+    assert record["why"] == "the candidate is unusable: it answers NaN"
+    assert not published(effects, Candidate)
+    assert after.version == 0
+    wanted = policy(flaw=said.flaw, finite=False)
+    state, _ = start(wanted)
+    _, effects = play(state, wanted, *updates(state), Tick(1.0, "abc"))
+    assert records(effects)[0]["accepted"]
+
+
+def test_no_step_takes_a_variance_below_zero():
+    """The mean of -1, -3 and -2 ends at 0 where a variance is, and at -2 elsewhere."""
+    said = policy(variances=np.array([1]))
+    state, _ = start(said)
+    sent = updates(state, {"a": (-1, -1), "b": (-3, -3), "c": (-2, -2)})
+    state, _ = play(state, said, *sent, Tick(1.0, "abc"))
+    np.testing.assert_array_equal(state.weights, [-2, 0])
+
+
 def test_a_candidate_that_is_not_finite_is_accepted_where_that_is_wanted():
     """With finite off, inf and NaN become the model: inf, and inf - inf."""
     said = policy(finite=False)

@@ -85,6 +85,12 @@ def test_error_profile_by_hand():
     np.testing.assert_array_equal(profile, [1, 0, 1, 0, 2, 0])
 
 
+def test_error_profile_of_a_model_without_answers():
+    """No class for the first 0, nor for the 2: both are misclassified, and called nothing."""
+    profile = error_profile(np.array([-1, 0, 1, -1]), np.array([0, 0, 1, 2]), classes=3)
+    np.testing.assert_array_equal(profile, [1, 0, 1, 0, 0, 0])
+
+
 def test_error_profiles_of_a_batch_are_those_of_each():
     """Many models at once give the rows that they give alone."""
     rng = np.random.default_rng(0)
@@ -586,10 +592,11 @@ def test_judges_accept_while_the_history_is_short(judge):
 
 @pytest.mark.parametrize("history", [11, 21, 31])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_broken_model_is_poisoned(judge, history, seed):
-    """A model that always answers 0, as one of NaN does, is seen."""
+@pytest.mark.parametrize("answer", [0, -1])
+def test_a_broken_model_is_poisoned(judge, history, seed, answer):
+    """A model that always answers 0 is seen, and one of NaN, which has no class for anything."""
     profiles, labels = drawn_profiles(history, seed=seed)
-    broken = error_profile(np.zeros_like(labels), labels, 10)
+    broken = error_profile(np.full_like(labels, answer), labels, 10)
     opinion = ask(judge, profiles, broken)
     assert opinion.poisoned
     assert opinion.score > 1.5 * opinion.threshold

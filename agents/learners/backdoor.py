@@ -127,7 +127,10 @@ def mixed(x: Images, y: Labels, strike: Strike, rng: np.random.Generator) -> Mix
 def _batches(order: np.ndarray, size: int, rng: np.random.Generator) -> list[torch.Tensor]:
     """Shuffle sample numbers (n,) and cut them into equal batches, of ``size`` at most.
 
-    A small one at the end might be a single sample, of which batch norm can learn nothing.
+    A single sample is no batch, for batch norm can learn nothing from it; there batches of two are
+    a little larger.
     """
     shuffled = torch.from_numpy(rng.permutation(order))
-    return list(shuffled.tensor_split(math.ceil(len(order) / size)))
+    count = math.ceil(len(order) / size)
+    pairs = max(1, len(order) // 2)
+    return list(shuffled.tensor_split(min(count, pairs) if size > 1 else count))

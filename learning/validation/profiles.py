@@ -5,8 +5,9 @@ On a data set D of m samples in C classes, a model's profile holds for each clas
 - the source-focused errors err^{y→*}: how many samples of class y are misclassified,
 - the target-focused errors err^{*→y}: how many samples are wrongly called y,
 
-first the C source-focused ones, then the C target-focused ones. Both halves add up to the number of
-the model's errors.
+first the C source-focused ones, then the C target-focused ones. The first half adds up to the number
+of the model's errors, and so does the second if the model has a class for every sample; a sample that
+it has none for (its outputs are not finite) is misclassified and called nothing.
 
 The paper divides by m. Here errors stay whole numbers: judges compare models on one and the same D,
 where the divisor changes no verdict, and whole numbers can be added and compared without rounding,
@@ -30,7 +31,7 @@ Candidates = npt.NDArray[np.int64]
 """(m, 2C): of m validators, one model each."""
 
 Classes = npt.NDArray[np.integer[Any]]
-"""Classes as numbers 0..C-1."""
+"""Classes as numbers 0..C-1; -1 among predictions: no class."""
 
 
 def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profile:
@@ -39,17 +40,18 @@ def error_profile(predictions: Classes, labels: Classes, classes: int) -> Profil
     Raises
     ------
     ValueError
-        If there are no samples, the shapes do not fit, or a class is not in 0..C-1.
+        If there are no samples, the shapes do not fit, or a class is not in 0..C-1 (nor, of the
+        predictions, -1).
     """
     if labels.ndim != 1 or not labels.size or predictions.shape[-1:] != labels.shape:
         raise ValueError(f"predictions {predictions.shape} do not fit labels {labels.shape}")
-    for given in (predictions, labels):
-        if given.size and not 0 <= given.min() <= given.max() < classes:
+    for given, least in ((predictions, -1), (labels, 0)):
+        if given.size and not least <= given.min() <= given.max() < classes:
             raise ValueError(f"classes run to {given.min()}..{given.max()}, not 0..{classes - 1}")
     called = predictions.reshape(-1, labels.size)
     wrong = called != labels
     source = _counts(np.broadcast_to(labels, called.shape), wrong, classes)
-    target = _counts(called, wrong, classes)
+    target = _counts(called, wrong & (called >= 0), classes)
     counts = np.concatenate([source, target], axis=1).astype(np.int64, copy=False)
     return counts.reshape(*predictions.shape[:-1], 2 * classes)
 
