@@ -202,10 +202,7 @@ def federation(settings: Settings, folder: Path) -> int:
     from agents import fleet, population, spawn  # noqa: F401, PLC0415
     from aggregator import __main__ as aggregator  # noqa: PLC0415
 
-    try:  # what the agents would refuse, before anything is started
-        spawn.population_of(settings).check()
-    except ValueError as why:
-        raise SettingsError(str(why)) from why
+    check(settings)
     if warning := too_late(settings):
         say(warning)
     with (folder / "agents.log").open("w", encoding="utf-8") as log:
@@ -220,6 +217,23 @@ def federation(settings: Settings, folder: Path) -> int:
             return watch(serving, joining, folder / "agents.log")
         finally:
             stop(running)
+
+
+def check(settings: Settings) -> None:
+    """Refuse what agents or aggregator would refuse, before anything is started.
+
+    Raises
+    ------
+    SettingsError
+        If a name, a value, the data or a file of weights will not do.
+    """
+    from agents.spawn import population_of  # noqa: PLC0415 - imports torch, which takes seconds
+    from aggregator.assembly import build  # noqa: PLC0415
+
+    try:
+        build(settings, population_of(settings).check())
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
 
 
 def start(

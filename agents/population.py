@@ -22,7 +22,7 @@ from learning import datasets, models, tables, validation
 from learning.datasets import split
 from learning.datasets.dataset import Dataset
 from learning.dealing import Holdings, Plan, deal
-from learning.training import Shards, Training
+from learning.training import Shards, Training, check_batches
 from learning.validation.opinions import Judge
 from learning.weights import flatten, tensors
 from protocol.link import Hub
@@ -85,12 +85,12 @@ class Population(NamedTuple):
         return self.plan.name(number)
 
     def check(self) -> Dataset:
-        """Load the data set (so that it is there for all processes); check names and options.
+        """Load the data set, so that it is there for all processes; check whatever can be checked.
 
         Raises
         ------
         ValueError
-            If a name or a value is not valid, or the data cannot be had.
+            If a name or a value is not valid, or the data cannot be had, or not be dealt so.
         """
         plan = self.plan
         if plan.attack == "honest":
@@ -102,6 +102,7 @@ class Population(NamedTuple):
         split.build(plan.split, **plan.split_options)
         plan.arms()
         data = datasets.load(self.data, Path(self.root), self.test)
+        deal(plan, data)
         learners.build(plan.attack, _tiny(data), self.options)
         return data
 
@@ -149,6 +150,8 @@ def assemble(
         torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
         torch.from_numpy(holdings.agents[mine]),
     )  # fmt: skip
+    if mine:
+        check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
     row = {holders[place]: index for index, place in enumerate(mine)}
     judge = validation.build(
         manifest.judge, minimum_history=manifest.minimum_history, **manifest.judge_options

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError(str(why)) from why
     if shared:
         say(f"the training set is too small for so many: {shared:,} times a sample is dealt again")
+    for note in data.notes:
+        say(note)
     evils = sum(number in population.fakes for number in numbers)
     kind = "evil" if population.plan.holding else "fake"
     say(

@@ -67,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     threadpool_limits(threads)  # NumPy's
     with explained():
         parts = build(settings)
+    for note in parts.notes:
+        print(note, flush=True)
     folder = Path(settings.run.directory) / settings.run.name
     with disk.held(folder, settings.run.name):
         return conduct(settings, parts, folder, reporting=not chosen.no_report)
@@ -84,7 +86,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             f"run {settings.run.name!r} has its {state.round} rounds already (in {folder}); "
             "choose another --run, or more --rounds; --forget removes what the broker retains of it"
         )
-    store.describe(description(settings, parts.manifest))
+    store.describe(description(settings, parts))
     with RunConsole(settings.run.rounds, parts.manifest.classes) as screen:
         state = serve(settings, parts, store, screen, history, state)
         done = read_records(folder)
@@ -172,7 +174,7 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     StoreError
         If the folder holds another run, or one that cannot go on.
     """
-    now, before = description(settings, parts.manifest), store.described()
+    now, before = description(settings, parts), store.described()
     told = described.changes(store.folder, before, now) if store.begun else []
     records.check(store.folder)
     saved = store.load(parts.manifest.parameters if before else None)
@@ -251,7 +253,7 @@ def weights_of(history: list[Model]) -> list[Vector]:
     return [model.weights for model in history]
 
 
-def description(settings: Settings, manifest: Manifest) -> dict[str, Any]:
+def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
     said = asdict(settings)
     del said["broker"]["password"]
@@ -259,7 +261,8 @@ def description(settings: Settings, manifest: Manifest) -> dict[str, Any]:
     return {
         "format": described.FORMAT,
         "settings": said,
-        "manifest": manifest._asdict(),
+        "manifest": parts.manifest._asdict(),
+        "data": dict(parts.data),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "packages": packages,

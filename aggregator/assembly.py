@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,11 @@ from aggregator.suspicion import Watch
 from config.settings import Settings
 from learning import datasets, models, validation
 from learning.datasets.dataset import Dataset
-from learning.dealing import Plan, deal, plan_of
-from learning.evaluation import accuracy_on, success_of
+from learning.dealing import Holdings, Plan, deal, plan_of
+from learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
 from learning.saved import read_weights
-from learning.training import Training
-from learning.weights import Vector, flatten, tensors
+from learning.training import Training, check_batches
+from learning.weights import Vector, flatten, tensors, variances
 from protocol.compression import compress
 from protocol.messages import Manifest
 
@@ -39,6 +40,10 @@ class Parts(NamedTuple):
     model: nn.Module
     manifest: Manifest
     policy: Policy
+    data: Mapping[str, str]
+    """The data set's fingerprint; see ``Dataset.fingerprint``."""
+    notes: tuple[str, ...] = ()
+    """What people should know of the data set."""
 
 
 def build(settings: Settings, data: Dataset | None = None) -> Parts:
@@ -54,11 +59,16 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     rule = rule_of(settings)
     check_rule(settings, rule)
     plan = plan_of(settings)
-    holdings = deal(plan, data) if plan.server or plan.armed else None
-    backdoor = holdings.backdoor if holdings else None
+    holdings = deal(plan, data)  # also where nothing of it is used: agents would fail at the same
+    check_trainable(settings, model, data, holdings)
+    answers = answers_on(model, torch.from_numpy(data.x_test))
+    if settings.model.init and settings.limits.finite and (why := flaw_of(answers)(flatten(model))):
+        raise ValueError(f"{settings.model.init} cannot be started from: {why}")
     policy = Policy(
         rule=rule,
-        evaluate=accuracy_on(model, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)),
+        evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
+        flaw=flaw_of(answers),
+        variances=variances(model),
         rounds=settings.run.rounds,
         seed=settings.run.seed,
         server_lr=aggregation.server_lr,
@@ -74,11 +84,11 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         liars=votes.liars,
         false_alarm=votes.false_alarm,
         own=own_vote(model, data, holdings.server, judge, votes.look_back, settings.wire.history)
-        if holdings and votes.server
+        if plan.server and votes.server
         else None,
         piggy_back=votes.piggy_back,
         planted=planted(settings, plan),
-        backdoor=success_of(model, backdoor) if backdoor else None,
+        backdoor=success_of(model, holdings.backdoor) if holdings.backdoor else None,
         watch=watch_of(settings),
         own_update=own_update(
             model,
@@ -88,7 +98,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
             training_of(settings),
             settings.run.seed,
         )
-        if holdings and aggregation.rule in rules.OWN_UPDATE
+        if plan.server and aggregation.rule in rules.OWN_UPDATE
         else None,
         look_back=votes.look_back,
         warm_up=votes.warm_up,
@@ -97,7 +107,8 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         samples_cap=settings.limits.samples,
         agents_cap=settings.limits.agents,
     )
-    return Parts(model, manifest_of(settings, data, model), policy)
+    manifest = manifest_of(settings, data, model)
+    return Parts(model, manifest, policy, data.fingerprint(), data.notes)
 
 
 def rule_of(settings: Settings) -> rules.Rule:
@@ -118,6 +129,15 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
         return
     updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
     rule(updates, np.ones(n, np.int64), rules.Context(own=updates[0], past=updates))
+
+
+def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Holdings) -> None:
+    """Refuse data that are too few to train on; ``ValueError`` says for whom."""
+    shares = [held.agents.shape[1]] if len(held.agents) else []
+    if settings.aggregation.rule in rules.OWN_UPDATE and len(held.server):
+        shares.append(len(held.server))
+    for samples in shares:
+        check_batches(model, data.shape, settings.training.batch_size, samples)
 
 
 def watch_of(settings: Settings) -> Watch:

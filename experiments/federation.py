@@ -72,7 +72,7 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
         parts = build(settings, data)
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
-    store.describe(description(settings, parts.manifest))
+    store.describe(description(settings, parts))
     broker = MemoryBroker()
     hub = MemoryHub(broker, settings.run.name)
     agents = settings.agents

@@ -20,6 +20,7 @@ from learning import datasets, models
 from learning.datasets.dataset import Dataset
 from learning.evaluation import accuracy_on
 from learning.saved import read_weights
+from learning.training import batches, check_batches, fewest
 from learning.weights import flatten
 
 __all__ = ["main", "read_weights", "test_model", "train_model"]
@@ -42,10 +43,11 @@ def train_model(
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     sgd = torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9)
     generator = torch.Generator().manual_seed(seed)
+    least = fewest(model, data.shape)
     for _ in range(epochs):
         model.train()
         total = 0.0
-        for batch in torch.randperm(len(y), generator=generator).split(batch_size):
+        for batch in batches(torch.randperm(len(y), generator=generator), batch_size, least):
             sgd.zero_grad()
             loss = F.cross_entropy(model(x[batch]), y[batch])
             loss.backward()
@@ -108,8 +110,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         data = datasets.load(chosen.data, chosen.data_root)
         model = models.build(chosen.model, data.shape, data.classes, chosen.seed)
+        check_batches(model, data.shape, chosen.batch, len(data.y_train))
     except ValueError as why:
         made.error(str(why))
+    for note in data.notes:
+        print(note)
     print(f"{chosen.model}: {len(flatten(model)):,} parameters, {len(data.y_train):,} samples")
     steps = train_model(model, data, chosen.epochs, chosen.lr, chosen.batch, chosen.seed)
     for epoch, loss in enumerate(steps, start=1):

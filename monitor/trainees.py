@@ -10,7 +10,7 @@ import torch
 
 from learning import datasets, models
 from learning.datasets.dataset import Dataset
-from learning.training import Shards, train, visits
+from learning.training import Shards, check_batches, train, visits
 from learning.weights import Matrix, Vector, flatten
 from monitor.visit import GatewayError, Global
 
@@ -45,6 +45,10 @@ class Honest:
                 f"{data.name} has {data.shape} of {data.classes}; give the run's own --data"
             )
         model = models.build(start.network, data.shape, data.classes, seed=0)
+        try:
+            check_batches(model, data.shape, start.training.batch_size, self.samples)
+        except ValueError as why:
+            raise GatewayError(str(why)) from why
         x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
         epochs, deltas = start.training.epochs, [np.empty((0, len(start.weights)), np.float32)]
         for first in range(0, len(self.members), CHUNK):
@@ -75,8 +79,11 @@ class Mpaf:
 
 
 def load(name: str, root: str) -> Dataset:
-    """Load a data set; ``GatewayError`` if it cannot be had."""
+    """Load a data set and say what is odd about it; ``GatewayError`` if it cannot be had."""
     try:
-        return datasets.load(name, Path(root))
+        data = datasets.load(name, Path(root))
     except ValueError as why:
         raise GatewayError(str(why)) from why
+    for note in data.notes:
+        print(note, flush=True)
+    return data

@@ -24,7 +24,7 @@ from aggregator import described, disk
 from aggregator.assembly import build
 from aggregator.store import RunStore, StoreError
 from config.settings import SettingsError
-from learning import models
+from learning import datasets, models
 from protocol.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -406,6 +406,52 @@ def test_other_data_are_told_from_these(changed, said):
     assert described.changes(Path("runs/lab"), was, manifest()) == []
     with pytest.raises(StoreError, match=re.escape(f"runs/lab holds a run of {said}; choose")):
         described.changes(Path("runs/lab"), was, manifest(**changed))
+
+
+def test_other_samples_under_the_same_name_are_another_run(tmp_path, capsys):
+    """Permuted labels, or more images, in a file of the same name: refused, and what differs told.
+
+    The same samples in a file of another name are no other data.
+    """
+    data = datasets.load("digits", tmp_path, 500)
+    parts = {"x_train": data.x_train, "y_train": data.y_train}
+    parts |= {"x_test": data.x_test, "y_test": data.y_test}
+    mine = tmp_path / "mine.npz"
+    np.savez(mine, **parts)
+    run = federation(tmp_path / "lab", "accepted", data__name=str(mine)).whole()
+    there = contents(run.folder)
+    np.savez(mine, **parts | {"y_train": data.y_train[::-1]})
+    with pytest.raises(StoreError, match="on other data: the training labels differ; choose ano"):
+        run.begin()
+    twice = {key: np.concatenate([parts[key]] * 2) for key in ("x_train", "y_train")}
+    np.savez(mine, **parts | twice)
+    with pytest.raises(
+        StoreError, match=r"the training images \(1,297 then, 2,594 now\), training l"
+    ):
+        run.begin()
+    assert contents(run.folder) == there
+    np.savez(tmp_path / "moved.npz", **parts)
+    moved = str(tmp_path / "moved.npz")
+    capsys.readouterr()
+    federation(tmp_path / "lab", "accepted", data__name=moved, run__rounds=ROUNDS + 1).begin()
+    assert f"settings changed since: data.name {mine} -> {moved}" in capsys.readouterr().out
+
+
+def test_a_run_from_before_there_were_fingerprints_goes_by_the_name(folder):
+    """Its manifest.json says nothing of the samples: another name is other data."""
+    rewrite(folder / "manifest.json", data=...)
+    federation(folder, "all of it").begin()
+    rewrite(folder / "manifest.json", data=...)
+    with pytest.raises(StoreError, match="holds a run of data digits, not"):
+        federation(folder, "all of it", data__name=str(own_copy(folder.parent))).begin()
+
+
+def own_copy(folder):
+    """Write the digits into a file of one's own."""
+    data = datasets.load("digits", folder, 500)
+    np.savez(folder / "own.npz", x_train=data.x_train, y_train=data.y_train,
+             x_test=data.x_test, y_test=data.y_test)  # fmt: skip
+    return folder / "own.npz"
 
 
 def test_settings_that_changed_are_told_in_a_line(folder, capsys):

@@ -385,8 +385,19 @@ def test_npz_moves_the_channels_without_mixing_pixels(tmp_path):
         ({"y_test": None}, r"lacks y_test \(needs x_train"),
         ({"y_train": np.arange(5)}, "x_train has 6 images but y_train has 5 labels"),
         ({"y_train": np.array([0, 1, -2, 0, 1, 2])}, "y_train has a negative label: -2"),
-        ({"y_train": np.zeros(6)}, "y_train must be .* whole numbers, not .* float64"),
+        ({"y_train": np.zeros(6)}, r"y_train must be .*, not .* float64 \(try y_train.ravel\(\)"),
         ({"y_train": np.zeros((6, 1), int)}, r"y_train must be \(N,\) whole numbers"),
+        (
+            {"y_train": np.eye(6)},
+            r"whole numbers, not \(6, 6\) .* \(try y_train.argmax\(axis=1\)\)",
+        ),
+        (
+            {"y_test": np.array([0, 1, 2, 2 * 10**9])},
+            "y_test has a label 2000000000, and .* 10,000",
+        ),
+        ({"y_test": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "has a label 18446744073709551615"),
+        ({"y_test": np.array([0, 1, 2, 50_000])}, "if labels are ids, number them: np.unique"),
+        ({"y_test": np.zeros(0, int)}, "y_test is empty"),
         ({"x_train": np.zeros((6, 5, 5), int)}, "x_train must be uint8 or floating point"),
         ({"x_train": np.full((6, 5, 5), 2.0)}, r"x_train must lie in \[0, 1\]"),
         ({"x_train": np.full((6, 5, 5), np.nan)}, r"x_train must lie in \[0, 1\]"),
@@ -403,6 +414,91 @@ def test_npz_errors_say_what_is_wrong(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         load(save(tmp_path, **changes), tmp_path)
     assert "mine.npz" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "note"),
+    [
+        (
+            [1, 2, 3, 1, 2, 3],
+            [1, 2, 3, 1],
+            "no sample is of class 0; if its labels count from 1, su",
+        ),
+        ([0, 2, 5, 0, 2, 5], [0, 2, 5, 0], "of 6 classes, classes 1, 3, 4 have no sample at all"),
+        ([0, 1, 2, 0, 1, 2], [0, 1, 2, 3], "class 3 has test samples but none to train on"),
+        (
+            [0, 1, 2, 0, 1, 9],
+            [0] * 4,
+            "of 10 classes, classes 3, 4, 5, 6, 7 and 1 more have no sam",
+        ),
+        ([0, 1, 2, 0, 1, 2], [0] * 4, ""),
+        (
+            [0, 1, 2, 9_999, 0, 0],
+            [0] * 4,
+            "of 10,000 classes, classes 3, 4, 5, 6, 7 and 9,991 more",
+        ),
+    ],
+)
+def test_odd_labels_are_told(train, test, note, tmp_path):
+    """Labels that count from 1, or leave classes out, are one sentence with the file's name."""
+    path = save(tmp_path, y_train=np.array(train), y_test=np.array(test))
+    told = load(path, tmp_path).notes
+    assert [line.startswith(f"{path}: {note}") for line in told] == [True] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("brightest", "white", "told"),
+    [(1, 1, True), (2, 3, True), (14, 15, True), (16, 16, True), (100, 127, True),
+     (128, 255, False), (255, 255, False), (0, 255, False)],
+)  # fmt: skip
+def test_bytes_are_scaled_by_what_white_is(brightest, white, told, tmp_path):
+    """Images of 0 and 1 are not darkened 255 times, and whoever scales otherwise says so.
+
+    One image of the test part is the brightest: both parts are divided alike.
+    """
+    x_train = np.full((6, 5, 5), min(brightest, 1), np.uint8)
+    x_test = np.full((4, 5, 5), brightest, np.uint8)
+    data = load(save(tmp_path, x_train=x_train, x_test=x_test, y_test=np.arange(4) % 3), tmp_path)
+    assert data.x_test.max() == np.float32(brightest / white)
+    assert data.x_train.max() == np.float32(min(brightest, 1) / white)
+    sentence = f"bytes from 0 to {brightest}: they are divided by {white}, not by 255"
+    assert [sentence in note for note in data.notes] == [True] * told
+
+
+def test_bytes_beside_floats_are_scaled_by_their_own_white(tmp_path):
+    """A training part of 0 and 1 in bytes and a test part in [0, 1] are alike already."""
+    x_train = np.arange(150).reshape(6, 5, 5).astype(np.uint8) % 2
+    data = load(save(tmp_path, x_train=x_train, x_test=np.ones((4, 5, 5)) / 2), tmp_path)
+    assert (data.x_train.max(), data.x_test.max()) == (1, 0.5)
+    assert any("divided by 1, not by 255" in note for note in data.notes)
+
+
+def test_floats_that_were_scaled_twice_are_told(tmp_path):
+    """A brightest pixel of 1/255 is suspicious, and taken as it is."""
+    dark = np.full((6, 5, 5), 1 / 255)
+    data = load(save(tmp_path, x_train=dark, x_test=dark[:4]), tmp_path)
+    assert data.x_train.max() == np.float32(1 / 255)
+    assert any("no pixel is above 0.0039: they may have been scaled twice" in n for n in data.notes)
+
+
+def test_a_fingerprint_knows_every_part(tmp_path):
+    """The same samples have the same one, on every machine; another, or another order, has not."""
+    base = load(save(tmp_path), tmp_path).fingerprint()
+    assert base == load(save(tmp_path), tmp_path).fingerprint()
+    little = b"(6,) i" + struct.pack("<6q", 0, 1, 2, 0, 1, 2)
+    by_hand = hashlib.blake2b(little, digest_size=8).hexdigest()
+    assert base["training labels"] == f"6 {by_hand}"
+    bright = arrays()["x_train"].copy()
+    bright[5, 4, 4] = 254
+    others = {
+        "training images": {"x_train": bright},
+        "training labels": {"y_train": np.array([1, 0, 2, 0, 1, 2])},
+        "test images": {"x_test": np.ones((4, 5, 5), np.uint8)},
+        "test labels": {"y_test": np.array([3, 2, 1, 0])},
+    }
+    for part, changes in others.items():
+        other = load(save(tmp_path, **changes), tmp_path).fingerprint()
+        assert [name for name in base if base[name] != other[name]] == [part]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken", pickle.dumps({})])

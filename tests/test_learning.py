@@ -9,10 +9,10 @@ from torch import nn
 
 from learning import classifier, models, training
 from learning.datasets.dataset import Dataset
-from learning.evaluation import accuracy_on, predict
+from learning.evaluation import NO_CLASS, accuracy_on, answers_on, flaw_of, predict
 from learning.models import has_batch_norm
 from learning.training import Shards, Training, train, train_alone, train_together
-from learning.weights import flatten, load, tensors, unflatten
+from learning.weights import flatten, load, tensors, unflatten, variances
 
 MNIST = (1, 28, 28)
 
@@ -297,16 +297,51 @@ def test_training_from_what_is_no_number_gives_no_number():
         assert np.isnan(deltas).all()
 
 
+def test_a_last_batch_of_one_is_put_to_the_one_before():
+    """Five samples in batches of two: two and three, where one would be too few."""
+    order = torch.arange(10).reshape(2, 5)
+    assert [part.tolist() for part in training.batches(order, 2, least=2)] == [
+        [[0, 1], [5, 6]], [[2, 3, 4], [7, 8, 9]],
+    ]  # fmt: skip
+    assert [part.shape[1] for part in training.batches(order, 2)] == [2, 2, 1]
+    assert [part.shape[1] for part in training.batches(order, 3, least=2)] == [3, 2]
+    assert [part.shape[1] for part in training.batches(order, 9, least=2)] == [5]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "least"), [("resnet18", (3, 8, 8), 2), ("resnet18", (3, 9, 9), 1),
+                                 ("mlp", (1, 1, 1), 1)],
+)  # fmt: skip
+def test_batch_norm_on_single_pixels_needs_two_samples(name, shape, least):
+    """Images of 8x8 end as one pixel in resnet18, those of 9x9 as four."""
+    model = models.build(name, shape, 4, seed=0)
+    weights = flatten(model)
+    assert training.fewest(model, shape) == least
+    np.testing.assert_array_equal(flatten(model), weights)
+
+
+def test_training_with_a_last_batch_of_one_goes_well():
+    """Three samples in batches of two, and single pixels in front of batch norm."""
+    model = models.build("resnet18", (1, 8, 8), 4, seed=0)
+    data = shards((1, 8, 8), members=1, samples=3)
+    deltas = train(model, flatten(model), data, Training(1, 2, 0.1, 0.0), visits(1, 1, 3))
+    assert np.isfinite(deltas).all()
+    with pytest.raises(
+        ValueError, match=r"learns nothing from a batch of one: batch size .it is 1"
+    ):
+        train(model, flatten(model), data, Training(1, 1, 0.1, 0.0), visits(1, 1, 3))
+
+
 # Evaluation
 
 
-def test_a_model_of_nan_answers_class_0():
-    """Its accuracy is the share of class 0: 2 of 5."""
+def test_a_model_of_nan_is_never_right():
+    """It has no class for any sample, though two of the five are of class 0."""
     model = models.build("mlp", (1, 8, 8), 10, seed=0)
     nothing = np.full(len(flatten(model)), np.nan, dtype=np.float32)
     x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 3, 0, 9, 1])
-    np.testing.assert_array_equal(predict(model, nothing, x), np.zeros(5))
-    assert accuracy_on(model, x, y)(nothing) == 2 / 5
+    np.testing.assert_array_equal(predict(model, nothing, x), np.full(5, NO_CLASS))
+    assert accuracy_on(model, x, y)(nothing) == 0
 
 
 def test_accuracy_by_hand(monkeypatch):
@@ -319,6 +354,37 @@ def test_accuracy_by_hand(monkeypatch):
     monkeypatch.setattr("learning.evaluation.BATCH", 3)
     assert measure(weights) == 3 / 4
     np.testing.assert_array_equal(predict(model, weights, x), [0, 0, 1, 1])
+
+
+def test_outputs_that_are_not_finite_are_no_class():
+    """x, -x for the classes 0 and 1: a product beyond float32 is infinite, 3.5 of -x is not."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    x = torch.tensor([-1e30, -3.5, 0.5, 1e30]).reshape(4, 1, 1, 1)
+    huge, plain = (np.array([w, -w, 0, 0], dtype=np.float32) for w in (1e10, 1))
+    np.testing.assert_array_equal(predict(model, huge, x), [NO_CLASS, 1, 0, NO_CLASS])
+    flaw = flaw_of(answers_on(model, x))
+    assert flaw(huge) == "its answers to 2 of 4 held-out samples are not finite"
+    assert flaw(plain) == ""
+
+
+@pytest.mark.parametrize("variance", [-0.5, np.nan])
+def test_a_variance_that_cannot_be_gives_no_class(variance):
+    """Batch norm takes the root of its running variance: below zero there is none."""
+    model = models.build("resnet18", (3, 8, 8), 4, seed=0)
+    weights = flatten(model)
+    weights[variances(model)] = variance
+    assert set(predict(model, weights, torch.rand(3, 3, 8, 8))) == {NO_CLASS}
+
+
+def test_answers_are_not_computed_twice(monkeypatch):
+    """The same array is looked at once; another with the same numbers is another model."""
+    model = models.build("mlp", (1, 8, 8), 4, seed=0)
+    weights, looked = flatten(model), []
+    monkeypatch.setattr("learning.evaluation.predict", lambda *_: looked.append(1) or np.zeros(2))
+    answers = answers_on(model, torch.rand(2, 1, 8, 8))
+    for asked in (weights, weights, weights.copy(), weights):
+        answers(asked)
+    assert len(looked) == 2
 
 
 def test_evaluation_does_not_train():
@@ -377,11 +443,27 @@ def test_the_classifier_program_saves_what_can_be_read(tmp_path, capsys):
     assert torch.load(again)["1.weight"].equal(state["1.weight"])
 
 
+def test_the_classifier_program_tells_what_is_odd_and_trains(tmp_path, capsys):
+    """Three images of 0 and 1 whose labels count from 1, in batches of two before batch norm."""
+    x, y = np.eye(8, dtype=np.uint8)[None].repeat(3, axis=0), np.array([1, 2, 1])
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    flags = ["--data", str(tmp_path / "mine.npz"), "--model", "resnet18", "--batch", "2"]
+    assert classifier.main([*flags, "--epochs", "1", "--out", str(tmp_path / "some.pth")]) == 0
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert "bytes from 0 to 1: they are divided by 1, not by 255" in first
+    assert "no sample is of class 0; if its labels count from 1, subtract 1" in second
+    assert third.endswith(" 3 samples")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--epochs", "0"], "--epochs and --batch must be 1 or more"),
         (["--lr", "nan"], "--lr above 0"),
+        (
+            ["--data", "digits", "--model", "resnet18", "--batch", "1"],
+            "nothing from a batch of one",
+        ),
         (["--model", "lenett", "--data", "digits"], "did you mean 'lenet'"),
         (["--data", "mnist6k"], "did you mean 'mnist5k'"),
         (["--model", "lenet", "--data", "digits"], "cannot take inputs"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 import run
 from agents.learners import ARMED, HOLD_DATA
-from config.settings import load
+from agents.spawn import population_of
+from aggregator.assembly import build
+from config.settings import SettingsError, load
+from learning import models
 
 LAB = {
     "data.name": "digits", "model.name": "mlp", "agents.n": 1000, "agents.samples": 20,
@@ -108,3 +113,59 @@ def test_fakes_who_come_too_late_are_told_of(changes, warned):
 def test_attackers_who_hold_data_are_known_by_name():
     """run.py has its own list, which spares it an import of seconds."""
     assert (set(run.ARMED), set(run.HOLD_DATA)) == (set(ARMED), set(HOLD_DATA))
+
+
+def from_one(folder):
+    """Write twelve images whose labels count from 1; returns the file."""
+    x, y = np.full((12, 8, 8), 255, np.uint8), np.arange(12) % 3 + 1
+    np.savez(folder / "mine.npz", x_train=x, y_train=y, x_test=x[:3], y_test=y[:3])
+    return str(folder / "mine.npz")
+
+
+def beginnings(settings):
+    """Return what each program does with its settings before it starts anything."""
+    return {
+        "run": lambda: run.check(settings),
+        "aggregator": lambda: build(settings),
+        "spawn": lambda: population_of(settings).check(),
+    }
+
+
+@pytest.mark.parametrize("program", ["run", "aggregator", "spawn"])
+def test_what_dealing_finds_is_told_before_anything_starts(program, tmp_path):
+    """Labels from 1 leave class 0 without samples, and agents of groups cannot be dealt any."""
+    data = {"data.name": from_one(tmp_path), "agents.samples": 2, "agents.split": "groups"}
+    start = beginnings(load(overrides=LAB | data))[program]
+    with pytest.raises(ValueError, match="wants class 0, of which there are no samples"):
+        start()
+
+
+@pytest.mark.parametrize("program", ["run", "aggregator"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"aggregation.rule": "krumm"}, "did you mean 'krum'"),
+        ({"model.init": "nowhere.pth"}, "No such file"),
+        (
+            {"model.name": "resnet18", "training.batch_size": 1},
+            "learns nothing from a batch of one",
+        ),
+        ({"model.name": "resnet18", "agents.samples": 1}, r"samples to train on \(1\) must be 2"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(program, changes, message):
+    """Names, files and batches: run.py asks the aggregator before it starts one."""
+    start = beginnings(load(overrides=LAB | changes))[program]
+    with pytest.raises(ValueError, match=message):
+        start()
+
+
+def test_first_weights_that_cannot_answer_are_refused(tmp_path):
+    """Weights of 1e30 are numbers, but what they answer is not."""
+    file = tmp_path / "huge.pth"
+    model = models.build("mlp", (1, 8, 8), 10, 0)
+    torch.save({name: value + 1e30 for name, value in model.state_dict().items()}, file)
+    with pytest.raises(
+        SettingsError, match=r"huge\.pth cannot be started from: its answers to 1,000"
+    ):
+        run.check(load(overrides=LAB | {"model.init": str(file)}))

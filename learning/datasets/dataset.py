@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ class Dataset:
     """Labelled images, split into training and held-out ones.
 
     ``x_*`` are (N, C, H, W) float32 with pixels in [0, 1] and no further normalisation,
-    ``y_*`` are (N,) int64 in [0, classes).
+    ``y_*`` are (N,) int64 in [0, classes). ``notes`` are sentences on what was found odd in them or
+    had to be guessed, for people to read before anything starts.
     """
 
     name: str
@@ -33,12 +35,29 @@ class Dataset:
     y_train: Labels
     x_test: Images
     y_test: Labels
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
         _, channels, height, width = self.x_train.shape
         return channels, height, width
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return for each part how many samples it has, and a hash of them and of their order."""
+        parts: dict[str, Images | Labels] = {
+            "training images": self.x_train, "training labels": self.y_train,
+            "test images": self.x_test, "test labels": self.y_test,
+        }  # fmt: skip
+        return {name: f"{len(part):,} {_hash(part)}" for name, part in parts.items()}
+
+
+def _hash(part: Images | Labels) -> str:
+    """Hash an array's shape, type and values, the same on every machine."""
+    little = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+    hashed = hashlib.blake2b(f"{part.shape} {part.dtype.kind}".encode(), digest_size=8)
+    hashed.update(little.data)
+    return hashed.hexdigest()
 
 
 class DatasetUnavailable(ValueError):  # noqa: N818 - it names a state of affairs, as the message does
@@ -57,9 +76,9 @@ class DatasetUnavailable(ValueError):  # noqa: N818 - it names a state of affair
         )
 
 
-def scaled(images: npt.NDArray[np.uint8]) -> Images:
-    """Scale bytes to [0, 1], any shape, contiguous in memory."""
-    return np.divide(np.ascontiguousarray(images), 255, dtype=np.float32)
+def scaled(images: npt.NDArray[np.uint8], white: int = 255) -> Images:
+    """Scale bytes from 0 to ``white`` to [0, 1], any shape, contiguous in memory."""
+    return np.divide(np.ascontiguousarray(images), white, dtype=np.float32)
 
 
 def hold_out(
