@@ -12,10 +12,12 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +246,125 @@ def test_cifar10_reads_its_pickles(tmp_path, tv, monkeypatch, offline):
     check(data, (3, 32, 32), 10, (20, 4))
     expected = first.reshape(4, 3, 32, 32) / 255
     assert np.array_equal(data.x_train[:4], expected.astype(np.float32))
+
+
+FOUR = torchvision_sets.idx("train", "t10k")
+
+
+def packed(folder, name=lambda name: f"{name}.gz", kind="MNIST"):
+    """Write the four files packed, under other names; returns the training images."""
+    images = write_idx(folder / "made", ("train", "t10k"), 10)
+    for file in list((folder / "made").iterdir()):
+        target = folder / kind / name(file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    (folder / "made").rmdir()
+    return images
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("MNIST/raw", lambda name: f"{name}.gz"),
+        ("MNIST", lambda name: f"{name}.gz"),
+        ("mnist", lambda name: f"{name}.gz".replace("-idx", ".idx")),
+        ("Mnist/files", lambda name: name.replace("-idx", ".idx")),
+        ("mnist", lambda name: f"{name}/{name}"),
+    ],
+)
+def test_mnist_carried_in_by_hand_is_found(tmp_path, offline, kind, name):
+    """Packed, whatever the name says, with a dot for a dash, in a folder of another spelling."""
+    images = packed(tmp_path, name, kind)
+    data = load("mnist", tmp_path)
+    assert np.array_equal(data.x_train[:, 0], (images / 255).astype(np.float32))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_one_that_is_missing_is_named(tmp_path, offline):
+    """Three of four are there: the fourth, where it was looked for, and where it belongs."""
+    packed(tmp_path, kind="mnist")
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DatasetUnavailable) as error:
+        load("mnist", tmp_path)
+    said = (
+        f"missing of its 4 files: t10k-labels-idx1-ubyte, looked for in {tmp_path / 'MNIST'}, "
+        f"{tmp_path / 'mnist'}; put them (packed as .gz or not) into {tmp_path / 'MNIST' / 'raw'}"
+    )
+    assert said in str(error.value)
+
+
+def test_a_damaged_file_is_named(tmp_path, offline):
+    """Cut short, packed or not, or no such file at all: each is one reason, with its path."""
+    packed(tmp_path)
+    cut = tmp_path / "MNIST" / f"{FOUR[0]}.gz"
+    cut.write_bytes(cut.read_bytes()[:900])
+    (tmp_path / "MNIST" / f"{FOUR[1]}.gz").write_text("<html>not found</html>")
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir()
+    (tmp_path / "MNIST" / f"{FOUR[3]}.gz").unlink()
+    (raw / FOUR[3]).write_bytes(idx(np.zeros(10, np.uint8))[:-1])
+    with pytest.raises(DatasetUnavailable) as error:
+        load("mnist", tmp_path)
+    assert f"{cut} is damaged or cut short" in str(error.value)
+    assert f"{FOUR[1]}.gz is not in MNIST's IDX format" in str(error.value)
+    assert f"{raw / FOUR[3]} is damaged or cut short (17 bytes, not 18)" in str(error.value)
+    assert f"missing of its 4 files: {FOUR[0]}, {FOUR[1]}, looked" in str(error.value)
+
+
+def test_a_folder_in_a_files_place_is_named(tmp_path, offline):
+    """Some archives unpack each file into a folder of its name, which is then in its way."""
+    packed(tmp_path, lambda name: f"{name}/{name}", "MNIST/raw")
+    folder = tmp_path / "MNIST" / "raw" / FOUR[2]
+    with pytest.raises(DatasetUnavailable, match=f"{folder} is a folder, which is in the way"):
+        load("mnist", tmp_path)
+
+
+def test_labels_of_another_part_are_told(tmp_path, offline):
+    """Twenty images and ten labels are no training part."""
+    packed(tmp_path)
+    folder = tmp_path / "MNIST"
+    (folder / f"{FOUR[1]}.gz").write_bytes((folder / f"{FOUR[3]}.gz").read_bytes())
+    with pytest.raises(DatasetUnavailable, match="20 images and 10 labels of one part"):
+        load("mnist", tmp_path)
+
+
+def test_emnist_is_taken_out_of_its_archive(tmp_path, offline):
+    """The archive as it is downloaded, put into the folder for downloads."""
+    prefixes = ("emnist-balanced-train", "emnist-balanced-test")
+    images = write_idx(tmp_path / "made", prefixes, 47, packed=True)
+    with zipfile.ZipFile(tmp_path / "gzip.zip", "w") as archive:
+        for file in (tmp_path / "made").iterdir():
+            archive.write(file, f"gzip/{file.name}")
+    data = load("emnist", tmp_path)
+    assert np.array_equal(data.x_train[5, 0], (images[5].T / 255).astype(np.float32))
+
+
+def test_cifar10_is_taken_out_of_its_archive(tmp_path, tv, monkeypatch, offline):
+    """The archive as it is downloaded, in a folder that somebody made for it."""
+    first = write_cifar(tmp_path / "made" / "cifar-10-batches-py", tv, monkeypatch)
+    (tmp_path / "cifar10").mkdir()
+    with tarfile.open(tmp_path / "cifar10" / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
+    data = load("cifar10", tmp_path)
+    assert np.array_equal(data.x_train[0].ravel(), (first[0] / 255).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        (
+            "mnist",
+            "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-",
+        ),
+        ("cifar10", r"put them \(cifar-10-python.tar.gz\) into .*cifar-10-batches-py"),
+        ("femnist", r"put them \(gzip.zip or emnist-gzip.zip\) into .*EMNIST/raw"),
+    ],
+)
+def test_without_internet_it_says_what_to_put_where(tmp_path, offline, name, advice):
+    """The names of the files, or of the archive, and the folder."""
+    with pytest.raises(DatasetUnavailable, match=advice):
+        load(name, tmp_path)
 
 
 @contextlib.contextmanager

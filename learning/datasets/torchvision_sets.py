@@ -1,6 +1,7 @@
 """The public sets that torchvision knows: downloaded on first use, kept under ``root``.
 
-All keep their own test split and their original order, so published indices hold.
+Files that somebody put there by hand are found in any usual form (``local_files``). All sets keep
+their own test split and their original order, so published indices hold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learning.datasets import local_files
 from learning.datasets.dataset import Dataset, DatasetUnavailable, Images, scaled
+from learning.datasets.local_files import Files, idx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,25 +37,30 @@ TIMEOUT = 10.0
 """Seconds of silence after which a download is given up."""
 
 
+CIFAR10 = ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
 def mnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load MNIST: 60,000 and 10,000 digits, 28x28."""
-    return _load("mnist", "MNIST", 10, root)
+    return _load("mnist", "MNIST", 10, root, Files("MNIST/raw", idx("train", "t10k")))
 
 
 def fashion_mnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load Fashion-MNIST: 60,000 and 10,000 pieces of clothing, 28x28."""
     fetch = _unzip_debian if DEBIAN_FASHION.is_dir() else _download
-    return _load("fashion-mnist", "FashionMNIST", 10, root, fetch)
+    files = Files("FashionMNIST/raw", idx("train", "t10k"))
+    return _load("fashion-mnist", "FashionMNIST", 10, root, files, fetch)
 
 
 def cifar10(root: Path, _test: int, _seed: int) -> Dataset:
     """Load CIFAR-10: 50,000 and 10,000 photographs, 3x32x32."""
-    return _load("cifar10", "CIFAR10", 10, root)
+    files = Files("cifar-10-batches-py", CIFAR10, ("cifar-10-python.tar.gz",), ("cifar10",))
+    return _load("cifar10", "CIFAR10", 10, root, files)
 
 
 def emnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load EMNIST, split "balanced": 112,800 and 18,800 characters of 47 classes, 28x28."""
-    return _load("emnist", "EMNIST", 47, root, split="balanced")
+    return _load("emnist", "EMNIST", 47, root, _emnist("balanced"), split="balanced")
 
 
 def femnist(root: Path, _test: int, _seed: int) -> Dataset:
@@ -60,32 +68,59 @@ def femnist(root: Path, _test: int, _seed: int) -> Dataset:
 
     Takes 2.6 GB of memory. EMNIST does not say who wrote what, so writers cannot be agents.
     """
-    return _load("femnist", "EMNIST", 62, root, split="byclass")
+    return _load("femnist", "EMNIST", 62, root, _emnist("byclass"), split="byclass")
+
+
+def _emnist(split: str) -> Files:
+    names = idx(f"emnist-{split}-train", f"emnist-{split}-test")
+    return Files("EMNIST/raw", names, ("gzip.zip", "emnist-gzip.zip"), ("femnist",))
 
 
 def _load(
-    name: str, kind: str, classes: int, root: Path, fetch: Fetch | None = None, **options: str
-) -> Dataset:
+    name: str, kind: str, classes: int, root: Path, files: Files, fetch: Fetch | None = None,
+    **options: str,
+) -> Dataset:  # fmt: skip
     try:
         from learning.datasets.torchvision_shim import torchvision_datasets  # noqa: PLC0415 - torch
 
         build = partial(getattr(torchvision_datasets(), kind), **options)
-        train, test = _both(build, root, fetch or _download)
+        train, test = _both(build, root, files, fetch or _download)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatasetUnavailable(name, reason[-1]) from error
     y_train, y_test = (np.asarray(part.targets, dtype=np.int64) for part in (train, test))
+    for part, labels in ((train, y_train), (test, y_test)):
+        if len(part.data) != len(labels):
+            raise DatasetUnavailable(
+                name, f"{root / files.folder} holds {len(part.data):,} images and {len(labels):,} "
+                "labels of one part"
+            )  # fmt: skip
     # EMNIST's images are stored on their side.
     x_train, x_test = (_images(part.data, upright=kind != "EMNIST") for part in (train, test))
     return Dataset(name, classes, x_train, y_train, x_test, y_test)
 
 
-def _both(build: Build, root: Path, fetch: Fetch) -> tuple[Any, Any]:
-    """Open the training and the test part, after fetching the files if they are not there."""
+def _both(build: Build, root: Path, files: Files, fetch: Fetch) -> tuple[Any, Any]:
+    """Open the training and the test part, after taking or fetching the files that are not there.
+
+    Raises
+    ------
+    OSError
+        If they cannot be had; it says which are missing, and where to put them.
+    """
+    complaints = []
+    if local_files.lacking(root, files):
+        with _staged(root) as fresh:
+            complaints = local_files.carry_in(root, files, fresh)
     try:
         return build(root, train=True), build(root, train=False)
     except RuntimeError:  # torchvision's word for missing and for damaged files
-        fetch(build, root)
+        try:
+            fetch(build, root)
+        except Exception as why:
+            reason = str(why).strip().splitlines() or [type(why).__name__]
+            told = [reason[-1], *complaints, local_files.advice(root, files)]
+            raise OSError("; ".join(filter(None, told))) from why
     return build(root, train=True), build(root, train=False)
 
 
