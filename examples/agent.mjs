@@ -38,7 +38,7 @@ class Agent {
   constructor(options) {
     this.topic = (part) => topicOf(options.run, part);
     this.options = options;
-    this.member = new Member(options.name, readCsv(options.data), say);
+    this.member = new Member(options.name, readCsv(options.data, say), say);
     this.ignored = new Set();
     this.subscribed = new Set();
     this.left = new Promise((resolve, reject) => {

@@ -191,6 +191,47 @@ test('float16 is read to the bit, and blocks come back within half a step', () =
   }
 });
 
+test('a damaged CSV file is blamed on the right line, for the right reason', () => {
+  const damaged = [
+    ['x5,0,255\n3,0,255\n', 'line 1: it begins with no label'],
+    ['5;0;255\n3;0;255\n', 'line 1: its values are separated by ";", not by commas'],
+    ['label;a;b\n3;0;255\n', 'line 1: its values are separated by ";", not by commas'],
+    ['5\t0\t255\n', 'line 1: its values are separated by a tab, not by commas'],
+    ['label,a,b\n3,0,255\n3,0,x\n', 'line 3: pixel 2 ("x") is no number from 0 to 255'],
+    ['"5","0","255\n3,0,255\n', 'line 1: there is a quote within a value'],
+    ['label,0,1\n\n3,0,255\n3,0\n', 'line 4: 1 pixels, not 2'],
+    [',label,0,1\n0,3,0,255\n', 'line 1: it begins with no label'],
+    ['3,0,255\n4294967297,0,255\n', 'line 2: its label is no class but an id'],
+  ];
+  for (const [text, reason] of damaged) {
+    assert.throws(() => parseCsv(text, 'x.csv'), ({ message }) => (
+      message.startsWith(`x.csv, ${reason}`)), text);
+  }
+});
+
+test('names and quotes in a CSV file cost no sample', () => {
+  const headers = ['', '\ufeff', 'label,a,b\n', '"label","pixel 1","pixel 2"\r\n', 'label,0,1\n',
+    'label,1,2\n', 'label,1x1,1x2\r'];
+  for (const header of headers) {
+    const { labels, pixels } = parseCsv(`${header}"5","0","255"\n7,51,0`, 'x.csv');
+    assert.deepEqual([...labels], [5, 7], header);
+    assert.deepEqual([...pixels[1]], [Math.fround(0.2), 0]);
+  }
+});
+
+test('pixels of 0 and 1 are not darkened 255 times, and that is said', () => {
+  const read = (pixels) => {
+    const said = [];
+    const data = parseCsv(`0,${pixels}\n`, 'x.csv', (text) => said.push(text));
+    return [[...data.pixels[0]], said.join()];
+  };
+  assert.deepEqual(read('0,1'), [[0, 1],
+    'x.csv: its pixels are from 0 to 1: they are divided by 1, not by 255']);
+  assert.deepEqual(read('0,16')[0], [0, 1]);
+  assert.deepEqual(read('0,0,255'), [[0, 0, 1], '']);
+  assert.deepEqual(read('0,0'), [[0, 0], '']);
+});
+
 test('a CSV file is read with or without a header, and its errors name the line', () => {
   assert.equal(parseCsv('label,a,b\r\n3,0,255\r\n', 'x.csv').pixels[0][1], 1);
   const strange = ['', 'label\n', '1,2\n1,2,3\n', '1,256\n', '1,-1\n', '1.5,2\n', '1,\n', '1\n'];
