@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -40,10 +41,13 @@ def one(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """Return weights as PyTorch writes them, in both of its formats."""
-    found = []
+    """Return weights as PyTorch writes them, in both of its formats, and as safetensors does."""
+    found = [
+        safetensors.torch.save(network().state_dict()),
+        safetensors.torch.save({"weights": torch.zeros(3)}),
+    ]
     for zipped in (True, False):
-        for state in (network().state_dict(), {"weight": torch.zeros(1)}, [1, 2], {}):
+        for state in (network().state_dict(), {"model": network().state_dict()}, [1, 2], {}):
             file = io.BytesIO()
             torch.save(state, file, _use_new_zipfile_serialization=zipped)
             found.append(file.getvalue())
@@ -51,6 +55,7 @@ def seeds() -> list[bytes]:
 
 
 WORDS = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"ctorch._utils\n_rebuild_tensor_v2\n",
-         b"cposix\nsystem\n", b"c__builtin__\neval\n", b"FloatStorage", b"\x8a\x0a")  # fmt: skip
+         b"cposix\nsystem\n", b"c__builtin__\neval\n", b"FloatStorage", b"\x8a\x0a",
+         b'{"weights":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}')  # fmt: skip
 
 TARGET = Target(one, seeds, longest=4096, words=WORDS)
