@@ -162,6 +162,8 @@ def conclude(
             state = _accepted(state, policy, model)._replace(accuracy=reached, backdoor=hidden)
             effects = [Publish(model), *_history(model, policy)]
     record |= {"judged": _judged(state, policy, candidate)}
+    if state.lost:
+        record |= {"lost": state.lost}
     if candidate is None and not against:
         record["accepted"] = None  # the first round with piggy-back: there is nothing to decide yet
     record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}

@@ -287,9 +287,11 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     except ValueError as why:
         if not complete:
             return _repeat(state, tick, policy, str(why))
-        candidate = None
-    if candidate is not None and closing.unusable(candidate, policy):
-        candidate = None  # the updates are lost, what they stand on is not
+        candidate, lost = None, str(why)
+    else:
+        lost = closing.unusable(candidate, policy)
+    if lost:  # the updates are, what they stand on is not
+        candidate, state = None, state._replace(lost=lost)
     return _close(state._replace(candidate=candidate), tick, policy, pending)
 
 

@@ -179,6 +179,8 @@ class State(NamedTuple):
     candidate: Vector | None = None
     pending: Vector | None = None
     """Piggy-back: the candidate of the round before, on which this round's contributors vote."""
+    lost: str = ""
+    """Piggy-back: why this round's own candidate is not put before anybody, if it is not."""
     own: Vote | None = None
     """The server's vote on the candidate, if it has one."""
     found: Profile | None = None

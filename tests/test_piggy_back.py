@@ -356,9 +356,13 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rule": rules.build("trimmed_mean", count=1)}, {"at_least": 3}]
+    ("changes", "why"),
+    [
+        ({"rule": rules.build("trimmed_mean", count=1)}, "leaves nothing of 2 updates"),
+        ({"at_least": 3}, "2 updates came in time, 3 are needed"),
+    ],
 )
-def test_where_all_have_answered_asking_again_would_change_nothing(changes):
+def test_where_all_have_answered_asking_again_would_change_nothing(changes, why):
     """Two updates are too few and no third will come: the verdict stands, what was learnt is lost.
 
     The next round trains from what was accepted.
@@ -369,6 +373,7 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes):
     state, effects = play(before, said, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
     assert (record["accepted"], record["judged"], record["updates"]) == (True, 1, 2)
+    assert why in record["lost"]
     assert (state.round, state.version, state.weights is before.pending) == (3, 1, True)
     assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
 
@@ -394,6 +399,7 @@ def test_what_is_not_finite_is_not_put_before_anybody():
     state, effects = play(state, twice, *sent, Tick(2.0, set("abc")))
     (record,) = records(effects)
     assert (record["accepted"], record["judged"], record["version"]) == (True, 1, 1)
+    assert record["lost"] == "the candidate is not finite"
     assert (state.phase, state.version, state.weights.tolist()) == (Phase.TRAIN, 1, [2, 2])
     assert (state.pending, effects[0].pending) == (None, None)
     assert not published(effects, Candidate)
