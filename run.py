@@ -10,13 +10,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -29,7 +28,8 @@ from broker.install import find_mosquitto, install_mosquitto
 from broker.local import KINDS, BrokerError, local_broker
 from broker.mosquitto import PAGE_PORT
 from config import flags
-from config.settings import Settings, SettingsError, load, to_toml
+from config.naming import named
+from config.settings import Settings, SettingsError, load
 from learning.dealing import ARMED, HOLD_DATA
 from monitor.live.opening import opened, stay
 from protocol.link import LinkError
@@ -98,9 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.demo:
         chosen.config.insert(0, HERE / "config" / "demo.toml")
     settings = flags.settings_from(chosen)
-    if settings.run.name == Settings().run.name:  # nobody chose one
-        name = time.strftime("demo-%Y%m%d-%H%M%S" if chosen.demo else "run-%Y%m%d-%H%M%S")
-        settings = replace(settings, run=replace(settings.run, name=name))
+    settings = named(settings, "demo" if chosen.demo else "run")
     with ExitStack() as stack:
         page = ""
         if chosen.broker is None:
@@ -183,21 +181,13 @@ def demo(settings: Settings) -> int:
 
 def layered(settings: Settings, file: Path, name: str) -> Settings:
     """Put a scenario file on top of settings, and the scenario's name behind the run's."""
-    base = writable(Path(settings.run.directory) / settings.run.name)
-    common = base / "common.toml"
-    with explained(common):
-        common.write_text(to_toml(settings), encoding="utf-8")
-    place = {"run.name": name, "run.directory": str(base)}
-    return load([common, file], {**place, "broker.password": settings.broker.password})
+    folder = Path(settings.run.directory) / settings.run.name
+    return load([file], {"run.name": name, "run.directory": str(folder)}, base=settings)
 
 
 def federation(settings: Settings, folder: Path) -> int:
     """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
-    file = writable(folder) / "settings.toml"
-    with held(folder, settings.run.name):
-        pass  # if another aggregator is at work there, nothing is written
-    with explained(file):
-        file.write_text(to_toml(settings), encoding="utf-8")
+    writable(folder)
     # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
     from agents import fleet, population, spawn  # noqa: F401, PLC0415
     from aggregator import __main__ as aggregator  # noqa: PLC0415
@@ -205,16 +195,17 @@ def federation(settings: Settings, folder: Path) -> int:
     check(settings)
     if warning := too_late(settings):
         say(warning)
-    with (folder / "agents.log").open("w", encoding="utf-8") as log:
-        # The password is in no file: it travels in the environment.
-        secret = {"FEDJURY_PASSWORD": settings.broker.password}
-        running: list[BaseProcess] = []
+    # Settings are handed on in memory. A file of them could be another's by the time it is read.
+    serving = Part("aggregator", lambda: aggregator.aggregate(settings, holding=True),
+                   aggregator.EXPECTED)  # fmt: skip
+    joining = Part("agents", lambda: spawn.spawn(settings), spawn.EXPECTED)
+    file = folder / "agents.log"
+    running: list[BaseProcess] = []
+    with held(folder, settings.run.name), explained(file), file.open("w", encoding="utf-8") as log:
         try:
-            known = ["--agents", str(settings.expected)]  # it does not have to wait and see
-            start(running, aggregator, ["--config", str(file), "--no-report", *known], None, secret)
-            start(running, spawn, ["--config", str(file)], log, secret)
-            serving, joining = running
-            return watch(serving, joining, folder / "agents.log")
+            start(running, serving)
+            start(running, joining, log)
+            return watch(running[0], running[1], file)
         finally:
             stop(running)
 
@@ -236,16 +227,21 @@ def check(settings: Settings) -> None:
         raise SettingsError(str(why)) from why
 
 
-def start(
-    running: list[BaseProcess], program: ModuleType, arguments: list[str], output: IO[str] | None,
-    secret: dict[str, str],
-) -> None:  # fmt: skip
+class Part(NamedTuple):
+    """One of our programs, to be run in a process of its own."""
+
+    name: str
+    """What ``top`` shows of it."""
+    main: Callable[[], int]
+    expected: tuple[type[Exception], ...]
+    """Its errors that are one sentence to people."""
+
+
+def start(running: list[BaseProcess], part: Part, output: IO[str] | None = None) -> None:
     """Start one of our programs in a process of its own, with what this one has loaded."""
     sys.stdout.flush()
     gc.freeze()  # what the collector does not touch stays shared
-    process = mp.get_context("fork").Process(
-        target=become, args=(program, arguments, output, secret, os.getpid())
-    )
+    process = mp.get_context("fork").Process(target=become, args=(part, output, os.getpid()))
     # A signal between the fork and the program's own beginning would end it with a traceback.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
@@ -255,10 +251,7 @@ def start(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def become(
-    program: ModuleType, arguments: list[str], output: IO[str] | None, secret: dict[str, str],
-    parent: int,
-) -> None:  # fmt: skip
+def become(part: Part, output: IO[str] | None, parent: int) -> None:
     """Be a program, as if it had been started by itself, but end with its parent (on Linux).
 
     It is told to end by its parent alone: Ctrl-C reaches both, and two interrupts are one too many.
@@ -271,12 +264,11 @@ def become(
     if os.getppid() != parent:
         return  # it was killed before we could say so
     with suppress(OSError):  # what top and ps show of it, on Linux
-        Path("/proc/self/comm").write_text(program.__name__.partition(".")[0], encoding="utf-8")
-    os.environ |= secret
+        Path("/proc/self/comm").write_text(part.name, encoding="utf-8")
     if output is not None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(output.fileno(), stream.fileno())
-    flags.run_main(program.main, program.EXPECTED, arguments)
+    flags.run_main(lambda _: part.main(), part.expected, ())
 
 
 def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:

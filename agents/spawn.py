@@ -48,13 +48,17 @@ SETTLED = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the flags, start the processes, and wait until the run is done."""
+    """Read the flags, and be the fleet of these settings."""
     made = flags.parser(
         "Spawn agents, honest and fake, that join a federation over MQTT.", EXAMPLES,
         flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS, prog="python agents/spawn.py",
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
-    settings = flags.settings_from(made.parse_args(arguments))
+    return spawn(flags.settings_from(made.parse_args(arguments)))
+
+
+def spawn(settings: Settings) -> int:
+    """Start the processes of a fleet, and wait until the run is done; returns the exit code."""
     n = settings.agents.n
     index, count = shard_of(settings)
     numbers = parts(range(n), count)[index - 1]

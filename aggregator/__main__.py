@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetenso
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the flags, build everything, and run the rounds."""
+    """Read the flags, and be the aggregator of these settings."""
     made = flags.parser(
         "Run the aggregator of a federation over MQTT.", EXAMPLES,
         flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS, prog="python -m aggregator",
@@ -60,7 +60,14 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument("--no-report", action="store_true",
                       help="leave out report.html, report.md and accuracy.png")  # fmt: skip
     chosen = made.parse_args(arguments)
-    settings = flags.settings_from(chosen)
+    return aggregate(flags.settings_from(chosen), reporting=not chosen.no_report)
+
+
+def aggregate(settings: Settings, *, reporting: bool = False, holding: bool = False) -> int:
+    """Build everything and run the rounds; returns the exit code.
+
+    ``holding``: whoever calls holds the run's folder already.
+    """
     # More threads would spin while they wait, on cores that agents and broker need.
     threads = max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(threads)
@@ -70,8 +77,8 @@ def main(arguments: Sequence[str]) -> int:
     for note in parts.notes:
         print(note, flush=True)
     folder = Path(settings.run.directory) / settings.run.name
-    with disk.held(folder, settings.run.name):
-        return conduct(settings, parts, folder, reporting=not chosen.no_report)
+    with nullcontext() if holding else disk.held(folder, settings.run.name):
+        return conduct(settings, parts, folder, reporting=reporting)
 
 
 def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) -> int:

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import aggregating, judging, messages, network, training
 from benchmarks.figures import Figure, publish, ratios
+from config.program import run_main
 from learning.training import train_alone, train_together
 
 AGENTS = 1000
@@ -150,4 +151,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(lambda _: main(), ())

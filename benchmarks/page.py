@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import CDPSession
 
 from broker.local import BrokerAddress, local_broker
+from config.program import run_main
 from monitor.live.browser import launched
 
 RUN = "fl/v1/bench"
@@ -140,4 +141,4 @@ def busy(clock: CDPSession) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(lambda _: main(), ())

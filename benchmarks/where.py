@@ -22,6 +22,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from benchmarks.figures import RESULTS, ROOT
 from benchmarks.network import W1
 from benchmarks.processes import cpu_seconds, family
+from config.program import run_main
 
 EXAMPLES = """examples:
   python benchmarks/where.py
@@ -149,4 +150,4 @@ def draw(file: Path, columns: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(lambda _: main(), ())

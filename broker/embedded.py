@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from amqtt.broker import Broker
 
+from config.program import run_main
+
 if TYPE_CHECKING:
     from amqtt.session import Session
 
@@ -148,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(lambda _: main(), ())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from broker import enrolment, mosquitto, pid_file, register
 from broker.enrolment import BROKER
 from broker.register import EnrolError, Party, Register
+from config.program import run_main
 
 FOLDER = Path("secrets")
 
@@ -229,11 +228,4 @@ def _host(text: str) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except EnrolError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main, (EnrolError,))

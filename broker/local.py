@@ -12,13 +12,12 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from broker import mosquitto, pid_file, process
 from broker.answering import answers
 from broker.install import Say, find_mosquitto, install_mosquitto
 from broker.process import User
+from config.program import run_main
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
@@ -262,7 +262,7 @@ EXAMPLES = """examples:
 """
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Read the command line; install, or run a broker until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m broker.local",
@@ -279,16 +279,14 @@ def main() -> int:
                         help="made by broker.enrol (default: let everybody in)")  # fmt: skip
     parser.add_argument("--page", type=int, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
                         help="serve the live page there, with websockets (%(const)s)")  # fmt: skip
-    arguments = parser.parse_args()
-    if not 0 <= arguments.port <= 65535:
-        parser.error(f"--port {arguments.port} must be 0 to 65535")
-    if arguments.install:
+    chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.port <= 65535:
+        parser.error(f"--port {chosen.port} must be 0 to 65535")
+    if chosen.install:
         return _install()
-    # Stopped by a service manager: leave through the same door as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _running(
-            arguments.kind, _say_now, None, arguments.port, arguments.secrets, arguments.page
+            chosen.kind, _say_now, None, chosen.port, chosen.secrets, chosen.page
         ) as broker:
             host, port, kind, websockets = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
@@ -296,9 +294,6 @@ def main() -> int:
                 another = f"python -m monitor.live --broker {websockets}"
                 _say_now(f"the live page: {broker.address.page or another}")
             _follow(broker)
-    except BrokerError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 0
     return 1
@@ -329,4 +324,4 @@ def _say_now(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main, (BrokerError,))

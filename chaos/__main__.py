@@ -17,6 +17,7 @@ from rich.table import Table
 from chaos.faults import FAULTS, Outcome, Row
 from chaos.lab import Lab
 from chaos.programs import ChaosError
+from config.program import run_main
 
 EXAMPLES = """examples:
   python -m chaos                                    everything
@@ -155,4 +156,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main, ())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
 from broker.local import HOST
 from chaos.hose import Hose
+from config.program import run_main
 
 EXAMPLES = """examples:
   python -m chaos.flood 1883 lab 10000 4 1000000
@@ -66,8 +66,4 @@ def _batch(run: str, number: int, count: int, oversize: int) -> Iterator[tuple[s
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except EXPECTED as why:
-        print(f"error: {why}", file=sys.stderr)
-        sys.exit(2)
+    run_main(main, EXPECTED)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
-import sys
 import textwrap
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
+from config.program import run_main
 from config.settings import Settings, SettingsError, field_of, like, load
+
+__all__ = ["Flag", "add_broker", "parser", "run_main", "settings_from"]
 
 NEGATIVE = re.compile(r"-\.?\d")
 """What begins with a dash and is a value all the same, like -1e6; argparse's own knows no exponent
@@ -137,7 +138,8 @@ def parser(
     made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way
     made.add_argument(
         "--config", action="append", default=[], type=Path, metavar="FILE",
-        help="TOML file with what differs from config/default.toml; may be given more than once",
+        help="TOML file with what differs from config/default.toml, - for standard input; may be "
+        "given more than once",
     )  # fmt: skip
     made.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -189,29 +191,6 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     if getattr(arguments, "broker", None):
         overrides["broker.host"], overrides["broker.port"] = _host_and_port(arguments.broker)
     return load(arguments.config, overrides)
-
-
-def run_main(
-    main: Callable[[Sequence[str]], int], expected: tuple[type[Exception], ...],
-    arguments: Sequence[str] | None = None,
-) -> NoReturn:  # fmt: skip
-    """Run a program: what people did wrong is one sentence and exit code 2, Ctrl-C is 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        code = main(sys.argv[1:] if arguments is None else arguments)
-    except expected as why:
-        print(f"error: {why}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    sys.stdout.flush()
-    sys.exit(code)
-
-
-def _interrupt(*_: object) -> None:
-    """Let SIGTERM end a program as Ctrl-C does, and a second one not disturb its end."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _read(dotted: str, text: str) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import json
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -16,6 +18,18 @@ from typing import Any, get_origin, get_type_hints
 from config.sections import Settings, SettingsError
 
 __all__ = ["Settings", "SettingsError", "field_of", "like", "load", "to_toml"]
+
+STDIN = Path("-")
+"""In the place of a file: the standard input."""
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""Byte-order marks -> the encoding that begins so."""
+
+SECRET = {"broker.password"}
+"""Settings that are never shown."""
 
 TABLES = {
     "aggregation.before": "{ bucketing = 2, nnm = 20 }",
@@ -27,17 +41,21 @@ TABLES = {
 """What each setting that is a table may look like."""
 
 
-def load(files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None,
+    base: Settings | None = None,
+) -> Settings:  # fmt: skip
     """Read settings: the defaults, then each file, then ``overrides`` ("section.key" -> value).
 
-    The environment variable FEDJURY_PASSWORD is the broker's password where none is given.
+    ``base``: what takes the place of the defaults. A file called ``-`` is the standard input. The
+    environment variable FEDJURY_PASSWORD is the broker's password where none is given.
 
     Raises
     ------
     SettingsError
         If a file cannot be read, a key is unknown, or a value is not possible.
     """
-    tables: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = dataclasses.asdict(base) if base else {}
     for file in files:
         for section, keys in _read(file).items():
             if not isinstance(keys, dict):
@@ -106,11 +124,23 @@ def _toml(value: Any) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        data = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+        return tomllib.loads(_text(data))
     except OSError as why:
         raise SettingsError(f"cannot read {file}: {why.strerror}") from why
+    except UnicodeDecodeError as why:
+        raise SettingsError(
+            f"{file} is not TOML: it is no text in UTF-8 ({why.reason} at byte {why.start}); "
+            "save it as UTF-8"
+        ) from why
     except (ValueError, RecursionError) as why:  # the last: tables in tables in tables
         raise SettingsError(f"{file} is not TOML: {why}") from why
+
+
+def _text(data: bytes) -> str:
+    """Decode a file: UTF-8, or what its byte-order mark says, as editors on Windows write it."""
+    found = [encoding for mark, encoding in MARKS if data.startswith(mark)]
+    return data.decode(found[0] if found else "utf-8")
 
 
 def _record(tables: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -129,8 +159,13 @@ def _value(dotted: str, value: Any) -> Any:
     kind, item = field_of(dotted)
     if kind is float and type(value) is int and abs(value) < 1e308:
         value = float(value)
+    shown = "..." if dotted in SECRET else repr(value)
     if not _fits(value, kind):
-        raise SettingsError(f"{dotted} = {value!r} must be {_called(dotted, kind)}")
+        raise SettingsError(f"{dotted} = {shown} must be {_called(dotted, kind)}")
+    if not _is_text(value):
+        raise SettingsError(
+            f"{dotted} = {shown} holds bytes that are no UTF-8; rename it, or write it in UTF-8"
+        )
     low, high = item.metadata.get("low", -math.inf), item.metadata.get("high", math.inf)
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{dotted} = {value!r} must be finite")
@@ -138,6 +173,15 @@ def _value(dotted: str, value: Any) -> Any:
         least = f"{low:,.15g} or more" if high == math.inf else f"{low:,.15g} to {high:,.15g}"
         raise SettingsError(f"{dotted} = {value!r} must be {least}")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether all text in a value can be written; a command line may hold any bytes."""
+    try:
+        str(value if isinstance(value, str) else _toml(value)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fits(value: Any, kind: Any) -> bool:

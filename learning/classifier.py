@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config.program import run_main
 from learning import datasets, models
 from learning.datasets.dataset import Dataset
 from learning.evaluation import accuracy_on
@@ -130,7 +131,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main, ())

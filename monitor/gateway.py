@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -15,6 +14,7 @@ from fastapi import FastAPI
 
 from broker.local import KINDS, BrokerError, local_broker
 from config import flags
+from config.naming import named
 from config.settings import Settings, SettingsError, to_toml
 from monitor import app
 from monitor.desk import Clerk, Door, ear_of
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         ear = ear_of(chosen.prefix)
         first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
         if chosen.broker is None:
-            settings = _own(chosen, max(threshold, len(slots)))
+            settings = named(_own(chosen, max(threshold, len(slots))), "gateway")
             secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
             broker = local_broker(chosen.broker_kind, say=_say, secrets=secrets)
             address = stack.enter_context(broker)
@@ -131,31 +131,20 @@ def _own(chosen: Namespace, agents: int) -> Settings:
     chosen.config.insert(0, Path(__file__).with_name("gateway.toml"))
     settings = flags.settings_from(chosen)
     agents = max(agents, settings.collect.agents)
-    settings = replace(settings, collect=replace(settings.collect, agents=agents))
-    if settings.run.name == Settings().run.name:  # nobody chose one
-        name = time.strftime("gateway-%Y%m%d-%H%M%S")
-        settings = replace(settings, run=replace(settings.run, name=name))
-    return settings
+    return replace(settings, collect=replace(settings.collect, agents=agents))
 
 
 def _aggregator(
     settings: Settings, server: uvicorn.Server, codes: list[int]
 ) -> AbstractContextManager[None]:
     """Start an aggregator; the server ends with it, unless all rounds are done."""
-    folder = Path(settings.run.directory) / settings.run.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "settings.toml"
-        file.write_text(to_toml(settings), encoding="utf-8")
-    except OSError as why:
-        raise SettingsError(f"cannot write to {folder}: {why.strerror}") from why
 
     def ended(code: int) -> None:
         codes.append(code)
         if code:
             server.should_exit = True
 
-    return own_aggregator(file.resolve(), settings.broker.password, ended)
+    return own_aggregator(to_toml(settings), settings.broker.password, ended)
 
 
 def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.Server:

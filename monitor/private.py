@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,17 +18,22 @@ GOODBYE = 2.0
 
 
 @contextmanager
-def own_aggregator(settings: Path, password: str, ended: Callable[[int], None]) -> Iterator[None]:
-    """Run an aggregator with these settings as long as the with-block lasts.
+def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -> Iterator[None]:
+    """Run an aggregator with these settings, in TOML, as long as the with-block lasts.
 
     ``ended`` is called with its exit code, from another thread, if it ends before that.
     """
-    command = ["-m", "aggregator", "--config", str(settings), "--no-report"]
+    # A file of settings in the run's folder could be another gateway's by the time it is read.
+    command = ["-m", "aggregator", "--config", "-", "--no-report"]
     child = subprocess.Popen(
-        [*_dying_with_parent(), sys.executable, *command], cwd=ROOT, stdin=subprocess.DEVNULL,
-        # The password is in no file; and Ctrl-C is for us, who then end it.
-        env={**os.environ, "FEDJURY_PASSWORD": password}, start_new_session=True,
+        [*_dying_with_parent(), sys.executable, *command], stdin=subprocess.PIPE,
+        # The password is in no argument; and Ctrl-C is for us, who then end it.
+        env={**os.environ, "FEDJURY_PASSWORD": password, "PYTHONPATH": _path()},
+        start_new_session=True,
     )  # fmt: skip
+    assert child.stdin is not None
+    with suppress(BrokenPipeError), child.stdin:  # one that died at once did not read it
+        child.stdin.write(settings.encode())
     leaving = threading.Event()
 
     def watch() -> None:
@@ -47,6 +52,11 @@ def own_aggregator(settings: Path, password: str, ended: Callable[[int], None]) 
         if watching.is_alive():
             child.kill()
             watching.join(GOODBYE)
+
+
+def _path() -> str:
+    """Return where Python finds our programs, whatever the folder: paths mean the same to both."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
 def _dying_with_parent() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from config import program
 from learning.weights import Vector
 from monitor.visit import MOVED_ON, GatewayError, Global, Visit
 
@@ -109,13 +109,5 @@ def report(history: Sequence[float | None]) -> None:
 
 
 def run_main(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a program: what went wrong is one sentence and exit code 2, Ctrl-C is 130."""
-    try:
-        code = main(sys.argv[1:])
-    except GatewayError as why:
-        print(f"error: {why}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    sys.stdout.flush()
-    sys.exit(code)
+    """Run a program, which ends as all of ours do."""
+    program.run_main(main, (GatewayError,))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -118,8 +115,6 @@ class Plain:
         self._hinted = False
 
     def __enter__(self) -> Self:
-        with suppress(AttributeError):  # a name in another alphabet is no reason to end
-            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,12 +135,8 @@ class Plain:
         self._write([words.closing(run)])
 
     def _write(self, said: Sequence[str]) -> None:
-        try:
-            for line in said:
-                print(line, flush=True)
-        except BrokenPipeError:  # like "| head": nobody reads any more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise KeyboardInterrupt from None
+        for line in said:
+            print(line, flush=True)
 
 
 class Drawn:

@@ -25,7 +25,8 @@ OUTSIDE = {"tests", "benchmarks", "runs", "data"}
 ENTRY = {
     "run.py", "aggregator/__main__.py", "aggregator/assembly.py", "agents/spawn.py",
     "monitor/gateway.py", "monitor/watch.py", "monitor/exporter.py",
-    "monitor/live/__main__.py", "monitor/live/screenshots.py",
+    "monitor/live/__main__.py", "monitor/live/screenshots.py", "monitor/taking_part.py",
+    "broker/embedded.py", "broker/enrol.py", "broker/local.py", "learning/classifier.py",
 }  # fmt: skip
 
 MAY_IMPORT = {

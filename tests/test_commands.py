@@ -397,25 +397,24 @@ def test_a_killed_federation_leaves_nothing_behind(tmp_path):
 class Deaf:
     """A program that says when it is up, and how it was told to end."""
 
-    EXPECTED = ()
-    __name__ = "deaf"
+    def __init__(self, file):
+        self.file = file
 
-    @staticmethod
-    def main(file):
+    def main(self):
         """Wait to be told."""
-        Path(*file).write_text("up")
+        self.file.write_text("up")
         try:
             time.sleep(60)
         except KeyboardInterrupt:
             time.sleep(0.2)  # a second interrupt would tear this apart
-            Path(*file).write_text("told once")
+            self.file.write_text("told once")
         return 130
 
 
 def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
     """Ctrl-C in a terminal reaches all: aggregator and agents wait until run.py tells them."""
     file, running = tmp_path / "said", []
-    run.start(running, Deaf, [str(file)], None, {})
+    run.start(running, run.Part("deaf", Deaf(file).main, ()))
     try:
         until(lambda: file.exists() and file.read_text() == "up")
         os.kill(running[0].pid, signal.SIGINT)

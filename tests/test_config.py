@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
+import io
 import math
+import os
 import re
 import signal
 import subprocess
@@ -13,6 +16,7 @@ import tomllib
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -238,10 +242,72 @@ def test_what_is_no_toml_is_named(toml, text):
 
 
 def test_what_is_no_text_is_named(tmp_path):
-    """Bytes that are no UTF-8 are no settings file."""
+    """Bytes that are no UTF-8 are no settings file, and the sentence says where they are."""
     file = tmp_path / "some.toml"
-    file.write_bytes(b"\xff\xfe")
-    assert error([file]).startswith(f"{file} is not TOML: ")
+    file.write_bytes(b"[run]\nname = '\xe9'\n")
+    assert error([file]) == (
+        f"{file} is not TOML: it is no text in UTF-8 (invalid continuation byte at byte 14); "
+        "save it as UTF-8"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_byte_order_mark_says_how_a_file_is_written(tmp_path, encoding):
+    """What editors and shells on Windows write is read; without the mark UTF-16 is no TOML."""
+    file = tmp_path / "some.toml"
+    marked = "\ufeff" if encoding.startswith("utf-16-") else ""
+    file.write_bytes(f'{marked}[data]\r\nname = "zahl-ä"\r\n'.encode(encoding))
+    assert load([file]).data.name == "zahl-ä"
+    if marked:
+        file.write_bytes("[run]".encode(encoding))
+        assert error([file]).startswith(f"{file} is not TOML: ")
+
+
+def test_settings_come_from_the_standard_input(monkeypatch):
+    """A file called - is what another program says, so that nothing has to lie in between."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[run]\nrounds = 7\n")))
+    assert parsed("--config", "-", "--seed", "3").run == dataclasses.replace(
+        Settings().run, rounds=7, seed=3
+    )
+
+
+def test_a_scenario_goes_on_top_of_settings(toml):
+    """What a file does not say stays as it was in the settings below, the password included."""
+    below = load([], {"run.rounds": 7, "broker.password": "x", "agents.n": 9})
+    above = load([toml("[agents]\nn = 4")], {"run.seed": 3}, base=below)
+    assert above == load(
+        [], {"run.rounds": 7, "broker.password": "x", "agents.n": 4, "run.seed": 3}
+    )
+
+
+BYTES = os.fsdecode(b"bad-\xff")
+"""What a command line of any bytes comes to."""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("run.directory", BYTES), ("broker.username", BYTES), ("detection.detectors", [BYTES]),
+     ("aggregation.options", {"a": {BYTES: 1}})],
+)  # fmt: skip
+def test_bytes_that_are_no_text_are_named(setting, value):
+    """Paths and names on the command line may be any bytes: what is no UTF-8 is one sentence."""
+    text = error([], {setting: value})
+    assert text.startswith(f"{setting} = ")
+    assert "holds bytes that are no UTF-8" in text
+    text.encode()
+
+
+@pytest.mark.parametrize("value", [BYTES, 12345])
+def test_a_password_that_cannot_be_is_not_shown(monkeypatch, value):
+    """Bytes that are no UTF-8, from wherever they come, are told without the password."""
+    said = [error([], {"broker.password": value})]
+    if value == BYTES:
+        monkeypatch.setenv("FEDJURY_PASSWORD", BYTES)
+        said.append(error())
+    for text in said:
+        assert text.startswith("broker.password = ... ")
+        assert "bad" not in text
+        assert "12345" not in text
 
 
 @pytest.mark.parametrize("text", ["rounds = 5", "run = 5", "[[run]]\nrounds = 5"])
@@ -748,6 +814,29 @@ def test_expected_errors_are_one_sentence(run_main, capsys, error):
     """What people did wrong is one line on stderr and exit code 2."""
     assert run_main(raising(error)) == 2
     assert capsys.readouterr() == ("", "error: no such thing\n")
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        MemoryError(),
+        np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype("float32")),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 4398046511104 bytes. Error code 12\nframe #0: ..."
+        ),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=["Python", "NumPy", "PyTorch", "fork"],
+)
+def test_out_of_memory_is_one_sentence(run_main, capsys, why):
+    """Whoever asked for the memory: what happened and what to do, and exit code 2."""
+    assert run_main(raising(why)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory")
+    assert "take fewer agents" in said
+    assert said.count("\n") == 1
+    assert "frame" not in said
 
 
 def test_unexpected_errors_are_not_hidden(run_main):

@@ -171,6 +171,13 @@ def test_every_program_is_public_or_said_to_be_internal():
 # ---------------------------------------------------------------- what is written can be typed
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_program_ends_as_all_do(command):
+    """One place decides how a program ends: in a sentence, by Ctrl-C, or where nobody reads it."""
+    text = (ROOT / file_of(command)).read_text()
+    assert re.search(r'\nif __name__ == "__main__":\n    (\w+\.)?run_main\(.*\)\n$', text)
+
+
 class Read(Exception):  # noqa: N818 - it is no error
     """A command line was understood."""
 

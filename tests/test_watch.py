@@ -807,7 +807,7 @@ def test_who_stops_reading_ends_it_quietly(seen):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as child:  # fmt: skip
         child.stdout.close()
-        assert child.wait(30) == 130
+        assert child.wait(30) == 141
         assert child.stderr.read() == ""
 
 

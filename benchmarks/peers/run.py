@@ -26,6 +26,7 @@ sys.path[0] = str(ROOT)
 from benchmarks.peers import environment, table
 from benchmarks.peers.environment import PYTHON, Failed
 from benchmarks.peers.measuring import Measured, measure
+from config.program import run_main
 
 AGENTS = 1000
 EXAMPLES = """examples:
@@ -186,4 +187,4 @@ def rule_times(around: Mapping[str, str]) -> list[table.Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(lambda _: main(), ())

@@ -17,9 +17,9 @@ class File:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def read_text(self, encoding: str) -> str:
+    def read_bytes(self) -> bytes:
         """Return what it holds."""
-        return self._data.decode(encoding)
+        return self._data
 
     def __str__(self) -> str:
         return "some.toml"

@@ -1,0 +1,109 @@
+"""How every program ends, one place for all of them.
+
+What people did wrong, or what the machine could not give, is one sentence and exit code 2; Ctrl-C
+is 130; where nobody reads the output any more, as after ``| head``, it ends quietly.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn, TextIO
+
+FAILED, INTERRUPTED, UNREAD = 2, 130, 141
+"""Exit codes. The last is what a shell makes of SIGPIPE: nobody reads what we print."""
+
+MEMORY = "can't allocate memory", "out of memory", "not enough memory", "cannot allocate memory"
+"""Words in which PyTorch says, as a RuntimeError, that there is no memory left."""
+
+
+def run_main(
+    main: Callable[[Sequence[str]], int | None], expected: tuple[type[Exception], ...],
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:  # fmt: skip
+    """Run a program to its end.
+
+    ``expected``: the errors that are one sentence to people. Any other keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    print_anything()
+    code: str | int | None
+    try:
+        code = main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except SystemExit as end:  # of the parser of the flags, after --help or an error
+        code = end.code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as why:
+        code = _failed(why, expected)
+    hush_unread()
+    sys.exit(code)
+
+
+def _failed(why: Exception, expected: tuple[type[Exception], ...]) -> int:
+    """Say why a program failed; returns its exit code, or raises what is an error of ours."""
+    if isinstance(why, BrokenPipeError) and any(map(unread, (sys.stdout, sys.stderr))):
+        return UNREAD
+    said = out_of_memory(why) or (str(why) if isinstance(why, expected) else "")
+    if not said:
+        raise why
+    with suppress(BrokenPipeError):  # nobody reads our errors either
+        print(f"error: {said}", file=sys.stderr, flush=True)
+    return FAILED
+
+
+def out_of_memory(why: BaseException | None) -> str:
+    """Return a sentence if an error, or what led to it, says that memory has run out; else ""."""
+    while why is not None:
+        refused = isinstance(why, OSError) and why.errno == errno.ENOMEM
+        words = str(why).lower() if isinstance(why, RuntimeError) else ""
+        if refused or isinstance(why, MemoryError) or any(text in words for text in MEMORY):
+            first = (str(why).splitlines() or [""])[0].strip()[:120]
+            return (
+                f"out of memory{f' ({first})' if first else ''}: take fewer agents, a smaller "
+                "model or data set, or fewer processes (--processes), or give it more memory"
+            )
+        why = why.__cause__
+    return ""
+
+
+def print_anything() -> None:
+    """Let output be any text: where the terminal's encoding lacks a character, its code is shown.
+
+    So it is in a locale of ASCII, and of file names that are not UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # a test's own stream, or one that is closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def unread(stream: TextIO) -> bool:
+    """Return whether nobody reads a stream of ours any more: it is a pipe without another end."""
+    with suppress(AttributeError, ValueError, OSError):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+def hush_unread() -> None:
+    """Write out what is buffered; what nobody reads is thrown away, or it would fail at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _interrupt(*_: object) -> None:
+    """Let SIGTERM end a program as Ctrl-C does, and a second one not disturb its end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
