@@ -448,6 +448,8 @@ def test_a_run_can_be_forgotten(address, there, tmp_path):
         heard = {m.topic for m in witness.heard if m.payload}
         assert heard >= {f"fl/v1/gone/{w}" for w in ("manifest", "model", "history/2", "log/round")}
         assert sum("gone/agent/" in topic for topic in heard) == 20
+    # Settings lie nowhere in between, where another run's could be read instead.
+    assert not [*tmp_path.rglob("*.toml")]
     assert retained(address, "gone") == {}
 
 

@@ -20,6 +20,7 @@ import pytest
 from listening import until
 from test_network import ENVIRONMENT, KIND, ROOT, Programs
 
+from aggregator import disk
 from broker.local import local_broker
 from monitor import app, client, clients_sim, gateway, mpaf, serving, trainees
 from monitor.state import View
@@ -301,6 +302,17 @@ def test_an_aggregator_that_fails_ends_the_gateway(tmp_path):
         assert made.gateway.wait(60) == 2
         assert "median" in made.gateway.log.read_text()
         assert "Traceback" not in made.gateway.log.read_text()
+
+
+def test_a_gateway_that_is_refused_has_written_nothing(tmp_path):
+    """A second gateway of a run ends in one sentence, and the first's folder is as it was."""
+    with disk.held(tmp_path / "net", "net"):
+        before = (tmp_path / "net" / "lock").read_bytes()
+        with door(tmp_path, "3") as made:
+            assert made.gateway.wait(60) == 2
+            assert "run 'net' in " in made.gateway.log.read_text()
+        (file,) = (tmp_path / "net").iterdir()
+        assert (file.name, file.read_bytes()) == ("lock", before)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 import run
 from agents.learners import ARMED, HOLD_DATA
 from agents.spawn import population_of
+from aggregator import disk
 from aggregator.assembly import build
 from config.settings import SettingsError, load
 from learning import models
@@ -108,6 +109,18 @@ def test_fakes_who_come_too_late_are_told_of(changes, warned):
     """A run that is over before anybody strikes says so before it begins."""
     settings = load([], {"run.rounds": 2, "agents.evil": 0.2, **changes})
     assert ("nobody will strike" in run.too_late(settings)) == warned
+
+
+def test_a_run_in_use_is_left_as_it_is(tmp_path):
+    """Who is refused for another is at work in its folder has written nothing there."""
+    settings = load([], LAB | {"run.directory": str(tmp_path), "run.name": "lab", "agents.n": 5})
+    folder = tmp_path / "lab"
+    with disk.held(folder, "lab"):
+        (folder / "agents.log").write_text("of the other")
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        with pytest.raises(disk.StoreError, match="run 'lab' in .* is in use by another"):
+            run.federation(settings, folder)
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_attackers_who_hold_data_are_known_by_name():
