@@ -87,6 +87,13 @@ def login_of(address: BrokerAddress, party: str) -> Login:
     return login
 
 
+def stranger(address: BrokerAddress) -> Login | None:
+    """Return how one connects who has no log-in; None where we have none ourselves."""
+    if address.username is None and not address.secrets:
+        return None
+    return Login(tls=_tls(address, ""))
+
+
 def first_known(address: BrokerAddress, parties: Iterable[str]) -> str:
     """Return the first party of whom there is a secret, to ask the broker whether it lets us in.
 

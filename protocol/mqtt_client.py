@@ -10,14 +10,13 @@ should paho rename the methods.
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
 import ssl
 import time
 import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -25,14 +24,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from protocol.credentials import BrokerAddress, Login, login_of
+from protocol import reasons
+from protocol.credentials import BrokerAddress, Login, login_of, stranger
 from protocol.link import LinkError
-from protocol.messages import Message
+from protocol.reasons import BrokerLimits, Reason
 
 PATIENCE = 5.0
 """Seconds that a broker has to answer."""
-OPEN_FILES = 65_536
-"""A party is an open file; more than this no process of ours needs."""
 IN_FLIGHT = 100
 """Messages of one party that may wait for their acknowledgement."""
 READ = 262_144
@@ -43,8 +41,6 @@ a handful in a round, and hears of no other round before it is back."""
 BYE = b"\xe0\x00"
 """DISCONNECT. paho would close the socket with it: see ``Network.hang_up``."""
 FULL = mqtt.MQTT_ERR_QUEUE_SIZE
-TAKEN_OVER = "Session taken over"
-"""What MQTT 5 calls it when another connects under our name; Mosquitto says so from 2.1 on."""
 
 
 class PacketProperties(Properties):
@@ -70,10 +66,8 @@ def properties(content_type: str, expiry: int | None) -> PacketProperties:
     return PacketProperties(content_type, expiry)
 
 
-_SUCCESS = (
-    ReasonCode(PacketTypes.PUBACK),
-    Properties(PacketTypes.PUBACK),  # type: ignore[no-untyped-call]
-)
+_SUCCESS = ReasonCode(PacketTypes.PUBACK)
+_NOTHING_MORE = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
 
 class Client(mqtt.Client):
@@ -103,6 +97,10 @@ class Client(mqtt.Client):
         """Acknowledgements of what was read."""
         self.complaint = ""
         """What TLS last found wrong."""
+        self.login = login.username
+        """By what name it logs in."""
+        self.first = b""
+        """The first byte of the other end."""
         self.on_message = lambda *args: heard(args[2].topic, bytearray(args[2].payload))
 
     def read(self) -> None:
@@ -139,7 +137,7 @@ class Client(mqtt.Client):
 
     def reconnect(self) -> MQTTErrorCode:
         """Connect anew; what is left of the old connection is of no use."""
-        self._held, self._taken, self.complaint = b"", [], ""
+        self._held, self._taken, self.complaint, self.first = b"", [], "", b""
         return super().reconnect()
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -151,8 +149,9 @@ class Client(mqtt.Client):
             try:
                 self._held = memoryview(super()._sock_recv(READ if bufsize == 1 else bufsize))
             except ssl.SSLError as why:  # as when the broker does not take our certificate
-                self.complaint = complaint(why)
+                self.complaint = reasons.of_tls(why, self._host)
                 raise
+            self.first = self.first or bytes(self._held[:1])
         taken, self._held = self._held[:bufsize], self._held[bufsize:]
         return taken  # type: ignore[return-value]  # a view does all that paho does with bytes
 
@@ -184,14 +183,19 @@ class Client(mqtt.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
-        """Read a PUBACK that only says yes, without making an object for its properties."""
+        """Read a PUBACK without making an object for its properties.
+
+        Its reason may be any: Mosquitto gives one that is not for a PUBACK ("packet too large",
+        where a message is over its message_size_limit), at which paho would hang up.
+        """
         packet: bytearray = self._in_packet["packet"]
-        if cmd != "PUBACK" or len(packet) != 2:
+        if cmd != "PUBACK" or len(packet) < 2:
             return super()._handle_pubackcomp(cmd)
-        mid = packet[0] << 8 | packet[1]
+        mid, code = packet[0] << 8 | packet[1], packet[2] if len(packet) > 2 else 0
+        reason: Any = _reason(code) if code else _SUCCESS
         with self._out_message_mutex:
             if mid in self._out_messages:
-                return self._do_on_publish(mid, *_SUCCESS)
+                return self._do_on_publish(mid, reason, _NOTHING_MORE)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def trust(self) -> None:
@@ -218,57 +222,14 @@ class Client(mqtt.Client):
         self._sock_close()
 
 
-class Door:
-    """One party's connection."""
-
-    def __init__(self, name: str, client: Client, filters: list[str], presence: bool) -> None:
-        self.name = name
-        self.client = client
-        self.filters = filters
-        self.presence = presence
-        self.fetching: set[str] = set()
-        """Topics it hears until the first message has come."""
-        self.fetched: list[str] = []
-        """Topics of which it has: we unsubscribe as soon as paho lets us."""
-        self.retained: dict[str, tuple[Message, bytes]] = {}
-        """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
-        self.unacknowledged = 0
-        self.failures = 0
-        """How often in a row it was turned away, or cut off before it could settle."""
-        self.cut_off: list[float] = []
-        """When it lately was, though the broker was there (seconds, monotonic)."""
-        self.connected = False
-        self.before = False
-        """Whether it was connected once."""
-        self.since = 0.0
-        """When it last began to connect, or was connected (seconds, monotonic)."""
-        self.away = False
-        """Whether it never connects."""
-        self.due = True
-        """Whether it waits for its turn to connect."""
-        self.writing = False
-        """Whether the selector tells us when the socket can take more."""
-
-    def fetch(self, topic: str, *, once: bool = True) -> None:
-        """Subscribe to a topic; ``once``: until the first message has come."""
-        if topic not in self.filters:
-            self.filters.append(topic)  # so that a new connection asks for it again
-        if once:
-            self.fetching.add(topic)
-        self.client.subscribe(topic, qos=1)
-
-    def has_come(self, topic: str) -> None:
-        """Note that a message has come on a topic."""
-        if topic in self.fetching:
-            self.fetching.discard(topic)
-            self.fetched.append(topic)
-
-    def leave_fetched(self) -> None:
-        """Unsubscribe from what was fetched: nobody wants what is retained there later."""
-        if self.fetched:
-            self.client.unsubscribe(self.fetched)
-            self.filters[:] = [topic for topic in self.filters if topic not in self.fetched]
-            self.fetched.clear()
+def discarded(sock: Any) -> bool:
+    """Throw away what has come on a socket; False once there is no more."""
+    try:
+        return bool(sock.recv(READ))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def _after_properties(packet: bytearray, start: int) -> int:
@@ -282,57 +243,74 @@ def _after_properties(packet: bytearray, start: int) -> int:
     raise IndexError("a length of more than four bytes")
 
 
-def allow_many_files() -> None:
-    """Let this process hold as many connections as it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+class Welcome(NamedTuple):
+    """How a broker speaks to us."""
+
+    protocol: int
+    """The newest that it speaks, as paho numbers it."""
+    limits: BrokerLimits
+    """What it takes, where it says so."""
 
 
-def probe(address: BrokerAddress, party: str = "") -> int:
-    """Return the newest protocol that the broker speaks to a party, as paho numbers it.
+def probe(address: BrokerAddress, party: str = "") -> Welcome:
+    """Find out how the broker speaks to a party.
 
     Raises
     ------
     LinkError
-        If nobody answers there, or we are not let in; one sentence.
+        If nobody answers there, we are not let in, or it does not do what we need; one sentence.
     """
     login = login_of(address, party)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
     except (OSError, UnicodeError) as why:  # the latter for what cannot be a host's name
-        raise LinkError(
-            f"no MQTT broker answers at {address} ({getattr(why, 'strerror', '') or why}); start "
-            "one with 'python -m broker.local', or say where one is with --broker host:port"
-        ) from why
+        raise LinkError(reasons.unreachable(str(address), why)) from why
+    refusal: Reason | None = None
+    answer = _Answer()
     for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
         answer = _handshake(address, login, protocol)
-        if answer == "Success":
-            return int(protocol)
-        if answer and protocol == mqtt.MQTTv311:
-            raise LinkError(f"the broker at {address} does not let us in: {answer}{_hint(login)}")
-    if login.tls is None:
-        raise LinkError(
-            f"what listens at {address} does not speak MQTT (without TLS; with it, which --secrets "
-            "or --ca bring, brokers usually listen on port 8883)"
-        )
+        if answer.reason is not None and not answer.reason.refuses:
+            if text := reasons.lacking(str(address), answer.limits):
+                raise LinkError(text)
+            return Welcome(int(protocol), answer.limits)
+        if answer.reason is not None and answer.reason.code in reasons.FINAL:
+            raise LinkError(reasons.lacking(str(address), BrokerLimits(0, retain=False, qos=0)))
+        # What MQTT 5 says is the more exact, unless it is that it is not spoken.
+        spoken = refusal is not None and refusal.code != reasons.UNSUPPORTED_VERSION
+        refusal = refusal if spoken else answer.reason or refusal
+    if refusal is not None:
+        said = reasons.refused(refusal, login.username)
+        raise LinkError(f"the broker at {address} does not let us in: {said}")
+    if answer.complaint:
+        raise LinkError(f"the broker at {address} does not let us in: {answer.complaint}")
+    encrypted, silent = login.tls is not None, answer.closed and not answer.first
+    expects_tls = silent and not encrypted and _speaks_tls(address)
     raise LinkError(
-        f"what listens at {address} does not speak MQTT with TLS (without it brokers usually "
-        "listen on port 1883), or does not know our certificate"
+        reasons.no_mqtt(str(address), tls=encrypted, silent=silent, expects_tls=expects_tls)
     )
 
 
-def _hint(login: Login) -> str:
-    """Say what who has no log-in might do."""
-    return "" if login.username else "; give --secrets, the folder made by python -m broker.enrol"
+def _speaks_tls(address: BrokerAddress) -> bool:
+    """Return whether what listens there encrypts; who it is does not matter for that."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with contextlib.suppress(OSError):
+        plain = socket.create_connection((address.host, address.port), timeout=PATIENCE)
+        with plain, anybody.wrap_socket(plain):
+            return True
+    return False
 
 
-def complaint(why: OSError) -> str:
-    """Say in words what TLS found wrong; nothing if it is not that."""
-    if isinstance(why, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {why.verify_message}"
-    return (why.reason or "").replace("_", " ").lower() if isinstance(why, ssl.SSLError) else ""
+def lets_anybody_in(address: BrokerAddress) -> bool:
+    """Return whether a broker to which we have a log-in lets strangers in as well."""
+    nobody = stranger(address)
+    if nobody is None:
+        return False
+    try:
+        reason = _handshake(address, nobody, mqtt.MQTTv311).reason
+    except LinkError:
+        return False
+    return reason is not None and not reason.refuses
 
 
 def speaks_five(protocol: int) -> bool:
@@ -340,29 +318,69 @@ def speaks_five(protocol: int) -> bool:
     return protocol == mqtt.MQTTv5
 
 
-def _handshake(address: BrokerAddress, login: Login, protocol: int) -> str:
-    """Connect once and return what the broker said, or nothing if it said nothing.
+def reason_of(code: ReasonCode) -> Reason:
+    """Return a reason of paho's as one of ours."""
+    return Reason(int(code.value), str(code))
+
+
+def limits_of(properties: Any) -> BrokerLimits:
+    """Return what the properties of a CONNACK say of what the broker takes."""
+    return BrokerLimits(
+        getattr(properties, "MaximumPacketSize", 0),
+        retain=bool(getattr(properties, "RetainAvailable", 1)),
+        qos=getattr(properties, "MaximumQoS", 2),
+    )
+
+
+def _reason(code: int) -> Reason:
+    """Return a reason by its number, wherever MQTT lets it stand."""
+    names = ReasonCode(PacketTypes.DISCONNECT).names.get(code, {})
+    return Reason(code, next(iter(names), f"reason {code:#x}"))
+
+
+class _Answer(NamedTuple):
+    """What came of trying to connect."""
+
+    reason: Reason | None = None
+    """Of the CONNACK; None if none came."""
+    limits: BrokerLimits = BrokerLimits()
+    complaint: str = ""
+    """What TLS found wrong."""
+    first: bytes = b""
+    """The first byte that came, if any did."""
+    closed: bool = False
+    """Whether the other end hung up."""
+
+
+def _handshake(address: BrokerAddress, login: Login, protocol: int) -> _Answer:
+    """Connect once and return what came of it.
 
     Raises
     ------
     LinkError
-        If the broker's certificate is not to be trusted.
+        If the broker's certificate is not to be trusted, or this machine has no connection for us.
     """
-    said: list[str] = []
+    said: list[tuple[Reason, BrokerLimits]] = []
     client = Client(f"probe-{uuid.uuid4().hex[:16]}", login, protocol, lambda *_: None)
-    client.on_connect = lambda *args: said.append(str(args[3]))
+    client.on_connect = lambda *args: said.append((reason_of(args[3]), limits_of(args[4])))
     deadline = time.monotonic() + PATIENCE
+    result = mqtt.MQTT_ERR_SUCCESS
     try:
         client.connect(address.host, address.port)
-        while (
-            not said and time.monotonic() < deadline and client.loop(0.1) == mqtt.MQTT_ERR_SUCCESS
-        ):
-            pass
+        while not said and time.monotonic() < deadline and result == mqtt.MQTT_ERR_SUCCESS:
+            result = client.loop(0.1)
         client.disconnect()
     except ssl.SSLCertVerificationError as why:
         raise LinkError(
-            f"the certificate of the broker at {address} is not to be trusted: {why.verify_message}"
+            f"the certificate of the broker at {address} is not to be trusted: "
+            f"{reasons.distrust(why, address.host)}"
         ) from why
-    except (OSError, ValueError):
-        return ""
-    return said[0] if said else ""
+    except (OSError, ValueError) as why:
+        if reasons.ours(why):
+            raise LinkError(reasons.unreachable(str(address), why)) from why
+        complaint = reasons.of_tls(why, address.host)
+        return _Answer(complaint=complaint if "alert" in complaint else "", closed=True)
+    if said:
+        return _Answer(*said[0])
+    closed = result == mqtt.MQTT_ERR_CONN_LOST
+    return _Answer(complaint=client.complaint, first=client.first, closed=closed)

@@ -15,16 +15,17 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from protocol import codec, topics
+from protocol import codec, reasons, topics
 from protocol.codec import Decoder, Encoder
 from protocol.credentials import BrokerAddress
 from protocol.link import Delivery, LinkError, Traffic
 from protocol.messages import Message
-from protocol.mqtt_client import probe, speaks_five
+from protocol.mqtt_client import lets_anybody_in, probe, speaks_five
 from protocol.mqtt_network import Network
 from protocol.notices import Notices
+from protocol.reasons import BrokerLimits
 
 __all__ = ["BrokerAddress", "MqttHub", "probe"]
 
@@ -60,6 +61,7 @@ class MqttHub:
         self._found: set[str] | None = None
         """Topics on which there is something, once all is to be forgotten."""
         self._protocol = 0
+        self._limits = BrokerLimits()
         self._last_turn = 0.0
         self._failure: Exception | None = None
         self._lock = threading.Lock()
@@ -77,10 +79,23 @@ class MqttHub:
         LinkError
             If the broker cannot be reached, or does not let us in.
         """
-        self._protocol = probe(self._address, party)
+        self._protocol, self._limits = probe(self._address, party)
+        if lets_anybody_in(self._address):
+            self.notices.add(reasons.open_to_all(str(self._address)), "open to all")
         self.network.open(self._protocol)
         self._keeper.start()
         return self
+
+    def must_carry(self, size: int) -> None:
+        """Make sure that the broker takes messages of so many bytes.
+
+        Raises
+        ------
+        LinkError
+            If it says that it does not.
+        """
+        if text := reasons.too_small(str(self._address), self._limits, size):
+            raise LinkError(text)
 
     @property
     def speaks(self) -> str:
@@ -91,6 +106,11 @@ class MqttHub:
     def connections(self) -> int:
         """How many parties are connected right now."""
         return self.network.connections
+
+    @property
+    def outside(self) -> Mapping[str, str]:
+        """Who is not let in, or cannot get there -> why."""
+        return self.network.outside
 
     @property
     def notices(self) -> Notices:

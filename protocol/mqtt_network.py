@@ -12,23 +12,24 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from protocol import codec, topics
+from protocol import codec, reasons, topics
 from protocol.credentials import BrokerAddress, Login, login_of
 from protocol.dialing import Dialing
+from protocol.door import Door, events
 from protocol.link import LinkError
 from protocol.messages import Message, Presence
 from protocol.mqtt_client import (
     FULL,
-    READ,
-    TAKEN_OVER,
     Client,
-    Door,
-    allow_many_files,
-    complaint,
+    discarded,
+    limits_of,
     properties,
+    reason_of,
     speaks_five,
 )
 from protocol.notices import DROPPED, Drops, Notices
+from protocol.open_files import make_room
+from protocol.reasons import RIVAL, Reason
 from protocol.topics import CHANNELS
 
 CONNECTING = 32
@@ -41,12 +42,6 @@ SETTLED = 10.0
 """Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
 CLOSING = 0.5
 """Seconds that the broker has to close its ends."""
-AGAIN = 2
-"""Times in a row that are no accident any more."""
-LATELY = 120.0
-"""Seconds within which that counts: two who throw each other out wait longer and longer for it."""
-GIVEN_UP = 5
-"""Times in a row after which the only one of a name gives way: the other may stay then."""
 
 
 class Network:
@@ -58,6 +53,8 @@ class Network:
     ) -> None:  # fmt: skip
         self.connections = 0
         """How many parties are connected right now."""
+        self.outside: dict[str, str] = {}
+        """Who is not let in, or cannot get there, and why."""
         self.notices = Notices()
         self.drops = Drops()
         self.doors: dict[str, Door] = {}
@@ -68,12 +65,19 @@ class Network:
         self._next_look = 0.0
         self._every = min(TICK, address.keepalive / 4)
         self._closing = False
-        self._usurped = ""
+        self._final = ""
+        """Why the only one of its name can go on no longer."""
 
     def open(self, protocol: int) -> None:
-        """Begin, with the version of MQTT that the broker speaks."""
+        """Begin, with the version of MQTT that the broker speaks.
+
+        Raises
+        ------
+        LinkError
+            If this machine has no files left for it.
+        """
         self._protocol = protocol
-        allow_many_files()
+        make_room(1)
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -106,8 +110,8 @@ class Network:
             will = Presence(name, online=False, since=time.time())
             topic, payload = topics.topic_of(self._run, will), codec.encode(will)
             client.will_set(topic, payload, qos=1, retain=True)
-        client.on_connect = lambda *args: self._connected(door, args[3])
-        client.on_disconnect = lambda *args: self._disconnected(door, str(args[3]))
+        client.on_connect = lambda *args: self._connected(door, args[3], args[4])
+        client.on_disconnect = lambda *args: self._disconnected(door, args[2], args[3])
         client.on_publish = lambda *args: self._acknowledged(door, args[3])
         client.on_socket_close = lambda *args: self._forget(door, args[2])
         self.doors[name] = door
@@ -123,6 +127,7 @@ class Network:
             if self._sole:
                 raise
             self.notices.add(f"{name} stays away: {why}", "no secret")
+            self.outside[name] = str(why)
             return None
 
     def subscribe(self, name: str, topic: str, *, once: bool = True) -> None:
@@ -179,7 +184,7 @@ class Network:
         until = min(until, time.monotonic() + CLOSING)
         while left and (wait := until - time.monotonic()) > 0:
             for key, _ in self._selector.select(wait):
-                if not _discarded(key.fileobj) and key.fileobj in left:
+                if not discarded(key.fileobj) and key.fileobj in left:
                     left.remove(key.fileobj)
                     self._selector.unregister(key.fileobj)
         for door in self.doors.values():
@@ -193,7 +198,8 @@ class Network:
         Raises
         ------
         LinkError
-            If another has taken the place of a party that is the only one of its name.
+            If a party that is the only one of its name can go on no longer: another has taken its
+            place, or the broker will never take what it says.
         """
         for key, ready in self._selector.select(self._pause(timeout)):
             if key.data is None:
@@ -212,8 +218,8 @@ class Network:
         if now > self._next_look:
             self._next_look = now + self._every
             self._look_after(now, reading=reading)
-        if self._usurped:
-            raise LinkError(self._usurped)
+        if self._final:
+            raise LinkError(self._final)
 
     def _look_after(self, now: float, *, reading: bool) -> None:
         """Ping where it is time to, and let go of who has not answered for too long."""
@@ -243,7 +249,7 @@ class Network:
         wanted = client.want_write()
         if wanted != door.writing and (sock := client.socket()) is not None:
             door.writing = wanted
-            self._selector.modify(sock, _events(wanted), door)
+            self._selector.modify(sock, events(wanted), door)
 
     def _connect_due(self, now: float) -> None:
         connecting = len(self._selector.get_map()) - 1 - self.connections
@@ -253,7 +259,11 @@ class Network:
             try:
                 door.client.connect(self._address.host, self._address.port, self._address.keepalive)
             except OSError as why:
-                if said := complaint(why):
+                if own := reasons.ours(why):  # the broker may well be there
+                    self.notices.add(f"{name} cannot connect: {own}", own)
+                    self._turn_away(door, own)
+                    break
+                if said := reasons.of_tls(why, self._address.host):
                     self.notices.add(f"{name} cannot connect to the broker: {said}", said)
                 door.failures = 0
                 door.cut_off.clear()  # a broker that went away cuts off everybody
@@ -263,13 +273,13 @@ class Network:
                 break
             self._dialing.reached()
             sock: Any = door.client.socket()
-            if sock is None:
-                self._later(door)  # it was cut off at once
+            if sock is None:  # it was cut off at once
+                self._turn_away(door, reasons.SILENT)
                 continue
             # Fetching and voting are small packets in turn: each would wait for the last (40 ms).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             door.writing = door.client.want_write()
-            self._selector.register(sock, _events(door.writing), door)
+            self._selector.register(sock, events(door.writing), door)
             connecting += 1
 
     def _later(self, door: Door) -> None:
@@ -280,12 +290,21 @@ class Network:
         self._dialing.add(door.name, time.monotonic(), door.failures)
         door.failures += 1
 
+    def _turn_away(self, door: Door, why: str) -> None:
+        """Note why somebody is not let in, and let it try again after a pause."""
+        self.outside[door.name] = why
+        self._later(door)
+
     # What paho tells.
 
-    def _connected(self, door: Door, answer: Any) -> None:
+    def _connected(self, door: Door, answer: Any, more: Any) -> None:
         if answer.is_failure:
-            self.notices.add(f"the broker does not let {door.name} in: {answer}", str(answer))
+            said = reasons.refused(reason_of(answer), door.client.login)
+            self.notices.add(f"the broker does not let {door.name} in: {said}", str(answer))
+            self.outside[door.name] = said
             return  # the broker closes the connection, and we try again later
+        self.outside.pop(door.name, None)
+        door.limits = limits_of(more)
         again, door.before = door.before, True
         door.connected, door.since = True, time.monotonic()
         self.connections += 1
@@ -297,38 +316,41 @@ class Network:
         if door.presence:
             self._say(door, *self._presence(door, online=not self._closing))
 
-    def _disconnected(self, door: Door, why: str) -> None:
+    def _disconnected(self, door: Door, flags: Any, answer: Any) -> None:
+        told = reason_of(answer) if flags.is_disconnect_packet_from_server else Reason(0, "")
         settled = time.monotonic() - door.since > SETTLED
-        if why == TAKEN_OVER:
+        if told.code == reasons.TAKEN_OVER:
             text = f"another client connected to the broker as {door.name} of run {self._run!r}"
-            self.notices.add(text, why)
-            if self._sole:
-                self._usurped = f"{text}, and has taken our place"
+            self.notices.add(text, RIVAL)
+            self._end_with(f"{text}, and has taken our place")
         elif door.connected:
             door.failures = 0 if settled else door.failures
-            self._mind_rivals(door)
+            self._mind_cut(door, told)
         elif said := door.client.complaint:
             self.notices.add(f"the broker does not let {door.name} in: {said}", said)
+            self.outside[door.name] = said
+        else:
+            self.outside.setdefault(door.name, reasons.SILENT)
         self.connections -= door.connected
         door.connected = False
         if not self._closing:
             self._later(door)
 
-    def _mind_rivals(self, door: Door) -> None:
-        """See whether another uses our name: older brokers do not say why they cut somebody off."""
-        now = time.monotonic()
-        door.cut_off = [when for when in door.cut_off if now - when < LATELY] + [now]
-        if len(door.cut_off) > AGAIN:
-            self.notices.add(
-                f"the broker lets {door.name} in and cuts it off, again and again: perhaps another "
-                f"client of run {self._run!r} uses its name", "cut off",
-            )  # fmt: skip
-        if self._sole and len(door.cut_off) > GIVEN_UP:
-            self._usurped = (
-                f"the broker cut {door.name} off {len(door.cut_off)} times within "
-                f"{LATELY:.0f} s: another aggregator of run {self._run!r} seems to be there, and "
-                "has our place"
-            )
+    def _mind_cut(self, door: Door, told: Reason) -> None:
+        """See why somebody was cut off: for what it said, or by another who uses its name."""
+        if told.code == reasons.SHUTTING_DOWN:
+            return
+        times = door.cut(time.monotonic())
+        cut = reasons.of_cut(door.name, self._run, told, door.limits, times)
+        if cut.notice:
+            self.notices.add(cut.notice, cut.kind)
+        if cut.final:
+            self._end_with(cut.final)
+
+    def _end_with(self, why: str) -> None:
+        """End the network, if its party is the only one of its name: the others try again."""
+        if self._sole:
+            self._final = why
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if topic == DROPPED:
@@ -339,8 +361,13 @@ class Network:
 
     def _acknowledged(self, door: Door, answer: Any) -> None:
         door.unacknowledged -= 1
-        if answer.is_failure:
-            self.notices.add(f"the broker refused a message of {door.name}: {answer}", str(answer))
+        reason = answer if isinstance(answer, Reason) else reason_of(answer)
+        if reason.refuses:
+            said = reasons.no_receipt(reason)
+            text = f"the broker refused a message of {door.name}: {said}"
+            self.notices.add(text, f"no receipt: {reason.words}")
+            if reason.code in reasons.FINAL:
+                self._end_with(text)
 
     def _forget(self, door: Door, sock: Any) -> None:
         door.writing = False
@@ -366,17 +393,3 @@ class Network:
             self.notices.add(f"too much waits to be sent by {door.name}: a message is lost", "full")
         else:
             door.unacknowledged += 1
-
-
-def _discarded(sock: Any) -> bool:
-    """Throw away what has come on a socket; False once there is no more."""
-    try:
-        return bool(sock.recv(READ))
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
-def _events(writing: bool) -> int:
-    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)

@@ -385,7 +385,7 @@ def test_the_system_s_authorities_may_vouch(secured, monkeypatch):
     """With --ca system the broker's certificate is looked up among those this machine trusts."""
     where = to(secured, "agents")._replace(ca=SYSTEM)
     monkeypatch.setenv("SSL_CERT_FILE", f"{where.secrets}/ca.crt")
-    assert mqtt_client.speaks_five(probe(where, "agent-0"))
+    assert mqtt_client.speaks_five(probe(where, "agent-0").protocol)
     credentials._context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
     monkeypatch.setenv("SSL_CERT_DIR", "/nonexistent-x")
@@ -419,10 +419,10 @@ def test_a_broker_of_another_name(secured):
 
 @pytest.mark.broker
 def test_plain_words_to_a_port_with_tls(secured):
-    """Who does not encrypt where the broker does is told that nobody there speaks MQTT plainly."""
+    """Who does not encrypt where the broker does is told that it expects TLS."""
     broker = secured[0]
     where = BrokerAddress(broker.host, broker.port)
-    assert no_way(where).startswith(f"what listens at {where} does not speak MQTT (without TLS; ")
+    assert no_way(where).startswith(f"what listens at {where} expects TLS: give --ca FILE")
 
 
 @pytest.mark.broker

@@ -118,7 +118,7 @@ def test_a_run_in_use_is_left_as_it_is(tmp_path):
     with disk.held(folder, "lab"):
         (folder / "agents.log").write_text("of the other")
         before = {file.name: file.read_bytes() for file in folder.iterdir()}
-        with pytest.raises(disk.StoreError, match="run 'lab' in .* is in use by another"):
+        with pytest.raises(disk.StoreError, match=r"run 'lab' in .* is in use by another"):
             run.federation(settings, folder)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 

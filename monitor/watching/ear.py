@@ -12,9 +12,10 @@ from monitor.watching.watched import Sight, State
 from protocol.credentials import BrokerAddress
 from protocol.link import LinkError
 from protocol.messages import Manifest, PastLog, Presence, RefusedLog, Round, RoundLog
-from protocol.mqtt_client import TAKEN_OVER, probe
+from protocol.mqtt_client import probe
 from protocol.mqtt_network import Network
 from protocol.notices import Notices
+from protocol.reasons import CUT_OFF, RIVAL
 from protocol.topics import topic_for
 
 KINDS = (Manifest, Round, PastLog, RefusedLog, RoundLog)
@@ -52,7 +53,7 @@ class Ear:
         LinkError
             If the broker cannot be reached, or does not let us in.
         """
-        protocol = probe(self.address, self._party)
+        protocol = probe(self.address, self._party).protocol
         # Where nobody logs in, this is what tells two who listen apart.
         name = f"watch-{uuid.uuid4().hex[:8]}"
         self._network = Network(self.address, name, self._take, sole=False)
@@ -150,7 +151,7 @@ class Explained(Notices):
 
     def add(self, text: str, kind: str) -> None:
         """Tell this, if nothing of its kind was told."""
-        if kind in (TAKEN_OVER, "cut off"):
+        if kind in (RIVAL, CUT_OFF):
             text = (
                 f"the broker cuts us off again and again: it seems that another program uses the "
                 f"log-in {self._login!r}, which is good for one connection; 'python -m "
