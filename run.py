@@ -33,6 +33,8 @@ from config.settings import Settings, SettingsError, load
 from learning.dealing import ARMED, HOLD_DATA
 from monitor.live.opening import opened, stay
 from protocol.link import LinkError
+from protocol.open_files import make_room
+from protocol.reasons import death
 
 HERE = Path(__file__).resolve().parent
 
@@ -102,6 +104,7 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         page = ""
         if chosen.broker is None:
+            make_room(settings.agents.n, "agents at a broker")  # which gets what we may have
             if chosen.demo and chosen.broker_kind == "auto" and find_mosquitto() is None:
                 install_mosquitto(say)
             settings, page = stack.enter_context(
@@ -279,6 +282,8 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
         aggregator.join(0.1)
     if aggregator.exitcode == 0:
         agents.join(LEAVING)
+    if aggregator.exitcode < 0:  # it could not say so itself
+        raise LinkError(f"the aggregator was ended ({death(aggregator.exitcode)})")
     return aggregator.exitcode
 
 

@@ -13,10 +13,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from protocol.link import LinkError
+from protocol.notices import Outside
+from protocol.reasons import death
 
 Tell = Callable[[str, Any], None]
-"""How a process reports: ("connected", how many), ("begun", True) once its agents are in the run,
-("say", a sentence), ("end", an error or "")."""
+"""How a process reports: ("connected", how many), ("outside", who is not let in -> why), ("begun",
+True) once its agents are in the run, ("say", a sentence), ("end", an error or "")."""
 
 
 class Post(NamedTuple):
@@ -58,6 +60,7 @@ class Crew:
         """How many agents of each process are connected."""
         self._work, self._shares, self._say = work, shares, say
         self._said: set[str] = set()
+        self._outside = Outside(sum(map(len, shares)), say)
         self._begun = False
         self._ended: dict[int, str] = {}
         """Place of a process -> the error with which it ended, or nothing."""
@@ -82,6 +85,7 @@ class Crew:
             for report in wait(list(self._reports), timeout=0.5):
                 self._hear(report)  # type: ignore[arg-type]  # we wait for nothing else
                 shown(sum(self.connected))
+            self._outside.look()
             self._revive()
         return [error for error in self._ended.values() if error]
 
@@ -124,6 +128,8 @@ class Crew:
             return
         if kind == "connected":
             self.connected[place] = value
+        elif kind == "outside":
+            self._outside.note(place, value)
         elif kind == "begun":
             self._begun = True
         elif kind == "end":
@@ -149,12 +155,13 @@ class Crew:
             if not silent or process.is_alive():
                 continue
             self.connected[place] = 0
+            self._outside.note(place, {})
             if "" in self._ended.values():  # the run is done
                 self._end(place, "")
                 continue
             now, code = time.monotonic(), process.exitcode or 0
             self._deaths[place] = [t for t in self._deaths[place] if now - t < WITHIN] + [now]
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            how = death(code)
             if len(self._deaths[place]) >= DEATHS:
                 raise LinkError(f"an agent process died {DEATHS} times in a row ({how})")
             agents = len(self._shares[place])

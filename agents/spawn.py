@@ -22,11 +22,13 @@ from typing import Any
 
 from agents.processes import Crew, Post
 from config import flags
+from config.program import out_of_memory
 from config.settings import Settings, SettingsError
 from learning.dealing import plan_of
 from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
+from protocol.open_files import make_room
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
@@ -62,6 +64,7 @@ def spawn(settings: Settings) -> int:
     n = settings.agents.n
     index, count = shard_of(settings)
     numbers = parts(range(n), count)[index - 1]
+    make_room(max(map(len, shares_of(settings, numbers))), "agents")
     address = address_of(settings.broker, "agents")
     probe(address, first_known(address, map(plan_of(settings).name, numbers)))
     population = population_of(settings)
@@ -92,7 +95,7 @@ def supervise(settings: Settings, population: Any, data: Any, numbers: range) ->
     def be(post: Post) -> None:
         work(settings, population, data, post)
 
-    crew = Crew(be, parts(numbers, processes_for(settings, len(numbers))), say)
+    crew = Crew(be, shares_of(settings, numbers), say)
     late = sum(number in population.late for number in numbers)
     gc.collect()
     gc.freeze()
@@ -143,9 +146,13 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     address = address_of(settings.broker, "agents")
     hub = MqttHub(address, settings.run.name)
     last, due, begun = -1, 0.0, post.begun
+    outside: dict[str, str] = {}
 
     def stopping() -> bool:
-        nonlocal last, due, begun
+        nonlocal last, due, begun, outside
+        if hub.outside != outside and time.monotonic() >= due:
+            outside = dict(hub.outside)
+            post.tell("outside", outside)
         if hub.connections != last and time.monotonic() >= due:
             last, due = hub.connections, time.monotonic() + REPORT
             post.tell("connected", max(0, last - fleet.ears))
@@ -168,6 +175,9 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
             hub.close(forget=settings.broker.forget)
     except (LinkError, ValueError) as why:
         error = str(why)
+    except Exception as why:
+        if not (error := out_of_memory(why)):
+            raise
     post.tell("end", error)
 
 
@@ -227,6 +237,11 @@ def processes_for(settings: Settings, members: int) -> int:
     """Say how many processes to use: one a core, but none for less than a chunk of agents."""
     wanted = settings.agents.processes or os.cpu_count() or 1
     return max(1, min(wanted, math.ceil(members / CHUNK)))
+
+
+def shares_of(settings: Settings, numbers: range) -> list[range]:
+    """Say which process runs which agents."""
+    return parts(numbers, processes_for(settings, len(numbers)))
 
 
 def parts(numbers: range, count: int) -> list[range]:

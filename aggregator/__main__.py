@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from aggregator import described, disk, records, report
-from aggregator.assembly import Parts, advice, build
+from aggregator.assembly import ENVELOPE, Parts, advice, build
 from aggregator.closing import step_between
 from aggregator.console import RunConsole
 from aggregator.service import Aggregator
@@ -131,6 +131,7 @@ def serve(
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
         for line in advice(settings):
             screen.say(line)
+        hub.must_carry(4 * parts.manifest.parameters + ENVELOPE)
         aggregator.begin(parts.manifest, history)
         for record in done[-1:]:  # who was killed may not have told of it
             aggregator.link.publish(RoundLog(record))

@@ -21,6 +21,7 @@ from monitor.state import Posted, Refused, View, Why
 from protocol.codec import Limits
 from protocol.link import Hub, LinkError
 from protocol.messages import BadMessage, Manifest, Model, Round, RoundLog, Update
+from protocol.notices import Outside
 
 LOG = logging.getLogger("fedjury.gateway")
 
@@ -67,6 +68,7 @@ class Desk:
         self._ear, self._settle = ear_of(prefix), settle
         self._heard_since: float | None = None
         self._joined = self._present = False
+        self._outside = Outside(len(view.slots), LOG.warning)
         self._hub.join(self._ear, *WANTED, presence=False)
 
     def turn(self, wait: float = 0.0) -> None:
@@ -77,6 +79,10 @@ class Desk:
         LinkError
             If there can be no more messages on this hub.
         """
+        for text in self._hub.notices.take():
+            LOG.warning("%s", text)
+        self._outside.note(0, self._hub.outside)
+        self._outside.look()
         for taken in range(READS):
             try:
                 delivery = self._hub.receive(wait if taken == 0 else 0.0)

@@ -24,6 +24,7 @@ from monitor.state import names_of
 from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
+from protocol.open_files import make_room
 from protocol.topics import NAME
 
 EXAMPLES = """  python -m monitor.gateway                       100 updates close a round; port 5000
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         stack.enter_context(listening)
         ear = ear_of(chosen.prefix)
+        make_room(len(slots) + 1, "slots")
         first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
         if chosen.broker is None:
             settings = named(_own(chosen, max(threshold, len(slots))), "gateway")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from protocol.reasons import death
+
 ROOT = Path(__file__).resolve().parent.parent
 
 GOODBYE = 2.0
@@ -38,8 +40,11 @@ def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -
 
     def watch() -> None:
         code = child.wait()
-        if not leaving.is_set():
-            ended(code)
+        if leaving.is_set():
+            return
+        if code < 0:  # it could not say so itself
+            print(f"error: the aggregator was ended ({death(code)})", file=sys.stderr, flush=True)
+        ended(abs(code))
 
     watching = threading.Thread(target=watch, name="aggregator", daemon=True)
     watching.start()

@@ -12,7 +12,10 @@ from protocol.reasons import LATELY, BrokerLimits
 class Door:
     """One party's connection."""
 
-    def __init__(self, name: str, client: Client, filters: list[str], presence: bool) -> None:
+    def __init__(
+        self, name: str, client: Client, filters: list[str], presence: bool,
+        limits: BrokerLimits,
+    ) -> None:  # fmt: skip
         self.name = name
         self.client = client
         self.filters = filters
@@ -24,7 +27,7 @@ class Door:
         self.retained: dict[str, tuple[Message, bytes]] = {}
         """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
         self.unacknowledged = 0
-        self.limits = BrokerLimits()
+        self.limits = limits
         """What the broker takes, where it says so."""
         self.failures = 0
         """How often in a row it was turned away, or cut off before it could settle."""

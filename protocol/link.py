@@ -6,6 +6,7 @@ they share one inbox. A ``Link`` is a hub with a single door, as the aggregator 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from protocol.codec import Decoder
@@ -43,6 +44,10 @@ class Hub(Protocol):
     @property
     def connections(self) -> int:
         """How many parties are connected right now."""
+
+    @property
+    def outside(self) -> Mapping[str, str]:
+        """Who is not let in, or cannot get there -> why."""
 
     @property
     def notices(self) -> Notices:

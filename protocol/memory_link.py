@@ -46,6 +46,7 @@ class MemoryHub:
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
         self.notices = Notices()
+        self.outside: dict[str, str] = {}
         self.connections = 1
         self.dropped = 0
         broker.listeners.append(self._hear)

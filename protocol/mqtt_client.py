@@ -318,9 +318,9 @@ def speaks_five(protocol: int) -> bool:
     return protocol == mqtt.MQTTv5
 
 
-def reason_of(code: ReasonCode) -> Reason:
+def reason_of(code: ReasonCode | Reason) -> Reason:
     """Return a reason of paho's as one of ours."""
-    return Reason(int(code.value), str(code))
+    return code if isinstance(code, Reason) else Reason(int(code.value), str(code))
 
 
 def limits_of(properties: Any) -> BrokerLimits:

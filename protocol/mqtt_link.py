@@ -25,7 +25,6 @@ from protocol.messages import Message
 from protocol.mqtt_client import lets_anybody_in, probe, speaks_five
 from protocol.mqtt_network import Network
 from protocol.notices import Notices
-from protocol.reasons import BrokerLimits
 
 __all__ = ["BrokerAddress", "MqttHub", "probe"]
 
@@ -61,7 +60,6 @@ class MqttHub:
         self._found: set[str] | None = None
         """Topics on which there is something, once all is to be forgotten."""
         self._protocol = 0
-        self._limits = BrokerLimits()
         self._last_turn = 0.0
         self._failure: Exception | None = None
         self._lock = threading.Lock()
@@ -79,7 +77,7 @@ class MqttHub:
         LinkError
             If the broker cannot be reached, or does not let us in.
         """
-        self._protocol, self._limits = probe(self._address, party)
+        self._protocol, self.network.limits = probe(self._address, party)
         if lets_anybody_in(self._address):
             self.notices.add(reasons.open_to_all(str(self._address)), "open to all")
         self.network.open(self._protocol)
@@ -94,7 +92,7 @@ class MqttHub:
         LinkError
             If it says that it does not.
         """
-        if text := reasons.too_small(str(self._address), self._limits, size):
+        if text := reasons.too_small(str(self._address), self.network.limits, size):
             raise LinkError(text)
 
     @property
@@ -110,7 +108,7 @@ class MqttHub:
     @property
     def outside(self) -> Mapping[str, str]:
         """Who is not let in, or cannot get there -> why."""
-        return self.network.outside
+        return dict(self.network.outside)
 
     @property
     def notices(self) -> Notices:

@@ -18,7 +18,7 @@ from protocol.dialing import Dialing
 from protocol.door import Door, events
 from protocol.link import LinkError
 from protocol.messages import Message, Presence
-from protocol.mqtt_client import (
+from protocol.mqtt_client import (  # fmt: skip
     FULL,
     Client,
     discarded,
@@ -29,8 +29,6 @@ from protocol.mqtt_client import (
 )
 from protocol.notices import DROPPED, Drops, Notices
 from protocol.open_files import make_room
-from protocol.reasons import RIVAL, Reason
-from protocol.topics import CHANNELS
 
 CONNECTING = 32
 """Connections opened at a time. Three processes may do so at once before a broker's listen queue
@@ -40,6 +38,8 @@ WELCOME = 10.0
 """Seconds after which a broker that has not answered is asked anew."""
 SETTLED = 10.0
 """Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
+HEAD = 100
+"""Bytes of a packet besides topic and payload, at the most."""
 CLOSING = 0.5
 """Seconds that the broker has to close its ends."""
 
@@ -55,6 +55,8 @@ class Network:
         """How many parties are connected right now."""
         self.outside: dict[str, str] = {}
         """Who is not let in, or cannot get there, and why."""
+        self.limits = reasons.BrokerLimits()
+        """What the broker takes, as far as it is known before a party is connected."""
         self.notices = Notices()
         self.drops = Drops()
         self.doors: dict[str, Door] = {}
@@ -69,13 +71,7 @@ class Network:
         """Why the only one of its name can go on no longer."""
 
     def open(self, protocol: int) -> None:
-        """Begin, with the version of MQTT that the broker speaks.
-
-        Raises
-        ------
-        LinkError
-            If this machine has no files left for it.
-        """
+        """Begin, with the version of MQTT that the broker speaks; raises as ``make_room``."""
         self._protocol = protocol
         make_room(1)
         self._selector = selectors.DefaultSelector()
@@ -105,7 +101,7 @@ class Network:
             f"{self._run}.{name}", login or Login(), self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
         )  # fmt: skip
-        door = Door(name, client, filters, presence)
+        door = Door(name, client, filters, presence, self.limits)
         if presence:
             will = Presence(name, online=False, since=time.time())
             topic, payload = topics.topic_of(self._run, will), codec.encode(will)
@@ -152,9 +148,8 @@ class Network:
         """Remove what is retained on these topics."""
         door = self.doors[name]
         door.retained.clear()
-        for topic in retained:
-            if door.client.publish(topic, b"", qos=1, retain=True).rc != FULL:
-                door.unacknowledged += 1
+        taken = (door.client.publish(topic, b"", qos=1, retain=True).rc for topic in retained)
+        door.unacknowledged += sum(result != FULL for result in taken)
         self._flush(door)
 
     def say_goodbye(self, *, forget: bool) -> None:
@@ -317,11 +312,13 @@ class Network:
             self._say(door, *self._presence(door, online=not self._closing))
 
     def _disconnected(self, door: Door, flags: Any, answer: Any) -> None:
-        told = reason_of(answer) if flags.is_disconnect_packet_from_server else Reason(0, "")
+        told = (
+            reason_of(answer) if flags.is_disconnect_packet_from_server else reasons.Reason(0, "")
+        )
         settled = time.monotonic() - door.since > SETTLED
         if told.code == reasons.TAKEN_OVER:
             text = f"another client connected to the broker as {door.name} of run {self._run!r}"
-            self.notices.add(text, RIVAL)
+            self.notices.add(text, reasons.RIVAL)
             self._end_with(f"{text}, and has taken our place")
         elif door.connected:
             door.failures = 0 if settled else door.failures
@@ -336,7 +333,7 @@ class Network:
         if not self._closing:
             self._later(door)
 
-    def _mind_cut(self, door: Door, told: Reason) -> None:
+    def _mind_cut(self, door: Door, told: reasons.Reason) -> None:
         """See why somebody was cut off: for what it said, or by another who uses its name."""
         if told.code == reasons.SHUTTING_DOWN:
             return
@@ -361,8 +358,7 @@ class Network:
 
     def _acknowledged(self, door: Door, answer: Any) -> None:
         door.unacknowledged -= 1
-        reason = answer if isinstance(answer, Reason) else reason_of(answer)
-        if reason.refuses:
+        if (reason := reason_of(answer)).refuses:
             said = reasons.no_receipt(reason)
             text = f"the broker refused a message of {door.name}: {said}"
             self.notices.add(text, f"no receipt: {reason.words}")
@@ -381,10 +377,15 @@ class Network:
         return message, codec.encode(message)
 
     def _say(self, door: Door, message: Message, payload: bytes) -> None:
-        channel = CHANNELS[type(message)]
+        channel = topics.CHANNELS[type(message)]
         says_more = speaks_five(self._protocol) and payload
         said = properties(channel.content_type, channel.expiry) if says_more else None
         topic = topics.topic_of(self._run, message)
+        size = len(payload) + len(topic) + HEAD
+        if text := reasons.too_small(str(self._address), door.limits, size):
+            self.notices.add(text, "too large")
+            self._end_with(text)
+            return
         if channel.retain and not isinstance(message, Presence):
             door.retained.pop(topic, None)
             if payload:

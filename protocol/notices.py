@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 
 DROPPED = "$SYS/broker/publish/messages/dropped"
 """Where Mosquitto counts the messages that it did not deliver, for their receiver's queue was full.
 The embedded broker counts nothing."""
+
+QUIET = 3.0
+"""Seconds for which the number of those who are not let in must stay the same to be told."""
 
 WAITING = 100
 """Notices that wait to be read; of more, the oldest are forgotten."""
@@ -31,6 +36,40 @@ class Notices:
         for _ in told:
             self._waiting.popleft()
         return told
+
+
+class Outside:
+    """Tells how many of a fleet are not let in, once their number has stayed the same for a while.
+
+    Each of several places, such as processes, says who is not there, and why.
+    """
+
+    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+        self._total, self._say, self._clock = total, say, time.monotonic
+        self._places: dict[int, Mapping[str, str]] = {}
+        self._count, self._since, self._told = 0, 0.0, 0
+
+    def note(self, place: int, outside: Mapping[str, str]) -> None:
+        """Take who is outside at a place -> why."""
+        self._places[place] = outside
+
+    def look(self) -> None:
+        """Tell people, if there is something new to tell."""
+        count, now = sum(map(len, self._places.values())), self._clock()
+        if count != self._count:
+            self._count, self._since = count, now
+        if now - self._since < QUIET or count == self._told:
+            return
+        self._told = count
+        if not count:
+            self._say("all are let in now")
+            return
+        whys = Counter(why for outside in self._places.values() for why in outside.values())
+        why, most = whys.most_common(1)[0]
+        rest = "" if most == count else f" ({most:,} of them; others for other reasons)"
+        self._say(
+            f"{count:,} of {self._total:,} agents are not let in: {why}{rest}; they try again"
+        )
 
 
 class Drops:

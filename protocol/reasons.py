@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import resource
+import signal
 import ssl
 import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
 RIVAL = "another under our name"
@@ -46,6 +46,8 @@ _OURS = {
 """Errors of the system that are no fault of the broker's, which may well be there."""
 
 _TRUST = {
+    7: "was not signed by the authority that we know (--ca, or ca.crt in --secrets): are these of "
+    "another enrolment?",
     9: "is not valid yet; this machine's clock says {now}: set it right, or wait",
     10: "has expired; have a new one made ('python -m broker.enrol --renew' makes them), or set "
     "this machine's clock right, which says {now}",
@@ -215,12 +217,15 @@ def lacking(where: str, limits: BrokerLimits) -> str:
 
 
 def too_small(where: str, limits: BrokerLimits, wanted: int) -> str:
-    """Say that a broker takes no message as large as ours will be; "" if it does."""
+    """Say that a broker takes no message of so many bytes; "" if it does.
+
+    Sent all the same, it would cut us off, and what it gives for a reason would often be lost.
+    """
     if not 0 < limits.packet < wanted:
         return ""
     return (
-        f"the broker at {where} takes messages of {limits.packet:,} bytes at most, and the model "
-        f"is one of {wanted:,}; {_SIZE}"
+        f"the broker at {where} takes messages of {limits.packet:,} bytes at most, and one of ours "
+        f"has {wanted:,}; {_SIZE}"
     )
 
 
@@ -261,9 +266,9 @@ def open_to_all(where: str) -> str:
 
 def death(code: int) -> str:
     """Say how a process ended that did not say so itself; ``code``: as Python tells it."""
-    names: Mapping[int, str] = {-6: "SIGABRT", -7: "SIGBUS", -9: "SIGKILL", -11: "SIGSEGV",
-                                -15: "SIGTERM"}  # fmt: skip
-    how = f"exit code {code}" if code >= 0 else names.get(code, f"signal {-code}")
-    if code != -9:
+    if code >= 0:
+        return f"exit code {code}"
+    how = signal.Signals(-code).name
+    if -code != signal.SIGKILL:
         return how
     return f"{how}: so the system ends processes when memory has run out; 'dmesg' says if it did"

@@ -23,6 +23,7 @@ from broker.local import local_broker
 from config.settings import to_toml
 from protocol.link import LinkError
 from protocol.messages import Phase
+from protocol.reasons import death
 
 ROOT = Path(__file__).resolve().parent.parent
 KIND = "mosquitto" if find_mosquitto() else "embedded"
@@ -120,7 +121,7 @@ def test_who_dies_is_started_again(tmp_path):
 
     told = Told(work)
     assert told.watch() == []
-    again = "an agent process died (SIGKILL): its 4 agents come again"
+    again = f"an agent process died ({death(-9)}): its 4 agents come again"
     assert told.said == [again, "again True, begun True"]
     assert told.crew.connected == [3, 4]
     assert set(told.shown) <= {0, 3, 4, 7}
@@ -194,7 +195,7 @@ def test_who_is_killed_in_the_middle_of_a_word_holds_up_nobody():
 
     told = Deaf(work, [range(2)])
     assert told.watch() == []
-    assert told.said[1:] == ["an agent process died (SIGKILL): its 2 agents come again"]
+    assert told.said[1:] == [f"an agent process died ({death(-9)}): its 2 agents come again"]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -221,7 +222,7 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
     end = told.crew._end
     told.crew._end = lambda place, error: (end(place, error), done.touch())
     assert told.watch() == []
-    died = "an agent process died (SIGKILL): its 4 agents come again"
+    died = f"an agent process died ({death(-9)}): its 4 agents come again"
     assert told.said == ([died, "told to end"] if late else [])
 
 
@@ -336,7 +337,7 @@ def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
                 child.wait()
     assert before < 6
     said = logs[1].read_text()
-    assert "an agent process died (SIGKILL): its 100 agents come again" in said
+    assert f"an agent process died ({death(-9)}): its 100 agents come again" in said
     assert "the run is done; the agents have said goodbye" in said
     told = [json.loads(line) for line in records.read_text().splitlines()]
     assert [(r["called"], r["updates"], r["attempt"]) for r in told] == [(200, 200, 1)] * 6
