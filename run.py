@@ -166,6 +166,7 @@ def demo(settings: Settings) -> int:
     whole = Path(settings.run.directory) / settings.run.name
     cases: list[tuple[str, Settings, report.Records]] = []
     manifests: dict[str, Any] = {}
+    lines: list[str] = []
     for number, (title, file) in enumerate(CASES.items(), start=1):
         say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
         case = layered(settings, HERE / "config" / f"{file}.toml", file)
@@ -173,8 +174,8 @@ def demo(settings: Settings) -> int:
         if code := federation(case, folder):
             return code
         cases.append((title, case, read_records(folder)))
+        lines += [json.dumps({"run": title, **r}) for r in read_records(folder, timed=True)]
         manifests[title] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    lines = [json.dumps({"run": run, **r}) for run, _, records in cases for r in records]
     with explained(whole):
         (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")
         (whole / "rounds.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -18,6 +18,10 @@ ROUNDS = "rounds.jsonl"
 LEFT = "left"
 """Key of a record on disk: what its round left to the next. Who reads a run never sees it."""
 
+TIME = "time"
+"""Key of a record on disk: when its round was written, in seconds since 1970 (UTC). It is no part
+of what a run comes to: a round that is done again has another."""
+
 NUMBER = (int, float)
 REPORTED: Mapping[str, tuple[type, ...]] = {
     "accepted": (bool, type(None)), "accuracy": (*NUMBER, type(None)), "refused": (dict,),
@@ -67,14 +71,15 @@ def lines_of(folder: Path) -> dict[int, Record]:
     return records
 
 
-def read_records(folder: Path) -> list[Record]:
-    """Read the rounds of a run, oldest first."""
-    return [plain(record) for record in lines_of(folder).values()]
+def read_records(folder: Path, *, timed: bool = False) -> list[Record]:
+    """Read the rounds of a run, oldest first; ``timed``: with the time at which each was over."""
+    return [plain(record, timed=timed) for record in lines_of(folder).values()]
 
 
-def plain(record: Record) -> Record:
-    """Return a record without what concerns the disk alone."""
-    return {key: value for key, value in record.items() if key != LEFT}
+def plain(record: Record, *, timed: bool = False) -> Record:
+    """Return a record without what concerns the disk alone; ``timed``: but with its time."""
+    left_out = {LEFT} if timed else {LEFT, TIME}
+    return {key: value for key, value in record.items() if key not in left_out}
 
 
 def last_of(lines: Mapping[int, Record], note: Record) -> Record:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from aggregator.disk import StoreError, append, damaged, readable, remove, repla
 from aggregator.records import (
     LEFT,
     ROUNDS,
+    TIME,
     Record,
     holes,
     is_record,
@@ -125,7 +127,7 @@ class RunStore:
             record = {**record, LEFT: kinds}
         if accepted is not None:
             self.save(accepted, record)
-        append(self.folder / ROUNDS, line_of(record))
+        append(self.folder / ROUNDS, line_of({**record, TIME: round(time.time(), 3)}))
         self._forget(record["round"])
 
     def save(self, model: Model, record: Record) -> None:

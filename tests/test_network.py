@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgpack
@@ -161,7 +162,11 @@ def test_people_hear_the_records_of_the_rounds(quiet):
     first, *log = quiet.log
     assert (first["round"], first["version"], first["accepted"]) == (0, 0, None)
     assert 0 < first["accuracy"] < log[-1]["accuracy"]
-    assert log == quiet.records()
+    written = quiet.records()
+    times = [record.pop("time") for record in written]
+    assert log == written
+    assert times == sorted(times)
+    assert abs(times[-1] - time.time()) < 600
     for record in log:
         assert record.keys() >= RECORD
         assert record["bytes_in"] > N * 4 * 2410

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -296,6 +297,23 @@ def test_records_of_what_is_not_a_number_are_json(store, folder):
     saved = RunStore(folder, keep=3).load()
     assert saved.record == {"round": 4, "version": 3, "accuracy": None, "deep": [{"x": None}]}
     np.testing.assert_array_equal(saved.models[-1].weights, [np.nan, np.inf, 0])
+
+
+def test_a_line_says_when_its_round_was_over(store, folder, monkeypatch):
+    """The time is in rounds.jsonl alone, and outlives what is done anew after a crash.
+
+    A model's file holds none, so that the same run comes to the same bytes.
+    """
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.1234)
+    store.persist(record(4, 3), model(3))
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    assert lines[-1] == {**record(4, 3), "time": 1_700_000_000.123}
+    assert read_records(folder, timed=True) == lines
+    assert "time" not in read_records(folder)[-1]
+    assert b"1700000000" not in (folder / "models" / "000003.safetensors").read_bytes()
+    (folder / "models" / "000003.safetensors").unlink()  # the round is to be done again
+    assert RunStore(folder, keep=3).load().record == record(3, 2)
+    assert read_records(folder, timed=True) == lines[:-1]
 
 
 def test_the_manifest_is_written_whole(store, folder):
