@@ -200,7 +200,9 @@ def federation(settings: Settings, folder: Path) -> int:
     if warning := too_late(settings):
         say(warning)
     # Settings are handed on in memory. A file of them could be another's by the time it is read.
-    serving = Part("aggregator", lambda: aggregator.aggregate(settings, holding=True),
+    # And the aggregator does not have to wait and see how many come.
+    known = replace(settings, collect=replace(settings.collect, agents=settings.expected))
+    serving = Part("aggregator", lambda: aggregator.aggregate(known, holding=True),
                    aggregator.EXPECTED)  # fmt: skip
     joining = Part("agents", lambda: spawn.spawn(settings), spawn.EXPECTED)
     file = folder / "agents.log"

@@ -5,9 +5,9 @@ On a data set D of m samples in C classes, a model's profile holds for each clas
 - the source-focused errors err^{y→*}: how many samples of class y are misclassified,
 - the target-focused errors err^{*→y}: how many samples are wrongly called y,
 
-first the C source-focused ones, then the C target-focused ones. The first half adds up to the number
-of the model's errors, and so does the second if the model has a class for every sample; a sample that
-it has none for (its outputs are not finite) is misclassified and called nothing.
+first the C source-focused ones, then the C target-focused ones. The first half adds up to the
+number of the model's errors, and so does the second if the model has a class for every sample; a
+sample that it has none for (its outputs are not finite) is misclassified and called nothing.
 
 The paper divides by m. Here errors stay whole numbers: judges compare models on one and the same D,
 where the divisor changes no verdict, and whole numbers can be added and compared without rounding,
