@@ -37,7 +37,7 @@ What is there already is kept: call it again to add who is missing. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: python -m broker.local --secrets secrets
   python -m aggregator --secrets secrets             reads secrets/aggregator/ alone
   python agents/spawn.py --n 1000 --secrets secrets  reads secrets/agents/ alone
-  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#'
+  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#' -t 'fl/v1/+/vote/+'
 """
 
 

@@ -288,13 +288,15 @@ def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, la
 @pytest.mark.parametrize(
     ("login", "allowed"),
     [
-        ("watch", ["manifest", "round", "agent/agent-0", "log/round", "log/refused"]),
-        ("watch.ann", ["manifest", "round", "agent/agent-0", "log/round", "log/refused"]),
+        ("watch", ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round",
+                 "log/refused"]),
+        ("watch.ann", ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round",
+                 "log/refused"]),
         ("ear.http", [*TOLD, "log/round", "log/refused"]),
     ],
-)
+)  # fmt: skip
 def test_people_and_gateways_hear_the_log(house, aggregator, login, allowed):
-    """People follow a run without its models; a gateway's ear hears what agents do, and the log."""
+    """People read votes and the log, no models or updates; a gateway's ear hears the log too."""
     everything_happens(house, aggregator)
     with house.call(login, *WIDE[:-1], "$SYS/broker/clients/connected") as caller:
         aggregator.say(f"{RUN}/round", b"last")
@@ -456,12 +458,16 @@ def test_people_watch_with_one_command(open_house, tmp_path):
     if shutil.which("mosquitto_sub") is None:
         pytest.skip("no mosquitto_sub on this machine")
     environment = {**os.environ, "XDG_CONFIG_HOME": str(open_house.folder / "people")}
-    words = ["mosquitto_sub", "-p", str(open_house.address.port), "-v", "-C", "1", "-W", "10"]
+    words = ["mosquitto_sub", "-p", str(open_house.address.port), "-v", "-C", "2", "-W", "10"]
     with open_house.call("aggregator") as aggregator:
         aggregator.say(f"{RUN}/log/round", json.dumps({"round": 1}), retain=True)
+        aggregator.say(f"{RUN}/vote/agent-0", b"a vote", retain=True)
         done = subprocess.run(
-            [*words, "-t", "fl/v1/+/log/#"], env=environment, capture_output=True, text=True,
-            check=False, timeout=20,
+            [*words, "-t", "fl/v1/+/log/#", "-t", "fl/v1/+/vote/+"], env=environment,
+            capture_output=True, text=True, check=False, timeout=20,
         )  # fmt: skip
-        aggregator.say(f"{RUN}/log/round", b"", retain=True)
-    assert (done.returncode, done.stdout) == (0, f'{RUN}/log/round {{"round": 1}}\n')
+        for topic in ("log/round", "vote/agent-0"):
+            aggregator.say(f"{RUN}/{topic}", b"", retain=True)
+    assert done.returncode == 0
+    heard = sorted(done.stdout.splitlines())
+    assert heard == [f'{RUN}/log/round {{"round": 1}}', f"{RUN}/vote/agent-0 a vote"]
