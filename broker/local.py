@@ -153,8 +153,13 @@ def _port_for_people(page: int) -> int:
     """Find a port for browsers, the wanted one if it is free."""
     if not 0 <= page <= 65535:
         raise BrokerError(f"the page's port {page} must be 0 to 65535")
+    return _free_if_possible(page)
+
+
+def _free_if_possible(port: int) -> int:
+    """Return the wanted port if it is free, else any free one."""
     try:
-        return _free_port(page)
+        return _free_port(port)
     except BrokerError:
         return _free_port(0)
 
@@ -254,7 +259,7 @@ def _last_words(broker: _Running, what: str) -> str:
 
 
 EXAMPLES = """examples:
-  python -m broker.local                              on a free port, Mosquitto if it is there
+  python -m broker.local                              at port 1883, Mosquitto if it is there
   python -m broker.local --port 1883 --kind embedded  without Mosquitto
   python -m broker.local --port 1883 --secrets secrets  everybody logs in (python -m broker.enrol)
   python -m broker.local --port 1883 --page   and the live page at port 8080
@@ -273,23 +278,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
     parser.add_argument("--kind", choices=KINDS, default="auto",
                         help="which broker to start (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=0,
-                        help="TCP port of MQTT (default: any free one)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=None,
+                        help=f"TCP port of MQTT; 0: any free one (default: {mosquitto.PORT}, or "
+                        "a free one if that is taken)")  # fmt: skip
     parser.add_argument("--secrets", type=Path, metavar="DIR",
                         help="made by broker.enrol (default: let everybody in)")  # fmt: skip
     parser.add_argument("--page", type=int, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
                         help="serve the live page there, with websockets (%(const)s)")  # fmt: skip
     chosen = parser.parse_args(arguments)
-    if not 0 <= chosen.port <= 65535:
+    if chosen.port is not None and not 0 <= chosen.port <= 65535:
         parser.error(f"--port {chosen.port} must be 0 to 65535")
     if chosen.install:
         return _install()
+    port = _free_if_possible(mosquitto.PORT) if chosen.port is None else chosen.port
     try:
         with _running(
-            chosen.kind, _say_now, None, chosen.port, chosen.secrets, chosen.page
+            chosen.kind, _say_now, None, port, chosen.secrets, chosen.page
         ) as broker:
             host, port, kind, websockets = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
+            _say_now(_next(port, chosen.secrets, port_was_chosen=chosen.port is not None))
             if websockets:
                 another = f"python -m monitor.live --broker {websockets}"
                 _say_now(f"the live page: {broker.address.page or another}")
@@ -297,6 +305,18 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     return 1
+
+
+def _next(port: int, secrets: Path | None, *, port_was_chosen: bool) -> str:
+    """Say what to type next, in other terminals."""
+    usual = port == mosquitto.PORT
+    flags = "" if usual else f" --broker {HOST}:{port}"
+    flags += f" --secrets {secrets}" if secrets is not None else ""
+    taken = "" if usual or port_was_chosen else f"port {mosquitto.PORT} is taken; "
+    return (
+        f"{taken}in other terminals: python -m aggregator{flags}   and: "
+        f"python agents/spawn.py --n 1000 --evil 0.2{flags}"
+    )
 
 
 def _install() -> int:

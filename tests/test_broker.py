@@ -148,6 +148,29 @@ def test_the_child_dies_with_a_killed_parent():
             time.sleep(0.02)
 
 
+@pytest.mark.broker
+@pytest.mark.parametrize("taken", [False, True])
+def test_without_a_port_it_is_where_programs_look_or_they_are_told(taken, monkeypatch, capsys):
+    """It listens at the programs' own default, or says with which flag they find it."""
+    with socket.create_server((local.HOST, 0)) as server:
+        port = server.getsockname()[1]
+        if not taken:
+            server.close()
+        monkeypatch.setattr(local.mosquitto, "PORT", port)
+        monkeypatch.setattr(sys, "argv", ["broker.local", "--kind", "embedded"])
+        monkeypatch.setattr(local, "_follow", lambda _: None)
+        monkeypatch.setattr(local.signal, "signal", lambda *_: None)
+        assert local.main() == 1  # the broker is not followed, which is as if it ended
+    first, following, *_ = capsys.readouterr().out.splitlines()
+    at = re.fullmatch(r"embedded broker on (127\.0\.0\.1:(\d+)), stop it with Ctrl-C", first)
+    assert (int(at[2]) == port) == (not taken)
+    flags = f" --broker {at[1]}" if taken else ""
+    assert following == (
+        f"{f'port {port} is taken; ' if taken else ''}in other terminals: "
+        f"python -m aggregator{flags}   and: python agents/spawn.py --n 1000 --evil 0.2{flags}"
+    )
+
+
 def test_a_child_that_dies_is_a_clear_error(monkeypatch, tmp_path):
     command = [sys.executable, "-c", "print('the disk is full'); raise SystemExit(3)"]
     monkeypatch.setattr(local, "_command", lambda *_: command)
