@@ -29,6 +29,7 @@ from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 from protocol.open_files import make_room
+from protocol.waiting import patiently
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
@@ -66,7 +67,8 @@ def spawn(settings: Settings) -> int:
     numbers = parts(range(n), count)[index - 1]
     make_room(max(map(len, shares_of(settings, numbers))), "agents")
     address = address_of(settings.broker, "agents")
-    probe(address, first_known(address, map(plan_of(settings).name, numbers)))
+    party = first_known(address, map(plan_of(settings).name, numbers))
+    patiently(lambda: probe(address, party), say)
     population = population_of(settings)
     try:
         data = population.check()
@@ -168,7 +170,8 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     fleet.took_part = post.begun
     error = ""
     try:
-        if find(hub, first_known(address, fleet.parties), stopping, patient=post.again):
+        party = first_known(address, fleet.parties)
+        if patiently(lambda: hub.open(party), lambda text: post.tell("say", text), stopping):
             fleet.run()
             due = 0.0
             stopping()  # a run may end before it is time to say again how many are connected
@@ -179,20 +182,6 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
         if not (error := out_of_memory(why)):
             raise
     post.tell("end", error)
-
-
-def find(hub: MqttHub, party: str, stopping: Callable[[], bool], *, patient: bool) -> bool:
-    """Open a hub; ``patient``: however long that takes. False if we were stopped before."""
-    while not stopping():
-        try:
-            hub.open(party)
-        except LinkError:
-            if not patient:
-                raise
-            time.sleep(REPORT)
-        else:
-            return True
-    return False
 
 
 def diary(file: str) -> Callable[[int, float], None]:

@@ -30,6 +30,7 @@ from protocol.credentials import address_of
 from protocol.link import Link, LinkError
 from protocol.messages import Manifest, Model, RoundLog
 from protocol.mqtt_link import MqttHub
+from protocol.waiting import patiently
 
 EXAMPLES = """  python -m aggregator
   python -m aggregator --config config/jury.toml --run lab --rounds 50
@@ -122,7 +123,8 @@ def serve(
 ) -> State:  # fmt: skip
     """Connect, wait for the agents, and run the rounds to their end."""
     address = address_of(settings.broker, "aggregator")
-    hub = MqttHub(address, settings.run.name, sole=True).open(NAME)
+    hub = MqttHub(address, settings.run.name, sole=True)
+    patiently(lambda: hub.open(NAME), screen.say)
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
     done = read_records(store.folder)

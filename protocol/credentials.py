@@ -7,6 +7,7 @@ authority that vouches for the broker, where connections are encrypted.
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import Iterable
 from functools import cache
@@ -34,7 +35,16 @@ class BrokerAddress(NamedTuple):
     keepalive: int = 60
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def here(self) -> bool:
+        """Whether it is this machine, and no other can hear what is said."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 def address_of(said: Any, part: str) -> BrokerAddress:

@@ -18,6 +18,10 @@ class LinkError(Exception):
     """The network cannot be had: one sentence for the person who asked for it."""
 
 
+class BrokerAway(LinkError):  # noqa: N818 - it is no error to whoever waits for it
+    """Nobody answers where the broker should be, which may change."""
+
+
 class Traffic(NamedTuple):
     """Bytes of payload received and sent so far."""
 

@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from protocol import reasons
 from protocol.credentials import BrokerAddress, Login, login_of, stranger
-from protocol.link import LinkError
+from protocol.link import BrokerAway, LinkError
 from protocol.reasons import BrokerLimits, Reason
 
 PATIENCE = 5.0
@@ -257,14 +257,18 @@ def probe(address: BrokerAddress, party: str = "") -> Welcome:
 
     Raises
     ------
+    BrokerAway
+        If nobody answers there.
     LinkError
-        If nobody answers there, we are not let in, or it does not do what we need; one sentence.
+        If we are not let in, it does not do what we need, or it is no broker; one sentence.
     """
     login = login_of(address, party)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
-    except (OSError, UnicodeError) as why:  # the latter for what cannot be a host's name
-        raise LinkError(reasons.unreachable(str(address), why)) from why
+    except (OSError, UnicodeError) as why:
+        # What cannot be a host's name never will be one, and our own lack of files is no absence.
+        away = isinstance(why, OSError) and not reasons.ours(why)
+        raise (BrokerAway if away else LinkError)(reasons.unreachable(address, why)) from why
     refusal: Reason | None = None
     answer = _Answer()
     for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
@@ -377,7 +381,7 @@ def _handshake(address: BrokerAddress, login: Login, protocol: int) -> _Answer:
         ) from why
     except (OSError, ValueError) as why:
         if reasons.ours(why):
-            raise LinkError(reasons.unreachable(str(address), why)) from why
+            raise LinkError(reasons.unreachable(address, why)) from why
         complaint = reasons.of_tls(why, address.host)
         return _Answer(complaint=complaint if "alert" in complaint else "", closed=True)
     if said:

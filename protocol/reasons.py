@@ -15,6 +15,8 @@ import ssl
 import time
 from typing import NamedTuple
 
+from protocol.credentials import BrokerAddress
+
 RIVAL = "another under our name"
 CUT_OFF = "cut off"
 """Kinds of notices: of two who use the same name, and of cuts without a reason."""
@@ -128,13 +130,14 @@ def ours(why: BaseException) -> str:
     return text.format(files=f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}")
 
 
-def unreachable(where: str, why: BaseException) -> str:
-    """Say why nobody could be reached at an address."""
+def unreachable(where: BrokerAddress, why: BaseException) -> str:
+    """Return why nobody could be reached at an address."""
     if own := ours(why):
         return f"no connection to the broker at {where} can be opened: {own}"
+    start = f"start one with 'python -m broker.local --port {where.port}'"
     return (
-        f"no MQTT broker answers at {where} ({getattr(why, 'strerror', '') or why}); start "
-        "one with 'python -m broker.local', or say where one is with --broker host:port"
+        f"no MQTT broker answers at {where} ({getattr(why, 'strerror', '') or why}); "
+        f"{start if where.here else 'start it there'}, or say where one is with --broker HOST:PORT"
     )
 
 

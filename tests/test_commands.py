@@ -21,7 +21,6 @@ from agents import spawn
 from aggregator import __main__ as aggregator
 from broker.local import local_broker
 from config.settings import SettingsError
-from protocol.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
 SPAWN = [str(ROOT / "agents" / "spawn.py")]
@@ -185,12 +184,20 @@ def test_unknown_name_lists_the_known_for_the_aggregator(flags, words, closed):
     refused_here(aggregator.main, ["--broker", closed, *SMALL, "--model", "mlp", *flags], words)
 
 
-def test_nobody_at_the_broker_s_port(closed, tmp_path):
-    """Without a broker programs say so, where they looked, and how to start one."""
-    refused([*SPAWN, "--broker", closed, *SMALL], closed, "python -m broker.local")
-    flags = ["--broker", closed, *SMALL, "--model", "mlp", "--runs", str(tmp_path)]
-    with pytest.raises(LinkError, match=f"{closed}.*python -m broker.local"):
-        aggregator.main(flags)
+@pytest.mark.parametrize("program", ["spawn", "aggregator"])
+def test_without_a_broker_they_wait_and_say_how_to_start_one(program, closed, tmp_path):
+    """Where nobody listens, programs say where they looked and what to type; Ctrl-C ends them."""
+    port = closed.rpartition(":")[2]
+    lonely = [*AGGREGATOR, "--model", "mlp", "--runs", str(tmp_path)]
+    words = [*(SPAWN if program == "spawn" else lonely), "--broker", closed, *SMALL]
+    with Started(words, ROOT, tmp_path / "log") as waiting:
+        waiting.says("waiting until one does (Ctrl-C ends)")
+        text = waiting.log.read_text()
+        assert f"no MQTT broker answers at {closed} (Connection refused)" in text
+        assert f"start one with 'python -m broker.local --port {port}'" in text
+        waiting.interrupt()
+        assert waiting.child.wait(5) == 130
+        assert "Traceback" not in waiting.log.read_text()
 
 
 def test_data_that_cannot_be_downloaded(closed):

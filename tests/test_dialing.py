@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import dialing
+from protocol import dialing, waiting
 from protocol.dialing import Dialing, pause
+from protocol.link import BrokerAway, LinkError
 
 BOUNDS = [
     (0, 0.25, 0.75), (1, 0.5, 1.5), (2, 1, 3), (3, 2, 6), (5, 8, 24),
@@ -118,3 +119,60 @@ def test_nobody_is_forgotten_or_waits_twice(acts):
         assert bool(parties) == bool(waiting)
         assert not waiting or 0 <= parties.wait(now) < math.inf
     assert set(named(parties, now + 45.1)) == waiting
+
+
+# ---------------------------------------------------------------- a broker that is not there yet
+
+
+class Hours:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        """Return how late it is."""
+        return self.now
+
+    def sleep(self, seconds):
+        """Let time pass."""
+        self.now += seconds
+
+
+def away_until(opens, clock, why="nobody answers"):
+    """Make an attempt that succeeds from ``opens`` (seconds) on."""
+
+    def attempt():
+        if clock.now < opens:
+            raise BrokerAway(why)
+        return "here"
+
+    return attempt
+
+
+def test_who_needs_a_broker_waits_for_it_and_says_so_once(monkeypatch):
+    """A minute without a broker is one sentence; then it is there within a pause (7.5 s)."""
+    clock, said = Hours(), []
+    monkeypatch.setattr(waiting, "time", clock)
+    assert waiting.patiently(away_until(60.0, clock), said.append) == "here"
+    assert said == ["nobody answers; waiting until one does (Ctrl-C ends)"]
+    assert 60 <= clock.now <= 67.6
+
+
+def test_waiting_for_a_broker_can_be_ended(monkeypatch):
+    """Who is told to stop stops within a step, with nothing in hand."""
+    clock = Hours()
+    monkeypatch.setattr(waiting, "time", clock)
+    never = away_until(math.inf, clock)
+    assert waiting.patiently(never, str, lambda: clock.now > 10) is None
+    assert clock.now < 10.2
+
+
+def test_what_waiting_does_not_mend_is_told_at_once():
+    """A broker that does not let us in stays as it is: the error goes through."""
+
+    def refused():
+        raise LinkError("not authorized")
+
+    with pytest.raises(LinkError, match="not authorized"):
+        waiting.patiently(refused, str)
