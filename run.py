@@ -202,7 +202,7 @@ def federation(settings: Settings, folder: Path) -> int:
     # Settings are handed on in memory. A file of them could be another's by the time it is read.
     # And the aggregator does not have to wait and see how many come.
     known = replace(settings, collect=replace(settings.collect, agents=settings.expected))
-    serving = Part("aggregator", lambda: aggregator.aggregate(known, holding=True),
+    serving = Part("aggregator", lambda: aggregator.aggregate(known),
                    aggregator.EXPECTED)  # fmt: skip
     joining = Part("agents", lambda: spawn.spawn(settings), spawn.EXPECTED)
     file = folder / "agents.log"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, concerned, hear
 from agents.cohort import Cohort
 from agents.collusion import Ring
+from agents.waiting import Waiting
 from protocol.codec import Limits
 from protocol.link import Hub, LinkError
 from protocol.messages import (
@@ -41,9 +42,6 @@ IDLE = 0.2
 NOBODY = Ring()
 """No evil agent is any different on the network."""
 
-PATIENCE = 3.0
-"""Seconds without a manifest after which people are told what is being waited for."""
-
 
 class Fleet:
     """Runs the members of one process until the run is done or ``stopping`` says so."""
@@ -59,14 +57,18 @@ class Fleet:
         ring: Ring = NOBODY,
         *,
         shared: bool = False,
+        waiting: Waiting | None = None,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
+
+        ``waiting``: says what is waited for, where nothing comes.
 
         ``remember``: whether validators keep the models they have seen. ``ring``: who colludes,
         and who comes late.
         """
         self._hub, self._assemble, self._say, self._stopping = hub, assemble, say, stopping
         self._names, self._ring, self._clock = names, ring, time.monotonic
+        self._waiting = waiting
         self._absent = ring.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None
@@ -120,14 +122,19 @@ class Fleet:
     def run(self) -> bool:
         """Take part until the end; True if the run is done, False if we were stopped."""
         self.join()
-        told = time.monotonic() + PATIENCE
         busy = False
         while not self.done and not self._stopping():
-            if self._cohort is None and time.monotonic() > told:
-                self._say("waiting for an aggregator: none has published this run's manifest yet")
-                told = float("inf")
             busy = self.turn(0.0 if busy else IDLE)
+            if not busy and self._waiting is not None:
+                self._tell_of_waiting(self._waiting)
         return self.done
+
+    def _tell_of_waiting(self, waiting: Waiting) -> None:
+        """Tell people, where we have waited for long, what for."""
+        if not self._hub.connections:
+            waiting.unheard(self._clock())
+        elif text := waiting.due(self._clock()):
+            self._say(text)
 
     def turn(self, wait: float = 0.0) -> bool:
         """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
@@ -163,6 +170,8 @@ class Fleet:
             self._hear(delivery.to, delivery.message)
 
     def _hear(self, name: str, message: Message) -> None:
+        if self._waiting is not None:
+            self._waiting.hear(message, self._clock())
         match message:
             case Manifest(protocol=protocol) if self._cohort is None:
                 if protocol != PROTOCOL:

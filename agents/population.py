@@ -18,6 +18,7 @@ from agents.collusion import Accomplices, Ring, Ringleader
 from agents.fleet import Fleet
 from agents.learners import Collusion, Strike, World, dormant
 from agents.learners.honest import honest
+from agents.waiting import Waiting
 from learning import datasets, models, tables, validation
 from learning.datasets import split
 from learning.datasets.dataset import Dataset
@@ -178,6 +179,7 @@ def fleet_of(
     population: Population, data: Dataset, numbers: range, hub: Hub,
     say: Callable[[str], None] = print, stopping: Callable[[], bool] = lambda: False,
     tell: Callable[[int, float], None] = lambda _round, _strength: None, *, shared: bool = False,
+    waiting: Waiting | None = None,
 ) -> Fleet:  # fmt: skip
     """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
 
@@ -186,7 +188,7 @@ def fleet_of(
     return Fleet(
         hub=hub, names=[population.name(number) for number in numbers],
         assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
-        say=say, stopping=stopping, shared=shared,
+        say=say, stopping=stopping, shared=shared, waiting=waiting,
         remember=population.remember, ring=population.ring,
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -25,10 +26,11 @@ from config import flags
 from config.program import out_of_memory
 from config.settings import Settings, SettingsError
 from learning.dealing import plan_of
-from protocol.credentials import address_of, first_known
+from protocol.credentials import BrokerAddress, address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 from protocol.open_files import make_room
+from protocol.runs import around, await_newest, listed
 from protocol.waiting import patiently
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
@@ -57,11 +59,16 @@ def main(arguments: Sequence[str]) -> int:
         flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS, prog="python agents/spawn.py",
     )  # fmt: skip
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
-    return spawn(flags.settings_from(made.parse_args(arguments)))
+    chosen = made.parse_args(arguments)
+    settings = flags.settings_from(chosen)
+    return spawn(settings, named=flags.names_a_run(chosen, settings))
 
 
-def spawn(settings: Settings) -> int:
-    """Start the processes of a fleet, and wait until the run is done; returns the exit code."""
+def spawn(settings: Settings, *, named: bool = True) -> int:
+    """Start the processes of a fleet, and wait until the run is done; returns the exit code.
+
+    ``named``: whether the run to join was chosen; if not, it is the newest at the broker.
+    """
     n = settings.agents.n
     index, count = shard_of(settings)
     numbers = parts(range(n), count)[index - 1]
@@ -79,6 +86,9 @@ def spawn(settings: Settings) -> int:
         say(f"the training set is too small for so many: {shared:,} times a sample is dealt again")
     for note in data.notes:
         say(note)
+    if not named:
+        name = await_newest(address, party, say)
+        settings = replace(settings, run=replace(settings.run, name=name))
     evils = sum(number in population.fakes for number in numbers)
     kind = "evil" if population.plan.holding else "fake"
     say(
@@ -144,6 +154,7 @@ def prompter(total: int, late: int) -> Callable[[int], None]:
 def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     """Be one process of the fleet."""
     from agents.population import fleet_of  # noqa: PLC0415 - see population_of
+    from agents.waiting import Waiting  # noqa: PLC0415
 
     address = address_of(settings.broker, "agents")
     hub = MqttHub(address, settings.run.name)
@@ -166,6 +177,10 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
     fleet = fleet_of(
         population, data, post.numbers, hub, lambda text: post.tell("say", text), stopping,
         diary(settings.agents.diary), shared=settings.agents.shared_downlink,
+        waiting=Waiting(
+            settings.run.name, f"run {settings.run.name!r} at {address}",
+            lambda: others(settings, address, post.numbers), time.monotonic(),
+        ),
     )  # fmt: skip
     fleet.took_part = post.begun
     error = ""
@@ -182,6 +197,12 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
         if not (error := out_of_memory(why)):
             raise
     post.tell("end", error)
+
+
+def others(settings: Settings, address: BrokerAddress, numbers: range) -> str:
+    """Name the runs that are there. Asks as the ear of our last agent, a log-in of no agent."""
+    ear = f":ear.{plan_of(settings).name(numbers[-1])}"
+    return listed(around(address, ear))
 
 
 def diary(file: str) -> Callable[[int, float], None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from aggregator import described, disk, records, report
 from aggregator.assembly import ENVELOPE, Parts, advice, build
 from aggregator.closing import step_between
 from aggregator.console import RunConsole
+from aggregator.naming import ENDED, claimed
 from aggregator.service import Aggregator
 from aggregator.state import Policy, State
 from aggregator.store import RunStore, StoreError, read_records
@@ -61,13 +62,21 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument("--no-report", action="store_true",
                       help="leave out report.html, report.md and accuracy.png")  # fmt: skip
     chosen = made.parse_args(arguments)
-    return aggregate(flags.settings_from(chosen), reporting=not chosen.no_report)
+    settings = flags.settings_from(chosen)
+    directory, name = Path(settings.run.directory), settings.run.name
+    named = flags.names_a_run(chosen, settings)
+    place = disk.held(directory / name, name) if named else claimed(directory, name)
+    return aggregate(settings, place, reporting=not chosen.no_report)
 
 
-def aggregate(settings: Settings, *, reporting: bool = False, holding: bool = False) -> int:
+def aggregate(
+    settings: Settings, place: AbstractContextManager[str | None] | None = None, *,
+    reporting: bool = False,
+) -> int:  # fmt: skip
     """Build everything and run the rounds; returns the exit code.
 
-    ``holding``: whoever calls holds the run's folder already.
+    ``place``: what holds the run's folder meanwhile, and may say by which name the run goes; None
+    where whoever calls holds it.
     """
     # More threads would spin while they wait, on cores that agents and broker need.
     threads = max(1, (os.cpu_count() or 1) // 2)
@@ -77,8 +86,12 @@ def aggregate(settings: Settings, *, reporting: bool = False, holding: bool = Fa
         parts = build(settings)
     for note in parts.notes:
         print(note, flush=True)
-    folder = Path(settings.run.directory) / settings.run.name
-    with nullcontext() if holding else disk.held(folder, settings.run.name):
+    name = settings.run.name
+    with place or nullcontext() as given:
+        if given and given != name:
+            print(f"run {name!r} is over; this is {given!r}", flush=True)
+            settings = replace(settings, run=replace(settings.run, name=given))
+        folder = Path(settings.run.directory) / settings.run.name
         return conduct(settings, parts, folder, reporting=reporting)
 
 
@@ -86,7 +99,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     """Go on where the run stopped, or begin it, up to its end; returns the exit code."""
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
-    ended = folder / "ended"
+    ended = folder / ENDED
     if state.round < settings.run.rounds:
         disk.remove(ended)  # it was, with fewer rounds
     elif ended.exists() and not settings.broker.forget:
@@ -147,7 +160,7 @@ def serve(
         if settings.broker.forget:
             with suppress(LinkError, KeyboardInterrupt):
                 screen.say(forgotten(aggregator.forget(PARTING)))
-        hub.close()
+        hub.close(forget=settings.broker.forget)
 
 
 def forgotten(topics: int) -> str:

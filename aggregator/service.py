@@ -102,7 +102,7 @@ class Aggregator:
     def begin(self, manifest: Manifest, history: list[Model]) -> None:
         """Publish what a newcomer needs: what the run is about and the accepted models."""
         self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
-        self.link.subscribe(Update, Vote, Presence)
+        self.link.subscribe(Update, Vote, Presence, serves=round(time.time(), 3))
         self.link.hub.watch_drops(self.link.name)
         self.link.publish(manifest)
         if self.policy.validators or self.policy.piggy_back:

@@ -193,6 +193,13 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     return load(arguments.config, overrides)
 
 
+def names_a_run(arguments: argparse.Namespace, settings: Settings) -> bool:
+    """Return whether somebody chose the run's name, on the command line or in a file."""
+    typed = getattr(arguments, "run.name", None) is not None
+    typed = typed or any(pair.startswith("run.name=") for pair in arguments.set)
+    return typed or settings.run.name != Settings().run.name
+
+
 def _read(dotted: str, text: str) -> Any:
     """Read a value as the setting's type; what cannot be read is refused by ``load``."""
     kind, _ = field_of(dotted)

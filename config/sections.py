@@ -30,7 +30,7 @@ def _setting(default: T, low: float = -math.inf, high: float = math.inf) -> T:
 class Run:
     """The run as a whole."""
 
-    name: str = "run"
+    name: str = "fedjury"
     seed: int = _setting(0, 0, 2**63 - 1)
     rounds: int = _setting(30, 1, 10**9)
     directory: str = "runs"

@@ -13,7 +13,7 @@ then the pixels row by row, 0 to 255. A first line with names is skipped.
 
   --data FILE           the agent's own data, which never leave it
   --broker HOST:PORT    where the broker listens (default: 127.0.0.1:1883)
-  --run NAME            name of the run (default: run)
+  --run NAME            name of the run (default: the newest)
   --name NAME           the agent's name, which no other has (default: node-1)
   --username NAME       log-in at the broker (default, with a password: the agent's name)
   --password SECRET     better: environment FEDJURY_PASSWORD
@@ -31,7 +31,7 @@ examples:
 const OPTIONS = {
   data: { type: 'string' },
   broker: { type: 'string', default: '127.0.0.1:1883' },
-  run: { type: 'string', default: 'run' },
+  run: { type: 'string' },
   name: { type: 'string', default: 'node-1' },
   username: { type: 'string' },
   password: { type: 'string', default: process.env.FEDJURY_PASSWORD },
@@ -54,7 +54,7 @@ export function settings() {
   if (values.help) return values;
   if (!values.data) throw new Fatal('say with --data FILE.csv what it learns from; see --help');
   for (const key of ['run', 'name']) {
-    if (!isName(values[key])) throw new Fatal(`--${key} is 1 to 64 of A-Z a-z 0-9 _ -`);
+    if (values[key] !== undefined && !isName(values[key])) throw new Fatal(`--${key} is 1 to 64 of A-Z a-z 0-9 _ -`);
   }
   const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(values.broker) ?? [];
   if (!host || port < 1 || port > 65535) {

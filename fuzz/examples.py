@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from protocol.messages import (
+    AggregatorPresence,
     Candidate,
     History,
     Manifest,
@@ -44,6 +45,7 @@ MESSAGES: tuple[Message, ...] = (
     Report("ann", 7, 3, VECTOR),
     Plot(7, 3, VECTOR, VECTOR),
     Presence("ann", online=True, since=1.5),
+    AggregatorPresence(online=True, since=1.5),
     RoundLog({"round": 7, "accuracy": None, "refused": {"duplicate": 1}}),
     RefusedLog({"round": 7, "latest": {"agent": "ann", "reason": "duplicate"}}),
     PastLog({"columns": ["round"], "rows": [[7]], "refused": {}}),

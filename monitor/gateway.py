@@ -25,6 +25,7 @@ from protocol.credentials import address_of, first_known
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 from protocol.open_files import make_room
+from protocol.runs import await_newest
 from protocol.topics import NAME
 
 EXAMPLES = """  python -m monitor.gateway                       100 updates close a round; port 5000
@@ -40,7 +41,7 @@ THRESHOLD = 100
 ROUNDS = 100_000
 """As gateway.toml has it."""
 DEFAULTS = {
-    "run.name": "gateway-TIME; with --broker: run",
+    "run.name": "gateway-TIME; with --broker: the newest",
     "run.rounds": ROUNDS,
     "collect.threshold": "THRESHOLD",
 }
@@ -69,12 +70,16 @@ def main(arguments: Sequence[str]) -> int:
             settings = named(_own(chosen, max(threshold, len(slots))), "gateway")
             secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
             broker = local_broker(chosen.broker_kind, say=_say, secrets=secrets)
-            address = stack.enter_context(broker)
-            where = replace(settings.broker, host=address.host, port=address.port)
+            ours = stack.enter_context(broker)
+            where = replace(settings.broker, host=ours.host, port=ours.port)
             settings = replace(settings, broker=where)
         else:
             settings = flags.settings_from(chosen)
-            probe(address_of(settings.broker, "agents"), ear)
+            address = address_of(settings.broker, "agents")
+            probe(address, ear)
+            if not flags.names_a_run(chosen, settings):
+                name = await_newest(address, ear, _say)
+                settings = replace(settings, run=replace(settings.run, name=name))
         server = _server(settings, slots, chosen.prefix)
         _say(_greeting(chosen, settings, listening.getsockname()[1], len(slots)))
         codes: list[int] = []

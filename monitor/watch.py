@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from config import flags
-from config.settings import Settings, SettingsError
+from config.settings import SettingsError
 from monitor.watching import lines, people, picture, words
 from monitor.watching.ear import Ear
 from monitor.watching.people import SETTLE, Several
@@ -40,9 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags and watch until the run is over."""
     chosen = _parser().parse_args(arguments)
     settings = flags.settings_from(chosen)
-    # A name from a file counts as well.
-    named = getattr(chosen, "run.name") or settings.run.name != Settings().run.name
-    run = settings.run.name if named else ""
+    run = settings.run.name if flags.names_a_run(chosen, settings) else ""
     address, party = people.login(settings.broker, chosen.person or "")
     console = Console(highlight=False)
     drawn = console.is_terminal and not console.is_dumb_terminal and not chosen.plain

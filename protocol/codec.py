@@ -19,6 +19,7 @@ from protocol import topics
 from protocol.compression import CODECS, Packed, compress, decompress
 from protocol.messages import (
     LOGS,
+    AggregatorPresence,
     BadMessage,
     Candidate,
     History,
@@ -174,7 +175,7 @@ def _plain(value: Any, codec: str) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, Vote):
+    if kind in (Presence, AggregatorPresence, Vote):
         return min(limits.bytes, SMALL)
     longest = limits.bytes
     if limits.parameters is not None and kind in VECTORS:
@@ -377,6 +378,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     Report: {"agent": _text, "round": _count, "version": _count, "delta": _vector},
     Plot: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
     Presence: {"agent": _text, "online": _truth, "since": _number},
+    AggregatorPresence: {"online": _truth, "since": _number},
 }  # fmt: skip
 
 VECTORS = frozenset(kind for kind, checks in SCHEMA.items() if _vector in checks.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+from collections.abc import Callable
 
 from protocol.messages import Message
 from protocol.mqtt_client import Client
@@ -13,9 +14,10 @@ class Door:
     """One party's connection."""
 
     def __init__(
-        self, name: str, client: Client, filters: list[str], presence: bool,
-        limits: BrokerLimits,
+        self, name: str, client: Client, filters: list[str],
+        presence: Callable[[bool], Message] | None, limits: BrokerLimits,
     ) -> None:  # fmt: skip
+        """``presence``: what it says of itself, online or not, if anything."""
         self.name = name
         self.client = client
         self.filters = filters

@@ -64,10 +64,13 @@ class Hub(Protocol):
     def watch_drops(self, name: str) -> None:
         """Let a party hear how many messages the broker throws away, where the broker says it."""
 
-    def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
+    def join(
+        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+    ) -> None:  # fmt: skip
         """Connect a party that wants these kinds, retained messages included.
 
         With ``presence`` it says that it is there, and its last will that it no longer is.
+        ``serves``: it is the run's aggregator, since then (Unix seconds), and says that instead.
         """
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
@@ -111,9 +114,9 @@ class Link:
         self.hub = hub
         self.name = name
 
-    def subscribe(self, *kinds: type[Message]) -> None:
-        """Connect, and ask for all messages of these kinds."""
-        self.hub.join(self.name, *kinds, presence=False)
+    def subscribe(self, *kinds: type[Message], serves: float | None = None) -> None:
+        """Connect, and ask for all messages of these kinds; ``serves``: see ``Hub.join``."""
+        self.hub.join(self.name, *kinds, presence=False, serves=serves)
 
     @property
     def connected(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from protocol import topics
 from protocol.codec import Decoder, Encoder
 from protocol.link import Delivery, Traffic
-from protocol.messages import Message, Presence
+from protocol.messages import AggregatorPresence, Message, Presence
 from protocol.notices import Notices
 from protocol.topics import CHANNELS
 
@@ -45,6 +45,7 @@ class MemoryHub:
         self.decoder = Decoder()
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
+        self._serves: dict[str, float] = {}
         self.notices = Notices()
         self.outside: dict[str, str] = {}
         self.connections = 1
@@ -54,12 +55,17 @@ class MemoryHub:
     def watch_drops(self, name: str) -> None:
         """Do nothing: memory drops nothing."""
 
-    def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
+    def join(
+        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+    ) -> None:  # fmt: skip
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
         for topic, payload in list(self._broker.retained.items()):
             self._deliver(name, topic, payload)
-        if presence:
+        if serves is not None:
+            self._serves[name] = serves
+            self.send(name, AggregatorPresence(online=True, since=serves))
+        elif presence:
             self._present.add(name)
             self.send(name, Presence(name, online=True, since=0.0))
 
@@ -103,11 +109,16 @@ class MemoryHub:
     def close(self, *, forget: bool = False) -> None:
         """Say goodbye for everyone; ``forget``: without leaving behind that they were there."""
         self._wanted.clear()
-        for name in sorted(self._present):
-            self.send(name, Presence(name, online=False, since=0.0))
+        leaving: list[tuple[str, Message]] = [
+            *((name, Presence(name, online=False, since=0.0)) for name in sorted(self._present)),
+            *((name, AggregatorPresence(False, since)) for name, since in self._serves.items()),
+        ]
+        for name, goodbye in leaving:
+            self.send(name, goodbye)
             if forget:
-                self.clear(name, Presence(name, online=False, since=0.0))
+                self.clear(name, goodbye)
         self._present.clear()
+        self._serves.clear()
 
     def _hear(self, topic: str, payload: bytes) -> None:
         for name in self._wanted:

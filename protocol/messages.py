@@ -153,6 +153,16 @@ class Presence(NamedTuple):
     since: float
 
 
+class AggregatorPresence(NamedTuple):
+    """Whether the run's aggregator is there; ``since``: when it began its work (Unix seconds).
+
+    So whoever was given no run finds the newest, and whoever waits can be told for what.
+    """
+
+    online: bool
+    since: float
+
+
 class RoundLog(NamedTuple):
     """The record of a finished round, for people."""
 
@@ -185,6 +195,7 @@ Message = (
     | Report
     | Plot
     | Presence
+    | AggregatorPresence
     | RoundLog
     | RefusedLog
     | PastLog

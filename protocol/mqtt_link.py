@@ -122,11 +122,13 @@ class MqttHub:
 
     # What the owner calls.
 
-    def join(self, name: str, *kinds: type[Message], presence: bool = True) -> None:
+    def join(
+        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+    ) -> None:  # fmt: skip
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = [topics.topic_for(self._run, kind) for kind in kinds]
         with self._mine():
-            self.network.add(name, filters, presence=presence)
+            self.network.add(name, filters, presence=presence, serves=serves)
 
     def watch_drops(self, name: str) -> None:
         """Let a party hear how many messages the broker throws away, where the broker says it."""

@@ -17,7 +17,7 @@ from protocol.credentials import BrokerAddress, Login, login_of
 from protocol.dialing import Dialing
 from protocol.door import Door, events
 from protocol.link import LinkError
-from protocol.messages import Message, Presence
+from protocol.messages import AggregatorPresence, Message, Presence
 from protocol.mqtt_client import (  # fmt: skip
     FULL,
     Client,
@@ -94,16 +94,18 @@ class Network:
 
     # What the hub asks for.
 
-    def add(self, name: str, filters: list[str], *, presence: bool) -> None:
+    def add(
+        self, name: str, filters: list[str], *, presence: bool, serves: float | None = None
+    ) -> None:  # fmt: skip
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
         client = Client(
             f"{self._run}.{name}", login or Login(), self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
         )  # fmt: skip
-        door = Door(name, client, filters, presence, self.limits)
-        if presence:
-            will = Presence(name, online=False, since=time.time())
+        door = Door(name, client, filters, _presence_of(name, presence, serves), self.limits)
+        if door.presence is not None:
+            will = door.presence(False)
             topic, payload = topics.topic_of(self._run, will), codec.encode(will)
             client.will_set(topic, payload, qos=1, retain=True)
         client.on_connect = lambda *args: self._connected(door, args[3], args[4])
@@ -156,9 +158,9 @@ class Network:
         """Tell the others that our parties leave; ``forget``: and leave nothing retained."""
         self._closing = True
         for door in self.doors.values():
-            if door.presence and door.connected:
-                said, payload = self._presence(door, online=False)
-                self._say(door, said, payload)
+            if door.presence is not None and door.connected:
+                said = door.presence(False)
+                self._say(door, said, codec.encode(said))
                 if forget:
                     self._say(door, said, b"")
                 self._flush(door)
@@ -308,8 +310,9 @@ class Network:
         if again:
             for message, payload in list(door.retained.values()):
                 self._say(door, message, payload)
-        if door.presence:
-            self._say(door, *self._presence(door, online=not self._closing))
+        if door.presence is not None:
+            there = door.presence(not self._closing)
+            self._say(door, there, codec.encode(there))
 
     def _disconnected(self, door: Door, flags: Any, answer: Any) -> None:
         told = (
@@ -372,10 +375,6 @@ class Network:
 
     # What is said.
 
-    def _presence(self, door: Door, *, online: bool) -> tuple[Message, bytes]:
-        message = Presence(door.name, online, round(time.time(), 3))
-        return message, codec.encode(message)
-
     def _say(self, door: Door, message: Message, payload: bytes) -> None:
         channel = topics.CHANNELS[type(message)]
         says_more = speaks_five(self._protocol) and payload
@@ -386,7 +385,7 @@ class Network:
             self.notices.add(text, "too large")
             self._end_with(text)
             return
-        if channel.retain and not isinstance(message, Presence):
+        if channel.retain and not isinstance(message, Presence | AggregatorPresence):
             door.retained.pop(topic, None)
             if payload:
                 door.retained[topic] = message, payload
@@ -394,3 +393,14 @@ class Network:
             self.notices.add(f"too much waits to be sent by {door.name}: a message is lost", "full")
         else:
             door.unacknowledged += 1
+
+
+def _presence_of(
+    name: str, presence: bool, serves: float | None
+) -> Callable[[bool], Message] | None:
+    """Return what a party says of itself when it comes and goes; None if it says nothing."""
+    if serves is not None:
+        return lambda online: AggregatorPresence(online, serves)
+    if presence:
+        return lambda online: Presence(name, online, round(time.time(), 3))
+    return None

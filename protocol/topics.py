@@ -39,6 +39,7 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Report: Channel("collusion/report/{agent}", retain=False, content_type=MSGPACK),
     messages.Plot: Channel("collusion/plot", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
+    messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
     messages.RefusedLog: Channel("log/refused", retain=True, content_type=JSON),
     messages.PastLog: Channel("log/past", retain=True, content_type=JSON),

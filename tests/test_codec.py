@@ -21,6 +21,7 @@ from protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode, json
 from protocol.compression import CODECS, compress, decompress
 from protocol.messages import (
     LOGS,
+    AggregatorPresence,
     BadMessage,
     Candidate,
     History,
@@ -70,6 +71,7 @@ EXAMPLES = {
     Report: Report("ann", 7, 3, vector(1, -2)),
     Plot: Plot(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
+    AggregatorPresence: AggregatorPresence(online=True, since=1.5),
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
     PastLog: PastLog({"columns": ["round"], "rows": [[7]]}),
@@ -186,6 +188,7 @@ MESSAGES = {
     Report: st.builds(Report, names, counts, counts, vectors),
     Plot: st.builds(Plot, counts, counts, vectors, vectors),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
+    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers),
     RoundLog: st.builds(RoundLog, records),
     RefusedLog: st.builds(RefusedLog, records),
     PastLog: st.builds(PastLog, records),
@@ -460,7 +463,7 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    too_large = kind in (Presence, Vote) and len(payload) > SMALL
+    too_large = kind in (Presence, AggregatorPresence, Vote) and len(payload) > SMALL
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
 
@@ -476,7 +479,7 @@ def test_a_manifest_that_nobody_could_follow(key, value):
     assert refusal(topic(Manifest), json.dumps(manifest).encode()) is Reason.OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("kind", [Presence, Vote])
+@pytest.mark.parametrize("kind", [Presence, AggregatorPresence, Vote])
 def test_what_anybody_may_send_is_small(kind):
     """A vote or a presence of more than a kilobyte is refused unread, whatever the limits."""
     assert refusal(topic(kind), b" " * (SMALL + 1)) is Reason.TOO_LARGE
@@ -539,6 +542,7 @@ IS = {
     Report: {"count": ("round", "version"), "vector": ("delta",)},
     Plot: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},
+    AggregatorPresence: {"truth": ("online",), "number": ("since",)},
 }  # fmt: skip
 """Kind of message -> kind of value -> its keys in the payload."""
 

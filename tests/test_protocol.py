@@ -28,14 +28,15 @@ SAID = {
     "collusion/report/ann": messages.Report("ann", 1, 3, VECTOR),
     "collusion/plot": messages.Plot(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
+    "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "log/round": messages.RoundLog({}),
     "log/refused": messages.RefusedLog({}),
     "log/past": messages.PastLog({}),
 }
 """Topic below the run -> a message that belongs there."""
 
-RETAINED = {"manifest", "round", "model", "history/3", "candidate", "agent/ann", "log/round",
-            "log/refused", "log/past"}  # fmt: skip
+RETAINED = {"manifest", "round", "model", "history/3", "candidate", "agent/ann", "aggregator",
+            "log/round", "log/refused", "log/past"}  # fmt: skip
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
 
