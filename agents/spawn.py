@@ -27,6 +27,7 @@ from config.program import out_of_memory
 from config.settings import Settings, SettingsError
 from learning.dealing import plan_of
 from protocol.credentials import BrokerAddress, address_of, first_known
+from protocol.finding import with_log_ins
 from protocol.link import LinkError
 from protocol.mqtt_link import MqttHub, probe
 from protocol.open_files import make_room
@@ -73,8 +74,10 @@ def spawn(settings: Settings, *, named: bool = True) -> int:
     index, count = shard_of(settings)
     numbers = parts(range(n), count)[index - 1]
     make_room(max(map(len, shares_of(settings, numbers))), "agents")
+    name = plan_of(settings).name
+    settings = with_log_ins(settings, "agents", lambda: map(name, numbers), say)
     address = address_of(settings.broker, "agents")
-    party = first_known(address, map(plan_of(settings).name, numbers))
+    party = first_known(address, map(name, numbers))
     patiently(lambda: probe(address, party), say)
     population = population_of(settings)
     try:
@@ -87,8 +90,8 @@ def spawn(settings: Settings, *, named: bool = True) -> int:
     for note in data.notes:
         say(note)
     if not named:
-        name = await_newest(address, party, say)
-        settings = replace(settings, run=replace(settings.run, name=name))
+        newest = await_newest(address, party, say)
+        settings = replace(settings, run=replace(settings.run, name=newest))
     evils = sum(number in population.fakes for number in numbers)
     kind = "evil" if population.plan.holding else "fake"
     say(

@@ -28,6 +28,7 @@ from config.settings import Settings, SettingsError
 from learning.weights import Vector, flatten
 from protocol.codec import Limits
 from protocol.credentials import address_of
+from protocol.finding import with_log_ins
 from protocol.link import Link, LinkError
 from protocol.messages import Manifest, Model, RoundLog
 from protocol.mqtt_link import MqttHub
@@ -135,6 +136,7 @@ def serve(
     history: list[Model], state: State,
 ) -> State:  # fmt: skip
     """Connect, wait for the agents, and run the rounds to their end."""
+    settings = with_log_ins(settings, "aggregator", lambda: [NAME], screen.say)
     address = address_of(settings.broker, "aggregator")
     hub = MqttHub(address, settings.run.name, sole=True)
     patiently(lambda: hub.open(NAME), screen.say)

@@ -23,8 +23,13 @@ from strangers import RUN, Caller, House
 from broker import answering, authority, enrol, enrolment
 from broker.install import find_mosquitto
 from broker.local import local_broker
-from protocol import topics
+from config.settings import load
+from protocol import finding, topics
+from protocol.credentials import address_of, login_of
+from protocol.finding import with_log_ins
+from protocol.link import LinkError
 from protocol.messages import BadMessage, Reason
+from protocol.mqtt_client import probe
 
 pytestmark = [
     pytest.mark.broker,
@@ -471,3 +476,61 @@ def test_people_watch_with_one_command(open_house, tmp_path):
     assert done.returncode == 0
     heard = sorted(done.stdout.splitlines())
     assert heard == [f'{RUN}/log/round {{"round": 1}}', f"{RUN}/vote/agent-0 a vote"]
+
+
+# ---------------------------------------------------------------- log-ins that lie at hand
+
+
+@pytest.mark.parametrize(
+    ("part", "party", "login"),
+    [("agents", "agent-0", "agent-0"), ("aggregator", ":aggregator", "aggregator"),
+     ("people", ":watch", "watch"), ("people/ann", ":watch.ann", "watch.ann")],
+)  # fmt: skip
+def test_a_broker_that_wants_log_ins_gets_those_of_the_folder_here(
+    open_house, monkeypatch, part, party, login
+):
+    """Without a flag: the folder secrets here is taken where the broker lets nobody in without."""
+    monkeypatch.chdir(open_house.folder.parent)
+    host, port, *_ = open_house.address
+    said = []
+    settings = load(overrides={"broker.host": host, "broker.port": port})
+    found = with_log_ins(settings, part, lambda: [party], said.append)
+    assert found.broker.secrets == "secrets"
+    assert said == ["the broker wants a log-in: taking it from the folder secrets here"]
+    address = address_of(found.broker, part)
+    assert login_of(address, party).username == login
+    assert probe(address, party)
+
+
+def test_a_broker_of_certificates_gets_those_of_the_folder_here(vault, monkeypatch):
+    """So it is with TLS, where the folder's own authority says who the broker is."""
+    monkeypatch.chdir(vault.folder.parent)
+    settings = load(overrides={"broker.host": "localhost", "broker.port": vault.address.port})
+    assert with_log_ins(settings, "agents", lambda: ["agent-1"], str).broker.secrets == "secrets"
+
+
+def test_a_broker_that_lets_everybody_in_is_sent_no_password(open_house, monkeypatch):
+    """It did not ask. And without a folder here, or with a log-in of one's own, nothing changes."""
+    monkeypatch.chdir(open_house.folder.parent)
+    with local_broker("mosquitto", say=lambda _: None) as anybody:
+        where = {"broker.host": anybody.host, "broker.port": anybody.port}
+        settings = load(overrides=where)
+        assert with_log_ins(settings, "agents", lambda: ["agent-0"], pytest.fail) == settings
+    named = load(overrides=where | {"broker.username": "me"})
+    assert finding.secrets_for(named.broker, "agents", list) == ""
+    monkeypatch.chdir("/")
+    assert finding.secrets_for(settings.broker, "agents", list) == ""
+
+
+def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeypatch):
+    """Unencrypted it stays on this machine, unless --secrets says so."""
+    monkeypatch.chdir(open_house.folder.parent)
+
+    def refused(address, party=""):
+        assert address.secrets == "", "a password went out"
+        raise LinkError("the broker at far:1883 does not let us in: Not authorized")
+
+    monkeypatch.setattr(finding, "probe", refused)
+    far = load(overrides={"broker.host": "fl.example.org"}).broker
+    with pytest.raises(LinkError, match=r"not let us in.*only used .* with --secrets secrets"):
+        finding.secrets_for(far, "agents", lambda: ["agent-0"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from monitor.watching import words
 from monitor.watching.watched import Run, Sight
 from protocol.credentials import BrokerAddress, address_of
+from protocol.finding import secrets_for
 from protocol.link import LinkError
 from protocol.topics import NAME
 
@@ -49,6 +51,8 @@ def login(said: Any, person: str) -> tuple[BrokerAddress, str]:
     if person and not NAME.fullmatch(person):
         raise LinkError(f"--as {person!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
     part = f"{PEOPLE}/{person}" if person else PEOPLE
+    party = f":watch.{person}" if person else ":watch"
+    said = replace(said, secrets=secrets_for(said, part, lambda: [party]))
     address = address_of(said, part)
     # With certificates of the system or a password for all, there need be no folder of ours.
     if address.secrets and address.username is None and not Path(address.secrets).is_dir():
@@ -57,7 +61,7 @@ def login(said: Any, person: str) -> tuple[BrokerAddress, str]:
             f"there is no folder {address.secrets}: 'python -m broker.enrol {how}' makes one, in "
             "the folder that --secrets names"
         )
-    return address, f":watch.{person}" if person else ":watch"
+    return address, party
 
 
 def choose(sight: Sight) -> str:
