@@ -16,7 +16,7 @@ COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir -r requirements.txt -c constraints.txt
 
 COPY . .
-RUN mkdir -p runs data && chown fedjury: runs data
+RUN mkdir -p runs data shards && chown fedjury: runs data shards
 USER fedjury
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -6,7 +6,7 @@ import multiprocessing as mp
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -55,38 +55,77 @@ class Crew:
     Each reports through a pipe of its own, so that one that is killed cannot hold up the others.
     """
 
-    def __init__(self, work: Work, shares: list[range], say: Callable[[str], None]) -> None:
-        self.connected = [0] * len(shares)
-        """How many agents of each process are connected."""
-        self._work, self._shares, self._say = work, shares, say
+    def __init__(
+        self, work: Work, shares: list[range] | dict[int, range], say: Callable[[str], None]
+    ) -> None:  # fmt: skip
+        """``shares``: the numbers of the agents of each process, by its place."""
+        self._shares = shares if isinstance(shares, dict) else dict(enumerate(shares))
+        self._connected = dict.fromkeys(self._shares, 0)
+        self._work, self._say = work, say
         self._said: set[str] = set()
-        self._outside = Outside(sum(map(len, shares)), say)
+        self._outside = Outside(say)
         self._begun = False
         self._ended: dict[int, str] = {}
         """Place of a process -> the error with which it ended, or nothing."""
-        self._deaths: dict[int, list[float]] = {place: [] for place in range(len(shares))}
+        self._deaths: dict[int, list[float]] = {place: [] for place in self._shares}
         self._processes: dict[int, BaseProcess] = {}
         self._reports: dict[Connection, int] = {}
 
+    @property
+    def connected(self) -> list[int]:
+        """How many agents of each process are connected."""
+        return list(self._connected.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether a process has come to the end of the run."""
+        return "" in self._ended.values()
+
     def start(self) -> None:
         """Start all processes."""
-        for place in range(len(self._shares)):
+        for place in self._shares:
             self._fork(place, again=False)
 
-    def watch(self, shown: Callable[[int], None]) -> list[str]:
+    def add(self, place: int, numbers: range) -> None:
+        """Start one more process."""
+        self._shares[place], self._connected[place], self._deaths[place] = numbers, 0, []
+        self._fork(place, again=False)
+
+    def drop(self, place: int) -> None:
+        """End a process, whose agents say goodbye, and forget it."""
+        process = self._processes.pop(place)
+        process.terminate()
+        _wait_for([process])
+        for report in [report for report, of in self._reports.items() if of == place]:
+            report.close()
+            del self._reports[report]
+        for kept in (self._shares, self._connected, self._deaths):
+            del kept[place]
+        self._ended.pop(place, None)
+        self._outside.note(place, {})
+
+    def watch(
+        self, shown: Callable[[int], None], tend: Callable[[], bool] = lambda: True
+    ) -> list[str]:
         """Listen until all have ended; returns their errors. ``shown``: told how many connected.
+
+        ``tend``: called again and again; it may add and drop processes. False: that is all.
 
         Raises
         ------
         LinkError
             If a process dies again and again.
         """
-        while len(self._ended) < len(self._shares):
+        while len(self._ended) < len(self._shares) or not self._shares:
             for report in wait(list(self._reports), timeout=0.5):
                 self._hear(report)  # type: ignore[arg-type]  # we wait for nothing else
                 shown(sum(self.connected))
-            self._outside.look()
+            self._outside.look(sum(map(len, self._shares.values())))
             self._revive()
+            if not tend():
+                break
+            if not self._reports:
+                time.sleep(0.5)
         return [error for error in self._ended.values() if error]
 
     def stop(self) -> None:
@@ -96,12 +135,7 @@ class Crew:
 
     def close(self) -> None:
         """Wait some seconds until all have ended, then end them by force."""
-        deadline = time.monotonic() + GOODBYE
-        for process in self._processes.values():
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+        _wait_for(self._processes.values())
 
     def _fork(self, place: int, *, again: bool) -> None:
         ours, theirs = mp.Pipe(duplex=False)
@@ -127,7 +161,7 @@ class Crew:
             del self._reports[report]
             return
         if kind == "connected":
-            self.connected[place] = value
+            self._connected[place] = value
         elif kind == "outside":
             self._outside.note(place, value)
         elif kind == "begun":
@@ -154,9 +188,9 @@ class Crew:
             silent = place not in self._reports.values() and place not in self._ended
             if not silent or process.is_alive():
                 continue
-            self.connected[place] = 0
+            self._connected[place] = 0
             self._outside.note(place, {})
-            if "" in self._ended.values():  # the run is done
+            if self.done:
                 self._end(place, "")
                 continue
             now, code = time.monotonic(), process.exitcode or 0
@@ -167,6 +201,16 @@ class Crew:
             agents = len(self._shares[place])
             self._say(f"an agent process died ({how}): its {agents:,} agents come again")
             self._fork(place, again=True)
+
+
+def _wait_for(processes: Iterable[BaseProcess]) -> None:
+    """Wait some seconds until all have ended, then end them by force."""
+    deadline = time.monotonic() + GOODBYE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def _be(

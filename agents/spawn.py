@@ -14,7 +14,6 @@ import gc
 import json
 import math
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 from agents.processes import Crew, Post
+from agents.shares import MOST, Claims, claimed
 from config import flags
 from config.program import out_of_memory
 from config.settings import Settings, SettingsError
@@ -38,7 +38,8 @@ EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
   python agents/spawn.py --n 1000 --evil 0.1 --attack random --scale 10 --split dirichlet
   python agents/spawn.py --n 10000 --shared-downlink
-  python agents/spawn.py --n 10000 --shard 2/4 --processes 8"""
+  python agents/spawn.py --n 10000 --shard 2/4 --processes 8
+  python agents/spawn.py --n 1000 --shard auto:shards    each that is started takes its part"""
 
 EXPECTED = (SettingsError, LinkError)
 """Errors that are one sentence to people."""
@@ -49,8 +50,8 @@ CHUNK = 100
 REPORT = 0.2
 """Seconds between two reports of how many agents are connected."""
 
-SETTLED = 5.0
-"""Seconds for which the replicas of a service must stay the same before we count them."""
+REBALANCE = 1.0
+"""Seconds between two looks whether replicas have come or gone."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,9 +72,28 @@ def spawn(settings: Settings, *, named: bool = True) -> int:
     ``named``: whether the run to join was chosen; if not, it is the newest at the broker.
     """
     n = settings.agents.n
-    index, count = shard_of(settings)
-    numbers = parts(range(n), count)[index - 1]
-    make_room(max(map(len, shares_of(settings, numbers))), "agents")
+    if not settings.agents.common:
+        index, count = settings.agents.part
+        numbers = parts(range(n), count)[index - 1]
+        cut = parts(numbers, processes_for(settings, len(numbers)))
+        return join(settings, dict(enumerate(cut)), named=named)
+    count = min(MOST, max(1, n // CHUNK))
+    with claimed(Path(settings.agents.common), count) as claims:
+        first_shares(claims)
+        return join(settings, dict(enumerate(parts(range(n), count))), claims, named=named)
+
+
+def join(
+    settings: Settings, cut: dict[int, range], claims: Claims | None = None, *, named: bool
+) -> int:
+    """Let agents join a run, and wait until it is done.
+
+    ``cut``: the numbers of the agents of each process, of which the ``claims`` say which are ours;
+    without them all are.
+    """
+    ours = dict(cut) if claims is None else {share: cut[share] for share in claims.held}
+    numbers = [number for part in ours.values() for number in part]
+    make_room(max(map(len, ours.values()), default=0), "agents")
     name = plan_of(settings).name
     settings = with_log_ins(settings, "agents", lambda: map(name, numbers), say)
     address = address_of(settings.broker, "agents")
@@ -98,25 +118,25 @@ def spawn(settings: Settings, *, named: bool = True) -> int:
         f"{len(numbers):,} agents ({evils:,} {kind}: {settings.agents.attack}) "
         f"join run {settings.run.name!r} at {address}"
     )
-    return supervise(settings, population, data, numbers)
-
-
-def supervise(settings: Settings, population: Any, data: Any, numbers: range) -> int:
-    """Run the agents in processes of their own and tell people how they fare.
-
-    What is frozen, the garbage collector does not touch and so does not copy for each (250 MB).
-    """
 
     def be(post: Post) -> None:
         work(settings, population, data, post)
 
-    crew = Crew(be, shares_of(settings, numbers), say)
     late = sum(number in population.late for number in numbers)
+    crew = Crew(be, ours, say)
+    return supervise(crew, prompter(len(numbers), late), tending(settings, crew, cut, claims))
+
+
+def supervise(crew: Crew, shown: Callable[[int], None], tend: Callable[[], bool]) -> int:
+    """Run the agents in processes of their own and tell people how they fare.
+
+    What is frozen, the garbage collector does not touch and so does not copy for each (250 MB).
+    """
     gc.collect()
     gc.freeze()
     try:
         crew.start()
-        errors = crew.watch(prompter(len(numbers), late))
+        errors = crew.watch(shown, tend)
     except KeyboardInterrupt:
         say("stopping: the agents say goodbye")
         return 130
@@ -127,6 +147,39 @@ def supervise(settings: Settings, population: Any, data: Any, numbers: range) ->
         raise LinkError(errors[0])
     say("the run is done; the agents have said goodbye")
     return 0
+
+
+def tending(
+    settings: Settings, crew: Crew, cut: dict[int, range], claims: Claims | None
+) -> Callable[[], bool]:
+    """Return what gives a crew more to do, or less, as replicas go and come."""
+    if claims is None:
+        return lambda: True
+    run, due = settings.run.name, time.monotonic() + REBALANCE
+
+    def tend() -> bool:
+        nonlocal due
+        if crew.done:
+            claims.end(run)
+        if claims.ended(run):
+            return False
+        if time.monotonic() < due:
+            return True
+        spare = claims.spare()
+        for share in spare:
+            crew.drop(share)
+            claims.give(share)
+        taken = claims.take()
+        for share in taken:
+            crew.add(share, cut[share])
+        if spare or taken:
+            agents = sum(len(cut[share]) for share in claims.held)
+            shares = f"{len(claims.held)} of {claims.count} shares"
+            say(f"replicas have come or gone: {agents:,} agents ({shares}) are here now")
+        due = time.monotonic() + REBALANCE
+        return True
+
+    return tend
 
 
 def prompter(total: int, late: int) -> Callable[[int], None]:
@@ -252,11 +305,6 @@ def processes_for(settings: Settings, members: int) -> int:
     return max(1, min(wanted, math.ceil(members / CHUNK)))
 
 
-def shares_of(settings: Settings, numbers: range) -> list[range]:
-    """Say which process runs which agents."""
-    return parts(numbers, processes_for(settings, len(numbers)))
-
-
 def parts(numbers: range, count: int) -> list[range]:
     """Cut a range that begins with a chunk into ``count`` parts that are whole chunks.
 
@@ -267,39 +315,14 @@ def parts(numbers: range, count: int) -> list[range]:
     return [numbers[first:last] for first, last in pairwise(cuts)]
 
 
-def shard_of(settings: Settings) -> tuple[int, int]:
-    """Return (i, k): which of how many shards runs here.
-
-    ``dns:NAME`` counts the addresses behind a service's name, as ``docker compose --scale`` makes
-    them, and takes our own place among them.
-
-    Raises
-    ------
-    SettingsError
-        If our address is not among those of the service.
-    """
-    shard = settings.agents.shard
-    if not shard.startswith("dns:"):
-        return settings.agents.part
-    service = shard.removeprefix("dns:")
-    replicas, since = addresses(service), time.monotonic()
-    while time.monotonic() - since < SETTLED:
-        time.sleep(0.5)
-        if (now := addresses(service)) != replicas:
-            replicas, since = now, time.monotonic()
-    mine = addresses(socket.gethostname())
-    place = [i for i, replica in enumerate(replicas, start=1) if replica in mine]
-    if not place:
-        raise SettingsError(f"--shard {shard}: none of {replicas} is an address of this machine")
-    return place[0], len(replicas)
-
-
-def addresses(name: str) -> list[str]:
-    """Return the IPv4 addresses behind a name, in order; none if it is not known."""
-    try:
-        return sorted(set(socket.gethostbyname_ex(name)[2]))
-    except OSError:
-        return []
+def first_shares(claims: Claims) -> None:
+    """Wait until there is something to do for this replica."""
+    told = False
+    while not claims.take():
+        if not told:
+            say("other replicas hold all shares of the fleet: waiting until one comes free")
+        told = True
+        time.sleep(REBALANCE)
 
 
 def say(text: str) -> None:

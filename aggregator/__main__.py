@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from aggregator import described, disk, records, report
 from aggregator.assembly import ENVELOPE, Parts, advice, build
 from aggregator.closing import step_between
-from aggregator.console import RunConsole
+from aggregator.console import RunConsole, listening
 from aggregator.naming import ENDED, claimed
 from aggregator.service import Aggregator
 from aggregator.state import Policy, State
@@ -146,6 +146,8 @@ def serve(
     aggregator = Aggregator(Link(hub, NAME), parts.policy, store, screen, done)
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
+        if address.here:  # else people may reach it by another name
+            screen.say(listening(address.port, settings.run.name, settings.broker.secrets))
         for line in advice(settings):
             screen.say(line)
         hub.must_carry(4 * parts.manifest.parameters + ENVELOPE)

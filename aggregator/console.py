@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any, Self
 
@@ -82,6 +83,13 @@ class RunConsole:
         elif now >= self._due:
             self.say(text)
             self._due = now + SPEAK
+
+
+def listening(port: int, run: str, secrets: str) -> str:
+    """Return what people on this machine type to hear a run; ``secrets``: folder of log-ins."""
+    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
+    topics = " ".join(f"-t 'fl/v1/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
 
 
 def round_line(record: dict[str, Any], rounds: int) -> Text:

@@ -112,7 +112,12 @@ AGENT_FLAGS = {
     "--alpha": Flag("agents.alpha", "of dirichlet: the smaller, the fewer classes an agent has"),
     "--degree": Flag("agents.degree", "of groups: share of the group's class, q"),
     "--processes": Flag("agents.processes", "processes to spread them over; 0: one a core"),
-    "--shard": Flag("agents.shard", "the part of the fleet that runs here, like 2/4", "I/K"),
+    "--shard": Flag(
+        "agents.shard",
+        "the part of the fleet that runs here, like 2/4; auto:FOLDER: its part among all that are "
+        "started with this folder",
+        "I/K",
+    ),
     "--shared-downlink": Flag(
         "agents.shared_downlink", "a process receives the model once for all its agents"
     ),

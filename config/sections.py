@@ -219,9 +219,14 @@ class Agents:
 
     @property
     def part(self) -> tuple[int, int]:
-        """The shard as (i, k), counted from 1."""
-        i, k = self.shard.split("/")
+        """The shard as (i, k), counted from 1; where replicas share it out, the whole."""
+        i, _, k = ("1/1" if self.common else self.shard).partition("/")
         return int(i), int(k)
+
+    @property
+    def common(self) -> str:
+        """The folder in which replicas share the fleet out among themselves; empty: they do not."""
+        return self.shard.removeprefix("auto:") if self.shard.startswith("auto:") else ""
 
 
 @dataclass(frozen=True)
@@ -303,9 +308,9 @@ class Settings:
               f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})")  # fmt: skip
         _must(self.agents.prompt, "agents.arrive", self.agents.arrive,
               "1 where all agents are evil, for somebody has to be there")  # fmt: skip
-        shard = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|dns:[\w.-]+", self.agents.shard)
+        shard = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|auto:.+", self.agents.shard)
         _must(shard and (not shard[1] or int(shard[1]) <= int(shard[2])), "agents.shard",
-              self.agents.shard, "i/k with 1 <= i <= k, like 2/4, or dns:SERVICE")  # fmt: skip
+              self.agents.shard, "i/k with 1 <= i <= k, like 2/4, or auto:FOLDER")  # fmt: skip
 
 
 def _must(right: object, key: str, value: object, allowed: str) -> None:

@@ -68,7 +68,7 @@ class Desk:
         self._ear, self._settle = ear_of(prefix), settle
         self._heard_since: float | None = None
         self._joined = self._present = False
-        self._outside = Outside(len(view.slots), LOG.warning)
+        self._outside = Outside(LOG.warning)
         self._hub.join(self._ear, *WANTED, presence=False)
 
     def turn(self, wait: float = 0.0) -> None:
@@ -82,7 +82,7 @@ class Desk:
         for text in self._hub.notices.take():
             LOG.warning("%s", text)
         self._outside.note(0, self._hub.outside)
-        self._outside.look()
+        self._outside.look(len(self.view.slots))
         for taken in range(READS):
             try:
                 delivery = self._hub.receive(wait if taken == 0 else 0.0)

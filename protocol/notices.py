@@ -44,8 +44,8 @@ class Outside:
     Each of several places, such as processes, says who is not there, and why.
     """
 
-    def __init__(self, total: int, say: Callable[[str], None]) -> None:
-        self._total, self._say, self._clock = total, say, time.monotonic
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._clock = say, time.monotonic
         self._places: dict[int, Mapping[str, str]] = {}
         self._count, self._since, self._told = 0, 0.0, 0
 
@@ -53,8 +53,8 @@ class Outside:
         """Take who is outside at a place -> why."""
         self._places[place] = outside
 
-    def look(self) -> None:
-        """Tell people, if there is something new to tell."""
+    def look(self, total: int) -> None:
+        """Tell people, if there is something new to tell, of a fleet of so many."""
         count, now = sum(map(len, self._places.values())), self._clock()
         if count != self._count:
             self._count, self._since = count, now
@@ -67,9 +67,7 @@ class Outside:
         whys = Counter(why for outside in self._places.values() for why in outside.values())
         why, most = whys.most_common(1)[0]
         rest = "" if most == count else f" ({most:,} of them; others for other reasons)"
-        self._say(
-            f"{count:,} of {self._total:,} agents are not let in: {why}{rest}; they try again"
-        )
+        self._say(f"{count:,} of {total:,} agents are not let in: {why}{rest}; they try again")
 
 
 class Drops:

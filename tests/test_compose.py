@@ -1,4 +1,4 @@
-"""The container files fit the programs, and replicas share a fleet out among themselves."""
+"""The container files fit programs and each other, and do what the engine would do with them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ from listening import until
 
 from agents import spawn
 from aggregator import __main__ as aggregator
-from broker import enrol, local
+from broker import enrol, enrolment, local
 from broker.answering import answers
 from broker.install import find_mosquitto
 from broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, on_loopback
 from config import flags
-from config.settings import SettingsError
+from config.settings import Settings
 from monitor import exporter
+from protocol import finding
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+FILE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+
+def filled(text, **environment):
+    """Put settings in where the file has ${NAME:-default}, as Compose does."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: environment.get(m[1]) or m[2], text)
+
+
+COMPOSE = yaml.safe_load(filled(FILE))
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROGRAMS = {
@@ -66,20 +75,60 @@ def test_command_is_what_the_program_takes(service, monkeypatch):
     assert settings.broker.host in SERVICES
     listens = re.search(r"(?m)^listener (\d+)$", CONFIGURATION.read_text(encoding="utf-8"))
     assert settings.broker.port == int(listens[1])
-    assert SERVICES[service]["build"]["context"] == "."
     assert SERVICES[service]["depends_on"]["broker"] == {"condition": "service_healthy"}
 
 
 def test_aggregator_and_agents_mean_the_same_federation(monkeypatch):
-    """They name the same run and data, and the aggregator waits for as many as there will be."""
+    """Both take the defaults, so that agents of the host's own mean the same as well."""
     server, fleet = settings_of("aggregator", monkeypatch), settings_of("agents", monkeypatch)
     assert server.run.name == fleet.run.name
     assert server.run.seed == fleet.run.seed
     assert server.data == fleet.data
-    assert server.collect.agents == fleet.agents.n
-    assert fleet.agents.shard == "dns:agents"
-    assert fleet.agents.shard.removeprefix("dns:") in SERVICES
+    assert server.training == fleet.training == Settings().training
+    assert server.run == fleet.run == Settings().run
+    assert fleet.agents.n == 1000
     assert fleet.agents.evil == 0.2
+
+
+def ours():
+    """Return the services that run our own image."""
+    return {name: service for name, service in SERVICES.items() if service["image"] == "fedjury"}
+
+
+def test_one_service_builds_and_the_others_wait_for_it():
+    """Four that build one tag at once fail; those that pull ask a registry that has nothing."""
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["enrol"]
+    assert ours().keys() == {"enrol", "aggregator", "agents", "exporter"}
+    for name, service in ours().items():
+        if name != "enrol":
+            assert service["pull_policy"] == "never"
+            needs = service["depends_on"]["enrol"]
+            assert needs == {"condition": "service_completed_successfully"}
+
+
+def test_who_fails_is_started_again_and_who_has_finished_is_not():
+    """An aggregator whose agents were too late goes on with its run; one that is done stays so."""
+    restarts = {name: service.get("restart") for name, service in SERVICES.items()}
+    again = {name for name, how in restarts.items() if how == "on-failure"}
+    assert again == {"aggregator", "agents"}
+    assert not [how for name, how in restarts.items() if name not in again and how]
+
+
+def test_ports_are_settings():
+    """Each port of this machine can be another, and is open to this machine alone."""
+    ports = {"FEDJURY_PORT": 1, "FEDJURY_PAGE_PORT": 2, "FEDJURY_GRAFANA_PORT": 3}
+    other = yaml.safe_load(filled(FILE, **{name: str(port) for name, port in ports.items()}))
+    found = [port for service in other["services"].values() for port in service.get("ports", ())]
+    assert found == ["127.0.0.1:1:1883", "127.0.0.1:2:8080", "127.0.0.1:3:3000"]
+    assert all(name in FILE.partition("\nx-ours")[0] for name in ports)
+
+
+def test_what_is_mounted_from_this_machine_may_be_read_under_selinux():
+    """Every folder of ours has the label z, which lets all containers in; volumes need none."""
+    lines = [line for service in SERVICES.values() for line in service.get("volumes", ())]
+    bound = [line for line in lines if line.startswith(".")]
+    assert bound
+    assert all("z" in line.split(":")[2].split(",") for line in bound)
 
 
 def mounts(service):
@@ -87,7 +136,7 @@ def mounts(service):
     found = {}
     for line in SERVICES[service].get("volumes", ()):
         what, inside, *mode = line.split(":")
-        found[inside] = what, mode != ["ro"]
+        found[inside] = what, "ro" not in ",".join(mode).split(",")
     return found
 
 
@@ -98,7 +147,7 @@ def test_broker_is_the_official_one_with_the_enrolments_configuration():
     """Mosquitto 2 reads what enrolment wrote, cannot change it, and is published on loopback."""
     broker = SERVICES["broker"]
     assert broker["image"] == "eclipse-mosquitto:2.0"
-    assert mounts("broker") == {f"{HOME}/secrets/broker": ("broker", False)}
+    assert mounts("broker") == {f"{HOME}/secrets/broker": ("./secrets/broker", False)}
     assert broker["command"] == f"mosquitto -c {HOME}/secrets/broker/mosquitto.conf"
     assert broker["user"] == "1883:1883"  # the image's own, for whom port 1883 is not too low
     assert broker["ports"] == ["127.0.0.1:1883:1883", "127.0.0.1:8080:8080"]
@@ -112,43 +161,34 @@ def test_broker_is_the_official_one_with_the_enrolments_configuration():
 
 def test_each_service_sees_its_own_secrets_alone():
     """Who is enrolled lies with nobody who serves, and no service can read another's password."""
-    assert mounts("enrol") == {
-        f"{HOME}/secrets": ("enrolment", True),
-        **{f"{HOME}/secrets/{part}": (part, True)
-           for part in ("broker", "aggregator", "agents", "people")},
-        f"{HOME}/secrets/people/exporter": ("exporter", True),
-    }  # fmt: skip
+    assert mounts("enrol")[f"{HOME}/secrets"] == ("./secrets", True)
     seen = {
-        service: {what for what, _ in mounts(service).values() if what in COMPOSE["volumes"]}
-        for service in SERVICES
-    }
-    assert seen.pop("enrol") == {*COMPOSE["volumes"]}
-    assert seen == {
-        "broker": {"broker"}, "watch": {"people"}, "folder": set(), "aggregator": {"aggregator"},
-        "agents": {"agents"}, "exporter": {"exporter"}, "prometheus": set(), "grafana": set(),
+        name: {what.removeprefix("./secrets/") for what, _ in mounts(name).values()
+               if what.startswith("./secrets")}
+        for name in SERVICES if name != "enrol"
+    }  # fmt: skip
+    assert {name: what for name, what in seen.items() if what} == {
+        "broker": {"broker"}, "watch": {"people"}, "aggregator": {"aggregator"},
+        "agents": {"agents"}, "exporter": {"people/exporter"},
     }  # fmt: skip
     assert not any(
-        writes for service in seen for what, writes in mounts(service).values()
-        if what in COMPOSE["volumes"]
-    )  # fmt: skip
-    for service in ("aggregator", "agents"):
-        assert "--secrets secrets" in SERVICES[service]["command"]
-        assert f"{HOME}/secrets/{service}" in mounts(service)
+        writes for name in seen for what, writes in mounts(name).values() if "secrets" in what
+    )
+    for name in ("aggregator", "agents"):
+        assert "--secrets secrets" in SERVICES[name]["command"]
+        assert f"{HOME}/secrets/{name}" in mounts(name)
 
 
-def steps_of_enrolment():
-    """Return the commands of the enrolment, as lists of words."""
-    shell, flag, script = shlex.split(SERVICES["enrol"]["command"])
-    assert (shell, flag) == ("sh", "-c")
-    return [shlex.split(step) for step in script.split("&&")]
+def test_the_secrets_are_where_programs_of_this_machine_look():
+    """Without a flag they find what compose made; it is not copied into the image."""
+    assert mounts("enrol")[f"{HOME}/secrets"][0] == f"./{finding.FOLDER}"
+    assert finding.FOLDER in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_everybody_who_comes_is_enrolled(monkeypatch):
     """The agents that spawn have a login each, and the aggregator and people have theirs."""
     fleet = settings_of("agents", monkeypatch)
-    first, *_ = steps_of_enrolment()
-    assert first[:3] == ["python", "-m", "broker.enrol"]
-    chosen = enrol._parser().parse_args(first[3:])
+    chosen = enrol._parser().parse_args(shlex.split(SERVICES["enrol"]["command"]))
     logins = {party.login for party in enrol.parties(chosen.n, watchers=chosen.watch)}
     assert chosen.n == fleet.agents.n
     assert chosen.tls is None
@@ -161,6 +201,10 @@ def test_everybody_who_comes_is_enrolled(monkeypatch):
     assert f"{HOME}/secrets/people/{person}" in mounts("exporter")
 
 
+OWNER = 4711
+"""The user to whom the checkout belongs, who is nobody in the containers."""
+
+
 @pytest.mark.broker
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be the users of the containers")
 @pytest.mark.skipif(not find_mosquitto(), reason="mosquitto is not installed")
@@ -170,34 +214,55 @@ def test_the_users_of_the_containers_can_read_what_is_theirs():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        # Volumes that are new.
+        (folder / "docker-compose.yml").touch()
+        os.chown(folder / "docker-compose.yml", OWNER, OWNER)
+        # What the engine makes, as root, of folders that are not there.
         for part in ("broker", "aggregator", "agents", "people", "people/exporter"):
             (folder / "secrets" / part).mkdir(parents=True)
-        for _ in range(2):
-            enrol_in(folder)
-        assert_owners(folder)
+        (folder / "runs").mkdir()
+        command = shlex.split(SERVICES["enrol"]["command"])
+        for words in (command, command, ["--renew", "agent-007"]):
+            assert enrol_in(folder, words).returncode == 0
+            assert_owners(folder)
+        assert (folder / "runs").stat().st_mode & 0o7777 == 0o1777
         serve_as_containers_do(folder)
 
 
-def enrol_in(folder):
-    """Run the enrolment's command in a folder, with a thousand agents as it says."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for words in steps_of_enrolment():
-        command = [sys.executable if word == "python" else word for word in words]
-        subprocess.run(
-            command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60
-        )
+def enrol_in(folder, words):
+    """Run the enrolment's command in a folder, as its service does."""
+    program = [word if word == "sh" else ROOT / word for word in SERVICES["enrol"]["entrypoint"]]
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OWNER_FILE": str(folder / "docker-compose.yml"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    return subprocess.run(
+        [*program, *words], cwd=folder, env=environment, check=False, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the enrolment of the containers is root's")
+def test_an_enrolment_with_tls_is_left_to_who_made_it(tmp_path):
+    """Containers speak without TLS: they say so, and how to keep secrets of their own."""
+    (tmp_path / "docker-compose.yml").touch()
+    (tmp_path / "runs").mkdir()
+    enrolment.enrol(tmp_path / "secrets", enrol.parties(2), tls="passwords", hosts=["localhost"])
+    done = enrol_in(tmp_path, ["--n", "2"])
+    assert done.returncode == 2
+    assert "FEDJURY_SECRETS=" in done.stderr
 
 
 def assert_owners(folder):
-    """Check that each folder and all in it belong to the user of its service alone."""
-    users = {"broker": 1883, "aggregator": 1000, "agents": 1000, "people": 1000}
-    for part, user in users.items():
-        home = folder / "secrets" / part
-        paths = [home, *home.iterdir()]
+    """Check that each folder is for the user of its service, and the checkout's owner, alone."""
+    for part, user, group in (
+        ("broker", 1883, 1883), ("aggregator", OWNER, 1000), ("agents", OWNER, 1000),
+        ("people", OWNER, 1000),
+    ):  # fmt: skip
+        paths = [folder / "secrets" / part, *(folder / "secrets" / part).rglob("*")]
         assert len(paths) > 1
-        assert {path.stat().st_uid for path in paths} == {user}
-        assert {path.stat().st_mode & 0o077 for path in paths} == {0}
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in paths} == {(user, group)}
+        assert {path.stat().st_mode & 0o027 for path in paths} == {0}
+    assert (folder / "secrets").stat().st_uid == OWNER
 
 
 def serve_as_containers_do(folder):
@@ -225,11 +290,14 @@ def serve_as_containers_do(folder):
         subprocess.run(checking, check=True, capture_output=True, timeout=20)
         shown = httpx.get(f"http://{local.HOST}:{browsers}/board.js")
         assert shown.text == (PAGE / "board.js").read_text(encoding="utf-8")
+        secret = folder / "secrets" / "agents" / "agent-007.password"
+        for number in (OWNER, 1000):  # the host's own programs, and the containers'
+            subprocess.run([*user(number), "cat", secret], check=True, stdout=subprocess.DEVNULL)
         words = shlex.split(SERVICES["watch"]["command"])
         assert words[:3] == ["mosquitto_sub", "-h", "broker"]
         assert SERVICES["watch"]["user"] == "1000:1000"
         inside = SERVICES["watch"]["environment"]["XDG_CONFIG_HOME"]
-        assert mounts("watch") == {inside: ("people", False)}
+        assert mounts("watch") == {inside: ("./secrets/people", False)}
         watching = subprocess.Popen(
             [*user(1000), words[0], "-p", str(port), *words[3:], "-t", "$SYS/broker/version",
              "-C", "1", "-W", "10"],
@@ -254,16 +322,18 @@ def test_runs_are_kept_where_the_aggregator_writes_them(monkeypatch):
     settings = settings_of("aggregator", monkeypatch)
     runs = {f"{HOME}/{settings.run.directory}": ("./runs", True)}
     assert runs.items() <= mounts("aggregator").items()
-    assert mounts("folder") == runs
-    assert SERVICES["folder"]["command"] == f"chmod 1777 {settings.run.directory}"
-    needs = SERVICES["aggregator"]["depends_on"]["folder"]
-    assert needs == {"condition": "service_completed_successfully"}
+    assert runs.items() <= mounts("enrol").items()
 
 
-def test_agents_can_be_scaled():
-    """Nothing of the agents can exist only once: no name, no port, no folder to write in."""
+def test_agents_can_be_scaled(monkeypatch):
+    """Nothing of the agents can exist only once, and they share out in a volume of their own."""
     assert not {"container_name", "hostname", "ports"} & SERVICES["agents"].keys()
-    assert not any(writes for _, writes in mounts("agents").values())
+    common = settings_of("agents", monkeypatch).agents.common
+    written = {inside: what for inside, (what, writes) in mounts("agents").items() if writes}
+    assert written == {common: "shards"}
+    assert "shards" in COMPOSE["volumes"]
+    made = re.search(r"mkdir -p (.+) && chown fedjury: \1\n", DOCKERFILE)[1]
+    assert common.removeprefix(f"{HOME}/") in made.split()  # a volume takes its owner from there
 
 
 def test_dockerfile_copies_what_is_there_and_ends_as_nobody_special():
@@ -329,74 +399,3 @@ def test_what_is_mounted_is_there_and_is_found():
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert Path(home).parent == Path(folder)
     assert (GRAFANA / "dashboards" / Path(home).name).exists()
-
-
-# ---------------------------------------------------------------- shards of a scaled service
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        """Return how late it is."""
-        return self.now
-
-    def sleep(self, seconds):
-        """Let time pass."""
-        self.now += seconds
-
-
-@pytest.fixture
-def network(monkeypatch):
-    """Put a service of four replicas behind the name 'agents', the last two of which come late."""
-    clock = Clock()
-
-    class Network:
-        me = ""
-        replicas = ("172.18.0.10", "172.18.0.4", "172.18.0.5", "172.18.0.6")
-        late = 3.0
-
-        def addresses(self, name):
-            if name == "agents":
-                there = self.replicas if clock.now >= self.late else self.replicas[:2]
-                return sorted(there)
-            return [self.me] if name == "me" else []
-
-    made = Network()
-    monkeypatch.setattr(spawn, "addresses", made.addresses)
-    monkeypatch.setattr(spawn, "time", clock)
-    monkeypatch.setattr(spawn.socket, "gethostname", lambda: "me")
-    return made
-
-
-def test_four_replicas_share_the_fleet_out(network, monkeypatch):
-    """Four replicas run four shards of whole chunks: each agent in exactly one."""
-    settings = settings_of("agents", monkeypatch)
-    words = shlex.split(SERVICES["agents"]["command"])[2:]
-    numbers = []
-    monkeypatch.setattr(spawn, "probe", lambda *_: None)
-    monkeypatch.setattr(spawn, "first_known", lambda *_: "")
-    monkeypatch.setattr(spawn, "supervise", lambda *given: numbers.append(given[-1]) or 0)
-    for replica in network.replicas:
-        network.me = replica
-        spawn.main(words)
-    assert sorted(len(mine) for mine in numbers) == [200, 200, 300, 300]
-    assert sorted(n for mine in numbers for n in mine) == list(range(settings.agents.n))
-
-
-def test_replicas_wait_until_all_are_there(network, monkeypatch):
-    """A replica that starts before the others counts them once their number has settled."""
-    settings = settings_of("agents", monkeypatch)
-    network.me = "172.18.0.4"
-    assert spawn.shard_of(settings) == (2, 4)
-
-
-def test_a_stranger_to_the_service_is_told_so(network, monkeypatch):
-    """Outside the service, or without a network of that name, it is one sentence."""
-    settings = settings_of("agents", monkeypatch)
-    network.me = "10.0.0.1"
-    with pytest.raises(SettingsError, match=r"none of .*172\.18\.0\.4.* is an address of this"):
-        spawn.shard_of(settings)

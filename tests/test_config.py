@@ -603,10 +603,10 @@ def test_shards(shard, part):
 
 def test_a_shard_may_be_found_by_the_services_name():
     """The replicas of a service find their part by themselves."""
-    assert load([], {"agents.shard": "dns:agents.lab"}).agents.shard == "dns:agents.lab"
+    assert load([], {"agents.shard": "auto:a/b"}).agents.common == "a/b"
 
 
-@pytest.mark.parametrize("shard", ["", "2", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", "dns:"])
+@pytest.mark.parametrize("shard", ["", "2", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", "auto:"])
 def test_shards_that_cannot_be(shard):
     """A part is one of at least one, counted from 1."""
     text = error([], {"agents.shard": shard})
@@ -706,7 +706,7 @@ def test_flags_win_over_set_and_files(toml):
         (["--inject", "30"],
          "backdoor.inject = 30 must be a list of whole numbers from 0 on, like [30, 35, 40]"),
         (["--shard", "3/2"],
-         "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or dns:SERVICE"),
+         "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or auto:FOLDER"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )  # fmt: skip

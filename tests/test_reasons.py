@@ -128,14 +128,14 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
     with mosquitto_with(tmp_path, "max_connections 20") as where:
         hub = MqttHub(where, "lab").open()
         said = []
-        outside = notices.Outside(30, said.append)
+        outside = notices.Outside(said.append)
         for number in range(30):
             hub.join(f"a{number}")
 
         def told():
             read(hub, Presence)
             outside.note(0, hub.outside)
-            outside.look()
+            outside.look(30)
             return said
 
         until(told)
@@ -151,13 +151,13 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
 def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
     """Three and one in two processes are four; less is told again, and so is that all are in."""
     said, clock = [], iter(range(0, 1000, 2))
-    outside = notices.Outside(9, said.append)
+    outside = notices.Outside(said.append)
     outside._clock = lambda: next(clock)  # two seconds later at each look; three must pass
     outside.note(0, dict.fromkeys("abc", "full"))
-    outside.look()
+    outside.look(9)
     outside.note(1, {"d": "no secret"})
     for _ in range(6):
-        outside.look()
+        outside.look(9)
     assert said == [
         "4 of 9 agents are not let in: full (3 of them; others for other reasons); they try again"
     ]
@@ -165,7 +165,7 @@ def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
         outside.note(0, left)
         outside.note(1, {})
         for _ in range(3):
-            outside.look()
+            outside.look(9)
     assert said[1:] == ["1 of 9 agents are not let in: full; they try again", "all are let in now"]
 
 

@@ -234,6 +234,8 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
             Started([*shlex.split(advice)[1:], "--kind", "embedded"], ROOT, tmp_path / "broker"),
         ):
             assert first.child.wait(90) == 0
+            listen = f"mosquitto_sub -p {port} -v -t 'fl/v1/{name}/log/#' -t 'fl/v1/{name}/vote/+'"
+            assert f"to listen: {listen}\n" in (tmp_path / "serve").read_text()
             assert agents.child.wait(30) == 0
             assert f"join run {name!r} at 127.0.0.1:{port}" in agents.log.read_text()
             assert (tmp_path / name / ENDED).exists()
