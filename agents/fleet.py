@@ -125,7 +125,7 @@ class Fleet:
         busy = False
         while not self.done and not self._stopping():
             busy = self.turn(0.0 if busy else IDLE)
-            if not busy and self._waiting is not None:
+            if self._waiting is not None and not busy and not self.done:
                 self._tell_of_waiting(self._waiting)
         return self.done
 

@@ -237,6 +237,7 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
             listen = f"mosquitto_sub -p {port} -v -t 'fl/v1/{name}/log/#' -t 'fl/v1/{name}/vote/+'"
             assert f"to listen: {listen}\n" in (tmp_path / "serve").read_text()
             assert agents.child.wait(30) == 0
+            assert "is over" not in agents.log.read_text()  # it was there until the end
             assert f"join run {name!r} at 127.0.0.1:{port}" in agents.log.read_text()
             assert (tmp_path / name / ENDED).exists()
             with (
