@@ -292,9 +292,7 @@ def main(arguments: Sequence[str]) -> int:
         return _install()
     port = _free_if_possible(mosquitto.PORT) if chosen.port is None else chosen.port
     try:
-        with _running(
-            chosen.kind, _say_now, None, port, chosen.secrets, chosen.page
-        ) as broker:
+        with _running(chosen.kind, _say_now, None, port, chosen.secrets, chosen.page) as broker:
             host, port, kind, websockets = broker.address
             _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
             _say_now(_next(port, chosen.secrets, port_was_chosen=chosen.port is not None))
