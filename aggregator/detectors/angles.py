@@ -8,6 +8,9 @@ median, which is an honest agent's as long as most agents are honest. Sines, bec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from aggregator.detectors.rows import BLOCK, Floats, Ints
@@ -18,6 +21,15 @@ SENDERS = 1024
 
 ROUNDING = 1e-6
 """Sines below that are none: float32 rounds, and 1 - cos² loses half of float64's digits."""
+
+
+class Bounds(NamedTuple):
+    """What is known of n values that would cost much to know exactly, each (n,)."""
+
+    low: Floats
+    guess: Floats
+    """Between the other two."""
+    high: Floats
 
 
 def squared_norms(updates: Matrix) -> Floats:
@@ -38,33 +50,73 @@ def nearest_sines(rows: Matrix, who: Ints, neighbour: int) -> Floats:
     result = np.empty(len(who))
     for start in range(0, len(who), SENDERS):
         some = who[start : start + SENDERS]
-        cosines = _cosines(rows, some)
-        cosines[np.arange(len(some)), some] = -1
-        nearest = np.partition(cosines, -neighbour, axis=1)[:, -neighbour]
-        result[start : start + SENDERS] = np.sqrt(1 - nearest.clip(0, 1) ** 2)
+        squares = _squared_distances(rows, some)
+        squares[np.arange(len(some)), some] = np.inf
+        nearest = np.partition(squares, neighbour - 1, axis=1)[:, neighbour - 1]
+        result[start : start + SENDERS] = sines(nearest)
     return result
 
 
-def _cosines(rows: Matrix, who: Ints) -> Floats:
-    """Return the cosines of the rows ``who`` (m,) with all rows of (n, d), (m, n)."""
+def _squared_distances(rows: Matrix, who: Ints) -> Floats:
+    """Return ‖u - v‖² of the rows ``who`` (m,) and all rows of (n, d), made unit vectors, (m, n).
+
+    Without their mean, which changes no distance: of vectors that have much in common, the products
+    would hold little else.
+    """
     products, squares = np.zeros((len(who), len(rows))), np.zeros(len(rows))
     everybody = np.array_equal(who, np.arange(len(rows)))
+    lengths = np.sqrt(squared_norms(rows))[:, np.newaxis]
     width = max(1, 4 * BLOCK // len(rows))
     for start in range(0, rows.shape[1], width):
-        part = rows[:, start : start + width].astype(np.float64)
+        part = rows[:, start : start + width] / lengths
+        part -= part.mean(axis=0)
         # NumPy sees that the second factor is the first one, and halves the work.
         products += part @ part.T if everybody else part[who] @ part.T
         squares += np.einsum("nd,nd->n", part, part)
-    norms = np.sqrt(squares)
-    products /= norms
-    products /= norms[who][:, np.newaxis]
+    products *= -2
+    products += squares
+    products += squares[who][:, np.newaxis]
     return products
+
+
+def sines(squares: Floats) -> Floats:
+    """Return the sines of the angles between unit vectors at these squared distances (m,).
+
+    1 stands for a right angle and all beyond.
+    """
+    squares = squares.clip(0, 2)
+    found: Floats = np.sqrt(squares * (1 - squares / 4))
+    return found
 
 
 def beside_median(values: Floats) -> Floats:
     """Divide (n,) by their median; ones, so that nobody sticks out, if that is nothing."""
     median = np.median(values) if len(values) else 0.0
     return values / median if median > ROUNDING else np.ones(len(values))
+
+
+def beside_usual(bounds: Bounds, limit: float, exact: Callable[[Ints], Floats]) -> Floats:
+    """Divide n values by their median, (n,), exactly where that decides who is within ``limit``.
+
+    Who is within it and who is not comes out as of ``beside_median`` on exact values. Only those
+    who may be within are looked at exactly, and everybody where what is known of the median leaves
+    one of these open. The others' quotients are guesses.
+
+    ``exact``: which of the n values (m,) -> these values (m,).
+    """
+    everybody = np.arange(len(bounds.guess))
+    if not len(everybody):
+        return bounds.guess
+    bottom, top = float(np.median(bounds.low)), float(np.median(bounds.high))
+    if bottom <= ROUNDING:
+        return beside_median(exact(everybody))
+    near = np.flatnonzero(bounds.low <= limit * top)
+    values = bounds.guess.copy()
+    if len(near):
+        values[near] = exact(near)
+        if ((values[near] > limit * bottom) & (values[near] <= limit * top)).any():
+            return beside_median(exact(everybody))
+    return beside_median(values)
 
 
 def smallness(values: Floats, limit: float) -> Floats:

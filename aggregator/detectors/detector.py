@@ -29,7 +29,8 @@ class Seen(NamedTuple):
     names: tuple[str, ...]
     """Who sent an update, sorted: the rows of ``updates``."""
     updates: Matrix
-    """(n, d), not to be written; rows may be anything if limits.finite is off."""
+    """(n, d); rows may be anything if limits.finite is off. Nobody ever writes to it: a memory may
+    keep it as it is."""
     weights: Vector
     """The global model (d,) that they trained from."""
     joined: Mapping[str, int]

@@ -15,21 +15,41 @@ small, the change would be explained without any fixed point.
 An update of zeros has no direction: it is no sign, and is not remembered. A sender of values that
 are not finite is suspected at once where most updates are finite and the model is not ruined: a
 model of huge weights makes honest agents overflow, and not all of them in the same round.
+
+Who is suspected is as exact as float64 is. Who cannot be is told by cheaper arithmetic, a sketch
+for the first sign (``sketch.py``) and float32 for the second, whose errors are bounded: the scores
+of those are good to a digit or two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 
-from aggregator.detectors.angles import beside_median, nearest_sines, smallness, squared_norms
+from aggregator.detectors.angles import Bounds, beside_usual, smallness, squared_norms
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
-from aggregator.detectors.rows import Floats, blocks, only, places, recall, renewed
+from aggregator.detectors.rows import Floats, Ints
+from aggregator.detectors.sent import Sent, last_sent, pairs
+from aggregator.detectors.sketch import beside_nearest
+from learning.weights import Matrix, Vector
 
 GROWTH = 10
 """Times as long as one that is remembered: then a model is ruined."""
 
-
 TINY = float(np.finfo(np.float64).tiny)
+
+ERROR = 1e-4
+"""Of float32's sums of squares and products at the most, relative to the squared lengths; a
+thousand times of what it comes to with 25,450 parameters."""
+
+SAFE = (1e-25, 1e30)
+"""Squared lengths that float32 can say."""
+
+WIDTH = 1 << 16
+"""Parameters that float32 adds up at a time; what comes of these is added in float64."""
 
 
 def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> Detector:
@@ -52,13 +72,15 @@ def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> D
         squares = squared_norms(seen.updates)
         usable = np.flatnonzero(np.isfinite(squares) & (squares > 0))
         scores = _spoilt(seen, squares, memory)
-        some = only(seen, usable)
-        sines = nearest_sines(some.updates, np.arange(len(usable)), crowd - 1)
-        rest = _unexplained(some, squares[usable], memory)
-        scores[usable] = np.maximum(
-            smallness(beside_median(sines), parallel), smallness(beside_median(rest), fixed)
+        crowding = beside_nearest(
+            seen.updates, squares, usable, np.arange(len(usable)), crowd - 1, parallel
         )
-        return dict(zip(seen.names, scores.tolist(), strict=True)), _remembered(some, memory)
+        sent = last_sent(memory)
+        left = partial(_unexplained, seen, squares, usable, sent, memory)
+        pulling = beside_usual(_roughly(left, len(usable)), fixed, partial(_exactly, left))
+        scores[usable] = np.maximum(smallness(crowding, parallel), smallness(pulling, fixed))
+        after = _remembered(seen, usable, sent, memory)
+        return dict(zip(seen.names, scores.tolist(), strict=True)), after
 
     return detect
 
@@ -75,50 +97,76 @@ def _spoilt(seen: Seen, squares: Floats, memory: Memory) -> Floats:
     return np.where(spoilt & told, 1.0, 0.0)
 
 
-def _unexplained(seen: Seen, squares: Floats, memory: Memory) -> Floats:
-    """Return how much of an update's change is not -λ times the model's, (n,); 1: all, or unknown.
+def _unexplained(
+    seen: Seen, squares: Floats, usable: Ints, sent: Sent, memory: Memory, which: Ints,
+    precision: type[np.floating[Any]],
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Return how much of an update's change is not -λ times the model's, and the error of that.
 
-    ``squares``: (n,), the updates' squared norms.
+    The former, (m,), is min over λ > 0 of ‖Δg + λ Δw‖² / min(‖Δg‖, ‖g‖)², at most 1, which is
+    also said where nothing is known. The latter, (m,), is what float32 adds or takes at the most.
+
+    ``squares``: the updates' squared norms. ``usable``: which updates are looked at; ``which`` of
+    these (m,) now, with arithmetic of this ``precision``.
     """
-    rows = recall(memory, "updates")
-    where = places(rows, seen.names)
-    rest = np.ones(len(seen.names))
+    left, error = np.ones(len(which)), np.zeros(len(which))
     if not np.isfinite(seen.weights).all():
-        return rest
-    for before in np.unique(rows.last[where[where >= 0]]):
+        return left, error
+    rows = usable[which]
+    for before, those, old, at in sent.rounds([seen.names[i] for i in rows.tolist()]):
         [model] = memory["models"][memory["rounds"] == before]
         step = seen.weights.astype(np.float64) - model
         if not step.any():
             continue
-        known = np.flatnonzero((where >= 0) & (rows.last[where] == before))
-        for block in blocks(len(known), len(step)):
-            some = known[block]
-            change = seen.updates[some].astype(np.float64)
-            change -= rows.values["updates"][where[some]]
-            rest[some] = _beside(change, step, squares[some])
-    return rest
+        step = (step / np.sqrt(step @ step)).astype(precision)
+        along, whole = np.empty(len(those)), np.empty(len(those))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block, now, then in pairs(seen.updates, rows[those], old, at):
+                along[block], whole[block] = _products(now, then, step)
+            least = np.minimum(whole, squares[rows[those]]).clip(TINY)
+            beside = (np.maximum(whole - along**2, 0) / least).clip(max=1)
+            left[those] = np.where((along < 0) & (beside < 1), beside, 1)
+            safe = (whole > SAFE[0]) & (whole < SAFE[1])
+            error[those] = np.where(safe, ERROR * whole / least, 1)
+    return left, error
 
 
-def _beside(change: Floats, step: Floats, squares: Floats) -> Floats:
-    """Return min over λ > 0 of ‖Δg + λ Δw‖ / min(‖Δg‖, ‖g‖), (m,), at most 1.
+def _products(now: Matrix, then: Matrix, step: Vector) -> tuple[Floats, Floats]:
+    """Return Δg · Δw and ‖Δg‖² of the changes from one update to the other, each (m,).
 
-    ``change``: Δg (m, d). ``step``: Δw (d,), not zero. ``squares``: ‖g‖² (m,), none zero.
+    ``now``, ``then``: (m, d). ``step``: Δw (d,), of a length of 1 and the precision wanted.
     """
-    along, whole = change @ step, np.einsum("nd,nd->n", change, change)
-    beside = np.maximum(whole - along**2 / (step @ step), 0) / np.minimum(whole, squares).clip(TINY)
-    return np.where(along < 0, np.sqrt(beside).clip(max=1), 1.0)
+    along, whole = np.zeros(len(now)), np.zeros(len(now))
+    for start in range(0, len(step), WIDTH):
+        part = slice(start, start + WIDTH)
+        change = np.subtract(now[:, part], then[:, part], dtype=step.dtype)
+        along += change @ step[part]
+        whole += np.vecdot(change, change)
+    return along, whole
 
 
-def _remembered(seen: Seen, memory: Memory) -> Memory:
+def _roughly(left: Callable[[Ints, type[np.float32]], tuple[Floats, Floats]], n: int) -> Bounds:
+    """Bound what is left of the changes of n updates, going by float32."""
+    guess, error = left(np.arange(n), np.float32)
+    low, high = (guess - error).clip(0), (guess + error).clip(max=1)
+    return Bounds(np.sqrt(low), np.sqrt(guess), np.sqrt(high))
+
+
+def _exactly(
+    left: Callable[[Ints, type[np.float64]], tuple[Floats, Floats]], which: Ints
+) -> Floats:
+    """Return what is left of the changes of these updates (m,), in float64."""
+    return np.sqrt(left(which, np.float64)[0])
+
+
+def _remembered(seen: Seen, usable: Ints, sent: Sent, memory: Memory) -> Memory:
     """Keep each agent's last update, and the models these were made from."""
-    if not len(seen.names) or not np.isfinite(seen.weights).all():
+    if not len(usable) or not np.isfinite(seen.weights).all():
         return memory
-    rows = recall(memory, "updates")
-    values = {"updates": seen.updates}
-    rows = renewed(rows, seen.names, values, seen.round, len(seen.joined))
+    sent = sent.plus(seen, usable)
     rounds, models = np.array([seen.round]), seen.weights[np.newaxis]
     if "rounds" in memory:
-        needed = np.isin(memory["rounds"], rows.last) & (memory["rounds"] != seen.round)
+        needed = np.isin(memory["rounds"], [*sent.updates]) & (memory["rounds"] != seen.round)
         rounds = np.concatenate([memory["rounds"][needed], rounds])
         models = np.concatenate([memory["models"][needed], models])
-    return rows.memory() | {"rounds": rounds, "models": models.copy()}
+    return sent.memory() | {"rounds": rounds, "models": models.copy()}

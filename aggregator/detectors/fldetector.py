@@ -24,17 +24,8 @@ import numpy as np
 from aggregator.detectors.angles import squared_norms
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
 from aggregator.detectors.gaps import boundary
-from aggregator.detectors.rows import (
-    Floats,
-    Ints,
-    Values,
-    aligned,
-    blocks,
-    only,
-    places,
-    recall,
-    renewed,
-)
+from aggregator.detectors.rows import Floats, Ints, Values, aligned
+from aggregator.detectors.sent import Sent, last_sent, pairs
 
 
 class Path(NamedTuple):
@@ -73,18 +64,16 @@ def fldetector(window: int = 10, server_lr: float = 1.0) -> Detector:
             return scores, memory
         if "models" in memory and np.array_equal(memory["models"][-1], seen.weights):
             return scores, memory  # nothing to predict: who repeats itself best is not honest
-        some = only(seen, usable)
-        path = _path(some, memory, window)
-        distances = _distances(some, path, memory, server_lr, window)
-        rows = recall(memory, "updates", "distances")
-        values: Values = {"updates": some.updates, "distances": distances}
-        rows = renewed(rows, some.names, values, seen.round, len(seen.joined))
+        path, sent = _path(seen, memory, window), last_sent(memory, "distances")
+        distances = _distances(seen, usable, path, sent, server_lr, window)
         if len(path.models) == window + 2:
             judged = np.flatnonzero(np.isfinite(distances).any(axis=1))
             found = _scores(np.nanmean(distances[judged], axis=1))
-            scores |= {some.names[i]: float(score) for i, score in zip(judged, found, strict=True)}
+            names = [seen.names[i] for i in usable[judged].tolist()]
+            scores |= dict(zip(names, found.tolist(), strict=True))
+        sent = sent.plus(seen, usable, {"distances": distances})
         kept: Values = {"rounds": path.rounds, "models": path.models.astype(np.float32)}
-        return scores, {**rows.memory(), **kept}
+        return scores, {**sent.memory(), **kept}
 
     return detect
 
@@ -110,30 +99,31 @@ def _path(seen: Seen, memory: Memory, window: int) -> Path:
     return Path(rounds[-window - 2 :], np.concatenate([before, models])[-window - 2 :])
 
 
-def _distances(seen: Seen, path: Path, memory: Memory, server_lr: float, window: int) -> Floats:
-    """Return each agent's last distances with this round's, (n, window); NaN: there is none."""
-    rows = recall(memory, "updates", "distances")
-    where = places(rows, seen.names)
-    known = np.flatnonzero(where >= 0)
-    now = np.full(len(seen.names), np.nan)
-    # The model that an agent trained from last is the newest that is not later than it.
-    based = np.searchsorted(path.rounds, rows.last[where[known]], side="right") - 1
-    steps = np.diff(path.models, axis=0) / server_lr
-    for base in np.unique(based[based >= 0]) if len(steps) > 1 else ():
-        shift = hessian_product(
-            steps[:-1] * server_lr, np.diff(steps, axis=0), path.models[-1] - path.models[base]
-        )
-        those = known[based == base]
-        for block in blocks(len(those), len(shift)):
-            some = those[block]
-            gone = seen.updates[some].astype(np.float64) - shift
-            gone -= rows.values["updates"][where[some]]
-            now[some] = np.sqrt(np.einsum("nd,nd->n", gone, gone))
+def _distances(
+    seen: Seen, usable: Ints, path: Path, sent: Sent, server_lr: float, window: int
+) -> Floats:
+    """Return these senders' (n,) last distances with this round's, (n, window); NaN: none."""
+    names = [seen.names[i] for i in usable.tolist()]
+    now = np.full(len(names), np.nan)
+    steps, shifts = np.diff(path.models, axis=0) / server_lr, dict[int, Floats]()
+    for before, those, old, at in sent.rounds(names) if len(steps) > 1 else ():
+        # The model that an agent trained from last is the newest that is not later than it.
+        base = int(np.searchsorted(path.rounds, before, side="right")) - 1
+        if base < 0:
+            continue
+        if base not in shifts:
+            shifts[base] = hessian_product(
+                steps[:-1] * server_lr, np.diff(steps, axis=0), path.models[-1] - path.models[base]
+            )
+        for block, new, then in pairs(seen.updates, usable[those], old, at):
+            gone = new - shifts[base]
+            gone -= then
+            now[those[block]] = np.sqrt(np.einsum("nd,nd->n", gone, gone))
     told = np.isfinite(now)
     mean = now[told].mean() if told.any() else 0.0
     now[told] = now[told] / mean if mean > 0 else 0.0
-    old = aligned(rows, "distances", seen.names, np.nan, (window,))
-    return np.where(told[:, np.newaxis], np.column_stack([old[:, 1:], now]), old)
+    earlier = aligned(sent.rows, "distances", names, np.nan, (window,))
+    return np.where(told[:, np.newaxis], np.column_stack([earlier[:, 1:], now]), earlier)
 
 
 def hessian_product(steps: Floats, changes: Floats, vector: Floats) -> Floats:

@@ -5,13 +5,13 @@ Agents come, go and are not called each round, so the rows of one round are not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.detectors.detector import Memory, Seen
+from aggregator.detectors.detector import Memory
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -81,8 +81,9 @@ def renewed(rows: Rows, names: Sequence[str], values: Values, now: int, online: 
     if len(stay) > spare:
         stay = np.sort(stay[np.argsort(-rows.last[stay], kind="stable")][:spare])
     if not len(stay):
-        order = np.argsort(fresh)
-        last = np.full(len(fresh), now)
+        order, last = np.argsort(fresh), np.full(len(fresh), now)
+        if np.array_equal(order, np.arange(len(order))):
+            return Rows(fresh, last, values)  # many megabytes need not be copied
         return Rows(fresh[order], last, {key: new[order] for key, new in values.items()})
     together = np.concatenate([rows.names[stay], fresh])
     order = np.argsort(together)
@@ -94,17 +95,3 @@ def renewed(rows: Rows, names: Sequence[str], values: Values, now: int, online: 
 def encoded(names: Sequence[str]) -> Bytes:
     """Write names as bytes, (n,): an array of text could not be saved without pickling."""
     return np.array([name.encode() for name in names], dtype=np.bytes_)
-
-
-def only(seen: Seen, which: Ints) -> Seen:
-    """Leave out all senders but these, (m,) ascending."""
-    if len(which) == len(seen.names):
-        return seen
-    names = tuple(seen.names[i] for i in which)
-    return seen._replace(names=names, updates=seen.updates[which])
-
-
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Cut (rows, columns) into slices of whole rows that fit the cache."""
-    step = max(1, BLOCK // max(columns, 1))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

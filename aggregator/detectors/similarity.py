@@ -3,16 +3,21 @@
 Each agent's updates are added up. Agents of one master work towards one end, and their sums are
 more alike than those of any honest two. FoolsGold gives an agent less weight the higher its
 largest cosine with another is. Here the sine of that angle is suspicious when it is next to
-nothing beside the round's median, for how alike honest agents are depends on their data.
+nothing beside the round's median, for how alike honest agents are depends on their data. It is
+exact where it is small enough for that, and else a guess (``sketch.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from aggregator.detectors.angles import beside_median, nearest_sines, smallness, squared_norms
+from aggregator.detectors.angles import smallness, squared_norms
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
-from aggregator.detectors.rows import Rows, only, places, recall, renewed
+from aggregator.detectors.rows import Rows, places, recall, renewed
+from aggregator.detectors.sent import pairs
+from aggregator.detectors.sketch import beside_nearest
 from learning.weights import Matrix
 
 
@@ -35,34 +40,39 @@ def similarity(limit: float = 0.05) -> Detector:
         scores = dict.fromkeys(seen.names, 0.0)
         if not len(finite):
             return scores, memory
-        some, rows = only(seen, finite), recall(memory, "sums")
-        where, sums = places(rows, some.names), some.updates.copy()
-        known = where >= 0
-        if known.any():
-            sums[known] = _added(rows.values["sums"][where[known]], sums[known])
-        rows = renewed(rows, some.names, {"sums": sums}, seen.round, len(seen.joined))
-        return scores | _judged(rows, some.names, limit), rows.memory()
+        names = [seen.names[i] for i in finite.tolist()]
+        rows = recall(memory, "sums")
+        sums = _added(rows, names, seen.updates[finite])
+        rows = renewed(rows, names, {"sums": sums}, seen.round, len(seen.joined))
+        return scores | _judged(rows, names, limit), rows.memory()
 
     return detect
 
 
-def _judged(rows: Rows, names: tuple[str, ...], limit: float) -> dict[str, float]:
+def _judged(rows: Rows, names: Sequence[str], limit: float) -> dict[str, float]:
     """Compare the sums of these agents with those of all who are remembered."""
     sums = rows.values["sums"]
-    moving = squared_norms(sums) > 0
-    place = np.cumsum(moving) - 1
-    where = places(rows, names)
+    squares = squared_norms(sums)
+    moving = squares > 0
+    where, place = places(rows, names), np.cumsum(moving) - 1
     told = np.flatnonzero(moving[where])
-    compared = sums if moving.all() else sums[moving]
-    sines = nearest_sines(compared, place[where[told]], 1)
-    scores = smallness(beside_median(sines), limit)
-    return {names[i]: float(score) for i, score in zip(told, scores, strict=True)}
+    found = beside_nearest(sums, squares, np.flatnonzero(moving), place[where[told]], 1, limit)
+    scores = smallness(found, limit).tolist()
+    return {names[i]: score for i, score in zip(told.tolist(), scores, strict=True)}
 
 
-def _added(before: Matrix, updates: Matrix) -> Matrix:
-    """Add updates (n, d) to sums; a sum beyond float32 begins again."""
-    with np.errstate(over="ignore"):
-        sums = before + updates
-    beyond = ~np.isfinite(squared_norms(sums))
-    sums[beyond] = updates[beyond]
-    return sums
+def _added(rows: Rows, names: Sequence[str], updates: Matrix) -> Matrix:
+    """Add the sums so far of these agents to their updates (n, d), which are written over.
+
+    A sum beyond float32 begins again.
+    """
+    where = places(rows, names)
+    known = np.flatnonzero(where >= 0)
+    if len(known):
+        before = rows.values["sums"]
+        for block, new, old in pairs(updates, known, before, where[known]):
+            with np.errstate(over="ignore"):
+                together = old + new
+            fine = np.isfinite(squared_norms(together))
+            updates[known[block][fine]] = together[fine]
+    return updates
