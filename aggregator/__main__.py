@@ -123,6 +123,8 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
                 report.write(folder, report.of_run(settings.run.name, settings, done))
         with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people
             ended.touch()
+        with suppress(StoreError):
+            store.lighten()
         screen.say(
             f"done: accuracy {state.accuracy or 0:.1%} after {state.round} rounds; {folder}/"
         )

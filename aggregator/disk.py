@@ -76,7 +76,7 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def replace(file: Path, data: bytes) -> None:
+def replace(file: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all.
 
     Raises
@@ -176,7 +176,7 @@ def _opened(file: Path, flags: int) -> Iterator[int]:
         os.close(number)
 
 
-def _write(number: int, data: bytes) -> None:
+def _write(number: int, data: bytes | memoryview) -> None:
     """Write all of it, durably. Nothing is buffered that a later close could write again."""
     rest = memoryview(data)
     while rest:

@@ -5,6 +5,7 @@
     runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
     runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
     runs/<run>/agents-000012.npz   where agents are watched: what is known of them
+    runs/<run>/rows-000012-1.bin   large arrays of that; see dockets.py
     runs/<run>/lock                held by the aggregator that uses the folder
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
@@ -15,7 +16,6 @@ that model is lost.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from pathlib import Path
@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from aggregator.described import MANIFEST, check_format
 from aggregator.disk import StoreError, append, damaged, readable, remove, replace, writable
+from aggregator.dockets import ROWS, Dockets
 from aggregator.records import (
     LEFT,
     ROUNDS,
@@ -41,7 +42,7 @@ from aggregator.records import (
     read_records,
     until,
 )
-from aggregator.suspicion import Docket, from_arrays, to_arrays
+from aggregator.suspicion import Docket
 from protocol.codec import jsonable
 from protocol.messages import Model, Vector
 
@@ -72,6 +73,7 @@ class RunStore:
         self.folder = folder
         self.keep = max(keep, 2)
         self._models = folder / "models"
+        self._dockets = Dockets(folder)
         self._spare = -1  # the round before the newest model's
         writable(self._models)
 
@@ -115,7 +117,7 @@ class RunStore:
         """
         left = {
             "candidate": None if pending is None else save({"weights": pending}),
-            "agents": None if docket is None else _packed(docket),
+            "agents": None if docket is None else self._dockets.packed(record["round"], docket),
         }
         for kind, data in left.items():
             file = self._of_round(kind, record["round"])
@@ -202,17 +204,25 @@ class RunStore:
             )
         notes = [f"{file} is gone: the run goes on without it" for file in gone]
         pending = self._open(candidate, size)[0] if candidate.exists() else None
-        return pending, _unpacked(agents, size) if agents.exists() else None, notes
+        if not agents.exists():
+            return pending, None, notes
+        docket, told = self._dockets.unpacked(agents, number, size)
+        return pending, docket, [*notes, *told]
 
     def _forget(self, number: int) -> None:
         """Remove what rounds left, but for this one and the one before the newest model."""
         for round_, file in self._all_left():
             if round_ not in (number, self._spare):
                 remove(file)
+        self._dockets.forget({number, self._spare})
+
+    def lighten(self) -> None:
+        """Remove what detectors remember, of a run that has ended, if it is much."""
+        self._dockets.lighten({round_ for round_, _ in self._all_left()})
 
     def _sweep(self) -> None:
         """Remove the halves of files that a crash left."""
-        whole = [MANIFEST, ROUNDS, *KINDS.values(), "models/*.safetensors"]
+        whole = [MANIFEST, ROUNDS, ROWS, *KINDS.values(), "models/*.safetensors"]
         for pattern in whole:
             for part in self.folder.glob(str(Path(pattern).with_suffix(".part"))):
                 remove(part)
@@ -267,22 +277,3 @@ def _unbroken(models: list[Model]) -> list[Model]:
     while first and models[first - 1].version == models[first].version - 1:
         first -= 1
     return models[first:]
-
-
-def _packed(docket: Docket) -> bytes:
-    written = io.BytesIO()
-    np.savez(written, allow_pickle=False, **to_arrays(docket))
-    return written.getvalue()
-
-
-def _unpacked(file: Path, size: int) -> Docket:
-    """Read what is known of agents, who send ``size`` values."""
-    readable(file)
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as opened:
-            docket = from_arrays(dict(opened))
-    except Exception as why:  # of NumPy, zipfile, zlib, the system
-        raise damaged(file, why) from why
-    if docket.past.rows.size and docket.past.rows.shape[1] != size:
-        raise damaged(file, f"sums of {docket.past.rows.shape[1]:,} values, not {size:,}")
-    return docket
