@@ -44,11 +44,6 @@ class _Ledger:
         self.samples[row] = update.samples
         self.place[update.agent] = len(self.place)
 
-    def __del__(self) -> None:
-        # Two references are ours and the call's: nobody holds a view of it.
-        if self.place and sys.getrefcount(self.updates) == 2:
-            _spare[:] = [self.updates]
-
     def until(self, count: int) -> _Ledger:
         """Copy the first ``count`` that came."""
         copy = _Ledger(self.row)
@@ -57,15 +52,23 @@ class _Ledger:
         return copy
 
 
-_spare: list[Matrix] = []
-"""A matrix that no collection uses any more, for the next round: new memory costs twice as much to
-write, for the system hands it out page by page, each filled with zeros (52 MB: 15 ms)."""
+_matrices: list[Matrix] = []
+"""The last matrices, for rounds to come: new memory costs twice as much to write, for the system
+hands it out page by page, each filled with zeros (52 MB: 15 ms)."""
+
+MATRICES = 3
+"""How many: a round's, the one before that detectors remember, and one to spare."""
 
 
 def _matrix(n: int, d: int) -> Matrix:
-    """Return a matrix (n, d) that holds anything."""
-    spare = _spare.pop() if _spare else None
-    return spare if spare is not None and spare.shape == (n, d) else np.empty((n, d), np.float32)
+    """Return a matrix (n, d) that holds anything, and that nobody else sees."""
+    _matrices[:] = [matrix for matrix in _matrices if matrix.shape == (n, d)]
+    for matrix in _matrices:
+        # Three references are the list's, ours and the call's: nobody holds it, or a view of it.
+        if sys.getrefcount(matrix) == 3:
+            return matrix
+    _matrices[:] = [*_matrices, np.empty((n, d), np.float32)][-MATRICES:]
+    return _matrices[-1]
 
 
 class Collection:

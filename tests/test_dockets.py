@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import re
 from contextlib import suppress
 
@@ -10,7 +13,7 @@ import pytest
 from cutting import Torn, cut, federation, same_run
 from federation import one_thread  # noqa: F401 - a fixture
 
-from aggregator import dockets
+from aggregator import disk, dockets
 from aggregator.past import Past
 from aggregator.store import RunStore, StoreError
 from aggregator.suspicion import Docket, Standing, to_arrays
@@ -97,7 +100,7 @@ def test_a_crash_leaves_what_belongs_together(folder, tmp_path_factory):
         first = folder / "models" / "000000.safetensors"
         (place / "models" / first.name).write_bytes(first.read_bytes())
         store = persist(place, 1, 2)
-        with cut(place, at) as disk, suppress(Torn):
+        with cut(place, at) as died, suppress(Torn):
             persist(place, 3, store=store)
         heir = RunStore(place, keep=3)
         saved = heir.load()
@@ -107,11 +110,29 @@ def test_a_crash_leaves_what_belongs_together(folder, tmp_path_factory):
         same_docket(RunStore(place, keep=3).load().docket, docket(3))
         assert not [*place.glob("*.part")]
         assert len(rows(place)) == 2
-        if not disk.hit:
+        if not died.hit:
             break
-    assert not disk.hit
+    assert not died.hit
     assert (min(reached), max(reached)) == (2, 3)
-    assert {"fsync rows-000003-1.part", "unlink rows-000002-1.bin"} <= set(disk.done)
+    assert {"fsync rows-000003-1.part", "unlink rows-000002-1.bin"} <= set(died.done)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_large_files_are_written_whole(tmp_path, monkeypatch, refuses):
+    """Past the system's cache, where there is a way past it, and to the last byte."""
+    real = fcntl.fcntl
+
+    def unless_direct(number, command, flags=0):
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no such thing here")
+        return real(number, command, flags)
+
+    if refuses:
+        monkeypatch.setattr(fcntl, "fcntl", unless_direct)
+    data = np.random.default_rng(0).bytes(2 * disk.PIECE + 5)
+    for _ in range(2):
+        disk.replace(tmp_path / "large.bin", data)
+        assert (tmp_path / "large.bin").read_bytes() == data
 
 
 def cut_short(file):
