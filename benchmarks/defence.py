@@ -1,0 +1,49 @@
+"""What detection and a jury cost aggregator and broker, beside the same run with neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks import network
+from benchmarks.figures import Figure, ratios
+
+ROUNDS = 14
+
+TRAINING = ("--rule", "mean", "--set", "training.epochs=3", "--set", "training.batch_size=4",
+            "--set", "training.learning_rate=0.1", "--set", "training.momentum=0.5")  # fmt: skip
+"""As those train whose run is to be defended; it is none of the aggregator's business."""
+
+SIDES = {
+    "neither": ("--set", "detection.detectors=[]", "--set", "validation.validators=0"),
+    "detection": ("--config", "config/detect.toml", "--set", "validation.validators=0"),
+    "detection and jury": ("--config", "config/detect.toml", "--config", "config/jury.toml"),
+}
+"""What defends the run."""
+
+
+def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
+    """Measure the processor time of aggregator and broker with defences and without, in turn."""
+    return [
+        *of_network("mlp", tuple(SIDES), repeats, say),
+        *of_network("classifier", ("neither", "detection and jury"), repeats, say),
+    ]
+
+
+def of_network(
+    name: str, sides: tuple[str, ...], repeats: int, say: Callable[[str], None]
+) -> list[Figure]:
+    """Measure a run of 1,000 agents who train this network."""
+    spent: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(1, repeats + 1):
+        for side in sides:
+            say(f"{name}, defended by {side}, {number} of {repeats}")
+            run = network.federation(ROUNDS, "--set", f"model.name={name}", *TRAINING, *SIDES[side])
+            spent[side].append(1e3 * (run.processor["aggregator"] + run.processor["broker"]))
+    plain = spent["neither"]
+    most = {"detection and jury": 1.5}
+    return [
+        *(Figure(f"{name}, {side}: aggregator and broker", found, "ms/update")
+          for side, found in spent.items()),
+        *(ratios(f"{name}: {side} / neither", spent[side], plain, at_most=most.get(side))
+          for side in sides[1:]),
+    ]  # fmt: skip
