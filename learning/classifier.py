@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from config.program import run_main
 from learning import datasets, models
@@ -24,12 +25,12 @@ from learning.saved import read_weights
 from learning.training import batches, check_batches, fewest
 from learning.weights import flatten
 
-__all__ = ["main", "read_weights", "test_model", "train_model"]
+__all__ = ["loader_of", "main", "read_weights", "test_model", "train_epochs", "training_samples"]
 
 EXAMPLES = """examples:
   python -m learning.classifier
   python -m learning.classifier --data digits --model mlp --out digits.pth
-  python -m learning.classifier --seed 1 --epochs 30
+  python -m learning.classifier --seed 1 --epochs 20 --lr 0.01 --batch 32
   python run.py --init classifier.pth --evil 0 --rounds 10   a federation goes on from it"""
 
 
@@ -37,24 +38,54 @@ MOST = 1_000_000
 """Epochs, and samples a step."""
 
 
-def train_model(
-    model: nn.Module, data: Dataset, epochs: int, learning_rate: float, batch_size: int, seed: int
-) -> Iterator[float]:
+EPOCHS, LEARNING_RATE, MOMENTUM, BATCH = 5, 0.001, 0.9, 4
+"""How the classifier is trained unless told otherwise: samples of four, by small steps."""
+
+Samples = tuple[torch.Tensor, ...]
+"""Images (n, C, H, W) float32 and their labels (n,) int64."""
+
+
+class Batches:
+    """The numbers of samples in batches: another order in each epoch, all of them from the seed."""
+
+    def __init__(self, samples: int, size: int, seed: int, least: int) -> None:
+        self._samples, self._size, self._least = samples, size, least
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self._samples, generator=self._generator)
+        return (batch.tolist() for batch in batches(order, self._size, self._least))
+
+
+def loader_of(
+    samples: Samples, batch_size: int = BATCH, seed: int = 0, least: int = 1
+) -> DataLoader[Samples]:
+    """Return a loader of batches; the last has ``least`` samples or is put to the one before."""
+    order = Batches(len(samples[0]), batch_size, seed, least)
+    return DataLoader(TensorDataset(*samples), batch_sampler=order)
+
+
+def training_samples(data: Dataset) -> Samples:
+    """Return the training samples of a data set as tensors."""
+    return torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+
+
+def train_epochs(
+    model: nn.Module, loader: Iterable[Samples], epochs: int = EPOCHS,
+    learning_rate: float = LEARNING_RATE, momentum: float = MOMENTUM,
+) -> Iterator[float]:  # fmt: skip
     """Train with SGD and cross-entropy; yields the mean training loss after each epoch."""
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
-    sgd = torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9)
-    generator = torch.Generator().manual_seed(seed)
-    least = fewest(model, data.shape)
+    sgd = torch.optim.SGD(model.parameters(), learning_rate, momentum)
     for _ in range(epochs):
         model.train()
-        total = 0.0
-        for batch in batches(torch.randperm(len(y), generator=generator), batch_size, least):
+        total = count = 0.0
+        for x, y in loader:
             sgd.zero_grad()
-            loss = F.cross_entropy(model(x[batch]), y[batch])
+            loss = F.cross_entropy(model(x), y)
             loss.backward()
             sgd.step()
-            total += loss.item() * len(batch)
-        yield total / len(y)
+            total, count = total + loss.item() * len(y), count + len(y)
+        yield total / count
     model.eval()
 
 
@@ -79,13 +110,13 @@ def parser() -> argparse.ArgumentParser:
         help="folder for downloads (default: %(default)s)")  # fmt: skip
     add("--model", default="classifier", metavar="NAME",
         help=f"the network: {', '.join(models.MODELS)} (default: %(default)s)")  # fmt: skip
-    add("--epochs", default=20, type=int, metavar="N",
+    add("--epochs", default=EPOCHS, type=int, metavar="N",
         help="passes over the training samples (default: %(default)s)")  # fmt: skip
-    add("--lr", default=0.01, type=float, metavar="X",
+    add("--lr", default=LEARNING_RATE, type=float, metavar="X",
         help="learning rate of SGD (default: %(default)s)")  # fmt: skip
-    add("--batch", default=32, type=int, metavar="N",
+    add("--batch", default=BATCH, type=int, metavar="N",
         help="samples a step (default: %(default)s)")  # fmt: skip
-    add("--seed", default=0, type=int, metavar="N",
+    add("--seed", default=1, type=int, metavar="N",
         help="of the first weights and of the samples' order (default: %(default)s)")  # fmt: skip
     add("--out", default="classifier.pth", type=Path, metavar="FILE",
         help="where to save it (default: %(default)s)")  # fmt: skip
@@ -117,7 +148,9 @@ def main(arguments: Sequence[str]) -> int:
     for note in data.notes:
         print(note)
     print(f"{chosen.model}: {len(flatten(model)):,} parameters, {len(data.y_train):,} samples")
-    steps = train_model(model, data, chosen.epochs, chosen.lr, chosen.batch, chosen.seed)
+    least = fewest(model, data.shape)
+    loader = loader_of(training_samples(data), chosen.batch, chosen.seed, least)
+    steps = train_epochs(model, loader, chosen.epochs, chosen.lr)
     for epoch, loss in enumerate(steps, start=1):
         measured = test_model(model, data)
         print(f"epoch {epoch:>3}/{chosen.epochs}  loss {loss:.4f}  accuracy {measured:.1%}")

@@ -5,6 +5,7 @@ Every builder takes the shape of one input (channels, height, width) and the num
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -117,20 +118,26 @@ def _convolutional(
     kernel: int,
     hidden: Sequence[int],
 ) -> nn.Module:
-    """Chain convolution, ReLU, 2x2 pooling for each of ``channels``, then linear layers."""
+    """Chain convolution, ReLU, 2x2 pooling for each of ``channels``, then linear layers.
+
+    Layers with weights are called conv1, conv2, ..., fc1, fc2, ..., as in PyTorch's tutorials and
+    in the state dicts that people have.
+    """
     planes, height, width = input_shape
-    layers: list[nn.Module] = []
-    for count in channels:
-        layers += [nn.Conv2d(planes, count, kernel), nn.ReLU(), nn.MaxPool2d(2)]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, count in enumerate(channels, start=1):
+        layers[f"conv{i}"] = nn.Conv2d(planes, count, kernel)
+        layers[f"conv{i}_relu"], layers[f"conv{i}_pool"] = nn.ReLU(), nn.MaxPool2d(2)
         planes, height, width = count, (height - kernel + 1) // 2, (width - kernel + 1) // 2
         if min(height, width) < 1:
             raise ValueError("it is too small for the convolutions (try model 'mlp')")
-    layers.append(nn.Flatten())
+    layers["flatten"] = nn.Flatten()
     features = planes * height * width
-    for units in hidden:
-        layers += [nn.Linear(features, units), nn.ReLU()]
+    for i, units in enumerate(hidden, start=1):
+        layers[f"fc{i}"], layers[f"fc{i}_relu"] = nn.Linear(features, units), nn.ReLU()
         features = units
-    return nn.Sequential(*layers, nn.Linear(features, classes))
+    layers[f"fc{len(hidden) + 1}"] = nn.Linear(features, classes)
+    return nn.Sequential(layers)
 
 
 MODELS: dict[str, Builder] = {

@@ -416,7 +416,8 @@ def test_the_classifier_learns():
     images, labels = two_stripes()
     data = Dataset("stripes", 2, images, labels, images, labels)
     model = models.build("mlp", (1, 8, 8), 2, seed=0)
-    losses = list(classifier.train_model(model, data, 10, 0.1, 8, seed=0))
+    loader = classifier.loader_of(classifier.training_samples(data), batch_size=8, seed=0)
+    losses = list(classifier.train_epochs(model, loader, 10, 0.1))
     assert len(losses) == 10
     assert losses[-1] < losses[0] / 3
     assert classifier.test_model(model, data) == 1
@@ -474,3 +475,43 @@ def test_mistakes_on_the_command_line_are_explained(flags, message, capsys):
     with pytest.raises(SystemExit):
         classifier.main(flags)
     assert message in capsys.readouterr().err
+
+
+class Net(nn.Module):
+    """The classifier as people write it themselves: the file they bring has these names."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.pool = nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 5), nn.MaxPool2d(2)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(16, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        """Map (n, 1, 28, 28) to (n, 10)."""
+        x = self.pool(self.conv1(x).relu())
+        x = self.pool(self.conv2(x).relu()).flatten(1)
+        return self.fc3(self.fc2(self.fc1(x).relu()).relu())
+
+
+def test_a_classifier_of_ones_own_is_read_and_ours_is_read_by_it(tmp_path):
+    """Layers are called conv1, conv2, fc1, fc2, fc3 on both sides, and answer the same."""
+    theirs, ours = Net(), models.build("classifier", MNIST, 10, seed=1)
+    x = torch.rand(20, *MNIST)
+    torch.save(theirs.state_dict(), tmp_path / "classifier.pth")
+    classifier.read_weights(tmp_path / "classifier.pth", ours)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    torch.save(models.build("classifier", MNIST, 10, seed=2).state_dict(), tmp_path / "ours.pth")
+    theirs.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True))
+
+
+def test_a_file_with_numbered_layers_is_read(tmp_path):
+    """Files from before layers had names hold 0.weight, 3.weight, 7, 9 and 11: they still count."""
+    model = models.build("classifier", MNIST, 10, seed=1)
+    numbers = {"conv1": 0, "conv2": 3, "fc1": 7, "fc2": 9, "fc3": 11}
+    old = {}
+    for name, tensor in model.state_dict().items():
+        layer, kind = name.split(".")
+        old[f"{numbers[layer]}.{kind}"] = tensor
+    torch.save(old, tmp_path / "old.pth")
+    other = models.build("classifier", MNIST, 10, seed=2)
+    found = classifier.read_weights(tmp_path / "old.pth", other)
+    np.testing.assert_array_equal(found, flatten(model))
