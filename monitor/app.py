@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import anyio
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -17,7 +19,7 @@ from monitor import schemas, state
 from monitor.body import Intake, limit_of
 from monitor.metrics import TAKEN, Tally, registry_of
 from monitor.page import ModelPage, Sliced, where
-from monitor.schemas import Failure, GlobalModel, Health, Receipt
+from monitor.schemas import Failure, GlobalModel, Health, Receipt, StateDict
 from monitor.state import Posted, Refused, View, Why
 from protocol.messages import Reason, Update
 
@@ -45,11 +47,14 @@ TEXTS = {
     400: "not JSON", 408: "the body came too slowly",
     409: "not now: another version, not called, answered already, or no round collects",
     413: "too large: more than 64 bytes a parameter", 415: "not application/json",
-    422: "JSON, but no update of this model", 429: "no slot is free; Retry-After says seconds",
+    422: "JSON, but no update of this model; or 'full' is neither true nor false",
+    429: "no slot is free; Retry-After says seconds",
     503: "no broker, no run, or too busy; Retry-After says seconds",
 }  # fmt: skip
 
 Responses = dict[int | str, dict[str, Any]]
+
+Full = Annotated[bool, Query(description="true: with the round and the version that it belongs to")]
 
 
 class Desk(Protocol):
@@ -87,6 +92,7 @@ def build(desk: Desk, run: str, lifespan: Lifespan | None = None, seconds: float
     _add_watching(app, parts)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _refused_by_starlette)
+    app.add_exception_handler(RequestValidationError, _refused_by_fastapi)
     app.add_exception_handler(Exception, _failed)
     schemas.describe(app.openapi())  # which it keeps
     return app
@@ -111,13 +117,13 @@ def failures(*statuses: int) -> Responses:
 
 def _add_reading(app: FastAPI, parts: Parts) -> None:
     @app.get("/model", include_in_schema=False)
-    @app.get("/model/", responses=failures(503), response_model=GlobalModel)
-    async def get_model() -> Response:
-        """Return the global model's state."""
+    @app.get("/model/", responses=failures(422, 503), response_model=StateDict | GlobalModel)
+    async def get_model(full: Full = False) -> Response:
+        """Return the global model as a state dict; with ``full`` as a ``GlobalModel``."""
         view = parts.desk.view
         if view.model is None or view.manifest is None:
             raise Refused(Why.NO_RUN, "no aggregator has published this run's model yet")
-        content = await parts.page.of(view)
+        content = await parts.page.of(view, full=full)
         parts.tally.of(view).bytes["out"] += len(content)
         return Sliced(content, media_type="application/json")
 
@@ -129,18 +135,22 @@ def _add_reading(app: FastAPI, parts: Parts) -> None:
 
 
 def _add_posting(app: FastAPI, parts: Parts) -> None:
-    body = {"content": {"application/json": {"schema": {
-        "$ref": "#/components/schemas/ClientUpdate"}}}, "required": True}  # fmt: skip
+    forms = [{"$ref": f"#/components/schemas/{name}"} for name in ("StateDict", "ClientUpdate")]
+    content = {"application/json": {"schema": {"anyOf": forms}}}
+    body = {"content": content, "required": True}
 
     @app.post("/model", include_in_schema=False)
     @app.post(
         "/model/", status_code=202, response_model=Receipt, openapi_extra={"requestBody": body},
         responses=failures(400, 408, 409, 413, 415, 422, 429, 503),
     )  # fmt: skip
-    async def post_model(request: Request) -> Response:
-        """Take an update into the round that is open."""
+    async def post_model(request: Request, full: Full = False) -> Response:
+        """Take an update into the round that is open: a state dict of what the weights moved by.
+
+        With ``full`` a ``ClientUpdate``: it says from which version it was trained, and by whom.
+        """
         try:
-            update = await _take(request, parts)
+            update = await _take(request, parts, full=full)
         except Refused as why:
             parts.tally.of(parts.desk.view).posts[why.reason.value] += 1
             raise
@@ -149,7 +159,7 @@ def _add_posting(app: FastAPI, parts: Parts) -> None:
         return _json(orjson.dumps(said), 202)
 
 
-async def _take(request: Request, parts: Parts) -> Update:
+async def _take(request: Request, parts: Parts, *, full: bool) -> Update:
     """Read an update, check it, and send it."""
     view = parts.desk.view
     known = view.manifest if view.model is not None else None
@@ -161,9 +171,8 @@ async def _take(request: Request, parts: Parts) -> Update:
         if why := state.lacking(view):
             raise why
         assert known is not None
-        posted = await anyio.to_thread.run_sync(
-            schemas.read_update, data, known.tensors, limiter=parts.readers
-        )
+        read = partial(schemas.read_update, data, known.tensors, full=full)
+        posted = await anyio.to_thread.run_sync(read, limiter=parts.readers)
         return await parts.desk.post(posted)
 
 
@@ -231,6 +240,13 @@ def _refused_by_starlette(request: Request, why: Exception) -> Response:
     if why.status_code == 405 and request.url.path in ("/model", "/model/"):
         response.headers["Allow"] = "GET, POST"  # Starlette names the first of two routes alone
     return response
+
+
+def _refused_by_fastapi(_: Request, why: Exception) -> Response:
+    """Give a parameter that cannot be read our shape, without saying what it was."""
+    assert isinstance(why, RequestValidationError)
+    places = sorted({str(error["loc"][-1]) for error in why.errors()})
+    return _failure(Reason.OUT_OF_RANGE, f"{', '.join(places)} must be true or false", 422)
 
 
 def _failed(_: Request, __: Exception) -> Response:

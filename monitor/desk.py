@@ -111,7 +111,7 @@ class Desk:
         Refused
             If it cannot be taken now.
         """
-        self.view, update = state.post(self.view, posted)
+        self.view, update = state.post(self.view, posted, time.monotonic())
         self._hub.send(update.agent, update)
         return update
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 import orjson
@@ -11,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from monitor.state import View
 from monitor.values import tensors_json
+from protocol.messages import Vector
 
 SLICE = 65_536
 """Bytes of a model sent at once."""
@@ -36,7 +39,12 @@ class Sliced(Response):
             await send({"type": "http.response.body", "body": part, "more_body": not last})
 
 
-Key = tuple[object, ...]
+class Written(NamedTuple):
+    """A page, what it was written from, and where the round stood."""
+
+    weights: Vector
+    stood: object
+    content: bytes
 
 
 class ModelPage:
@@ -45,25 +53,35 @@ class ModelPage:
     def __init__(self, run: str) -> None:
         self._run = run
         self._lock = asyncio.Lock()
-        self._page: tuple[Key, bytes] | None = None
-        self._tensors: tuple[object, bytes] | None = None
+        self._pages: dict[bool, Written] = {}
 
-    async def of(self, view: View) -> bytes:
-        """Return the page of a view that has a model and a manifest."""
+    async def of(self, view: View, *, full: bool) -> bytes:
+        """Return the state dict of a view that has a model and a manifest.
+
+        If ``full``, with the run, its round and how to train besides.
+        """
         assert view.model is not None
-        key = (view.model.version, id(view.model.weights), *where(view))
-        if self._page is None or self._page[0] != key:
-            async with self._lock:
-                if self._page is None or self._page[0] != key:
-                    self._page = key, await anyio.to_thread.run_sync(self._write, view)
-        return self._page[1]
+        weights = view.model.weights
+        state = await self._page(False, weights, None, lambda: _tensors(view))
+        if not full:
+            return state
+        return await self._page(True, weights, where(view), lambda: self._written(view, state))
 
-    def _write(self, view: View) -> bytes:
+    async def _page(
+        self, full: bool, weights: Vector, stood: object, write: Callable[[], bytes]
+    ) -> bytes:
+        """Return the page that was written from this, or have it written now."""
+        async with self._lock:
+            page = self._pages.get(full)
+            if page is None or page.weights is not weights or page.stood != stood:
+                page = Written(weights, stood, await anyio.to_thread.run_sync(write))
+                self._pages[full] = page
+        return page.content
+
+    def _written(self, view: View, state: bytes) -> bytes:
         model, manifest = view.model, view.manifest
         assert model is not None
         assert manifest is not None
-        if self._tensors is None or self._tensors[0] is not model.weights:
-            self._tensors = model.weights, tensors_json(model.weights, manifest.tensors)
         number, phase = where(view)
         return orjson.dumps({
             "run": self._run, "model": manifest.model, "round": number, "phase": phase,
@@ -73,5 +91,12 @@ class ModelPage:
                 "epochs": manifest.epochs, "batch_size": manifest.batch_size,
                 "learning_rate": manifest.learning_rate, "momentum": manifest.momentum,
             },
-            "state": orjson.Fragment(self._tensors[1]),
+            "state": orjson.Fragment(state),
         })  # fmt: skip
+
+
+def _tensors(view: View) -> bytes:
+    """Write the global model as a state dict."""
+    assert view.model is not None
+    assert view.manifest is not None
+    return tensors_json(view.model.weights, view.manifest.tensors)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from monitor.state import Posted, Refused
 from monitor.values import Layout, quote, strict_json, vector_of
 from protocol.codec import MAX_COUNT
-from protocol.messages import Reason
+from protocol.messages import Reason, Vector
 
 CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -55,6 +55,10 @@ class GlobalModel(BaseModel):
     input_shape: list[int]
     training: Training
     state: Tensors
+
+
+class StateDict(RootModel[Tensors]):
+    """A PyTorch state dict: the global model, or what a client learnt (weights after - before)."""
 
 
 class ClientUpdate(BaseModel):
@@ -105,10 +109,11 @@ def describe(openapi: dict[str, Any]) -> None:
     parts["ClientUpdate"] = ClientUpdate.model_json_schema()
     parts["ClientUpdate"]["properties"]["update"] = TENSORS
     parts["GlobalModel"]["properties"]["state"] = TENSORS
+    parts["StateDict"] |= TENSORS
 
 
-def read_update(data: bytes, layout: Layout) -> Posted:
-    """Read the body of a post strictly.
+def read_update(data: bytes, layout: Layout, *, full: bool) -> Posted:
+    """Read the body of a post strictly: a state dict, or if ``full`` a ``ClientUpdate``.
 
     Raises
     ------
@@ -118,11 +123,23 @@ def read_update(data: bytes, layout: Layout) -> Posted:
     content = strict_json(data)
     if type(content) is not dict:
         raise Refused(Reason.WRONG_TYPE, "not an object")
+    if not full:
+        return Posted("", None, 1, _bare(content, layout))
     try:
         said = ClientUpdate.model_validate(content)
     except ValidationError as why:
         raise _refusal(why) from None
     return Posted(said.client or "", said.version, said.samples, vector_of(said.update, layout))
+
+
+def _bare(content: Tensors, layout: Layout) -> Vector:
+    """Read a state dict (d,); whoever has wrapped it hears how that is posted."""
+    if {"version", "update"} <= content.keys():
+        raise Refused(
+            Reason.WRONG_KEYS,
+            "a state dict is expected; 'version' and 'update' go to /model/?full=true",
+        )
+    return vector_of(content, layout)
 
 
 def _refusal(why: ValidationError) -> Refused:

@@ -1,7 +1,8 @@
 """What the gateway knows of a run, and who may post: pure, from messages and posts alone.
 
 The gateway stands for as many agents as it has slots. Each is a real agent on the broker; who
-posts over HTTP speaks through one of them, and a client with a name keeps its slot.
+posts over HTTP speaks through one of them, and a client with a name keeps its slot until it has
+been silent for a minute and another client needs it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ MAX_ROUNDS = 1_000_000
 
 MAX_TENSORS = 10_000
 
+LEASE = 60.0
+"""Seconds after a named client's last update in which no other client may have its slot."""
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -58,12 +62,23 @@ class Refused(Exception):  # noqa: N818 - it names the thing, not a failure of o
 
 
 class Posted(NamedTuple):
-    """An update as it came over HTTP, its content checked; ``client``: its name, or empty."""
+    """An update as it came over HTTP, its content checked.
+
+    ``client``: its name, or empty. ``version``: of the global model that it was trained from, or
+    None for that of the round which is open.
+    """
 
     client: str
-    version: int
+    version: int | None
     samples: int
     delta: Vector
+
+
+class Lease(NamedTuple):
+    """A named client's slot, and when (s, on the caller's clock) it sent an update last."""
+
+    slot: str
+    since: float
 
 
 class View(NamedTuple):
@@ -78,7 +93,7 @@ class View(NamedTuple):
     """Accuracy after each round, from that of version 0 on; None where it is not known."""
     refused: Mapping[str, int] = NOTHING
     """What the aggregator refused in finished rounds, whoever sent it: reason -> count."""
-    bound: Mapping[str, str] = NOTHING
+    bound: Mapping[str, Lease] = NOTHING
     """A client's name -> its slot."""
     turn: tuple[int, int] = (-1, -1)
     """Round and version for which the slots have sent what is in ``sent``."""
@@ -195,8 +210,10 @@ def lacking(view: View) -> Refused | None:
     return None
 
 
-def post(view: View, posted: Posted) -> tuple[View, Update]:
+def post(view: View, posted: Posted, now: float) -> tuple[View, Update]:
     """Let an update in; returns the view as it is then, and what has to be sent.
+
+    ``now``: the time (s), on a clock that never goes back.
 
     Raises
     ------
@@ -205,20 +222,23 @@ def post(view: View, posted: Posted) -> tuple[View, Update]:
     """
     if why := lacking(view):
         raise why
-    now = _collecting(view)
-    if posted.version != now.version:
+    round_ = _collecting(view)
+    if posted.version not in (None, round_.version):
         raise Refused(
             Reason.WRONG_VERSION,
-            f"trained from version {posted.version}, round {now.round} trains from {now.version}",
+            f"trained from version {posted.version}, round {round_.round} trains from "
+            f"{round_.version}",
         )
-    if (now.round, now.attempt) == view.missed:
+    if (round_.round, round_.attempt) == view.missed:
         raise Refused(
             Reason.NOT_CALLED,
-            f"round {now.round} began before the gateway joined; post in the next",
+            f"round {round_.round} began before the gateway joined; post in the next",
         )
-    slot = _slot(view, posted.client, now)
-    update = Update(slot, now.round, now.version, posted.samples, posted.delta)
-    bound = {**view.bound, posted.client: slot} if posted.client else view.bound
+    slot = _slot(view, posted.client, round_, now)
+    update = Update(slot, round_.round, round_.version, posted.samples, posted.delta)
+    bound = {name: lease for name, lease in view.bound.items() if lease.slot != slot}
+    if posted.client:
+        bound[posted.client] = Lease(slot, now)
     return view._replace(bound=bound, sent={**view.sent, slot: update}), update
 
 
@@ -243,20 +263,27 @@ def _called(view: View, now: Round) -> frozenset[str]:
     return frozenset(called).intersection(view.slots)
 
 
-def _slot(view: View, client: str, now: Round) -> str:
-    """Find the slot of a client: its own, or one that is free."""
-    called = _called(view, now)
+def _slot(view: View, client: str, round_: Round, now: float) -> str:
+    """Find the slot of a client: its own, one of nobody's, or that of a client which is gone."""
+    called = _called(view, round_)
     if own := view.bound.get(client) if client else None:
-        if own not in called:
-            raise Refused(Reason.NOT_CALLED, f"{own} is not called in round {now.round}")
-        if own in view.sent:
-            raise Refused(Reason.DUPLICATE, f"{own} has answered in round {now.round} already")
-        return own
-    taken = frozenset(view.bound.values())
-    if len(taken) == len(view.slots):
-        raise Refused(Why.NO_SLOT, f"all {len(taken)} slots belong to clients with other names")
-    free = (slot for slot in view.slots if slot not in taken)
+        if own.slot not in called:
+            raise Refused(Reason.NOT_CALLED, f"{own.slot} is not called in round {round_.round}")
+        if own.slot in view.sent:
+            raise Refused(
+                Reason.DUPLICATE, f"{own.slot} has answered in round {round_.round} already"
+            )
+        return own.slot
+    leases = {lease.slot: lease.since for lease in view.bound.values()}
+    gone = sorted((since, slot) for slot, since in leases.items() if now - since > LEASE)
+    free = [slot for slot in view.slots if slot not in leases] + [slot for _, slot in gone]
+    if not free:
+        raise Refused(
+            Why.NO_SLOT,
+            f"all {len(leases)} slots belong to clients with other names, who posted less than "
+            f"{LEASE:.0f} s ago; a slot comes free once its client is silent for so long",
+        )
     for slot in free:
         if slot in called and slot not in view.sent:
             return slot
-    raise Refused(Why.NO_SLOT, f"no free slot is left in round {now.round}; post in the next")
+    raise Refused(Why.NO_SLOT, f"no free slot is left in round {round_.round}; post in the next")

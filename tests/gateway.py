@@ -80,14 +80,14 @@ class Gateway:
 
     def update(self, step=0.0, **more):
         """Make an update for the round that is open: every parameter moves by ``step``."""
-        state = self.get("/model/")
+        state = self.get("/model/?full=true")
         moved = {name: filled(tensor, step) for name, tensor in state["state"].items()}
         return {"version": state["version"], "update": moved, **more}
 
     def post(self, content=None, **more):
-        """Post an update, by default one of zeros."""
+        """Post an update in its full form, by default one of zeros."""
         content = self.update(**more) if content is None else content
-        return self.ask("POST", "/model/", json=content)
+        return self.ask("POST", "/model/?full=true", json=content)
 
     def close(self):
         """End the client and its loop."""

@@ -52,18 +52,18 @@ def posted(client="", version=0):
     return Posted(client, version, 4, ZEROS)
 
 
-def sent(view, *clients):
+def sent(view, *clients, now=0.0):
     """Post for clients; returns the view and the slots that were used."""
     slots = []
     for client in clients:
-        view, update = post(view, posted(client))
+        view, update = post(view, posted(client), now)
         slots.append(update.agent)
     return view, slots
 
 
-def refusal(view, client="", version=0):
+def refusal(view, client="", version=0, now=0.0):
     with pytest.raises(Refused) as raised:
-        post(view, posted(client, version))
+        post(view, posted(client, version), now)
     return raised.value.reason
 
 
@@ -76,7 +76,7 @@ def test_a_name_keeps_its_slot_and_others_share_the_rest():
     assert slots == ["http-000", "http-001", "http-002"]
     view, _ = after(Model(1, ZEROS), record(1, 0.2), opened(2, version=1), view=view)
     for client, slot in (("bob", "http-002"), ("", "http-001"), ("ann", "http-000")):
-        view, update = post(view, posted(client, 1))
+        view, update = post(view, posted(client, 1), 0.0)
         assert update[:3] == (slot, 2, 1)
 
 
@@ -96,6 +96,40 @@ def test_names_cannot_take_more_slots_than_there_are():
     assert refusal(view, "dan") is Why.NO_SLOT
     assert refusal(view) is Why.NO_SLOT
     assert sent(view, "cid")[1] == ["http-002"]
+
+
+def test_a_slot_comes_free_once_its_client_is_gone():
+    """After a minute's silence a newcomer has the slot of whoever has been silent the longest."""
+    view, _ = sent(collecting(), "ann", now=10)
+    view, _ = sent(view, "bob", "cid", now=5)
+    view, _ = after(record(1, 0.2), opened(2), view=view)
+    assert refusal(view, "dan", now=65) is Why.NO_SLOT
+    view, slots = sent(view, "dan", "", now=65.5)
+    assert slots == ["http-001", "http-002"]  # bob's and cid's: ann came later
+    assert view.bound.keys() == {"ann", "dan"}
+    assert refusal(view, "bob", now=70) is Why.NO_SLOT
+    assert sent(view, "bob", now=70.5)[1] == ["http-000"]
+
+
+def test_a_slot_stays_with_a_client_that_nobody_displaces():
+    """An hour's silence costs nothing where nobody else needs the slot, or a slot is nobody's."""
+    view, _ = sent(collecting(), "ann")
+    view, _ = after(record(1, 0.2), opened(2), view=view)
+    view, slots = sent(view, "", "dan", "ann", now=3600)
+    assert slots == ["http-001", "http-002", "http-000"]
+
+
+def test_a_slot_that_has_answered_is_not_given_away():
+    """Its update is in the round already: whoever comes next waits for the next round."""
+    view, _ = sent(collecting(), "ann", "bob", "cid")
+    assert refusal(view, "dan", now=1000) is Why.NO_SLOT
+
+
+def test_without_a_version_an_update_is_for_the_round_that_is_open():
+    """Whoever posts a bare state dict says no version, and is taken at his word."""
+    view, _ = after(MANIFEST, Model(4, ZEROS), opened(9, version=4))
+    update = post(view, posted(version=None), 0.0)[1]
+    assert (update.round, update.version) == (9, 4)
 
 
 def test_a_refused_post_binds_no_name():
@@ -135,7 +169,7 @@ def test_a_round_that_began_without_us_is_not_answered():
     view, _ = after(MANIFEST, Model(4, ZEROS), opened(9, version=4), present=False)
     assert refusal(view, version=4) is Reason.NOT_CALLED
     view, _ = after(opened(10, version=4), view=view)
-    assert post(view, posted(version=4))[1].agent == "http-000"
+    assert post(view, posted(version=4), 0.0)[1].agent == "http-000"
 
 
 def test_a_new_attempt_gets_what_was_posted():
@@ -328,7 +362,7 @@ def test_what_float32_cannot_hold_is_infinite():
 def test_a_body_that_is_no_update_is_refused(text, reason):
     """Each fault has its reason, and what is quoted of it is short and printable ASCII."""
     with pytest.raises(Refused) as raised:
-        read_update(text.encode(), TENSORS)
+        read_update(text.encode(), TENSORS, full=True)
     assert raised.value.reason == reason
     detail = raised.value.detail
     assert detail.isascii()
@@ -366,5 +400,6 @@ def test_a_tensor_of_another_shape_is_refused(w, b, reason):
 ))  # fmt: skip
 def test_any_json_is_read_or_refused(content):
     """Whatever JSON comes, it is an update or is refused: nothing else is ever raised."""
-    with contextlib.suppress(Refused):
-        read_update(json.dumps(content).encode(), TENSORS)
+    for full in (True, False):
+        with contextlib.suppress(Refused):
+            read_update(json.dumps(content).encode(), TENSORS, full=full)

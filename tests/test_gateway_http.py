@@ -7,11 +7,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from federation import one_thread  # noqa: F401 - a fixture
 from gateway import Gateway, filled, refused
 from listening import until
 from starlette.requests import Request
 
+from learning import models
+from learning.weights import flatten
 from monitor import desk
 from monitor.app import STATUS
 from monitor.body import HELD, Intake, announced
@@ -23,6 +26,8 @@ from protocol.memory_link import MemoryBroker, MemoryHub
 from protocol.messages import Model, Reason
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+FULL = "/model/?full=true"
 
 
 @pytest.fixture
@@ -45,8 +50,8 @@ def quiet(tmp_path_factory):
 
 
 def test_the_model_is_json_with_every_tensor(quiet):
-    """GET /model/ gives version, round and all tensors, nested as they are, exactly."""
-    said = quiet.get("/model/")
+    """In full it says version and round, and holds all tensors, nested as they are, exactly."""
+    said = quiet.get(FULL)
     assert (said["run"], said["round"], said["version"], said["phase"]) == ("lab", 1, 0, "train")
     assert said["model"] == "mlp"
     flat = np.concatenate([np.array(t, np.float32).ravel() for t in said["state"].values()])
@@ -54,14 +59,48 @@ def test_the_model_is_json_with_every_tensor(quiet):
     assert np.array(said["state"]["1.weight"]).shape == (32, 64)
 
 
+def test_the_model_is_a_bare_state_dict(quiet):
+    """GET /model/ holds the tensors and nothing else: what ``load_state_dict`` takes."""
+    said = quiet.get("/model/")
+    assert said == quiet.get(FULL)["state"]
+    model = models.build("mlp", (1, 8, 8), 10, seed=5)
+    model.load_state_dict({name: torch.tensor(value) for name, value in said.items()})
+    assert np.array_equal(flatten(model), quiet.desk.view.model.weights)
+
+
+def test_bare_state_dicts_close_a_round(gateway):
+    """Three of them, of 0, .25 and .5 everywhere, move every weight by .25, to either address."""
+    before = gateway.get("/model/")
+    for step, path in ((0.0, "/model/"), (0.25, "/model"), (0.5, "/model/?full=false")):
+        moved = {name: filled(tensor, step) for name, tensor in before.items()}
+        assert gateway.ask("POST", path, json=moved).status_code == 202
+    after = gateway.get(FULL)
+    assert (after["round"], after["version"]) == (2, 1)
+    assert after["state"]["3.bias"] == pytest.approx([value + 0.25 for value in before["3.bias"]])
+
+
+def test_a_wrapped_update_is_told_where_it_goes(quiet):
+    """The richer form without its parameter, and the bare one with it, say what was expected."""
+    answer = quiet.ask("POST", "/model/", json=quiet.update())
+    refused(answer, 422, "wrong_keys")
+    assert "full=true" in answer.json()["detail"]
+    refused(quiet.post(quiet.get("/model/")), 422, "wrong_keys")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_parameter_that_is_none_is_refused(quiet, method):
+    """``full`` is true or false, and the refusal has the shape of all others."""
+    refused(quiet.ask(method, "/model/?full=<script>", json={}), 422, "out_of_range")
+
+
 def test_posts_close_a_round_and_move_the_model(gateway):
     """Three updates make a round; the mean of them is what the model moves by."""
-    before = gateway.get("/model/")
+    before = gateway.get(FULL)
     for step in (0.0, 0.25, 0.5):
         answer = gateway.post(step=step)
         assert answer.status_code == 202
     assert answer.json() == {"agent": "http-002", "round": 1, "version": 0}
-    after = gateway.get("/model/")
+    after = gateway.get(FULL)
     assert (after["round"], after["version"]) == (2, 1)
     moved = np.array(after["state"]["1.weight"]) - np.array(before["state"]["1.weight"])
     assert np.allclose(moved, 0.25, atol=1e-6)
@@ -83,7 +122,7 @@ def test_a_threshold_closes_a_round_with_slots_to_spare(tmp_path):
     gateway = Gateway(tmp_path, collect__threshold=2).begin()
     gateway.post()
     assert gateway.post().json()["round"] == 1
-    assert gateway.get("/model/")["round"] == 2
+    assert gateway.get(FULL)["round"] == 2
     gateway.close()
 
 
@@ -119,12 +158,12 @@ def test_a_model_that_overflowed_is_shown(tmp_path):
     gateway = Gateway(tmp_path, slots=2, limits__finite=False).begin()
     for _ in range(3):
         for sign in (1, -1):
-            state = gateway.get("/model/")["state"]
+            state = gateway.get(FULL)["state"]
             update = {name: filled(tensor, sign * 3e38) for name, tensor in state.items()}
             update["3.bias"] = ["Infinity", "-Infinity", "NaN", *[3.4e38] * 7]
             version = gateway.desk.view.round.version
             assert gateway.post({"version": version, "update": update}).status_code == 202
-    bias = gateway.get("/model/")["state"]["3.bias"]
+    bias = gateway.get(FULL)["state"]["3.bias"]
     assert bias[:3] == ["Infinity", "-Infinity", "NaN"]
     history = gateway.get("/model/accuracy")
     assert len(history) == 4
@@ -336,7 +375,7 @@ def test_health_says_what_is_missing(tmp_path):
     gateway.desk.work(1)
     refused(gateway.ask("GET", "/healthz"), 503, "no_broker")
     refused(gateway.post(content), 503, "no_broker")
-    assert gateway.get("/model/")["version"] == 0
+    assert gateway.get(FULL)["version"] == 0
     gateway.desk.up = True
     gateway.desk.work(1)
     assert gateway.post(content).status_code == 202
@@ -349,10 +388,10 @@ def test_a_crashed_aggregator_gets_the_updates_again(gateway):
     gateway.post(client="bob", step=0.1)
     gateway.run.crash()
     gateway.begin()
-    assert gateway.get("/model/")["round"] == 1
+    assert gateway.get(FULL)["round"] == 1
     gateway.post(client="cid", step=0.1)
     assert gateway.run.records[0]["updates"] == 3
-    assert gateway.get("/model/")["round"] == 2
+    assert gateway.get(FULL)["round"] == 2
     assert len(gateway.get("/model/accuracy")) == 2
 
 
@@ -366,7 +405,7 @@ def test_nothing_leaks_from_one_run_into_the_next(tmp_path):
     gateway.run.crash()
     gateway.run.folder = tmp_path / "two"
     gateway.begin()
-    assert gateway.get("/model/")["version"] == 0
+    assert gateway.get(FULL)["version"] == 0
     assert len(gateway.get("/model/accuracy")) == 1
     text = gateway.ask("GET", "/metrics").text
     assert "fedjury_gateway_updates_total{" not in text

@@ -35,7 +35,8 @@ def test_all_that_is_documented_is_tried(document):
 @pytest.mark.parametrize(
     ("method", "path", "mode"),
     [(*call, GenerationMode.POSITIVE) for call in CALLS]
-    + [("POST", "/model/", GenerationMode.NEGATIVE)],  # the others take nothing to be wrong
+    # The others take nothing to be wrong.
+    + [(method, "/model/", GenerationMode.NEGATIVE) for method in ("GET", "POST")],
 )
 def test_nothing_undocumented_ever_comes_back(document, method, path, mode):
     """No 5xx, no status, type or shape of an answer but what is documented.

@@ -56,7 +56,7 @@ def one(data: bytes) -> None:
             check(hearers[number], task)
         view, updates = state.hear(view, message, present=first < PRESENT)
         assert len(updates) <= len(view.slots)
-        told = tried(lambda: state.post(view, POSTED), Refused)  # noqa: B023
+        told = tried(lambda: state.post(view, POSTED, 0.0), Refused)  # noqa: B023
         if not isinstance(told, Refused):
             view, update = told
             assert update.agent in view.slots

@@ -1,4 +1,4 @@
-"""Any body that is posted to the gateway: ``[layout, body...]``."""
+"""Any body that is posted to the gateway: ``[layout, body...]``, from ``BARE`` on a state dict."""
 
 from __future__ import annotations
 
@@ -17,28 +17,34 @@ LAYOUTS: tuple[Layout, ...] = (
     (("w", (2, 1)), ("b", (2,))), (("s", ()),), (("w", (1, 2, 2)), ("e", (0, 3)), ("s", ())),
 )  # fmt: skip
 
+BARE = 129
+"""Layouts from here on are counted from 0 again, and the body is a state dict alone."""
+
 
 def one(data: bytes) -> None:
     """Read a body; what is read has the model's length, and survives another trip."""
     if not data:
         return
-    layout = LAYOUTS[data[0] % len(LAYOUTS)]
-    posted = tried(lambda: read_update(data[1:], layout), Refused)
+    layout, full = LAYOUTS[data[0] % len(LAYOUTS)], data[0] < BARE
+    posted = tried(lambda: read_update(data[1:], layout, full=full), Refused)
     if isinstance(posted, Refused):
         assert posted.detail.isascii()
         assert len(posted.detail) < 500
         return
     assert posted.delta.shape == (sum(math.prod(shape) for _, shape in layout),)
     assert posted.delta.dtype == np.float32
-    assert 0 <= posted.version <= MAX_COUNT
+    assert posted.version is None or 0 <= posted.version <= MAX_COUNT
+    assert (posted.version is None) == (not full)
     assert 0 <= posted.samples <= MAX_COUNT
     assert not posted.client or NAME.fullmatch(posted.client)
-    again = read_update(body(posted, layout), layout)
+    again = read_update(body(posted, layout), layout, full=full)
     assert again.delta.tobytes() == posted.delta.tobytes()
 
 
 def body(posted: Posted, layout: Layout) -> bytes:
     """Write a post."""
+    if posted.version is None:
+        return tensors_json(posted.delta, layout)
     head = f'{{"version":{posted.version},"samples":{posted.samples},"update":'.encode()
     tail = f',"client":"{posted.client}"}}' if posted.client else "}"
     return head + tensors_json(posted.delta, layout) + tail.encode()
@@ -52,6 +58,8 @@ def seeds() -> list[bytes]:
         for value in (0.25, 3, math.inf, math.nan):
             posted = Posted("ann" * (number % 2), number, 4, np.full(size, value, np.float32))
             found.append(bytes([number]) + body(posted, layout))
+            bare = posted._replace(version=None)
+            found.append(bytes([BARE + number]) + body(bare, layout))
     return found
 
 
