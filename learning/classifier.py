@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -68,6 +69,17 @@ def loader_of(
 def training_samples(data: Dataset) -> Samples:
     """Return the training samples of a data set as tensors."""
     return torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch work on one thread: on more, a network so small waits for them most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def train_epochs(
@@ -151,9 +163,10 @@ def main(arguments: Sequence[str]) -> int:
     least = fewest(model, data.shape)
     loader = loader_of(training_samples(data), chosen.batch, chosen.seed, least)
     steps = train_epochs(model, loader, chosen.epochs, chosen.lr)
-    for epoch, loss in enumerate(steps, start=1):
-        measured = test_model(model, data)
-        print(f"epoch {epoch:>3}/{chosen.epochs}  loss {loss:.4f}  accuracy {measured:.1%}")
+    with one_thread():
+        for epoch, loss in enumerate(steps, start=1):
+            measured = test_model(model, data)
+            print(f"epoch {epoch:>3}/{chosen.epochs}  loss {loss:.4f}  accuracy {measured:.1%}")
     try:
         torch.save(model.state_dict(), chosen.out)
     except (OSError, RuntimeError) as why:  # PyTorch raises the latter where a file cannot be made

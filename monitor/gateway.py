@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from fastapi import FastAPI
 from broker.local import KINDS, BrokerError, local_broker
 from config import flags
 from config.naming import named
-from config.settings import Settings, SettingsError, to_toml
+from config.settings import Settings, SettingsError, load, to_toml
 from monitor import app
 from monitor.desk import Clerk, Door, ear_of
 from monitor.private import own_aggregator
@@ -38,23 +39,28 @@ EXPECTED = (SettingsError, LinkError, BrokerError)
 """Errors that are one sentence to people."""
 
 THRESHOLD = 100
-ROUNDS = 100_000
-"""As gateway.toml has it."""
-DEFAULTS = {
-    "run.name": "gateway-TIME; with --broker: the newest",
-    "run.rounds": ROUNDS,
-    "collect.threshold": "THRESHOLD",
-}
-"""Of flags, where they differ from the aggregator's."""
+OWN = Path(__file__).with_name("gateway.toml")
+"""What a federation of our own has different from others."""
 MOST_SLOTS = 100_000
 PREFIX = 58
 """Characters of the prefix: with a dash and up to five digits a name may have 64."""
 
 
-def main(arguments: Sequence[str]) -> int:
+class Command(NamedTuple):
+    """A program that serves: as people type it, and how a federation of its own begins."""
+
+    prog: str = "python -m monitor.gateway"
+    examples: str = EXAMPLES
+    start: Callable[[Settings], Settings] = lambda settings: settings
+
+
+GATEWAY = Command()
+
+
+def main(arguments: Sequence[str], command: Command = GATEWAY) -> int:
     """Read the flags, start what is missing, and serve until Ctrl-C."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    chosen = _parser().parse_args(arguments)
+    chosen = _parser(command).parse_args(arguments)
     threshold = _read(chosen)
     slots = names_of(chosen.prefix, chosen.slots or threshold)
     try:
@@ -68,6 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
         if chosen.broker is None:
             settings = named(_own(chosen, max(threshold, len(slots))), "gateway")
+            settings = command.start(settings)
             secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
             broker = local_broker(chosen.broker_kind, say=_say, secrets=secrets)
             ours = stack.enter_context(broker)
@@ -89,13 +96,31 @@ def main(arguments: Sequence[str]) -> int:
         return next((code for code in codes if code), 0)
 
 
-def _parser() -> ArgumentParser:
+def defaults() -> Settings:
+    """Return the settings of a federation of our own where nobody says anything."""
+    return load([OWN])
+
+
+def _shown() -> dict[str, object]:
+    """Return what --help says of the defaults that differ from the aggregator's."""
+    ours, others = asdict(defaults()), asdict(Settings())
+    differ = {
+        f"{section}.{key}": value or "none" if isinstance(value, list) else value
+        for section, keys in ours.items() for key, value in keys.items()
+        if value != others[section][key]
+    }  # fmt: skip
+    return differ | {
+        "run.name": "gateway-TIME; with --broker: the newest", "collect.threshold": "THRESHOLD",
+    }  # fmt: skip
+
+
+def _parser(command: Command) -> ArgumentParser:
     made = flags.parser(
         "The HTTP door to a federation. Without --broker it starts a broker and an aggregator of "
         "its own, to which all flags of python -m aggregator apply; a round then waits a year for "
-        "its updates, and there are 100,000 (monitor/gateway.toml).", EXAMPLES,
-        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
-        prog="python -m monitor.gateway", defaults=DEFAULTS,
+        "its updates, there are 100,000, and nothing defends them (monitor/gateway.toml).",
+        command.examples, flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
+        prog=command.prog, defaults=_shown(),
     )  # fmt: skip
     add = made.add_argument
     add("count", metavar="THRESHOLD", nargs="?", type=int, default=None,
@@ -135,7 +160,7 @@ def _read(chosen: Namespace) -> int:
 
 def _own(chosen: Namespace, agents: int) -> Settings:
     """Read the settings of a federation of our own, which waits for so many agents, or more."""
-    chosen.config.insert(0, Path(__file__).with_name("gateway.toml"))
+    chosen.config.insert(0, OWN)
     settings = flags.settings_from(chosen)
     agents = max(agents, settings.collect.agents)
     return replace(settings, collect=replace(settings.collect, agents=agents))

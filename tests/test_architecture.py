@@ -25,8 +25,10 @@ OUTSIDE = {"tests", "benchmarks", "runs", "data"}
 ENTRY = {
     "run.py", "aggregator/__main__.py", "aggregator/assembly.py", "agents/spawn.py",
     "monitor/gateway.py", "monitor/watch.py", "monitor/exporter.py",
-    "monitor/live/__main__.py", "monitor/live/screenshots.py", "monitor/taking_part.py",
+    "monitor/live/__main__.py", "monitor/live/screenshots.py",
     "broker/embedded.py", "broker/enrol.py", "broker/local.py", "learning/classifier.py",
+    "examples/mpaf_over_http/server.py", "examples/mpaf_over_http/client.py",
+    "examples/mpaf_over_http/mpaf.py", "examples/mpaf_over_http/clients_sim.py",
 }  # fmt: skip
 
 MAY_IMPORT = {
@@ -43,6 +45,7 @@ MAY_IMPORT = {
     "chaos": {
         "chaos", "run", "agents", "aggregator", "broker", "config", "learning", "protocol",
     },
+    "examples": {"aggregator", "config", "learning", "monitor"},
     "fuzz": {"fuzz", "agents", "aggregator", "config", "learning", "monitor", "protocol"},
 }  # fmt: skip
 """Package -> ours that it may import; entry points may import ``config`` besides."""
