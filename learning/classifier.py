@@ -73,7 +73,7 @@ def training_samples(data: Dataset) -> Samples:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch work on one thread: on more, a network so small waits for them most of the time."""
+    """Let PyTorch work on one thread: on more, a network so small mostly waits for them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,46 +1,43 @@
-"""The gateway as people start it: real sockets, a real broker, and the document's clients."""
+"""The gateway as people start it: real sockets and a real broker."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 from listening import until
-from test_network import ENVIRONMENT, KIND, ROOT, Programs
+from test_network import KIND, Programs
 
 from aggregator import disk
 from broker.local import local_broker
-from monitor import app, client, clients_sim, gateway, mpaf, serving, trainees
+from monitor import app, gateway, serving
 from monitor.state import View
 from monitor.visit import GatewayError, Visit
 
 pytestmark = pytest.mark.broker
 
-SMALL = ["--data", "digits", "--model", "mlp", "--broker-kind", KIND, "--port", "0"]
+HERE = ["--broker-kind", KIND, "--port", "0"]
+SMALL = ("-m", "monitor.gateway", "--data", "digits", "--model", "mlp")
 TASK = ["--data", "digits"]
 
 
 class Door(Programs):
     """A gateway as a child process, and where it and its broker are."""
 
-    def __init__(self, folder, *flags):
+    def __init__(self, folder, program, *flags):
         super().__init__(folder, None)
-        self.gateway = self.start(
-            "-m", "monitor.gateway", *SMALL, "--runs", str(folder), "--run", "net", *flags
-        )
-        until(lambda: "http://" in self.gateway.log.read_text(), 60)
+        where = [*HERE, "--runs", str(folder), "--run", "net"]
+        self.gateway = self.start(*program, *where, *flags)
+        until(lambda: "http://" in self.gateway.log.read_text(), 100)
         said = self.gateway.log.read_text()
         self.address = re.search(r"http://[0-9.:]+", said)[0]
         self.broker = re.search(r"--broker ([0-9.:]+)", said)[1]
@@ -56,9 +53,9 @@ class Door(Programs):
 
 
 @contextlib.contextmanager
-def door(folder, *flags):
+def door(folder, *flags, program=SMALL):
     """Start a gateway for as long as the with-block lasts."""
-    made = Door(folder, *flags)
+    made = Door(folder, program, *flags)
     try:
         yield made
     finally:
@@ -68,104 +65,7 @@ def door(folder, *flags):
         made.kill()
 
 
-@pytest.fixture(scope="module")
-def ten(tmp_path_factory):
-    """Start `python -m monitor.gateway 10`, with two slots to spare."""
-    with door(tmp_path_factory.mktemp("ten"), "10", "--slots", "12") as made:
-        until(made.healthy, 60)
-        yield made
-
-
-def history_in(text):
-    """Return the accuracy history that a program printed."""
-    return json.loads(re.search(r"accuracy: (\[.*\])", text)[1])
-
-
-# ---------------------------------------------------------------- the document's programs
-
-
-def test_the_simulation_is_a_command(ten):
-    """The document's call: two rounds of eight honest clients and two fakes, and the history."""
-    done = subprocess.run(
-        [sys.executable, "monitor/clients_sim.py", ten.address, ".2", "10", "1", "8",
-         "--rounds", "2", *TASK],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=True,
-    )  # fmt: skip
-    assert "8 honest clients and 2 fakes" in done.stdout
-    assert len(history_in(done.stdout)) == 3
-
-
-@pytest.mark.parametrize(("evil", "fakes"), [(0.25, 2), (0, 0), (1, 10)])
-def test_the_simulation_takes_part_and_reports(ten, evil, fakes, capsys):
-    """Exactly round(10 * evil) fakes, none and all too; the history grows by a round each."""
-    before = ten.history()
-    assert clients_sim.main([ten.address, str(evil), "10", "1", "8", "--rounds", "2", *TASK]) == 0
-    said = capsys.readouterr().out
-    assert f"{10 - fakes} honest clients and {fakes} fakes" in said
-    assert said.count("10 posted") == 2
-    history = history_in(said)
-    assert len(history) == len(before) + 2
-    assert all(0 <= accuracy <= 1 for accuracy in history)
-
-
-def test_single_clients_take_the_slots_that_are_left(ten, capsys):
-    """client.py and mpaf.py post once, without a name, beside a simulation that fills the round."""
-    with ThreadPoolExecutor() as pool:
-        one = pool.submit(client.main, [ten.address, "20", *TASK])
-        two = pool.submit(mpaf.main, [ten.address, "100"])
-        until(lambda: httpx.get(f"{ten.address}/healthz").json()["answered"] == 2, 30)
-        assert clients_sim.main([ten.address, "0", "8", "--rounds", "1", *TASK]) == 0
-        assert one.result(30) == two.result(30) == 0
-    said = capsys.readouterr().out
-    assert said.count("posted as http-01") == 2
-    assert said.count("accuracy: [") == 3
-
-
-def test_training_over_http_learns(ten, capsys):
-    """What honest clients learn is from the global model: within five rounds it gets better."""
-    before = ten.history()[-1]
-    assert clients_sim.main([ten.address, "0", "10", "1", "80", "--rounds", "5", *TASK]) == 0
-    assert history_in(capsys.readouterr().out)[-1] > before + 0.1
-
-
-def test_a_sample_size_is_respected(ten):
-    """A client holds as many samples as it was told, all different, and its own."""
-    data = trainees.load("digits", "data")
-    with Visit(ten.address) as visit:
-        start = visit.model()
-    few, many = (trainees.Honest(data, [3, 4], size, seed=1) for size in (2, 50))
-    assert few._indices.shape == (2, 2)
-    assert all(len(set(row)) == 50 for row in many._indices.tolist())
-    assert not np.array_equal(*many._indices)
-    assert not np.array_equal(few.learn(start)[0], many.learn(start)[0])
-
-
-@pytest.mark.parametrize(
-    ("program", "arguments", "word"),
-    [
-        (client, ["http://127.0.0.1:9"], "no gateway answers"),
-        (clients_sim, ["http://127.0.0.1:9", "2"], "percent_evil"),
-        (clients_sim, ["http://127.0.0.1:9", "0", "0"], "num_clients"),
-        (clients_sim, ["http://127.0.0.1:9", "nan"], "percent_evil"),
-        (clients_sim, ["http://127.0.0.1:9", "0", "1" + 12 * "0"], "num_clients"),
-        (clients_sim, ["http://127.0.0.1:9", "0", "9", "inf"], "scaling of inf"),
-        (clients_sim, ["http://127.0.0.1:9", "0", "9", "1", "-4"], "-4 samples"),
-        (clients_sim, ["http://127.0.0.1:9", "--seed", "-1"], "--seed"),
-        (client, ["http://127.0.0.1:9", "99999"], "99999 samples"),
-        (client, ["http://127.0.0.1:9", "--seed", "-1"], "--seed"),
-        (client, ["http://127.0.0.1:9", "--rounds", "-1"], "--rounds"),
-        (client, ["http://" + 80 * "a" + ".invalid"], "no gateway answers"),
-        (mpaf, ["http://127.0.0.1:9", "nan"], "scaling of nan"),
-        (mpaf, ["http://127.0.0.1:9", "1e39"], "scaling of"),
-        (mpaf, ["http://127.0.0.1:9", "--patience", "nan"], "--patience"),
-        (mpaf, ["no address at all"], "no address"),
-    ],
-)
-def test_mistakes_are_one_sentence(program, arguments, word):
-    """A wrong address or number ends a program with one line and exit code 2."""
-    with pytest.raises(GatewayError, match=word) as raised:
-        program.main(arguments)
-    assert "\n" not in str(raised.value)
+# ---------------------------------------------------------------- a session with it
 
 
 def test_another_service_is_no_gateway():
@@ -176,12 +76,41 @@ def test_another_service_is_no_gateway():
         visit.next_round(0, 5)
 
 
-@pytest.mark.parametrize("program", [gateway, client, mpaf, clients_sim])
-def test_help_has_examples(program, capsys):
-    """Each program explains itself, with an example that can be copied."""
-    with pytest.raises(SystemExit):
-        program.main(["--help"])
-    assert program.EXAMPLES in capsys.readouterr().out
+REMOTE = "http://gateway.invalid"
+"""A gateway on another machine."""
+
+PROXIES = [
+    ("HTTP_PROXY", "http://127.0.0.1:9"), ("ALL_PROXY", "socks5://127.0.0.1:9"),
+    ("all_proxy", "socks5h://127.0.0.1:9"), ("HTTP_PROXY", "ftp://127.0.0.1:9"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variable", "proxy"), PROXIES)
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_gateway_on_this_machine_is_asked_directly(server, monkeypatch, variable, proxy, host):
+    """Whatever proxy the environment names, it is for other machines."""
+    monkeypatch.setenv(variable, proxy)
+    with Visit(f"http://{host}:{server[1]}") as visit:
+        assert visit.accuracy() == []
+
+
+@pytest.mark.parametrize(("variable", "proxy"), PROXIES)
+def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, variable, proxy):
+    """It names the variable, and how to go without: no word of the address, which is right."""
+    monkeypatch.setenv(variable, proxy)
+    said = rf"by {variable.upper()}; NO_PROXY"
+    with pytest.raises(GatewayError, match=said) as raised, Visit(REMOTE) as visit:
+        visit.accuracy()
+    assert "\n" not in str(raised.value)
+
+
+def test_no_proxy_goes_without_and_says_nothing_of_it(monkeypatch):
+    """NO_PROXY holds: a host that does not exist is just not there."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "gateway.invalid")
+    with pytest.raises(GatewayError, match="no gateway answers") as raised, Visit(REMOTE) as visit:
+        visit.accuracy()
+    assert "PROXY" not in str(raised.value)
 
 
 # ---------------------------------------------------------------- with agents, and without a broker
@@ -195,11 +124,12 @@ def test_http_and_mqtt_in_one_federation(tmp_path):
             made.broker, "--run", "net", *TASK,
         )  # fmt: skip
         with Visit(made.address) as visit:
-            after = 0
-            while start := visit.next_round(after, 60):
+            for _ in range(3):
                 for name in ("ann", "bob"):
-                    visit.post(start, np.zeros_like(start.weights), 1, name)
-                after = start.round
+                    visit.contribute(lambda start: np.zeros_like(start.weights), 1, name)
+                visit.settle(visit.model().round)
+            with pytest.raises(GatewayError, match="done"):
+                visit.contribute(lambda start: np.zeros_like(start.weights), 1)
             assert len(visit.accuracy()) == 4
         records = made.records()
     assert [record["updates"] for record in records] == [7, 7, 7]
@@ -325,7 +255,7 @@ def test_a_gateway_that_is_refused_has_written_nothing(tmp_path):
 )  # fmt: skip
 def test_the_threshold_is_that_of_the_settings(flags, threshold, agents):
     """A position, a flag, --set or a file, or else 100; all slots are waited for at least."""
-    chosen = gateway._parser().parse_args(flags)
+    chosen = gateway._parser(gateway.GATEWAY).parse_args(flags)
     assert gateway._read(chosen) == threshold
     collect = gateway._own(chosen, threshold).collect
     assert (collect.threshold, collect.agents) == (threshold, agents)

@@ -31,9 +31,10 @@ COMMANDS = [
     "python -m broker.enrol",
     "python -m learning.classifier",
     "python -m monitor.gateway",
-    "python monitor/client.py",
-    "python monitor/clients_sim.py",
-    "python monitor/mpaf.py",
+    "python examples/mpaf_over_http/server.py",
+    "python examples/mpaf_over_http/client.py",
+    "python examples/mpaf_over_http/clients_sim.py",
+    "python examples/mpaf_over_http/mpaf.py",
     "python -m monitor.live",
     "python -m monitor.live.screenshots",
     "python -m monitor.watch",
@@ -100,7 +101,8 @@ def start(monkeypatch):
 
     def started(command, arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(sys, "path", [str(ROOT), *sys.path])  # some programs put themselves in
+            beside = str((ROOT / file_of(command)).parent)  # as Python has it for scripts
+            patch.setattr(sys, "path", [str(ROOT), beside, *sys.path])
             patch.setattr(sys, "argv", ["pytest", *arguments])
             patch.chdir(ROOT)
             main = importlib.import_module(module_of(command)).main
@@ -261,11 +263,13 @@ def test_what_errors_suggest_is_possible(setting, example):
 
 def test_the_gateway_tells_its_own_defaults(answers):
     """Where the gateway's federation has other defaults, its help says those."""
-    file = Path(gateway.__file__).with_name("gateway.toml")
-    assert load([file]).run.rounds == gateway.ROUNDS
-    text = " ".join(answers["python -m monitor.gateway"].stdout.split())
-    assert f"rounds to finish (default: {gateway.ROUNDS})" in text
-    assert f"updates that close a round (default: {gateway.THRESHOLD})" in text
+    for command in ("python -m monitor.gateway", "python examples/mpaf_over_http/server.py"):
+        text = " ".join(answers[command].stdout.split())
+        assert f"rounds to finish (default: {gateway.defaults().run.rounds})" in text
+        assert f"updates that close a round (default: {gateway.THRESHOLD})" in text
+        assert "vote on each candidate (default: 0)" in text
+        assert re.search(r"resnet18 \(default: classifier\)", text)
+        assert re.search(r"--rule NAME how updates become one: [^(]*\(default: mean\)", text)
 
 
 def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):

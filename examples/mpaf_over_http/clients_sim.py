@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from classifier import DATA, random_dataloader
@@ -35,7 +36,8 @@ class ClientSim:
             raise ValueError(f"percent_evil {percent_evil:g} must be from 0 to 1")
         if not 1 <= num_clients <= MOST:
             raise ValueError(f"num_clients {num_clients} must be from 1 to {MOST:,}")
-        self.address, self.seed, self.data = address, seed, data
+        random_dataloader(train_sample_size, data)  # it says at once if that cannot be
+        self.address, self.seed, self.data, self._last_round = address, seed, data, 0
         self.num_clients, self.num_evil = num_clients, round(num_clients * percent_evil)
         self.mpaf = MPAF(address, scaling, int(np.random.default_rng([seed, 0]).integers(2**31)))
         self.good_clients = self.make_good_clients(
@@ -52,17 +54,21 @@ class ClientSim:
     def send_updates(self) -> None:
         """Let every client send an update, and the fake one after every few good ones."""
         good = iter(self.good_clients)
-        for i in range(self.num_clients):
-            due = (
-                self.num_evil * (i + 1) // self.num_clients > self.num_evil * i // self.num_clients
-            )
-            receipt = self.mpaf.send_bad_update() if due else next(good).update_model()
+        for evil in turns(self.num_clients, self.num_evil):
+            receipt = self.mpaf.send_bad_update() if evil else next(good).update_model()
         self._last_round = receipt["round"]
 
     def report(self) -> list[float | None]:
         """Return the accuracy of the global model before any round and after each."""
-        session(self.address).settle(self._last_round)
+        if self._last_round:
+            session(self.address).settle(self._last_round)
         return session(self.address).accuracy()
+
+
+def turns(num_clients: int, num_evil: int) -> list[bool]:
+    """Say of each turn whether a fake has it; they are spread evenly, each after good ones."""
+    had = [num_evil * turn // num_clients for turn in range(num_clients + 1)]
+    return [after > before for before, after in pairwise(had)]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -97,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how far fakes step; 1: to their random model (default: %(default)g)")  # fmt: skip
     add("train_sample_size", nargs="?", type=int, default=4,
         help="samples of each honest client (default: %(default)s)")  # fmt: skip
-    add("--rounds", type=int, default=1, metavar="N",
+    add("--rounds", type=int, default=10, metavar="N",
         help="times that all of them send (default: %(default)s)")  # fmt: skip
     add_data(made)
     return made
