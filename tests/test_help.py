@@ -17,7 +17,6 @@ import pytest
 
 from agents import spawn
 from config import flags, settings
-from config.settings import load
 from monitor import gateway
 
 ROOT = Path(__file__).resolve().parent.parent
