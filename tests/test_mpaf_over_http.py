@@ -59,9 +59,9 @@ def server(project, tmp_path_factory):
         tmp_path_factory.mktemp("runs"), "10", program=[str(project / "server.py")]
     ) as made:  # fmt: skip
         until(made.healthy, 60)
-        with httpx.Client(base_url=made.address, trust_env=False) as made.http:
-            with client.session(made.address):
-                yield made
+        made.http = httpx.Client(base_url=made.address, trust_env=False)
+        with made.http, client.session(made.address):
+            yield made
 
 
 def ran(project, *command):
@@ -157,7 +157,8 @@ def test_fakes_alone_arrive_at_their_target(server):
     assert sim.good_clients == []
     sim.send_updates()
     history = sim.report()
-    assert history[-1] < 0.4 < 0.8 < history[-2]
+    assert history[-2] > 0.7
+    assert history[-1] < 0.4
     reached = flatten(load_model(server.address))
     assert np.allclose(reached, flatten(sim.mpaf.target_model), atol=1e-5)
 

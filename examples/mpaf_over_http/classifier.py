@@ -77,13 +77,17 @@ def random_dataloader(
     if not 1 <= samples <= len(y):
         raise ValueError(f"{samples} samples cannot be: {data} has {len(y):,}")
     chosen = torch.from_numpy(rng.choice(len(y), samples, replace=False))
-    return classifier.loader_of((x[chosen], y[chosen]), seed=int(rng.integers(2**62)))
+    order = int(rng.integers(2**62))
+    return classifier.loader_of((x[chosen], y[chosen]), seed=order, least=2)
 
 
 @cache
 def dataset(name: str = DATA) -> Dataset:
-    """Load a data set once; ``ValueError`` if it cannot be had."""
-    return datasets.load(name, ROOT / "data")
+    """Load a data set once and say what is odd about it; ``ValueError`` if it cannot be had."""
+    data = datasets.load(name, ROOT / "data")
+    for note in data.notes:
+        print(note, flush=True)
+    return data
 
 
 def trained(file: Path = SAVED, seed: int = 1) -> Path:

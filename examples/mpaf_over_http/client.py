@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from config import flags
 from learning.classifier import Samples
+from learning.training import check_batches
 from learning.weights import Vector, flatten, load
 from monitor.visit import PATIENCE, GatewayError, Global, Visit
 
@@ -61,6 +62,8 @@ class Client:
                 f"the server's network takes inputs of {start.input_shape}, the data are "
                 f"{tuple(image.shape)}; give the run's own --data"
             )
+        samples = len(self.data_loader.dataset)  # type: ignore[arg-type]
+        check_batches(self.model, start.input_shape, start.training.batch_size, samples)
         load(self.model, start.weights)
         epochs, _, learning_rate, momentum = start.training
         train_model(self.model, self.data_loader, epochs, learning_rate, momentum)
