@@ -8,6 +8,7 @@ import mqtt from 'mqtt';
 import { readCsv } from './data.mjs';
 import { Member } from './member.mjs';
 import { Unfit } from './network.mjs';
+import { whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
 import { BadMessage, presence, topicOf } from './wire.mjs';
 
@@ -77,12 +78,10 @@ class Agent {
   }
 
   #failed(error) {
-    const { broker } = this.options;
-    const refused = [2, 4, 5].includes(error.code);
-    if (refused) this.fail(new Fatal(`the broker at ${broker} refuses this log-in`));
-    else if (this.online === undefined) {
-      this.fail(new Fatal(`no MQTT broker answers at ${broker} (${error.code || error.message})`));
-    }
+    const why = whyNot(error, { ...this.options, tls: this.client?.options.protocol === 'mqtts' });
+    if (this.online === undefined || [2, 4, 5].includes(error.code)) this.fail(new Fatal(why));
+    else if (why !== this.told) say(`cannot connect again so far: ${why}`);
+    this.told = why;
   }
 
   /** Bring subscriptions to what the member wants. */

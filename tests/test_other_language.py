@@ -20,6 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from listening import RawClient, until
+from strange_brokers import raw_broker, tls_broker
 from test_network import KIND, RUN, Programs
 
 from broker import enrol, enrolment
@@ -484,6 +485,51 @@ def test_errors_are_one_sentence(node, csv, flags, why):
     assert done.returncode == 2
     assert why in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+WRONG_CERTIFICATES = {
+    "expired": ({"since": -9, "until_": -2}, "has expired; have a new one made"),
+    "not yet valid": ({"since": 2, "until_": 9}, "is not valid yet; this machine's clock says"),
+    "another address": ({"name": "192.0.2.7"}, "does not name 127.0.0.1; connect by a name"),
+    "another authority": ({"ca": False}, "was not signed by the authority that we know"),
+}
+
+
+def told_by(node, csv, where, *flags):
+    """Return the sentence with which the agent cannot have this broker."""
+    done = subprocess.run(
+        [node, EXAMPLES / "agent.mjs", "--data", csv, "--broker", str(where), *flags],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("case", WRONG_CERTIFICATES)
+def test_certificates_that_do_not_hold_are_told(node, csv, tmp_path, case):
+    """The reason and what to do, and not that no broker answers."""
+    wrong, said = WRONG_CERTIFICATES[case]
+    with tls_broker(tmp_path, **wrong) as where:
+        text = told_by(node, csv, where, "--ca", where.ca)
+    begin = f"the certificate of the broker at {where} is not to be trusted: it {said}"
+    assert text.startswith(begin)
+
+
+@pytest.mark.parametrize(
+    ("answer", "flags", "said"),
+    [
+        (b"\x20\x02\x00\x05", [], "the broker at WHERE refuses us: this log-in is not let in"),
+        (b"\x20\x02\x00\x03", [], "the broker at WHERE refuses us: it has no room at the moment"),
+        (b"", [], "what listens at WHERE closes the connection without a word: it has as many"),
+        (b"", ["--ca", "system"], "what listens at WHERE does not speak MQTT with TLS (without"),
+    ],
+    ids=["not authorized", "no room", "silent", "plain"],
+)
+def test_what_a_broker_says_is_told(node, csv, answer, flags, said):
+    """The codes of a CONNACK in words; who hangs up, or does not encrypt, is told as that."""
+    with raw_broker(answer) as where:
+        assert told_by(node, csv, where, *flags).startswith(said.replace("WHERE", str(where)))
 
 
 # ---------------------------------------------------------------- in a federation
