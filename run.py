@@ -104,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as stack:
         page = ""
         if chosen.broker is None:
-            make_room(settings.agents.n, "agents at a broker")  # which gets what we may have
+            # The broker may open what we may, and has them all.
+            make_room(settings.agents.n, "agents", ", or take fewer agents (--n)")
             if chosen.demo and chosen.broker_kind == "auto" and find_mosquitto() is None:
                 install_mosquitto(say)
             settings, page = stack.enter_context(

@@ -93,7 +93,7 @@ def join(
     """
     ours = dict(cut) if claims is None else {share: cut[share] for share in claims.held}
     numbers = [number for part in ours.values() for number in part]
-    make_room(max(map(len, ours.values()), default=0), "agents")
+    make_room(max(map(len, ours.values()), default=0), "agents", ", or take more --processes")
     name = plan_of(settings).name
     settings = with_log_ins(settings, "agents", lambda: map(name, numbers), say)
     address = address_of(settings.broker, "agents")

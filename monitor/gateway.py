@@ -70,7 +70,7 @@ def main(arguments: Sequence[str], command: Command = GATEWAY) -> int:
     with ExitStack() as stack:
         stack.enter_context(listening)
         ear = ear_of(chosen.prefix)
-        make_room(len(slots) + 1, "slots")
+        make_room(len(slots) + 1, "slots", ", or take fewer --slots")
         first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
         if chosen.broker is None:
             settings = named(_own(chosen, max(threshold, len(slots))), "gateway")

@@ -67,7 +67,7 @@ class Outside:
         whys = Counter(why for outside in self._places.values() for why in outside.values())
         why, most = whys.most_common(1)[0]
         rest = "" if most == count else f" ({most:,} of them; others for other reasons)"
-        self._say(f"{count:,} of {total:,} agents are not let in: {why}{rest}; they try again")
+        self._say(f"{count:,} of {total:,} agents are not let in: {why}{rest}")
 
 
 class Drops:

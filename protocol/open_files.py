@@ -15,13 +15,14 @@ SPARE = 24
 """Besides connections and what is open already: pipes, data, and what only lasts a moment."""
 
 
-def make_room(connections: int, what: str = "connections") -> None:
+def make_room(connections: int, what: str = "connections", otherwise: str = "") -> None:
     """Let this process open as many files as it may, and make sure that so many connections fit.
 
     Raises
     ------
     LinkError
-        If they do not: how many files are needed, how many are allowed, and what to do.
+        If they do not: how many files are needed, how many are allowed, and what to do; or
+        ``otherwise``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
@@ -33,7 +34,7 @@ def make_room(connections: int, what: str = "connections") -> None:
         raise LinkError(
             f"{connections:,} {what} in one process need {needed:,} open files, and {soft:,} are "
             f"allowed: raise that ('ulimit -n {needed}', LimitNOFILE= of a service, --ulimit "
-            f"nofile={needed} of a container), or have fewer in a process"
+            f"nofile={needed} of a container){otherwise}"
         )
 
 

@@ -30,7 +30,7 @@ GIVEN_UP = 5
 
 SILENT = (
     "it closes the connection without a word, as a broker does that has as many clients as it "
-    "lets in (max_connections, or its open files); raise that at the broker"
+    "lets in (max_connections, or its open files); raise that at the broker, which is tried again"
 )
 """What is known of a broker that hangs up before it has answered."""
 

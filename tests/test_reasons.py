@@ -150,15 +150,13 @@ def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
     outside.note(1, {"d": "no secret"})
     for _ in range(6):
         outside.look(9)
-    assert said == [
-        "4 of 9 agents are not let in: full (3 of them; others for other reasons); they try again"
-    ]
+    assert said == ["4 of 9 agents are not let in: full (3 of them; others for other reasons)"]
     for left in ({"a": "full"}, {}):
         outside.note(0, left)
         outside.note(1, {})
         for _ in range(3):
             outside.look(9)
-    assert said[1:] == ["1 of 9 agents are not let in: full; they try again", "all are let in now"]
+    assert said[1:] == ["1 of 9 agents are not let in: full", "all are let in now"]
 
 
 # ---------------------------------------------------------------- the reasons of MQTT
