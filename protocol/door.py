@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import selectors
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 from protocol.messages import Message
-from protocol.mqtt_client import Client
+from protocol.mqtt_client import Client, discarded
 from protocol.reasons import LATELY, BrokerLimits
 
 
@@ -77,3 +78,20 @@ class Door:
 def events(writing: bool) -> int:
     """Return what a selector watches a connection for."""
     return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+
+
+def hang_up(doors: Iterable[Door], selector: selectors.BaseSelector, until: float) -> None:
+    """Close connections; until then (seconds, monotonic) the broker may close its ends first.
+
+    Whose end is closed with something unread in it resets the connection: the broker may then
+    overlook that it was said goodbye to, and tell our last will.
+    """
+    clients = [door.client for door in doors]
+    left = {sock for client in clients if (sock := client.hang_up()) is not None}
+    while left and (wait := until - time.monotonic()) > 0:
+        for key, _ in selector.select(wait):
+            if not discarded(key.fileobj) and key.fileobj in left:
+                left.remove(key.fileobj)
+                selector.unregister(key.fileobj)
+    for client in clients:
+        client.close()

@@ -15,13 +15,12 @@ from typing import Any
 from protocol import codec, reasons, topics
 from protocol.credentials import BrokerAddress, Login, login_of
 from protocol.dialing import Dialing
-from protocol.door import Door, events
+from protocol.door import Door, events, hang_up
 from protocol.link import LinkError
 from protocol.messages import AggregatorPresence, Message, Presence
 from protocol.mqtt_client import (  # fmt: skip
     FULL,
     Client,
-    discarded,
     limits_of,
     properties,
     reason_of,
@@ -172,20 +171,8 @@ class Network:
         return any(d.unacknowledged > 0 and (d.connected or not d.before) for d in doors)
 
     def hang_up(self, until: float) -> None:
-        """Close all connections, the broker first, if it does so in time.
-
-        Whose end is closed with something unread in it resets the connection: the broker may then
-        overlook that it was said goodbye to, and tell our last will.
-        """
-        left = {sock for door in self.doors.values() if (sock := door.client.hang_up()) is not None}
-        until = min(until, time.monotonic() + CLOSING)
-        while left and (wait := until - time.monotonic()) > 0:
-            for key, _ in self._selector.select(wait):
-                if not discarded(key.fileobj) and key.fileobj in left:
-                    left.remove(key.fileobj)
-                    self._selector.unregister(key.fileobj)
-        for door in self.doors.values():
-            door.client.close()
+        """Close all connections, the broker first, if it does so in time."""
+        hang_up(self.doors.values(), self._selector, min(until, time.monotonic() + CLOSING))
 
     # The loop.
 
