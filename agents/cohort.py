@@ -290,7 +290,9 @@ class Cohort:
             Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
             for name, lies in zip(names, lying, strict=True) if lies
         ]  # fmt: skip
-        untrue = believable(self._members.judge, accepted[lying], wanted[lying], rngs)
+        untrue = believable(
+            self._members.judge, accepted[lying], wanted[lying], rngs, self._samples
+        )
         return merged(true.of(~lying[able]), untrue, lying)
 
     def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:

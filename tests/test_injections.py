@@ -132,10 +132,11 @@ def test_evidence_tells_what_heads_do_not(tmp_path):
 def test_liars_do_not_turn_the_evidence(tmp_path):
     """Three of ten lie about what they saw; where as many are left out, it is as if they did not.
 
-    Where nobody is left out they reject half of the benign candidates.
+    Where nobody is left out they reject half of the benign candidates (of seeds 2 to 4: 3, 7 and 7
+    of 12, for their numbers are no larger than those of somebody who has seen a backdoor).
     """
     setup = ATTACK | DEFENCE | {
-        "run__seed": 2, "validation__decide": "score", "agents__liars": "invert",
+        "run__seed": 3, "validation__decide": "score", "agents__liars": "invert",
         "agents__lying": 0.1,
     }  # fmt: skip
     ready, naive = (

@@ -36,12 +36,14 @@ Then the errors of the accepted models are shuffled, to tell of another history.
 """
 
 
-def believable(judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs) -> Opinions:
+def believable(
+    judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs, samples: int
+) -> Opinions:
     """Return opinions of m validators with these verdicts (m,), as the judge would give them.
 
     ``accepted``: (m, l+1, 2C), what each has found in the accepted models, or made up. Where the
     judge never says what is wanted (it calls everything clean while the history is short), a score
-    is raised or lowered. ``rngs``: one of each.
+    is raised or lowered. ``rngs``: one of each; ``samples``: how many each holds.
     """
     found = no_opinion(0)
     left = np.ones(len(wanted), dtype=np.bool_)
@@ -53,7 +55,11 @@ def believable(judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs) 
         for i in _places(left):
             if tried >= STEADY:
                 rngs[i].shuffle(past[i])
-            made[i] = (_backdoored if wanted[i] else _harmless)(past[i], tried, rngs[i])
+            made[i] = past[i, -1] + (
+                _backdoor(past[i, -1], samples * 1.33**tried, rngs[i])
+                if wanted[i]
+                else _harmless(past[i], rngs[i])
+            )
         opinions = judge(past[left], made[left])
         found = merged(found.of(~left), opinions, left) if tried else opinions
         left = found.poisoned != wanted
@@ -64,23 +70,24 @@ def _places(chosen: Verdicts) -> list[int]:
     return [int(place) for place in np.flatnonzero(chosen)]
 
 
-def _harmless(accepted: Counts, _tried: int, rng: np.random.Generator) -> Profile:
-    """Make up errors (2C,) that change as with two of the latest half of the models, by halves."""
-    last: Profile = accepted[-1]
+def _harmless(accepted: Counts, rng: np.random.Generator) -> Profile:
+    """Make up a change (2C,) as between two of the latest half of the models, mixed of two such."""
     steps = np.diff(accepted, axis=0)[::-1]
+    none: Profile = np.zeros_like(accepted[-1])
     if not len(steps):
-        return last
+        return none
     one, other = steps[rng.integers(len(steps) // 2 + 1, size=2)]
-    found: Profile = np.maximum(last + np.where(rng.random(len(last)) < 0.5, one, other), 0)
+    step = np.where(rng.random(len(none)) < 0.5, one, other)
+    found: Profile = np.maximum(step, -accepted[-1])  # there are no errors below none
     return found
 
 
-def _backdoored(accepted: Counts, tried: int, rng: np.random.Generator) -> Profile:
-    """Add errors of one class that is called another; at each try about a third more."""
-    found: Profile = accepted[-1].copy()
-    classes = len(found) // 2
+def _backdoor(last: Profile, samples: float, rng: np.random.Generator) -> Profile:
+    """Make up a change (2C,): of one class of so many samples a good part is called another."""
+    found: Profile = np.zeros_like(last)
+    classes = len(last) // 2
     source, target = rng.integers(classes, size=2)
-    found[[source, classes + target]] += int(np.ceil(rng.uniform(1, 2) * 1.33**tried))
+    found[[source, classes + target]] = int(np.ceil(rng.uniform(0.3, 1) * samples / classes))
     return found
 
 
