@@ -8,6 +8,7 @@ import mqtt from 'mqtt';
 import { readCsv } from './data.mjs';
 import { Member } from './member.mjs';
 import { Unfit } from './network.mjs';
+import { newestRun } from './newest.mjs';
 import { whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
 import { BadMessage, presence, topicOf } from './wire.mjs';
@@ -15,6 +16,9 @@ import { BadMessage, presence, topicOf } from './wire.mjs';
 const SLICE = 20; // ms of work between two looks at the network and at Ctrl-C
 const GOODBYE = 2000; // ms that a goodbye may take
 const PATIENCE = 3000; // ms without a manifest after which people are told what is waited for
+
+/** What the system says of a broker, or a network, that is not there yet. */
+const AWAY = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN'];
 
 const say = (text) => console.log(text);
 
@@ -36,10 +40,10 @@ function connect(options) {
 
 /** The agent at its broker: subscribes to what the member wants, does and publishes what is due. */
 class Agent {
-  constructor(options) {
+  constructor(options, data) {
     this.topic = (part) => topicOf(options.run, part);
     this.options = options;
-    this.member = new Member(options.name, readCsv(options.data, say), say);
+    this.member = new Member(options.name, data, say);
     this.ignored = new Set();
     this.subscribed = new Set();
     this.left = new Promise((resolve, reject) => {
@@ -72,16 +76,26 @@ class Agent {
   }
 
   #closed() {
-    if (this.online === undefined) this.#failed(new Error('it closed the connection'));
+    if (this.online === undefined && !this.away) {
+      this.#failed(new Error('it closed the connection'));
+    }
     if (this.online) say('the connection is lost; trying to connect again');
     this.online = false;
   }
 
   #failed(error) {
     const why = whyNot(error, { ...this.options, tls: this.client?.options.protocol === 'mqtts' });
-    if (this.online === undefined || [2, 4, 5].includes(error.code)) this.fail(new Fatal(why));
+    if ([2, 4, 5].includes(error.code)) this.fail(new Fatal(why));
+    else if (AWAY.includes(error.code) && this.online === undefined) this.#wait(why);
+    else if (this.online === undefined) this.fail(new Fatal(why));
     else if (why !== this.told) say(`cannot connect again so far: ${why}`);
     this.told = why;
+  }
+
+  /** Say once that there is no broker yet: a device may start before its network does. */
+  #wait(why) {
+    if (!this.away) say(`${why}; waiting until one does (Ctrl-C ends)`);
+    this.away = true;
   }
 
   /** Bring subscriptions to what the member wants. */
@@ -161,7 +175,9 @@ async function main() {
       process.stdout.write(HELP);
       return 0;
     }
-    agent = new Agent(options);
+    const data = readCsv(options.data, say);
+    options.run ??= await newestRun(options, say);
+    agent = new Agent(options, data);
     process.once('SIGINT', () => agent.leave(130));
     process.once('SIGTERM', () => agent.leave(143));
     const how = await agent.left;

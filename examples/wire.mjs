@@ -96,6 +96,11 @@ function parsed(parse, payload) {
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
 export const readManifest = (payload) => checked(parsed(asJson, payload), MANIFEST);
+/** {online, since} of an aggregator. */
+export const readPresence = (payload) => checked(
+  parsed(asJson, payload),
+  { online: [(v) => typeof v === 'boolean', always], since: number() },
+);
 export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
 
 /** Read a message that is a vector `weights` of n values and some whole numbers. */

@@ -471,7 +471,6 @@ def test_it_logs_in_with_what_enrol_made(agents, tmp_path, tls):
     [
         (["--data", "nowhere.csv"], "cannot read nowhere.csv"),
         (["--broker", "127.0.0.1"], "HOST:PORT"),
-        (["--broker", "127.0.0.1:1"], "no MQTT broker answers at 127.0.0.1:1"),
         (["--name", "a/b"], "--name"),
         (["--nonsense"], "--nonsense"),
     ],
@@ -532,8 +531,41 @@ def test_what_a_broker_says_is_told(node, csv, answer, flags, said):
         assert told_by(node, csv, where, *flags).startswith(said.replace("WHERE", str(where)))
 
 
+@pytest.mark.broker
+def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
+    """Without --run, and before there is a broker: it says for what, and joins the newest run."""
+    with local_broker(KIND, say=lambda _: None) as gone:
+        pass
+    log = tmp_path / "newest.log"
+    words = [node, EXAMPLES / "agent.mjs", "--data", csv, "--broker", f"{gone.host}:{gone.port}"]
+    with log.open("w") as output:
+        agent = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: "no MQTT broker answers at" in log.read_text())
+        with (
+            local_broker(KIND, say=lambda _: None, port=gone.port) as address,
+            RawClient(address, "fl/v1/+/agent/#") as people,
+        ):
+            until(lambda: "waiting for a run at" in log.read_text())
+            for run, payload in (
+                ("old", b'{"online": true, "since": 1}'), ("evil", b'{"since": 9}'),
+                ("new", b'{"online": true, "since": 2}'),
+            ):  # fmt: skip
+                if run != "new":  # nothing that can be joined comes before it
+                    people.publish(f"fl/v1/{run}/round", DONE, retain=True)
+                people.publish(f"fl/v1/{run}/aggregator", payload, retain=True)
+            until(lambda: people.payloads("fl/v1/new/agent/"))
+            assert not people.payloads("fl/v1/old/agent/")
+            agent.send_signal(signal.SIGINT)
+            assert agent.wait(10) == 130
+    finally:
+        agent.kill()
+
+
 # ---------------------------------------------------------------- in a federation
 
+
+DONE = encode(Round(1, 1, Phase.DONE, 1, "all", (), 1.0))
 
 ROUNDS, STRIKE = 7, 6
 """Rounds of the run, and the one from which on two of six agents ruin every candidate."""

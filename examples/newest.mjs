@@ -1,0 +1,77 @@
+// Which run to join where none was given: docs/protocol.md, "Which run?".
+
+import mqtt from 'mqtt';
+
+import { Fatal, loginOf } from './settings.mjs';
+import { BadMessage, isName, readPresence, readRound } from './wire.mjs';
+
+const SETTLE = 500; // ms for what is retained to arrive
+const MOST = 1000; // runs that are remembered
+const REFUSED = [2, 4, 5]; // what a broker says to a log-in that it does not take
+
+/** What is known of the runs at a broker: name -> {online, since, over}. */
+export class Runs {
+  #known = new Map();
+
+  /** Take in a message; what does not fit changes nothing. */
+  hear(topic, payload) {
+    const [, , run, kind, more] = topic.split('/');
+    const known = this.#known.get(run) ?? (this.#known.size < MOST ? {} : undefined);
+    if (!isName(run) || !known || more !== undefined) return;
+    try {
+      if (kind === 'aggregator') {
+        const { online, since } = payload.length ? readPresence(payload) : {};
+        Object.assign(known, { online, since });
+      } else if (kind === 'round') {
+        known.over = payload.length > 0 && readRound(payload).phase === 'done';
+      } else return;
+    } catch (error) {
+      if (!(error instanceof BadMessage)) throw error;
+      return;
+    }
+    this.#known.set(run, known);
+  }
+
+  /** The run to join, or undefined: those whose aggregator is there first, then the latest. */
+  newest() {
+    const able = [...this.#known].filter(([, run]) => run.since !== undefined && !run.over);
+    able.sort(([, a], [, b]) => Number(b.online) - Number(a.online) || b.since - a.since);
+    return able[0]?.[0];
+  }
+}
+
+/** Wait for a run that can be joined; resolves to its name, rejects with Fatal. */
+export function newestRun(options, say) {
+  const { broker, host, port } = options;
+  const runs = new Runs();
+  const told = new Set();
+  const once = (text) => {
+    if (!told.has(text)) say(text);
+    told.add(text);
+  };
+  const client = mqtt.connect({
+    ...loginOf(options), host, port, protocolVersion: 4, connectTimeout: 10_000, reconnectPeriod: 1000,
+  });
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      const found = runs.newest();
+      if (found) resolve(found);
+      else once(`waiting for a run at ${broker}: no aggregator has begun one that is not over`);
+    };
+    let settled = false;
+    client
+      .on('connect', () => {
+        client.subscribe(['fl/v1/+/aggregator', 'fl/v1/+/round'], { qos: 1 });
+        setTimeout(() => { settled = true; look(); }, SETTLE);
+      })
+      .on('message', (topic, payload) => {
+        runs.hear(topic, payload);
+        if (settled) look();
+      })
+      .on('error', (error) => {
+        if (REFUSED.includes(error.code)) {
+          reject(new Fatal(`the broker at ${broker} refuses this log-in`));
+        } else once(`no MQTT broker answers at ${broker} (${error.code || error.message}); waiting`);
+      });
+  }).finally(() => client.endAsync(true));
+}
