@@ -32,7 +32,7 @@ fuzz: dev  ## Fuzz everything that decodes what strangers send (ten minutes; Lin
 	@$(PIP) atheris || { echo "Atheris, the fuzzer, cannot be installed here"; exit 1; }
 	@$(BIN)/python -m fuzz
 
-bench: setup  ## Measure everything beside its targets (ten minutes)
+bench: setup  ## Measure everything beside its targets (a quarter of an hour)
 	@$(BIN)/python benchmarks/bench.py
 
 notebook: setup  ## Open the notebook that trains the classifier, in JupyterLab
