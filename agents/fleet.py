@@ -16,6 +16,7 @@ from protocol.codec import Limits
 from protocol.link import Hub, LinkError
 from protocol.messages import (
     PROTOCOL,
+    AggregatorPresence,
     BadMessage,
     Candidate,
     History,
@@ -39,6 +40,12 @@ READS = 200
 IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
 
+OTHERWISE = (
+    "the aggregator reckons with other agents than these, so what it reports may be wrong: it has "
+    "{theirs}; these have {ours}; give both the same --config, --seed and --set"
+)
+"""What people are told where one side has a scenario that the other has not."""
+
 NOBODY = Ring()
 """No evil agent is any different on the network."""
 
@@ -58,8 +65,11 @@ class Fleet:
         *,
         shared: bool = False,
         waiting: Waiting | None = None,
+        deals: str = "",
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
+
+        ``deals``: how their data are dealt, which the run's aggregator is to take them to be.
 
         ``waiting``: says what is waited for, where nothing comes.
 
@@ -68,7 +78,7 @@ class Fleet:
         """
         self._hub, self._assemble, self._say, self._stopping = hub, assemble, say, stopping
         self._names, self._ring, self._clock = names, ring, time.monotonic
-        self._waiting = waiting
+        self._waiting, self._deals = waiting, deals
         self._absent = ring.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None
@@ -111,7 +121,9 @@ class Fleet:
 
     def _connect(self, name: str) -> None:
         """Connect an agent, or an ear, which hears for others and is not there itself."""
-        wanted = WANTED if name in self._agents else ()
+        wanted: tuple[type[Message], ...] = WANTED if name in self._agents else ()
+        if self._deals and name == self.parties[0]:  # one of them is enough
+            wanted = (*wanted, AggregatorPresence)
         if name == self._ring.leader:  # in this order: who is called, then what they report
             wanted = (*dict.fromkeys((*wanted, Manifest, Round)), Report)
         hearing = (name,) if name in self._ear else self._names
@@ -193,6 +205,9 @@ class Fleet:
                 self._keep(version, weights)
             case History(version, weights) if self._cohort is not None:
                 self._cohort.look_back_at(version, weights)
+            case AggregatorPresence(deals=deals) if deals not in ("", self._deals):
+                self._say(OTHERWISE.format(theirs=deals, ours=self._deals))
+                self._deals = ""  # once is enough
             case Report() | Plot() if self._cohort is not None:
                 self._cohort.overhear(message, self._clock())
         if name not in self._agents:

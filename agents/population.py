@@ -22,7 +22,7 @@ from agents.waiting import Waiting
 from learning import datasets, models, tables, validation
 from learning.datasets import split
 from learning.datasets.dataset import Dataset
-from learning.dealing import Holdings, Plan, deal
+from learning.dealing import Holdings, Plan, deal, terms
 from learning.training import Shards, Training, check_batches
 from learning.validation.opinions import Judge
 from learning.weights import flatten, tensors
@@ -190,6 +190,7 @@ def fleet_of(
         assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
         say=say, stopping=stopping, shared=shared, waiting=waiting,
         remember=population.remember, ring=population.ring,
+        deals=terms(population.plan, population.data, population.test),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from aggregator.store import RunStore, StoreError, read_records
 from aggregator.suspicion import Docket, resumed
 from config import flags
 from config.settings import Settings, SettingsError
+from learning.dealing import plan_of, terms
 from learning.weights import Vector, flatten
 from protocol.codec import Limits
 from protocol.credentials import address_of
@@ -153,7 +154,8 @@ def serve(
         for line in advice(settings):
             screen.say(line)
         hub.must_carry(4 * parts.manifest.parameters + ENVELOPE)
-        aggregator.begin(parts.manifest, history)
+        deals = terms(plan_of(settings), settings.data.name, settings.data.test)
+        aggregator.begin(parts.manifest, history, deals)
         for record in done[-1:]:  # who was killed may not have told of it
             aggregator.link.publish(RoundLog(record))
         if state.round < settings.run.rounds:

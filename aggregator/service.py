@@ -23,6 +23,7 @@ from aggregator.state import (
 from aggregator.suspicion import Docket
 from protocol.link import Link
 from protocol.messages import (
+    AggregatorPresence,
     BadMessage,
     Candidate,
     History,
@@ -99,10 +100,14 @@ class Aggregator:
         """Who was online before the broker was gone, and has not said so since."""
         self._unheard_until = 0.0
 
-    def begin(self, manifest: Manifest, history: list[Model]) -> None:
-        """Publish what a newcomer needs: what the run is about and the accepted models."""
+    def begin(self, manifest: Manifest, history: list[Model], deals: str = "") -> None:
+        """Publish what a newcomer needs: what the run is about and the accepted models.
+
+        ``deals``: how it takes the fleet's data to be dealt, see ``AggregatorPresence``.
+        """
         self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
-        self.link.subscribe(Update, Vote, Presence, serves=round(time.time(), 3))
+        there = AggregatorPresence(online=True, since=round(time.time(), 3), deals=deals)
+        self.link.subscribe(Update, Vote, Presence, serves=there)
         self.link.hub.watch_drops(self.link.name)
         self.link.publish(manifest)
         if self.policy.validators or self.policy.piggy_back:

@@ -96,10 +96,10 @@ function parsed(parse, payload) {
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
 export const readManifest = (payload) => checked(parsed(asJson, payload), MANIFEST);
-/** {online, since} of an aggregator. */
+/** {online, since, deals} of an aggregator. */
 export const readPresence = (payload) => checked(
   parsed(asJson, payload),
-  { online: [(v) => typeof v === 'boolean', always], since: number() },
+  { online: [(v) => typeof v === 'boolean', always], since: number(), deals: text },
 );
 export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
 

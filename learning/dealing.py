@@ -8,6 +8,7 @@ keeps to judge with and the backdoor it looks out for.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,22 @@ def plan_of(settings: Any) -> Plan:
         server=settings.data.server, task=hidden.task, seed=settings.run.seed,
         options=Options(hidden.source, hidden.target, tuple(hidden.train), tuple(hidden.test)),
     )  # fmt: skip
+
+
+def terms(plan: Plan, data: str, test: int) -> str:
+    """Return in words how data are dealt, as far as an aggregator and its fleet must agree.
+
+    Where they do not, agents train on what the aggregator tests or judges with, or it looks out for
+    a backdoor that nobody hides. Who attacks otherwise, and when, is the fleet's business alone.
+    ``data``: the set's name or file; ``test``: samples held out of a set without a test set.
+    """
+    said = (
+        f"seed {plan.seed}, data {Path(data).name}, {test:,} of them for testing where they have "
+        f"no test set, {plan.server:.1%} kept by the server"
+    )
+    if plan.armed:
+        said += f", backdoor {plan.task} of {len(plan.evils):,} among {plan.n:,} agents"
+    return said
 
 
 def deal(plan: Plan, data: Dataset) -> Holdings:

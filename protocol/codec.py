@@ -378,7 +378,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     Report: {"agent": _text, "round": _count, "version": _count, "delta": _vector},
     Plot: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
     Presence: {"agent": _text, "online": _truth, "since": _number},
-    AggregatorPresence: {"online": _truth, "since": _number},
+    AggregatorPresence: {"online": _truth, "since": _number, "deals": _text},
 }  # fmt: skip
 
 VECTORS = frozenset(kind for kind, checks in SCHEMA.items() if _vector in checks.values())

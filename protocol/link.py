@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from protocol.codec import Decoder
-from protocol.messages import Message
+from protocol.messages import AggregatorPresence, Message
 from protocol.notices import Notices
 
 
@@ -65,12 +65,13 @@ class Hub(Protocol):
         """Let a party hear how many messages the broker throws away, where the broker says it."""
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+        self, name: str, *kinds: type[Message], presence: bool = True,
+        serves: AggregatorPresence | None = None,
     ) -> None:  # fmt: skip
         """Connect a party that wants these kinds, retained messages included.
 
         With ``presence`` it says that it is there, and its last will that it no longer is.
-        ``serves``: it is the run's aggregator, since then (Unix seconds), and says that instead.
+        ``serves``: it is the run's aggregator, and says this instead.
         """
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
@@ -114,7 +115,7 @@ class Link:
         self.hub = hub
         self.name = name
 
-    def subscribe(self, *kinds: type[Message], serves: float | None = None) -> None:
+    def subscribe(self, *kinds: type[Message], serves: AggregatorPresence | None = None) -> None:
         """Connect, and ask for all messages of these kinds; ``serves``: see ``Hub.join``."""
         self.hub.join(self.name, *kinds, presence=False, serves=serves)
 

@@ -45,7 +45,7 @@ class MemoryHub:
         self.decoder = Decoder()
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
-        self._serves: dict[str, float] = {}
+        self._serves: dict[str, AggregatorPresence] = {}
         self.notices = Notices()
         self.outside: dict[str, str] = {}
         self.connections = 1
@@ -56,7 +56,8 @@ class MemoryHub:
         """Do nothing: memory drops nothing."""
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+        self, name: str, *kinds: type[Message], presence: bool = True,
+        serves: AggregatorPresence | None = None,
     ) -> None:  # fmt: skip
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
@@ -64,7 +65,7 @@ class MemoryHub:
             self._deliver(name, topic, payload)
         if serves is not None:
             self._serves[name] = serves
-            self.send(name, AggregatorPresence(online=True, since=serves))
+            self.send(name, serves)
         elif presence:
             self._present.add(name)
             self.send(name, Presence(name, online=True, since=0.0))
@@ -111,7 +112,7 @@ class MemoryHub:
         self._wanted.clear()
         leaving: list[tuple[str, Message]] = [
             *((name, Presence(name, online=False, since=0.0)) for name in sorted(self._present)),
-            *((name, AggregatorPresence(False, since)) for name, since in self._serves.items()),
+            *((name, said._replace(online=False)) for name, said in self._serves.items()),
         ]
         for name, goodbye in leaving:
             self.send(name, goodbye)

@@ -157,10 +157,14 @@ class AggregatorPresence(NamedTuple):
     """Whether the run's aggregator is there; ``since``: when it began its work (Unix seconds).
 
     So whoever was given no run finds the newest, and whoever waits can be told for what.
+    ``deals``: how it takes a simulated fleet's data to be dealt, and its backdoor to be
+    (``learning.dealing.terms``); agents of one that deals otherwise can say so. Devices with data
+    of their own need not mind.
     """
 
     online: bool
     since: float
+    deals: str = ""
 
 
 class RoundLog(NamedTuple):

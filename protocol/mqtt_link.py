@@ -21,7 +21,7 @@ from protocol import codec, reasons, topics
 from protocol.codec import Decoder, Encoder
 from protocol.credentials import BrokerAddress
 from protocol.link import Delivery, LinkError, Traffic
-from protocol.messages import Message
+from protocol.messages import AggregatorPresence, Message
 from protocol.mqtt_client import lets_anybody_in, probe, speaks_five
 from protocol.mqtt_network import Network
 from protocol.notices import Notices
@@ -123,7 +123,8 @@ class MqttHub:
     # What the owner calls.
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True, serves: float | None = None
+        self, name: str, *kinds: type[Message], presence: bool = True,
+        serves: AggregatorPresence | None = None,
     ) -> None:  # fmt: skip
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = [topics.topic_for(self._run, kind) for kind in kinds]

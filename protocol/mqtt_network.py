@@ -94,7 +94,8 @@ class Network:
     # What the hub asks for.
 
     def add(
-        self, name: str, filters: list[str], *, presence: bool, serves: float | None = None
+        self, name: str, filters: list[str], *, presence: bool,
+        serves: AggregatorPresence | None = None,
     ) -> None:  # fmt: skip
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
@@ -383,11 +384,11 @@ class Network:
 
 
 def _presence_of(
-    name: str, presence: bool, serves: float | None
+    name: str, presence: bool, serves: AggregatorPresence | None
 ) -> Callable[[bool], Message] | None:
     """Return what a party says of itself when it comes and goes; None if it says nothing."""
     if serves is not None:
-        return lambda online: AggregatorPresence(online, serves)
+        return lambda online: serves._replace(online=online)
     if presence:
         return lambda online: Presence(name, online, round(time.time(), 3))
     return None

@@ -24,6 +24,7 @@ from aggregator.state import State
 from aggregator.store import RunStore, read_records
 from config.settings import Settings, load
 from experiments.setup import PLAIN
+from learning.dealing import plan_of, terms
 from protocol import codec
 from protocol.codec import Limits
 from protocol.link import Link
@@ -112,7 +113,8 @@ class Federation:
         link = Link(self.hub, "aggregator")
         self.aggregator = Aggregator(link, parts.policy, store, Watcher(), self.records)
         self.aggregator._clock = lambda: next(self._clock) * STEP
-        self.aggregator.begin(parts.manifest, history)
+        deals = terms(plan_of(settings), settings.data.name, settings.data.test)
+        self.aggregator.begin(parts.manifest, history, deals)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
         return self.aggregator
 

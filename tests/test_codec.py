@@ -71,7 +71,7 @@ EXAMPLES = {
     Report: Report("ann", 7, 3, vector(1, -2)),
     Plot: Plot(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
-    AggregatorPresence: AggregatorPresence(online=True, since=1.5),
+    AggregatorPresence: AggregatorPresence(online=True, since=1.5, deals="seed 0"),
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
     PastLog: PastLog({"columns": ["round"], "rows": [[7]]}),
@@ -188,7 +188,7 @@ MESSAGES = {
     Report: st.builds(Report, names, counts, counts, vectors),
     Plot: st.builds(Plot, counts, counts, vectors, vectors),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
-    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers),
+    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     RoundLog: st.builds(RoundLog, records),
     RefusedLog: st.builds(RefusedLog, records),
     PastLog: st.builds(PastLog, records),
@@ -542,7 +542,7 @@ IS = {
     Report: {"count": ("round", "version"), "vector": ("delta",)},
     Plot: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},
-    AggregatorPresence: {"truth": ("online",), "number": ("since",)},
+    AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
 }  # fmt: skip
 """Kind of message -> kind of value -> its keys in the payload."""
 

@@ -566,3 +566,16 @@ def test_agents_follow_an_aggregator_that_lost_the_end_of_its_run(tmp_path, jury
     run.run()
     assert run.models == jury.models
     assert all(not record["missing"] and not record["votes"]["silent"] for record in run.records)
+
+
+def test_a_scenario_of_one_side_alone_is_told(tmp_path):
+    """Agents of another seed are told so once, in words; when and how they attack is theirs."""
+    whole = Federation(tmp_path, run__rounds=1)
+    whole.begin()
+    assert not any("reckons with other agents" in text for text in whole.said)
+    whole.settings = settings_of(run__rounds=1, run__seed=5, agents__evil=0.2, agents__start=9)
+    whole.join()
+    whole.fleets[0].turn()
+    (told,) = [text for text in whole.said if "reckons with other agents" in text]
+    assert "it has seed 0, data digits" in told
+    assert "these have seed 5, data digits" in told

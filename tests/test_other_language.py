@@ -548,8 +548,8 @@ def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
         ):
             until(lambda: "waiting for a run at" in log.read_text())
             for run, payload in (
-                ("old", b'{"online": true, "since": 1}'), ("evil", b'{"since": 9}'),
-                ("new", b'{"online": true, "since": 2}'),
+                ("old", b'{"online": true, "since": 1, "deals": ""}'), ("evil", b'{"since": 9}'),
+                ("new", b'{"online": true, "since": 2, "deals": ""}'),
             ):  # fmt: skip
                 if run != "new":  # nothing that can be joined comes before it
                     people.publish(f"fl/v1/{run}/round", DONE, retain=True)
