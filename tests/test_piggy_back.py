@@ -359,7 +359,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     ("changes", "why"),
     [
         ({"rule": rules.build("trimmed_mean", count=1)}, "leaves nothing of 2 updates"),
-        ({"at_least": 3}, "2 updates came in time, 3 are needed"),
+        ({"at_least": 3}, "2 of 3 called agents sent an update that counts, 3 needed"),
     ],
 )
 def test_where_all_have_answered_asking_again_would_change_nothing(changes, why):

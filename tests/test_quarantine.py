@@ -157,8 +157,8 @@ def test_where_everybody_is_out_the_run_says_so_and_ends():
         state, effects = play(state, said, Tick(now, set("abc")))
     assert state.phase is Phase.DONE
     assert state.failure == (
-        "round 2 was given up after 2 attempts: 0 updates came in time, 1 are needed "
-        "(3 agents are in quarantine)"
+        "round 2 was given up after 2 attempts: 0 of 0 called agents sent an update that counts, "
+        "1 needed (3 agents are in quarantine)"
     )
 
 

@@ -121,7 +121,10 @@ def deal(labels: Labels, mixtures: Mixtures, samples: int, rng: np.random.Genera
     dealt = np.empty_like(kinds)
     for kind in np.flatnonzero(counts.any(axis=0)):
         if sizes[kind] == 0:
-            raise ValueError(f"the split wants class {kind}, of which there are no samples")
+            raise ValueError(
+                f"the split wants class {kind}, of which there are no samples; number the classes "
+                "that there are from 0, or split iid"
+            )
         mine = kinds == kind
         dealt[mine] = _draw(np.flatnonzero(labels == kind), int(mine.sum()), rng)
     return dealt
