@@ -23,6 +23,17 @@ ROUNDING = 1e-6
 """Sines below that are none: float32 rounds, and 1 - cos² loses half of float64's digits."""
 
 
+ERROR = 1e-4
+"""Of float32's sums of squares and products at the most, relative to the squared lengths; a
+thousand times of what it comes to with 25,450 parameters."""
+
+SAFE = (1e-25, 1e30)
+"""Squared lengths that float32 can say."""
+
+WIDTH = 1 << 16
+"""Parameters that float32 adds up at a time; what comes of these is added in float64."""
+
+
 class Bounds(NamedTuple):
     """What is known of n values that would cost much to know exactly, each (n,)."""
 
@@ -36,6 +47,21 @@ def squared_norms(updates: Matrix) -> Floats:
     """Return ‖g‖² of each row of (n, d), (n,): not finite if the row is not, 0 only for zeros."""
     with np.errstate(invalid="ignore"):
         squares: Floats = np.einsum("nd,nd->n", updates, updates, dtype=np.float64)
+    return squares
+
+
+def about_squared_norms(updates: Matrix) -> Floats:
+    """Return the same, but for an error of ``ERROR`` times it; in a third of the time.
+
+    What float32 cannot say is exact: so is whether a row is finite, or zeros.
+    """
+    squares = np.zeros(len(updates))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, updates.shape[1], WIDTH):
+            part = updates[:, start : start + WIDTH]
+            squares += np.vecdot(part, part)
+    odd = np.flatnonzero(~((squares > SAFE[0]) & (squares < SAFE[1])))
+    squares[odd] = squared_norms(updates[odd])
     return squares
 
 

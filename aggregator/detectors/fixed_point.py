@@ -29,7 +29,16 @@ from typing import Any
 
 import numpy as np
 
-from aggregator.detectors.angles import Bounds, beside_usual, smallness, squared_norms
+from aggregator.detectors.angles import (
+    ERROR,
+    SAFE,
+    WIDTH,
+    Bounds,
+    about_squared_norms,
+    beside_usual,
+    smallness,
+    squared_norms,
+)
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
 from aggregator.detectors.rows import Floats, Ints
 from aggregator.detectors.sent import Sent, last_sent, pairs
@@ -40,16 +49,6 @@ GROWTH = 10
 """Times as long as one that is remembered: then a model is ruined."""
 
 TINY = float(np.finfo(np.float64).tiny)
-
-ERROR = 1e-4
-"""Of float32's sums of squares and products at the most, relative to the squared lengths; a
-thousand times of what it comes to with 25,450 parameters."""
-
-SAFE = (1e-25, 1e30)
-"""Squared lengths that float32 can say."""
-
-WIDTH = 1 << 16
-"""Parameters that float32 adds up at a time; what comes of these is added in float64."""
 
 
 def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> Detector:
@@ -69,7 +68,7 @@ def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> D
         raise ValueError(f"a crowd is at least 2, not {crowd}")
 
     def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        squares = squared_norms(seen.updates)
+        squares = about_squared_norms(seen.updates)
         usable = np.flatnonzero(np.isfinite(squares) & (squares > 0))
         scores = _spoilt(seen, squares, memory)
         crowding = beside_nearest(
@@ -106,8 +105,8 @@ def _unexplained(
     The former, (m,), is min over λ > 0 of ‖Δg + λ Δw‖² / min(‖Δg‖, ‖g‖)², at most 1, which is
     also said where nothing is known. The latter, (m,), is what float32 adds or takes at the most.
 
-    ``squares``: the updates' squared norms. ``usable``: which updates are looked at; ``which`` of
-    these (m,) now, with arithmetic of this ``precision``.
+    ``squares``: about the updates' squared norms. ``usable``: which updates are looked at;
+    ``which`` of these (m,) now, with arithmetic of this ``precision``.
     """
     left, error = np.ones(len(which)), np.zeros(len(which))
     if not np.isfinite(seen.weights).all():
@@ -119,11 +118,13 @@ def _unexplained(
         if not step.any():
             continue
         step = (step / np.sqrt(step @ step)).astype(precision)
-        along, whole = np.empty(len(those)), np.empty(len(those))
+        along, whole, length = np.empty(len(those)), np.empty(len(those)), squares[rows[those]]
         with np.errstate(over="ignore", invalid="ignore"):
             for block, now, then in pairs(seen.updates, rows[those], old, at):
                 along[block], whole[block] = _products(now, then, step)
-            least = np.minimum(whole, squares[rows[those]]).clip(TINY)
+                if precision is np.float64:
+                    length[block] = squared_norms(now)
+            least = np.minimum(whole, length).clip(TINY)
             beside = (np.maximum(whole - along**2, 0) / least).clip(max=1)
             left[those] = np.where((along < 0) & (beside < 1), beside, 1)
             safe = (whole > SAFE[0]) & (whole < SAFE[1])

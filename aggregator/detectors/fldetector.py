@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.detectors.angles import squared_norms
+from aggregator.detectors.angles import about_squared_norms
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
 from aggregator.detectors.gaps import boundary
 from aggregator.detectors.rows import Floats, Ints, Values, aligned
@@ -58,7 +58,7 @@ def fldetector(window: int = 10, server_lr: float = 1.0) -> Detector:
         if "distances" in memory and memory["distances"].shape[1] != window:
             memory = {}  # of a run that was resumed with another window
         scores: dict[str, float] = dict.fromkeys(seen.names, 0.0)
-        squares = squared_norms(seen.updates)
+        squares = about_squared_norms(seen.updates)
         usable = np.flatnonzero(np.isfinite(squares) & (squares > 0))
         if not len(usable) or not np.isfinite(seen.weights).all():
             return scores, memory

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aggregator.detectors.angles import smallness, squared_norms
+from aggregator.detectors.angles import about_squared_norms, smallness
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
 from aggregator.detectors.rows import Rows, places, recall, renewed
 from aggregator.detectors.sent import pairs
@@ -36,7 +36,7 @@ def similarity(limit: float = 0.05) -> Detector:
         raise ValueError(f"limit must be in (0, 1), not {limit}")
 
     def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        finite = np.flatnonzero(np.isfinite(squared_norms(seen.updates)))
+        finite = np.flatnonzero(np.isfinite(about_squared_norms(seen.updates)))
         scores = dict.fromkeys(seen.names, 0.0)
         if not len(finite):
             return scores, memory
@@ -52,7 +52,7 @@ def similarity(limit: float = 0.05) -> Detector:
 def _judged(rows: Rows, names: Sequence[str], limit: float) -> dict[str, float]:
     """Compare the sums of these agents with those of all who are remembered."""
     sums = rows.values["sums"]
-    squares = squared_norms(sums)
+    squares = about_squared_norms(sums)
     moving = squares > 0
     where, place = places(rows, names), np.cumsum(moving) - 1
     told = np.flatnonzero(moving[where])
@@ -73,6 +73,6 @@ def _added(rows: Rows, names: Sequence[str], updates: Matrix) -> Matrix:
         for block, new, old in pairs(updates, known, before, where[known]):
             with np.errstate(over="ignore"):
                 together = old + new
-            fine = np.isfinite(squared_norms(together))
+            fine = np.isfinite(about_squared_norms(together))
             updates[known[block][fine]] = together[fine]
     return updates
