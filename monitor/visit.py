@@ -242,7 +242,7 @@ def _goes_on(state: dict[str, Any], after: int) -> bool:
 
 
 def _client(address: str) -> httpx.Client:
-    """Open a session; what the environment says of proxies holds for other machines alone.
+    """Open a session; what the environment says of proxies is only for other machines.
 
     ``GatewayError`` if the address or a proxy's is none.
     """
@@ -250,8 +250,13 @@ def _client(address: str) -> httpx.Client:
         host = httpx.URL(address).host
     except (httpx.InvalidURL, ValueError) as why:
         raise GatewayError(f"{address} is no address: {why}") from why
+    # Of a proxy that NO_PROXY leaves out, httpx would still want to know how to speak with it.
+    proxies = not (_on_this_machine(host) or proxy_bypass(host))
+    certificates = httpx.create_ssl_context()
     try:
-        return httpx.Client(base_url=address, timeout=60.0, trust_env=not _on_this_machine(host))
+        return httpx.Client(
+            base_url=address, timeout=60.0, trust_env=proxies, verify=certificates
+        )  # fmt: skip
     except (ImportError, httpx.InvalidURL, ValueError) as why:
         missing = "it is a SOCKS proxy, for which 'pip install socksio' is needed"
         said = missing if isinstance(why, ImportError) else str(why)

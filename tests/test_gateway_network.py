@@ -141,7 +141,7 @@ def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
     with local_broker(KIND, say=lambda _: None) as address:
         made = Programs(tmp_path, address)
         try:
-            made.aggregator("--rounds", "100000", "--validators", "0")
+            made.aggregator("--rounds", "100000", "--validators", "0", "--detect", "none")
             made.agents()
             until(lambda: len(made.records()) > 3, 60)
             where = ["--broker", f"{address.host}:{address.port}", "--run", "net"]
