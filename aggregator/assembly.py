@@ -54,17 +54,25 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     check_size(settings, flatten(model))
-    votes, aggregation = settings.validation, settings.aggregation
-    judge = validation.build(votes.judge, minimum_history=votes.history, **votes.options)
     rule = rule_of(settings)
     check_rule(settings, rule)
-    plan = plan_of(settings)
-    holdings = deal(plan, data)  # also where nothing of it is used: agents would fail at the same
+    holdings = deal(plan_of(settings), data)  # even if unused: agents would fail at the same
     check_trainable(settings, model, data, holdings)
-    answers = answers_on(model, torch.from_numpy(data.x_test))
-    if settings.model.init and settings.limits.finite and (why := flaw_of(answers)(flatten(model))):
+    policy = policy_of(settings, rule, model, data, holdings)
+    if settings.model.init and settings.limits.finite and (why := policy.flaw(flatten(model))):
         raise ValueError(f"{settings.model.init} cannot be started from: {why}")
-    policy = Policy(
+    manifest = manifest_of(settings, data, model)
+    return Parts(model, manifest, policy, data.fingerprint(), data.notes)
+
+
+def policy_of(
+    settings: Settings, rule: rules.Rule, model: nn.Module, data: Dataset, holdings: Holdings
+) -> Policy:
+    """Make the policy of a run, of its settings and of what the server looks at models with."""
+    votes, aggregation, plan = settings.validation, settings.aggregation, plan_of(settings)
+    judge = validation.build(votes.judge, minimum_history=votes.history, **votes.options)
+    answers = answers_on(model, torch.from_numpy(data.x_test))
+    return Policy(
         rule=rule,
         evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
         flaw=flaw_of(answers),
@@ -107,8 +115,6 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         samples_cap=settings.limits.samples,
         agents_cap=settings.limits.agents,
     )
-    manifest = manifest_of(settings, data, model)
-    return Parts(model, manifest, policy, data.fingerprint(), data.notes)
 
 
 def rule_of(settings: Settings) -> rules.Rule:

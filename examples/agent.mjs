@@ -9,16 +9,13 @@ import { readCsv } from './data.mjs';
 import { Member } from './member.mjs';
 import { Unfit } from './network.mjs';
 import { newestRun } from './newest.mjs';
-import { whyNot } from './reasons.mjs';
+import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
 import { BadMessage, presence, topicOf } from './wire.mjs';
 
 const SLICE = 20; // ms of work between two looks at the network and at Ctrl-C
 const GOODBYE = 2000; // ms that a goodbye may take
 const PATIENCE = 3000; // ms without a manifest after which people are told what is waited for
-
-/** What the system says of a broker, or a network, that is not there yet. */
-const AWAY = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN'];
 
 const say = (text) => console.log(text);
 
@@ -85,9 +82,9 @@ class Agent {
 
   #failed(error) {
     const why = whyNot(error, { ...this.options, tls: this.client?.options.protocol === 'mqtts' });
-    if ([2, 4, 5].includes(error.code)) this.fail(new Fatal(why));
-    else if (AWAY.includes(error.code) && this.online === undefined) this.#wait(why);
-    else if (this.online === undefined) this.fail(new Fatal(why));
+    const never = this.online === undefined && !mayCome(error);
+    if (never || [2, 4, 5].includes(error.code)) this.fail(new Fatal(why));
+    else if (this.online === undefined) this.#wait(why);
     else if (why !== this.told) say(`cannot connect again so far: ${why}`);
     this.told = why;
   }

@@ -2,12 +2,12 @@
 
 import mqtt from 'mqtt';
 
+import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, loginOf } from './settings.mjs';
 import { BadMessage, isName, readPresence, readRound } from './wire.mjs';
 
 const SETTLE = 500; // ms for what is retained to arrive
 const MOST = 1000; // runs that are remembered
-const REFUSED = [2, 4, 5]; // what a broker says to a log-in that it does not take
 
 /** What is known of the runs at a broker: name -> {online, since, over}. */
 export class Runs {
@@ -59,8 +59,17 @@ export function newestRun(options, say) {
       else once(`waiting for a run at ${broker}: no aggregator has begun one that is not over`);
     };
     let settled = false;
+    let there = false;
+    let away = false;
+    const failed = (error) => {
+      const why = whyNot(error, { ...options, tls: client.options.protocol === 'mqtts' });
+      away ||= mayCome(error);
+      if (mayCome(error)) once(`${why}; waiting until one does (Ctrl-C ends)`);
+      else if (!there) reject(new Fatal(why));
+    };
     client
       .on('connect', () => {
+        there = true;
         client.subscribe(['fl/v1/+/aggregator', 'fl/v1/+/round'], { qos: 1 });
         setTimeout(() => { settled = true; look(); }, SETTLE);
       })
@@ -68,10 +77,7 @@ export function newestRun(options, say) {
         runs.hear(topic, payload);
         if (settled) look();
       })
-      .on('error', (error) => {
-        if (REFUSED.includes(error.code)) {
-          reject(new Fatal(`the broker at ${broker} refuses this log-in`));
-        } else once(`no MQTT broker answers at ${broker} (${error.code || error.message}); waiting`);
-      });
+      .on('error', failed)
+      .on('close', () => { if (!there && !away) failed(new Error('it closed the connection')); });
   }).finally(() => client.endAsync(true));
 }

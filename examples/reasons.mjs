@@ -22,6 +22,12 @@ const OURS = {
   EADDRNOTAVAIL: 'this machine has no port left to connect from, or no network',
 };
 
+// What the system says of a broker, or a network, that is not there yet.
+const AWAY = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN'];
+
+/** Whether waiting may mend it: a device may start before its network, or the broker, does. */
+export const mayCome = ({ code }) => AWAY.includes(code);
+
 // The return codes of a CONNACK (MQTT 3.1.1, table 3.1).
 const CONNACK = {
   1: 'it does not speak MQTT 3.1.1',
