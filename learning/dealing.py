@@ -8,7 +8,6 @@ keeps to judge with and the backdoor it looks out for.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +126,7 @@ def terms(plan: Plan, data: str, test: int) -> str:
     ``data``: the set's name or file; ``test``: samples held out of a set without a test set.
     """
     said = (
-        f"seed {plan.seed}, data {Path(data).name}, {test:,} of them for testing where they have "
+        f"seed {plan.seed}, data {data.rpartition("/")[2]}, {test:,} of them for testing where they have "
         f"no test set, {plan.server:.1%} kept by the server"
     )
     if plan.armed:
