@@ -125,9 +125,10 @@ def terms(plan: Plan, data: str, test: int) -> str:
     a backdoor that nobody hides. Who attacks otherwise, and when, is the fleet's business alone.
     ``data``: the set's name or file; ``test``: samples held out of a set without a test set.
     """
+    name = data.rpartition("/")[2]  # of a file; where it lies is each one's own business
     said = (
-        f"seed {plan.seed}, data {data.rpartition("/")[2]}, {test:,} of them for testing where they have "
-        f"no test set, {plan.server:.1%} kept by the server"
+        f"seed {plan.seed}, data {name}, {test:,} of them for testing where they have no test set, "
+        f"{plan.server:.1%} kept by the server"
     )
     if plan.armed:
         said += f", backdoor {plan.task} of {len(plan.evils):,} among {plan.n:,} agents"
