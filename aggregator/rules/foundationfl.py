@@ -9,7 +9,7 @@ update of the highest score. The text calls a high score suspicious, which makes
 two withstand different fakes. As printed, updates that drag all coordinates to one side are never
 copied, but those that point up in some and down in others, far beyond the honest ones (MPAF), are
 far from u in the one and far from l in the other, and must be. With the lowest score it is the
-other way round: MPAF is held, and a fake that is an extreme itself (sign flip, scaling) is copied.
+other way round: MPAF is held, and fakes that are the largest of all coordinates are copied.
 """
 
 from __future__ import annotations
