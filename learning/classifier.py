@@ -32,7 +32,8 @@ EXAMPLES = """examples:
   python -m learning.classifier
   python -m learning.classifier --data digits --model mlp --out digits.pth
   python -m learning.classifier --seed 1 --epochs 20 --lr 0.01 --batch 32
-  python run.py --init classifier.pth --evil 0 --rounds 10   a federation goes on from it"""
+a federation goes on from it:
+  python run.py --model classifier --init classifier.pth --n 20 --set training.learning_rate=0.02"""
 
 
 MOST = 1_000_000

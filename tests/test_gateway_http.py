@@ -46,7 +46,7 @@ def quiet(tmp_path_factory):
     made.close()
 
 
-# ---------------------------------------------------------------- the document's endpoints
+# ---------------------------------------------------------------- the model's endpoints
 
 
 def test_the_model_is_json_with_every_tensor(quiet):
