@@ -105,7 +105,7 @@ def test_the_server_starts_with_a_trained_classifier(server, project):
 def test_three_clients_one_after_the_other_end(server, project, capsys):
     """Each trains, sends one update and is done, though the round waits for seven more."""
     said = [ran(project, "client.py", server.address)]
-    for arguments in ([server.address, "100"], [server.address, "5", "--name", "ann"]):
+    for arguments in ([server.address, "100"], [server.address, "5", "--seed", "3"]):
         assert client.main(arguments) == 0
         said.append(capsys.readouterr().out)
     assert said == [f"sent as http-00{number} in round 1\n" for number in range(3)]
