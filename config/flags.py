@@ -161,14 +161,25 @@ def _add(
 ) -> None:
     kind, item = field_of(flag.setting)
     if kind is bool:
-        made.add_argument(name, dest=flag.setting, default=None, action="store_const",
-                          const="true", help=flag.text)  # fmt: skip
+        _add_switch(made, name, flag, on=bool(item.default))
         return
     default = defaults.get(flag.setting, item.default)
-    plain = default not in ("", MISSING)  # of lists and tables: empty
-    shown = f"{flag.text} (default: {default})" if plain else flag.text
+    if default is MISSING and item.default_factory is not MISSING:  # a list, or a table
+        default = ", ".join(item.default_factory())
+    shown = f"{flag.text} (default: {default})" if default != "" else flag.text
     metavar = flag.metavar or ("N" if kind is int else "X")
     made.add_argument(name, dest=flag.setting, default=None, metavar=metavar, help=shown)
+
+
+def _add_switch(made: argparse.ArgumentParser, name: str, flag: Flag, *, on: bool) -> None:
+    """Add a switch, and where it is on unless something else is said, its opposite too."""
+    switches = [(name, "true", flag.text)]
+    if on:
+        switches = [(name, "true", f"{flag.text} (default)")]
+        switches.append((f"--no-{name[2:]}", "false", f"the opposite of {name}"))
+    for switch, value, text in switches:
+        made.add_argument(switch, dest=flag.setting, default=None, action="store_const",
+                          const=value, help=text)  # fmt: skip
 
 
 def add_broker(made: argparse.ArgumentParser, text: str) -> None:

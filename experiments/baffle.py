@@ -166,7 +166,7 @@ def undefended(settings: Settings, rounds: int) -> Settings:
     return replace(
         settings,
         run=replace(settings.run, rounds=rounds),
-        validation=replace(DEFAULT.validation, look_back=KEPT),
+        validation=replace(DEFAULT.validation, validators=0, look_back=KEPT),
         agents=replace(settings.agents, lying=liars.lying, liars=liars.liars),
     )
 

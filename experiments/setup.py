@@ -14,7 +14,7 @@ PLAIN: Mapping[str, Any] = {
     "model.name": "classifier", "training.epochs": 1, "training.batch_size": 4,
     "training.learning_rate": 0.1, "training.momentum": 0.0, "aggregation.rule": "mean",
     "aggregation.server_lr": 1.0, "validation.validators": 0, "detection.detectors": [],
-    "detection.quarantine": False, "agents.samples": 4,
+    "detection.quarantine": False,
 }  # fmt: skip
 """Where every experiment starts from: plain federated averaging that nobody defends.
 

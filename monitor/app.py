@@ -112,7 +112,7 @@ def failures(*statuses: int) -> Responses:
     return {status: {"model": Failure, "description": TEXTS[status]} for status in statuses}
 
 
-# ---------------------------------------------------------------- the model, its updates and its accuracy
+# ------------------------------------------------- the model, its updates and its accuracy
 
 
 def _add_reading(app: FastAPI, parts: Parts) -> None:

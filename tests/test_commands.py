@@ -169,7 +169,7 @@ def test_unknown_name_lists_the_known_for_agents(flags, words, there):
     [
         (["--model", "gpt"], ("gpt", "classifier", "mlp")),
         (["--codec", "gif"], ("gif", "float32", "int8+zstd")),
-        (["--validators", "5", "--quorum", "9"], ("validation.quorum", "1 to", "(5)")),
+        (["--validators", "5", "--quorum", "9"], ("validation.quorum", "0 to", "(5)")),
         (["--judge", "jury"], ("jury", "lof", "calibrated")),
         (["--set", "validation.options={ reading = 'E' }"], ("'E'", "A, B, C, D")),
         (["--set", "validation.options={ false_alarm = 0.1 }"], ("false_alarm", "reading")),

@@ -501,20 +501,24 @@ def test_a_run_has_a_name_that_fits_a_topic(name):
 def test_the_quorum_fits_the_validators():
     """Five validators cannot cast six votes; where nobody votes the quorum means nothing."""
     assert load([], {"validation.validators": 5, "validation.quorum": 5}).validation.quorum == 5
-    assert load([], {"validation.quorum": 999}).validation.quorum == 999
-    text = error([], {"validation.validators": 5, "validation.quorum": 6})
-    assert text == "validation.quorum = 6 must be 1 to the number of voters (5)"
+    nobody = {"validation.validators": 0, "validation.quorum": 999}
+    assert load([], nobody).validation.quorum == 999
+    for key in ("quorum", "min_votes"):
+        text = error([], {"validation.validators": 5, f"validation.{key}": 6})
+        assert text == f"validation.{key} = 6 must be 0 to the number of voters (5)"
 
 
 VOTERS = {
-    "clients": ({"who": "clients", "validators": 5}, (5, False, 5)),
-    "nobody": ({"who": "clients"}, (0, False, 5)),
-    "the server": ({"who": "server"}, (0, True, 1)),
+    "clients": ({"who": "clients", "validators": 5}, (5, False, 3)),
+    "clients, with a quorum": ({"who": "clients", "validators": 5, "quorum": 4}, (5, False, 4)),
+    "nobody": ({"who": "clients", "validators": 0}, (0, False, 0)),
+    "the server": ({"who": "server", "validators": 0}, (0, True, 1)),
     "the server, whatever else is set": ({"who": "server", "validators": 9}, (0, True, 1)),
-    "both": ({"who": "both", "validators": 4}, (4, True, 5)),
-    "contributors": ({"piggy_back": True}, (0, False, 5)),
+    "both": ({"who": "both", "validators": 4}, (4, True, 3)),
+    "contributors": ({"piggy_back": True, "validators": 0}, (0, False, 0)),
 }
-"""Who votes -> settings; agents asked, whether the server votes, votes that reject; q is 5."""
+"""Who votes -> settings; agents asked, whether the server votes, votes that reject: half of them,
+where nothing is set; of contributors nobody knows how many there will be."""
 
 
 @pytest.mark.parametrize("case", VOTERS)
@@ -535,10 +539,11 @@ def test_who_votes(case):
          "data.server = 0.0 must be above 0 where validation.who is 'server', to judge with"),
         ({"validation.who": "both", "validation.validators": 9},
          "data.server = 0.0 must be above 0 where validation.who is 'both', to judge with"),
-        ({"validation.who": "both", "data.server": 0.1},
+        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 0},
          "validation.validators = 0 must be 1 or more where both the server and clients judge"),
-        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 3},
-         "validation.quorum = 5 must be 1 to the number of voters (4)"),
+        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 3,
+          "validation.quorum": 5},
+         "validation.quorum = 5 must be 0 to the number of voters (4)"),
         ({"validation.who": "both", "data.server": 0.1, "validation.validators": 9,
           "validation.piggy_back": True},
          ("validation.who = 'both' must be clients, for with piggy_back the contributors"
@@ -548,11 +553,12 @@ def test_who_votes(case):
         ({"validation.decide": "score", "validation.validators": 9, "validation.liars": 5,
           "validation.who": "both", "data.server": 0.1},
          "validation.liars = 5 must be less than half of the voters (10) where scores decide"),
-        ({"validation.piggy_back": True, "agents.n": 40, "sampling.share": 0.1},
-         "validation.quorum = 5 must be 1 to the contributors (4) with piggy_back"),
+        ({"validation.piggy_back": True, "agents.n": 40, "sampling.share": 0.1,
+          "validation.quorum": 5},
+         "validation.quorum = 5 must be 0 to the contributors (4) with piggy_back"),
         ({"validation.piggy_back": True, "agents.n": 40, "collect.agents": 3,
           "validation.quorum": 4},
-         "validation.quorum = 4 must be 1 to the contributors (3) with piggy_back"),
+         "validation.quorum = 4 must be 0 to the contributors (3) with piggy_back"),
         ({"validation.false_alarm": 0.0}, "validation.false_alarm = 0.0 must be 1e-09 to 0.5"),
         ({"validation.false_alarm": 0.51}, "validation.false_alarm = 0.51 must be 1e-09 to 0.5"),
     ],
@@ -642,10 +648,12 @@ def test_each_flag_sets_its_setting(flag):
     key = ALL_FLAGS[flag].setting
     value, text = another(key)
     assert value != value_of(Settings(), key)
-    given = [flag] if value is True else [flag, text]  # a flag for a switch stands alone
+    # A flag for a switch stands alone.
+    given = [flag, text]
+    if isinstance(value, bool):
+        given = [flag] if value else [f"--no-{flag[2:]}"]
     also = {
         "validation.who": {"data.server": 0.1},  # to judge with
-        "detection.quarantine": {"detection.detectors": ["burst"]},  # to suspect anybody
     }.get(key, {})
     more = [word for other in also for word in ("--set", f"{other}={also[other]}")]
     expected = with_values({key: value} | also)
@@ -768,6 +776,10 @@ def test_help_shows_each_flag_and_its_default():
         assert f"{name} " in text
         default = value_of(Settings(), flag.setting)
         told = flag.text if default in ("", False, [], {}) else f"{flag.text} (default: {default})"
+        if default is True:
+            told = f"{flag.text} (default) --no-{name[2:]} the opposite of {name}"
+        if isinstance(default, list) and default:
+            told = f"{flag.text} (default: {', '.join(default)})"
         assert told in text
     assert "dataclasses" not in text
     assert "one example" in text

@@ -37,6 +37,7 @@ RECORD = {
 }  # fmt: skip
 AGENTS = ["--n", str(N), "--evil", "0.2", "--data", "digits", "--samples", "20"]
 AGGREGATOR = [
+    "--config", "benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
     "--agents", str(N), "--rounds", str(ROUNDS), "--data", "digits", "--model", "mlp",
     "--clip", "1", "--validators", "5", "--quorum", "4", "--look-back", "2",
     "--set", "aggregation.server_lr=3", "--set", "collect.patience=60",
