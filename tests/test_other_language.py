@@ -591,7 +591,8 @@ def run_it(programs, agents, address):
     with RawClient(address, f"{TOPIC}/#") as people:
         aggregator = programs.start(
             "-m", "aggregator", *where, "--runs", str(programs.folder), "--agents", "6",
-            "--rounds", str(ROUNDS), "--model", "mlp", "--validators", "6", "--quorum", "4",
+            "--config", str(ROOT / "config/undefended.toml"), "--rounds", str(ROUNDS),
+            "--model", "mlp", "--validators", "6", "--quorum", "4",
             "--look-back", str(STRIKE - 1), "--codec", "int8+zstd", "--no-report",
         )  # fmt: skip
         programs.start(
