@@ -211,7 +211,9 @@ class Clerk:
             if not answer.set_running_or_notify_cancel():
                 continue
             try:
-                answer.set_result(desk.take(posted))
+                update = desk.take(posted)
+                self.view = desk.view  # before the answer: whoever has that finds the update here
+                answer.set_result(update)
             except Exception as why:
                 answer.set_exception(why)
                 if not isinstance(why, Refused):
