@@ -1,4 +1,4 @@
-"""What detection and a jury cost aggregator and broker, beside the same run with neither."""
+"""What detection and the jury of the default run cost, beside the same run with neither."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from benchmarks import network
 from benchmarks.figures import Figure, ratios
 
 ROUNDS = 14
+DEFAULTS = "config/default.toml"
 
-TRAINING = ("--rule", "mean", "--set", "training.epochs=3", "--set", "training.batch_size=4",
-            "--set", "training.learning_rate=0.1", "--set", "training.momentum=0.5")  # fmt: skip
-"""As those train whose run is to be defended; it is none of the aggregator's business."""
+JURY = ("--set", "validation.validators=0")
+"""Leaves out the jury."""
 
 SIDES = {
-    "neither": ("--set", "detection.detectors=[]", "--set", "validation.validators=0"),
-    "detection": ("--config", "config/detect.toml", "--set", "validation.validators=0"),
-    "detection and jury": ("--config", "config/detect.toml", "--config", "config/jury.toml"),
+    "neither": (*JURY, "--set", "detection.detectors=[]"),
+    "detection": JURY,
+    "detection and jury": (),
 }
-"""What defends the run."""
+"""What the default run is without, on each side."""
 
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
@@ -37,7 +37,15 @@ def of_network(
     for number in range(1, repeats + 1):
         for side in sides:
             say(f"{name}, defended by {side}, {number} of {repeats}")
-            run = network.federation(ROUNDS, "--set", f"model.name={name}", *TRAINING, *SIDES[side])
+            run = network.federation(
+                ROUNDS,
+                "--evil",
+                "0",
+                "--set",
+                f"model.name={name}",
+                *SIDES[side],
+                scenario=DEFAULTS,
+            )
             spent[side].append(1e3 * (run.processor["aggregator"] + run.processor["broker"]))
     plain = spent["neither"]
     most = {"detection and jury": 1.5}

@@ -53,8 +53,8 @@ class Run(NamedTuple):
         return float(self.records[-1]["accuracy"])
 
 
-def federation(rounds: int, *flags: str) -> Run:
-    """Run W1, or what ``flags`` make of it.
+def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
+    """Run W1, or another scenario file, or what ``flags`` make of it.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def federation(rounds: int, *flags: str) -> Run:
         If it fails; with the command to see why.
     """
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "run.py", "--config", W1, "--rounds", str(rounds),
+    command = [sys.executable, "run.py", "--config", scenario, "--rounds", str(rounds),
                "--runs", str(folder), "--run", "bench", *flags]  # fmt: skip
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

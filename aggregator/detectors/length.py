@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregator.detectors.angles import squared_norms
+from aggregator.detectors.angles import about_squared_norms
 from aggregator.detectors.detector import Detector, Memory, Scores, Seen
 
 
@@ -30,7 +30,7 @@ def length(limit: float = 30.0) -> Detector:
         raise ValueError(f"limit must be above 1, not {limit}")
 
     def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        norms = np.sqrt(squared_norms(seen.updates))
+        norms = np.sqrt(about_squared_norms(seen.updates))
         usual = norms[np.isfinite(norms) & (norms > 0)]
         if 2 * np.isfinite(norms).sum() <= len(norms) or not len(usual):
             return dict.fromkeys(seen.names, 0.0), memory
