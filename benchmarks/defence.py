@@ -11,8 +11,8 @@ ROUNDS = 14
 DEFAULTS = "config/default.toml"
 
 NETWORKS = {"mlp": (), "classifier": ("--set", "aggregation.server_lr=1.0")}
-"""With the default's step of 1.5 the classifier is dead after five rounds, and updates of agents with
-one label then point all the same way."""
+"""With the default's step of 1.5 the classifier is dead after five rounds. Then all updates of
+agents with one label point the same way."""
 
 JURY = ("--set", "validation.validators=0")
 """Leaves out the jury."""
