@@ -158,9 +158,7 @@ def test_without_a_port_it_is_where_programs_look_or_they_are_told(taken, monkey
             server.close()
         monkeypatch.setattr(local.mosquitto, "PORT", port)
         monkeypatch.setattr(local, "_follow", lambda _: None)
-        assert (
-            local.main(["--kind", "embedded"]) == 1
-        )  # not followed, as if it ended
+        assert local.main(["--kind", "embedded"]) == 1  # not followed, as if it ended
     first, following, *_ = capsys.readouterr().out.splitlines()
     at = re.fullmatch(r"embedded broker on (127\.0\.0\.1:(\d+)), stop it with Ctrl-C", first)
     assert (int(at[2]) == port) == (not taken)

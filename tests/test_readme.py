@@ -1,0 +1,194 @@
+"""The README's commands, run from a fresh copy, in its order, on a machine of their own.
+
+"A machine of their own" is a network namespace (unshare, nsenter): so the ports that are printed
+are free, whatever else runs here. Runs are made small by what is put behind a command (fewer agents
+and rounds); nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from broker.install import find_mosquitto
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+SMALL = {
+    "python run.py": ["--n", "20", "--rounds", "2"],
+    "python -m aggregator": ["--rounds", "2"],
+    "python agents/spawn.py": ["--n", "20"],
+    "python -m broker.enrol": ["--n", "20"],
+}  # fmt: skip
+"""What is put behind a command to make it small."""
+
+SERVES = ("python -m broker.local", "mosquitto -c", "mosquitto_sub", "python -m aggregator",
+          "python examples/mpaf_over_http/server.py", "python -m monitor.watch")  # fmt: skip
+"""What goes on while others are typed, in a terminal of its own."""
+
+ELSEWHERE = {
+    "make": "CI runs make setup, make check and make test; the demo has tests/test_demo.py",
+    "docker": "there is no engine here; tests/test_compose.py runs the services' commands",
+    "XDG_CONFIG_HOME=secrets/people": "hears the containers' run",
+    "python -m experiments": "tests/test_experiments.py and tests/test_matrix.py run each of them",
+    "python run.py --demo": "tests/test_demo.py; its page stays until Ctrl-C",
+}
+"""What is not typed here, and why."""
+
+needs_a_machine = pytest.mark.skipif(
+    not (shutil.which("nsenter") and find_mosquitto())
+    or subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode,
+    reason="needs to be root on Linux, and mosquitto",
+)
+
+
+def typed():
+    """Return the commands of the README's blocks in order, without comments."""
+    blocks = re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines = [" ".join(re.sub(r"\s#\s.*", "", line).split()) for line in lines]
+    begins = re.compile(r"(python|make|docker|mosquitto(_sub)?|[A-Z_]+=\S+) ")
+    return [line for line in lines if begins.match(f"{line} ")]
+
+
+class Machine:
+    """A copy of the project on a machine without any other network than its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "fedjury"
+        files = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+            capture_output=True, text=True, check=True,
+        ).stdout.split("\0")  # fmt: skip
+        for name in filter(None, files):
+            if (ROOT / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.folder / name)
+        programs = Path(sys.executable).parent  # as "source .venv/bin/activate" has it
+        self.environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin"}
+        self.logs = folder
+        self.running: list[tuple[str, subprocess.Popen]] = []
+        self.holder = subprocess.Popen(["unshare", "-n", "sleep", "600"])
+        time.sleep(0.3)
+        self.end_of(self.start("ip link set lo up"))
+
+    def start(self, command: str) -> subprocess.Popen:
+        """Type a command; what it prints is in a file."""
+        log = (self.logs / f"{len(self.running)}.log").open("w+")
+        inside = ["nsenter", "-t", str(self.holder.pid), "-n"]
+        child = subprocess.Popen(
+            [*inside, *shlex.split(command)], cwd=self.folder, env=self.environment, stdout=log,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        child.log = log
+        self.running.append((command, child))
+        return child
+
+    def end_of(self, child: subprocess.Popen) -> str:
+        """Wait for the end of a command and return what it printed; it must have ended well."""
+        code = child.wait(100)
+        said = self.said(child)
+        assert code == 0, f"{child.args[4:]} ended with {code}:\n{said}"
+        assert "Traceback" not in said
+        return said
+
+    def said(self, child: subprocess.Popen) -> str:
+        """Return what a command has printed so far."""
+        return Path(child.log.name).read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, *beginnings: str) -> None:
+        """End what goes on in other terminals: what begins so, or everything."""
+        for command, child in self.running:
+            if command.startswith(beginnings or ("",)) and child.poll() is None:
+                child.terminate()
+                child.wait(20)
+
+    def close(self) -> None:
+        """Switch the machine off."""
+        self.stop()
+        for _, child in self.running:
+            child.log.close()
+        self.holder.kill()
+        self.holder.wait()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    made = Machine(tmp_path_factory.mktemp("readme"))
+    yield made
+    made.close()
+
+
+def small(command: str) -> str:
+    """Return a command that makes a small run."""
+    more = [flags for begin, flags in SMALL.items() if command.startswith(begin)]
+    return " ".join([command, *(more[0] if more else [])])
+
+
+@needs_a_machine
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+def test_the_commands_work_as_they_are_printed_and_in_their_order(machine):
+    """Each ends well, or serves until others have used it; none is forgotten."""
+    waiting = []
+    for command in typed():
+        if any(command.startswith(begin) for begin in ELSEWHERE):
+            continue
+        if command.startswith("mosquitto -c"):
+            machine.stop("python -m broker.local")  # its port is wanted
+        child = machine.start(small(command))
+        if command.startswith(SERVES):
+            waiting.append((command, child))
+            if command.startswith(("python examples/mpaf_over_http/server", "mosquitto -c")):
+                time.sleep(2)  # clients over HTTP, and people, do not wait for their server
+            continue
+        machine.end_of(child)
+        if command.startswith("python agents/spawn.py"):  # so ends its aggregator
+            machine.end_of(
+                [one for begin, one in waiting if begin.startswith("python -m aggregator")][-1]
+            )
+    heard = [machine.said(one) for begin, one in waiting if begin.startswith("mosquitto_sub")]
+    assert any("/log/round" in text for text in heard)
+    for command, child in waiting:
+        assert child.poll() in (None, 0, 130, -15), (command, machine.said(child))
+
+
+def test_every_command_is_typed_or_said_to_be_tested_elsewhere():
+    """Nothing that is printed in a block is left out by the way it begins."""
+    known = (*SMALL, *SERVES, *ELSEWHERE, "python examples/mpaf_over_http/client")
+    assert [line for line in typed() if not line.startswith(known)] == []
+    assert len(typed()) > 20
+
+
+@needs_a_machine
+def test_the_recipes_for_an_attack_and_a_rule_work(machine):
+    """Files as printed, the import and the line as the text says: both run, and the tests agree."""
+    attack, rule = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for part, name, text, table in (
+        ("agents/learners", "zero", attack, "LEARNERS: "),
+        ("aggregator/rules", "middle_half", rule, "RULES: "),
+    ):
+        (machine.folder / part / f"{name}.py").write_text(text, encoding="utf-8")
+        file = machine.folder / part / "__init__.py"
+        lines = file.read_text(encoding="utf-8").splitlines()
+        place = next(i for i, line in enumerate(lines) if line.startswith(table)) + 1
+        lines.insert(place, f'    "{name}": {name}.{name},')
+        package = part.replace("/", ".")
+        place = next(i for i, x in enumerate(lines) if x == f"from {package} import (") + 1
+        lines.insert(place, f"    {name},")
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    machine.end_of(machine.start("python run.py --attack zero --rule middle_half "
+                                 "--data digits --n 20 --rounds 2"))  # fmt: skip
+    said = machine.start("python -m pytest -q tests/test_config.py -k name_what_can_be_chosen")
+    assert said.wait(100) == 1
+    assert "zero" in machine.said(said)
+    assert "middle_half" in machine.said(said)
