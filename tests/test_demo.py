@@ -31,7 +31,7 @@ def test_the_demo_tells_its_story(tmp_path):
     assert [len(records) for records in runs.values()] == [15, 15, 15, 15]
     undefended, clipped, detected, jury = runs.values()
     assert undefended[11]["accuracy"] > 0.4
-    assert undefended[-1]["accuracy"] < 0.2
+    assert undefended[-1]["accuracy"] < undefended[11]["accuracy"] - 0.2
     assert clipped[-1]["accuracy"] > 0.85 * clipped[11]["accuracy"]
     assert [len(record["suspected"]) for record in detected] == [0] * 12 + [12, 12, 0]
     assert [len(record["quarantined"]) for record in detected[-2:]] == [12, 12]
