@@ -23,6 +23,7 @@ from rich.table import Table
 
 from aggregator import report
 from aggregator.disk import explained, held
+from aggregator.naming import ENDED
 from aggregator.store import StoreError, read_records, writable
 from broker.install import find_mosquitto, install_mosquitto
 from broker.local import KINDS, BrokerError, local_broker
@@ -111,7 +112,11 @@ def main(arguments: Sequence[str]) -> int:
             settings, page = stack.enter_context(
                 private_broker(settings, chosen.broker_kind, chosen.monitor)
             )
-        code = demo(settings) if chosen.demo else single(settings)
+        try:
+            code = demo(settings) if chosen.demo else single(settings)
+        except KeyboardInterrupt:
+            say(f"stopped; with --run {settings.run.name} the same command resumes it")
+            raise
         if page:
             stay(page, say)
         return code
@@ -172,7 +177,9 @@ def demo(settings: Settings) -> int:
         say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
         case = layered(settings, HERE / "config" / f"{file}.toml", file)
         folder = whole / file
-        if code := federation(case, folder):
+        if (folder / ENDED).exists():  # it is the demo's second time, which was stopped after this
+            say("it is done already")
+        elif code := federation(case, folder):
             return code
         cases.append((title, case, read_records(folder)))
         lines += [json.dumps({"run": title, **r}) for r in read_records(folder, timed=True)]

@@ -94,7 +94,12 @@ def aggregate(
             print(f"run {name!r} is over; this is {given!r}", flush=True)
             settings = replace(settings, run=replace(settings.run, name=given))
         folder = Path(settings.run.directory) / settings.run.name
-        return conduct(settings, parts, folder, reporting=reporting)
+        try:
+            return conduct(settings, parts, folder, reporting=reporting)
+        except KeyboardInterrupt:
+            if place is not None:  # else whoever called knows by which command it goes on
+                print(f"stopped; with --run {settings.run.name} the same command resumes it")
+            raise
 
 
 def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) -> int:
@@ -161,9 +166,6 @@ def serve(
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)
-    except KeyboardInterrupt:
-        screen.say(f"stopped; with --run {settings.run.name} the same command goes on where it was")
-        raise
     finally:
         if settings.broker.forget:
             with suppress(LinkError, KeyboardInterrupt):

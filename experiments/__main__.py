@@ -112,7 +112,8 @@ def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list
         known = dict.fromkeys(str(cell.labels[label]) for cell in cells)
         for name in names.split(","):
             if name not in known:
-                raise SettingsError(f"--only {pick}: {tables.unknown(label, name, known)}")
+                why = tables.unknown(label, name, known)
+                raise SettingsError(f"--only {pick}, at scale {plan.scale.name}: {why}")
         wanted = {*names.split(","), "none"}  # without an attack: what all others are held against
         cells = [cell for cell in cells if str(cell.labels[label]) in wanted]
     return cells

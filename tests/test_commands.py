@@ -317,7 +317,7 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
         alone.child.send_signal(stop)
         assert alone.child.wait(5) == 130
         text = alone.log.read_text()
-        assert text.count("with --run lonely the same command goes on where it was") == 1
+        assert text.count("with --run lonely the same command resumes it") == 1
         assert "Traceback" not in text
         agents.says(f"{n} agents ({n // 5} fake: mpaf)")
         agents.says(f"all {n} agents are connected")
@@ -385,7 +385,7 @@ def test_an_interrupt_leaves_nothing_of_a_federation_behind(tmp_path, stop, brok
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(port)), timeout=1)
         text = federation.log.read_text()
-        assert text.count("the same command goes on where it was") == 1
+        assert text.count("the same command resumes it") == 1
         log = (tmp_path / "long" / "agents.log").read_text()
         assert "stopping: the agents say goodbye" in log
         assert "Traceback" not in text + log

@@ -50,6 +50,9 @@ def test_the_demo_tells_its_story(tmp_path):
     for name in runs:
         assert f"| {name} |" in report
         assert name in done.stdout
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.stdout.count("it is done already") == 4  # as after a Ctrl-C, what is done stays
+    assert (folder / "report.md").read_text() == report
     files = done.stdout.splitlines()[-4:]
     assert files[0] == f"report   {folder / 'report.html'}"
     assert str(folder / "report.md") in files[1]

@@ -442,7 +442,8 @@ def test_what_there_is_to_say_of_a_round_is_said(alone):
         [first, record],
     )
     assert said[0].endswith(
-        "about round 4 · 1 poisoned, 1 clean, 1 silent · scores 0.250 above · attempt 2 · 3 missing · "
+        "about round 4 · 1 poisoned, 1 clean, 1 silent · scores 0.250 above · attempt 2 · "
+        "3 missing · "
         "7 dropped by the broker"
     )
     assert re.fullmatch("#1 . pending 50.0%", said[1])

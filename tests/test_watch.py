@@ -720,7 +720,8 @@ def seen(tmp_path_factory):
 def numbers_in(line):
     """Read a round's line back into what a record says of it."""
     found = re.match(
-        r"round +(\d+)  (\w+)  accuracy ([\d.]+)%.*?  votes (\d+) poisoned, (\d+) clean, (\d+) silent"
+        r"round +(\d+)  (\w+)  accuracy ([\d.]+)%.*?"
+        r"  votes (\d+) poisoned, (\d+) clean, (\d+) silent"
         r".*?  updates (\d+)/(\d+)", line
     )  # fmt: skip
     assert found, line
