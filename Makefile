@@ -14,7 +14,7 @@ demo: setup  ## Set up, then show one attack against three defences (1,000 agent
 	@$(BIN)/python run.py --demo
 
 test: dev  ## Set up, then run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: dev  ## Lint and type-check
 	@$(BIN)/ruff check .

@@ -95,7 +95,11 @@ class Machine:
 
     def end_of(self, child: subprocess.Popen) -> str:
         """Wait for the end of a command and return what it printed; it must have ended well."""
-        code = child.wait(100)
+        try:
+            code = child.wait(100)
+        except subprocess.TimeoutExpired:
+            others = "\n".join(f"{what}:\n{self.said(one)[-600:]}" for what, one in self.running)
+            pytest.fail(f"{child.args[4:]} does not end; what all have said:\n{others}")
         said = self.said(child)
         assert code == 0, f"{child.args[4:]} ended with {code}:\n{said}"
         assert "Traceback" not in said
