@@ -165,7 +165,7 @@ def test_a_hostile_agent_changes_nothing(quiet, tmp_path, words):
         until(lambda: mallory.taken == Mallory.OWN * len(Mallory.ROUNDS))
         assert mallory.denied == (27 + 26) * len(Mallory.ROUNDS)
         kinds = {topic.split("/")[3] for topic in mallory.topics}
-    assert kinds <= {"manifest", "round", "model", "history", "candidate"}
+    assert kinds <= {"aggregator", "manifest", "round", "model", "history", "candidate"}
     records = programs.records()
     told = ("round", "version", "accepted", "updates", "missing", "votes", "accuracy")
     for mine, theirs in zip(records, quiet.records(), strict=True):

@@ -34,9 +34,11 @@ KINDS = ["mosquitto", "embedded"]
 PERCENT = "{:.1%}".format
 RUN = "seen"
 FEDERATION = [
+    "--config", "benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
     "--data", "digits", "--model", "mlp", "--n", "12", "--evil", "0.25", "--samples", "60",
     "--attack", "mpaf", "--start", "5", "--look-back", "3", "--validators", "6", "--quorum", "3",
-    "--detect", "fixed_point", "--rounds", "9", "--set", "validation.minimum_history=4",
+    "--detect", "fixed_point", "--no-quarantine", "--rounds", "9",
+    "--set", "validation.minimum_history=4",
 ]  # fmt: skip
 """Twelve agents of whom three strike from round 5 on, before six validators."""
 

@@ -81,7 +81,7 @@ def heard(*said):
 
 def there(since, *, online=True):
     """Say what an aggregator's presence says."""
-    return {"online": online, "since": since}
+    return {"online": online, "since": since, "deals": ""}
 
 
 def phase(name):
@@ -112,8 +112,9 @@ def test_who_was_given_no_run_joins_the_newest_that_is_not_over(said, joined):
 
 
 HOSTILE = [
-    b"", b"{", b"[]", b'{"online": true}', there("now"), there(-1e400), {"online": 1, "since": 1},
-    {"online": True, "since": 1, "more": 1}, b" " * 2000,
+    b"", b"{", b"[]", b'{"online": true}', there("now"), there(-1e400),
+    {"online": 1, "since": 1, "deals": ""},
+    {"online": True, "since": 1, "deals": "", "more": 1}, b" " * 2000,
 ]  # fmt: skip
 
 
@@ -262,7 +263,7 @@ def test_looking_around_tells_of_all_runs(broker):
     """From what is retained alone, on a broker of either kind."""
     with RawClient(broker) as aggregator:
         for run, since in (("old", 1.0), ("new", 2.0)):
-            payload = json.dumps({"online": True, "since": since}).encode()
+            payload = json.dumps(there(since)).encode()
             aggregator.publish(f"fl/v1/{run}/aggregator", payload, retain=True)
         done = json.dumps(phase("done")).encode()
         aggregator.publish("fl/v1/old/round", done, retain=True)
