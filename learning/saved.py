@@ -69,8 +69,13 @@ def _read(file: Path) -> State:
     """Return the tensors that a file holds, by name."""
     try:
         data = file.read_bytes()
+    except FileNotFoundError as why:
+        raise ValueError(
+            "there is no such file; 'python -m learning.classifier' makes classifier.pth, and "
+            "runs keep theirs in runs/NAME/models/"
+        ) from why
     except OSError as why:
-        raise ValueError(why.strerror or str(why)) from why
+        raise ValueError(f"it cannot be read: {why.strerror or why}") from why
     if not data:
         raise ValueError("it is empty")
     if data.startswith(b"version https://git-lfs"):
