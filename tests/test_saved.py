@@ -206,7 +206,7 @@ def test_every_other_file_is_refused_with_its_own_reason(tmp_path, data, reason)
 
 def test_a_file_that_cannot_be_opened(tmp_path):
     """The system's own reason is told."""
-    with pytest.raises(ValueError, match="No such file or directory"):
+    with pytest.raises(ValueError, match="there is no such file"):
         read_weights(tmp_path / "nowhere.pth", network())
     with pytest.raises(ValueError, match="Is a directory"):
         read_weights(tmp_path, network())
