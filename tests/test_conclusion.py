@@ -62,7 +62,8 @@ def test_an_undefended_run_that_falls_says_so_and_why():
     assert told(record(1, 0.736), record(2, 0.1), *lost, settings=BARE) == [
         f"2 rounds brought nothing: {why}",
         ("accuracy fell from 73.6% in round 1 to 10.0%, no better than chance with 10 classes: "
-         "nothing defends this run (plain mean, no validators, no detection)"),
+         "nothing defends this run (plain mean, no validators, no detection); if nobody attacks, "
+         "smaller steps may help (--set aggregation.server_lr=1, training.learning_rate)"),
     ]  # fmt: skip
 
 

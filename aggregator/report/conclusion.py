@@ -30,6 +30,9 @@ FALL = 0.05
 CHANCE = 1.3
 """Times 1 / classes: a model no better than that has learnt nothing, or lost it."""
 
+STEPS = "smaller steps may help (--set aggregation.server_lr=1, training.learning_rate)"
+"""What to try where a network dies by itself, as some do of steps that others learn by."""
+
 SHOWN = 5
 """Rounds that are listed by number."""
 
@@ -121,7 +124,8 @@ def fell(rounds: list[Round], settings: Any, classes: int) -> str:
         said = f"accuracy is {percent(final)}"
     if chance:
         said += f", no better than chance with {classes:,} classes"
-    return f"{said}: {_defence(settings)}"
+    said += f": {_defence(settings)}"
+    return f"{said}; if nobody attacks, {STEPS}" if chance else said
 
 
 def _defence(settings: Any) -> str:
