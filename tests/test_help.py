@@ -11,10 +11,12 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import run
 from agents import spawn
 from config import flags, settings
 from monitor import gateway
@@ -183,6 +185,21 @@ class Read(Exception):  # noqa: N818 - it is no error
     """A command line was understood."""
 
 
+CHECKED: set[str] = set()
+"""Settings of which a run was found possible already: most commands have the same."""
+
+
+def could_run(said: settings.Settings) -> None:
+    """Check that a run of these settings could start: rule, data, model, attack, detectors, judge.
+
+    Not where that takes a download, or a file that the reader is to bring.
+    """
+    text = settings.to_toml(replace(said, broker=settings.Settings().broker))
+    if said.data.name in ("mnist5k", "digits") and not said.model.init and text not in CHECKED:
+        run.check(said)
+        CHECKED.add(text)
+
+
 @pytest.fixture
 def understood(start, monkeypatch):
     """Return a function that lets a command read its line, and do nothing else."""
@@ -191,7 +208,7 @@ def understood(start, monkeypatch):
     def parse_only(parser, given=None, namespace=None):
         found = parse(parser, given, namespace)
         if hasattr(found, "set"):  # its flags are settings
-            flags.settings_from(found)
+            could_run(flags.settings_from(found))
         raise Read
 
     def read(line):
