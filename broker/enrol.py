@@ -77,7 +77,8 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
         if chosen.page and settings.get("tls"):
-            print(f"the live page: python -m monitor.live --broker wss://HOST:{chosen.page}")
+            host = (*chosen.host, "localhost")[0]
+            print(f"the live page: python -m monitor.live --broker wss://{host}:{chosen.page}")
         elif chosen.page:
             print(f"the live page, on port {chosen.page}; log in as watch")
         return

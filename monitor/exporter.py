@@ -16,7 +16,7 @@ from monitor.watching.exported import registry_of
 from protocol.link import LinkError
 
 EXAMPLES = """  python -m monitor.exporter                    of 127.0.0.1:1883, on port 9100
-  python -m monitor.exporter --broker HOST:1883 --port 9100
+  python -m monitor.exporter --broker 127.0.0.1:1883 --port 9100
   python -m monitor.exporter --secrets secrets --as exporter   (broker.enrol --watch exporter)
   curl -s http://127.0.0.1:9100/metrics"""
 

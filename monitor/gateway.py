@@ -33,7 +33,7 @@ EXAMPLES = """  python -m monitor.gateway                       100 updates clos
   python -m monitor.gateway 10
   python -m monitor.gateway 10 --rule median --set limits.finite=false
   python -m monitor.gateway 60 --slots 10        ten over HTTP, fifty over MQTT
-  python -m monitor.gateway --broker HOST:1883 --run lab --slots 20"""
+  python -m monitor.gateway --broker 127.0.0.1:1883 --run lab --slots 20"""
 
 EXPECTED = (SettingsError, LinkError, BrokerError)
 """Errors that are one sentence to people."""

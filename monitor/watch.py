@@ -21,8 +21,8 @@ from monitor.watching.watched import Run, Sight
 from protocol.link import LinkError
 
 EXAMPLES = """  python -m monitor.watch                          the run on 127.0.0.1:1883
-  python -m monitor.watch --broker HOST:1883 --run lab
-  python -m monitor.watch --broker HOST:8883 --run lab --secrets secrets
+  python -m monitor.watch --broker 127.0.0.1:1883 --run lab
+  python -m monitor.watch --broker 127.0.0.1:8883 --run lab --secrets secrets
   python -m monitor.watch --secrets secrets --as ann    ann's own log-in (broker.enrol --watch ann)
   python -m monitor.watch --run lab --plain >> lab.log"""
 
