@@ -158,7 +158,7 @@ def test_what_dealing_finds_is_told_before_anything_starts(program, tmp_path):
     ("changes", "message"),
     [
         ({"aggregation.rule": "krumm"}, "did you mean 'krum'"),
-        ({"model.init": "nowhere.pth"}, "No such file"),
+        ({"model.init": "nowhere.pth"}, "there is no such file"),
         (
             {"model.name": "resnet18", "training.batch_size": 1},
             "learns nothing from a batch of one",
