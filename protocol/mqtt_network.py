@@ -369,7 +369,8 @@ class Network:
         said = properties(channel.content_type, channel.expiry) if says_more else None
         topic = topics.topic_of(self._run, message)
         size = len(payload) + len(topic) + HEAD
-        if text := reasons.too_small(str(self._address), door.limits, size):
+        if 0 < door.limits.packet < size:  # asked for each message: no sentence is made for nothing
+            text = reasons.too_small(str(self._address), door.limits, size)
             self.notices.add(text, "too large")
             self._end_with(text)
             return
