@@ -42,14 +42,14 @@ def conclusion(rounds: list[Round], settings: Any, classes: int) -> list[str]:
     if not rounds:
         return []
     lines = (
-        named(rounds, quarantine=settings.detection.quarantine), voted(rounds), lost(rounds),
+        named(rounds, settings.detection), voted(rounds), lost(rounds),
         hidden(rounds), fell(rounds, settings, classes), unseen(rounds, classes),
     )  # fmt: skip
     return [line for line in lines if line]
 
 
-def named(rounds: list[Round], *, quarantine: bool) -> str:
-    """Return who was found to attack, by how many rounds' evidence, and what became of them."""
+def named(rounds: list[Round], detection: Any) -> str:
+    """Return who was found to attack, from which round on, and what became of them."""
     if not any(one.looked for one in rounds):
         return ""
     found = fates(rounds)
@@ -57,12 +57,16 @@ def named(rounds: list[Round], *, quarantine: bool) -> str:
     guilty = {name for name, fate in found.items() if fate.out or name in last.suspected}
     if not guilty:
         cleared = f"; {len(found):,} were suspected for a while and cleared" if found else ""
-        return f"no sign of an attack in what agents sent: nobody is suspected{cleared}"
+        by_whom = ", ".join(detection.detectors)
+        return (
+            f"no agent is suspected by {by_whom}{cleared}; an attack that these do not look for is "
+            "not ruled out"
+        )
     by = Counter(" and ".join(found[name].by) for name in guilty)
     did = "; ".join(_did(detectors, count) for detectors, count in by.most_common())
     first = min(found[name].first for name in guilty)
     stopped = "their updates were left out and they are no longer called"
-    fate = stopped if quarantine else "they were only noted (detection.quarantine is off)"
+    fate = stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
     return f"attacked from round {first} on: {did}; {fate}"
 
 
