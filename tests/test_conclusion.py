@@ -41,8 +41,8 @@ def test_who_attacked_how_many_they_were_and_what_stopped_them():
 def test_who_is_cleared_did_not_attack():
     """One suspicion in three rounds that was not repeated is no attack, but it is told."""
     assert told(looked(1, ["agent-3"]), looked(2), looked(3)) == [
-        ("no agent is suspected by fixed_point, length; 1 were suspected for a while and cleared; an "
-         "attack that these do not look for is not ruled out")
+        ("no agent is suspected by fixed_point, length; 1 were suspected for a while and cleared; "
+         "an attack that these do not look for is not ruled out")
     ]  # fmt: skip
 
 
