@@ -50,7 +50,7 @@ STANDS_FOR = {"docker compose up -d broker aggregator": "python -m aggregator"}
 log-ins is there already."""
 
 needs_a_machine = pytest.mark.skipif(
-    not (shutil.which("nsenter") and find_mosquitto())
+    not (shutil.which("nsenter") and shutil.which("ip") and find_mosquitto())
     or subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode,
     reason="needs to be root on Linux, and mosquitto",
 )
