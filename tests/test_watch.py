@@ -840,7 +840,7 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit):
         watch.main(["--help"])
     said = capsys.readouterr().out
-    assert "python -m monitor.watch --broker HOST:1883 --run lab" in said
+    assert "python -m monitor.watch --broker 127.0.0.1:1883 --run lab" in said
     assert "--forget" not in said
 
 
