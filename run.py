@@ -101,7 +101,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.demo:
         chosen.config.insert(0, HERE / "config" / "demo.toml")
     settings = flags.settings_from(chosen)
-    settings = named(settings, "demo" if chosen.demo else "run")
+    if not flags.names_a_run(chosen, settings):
+        settings = named(settings, "demo" if chosen.demo else "run")
     with ExitStack() as stack:
         page = ""
         if chosen.broker is None:

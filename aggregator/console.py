@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from aggregator.state import State
-from aggregator.verdict import VOTED_DOWN, Verdict, blind, refusals
+from aggregator.verdict import TOO_FEW, VOTED_DOWN, Verdict, blind, refusals
 from protocol.messages import Phase
 
 REDRAW = 0.1
@@ -109,7 +109,7 @@ def round_line(record: dict[str, Any], rounds: int) -> Text:
         evidence = record.get("evidence")
         if evidence is not None:
             line.append(f" (evidence {evidence:+.1f})")
-        elif not record["why"].startswith("too few"):
+        elif not record["why"].startswith(TOO_FEW):
             line.append(f" (quorum {record['quorum']})")
     if record["why"] and record["why"] != VOTED_DOWN:
         line.append(f"  {record['why']}", style="yellow")

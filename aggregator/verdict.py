@@ -56,7 +56,7 @@ def too_few(said: Verdict, asked: int, min_votes: int = 0) -> str:
     ``min_votes``: how many must come; 0: most of those asked.
     """
     came, least = said.poisoned + said.clean, min(min_votes or asked // 2 + 1, asked)
-    return f"too few votes: {came} of {asked} came, {least} are needed" if came < least else ""
+    return f"{TOO_FEW}: {came} of {asked} came, {least} are needed" if came < least else ""
 
 
 def count(votes: Iterable[Vote], called: int) -> Verdict:
@@ -143,6 +143,9 @@ def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
 
 VOTED_DOWN = "voted down"
 """Why a candidate is not accepted that its validators call poisoned."""
+
+TOO_FEW = "too few votes"
+"""How the reason begins why a candidate is not accepted on which too few have voted."""
 
 LEAST_EVIDENCE = 3
 """Two accepted models and the candidate: fewer say nothing of how they vary."""

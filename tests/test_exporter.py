@@ -332,7 +332,8 @@ def test_what_cannot_be_is_one_sentence(capsys):
         exporter.main(["--port", "0", "--broker", "127.0.0.1:1"])
     with pytest.raises(SystemExit):
         exporter.main(["--help"])
-    assert "python -m monitor.exporter --broker 127.0.0.1:1883 --port 9100" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "python -m monitor.exporter --broker 127.0.0.1:1883 --port 9100" in said
 
 
 def test_an_exporter_that_hears_nothing_more_says_so():

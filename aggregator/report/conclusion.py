@@ -12,7 +12,7 @@ from typing import Any
 from aggregator.report.caught import fates
 from aggregator.report.figures import percent
 from aggregator.report.rounds import Round
-from aggregator.verdict import VOTED_DOWN, blind
+from aggregator.verdict import TOO_FEW, VOTED_DOWN, blind
 
 DID = {
     "fixed_point": "pulled the model towards one fixed point",
@@ -82,7 +82,7 @@ def voted(rounds: list[Round]) -> str:
     if not asked:
         return ""
     down = [one.number for one in asked if one.why == VOTED_DOWN]
-    few = [one.number for one in asked if one.why.startswith("too few votes")]
+    few = [one.number for one in asked if one.why.startswith(TOO_FEW)]
     said = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
     return said + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
 
@@ -91,8 +91,7 @@ def lost(rounds: list[Round]) -> str:
     """Return for what other reasons rounds brought nothing, the most frequent first."""
     why = Counter(
         one.why for one in rounds
-        if one.accepted is False and one.why != VOTED_DOWN
-        and not one.why.startswith("too few votes")
+        if one.accepted is False and not one.why.startswith((VOTED_DOWN, TOO_FEW))
     )  # fmt: skip
     if not why:
         return ""
