@@ -292,6 +292,13 @@ def _text(key: str, value: Any, _: Limits) -> str:
     return str(value)
 
 
+def _words(key: str, value: Any, limits: Limits) -> str:
+    """Check a text that is shown to people: nothing in it moves a cursor or turns letters."""
+    text = _text(key, value, limits)
+    _range(key, text.isprintable())
+    return text
+
+
 def _phase(key: str, value: Any, _: Limits) -> Phase:
     _typed(key, value, str)
     _range(key, value in tuple(Phase))
@@ -378,7 +385,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     Report: {"agent": _text, "round": _count, "version": _count, "delta": _vector},
     Plot: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
     Presence: {"agent": _text, "online": _truth, "since": _number},
-    AggregatorPresence: {"online": _truth, "since": _number, "deals": _text},
+    AggregatorPresence: {"online": _truth, "since": _number, "deals": _words},
 }  # fmt: skip
 
 VECTORS = frozenset(kind for kind, checks in SCHEMA.items() if _vector in checks.values())

@@ -113,7 +113,7 @@ def test_who_was_given_no_run_joins_the_newest_that_is_not_over(said, joined):
 
 HOSTILE = [
     b"", b"{", b"[]", b'{"online": true}', there("now"), there(-1e400),
-    {"online": 1, "since": 1, "deals": ""},
+    {"online": 1, "since": 1, "deals": ""}, {"online": True, "since": 1, "deals": "\x1b[2J"},
     {"online": True, "since": 1, "deals": "", "more": 1}, b" " * 2000,
 ]  # fmt: skip
 
