@@ -107,7 +107,7 @@ CLAIMS = (
     Claim("MNIST, 20 of 100 malicious, median", ".71", FOUNDATION, "median", ("mpaf",), 25),
     Claim("MNIST, 20 of 100 malicious, FoundationFL with trimmed mean", ".95", FOUNDATION,
           "foundationfl", ("mpaf",), 25),
-    Claim("the same, ours by the lowest score", ".95", FOUNDATION,
+    Claim("MNIST, 20 of 100 malicious, FoundationFL by the lowest score", ".95", FOUNDATION,
           "foundationfl, lowest", ("mpaf",), 25),
     Claim("CIFAR-10, 30 % malicious: no attack with FedAvg; FedAvg, Krum, trimmed mean",
           "63.26 %; 12.95, 10.42, 18.22 %", LAYERGUARD),
