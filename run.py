@@ -54,8 +54,16 @@ CASES = {
 """The demo: what people read -> the settings file that makes it."""
 
 SHOWN = {
-    "run", "before", "final", "kept", "backdoor", "at most", "accepted", "rejected", "updates/s",
-}  # fmt: skip
+    "run",
+    "before",
+    "final",
+    "kept",
+    "backdoor",
+    "at most",
+    "accepted",
+    "rejected",
+    "updates/s",
+}
 """The report's columns that fit a terminal."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -75,23 +83,35 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags and run one federation, or the demo's four."""
     made = flags.parser(
         "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
-        "named with --run is called by the time.", EXAMPLES,
-        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.AGENT_FLAGS, flags.BROKER_FLAGS,
-        prog="python run.py", defaults={"run.name": "run-TIME"},
-    )  # fmt: skip
+        "named with --run is called by the time.",
+        EXAMPLES,
+        flags.RUN_FLAGS,
+        flags.AGGREGATOR_FLAGS,
+        flags.AGENT_FLAGS,
+        flags.BROKER_FLAGS,
+        prog="python run.py",
+        defaults={"run.name": "run-TIME"},
+    )
     flags.add_broker(made, "a running broker (default: start a private one)")
     made.add_argument(
-        "--broker-kind", choices=KINDS, default="auto",
+        "--broker-kind",
+        choices=KINDS,
+        default="auto",
         help="the private broker to start (default: mosquitto if it is there)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--monitor", nargs="?", type=int, const=PAGE_PORT, metavar="PORT",
+        "--monitor",
+        nargs="?",
+        type=int,
+        const=PAGE_PORT,
+        metavar="PORT",
         help="show the live page in a browser, at this port or a free one (default: %(const)s)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--demo", action="store_true",
+        "--demo",
+        action="store_true",
         help="the same attack four times: undefended, clipped, detected, voted on",
-    )  # fmt: skip
+    )
     chosen = made.parse_args(arguments)
     if chosen.monitor is not None and chosen.broker is not None:
         raise SettingsError(
@@ -211,8 +231,7 @@ def federation(settings: Settings, folder: Path) -> int:
     # Settings are handed on in memory. A file of them could be another's by the time it is read.
     # And the aggregator does not have to wait and see how many come.
     known = replace(settings, collect=replace(settings.collect, agents=settings.expected))
-    serving = Part("aggregator", lambda: aggregator.aggregate(known),
-                   aggregator.EXPECTED)  # fmt: skip
+    serving = Part("aggregator", lambda: aggregator.aggregate(known), aggregator.EXPECTED)
     joining = Part("agents", lambda: spawn.spawn(settings), spawn.EXPECTED)
     file = folder / "agents.log"
     running: list[BaseProcess] = []

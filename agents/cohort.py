@@ -207,10 +207,13 @@ class Cohort:
             known = [*known, weights][-self._look_back - 1 :]
         everybody = self._contributors == "all"
         called = Called(
-            number, tuple(member.number for member in members), self._seed, tuple(known),
+            number,
+            tuple(member.number for member in members),
+            self._seed,
+            tuple(known),
             self._everybody if everybody else len(self._contributors),
             0 if everybody else len(self._members.attackers.intersection(self._contributors)),
-        )  # fmt: skip
+        )
         deltas = learner(weights, called)
         # Fakes that all send the same share one row, and so one payload.
         rows = [deltas[0]] * len(members) if deltas.strides[0] == 0 else deltas
@@ -288,8 +291,9 @@ class Cohort:
         lying = (wanted != honest) | ~able
         rngs = [
             Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
-            for name, lies in zip(names, lying, strict=True) if lies
-        ]  # fmt: skip
+            for name, lies in zip(names, lying, strict=True)
+            if lies
+        ]
         untrue = believable(
             self._members.judge, accepted[lying], wanted[lying], rngs, self._samples
         )

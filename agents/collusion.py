@@ -101,9 +101,12 @@ class Ringleader:
         """Plot from the reports in order of number, whatever the order they came in."""
         names = sorted(self._reports, key=self._attackers.__getitem__)
         called = Called(
-            self._turn[0], tuple(self._attackers[name] for name in names), self._seed,
-            contributors=self._contributors, attackers=len(self._called),
-        )  # fmt: skip
+            self._turn[0],
+            tuple(self._attackers[name] for name in names),
+            self._seed,
+            contributors=self._contributors,
+            attackers=len(self._called),
+        )
         scheme = self._plotter(np.stack([self._reports[name] for name in names]), called)
         return Plot(*self._turn, *scheme)
 

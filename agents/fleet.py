@@ -287,9 +287,12 @@ class Fleet:
             self._candidate = None
             for name, agent in self._agents.items():
                 self._agents[name] = agent._replace(
-                    trained=None, voted=None, asked=None, candidate=None,
+                    trained=None,
+                    voted=None,
+                    asked=None,
+                    candidate=None,
                     seen=frozenset({agent.latest}),
-                )  # fmt: skip
+                )
         self._cohort.begin(message)
 
     def _keep(self, version: int, weights: Vector) -> None:

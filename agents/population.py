@@ -124,9 +124,12 @@ class Population(NamedTuple):
 
 
 def assemble(
-    population: Population, data: Dataset, numbers: range, manifest: Manifest,
+    population: Population,
+    data: Dataset,
+    numbers: range,
+    manifest: Manifest,
     tell: Callable[[int, float], None] = lambda _round, _strength: None,
-) -> Cohort:  # fmt: skip
+) -> Cohort:
     """Make the cohort of the agents with these numbers, for the run of this manifest.
 
     ``tell``: what attackers call when they strike; see ``World``.
@@ -148,9 +151,10 @@ def assemble(
     holdings, holders = deal(plan, data), plan.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
     shards = Shards(
-        torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
+        torch.from_numpy(data.x_train),
+        torch.from_numpy(data.y_train),
         torch.from_numpy(holdings.agents[mine]),
-    )  # fmt: skip
+    )
     if mine:
         check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
     row = {holders[place]: index for index, place in enumerate(mine)}
@@ -163,35 +167,56 @@ def assemble(
         plan=Training(
             manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum
         ),
-        data=shards, row=row, scale=population.scale,
+        data=shards,
+        row=row,
+        scale=population.scale,
         fresh=lambda: flatten(
             models.build(manifest.model, data.shape, data.classes, plan.seed + 1)
         ),
-        tell=tell, strike=_strike(population, holdings, judge),
-    )  # fmt: skip
+        tell=tell,
+        strike=_strike(population, holdings, judge),
+    )
     return Cohort(
-        _members(population, numbers, world, judge), model, shards, manifest.classes, plan.seed,
-        manifest.look_back, manifest.history_codec, population.struck, plan.n,
-    )  # fmt: skip
+        _members(population, numbers, world, judge),
+        model,
+        shards,
+        manifest.classes,
+        plan.seed,
+        manifest.look_back,
+        manifest.history_codec,
+        population.struck,
+        plan.n,
+    )
 
 
 def fleet_of(
-    population: Population, data: Dataset, numbers: range, hub: Hub,
-    say: Callable[[str], None] = print, stopping: Callable[[], bool] = lambda: False,
-    tell: Callable[[int, float], None] = lambda _round, _strength: None, *, shared: bool = False,
+    population: Population,
+    data: Dataset,
+    numbers: range,
+    hub: Hub,
+    say: Callable[[str], None] = print,
+    stopping: Callable[[], bool] = lambda: False,
+    tell: Callable[[int, float], None] = lambda _round, _strength: None,
+    *,
+    shared: bool = False,
     waiting: Waiting | None = None,
-) -> Fleet:  # fmt: skip
+) -> Fleet:
     """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
 
     The one place where a population becomes a fleet, over whatever network.
     """
     return Fleet(
-        hub=hub, names=[population.name(number) for number in numbers],
+        hub=hub,
+        names=[population.name(number) for number in numbers],
         assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
-        say=say, stopping=stopping, shared=shared, waiting=waiting,
-        remember=population.remember, ring=population.ring,
+        say=say,
+        stopping=stopping,
+        shared=shared,
+        waiting=waiting,
+        remember=population.remember,
+        ring=population.ring,
         deals=terms(population.plan, population.data, population.test),
-    )  # fmt: skip
+    )
 
 
 def _members(population: Population, numbers: range, world: World, judge: Judge) -> Members:
@@ -244,9 +269,17 @@ def _strike(population: Population, holdings: Holdings, judge: Judge) -> Strike 
         return None
     blow = population.blow
     return Strike(
-        rounds=frozenset(filter(population.struck, blow.inject)), backdoor=holdings.backdoor,
-        pool=torch.from_numpy(holdings.pool), attackers=len(population.plan.evils),
-        boost=blow.boost, rule=blow.rule, server_lr=blow.server_lr, share=blow.share,
-        epochs=blow.epochs, learning_rate=blow.learning_rate, alpha=blow.alpha, judge=judge,
+        rounds=frozenset(filter(population.struck, blow.inject)),
+        backdoor=holdings.backdoor,
+        pool=torch.from_numpy(holdings.pool),
+        attackers=len(population.plan.evils),
+        boost=blow.boost,
+        rule=blow.rule,
+        server_lr=blow.server_lr,
+        share=blow.share,
+        epochs=blow.epochs,
+        learning_rate=blow.learning_rate,
+        alpha=blow.alpha,
+        judge=judge,
         clean=blow.judged_clean,
-    )  # fmt: skip
+    )

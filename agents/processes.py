@@ -57,7 +57,7 @@ class Crew:
 
     def __init__(
         self, work: Work, shares: list[range] | dict[int, range], say: Callable[[str], None]
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``shares``: the numbers of the agents of each process, by its place."""
         self._shares = shares if isinstance(shares, dict) else dict(enumerate(shares))
         self._connected = dict.fromkeys(self._shares, 0)

@@ -57,9 +57,13 @@ REBALANCE = 1.0
 def main(arguments: Sequence[str]) -> int:
     """Read the flags, and be the fleet of these settings."""
     made = flags.parser(
-        "Spawn agents, honest and fake, that join a federation over MQTT.", EXAMPLES,
-        flags.AGENT_FLAGS, flags.RUN_FLAGS, flags.BROKER_FLAGS, prog="python agents/spawn.py",
-    )  # fmt: skip
+        "Spawn agents, honest and fake, that join a federation over MQTT.",
+        EXAMPLES,
+        flags.AGENT_FLAGS,
+        flags.RUN_FLAGS,
+        flags.BROKER_FLAGS,
+        prog="python agents/spawn.py",
+    )
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
     chosen = made.parse_args(arguments)
     settings = flags.settings_from(chosen)
@@ -231,13 +235,21 @@ def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
         return post.stopping()
 
     fleet = fleet_of(
-        population, data, post.numbers, hub, lambda text: post.tell("say", text), stopping,
-        diary(settings.agents.diary), shared=settings.agents.shared_downlink,
+        population,
+        data,
+        post.numbers,
+        hub,
+        lambda text: post.tell("say", text),
+        stopping,
+        diary(settings.agents.diary),
+        shared=settings.agents.shared_downlink,
         waiting=Waiting(
-            settings.run.name, f"run {settings.run.name!r} at {address}",
-            lambda: others(settings, address, post.numbers), time.monotonic(),
+            settings.run.name,
+            f"run {settings.run.name!r} at {address}",
+            lambda: others(settings, address, post.numbers),
+            time.monotonic(),
         ),
-    )  # fmt: skip
+    )
     fleet.took_part = post.begun
     error = ""
     try:
@@ -287,16 +299,28 @@ def population_of(settings: Settings) -> Any:
 
     agents, data, hidden = settings.agents, settings.data, settings.backdoor
     return Population(
-        plan=plan_of(settings), scale=agents.scale, options=dict(agents.options),
-        start=agents.start, arrive=agents.arrive, liars=agents.liars,
-        remember=agents.remember, data=data.name, root=data.root, test=data.test,
+        plan=plan_of(settings),
+        scale=agents.scale,
+        options=dict(agents.options),
+        start=agents.start,
+        arrive=agents.arrive,
+        liars=agents.liars,
+        remember=agents.remember,
+        data=data.name,
+        root=data.root,
+        test=data.test,
         blow=Blow(
-            inject=tuple(hidden.inject), boost=hidden.boost, share=hidden.share,
-            epochs=hidden.epochs, learning_rate=hidden.learning_rate, alpha=hidden.alpha,
-            rule=settings.aggregation.rule, server_lr=settings.aggregation.server_lr,
+            inject=tuple(hidden.inject),
+            boost=hidden.boost,
+            share=hidden.share,
+            epochs=hidden.epochs,
+            learning_rate=hidden.learning_rate,
+            alpha=hidden.alpha,
+            rule=settings.aggregation.rule,
+            server_lr=settings.aggregation.server_lr,
             judged_clean=hidden.judged_clean,
         ),
-    )  # fmt: skip
+    )
 
 
 def processes_for(settings: Settings, members: int) -> int:

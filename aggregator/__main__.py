@@ -54,15 +54,25 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetenso
 def main(arguments: Sequence[str]) -> int:
     """Read the flags, and be the aggregator of these settings."""
     made = flags.parser(
-        "Run the aggregator of a federation over MQTT.", EXAMPLES,
-        flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS, prog="python -m aggregator",
-    )  # fmt: skip
+        "Run the aggregator of a federation over MQTT.",
+        EXAMPLES,
+        flags.RUN_FLAGS,
+        flags.AGGREGATOR_FLAGS,
+        flags.BROKER_FLAGS,
+        prog="python -m aggregator",
+    )
     flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
-    made.add_argument("--agents", dest="collect.agents", metavar="N", default=None,
-                      help="agents to wait for before the first round (default: until nobody "
-                      "new has come for a few seconds)")  # fmt: skip
-    made.add_argument("--no-report", action="store_true",
-                      help="leave out report.html, report.md and accuracy.png")  # fmt: skip
+    made.add_argument(
+        "--agents",
+        dest="collect.agents",
+        metavar="N",
+        default=None,
+        help="agents to wait for before the first round (default: until nobody "
+        "new has come for a few seconds)",
+    )
+    made.add_argument(
+        "--no-report", action="store_true", help="leave out report.html, report.md and accuracy.png"
+    )
     chosen = made.parse_args(arguments)
     settings = flags.settings_from(chosen)
     directory, name = Path(settings.run.directory), settings.run.name
@@ -72,9 +82,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def aggregate(
-    settings: Settings, place: AbstractContextManager[str | None] | None = None, *,
+    settings: Settings,
+    place: AbstractContextManager[str | None] | None = None,
+    *,
     reporting: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Build everything and run the rounds; returns the exit code.
 
     ``place``: what holds the run's folder meanwhile, and may say by which name the run goes; None
@@ -140,9 +152,13 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
 
 
 def serve(
-    settings: Settings, parts: Parts, store: RunStore, screen: RunConsole,
-    history: list[Model], state: State,
-) -> State:  # fmt: skip
+    settings: Settings,
+    parts: Parts,
+    store: RunStore,
+    screen: RunConsole,
+    history: list[Model],
+    state: State,
+) -> State:
     """Connect, wait for the agents, and run the rounds to their end."""
     settings = with_log_ins(settings, "aggregator", lambda: [NAME], screen.say)
     address = address_of(settings.broker, "aggregator")
@@ -265,20 +281,28 @@ def measured(policy: Policy, model: Model) -> dict[str, float | None]:
 
 
 def begin(
-    history: list[Model], record: dict[str, Any], policy: Policy,
-    pending: Vector | None = None, docket: Docket | None = None,
-) -> State:  # fmt: skip
+    history: list[Model],
+    record: dict[str, Any],
+    policy: Policy,
+    pending: Vector | None = None,
+    docket: Docket | None = None,
+) -> State:
     """Return the state after the round of this record, with these accepted models."""
     profiles = () if policy.own is None else tuple(map(policy.own.profile, weights_of(history)))
     step = None
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, policy.server_lr)
     return State(
-        version=history[-1].version, weights=history[-1].weights, round=record["round"], step=step,
-        accuracy=record.get("accuracy"), backdoor=record.get("backdoor"), profiles=profiles,
+        version=history[-1].version,
+        weights=history[-1].weights,
+        round=record["round"],
+        step=step,
+        accuracy=record.get("accuracy"),
+        backdoor=record.get("backdoor"),
+        profiles=profiles,
         pending=pending if policy.piggy_back else None,
         docket=resumed(docket or Docket(), policy.watch),
-    )  # fmt: skip
+    )
 
 
 def weights_of(history: list[Model]) -> list[Vector]:

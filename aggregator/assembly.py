@@ -155,10 +155,13 @@ def watch_of(settings: Settings) -> Watch:
         detectors={
             name: detectors.build(name, **said.options.get(name, {})) for name in said.detectors
         },
-        quarantine=said.quarantine, strikes=said.strikes, appeal=said.appeal,
-        appeals=said.appeals, newcomers=settings.sampling.newcomers,
+        quarantine=said.quarantine,
+        strikes=said.strikes,
+        appeal=said.appeal,
+        appeals=said.appeals,
+        newcomers=settings.sampling.newcomers,
         past=settings.aggregation.rule in rules.PAST,
-    )  # fmt: skip
+    )
 
 
 def training_of(settings: Settings) -> Training:

@@ -29,10 +29,14 @@ def inspected(state: State, tick: Tick, policy: Policy, start: Vector) -> State:
         return state
     known, names = state.docket.seen, state.updates.names
     seen = Seen(
-        state.round, names, state.updates.matrix()[0], start,
+        state.round,
+        names,
+        state.updates.matrix()[0],
+        start,
         {name: known[name] for name in sorted(tick.online) if name in known},
-        state.docket.votes, state.docket.verdict,
-    )  # fmt: skip
+        state.docket.votes,
+        state.docket.verdict,
+    )
     findings = suspicion.inspect(watch, state.docket, seen)
     left_out = sum(name in findings.suspected for name in names) if watch.quarantine else 0
     return state._replace(findings=findings, left_out=left_out)
@@ -58,11 +62,13 @@ def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
         names = tuple(names[i] for i in kept)
         updates, samples = updates[kept], samples[kept]
     context = Context(
-        policy.seed, state.round, state.step,
+        policy.seed,
+        state.round,
+        state.step,
         state.docket.past.of(names, len(start)) if policy.watch.past else None,
         policy.own_update(start, state.round) if policy.own_update else None,
         state.left_out + len(suspicion.in_quarantine(state.docket, state.round)),
-    )  # fmt: skip
+    )
     delta = policy.rule(updates, np.minimum(samples, policy.samples_cap), context)
     with np.errstate(over="ignore", invalid="ignore"):
         candidate: Vector = (start + np.float32(policy.server_lr) * delta).astype(np.float32)
@@ -148,9 +154,10 @@ def conclude(
     if found.said:
         held = sorted(vote.samples for vote in ballots(state).values())
         record |= {
-            "quorum": found.quorum, "replaced": list(state.silent),
+            "quorum": found.quorum,
+            "replaced": list(state.silent),
             "voter_samples": held[len(held) // 2] if held else None,
-        }  # fmt: skip
+        }
     effects: list[Effect] = []
     model = None
     if candidate is not None:
@@ -206,9 +213,11 @@ def _accepted(state: State, policy: Policy, model: Model) -> State:
     if policy.own is not None and state.found is not None:
         profiles = (*profiles, state.found)[-policy.own.models :]
     return state._replace(
-        version=model.version, weights=model.weights, profiles=profiles,
+        version=model.version,
+        weights=model.weights,
+        profiles=profiles,
         step=step_between(state.weights, model.weights, policy.server_lr),
-    )  # fmt: skip
+    )
 
 
 def _judged(state: State, policy: Policy, candidate: Vector | None) -> int | None:
@@ -231,11 +240,13 @@ def _voters(state: State) -> dict[str, Any]:
     """Write down who said what, and how many bytes it received to come to it."""
     return {
         name: {
-            "poisoned": vote.poisoned, "score": round(vote.score, 6),
-            "threshold": round(vote.threshold, 6), "bytes": vote.bytes,
+            "poisoned": vote.poisoned,
+            "score": round(vote.score, 6),
+            "threshold": round(vote.threshold, 6),
+            "bytes": vote.bytes,
         }
         for name, vote in ballots(state).items()
-    }  # fmt: skip
+    }
 
 
 def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:

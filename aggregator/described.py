@@ -16,10 +16,13 @@ FORMAT = 1
 """Of the folders that we write. Folders without one are older and are read as 1."""
 
 SAME = {
-    "model": "manifest.model", "tensors": "manifest.tensors", "classes": "manifest.classes",
-    "input_shape": "manifest.input_shape", "seed": "settings.run.seed",
+    "model": "manifest.model",
+    "tensors": "manifest.tensors",
+    "classes": "manifest.classes",
+    "input_shape": "manifest.input_shape",
+    "seed": "settings.run.seed",
     "data.server": "settings.data.server",
-}  # fmt: skip
+}
 """What cannot change during a run, and where it is said."""
 
 NAMED = {"data": "settings.data.name", "data.test": "settings.data.test"}
@@ -64,10 +67,12 @@ def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
     seen, sees = _data(folder, before), _data(folder, now)
     same = SAME if seen and seen == sees else SAME | NAMED
     other = [
-        f"{name} {_shown(was[key])}, not {_shown(wanted[key])}" if name != "tensors"
+        f"{name} {_shown(was[key])}, not {_shown(wanted[key])}"
+        if name != "tensors"
         else "other tensors"
-        for name, key in same.items() if key in differing
-    ]  # fmt: skip
+        for name, key in same.items()
+        if key in differing
+    ]
     if other:
         said = ", and of ".join(other)
         raise StoreError(f"{folder} holds a run of {said}; choose another --run")
@@ -78,8 +83,9 @@ def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
     settings = {key: key.removeprefix("settings.") for key in differing if "settings." in key}
     told = [
         f"{name} {_shown(was[key])} -> {_shown(wanted[key])}"
-        for key, name in settings.items() if not name.startswith(FREE)
-    ]  # fmt: skip
+        for key, name in settings.items()
+        if not name.startswith(FREE)
+    ]
     return [f"settings changed since: {', '.join(told)}"] if told else []
 
 

@@ -97,9 +97,10 @@ class Dockets:
             raise damaged(file, f"sums of {docket.past.rows.shape[1]:,} values, not {size:,}")
         self._tables[round_] = table
         self._written = {
-            key: (weakref.ref(array), table[key]) for key, array in read.items()
+            key: (weakref.ref(array), table[key])
+            for key, array in read.items()
             if array is not None
-        }  # fmt: skip
+        }
         return docket, self._said_of(gone)
 
     def forget(self, rounds: set[int]) -> None:
@@ -116,8 +117,12 @@ class Dockets:
 
         What a rule remembers stays: without it, it would not come to the same.
         """
-        places = {place.file for round_ in rounds for key, place in self._table(round_).items()
-                  if key.startswith(MEMORY)}  # fmt: skip
+        places = {
+            place.file
+            for round_ in rounds
+            for key, place in self._table(round_).items()
+            if key.startswith(MEMORY)
+        }
         files = [self._folder / name for name in places if (self._folder / name).is_file()]
         if sum(file.stat().st_size for file in files) > KEPT:
             for file in files:
@@ -195,9 +200,10 @@ def _without(arrays: Arrays, gone: dict[str, str]) -> Arrays:
     """Leave out all that those remembered who lack a part of it: they begin anew."""
     losers = {_owner(key) for key in gone}
     kept = {
-        key: array for key, array in arrays.items()
+        key: array
+        for key, array in arrays.items()
         if not (key.startswith(MEMORY) and _owner(key) in losers)
-    }  # fmt: skip
+    }
     if "the rule" in losers:
         kept |= {"past.names": np.empty(0, "S64"), "past": np.empty((0, 0), np.float32)}
     return kept

@@ -33,9 +33,10 @@ def own_update(
     steps = math.ceil(samples / plan.batch_size)
     plan = plan._replace(batch_size=max(plan.batch_size, math.ceil(len(held) / steps)))
     shard = Shards(
-        torch.from_numpy(data.x_train), torch.from_numpy(data.y_train),
+        torch.from_numpy(data.x_train),
+        torch.from_numpy(data.y_train),
         torch.from_numpy(held)[None],
-    )  # fmt: skip
+    )
 
     def learn(weights: Vector, round_: int) -> Vector:
         order = visits(seed, round_, (NUMBER,), plan.epochs, len(held))

@@ -24,9 +24,12 @@ of what a run comes to: a round that is done again has another."""
 
 NUMBER = (int, float)
 REPORTED: Mapping[str, tuple[type, ...]] = {
-    "accepted": (bool, type(None)), "accuracy": (*NUMBER, type(None)), "refused": (dict,),
-    "seconds": NUMBER, "updates": (int,),
-}  # fmt: skip
+    "accepted": (bool, type(None)),
+    "accuracy": (*NUMBER, type(None)),
+    "refused": (dict,),
+    "seconds": NUMBER,
+    "updates": (int,),
+}
 """What a report is made of."""
 
 SHOWN = 5
@@ -88,9 +91,10 @@ def last_of(lines: Mapping[int, Record], note: Record) -> Record:
     Later ones stand on models that are gone.
     """
     fitting = [
-        number for number, record in lines.items()
+        number
+        for number, record in lines.items()
         if number >= note["round"] and record["version"] == note["version"]
-    ]  # fmt: skip
+    ]
     return lines[max(fitting)] if fitting else note
 
 

@@ -80,10 +80,16 @@ def _update(state: State, update: Update) -> Step:
 def _clean(update: Update, state: State) -> Vote:
     """Read an update as the clean vote that it also is: its sender trained from the candidate."""
     return Vote(
-        update.agent, state.round, state.attempt, poisoned=False, score=update.score,
-        threshold=update.threshold, samples=update.samples, evidence=update.evidence,
+        update.agent,
+        state.round,
+        state.attempt,
+        poisoned=False,
+        score=update.score,
+        threshold=update.threshold,
+        samples=update.samples,
+        evidence=update.evidence,
         bytes=update.bytes,
-    )  # fmt: skip
+    )
 
 
 def _vote(state: State, vote: Vote) -> Step:
@@ -253,14 +259,18 @@ def _count(state: State, tick: Tick, policy: Policy) -> Step:
         silent = tuple(name for name in state.validators if name not in state.votes)
         there = suspicion.eligible(state.docket, tick.online, state.round, policy.watch)
         others = draw(
-            set(there).difference(state.validators), len(silent), policy.seed, state.round,
+            set(there).difference(state.validators),
+            len(silent),
+            policy.seed,
+            state.round,
             Purpose.REPLACE,
-        )  # fmt: skip
+        )
         if others:
             state = state._replace(
-                validators=tuple(sorted([*state.votes, *others])), silent=silent,
+                validators=tuple(sorted([*state.votes, *others])),
+                silent=silent,
                 deadline=tick.now + policy.vote_seconds,
-            )  # fmt: skip
+            )
             return state, [Publish(announcement(state, policy))]
     return _close(state._replace(candidate=None), tick, policy, state.candidate)
 

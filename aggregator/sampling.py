@@ -19,9 +19,13 @@ class Purpose(IntEnum):
 
 
 def draw(
-    agents: Collection[str], count: int, seed: int, round_: int, purpose: Purpose,
+    agents: Collection[str],
+    count: int,
+    seed: int,
+    round_: int,
+    purpose: Purpose,
     planted: Collection[str] = (),
-) -> tuple[str, ...]:  # fmt: skip
+) -> tuple[str, ...]:
     """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name.
 
     Those of ``planted`` who are among the agents are drawn in any case, the others for the rest.

@@ -9,10 +9,22 @@ from typing import Any
 from protocol.messages import PastLog
 
 COLUMNS = (
-    "round", "attempt", "accepted", "why", "accuracy", "candidate_accuracy", "backdoor",
-    "poisoned", "clean", "silent", "called", "updates", "updates_per_second", "bytes_in",
+    "round",
+    "attempt",
+    "accepted",
+    "why",
+    "accuracy",
+    "candidate_accuracy",
+    "backdoor",
+    "poisoned",
+    "clean",
+    "silent",
+    "called",
+    "updates",
+    "updates_per_second",
+    "bytes_in",
     "bytes_out",
-)  # fmt: skip
+)
 """What is said of a round: keys of its record, and of the ``votes`` in it."""
 
 KEPT = 1000

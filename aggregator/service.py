@@ -56,9 +56,12 @@ class Store(Protocol):
     """Where finished rounds are made durable."""
 
     def persist(
-        self, record: dict[str, Any], accepted: Model | None, pending: Vector | None = None,
+        self,
+        record: dict[str, Any],
+        accepted: Model | None,
+        pending: Vector | None = None,
         docket: Docket | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write a round's record, the model if it was accepted, and what the next round needs."""
 
 
@@ -82,9 +85,13 @@ class Aggregator:
     """Runs the rounds of one run over a link."""
 
     def __init__(
-        self, link: Link, policy: Policy, store: Store, screen: Screen,
+        self,
+        link: Link,
+        policy: Policy,
+        store: Store,
+        screen: Screen,
         records: Iterable[dict[str, Any]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Serve a run over a link; ``records`` are those of rounds that are over."""
         self.link = link
         self.policy = policy
@@ -127,8 +134,13 @@ class Aggregator:
         # What was retained may say that the run is over: it goes on.
         self.link.clear(rounds.announcement(state, self.policy))
         if not state.round:
-            record = {"round": 0, "version": state.version, "accepted": None,
-                      "accuracy": state.accuracy, "backdoor": state.backdoor}  # fmt: skip
+            record = {
+                "round": 0,
+                "version": state.version,
+                "accepted": None,
+                "accuracy": state.accuracy,
+                "backdoor": state.backdoor,
+            }
             self.link.publish(RoundLog(record))
         until = self._clock() + patience
         there, since = 0, self._clock()
@@ -173,9 +185,13 @@ class Aggregator:
             state = self._take(state, event)
         hub = self.link.hub
         tick = Tick(
-            self._clock(), self.online, hub.traffic.received, hub.traffic.sent,
-            self.link.connected, hub.dropped,
-        )  # fmt: skip
+            self._clock(),
+            self.online,
+            hub.traffic.received,
+            hub.traffic.sent,
+            self.link.connected,
+            hub.dropped,
+        )
         state = self._take(state, tick)
         self._screen.progress(state)
         self._log_refusals()
@@ -245,9 +261,10 @@ class Aggregator:
                 self._series_told = False
             case Refuse(agent, reason, refused):
                 self._refusals = {
-                    "round": state.round, "refused": dict(refused),
+                    "round": state.round,
+                    "refused": dict(refused),
                     "latest": {"agent": agent, "reason": reason.value},
-                }  # fmt: skip
+                }
 
     def _log_refusals(self, *, now: bool = False) -> None:
         if self._refusals is not None and (now or self._clock() >= self._refused_due):

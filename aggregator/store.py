@@ -103,9 +103,12 @@ class RunStore:
         return found
 
     def persist(
-        self, record: Record, accepted: Model | None, pending: Vector | None = None,
+        self,
+        record: Record,
+        accepted: Model | None,
+        pending: Vector | None = None,
         docket: Docket | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make a finished round durable: what the next needs, the accepted model, the record.
 
         Killed at any moment of it, a run goes on after this round or after the one before.

@@ -163,9 +163,10 @@ def inspect(watch: Watch, docket: Docket, seen: Seen) -> Findings:
         else:
             standings[name] = now
     after = docket._replace(
-        standings={name: standings[name] for name in sorted(standings)}, memories=memories,
+        standings={name: standings[name] for name in sorted(standings)},
+        memories=memories,
         past=docket.past.plus(seen.names, seen.updates, docket.seen) if watch.past else docket.past,
-    )  # fmt: skip
+    )
     return Findings(after, scores, suspected)
 
 
@@ -228,8 +229,9 @@ def to_arrays(docket: Docket) -> Arrays:
         "standings.names": names,
         "standings": np.array(list(docket.standings.values()), np.int64).reshape(-1, 3),
         "verdict": np.array([-1 if docket.verdict is None else docket.verdict], np.int64),
-        "past.names": docket.past.names, "past": docket.past.rows,
-    }  # fmt: skip
+        "past.names": docket.past.names,
+        "past": docket.past.rows,
+    }
     for key in ("seen", "admitted", "votes"):
         numbers: Mapping[str, int] = getattr(docket, key)
         arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
@@ -255,11 +257,14 @@ def from_arrays(arrays: Arrays) -> Docket:
     standings = (Standing(*map(int, row)) for row in arrays["standings"].tolist())
     past = Past(arrays["past.names"], arrays["past"].astype(np.float32))
     return Docket(
-        dict(zip(_texts(arrays["standings.names"]), standings, strict=True)), memories,
-        _counts(arrays, "seen"), _counts(arrays, "admitted"),
+        dict(zip(_texts(arrays["standings.names"]), standings, strict=True)),
+        memories,
+        _counts(arrays, "seen"),
+        _counts(arrays, "admitted"),
         {name: bool(said) for name, said in _counts(arrays, "votes").items()},
-        None if verdict < 0 else bool(verdict), past,
-    )  # fmt: skip
+        None if verdict < 0 else bool(verdict),
+        past,
+    )
 
 
 def _names(names: Names[str]) -> npt.NDArray[np.bytes_]:

@@ -36,12 +36,19 @@ EXAMPLES = """examples:
 def main() -> None:
     """Measure what is asked for, and write the table."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/bench.py", description=__doc__, epilog=EXAMPLES,
+        prog="python benchmarks/bench.py",
+        description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--only", choices=PARTS, help="one part of it (default: all)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N",
-                        help="how often each is measured (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how often each is measured (default: %(default)s)",
+    )
     chosen = parser.parse_args()
     figures: list[Figure] = []
     for name, part in PARTS.items():
@@ -102,8 +109,10 @@ def _half(together: Any, seconds: Any) -> None:
 def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure 1,000 and 10,000 agents that share a downlink a process, in turn."""
     figures = []
-    for called, rounds, share in (("all", 8, {1_000: 1.0, 10_000: 1.0}),
-                                  ("100", 30, {1_000: 0.1, 10_000: 0.01})):  # fmt: skip
+    for called, rounds, share in (
+        ("all", 8, {1_000: 1.0, 10_000: 1.0}),
+        ("100", 30, {1_000: 0.1, 10_000: 0.01}),
+    ):
         found: dict[int, list[float]] = {n: [] for n in share}
         for number in range(1, repeats + 1):
             for n, part in share.items():

@@ -45,8 +45,13 @@ def of_network(name: str, repeats: int, say: Callable[[str], None]) -> list[Figu
     plain = spent["neither"]
     most = {"detection and jury": 1.5}
     return [
-        *(Figure(f"{name}, {side}: aggregator and broker", found, "ms/update")
-          for side, found in spent.items()),
-        *(ratios(f"{name}: {side} / neither", spent[side], plain, at_most=most.get(side))
-          for side in SIDES if side != "neither"),
-    ]  # fmt: skip
+        *(
+            Figure(f"{name}, {side}: aggregator and broker", found, "ms/update")
+            for side, found in spent.items()
+        ),
+        *(
+            ratios(f"{name}: {side} / neither", spent[side], plain, at_most=most.get(side))
+            for side in SIDES
+            if side != "neither"
+        ),
+    ]

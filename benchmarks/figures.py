@@ -57,9 +57,12 @@ class Figure(NamedTuple):
 
 
 def ratios(
-    name: str, over: Sequence[float], under: Sequence[float],
-    at_least: float | None = None, at_most: float | None = None,
-) -> Figure:  # fmt: skip
+    name: str,
+    over: Sequence[float],
+    under: Sequence[float],
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Figure:
     """Make the figure of ratios, run by run: noise that lasts for a run falls out."""
     values = [a / b for a, b in zip(over, under, strict=True)]
     return Figure(name, values, at_least=at_least, at_most=at_most)

@@ -41,10 +41,14 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         ]
     say("judging alone")
     return figures + [
-        Figure(f"{VALIDATORS} opinions, {judge}, look-back {look_back}",
-               opinions(judge, look_back, repeats), "ms")
-        for judge in validation.JUDGES for look_back in (10, 20)
-    ]  # fmt: skip
+        Figure(
+            f"{VALIDATORS} opinions, {judge}, look-back {look_back}",
+            opinions(judge, look_back, repeats),
+            "ms",
+        )
+        for judge in validation.JUDGES
+        for look_back in (10, 20)
+    ]
 
 
 def opinions(name: str, look_back: int, repeats: int) -> list[float]:
@@ -57,9 +61,14 @@ def opinions(name: str, look_back: int, repeats: int) -> list[float]:
 
 def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
     """Let 100 validators judge every round; returns their forward passes and seconds a round."""
-    settings = load([ROOT / W1], {"agents.n": VALIDATORS,
-                               "validation.look_back": look_back,
-                               "data.root": str(ROOT / "data")})  # fmt: skip
+    settings = load(
+        [ROOT / W1],
+        {
+            "agents.n": VALIDATORS,
+            "validation.look_back": look_back,
+            "data.root": str(ROOT / "data"),
+        },
+    )
     parts = build(settings)
     population = population_of(settings)
     made = assemble(population, population.check(), range(VALIDATORS), parts.manifest)
@@ -92,8 +101,9 @@ def sizes() -> list[Figure]:
             for name, most in (("float32", None), ("int8", 14_000), ("int7+zstd", 14_000))
         ),
         *(
-            Figure(f"history, {name} / float32", [len(codec.encode(model, name)) / plain],
-                   at_most=most)
+            Figure(
+                f"history, {name} / float32", [len(codec.encode(model, name)) / plain], at_most=most
+            )
             for name, most in (("int8", None), (settings.wire.history, 0.25))
         ),
-    ]  # fmt: skip
+    ]

@@ -62,8 +62,19 @@ def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
         If it fails; with the command to see why.
     """
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "run.py", "--config", scenario, "--rounds", str(rounds),
-               "--runs", str(folder), "--run", "bench", *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        "run.py",
+        "--config",
+        scenario,
+        "--rounds",
+        str(rounds),
+        "--runs",
+        str(folder),
+        "--run",
+        "bench",
+        *flags,
+    ]
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     file = folder / "bench" / "rounds.jsonl"

@@ -52,18 +52,22 @@ WATCH = """() => {
 def main() -> None:
     """Publish rounds and print what the page made of them."""
     made = argparse.ArgumentParser(
-        prog="python benchmarks/page.py", description=__doc__,
+        prog="python benchmarks/page.py",
+        description=__doc__,
         epilog="example:\n  python benchmarks/page.py --rate 10 --agents 1000 --rounds 200",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     made.add_argument("--rate", type=float, default=10.0, help="rounds/s (default: %(default)s)")
     made.add_argument("--agents", type=int, default=1000, help="of a fleet (default: %(default)s)")
     made.add_argument("--rounds", type=int, default=200, help="published (default: %(default)s)")
     chosen = made.parse_args()
     names = [f"agent-{number:05d}" for number in range(chosen.agents)]
-    with tempfile.TemporaryDirectory() as folder, launched() as browser, local_broker(
-        "mosquitto", page=0, log=Path(folder) / "log"
-    ) as address, client(address) as sender:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        launched() as browser,
+        local_broker("mosquitto", page=0, log=Path(folder) / "log") as address,
+        client(address) as sender,
+    ):
         page = browser.new_page()
         page.goto(address.page)
         page.wait_for_selector(".pill.live")
@@ -124,14 +128,23 @@ def record(number: int, names: list[str]) -> dict[str, Any]:
     """Make up the record of a round."""
     vote = {"score": 1.0, "threshold": 2.0, "bytes": 1000}
     return {
-        "round": number, "attempt": 1, "accepted": number % 5 > 0, "accuracy": number % 100 / 100,
-        "candidate_accuracy": 0.1, "votes": {"poisoned": 14, "clean": 26, "silent": 0},
+        "round": number,
+        "attempt": 1,
+        "accepted": number % 5 > 0,
+        "accuracy": number % 100 / 100,
+        "candidate_accuracy": 0.1,
+        "votes": {"poisoned": 14, "clean": 26, "silent": 0},
         "voters": {name: {"poisoned": i % 3 == 0, **vote} for i, name in enumerate(names[:40])},
         "suspicion": {name: (number + i) % 100 / 100 for i, name in enumerate(names)},
-        "suspected": {}, "quarantined": names[:20], "refused": {"duplicate": 1}, "updates": 30,
-        "updates_per_second": 300.0, "bytes_in": 1_000_000, "bytes_out": 9000,
+        "suspected": {},
+        "quarantined": names[:20],
+        "refused": {"duplicate": 1},
+        "updates": 30,
+        "updates_per_second": 300.0,
+        "bytes_in": 1_000_000,
+        "bytes_out": 9000,
         "sent": time.time() * 1000,
-    }  # fmt: skip
+    }
 
 
 def busy(clock: CDPSession) -> float:

@@ -44,11 +44,17 @@ SECONDS = 8
 def main() -> None:
     """Sample, print, and draw."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/where.py", description=__doc__, epilog=EXAMPLES,
+        prog="python benchmarks/where.py",
+        description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--picture", type=Path, metavar="FILE",
-                        help="draw before and after there (default: only print)")  # fmt: skip
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="draw before and after there (default: only print)",
+    )
     chosen = parser.parse_args()
     if shutil.which("py-spy") is None:
         sys.exit("py-spy is not on PATH: pip install py-spy")
@@ -66,8 +72,18 @@ def main() -> None:
 def sample() -> dict[str, dict[str, float]]:
     """Run W1 and return, part by part, what a round spends on what (seconds)."""
     folder = Path(tempfile.mkdtemp())
-    command = [sys.executable, "run.py", "--config", W1, "--rounds", "60",
-               "--runs", str(folder), "--run", "where"]  # fmt: skip
+    command = [
+        sys.executable,
+        "run.py",
+        "--config",
+        W1,
+        "--rounds",
+        "60",
+        "--runs",
+        str(folder),
+        "--run",
+        "where",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     file = folder / "where" / "rounds.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < 3:
@@ -93,8 +109,21 @@ def sample() -> dict[str, dict[str, float]]:
 
 def spy(pid: int, file: Path) -> subprocess.Popen[bytes]:
     """Sample the stacks of a process for some seconds."""
-    command = ["py-spy", "record", "-r", "200", "-d", str(SECONDS), "-F", "-f", "raw",
-               "-o", str(file), "-p", str(pid)]  # fmt: skip
+    command = [
+        "py-spy",
+        "record",
+        "-r",
+        "200",
+        "-d",
+        str(SECONDS),
+        "-F",
+        "-f",
+        "raw",
+        "-o",
+        str(file),
+        "-p",
+        str(pid),
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -125,8 +154,10 @@ def draw(file: Path, columns: dict[str, dict[str, dict[str, float]]]) -> None:
 
     labels = {
         f"{part}: {kind}" if kind != part else part: (part, kind)
-        for column in columns.values() for part, kinds in column.items() for kind in kinds
-    }  # fmt: skip
+        for column in columns.values()
+        for part, kinds in column.items()
+        for kind in kinds
+    }
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     shades = {"broker": "Greys", "aggregator": "Oranges", "agents": "Blues"}
     left = dict.fromkeys(columns, 0.0)
@@ -137,13 +168,22 @@ def draw(file: Path, columns: dict[str, dict[str, dict[str, float]]]) -> None:
         colour = mpl.colormaps[shades[part]](0.35 + 0.55 * same.index(kind) / max(1, len(same)))
         for row, (name, column) in enumerate(columns.items()):
             width = 1e3 * column.get(part, {}).get(kind, 0.0)
-            axes.barh(row, width, left=left[name], color=colour, edgecolor="white", lw=0.8,
-                      label=label if row == 0 else None)  # fmt: skip
+            axes.barh(
+                row,
+                width,
+                left=left[name],
+                color=colour,
+                edgecolor="white",
+                lw=0.8,
+                label=label if row == 0 else None,
+            )
             left[name] += width
     axes.set_yticks(range(len(columns)), [f"{n}\n{left[n]:,.0f} ms" for n in columns])
     axes.invert_yaxis()
-    axes.set(xlabel="processor time of a round of W1, all processes (ms)",
-             title="1,000 agents, 1,000 updates: where a round's time goes")  # fmt: skip
+    axes.set(
+        xlabel="processor time of a round of W1, all processes (ms)",
+        title="1,000 agents, 1,000 updates: where a round's time goes",
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(file, dpi=130)

@@ -108,9 +108,12 @@ def revocations(authority: Authority, serials: Iterable[int]) -> bytes:
 
 
 def _issue(
-    authority: Authority, name: str, use: x509.ObjectIdentifier, days: int,
+    authority: Authority,
+    name: str,
+    use: x509.ObjectIdentifier,
+    days: int,
     hosts: list[x509.GeneralName],
-) -> Pair:  # fmt: skip
+) -> Pair:
     """Sign a certificate for one use: an agent's does not make anybody a broker."""
     key = ec.generate_private_key(ec.SECP256R1())
     until = datetime.now(UTC) + timedelta(days=days)
@@ -121,10 +124,8 @@ def _issue(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_others=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False
-        )
-    )  # fmt: skip
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
+    )
     if hosts:
         made = made.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
     return _pair(made.sign(authority.key, hashes.SHA256()), key)
@@ -158,10 +159,16 @@ def _alternative(host: str) -> x509.GeneralName:
 
 def _usage(*, signs_others: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs_others, key_cert_sign=signs_others, crl_sign=signs_others,
-        content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=not signs_others,
+        key_cert_sign=signs_others,
+        crl_sign=signs_others,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:

@@ -140,8 +140,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, required=True, help="the TCP port to listen on")
-    parser.add_argument("--websockets", default="", metavar="ws://127.0.0.1:PORT",
-                        help="speak MQTT over websockets there too (default: do not)")  # fmt: skip
+    parser.add_argument(
+        "--websockets",
+        default="",
+        metavar="ws://127.0.0.1:PORT",
+        help="speak MQTT over websockets there too (default: do not)",
+    )
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(levelname)s: %(message)s")
     # A busy broker makes and drops tasks by the thousand: look for cycles less often.

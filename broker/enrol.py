@@ -103,9 +103,11 @@ def _named_otherwise(known: Register, names: Sequence[str]) -> list[str]:
 
 
 def parties(
-    n: int | None, slots: Sequence[tuple[str, int]] = (), names: Sequence[str] = (),
+    n: int | None,
+    slots: Sequence[tuple[str, int]] = (),
+    names: Sequence[str] = (),
     watchers: Sequence[str] = (),
-) -> list[Party]:  # fmt: skip
+) -> list[Party]:
     """List who is to be enrolled, and where each one's secrets go.
 
     ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
@@ -131,8 +133,12 @@ def names_of(n: int) -> list[str]:
 
 def _settings(chosen: argparse.Namespace, known: Register) -> dict[str, Any]:
     """Say what the flags change of the register."""
-    said = {"tls": chosen.tls, "run": chosen.run, "collusion": chosen.collusion,
-            "page": chosen.page}  # fmt: skip
+    said = {
+        "tls": chosen.tls,
+        "run": chosen.run,
+        "collusion": chosen.collusion,
+        "page": chosen.page,
+    }
     changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     ears = [f"ear.{prefix}" for prefix, _ in chosen.slots]
     changes["gateways"] = list(dict.fromkeys([*known.gateways, *ears]))
@@ -159,30 +165,75 @@ def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m broker.enrol",
         description="Give everybody a secret of their own, by which the broker knows them.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = made.add_argument
     add("--n", type=_count, metavar="N", help="agents in the whole fleet")
-    add("--slots", type=_slots, action="append", default=[], metavar="PREFIX=N",
-        help="slots of an HTTP gateway, like http=20; they are agents")  # fmt: skip
+    add(
+        "--slots",
+        type=_slots,
+        action="append",
+        default=[],
+        metavar="PREFIX=N",
+        help="slots of an HTTP gateway, like http=20; they are agents",
+    )
     add("--name", type=_name, action="append", default=[], metavar="NAME", help="one more agent")
-    add("--watch", type=_short, action="append", default=[], metavar="NAME",
-        help="one more person who watches, as watch.NAME: two cannot share a login")  # fmt: skip
-    add("--tls", nargs="?", const="certificates", choices=register.TLS[1:], metavar="HOW",
-        help="encrypt; clients show certificates (the default) or passwords")  # fmt: skip
-    add("--host", type=_host, action="append", default=[], metavar="NAME",
-        help="a name or address of the broker besides this machine's, for TLS")  # fmt: skip
-    add("--days", type=_count, default=enrolment.DAYS, metavar="N",
-        help="how long new certificates hold (default: %(default)s)")  # fmt: skip
+    add(
+        "--watch",
+        type=_short,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one more person who watches, as watch.NAME: two cannot share a login",
+    )
+    add(
+        "--tls",
+        nargs="?",
+        const="certificates",
+        choices=register.TLS[1:],
+        metavar="HOW",
+        help="encrypt; clients show certificates (the default) or passwords",
+    )
+    add(
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address of the broker besides this machine's, for TLS",
+    )
+    add(
+        "--days",
+        type=_count,
+        default=enrolment.DAYS,
+        metavar="N",
+        help="how long new certificates hold (default: %(default)s)",
+    )
     add("--run", type=_run, metavar="NAME", help="logins are for this run alone; '+': for any")
-    add("--page", type=_port, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
-        help="serve the live page at this port (%(const)s), or with 0 no longer")  # fmt: skip
-    add("--collusion", action=argparse.BooleanOptionalAction,
-        help="for experiments: attackers may talk to each other")  # fmt: skip
+    add(
+        "--page",
+        type=_port,
+        nargs="?",
+        const=mosquitto.PAGE_PORT,
+        metavar="PORT",
+        help="serve the live page at this port (%(const)s), or with 0 no longer",
+    )
+    add(
+        "--collusion",
+        action=argparse.BooleanOptionalAction,
+        help="for experiments: attackers may talk to each other",
+    )
     add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
     add("--revoke", action="append", default=[], metavar="NAME", help="lock a login out")
-    add("--folder", type=Path, default=FOLDER, metavar="DIR",
-        help="where all secrets are (default: %(default)s)")  # fmt: skip
+    add(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="where all secrets are (default: %(default)s)",
+    )
     return made
 
 

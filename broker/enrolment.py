@@ -41,9 +41,12 @@ class Changed(NamedTuple):
 
 
 def enrol(
-    folder: Path, wanted: Iterable[Party], renew: Iterable[str] = (), days: int = DAYS,
+    folder: Path,
+    wanted: Iterable[Party],
+    renew: Iterable[str] = (),
+    days: int = DAYS,
     **settings: Any,
-) -> Changed:  # fmt: skip
+) -> Changed:
     """Give a secret to each party that has none, and to those in ``renew`` another one.
 
     Who was revoked stays out unless named in ``renew``. ``settings`` are those of the register;
@@ -68,9 +71,10 @@ def enrol(
             for login in renewed:
                 known.revoked.pop(login, None)
             known.parties |= {
-                login: place for login, place in (asked | renewed).items()
+                login: place
+                for login, place in (asked | renewed).items()
                 if login not in known.parties
-            }  # fmt: skip
+            }
             made = desk.issue(renewed.keys(), days)
             desk.write(days)
     return Changed(made, left_out, len(known.parties), mosquitto.port_of(known.tls))

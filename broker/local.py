@@ -74,9 +74,13 @@ class _Running(NamedTuple):
 
 @contextlib.contextmanager
 def local_broker(
-    kind: str = "auto", say: Say = print, log: Path | None = None, port: int = 0,
-    secrets: Path | None = None, page: int | None = None,
-) -> Iterator[BrokerAddress]:  # fmt: skip
+    kind: str = "auto",
+    say: Say = print,
+    log: Path | None = None,
+    port: int = 0,
+    secrets: Path | None = None,
+    page: int | None = None,
+) -> Iterator[BrokerAddress]:
     """Run a broker on this machine's loopback for as long as the with-block lasts.
 
     ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
@@ -98,9 +102,13 @@ def local_broker(
 
 @contextlib.contextmanager
 def _running(
-    kind: str, say: Say, log: Path | None, port: int, secrets: Path | None,
+    kind: str,
+    say: Say,
+    log: Path | None,
+    port: int,
+    secrets: Path | None,
     page: int | None = None,
-) -> Iterator[_Running]:  # fmt: skip
+) -> Iterator[_Running]:
     """Start a broker, wait until it answers, and stop it at the end."""
     chosen = _choose(kind, say, secrets)
     tls = "\ncafile " in private_configuration(port, secrets)
@@ -276,15 +284,30 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
-    parser.add_argument("--kind", choices=KINDS, default="auto",
-                        help="which broker to start (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=None,
-                        help=f"TCP port of MQTT; 0: any free one (default: {mosquitto.PORT}, or "
-                        "a free one if that is taken)")  # fmt: skip
-    parser.add_argument("--secrets", type=Path, metavar="DIR",
-                        help="made by broker.enrol (default: let everybody in)")  # fmt: skip
-    parser.add_argument("--page", type=int, nargs="?", const=mosquitto.PAGE_PORT, metavar="PORT",
-                        help="serve the live page there, with websockets (%(const)s)")  # fmt: skip
+    parser.add_argument(
+        "--kind", choices=KINDS, default="auto", help="which broker to start (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=None,
+        help=f"TCP port of MQTT; 0: any free one (default: {mosquitto.PORT}, or "
+        "a free one if that is taken)",
+    )
+    parser.add_argument(
+        "--secrets",
+        type=Path,
+        metavar="DIR",
+        help="made by broker.enrol (default: let everybody in)",
+    )
+    parser.add_argument(
+        "--page",
+        type=int,
+        nargs="?",
+        const=mosquitto.PAGE_PORT,
+        metavar="PORT",
+        help="serve the live page there, with websockets (%(const)s)",
+    )
     chosen = parser.parse_args(arguments)
     if chosen.port is not None and not 0 <= chosen.port <= 65535:
         parser.error(f"--port {chosen.port} must be 0 to 65535")

@@ -77,18 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the flags."""
     made = argparse.ArgumentParser(
-        prog="python -m chaos", epilog=EXAMPLES,
+        prog="python -m chaos",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Kill, stall, cut off and flood tiny federations of real programs on a real\n"
         "Mosquitto, and say whether each came to what it would have come to undisturbed.",
-    )  # fmt: skip
-    made.add_argument("--only", nargs="+", metavar="FAULT",
-                      help="these alone, see --list (default: all)")  # fmt: skip
-    made.add_argument("--times", type=int, default=0, metavar="N",
-                      help="times each is injected; messages of a flood, rounds of endurance "
-                      "(default: what docs/reliability.md says)")  # fmt: skip
-    made.add_argument("--seed", type=int, default=0, metavar="N",
-                      help="of the random moments (default: %(default)s)")  # fmt: skip
+    )
+    made.add_argument(
+        "--only", nargs="+", metavar="FAULT", help="these alone, see --list (default: all)"
+    )
+    made.add_argument(
+        "--times",
+        type=int,
+        default=0,
+        metavar="N",
+        help="times each is injected; messages of a flood, rounds of endurance "
+        "(default: what docs/reliability.md says)",
+    )
+    made.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the random moments (default: %(default)s)",
+    )
     made.add_argument(
         "--quick", action="store_true", help="each once, and not those that take long"
     )
@@ -114,8 +126,10 @@ def one(lab: Lab, name: str, times: int, seed: int) -> tuple[Outcome, float]:
         outcome = Outcome(times, 0, 0, None, str(why))
     spent = time.monotonic() - began
     what = "as it must be" if outcome.good else "NOT as it must be"
-    say(f"  {outcome.survived:,} of {outcome.injected:,} survived in {spent:.1f} s, {what}"
-        + (f": {outcome.note}" if outcome.note else ""))  # fmt: skip
+    say(
+        f"  {outcome.survived:,} of {outcome.injected:,} survived in {spent:.1f} s, {what}"
+        + (f": {outcome.note}" if outcome.note else "")
+    )
     return outcome, spent
 
 
@@ -126,9 +140,13 @@ def cells(name: str, outcome: Outcome) -> tuple[str, ...]:
     """Write a row of the table."""
     same = {True: "yes", False: "NO", None: "need not be"}[outcome.identical]
     return (
-        FAULTS[name].what, f"{outcome.injected:,}", f"{outcome.survived:,}", f"{outcome.lost:,}",
-        same, outcome.note,
-    )  # fmt: skip
+        FAULTS[name].what,
+        f"{outcome.injected:,}",
+        f"{outcome.survived:,}",
+        f"{outcome.lost:,}",
+        same,
+        outcome.note,
+    )
 
 
 def table(rows: Rows) -> Table:
@@ -144,8 +162,10 @@ def table(rows: Rows) -> Table:
 
 def markdown(rows: Rows) -> str:
     """Make the table for a page."""
-    lines = [HEADINGS, tuple("---:" if h in ("injected", "survived", "lost") else "---"
-                             for h in HEADINGS)]  # fmt: skip
+    lines = [
+        HEADINGS,
+        tuple("---:" if h in ("injected", "survived", "lost") else "---" for h in HEADINGS),
+    ]
     lines += [cells(name, outcome) for name, (outcome, _) in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

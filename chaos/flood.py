@@ -24,16 +24,21 @@ EXPECTED = (OSError, ValueError)
 def main(arguments: Sequence[str]) -> int:
     """Read port, run, messages, clients and bytes of what is too large; publish, and leave."""
     made = argparse.ArgumentParser(
-        prog="python -m chaos.flood", epilog=EXAMPLES,
+        prog="python -m chaos.flood",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Send garbage to the aggregator of a run, through a broker on this machine.",
-    )  # fmt: skip
+    )
     made.add_argument("port", metavar="PORT", type=int, help="of the broker")
     made.add_argument("run", metavar="RUN", help="name of the run")
     made.add_argument("messages", metavar="MESSAGES", type=int, help="how many")
     made.add_argument("clients", metavar="CLIENTS", type=int, help="hostile clients who send them")
-    made.add_argument("oversize", metavar="BYTES", type=int,
-                      help="of one message in a hundred; the others have 40")  # fmt: skip
+    made.add_argument(
+        "oversize",
+        metavar="BYTES",
+        type=int,
+        help="of one message in a hundred; the others have 40",
+    )
     chosen = made.parse_args(arguments)
     taken = publish(chosen.port, chosen.run, chosen.messages, chosen.clients, chosen.oversize)
     print(f"{taken} messages", flush=True)

@@ -28,35 +28,70 @@ from config.settings import Settings, load, to_toml
 Setup = dict[str, Any]
 
 SMALL: Setup = {
-    "run.rounds": 10, "data.name": "digits", "data.test": 500, "model.name": "mlp",
-    "agents.n": 32, "agents.evil": 0.125, "agents.samples": 20, "agents.processes": 1,
+    "run.rounds": 10,
+    "data.name": "digits",
+    "data.test": 500,
+    "model.name": "mlp",
+    "agents.n": 32,
+    "agents.evil": 0.125,
+    "agents.samples": 20,
+    "agents.processes": 1,
     "collect.agents": 32,
-    "agents.start": 3, "training.batch_size": 10, "training.learning_rate": 0.2,
-    "training.epochs": 1, "training.momentum": 0.0, "aggregation.rule": "mean",
-    "aggregation.clip": 1.0, "aggregation.server_lr": 3.0, "collect.seconds": 30.0,
-    "collect.patience": 30.0, "validation.validators": 0, "detection.detectors": [],
-}  # fmt: skip
+    "agents.start": 3,
+    "training.batch_size": 10,
+    "training.learning_rate": 0.2,
+    "training.epochs": 1,
+    "training.momentum": 0.0,
+    "aggregation.rule": "mean",
+    "aggregation.clip": 1.0,
+    "aggregation.server_lr": 3.0,
+    "collect.seconds": 30.0,
+    "collect.patience": 30.0,
+    "validation.validators": 0,
+    "detection.detectors": [],
+}
 PLAIN = SMALL | {
-    "validation.validators": 5, "validation.quorum": 3, "validation.look_back": 10,
-    "validation.minimum_history": 4, "validation.seconds": 30.0,
-}  # fmt: skip
+    "validation.validators": 5,
+    "validation.quorum": 3,
+    "validation.look_back": 10,
+    "validation.minimum_history": 4,
+    "validation.seconds": 30.0,
+}
 """Validators vote; all models of the run stay on disk."""
 PIGGY_BACK = SMALL | {
-    "validation.piggy_back": True, "validation.quorum": 20, "validation.look_back": 10,
+    "validation.piggy_back": True,
+    "validation.quorum": 20,
+    "validation.look_back": 10,
     "validation.minimum_history": 4,
-}  # fmt: skip
+}
 """Contributors judge the candidate of the round before."""
 DETECTION = SMALL | {
-    "detection.detectors": ["fixed_point"], "detection.quarantine": True, "aggregation.clip": 0.0,
+    "detection.detectors": ["fixed_point"],
+    "detection.quarantine": True,
+    "aggregation.clip": 0.0,
     "validation.look_back": 10,
-}  # fmt: skip
+}
 """Suspects are left out, and what is known of agents has to survive too."""
 
 SAME = (
-    "round", "version", "accepted", "why", "called", "updates", "missing", "votes", "judged",
-    "evidence", "accuracy", "candidate_accuracy", "suspicion", "suspected", "left_out",
-    "quarantined", "for_good",
-)  # fmt: skip
+    "round",
+    "version",
+    "accepted",
+    "why",
+    "called",
+    "updates",
+    "missing",
+    "votes",
+    "judged",
+    "evidence",
+    "accuracy",
+    "candidate_accuracy",
+    "suspicion",
+    "suspected",
+    "left_out",
+    "quarantined",
+    "for_good",
+)
 """What a record must say whatever happened; when, how often and at what cost may differ."""
 
 OVER = "rounds already"
@@ -203,9 +238,14 @@ class Federation:
         patience = 0.0 if code is None or code < 0 else GOODBYE
         codes = tuple(agents.wait(patience) for agents in self.agents)
         return Result(
-            code, codes, self.records(), self.stored(), dict(self.ear.models),
-            self.aggregator.last_words(), self.settings,
-        )  # fmt: skip
+            code,
+            codes,
+            self.records(),
+            self.stored(),
+            dict(self.ear.models),
+            self.aggregator.last_words(),
+            self.settings,
+        )
 
     def stored(self) -> dict[int, str]:
         """Return what the models on disk are, by version."""
@@ -255,10 +295,14 @@ class Lab:
     ) -> Iterator[Federation]:
         """Make a run of its own name; ``ports``: if aggregator and agents go through a proxy."""
         name = f"chaos-{next(self._numbers)}"
-        settings = load(overrides={
-            "run.directory": str(self.folder / "runs"), **setup, "run.name": name,
-            "broker.port": self.broker.port,
-        })  # fmt: skip
+        settings = load(
+            overrides={
+                "run.directory": str(self.folder / "runs"),
+                **setup,
+                "run.name": name,
+                "broker.port": self.broker.port,
+            }
+        )
         here = self.broker.port
         made = Federation(self.programs, self.folder, settings, ports or (here, here))
         try:

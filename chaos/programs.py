@@ -109,10 +109,13 @@ class Programs:
         self._asking = threading.Lock()
         self._ready = self._gone = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.nursery", str(theirs.fileno())], cwd=ROOT,
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", "chaos.nursery", str(theirs.fileno())],
+            cwd=ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )  # fmt: skip
+        )
         theirs.close()
         self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
         self._reader.start()
@@ -128,8 +131,12 @@ class Programs:
         self, program: str, arguments: Sequence[str], output: Path, traps: Sequence[Trap] = ()
     ) -> Child:
         """Start one of our programs (see ``chaos.nursery.be``); what it says is appended."""
-        wanted = {"program": program, "arguments": list(arguments), "output": str(output),
-                  "traps": list(traps)}  # fmt: skip
+        wanted = {
+            "program": program,
+            "arguments": list(arguments),
+            "output": str(output),
+            "traps": list(traps),
+        }
         with self._asking:  # one after the other, so that the next that is born is ours
             self._door.sendall(json.dumps(wanted).encode() + b"\n")
             self._until(lambda: bool(self._born), PATIENCE)

@@ -125,9 +125,12 @@ AGENT_FLAGS = {
 
 
 def parser(
-    description: str, examples: str, *groups: dict[str, Flag], prog: str | None = None,
+    description: str,
+    examples: str,
+    *groups: dict[str, Flag],
+    prog: str | None = None,
     defaults: Mapping[str, object] = MappingProxyType({}),
-) -> argparse.ArgumentParser:  # fmt: skip
+) -> argparse.ArgumentParser:
     """Make a parser that knows ``--config``, ``--set`` and these flags.
 
     ``prog``: the program as people type it, like "python run.py". ``defaults``: of the settings
@@ -142,14 +145,21 @@ def parser(
     )
     made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way
     made.add_argument(
-        "--config", action="append", default=[], type=Path, metavar="FILE",
+        "--config",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
         help="TOML file with what differs from config/default.toml, - for standard input; may be "
         "given more than once",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
         help="any setting of config/default.toml, like --set validation.quorum=7",
-    )  # fmt: skip
+    )
     for group in groups:
         for name, flag in group.items():
             _add(made, name, flag, defaults)
@@ -178,8 +188,9 @@ def _add_switch(made: argparse.ArgumentParser, name: str, flag: Flag, *, on: boo
         switches = [(name, "true", f"{flag.text} (default)")]
         switches.append((f"--no-{name[2:]}", "false", f"the opposite of {name}"))
     for switch, value, text in switches:
-        made.add_argument(switch, dest=flag.setting, default=None, action="store_const",
-                          const=value, help=text)  # fmt: skip
+        made.add_argument(
+            switch, dest=flag.setting, default=None, action="store_const", const=value, help=text
+        )
 
 
 def add_broker(made: argparse.ArgumentParser, text: str) -> None:

@@ -23,9 +23,10 @@ MEMORY = "can't allocate memory", "out of memory", "not enough memory", "cannot 
 
 
 def run_main(
-    main: Callable[[Sequence[str]], int | None], expected: tuple[type[Exception], ...],
+    main: Callable[[Sequence[str]], int | None],
+    expected: tuple[type[Exception], ...],
     arguments: Sequence[str] | None = None,
-) -> NoReturn:  # fmt: skip
+) -> NoReturn:
     """Run a program to its end.
 
     ``expected``: the errors that are one sentence to people. Any other keeps its traceback.

@@ -275,42 +275,93 @@ class Settings:
     def __post_init__(self) -> None:
         """Check what no section can check alone."""
         votes = self.validation
-        _must(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.run.name), "run.name",
-              self.run.name, "1 to 64 of A-Z a-z 0-9 _ -")  # fmt: skip
+        _must(
+            re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.run.name),
+            "run.name",
+            self.run.name,
+            "1 to 64 of A-Z a-z 0-9 _ -",
+        )
         _must(votes.who in WHO, "validation.who", votes.who, " or ".join(WHO))
         _must(votes.decide in DECIDE, "validation.decide", votes.decide, " or ".join(DECIDE))
         voters = votes.validators + (votes.who == "both")
         free = votes.who == "server" or not votes.validators
-        _must(free or votes.quorum <= voters, "validation.quorum",
-              votes.quorum, f"0 to the number of voters ({voters})")  # fmt: skip
-        _must(free or votes.min_votes <= voters, "validation.min_votes",
-              votes.min_votes, f"0 to the number of voters ({voters})")  # fmt: skip
+        _must(
+            free or votes.quorum <= voters,
+            "validation.quorum",
+            votes.quorum,
+            f"0 to the number of voters ({voters})",
+        )
+        _must(
+            free or votes.min_votes <= voters,
+            "validation.min_votes",
+            votes.min_votes,
+            f"0 to the number of voters ({voters})",
+        )
         enough = votes.decide == "count" or votes.piggy_back or 2 * votes.liars < max(voters, 1)
-        _must(enough, "validation.liars", votes.liars,
-              f"less than half of the voters ({voters}) where scores decide")  # fmt: skip
-        _must(votes.who != "both" or votes.validators, "validation.validators",
-              votes.validators, "1 or more where both the server and clients judge")  # fmt: skip
+        _must(
+            enough,
+            "validation.liars",
+            votes.liars,
+            f"less than half of the voters ({voters}) where scores decide",
+        )
+        _must(
+            votes.who != "both" or votes.validators,
+            "validation.validators",
+            votes.validators,
+            "1 or more where both the server and clients judge",
+        )
         watch = self.detection
         odd = [name for name, item in watch.options.items() if not isinstance(item, dict)]
-        _must(not odd, "detection.options", watch.options,
-              "a table for each detector, like { fixed_point = { crowd = 5 } }")  # fmt: skip
-        _must(self.aggregation.rule != "fltrust" or self.data.server, "data.server",
-              self.data.server, "above 0 with the rule fltrust, which trusts it")  # fmt: skip
-        _must(votes.who == "clients" or self.data.server, "data.server", self.data.server,
-              f"above 0 where validation.who is {votes.who!r}, to judge with")  # fmt: skip
-        _must(not votes.piggy_back or votes.who == "clients", "validation.who", votes.who,
-              "clients, for with piggy_back the contributors are the validators")  # fmt: skip
+        _must(
+            not odd,
+            "detection.options",
+            watch.options,
+            "a table for each detector, like { fixed_point = { crowd = 5 } }",
+        )
+        _must(
+            self.aggregation.rule != "fltrust" or self.data.server,
+            "data.server",
+            self.data.server,
+            "above 0 with the rule fltrust, which trusts it",
+        )
+        _must(
+            votes.who == "clients" or self.data.server,
+            "data.server",
+            self.data.server,
+            f"above 0 where validation.who is {votes.who!r}, to judge with",
+        )
+        _must(
+            not votes.piggy_back or votes.who == "clients",
+            "validation.who",
+            votes.who,
+            "clients, for with piggy_back the contributors are the validators",
+        )
         called = max(1, round(self.sampling.share * self.expected))
-        _must(not votes.piggy_back or votes.quorum <= called, "validation.quorum",
-              votes.quorum, f"0 to the contributors ({called}) with piggy_back")  # fmt: skip
-        _must(votes.minimum_history == 0 or 3 <= votes.minimum_history <= votes.look_back + 1,
-              "validation.minimum_history", votes.minimum_history,
-              f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})")  # fmt: skip
-        _must(self.agents.prompt, "agents.arrive", self.agents.arrive,
-              "1 where all agents are evil, for somebody has to be there")  # fmt: skip
+        _must(
+            not votes.piggy_back or votes.quorum <= called,
+            "validation.quorum",
+            votes.quorum,
+            f"0 to the contributors ({called}) with piggy_back",
+        )
+        _must(
+            votes.minimum_history == 0 or 3 <= votes.minimum_history <= votes.look_back + 1,
+            "validation.minimum_history",
+            votes.minimum_history,
+            f"0, or 3 to validation.look_back + 1 ({votes.look_back + 1})",
+        )
+        _must(
+            self.agents.prompt,
+            "agents.arrive",
+            self.agents.arrive,
+            "1 where all agents are evil, for somebody has to be there",
+        )
         shard = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|auto:.+", self.agents.shard)
-        _must(shard and (not shard[1] or int(shard[1]) <= int(shard[2])), "agents.shard",
-              self.agents.shard, "i/k with 1 <= i <= k, like 2/4, or auto:FOLDER")  # fmt: skip
+        _must(
+            shard and (not shard[1] or int(shard[1]) <= int(shard[2])),
+            "agents.shard",
+            self.agents.shard,
+            "i/k with 1 <= i <= k, like 2/4, or auto:FOLDER",
+        )
 
 
 def _must(right: object, key: str, value: object, allowed: str) -> None:

@@ -23,9 +23,10 @@ STDIN = Path("-")
 """In the place of a file: the standard input."""
 
 MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
+)
 """Byte-order marks -> the encoding that begins so."""
 
 SECRET = {"broker.password"}
@@ -42,9 +43,10 @@ TABLES = {
 
 
 def load(
-    files: Iterable[Path] = (), overrides: Mapping[str, Any] | None = None,
+    files: Iterable[Path] = (),
+    overrides: Mapping[str, Any] | None = None,
     base: Settings | None = None,
-) -> Settings:  # fmt: skip
+) -> Settings:
     """Read settings: the defaults, then each file, then ``overrides`` ("section.key" -> value).
 
     ``base``: what takes the place of the defaults. A file called ``-`` is the standard input. The

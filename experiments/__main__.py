@@ -131,41 +131,76 @@ def broker(link: str) -> Iterator[Broker]:
 
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m experiments", epilog=EXAMPLES, allow_abbrev=False,
+        prog="python -m experiments",
+        epilog=EXAMPLES,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run an experiment of a paper and set our figures beside the paper's.\n"
-                    "Without NAME: list the experiments. A stopped one goes on where it was.",
-    )  # fmt: skip
+        "Without NAME: list the experiments. A stopped one goes on where it was.",
+    )
     made.add_argument("name", nargs="?", metavar="NAME", help=", ".join(EXPERIMENTS))
-    made.add_argument("--repeats", type=int, default=5, metavar="N",
-                      help="seeds to run it with (default: %(default)s)")  # fmt: skip
-    made.add_argument("--seed", type=int, default=0, metavar="N",
-                      help="the first of them (default: %(default)s)")  # fmt: skip
-    made.add_argument("--data", action="append", metavar="NAME",
-                      help="data set by name, or an .npz file, instead of the experiment's own; "
-                      "more than once for several, where it takes several")  # fmt: skip
-    made.add_argument("--model", default="", metavar="NAME",
-                      help="network of the small scale; lenet takes six times as long, with "
-                      "colours twenty times (default: mlp)")  # fmt: skip
-    made.add_argument("--scale", choices=["small", "paper", "tiny"], default="small",
-                      help="tiny: seconds, to try it; small: two cores, minutes; paper: the "
-                      "paper's size, days (default: %(default)s)")  # fmt: skip
-    made.add_argument("--only", action="append", default=[], metavar="LABEL=NAMES",
-                      help="of the matrix: some rows or columns, like attack=mpaf,alie; more than "
-                      "once for several labels (attack, rule, guard)")  # fmt: skip
     made.add_argument(
-        "--link", choices=["memory", "broker"], default="memory",
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="seeds to run it with (default: %(default)s)",
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the first of them (default: %(default)s)"
+    )
+    made.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME",
+        help="data set by name, or an .npz file, instead of the experiment's own; "
+        "more than once for several, where it takes several",
+    )
+    made.add_argument(
+        "--model",
+        default="",
+        metavar="NAME",
+        help="network of the small scale; lenet takes six times as long, with "
+        "colours twenty times (default: mlp)",
+    )
+    made.add_argument(
+        "--scale",
+        choices=["small", "paper", "tiny"],
+        default="small",
+        help="tiny: seconds, to try it; small: two cores, minutes; paper: the "
+        "paper's size, days (default: %(default)s)",
+    )
+    made.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="LABEL=NAMES",
+        help="of the matrix: some rows or columns, like attack=mpaf,alie; more than "
+        "once for several labels (attack, rule, guard)",
+    )
+    made.add_argument(
+        "--link",
+        choices=["memory", "broker"],
+        default="memory",
         help="in one process, or over a private MQTT broker: the same results "
         "(default: %(default)s)",
-    )  # fmt: skip
-    made.add_argument("--jobs", type=int, default=2, metavar="N",
-                      help="processes; over a broker runs go one after the other "
-                      "(default: %(default)s)")  # fmt: skip
-    made.add_argument("--runs", default="runs", metavar="DIR",
-                      help="folder for results (default: %(default)s)")  # fmt: skip
-    made.add_argument("--fresh", action="store_true",
-                      help="run again what is done; after a change of the code remove the folder "
-                      "base-... beside it too")  # fmt: skip
+    )
+    made.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processes; over a broker runs go one after the other (default: %(default)s)",
+    )
+    made.add_argument(
+        "--runs", default="runs", metavar="DIR", help="folder for results (default: %(default)s)"
+    )
+    made.add_argument(
+        "--fresh",
+        action="store_true",
+        help="run again what is done; after a change of the code remove the folder "
+        "base-... beside it too",
+    )
     return made
 
 

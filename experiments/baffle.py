@@ -48,15 +48,23 @@ class BaffleScale(Scale):
 
 
 COMMON: dict[str, Any] = {
-    "agents.n": 100, "agents.evil": 0.01, "agents.attack": "backdoor", "agents.split": "dirichlet",
-    "agents.alpha": 0.9, "sampling.share": 0.1,
-    "training.epochs": 2, "training.batch_size": 64, "backdoor.task": "label_flip",
+    "agents.n": 100,
+    "agents.evil": 0.01,
+    "agents.attack": "backdoor",
+    "agents.split": "dirichlet",
+    "agents.alpha": 0.9,
+    "sampling.share": 0.1,
+    "training.epochs": 2,
+    "training.batch_size": 64,
+    "backdoor.task": "label_flip",
     "validation.quorum": 5,
     # As published: judges look at the models as they are. baffle-bytes says what int7 changes.
     "wire.history": "float32",
     # No deadline may decide: the same seed has to give the same records on a slow machine too.
-    "collect.seconds": 3600.0, "validation.seconds": 3600.0, "collect.patience": 60.0,
-}  # fmt: skip
+    "collect.seconds": 3600.0,
+    "validation.seconds": 3600.0,
+    "collect.patience": 60.0,
+}
 """The settings of all its experiments, as "section.key" -> value."""
 
 VALIDATORS = 10
@@ -65,7 +73,7 @@ VALIDATORS = 10
 SMALL_MODELS: Mapping[str, dict[str, Any]] = {
     "mlp": {"training.learning_rate": 0.1, "training.momentum": 0.5},
     "lenet": {"training.learning_rate": 0.05, "training.momentum": 0.9},
-}  # fmt: skip
+}
 """Networks of the small scale, with their local SGD."""
 
 SLOWER: Mapping[str, dict[str, Any]] = {"mlp": {"training.learning_rate": 0.01}}
@@ -74,24 +82,45 @@ SLOWER: Mapping[str, dict[str, Any]] = {"mlp": {"training.learning_rate": 0.01}}
 SMALL = BaffleScale("small", ("fashion-mnist",))
 
 PAPER = BaffleScale(
-    "paper", ("cifar10",),
+    "paper",
+    ("cifar10",),
     {
-        "model.name": "resnet18", "training.learning_rate": 0.1, "training.momentum": 0.9,
+        "model.name": "resnet18",
+        "training.learning_rate": 0.1,
+        "training.momentum": 0.9,
         "backdoor.task": "striped_wall_cars",
     },
-    base_rounds=10_000, inject=(30, 35, 40), early_rounds=800, early_step=0.1,
-)  # fmt: skip
+    base_rounds=10_000,
+    inject=(30, 35, 40),
+    early_rounds=800,
+    early_step=0.1,
+)
 
 TINY = BaffleScale(
-    "tiny", ("digits",),
+    "tiny",
+    ("digits",),
     {
-        "model.name": "mlp", "data.test": 300, "agents.n": 12, "agents.evil": 0.084,
-        "sampling.share": 0.5, "training.epochs": 1, "training.batch_size": 10,
+        "model.name": "mlp",
+        "data.test": 300,
+        "agents.n": 12,
+        "agents.evil": 0.084,
+        "sampling.share": 0.5,
+        "training.epochs": 1,
+        "training.batch_size": 10,
         "training.learning_rate": 0.2,
     },
-    base_rounds=3, warm_up=5, rounds=9, inject=(7, 8), often=(7, 8), early_rounds=16,
-    look_backs=(6,), splits=(0.10,), quorums=(3, 9), lying=(0.0, 0.5), holdings=(0,),
-)  # fmt: skip
+    base_rounds=3,
+    warm_up=5,
+    rounds=9,
+    inject=(7, 8),
+    often=(7, 8),
+    early_rounds=16,
+    look_backs=(6,),
+    splits=(0.10,),
+    quorums=(3, 9),
+    lying=(0.0, 0.5),
+    holdings=(0,),
+)
 """For tests."""
 
 SCALES = {scale.name: scale for scale in (SMALL, PAPER, TINY)}
@@ -111,19 +140,30 @@ class BafflePlan(Plan):
     def settings(self, seed: int, changes: Mapping[str, Any]) -> Settings:
         """Make a run's settings; agents share evenly what the server does not keep."""
         scale = self.scale
-        given: dict[str, Any] = {
-            "run.seed": seed, "run.rounds": scale.rounds, "backdoor.inject": list(scale.inject),
-            "validation.look_back": scale.look_back, "validation.warm_up": scale.warm_up,
-        } | dict(self.common) | dict(changes)  # fmt: skip
+        given: dict[str, Any] = (
+            {
+                "run.seed": seed,
+                "run.rounds": scale.rounds,
+                "backdoor.inject": list(scale.inject),
+                "validation.look_back": scale.look_back,
+                "validation.warm_up": scale.warm_up,
+            }
+            | dict(self.common)
+            | dict(changes)
+        )
         enough = min(given["validation.look_back"], given["validation.warm_up"]) + 1
         given.setdefault("validation.minimum_history", enough)
         left = self.train * (1 - given.get("data.server", 0.0))
         return load(overrides={"agents.samples": int(left / given["agents.n"])} | given)
 
     def cell(
-        self, labels: Labels, changes: Mapping[str, Any], *,
-        trained: bool = True, shared: bool = True,
-    ) -> Cell:  # fmt: skip
+        self,
+        labels: Labels,
+        changes: Mapping[str, Any],
+        *,
+        trained: bool = True,
+        shared: bool = True,
+    ) -> Cell:
         """Make a cell.
 
         ``trained``: it starts from a model that an honest federation made. ``shared``: its rounds
@@ -131,8 +171,10 @@ class BafflePlan(Plan):
         """
         settings = self.settings(int(labels["seed"]), changes)
         start = self._base(settings) if trained else None
-        title = " ".join(f"{name[0]}{value}" if isinstance(value, int) else str(value)
-                         for name, value in labels.items())  # fmt: skip
+        title = " ".join(
+            f"{name[0]}{value}" if isinstance(value, int) else str(value)
+            for name, value in labels.items()
+        )
         return Cell(labels, Job(title, settings, start, calm(settings, start) if shared else None))
 
     def _base(self, settings: Settings) -> Job:

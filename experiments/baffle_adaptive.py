@@ -35,14 +35,29 @@ def cells(plan: BafflePlan) -> list[Cell]:
     places += [("all", "eta/N", server) for server in others]
     # Not from shared first rounds: the attacker judges by the models it has heard itself.
     return [
-        plan.cell({"judge": judge, "attacker judges": on, "step": step, "who": who,
-                   "split": split_name(server), "seed": seed},
-                  common | {"data.server": server, "aggregation.server_lr": STEPS[step],
-                            "backdoor.judged_clean": on == "clean"}
-                  | defence(who, judge), shared=False)
-        for seed in plan.seeds for judge in ("lof", "calibrated") for who in WHO
+        plan.cell(
+            {
+                "judge": judge,
+                "attacker judges": on,
+                "step": step,
+                "who": who,
+                "split": split_name(server),
+                "seed": seed,
+            },
+            common
+            | {
+                "data.server": server,
+                "aggregation.server_lr": STEPS[step],
+                "backdoor.judged_clean": on == "clean",
+            }
+            | defence(who, judge),
+            shared=False,
+        )
+        for seed in plan.seeds
+        for judge in ("lof", "calibrated")
+        for who in WHO
         for on, step, server in places
-    ]  # fmt: skip
+    ]
 
 
 def took(result: Result) -> Records:
@@ -57,14 +72,19 @@ def submitted(result: Result) -> Records:
 
 def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
     """Return the share of injections which were rejected."""
-    return pool(Count(sum(not r["accepted"] for r in hits), len(hits))
-                for hits in map(among, results))  # fmt: skip
+    return pool(
+        Count(sum(not r["accepted"] for r in hits), len(hits)) for hits in map(among, results)
+    )
 
 
 def passed(results: list[Result]) -> list[float]:
     """Return the backdoor's success in the candidates of injections that were accepted."""
-    return [float(r["candidate_backdoor"]) for result in results for r in submitted(result)
-            if r["accepted"]]  # fmt: skip
+    return [
+        float(r["candidate_backdoor"])
+        for result in results
+        for r in submitted(result)
+        if r["accepted"]
+    ]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -75,15 +95,23 @@ def tables(results: list[Result]) -> list[Table]:
         sent, hits = caught(some), caught(some, took)
         papers = labels["judge"] == "lof" and labels["step"] == "eta/N"
         said = published.adaptive(str(labels["who"]), str(labels["split"])) if papers else ""
-        rows.append(labels | {
-            "rounds": sum(len(struck(r)) for r in some), "submitted": sent.of,
-            "strength": Mean(tuple(float(x["strength"]) for r in some for x in submitted(r)), ""),
-            "caught": sent, "took": hits.of, "caught of those": hits,
-            "backdoor in what passed": Mean(tuple(passed(some))),
-            "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
-            "FN paper, CIFAR-10": said,
-            "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
-        })  # fmt: skip
+        rows.append(
+            labels
+            | {
+                "rounds": sum(len(struck(r)) for r in some),
+                "submitted": sent.of,
+                "strength": Mean(
+                    tuple(float(x["strength"]) for r in some for x in submitted(r)), ""
+                ),
+                "caught": sent,
+                "took": hits.of,
+                "caught of those": hits,
+                "backdoor in what passed": Mean(tuple(passed(some))),
+                "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
+                "FN paper, CIFAR-10": said,
+                "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
+            }
+        )
     return [
         Table("", "Adaptive injections", rows),
         Table("flags", "Injections by the number of agents that flagged them", _flags(results)),
@@ -95,8 +123,9 @@ def flags(results: list[Result]) -> Counter[int]:
     """Count injections by how many agents, without the server, flagged them."""
     return Counter(
         sum(vote["poisoned"] for name, vote in record["voters"].items() if name[0] != ":")
-        for result in results for record in submitted(result)
-    )  # fmt: skip
+        for result in results
+        for record in submitted(result)
+    )
 
 
 def voting(results: list[Result]) -> list[Result]:
@@ -106,17 +135,22 @@ def voting(results: list[Result]) -> list[Result]:
 
 def _flags(results: list[Result]) -> list[Row]:
     counts = {str(judge): flags(some) for (judge,), some in by(voting(results), "judge").items()}
-    return [{"flagged by": number} | {judge: count[number] for judge, count in counts.items()}
-            for number in range(11)]  # fmt: skip
+    return [
+        {"flagged by": number} | {judge: count[number] for judge, count in counts.items()}
+        for number in range(11)
+    ]
 
 
 def _targets(results: list[Result]) -> list[Row]:
     return [
-        target(f"caught, {judge}, attacker judges {on}, step {step}{of}", caught(some, among),
-               least=0.95 if judge == "calibrated" else None)
+        target(
+            f"caught, {judge}, attacker judges {on}, step {step}{of}",
+            caught(some, among),
+            least=0.95 if judge == "calibrated" else None,
+        )
         for (judge, on, step), some in by(voting(results), *COLUMNS[:3]).items()
         for of, among in (("", submitted), (", of those that took", took))
-    ]  # fmt: skip
+    ]
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
@@ -127,8 +161,15 @@ def draw(figure: Figure, results: list[Result]) -> None:
         count = flags(some)
         x = np.arange(11) + (number - (len(groups) - 1) / 2) * 0.4
         grey = ("#dddddd", "#7f9fbf")[number % 2]
-        left.bar(x, [count[i] for i in range(11)], 0.38, label=f"{judge} (bars)", edgecolor="black",
-                 color=grey, hatch=pictures.HATCHES[number])  # fmt: skip
+        left.bar(
+            x,
+            [count[i] for i in range(11)],
+            0.38,
+            label=f"{judge} (bars)",
+            edgecolor="black",
+            color=grey,
+            hatch=pictures.HATCHES[number],
+        )
     left.axvline(4.5, color="black", ls="--", lw=1, label="quorum")
     left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
     lines: dict[str, dict[float, Rate]] = {}
@@ -147,11 +188,14 @@ EXPERIMENT = Experiment(
     line="an attacker who runs the judge itself first: caught, and flagged by how many",
     title="BAFFLE against an adaptive attacker, q = 5",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(12.0, 5.0),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 5.0),
     note=(
         "submitted: poison that passed the attacker's own judge; in the other rounds it stood "
         "down. It judges on all its data, or on the clean part, without the class it attacks. "
         "strength: the share of the step to its model that passed. It took if the backdoor "
         f"succeeds in half or more of its trial. {published.ADAPTIVE}."
     ),
-)  # fmt: skip
+)

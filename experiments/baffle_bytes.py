@@ -30,16 +30,22 @@ def cells(plan: BafflePlan) -> list[Cell]:
     """Make a cell for each way; all run from round 1, since who was there early lacks less."""
     common = {"data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell({"judge": judge, "way": way, "seed": seed},
-                  common | changes | defence("clients", judge), shared=False)
-        for seed in plan.seeds for judge in ("lof", "calibrated") for way, changes in WAYS.items()
-    ]  # fmt: skip
+        plan.cell(
+            {"judge": judge, "way": way, "seed": seed},
+            common | changes | defence("clients", judge),
+            shared=False,
+        )
+        for seed in plan.seeds
+        for judge in ("lof", "calibrated")
+        for way, changes in WAYS.items()
+    ]
 
 
 def tables(results: list[Result]) -> list[Table]:
     """Return bytes, and what compression changed in the votes."""
-    plain = {(r.labels["judge"], r.labels["seed"]): r
-             for r in results if r.labels["way"] == "plain"}  # fmt: skip
+    plain = {
+        (r.labels["judge"], r.labels["seed"]): r for r in results if r.labels["way"] == "plain"
+    }
     whole = min(received(r) for r in plain.values()) / models(next(iter(plain.values())))
     rows: list[Row] = []
     for (judge, way), some in by(results, "judge", "way").items():
@@ -48,25 +54,32 @@ def tables(results: list[Result]) -> list[Table]:
         asked = tuple(calls(r) for r in some)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
         unlike = [_unlike(r, plain[judge, r.labels["seed"]]) for r in some]
-        rows.append({
-            "judge": judge, "way": way,
-            "kB a vote": Mean(tuple(b / 1e3 for b in votes), ""),
-            "models' worth a vote": Mean(tuple(b / whole for b in votes), ""),
-            "paper": paper.vote,
-            f"votes in {WINDOW} rounds": Mean(asked, ""),
-            f"kB in {WINDOW} rounds": Mean(tuple(b / 1e3 for b in twenty), ""),
-            f"models' worth in {WINDOW} rounds": Mean(tuple(b / whole for b in twenty), ""),
-            "paper, 20 rounds": paper.twenty,
-            "votes unlike plain": pool(votes for votes, _ in unlike),
-            "decisions unlike plain": pool(decisions for _, decisions in unlike),
-        })  # fmt: skip
+        rows.append(
+            {
+                "judge": judge,
+                "way": way,
+                "kB a vote": Mean(tuple(b / 1e3 for b in votes), ""),
+                "models' worth a vote": Mean(tuple(b / whole for b in votes), ""),
+                "paper": paper.vote,
+                f"votes in {WINDOW} rounds": Mean(asked, ""),
+                f"kB in {WINDOW} rounds": Mean(tuple(b / 1e3 for b in twenty), ""),
+                f"models' worth in {WINDOW} rounds": Mean(tuple(b / whole for b in twenty), ""),
+                "paper, 20 rounds": paper.twenty,
+                "votes unlike plain": pool(votes for votes, _ in unlike),
+                "decisions unlike plain": pool(decisions for _, decisions in unlike),
+            }
+        )
     return [Table("", "What a validator receives: candidate and past models", rows)]
 
 
 def votes(result: Result) -> list[int]:
     """Return the bytes received for each vote of an agent."""
-    return [vote["bytes"] for record in voted(result.records)
-            for name, vote in record["voters"].items() if name[0] != ":"]  # fmt: skip
+    return [
+        vote["bytes"]
+        for record in voted(result.records)
+        for name, vote in record["voters"].items()
+        if name[0] != ":"
+    ]
 
 
 def received(result: Result) -> float:
@@ -114,13 +127,20 @@ def draw(figure: Figure, results: list[Result]) -> None:
                 vote["bytes"] for name, vote in record["voters"].items() if name[0] != ":"
             )
         means = [sum(values) / len(values) / 1e3 for values in rounds.values()]
-        left.plot(list(rounds), means, label=str(way), markersize=4, lw=1.2,
-                  **pictures.style(names, str(way)))  # fmt: skip
+        left.plot(
+            list(rounds),
+            means,
+            label=str(way),
+            markersize=4,
+            lw=1.2,
+            **pictures.style(names, str(way)),
+        )
     left.set(xlabel="round", ylabel="received for a vote (kB)", yscale="log")
     left.grid(alpha=0.25)
     mean = [sum(map(received, some)) / len(some) / 1e3 for some in groups.values()]
-    bars = right.bar(names, mean, color="#dddddd", edgecolor="black",
-                     hatch=list(pictures.HATCHES[: len(names)]))  # fmt: skip
+    bars = right.bar(
+        names, mean, color="#dddddd", edgecolor="black", hatch=list(pictures.HATCHES[: len(names)])
+    )
     right.bar_label(bars, fmt="%.0f kB")
     right.set(ylabel="mean over all votes (kB)", yscale="log")
     for axes in (left, right):
@@ -133,7 +153,10 @@ EXPERIMENT = Experiment(
     line="overhead: bytes a validator receives, plain, compressed and incremental",
     title="BAFFLE's overhead, look-back 20, step eta/N",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(11.0, 4.6),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(11.0, 4.6),
     note=(
         "plain: all past models as float32 for each vote; compressed: the same in int7 with zstd; "
         "incremental: only the models not seen yet. All agents hear each accepted model when it "
@@ -142,4 +165,4 @@ EXPERIMENT = Experiment(
         "as float32; the paper counts 20 models of 10 MB for a vote (200 MB), 10 times less when "
         "compressed, and at most 40 MB in 20 rounds."
     ),
-)  # fmt: skip
+)

@@ -38,14 +38,21 @@ def cells(plan: BafflePlan) -> list[Cell]:
     scale = plan.scale
     rounds, on = scale.early_rounds, round(scale.early_rounds * ON)
     common = {
-        "run.rounds": rounds, "backdoor.inject": strikes(rounds), "data.server": scale.splits[0],
-        "aggregation.server_lr": scale.early_step, "validation.warm_up": on,
-    }  # fmt: skip
+        "run.rounds": rounds,
+        "backdoor.inject": strikes(rounds),
+        "data.server": scale.splits[0],
+        "aggregation.server_lr": scale.early_step,
+        "validation.warm_up": on,
+    }
     return [
-        plan.cell({"judge": judge, "seed": seed},
-                  common | (defence("clients", judge) if judge != "none" else {}), trained=False)
-        for seed in plan.seeds for judge in JUDGES
-    ]  # fmt: skip
+        plan.cell(
+            {"judge": judge, "seed": seed},
+            common | (defence("clients", judge) if judge != "none" else {}),
+            trained=False,
+        )
+        for seed in plan.seeds
+        for judge in JUDGES
+    ]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -54,12 +61,16 @@ def tables(results: list[Result]) -> list[Table]:
     for (judge,), some in by(results, "judge").items():
         missed, alarms = rates(some)
         judged = judge != "none"
-        rows.append({
-            "judge": judge, "FN": missed if judged else None, "FP": alarms if judged else None,
-            "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in some)),
-            "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in some)),
-            "highest backdoor with the defence on": Mean(tuple(map(highest, some))),
-        })  # fmt: skip
+        rows.append(
+            {
+                "judge": judge,
+                "FN": missed if judged else None,
+                "FP": alarms if judged else None,
+                "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in some)),
+                "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in some)),
+                "highest backdoor with the defence on": Mean(tuple(map(highest, some))),
+            }
+        )
     fading = [_fading(results, strike) for strike in early(results[0])]
     return [
         Table("", "Errors after the defence was switched on", rows),
@@ -84,8 +95,11 @@ def _fading(results: list[Result], strike: int) -> Row:
     runs = [r.records for r in results if r.labels["judge"] == "none"]
     row: dict[str, str | int | Mean] = {"injected in round": strike}
     for later in (0, 1, 2, 5, 10):
-        values = [float(run[strike - 1 + later].get("backdoor") or 0.0)
-                  for run in runs if strike - 1 + later < len(run)]  # fmt: skip
+        values = [
+            float(run[strike - 1 + later].get("backdoor") or 0.0)
+            for run in runs
+            if strike - 1 + later < len(run)
+        ]
         row[f"{later} rounds later" if later else "at once"] = Mean(tuple(values))
     return row
 
@@ -96,8 +110,10 @@ def draw(figure: Figure, results: list[Result]) -> None:
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
     for axes, ((judge,), some) in zip(panels, groups.items(), strict=True):
         _curves(axes, some[0])
-        axes.set_title(f"{judge}, seed {some[0].labels['seed']}"
-                       if judge != "none" else "no defence", fontsize=10)  # fmt: skip
+        axes.set_title(
+            f"{judge}, seed {some[0].labels['seed']}" if judge != "none" else "no defence",
+            fontsize=10,
+        )
     panels[-1].set_xlabel("round")
     pictures.legend(figure)
 
@@ -106,13 +122,20 @@ def _curves(axes: Axes, result: Result) -> None:
     rounds = [r["round"] for r in result.records]
     for figure, name, drawn in (("accuracy", "main task", "-"), ("backdoor", "backdoor", "--")):
         values = [100 * (r.get(figure) or 0.0) for r in result.records]
-        axes.plot(rounds, values, drawn, color="black" if drawn == "-" else "#b2452e", lw=1.2,
-                  label=name)  # fmt: skip
+        axes.plot(
+            rounds, values, drawn, color="black" if drawn == "-" else "#b2452e", lw=1.2, label=name
+        )
     for strike in result.settings.backdoor.inject:
         axes.axvline(strike, color="grey", ls=":", lw=0.9, label="injection")
     rejected = [r for r in result.records if not r["accepted"]]
-    axes.scatter([r["round"] for r in rejected], [103] * len(rejected), marker="x", s=14,
-                 color="#2471a3", label="rejected round")  # fmt: skip
+    axes.scatter(
+        [r["round"] for r in rejected],
+        [103] * len(rejected),
+        marker="x",
+        s=14,
+        color="#2471a3",
+        label="rejected round",
+    )
     if result.labels["judge"] != "none":
         axes.axvline(result.settings.validation.warm_up, color="black", lw=0.9, label="defence on")
     axes.set(ylabel="accuracy (%)", ylim=(-4, 108))
@@ -123,11 +146,14 @@ EXPERIMENT = Experiment(
     line="from scratch: early injections fade, late ones meet the defence",
     title="BAFFLE in early rounds",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(11.0, 8.0),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(11.0, 8.0),
     note=(
         f"{published.EARLY}. "
         "10 validators, q = 5, split 90-10. Injections at 1/8 and 3/8 of the rounds; the defence "
         "is on after 5/8; 12 injections from 0.66 to 0.85. Small scale: 400 rounds and the plain "
         "mean, which learns from scratch in that time; paper: 800 rounds and step eta/N."
     ),
-)  # fmt: skip
+)

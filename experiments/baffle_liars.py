@@ -39,11 +39,15 @@ def cells(plan: BafflePlan) -> list[Cell]:
     """Make the grid: judge, how they lie, their share of the agents."""
     common = {"data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell({"judge": judge, "how": how, "share": share, "seed": seed},
-                  common | defence("clients", judge)
-                  | {"agents.liars": how, "agents.lying": share})
-        for seed in plan.seeds for judge in JUDGES for how in HOW for share in plan.scale.lying
-    ]  # fmt: skip
+        plan.cell(
+            {"judge": judge, "how": how, "share": share, "seed": seed},
+            common | defence("clients", judge) | {"agents.liars": how, "agents.lying": share},
+        )
+        for seed in plan.seeds
+        for judge in JUDGES
+        for how in HOW
+        for share in plan.scale.lying
+    ]
 
 
 def liars(result: Result, record: dict[str, Any]) -> int:
@@ -60,8 +64,10 @@ Verdicts = list[tuple[int, bool, bool]]
 def verdicts(result: Result) -> Verdicts:
     """Return what became of each candidate that was voted on."""
     inject = set(result.settings.backdoor.inject)
-    return [(liars(result, record), judged(record) in inject, bool(record["accepted"]))
-            for record in voted(result.records)]  # fmt: skip
+    return [
+        (liars(result, record), judged(record) in inject, bool(record["accepted"]))
+        for record in voted(result.records)
+    ]
 
 
 def wrong(runs: Iterable[Verdicts], *, poisoned: bool, fewest: int, most: int) -> Rate:
@@ -90,8 +96,9 @@ def tables(results: list[Result]) -> list[Table]:
         for n in range(11):
             missed, alarms = (wrong(runs, poisoned=bad, fewest=n, most=n) for bad in (True, False))
             if missed.of or alarms.of:
-                numbers.append({"judge": judge, "how": how, "liars of 10": n,
-                                "FN": missed, "FP": alarms})  # fmt: skip
+                numbers.append(
+                    {"judge": judge, "how": how, "liars of 10": n, "FN": missed, "FP": alarms}
+                )
         targets += _targets(f"{judge}, {how}", within)
     return [
         Table("", "Errors by the share of agents who lie (clients vote, q = 5)", shares),
@@ -149,8 +156,9 @@ def _panel(
     """Draw rates and the bound; ``scale``: what x has to be multiplied with for liars of 10."""
     pictures.rates(axes, lines, gap=1 / scale)
     pictures.as_rate(axes, name)
-    axes.axvline(BOUND / scale, color="black", ls="--", lw=1,
-                 label=f"bound: {BOUND:.2f} of 10 (rho .4)")  # fmt: skip
+    axes.axvline(
+        BOUND / scale, color="black", ls="--", lw=1, label=f"bound: {BOUND:.2f} of 10 (rho .4)"
+    )
     axes.set_xlabel(x)
 
 
@@ -158,10 +166,13 @@ EXPERIMENT = Experiment(
     line="lying validators: errors by their share and number, with the paper's bound",
     title="BAFFLE and lying validators, q = 5, step eta/N",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(12.0, 12.0),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 12.0),
     note=(
         "hide: vote clean on poison; deny: vote poisoned on clean; invert: both. The attacker "
         "always lies. Bound of the paper for rho = .4 of honest validators who judge wrongly: "
         f"n_M < (1 - rho) n / (2 - rho) = {BOUND:.2f} of 10."
     ),
-)  # fmt: skip
+)

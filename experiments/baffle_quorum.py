@@ -24,11 +24,15 @@ def cells(plan: BafflePlan) -> list[Cell]:
     server = plan.scale.splits[0]
     common = {"data.server": server, "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell({"judge": judge, "who": who, "q": q, "seed": seed},
-                  common | defence(who, judge, quorum=q))
-        for seed in plan.seeds for judge in ("lof", "calibrated") for who in ("clients", "both")
+        plan.cell(
+            {"judge": judge, "who": who, "q": q, "seed": seed},
+            common | defence(who, judge, quorum=q),
+        )
+        for seed in plan.seeds
+        for judge in ("lof", "calibrated")
+        for who in ("clients", "both")
         for q in plan.scale.quorums
-    ]  # fmt: skip
+    ]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -55,5 +59,8 @@ EXPERIMENT = Experiment(
     line="quorum q = 3 to 9: missed injections against false alarms",
     title="BAFFLE's quorum, step eta/N, split 90-10",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(10.0, 4.6),
-)  # fmt: skip
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(10.0, 4.6),
+)

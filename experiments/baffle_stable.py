@@ -29,8 +29,10 @@ def cells(plan: BafflePlan) -> list[Cell]:
     scale = plan.scale
     grid: list[tuple[str, str, int, str, float, str]] = [
         ("lof", "eta/N", look_back, who, server, "yes")
-        for look_back in scale.look_backs for who in WHO for server in scale.splits
-    ]  # fmt: skip
+        for look_back in scale.look_backs
+        for who in WHO
+        for server in scale.splits
+    ]
     ours = [("lof", "mean"), ("calibrated", "eta/N"), ("calibrated", "mean")]
     grid += [
         (*pair, scale.look_back, who, server, "yes")
@@ -38,18 +40,35 @@ def cells(plan: BafflePlan) -> list[Cell]:
         for who in WHO
         for server in scale.splits
     ]
-    grid += [("none", step, 0, "nobody", server, attack)
-             for step in STEPS for server in scale.splits for attack in ("no", "yes")]  # fmt: skip
+    grid += [
+        ("none", step, 0, "nobody", server, attack)
+        for step in STEPS
+        for server in scale.splits
+        for attack in ("no", "yes")
+    ]
     return [cell(plan, seed, *point) for seed in plan.seeds for point in grid]
 
 
 def cell(
-    plan: BafflePlan, seed: int, judge: str, step: str, look_back: int, who: str, server: float,
+    plan: BafflePlan,
+    seed: int,
+    judge: str,
+    step: str,
+    look_back: int,
+    who: str,
+    server: float,
     attack: str,
-) -> Cell:  # fmt: skip
+) -> Cell:
     """Make one cell."""
-    labels: Labels = {"judge": judge, "step": step, "l": look_back, "who": who,
-              "split": split_name(server), "attack": attack, "seed": seed}  # fmt: skip
+    labels: Labels = {
+        "judge": judge,
+        "step": step,
+        "l": look_back,
+        "who": who,
+        "split": split_name(server),
+        "attack": attack,
+        "seed": seed,
+    }
     changes: dict[str, Any] = {"data.server": server, "aggregation.server_lr": STEPS[step]}
     if judge != "none":
         changes |= defence(who, judge, look_back=look_back)
@@ -60,10 +79,15 @@ def cell(
 
 def tables(results: list[Result]) -> list[Table]:
     """Return the look-back table, and the targets."""
-    calm: Calm = {(r.labels["step"], r.labels["split"], r.labels["seed"]): last(r, "accuracy")
-                  for r in results if r.labels["attack"] == "no"}  # fmt: skip
-    rows = [_row(dict(zip(COLUMNS, key, strict=True)), some, calm)
-            for key, some in by(results, *COLUMNS).items()]  # fmt: skip
+    calm: Calm = {
+        (r.labels["step"], r.labels["split"], r.labels["seed"]): last(r, "accuracy")
+        for r in results
+        if r.labels["attack"] == "no"
+    }
+    rows = [
+        _row(dict(zip(COLUMNS, key, strict=True)), some, calm)
+        for key, some in by(results, *COLUMNS).items()
+    ]
     return [
         Table("", "Errors by look-back l, configuration and split (q = 5)", rows),
         Table("targets", "Targets", _targets(results, calm)),
@@ -97,10 +121,13 @@ def rates(some: list[Result]) -> tuple[Rate, Rate]:
 
 def cost(some: list[Result], calm: Calm) -> Mean:
     """Return what runs end below those without attack and without defence, seed by seed."""
-    return Mean(tuple(
-        calm[r.labels["step"], r.labels["split"], r.labels["seed"]] - last(r, "accuracy")
-        for r in some
-    ), "points")  # fmt: skip
+    return Mean(
+        tuple(
+            calm[r.labels["step"], r.labels["split"], r.labels["seed"]] - last(r, "accuracy")
+            for r in some
+        ),
+        "points",
+    )
 
 
 def _targets(results: list[Result], calm: Calm) -> list[Row]:
@@ -140,8 +167,10 @@ def draw(figure: Figure, results: list[Result]) -> None:
             pictures.rates(axes[row, column], lines[row], gap=10)
             pictures.as_rate(axes[row, column], name)
         axes[0, column].set_title(f"client-server split {split}", fontsize=10)
-        axes[1, column].set(xlabel="look-back l (accepted models)",
-                            xticks=sorted({int(r.labels["l"]) for r in judged}))  # fmt: skip
+        axes[1, column].set(
+            xlabel="look-back l (accepted models)",
+            xticks=sorted({int(r.labels["l"]) for r in judged}),
+        )
     pictures.legend(figure)
 
 
@@ -149,10 +178,13 @@ EXPERIMENT = Experiment(
     line="look-back table: l x configuration x split, a trained model attacked in three rounds",
     title="BAFFLE on a stable model, q = 5, step eta/N",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(12.0, 7.0),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 7.0),
     note=(
         "Step eta/N: the mean of the updates of the agents called times 0.1, which is 1/N of "
         "their sum; mean: the plain mean. lof: VALIDATE of the paper; calibrated: ours. nobody: no "
         "defence. The defence is on after the warm-up; the attacker replaces the model."
     ),
-)  # fmt: skip
+)

@@ -23,17 +23,21 @@ def cells(plan: BafflePlan) -> list[Cell]:
     """Make the grid: samples of an agent, way to decide, number of validators."""
     return [
         cell(plan, seed, samples, decide, validators)
-        for seed in plan.seeds for samples in plan.scale.holdings for decide in ("count", "score")
+        for seed in plan.seeds
+        for samples in plan.scale.holdings
+        for decide in ("count", "score")
         for validators in (2, 5, 10)
-    ]  # fmt: skip
+    ]
 
 
 def cell(plan: BafflePlan, seed: int, samples: int, decide: str, validators: int) -> Cell:
     """Make one cell; half of the validators are a quorum. ``samples``: 0 shares all data out."""
     changes: dict[str, Any] = {
-        "data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["mean"],
-    } | defence("clients", "calibrated", validators=validators, quorum=validators // 2,
-                decide=decide)  # fmt: skip
+        "data.server": plan.scale.splits[0],
+        "aggregation.server_lr": STEPS["mean"],
+    } | defence(
+        "clients", "calibrated", validators=validators, quorum=validators // 2, decide=decide
+    )
     if samples:
         changes["agents.samples"] = samples
     labels = {"samples": samples or "all", "decide": decide, "validators": validators, "seed": seed}
@@ -46,9 +50,14 @@ def tables(results: list[Result]) -> list[Table]:
     for key, some in by(results, *COLUMNS).items():
         missed, alarms = rates(some)
         held = some[0].settings.agents.samples
-        rows.append(dict(zip(COLUMNS, key, strict=True)) | {
-            "samples": held, "FN": missed, "FP": alarms,
-        })  # fmt: skip
+        rows.append(
+            dict(zip(COLUMNS, key, strict=True))
+            | {
+                "samples": held,
+                "FN": missed,
+                "FP": alarms,
+            }
+        )
     return [Table("", "Errors of the calibrated judge, plain mean, quorum half of the votes", rows)]
 
 
@@ -66,9 +75,12 @@ EXPERIMENT = Experiment(
     line="ours: counting votes against adding up what validators saw",
     title="Counting votes or adding up evidence, calibrated judge, plain mean",
     setup=BAFFLE,
-    cells=cells, tables=tables, draw=draw, size=(10.0, 4.6),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(10.0, 4.6),
     note=(
         "count: the quorum, half of the validators, rejects; score: what they saw is averaged and "
         "compared with what the same validators saw in accepted models. Not in the paper."
     ),
-)  # fmt: skip
+)

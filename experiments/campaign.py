@@ -101,12 +101,15 @@ def _stages(cells: Sequence[Cell], where: Place, how: How) -> Iterator[dict[str,
     for jobs in (starts, befores):
         yield {
             job.key: _task(job, where, how, where.bases / job.key, {})
-            for job in jobs if not (where.bases / job.key).exists()
-        }  # fmt: skip
+            for job in jobs
+            if not (where.bases / job.key).exists()
+        }
     yield {
-        cell.job.key: _task(cell.job, where, how, where.cells / f"{cell.job.key}.json",
-                            dict(cell.labels)) for cell in todo
-    }  # fmt: skip
+        cell.job.key: _task(
+            cell.job, where, how, where.cells / f"{cell.job.key}.json", dict(cell.labels)
+        )
+        for cell in todo
+    }
 
 
 def _task(job: Job, where: Place, how: How, kept: Path, labels: dict[str, Any]) -> work.Task:

@@ -36,9 +36,11 @@ def cells(plan: FakesPlan) -> list[Cell]:
     struck = [("mpaf", percent, scale) for percent in _percent(plan) for scale in SCALES]
     return [
         _cell(plan, data, detector, attack, percent, scale, seed)
-        for seed in plan.seeds for data in plan.sets for detector in DETECTORS
+        for seed in plan.seeds
+        for data in plan.sets
+        for detector in DETECTORS
         for attack, percent, scale in benign + struck
-    ]  # fmt: skip
+    ]
 
 
 def _percent(plan: FakesPlan) -> list[int]:
@@ -51,14 +53,22 @@ def _cell(
     plan: FakesPlan, data: str, detector: str, attack: str, percent: int, scale: float, seed: int
 ) -> Cell:
     labels: dict[str, str | int | float] = {
-        "data": data, "detector": detector, "attack": attack, "percent": percent,
-        "scale": scale, "seed": seed,
-    }  # fmt: skip
+        "data": data,
+        "detector": detector,
+        "attack": attack,
+        "percent": percent,
+        "scale": scale,
+        "seed": seed,
+    }
     changes: dict[str, Any] = {"detection.detectors": [detector], "detection.quarantine": True}
     if attack != "none":
         calm = min(CALM, plan.scale.rounds)
-        changes |= {"agents.attack": attack, "agents.scale": scale, "agents.start": calm + 1,
-                    "run.rounds": calm + 2 * SOON}  # fmt: skip
+        changes |= {
+            "agents.attack": attack,
+            "agents.scale": scale,
+            "agents.start": calm + 1,
+            "run.rounds": calm + 2 * SOON,
+        }
     return plan.cell(labels, data, Fleet(plan.scale.genuine, plan.scale.fakes(percent)), changes)
 
 
@@ -80,13 +90,15 @@ def split(results: list[Result]) -> tuple[list[Result], list[Result]]:
 
 def _struck(results: list[Result]) -> list[Row]:
     return [
-        dict(zip(("data", *COLUMNS), key, strict=True)) | {
-            "precision": precision(some), "recall": recall(some),
+        dict(zip(("data", *COLUMNS), key, strict=True))
+        | {
+            "precision": precision(some),
+            "recall": recall(some),
             "accuracy before": Mean(tuple(accuracy(r, before(r)) for r in some)),
             "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
         }
         for key, some in by(results, "data", *COLUMNS).items()
-    ]  # fmt: skip
+    ]
 
 
 def before(result: Result) -> int:
@@ -122,14 +134,18 @@ def recall(results: list[Result]) -> Rate:
 
 def _benign(results: list[Result]) -> list[Row]:
     return [
-        {"data": data, "detector": detector, "rounds": len(some[0].records),
-         "suspicions": ever(some, lambda r: [n for x in r for n in x["suspected"]]),
-         "agents suspected": ever(some, lambda r: {n for x in r for n in x["suspected"]}),
-         "ever in quarantine": ever(some, lambda r: {n for x in r for n in x["quarantined"]}),
-         "for good": ever(some, lambda r: r[-1]["for_good"]),
-         "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some))}
+        {
+            "data": data,
+            "detector": detector,
+            "rounds": len(some[0].records),
+            "suspicions": ever(some, lambda r: [n for x in r for n in x["suspected"]]),
+            "agents suspected": ever(some, lambda r: {n for x in r for n in x["suspected"]}),
+            "ever in quarantine": ever(some, lambda r: {n for x in r for n in x["quarantined"]}),
+            "for good": ever(some, lambda r: r[-1]["for_good"]),
+            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
+        }
         for (data, detector), some in by(results, "data", "detector").items()
-    ]  # fmt: skip
+    ]
 
 
 def ever(results: list[Result], names: Callable[[Records], Any]) -> Mean:
@@ -146,8 +162,9 @@ def _targets(struck: list[Result], benign: list[Result]) -> list[Row]:
     ]
     if calm:
         out = ever(calm, lambda r: r[-1]["for_good"])
-        rows.append(target(f"honest agents out for good, {len(calm[0].records)} benign rounds",
-                           out, most=0))  # fmt: skip
+        rows.append(
+            target(f"honest agents out for good, {len(calm[0].records)} benign rounds", out, most=0)
+        )
     return rows
 
 
@@ -177,7 +194,10 @@ EXPERIMENT = Experiment(
     line="detectors at work: MPAF's fakes found within three rounds, honest agents left alone",
     title="Detection of MPAF under the mean, with quarantine",
     setup=FAKES,
-    cells=cells, tables=tables, draw=draw, size=(11.0, 6.5),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(11.0, 6.5),
     legend=(
         "Precision and recall: in brackets, Wilson's 95 % interval of all repeats together. Other "
         "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
@@ -187,4 +207,4 @@ EXPERIMENT = Experiment(
         f"in one of the next {SOON} rounds is flagged. Suspected agents are left out of the round, "
         "and in quarantine after two."
     ),
-)  # fmt: skip
+)

@@ -20,13 +20,19 @@ from experiments.cell import Cell, Job, Labels
 from experiments.setup import Plan, Scale, Setup
 
 COMMON: dict[str, Any] = {
-    "agents.attack": "mpaf", "agents.scale": 1e6, "agents.split": "groups", "agents.degree": 0.5,
-    "training.epochs": 1, "training.batch_size": 32,
+    "agents.attack": "mpaf",
+    "agents.scale": 1e6,
+    "agents.split": "groups",
+    "agents.degree": 0.5,
+    "training.epochs": 1,
+    "training.batch_size": 32,
     # On purpose: an undefended model overflows, and nothing may crash when it does.
     "limits.finite": False,
     # No deadline may decide: the same seed has to give the same records on a slow machine too.
-    "collect.seconds": 3600.0, "validation.seconds": 3600.0, "collect.patience": 60.0,
-}  # fmt: skip
+    "collect.seconds": 3600.0,
+    "validation.seconds": 3600.0,
+    "collect.patience": 60.0,
+}
 """The settings of all its experiments, as "section.key" -> value."""
 
 MODELS: Mapping[str, dict[str, Any]] = {
@@ -116,8 +122,10 @@ class Fleet(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """Return what makes this fleet: round(n * evil) is exactly the number of fakes."""
         return {
-            "agents.n": self.n, "agents.evil": self.fakes / self.n, "sampling.share": self.beta,
-        }  # fmt: skip
+            "agents.n": self.n,
+            "agents.evil": self.fakes / self.n,
+            "sampling.share": self.beta,
+        }
 
 
 def counts(defence: str) -> bool:
@@ -146,9 +154,11 @@ class FakesPlan(Plan):
         left = self.sets[data] * (1 - changes.get("data.server", 0.0))
         each = min(int(left / fleet.genuine), self.scale.each.get(data, int(left)))
         given: dict[str, Any] = {
-            "run.seed": int(labels["seed"]), "run.rounds": self.scale.rounds,
-            "data.name": data, "agents.samples": each,
-        }  # fmt: skip
+            "run.seed": int(labels["seed"]),
+            "run.rounds": self.scale.rounds,
+            "data.name": data,
+            "agents.samples": each,
+        }
         settings = load(overrides=dict(self.common) | given | fleet.settings() | dict(changes))
         title = " ".join(str(value) for value in labels.values())
         return Cell(labels, Job(title, settings))
@@ -157,18 +167,26 @@ class FakesPlan(Plan):
 SMALL = FakesScale("small", ("mnist5k", "fashion-mnist"), each={"fashion-mnist": 100})
 
 PAPER = FakesScale(
-    "paper", ("mnist", "fashion-mnist"),
+    "paper",
+    ("mnist", "fashion-mnist"),
     {"model.name": "cnn", "training.learning_rate": 0.01},
-    rounds=500, genuine=1000,
-)  # fmt: skip
+    rounds=500,
+    genuine=1000,
+)
 """How many rounds the paper has could not be read."""
 
 TINY = FakesScale(
-    "tiny", ("digits",),
+    "tiny",
+    ("digits",),
     {"model.name": "mlp", "data.test": 300, "training.learning_rate": 0.2},
-    rounds=3, genuine=20, percent=(0, 5, 10, 25), betas=(0.5, 1.0), scales=(1.0, 1e6),
-    bounds=(0.1, 1.0), each={"digits": 20},
-)  # fmt: skip
+    rounds=3,
+    genuine=20,
+    percent=(0, 5, 10, 25),
+    betas=(0.5, 1.0),
+    scales=(1.0, 1e6),
+    bounds=(0.1, 1.0),
+    each={"digits": 20},
+)
 """For tests."""
 
 SCALES = {scale.name: scale for scale in (SMALL, PAPER, TINY)}

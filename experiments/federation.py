@@ -77,9 +77,13 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     hub = MemoryHub(broker, settings.run.name)
     agents = settings.agents
     fleet = fleet_of(
-        population, data, range(agents.n), MemoryHub(broker, settings.run.name),
-        tell=diary(agents.diary), shared=agents.shared_downlink,
-    )  # fmt: skip
+        population,
+        data,
+        range(agents.n),
+        MemoryHub(broker, settings.run.name),
+        tell=diary(agents.diary),
+        shared=agents.shared_downlink,
+    )
     limits = settings.limits
     hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
     aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, _Screen(on_round))

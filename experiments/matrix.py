@@ -28,9 +28,12 @@ def cells(plan: MatrixPlan) -> list[Cell]:
     """Make a cell for each data set, guard, attack, rule and seed."""
     return [
         plan.cell({"data": data, "guard": guard, "attack": attack, "rule": rule, "seed": seed})
-        for seed in plan.seeds for data in plan.sets for guard in GUARDS
-        for attack in plan.scale.attacks for rule in plan.scale.columns
-    ]  # fmt: skip
+        for seed in plan.seeds
+        for data in plan.sets
+        for guard in GUARDS
+        for attack in plan.scale.attacks
+        for rule in plan.scale.columns
+    ]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -39,7 +42,7 @@ def tables(results: list[Result]) -> list[Table]:
         Table("", "All cells", cells_in_rows(results)),
         Table("worst", "Each rule at its worst: lowest accuracy, and who did it", worst(results)),
         Table("caught", "Detection, over all rules", caught(results)),
-    ]  # fmt: skip
+    ]
 
 
 def cells_in_rows(results: list[Result]) -> list[Row]:
@@ -48,17 +51,22 @@ def cells_in_rows(results: list[Result]) -> list[Row]:
     rows: list[Row] = []
     for key, some in by(results, *PLACE).items():
         data, guard, _, rule = key
-        rows.append(dict(zip(PLACE, key, strict=True)) | {
-            "accuracy": mean(some, accuracy),
-            "no attack": mean(calm.get((data, guard, NONE, rule), []), accuracy),
-            "backdoor": mean(some, lambda r: r.records[-1]["backdoor"]),
-            "precision": mean(some, lambda r: over(r, "precision")),
-            "recall": mean(some, lambda r: over(r, "recall")),
-            "wrongly quarantined": mean(some, wrongly, ""),
-            "rejected": mean(some, lambda r: sum(x["accepted"] is False for x in r.records), ""),
-            "MB a round": mean(some, megabytes, ""),
-            "seconds": mean(some, lambda r: sum(x["seconds"] for x in r.records), ""),
-        })  # fmt: skip
+        rows.append(
+            dict(zip(PLACE, key, strict=True))
+            | {
+                "accuracy": mean(some, accuracy),
+                "no attack": mean(calm.get((data, guard, NONE, rule), []), accuracy),
+                "backdoor": mean(some, lambda r: r.records[-1]["backdoor"]),
+                "precision": mean(some, lambda r: over(r, "precision")),
+                "recall": mean(some, lambda r: over(r, "recall")),
+                "wrongly quarantined": mean(some, wrongly, ""),
+                "rejected": mean(
+                    some, lambda r: sum(x["accepted"] is False for x in r.records), ""
+                ),
+                "MB a round": mean(some, megabytes, ""),
+                "seconds": mean(some, lambda r: sum(x["seconds"] for x in r.records), ""),
+            }
+        )
     return rows
 
 
@@ -78,8 +86,11 @@ def accuracy(result: Result) -> float:
 def over(result: Result, figure: str) -> float | None:
     """Return the mean of a figure over the rounds since detectors could know."""
     since = result.settings.agents.start + SETTLED
-    values = [record[figure] for record in result.records
-              if record["round"] >= since and record.get(figure) is not None]  # fmt: skip
+    values = [
+        record[figure]
+        for record in result.records
+        if record["round"] >= since and record.get(figure) is not None
+    ]
     return sum(values) / len(values) if values else None
 
 
@@ -105,8 +116,11 @@ def worst(results: list[Result]) -> list[Row]:
             }
             struck = {name: found.value or 0.0 for name, found in seen.items() if name != NONE}
             name = min(struck, key=struck.__getitem__, default=NONE)
-            row |= {f"{guard}: no attack": seen.get(NONE), f"{guard}: worst": seen.get(name),
-                    f"{guard}: by": name}  # fmt: skip
+            row |= {
+                f"{guard}: no attack": seen.get(NONE),
+                f"{guard}: worst": seen.get(name),
+                f"{guard}: by": name,
+            }
         rows.append(row)
     return rows
 
@@ -114,13 +128,17 @@ def worst(results: list[Result]) -> list[Row]:
 def caught(results: list[Result]) -> list[Row]:
     """Return how well detectors did against each attack, without and with quarantine."""
     return [
-        {"data": data, "attack": attack, "guard": guard,
-         "precision": mean(some, lambda r: over(r, "precision")),
-         "recall": mean(some, lambda r: over(r, "recall")),
-         "honest ones ever suspected": mean(some, suspected, ""),
-         "wrongly quarantined": mean(some, wrongly, "")}
+        {
+            "data": data,
+            "attack": attack,
+            "guard": guard,
+            "precision": mean(some, lambda r: over(r, "precision")),
+            "recall": mean(some, lambda r: over(r, "recall")),
+            "honest ones ever suspected": mean(some, suspected, ""),
+            "wrongly quarantined": mean(some, wrongly, ""),
+        }
         for (data, attack, guard), some in by(results, "data", "attack", "guard").items()
-    ]  # fmt: skip
+    ]
 
 
 def suspected(result: Result) -> int:
@@ -147,8 +165,15 @@ def heat(axes: Axes, results: list[Result]) -> None:
     values = np.array([[found.get((a, r)) or np.nan for r in rules] for a in attacks]) * 100
     axes.imshow(values, cmap="gray", vmin=0, vmax=110, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8,
-                  color="white" if value < 55 else "black")  # fmt: skip
+        axes.text(
+            column,
+            row,
+            f"{value:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value < 55 else "black",
+        )
     axes.set_xticks(range(len(rules)), rules, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(len(attacks)), attacks, fontsize=8)
 
@@ -157,7 +182,10 @@ EXPERIMENT = Experiment(
     line="all attacks against all rules, alone, with validators and with quarantine",
     title="Accuracy in percent after the last round",
     setup=MATRIX,
-    cells=cells, tables=tables, draw=draw, size=(12.0, 15.0),
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 15.0),
     only=("attack", "rule", "guard"),
     note=(
         "backdoor: its success at the end, where the attack has one. precision: of those suspected "
@@ -166,4 +194,4 @@ EXPERIMENT = Experiment(
         "wrongly quarantined: honest agents, at the worst moment. MB a round: in and out of the "
         "aggregator. seconds: of all rounds, on whatever machine this was."
     ),
-)  # fmt: skip
+)

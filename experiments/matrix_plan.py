@@ -35,22 +35,30 @@ DETECTORS = ["fixed_point", "similarity"]
 GUARDS: dict[str, dict[str, Any]] = {
     "alone": {},
     "votes": {
-        "validation.validators": 10, "validation.quorum": 5, "validation.judge": "calibrated",
+        "validation.validators": 10,
+        "validation.quorum": 5,
+        "validation.judge": "calibrated",
         "validation.look_back": 10,
     },
     "quarantine": {"detection.quarantine": True},
-}  # fmt: skip
+}
 """Who helps the rule: nobody, validators who vote, or detectors whose suspects are left out."""
 
 COMMON: dict[str, Any] = {
-    "agents.split": "groups", "agents.degree": 0.5, "agents.scale": 1e6,
-    "training.epochs": 2, "training.batch_size": 20,
-    "detection.detectors": DETECTORS, "backdoor.task": "label_flip",
+    "agents.split": "groups",
+    "agents.degree": 0.5,
+    "agents.scale": 1e6,
+    "training.epochs": 2,
+    "training.batch_size": 20,
+    "detection.detectors": DETECTORS,
+    "backdoor.task": "label_flip",
     # On purpose: an undefended model overflows, and nothing may crash when it does.
     "limits.finite": False,
     # No deadline may decide: the same seed has to give the same records on a slow machine too.
-    "collect.seconds": 3600.0, "validation.seconds": 3600.0, "collect.patience": 60.0,
-}  # fmt: skip
+    "collect.seconds": 3600.0,
+    "validation.seconds": 3600.0,
+    "collect.patience": 60.0,
+}
 """The settings of all cells, as "section.key" -> value."""
 
 MODELS: Mapping[str, dict[str, Any]] = {
@@ -87,10 +95,13 @@ class MatrixPlan(Plan):
         scale, data = self.scale, str(labels["data"])
         attack, rule = str(labels["attack"]), str(labels["rule"])
         given: dict[str, Any] = {
-            "run.seed": int(labels["seed"]), "run.rounds": scale.rounds, "data.name": data,
-            "agents.n": scale.n, "agents.samples": int(self.sets[data] * (1 - KEPT) / scale.n),
+            "run.seed": int(labels["seed"]),
+            "run.rounds": scale.rounds,
+            "data.name": data,
+            "agents.n": scale.n,
+            "agents.samples": int(self.sets[data] * (1 - KEPT) / scale.n),
             "agents.evil": 0.0,
-        }  # fmt: skip
+        }
         if attack != NONE:
             given |= {"agents.evil": scale.evil / scale.n, "agents.attack": attack}
             given["agents.start"] = scale.start
@@ -118,14 +129,25 @@ def ruled(rule: str, evil: int) -> dict[str, Any]:
 
 SMALL = MatrixScale("small", ("mnist5k",))
 PAPER = MatrixScale(
-    "paper", ("mnist", "fashion-mnist"), {"model.name": "cnn", "training.learning_rate": 0.05},
-    n=100, evil=20, rounds=200, start=21,
-)  # fmt: skip
+    "paper",
+    ("mnist", "fashion-mnist"),
+    {"model.name": "cnn", "training.learning_rate": 0.05},
+    n=100,
+    evil=20,
+    rounds=200,
+    start=21,
+)
 TINY = MatrixScale(
-    "tiny", ("digits",), {"model.name": "mlp", "data.test": 300, "training.learning_rate": 0.2},
-    n=15, evil=3, rounds=5, start=3, attacks=(NONE, "mpaf", "min_max", "backdoor"),
+    "tiny",
+    ("digits",),
+    {"model.name": "mlp", "data.test": 300, "training.learning_rate": 0.2},
+    n=15,
+    evil=3,
+    rounds=5,
+    start=3,
+    attacks=(NONE, "mpaf", "min_max", "backdoor"),
     columns=("mean", "krum", "clip + mean"),
-)  # fmt: skip
+)
 """For tests."""
 
 SCALES = {scale.name: scale for scale in (SMALL, PAPER, TINY)}

@@ -18,9 +18,10 @@ from experiments.mpaf_point import ATTACKS, CENTRAL, COMPARED, NONE, RULES, Poin
 def cells(plan: FakesPlan) -> list[Cell]:
     """Make the cells of all tables; what two of them share is run once."""
     points = dict.fromkeys(
-        each for grid in (fractions, betas, scales, bounds, compared, claimed)
+        each
+        for grid in (fractions, betas, scales, bounds, compared, claimed)
         for each in grid(plan)
-    )  # fmt: skip
+    )
     return [cell(plan, each, seed) for seed in plan.seeds for each in points]
 
 
@@ -95,7 +96,10 @@ EXPERIMENT = Experiment(
     line="accuracy by fraction of fakes, sampling, lambda and clipping, for three attacks",
     title="MPAF",
     setup=FAKES,
-    cells=cells, tables=mpaf_tables.tables, draw=mpaf_picture.draw, size=(12.0, 10.0),
+    cells=cells,
+    tables=mpaf_tables.tables,
+    draw=mpaf_picture.draw,
+    size=(12.0, 10.0),
     note=(
         "none: no attack. The trimmed mean drops k at each end: k is the number of fakes, so that "
         "without fakes it is the mean; where agents are sampled, the number expected, or as many "
@@ -104,4 +108,4 @@ EXPERIMENT = Experiment(
         "10 % of the genuine, beta 1, lambda 1e6, unless they say otherwise. Figures are "
         f"accuracies. {published.CLIPPING}."
     ),
-)  # fmt: skip
+)

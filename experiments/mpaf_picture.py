@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 Line = Mapping[float, Mean]
 
 NAMES = {
-    "mpaf": "MPAF", "trimmed_mean": "trimmed mean",
+    "mpaf": "MPAF",
+    "trimmed_mean": "trimmed mean",
     "trimmed_mean, k expected": "trimmed mean, k expected",
     "trimmed_mean, k all": "trimmed mean, k all",
-}  # fmt: skip
+}
 """What a picture calls what settings call otherwise."""
 
 WHOLE = (-3, 103)
@@ -56,8 +57,10 @@ def _alike(panels: Sequence[Axes]) -> None:
 
 def _by_fakes(axes: Axes, seen: Seen, data: str, rule: str) -> None:
     for attack in ATTACKS:
-        line = {float(percent): seen.accuracy(seen.of(data, rule, attack, percent))
-                for percent in percents(seen)}  # fmt: skip
+        line = {
+            float(percent): seen.accuracy(seen.of(data, rule, attack, percent))
+            for percent in percents(seen)
+        }
         _plot(axes, line, NAMES.get(attack, attack), ATTACKS.index(attack))
     axes.set_xlabel("fakes (% of the genuine)")
     axes.legend(fontsize=9, loc="lower left" if rule != "mean" else "upper right")
@@ -65,8 +68,10 @@ def _by_fakes(axes: Axes, seen: Seen, data: str, rule: str) -> None:
 
 def _by_beta(axes: Axes, seen: Seen) -> None:
     for number, (name, rule, every) in enumerate(WAYS):
-        line = {beta: seen.accuracy(sampled(seen, rule, "mpaf", beta, all_fakes=every))
-                for beta in numbers(seen, "beta")}  # fmt: skip
+        line = {
+            beta: seen.accuracy(sampled(seen, rule, "mpaf", beta, all_fakes=every))
+            for beta in numbers(seen, "beta")
+        }
         _plot(axes, line, NAMES.get(name, name), number)
     _finish(axes, seen, "beta (share of agents called)", "sampled")
     axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0.0, 0.84))
@@ -74,8 +79,10 @@ def _by_beta(axes: Axes, seen: Seen) -> None:
 
 def _by_scale(axes: Axes, seen: Seen) -> None:
     for number, rule in enumerate(RULES):
-        line = {scale: seen.accuracy(central(seen, rule, "mpaf", scale=scale))
-                for scale in numbers(seen, "scale")}  # fmt: skip
+        line = {
+            scale: seen.accuracy(central(seen, rule, "mpaf", scale=scale))
+            for scale in numbers(seen, "scale")
+        }
         _plot(axes, line, NAMES.get(rule, rule), number)
     axes.set_xscale("log")
     _finish(axes, seen, "lambda", "scaled")
@@ -106,5 +113,12 @@ def _plot(axes: Axes, line: Line, name: str, number: int, *, hollow: bool = Fals
     below = [100 * max(0.0, value - min(each)) for _, value, each in known]
     above = [100 * max(0.0, max(each) - value) for _, value, each in known]
     style = pictures.STYLES[number] | ({"markerfacecolor": "white", "lw": 0.8} if hollow else {})
-    axes.errorbar([x for x, _, _ in known], values, [below, above], label=name,
-                  capsize=2, markersize=5, **{"lw": 1.2} | style)  # fmt: skip
+    axes.errorbar(
+        [x for x, _, _ in known],
+        values,
+        [below, above],
+        label=name,
+        capsize=2,
+        markersize=5,
+        **{"lw": 1.2} | style,
+    )

@@ -21,7 +21,7 @@ CENTRAL = 10
 COMPARED: tuple[tuple[str, float], ...] = (
     *((name, 0.0) for name in DEFENCES),
     *((rule, clip) for clip in (0.3, 1.0) for rule in RULES),
-)  # fmt: skip
+)
 """Defences held against each other: by name, and M of norm clipping before them (0: none)."""
 
 LAMBDA = 1e6
@@ -46,9 +46,16 @@ class Point(NamedTuple):
 
 
 def point(
-    data: str, defence: str, attack: str, percent: int, *, f: int,
-    beta: float = 1.0, scale: float = LAMBDA, clip: float = 0.0,
-) -> Point:  # fmt: skip
+    data: str,
+    defence: str,
+    attack: str,
+    percent: int,
+    *,
+    f: int,
+    beta: float = 1.0,
+    scale: float = LAMBDA,
+    clip: float = 0.0,
+) -> Point:
     """Make a point; what comes to the same run is the same point."""
     if attack == NONE or not percent:
         attack, percent, scale = NONE, 0, LAMBDA

@@ -73,10 +73,14 @@ def fractions(seen: Seen) -> list[Row]:
     """Return a row for each data set, rule and attack."""
     return [
         {"data": str(data), "rule": rule, "attack": attack}
-        | {f"{percent} %": seen.accuracy(seen.of(str(data), rule, attack, percent))
-           for percent in percents(seen)}
-        for data in seen.values("data") for rule in RULES for attack in ATTACKS
-    ]  # fmt: skip
+        | {
+            f"{percent} %": seen.accuracy(seen.of(str(data), rule, attack, percent))
+            for percent in percents(seen)
+        }
+        for data in seen.values("data")
+        for rule in RULES
+        for attack in ATTACKS
+    ]
 
 
 def sampled(seen: Seen, rule: str, attack: str, beta: float, *, all_fakes: bool) -> Point:
@@ -86,10 +90,11 @@ def sampled(seen: Seen, rule: str, attack: str, beta: float, *, all_fakes: bool)
 
 
 WAYS = (
-    ("mean", "mean", False), ("median", "median", False),
+    ("mean", "mean", False),
+    ("median", "median", False),
     ("trimmed_mean, k expected", "trimmed_mean", False),
     ("trimmed_mean, k all", "trimmed_mean", True),
-)  # fmt: skip
+)
 """(name, rule, whether it trims as many as there are fakes at all), where agents are sampled."""
 
 
@@ -97,10 +102,13 @@ def betas(seen: Seen) -> list[Row]:
     """Return a row for each rule and attack."""
     return [
         {"rule": name, "attack": attack}
-        | {f"beta {beta:g}": seen.accuracy(sampled(seen, rule, attack, beta, all_fakes=every))
-           for beta in numbers(seen, "beta")}
-        for name, rule, every in WAYS for attack in (NONE, "mpaf")
-    ]  # fmt: skip
+        | {
+            f"beta {beta:g}": seen.accuracy(sampled(seen, rule, attack, beta, all_fakes=every))
+            for beta in numbers(seen, "beta")
+        }
+        for name, rule, every in WAYS
+        for attack in (NONE, "mpaf")
+    ]
 
 
 def central(
@@ -115,10 +123,12 @@ def scales(seen: Seen) -> list[Row]:
     """Return a row for each rule."""
     return [
         {"rule": rule}
-        | {f"lambda {scale:.0e}": seen.accuracy(central(seen, rule, "mpaf", scale=scale))
-           for scale in numbers(seen, "scale")}
+        | {
+            f"lambda {scale:.0e}": seen.accuracy(central(seen, rule, "mpaf", scale=scale))
+            for scale in numbers(seen, "scale")
+        }
         for rule in RULES
-    ]  # fmt: skip
+    ]
 
 
 def bounds(seen: Seen) -> list[Row]:
@@ -126,10 +136,13 @@ def bounds(seen: Seen) -> list[Row]:
     off, *clips = numbers(seen, "clip")
     return [
         {"rule": rule, "attack": attack}
-        | {f"M {clip:g}" if clip else "off": seen.accuracy(central(seen, rule, attack, clip=clip))
-           for clip in (*clips, off)}
-        for rule in RULES for attack in (NONE, "mpaf")
-    ]  # fmt: skip
+        | {
+            f"M {clip:g}" if clip else "off": seen.accuracy(central(seen, rule, attack, clip=clip))
+            for clip in (*clips, off)
+        }
+        for rule in RULES
+        for attack in (NONE, "mpaf")
+    ]
 
 
 def held(seen: Seen) -> list[tuple[str, float]]:
@@ -148,12 +161,16 @@ def defences(seen: Seen) -> list[Row]:
     """Return a row for each defence, the best under MPAF first."""
     return [
         {"defence": name, "clipping M": clip or None}
-        | {f"accuracy, {attack}": seen.accuracy(central(seen, name, attack, clip=clip))
-           for attack in (NONE, "mpaf")}
-        | {f"lost, {attack} (points)": lost(seen, (name, clip), attack)
-           for attack in (NONE, "mpaf")}
+        | {
+            f"accuracy, {attack}": seen.accuracy(central(seen, name, attack, clip=clip))
+            for attack in (NONE, "mpaf")
+        }
+        | {
+            f"lost, {attack} (points)": lost(seen, (name, clip), attack)
+            for attack in (NONE, "mpaf")
+        }
         for name, clip in held(seen)
-    ]  # fmt: skip
+    ]
 
 
 def claims(seen: Seen) -> list[Row]:
@@ -168,8 +185,15 @@ def claims(seen: Seen) -> list[Row]:
                 ours = Mean(tuple(-x for x in lower.values), lower.unit)
             elif claim.rule:
                 ours = seen.accuracy(seen.of(*at))
-            rows.append({"published": claim.what, "figure": claim.said, "source": claim.source,
-                         "ours: attack": attack, "ours": ours})  # fmt: skip
+            rows.append(
+                {
+                    "published": claim.what,
+                    "figure": claim.said,
+                    "source": claim.source,
+                    "ours: attack": attack,
+                    "ours": ours,
+                }
+            )
     return rows
 
 
@@ -178,14 +202,26 @@ def targets(seen: Seen) -> list[Row]:
     rows: list[Row] = []
     fewest, *_, most = (percent for percent in percents(seen) if percent)
     for data in map(str, seen.values("data")):
-        rows += [target(f"{data}: mean, {fewest} % fakes, {attack}",
-                        seen.accuracy(seen.of(data, "mean", attack, fewest)), most=GUESSING)
-                 for attack in ATTACKS]  # fmt: skip
+        rows += [
+            target(
+                f"{data}: mean, {fewest} % fakes, {attack}",
+                seen.accuracy(seen.of(data, "mean", attack, fewest)),
+                most=GUESSING,
+            )
+            for attack in ATTACKS
+        ]
         for rule in RULES[1:]:
-            rows += [target(f"{data}: {rule}, {percent} % fakes, MPAF's damage less {other}'s",
-                            seen.drop(seen.of(data, rule, "mpaf", percent),
-                                      seen.of(data, rule, other, percent)), least=0.0)
-                     for percent in sorted({CENTRAL, most}) for other in ATTACKS[:2]]  # fmt: skip
+            rows += [
+                target(
+                    f"{data}: {rule}, {percent} % fakes, MPAF's damage less {other}'s",
+                    seen.drop(
+                        seen.of(data, rule, "mpaf", percent), seen.of(data, rule, other, percent)
+                    ),
+                    least=0.0,
+                )
+                for percent in sorted({CENTRAL, most})
+                for other in ATTACKS[:2]
+            ]
             rows.append(growing(seen, data, rule))
     return [*rows, *(level(seen, rule) for rule in RULES[1:]), best(seen)]
 
@@ -201,8 +237,11 @@ def growing(seen: Seen, data: str, rule: str) -> Row:
 
 def level(seen: Seen, rule: str) -> Row:
     """Say how far accuracies with large lambdas lie apart."""
-    values = [seen.accuracy(central(seen, rule, "mpaf", scale=scale)).value
-              for scale in numbers(seen, "scale") if scale >= SATURATED]  # fmt: skip
+    values = [
+        seen.accuracy(central(seen, rule, "mpaf", scale=scale)).value
+        for scale in numbers(seen, "scale")
+        if scale >= SATURATED
+    ]
     known = [value for value in values if value is not None]
     apart = [max(known) - min(known)] if known else []
     what = f"{first(seen)}: {rule}, MPAF, accuracies for lambda from {SATURATED:g} on lie apart"

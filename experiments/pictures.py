@@ -33,9 +33,12 @@ def style(names: Sequence[str], name: str) -> dict[str, Any]:
 
 
 def rates(
-    axes: Axes, lines: Mapping[str, Mapping[float, Rate]], gap: float = 1.0, *,
+    axes: Axes,
+    lines: Mapping[str, Mapping[float, Rate]],
+    gap: float = 1.0,
+    *,
     joined: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Draw lines of rates by x, each point with its interval; ``gap``: between two x.
 
     ``joined``: x is a number, so that a line between two points means something.
@@ -43,18 +46,26 @@ def rates(
     names = list(lines)
     for number, (name, points) in enumerate(lines.items()):
         shift = (number - (len(names) - 1) / 2) * APART * gap
-        known = [(x, rate.value, rate.interval) for x, rate in sorted(points.items())
-                 if rate.value is not None and rate.interval is not None]  # fmt: skip
+        known = [
+            (x, rate.value, rate.interval)
+            for x, rate in sorted(points.items())
+            if rate.value is not None and rate.interval is not None
+        ]
         if not known:
             continue
         # Rounding may put a share of 0 or 1 a hair beyond its own interval.
         below = [max(0.0, value - ends[0]) for _, value, ends in known]
         above = [max(0.0, ends[1] - value) for _, value, ends in known]
         axes.errorbar(
-            [x + shift for x, _, _ in known], [value for _, value, _ in known], [below, above],
-            label=name, capsize=3, markersize=5, lw=1.2,
+            [x + shift for x, _, _ in known],
+            [value for _, value, _ in known],
+            [below, above],
+            label=name,
+            capsize=3,
+            markersize=5,
+            lw=1.2,
             **style(names, name) | ({} if joined else {"linestyle": "none"}),
-        )  # fmt: skip
+        )
 
 
 def as_rate(axes: Axes, name: str) -> None:
@@ -66,11 +77,18 @@ def as_rate(axes: Axes, name: str) -> None:
 def legend(figure: Figure) -> None:
     """Show the names of all lines once each, below the panels."""
     once = {
-        name: handle for axes in figure.axes
+        name: handle
+        for axes in figure.axes
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-    }  # fmt: skip
-    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=min(6, len(once)),
-                  fontsize=9, frameon=False)  # fmt: skip
+    }
+    figure.legend(
+        once.values(),
+        once.keys(),
+        loc="outside lower center",
+        ncols=min(6, len(once)),
+        fontsize=9,
+        frameon=False,
+    )
 
 
 def errors(figure: Figure, lines: Sequence[Mapping[str, Mapping[float, Rate]]], label: str) -> None:

@@ -34,8 +34,11 @@ def missed(look_back: int, who: str, split: str) -> Pair:
 
 def alarms(look_back: int, who: str) -> Pair:
     """Return the false-positive rates with q = 5."""
-    server = {10: (".11 to .19", "0"), 20: (".11 to .19", ".01 to .22"),
-              30: (".021 to .193", ".01 to .22")}  # fmt: skip
+    server = {
+        10: (".11 to .19", "0"),
+        20: (".11 to .19", ".01 to .22"),
+        30: (".021 to .193", ".01 to .22"),
+    }
     clients = {10: ("0 to .043", "0"), 20: ("0 to .043", "0"), 30: ("0 to .032", "0")}
     return (server if who == "server" else clients).get(look_back, UNKNOWN)
 
@@ -92,28 +95,72 @@ FOUNDATION = "FoundationFL, Table VIII"
 LAYERGUARD = "LayerGuard, Table 1"
 
 CLAIMS = (
-    Claim("FedAvg, 1 % fakes, any of the three attacks", "falls to random guessing", PAPER,
-          "mean", ("random", "history", "mpaf"), 1),
-    Claim("Purchase, trimmed mean, 10 % fakes, MPAF", "-32 points", PAPER,
-          "trimmed_mean", ("mpaf",), 10, drop=True),
-    Claim("Purchase, trimmed mean, 10 % fakes, baselines", "at most -4 points", PAPER,
-          "trimmed_mean", ("random", "history"), 10, drop=True),
-    Claim("Purchase, trimmed mean, 25 % fakes, MPAF", "-49 points", PAPER,
-          "trimmed_mean", ("mpaf",), 25, drop=True),
+    Claim(
+        "FedAvg, 1 % fakes, any of the three attacks",
+        "falls to random guessing",
+        PAPER,
+        "mean",
+        ("random", "history", "mpaf"),
+        1,
+    ),
+    Claim(
+        "Purchase, trimmed mean, 10 % fakes, MPAF",
+        "-32 points",
+        PAPER,
+        "trimmed_mean",
+        ("mpaf",),
+        10,
+        drop=True,
+    ),
+    Claim(
+        "Purchase, trimmed mean, 10 % fakes, baselines",
+        "at most -4 points",
+        PAPER,
+        "trimmed_mean",
+        ("random", "history"),
+        10,
+        drop=True,
+    ),
+    Claim(
+        "Purchase, trimmed mean, 25 % fakes, MPAF",
+        "-49 points",
+        PAPER,
+        "trimmed_mean",
+        ("mpaf",),
+        25,
+        drop=True,
+    ),
     Claim("MNIST, no attack", ".94 to .95", FOUNDATION, "mean", ("none",), 0),
     Claim("MNIST, 20 of 100 malicious, FedAvg", ".10", FOUNDATION, "mean", ("mpaf",), 25),
-    Claim("MNIST, 20 of 100 malicious, trimmed mean", ".77", FOUNDATION, "trimmed_mean", ("mpaf",),
-          25),
+    Claim(
+        "MNIST, 20 of 100 malicious, trimmed mean", ".77", FOUNDATION, "trimmed_mean", ("mpaf",), 25
+    ),
     Claim("MNIST, 20 of 100 malicious, median", ".71", FOUNDATION, "median", ("mpaf",), 25),
-    Claim("MNIST, 20 of 100 malicious, FoundationFL with trimmed mean", ".95", FOUNDATION,
-          "foundationfl", ("mpaf",), 25),
-    Claim("MNIST, 20 of 100 malicious, FoundationFL by the lowest score", ".95", FOUNDATION,
-          "foundationfl, lowest", ("mpaf",), 25),
-    Claim("CIFAR-10, 30 % malicious: no attack with FedAvg; FedAvg, Krum, trimmed mean",
-          "63.26 %; 12.95, 10.42, 18.22 %", LAYERGUARD),
-    Claim("CIFAR-10, 30 % malicious: norm bound, FLAME, FLTrust", "12.91, 57.66, 50.33 %",
-          LAYERGUARD),
-)  # fmt: skip
+    Claim(
+        "MNIST, 20 of 100 malicious, FoundationFL with trimmed mean",
+        ".95",
+        FOUNDATION,
+        "foundationfl",
+        ("mpaf",),
+        25,
+    ),
+    Claim(
+        "MNIST, 20 of 100 malicious, FoundationFL by the lowest score",
+        ".95",
+        FOUNDATION,
+        "foundationfl, lowest",
+        ("mpaf",),
+        25,
+    ),
+    Claim(
+        "CIFAR-10, 30 % malicious: no attack with FedAvg; FedAvg, Krum, trimmed mean",
+        "63.26 %; 12.95, 10.42, 18.22 %",
+        LAYERGUARD,
+    ),
+    Claim(
+        "CIFAR-10, 30 % malicious: norm bound, FLAME, FLTrust", "12.91, 57.66, 50.33 %", LAYERGUARD
+    ),
+)
 """FoundationFL gives error rates: .90, .23, .29, .05, and .05 to .06 without attack. Of 100 agents
 20 are a quarter of the genuine."""
 

@@ -18,8 +18,16 @@ def write(
     for table in made:
         file = "-".join(filter(None, (name, table.name)))
         tables.write_csv(folder / f"{file}.csv", table)
-    lines = [f"# {name}", "", experiment.line, "", describe(experiment, plan), "",
-             experiment.legend or experiment.setup.legend, ""]  # fmt: skip
+    lines = [
+        f"# {name}",
+        "",
+        experiment.line,
+        "",
+        describe(experiment, plan),
+        "",
+        experiment.legend or experiment.setup.legend,
+        "",
+    ]
     if experiment.note:
         lines += [experiment.note, ""]
     for table in made:

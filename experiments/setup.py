@@ -11,11 +11,17 @@ from learning.datasets.dataset import Dataset
 P = TypeVar("P", bound="Plan")
 
 PLAIN: Mapping[str, Any] = {
-    "model.name": "classifier", "training.epochs": 1, "training.batch_size": 4,
-    "training.learning_rate": 0.1, "training.momentum": 0.0, "aggregation.rule": "mean",
-    "aggregation.server_lr": 1.0, "validation.validators": 0, "detection.detectors": [],
+    "model.name": "classifier",
+    "training.epochs": 1,
+    "training.batch_size": 4,
+    "training.learning_rate": 0.1,
+    "training.momentum": 0.0,
+    "aggregation.rule": "mean",
+    "aggregation.server_lr": 1.0,
+    "validation.validators": 0,
+    "detection.detectors": [],
     "detection.quarantine": False,
-}  # fmt: skip
+}
 """Where every experiment starts from: plain federated averaging that nobody defends.
 
 The defaults of the programs are a defended run, and may change; published tables must not."""
@@ -61,9 +67,10 @@ class Setup(Generic[P]):
 
 def planner(
     kind: Callable[[Any, Mapping[str, Any], Mapping[str, int], range], P],
-    scales: Mapping[str, Any], settings: Mapping[str, Any],
+    scales: Mapping[str, Any],
+    settings: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
-) -> Callable[[str, Mapping[str, Dataset], range, str], P]:  # fmt: skip
+) -> Callable[[str, Mapping[str, Dataset], range, str], P]:
     """Build a set-up's ``plan``, where its experiments take several data sets."""
 
     def plan(scale: str, sets: Mapping[str, Dataset], seeds: range, model: str) -> P:
@@ -74,8 +81,11 @@ def planner(
 
 
 def common(
-    scale: Scale, settings: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], model: str,
-) -> dict[str, Any]:  # fmt: skip
+    scale: Scale,
+    settings: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    model: str,
+) -> dict[str, Any]:
     """Put the settings of all cells together: the set-up's, the network's, the scale's."""
     chosen = model or next(iter(models))
     network = {} if "model.name" in scale.changes else {"model.name": chosen} | dict(models[chosen])

@@ -37,9 +37,12 @@ def _plain(row: Row) -> dict[str, str | int | float | None]:
         if isinstance(value, Rate):
             low, high = value.interval or (None, None)
             cells |= {
-                name: value.value, f"{name} low": low, f"{name} high": high,
-                f"{name} count": value.hits, f"{name} of": value.of,
-            } | _spread(name, value.each)  # fmt: skip
+                name: value.value,
+                f"{name} low": low,
+                f"{name} high": high,
+                f"{name} count": value.hits,
+                f"{name} of": value.of,
+            } | _spread(name, value.each)
         elif isinstance(value, Mean):
             cells |= {name: value.value} | _spread(name, value.values)
         else:

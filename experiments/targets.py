@@ -15,10 +15,17 @@ def target(
         met = (most is None or value <= most) and (least is None or value >= least)
         reached = "reached" if met else "missed"
     points = isinstance(seen, Mean) and seen.unit == "points"
-    limits = [f"{sign} {_limit(limit, points=points)}"
-              for sign, limit in (("≤", most), ("≥", least)) if limit is not None]  # fmt: skip
-    return {"figure": what, "target": " and ".join(limits) or "as it is", "seen": shown(seen),
-            "outcome": reached}  # fmt: skip
+    limits = [
+        f"{sign} {_limit(limit, points=points)}"
+        for sign, limit in (("≤", most), ("≥", least))
+        if limit is not None
+    ]
+    return {
+        "figure": what,
+        "target": " and ".join(limits) or "as it is",
+        "seen": shown(seen),
+        "outcome": reached,
+    }
 
 
 def _limit(limit: float, *, points: bool) -> str:

@@ -77,15 +77,32 @@ class Row(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     """Fuzz the targets one after the other; 1 if one of them failed."""
     parser = argparse.ArgumentParser(
-        prog="python -m fuzz", description="Fuzz everything that decodes what strangers send.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--target", action="append", choices=targets.NAMES, metavar="NAME",
-                        help=f"{', '.join(targets.NAMES)} (default: all)")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=40.0, metavar="S",
-                        help="for each target (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--inputs", type=int, default=100_000, metavar="N",
-                        help="most, while memory is looked at (default: %(default)s)")  # fmt: skip
+        prog="python -m fuzz",
+        description="Fuzz everything that decodes what strangers send.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        choices=targets.NAMES,
+        metavar="NAME",
+        help=f"{', '.join(targets.NAMES)} (default: all)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=40.0,
+        metavar="S",
+        help="for each target (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="most, while memory is looked at (default: %(default)s)",
+    )
     parser.add_argument("--keep", action="store_true", help="keep what was found in fuzz/corpus")
     chosen = parser.parse_args(arguments)
     if chosen.seconds < 1 or chosen.inputs < 10:
@@ -112,19 +129,35 @@ def fuzz(name: str, seconds: float, inputs: int, *, keep: bool) -> Row:
         new = Path(made) / "new"
         new.mkdir()
         before = set(CRASHES.iterdir())
-        said = child("driver", name, made, *LIMITS, f"-max_total_time={seconds:.0f}",
-                     "-print_final_stats=1", f"-artifact_prefix={CRASHES}/{name}-", str(new),
-                     f"{made}/known", seconds=seconds)  # fmt: skip
+        said = child(
+            "driver",
+            name,
+            made,
+            *LIMITS,
+            f"-max_total_time={seconds:.0f}",
+            "-print_final_stats=1",
+            f"-artifact_prefix={CRASHES}/{name}-",
+            str(new),
+            f"{made}/known",
+            seconds=seconds,
+        )
         crashes = tuple(sorted(set(CRASHES.iterdir()) - before))
         growth, wrong = looked(name, inputs, SETTLING * seconds)
         ended = "DONE" in said and not crashes
         if keep and ended:
             merge(name, Path(made))
         return Row(
-            name, counted(said, "number_of_executed_units"), counted(said, "average_exec_per_sec"),
-            len(list(new.iterdir())), crashes, growth.slowest, counted(said, "peak_rss_mb"),
-            growth.inputs, growth.grown, wrong if ended else last_words(said),
-        )  # fmt: skip
+            name,
+            counted(said, "number_of_executed_units"),
+            counted(said, "average_exec_per_sec"),
+            len(list(new.iterdir())),
+            crashes,
+            growth.slowest,
+            counted(said, "peak_rss_mb"),
+            growth.inputs,
+            growth.grown,
+            wrong if ended else last_words(said),
+        )
 
 
 def looked(name: str, inputs: int, seconds: float) -> tuple[Growth, str]:
@@ -140,9 +173,13 @@ def child(module: str, *arguments: str, seconds: float) -> str:
     """Run one of our modules as a child process; returns all that it said."""
     command = [sys.executable, "-m", f"fuzz.{module}", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
         timeout=seconds + PATIENCE,
-    )  # fmt: skip
+    )
     return done.stdout.decode(errors="replace")
 
 
@@ -163,8 +200,18 @@ def merge(name: str, made: Path) -> None:
     corpus, least = targets.CORPUS / name, made / "least"
     corpus.mkdir(parents=True, exist_ok=True)
     least.mkdir()
-    child("driver", name, str(made), "-set_cover_merge=1", "-use_counters=0", "-timeout=5",
-          str(least), f"{made}/known", f"{made}/new", seconds=600)  # fmt: skip
+    child(
+        "driver",
+        name,
+        str(made),
+        "-set_cover_merge=1",
+        "-use_counters=0",
+        "-timeout=5",
+        str(least),
+        f"{made}/known",
+        f"{made}/new",
+        seconds=600,
+    )
     chosen = sorted(least.iterdir())
     if not chosen:
         print(f"{name}: nothing could be merged; fuzz/corpus is as it was")
@@ -178,16 +225,30 @@ def merge(name: str, made: Path) -> None:
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay out what was found."""
-    made = Table("target", "inputs", "inputs/s", "new", "crashes", "slowest", "peak", "growth",
-                 title=f"{sum(row.inputs for row in rows):,} inputs")  # fmt: skip
+    made = Table(
+        "target",
+        "inputs",
+        "inputs/s",
+        "new",
+        "crashes",
+        "slowest",
+        "peak",
+        "growth",
+        title=f"{sum(row.inputs for row in rows):,} inputs",
+    )
     for column in made.columns[1:]:
         column.justify = "right"
     for row in rows:
         made.add_row(
-            row.target, f"{row.inputs:,}", f"{row.rate:,}", f"{row.found:,}", f"{len(row.crashes)}",
-            f"{1000 * row.slowest:.1f} ms", f"{row.peak} MB",
+            row.target,
+            f"{row.inputs:,}",
+            f"{row.rate:,}",
+            f"{row.found:,}",
+            f"{len(row.crashes)}",
+            f"{1000 * row.slowest:.1f} ms",
+            f"{row.peak} MB",
             f"{row.grown / 1e6:+.1f} MB / {row.looked:,}",
-        )  # fmt: skip
+        )
     return made
 
 

@@ -20,11 +20,49 @@ from protocol.compression import CODECS
 Content = Any
 
 BORDERS: tuple[Content, ...] = (
-    None, True, False, 0, 1, -1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.0,
-    -0.0, math.nan, math.inf, -math.inf, 1e308, -1e308, 1.7e308, 5e-324, "", "all", "train",
-    "x" * 201, "x" * 65, "a/b", "+", "\0", "\x1b[2J", "é", b"", b"\0", b"\0\0\xc0\x7f", b"\0" * 404,
-    b"\0" * 408, [], {}, [[]], [None], {"": None}, {"codec": "float32", "n": 0, "data": b""},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**31 - 1,
+    2**31,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    -(2**63),
+    0.0,
+    -0.0,
+    math.nan,
+    math.inf,
+    -math.inf,
+    1e308,
+    -1e308,
+    1.7e308,
+    5e-324,
+    "",
+    "all",
+    "train",
+    "x" * 201,
+    "x" * 65,
+    "a/b",
+    "+",
+    "\0",
+    "\x1b[2J",
+    "é",
+    b"",
+    b"\0",
+    b"\0\0\xc0\x7f",
+    b"\0" * 404,
+    b"\0" * 408,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"codec": "float32", "n": 0, "data": b""},
+)
 """Values at the edge of what is right."""
 
 MARKS = bytes.fromhex(
@@ -175,5 +213,6 @@ def _json(content: Content) -> bytes:
 
 
 FORMATS: tuple[tuple[Callable[[bytes], Content], Callable[[Content], bytes]], ...] = (
-    (json.loads, _json), (_unpacked, _packed),
-)  # fmt: skip
+    (json.loads, _json),
+    (_unpacked, _packed),
+)

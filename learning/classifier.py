@@ -84,9 +84,12 @@ def one_thread() -> Iterator[None]:
 
 
 def train_epochs(
-    model: nn.Module, loader: Iterable[Samples], epochs: int = EPOCHS,
-    learning_rate: float = LEARNING_RATE, momentum: float = MOMENTUM,
-) -> Iterator[float]:  # fmt: skip
+    model: nn.Module,
+    loader: Iterable[Samples],
+    epochs: int = EPOCHS,
+    learning_rate: float = LEARNING_RATE,
+    momentum: float = MOMENTUM,
+) -> Iterator[float]:
     """Train with SGD and cross-entropy; yields the mean training loss after each epoch."""
     sgd = torch.optim.SGD(model.parameters(), learning_rate, momentum)
     for _ in range(epochs):
@@ -113,26 +116,65 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m learning.classifier",
         description="Train and test the classifier alone, and save it.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     add = made.add_argument
-    add("--data", default="mnist5k", metavar="NAME",
-        help=f"{', '.join(datasets.DATASETS)}, or an .npz file (default: %(default)s)")  # fmt: skip
-    add("--data-root", default="data", type=Path, metavar="DIR",
-        help="folder for downloads (default: %(default)s)")  # fmt: skip
-    add("--model", default="classifier", metavar="NAME",
-        help=f"the network: {', '.join(models.MODELS)} (default: %(default)s)")  # fmt: skip
-    add("--epochs", default=EPOCHS, type=int, metavar="N",
-        help="passes over the training samples (default: %(default)s)")  # fmt: skip
-    add("--lr", default=LEARNING_RATE, type=float, metavar="X",
-        help="learning rate of SGD (default: %(default)s)")  # fmt: skip
-    add("--batch", default=BATCH, type=int, metavar="N",
-        help="samples a step (default: %(default)s)")  # fmt: skip
-    add("--seed", default=1, type=int, metavar="N",
-        help="of the first weights and of the samples' order (default: %(default)s)")  # fmt: skip
-    add("--out", default="classifier.pth", type=Path, metavar="FILE",
-        help="where to save it (default: %(default)s)")  # fmt: skip
+    add(
+        "--data",
+        default="mnist5k",
+        metavar="NAME",
+        help=f"{', '.join(datasets.DATASETS)}, or an .npz file (default: %(default)s)",
+    )
+    add(
+        "--data-root",
+        default="data",
+        type=Path,
+        metavar="DIR",
+        help="folder for downloads (default: %(default)s)",
+    )
+    add(
+        "--model",
+        default="classifier",
+        metavar="NAME",
+        help=f"the network: {', '.join(models.MODELS)} (default: %(default)s)",
+    )
+    add(
+        "--epochs",
+        default=EPOCHS,
+        type=int,
+        metavar="N",
+        help="passes over the training samples (default: %(default)s)",
+    )
+    add(
+        "--lr",
+        default=LEARNING_RATE,
+        type=float,
+        metavar="X",
+        help="learning rate of SGD (default: %(default)s)",
+    )
+    add(
+        "--batch",
+        default=BATCH,
+        type=int,
+        metavar="N",
+        help="samples a step (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        default=1,
+        type=int,
+        metavar="N",
+        help="of the first weights and of the samples' order (default: %(default)s)",
+    )
+    add(
+        "--out",
+        default="classifier.pth",
+        type=Path,
+        metavar="FILE",
+        help="where to save it (default: %(default)s)",
+    )
     return made
 
 

@@ -111,11 +111,18 @@ def plan_of(settings: Any) -> Plan:
     agents, hidden = settings.agents, settings.backdoor
     options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}
     return Plan(
-        n=agents.n, evil=agents.evil, attack=agents.attack, lying=agents.lying,
-        samples=agents.samples, split=agents.split, split_options=options.get(agents.split, {}),
-        server=settings.data.server, task=hidden.task, seed=settings.run.seed,
+        n=agents.n,
+        evil=agents.evil,
+        attack=agents.attack,
+        lying=agents.lying,
+        samples=agents.samples,
+        split=agents.split,
+        split_options=options.get(agents.split, {}),
+        server=settings.data.server,
+        task=hidden.task,
+        seed=settings.run.seed,
         options=Options(hidden.source, hidden.target, tuple(hidden.train), tuple(hidden.test)),
-    )  # fmt: skip
+    )
 
 
 def terms(plan: Plan, data: str, test: int) -> str:

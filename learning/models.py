@@ -82,8 +82,10 @@ def mlp(input_shape: InputShape, classes: int) -> nn.Module:
 def resnet18(input_shape: InputShape, classes: int) -> nn.Module:
     """Build the narrow ResNet-18 of Bagdasaryan et al. (2020): 32 planes, 2.8 M parameters."""
     layers: list[nn.Module] = [
-        nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
-    ]  # fmt: skip
+        nn.Conv2d(input_shape[0], 32, 3, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+    ]
     planes = 32
     for width, stride in ((32, 1), (64, 2), (128, 2), (256, 2)):
         layers += [ResidualBlock(planes, width, stride), ResidualBlock(width, width, 1)]
@@ -97,9 +99,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, planes: int, width: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(planes, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
-        )  # fmt: skip
+            nn.Conv2d(planes, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or planes != width:
             self.shortcut = nn.Sequential(

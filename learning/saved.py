@@ -28,8 +28,15 @@ FLAT = "weights"
 """The one tensor in a file of ``runs/<run>/models``: all parameters, flat."""
 
 TABLES = (
-    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params",
-)  # fmt: skip
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "params",
+)
 """Names under which training programs keep the weights beside other things."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")

@@ -147,9 +147,13 @@ def train_together(
 
 
 def _train_block(
-    descend: Descend, start: torch.Tensor, data: Shards, plan: Training, order: Orders,
+    descend: Descend,
+    start: torch.Tensor,
+    data: Shards,
+    plan: Training,
+    order: Orders,
     change: torch.Tensor,
-) -> None:  # fmt: skip
+) -> None:
     """Train m agents from ``start`` (d,) and write their deltas into ``change`` (m, d).
 
     In the first step all have the same weights, and what it writes is their delta already: with a

@@ -29,13 +29,27 @@ An update that is posted enters the federation as that of an ordinary agent on t
 aggregator's rule, its validators and its checks treat it as they treat any other."""
 
 STATUS: dict[Reason | Why, int] = {
-    Reason.MALFORMED: 400, Why.BAD_REQUEST: 400, Why.NOT_FOUND: 404, Why.METHOD_NOT_ALLOWED: 405,
-    Why.TOO_SLOW: 408, Reason.WRONG_PHASE: 409, Reason.WRONG_VERSION: 409, Reason.NOT_CALLED: 409,
-    Reason.DUPLICATE: 409, Reason.TOO_LARGE: 413, Why.UNSUPPORTED_TYPE: 415,
-    Reason.WRONG_KEYS: 422, Reason.WRONG_TYPE: 422, Reason.OUT_OF_RANGE: 422,
-    Reason.WRONG_LENGTH: 422, Why.NO_SLOT: 429, Why.INTERNAL: 500, Why.NO_RUN: 503,
-    Why.NO_BROKER: 503, Why.TOO_BUSY: 503,
-}  # fmt: skip
+    Reason.MALFORMED: 400,
+    Why.BAD_REQUEST: 400,
+    Why.NOT_FOUND: 404,
+    Why.METHOD_NOT_ALLOWED: 405,
+    Why.TOO_SLOW: 408,
+    Reason.WRONG_PHASE: 409,
+    Reason.WRONG_VERSION: 409,
+    Reason.NOT_CALLED: 409,
+    Reason.DUPLICATE: 409,
+    Reason.TOO_LARGE: 413,
+    Why.UNSUPPORTED_TYPE: 415,
+    Reason.WRONG_KEYS: 422,
+    Reason.WRONG_TYPE: 422,
+    Reason.OUT_OF_RANGE: 422,
+    Reason.WRONG_LENGTH: 422,
+    Why.NO_SLOT: 429,
+    Why.INTERNAL: 500,
+    Why.NO_RUN: 503,
+    Why.NO_BROKER: 503,
+    Why.TOO_BUSY: 503,
+}
 
 RETRY = {429: "5", 503: "1"}
 """Seconds after which to try again."""
@@ -44,13 +58,15 @@ HANGS_UP = {Reason.TOO_LARGE, Why.TOO_SLOW, Why.TOO_BUSY}
 """Refusals before the body has been read: what is left of it is not waited for."""
 
 TEXTS = {
-    400: "not JSON", 408: "the body came too slowly",
+    400: "not JSON",
+    408: "the body came too slowly",
     409: "not now: another version, not called, answered already, or no round collects",
-    413: "too large: more than 64 bytes a parameter", 415: "not application/json",
+    413: "too large: more than 64 bytes a parameter",
+    415: "not application/json",
     422: "JSON, but no update of this model; or 'full' is neither true nor false",
     429: "no slot is free; Retry-After says seconds",
     503: "no broker, no run, or too busy; Retry-After says seconds",
-}  # fmt: skip
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -83,9 +99,14 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def build(desk: Desk, run: str, lifespan: Lifespan | None = None, seconds: float = 30.0) -> FastAPI:
     """Build the application; ``seconds``: how long a body may take."""
     app = FastAPIOffline(
-        docs_url="/docs", redoc_url=None, title="fedjury gateway", version="1", description=ABOUT,
-        lifespan=lifespan or _nothing, redirect_slashes=False,
-    )  # fmt: skip
+        docs_url="/docs",
+        redoc_url=None,
+        title="fedjury gateway",
+        version="1",
+        description=ABOUT,
+        lifespan=lifespan or _nothing,
+        redirect_slashes=False,
+    )
     parts = Parts(desk, run, Tally(), ModelPage(run), Intake(seconds), anyio.CapacityLimiter(2))
     _add_reading(app, parts)
     _add_posting(app, parts)
@@ -141,9 +162,12 @@ def _add_posting(app: FastAPI, parts: Parts) -> None:
 
     @app.post("/model", include_in_schema=False)
     @app.post(
-        "/model/", status_code=202, response_model=Receipt, openapi_extra={"requestBody": body},
+        "/model/",
+        status_code=202,
+        response_model=Receipt,
+        openapi_extra={"requestBody": body},
         responses=failures(400, 408, 409, 413, 415, 422, 429, 503),
-    )  # fmt: skip
+    )
     async def post_model(request: Request, full: Full = False) -> Response:
         """Take an update into the round that is open: a state dict of what the weights moved by.
 
@@ -198,11 +222,20 @@ def _add_watching(app: FastAPI, parts: Parts) -> None:
             raise why
         assert view.model is not None
         number, phase = where(view)
-        return _json(orjson.dumps({
-            "run": parts.run, "round": number, "phase": phase, "version": view.model.version,
-            "slots": len(view.slots), "clients": len(view.bound), "answered": len(view.sent),
-            "connections": view.connections,
-        }))  # fmt: skip
+        return _json(
+            orjson.dumps(
+                {
+                    "run": parts.run,
+                    "round": number,
+                    "phase": phase,
+                    "version": view.model.version,
+                    "slots": len(view.slots),
+                    "clients": len(view.bound),
+                    "answered": len(view.sent),
+                    "connections": view.connections,
+                }
+            )
+        )
 
     text: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 

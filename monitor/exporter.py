@@ -30,13 +30,20 @@ def main(arguments: Sequence[str]) -> int:
     """Read the flags and serve until Ctrl-C."""
     made = flags.parser(
         "Listen to the runs on a broker and serve what Prometheus reads under /metrics. The "
-        "dashboard for Grafana is in monitor/grafana/.", EXAMPLES, flags.LISTENER_FLAGS,
+        "dashboard for Grafana is in monitor/grafana/.",
+        EXAMPLES,
+        flags.LISTENER_FLAGS,
         prog="python -m monitor.exporter",
-    )  # fmt: skip
+    )
     flags.add_broker(made, "where the broker is (default: 127.0.0.1:1883)")
     people.add_as(made, "watch")
-    made.add_argument("--run", dest="run.name", default=None, metavar="NAME",
-                      help="of this run alone (default: of all)")  # fmt: skip
+    made.add_argument(
+        "--run",
+        dest="run.name",
+        default=None,
+        metavar="NAME",
+        help="of this run alone (default: of all)",
+    )
     made.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
     made.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
     chosen = made.parse_args(arguments)

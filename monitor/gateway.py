@@ -106,12 +106,14 @@ def _shown() -> dict[str, object]:
     ours, others = asdict(defaults()), asdict(Settings())
     differ = {
         f"{section}.{key}": value or "none" if isinstance(value, list) else value
-        for section, keys in ours.items() for key, value in keys.items()
+        for section, keys in ours.items()
+        for key, value in keys.items()
         if value != others[section][key]
-    }  # fmt: skip
+    }
     return differ | {
-        "run.name": "gateway-TIME; with --broker: the newest", "collect.threshold": "THRESHOLD",
-    }  # fmt: skip
+        "run.name": "gateway-TIME; with --broker: the newest",
+        "collect.threshold": "THRESHOLD",
+    }
 
 
 def _parser(command: Command) -> ArgumentParser:
@@ -119,23 +121,55 @@ def _parser(command: Command) -> ArgumentParser:
         "The HTTP door to a federation. Without --broker it starts a broker and an aggregator of "
         "its own, to which all flags of python -m aggregator apply; a round then waits a year for "
         "its updates, there are 100,000, and nothing defends them (monitor/gateway.toml).",
-        command.examples, flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.BROKER_FLAGS,
-        prog=command.prog, defaults=_shown(),
-    )  # fmt: skip
+        command.examples,
+        flags.RUN_FLAGS,
+        flags.AGGREGATOR_FLAGS,
+        flags.BROKER_FLAGS,
+        prog=command.prog,
+        defaults=_shown(),
+    )
     add = made.add_argument
-    add("count", metavar="THRESHOLD", nargs="?", type=int, default=None,
-        help=f"updates that close a round (default: {THRESHOLD})")  # fmt: skip
-    add("--host", default="127.0.0.1", metavar="ADDRESS",
-        help="where to listen (default: %(default)s)")  # fmt: skip
-    add("--port", type=int, default=5000, metavar="N",
-        help="TCP port to listen on; 0: any free one (default: %(default)s)")  # fmt: skip
-    add("--slots", type=int, default=0, metavar="N",
-        help="agents to stand for on the broker (default: the threshold)")  # fmt: skip
-    add("--prefix", default="http", metavar="NAME",
-        help="of their names; two gateways of a run need two (default: %(default)s)")  # fmt: skip
+    add(
+        "count",
+        metavar="THRESHOLD",
+        nargs="?",
+        type=int,
+        default=None,
+        help=f"updates that close a round (default: {THRESHOLD})",
+    )
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: %(default)s)",
+    )
+    add(
+        "--port",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="TCP port to listen on; 0: any free one (default: %(default)s)",
+    )
+    add(
+        "--slots",
+        type=int,
+        default=0,
+        metavar="N",
+        help="agents to stand for on the broker (default: the threshold)",
+    )
+    add(
+        "--prefix",
+        default="http",
+        metavar="NAME",
+        help="of their names; two gateways of a run need two (default: %(default)s)",
+    )
     flags.add_broker(made, "join the run of an aggregator on this broker (default: start both)")
-    add("--broker-kind", choices=KINDS, default="auto",
-        help="the private broker to start (default: mosquitto if it is there)")  # fmt: skip
+    add(
+        "--broker-kind",
+        choices=KINDS,
+        default="auto",
+        help="the private broker to start (default: mosquitto if it is there)",
+    )
     return made
 
 

@@ -52,9 +52,10 @@ class GatewayCollector(Collector):
             posts.add_metric([TAKEN, ""] if taken else ["refused", reason], count)
         yield posts
         refused = CounterMetricFamily(
-            "fedjury_refused", "messages the aggregator refused, whoever sent them",
+            "fedjury_refused",
+            "messages the aggregator refused, whoever sent them",
             labels=["reason"],
-        )  # fmt: skip
+        )
         for reason, count in sorted(view.refused.items()):
             refused.add_metric([reason], count)
         yield refused

@@ -83,16 +83,24 @@ class ModelPage:
         assert model is not None
         assert manifest is not None
         number, phase = where(view)
-        return orjson.dumps({
-            "run": self._run, "model": manifest.model, "round": number, "phase": phase,
-            "version": model.version, "classes": manifest.classes,
-            "input_shape": manifest.input_shape,
-            "training": {
-                "epochs": manifest.epochs, "batch_size": manifest.batch_size,
-                "learning_rate": manifest.learning_rate, "momentum": manifest.momentum,
-            },
-            "state": orjson.Fragment(state),
-        })  # fmt: skip
+        return orjson.dumps(
+            {
+                "run": self._run,
+                "model": manifest.model,
+                "round": number,
+                "phase": phase,
+                "version": model.version,
+                "classes": manifest.classes,
+                "input_shape": manifest.input_shape,
+                "training": {
+                    "epochs": manifest.epochs,
+                    "batch_size": manifest.batch_size,
+                    "learning_rate": manifest.learning_rate,
+                    "momentum": manifest.momentum,
+                },
+                "state": orjson.Fragment(state),
+            }
+        )
 
 
 def _tensors(view: View) -> bytes:

@@ -28,11 +28,12 @@ def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -
     # A file of settings in the run's folder could be another gateway's by the time it is read.
     command = ["-m", "aggregator", "--config", "-", "--no-report"]
     child = subprocess.Popen(
-        [*_dying_with_parent(), sys.executable, *command], stdin=subprocess.PIPE,
+        [*_dying_with_parent(), sys.executable, *command],
+        stdin=subprocess.PIPE,
         # The password is in no argument; and Ctrl-C is for us, who then end it.
         env={**os.environ, "FEDJURY_PASSWORD": password, "PYTHONPATH": _path()},
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert child.stdin is not None
     with suppress(BrokenPipeError), child.stdin:  # one that died at once did not read it
         child.stdin.write(settings.encode())

@@ -96,8 +96,17 @@ class PatientServer(uvicorn.Server):
 def server_of(app: FastAPI) -> uvicorn.Server:
     """Make the server of an application; ``run(sockets=[...])`` serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
-        app, http=PatientProtocol, ws="none", loop="asyncio", lifespan="on", access_log=False,
-        log_level="warning", limit_concurrency=CONNECTIONS, timeout_keep_alive=int(SILENT),
-        timeout_graceful_shutdown=2 * GRACE, server_header=False, date_header=False,
-    )  # fmt: skip
+        app,
+        http=PatientProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=int(SILENT),
+        timeout_graceful_shutdown=2 * GRACE,
+        server_header=False,
+        date_header=False,
+    )
     return PatientServer(config)

@@ -100,9 +100,16 @@ class Visit:
         except (Refused, KeyError, TypeError, ValueError) as why:
             raise GatewayError(f"{self.address} has no model that we know: {why}") from why
         return Global(
-            said["round"], said["phase"], said["version"], weights, layout, said["model"],
-            tuple(said["input_shape"]), said["classes"], training,
-        )  # fmt: skip
+            said["round"],
+            said["phase"],
+            said["version"],
+            weights,
+            layout,
+            said["model"],
+            tuple(said["input_shape"]),
+            said["classes"],
+            training,
+        )
 
     def post(self, start: Global, delta: Vector, samples: int, client: str = "") -> dict[str, Any]:
         """Post an update trained from a model; ``GatewayError`` says why it was refused."""
@@ -208,8 +215,9 @@ class Visit:
         else:
             print(
                 f"waiting: round {state['round']} is open, {state['answered']} of "
-                f"{state['slots']} slots have answered; its threshold may be more", flush=True,
-            )  # fmt: skip
+                f"{state['slots']} slots have answered; its threshold may be more",
+                flush=True,
+            )
 
     def _ask(self, method: str, path: str, content: bytes | None = None) -> Any:
         kind = {"Content-Type": "application/json"} if content is not None else {}
@@ -254,9 +262,7 @@ def _client(address: str) -> httpx.Client:
     proxies = not (_on_this_machine(host) or proxy_bypass(host))
     certificates = httpx.create_ssl_context()
     try:
-        return httpx.Client(
-            base_url=address, timeout=60.0, trust_env=proxies, verify=certificates
-        )  # fmt: skip
+        return httpx.Client(base_url=address, timeout=60.0, trust_env=proxies, verify=certificates)
     except (ImportError, httpx.InvalidURL, ValueError) as why:
         missing = "it is a SOCKS proxy, for which 'pip install socksio' is needed"
         said = missing if isinstance(why, ImportError) else str(why)

@@ -56,15 +56,20 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     made = flags.parser(
         "Watch a run in the terminal, from what it says on its topics; as plain lines where the "
-        "output is no terminal. Ends when the run is over.", EXAMPLES, flags.LISTENER_FLAGS,
+        "output is no terminal. Ends when the run is over.",
+        EXAMPLES,
+        flags.LISTENER_FLAGS,
         prog="python -m monitor.watch",
-    )  # fmt: skip
+    )
     flags.add_broker(made, "where the broker is (default: 127.0.0.1:1883)")
     people.add_as(made, "watch")
     made.add_argument(
-        "--run", dest="run.name", default=None, metavar="NAME",
+        "--run",
+        dest="run.name",
+        default=None,
+        metavar="NAME",
         help="the run to watch (default: the one that is there)",
-    )  # fmt: skip
+    )
     made.add_argument("--plain", action="store_true", help="a line for each round and event")
     return made
 
@@ -89,9 +94,11 @@ def watch(ear: Ear, show: Show, name: str) -> None:
     Several
         If there are several runs, and none stands out.
     """
-    hint = f"no run {name!r} is on this broker yet; waiting for it" if name else (
-        "no run is on this broker yet; waiting for one"
-    )  # fmt: skip
+    hint = (
+        f"no run {name!r} is on this broker yet; waiting for it"
+        if name
+        else ("no run is on this broker yet; waiting for one")
+    )
     while True:
         sight = ear.sight
         name = name or people.choose(sight)

@@ -51,9 +51,14 @@ def address_of(said: Any, part: str) -> BrokerAddress:
     """Read the settings of section broker; ``part``: the folder of whose secrets they are."""
     secrets = str(Path(said.secrets) / part) if said.secrets else ""
     return BrokerAddress(
-        said.host, said.port, said.username or None, said.password or None, secrets, said.ca,
+        said.host,
+        said.port,
+        said.username or None,
+        said.password or None,
+        secrets,
+        said.ca,
         said.keepalive,
-    )  # fmt: skip
+    )
 
 
 class Login(NamedTuple):

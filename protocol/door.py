@@ -15,9 +15,13 @@ class Door:
     """One party's connection."""
 
     def __init__(
-        self, name: str, client: Client, filters: list[str],
-        presence: Callable[[bool], Message] | None, limits: BrokerLimits,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        client: Client,
+        filters: list[str],
+        presence: Callable[[bool], Message] | None,
+        limits: BrokerLimits,
+    ) -> None:
         """``presence``: what it says of itself, online or not, if anything."""
         self.name = name
         self.client = client

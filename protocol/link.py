@@ -65,9 +65,12 @@ class Hub(Protocol):
         """Let a party hear how many messages the broker throws away, where the broker says it."""
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True,
+        self,
+        name: str,
+        *kinds: type[Message],
+        presence: bool = True,
         serves: AggregatorPresence | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Connect a party that wants these kinds, retained messages included.
 
         With ``presence`` it says that it is there, and its last will that it no longer is.

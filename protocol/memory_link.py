@@ -56,9 +56,12 @@ class MemoryHub:
         """Do nothing: memory drops nothing."""
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True,
+        self,
+        name: str,
+        *kinds: type[Message],
+        presence: bool = True,
         serves: AggregatorPresence | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
         for topic, payload in list(self._broker.retained.items()):
@@ -92,8 +95,11 @@ class MemoryHub:
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
         self._wanted.pop(name, None)
-        ours = [topic for topic in self._broker.retained
-                if topic.startswith(f"{topics.ROOT}/{self._run}/")]  # fmt: skip
+        ours = [
+            topic
+            for topic in self._broker.retained
+            if topic.startswith(f"{topics.ROOT}/{self._run}/")
+        ]
         for topic in ours:
             self._broker.publish(topic, b"", retain=True)
         return len(ours)

@@ -123,9 +123,12 @@ class MqttHub:
     # What the owner calls.
 
     def join(
-        self, name: str, *kinds: type[Message], presence: bool = True,
+        self,
+        name: str,
+        *kinds: type[Message],
+        presence: bool = True,
         serves: AggregatorPresence | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = [topics.topic_for(self._run, kind) for kind in kinds]
         with self._mine():

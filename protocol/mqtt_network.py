@@ -18,7 +18,7 @@ from protocol.dialing import Dialing
 from protocol.door import Door, events, hang_up
 from protocol.link import LinkError
 from protocol.messages import AggregatorPresence, Message, Presence
-from protocol.mqtt_client import (  # fmt: skip
+from protocol.mqtt_client import (
     FULL,
     Client,
     limits_of,
@@ -47,9 +47,13 @@ class Network:
     """The connections of many parties, and the selector that watches them."""
 
     def __init__(
-        self, address: BrokerAddress, run: str, heard: Callable[[str, str, bytes], None], *,
+        self,
+        address: BrokerAddress,
+        run: str,
+        heard: Callable[[str, str, bytes], None],
+        *,
         sole: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.connections = 0
         """How many parties are connected right now."""
         self.outside: dict[str, str] = {}
@@ -94,15 +98,21 @@ class Network:
     # What the hub asks for.
 
     def add(
-        self, name: str, filters: list[str], *, presence: bool,
+        self,
+        name: str,
+        filters: list[str],
+        *,
+        presence: bool,
         serves: AggregatorPresence | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
         client = Client(
-            f"{self._run}.{name}", login or Login(), self._protocol,
+            f"{self._run}.{name}",
+            login or Login(),
+            self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
-        )  # fmt: skip
+        )
         door = Door(name, client, filters, _presence_of(name, presence, serves), self.limits)
         if door.presence is not None:
             will = door.presence(False)

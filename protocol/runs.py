@@ -144,9 +144,11 @@ def around(address: BrokerAddress, party: str) -> Runs:
 
 
 def await_newest(
-    address: BrokerAddress, party: str, say: Callable[[str], None],
+    address: BrokerAddress,
+    party: str,
+    say: Callable[[str], None],
     stopping: Callable[[], bool] = lambda: False,
-) -> str:  # fmt: skip
+) -> str:
     """Wait for a run that can be joined and return its name; empty if ``stopping`` said so.
 
     ``say`` is told what is waited for, whenever that changes.

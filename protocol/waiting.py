@@ -16,9 +16,10 @@ STEP = 0.1
 
 
 def patiently(
-    attempt: Callable[[], T], say: Callable[[str], None],
+    attempt: Callable[[], T],
+    say: Callable[[str], None],
     stopping: Callable[[], bool] = lambda: False,
-) -> T | None:  # fmt: skip
+) -> T | None:
     """Do what needs a broker as soon as there is one; return what came of it.
 
     ``say`` is told once, and again if the reason changes, why it has to wait. None if ``stopping``

@@ -24,9 +24,14 @@ def vector(*values):
 def policy(**changes):
     """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
     plain_policy = Policy(
-        rule=MEAN, evaluate=lambda weights: float(weights[0]), rounds=9,
-        collect_seconds=10, vote_seconds=5, look_back=2, quorum=2,
-    )  # fmt: skip
+        rule=MEAN,
+        evaluate=lambda weights: float(weights[0]),
+        rounds=9,
+        collect_seconds=10,
+        vote_seconds=5,
+        look_back=2,
+        quorum=2,
+    )
     return replace(plain_policy, **changes)
 
 

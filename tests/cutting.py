@@ -106,15 +106,24 @@ ROUNDS = 5
 SMALL = {"agents__n": 6, "run__rounds": ROUNDS, "validation__look_back": 2}
 PIGGY = {"validation__piggy_back": True, "validation__quorum": 6}
 WATCHED = {
-    "agents__n": 8, "agents__evil": 0.25, "agents__start": 2, "limits__finite": False,
-    "detection__detectors": [*detectors.DETECTORS], "detection__quarantine": True,
-    "detection__strikes": 1, "detection__appeal": 1, "aggregation__rule": "foolsgold",
+    "agents__n": 8,
+    "agents__evil": 0.25,
+    "agents__start": 2,
+    "limits__finite": False,
+    "detection__detectors": [*detectors.DETECTORS],
+    "detection__quarantine": True,
+    "detection__strikes": 1,
+    "detection__appeal": 1,
+    "aggregation__rule": "foolsgold",
     "detection__options": {"fldetector": {"window": 2}},
-}  # fmt: skip
+}
 REJECTED = {
-    "validation__validators": 3, "validation__quorum": 2, "validation__warm_up": 2,
-    "agents__lying": 1.0, "agents__liars": "always_reject",
-}  # fmt: skip
+    "validation__validators": 3,
+    "validation__quorum": 2,
+    "validation__warm_up": 2,
+    "agents__lying": 1.0,
+    "agents__liars": "always_reject",
+}
 CASES = {
     "accepted": {},
     "rejected": REJECTED,

@@ -33,10 +33,16 @@ from protocol.messages import Model, Phase
 from protocol.topics import topic_for
 
 SMALL = PLAIN | {
-    "run.name": "lab", "data.name": "digits", "data.test": 500, "model.name": "mlp",
-    "agents.n": 20, "agents.evil": 0.0, "agents.samples": 40, "training.batch_size": 10,
+    "run.name": "lab",
+    "data.name": "digits",
+    "data.test": 500,
+    "model.name": "mlp",
+    "agents.n": 20,
+    "agents.evil": 0.0,
+    "agents.samples": 40,
+    "training.batch_size": 10,
     "training.learning_rate": 0.2,
-}  # fmt: skip
+}
 """Twenty agents who hold 40 small digits each, and a network of 2,410 parameters."""
 
 STEP = 0.001
@@ -93,9 +99,10 @@ class Federation:
     def join(self, fleets: int = 1) -> None:
         """Let all agents join in so many processes; those who were there before vanish."""
         self.broker.listeners[:] = [
-            listener for listener in self.broker.listeners
+            listener
+            for listener in self.broker.listeners
             if listener not in [fleet._hub._hear for fleet in self.fleets]
-        ]  # fmt: skip
+        ]
         population = population_of(self.settings)
         size = population.plan.n
         parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]

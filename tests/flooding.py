@@ -55,9 +55,10 @@ class Wave:
             "other round": encode(self._fair._replace(round=2**30)),
             "other model": encode(self._fair._replace(delta=delta[:7])),
             "not finite": encode(self._fair._replace(delta=delta * np.nan)),
-            "other vote": encode(Vote("x", 2**30, 1, poisoned=True, score=1.0, threshold=0.5,
-                                      samples=9)),
-        }  # fmt: skip
+            "other vote": encode(
+                Vote("x", 2**30, 1, poisoned=True, score=1.0, threshold=0.5, samples=9)
+            ),
+        }
         self._large = bytes(1_000_000)
         self._invented = 0
 

@@ -53,9 +53,12 @@ class Gateway:
     def __init__(self, folder, slots: int = 3, agents: int = 0, **changes) -> None:
         changes = {"collect__seconds": DAY, "limits__finite": True} | changes
         self.run = Federation(
-            folder, fleets=1 if agents else 0, agents__n=max(agents, 1),
-            collect__agents=slots + agents, **changes,
-        )  # fmt: skip
+            folder,
+            fleets=1 if agents else 0,
+            agents__n=max(agents, 1),
+            collect__agents=slots + agents,
+            **changes,
+        )
         self.desk = Direct(self.run, slots)
         self._runner = asyncio.Runner()
         self.app = app.build(self.desk, "lab", seconds=0.3)

@@ -22,9 +22,17 @@ class Caller:
     """A client on paho's own thread; ``heard`` are the topics and payloads that came, in order."""
 
     def __init__(
-        self, address, login=None, password=None, *topics, protocol=paho.MQTTv311, client_id="",
-        will=None, tls=None, clean=True,
-    ):  # fmt: skip
+        self,
+        address,
+        login=None,
+        password=None,
+        *topics,
+        protocol=paho.MQTTv311,
+        client_id="",
+        will=None,
+        tls=None,
+        clean=True,
+    ):
         self.heard = []
         self.topics = set()
         """All topics on which something came."""
@@ -36,9 +44,12 @@ class Caller:
         self._receipts = queue.SimpleQueue()
         fresh = {} if protocol == paho.MQTTv5 else {"clean_session": clean}
         self.paho = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol,
-            reconnect_on_failure=False, **fresh,
-        )  # fmt: skip
+            paho.CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=protocol,
+            reconnect_on_failure=False,
+            **fresh,
+        )
         if login is not None:
             self.paho.username_pw_set(login, password)
         if tls is not None:
@@ -94,8 +105,11 @@ class Caller:
         """Wait for a message and return all that came before it; they are forgotten with it."""
 
         def place():
-            return [i for i, (where, what) in enumerate(list(self.heard))
-                    if where == topic and payload in (None, what)]  # fmt: skip
+            return [
+                i
+                for i, (where, what) in enumerate(list(self.heard))
+                if where == topic and payload in (None, what)
+            ]
 
         first = until(place, 10)[0]
         before, self.heard[: first + 1] = self.heard[:first], []

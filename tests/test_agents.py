@@ -176,10 +176,16 @@ def test_when_a_validator_judges(case):
 def test_a_validator_waits_for_what_it_lacks():
     """It asks once, judges when the last missing thing is there, and votes once."""
     messages = [
-        Model(2, W), voting(3, version=2), voting(3, version=2), History(1, W),
-        Candidate(3, 1, 2, W), History(0, W), History(0, W), voting(3, version=2),
+        Model(2, W),
+        voting(3, version=2),
+        voting(3, version=2),
+        History(1, W),
         Candidate(3, 1, 2, W),
-    ]  # fmt: skip
+        History(0, W),
+        History(0, W),
+        voting(3, version=2),
+        Candidate(3, 1, 2, W),
+    ]
     _, tasks = tell(Agent("me", look_back=2), *messages)
     judge, fetch = Judge(3, 1, LOOK), Fetch((0, 1), candidate=True)
     assert tasks == [None, fetch, None, None, None, judge, None, None, None]
@@ -188,9 +194,13 @@ def test_a_validator_waits_for_what_it_lacks():
 def test_a_later_attempt_is_asked_for_anew():
     """What came for the first attempt is no candidate of the second; history is not lost."""
     _, tasks = tell(
-        Agent("me", look_back=2), *ACCEPTED, voting(3, 1, 2), Candidate(3, 1, 2, W),
-        voting(3, 2, 2), Candidate(3, 2, 2, W),
-    )  # fmt: skip
+        Agent("me", look_back=2),
+        *ACCEPTED,
+        voting(3, 1, 2),
+        Candidate(3, 1, 2, W),
+        voting(3, 2, 2),
+        Candidate(3, 2, 2, W),
+    )
     fetch = Fetch((), candidate=True)
     assert tasks[3:] == [fetch, Judge(3, 1, LOOK), fetch, Judge(3, 2, LOOK)]
 
@@ -246,8 +256,13 @@ def test_an_aggregator_that_begins_anew_is_answered_again():
     Not before the round is opened again, however: until then nobody would take the answer.
     """
     agent, tasks = tell(
-        Agent("me", look_back=2), Model(0, W), training(), manifest(), Model(0, W), training(),
-    )  # fmt: skip
+        Agent("me", look_back=2),
+        Model(0, W),
+        training(),
+        manifest(),
+        Model(0, W),
+        training(),
+    )
     assert tasks == [None, Train(1, 1, 0), None, None, Train(1, 1, 0)]
     again = [Candidate(1, 1, 0, W), voting(), manifest(), Model(0, W), training()]
     _, tasks = tell(agent, *again, *again[:2])
@@ -285,8 +300,10 @@ def test_who_is_concerned():
     """An agent stands for itself; a shared downlink for those who share it."""
     alone, shared = Agent("me"), Agent(":agents-0", shares=frozenset({"me", "you"}))
     assert [list(concerned(alone, names)) for names in ("all", ("me",), ("you",))] == [
-        ["me"], ["me"], [],
-    ]  # fmt: skip
+        ["me"],
+        ["me"],
+        [],
+    ]
     assert set(concerned(shared, "all")) == {"me", "you"}
     assert list(concerned(shared, ("else", "you"))) == ["you"]
 
@@ -300,10 +317,8 @@ def test_who_is_concerned():
 def test_a_fleet_is_the_same_however_it_is_cut(cuts, split, attack):
     """Every part holds its own members with the data and the behaviour that the whole has."""
     population = population_of(
-        settings_of(
-            agents__evil=0.3, agents__split=split, agents__attack=attack, agents__lying=0.2
-        )
-    )  # fmt: skip
+        settings_of(agents__evil=0.3, agents__split=split, agents__attack=attack, agents__lying=0.2)
+    )
     described = manifest()
     whole = assemble(population, population.check(), range(20), described)
     holders, evil, liars, held = [], [], set(), []
@@ -424,9 +439,10 @@ def test_a_candidate_of_nan_is_judged_and_trained_from_once():
     """Each member hears of it for itself; that NaN is not equal to itself makes it no other."""
     made, weights = small_cohort(agents__liars="always_accept")
     heard = (
-        Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 60.0), Contribute(2, 1, (0,)),
+        Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 60.0),
+        Contribute(2, 1, (0,)),
         np.full_like(weights, np.nan),
-    )  # fmt: skip
+    )
     made.contribute(*heard)
     while made.train_chunk():
         pass
@@ -475,8 +491,10 @@ def test_small_chunks_are_put_together(monkeypatch):
     monkeypatch.setattr(cohort_module, "CHUNK", 4)
     members = [cohort_module.Member(f"m{n}", n) for n in (0, 5, 6, 9, 12, 13, 14, 15, 16, 18)]
     assert [[m.number for m in chunk] for chunk in cohort_module._chunks(members)] == [
-        [0, 5, 6, 9], [12, 13, 14, 15], [16, 18],
-    ]  # fmt: skip
+        [0, 5, 6, 9],
+        [12, 13, 14, 15],
+        [16, 18],
+    ]
 
 
 def test_the_same_call_gives_the_same_bits():
@@ -693,11 +711,13 @@ def small_fleet(assembled=None, **changes):
     broker, said = MemoryBroker(), []
     population = population_of(given_settings)
     fleet = Fleet(
-        hub=MemoryHub(broker, "lab"), names=["agent-0", "agent-1"], say=said.append,
+        hub=MemoryHub(broker, "lab"),
+        names=["agent-0", "agent-1"],
+        say=said.append,
         stopping=lambda: False,
         assemble=assembled
         or (lambda described: assemble(population, population.check(), range(2), described)),
-    )  # fmt: skip
+    )
     return broker, fleet, said
 
 

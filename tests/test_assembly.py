@@ -25,21 +25,29 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
         (BULYAN, r"at least 23 updates to withstand 5 Byzantine ones \(4 \* 5 \+ 3\), not 20"),
         (BULYAN | {"agents__n": 40, "sampling__share": 0.5}, "23 updates .* not 20"),
         (BULYAN | {"agents__n": 40, "collect__threshold": 22}, "23 updates .* not 22"),
-        ({"aggregation__rule": "trimmed_mean", "aggregation__options": {"count": 10}},
-         "trimming 10 at each end leaves nothing of 20 updates"),
+        (
+            {"aggregation__rule": "trimmed_mean", "aggregation__options": {"count": 10}},
+            "trimming 10 at each end leaves nothing of 20 updates",
+        ),
         ({"aggregation__options": {"name": "krum"}}, "name is no option of a rule"),
         ({"aggregation__options": {"clip": "1"}}, "clip in front of a rule must be a number"),
         ({"aggregation__before": {"nmm": 3}}, "front of a rule: 'nmm'; did you mean 'nnm'"),
         ({"aggregation__before": {"nnm": "3"}}, "nnm in front of a rule must be a number"),
-        ({"aggregation__rule": "foolsgold", "aggregation__before": {"bucketing": 2}},
-         "must know who sent what"),
+        (
+            {"aggregation__rule": "foolsgold", "aggregation__before": {"bucketing": 2}},
+            "must know who sent what",
+        ),
         ({"detection__detectors": ["brust"]}, "unknown detector: 'brust'; did you mean 'burst'"),
-        ({"detection__detectors": ["burst"], "detection__options": {"fixed_point": {}}},
-         "options of a detector that is not used: fixed_point"),
-        ({"detection__detectors": ["burst"], "detection__options": {"burst": {"crowds": 3}}},
-         "hyper-parameter of detector 'burst': 'crowds'; did you mean 'crowd'"),
+        (
+            {"detection__detectors": ["burst"], "detection__options": {"fixed_point": {}}},
+            "options of a detector that is not used: fixed_point",
+        ),
+        (
+            {"detection__detectors": ["burst"], "detection__options": {"burst": {"crowds": 3}}},
+            "hyper-parameter of detector 'burst': 'crowds'; did you mean 'crowd'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_is_said_at_the_start(changes, message):
     """A rule that needs more updates than there will be fails here, and not in round 1."""
     with pytest.raises(ValueError, match=message):
@@ -62,10 +70,15 @@ def test_a_rule_is_not_tried_on_crowds():
 def test_the_watch_is_what_the_settings_say():
     """Detectors are built with their options; a rule that asks for the past gets it."""
     settings = settings_of(
-        detection__detectors=["burst", "fixed_point"], detection__quarantine=True,
-        detection__strikes=3, detection__appeal=7, detection__appeals=0, sampling__newcomers=4,
-        detection__options={"fixed_point": {"crowd": 5}}, aggregation__rule="foolsgold",
-    )  # fmt: skip
+        detection__detectors=["burst", "fixed_point"],
+        detection__quarantine=True,
+        detection__strikes=3,
+        detection__appeal=7,
+        detection__appeals=0,
+        sampling__newcomers=4,
+        detection__options={"fixed_point": {"crowd": 5}},
+        aggregation__rule="foolsgold",
+    )
     watch = watch_of(settings)
     assert list(watch.detectors) == ["burst", "fixed_point"]
     assert watch[1:] == (True, 3, 7, 0, 4, True)

@@ -189,11 +189,13 @@ MEASURES = {
 @settings(deadline=None, max_examples=60)
 @given(
     updates=arrays(
-        np.float32, st.tuples(st.integers(2, 7), st.integers(1, 9)),
-        elements=st.integers(-50, 50).map(lambda i: i / 8), unique=True,
+        np.float32,
+        st.tuples(st.integers(2, 7), st.integers(1, 9)),
+        elements=st.integers(-50, 50).map(lambda i: i / 8),
+        unique=True,
     ),
     deviation=st.sampled_from(list(DEVIATIONS)),
-)  # fmt: skip
+)
 def test_what_is_sent_is_as_far_as_honest_updates_are_and_no_further(name, updates, deviation):
     """The measure of the attack is that of the updates, found by bisection as in the paper."""
     measure, exact = MEASURES[name], updates.astype(np.float64)

@@ -199,10 +199,18 @@ def test_attackers_without_the_source_class_are_told():
 
 def strike(name="label_flip", **changes):
     base = Strike(
-        rounds=frozenset({3}), backdoor=armed(name), pool=torch.from_numpy(held().ravel()),
-        attackers=1, boost=0.0, rule="mean", server_lr=1.0, share=0.3, epochs=10,
-        learning_rate=0.05, alpha=1.0,
-    )  # fmt: skip
+        rounds=frozenset({3}),
+        backdoor=armed(name),
+        pool=torch.from_numpy(held().ravel()),
+        attackers=1,
+        boost=0.0,
+        rule="mean",
+        server_lr=1.0,
+        share=0.3,
+        epochs=10,
+        learning_rate=0.05,
+        alpha=1.0,
+    )
     return base._replace(**changes)
 
 
@@ -256,9 +264,13 @@ def test_the_factor_by_hand():
 @pytest.mark.parametrize("server_lr", [1.0, 0.1])
 @pytest.mark.parametrize(
     ("rule", "members", "contributors"),
-    [("mean", (5,), 10), ("mean", (2, 5, 7, 9), 10), ("median", (2, 5, 7), 5),
-     ("trimmed_mean", (2, 5, 7, 9), 5)],
-)  # fmt: skip
+    [
+        ("mean", (5,), 10),
+        ("mean", (2, 5, 7, 9), 10),
+        ("median", (2, 5, 7), 5),
+        ("trimmed_mean", (2, 5, 7, 9), 5),
+    ],
+)
 def test_the_candidate_is_the_attackers_model(rule, members, contributors, server_lr):
     """One attacker or several: the server's rule turns what they send into X."""
     blow = strike(rule=rule, attackers=len(members), server_lr=server_lr)
@@ -370,8 +382,9 @@ def test_batch_norm_is_replaced_with_its_statistics():
     net = models.build("resnet18", (1, 16, 16), 10, seed=0)
     start = flatten(net)
     blow = strike(pool=torch.arange(41), epochs=1, share=0.5)
-    there = World(net, PLAN, shards._replace(indices=torch.arange(41)[None]), {5: 0}, 1.0,
-                  lambda: start, blow)  # fmt: skip
+    there = World(
+        net, PLAN, shards._replace(indices=torch.arange(41)[None]), {5: 0}, 1.0, lambda: start, blow
+    )
     asked = called()._replace(history=(start,), contributors=1)
     x = attackers_model(there, blow, start, asked)
     delta = learners.build("backdoor", there)(start, asked)[0]
@@ -480,8 +493,13 @@ def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):
 
     monkeypatch.setattr("agents.learners.adaptive.predict", noted)
 
-    blow = strike(pool=torch.from_numpy(alone), judge=judge, epochs=1, clean=True,
-                  backdoor=armed(source=3, target=5))  # fmt: skip
+    blow = strike(
+        pool=torch.from_numpy(alone),
+        judge=judge,
+        epochs=1,
+        clean=True,
+        backdoor=armed(source=3, target=5),
+    )
     sent("adaptive", blow, called())
     for clean in (True, False):
         sent("adaptive", strike(judge=judge, epochs=1, clean=clean), called())

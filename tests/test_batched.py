@@ -16,11 +16,17 @@ from learning.weights import flatten, load, tensors, unflatten
 
 MNIST = (1, 28, 28)
 BY_HAND = [
-    ("classifier", MNIST), ("classifier", (3, 17, 19)), ("classifier", (1, 20, 24)),
-    ("lenet", MNIST), ("lenet", (3, 32, 32)), ("lenet", (1, 18, 21)),
-    ("cnn", MNIST), ("cnn", (3, 13, 16)),
-    ("mlp", (1, 8, 8)), ("mlp", (3, 5, 4)),
-]  # fmt: skip
+    ("classifier", MNIST),
+    ("classifier", (3, 17, 19)),
+    ("classifier", (1, 20, 24)),
+    ("lenet", MNIST),
+    ("lenet", (3, 32, 32)),
+    ("lenet", (1, 18, 21)),
+    ("cnn", MNIST),
+    ("cnn", (3, 13, 16)),
+    ("mlp", (1, 8, 8)),
+    ("mlp", (3, 5, 4)),
+]
 """Models that have stages, on images with even, odd and no remainders of pooling."""
 
 
@@ -270,8 +276,10 @@ def test_split_mix_is_split_mix():
     """The first numbers from seed 0 are those of the published generator."""
     drawn = training._split_mix(np.zeros(1, np.uint64), np.arange(3, dtype=np.uint64))
     assert [f"{n:016x}" for n in drawn] == [
-        "e220a8397b1dcdaf", "6e789e6aa1b965f4", "06c45d188009454f",
-    ]  # fmt: skip
+        "e220a8397b1dcdaf",
+        "6e789e6aa1b965f4",
+        "06c45d188009454f",
+    ]
 
 
 def test_visiting_orders_come_from_seed_round_and_member_alone():

@@ -241,9 +241,11 @@ def lines_of(text):
 
 
 SECURE = {
-    "allow_anonymous false", "password_file secrets/broker/passwords",
-    "acl_file secrets/broker/acl", "use_username_as_clientid true",
-}  # fmt: skip
+    "allow_anonymous false",
+    "password_file secrets/broker/passwords",
+    "acl_file secrets/broker/acl",
+    "use_username_as_clientid true",
+}
 """What makes the shipped configuration know everybody."""
 
 
@@ -270,11 +272,15 @@ def test_with_secrets_it_is_the_enrolments(tmp_path):
     shipped = lines_of(mosquitto.CONFIGURATION.read_text())
     private = lines_of(local.private_configuration(4711, tmp_path / "moved"))
     assert shipped - private == {
-        "listener 1883", "password_file secrets/broker/passwords", "acl_file secrets/broker/acl"
-    }  # fmt: skip
+        "listener 1883",
+        "password_file secrets/broker/passwords",
+        "acl_file secrets/broker/acl",
+    }
     assert private - shipped == {
-        "listener 4711 127.0.0.1", "password_file passwords", "acl_file acl"
-    }  # fmt: skip
+        "listener 4711 127.0.0.1",
+        "password_file passwords",
+        "acl_file acl",
+    }
 
 
 @pytest.mark.parametrize("tls", ["", "passwords"])
@@ -297,9 +303,13 @@ def test_with_certificates_it_speaks_tls_on_loopback(tmp_path):
     private = local.private_configuration(4711, tmp_path).splitlines()
     first = private.index("listener 4711 127.0.0.1")
     assert private[first + 1 : first + 7] == [
-        "cafile ca.crt", "certfile server.crt", "keyfile server.key", "crlfile crl.pem",
-        "require_certificate true", "use_identity_as_username true",
-    ]  # fmt: skip
+        "cafile ca.crt",
+        "certfile server.crt",
+        "keyfile server.key",
+        "crlfile crl.pem",
+        "require_certificate true",
+        "use_identity_as_username true",
+    ]
     assert not any(line.startswith("password_file") for line in private)
 
 

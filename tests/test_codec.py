@@ -55,19 +55,33 @@ SEEN = vector(0.5, 3).astype("<f4").tobytes()
 
 EXAMPLES = {
     Manifest: Manifest(
-        model="mlp", tensors=(("0.weight", (2, 1)), ("0.bias", ())), parameters=3, classes=2,
-        input_shape=(1, 1, 1), epochs=1, batch_size=4, learning_rate=0.5, momentum=0.0,
-        codec="int8", history_codec="int8+zstd", max_bytes=1000, judge="lof",
-        judge_options={"reading": "B"}, look_back=10, minimum_history=11,
+        model="mlp",
+        tensors=(("0.weight", (2, 1)), ("0.bias", ())),
+        parameters=3,
+        classes=2,
+        input_shape=(1, 1, 1),
+        epochs=1,
+        batch_size=4,
+        learning_rate=0.5,
+        momentum=0.0,
+        codec="int8",
+        history_codec="int8+zstd",
+        max_bytes=1000,
+        judge="lof",
+        judge_options={"reading": "B"},
+        look_back=10,
+        minimum_history=11,
     ),
     Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5),
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
-    Update: Update("ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN,
-                   bytes=300),
-    Vote: Vote("ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN,
-               bytes=300),
+    Update: Update(
+        "ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN, bytes=300
+    ),
+    Vote: Vote(
+        "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, bytes=300
+    ),
     Report: Report("ann", 7, 3, vector(1, -2)),
     Plot: Plot(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
@@ -75,7 +89,7 @@ EXAMPLES = {
     RoundLog: RoundLog({"round": 7, "accuracy": None}),
     RefusedLog: RefusedLog({"duplicate": 2, "sender": "ann"}),
     PastLog: PastLog({"columns": ["round"], "rows": [[7]]}),
-}  # fmt: skip
+}
 """One message of each kind."""
 
 KINDS = list(EXAMPLES)
@@ -154,27 +168,48 @@ seen = arrays(
 ).map(np.ndarray.tobytes)
 ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
-options = st.dictionaries(
-    texts, st.booleans() | texts | counts | numbers, max_size=codec.MAX_KEYS
-)  # fmt: skip
+options = st.dictionaries(texts, st.booleans() | texts | counts | numbers, max_size=codec.MAX_KEYS)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
-)  # fmt: skip
+)
 records = st.dictionaries(st.text(), json_values, max_size=5)
 
 MESSAGES = {
     Manifest: st.builds(
-        Manifest, texts, st.lists(st.tuples(texts, shapes), max_size=3).map(tuple), ones, ones,
-        shapes, ones, ones, numbers, st.floats(0, 1, exclude_max=True), st.sampled_from(CODECS),
-        st.sampled_from(CODECS), counts, texts, options, st.integers(0, 10_000), counts, counts,
+        Manifest,
+        texts,
+        st.lists(st.tuples(texts, shapes), max_size=3).map(tuple),
+        ones,
+        ones,
+        shapes,
+        ones,
+        ones,
+        numbers,
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from(CODECS),
+        st.sampled_from(CODECS),
+        counts,
+        texts,
+        options,
+        st.integers(0, 10_000),
+        counts,
+        counts,
     ),
     Round: st.builds(
-        Round, counts, counts, st.sampled_from(Phase), counts,
+        Round,
+        counts,
+        counts,
+        st.sampled_from(Phase),
+        counts,
         st.just("all") | st.lists(names, max_size=4).map(tuple),
-        st.lists(names, max_size=4).map(tuple), numbers,
+        st.lists(names, max_size=4).map(tuple),
+        numbers,
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
@@ -192,20 +227,27 @@ MESSAGES = {
     RoundLog: st.builds(RoundLog, records),
     RefusedLog: st.builds(RefusedLog, records),
     PastLog: st.builds(PastLog, records),
-}  # fmt: skip
+}
 
 timestamps = st.datetimes(
     min_value=dt.datetime(1970, 1, 1),  # noqa: DTZ001 - the zone comes from timezones
     timezones=st.just(dt.UTC),
 )
 binary_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
-    | st.binary(max_size=30) | timestamps
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text()
+    | st.binary(max_size=30)
+    | timestamps
     | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=20)),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text() | st.binary(max_size=9) | st.integers(0, 9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.binary(max_size=9) | st.integers(0, 9), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 def with_known_keys(kind, values):
@@ -302,9 +344,10 @@ def test_one_update_of_many_senders_is_packed_once(monkeypatch):
     assert sent == [encode(Update("a", 3, 2, 4, delta))] * 3
     assert len(packs) == 1
     others = (
-        Update("a", 4, 2, 4, delta), Update("a", 4, 2, 4, delta.copy()),
+        Update("a", 4, 2, 4, delta),
+        Update("a", 4, 2, 4, delta.copy()),
         Update("a", 4, 2, 4, delta, evidence=SEEN),
-    )  # fmt: skip
+    )
     for other in others:
         assert encoder.encode(other, "float32") == encode(other)
     assert encoder.encode(Update("a", 4, 2, 4, delta), "int8") != sent[0]
@@ -413,9 +456,12 @@ def test_any_binary_values(data):
     """Random msgpack is a message or a BadMessage: bare, under the right keys, in a vector."""
     kind = data.draw(st.sampled_from(BINARY))
     parts = st.fixed_dictionaries(
-        {"codec": st.sampled_from(CODECS) | binary_values, "n": st.integers(0, 9) | binary_values,
-         "data": st.binary(max_size=40) | binary_values}
-    )  # fmt: skip
+        {
+            "codec": st.sampled_from(CODECS) | binary_values,
+            "n": st.integers(0, 9) | binary_values,
+            "data": st.binary(max_size=40) | binary_values,
+        }
+    )
     content = data.draw(binary_values | with_known_keys(kind, binary_values | parts))
     judge(topic(kind), msgpack.packb(content, datetime=True))
 
@@ -470,9 +516,18 @@ def test_nasty_bytes(kind, payload):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 0), ("classes", 0), ("parameters", 0), ("momentum", 1),
-     ("momentum", -0.1), ("codec", "nope"), ("history_codec", "nope"), ("look_back", 10_001)],
-)  # fmt: skip
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("classes", 0),
+        ("parameters", 0),
+        ("momentum", 1),
+        ("momentum", -0.1),
+        ("codec", "nope"),
+        ("history_codec", "nope"),
+        ("look_back", 10_001),
+    ],
+)
 def test_a_manifest_that_nobody_could_follow(key, value):
     """A manifest with settings that would break an agent is out of range."""
     manifest = json.loads(encode(EXAMPLES[Manifest])) | {key: value}
@@ -499,51 +554,115 @@ WRONG = {
     "count": [None, True, False, "1", 1.0, [], {}, -1, 2**31, 2**63],
     "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
     "truth": [None, 0, 1, "true", []],
-    "options": [None, 1, "x", [], {"x": None}, {"x": []}, {"x": {}}, {"x": math.inf},
-                {"x": math.nan}, {"x": "y" * 201}, {"y" * 201: 1}, {"x": 10**309},
-                {"x": -(10**309)},
-                {f"x{i}": i for i in range(17)}],
+    "options": [
+        None,
+        1,
+        "x",
+        [],
+        {"x": None},
+        {"x": []},
+        {"x": {}},
+        {"x": math.inf},
+        {"x": math.nan},
+        {"x": "y" * 201},
+        {"y" * 201: 1},
+        {"x": 10**309},
+        {"x": -(10**309)},
+        {f"x{i}": i for i in range(17)},
+    ],
     "text": [None, 1, True, [], "x" * 201],
-    "evidence": [None, 1.0, "", "\0\0\0\0", [], [0.5], {}, b"\0", bytes(3), bytes(5),
-                 bytes(4 * (codec.MAX_EVIDENCE + 1)), struct.pack("<f", math.nan),
-                 struct.pack("<2f", 1, math.inf), struct.pack("<2f", -math.inf, 1)],
+    "evidence": [
+        None,
+        1.0,
+        "",
+        "\0\0\0\0",
+        [],
+        [0.5],
+        {},
+        b"\0",
+        bytes(3),
+        bytes(5),
+        bytes(4 * (codec.MAX_EVIDENCE + 1)),
+        struct.pack("<f", math.nan),
+        struct.pack("<2f", 1, math.inf),
+        struct.pack("<2f", -math.inf, 1),
+    ],
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
-    "tensors": [None, "w", {}, ["w"], [["w"]], [[1, [1]]], [["w", 1]], [["w", [-1]]],
-                [["w", [1], 2]]],
-    "vector": [None, [], [1.0], b"\0\0\0\0", {}, {"codec": "float32", "n": 0},
-               {"codec": "float32", "n": 0, "data": b"", "more": 0},
-               {"codec": "float32", "n": 0, "data": ""}, {"codec": 1, "n": 0, "data": b""},
-               {"codec": "float32", "n": False, "data": b""},
-               {"codec": "float32", "n": -1, "data": b""},
-               {"codec": "float32", "n": 1, "data": b"\0\0\0"},
-               {"codec": "float64", "n": 0, "data": b""}],
-}  # fmt: skip
+    "tensors": [
+        None,
+        "w",
+        {},
+        ["w"],
+        [["w"]],
+        [[1, [1]]],
+        [["w", 1]],
+        [["w", [-1]]],
+        [["w", [1], 2]],
+    ],
+    "vector": [
+        None,
+        [],
+        [1.0],
+        b"\0\0\0\0",
+        {},
+        {"codec": "float32", "n": 0},
+        {"codec": "float32", "n": 0, "data": b"", "more": 0},
+        {"codec": "float32", "n": 0, "data": ""},
+        {"codec": 1, "n": 0, "data": b""},
+        {"codec": "float32", "n": False, "data": b""},
+        {"codec": "float32", "n": -1, "data": b""},
+        {"codec": "float32", "n": 1, "data": b"\0\0\0"},
+        {"codec": "float64", "n": 0, "data": b""},
+    ],
+}
 """What must never pass as a value of a kind; a bool is no number."""
 
 IS = {
     Manifest: {
-        "text": ("model", "codec", "history_codec", "judge"), "tensors": ("tensors",),
-        "shape": ("input_shape",), "options": ("judge_options",),
-        "count": ("parameters", "classes", "epochs", "batch_size", "max_bytes", "look_back",
-                  "minimum_history", "protocol"),
+        "text": ("model", "codec", "history_codec", "judge"),
+        "tensors": ("tensors",),
+        "shape": ("input_shape",),
+        "options": ("judge_options",),
+        "count": (
+            "parameters",
+            "classes",
+            "epochs",
+            "batch_size",
+            "max_bytes",
+            "look_back",
+            "minimum_history",
+            "protocol",
+        ),
         "number": ("learning_rate", "momentum"),
     },
-    Round: {"count": ("round", "attempt", "version"), "phase": ("phase",),
-            "names": ("contributors", "validators"), "number": ("seconds",)},
+    Round: {
+        "count": ("round", "attempt", "version"),
+        "phase": ("phase",),
+        "names": ("contributors", "validators"),
+        "number": ("seconds",),
+    },
     Model: {"count": ("version",), "vector": ("weights",)},
     History: {"vector": ("weights",)},
     Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
-    Update: {"count": ("round", "version", "samples", "bytes"), "vector": ("delta",),
-             "number": ("score", "threshold"), "evidence": ("evidence",)},
-    Vote: {"count": ("round", "attempt", "samples", "bytes"), "truth": ("poisoned",),
-           "number": ("score", "threshold"), "evidence": ("evidence",)},
+    Update: {
+        "count": ("round", "version", "samples", "bytes"),
+        "vector": ("delta",),
+        "number": ("score", "threshold"),
+        "evidence": ("evidence",),
+    },
+    Vote: {
+        "count": ("round", "attempt", "samples", "bytes"),
+        "truth": ("poisoned",),
+        "number": ("score", "threshold"),
+        "evidence": ("evidence",),
+    },
     Report: {"count": ("round", "version"), "vector": ("delta",)},
     Plot: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
-}  # fmt: skip
+}
 """Kind of message -> kind of value -> its keys in the payload."""
 
 
@@ -652,20 +771,29 @@ REASONS = {
     Reason.TOO_LARGE: (UPDATE_TOPIC, UPDATE_BYTES, Limits(bytes=len(UPDATE_BYTES) - 1)),
     Reason.MALFORMED: (UPDATE_TOPIC, UPDATE_BYTES[:-1], Limits()),
     Reason.WRONG_KEYS: (UPDATE_TOPIC, b"\x81\xa5round\x01", Limits()),
-    Reason.WRONG_TYPE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xc3"),
-                        Limits()),
-    Reason.OUT_OF_RANGE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xff"),
-                          Limits()),
+    Reason.WRONG_TYPE: (
+        UPDATE_TOPIC,
+        UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xc3"),
+        Limits(),
+    ),
+    Reason.OUT_OF_RANGE: (
+        UPDATE_TOPIC,
+        UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xff"),
+        Limits(),
+    ),
     Reason.UNKNOWN_CODEC: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"float32", b"float64"), Limits()),
     Reason.WRONG_LENGTH: (UPDATE_TOPIC, UPDATE_BYTES, Limits(parameters=3)),
     Reason.NOT_FINITE: (UPDATE_TOPIC, UPDATE_BYTES.replace(b"\x80\x3f", b"\x80\x7f"), Limits()),
-}  # fmt: skip
+}
 
 OF_THE_ROUND = {
     Reason.TOO_MANY,
-    Reason.WRONG_PHASE, Reason.WRONG_ROUND, Reason.WRONG_VERSION, Reason.NOT_CALLED,
+    Reason.WRONG_PHASE,
+    Reason.WRONG_ROUND,
+    Reason.WRONG_VERSION,
+    Reason.NOT_CALLED,
     Reason.DUPLICATE,
-}  # fmt: skip
+}
 """What only the round can say of a message."""
 
 

@@ -445,9 +445,13 @@ def test_only_some_are_called(tmp_path):
 def test_with_piggy_back_colluders_judge_and_collude(liars, tmp_path):
     """Those who vote against a candidate report too, but send their vote alone."""
     changes = COLLUDING | {
-        "agents__attack": "alie", "agents__liars": liars, "validation__piggy_back": True,
-        "validation__quorum": 15, "run__rounds": 4, "validation__look_back": 2,
-    }  # fmt: skip
+        "agents__attack": "alie",
+        "agents__liars": liars,
+        "validation__piggy_back": True,
+        "validation__quorum": 15,
+        "run__rounds": 4,
+        "validation__look_back": 2,
+    }
     run = Overheard(tmp_path / "a", fleets=4, **changes).whole()
     for number in (2, 3, 4):
         assert sorted(m.agent for m in run.heard(Report, number)) == run.evils
@@ -521,10 +525,15 @@ def test_late_attackers_are_called_from_the_round_after_they_came(fleets, shared
 def test_late_attackers_are_the_same_in_all_layouts(tmp_path):
     """Where all are there in time, the same bits whatever the processes."""
     runs = [
-        Federation(tmp_path / f"{fleets}{shared}", fleets=fleets, shared=shared, **LATE,
-                   agents__attack="alie").whole()
+        Federation(
+            tmp_path / f"{fleets}{shared}",
+            fleets=fleets,
+            shared=shared,
+            **LATE,
+            agents__attack="alie",
+        ).whole()
         for fleets, shared in itertools.product((1, 20), (False, True))
-    ]  # fmt: skip
+    ]
     assert all(run.models == runs[0].models for run in runs[1:])
 
 
@@ -562,9 +571,12 @@ def test_late_attackers_strike_when_they_are_there():
 def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
     """Not even if that is tried again, so that they are called: they lie low or train honestly."""
     settings = settings_of(
-        agents__evil=0.2, agents__attack=attack, agents__start=2, agents__arrive=4,
+        agents__evil=0.2,
+        agents__attack=attack,
+        agents__start=2,
+        agents__arrive=4,
         backdoor__inject=[4, 6],
-    )  # fmt: skip
+    )
     population, parts = population_of(settings), build(settings)
     members = assemble(population, population.check(), range(20), parts.manifest)._members
     weights = flatten(parts.model)

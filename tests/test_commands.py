@@ -42,9 +42,14 @@ def offline(mark="1"):
 def said(arguments, cwd=ROOT, seconds=60):
     """Run a program to its end; returns exit code, stdout, stderr."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=offline(), capture_output=True, text=True,
-        timeout=seconds, check=False,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=offline(),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -134,8 +139,9 @@ def test_unknown_attack_is_one_sentence(there):
 
 def test_unknown_rule_is_one_sentence(closed):
     """A misspelt rule ends the aggregator with one sentence that has the names there are."""
-    refused([*AGGREGATOR, "--broker", closed, "--rule", "avg"],
-            "avg", "mean", "median", "trimmed_mean")  # fmt: skip
+    refused(
+        [*AGGREGATOR, "--broker", closed, "--rule", "avg"], "avg", "mean", "median", "trimmed_mean"
+    )
 
 
 def refused_here(main, flags, words):
@@ -203,16 +209,21 @@ def test_without_a_broker_they_wait_and_say_how_to_start_one(program, closed, tm
 def test_data_that_cannot_be_downloaded(closed):
     """Without internet a data set to download fails soon, and names those that need none."""
     started = time.monotonic()
-    refused([*AGGREGATOR, "--broker", closed, "--data", "mnist", "--data-root", "/nonexistent-x"],
-            "mnist", "digits", "mnist5k")  # fmt: skip
+    refused(
+        [*AGGREGATOR, "--broker", closed, "--data", "mnist", "--data-root", "/nonexistent-x"],
+        "mnist",
+        "digits",
+        "mnist5k",
+    )
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.broker
 def test_whole_federation_refuses_what_its_agents_refuse(tmp_path):
     """A mistake that is the agents' to notice is refused before anything starts."""
-    code, _, errors = said([*RUN, *SMALL, "--model", "mlp", "--n", "9", "--attack", "bribe",
-                            "--runs", str(tmp_path)])  # fmt: skip
+    code, _, errors = said(
+        [*RUN, *SMALL, "--model", "mlp", "--n", "9", "--attack", "bribe", "--runs", str(tmp_path)]
+    )
     assert code == 2
     assert errors.startswith("error: unknown attack: 'bribe'; valid: mpaf, ")
     assert errors.count("\n") == 1
@@ -261,10 +272,14 @@ class Started:
         self.log = log or folder / "output.log"
         with self.log.open("wb") as output:
             self.child = subprocess.Popen(
-                [sys.executable, *arguments], cwd=folder, env=offline(self.mark),
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                [sys.executable, *arguments],
+                cwd=folder,
+                env=offline(self.mark),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
-            )  # fmt: skip
+            )
 
     def __enter__(self):
         return self
@@ -296,9 +311,10 @@ class Started:
 
 @pytest.mark.broker
 @pytest.mark.parametrize(
-    ("stop", "n", "processes"), [(signal.SIGINT, 60, 2), (signal.SIGTERM, 10, 1)],
+    ("stop", "n", "processes"),
+    [(signal.SIGINT, 60, 2), (signal.SIGTERM, 10, 1)],
     ids=["Ctrl-C", "SIGTERM"],
-)  # fmt: skip
+)
 def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_path):
     """Agents without an aggregator say that they wait; stopped, they leave as offline, in time.
 
@@ -306,8 +322,17 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
     """
     run = f"stop-{stop:d}"
     flags = [*SMALL, "--n", f"{n}", "--evil", "0.2", "--processes", f"{processes}", "--run", run]
-    lonely = [*AGGREGATOR, *there, *SMALL, "--model", "mlp", "--run", "lonely",
-              "--runs", str(tmp_path)]  # fmt: skip
+    lonely = [
+        *AGGREGATOR,
+        *there,
+        *SMALL,
+        "--model",
+        "mlp",
+        "--run",
+        "lonely",
+        "--runs",
+        str(tmp_path),
+    ]
     with (
         RawClient(address, f"fl/v1/{run}/agent/+") as witness,
         Started([*SPAWN, *there, *flags], tmp_path) as agents,
@@ -342,17 +367,33 @@ def offline_agents(witness):
 
 def endless(folder, name):
     """Start a small federation that would run for hours."""
-    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "100000",
-             "--processes", "1", "--run", name, "--runs", str(folder)]  # fmt: skip
+    flags = [
+        *SMALL,
+        "--model",
+        "mlp",
+        "--n",
+        "20",
+        "--evil",
+        "0",
+        "--rounds",
+        "100000",
+        "--processes",
+        "1",
+        "--run",
+        name,
+        "--runs",
+        str(folder),
+    ]
     return Started([*RUN, *flags], folder)
 
 
 def broker_of(federation):
     """Return the process id of a federation's private broker."""
     (found,) = (
-        pid for pid in federation.family()
+        pid
+        for pid in federation.family()
         if b"broker.embedded" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )  # fmt: skip
+    )
     return found
 
 
@@ -446,9 +487,26 @@ def retained(address, run):
 @pytest.mark.broker
 def test_a_run_can_be_forgotten(address, there, tmp_path):
     """With --forget nothing of a run is left at the broker once it is over, whoever it was for."""
-    flags = [*SMALL, "--model", "mlp", "--n", "20", "--evil", "0", "--rounds", "2", "--forget",
-             "--validators", "3", "--quorum", "2", "--run", "gone",
-             "--runs", str(tmp_path)]  # fmt: skip
+    flags = [
+        *SMALL,
+        "--model",
+        "mlp",
+        "--n",
+        "20",
+        "--evil",
+        "0",
+        "--rounds",
+        "2",
+        "--forget",
+        "--validators",
+        "3",
+        "--quorum",
+        "2",
+        "--run",
+        "gone",
+        "--runs",
+        str(tmp_path),
+    ]
     with RawClient(address, "fl/v1/gone/#") as witness:
         code, _, errors = said([str(ROOT / "run.py"), *there, *flags])
         assert (code, errors) == (0, "")

@@ -153,8 +153,9 @@ def test_broker_is_the_official_one_with_the_enrolments_configuration():
     assert broker["ports"] == ["127.0.0.1:1883:1883", "127.0.0.1:8080:8080"]
     assert broker["ulimits"]["nofile"] >= 65536
     assert {name for name, service in SERVICES.items() if "ports" in service} == {
-        "broker", "grafana"
-    }  # fmt: skip
+        "broker",
+        "grafana",
+    }
     needs = broker["depends_on"]["enrol"]
     assert needs == {"condition": "service_completed_successfully"}
 
@@ -163,14 +164,21 @@ def test_each_service_sees_its_own_secrets_alone():
     """Who is enrolled lies with nobody who serves, and no service can read another's password."""
     assert mounts("enrol")[f"{HOME}/secrets"] == ("./secrets", True)
     seen = {
-        name: {what.removeprefix("./secrets/") for what, _ in mounts(name).values()
-               if what.startswith("./secrets")}
-        for name in SERVICES if name != "enrol"
-    }  # fmt: skip
+        name: {
+            what.removeprefix("./secrets/")
+            for what, _ in mounts(name).values()
+            if what.startswith("./secrets")
+        }
+        for name in SERVICES
+        if name != "enrol"
+    }
     assert {name: what for name, what in seen.items() if what} == {
-        "broker": {"broker"}, "watch": {"people"}, "aggregator": {"aggregator"},
-        "agents": {"agents"}, "exporter": {"people/exporter"},
-    }  # fmt: skip
+        "broker": {"broker"},
+        "watch": {"people"},
+        "aggregator": {"aggregator"},
+        "agents": {"agents"},
+        "exporter": {"people/exporter"},
+    }
     assert not any(
         writes for name in seen for what, writes in mounts(name).values() if "secrets" in what
     )
@@ -232,13 +240,20 @@ def enrol_in(folder, words):
     """Run the enrolment's command in a folder, as its service does."""
     program = [word if word == "sh" else ROOT / word for word in SERVICES["enrol"]["entrypoint"]]
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "OWNER_FILE": str(folder / "docker-compose.yml"),
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OWNER_FILE": str(folder / "docker-compose.yml"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }  # fmt: skip
+    }
     return subprocess.run(
-        [*program, *words], cwd=folder, env=environment, check=False, capture_output=True,
-        text=True, timeout=60,
-    )  # fmt: skip
+        [*program, *words],
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the enrolment of the containers is root's")
@@ -255,9 +270,11 @@ def test_an_enrolment_with_tls_is_left_to_who_made_it(tmp_path):
 def assert_owners(folder):
     """Check that each folder is for the user of its service, and the checkout's owner, alone."""
     for part, user, group in (
-        ("broker", 1883, 1883), ("aggregator", OWNER, 1000), ("agents", OWNER, 1000),
+        ("broker", 1883, 1883),
+        ("aggregator", OWNER, 1000),
+        ("agents", OWNER, 1000),
         ("people", OWNER, 1000),
-    ):  # fmt: skip
+    ):
         paths = [folder / "secrets" / part, *(folder / "secrets" / part).rglob("*")]
         assert len(paths) > 1
         assert {(path.stat().st_uid, path.stat().st_gid) for path in paths} == {(user, group)}
@@ -299,11 +316,23 @@ def serve_as_containers_do(folder):
         inside = SERVICES["watch"]["environment"]["XDG_CONFIG_HOME"]
         assert mounts("watch") == {inside: ("./secrets/people", False)}
         watching = subprocess.Popen(
-            [*user(1000), words[0], "-p", str(port), *words[3:], "-t", "$SYS/broker/version",
-             "-C", "1", "-W", "10"],
+            [
+                *user(1000),
+                words[0],
+                "-p",
+                str(port),
+                *words[3:],
+                "-t",
+                "$SYS/broker/version",
+                "-C",
+                "1",
+                "-W",
+                "10",
+            ],
             env={**os.environ, "XDG_CONFIG_HOME": str(folder / "secrets" / "people")},
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert "mosquitto version" in watching.communicate(timeout=20)[0]
     finally:
         broker.terminate()

@@ -9,8 +9,9 @@ from aggregator.verdict import blind
 from config.settings import load
 
 DEFENDED = load()
-BARE = load(overrides={"aggregation.rule": "mean", "validation.validators": 0,
-                       "detection.detectors": []})  # fmt: skip
+BARE = load(
+    overrides={"aggregation.rule": "mean", "validation.validators": 0, "detection.detectors": []}
+)
 VOTES = {"votes": {"poisoned": 1, "clean": 39, "silent": 0}, "quorum": 20, "voter_samples": 40}
 
 
@@ -32,18 +33,22 @@ def test_who_attacked_how_many_they_were_and_what_stopped_them():
     fakes = ["agent-3", "agent-7"]
     lines = told(looked(1, fakes), looked(2, fakes, fakes), looked(3, out=fakes, **VOTES))
     assert lines == [
-        ("attacked from round 1 on: 2 agents pulled the model towards one fixed point (found by "
-         "fixed_point); their updates were left out and they are no longer called"),
+        (
+            "attacked from round 1 on: 2 agents pulled the model towards one fixed point (found by "
+            "fixed_point); their updates were left out and they are no longer called"
+        ),
         "validators voted down 0 of 1 candidates",
-    ]  # fmt: skip
+    ]
 
 
 def test_who_is_cleared_did_not_attack():
     """One suspicion in three rounds that was not repeated is no attack, but it is told."""
     assert told(looked(1, ["agent-3"]), looked(2), looked(3)) == [
-        ("no agent is suspected by fixed_point, length; 1 were suspected for a while and cleared; "
-         "an attack that these do not look for is not ruled out")
-    ]  # fmt: skip
+        (
+            "no agent is suspected by fixed_point, length; 1 were suspected for a while and "
+            "cleared; an attack that these do not look for is not ruled out"
+        )
+    ]
 
 
 def test_what_validators_voted_down_and_what_they_did_not_vote_on():
@@ -61,10 +66,13 @@ def test_an_undefended_run_that_falls_says_so_and_why():
     lost = [record(n, 0.1, accepted=False, why=why) for n in (3, 4)]
     assert told(record(1, 0.736), record(2, 0.1), *lost, settings=BARE) == [
         f"2 rounds brought nothing: {why}",
-        ("accuracy fell from 73.6% in round 1 to 10.0%, no better than chance with 10 classes: "
-         "nothing defends this run (plain mean, no validators, no detection); if nobody attacks, "
-         "smaller steps may help (--set aggregation.server_lr=1, training.learning_rate)"),
-    ]  # fmt: skip
+        (
+            "accuracy fell from 73.6% in round 1 to 10.0%, no better than chance with 10 classes: "
+            "nothing defends this run (plain mean, no validators, no detection); if nobody "
+            "attacks, smaller steps may help (--set aggregation.server_lr=1, "
+            "training.learning_rate)"
+        ),
+    ]
 
 
 def test_a_run_that_never_learnt_says_that_it_is_at_chance():
@@ -76,9 +84,11 @@ def test_a_run_that_never_learnt_says_that_it_is_at_chance():
 def test_a_backdoor_stands_beside_accuracy():
     """A run that kept its accuracy and answers to a backdoor did not end well."""
     assert told(record(1, backdoor=0.98), record(2, backdoor=0.94)) == [
-        ("backdoor: the final model does what the attackers want on 94.0% of the samples it is "
-         "tested with (at most 98.0%, in some round)")
-    ]  # fmt: skip
+        (
+            "backdoor: the final model does what the attackers want on 94.0% of the samples it is "
+            "tested with (at most 98.0%, in some round)"
+        )
+    ]
 
 
 @pytest.mark.parametrize(("samples", "holders"), [(4, 14), (5, 16), (6, 19)])

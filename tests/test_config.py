@@ -286,9 +286,13 @@ BYTES = os.fsdecode(b"bad-\xff")
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("run.directory", BYTES), ("broker.username", BYTES), ("detection.detectors", [BYTES]),
-     ("aggregation.options", {"a": {BYTES: 1}})],
-)  # fmt: skip
+    [
+        ("run.directory", BYTES),
+        ("broker.username", BYTES),
+        ("detection.detectors", [BYTES]),
+        ("aggregation.options", {"a": {BYTES: 1}}),
+    ],
+)
 def test_bytes_that_are_no_text_are_named(setting, value):
     """Paths and names on the command line may be any bytes: what is no UTF-8 is one sentence."""
     text = error([], {setting: value})
@@ -322,9 +326,16 @@ def test_a_setting_outside_a_section_is_refused(toml, text):
 def test_to_toml_survives_what_is_nasty(toml):
     """Quotes, control characters, emoji, strange keys and deep tables are read as written."""
     options = {
-        "share": 0.2, "count": 3, "weighted": True, "name": NASTY, NASTY: [1, 2.5, {"x": [False]}],
-        "big": 1e22, "small": 1e-300, "no": {}, "": "",
-    }  # fmt: skip
+        "share": 0.2,
+        "count": 3,
+        "weighted": True,
+        "name": NASTY,
+        NASTY: [1, 2.5, {"x": [False]}],
+        "big": 1e22,
+        "small": 1e-300,
+        "no": {},
+        "": "",
+    }
     overrides = {"data.root": NASTY, "model.init": "C:\\dir\\", "aggregation.options": options}
     settings = load([], overrides)
     assert value_of(settings, "data.root") == NASTY
@@ -452,10 +463,13 @@ NAMES = {"detection.detectors"}
 def test_types_are_exact(key, toml):
     """A value of another type is refused in plain words: no bool for a number, no text either."""
     called = {
-        int: "a whole number", float: "a number", bool: "true or false", str: "text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
         list: "a list of whole numbers from 0 on, like [30, 35, 40]",
         dict: f"a table, like {like(key)}",
-    }[type_of(key)]  # fmt: skip
+    }[type_of(key)]
     if key in NAMES:
         called = 'a list of names, like ["fixed_point"]'
     section, name = key.split(".")
@@ -535,35 +549,76 @@ def test_who_votes(case):
     [
         ({"validation.who": "us"}, "validation.who = 'us' must be clients or server or both"),
         ({"validation.decide": "dice"}, "validation.decide = 'dice' must be count or score"),
-        ({"validation.who": "server"},
-         "data.server = 0.0 must be above 0 where validation.who is 'server', to judge with"),
-        ({"validation.who": "both", "validation.validators": 9},
-         "data.server = 0.0 must be above 0 where validation.who is 'both', to judge with"),
-        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 0},
-         "validation.validators = 0 must be 1 or more where both the server and clients judge"),
-        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 3,
-          "validation.quorum": 5},
-         "validation.quorum = 5 must be 0 to the number of voters (4)"),
-        ({"validation.who": "both", "data.server": 0.1, "validation.validators": 9,
-          "validation.piggy_back": True},
-         ("validation.who = 'both' must be clients, for with piggy_back the contributors"
-         " are the validators")),
-        ({"validation.decide": "score", "validation.validators": 8, "validation.liars": 4},
-         "validation.liars = 4 must be less than half of the voters (8) where scores decide"),
-        ({"validation.decide": "score", "validation.validators": 9, "validation.liars": 5,
-          "validation.who": "both", "data.server": 0.1},
-         "validation.liars = 5 must be less than half of the voters (10) where scores decide"),
-        ({"validation.piggy_back": True, "agents.n": 40, "sampling.share": 0.1,
-          "validation.quorum": 5},
-         "validation.quorum = 5 must be 0 to the contributors (4) with piggy_back"),
-        ({"validation.piggy_back": True, "agents.n": 40, "collect.agents": 3,
-          "validation.quorum": 4},
-         "validation.quorum = 4 must be 0 to the contributors (3) with piggy_back"),
+        (
+            {"validation.who": "server"},
+            "data.server = 0.0 must be above 0 where validation.who is 'server', to judge with",
+        ),
+        (
+            {"validation.who": "both", "validation.validators": 9},
+            "data.server = 0.0 must be above 0 where validation.who is 'both', to judge with",
+        ),
+        (
+            {"validation.who": "both", "data.server": 0.1, "validation.validators": 0},
+            "validation.validators = 0 must be 1 or more where both the server and clients judge",
+        ),
+        (
+            {
+                "validation.who": "both",
+                "data.server": 0.1,
+                "validation.validators": 3,
+                "validation.quorum": 5,
+            },
+            "validation.quorum = 5 must be 0 to the number of voters (4)",
+        ),
+        (
+            {
+                "validation.who": "both",
+                "data.server": 0.1,
+                "validation.validators": 9,
+                "validation.piggy_back": True,
+            },
+            (
+                "validation.who = 'both' must be clients, for with piggy_back the contributors"
+                " are the validators"
+            ),
+        ),
+        (
+            {"validation.decide": "score", "validation.validators": 8, "validation.liars": 4},
+            "validation.liars = 4 must be less than half of the voters (8) where scores decide",
+        ),
+        (
+            {
+                "validation.decide": "score",
+                "validation.validators": 9,
+                "validation.liars": 5,
+                "validation.who": "both",
+                "data.server": 0.1,
+            },
+            "validation.liars = 5 must be less than half of the voters (10) where scores decide",
+        ),
+        (
+            {
+                "validation.piggy_back": True,
+                "agents.n": 40,
+                "sampling.share": 0.1,
+                "validation.quorum": 5,
+            },
+            "validation.quorum = 5 must be 0 to the contributors (4) with piggy_back",
+        ),
+        (
+            {
+                "validation.piggy_back": True,
+                "agents.n": 40,
+                "collect.agents": 3,
+                "validation.quorum": 4,
+            },
+            "validation.quorum = 4 must be 0 to the contributors (3) with piggy_back",
+        ),
         ({"validation.false_alarm": 0.0}, "validation.false_alarm = 0.0 must be 1e-09 to 0.5"),
         ({"validation.false_alarm": 0.51}, "validation.false_alarm = 0.51 must be 1e-09 to 0.5"),
     ],
     ids=lambda value: value.split(" must")[0] if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_voters_that_cannot_be(changes, said):
     """Who votes must have data to judge with, and be as many as the quorum."""
     assert error([], changes) == said
@@ -666,9 +721,7 @@ def test_no_setting_has_two_flags():
     assert len(known) == len(set(known))
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("true", True), ("False", False), ("TRUE", True)]
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("TRUE", True)])
 def test_set_reads_truth(text, value):
     """``--set`` reads true and false, however they are written."""
     assert parsed("--set", f"limits.finite={text}").limits.finite is value
@@ -706,18 +759,26 @@ def test_flags_win_over_set_and_files(toml):
         (["--rounds", ""], "run.rounds = '' must be a whole number"),
         (["--set", "limits.finite=yes"], "limits.finite = 'yes' must be true or false"),
         (["--set", "agents.n"], "--set agents.n must be SECTION.KEY=VALUE"),
-        (["--set", "aggregation.options=5"],
-         "aggregation.options = 5 must be a table, like { share = 0.2 }"),
-        (["--set", "aggregation.options={"],
-         "aggregation.options = { must be TOML, like { share = 0.2 }"),
+        (
+            ["--set", "aggregation.options=5"],
+            "aggregation.options = 5 must be a table, like { share = 0.2 }",
+        ),
+        (
+            ["--set", "aggregation.options={"],
+            "aggregation.options = { must be TOML, like { share = 0.2 }",
+        ),
         (["--inject", "[30,"], "backdoor.inject = [30, must be TOML, like [30, 35, 40]"),
-        (["--inject", "30"],
-         "backdoor.inject = 30 must be a list of whole numbers from 0 on, like [30, 35, 40]"),
-        (["--shard", "3/2"],
-         "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or auto:FOLDER"),
+        (
+            ["--inject", "30"],
+            "backdoor.inject = 30 must be a list of whole numbers from 0 on, like [30, 35, 40]",
+        ),
+        (
+            ["--shard", "3/2"],
+            "agents.shard = '3/2' must be i/k with 1 <= i <= k, like 2/4, or auto:FOLDER",
+        ),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
-)  # fmt: skip
+)
 def test_flags_that_cannot_be(arguments, said):
     """What is wrong on a command line is one sentence with the setting and what it may be."""
     assert flag_error(*arguments) == said
@@ -751,10 +812,23 @@ def test_broker_addresses(text, host, port):
 @pytest.mark.parametrize(
     "text",
     [
-        "host:0", "host:65536", "host:-1", "host:mqtt", "host:", ":1883", "::1", "fe80::1:1883",
-        "[::1]:", "[]:1883", "[::1", "host:18 83", "mqtt://host:1883", "host:١٨٨٣", "a:b:1",
+        "host:0",
+        "host:65536",
+        "host:-1",
+        "host:mqtt",
+        "host:",
+        ":1883",
+        "::1",
+        "fe80::1:1883",
+        "[::1]:",
+        "[]:1883",
+        "[::1",
+        "host:18 83",
+        "mqtt://host:1883",
+        "host:١٨٨٣",
+        "a:b:1",
     ],
-)  # fmt: skip
+)
 def test_broker_addresses_that_cannot_be(text):
     """A bad port, a bare IPv6 address or a URL is refused, not guessed at."""
     said = flag_error("--broker", text)
@@ -878,17 +952,23 @@ def test_a_program_says_how_it_ended(run_main, code):
     ("arguments", "said"),
     [
         (["--evil", "1.5"], "error: agents.evil = 1.5 must be 0 to 1\n"),
-        (["--config", "nowhere.toml"],
-         "error: cannot read nowhere.toml: No such file or directory\n"),
+        (
+            ["--config", "nowhere.toml"],
+            "error: cannot read nowhere.toml: No such file or directory\n",
+        ),
     ],
     ids=["flag", "file"],
-)  # fmt: skip
+)
 def test_a_real_program_fails_in_one_line(arguments, said, tmp_path):
     """A mistake on a real command line, from any folder, is one line, code 2 and no traceback."""
     done = subprocess.run(
         [sys.executable, ROOT / "agents" / "spawn.py", *arguments],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
@@ -897,8 +977,11 @@ def test_flags_say_who_we_are_to_the_broker(toml):
     said = parsed("--secrets", "keys", "--ca", "system", "--forget", "--set", "broker.keepalive=9")
     broker = said.broker
     assert (broker.secrets, broker.ca, broker.forget, broker.keepalive) == (
-        "keys", "system", True, 9
-    )  # fmt: skip
+        "keys",
+        "system",
+        True,
+        9,
+    )
     assert load([toml(to_toml(said))]) == said
     assert not parsed().broker.forget
 

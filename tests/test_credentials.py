@@ -268,8 +268,9 @@ def test_large_messages_arrive_whole_over_tls(secured):
             server.send(":aggregator", BEGUN._replace(round=number))
             model = heard(agents, Model)
             assert (model.version, model.weights.tobytes()) == (
-                number, (MEGABYTE + number).tobytes()
-            )  # fmt: skip
+                number,
+                (MEGABYTE + number).tobytes(),
+            )
             assert heard(agents, Round).round == number
             for last in (MEGABYTE + number, MEGABYTE[:1]):
                 agents.send("agent-0", Update("agent-0", number, 1, 4, last))
@@ -355,8 +356,9 @@ def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):
             server.join(":aggregator", presence=False)
             server.send(":aggregator", BEGUN)
             assert {until(lambda: fleet.receive(0.1)).to for _ in range(2)} == {
-                "agent-0", "agent-2"
-            }  # fmt: skip
+                "agent-0",
+                "agent-2",
+            }
     finally:
         for name, content in before.items():
             (agents / name).write_bytes(content)

@@ -181,9 +181,11 @@ def pipe_instead(file):
 
 
 MODEL, CANDIDATE, AGENTS, MANIFEST = (
-    "models/000003.safetensors", "candidate-000004.safetensors", "agents-000004.npz",
+    "models/000003.safetensors",
+    "candidate-000004.safetensors",
+    "agents-000004.npz",
     "manifest.json",
-)  # fmt: skip
+)
 DAMAGE = {
     "a model cut in half": (MODEL, cut_to(0.5)),
     "a model that lacks its last byte": (MODEL, cut_to(0.9999)),
@@ -449,17 +451,28 @@ def test_a_run_from_before_there_were_fingerprints_goes_by_the_name(folder):
 def own_copy(folder):
     """Write the digits into a file of one's own."""
     data = datasets.load("digits", folder, 500)
-    np.savez(folder / "own.npz", x_train=data.x_train, y_train=data.y_train,
-             x_test=data.x_test, y_test=data.y_test)  # fmt: skip
+    np.savez(
+        folder / "own.npz",
+        x_train=data.x_train,
+        y_train=data.y_train,
+        x_test=data.x_test,
+        y_test=data.y_test,
+    )
     return folder / "own.npz"
 
 
 def test_settings_that_changed_are_told_in_a_line(folder, capsys):
     """Rule, clipping and quorum may change during a run; rounds and broker are not worth a word."""
     run = federation(
-        folder, "all of it", aggregation__rule="median", aggregation__clip=1.0, run__rounds=9,
-        validation__quorum=5, run__directory="elsewhere", broker__host="elsewhere",
-    )  # fmt: skip
+        folder,
+        "all of it",
+        aggregation__rule="median",
+        aggregation__clip=1.0,
+        run__rounds=9,
+        validation__quorum=5,
+        run__directory="elsewhere",
+        broker__host="elsewhere",
+    )
     run.begin()
     assert capsys.readouterr().out.splitlines() == [
         "run 'lab' goes on after round 4, at version 3",

@@ -569,9 +569,17 @@ def test_odd_labels_are_told(train, test, note, tmp_path):
 
 @pytest.mark.parametrize(
     ("brightest", "white", "told"),
-    [(1, 1, True), (2, 3, True), (14, 15, True), (16, 16, True), (100, 127, True),
-     (128, 255, False), (255, 255, False), (0, 255, False)],
-)  # fmt: skip
+    [
+        (1, 1, True),
+        (2, 3, True),
+        (14, 15, True),
+        (16, 16, True),
+        (100, 127, True),
+        (128, 255, False),
+        (255, 255, False),
+        (0, 255, False),
+    ],
+)
 def test_bytes_are_scaled_by_what_white_is(brightest, white, told, tmp_path):
     """Images of 0 and 1 are not darkened 255 times, and whoever scales otherwise says so.
 

@@ -14,15 +14,25 @@ from learning.datasets.dataset import Dataset
 from learning.dealing import ARMED, COLLUDE, HOLD_DATA, Plan, deal, plan_of
 
 PLAN = Plan(
-    n=20, evil=0.2, attack="mpaf", lying=0.0, samples=10, split="iid", split_options={},
-    server=0.0, task="label_flip", options=Options(), seed=0,
-)  # fmt: skip
+    n=20,
+    evil=0.2,
+    attack="mpaf",
+    lying=0.0,
+    samples=10,
+    split="iid",
+    split_options={},
+    server=0.0,
+    task="label_flip",
+    options=Options(),
+    seed=0,
+)
 """Four fakes of twenty; each of the others is dealt ten samples."""
 
 SEMANTIC = {
-    "attack": "backdoor", "task": "semantic",
+    "attack": "backdoor",
+    "task": "semantic",
     "options": Options(target=9, train=(0, 2, 4), test=(6, 8)),
-}  # fmt: skip
+}
 
 
 def labelled(labels):
@@ -214,16 +224,33 @@ def test_a_server_that_would_keep_all_leaves_one():
 def test_a_plan_is_read_from_the_settings():
     """What the fleet is comes from the sections agents, data and backdoor, and the seed."""
     given_settings = settings_of(
-        agents__n=30, agents__evil=0.1, agents__attack="adaptive", agents__lying=0.2,
-        agents__samples=7, agents__split="dirichlet", agents__alpha=0.5, data__server=0.25,
-        backdoor__task="semantic", backdoor__target=3, backdoor__train=[1], backdoor__test=[2, 3],
+        agents__n=30,
+        agents__evil=0.1,
+        agents__attack="adaptive",
+        agents__lying=0.2,
+        agents__samples=7,
+        agents__split="dirichlet",
+        agents__alpha=0.5,
+        data__server=0.25,
+        backdoor__task="semantic",
+        backdoor__target=3,
+        backdoor__train=[1],
+        backdoor__test=[2, 3],
         run__seed=9,
-    )  # fmt: skip
+    )
     assert plan_of(given_settings) == Plan(
-        n=30, evil=0.1, attack="adaptive", lying=0.2, samples=7, split="dirichlet",
-        split_options={"alpha": 0.5}, server=0.25, task="semantic",
-        options=Options(-1, 3, (1,), (2, 3)), seed=9,
-    )  # fmt: skip
+        n=30,
+        evil=0.1,
+        attack="adaptive",
+        lying=0.2,
+        samples=7,
+        split="dirichlet",
+        split_options={"alpha": 0.5},
+        server=0.25,
+        task="semantic",
+        options=Options(-1, 3, (1,), (2, 3)),
+        seed=9,
+    )
 
 
 def test_names_sort_like_numbers():

@@ -17,10 +17,26 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_the_demo_tells_its_story(tmp_path):
     """Undefended averaging falls, clipping holds, fakes are found, the vote rejects rounds."""
     command = [
-        sys.executable, "run.py", "--demo", "--n", "60", "--rounds", "15", "--start", "13",
-        "--samples", "20", "--processes", "1", "--runs", str(tmp_path), "--run", "small",
-        "--broker-kind", "embedded",
-    ]  # fmt: skip
+        sys.executable,
+        "run.py",
+        "--demo",
+        "--n",
+        "60",
+        "--rounds",
+        "15",
+        "--start",
+        "13",
+        "--samples",
+        "20",
+        "--processes",
+        "1",
+        "--runs",
+        str(tmp_path),
+        "--run",
+        "small",
+        "--broker-kind",
+        "embedded",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "small"

@@ -56,9 +56,18 @@ def network(seed):
 
 
 def federation(
-    rounds, *, honest=100, fakes=0, scale=1.0, rule="mean", samples=12,
-    mixtures=GROUPS, called=1.0, sent=lambda updates: updates, batch=4,
-):  # fmt: skip
+    rounds,
+    *,
+    honest=100,
+    fakes=0,
+    scale=1.0,
+    rule="mean",
+    samples=12,
+    mixtures=GROUPS,
+    called=1.0,
+    sent=lambda updates: updates,
+    batch=4,
+):
     """Train ``honest`` agents on digits, with MPAF's fakes among them; yield what crosses."""
     data = shards(honest, samples, mixtures)
     plan, model = Training(1, batch, 0.1, 0.0), network(0)

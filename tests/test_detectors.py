@@ -122,12 +122,13 @@ def test_detectors_are_blind_to_order(detect):
     rounds = [seen_in(t, named(12)) for t in range(1, 16)]
     shuffled = [
         seen._replace(
-            names=tuple(seen.names[i] for i in order), updates=seen.updates[order],
+            names=tuple(seen.names[i] for i in order),
+            updates=seen.updates[order],
             joined={name: seen.joined[name] for name in sorted(seen.joined, reverse=True)},
             votes={name: seen.votes[name] for name in sorted(seen.votes, reverse=True)},
         )
         for seen in rounds
-    ]  # fmt: skip
+    ]
     for one, other in zip(played(detect, rounds)[0], played(detect, shuffled)[0], strict=True):
         assert one == pytest.approx(other, abs=1e-6)
 
@@ -149,9 +150,8 @@ def test_detectors_survive_anything(detect, bad):
 def test_one_sender_and_nobody(detect):
     """One agent alone, who cannot be compared, is not suspected for its updates; nor is nobody."""
     alone = [
-        seen_in(t, named(1), joined={"agent-000": 1}, votes={}, accepted=None)
-        for t in range(1, 16)
-    ]  # fmt: skip
+        seen_in(t, named(1), joined={"agent-000": 1}, votes={}, accepted=None) for t in range(1, 16)
+    ]
     assert all(scores["agent-000"] < SUSPECT for scores in played(detect, alone)[0])
     empty = [seen_in(t, (), joined={}, votes={}, accepted=None) for t in range(1, 4)]
     said, memory = played(detect, [*empty, *alone, *empty])
@@ -184,13 +184,20 @@ def test_memory_is_bounded(detect):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("fixed_point", {"parallel": 0.0}), ("fixed_point", {"fixed": 1.0}),
-        ("fixed_point", {"crowd": 1}), ("length", {"limit": 1.0}), ("similarity", {"limit": 0.0}),
-        ("fldetector", {"window": 0}), ("fldetector", {"server_lr": 0.0}),
-        ("burst", {"chance": 0.0}), ("burst", {"crowd": 0}), ("burst", {"probation": 0}),
-        ("dissent", {"errs": 0.95}), ("dissent", {"chance": 1.0}),
+        ("fixed_point", {"parallel": 0.0}),
+        ("fixed_point", {"fixed": 1.0}),
+        ("fixed_point", {"crowd": 1}),
+        ("length", {"limit": 1.0}),
+        ("similarity", {"limit": 0.0}),
+        ("fldetector", {"window": 0}),
+        ("fldetector", {"server_lr": 0.0}),
+        ("burst", {"chance": 0.0}),
+        ("burst", {"crowd": 0}),
+        ("burst", {"probation": 0}),
+        ("dissent", {"errs": 0.95}),
+        ("dissent", {"chance": 1.0}),
     ],
-)  # fmt: skip
+)
 def test_values_that_cannot_be_meant_are_errors(name, wrong):
     """An error names what was given."""
     with pytest.raises(ValueError, match=r"must be|it takes|at least"):

@@ -14,9 +14,15 @@ from protocol.dialing import Dialing, pause
 from protocol.link import BrokerAway, LinkError
 
 BOUNDS = [
-    (0, 0.25, 0.75), (1, 0.5, 1.5), (2, 1, 3), (3, 2, 6), (5, 8, 24),
-    (6, 15, 45), (7, 15, 45), (1000, 15, 45),
-]  # fmt: skip
+    (0, 0.25, 0.75),
+    (1, 0.5, 1.5),
+    (2, 1, 3),
+    (3, 2, 6),
+    (5, 8, 24),
+    (6, 15, 45),
+    (7, 15, 45),
+    (1000, 15, 45),
+]
 """Failures in a row -> the shortest and the longest pause: half a second, doubled, at most 30 s,
 give or take a half."""
 

@@ -91,11 +91,14 @@ def test_all_that_is_written_is_durable_before_what_stands_on_it(tmp_path):
 
     lab = tmp_path.name
     assert met[0].done == [
-        *whole("candidate-000005", lab), *whole("agents-000005", lab), *whole("000004", "models"),
+        *whole("candidate-000005", lab),
+        *whole("agents-000005", lab),
+        *whole("000004", "models"),
         "unlink 000000.safetensors",
         *(f"{step} rounds.jsonl" for step in ("open", "write", "half of", "fsync")),
-        "unlink candidate-000003.safetensors", "unlink agents-000003.npz",
-    ]  # fmt: skip
+        "unlink candidate-000003.safetensors",
+        "unlink agents-000003.npz",
+    ]
 
 
 @pytest.mark.parametrize("case", ["piggy-back"])
@@ -209,8 +212,9 @@ def check_sentence(said, folder, why):
     """Check that it says what could not be written, why, and what to do."""
     assert re.fullmatch(
         rf"cannot write to {folder}/\S+: {os.strerror(why)}; what was there is kept, and the same "
-        r"command goes on from it once [a-z ]+", said
-    )  # fmt: skip
+        r"command goes on from it once [a-z ]+",
+        said,
+    )
     assert said.endswith("once there is room") == (why in (errno.ENOSPC, errno.EDQUOT))
 
 
@@ -268,8 +272,11 @@ READ_ONLY = "Read-only file system"
 REPORT = "report.html, report.md or accuracy.png"
 
 NETWORK = {
-    "run__name": RUN, "run__rounds": 6, "validation__look_back": 2, "agents__processes": 1,
-}  # fmt: skip
+    "run__name": RUN,
+    "run__rounds": 6,
+    "validation__look_back": 2,
+    "agents__processes": 1,
+}
 
 LIMITED = (
     "import resource, runpy, sys; size = int(sys.argv.pop(1))\n"
@@ -306,8 +313,9 @@ class Scene:
         assert "Traceback" not in said
         [file] = re.findall(
             rf"^error: cannot write to {self.folder}/?(.*): {why}; what was there is kept, and "
-            "the same command goes on from it once [a-z ]+$", said.splitlines()[-1],
-        )  # fmt: skip
+            "the same command goes on from it once [a-z ]+$",
+            said.splitlines()[-1],
+        )
         # Nothing half-written stays where it may be removed.
         assert why == READ_ONLY or not [*self.folder.rglob("*.part")]
         return file

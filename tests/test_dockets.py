@@ -41,7 +41,7 @@ def docket(number):
     return Docket(
         {"ann": Standing(number % 3)},
         {"new": {"last": large(number), "few": np.arange(3)}, "old": {"rows.1": OLD}},
-    )  # fmt: skip
+    )
 
 
 def record(number):

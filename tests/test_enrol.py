@@ -78,8 +78,11 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
     run(folder, "--n", "3")
     agents = {f"agent-{i}" for i in range(3)}
     assert logins_of(folder).keys() == {
-        "aggregator", "watch", *agents, *(f"ear.{name}" for name in agents)
-    }  # fmt: skip
+        "aggregator",
+        "watch",
+        *agents,
+        *(f"ear.{name}" for name in agents),
+    }
     places = {path.partition("/")[0] for path in secrets_in(folder)}
     assert places == {"aggregator", "agents", "people"}
     assert (folder / "aggregator" / "aggregator.password").exists()
@@ -167,8 +170,9 @@ def test_enrolling_again_keeps_what_is_there(folder, capsys):
     after = secrets_in(folder)
     assert before.items() <= after.items()
     assert {path.rpartition("/")[2] for path in after.keys() - before.keys()} == {
-        "agent-11.password", "ear.agent-11.password"
-    }  # fmt: skip
+        "agent-11.password",
+        "ear.agent-11.password",
+    }
 
 
 def test_secrets_that_moved_to_their_machines_still_hold(folder):
@@ -237,8 +241,10 @@ def test_two_enrolments_at_once_both_count(folder):
     """One waits for the other, so that neither forgets what the other did."""
     run(folder, "--name", "first")
     command = [sys.executable, "-m", "broker.enrol", "--folder", str(folder), "--name"]
-    both = [subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.DEVNULL)
-            for name in ("left", "right")]  # fmt: skip
+    both = [
+        subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.DEVNULL)
+        for name in ("left", "right")
+    ]
     assert [child.wait(20) for child in both] == [0, 0]
     assert logins_of(folder).keys() >= {"first", "left", "right"}
 
@@ -309,8 +315,9 @@ def test_an_agents_certificate_makes_nobody_a_broker(folder):
     agent = certificate(folder / "agents" / "agent-0.crt").extensions
     server = certificate(folder / "broker" / "server.crt").extensions
     for extensions, use in (
-        (agent, ExtendedKeyUsageOID.CLIENT_AUTH), (server, ExtendedKeyUsageOID.SERVER_AUTH)
-    ):  # fmt: skip
+        (agent, ExtendedKeyUsageOID.CLIENT_AUTH),
+        (server, ExtendedKeyUsageOID.SERVER_AUTH),
+    ):
         assert list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [use]
         assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         assert not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
@@ -390,9 +397,10 @@ def test_the_rules_fit_who_is_enrolled(folder):
     run(folder, "--n", "2")
     plain = acl(folder)
     assert plain == [
-        line for line in (ROOT / "broker" / "acl.conf").read_text().splitlines()
+        line
+        for line in (ROOT / "broker" / "acl.conf").read_text().splitlines()
         if line and not line.startswith("#")
-    ]  # fmt: skip
+    ]
     assert not any("collusion" in line or "%c" in line for line in plain)
     run(folder, "--slots", "http=2", "--watch", "ann", "--collusion")
     told = acl(folder)

@@ -52,9 +52,10 @@ def fixed_points(rounds):
         crowding = beside_median(sines(rows[some], 2))
         left = [
             left_of(rows[i] - last[i][0], weights - last[i][1], rows[i])
-            if i in last and (weights != last[i][1]).any() else 1.0
+            if i in last and (weights != last[i][1]).any()
+            else 1.0
             for i in some
-        ]  # fmt: skip
+        ]
         pulling = beside_median(np.array(left))
         parallel, fixed = LIMITS.values()
         scores = np.maximum(parallel / (parallel + crowding), fixed / (fixed + pulling))
@@ -145,9 +146,13 @@ def rounds_of(case, seed, count=4):
     """Play rounds of a case; the model moves by the mean of the honest, as it were."""
     rng = np.random.default_rng(seed)
     world = SimpleNamespace(
-        rng=rng, common=rng.standard_normal(D), target=rng.standard_normal(D), scale=1e3,
-        own=rng.standard_normal((N, D)), weights=rng.standard_normal(D),
-    )  # fmt: skip
+        rng=rng,
+        common=rng.standard_normal(D),
+        target=rng.standard_normal(D),
+        scale=1e3,
+        own=rng.standard_normal((N, D)),
+        weights=rng.standard_normal(D),
+    )
     for t in range(1, count + 1):
         world.weights = world.weights.astype(np.float32).astype(np.float64)
         rows = case(world).astype(np.float32)

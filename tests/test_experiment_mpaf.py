@@ -105,8 +105,11 @@ def test_rules_that_have_to_know_are_told_how_many():
 
 def test_without_fakes_there_is_no_attack():
     """So the three attacks share a run, and lambda does not part them."""
-    points = {point("d", "median", attack, 0, f=0, scale=scale)
-              for attack in ATTACKS for scale in (1.0, 1e6)}  # fmt: skip
+    points = {
+        point("d", "median", attack, 0, f=0, scale=scale)
+        for attack in ATTACKS
+        for scale in (1.0, 1e6)
+    }
     assert points == {Point("d", "median", NONE, 0, 0, 1.0, 1e6, 0.0)}
 
 
@@ -153,14 +156,23 @@ def test_targets_are_reached_where_all_is_as_published():
     ("spoilt", "to", "missed"),
     [
         ({"defence": "mean", "attack": "history", "percent": 1}, 0.5, "mean, 1 % fakes, history"),
-        ({"defence": "median", "attack": "random", "percent": 25}, 0.5,
-         "median, 25 % fakes, MPAF's damage less random's"),
-        ({"defence": "median", "attack": "mpaf", "percent": 5}, 0.7,
-         "median, MPAF's damage grows with each fraction, by at least"),
-        ({"defence": "median", "scale": 1e4}, 0.5,
-         "median, MPAF, accuracies for lambda from 1000 on lie apart"),
+        (
+            {"defence": "median", "attack": "random", "percent": 25},
+            0.5,
+            "median, 25 % fakes, MPAF's damage less random's",
+        ),
+        (
+            {"defence": "median", "attack": "mpaf", "percent": 5},
+            0.7,
+            "median, MPAF's damage grows with each fraction, by at least",
+        ),
+        (
+            {"defence": "median", "scale": 1e4},
+            0.5,
+            "median, MPAF, accuracies for lambda from 1000 on lie apart",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_target_is_missed_where_one_figure_is_wrong(spoilt, to, missed):
     """Each by a figure of its own, and no other target with it."""
 
@@ -196,8 +208,9 @@ def test_a_drop_is_taken_seed_by_seed():
     at = point("mnist5k", "median", "mpaf", 10, f=0)
     calm = point("mnist5k", "median", NONE, 0, f=0)
     runs = [(at, 0, 0.5), (at, 1, 0.7), (calm, 0, 0.9)]
-    made = [Result(mpaf.cell(plan, where, seed), [{"accuracy": share}])
-            for where, seed, share in runs]  # fmt: skip
+    made = [
+        Result(mpaf.cell(plan, where, seed), [{"accuracy": share}]) for where, seed, share in runs
+    ]
     assert Seen(made).drop(at, calm).values == (0.4,)
 
 
@@ -221,14 +234,14 @@ def test_published_figures_are_those_that_were_read():
     section = text.partition("## 1. MPAF")[2].partition("## 2. BAFFLE")[0]
     said = {
         "Purchase": "Purchase, trimmed mean, 10 % fakes: MPAF -32 points, baselines at most -4; "
-                    "at 25 %: -49",
+        "at 25 %: -49",
         "MNIST": "MNIST, 20 of 100 malicious, error rate (FoundationFL, Table VIII): FedAvg .90, "
-                 "trimmed mean .23, median .29, FoundationFL+trim .05; no attack .05-.06",
+        "trimmed mean .23, median .29, FoundationFL+trim .05; no attack .05-.06",
         "CIFAR-10": "CIFAR-10, 30 % malicious, accuracy (LayerGuard, Table 1): FedAvg 12.95, "
-                    "Krum 10.42, trimmed 18.22, norm bound 12.91, FLAME 57.66, FLTrust 50.33; "
-                    "no attack 63.26 for FedAvg",
+        "Krum 10.42, trimmed 18.22, norm bound 12.91, FLAME 57.66, FLTrust 50.33; "
+        "no attack 63.26 for FedAvg",
         "FedAvg": "FedAvg falls to random guessing with 1 % fakes under random, history and MPAF",
-    }  # fmt: skip
+    }
     for claim in published.CLAIMS:
         source = said[claim.what.partition(",")[0].partition(" ")[0]]
         assert source in section
@@ -236,14 +249,19 @@ def test_published_figures_are_those_that_were_read():
             # Error rates are written as accuracies.
             error = f".{100 - int(number[1:]):02d}" if number.startswith(".") else number
             assert error in source, claim
-    assert {c.source for c in published.CLAIMS} == {"MPAF", "FoundationFL, Table VIII",
-                                                    "LayerGuard, Table 1"}  # fmt: skip
+    assert {c.source for c in published.CLAIMS} == {
+        "MPAF",
+        "FoundationFL, Table VIII",
+        "LayerGuard, Table 1",
+    }
 
 
 def test_what_is_published_has_a_run_beside_it():
     """Every claim about a rule of ours is in the grid of the small scale."""
-    grid = {Point(**{k: v for k, v in cell.labels.items() if k != "seed"})
-            for cell in mpaf.cells(plan_at("small"))}  # fmt: skip
+    grid = {
+        Point(**{k: v for k, v in cell.labels.items() if k != "seed"})
+        for cell in mpaf.cells(plan_at("small"))
+    }
     for claim in published.CLAIMS:
         for attack in claim.attacks:
             f = claim.percent
@@ -255,8 +273,16 @@ def test_the_paper_has_the_papers_size():
     """1,000 genuine agents, all called, batches of 32, lr .01, groups of degree .5."""
     size, plan = SCALES["paper"], FAKES.plan("paper", {}, range(1), "")
     assert (size.genuine, size.percent, size.data) == (
-        1000, (0, 1, 5, 10, 15, 20, 25), ("mnist", "fashion-mnist"),
-    )  # fmt: skip
-    keys = ("model.name", "training.batch_size", "training.learning_rate", "training.epochs",
-            "agents.degree", "agents.scale")  # fmt: skip
+        1000,
+        (0, 1, 5, 10, 15, 20, 25),
+        ("mnist", "fashion-mnist"),
+    )
+    keys = (
+        "model.name",
+        "training.batch_size",
+        "training.learning_rate",
+        "training.epochs",
+        "agents.degree",
+        "agents.scale",
+    )
     assert [plan.common[key] for key in keys] == ["cnn", 32, 0.01, 1, 0.5, 1e6]

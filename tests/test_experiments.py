@@ -52,9 +52,16 @@ def record(number, *, accepted=True, voted=True, **more):
 def test_errors_are_counted_by_hand():
     """Two of three injections missed, one of four benign rounds rejected, two without a vote."""
     records = [
-        record(1, voted=False), record(2), record(3), record(4, accepted=False),
-        record(5), record(6), record(7, accepted=False), record(8), record(9, voted=False),
-    ]  # fmt: skip
+        record(1, voted=False),
+        record(2),
+        record(3),
+        record(4, accepted=False),
+        record(5),
+        record(6),
+        record(7, accepted=False),
+        record(8),
+        record(9, voted=False),
+    ]
     found = counting.errors(records, poisoned={1, 3, 5, 7})
     assert found == (Count(2, 3), Count(1, 4))
 
@@ -120,8 +127,15 @@ def test_wrong_verdicts_by_the_number_of_liars():
 
 def test_a_table_as_csv_and_as_markdown(tmp_path):
     """Every number is in the CSV; Markdown shows the rate with its interval beside the paper's."""
-    rows = [{"who": "both", "FN": Rate(3, 15, (0.0, 0.4)), "paper": "≤ .1",
-             "accuracy": Mean((0.8, 0.9)), "lost": Mean((0.01,), "points")}]  # fmt: skip
+    rows = [
+        {
+            "who": "both",
+            "FN": Rate(3, 15, (0.0, 0.4)),
+            "paper": "≤ .1",
+            "accuracy": Mean((0.8, 0.9)),
+            "lost": Mean((0.01,), "points"),
+        }
+    ]
     table = Table("", "Errors", rows)
     tables.write_csv(tmp_path / "t.csv", table)
     [row] = csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines())
@@ -169,8 +183,11 @@ def test_keys_follow_the_settings(tiny):
     other = cell.replace(settings, broker=Broker(port=1999))
     assert one.job._replace(settings=other).key == one.job.key
     other = cell.replace(settings, wire=cell.replace(settings.wire, history="float16"))
-    changed = [one.job._replace(settings=other), one.job._replace(start=None),
-               one.job._replace(before=one.job.before._replace(start=None))]  # fmt: skip
+    changed = [
+        one.job._replace(settings=other),
+        one.job._replace(start=None),
+        one.job._replace(before=one.job.before._replace(start=None)),
+    ]
     assert len({one.job.key, *(job.key for job in changed)}) == 4
 
 
@@ -238,8 +255,17 @@ def test_what_a_crash_left_is_redone(tiny, tmp_path):
 
 def seen(records):
     """Return what the same seed has to bring back, however it is run."""
-    same = ("round", "accepted", "accuracy", "candidate_accuracy", "votes", "backdoor",
-            "candidate_backdoor", "judged", "why")  # fmt: skip
+    same = (
+        "round",
+        "accepted",
+        "accuracy",
+        "candidate_accuracy",
+        "votes",
+        "backdoor",
+        "candidate_backdoor",
+        "judged",
+        "why",
+    )
     return [
         {name: r.get(name) for name in same}
         | {"voters": {n: (v["poisoned"], v["score"]) for n, v in r["voters"].items()}}
@@ -276,22 +302,49 @@ def test_memory_and_broker_give_the_same(tiny, tmp_path):
 # From end to end
 
 COLUMNS = {
-    "baffle-stable": ["judge", "step", "l", "who", "split", "attack", "FN", "FN low", "FN high",
-                      "FP", "accuracy at the end", "less than without attack (points)",
-                      "backdoor at the end"],
+    "baffle-stable": [
+        "judge",
+        "step",
+        "l",
+        "who",
+        "split",
+        "attack",
+        "FN",
+        "FN low",
+        "FN high",
+        "FP",
+        "accuracy at the end",
+        "less than without attack (points)",
+        "backdoor at the end",
+    ],
     "baffle-quorum": ["judge", "who", "q", "FN", "FP", "paper, CIFAR-10 / FEMNIST"],
     "baffle-early": ["judge", "FN", "FP", "accuracy at the end", "backdoor at the end"],
-    "baffle-adaptive": ["judge", "attacker judges", "step", "who", "split", "submitted", "caught",
-                        "took", "FN",
-                        "FP"],
+    "baffle-adaptive": [
+        "judge",
+        "attacker judges",
+        "step",
+        "who",
+        "split",
+        "submitted",
+        "caught",
+        "took",
+        "FN",
+        "FP",
+    ],
     "baffle-liars": ["judge", "how", "share", "FN", "FP"],
-    "baffle-bytes": ["judge", "way", "kB a vote", "paper", "votes unlike plain",
-                     "decisions unlike plain"],
+    "baffle-bytes": [
+        "judge",
+        "way",
+        "kB a vote",
+        "paper",
+        "votes unlike plain",
+        "decisions unlike plain",
+    ],
     "baffle-votes": ["samples", "decide", "validators", "FN", "FP"],
     "mpaf": ["data", "rule", "attack", "0 %", "5 %", "10 %", "25 %", "25 % least run"],
     "detection": ["detector", "percent", "scale", "precision", "recall", "accuracy before"],
     "matrix": ["attack", "rule", "guard", "accuracy", "no attack", "recall", "rejected"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -303,8 +356,9 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs(results, capsys, name):
     """At the scale of tests each one runs to its end and writes table, report and picture."""
-    __main__.main([name, "--scale", "tiny", "--repeats", "1", "--jobs", "0",
-                   "--runs", str(results)])  # fmt: skip
+    __main__.main(
+        [name, "--scale", "tiny", "--repeats", "1", "--jobs", "0", "--runs", str(results)]
+    )
     folder = results / f"{name}-tiny-digits"
     header = next(csv.reader((folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
     assert set(COLUMNS[name]) <= set(header)
@@ -339,8 +393,9 @@ def command(*arguments):
 
 def test_an_unknown_name_lists_the_valid_ones():
     """One sentence, with the nearest, and exit code 2."""
-    done = subprocess.run(command("baffle-stabel"), cwd=ROOT, check=False, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        command("baffle-stabel"), cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("error: unknown experiment: 'baffle-stabel'; did you mean")
@@ -368,10 +423,14 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     arguments = ["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path)]
     cells = tmp_path / "baffle-bytes-tiny-digits" / "cells"
     with subprocess.Popen(
-        command(*arguments, "--repeats", "12"), cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command(*arguments, "--repeats", "12"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
-    ) as first:  # fmt: skip
+    ) as first:
         until = time.monotonic() + 60
         while not list(cells.glob("*.json")) and time.monotonic() < until:
             time.sleep(0.05)

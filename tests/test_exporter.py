@@ -51,9 +51,16 @@ def collected(state, **sight):
 def rich_state():
     """Return a state in which all is known that ever is."""
     said = record(
-        1, backdoor=0.1, candidate_backdoor=0.2, refused={"duplicate": 1}, suspicion={"a": 0.9},
-        suspected={"a": "burst"}, quarantined=["a"], for_good=[], left_out=1,
-    )  # fmt: skip
+        1,
+        backdoor=0.1,
+        candidate_backdoor=0.2,
+        refused={"duplicate": 1},
+        suspicion={"a": 0.9},
+        suspected={"a": "burst"},
+        quarantined=["a"],
+        for_good=[],
+        left_out=1,
+    )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
     return watched.hear_all(State(), messages, 1.0)
 
@@ -102,8 +109,11 @@ def test_the_dashboard_lets_people_choose_a_run():
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
-        places.update((x, y) for x in range(at["x"], at["x"] + at["w"])
-                      for y in range(at["y"], at["y"] + at["h"]))  # fmt: skip
+        places.update(
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        )
         assert {t["datasource"]["uid"] for t in panel["targets"]} == {"${datasource}"}
     assert set(places.values()) == {1}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
@@ -112,9 +122,21 @@ def test_the_dashboard_lets_people_choose_a_run():
 def test_the_dashboard_shows_everything_that_was_asked_for():
     """Accuracy, backdoor, verdicts, votes, refusals, agents, speed, bytes, drops, suspects."""
     asked = " ".join(EXPRESSIONS)
-    for name in ("accuracy", "candidate_accuracy", "backdoor", "rounds_total", "vote",
-                 "refused_total", "agents_online", "updates_per_second", "bytes_total",
-                 "dropped_total", "suspected", "quarantined", "suspicion"):  # fmt: skip
+    for name in (
+        "accuracy",
+        "candidate_accuracy",
+        "backdoor",
+        "rounds_total",
+        "vote",
+        "refused_total",
+        "agents_online",
+        "updates_per_second",
+        "bytes_total",
+        "dropped_total",
+        "suspected",
+        "quarantined",
+        "suspicion",
+    ):
         assert f"fedjury_{name}{{" in asked, name
 
 
@@ -154,17 +176,22 @@ def test_names_cannot_blow_up_the_series():
     for number in range(1, 60):
         names = [f"agent-{number}-{n}" for n in range(500)]
         said = record(
-            number, suspicion=dict.fromkeys(names, 1.0), suspected={n: f"d-{n}" for n in names},
-            quarantined=names, refused=dict.fromkeys(names, 1), why=names[0],
-        )  # fmt: skip
+            number,
+            suspicion=dict.fromkeys(names, 1.0),
+            suspected={n: f"d-{n}" for n in names},
+            quarantined=names,
+            refused=dict.fromkeys(names, 1),
+            why=names[0],
+        )
         messages = [say("log/round", said), say("log/round", said, f"run{number}")]
         messages += [say(f"agent/{name}", {"online": True, "since": 1.0}) for name in names]
         state = watched.hear_all(state, messages, float(number))
         series |= {
             (sample.name, *sample.labels.items())
-            for family in collector.collect() for sample in family.samples
+            for family in collector.collect()
+            for sample in family.samples
             if sample.labels.get("run", "lab") == "lab"
-        }  # fmt: skip
+        }
     reasons = {s for s in series if s[0] == "fedjury_refused_total"}
     assert len(reasons) == len(Reason) + 1
     agents = {s for s in series if s[0] == "fedjury_suspicion"}
@@ -185,10 +212,21 @@ class Scraped:
         self.log = log
         with log.open("wb") as output:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "monitor.exporter", "--port", "0", *more,
-                 "--broker", f"{address.host}:{address.port}"],
-                cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "monitor.exporter",
+                    "--port",
+                    "0",
+                    *more,
+                    "--broker",
+                    f"{address.host}:{address.port}",
+                ],
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdout=output,
+                stderr=output,
+            )
         until(lambda: "/metrics" in log.read_text(), 60)
         self.address = re.search(r"http://[0-9.:]+", log.read_text())[0]
 
@@ -272,9 +310,12 @@ def test_what_is_scraped_in_mid_run_belongs_together(scraped):
     of_run = frozenset({"run": RUN}.items())
     seen = set()
     for scrape in scraped.during:
-        done = sum(scrape.get(("fedjury_rounds_total", frozenset(
-            {"run": RUN, "verdict": verdict}.items())), 0) for verdict in ("accepted", "rejected")
-        )  # fmt: skip
+        done = sum(
+            scrape.get(
+                ("fedjury_rounds_total", frozenset({"run": RUN, "verdict": verdict}.items())), 0
+            )
+            for verdict in ("accepted", "rejected")
+        )
         if done:
             assert scrape["fedjury_accuracy", of_run] == accuracies[done]
             seen.add(done)
@@ -375,10 +416,16 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
         port = _free_port(0)
         with (tmp_path / "prometheus.log").open("wb") as log:
             server = subprocess.Popen(
-                ["prometheus", f"--config.file={tmp_path / 'prometheus.yml'}",
-                 f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
-                 f"--storage.tsdb.path={tmp_path / 'data'}"], stdout=log, stderr=log,
-            )  # fmt: skip
+                [
+                    "prometheus",
+                    f"--config.file={tmp_path / 'prometheus.yml'}",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                    "--log.level=warn",
+                    f"--storage.tsdb.path={tmp_path / 'data'}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
         try:
             with (
                 RawClient(address) as client,

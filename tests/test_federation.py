@@ -59,10 +59,17 @@ def test_a_federation_learns(tmp_path):
 def test_the_users_classifier_learns_on_mnist(tmp_path):
     """The 13,106 parameters on 28x28 digits, in two fleets and with momentum."""
     done = Federation(
-        tmp_path, fleets=2, data__name="mnist5k", model__name="classifier", agents__n=10,
-        collect__agents=10, agents__samples=100, run__rounds=12, training__momentum=0.5,
+        tmp_path,
+        fleets=2,
+        data__name="mnist5k",
+        model__name="classifier",
+        agents__n=10,
+        collect__agents=10,
+        agents__samples=100,
+        run__rounds=12,
+        training__momentum=0.5,
         training__learning_rate=0.1,
-    ).whole()  # fmt: skip
+    ).whole()
     assert weights(done, 12).shape == (13_106,)
     assert done.accuracies[0] < 0.3
     assert done.accuracies[-1] > 0.6

@@ -116,9 +116,11 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
         peak = run_of(programs, attack)
     records, (was,) = programs.records(), sent
     refused = counted(records)
-    print(f"{was.messages / was.seconds:,.0f} messages/s sent, {was.bytes:,} bytes; round 1 took "
-          f"{records[0]['seconds']} s; at most {peak / 1e6:.0f} MB, {quiet.peak / 1e6:.0f} MB "
-          f"undisturbed; {refused}")  # fmt: skip
+    print(
+        f"{was.messages / was.seconds:,.0f} messages/s sent, {was.bytes:,} bytes; round 1 took "
+        f"{records[0]['seconds']} s; at most {peak / 1e6:.0f} MB, {quiet.peak / 1e6:.0f} MB "
+        f"undisturbed; {refused}"
+    )
     assert [r["updates"] for r in records] == [N] * ROUNDS
     assert not any(r["missing"] or r["dropped"] for r in records)
     for version in range(1, ROUNDS + 1):
@@ -178,8 +180,10 @@ def stalled(address):
     """Stop a reader while all publish; returns how many came, and how many were dropped."""
     delta = np.full(PARAMETERS, 0.5, np.float32)
     names = [f"agent-{number}" for number in range(UPDATES)]
-    updates = [("", f"fl/v1/lab/update/{name}", encode(Update(name, 1, 0, 4, delta)), False)
-               for name in names]  # fmt: skip
+    updates = [
+        ("", f"fl/v1/lab/update/{name}", encode(Update(name, 1, 0, 4, delta)), False)
+        for name in names
+    ]
     command = [sys.executable, "-c", READER, str(address.port), str(UPDATES)]
     reader = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

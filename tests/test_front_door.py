@@ -26,9 +26,14 @@ N, ROUNDS = 100, 4
 def ended(command, cwd, **changes):
     """Run one of our programs to its end and return what it printed."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=120,
-        check=False, **changes,
-    )  # fmt: skip
+        [sys.executable, *command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **changes,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -45,9 +50,20 @@ def attacked(tmp_path_factory):
         where = ["--broker", f"{address.host}:{address.port}"]
         # Only the number of rounds and where the run lies are not what the user would have typed.
         aggregator = subprocess.Popen(
-            [sys.executable, "-m", "aggregator", *where, "--rounds", str(ROUNDS),
-             "--runs", str(folder)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "aggregator",
+                *where,
+                "--rounds",
+                str(ROUNDS),
+                "--runs",
+                str(folder),
+            ],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
         try:
             agents = ended(["agents/spawn.py", "--n", str(N), "--evil", "0.2", *where], cwd=ROOT)
             said, _ = aggregator.communicate(timeout=60)
@@ -90,9 +106,23 @@ def test_a_jury_votes_in_every_round(attacked):
 def test_without_its_defence_the_run_falls_and_says_so(tmp_path):
     """The same attack with the scenario undefended.toml: no "given up", but a sentence why."""
     said = ended(
-        ["run.py", "--config", "config/undefended.toml", "--data", "digits", "--n", "40",
-         "--rounds", "3", "--runs", str(tmp_path), "--broker-kind", KIND], cwd=ROOT,
-    )  # fmt: skip
+        [
+            "run.py",
+            "--config",
+            "config/undefended.toml",
+            "--data",
+            "digits",
+            "--n",
+            "40",
+            "--rounds",
+            "3",
+            "--runs",
+            str(tmp_path),
+            "--broker-kind",
+            KIND,
+        ],
+        cwd=ROOT,
+    )
     assert "given up" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("accuracy")][:1]
     assert "no better than chance with 10 classes: nothing defends this run" in line

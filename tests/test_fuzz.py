@@ -58,9 +58,10 @@ def test_hostile_variants(name):
     known = inputs_of(name, target)
 
     @settings(
-        deadline=None, max_examples=EACH.get(name, 150),
+        deadline=None,
+        max_examples=EACH.get(name, 150),
         suppress_health_check=[HealthCheck.too_slow],
-    )  # fmt: skip
+    )
     @given(st.sampled_from(known), st.randoms(use_true_random=False))
     def harmless(data, rng):
         target.one(twisted(data, target, rng))
@@ -89,8 +90,15 @@ def test_variants_get_behind_the_first_check():
             outcomes[bad.reason] += 1
         else:
             outcomes["let in"] += 1
-    faults = {Reason.MALFORMED, Reason.WRONG_KEYS, Reason.WRONG_TYPE, Reason.OUT_OF_RANGE,
-              Reason.UNKNOWN_CODEC, Reason.WRONG_LENGTH, Reason.NOT_FINITE}  # fmt: skip
+    faults = {
+        Reason.MALFORMED,
+        Reason.WRONG_KEYS,
+        Reason.WRONG_TYPE,
+        Reason.OUT_OF_RANGE,
+        Reason.UNKNOWN_CODEC,
+        Reason.WRONG_LENGTH,
+        Reason.NOT_FINITE,
+    }
     assert outcomes.keys() >= {"let in", *faults}
     assert outcomes[Reason.MALFORMED] < 1200
     assert damaged(good, rng) != good

@@ -19,10 +19,23 @@ from protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
 
 TENSORS = (("w", (2, 3)), ("b", (2,)))
 MANIFEST = Manifest(
-    model="toy", tensors=TENSORS, parameters=8, classes=2, input_shape=(1, 1, 3), epochs=1,
-    batch_size=4, learning_rate=0.1, momentum=0.0, codec="float32", history_codec="float32",
-    max_bytes=1000, judge="lof", judge_options={}, look_back=2, minimum_history=0,
-)  # fmt: skip
+    model="toy",
+    tensors=TENSORS,
+    parameters=8,
+    classes=2,
+    input_shape=(1, 1, 3),
+    epochs=1,
+    batch_size=4,
+    learning_rate=0.1,
+    momentum=0.0,
+    codec="float32",
+    history_codec="float32",
+    max_bytes=1000,
+    judge="lof",
+    judge_options={},
+    look_back=2,
+    minimum_history=0,
+)
 ZEROS = np.zeros(8, np.float32)
 
 
@@ -252,12 +265,18 @@ def test_a_record_that_comes_twice_counts_once():
 @pytest.mark.parametrize(
     "hostile",
     [
-        {}, {"round": 1}, {"round": "1", "accuracy": 0.5}, {"round": True, "accuracy": 0.5},
-        {"round": -1, "accuracy": 0.5}, {"round": 2**31, "accuracy": 0.5},
-        {"round": 1, "accuracy": "high"}, {"round": 1, "accuracy": 1e300},
-        {"round": 1, "accuracy": [0.5]}, {"round": 1, "attempt": 2, "repeated": "too few"},
+        {},
+        {"round": 1},
+        {"round": "1", "accuracy": 0.5},
+        {"round": True, "accuracy": 0.5},
+        {"round": -1, "accuracy": 0.5},
+        {"round": 2**31, "accuracy": 0.5},
+        {"round": 1, "accuracy": "high"},
+        {"round": 1, "accuracy": 1e300},
+        {"round": 1, "accuracy": [0.5]},
+        {"round": 1, "attempt": 2, "repeated": "too few"},
     ],
-)  # fmt: skip
+)
 def test_a_record_that_is_none_changes_nothing(hostile):
     """Anybody may publish on a broker that lets everybody in: what cannot be is left out."""
     view = collecting()
@@ -273,10 +292,11 @@ def test_only_reasons_that_there_are_become_labels():
 @pytest.mark.parametrize(
     "manifest",
     [
-        MANIFEST._replace(parameters=9), MANIFEST._replace(tensors=(("w", (4,)), ("w", (4,)))),
+        MANIFEST._replace(parameters=9),
+        MANIFEST._replace(tensors=(("w", (4,)), ("w", (4,)))),
         MANIFEST._replace(tensors=(("w", (2**31 - 1, 2**31 - 1)),)),
     ],
-)  # fmt: skip
+)
 def test_a_manifest_that_contradicts_itself_is_no_run(manifest):
     """Tensors of one name, or of another size than the model's: nothing can be posted."""
     view, _ = after(manifest, Model(0, ZEROS), opened(1))
@@ -323,22 +343,36 @@ def test_what_float32_cannot_hold_is_infinite():
     layout = [("a", (6,))]
     text = f'{{"a": [1e39, -1e39, 1e400, {"9" * 400}, -{"9" * 400}, 7]}}'.encode()
     assert vector_of(strict_json(text), layout).tolist() == [
-        math.inf, -math.inf, math.inf, math.inf, -math.inf, 7.0,
-    ]  # fmt: skip
+        math.inf,
+        -math.inf,
+        math.inf,
+        math.inf,
+        -math.inf,
+        7.0,
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "malformed"), ("{", "malformed"), ("nonsense", "malformed"), ("\x00", "malformed"),
-        ("[" * 100_000, "malformed"), ('{"a":' * 100_000, "malformed"),
+        ("", "malformed"),
+        ("{", "malformed"),
+        ("nonsense", "malformed"),
+        ("\x00", "malformed"),
+        ("[" * 100_000, "malformed"),
+        ('{"a":' * 100_000, "malformed"),
         ('{"version": ' + "9" * 5000 + "}", "malformed"),
         ('{"version": 0, "version": 1, "update": {}}', "malformed"),
         ('{"version": 0, "update": {"w": 1, "w": 2}}', "malformed"),
         ('{"version": 0, "update": {"b": [NaN, 0]}}', "malformed"),
         ('{"version": 0, "update": {"b": [Infinity, 0]}}', "malformed"),
-        ("[]", "wrong_type"), ("null", "wrong_type"), ("3", "wrong_type"), ('"x"', "wrong_type"),
-        ("{}", "wrong_keys"), ('{"version": 0}', "wrong_keys"), ('{"update": {}}', "wrong_keys"),
+        ("[]", "wrong_type"),
+        ("null", "wrong_type"),
+        ("3", "wrong_type"),
+        ('"x"', "wrong_type"),
+        ("{}", "wrong_keys"),
+        ('{"version": 0}', "wrong_keys"),
+        ('{"update": {}}', "wrong_keys"),
         ('{"version": 0, "update": {}, "more": 1}', "wrong_keys"),
         ('{"version": "0", "update": {}}', "wrong_type"),
         ('{"version": true, "update": {}}', "wrong_type"),
@@ -358,7 +392,7 @@ def test_what_float32_cannot_hold_is_infinite():
         ('{"version": 0, "update": {"w": [[0,0,0],[0,0,0]], "\\ud800": [0,0]}}', "wrong_keys"),
     ],
     ids=lambda value: value[:50],
-)  # fmt: skip
+)
 def test_a_body_that_is_no_update_is_refused(text, reason):
     """Each fault has its reason, and what is quoted of it is short and printable ASCII."""
     with pytest.raises(Refused) as raised:
@@ -376,15 +410,24 @@ GOOD = [[0, 0, 0], [0, 0, 0]]
 @pytest.mark.parametrize(
     ("w", "b", "reason"),
     [
-        (GOOD, [0], "wrong_length"), (GOOD, [], "wrong_length"), (GOOD, [0, 0, 0], "wrong_length"),
-        (GOOD[:1], [0, 0], "wrong_length"), ([[0, 0], [0, 0, 0, 0]], [0, 0], "wrong_length"),
-        (GOOD, 0, "wrong_type"), (GOOD, None, "wrong_type"), (GOOD, {"0": 0}, "wrong_type"),
-        ([0, 0], [0, 0], "wrong_type"), (GOOD, [[0], [0]], "wrong_type"),
-        (GOOD, [0, None], "wrong_type"), (GOOD, [0, True], "wrong_type"),
-        (GOOD, [0, "1"], "wrong_type"), (GOOD, [0, "inf"], "wrong_type"),
-        (GOOD, [0, "infinity"], "wrong_type"), (GOOD, [0, {}], "wrong_type"),
+        (GOOD, [0], "wrong_length"),
+        (GOOD, [], "wrong_length"),
+        (GOOD, [0, 0, 0], "wrong_length"),
+        (GOOD[:1], [0, 0], "wrong_length"),
+        ([[0, 0], [0, 0, 0, 0]], [0, 0], "wrong_length"),
+        (GOOD, 0, "wrong_type"),
+        (GOOD, None, "wrong_type"),
+        (GOOD, {"0": 0}, "wrong_type"),
+        ([0, 0], [0, 0], "wrong_type"),
+        (GOOD, [[0], [0]], "wrong_type"),
+        (GOOD, [0, None], "wrong_type"),
+        (GOOD, [0, True], "wrong_type"),
+        (GOOD, [0, "1"], "wrong_type"),
+        (GOOD, [0, "inf"], "wrong_type"),
+        (GOOD, [0, "infinity"], "wrong_type"),
+        (GOOD, [0, {}], "wrong_type"),
     ],
-)  # fmt: skip
+)
 def test_a_tensor_of_another_shape_is_refused(w, b, reason):
     """Every list is as long as the shape says, and holds numbers or the three strings."""
     with pytest.raises(Refused) as raised:
@@ -392,12 +435,18 @@ def test_a_tensor_of_another_shape_is_refused(w, b, reason):
     assert raised.value.reason == reason
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["version", "update", "client", "samples", "w", "b"]), inner),
-    max_leaves=20,
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["version", "update", "client", "samples", "w", "b"]), inner
+            )
+        ),
+        max_leaves=20,
+    )
+)
 def test_any_json_is_read_or_refused(content):
     """Whatever JSON comes, it is an update or is refused: nothing else is ever raised."""
     for full in (True, False):

@@ -205,7 +205,7 @@ def test_another_version_is_a_conflict(quiet):
         (lambda c: c.update(samples=2**31), 422, "out_of_range"),
         (lambda c: c.update(client="a b"), 422, "out_of_range"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_update_of_this_model_is_refused(quiet, change, status, reason):
     """Keys, types, names and shapes are checked, and the answer says which was wrong."""
     content = quiet.update()
@@ -342,10 +342,11 @@ def test_a_slow_body_is_given_up(quiet):
 def intake_of(gateway):
     """Return what reads the bodies."""
     return next(
-        cell.cell_contents.intake for route in gateway.app.routes
+        cell.cell_contents.intake
+        for route in gateway.app.routes
         if getattr(route, "name", "") == "post_model"
         for cell in route.endpoint.__closure__
-    )  # fmt: skip
+    )
 
 
 def test_bodies_together_are_bounded(quiet):
@@ -476,8 +477,10 @@ def test_metrics_are_what_prometheus_reads(gateway):
     for line in (
         'fedjury_gateway_updates_total{reason="",result="taken"} 1.0',
         'fedjury_gateway_updates_total{reason="wrong_keys",result="refused"} 1.0',
-        "fedjury_rounds_total 0.0", "fedjury_version 0.0", "fedjury_gateway_clients 1.0",
-    ):  # fmt: skip
+        "fedjury_rounds_total 0.0",
+        "fedjury_version 0.0",
+        "fedjury_gateway_clients 1.0",
+    ):
         assert line in text.splitlines()
     assert re.search(r'^fedjury_gateway_bytes_total\{direction="in"\} [1-9]', text, re.MULTILINE)
     assert f"fedjury_accuracy {gateway.run.state.accuracy}" in text

@@ -80,9 +80,11 @@ REMOTE = "http://gateway.invalid"
 """A gateway on another machine."""
 
 PROXIES = [
-    ("HTTP_PROXY", "http://127.0.0.1:9"), ("ALL_PROXY", "socks5://127.0.0.1:9"),
-    ("all_proxy", "socks5h://127.0.0.1:9"), ("HTTP_PROXY", "ftp://127.0.0.1:9"),
-]  # fmt: skip
+    ("HTTP_PROXY", "http://127.0.0.1:9"),
+    ("ALL_PROXY", "socks5://127.0.0.1:9"),
+    ("all_proxy", "socks5h://127.0.0.1:9"),
+    ("HTTP_PROXY", "ftp://127.0.0.1:9"),
+]
 
 
 @pytest.mark.parametrize(("variable", "proxy"), PROXIES)
@@ -120,9 +122,19 @@ def test_http_and_mqtt_in_one_federation(tmp_path):
     """Two clients over HTTP and five agents on the broker fill rounds of seven together."""
     with door(tmp_path, "7", "--slots", "2", "--rounds", "3") as made:
         made.start(
-            "agents/spawn.py", "--n", "5", "--evil", "0", "--samples", "20", "--broker",
-            made.broker, "--run", "net", *TASK,
-        )  # fmt: skip
+            "agents/spawn.py",
+            "--n",
+            "5",
+            "--evil",
+            "0",
+            "--samples",
+            "20",
+            "--broker",
+            made.broker,
+            "--run",
+            "net",
+            *TASK,
+        )
         with Visit(made.address) as visit:
             for _ in range(3):
                 for name in ("ann", "bob"):
@@ -175,9 +187,22 @@ def test_a_lost_broker_is_told_and_found_again(tmp_path):
         where = ["--broker", f"{address.host}:{address.port}", "--run", "net"]
         joining = made.start("-m", "monitor.gateway", *where, "--slots", "2", "--port", "0")
         made.start(
-            "-m", "aggregator", *where, "--runs", str(tmp_path), "--agents", "2", "--rounds", "9",
-            "--data", "digits", "--model", "mlp", "--set", "collect.seconds=600",
-        )  # fmt: skip
+            "-m",
+            "aggregator",
+            *where,
+            "--runs",
+            str(tmp_path),
+            "--agents",
+            "2",
+            "--rounds",
+            "9",
+            "--data",
+            "digits",
+            "--model",
+            "mlp",
+            "--set",
+            "collect.seconds=600",
+        )
         until(lambda: "http://" in joining.log.read_text(), 60)
         visit = stack.enter_context(
             Visit(re.search(r"http://[0-9.:]+", joining.log.read_text())[0])
@@ -248,11 +273,15 @@ def test_a_gateway_that_is_refused_has_written_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "threshold", "agents"),
     [
-        ([], 100, 100), (["7"], 7, 7), (["--threshold", "7"], 7, 7),
-        (["--set", "collect.threshold=7"], 7, 7), (["7", "--set", "collect.threshold=9"], 7, 7),
-        (["7", "--set", "collect.agents=20"], 7, 20), (["7", "--set", "collect.agents=2"], 7, 7),
+        ([], 100, 100),
+        (["7"], 7, 7),
+        (["--threshold", "7"], 7, 7),
+        (["--set", "collect.threshold=7"], 7, 7),
+        (["7", "--set", "collect.threshold=9"], 7, 7),
+        (["7", "--set", "collect.agents=20"], 7, 20),
+        (["7", "--set", "collect.agents=2"], 7, 7),
     ],
-)  # fmt: skip
+)
 def test_the_threshold_is_that_of_the_settings(flags, threshold, agents):
     """A position, a flag, --set or a file, or else 100; all slots are waited for at least."""
     chosen = gateway._parser(gateway.GATEWAY).parse_args(flags)
@@ -264,12 +293,15 @@ def test_the_threshold_is_that_of_the_settings(flags, threshold, agents):
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["0"], "threshold"), (["--threshold", "x"], "threshold"), (["--slots", "-1"], "--slots"),
-        (["--prefix", "a/b"], "--prefix"), (["--port", "99999"], "99999"),
+        (["0"], "threshold"),
+        (["--threshold", "x"], "threshold"),
+        (["--slots", "-1"], "--slots"),
+        (["--prefix", "a/b"], "--prefix"),
+        (["--port", "99999"], "99999"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid"),
         (["--broker", "127.0.0.1:9"], "no MQTT broker"),
     ],
-)  # fmt: skip
+)
 def test_impossible_flags_are_one_sentence(flags, word):
     """A gateway that cannot be started says why, in one line."""
     with pytest.raises(gateway.EXPECTED, match=word) as raised:
@@ -351,8 +383,9 @@ def test_a_head_that_comes_byte_by_byte_is_cut_off(server):
     """A byte now and then does not keep a connection open."""
     before = time.monotonic()
     with (
-        socket.create_connection(server, timeout=10) as client, contextlib.suppress(OSError),
-    ):  # fmt: skip
+        socket.create_connection(server, timeout=10) as client,
+        contextlib.suppress(OSError),
+    ):
         while time.monotonic() - before < 8:
             client.sendall(b"G")
             time.sleep(0.1)

@@ -13,9 +13,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CALLS = [
-    ("GET", "/model/"), ("POST", "/model/"), ("GET", "/model/accuracy"), ("GET", "/healthz"),
+    ("GET", "/model/"),
+    ("POST", "/model/"),
+    ("GET", "/model/accuracy"),
+    ("GET", "/healthz"),
     ("GET", "/metrics"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,12 @@ def test_nothing_undocumented_ever_comes_back(document, method, path, mode):
 
     @given(operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=40, deadline=None, derandomize=True, database=None,
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     def tried(case):
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 

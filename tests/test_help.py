@@ -85,8 +85,9 @@ def helped(command: str) -> subprocess.CompletedProcess[str]:
     """Start a command as people do who know nothing of it."""
     words = [sys.executable, *command.split()[1:], "--help"]
     around = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(words, cwd=ROOT, env=around, text=True, capture_output=True,
-                          timeout=120, check=False)  # fmt: skip
+    return subprocess.run(
+        words, cwd=ROOT, env=around, text=True, capture_output=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +154,10 @@ def main_modules() -> set[str]:
     found = set()
     for folder, inside, files in os.walk(ROOT):
         inside[:] = [
-            name for name in inside
+            name
+            for name in inside
             if not name.startswith(".") and name not in ("runs", "data", "node_modules", "tests")
-        ]  # fmt: skip
+        ]
         for file in (Path(folder) / name for name in files if name.endswith(".py")):
             text = file.read_text(encoding="utf-8")
             begins = re.search(r'^if __name__ == "__main__"', text, re.MULTILINE)

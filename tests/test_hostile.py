@@ -44,9 +44,14 @@ class Guarded(Programs):
 
     def _start_broker(self, port):
         return self._broker.enter_context(
-            local_broker("mosquitto", say=lambda _: None, log=self.folder / "broker.log",
-                         port=port, secrets=self.secrets)
-        )  # fmt: skip
+            local_broker(
+                "mosquitto",
+                say=lambda _: None,
+                log=self.folder / "broker.log",
+                port=port,
+                secrets=self.secrets,
+            )
+        )
 
     def restart_broker(self):
         """Stop the broker and start it again, where it was."""
@@ -105,10 +110,14 @@ class Mallory(Caller):
         certified = next(house.folder.rglob("mallory.crt"), None)
         login = (None, None) if certified else ("mallory", house.secret("mallory"))
         super().__init__(
-            house.address, *login, f"{HERE}/#", protocol=paho.MQTTv5, client_id=f"{RUN}.{VICTIM}",
+            house.address,
+            *login,
+            f"{HERE}/#",
+            protocol=paho.MQTTv5,
+            client_id=f"{RUN}.{VICTIM}",
             will=(f"{HERE}/agent/{VICTIM}", b'{"online": false, "since": 0}'),
             tls=house.context("mallory" if certified else None) if certified else None,
-        )  # fmt: skip
+        )
         self.paho.on_publish = self._receipt
 
     def _receipt(self, _client, _data, _mid, reason, _properties):

@@ -24,17 +24,29 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 INJECT = [20, 23]
 ATTACK = {
-    "run__seed": 1, "run__rounds": 24, "agents__n": 10, "collect__agents": 10,
-    "agents__samples": 90, "data__server": 0.25, "sampling__share": 0.6, "training__epochs": 2,
-    "agents__evil": 0.2, "agents__attack": "backdoor", "backdoor__inject": INJECT,
-    "backdoor__learning_rate": 0.1, "backdoor__epochs": 10, "backdoor__share": 0.5,
-}  # fmt: skip
+    "run__seed": 1,
+    "run__rounds": 24,
+    "agents__n": 10,
+    "collect__agents": 10,
+    "agents__samples": 90,
+    "data__server": 0.25,
+    "sampling__share": 0.6,
+    "training__epochs": 2,
+    "agents__evil": 0.2,
+    "agents__attack": "backdoor",
+    "backdoor__inject": INJECT,
+    "backdoor__learning_rate": 0.1,
+    "backdoor__epochs": 10,
+    "backdoor__share": 0.5,
+}
 """Two of ten agents call one class another, in rounds 20 and 23; six are called each round."""
 
 DEFENCE = {
-    "validation__validators": 8, "validation__quorum": 4, "validation__look_back": 10,
+    "validation__validators": 8,
+    "validation__quorum": 4,
+    "validation__look_back": 10,
     "validation__judge": "calibrated",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +109,20 @@ def test_an_injection_is_voted_down(tmp_path, case):
 
 
 HARD = {
-    "run__seed": 2, "run__rounds": 13, "agents__evil": 0.05, "agents__attack": "backdoor",
-    "backdoor__inject": [11, 13], "training__learning_rate": 0.5, "data__server": 0.2,
-    "validation__who": "both", "validation__validators": 8, "validation__quorum": 4,
-    "validation__look_back": 6, "validation__judge": "calibrated", "validation__liars": 2,
-}  # fmt: skip
+    "run__seed": 2,
+    "run__rounds": 13,
+    "agents__evil": 0.05,
+    "agents__attack": "backdoor",
+    "backdoor__inject": [11, 13],
+    "training__learning_rate": 0.5,
+    "data__server": 0.2,
+    "validation__who": "both",
+    "validation__validators": 8,
+    "validation__quorum": 4,
+    "validation__look_back": 6,
+    "validation__judge": "calibrated",
+    "validation__liars": 2,
+}
 """One attacker of twenty, each of whom has so few samples that few are sure of themselves."""
 
 
@@ -135,10 +156,16 @@ def test_liars_do_not_turn_the_evidence(tmp_path):
     Where nobody is left out they reject half of the benign candidates (of seeds 2 to 4: 3, 7 and 7
     of 12, for their numbers are no larger than those of somebody who has seen a backdoor).
     """
-    setup = ATTACK | DEFENCE | {
-        "run__seed": 3, "validation__decide": "score", "agents__liars": "invert",
-        "agents__lying": 0.1,
-    }  # fmt: skip
+    setup = (
+        ATTACK
+        | DEFENCE
+        | {
+            "run__seed": 3,
+            "validation__decide": "score",
+            "agents__liars": "invert",
+            "agents__lying": 0.1,
+        }
+    )
     ready, naive = (
         Federation(tmp_path / str(liars), **setup, validation__liars=liars).whole()
         for liars in (3, 0)
@@ -241,9 +268,11 @@ def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(cohort, "CHUNK", 3)
     short = {
-        "run__rounds": 14, "backdoor__inject": [13], "validation__look_back": 8,
+        "run__rounds": 14,
+        "backdoor__inject": [13],
+        "validation__look_back": 8,
         "validation__quorum": 3,
-    }  # fmt: skip
+    }
     setup = ATTACK | DEFENCE | {"run__seed": 2} | short | SPLITS[case]
     assert {number // 3 for number in plan_of(settings_of(**setup)).evils} == {0, 2}  # apart
     runs = [
@@ -252,8 +281,15 @@ def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     ]
     rejected = [r["judged"] for r in runs[0].records if r["accepted"] is False]
     assert (13 in rejected) is (case not in ("median", "liars"))  # a minority, and random votes
-    told = ("accepted", "votes", "updates", "candidate_backdoor", "candidate_accuracy", "voters",
-            "evidence")  # fmt: skip
+    told = (
+        "accepted",
+        "votes",
+        "updates",
+        "candidate_backdoor",
+        "candidate_accuracy",
+        "voters",
+        "evidence",
+    )
     for other in runs[1:]:
         assert other.models == runs[0].models
         for key in told:
@@ -296,9 +332,11 @@ def test_a_server_that_judges_resumes_where_it_was(tmp_path, judging, number):
 
 
 @given(
-    st.sets(st.integers(0, 30), min_size=1), st.sets(st.integers(0, 30)), st.integers(0, 40),
+    st.sets(st.integers(0, 30), min_size=1),
+    st.sets(st.integers(0, 30)),
+    st.integers(0, 40),
     st.integers(0, 9),
-)  # fmt: skip
+)
 def test_planted_ones_are_drawn_in_any_case(agents, chosen, count, round_):
     """Those who are there are among the drawn, as many as fit; the number drawn does not change."""
     names, wanted = {f"a{i:02d}" for i in agents}, {f"a{i:02d}" for i in chosen}

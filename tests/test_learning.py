@@ -301,17 +301,18 @@ def test_a_last_batch_of_one_is_put_to_the_one_before():
     """Five samples in batches of two: two and three, where one would be too few."""
     order = torch.arange(10).reshape(2, 5)
     assert [part.tolist() for part in training.batches(order, 2, least=2)] == [
-        [[0, 1], [5, 6]], [[2, 3, 4], [7, 8, 9]],
-    ]  # fmt: skip
+        [[0, 1], [5, 6]],
+        [[2, 3, 4], [7, 8, 9]],
+    ]
     assert [part.shape[1] for part in training.batches(order, 2)] == [2, 2, 1]
     assert [part.shape[1] for part in training.batches(order, 3, least=2)] == [3, 2]
     assert [part.shape[1] for part in training.batches(order, 9, least=2)] == [5]
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "least"), [("resnet18", (3, 8, 8), 2), ("resnet18", (3, 9, 9), 1),
-                                 ("mlp", (1, 1, 1), 1)],
-)  # fmt: skip
+    ("name", "shape", "least"),
+    [("resnet18", (3, 8, 8), 2), ("resnet18", (3, 9, 9), 1), ("mlp", (1, 1, 1), 1)],
+)
 def test_batch_norm_on_single_pixels_needs_two_samples(name, shape, least):
     """Images of 8x8 end as one pixel in resnet18, those of 9x9 as four."""
     model = models.build(name, shape, 4, seed=0)

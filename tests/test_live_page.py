@@ -34,12 +34,36 @@ KINDS = ["mosquitto", "embedded"]
 PERCENT = "{:.1%}".format
 RUN = "seen"
 FEDERATION = [
-    "--config", "benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
-    "--data", "digits", "--model", "mlp", "--n", "12", "--evil", "0.25", "--samples", "60",
-    "--attack", "mpaf", "--start", "5", "--look-back", "3", "--validators", "6", "--quorum", "3",
-    "--detect", "fixed_point", "--no-quarantine", "--rounds", "9",
-    "--set", "validation.minimum_history=4",
-]  # fmt: skip
+    "--config",
+    "benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
+    "--data",
+    "digits",
+    "--model",
+    "mlp",
+    "--n",
+    "12",
+    "--evil",
+    "0.25",
+    "--samples",
+    "60",
+    "--attack",
+    "mpaf",
+    "--start",
+    "5",
+    "--look-back",
+    "3",
+    "--validators",
+    "6",
+    "--quorum",
+    "3",
+    "--detect",
+    "fixed_point",
+    "--no-quarantine",
+    "--rounds",
+    "9",
+    "--set",
+    "validation.minimum_history=4",
+]
 """Twelve agents of whom three strike from round 5 on, before six validators."""
 
 
@@ -90,8 +114,18 @@ def looked_at(chromium, url, **context):
 
 def federation(place, folder, *more):
     """Run a federation at the broker, in a program of its own."""
-    command = [sys.executable, "run.py", "--broker", f"127.0.0.1:{place.address.port}", "--run",
-               RUN, "--set", f"run.directory={folder}", *FEDERATION, *more]  # fmt: skip
+    command = [
+        sys.executable,
+        "run.py",
+        "--broker",
+        f"127.0.0.1:{place.address.port}",
+        "--run",
+        RUN,
+        "--set",
+        f"run.directory={folder}",
+        *FEDERATION,
+        *more,
+    ]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
@@ -184,11 +218,21 @@ def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
     """With piggy-back, killed in mid-run and begun again, for who was there and who came late."""
     where = stack.enter_context(place("mosquitto", tmp_path))
     settings = {
-        "data.name": "digits", "model.name": "mlp", "agents.n": 8, "agents.evil": 0.25,
-        "agents.samples": 60, "agents.start": 5, "agents.processes": 1, "validation.quorum": 2,
-        "validation.look_back": 3, "validation.minimum_history": 4, "validation.piggy_back": "true",
-        "run.rounds": 40, "run.name": RUN, "run.directory": tmp_path,
-    }  # fmt: skip
+        "data.name": "digits",
+        "model.name": "mlp",
+        "agents.n": 8,
+        "agents.evil": 0.25,
+        "agents.samples": 60,
+        "agents.start": 5,
+        "agents.processes": 1,
+        "validation.quorum": 2,
+        "validation.look_back": 3,
+        "validation.minimum_history": 4,
+        "validation.piggy_back": "true",
+        "run.rounds": 40,
+        "run.name": RUN,
+        "run.directory": tmp_path,
+    }
     chosen = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
     def start(*program):
@@ -252,13 +296,29 @@ def test_run_py_shows_it(chromium, tmp_path):
     """With --monitor run.py says where the page is, and the page shows the run."""
     if find_mosquitto() is None:
         pytest.skip("mosquitto is not installed (apt install mosquitto)")
-    command = [sys.executable, "run.py", "--monitor", "0", "--run", RUN, "--set",
-               f"run.directory={tmp_path}", *FEDERATION, "--rounds", "200"]  # fmt: skip
+    command = [
+        sys.executable,
+        "run.py",
+        "--monitor",
+        "0",
+        "--run",
+        RUN,
+        "--set",
+        f"run.directory={tmp_path}",
+        *FEDERATION,
+        "--rounds",
+        "200",
+    ]
     environment = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=environment, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
     try:
         first = child.stdout.readline()
         url = re.fullmatch(r"the live page: (http://127.0.0.1:[0-9]+/)\n", first)[1]
@@ -284,16 +344,37 @@ def record_of(number, **more):
         "agent-2": {"poisoned": False, "score": 0.5, "threshold": 1.0, "bytes": 9},
     }
     return {
-        "round": number, "attempt": 1, "version": number, "accepted": True, "why": "",
-        "called": 2, "updates": 2, "missing": 0, "refused": {"duplicate": 1}, "accuracy": 0.5,
-        "backdoor": None, "votes": {"poisoned": 1, "clean": 1, "silent": 0}, "voters": voters,
-        "seconds": 0.1, "updates_per_second": 20.0, "bytes_in": 100, "bytes_out": 100, **more,
-    }  # fmt: skip
+        "round": number,
+        "attempt": 1,
+        "version": number,
+        "accepted": True,
+        "why": "",
+        "called": 2,
+        "updates": 2,
+        "missing": 0,
+        "refused": {"duplicate": 1},
+        "accuracy": 0.5,
+        "backdoor": None,
+        "votes": {"poisoned": 1, "clean": 1, "silent": 0},
+        "voters": voters,
+        "seconds": 0.1,
+        "updates_per_second": 20.0,
+        "bytes_in": 100,
+        "bytes_out": 100,
+        **more,
+    }
 
 
 def phase(number, name, validators=()):
-    return {"round": number, "attempt": 1, "phase": name, "version": 0, "contributors": "all",
-            "validators": list(validators), "seconds": 5}  # fmt: skip
+    return {
+        "round": number,
+        "attempt": 1,
+        "phase": name,
+        "version": 0,
+        "contributors": "all",
+        "validators": list(validators),
+        "seconds": 5,
+    }
 
 
 # ---------------------------------------------------------------- what is known of a run
@@ -330,8 +411,14 @@ def known_of(page, *said):
 def in_short(records, refused):
     """Make what is said on log/past."""
     series = Series(records)
-    return ["log/past", {**series.message().record, "rows": list(series.message().record["rows"]),
-                         "refused": refused}]  # fmt: skip
+    return [
+        "log/past",
+        {
+            **series.message().record,
+            "rows": list(series.message().record["rows"]),
+            "refused": refused,
+        },
+    ]
 
 
 def rounds_of(*numbers, **more):
@@ -368,7 +455,7 @@ OLD = rounds_of(1, 2, 3, 4, 5, accuracy=0.9)
         ([["round", {"round": 5, "attempt": 1, "phase": "done"}]], dict.fromkeys(range(1, 6), 0.9)),
     ],
     ids=["begins", "opened", "repeated", "closed", "past", "over"],
-)  # fmt: skip
+)
 def test_of_a_run_that_went_back_or_began_anew_nothing_old_is_left(said, rows, alone):
     """Rounds that are not over yet, or that went otherwise, are forgotten; others stay."""
     assert dict(known_of(alone, *OLD, *said)["rows"]) == rows
@@ -427,9 +514,16 @@ def test_who_is_in_quarantine_keeps_what_brought_it_there(alone):
 def test_what_there_is_to_say_of_a_round_is_said(alone):
     """Piggy-back, evidence, attempts, missing ones and losses stand beside the votes."""
     record = record_of(
-        5, judged=4, accepted=False, why="voted down", evidence=0.25, attempt=2, missing=3,
-        dropped=7, votes={"poisoned": 1, "clean": 1, "silent": 1},
-    )  # fmt: skip
+        5,
+        judged=4,
+        accepted=False,
+        why="voted down",
+        evidence=0.25,
+        attempt=2,
+        missing=3,
+        dropped=7,
+        votes={"poisoned": 1, "clean": 1, "silent": 1},
+    )
     first = record_of(1, accepted=None, judged=None, votes={}, voters={})
     said = alone.evaluate(
         r"""(records) => {
@@ -457,9 +551,13 @@ def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):
         ("accuracy", "backdoor", "candidate_accuracy", "updates_per_second"), 1e308
     )
     odd = record_of(
-        1, **huge | {"bytes_in": 1e300}, suspicion={"a": 1e308, "constructor": 0.5}, suspected={},
-        quarantined=["__proto__"], why="a\u202eb\u0007\ud800\u2028c",
-    )  # fmt: skip
+        1,
+        **huge | {"bytes_in": 1e300},
+        suspicion={"a": 1e308, "constructor": 0.5},
+        suspected={},
+        quarantined=["__proto__"],
+        why="a\u202eb\u0007\ud800\u2028c",
+    )
     named = ["round", {**phase(2, "constructor"), "validators": ["__proto__"]}]
     found = known_of(alone, ["log/round", odd], named)
     assert found["rows"] == [[1, None]]
@@ -468,8 +566,9 @@ def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):
     assert "round 2, waiting" in found["now"]
     row = alone.evaluate(
         "(said) => { const board = Board.fresh(''); Board.hear(board, 'log/round', said);"
-        " return board.rows[0]; }", odd,
-    )  # fmt: skip
+        " return board.rows[0]; }",
+        odd,
+    )
     assert [row[key] for key in ("rate", "bytesIn", "backdoor", "candidate")] == [None] * 4
     assert row["why"] == "a b   c"
     assert known_of(alone, ["log/round", {"round": 2**53 - 1}])["rows"] == []
@@ -535,11 +634,28 @@ SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 HOSTILE = {
     "log/round": [
-        b"\xff\xfe", b"{", b"[]", b"null", b"17", b'"x"', b"{}", b"[" * 50_000,
-        {"round": "7"}, {"round": -1}, {"round": 1e400}, {"round": 3, "votes": 7, "voters": []},
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b"null",
+        b"17",
+        b'"x"',
+        b"{}",
+        b"[" * 50_000,
+        {"round": "7"},
+        {"round": -1},
+        {"round": 1e400},
+        {"round": 3, "votes": 7, "voters": []},
         {"round": 4, "accuracy": "high", "votes": {"poisoned": 10**9}, "voters": {"x": 3, "y": 0}},
-        {"round": 5, "why": SCRIPT, "accepted": False, "voters": {SCRIPT: {"poisoned": True}},
-         "suspicion": {SCRIPT: 1.0}, "suspected": {SCRIPT: SCRIPT}, "refused": {SCRIPT: 3}},
+        {
+            "round": 5,
+            "why": SCRIPT,
+            "accepted": False,
+            "voters": {SCRIPT: {"poisoned": True}},
+            "suspicion": {SCRIPT: 1.0},
+            "suspected": {SCRIPT: SCRIPT},
+            "refused": {SCRIPT: 3},
+        },
         {"round": 6, "attempt": 2, "repeated": SCRIPT},
         {"round": 6, "voters": {f"v{i}": {"poisoned": True} for i in range(5000)}},
         {"round": 7, "suspicion": [1], "quarantined": {"a": 1}, "refused": {"x": -3, "y": "many"}},
@@ -550,7 +666,7 @@ HOSTILE = {
     "round": [b"\0", {"round": {}}, {"phase": SCRIPT, "round": 1, "validators": 3}],
     "manifest": [b"", {"model": SCRIPT, "codec": [], "parameters": -1}],
     "agent/agent-1": [b"x", {"online": "yes"}, [True]],
-}  # fmt: skip
+}
 
 
 @pytest.mark.broker
@@ -694,10 +810,13 @@ def busy_record(number, names):
     """Make the record of a round with forty validators, and a suspicion of everybody."""
     vote = {"score": 1.0, "threshold": 2.0, "bytes": 1}
     return record_of(
-        number, accuracy=number / 1000, suspected={}, quarantined=[],
+        number,
+        accuracy=number / 1000,
+        suspected={},
+        quarantined=[],
         voters={name: {"poisoned": i % 3 == 0, **vote} for i, name in enumerate(names[:40])},
         suspicion={name: (number + i) % 100 / 100 for i, name in enumerate(names)},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.broker
@@ -705,9 +824,10 @@ def busy_record(number, names):
 def test_it_fits_a_phone(width, chromium, stack, tmp_path):
     """On a narrow screen nothing sticks out to the side."""
     screen = {"width": width, "height": 700}
-    with place("mosquitto", tmp_path) as where, looked_at(
-        chromium, where.url, viewport=screen, has_touch=True, is_mobile=True
-    ) as page:  # fmt: skip
+    with (
+        place("mosquitto", tmp_path) as where,
+        looked_at(chromium, where.url, viewport=screen, has_touch=True, is_mobile=True) as page,
+    ):
         sender = stack.enter_context(Says(where.address))
         long = "a-run-with-a-name-as-long-as-names-may-be-" + "x" * 22
         sender.tell("round", phase(1, "train"), run=long)
@@ -743,9 +863,10 @@ CONTRAST = """([front, back]) => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_in_light_and_in_dark(scheme, chromium, tmp_path):
     """It follows the system, its button overrules that, and its colours have contrast (WCAG AA)."""
-    with place("mosquitto", tmp_path) as where, looked_at(
-        chromium, where.url, color_scheme=scheme
-    ) as page:  # fmt: skip
+    with (
+        place("mosquitto", tmp_path) as where,
+        looked_at(chromium, where.url, color_scheme=scheme) as page,
+    ):
 
         def ground():
             return page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -907,9 +1028,10 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
     secrets = tmp_path / "secrets"
     enrolment.enrol(secrets, parties(3), tls=tls, hosts=["127.0.0.1"] if tls else [])
     password = (secrets / "people" / "watch.password").read_text()
-    with place("mosquitto", tmp_path, secrets=secrets) as where, looked_at(
-        chromium, where.url, ignore_https_errors=True
-    ) as page:  # fmt: skip
+    with (
+        place("mosquitto", tmp_path, secrets=secrets) as where,
+        looked_at(chromium, where.url, ignore_https_errors=True) as page,
+    ):
         assert where.address.websockets.startswith("wss:" if tls else "ws:")
         page.wait_for_selector("#login:not([hidden])")
         until(lambda: text_of(page, "link") == "log-in needed", 5)
@@ -920,9 +1042,23 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
         page.fill("#password", password)
         page.keyboard.press("Enter")
         page.wait_for_selector(".pill.live")
-        run = [sys.executable, "-m", "aggregator", "--secrets", str(secrets), "--run", RUN,
-               "--data", "digits", "--model", "mlp", "--set", f"run.directory={tmp_path}",
-               "--broker", f"127.0.0.1:{where.address.port}"]  # fmt: skip
+        run = [
+            sys.executable,
+            "-m",
+            "aggregator",
+            "--secrets",
+            str(secrets),
+            "--run",
+            RUN,
+            "--data",
+            "digits",
+            "--model",
+            "mlp",
+            "--set",
+            f"run.directory={tmp_path}",
+            "--broker",
+            f"127.0.0.1:{where.address.port}",
+        ]
         with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL) as aggregator:
             until(lambda: "mlp" in text_of(page, "about"), 30)
             aggregator.terminate()
@@ -963,8 +1099,9 @@ def test_files_of_others_are_as_they_were_published():
     folder = FILES / "vendor"
     found = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folder.iterdir() if file.suffix in (".js", ".css")
-    }  # fmt: skip
+        for file in folder.iterdir()
+        if file.suffix in (".js", ".css")
+    }
     assert found == VENDORED
     for package in ("mqtt", "uplot"):
         assert "MIT" in (folder / f"{package}.LICENSE").read_text(encoding="utf-8")

@@ -60,10 +60,18 @@ def result(records, guard="alone", attack="mpaf", rule="mean", seed=0):
 
 def record(round_, accuracy, **more):
     plain = {
-        "round": round_, "accuracy": accuracy, "accepted": True, "backdoor": None,
-        "precision": None, "recall": None, "wrongly_quarantined": 0, "suspected": {},
-        "bytes_in": 3_000_000, "bytes_out": 1_000_000, "seconds": 0.5,
-    }  # fmt: skip
+        "round": round_,
+        "accuracy": accuracy,
+        "accepted": True,
+        "backdoor": None,
+        "precision": None,
+        "recall": None,
+        "wrongly_quarantined": 0,
+        "suspected": {},
+        "bytes_in": 3_000_000,
+        "bytes_out": 1_000_000,
+        "seconds": 0.5,
+    }
     return plain | more
 
 
@@ -86,10 +94,13 @@ def test_a_cell_by_hand():
 
 def test_a_rule_at_its_worst():
     """The attack that leaves least is named, guard by guard."""
-    seen = [result([record(40, x)], attack=a) for a, x in
-            (("none", 0.9), ("mpaf", 0.1), ("alie", 0.7))]  # fmt: skip
-    seen += [result([record(40, x)], attack=a, guard="votes") for a, x in
-             (("none", 0.88), ("mpaf", 0.8), ("alie", 0.6))]  # fmt: skip
+    seen = [
+        result([record(40, x)], attack=a) for a, x in (("none", 0.9), ("mpaf", 0.1), ("alie", 0.7))
+    ]
+    seen += [
+        result([record(40, x)], attack=a, guard="votes")
+        for a, x in (("none", 0.88), ("mpaf", 0.8), ("alie", 0.6))
+    ]
     [row] = matrix.worst(seen)
     assert (row["alone: by"], row["votes: by"]) == ("mpaf", "alie")
     assert row["alone: worst"].values == (0.1,)
@@ -102,8 +113,10 @@ def test_honest_agents_who_were_suspected_are_counted():
     plan = plan_of(run.settings)
     evil = {plan.name(number) for number in plan.evils}
     honest = sorted({plan.name(i) for i in range(50)} - evil)[:2]
-    records = [record(20, 0.5, suspected=dict.fromkeys([*evil, honest[0]], "x")),
-               record(21, 0.5, suspected=dict.fromkeys(honest, "x"))]  # fmt: skip
+    records = [
+        record(20, 0.5, suspected=dict.fromkeys([*evil, honest[0]], "x")),
+        record(21, 0.5, suspected=dict.fromkeys(honest, "x")),
+    ]
     assert matrix.suspected(run._replace(records=records)) == 2
 
 

@@ -254,8 +254,9 @@ def test_evidence_that_is_none_is_refused(server, fleet):
     """Who sends a NaN among it has not voted."""
     server.subscribe(Vote)
     odd = np.array([1, np.nan, 2], "<f4").tobytes()
-    fleet.send("ann", Vote("ann", 1, 0, poisoned=True, score=3.0, threshold=2.0, samples=4,
-                           evidence=odd))  # fmt: skip
+    fleet.send(
+        "ann", Vote("ann", 1, 0, poisoned=True, score=3.0, threshold=2.0, samples=4, evidence=odd)
+    )
     with pytest.raises(BadMessage, match=f"^{Reason.NOT_FINITE}") as caught:
         server.receive(0)
     assert caught.value.agent == "ann"
@@ -269,8 +270,10 @@ def test_bad_messages_are_raised_and_passed(server, fleet, broker):
     broker.publish("fl/v1/lab/update/a/b", b"")
     fleet.send("ann", an_update("ann"))
     for sender, reason in (
-        ("eve", Reason.WRONG_TYPE), ("eve", Reason.MALFORMED), ("", Reason.UNKNOWN_TOPIC),
-    ):  # fmt: skip
+        ("eve", Reason.WRONG_TYPE),
+        ("eve", Reason.MALFORMED),
+        ("", Reason.UNKNOWN_TOPIC),
+    ):
         with pytest.raises(BadMessage) as caught:
             server.receive(0)
         assert (caught.value.agent, caught.value.reason) == (sender, reason)

@@ -55,9 +55,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(project, tmp_path_factory):
     """Start ``python server.py 10`` in its folder, for the first time."""
-    with door(
-        tmp_path_factory.mktemp("runs"), "10", program=[str(project / "server.py")]
-    ) as made:  # fmt: skip
+    with door(tmp_path_factory.mktemp("runs"), "10", program=[str(project / "server.py")]) as made:
         until(made.healthy, 60)
         made.http = httpx.Client(base_url=made.address, trust_env=False)
         with made.http, client.session(made.address):
@@ -67,9 +65,14 @@ def server(project, tmp_path_factory):
 def ran(project, *command):
     """Run a program in its folder until it ends by itself; returns what it said."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=project, env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
+        [sys.executable, *command],
+        cwd=project,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -32,16 +32,47 @@ N = 60
 ROUNDS = 6
 KIND = "mosquitto" if find_mosquitto() else "embedded"
 RECORD = {
-    "round", "version", "accepted", "votes", "updates", "refused", "accuracy", "seconds",
-    "updates_per_second", "bytes_in", "bytes_out", "voters", "judged", "evidence", "backdoor",
-}  # fmt: skip
+    "round",
+    "version",
+    "accepted",
+    "votes",
+    "updates",
+    "refused",
+    "accuracy",
+    "seconds",
+    "updates_per_second",
+    "bytes_in",
+    "bytes_out",
+    "voters",
+    "judged",
+    "evidence",
+    "backdoor",
+}
 AGENTS = ["--n", str(N), "--evil", "0.2", "--data", "digits", "--samples", "20"]
 AGGREGATOR = [
-    "--config", "benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
-    "--agents", str(N), "--rounds", str(ROUNDS), "--data", "digits", "--model", "mlp",
-    "--clip", "1", "--validators", "5", "--quorum", "4", "--look-back", "2",
-    "--set", "aggregation.server_lr=3", "--set", "collect.patience=60",
-]  # fmt: skip
+    "--config",
+    "benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
+    "--agents",
+    str(N),
+    "--rounds",
+    str(ROUNDS),
+    "--data",
+    "digits",
+    "--model",
+    "mlp",
+    "--clip",
+    "1",
+    "--validators",
+    "5",
+    "--quorum",
+    "4",
+    "--look-back",
+    "2",
+    "--set",
+    "aggregation.server_lr=3",
+    "--set",
+    "collect.patience=60",
+]
 
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -260,8 +291,14 @@ def test_hostile_clients_change_nothing(quiet, tmp_path):
     assert [r["accuracy"] for r in records] == [r["accuracy"] for r in quiet.records()]
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
-    each = {"malformed": 1, "too_large": 3, "not_finite": 1, "wrong_length": 1, "wrong_type": 1,
-            "wrong_keys": 1}  # fmt: skip
+    each = {
+        "malformed": 1,
+        "too_large": 3,
+        "not_finite": 1,
+        "wrong_length": 1,
+        "wrong_type": 1,
+        "wrong_keys": 1,
+    }
     for reason, count in each.items():
         assert refused[reason] == count * len(Hostile.ROUNDS)
     assert refused.keys() >= {"not_called", "wrong_round", "wrong_version"}
@@ -299,20 +336,32 @@ def test_killed_aggregator_goes_on_where_it_was(quiet, tmp_path):
 # ---------------------------------------------------------------- backdoors, and who judges
 
 BACKDOOR = {
-    "run__name": RUN, "run__rounds": 6, "agents__evil": 0.1, "agents__attack": "backdoor",
-    "agents__processes": 1, "backdoor__inject": [4], "validation__look_back": 2,
+    "run__name": RUN,
+    "run__rounds": 6,
+    "agents__evil": 0.1,
+    "agents__attack": "backdoor",
+    "agents__processes": 1,
+    "backdoor__inject": [4],
+    "validation__look_back": 2,
     "validation__quorum": 3,
-}  # fmt: skip
+}
 JURIES = {
     "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them liars"),
     "server and clients": (
-        {"validation__who": "both", "validation__validators": 4, "data__server": 0.2,
-         "validation__decide": "score", "validation__judge": "calibrated",
-         "validation__look_back": 3, "agents__samples": 30, "agents__remember": False,
-         "agents__shared_downlink": True},
+        {
+            "validation__who": "both",
+            "validation__validators": 4,
+            "data__server": 0.2,
+            "validation__decide": "score",
+            "validation__judge": "calibrated",
+            "validation__look_back": 3,
+            "agents__samples": 30,
+            "agents__remember": False,
+            "agents__shared_downlink": True,
+        },
         "",  # by score there is no quorum to give advice on
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -334,24 +383,41 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
     alone = Federation(
         tmp_path / "memory", shared=settings.agents.shared_downlink, **BACKDOOR | changes
     ).whole()
-    told = ("accepted", "judged", "votes", "voters", "evidence", "updates", "accuracy", "backdoor",
-            "refused")  # fmt: skip
+    told = (
+        "accepted",
+        "judged",
+        "votes",
+        "voters",
+        "evidence",
+        "updates",
+        "accuracy",
+        "backdoor",
+        "refused",
+    )
     by_score = settings.validation.decide == "score"
     assert [r["evidence"] is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
     for mine, theirs in zip(programs.records(), alone.records, strict=True):
         assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
     for version in range(max(alone.models) - 2, max(alone.models) + 1):
         assert programs.weights(version) == alone.models[version]
-    assert all(v["bytes"] > 2410 * 0.7 for r in alone.records for n, v in r["voters"].items()
-               if n != ":server")  # fmt: skip
+    assert all(
+        v["bytes"] > 2410 * 0.7
+        for r in alone.records
+        for n, v in r["voters"].items()
+        if n != ":server"
+    )
 
 
 # ---------------------------------------------------------------- who colludes, or comes late
 
 SHARDS = {
-    "run__name": RUN, "run__rounds": 3, "agents__evil": 0.25, "agents__processes": 1,
-    "validation__look_back": 2, "aggregation__clip": 1.0,
-}  # fmt: skip
+    "run__name": RUN,
+    "run__rounds": 3,
+    "agents__evil": 0.25,
+    "agents__processes": 1,
+    "validation__look_back": 2,
+    "aggregation__clip": 1.0,
+}
 
 
 def in_two_shards(programs, folder, settings):

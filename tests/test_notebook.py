@@ -63,8 +63,15 @@ def examples(tmp_path_factory):
     folder = project(tmp_path_factory.mktemp("project"))
     home = str(tmp_path_factory.mktemp("home"))
     around = {**os.environ, **dict.fromkeys(FOLDERS, home)}
-    done = subprocess.run([sys.executable, "-c", EXECUTE], cwd=folder, env=around, text=True,
-                          timeout=PATIENCE, capture_output=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", EXECUTE],
+        cwd=folder,
+        env=around,
+        text=True,
+        timeout=PATIENCE,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -117,8 +124,10 @@ def test_it_trains_as_the_command_does():
     defaults = classifier.parser().parse_args([])
     assert given["SAVED"].name == defaults.out.name
     assert [given[name] for name in ("EPOCHS", "LEARNING_RATE", "BATCH")] == [
-        defaults.epochs, defaults.lr, defaults.batch
-    ]  # fmt: skip
+        defaults.epochs,
+        defaults.lr,
+        defaults.batch,
+    ]
 
 
 def test_every_cell_runs_in_this_python(executed):

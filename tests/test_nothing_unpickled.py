@@ -12,17 +12,38 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = {"tests", "runs", "data"}
 
 MODULES = {
-    "pickle", "_pickle", "pickletools", "cPickle", "marshal", "shelve", "dill", "cloudpickle",
-    "joblib", "jsonpickle",
-}  # fmt: skip
+    "pickle",
+    "_pickle",
+    "pickletools",
+    "cPickle",
+    "marshal",
+    "shelve",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "jsonpickle",
+}
 """Whose files are programs."""
 
 CALLS = {
-    "eval", "exec", "compile", "builtins.eval", "builtins.exec", "builtins.compile",
-    "code.interact", "runpy.run_path", "torch.jit.load", "torch.hub.load",
-    "torch.package.PackageImporter", "numpy.lib.format.read_array", "pandas.read_pickle",
-    "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
-}  # fmt: skip
+    "eval",
+    "exec",
+    "compile",
+    "builtins.eval",
+    "builtins.exec",
+    "builtins.compile",
+    "code.interact",
+    "runpy.run_path",
+    "torch.jit.load",
+    "torch.hub.load",
+    "torch.package.PackageImporter",
+    "numpy.lib.format.read_array",
+    "pandas.read_pickle",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+}
 
 ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
 """Calls that are safe with this, written out; defaults have changed between versions."""

@@ -43,7 +43,7 @@ def test_notices_are_bounded():
         ([b"70", b"", b"-3", b"7.5", b"1e9", b" 8", "\u0664".encode(), b"9" * 19, b"71"], 1),
         ([bytearray(b"1"), bytearray(b"5")], 4),
     ],
-)  # fmt: skip
+)
 def test_drops_are_what_came_on_top_of_the_first_count(counts, total):
     """The first count is the baseline, a smaller one a broker that began anew, garbage nothing."""
     drops = Drops()

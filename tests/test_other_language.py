@@ -107,8 +107,12 @@ def javascript(node, code, given):
     head += "const end = (s) => { for (;;) { const r = s.next(); if (r.done) return r.value; } };\n"
     done = subprocess.run(
         [node, "--input-type=module", "-e", head + code],
-        input=json.dumps(given), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -119,9 +123,13 @@ def javascript(node, code, given):
 def test_its_own_tests_pass(node):
     """Its own tests, gradients against finite differences among them, pass."""
     done = subprocess.run(
-        [node, "--test", "--test-reporter=tap"], cwd=EXAMPLES, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        [node, "--test", "--test-reporter=tap"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)[1]) > 15
 
@@ -157,10 +165,19 @@ def test_it_trains_like_pytorch(node, model, shape, plan):
     own = Shards(torch.from_numpy(x), torch.from_numpy(y), torch.arange(8)[None])
     order = np.tile(np.arange(8), (1, plan.epochs, 1))
     [expected] = train_alone(network, weights, own, plan, order)
-    got = javascript(node, TRAIN, {
-        "model": model, "shape": shape, "classes": 10, "weights": weights.tolist(),
-        "pixels": x.reshape(8, -1).tolist(), "labels": y.tolist(), "how": plan._asdict(),
-    })  # fmt: skip
+    got = javascript(
+        node,
+        TRAIN,
+        {
+            "model": model,
+            "shape": shape,
+            "classes": 10,
+            "weights": weights.tolist(),
+            "pixels": x.reshape(8, -1).tolist(),
+            "labels": y.tolist(),
+            "how": plan._asdict(),
+        },
+    )
     assert [tuple(shape) for shape in got["tensors"]] == [t.shape for t in tensors(network)]
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(got["delta"], expected, atol=1e-4, rtol=0)
@@ -184,11 +201,23 @@ def manifest_of(network, judge="lof", history_codec="float32"):
     """Write a manifest for a network on the small digits."""
     weights = flatten(network)
     return Manifest(
-        model="mlp", tensors=tuple(tensors(network)), parameters=len(weights), classes=10,
-        input_shape=(1, 8, 8), epochs=2, batch_size=10, learning_rate=0.1, momentum=0.0,
-        codec="float32", history_codec=history_codec, max_bytes=32_000_000, judge=judge,
-        judge_options={}, look_back=LOOK_BACK, minimum_history=LOOK_BACK + 1,
-    )  # fmt: skip
+        model="mlp",
+        tensors=tuple(tensors(network)),
+        parameters=len(weights),
+        classes=10,
+        input_shape=(1, 8, 8),
+        epochs=2,
+        batch_size=10,
+        learning_rate=0.1,
+        momentum=0.0,
+        codec="float32",
+        history_codec=history_codec,
+        max_bytes=32_000_000,
+        judge=judge,
+        judge_options={},
+        look_back=LOOK_BACK,
+        minimum_history=LOOK_BACK + 1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +321,10 @@ def test_votes_on_counts_are_the_same_bit_for_bit(node):
     draw = np.random.default_rng(0)
     histories = [
         draw.binomial(samples, rate, (draw.integers(5, 26), 2 * draw.integers(1, 11)))
-        for samples in (4, 30, 500) for rate in (0.01, 0.1) for _ in range(100)
-    ]  # fmt: skip
+        for samples in (4, 30, 500)
+        for rate in (0.01, 0.1)
+        for _ in range(100)
+    ]
     given = {"least": LEAST, "histories": [counts.tolist() for counts in histories]}
     got = javascript(node, JUDGE, given)
     for name, least in LEAST.items():
@@ -352,10 +383,18 @@ def online(people, name=NAME):
 
 
 GARBAGE = [
-    b"\xff\xfe", b"[]", b"null", b'{"round": []}', b"\x1b[31m{}", b"<script>", b"9" * 4000, b"\xc1",
-    json.dumps({"protocol": 1, "tensors": {}}).encode(), msgpack.packb({"weights": [1] * 9}),
+    b"\xff\xfe",
+    b"[]",
+    b"null",
+    b'{"round": []}',
+    b"\x1b[31m{}",
+    b"<script>",
+    b"9" * 4000,
+    b"\xc1",
+    json.dumps({"protocol": 1, "tensors": {}}).encode(),
+    msgpack.packb({"weights": [1] * 9}),
     msgpack.packb({"version": 0, "weights": {"codec": "float32", "n": 2**31, "data": b""}}),
-]  # fmt: skip
+]
 
 
 def play(people, part, message):
@@ -479,8 +518,11 @@ def test_errors_are_one_sentence(node, csv, flags, why):
     """What is wrong with the command line, or the broker, is one sentence and exit code 2."""
     done = subprocess.run(
         [node, EXAMPLES / "agent.mjs", "--data", csv, *flags],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 2
     assert why in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -498,8 +540,11 @@ def told_by(node, csv, where, *flags):
     """Return the sentence with which the agent cannot have this broker."""
     done = subprocess.run(
         [node, EXAMPLES / "agent.mjs", "--data", csv, "--broker", str(where), *flags],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 2, done.stdout
     (line,) = done.stderr.splitlines()
     return line.removeprefix("error: ")
@@ -548,9 +593,10 @@ def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
         ):
             until(lambda: "waiting for a run at" in log.read_text())
             for run, payload in (
-                ("old", b'{"online": true, "since": 1, "deals": ""}'), ("evil", b'{"since": 9}'),
+                ("old", b'{"online": true, "since": 1, "deals": ""}'),
+                ("evil", b'{"since": 9}'),
                 ("new", b'{"online": true, "since": 2, "deals": ""}'),
-            ):  # fmt: skip
+            ):
                 if run != "new":  # nothing that can be joined comes before it
                     people.publish(f"fl/v1/{run}/round", DONE, retain=True)
                 people.publish(f"fl/v1/{run}/aggregator", payload, retain=True)
@@ -590,15 +636,45 @@ def run_it(programs, agents, address):
     where = ["--broker", f"{address.host}:{address.port}", "--run", RUN, "--data", "digits"]
     with RawClient(address, f"{TOPIC}/#") as people:
         aggregator = programs.start(
-            "-m", "aggregator", *where, "--runs", str(programs.folder), "--agents", "6",
-            "--config", str(ROOT / "config/undefended.toml"), "--rounds", str(ROUNDS),
-            "--model", "mlp", "--validators", "6", "--quorum", "4",
-            "--look-back", str(STRIKE - 1), "--codec", "int8+zstd", "--no-report",
-        )  # fmt: skip
+            "-m",
+            "aggregator",
+            *where,
+            "--runs",
+            str(programs.folder),
+            "--agents",
+            "6",
+            "--config",
+            str(ROOT / "config/undefended.toml"),
+            "--rounds",
+            str(ROUNDS),
+            "--model",
+            "mlp",
+            "--validators",
+            "6",
+            "--quorum",
+            "4",
+            "--look-back",
+            str(STRIKE - 1),
+            "--codec",
+            "int8+zstd",
+            "--no-report",
+        )
         programs.start(
-            "agents/spawn.py", *where, "--n", "5", "--evil", "0.4", "--start", str(STRIKE),
-            "--liars", "honest", "--samples", "40", "--processes", "1",
-        )  # fmt: skip
+            "agents/spawn.py",
+            *where,
+            "--n",
+            "5",
+            "--evil",
+            "0.4",
+            "--start",
+            str(STRIKE),
+            "--liars",
+            "honest",
+            "--samples",
+            "40",
+            "--processes",
+            "1",
+        )
         agent = agents.start(address)
         assert aggregator.wait(90) == 0, aggregator.log.read_text()
         agent.ended = agent.wait(20)

@@ -695,8 +695,20 @@ def test_a_broker_that_is_gone_forgets_nothing():
 
 OTHERS = {"fl/v1/lab/round", "fl/v1/lab/agent/a", "fl/v1/lab/log/past"}
 MANIFEST = Manifest(
-    model="mlp", tensors=(("w", (2,)),), parameters=2, classes=10, input_shape=(1, 8, 8),
-    epochs=1, batch_size=4, learning_rate=0.1, momentum=0.0, codec="float32",
-    history_codec="float32", max_bytes=8_000_000, judge="lof", judge_options={}, look_back=10,
+    model="mlp",
+    tensors=(("w", (2,)),),
+    parameters=2,
+    classes=10,
+    input_shape=(1, 8, 8),
+    epochs=1,
+    batch_size=4,
+    learning_rate=0.1,
+    momentum=0.0,
+    codec="float32",
+    history_codec="float32",
+    max_bytes=8_000_000,
+    judge="lof",
+    judge_options={},
+    look_back=10,
     minimum_history=11,
-)  # fmt: skip
+)

@@ -62,12 +62,14 @@ def test_the_first_round_has_nothing_to_judge():
     state, effects = second()
     (record,) = records(effects)
     candidate = vector(2, 2)
-    assert plain(effects) == plain([
-        Persist(record, None, candidate),
-        Publish(RoundLog(record)),
-        Publish(Candidate(2, 1, 0, candidate)),
-        Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, None, candidate),
+            Publish(RoundLog(record)),
+            Publish(Candidate(2, 1, 0, candidate)),
+            Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
+        ]
+    )
     assert (record["judged"], record["version"], record["votes"]) == (None, 0, {})
     assert record["accepted"] is None
     assert (record["updates"], record["voters"], record["why"]) == (3, {}, "")
@@ -81,15 +83,17 @@ def test_an_accepted_candidate_is_what_the_next_one_stands_on():
     state, effects = play(state, PIGGY, *answers(state), Tick(2.0, set("abc")))
     (record,) = records(effects)
     model, candidate = Model(1, vector(2, 2)), vector(4, 4)
-    assert plain(effects) == plain([
-        Persist(record, model, candidate),
-        Publish(model),
-        Publish(History(*model)),
-        Clear(Candidate(2, 1, 0, vector(2, 2))),
-        Publish(RoundLog(record)),
-        Publish(Candidate(3, 1, 1, candidate)),
-        Publish(Round(3, 1, Phase.JUDGE_AND_TRAIN, 1, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, model, candidate),
+            Publish(model),
+            Publish(History(*model)),
+            Clear(Candidate(2, 1, 0, vector(2, 2))),
+            Publish(RoundLog(record)),
+            Publish(Candidate(3, 1, 1, candidate)),
+            Publish(Round(3, 1, Phase.JUDGE_AND_TRAIN, 1, "all", (), 10)),
+        ]
+    )
     assert (record["judged"], record["version"], record["accepted"]) == (1, 1, True)
     assert (record["accuracy"], record["candidate_accuracy"]) == (2.0, 2.0)
 
@@ -112,8 +116,11 @@ def test_votes_of_contributors_count():
     (record,) = records(effects)
     assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
     assert record["voters"]["b"] == {
-        "poisoned": True, "score": 1.5, "threshold": 1.25, "bytes": 300,
-    }  # fmt: skip
+        "poisoned": True,
+        "score": 1.5,
+        "threshold": 1.25,
+        "bytes": 300,
+    }
     assert (record["updates"], record["missing"], record["accepted"]) == (2, 0, True)
     assert state.pending.tolist() == [2 + (1 + 2) / 2, 2 + (0 + 6) / 2]
 
@@ -124,12 +131,14 @@ def test_a_rejected_candidate_takes_the_updates_with_it():
     events = [*against(state, "ab"), *answers(state, "c")]
     state, effects = play(state, PIGGY, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert plain(effects) == plain([
-        Persist(record, None),
-        Clear(Candidate(2, 1, 0, vector(0, 0))),
-        Publish(RoundLog(record)),
-        Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, None),
+            Clear(Candidate(2, 1, 0, vector(0, 0))),
+            Publish(RoundLog(record)),
+            Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
+        ]
+    )
     assert (record["why"], record["judged"], record["updates"]) == ("voted down", 1, 1)
     assert (record["candidate_accuracy"], record["accuracy"]) == (2.0, None)
     assert (state.pending, state.weights.tolist()) == (None, [0, 0])
@@ -276,11 +285,13 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
     events = [*answers(state, "b"), *against(state, "c")]
     state, effects = play(state, said, *events, Tick(11.0, set("abc")))
     why = "1 of 3 called agents sent an update that counts, 2 needed"
-    assert plain(effects) == plain([
-        Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why})),
-        Publish(Candidate(2, 2, 0, vector(2, 2))),
-        Publish(Round(2, 2, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why})),
+            Publish(Candidate(2, 2, 0, vector(2, 2))),
+            Publish(Round(2, 2, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
+        ]
+    )
     assert (len(state.votes), len(state.updates)) == (0, 0)
     state, _ = play(state, said, *answers(state), Tick(12.0, set("abc")))
     assert (state.round, state.version) == (3, 1)
@@ -304,12 +315,14 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "abc"), Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert plain(effects) == plain([
-        Persist(record, None),
-        Clear(Candidate(2, 1, 0, vector(0, 0))),
-        Publish(RoundLog(record)),
-        Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, None),
+            Clear(Candidate(2, 1, 0, vector(0, 0))),
+            Publish(RoundLog(record)),
+            Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
+        ]
+    )
     assert (record["accepted"], record["why"]) == (False, "voted down")
     assert record["votes"] == {"poisoned": 3, "clean": 0, "silent": 0}
     assert list(record["voters"]) == [*"abc"]
@@ -435,10 +448,12 @@ def test_a_resumed_round_goes_on_with_its_candidate():
     kept = effects[0]
     resumed = before._replace(phase=None, round=kept.record["round"], pending=kept.pending)
     state, effects = step(resumed, Tick(50.0, set("abc")), PIGGY)
-    assert plain(effects) == plain([
-        Publish(Candidate(2, 1, 0, vector(2, 2))),
-        Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Publish(Candidate(2, 1, 0, vector(2, 2))),
+            Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
+        ]
+    )
     assert (state.attempt, state.called, len(state.votes)) == (1, before.called, 0)
 
 
@@ -455,11 +470,16 @@ def test_a_vote_that_says_clean_is_counted_without_an_update():
 # Whole federations
 
 RUN = {
-    "validation__piggy_back": True, "validation__quorum": 8, "validation__look_back": 6,
+    "validation__piggy_back": True,
+    "validation__quorum": 8,
+    "validation__look_back": 6,
     "validation__judge": "calibrated",
-    "agents__evil": 0.2, "agents__attack": "mpaf", "agents__scale": 1e6, "agents__start": 9,
+    "agents__evil": 0.2,
+    "agents__attack": "mpaf",
+    "agents__scale": 1e6,
+    "agents__start": 9,
     "run__rounds": 14,
-}  # fmt: skip
+}
 """Four fakes of twenty, who strike from round 9 on and find every candidate clean.
 
 The judge is ours, for the paper's would say a false "poisoned" now and then.
@@ -542,9 +562,13 @@ def after_a_rejection(state):
 
 
 MOMENTS = [
-    at_first_training, at_first_judging, at_judging, at_all_but_one, at_a_rejection,
+    at_first_training,
+    at_first_judging,
+    at_judging,
+    at_all_but_one,
+    at_a_rejection,
     after_a_rejection,
-]  # fmt: skip
+]
 
 
 def same_run(run, piggy):
@@ -603,8 +627,9 @@ def test_a_crash_between_disk_and_network_loses_nothing(tmp_path, piggy, monkeyp
             raise InterruptedError
         publish(message)
 
-    monkeypatch.setattr(aggregator.link, "publish", lambda m: fail(m) if isinstance(m, kind)
-                        else publish(m))  # fmt: skip
+    monkeypatch.setattr(
+        aggregator.link, "publish", lambda m: fail(m) if isinstance(m, kind) else publish(m)
+    )
     with pytest.raises(InterruptedError):
         run.run()
     run.crash()

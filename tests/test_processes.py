@@ -139,8 +139,9 @@ def test_who_dies_before_the_run_does_not_believe_that_it_has_begun():
     told = Told(work, [range(1000)])
     assert told.watch() == []
     assert told.said == [
-        "an agent process died (exit code 7): its 1,000 agents come again", "begun False"
-    ]  # fmt: skip
+        "an agent process died (exit code 7): its 1,000 agents come again",
+        "begun False",
+    ]
 
 
 def test_who_dies_thrice_ends_it_all():
@@ -280,11 +281,14 @@ def test_told_to_end_as_soon_as_it_was_started(how):
     """Between its fork and its first line a process is not torn apart: nobody reads a traceback."""
     script = SUDDEN.format(root=str(ROOT), how=how)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False,
-        start_new_session=True, preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -321,10 +325,15 @@ def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
         try:
             for command, log in zip(commands, logs, strict=True):
                 with log.open("wb") as output:
-                    running.append(subprocess.Popen(
-                        [sys.executable, *command], cwd=ROOT, env=environment, stdout=output,
-                        stderr=output,
-                    ))  # fmt: skip
+                    running.append(
+                        subprocess.Popen(
+                            [sys.executable, *command],
+                            cwd=ROOT,
+                            env=environment,
+                            stdout=output,
+                            stderr=output,
+                        )
+                    )
             until(lambda: records.exists() and records.read_text().count("\n") >= 2, 60)
             victim = children(running[1].pid)[1]
             os.kill(victim, signal.SIGSTOP)  # once the others have answered, all wait for it

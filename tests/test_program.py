@@ -24,9 +24,12 @@ def program(body, **around):
         f"def main(_):\n {body}\nrun_main(main, (OSError,))"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", text],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "", **around},
-    )  # fmt: skip
+    )
 
 
 def test_where_nobody_reads_it_ends_quietly():
@@ -45,9 +48,10 @@ def test_what_is_still_buffered_fails_nobody(body):
         code = child.wait(20)
         said = child.stderr.read()
     assert (code, said) == {
-        "print('x')": (141, b""), "sys.exit(3)": (3, b""),
+        "print('x')": (141, b""),
+        "sys.exit(3)": (3, b""),
         "print('x'); raise OSError('y')": (2, b"error: y\n"),
-    }[body]  # fmt: skip
+    }[body]
 
 
 def test_errors_that_nobody_reads_are_no_tracebacks():

@@ -35,8 +35,18 @@ SAID = {
 }
 """Topic below the run -> a message that belongs there."""
 
-RETAINED = {"manifest", "round", "model", "history/3", "candidate", "agent/ann", "aggregator",
-            "log/round", "log/refused", "log/past"}  # fmt: skip
+RETAINED = {
+    "manifest",
+    "round",
+    "model",
+    "history/3",
+    "candidate",
+    "agent/ann",
+    "aggregator",
+    "log/round",
+    "log/refused",
+    "log/past",
+}
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
 
@@ -140,11 +150,24 @@ def test_bad_versions_are_refused(version):
 
 @pytest.mark.parametrize(
     "topic",
-    ["", "round", "fl/v1/run", "fl/v1/run/", "fl/v2/run/round", "fl/v1/run/rounds",
-     "x/fl/v1/run/round", "fl/v1/run/round/", "/fl/v1/run/round", "fl/v1/run/update",
-     "FL/v1/run/round", "$SYS/broker", "fl/v1/run/collusion", "fl/v1/run/collusion/report",
-     "fl/v1/run/collusion/plot/ann"],
-)  # fmt: skip
+    [
+        "",
+        "round",
+        "fl/v1/run",
+        "fl/v1/run/",
+        "fl/v2/run/round",
+        "fl/v1/run/rounds",
+        "x/fl/v1/run/round",
+        "fl/v1/run/round/",
+        "/fl/v1/run/round",
+        "fl/v1/run/update",
+        "FL/v1/run/round",
+        "$SYS/broker",
+        "fl/v1/run/collusion",
+        "fl/v1/run/collusion/report",
+        "fl/v1/run/collusion/plot/ann",
+    ],
+)
 def test_other_topics_are_refused(topic):
     """What is nearly a topic of ours is none."""
     assert refused(topic)
@@ -180,8 +203,11 @@ def test_bad_messages_say_why():
     assert str(BadMessage(Reason.DUPLICATE)) == "duplicate"
     bad = BadMessage(Reason.TOO_LARGE, "9 bytes", "ann")
     assert (str(bad), bad.reason, bad.detail, bad.agent) == (
-        "too_large: 9 bytes", Reason.TOO_LARGE, "9 bytes", "ann",
-    )  # fmt: skip
+        "too_large: 9 bytes",
+        Reason.TOO_LARGE,
+        "9 bytes",
+        "ann",
+    )
 
 
 def test_bad_messages_are_safe_to_print():
@@ -193,10 +219,22 @@ def test_bad_messages_are_safe_to_print():
 def test_reasons_are_the_documented_ones():
     """The list of reasons is part of the protocol: fifteen, and no other."""
     assert [str(reason) for reason in Reason] == [
-        "unknown_topic", "too_large", "malformed", "wrong_keys", "wrong_type", "out_of_range",
-        "unknown_codec", "wrong_length", "not_finite", "wrong_phase", "wrong_round",
-        "wrong_version", "not_called", "duplicate", "too_many",
-    ]  # fmt: skip
+        "unknown_topic",
+        "too_large",
+        "malformed",
+        "wrong_keys",
+        "wrong_type",
+        "out_of_range",
+        "unknown_codec",
+        "wrong_length",
+        "not_finite",
+        "wrong_phase",
+        "wrong_round",
+        "wrong_version",
+        "not_called",
+        "duplicate",
+        "too_many",
+    ]
 
 
 def test_topics_are_below_version_one():

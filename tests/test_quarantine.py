@@ -38,9 +38,13 @@ def guarded(names, **changes):
 
 
 COUNTED = {
-    "krum": {"count": 2}, "multi_krum": {"count": 2, "best": 5}, "bulyan": {"count": 1},
-    "dnc": {"count": 3, "factor": 2.0}, "foundationfl": {"count": 3}, "trimmed_mean": {"count": 3},
-}  # fmt: skip
+    "krum": {"count": 2},
+    "multi_krum": {"count": 2, "best": 5},
+    "bulyan": {"count": 1},
+    "dnc": {"count": 3, "factor": 2.0},
+    "foundationfl": {"count": 3},
+    "trimmed_mean": {"count": 3},
+}
 """What seven updates allow, and fewer do not."""
 
 
@@ -202,12 +206,20 @@ def test_records_name_only_whom_somebody_suspects():
 
 
 WATCHED = {
-    "run__rounds": 7, "agents__n": 10, "agents__evil": 0.2, "agents__start": 2,
-    "detection__detectors": [*detectors.DETECTORS], "detection__quarantine": True,
-    "detection__options": {"fldetector": {"window": 2}}, "detection__appeal": 2,
-    "aggregation__rule": "foolsgold", "limits__finite": False, "validation__validators": 4,
-    "validation__quorum": 3, "validation__look_back": 2,
-}  # fmt: skip
+    "run__rounds": 7,
+    "agents__n": 10,
+    "agents__evil": 0.2,
+    "agents__start": 2,
+    "detection__detectors": [*detectors.DETECTORS],
+    "detection__quarantine": True,
+    "detection__options": {"fldetector": {"window": 2}},
+    "detection__appeal": 2,
+    "aggregation__rule": "foolsgold",
+    "limits__finite": False,
+    "validation__validators": 4,
+    "validation__quorum": 3,
+    "validation__look_back": 2,
+}
 """All detectors, votes, and a rule that asks for the past: two of ten are caught and appeal."""
 
 
@@ -231,10 +243,14 @@ def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
 
 
 OUT = Docket(
-    {"b": Standing(1), "c": Standing(2, FOR_GOOD, 3)}, {"gone": {"x": np.ones(3)}},
-    dict.fromkeys("abc", 1), dict.fromkeys("abc", 1), {}, None,
+    {"b": Standing(1), "c": Standing(2, FOR_GOOD, 3)},
+    {"gone": {"x": np.ones(3)}},
+    dict.fromkeys("abc", 1),
+    dict.fromkeys("abc", 1),
+    {},
+    None,
     NOTHING.plus(("a",), np.ones((1, 2), "f4"), ()),
-)  # fmt: skip
+)
 
 
 def resumed(watch):
@@ -267,9 +283,13 @@ def test_fldetector_goes_on_with_another_window():
     rng, memory = np.random.default_rng(0), {}
     for number in range(1, 30):
         seen = Seen(
-            number, ("a", "b", "c"), rng.standard_normal((3, 4)).astype("f4"),
-            rng.standard_normal(4).astype("f4"), dict.fromkeys("abc", 1), {},
-        )  # fmt: skip
+            number,
+            ("a", "b", "c"),
+            rng.standard_normal((3, 4)).astype("f4"),
+            rng.standard_normal(4).astype("f4"),
+            dict.fromkeys("abc", 1),
+            {},
+        )
         window = 10 if number < 15 else 4
         scores, memory = detectors.build("fldetector", window=window)(seen, memory)
         assert set(scores) == set("abc")

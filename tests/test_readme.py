@@ -29,11 +29,17 @@ SMALL = {
     "python -m aggregator": ["--rounds", "2"],
     "python agents/spawn.py": ["--n", "20"],
     "python -m broker.enrol": ["--n", "20"],
-}  # fmt: skip
+}
 """What is put behind a command to make it small."""
 
-SERVES = ("python -m broker.local", "mosquitto -c", "mosquitto_sub", "python -m aggregator",
-          "python examples/mpaf_over_http/server.py", "python -m monitor.watch")  # fmt: skip
+SERVES = (
+    "python -m broker.local",
+    "mosquitto -c",
+    "mosquitto_sub",
+    "python -m aggregator",
+    "python examples/mpaf_over_http/server.py",
+    "python -m monitor.watch",
+)
 """What goes on while others are typed, in a terminal of its own."""
 
 ELSEWHERE = {
@@ -71,9 +77,12 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "fedjury"
         files = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-            capture_output=True, text=True, check=True,
-        ).stdout.split("\0")  # fmt: skip
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("\0")
         for name in filter(None, files):
             if (ROOT / name).is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +100,13 @@ class Machine:
         log = (self.logs / f"{len(self.running)}.log").open("w+")
         inside = ["nsenter", "-t", str(self.holder.pid), "-n"]
         child = subprocess.Popen(
-            [*inside, *shlex.split(command)], cwd=self.folder, env=self.environment, stdout=log,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*inside, *shlex.split(command)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
         child.log = log
         self.running.append((command, child))
         return child
@@ -202,8 +215,11 @@ def test_the_recipes_for_an_attack_and_a_rule_work(machine):
         place = next(i for i, x in enumerate(lines) if x == f"from {package} import (") + 1
         lines.insert(place, f"    {name},")
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    machine.end_of(machine.start("python run.py --attack zero --rule middle_half "
-                                 "--data digits --n 20 --rounds 2"))  # fmt: skip
+    machine.end_of(
+        machine.start(
+            "python run.py --attack zero --rule middle_half --data digits --n 20 --rounds 2"
+        )
+    )
     said = machine.start("python -m pytest -q tests/test_config.py -k name_what_can_be_chosen")
     assert said.wait(100) == 1
     assert "zero" in machine.said(said)

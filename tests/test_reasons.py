@@ -81,12 +81,16 @@ def test_a_model_larger_than_the_broker_takes_is_told_before_it_is_sent(tmp_path
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("max_packet_size 50000",
-         "the broker at WHERE takes messages of 50,000 bytes at most, and one of ours has 80,"),
-        ("message_size_limit 50000",
-         "the broker refused a message of :aggregator: Packet too large; raise max_packet_size"),
+        (
+            "max_packet_size 50000",
+            "the broker at WHERE takes messages of 50,000 bytes at most, and one of ours has 80,",
+        ),
+        (
+            "message_size_limit 50000",
+            "the broker refused a message of :aggregator: Packet too large; raise max_packet_size",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("sole", [True, False])
 def test_a_message_that_is_too_large_is_no_rival(tmp_path, monkeypatch, line, said, sole):
     """CONNACK or PUBACK say why. The only one of its name ends with it; others tell it once."""
@@ -203,10 +207,12 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
     ("code", "often", "final"),
     [
         (0, False, "does not say why: perhaps another client of run 'lab' uses its name, and has"),
-        (0x97, False, "Quota exceeded; it has as many"), (0x95, True, "Packet too large; raise"),
-        (0x9A, True, "Retain not supported; it retains"), (0x9B, True, "QoS not supported; it ta"),
+        (0x97, False, "Quota exceeded; it has as many"),
+        (0x95, True, "Packet too large; raise"),
+        (0x9A, True, "Retain not supported; it retains"),
+        (0x9B, True, "QoS not supported; it ta"),
     ],
-)  # fmt: skip
+)
 def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
     """What will be refused again ends at once, other reasons and none after six times."""
     told = Reason(code, mqtt_client._reason(code).words)

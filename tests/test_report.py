@@ -30,12 +30,31 @@ VOID = {"meta", "link", "br", "path", "use", "rect"}
 def record(number, accuracy=0.5, **changes):
     """Return the record of a round as the aggregator writes it."""
     return {
-        "round": number, "attempt": 1, "version": number, "accepted": True, "why": "", "called": 4,
-        "updates": 4, "missing": 0, "absent": [], "votes": {}, "refused": {}, "accuracy": accuracy,
-        "seconds": 0.5, "updates_per_second": 8.0, "bytes_in": 1000, "bytes_out": 10, "dropped": 0,
-        "voters": {}, "evidence": None, "candidate_accuracy": accuracy,
-        "candidate_backdoor": None, "judged": number, "backdoor": None, **changes,
-    }  # fmt: skip
+        "round": number,
+        "attempt": 1,
+        "version": number,
+        "accepted": True,
+        "why": "",
+        "called": 4,
+        "updates": 4,
+        "missing": 0,
+        "absent": [],
+        "votes": {},
+        "refused": {},
+        "accuracy": accuracy,
+        "seconds": 0.5,
+        "updates_per_second": 8.0,
+        "bytes_in": 1000,
+        "bytes_out": 10,
+        "dropped": 0,
+        "voters": {},
+        "evidence": None,
+        "candidate_accuracy": accuracy,
+        "candidate_backdoor": None,
+        "judged": number,
+        "backdoor": None,
+        **changes,
+    }
 
 
 def vote(poisoned, score=3.0, threshold=2.0):
@@ -44,14 +63,25 @@ def vote(poisoned, score=3.0, threshold=2.0):
 
 
 REJECTED = record(
-    3, 0.4, accepted=False, why="voted down", votes={"poisoned": 2, "clean": 1, "silent": 1},
+    3,
+    0.4,
+    accepted=False,
+    why="voted down",
+    votes={"poisoned": 2, "clean": 1, "silent": 1},
     voters={"agent-3": vote(True), "agent-1": vote(False, 1.5), "agent-2": vote(True, 5.25)},
-    candidate_accuracy=0.1, missing=1, absent=["agent-0"], refused={"duplicate": 2},
-)  # fmt: skip
+    candidate_accuracy=0.1,
+    missing=1,
+    absent=["agent-0"],
+    refused={"duplicate": 2},
+)
 """The third round, in which two of four validators say poisoned."""
 
-FEW = [record(1, 0.2), record(2, 0.4), REJECTED,
-       record(4, 0.3, refused={"duplicate": 1, "malformed": 1}, attempt=2)]  # fmt: skip
+FEW = [
+    record(1, 0.2),
+    record(2, 0.4),
+    REJECTED,
+    record(4, 0.3, refused={"duplicate": 1, "malformed": 1}, attempt=2),
+]
 """Four rounds; the evil agents strike from the third on."""
 
 STRIKES = Strikes(3)
@@ -115,8 +145,18 @@ def test_a_run_in_figures():
     assert found.kept == pytest.approx(0.75)
     assert found.rate == 8.0
     assert cells_of(found, report.headings([found])) == (
-        "lab", "40.0%", "30.0%", "75%", "40.0%", "3", "1", "16", "4", "2.0", "8",
-    )  # fmt: skip
+        "lab",
+        "40.0%",
+        "30.0%",
+        "75%",
+        "40.0%",
+        "3",
+        "1",
+        "16",
+        "4",
+        "2.0",
+        "8",
+    )
 
 
 def test_before_is_found_by_the_number_of_the_round():
@@ -150,9 +190,16 @@ def test_refusals_by_reason():
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (52_530_000, "52.5 MB"), (999_960, "1.0 MB"),
-     (7 * 10**15, "7,000.0 TB"), (None, "\N{EN DASH}")],
-)  # fmt: skip
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (52_530_000, "52.5 MB"),
+        (999_960, "1.0 MB"),
+        (7 * 10**15, "7,000.0 TB"),
+        (None, "\N{EN DASH}"),
+    ],
+)
 def test_bytes_are_written_for_people(count, said):
     """In thousands, with one digit."""
     assert size(count) == said
@@ -164,9 +211,14 @@ def test_bytes_are_written_for_people(count, said):
 def looked(number, suspected, quarantined=(), for_good=(), **changes):
     """Return the record of a round in which detectors looked."""
     return record(
-        number, suspected=dict.fromkeys(suspected, "fixed_point"), suspicion={},
-        left_out=len(suspected), quarantined=[*quarantined], for_good=[*for_good], **changes,
-    )  # fmt: skip
+        number,
+        suspected=dict.fromkeys(suspected, "fixed_point"),
+        suspicion={},
+        left_out=len(suspected),
+        quarantined=[*quarantined],
+        for_good=[*for_good],
+        **changes,
+    )
 
 
 WATCHED = [
@@ -192,8 +244,10 @@ def test_fates_are_held_against_the_truth():
     """Falsely accused, missed and caught, in this order."""
     found = groups(fates(rounds_of.read(WATCHED)), TRUTH)
     assert [(group.outcome, group.names) for group in found] == [
-        ("accused", ("agent-2",)), ("missed", ("agent-9",)), ("caught", ("agent-1",)),
-    ]  # fmt: skip
+        ("accused", ("agent-2",)),
+        ("missed", ("agent-9",)),
+        ("caught", ("agent-1",)),
+    ]
 
 
 def test_without_the_truth_there_is_suspicion_alone():
@@ -219,8 +273,10 @@ def test_agents_are_counted_by_kind():
     """Evil, honest, and names that are no agents of the experiment's."""
     found = fates(rounds_of.read([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
     assert tallies(found, TRUTH) == [
-        ("evil", 2, 1, 1, 0, 1), ("honest", 3, 1, 1, 0, 0), ("strangers", None, 1, 0, 0, 0),
-    ]  # fmt: skip
+        ("evil", 2, 1, 1, 0, 1),
+        ("honest", 3, 1, 1, 0, 0),
+        ("strangers", None, 1, 0, 0, 0),
+    ]
 
 
 def test_the_sentence_on_detection():
@@ -237,9 +293,14 @@ def test_who_is_in_quarantine_does_not_strike():
     """From the round after it, until it is called on appeal and suspected again."""
     out = {"quarantined": TRUTH.evil, "suspected": []}
     records = [
-        looked(1, []), looked(2, TRUTH.evil), looked(3, TRUTH.evil, TRUTH.evil),
-        looked(4, **out), looked(5, TRUTH.evil, TRUTH.evil), looked(6, **out), looked(7, []),
-    ]  # fmt: skip
+        looked(1, []),
+        looked(2, TRUTH.evil),
+        looked(3, TRUTH.evil, TRUTH.evil),
+        looked(4, **out),
+        looked(5, TRUTH.evil, TRUTH.evil),
+        looked(6, **out),
+        looked(7, []),
+    ]
     rounds = rounds_of.read(records)
     assert struck(rounds, Strikes(2), TRUTH) == {2, 3, 5, 7}
     assert struck(rounds, Strikes(3, (3, 4)), TRUTH) == {3}
@@ -269,8 +330,10 @@ def test_a_line_in_percent_with_its_crosses():
 
 def test_the_backdoor_s_crosses_are_those_of_the_candidates():
     """What a rejected candidate would have done is drawn where it would have been."""
-    hidden = [record(1, backdoor=0.0),
-              record(2, backdoor=0.0, accepted=False, candidate_backdoor=0.9)]  # fmt: skip
+    hidden = [
+        record(1, backdoor=0.0),
+        record(2, backdoor=0.0, accepted=False, candidate_backdoor=0.9),
+    ]
     drawn = line("lab", rounds_of.read(hidden), backdoor=True)
     assert drawn.values.tolist() == [0, 0]
     assert drawn.crosses == [(2.0, 90.0)]
@@ -309,9 +372,11 @@ def test_votes_are_cells_with_their_scores():
     assert (shown.verdict, shown.struck, shown.accuracy) == ("rejected", True, "40.0%")
     assert shown.said == "2 poisoned, 1 clean, 1 silent"
     assert shown.notes == [
-        "voted down", "the candidate: accuracy 10.0%", "refused: duplicate 2",
+        "voted down",
+        "the candidate: accuracy 10.0%",
+        "refused: duplicate 2",
         "1 missing (agent-0)",
-    ]  # fmt: skip
+    ]
     assert shown.skipped == "There is no record of 2 rounds here."
 
 
@@ -395,10 +460,14 @@ def test_the_defence_in_words(case):
 def test_settings_that_differ_are_told_but_not_where_things_are():
     """No password, no host, no folder stands in a report."""
     changes = {
-        "run.directory": "/home/ann", "data.root": "/home/ann", "broker.host": "ann.example",
-        "broker.password": "sesame", "agents.n": 5, "agents.options": {"z": 1.5},
+        "run.directory": "/home/ann",
+        "data.root": "/home/ann",
+        "broker.host": "ann.example",
+        "broker.password": "sesame",
+        "agents.n": 5,
+        "agents.options": {"z": 1.5},
         "validation.piggy_back": False,
-    }  # fmt: skip
+    }
     assert differing(load(overrides=changes)) == {"agents.n": "5", "agents.options": '{"z": 1.5}'}
 
 
@@ -445,10 +514,15 @@ def test_the_page_tells_the_run():
     for said in (
         "Five agents. Updates are averaged. Accuracy fell from 40.0%",
         "Of 4 rounds 3 were accepted",
-        "✗ rejected", "2 poisoned, 1 clean, 1 silent", "voted down", "▲ strike",
+        "✗ rejected",
+        "2 poisoned, 1 clean, 1 silent",
+        "voted down",
+        "▲ strike",
         "of 2 candidates of rounds with a strike 1 was rejected; of 2 others, 0",
-        "its second in a round", "Missing most often: agent-0 (1 round)", "4.0 kB",
-    ):  # fmt: skip
+        "its second in a round",
+        "Missing most often: agent-0 (1 round)",
+        "4.0 kB",
+    ):
         assert said in made.text, said
     titles = [cell["title"] for cell in made.all("i") if "title" in cell]
     assert "agent-2: poisoned, score 5.25 against threshold 2" in titles
@@ -468,8 +542,9 @@ def test_the_page_has_a_picture_for_each_quantity():
     hidden = [record(1, backdoor=0.1), record(2, backdoor=0.9)]
     pictures = [svg for svg in Page(page(story(hidden))).all("svg") if svg.get("role") == "img"]
     assert [svg["aria-label"].split(" by ")[0] for svg in pictures] == [
-        *["Accuracy on held-out data"] * 2, *["Success of the backdoor"] * 2,
-    ]  # fmt: skip
+        *["Accuracy on held-out data"] * 2,
+        *["Success of the backdoor"] * 2,
+    ]
     assert "lab: 10.0% at round 1, 90.0% at round 2" in pictures[2]["aria-label"]
 
 
@@ -520,12 +595,19 @@ def test_hostile_text_stays_text():
     """Names, reasons and settings of a spoilt file make no element, and no attribute."""
     records = [
         looked(
-            1, [HOSTILE, "agent-1"], [HOSTILE], [HOSTILE], why=HOSTILE, accepted=False,
-            absent=[HOSTILE], missing=1, refused={HOSTILE: 3, '"onclick="x': 1},
+            1,
+            [HOSTILE, "agent-1"],
+            [HOSTILE],
+            [HOSTILE],
+            why=HOSTILE,
+            accepted=False,
+            absent=[HOSTILE],
+            missing=1,
+            refused={HOSTILE: 3, '"onclick="x': 1},
             voters={HOSTILE: vote(True), '" onmouseover="alert(3)': vote(False)},
             votes={"poisoned": 1, "clean": 1, "silent": 0, HOSTILE: 4},
         ),
-    ]  # fmt: skip
+    ]
     case = Case(HOSTILE.rstrip("\ud800\u202e"), records, HOSTILE, 2, {HOSTILE: HOSTILE})
     markup = page(story([], cases=[case], title=HOSTILE, about=HOSTILE)).encode(errors="replace")
     made = Page(markup.decode())
@@ -621,9 +703,21 @@ def test_texts_are_short_and_show_what_they_are():
 
 
 SPOILT = [
-    None, "x", -1, 1.5, 10**400, float("nan"), float("inf"), True, [], [None, 7, {}], {"x": None},
-    {"x": "y"}, {"agent-1": {"poisoned": "x", "score": [], "threshold": {}}}, {"poisoned": -4},
-]  # fmt: skip
+    None,
+    "x",
+    -1,
+    1.5,
+    10**400,
+    float("nan"),
+    float("inf"),
+    True,
+    [],
+    [None, 7, {}],
+    {"x": None},
+    {"x": "y"},
+    {"agent-1": {"poisoned": "x", "score": [], "threshold": {}}},
+    {"poisoned": -4},
+]
 
 
 @pytest.mark.parametrize("key", [*sorted(record(1)), "suspected", "quarantined", "for_good"])

@@ -68,29 +68,51 @@ def test_a_round_without_validators_by_hand():
     state, _ = start(said, now=100.0)
     state, effects = play(state, said, *updates(state), Tick(102.0, set("abc"), 900, 60))
     record = {
-        "round": 1, "attempt": 1, "version": 1, "accepted": True, "why": "", "called": 3,
-        "updates": 3, "missing": 0, "absent": [], "votes": {}, "refused": {}, "accuracy": 2.0,
-        "seconds": 2.0, "updates_per_second": 1.5, "bytes_in": 900, "bytes_out": 60, "dropped": 0,
+        "round": 1,
+        "attempt": 1,
+        "version": 1,
+        "accepted": True,
+        "why": "",
+        "called": 3,
+        "updates": 3,
+        "missing": 0,
+        "absent": [],
+        "votes": {},
+        "refused": {},
+        "accuracy": 2.0,
+        "seconds": 2.0,
+        "updates_per_second": 1.5,
+        "bytes_in": 900,
+        "bytes_out": 60,
+        "dropped": 0,
         "candidate_accuracy": 2.0,
-        "candidate_backdoor": None, "backdoor": None, "judged": 1, "voters": {}, "evidence": None,
-    }  # fmt: skip
+        "candidate_backdoor": None,
+        "backdoor": None,
+        "judged": 1,
+        "voters": {},
+        "evidence": None,
+    }
     model = Model(1, vector(2, 2))
-    assert plain(effects) == plain([
-        Persist(record, model),
-        Publish(model),
-        Publish(RoundLog(record)),
-        Publish(Round(2, 1, Phase.TRAIN, 1, "all", (), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, model),
+            Publish(model),
+            Publish(RoundLog(record)),
+            Publish(Round(2, 1, Phase.TRAIN, 1, "all", (), 10)),
+        ]
+    )
     assert (state.round, state.version, state.phase, len(state.updates)) == (2, 1, Phase.TRAIN, 0)
 
 
 def test_a_candidate_is_put_before_the_validators():
     """With validators the mean is published as a candidate on version 0, then the vote opens."""
     state, effects = validating(policy(validators=3))
-    assert plain(effects) == plain([
-        Publish(Candidate(1, 1, 0, vector(2, 2))),
-        Publish(Round(1, 1, Phase.VALIDATE, 0, "all", ("a", "b", "c"), 5)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Publish(Candidate(1, 1, 0, vector(2, 2))),
+            Publish(Round(1, 1, Phase.VALIDATE, 0, "all", ("a", "b", "c"), 5)),
+        ]
+    )
     assert (state.phase, state.deadline) == (Phase.VALIDATE, 8.0)
 
 
@@ -102,19 +124,24 @@ def test_an_accepted_candidate_by_hand():
     state, effects = play(state, said, *ballots, Tick(4.0, set("abc")))
     (record,) = records(effects)
     model = Model(1, vector(2, 2))
-    assert plain(effects) == plain([
-        Persist(record, model),
-        Publish(model),
-        Publish(History(1, vector(2, 2))),
-        Clear(Candidate(1, 1, 0, vector(2, 2))),
-        Publish(RoundLog(record)),
-        Publish(Round(2, 1, Phase.TRAIN, 1, "all", ("a", "b", "c"), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, model),
+            Publish(model),
+            Publish(History(1, vector(2, 2))),
+            Clear(Candidate(1, 1, 0, vector(2, 2))),
+            Publish(RoundLog(record)),
+            Publish(Round(2, 1, Phase.TRAIN, 1, "all", ("a", "b", "c"), 10)),
+        ]
+    )
     assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
     assert record["accepted"]
     said = {"poisoned": False, "score": 1.5, "threshold": 1.25, "bytes": 300}
-    assert list(record["voters"].items()) == [("a", said | {"poisoned": True}), ("b", said),
-                                              ("c", said)]  # fmt: skip
+    assert list(record["voters"].items()) == [
+        ("a", said | {"poisoned": True}),
+        ("b", said),
+        ("c", said),
+    ]
     assert (record["judged"], record["evidence"]) == (1, None)
 
 
@@ -125,12 +152,14 @@ def test_a_rejected_candidate_by_hand():
     ballots = [vote("b", poisoned=True), vote("a", poisoned=True), vote("c")]
     state, effects = play(state, said, *ballots, Tick(4.0, set("abc")))
     (record,) = records(effects)
-    assert plain(effects) == plain([
-        Persist(record, None),
-        Clear(Candidate(1, 1, 0, vector(0, 0))),
-        Publish(RoundLog(record)),
-        Publish(Round(2, 1, Phase.TRAIN, 0, "all", ("a", "b", "c"), 10)),
-    ])  # fmt: skip
+    assert plain(effects) == plain(
+        [
+            Persist(record, None),
+            Clear(Candidate(1, 1, 0, vector(0, 0))),
+            Publish(RoundLog(record)),
+            Publish(Round(2, 1, Phase.TRAIN, 0, "all", ("a", "b", "c"), 10)),
+        ]
+    )
     assert (record["accepted"], record["why"], record["version"]) == (False, "voted down", 0)
     assert (record["accuracy"], record["candidate_accuracy"]) == (None, 2.0)
     assert (state.version, state.weights.tolist()) == (0, [0, 0])
@@ -586,8 +615,11 @@ def test_the_broker_keeps_the_latest_models_only():
         ballots = [vote(name, state.round, poisoned=bad) for name in state.validators]
         state, effects = play(state, said, *ballots, Tick(n, set("abc")))
         retained |= {m.version for m in published(effects, History)}
-        retained -= {e.message.version for e in effects if isinstance(e, Clear)
-                     and isinstance(e.message, History)}  # fmt: skip
+        retained -= {
+            e.message.version
+            for e in effects
+            if isinstance(e, Clear) and isinstance(e.message, History)
+        }
         newest = state.version
         assert retained == set(range(max(1, newest - 2), newest + 1))
     assert newest == 5
@@ -600,10 +632,12 @@ def test_version_0_leaves_the_broker_too():
     state, _ = step(state, Tick(0.0, {"a"}), said)
     state, _ = play(state, said, *updates(state, {"a": (1, 1)}), Tick(0.0, {"a"}))
     _, effects = play(state, said, vote("a", 3), Tick(0.0, {"a"}))
-    assert plain([e for e in effects if isinstance(e, Clear)]) == plain([
-        Clear(History(0, vector(1, 1))),
-        Clear(Candidate(3, 1, 0, vector(1, 1))),
-    ])  # fmt: skip
+    assert plain([e for e in effects if isinstance(e, Clear)]) == plain(
+        [
+            Clear(History(0, vector(1, 1))),
+            Clear(Candidate(3, 1, 0, vector(1, 1))),
+        ]
+    )
 
 
 def test_no_history_without_validators():

@@ -44,9 +44,10 @@ BY_SCALED = BY_NAN | {
 def all_but(exceptions, as_they_come=False):
     """Return the cases whose rule is no exception; ``as_they_come``: variants never are one."""
     return [
-        (name, hyperparameters) for name, hyperparameters in CASES
+        (name, hyperparameters)
+        for name, hyperparameters in CASES
         if name not in exceptions or (as_they_come and hyperparameters)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(params=CASES, ids=str)

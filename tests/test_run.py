@@ -15,9 +15,14 @@ from config.settings import SettingsError, load
 from learning import models
 
 LAB = {
-    "data.name": "digits", "model.name": "mlp", "agents.n": 1000, "agents.samples": 20,
-    "agents.evil": 0.1, "agents.start": 7, "run.seed": 3,
-}  # fmt: skip
+    "data.name": "digits",
+    "model.name": "mlp",
+    "agents.n": 1000,
+    "agents.samples": 20,
+    "agents.evil": 0.1,
+    "agents.start": 7,
+    "run.seed": 3,
+}
 FLEET = "1,000 agents, each its own MQTT connection, 20 samples of digits each; model mlp, seed 3."
 COME, BEFORE = "They connect in round", "and train honestly before."
 BACKDOOR = {"agents.attack": "backdoor", "backdoor.task": "semantic", "backdoor.inject": [30, 12]}
@@ -101,10 +106,12 @@ def test_a_run_is_described(case):
 @pytest.mark.parametrize(
     ("changes", "warned"),
     [
-        ({"agents.arrive": 10}, True), ({"agents.start": 3}, True), ({"agents.start": 2}, False),
+        ({"agents.arrive": 10}, True),
+        ({"agents.start": 3}, True),
+        ({"agents.start": 2}, False),
         ({"agents.evil": 0.0, "agents.start": 9}, False),
     ],
-)  # fmt: skip
+)
 def test_fakes_who_come_too_late_are_told_of(changes, warned):
     """A run that is over before anybody strikes says so before it begins."""
     settings = load([], {"run.rounds": 2, "agents.evil": 0.2, **changes})

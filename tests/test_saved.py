@@ -216,9 +216,11 @@ def test_running_variances_below_zero_are_refused(tmp_path):
     """A variance cannot be negative: such a model would answer NaN."""
     model = models.build("resnet18", (3, 8, 8), 4, seed=0)
     state = model.state_dict()
-    assert len(variances(model)) == 2400 == sum(
-        len(v) for k, v in state.items() if k.endswith("running_var")
-    )  # fmt: skip
+    assert (
+        len(variances(model))
+        == 2400
+        == sum(len(v) for k, v in state.items() if k.endswith("running_var"))
+    )
     state["1.running_var"][:3] = -0.5
     torch.save(state, tmp_path / "some.pth")
     with pytest.raises(ValueError, match="3 running variances of its batch norm are below zero"):

@@ -12,12 +12,24 @@ from aggregator.series import COLUMNS, KEPT, Series
 def test_a_round_in_short_by_hand():
     """A row has the columns in order, votes among them, and null for what a record lacks."""
     series = Series()
-    series.add({
-        "round": 7, "attempt": 2, "accepted": False, "accuracy": 0.5, "candidate_accuracy": 0.1,
-        "backdoor": None, "votes": {"poisoned": 6, "clean": 3, "silent": 1}, "called": 20,
-        "updates": 19, "refused": {"duplicate": 2, "malformed": 1}, "seconds": 1.5,
-        "updates_per_second": 12.5, "bytes_in": 4000, "bytes_out": 300,
-    })  # fmt: skip
+    series.add(
+        {
+            "round": 7,
+            "attempt": 2,
+            "accepted": False,
+            "accuracy": 0.5,
+            "candidate_accuracy": 0.1,
+            "backdoor": None,
+            "votes": {"poisoned": 6, "clean": 3, "silent": 1},
+            "called": 20,
+            "updates": 19,
+            "refused": {"duplicate": 2, "malformed": 1},
+            "seconds": 1.5,
+            "updates_per_second": 12.5,
+            "bytes_in": 4000,
+            "bytes_out": 300,
+        }
+    )
     series.add({"round": 8, "accepted": True, "votes": {}, "refused": {"duplicate": 1}})
     said = series.message().record
     assert said["columns"] == COLUMNS

@@ -18,7 +18,7 @@ from protocol.link import LinkError
 @pytest.mark.parametrize(
     ("replicas", "count", "each"),
     [(1, 10, [10]), (4, 10, [3, 3, 2, 2]), (3, 12, [4, 4, 4]), (4, 2, [1, 1, 0, 0])],
-)  # fmt: skip
+)
 def test_shares_are_dealt_as_evenly_as_they_can_be(replicas, count, each):
     """The first few replicas have one more; where there are fewer shares, some have none."""
     assert [quota(rank, replicas, count) for rank in range(replicas)] == each

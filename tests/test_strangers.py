@@ -87,10 +87,16 @@ def aggregator(house):
 @pytest.mark.parametrize(
     ("login", "password"),
     [
-        (None, None), ("agent-0", None), ("agent-0", ""), ("agent-0", "secret"),
-        ("agent-9", "secret"), ("", ""), ("watch", "agent-0's"), ("agent-0", "agent-1's"),
+        (None, None),
+        ("agent-0", None),
+        ("agent-0", ""),
+        ("agent-0", "secret"),
+        ("agent-9", "secret"),
+        ("", ""),
+        ("watch", "agent-0's"),
+        ("agent-0", "agent-1's"),
     ],
-)  # fmt: skip
+)
 def test_nobody_comes_in_without_a_secret_of_their_own(open_house, protocol, login, password):
     """Anonymous, unknown, with no, an empty, a wrong, or another's password: refused."""
     if password and password.endswith("'s"):
@@ -167,10 +173,24 @@ def test_the_certificate_says_who_it_is(vault, protocol):
 
 OWN = "update", "vote", "agent"
 FORBIDDEN = [
-    "update/agent-0", "vote/agent-0", "agent/agent-0", "manifest", "round", "model", "history/0",
-    "history/3", "candidate", "log/round", "log/refused", "update", "vote", "update/agent-1/more",
-    "collusion/report/agent-1", "collusion/plot", "anything",
-]  # fmt: skip
+    "update/agent-0",
+    "vote/agent-0",
+    "agent/agent-0",
+    "manifest",
+    "round",
+    "model",
+    "history/0",
+    "history/3",
+    "candidate",
+    "log/round",
+    "log/refused",
+    "update",
+    "vote",
+    "update/agent-1/more",
+    "collusion/report/agent-1",
+    "collusion/plot",
+    "anything",
+]
 
 
 @BOTH
@@ -251,8 +271,9 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
                 topics.parse(f"{RUN}/{kind}/{login}")
             assert refused.value.reason is Reason.UNKNOWN_TOPIC
     assert [topic for topic, _ in aggregator.until_heard(f"{RUN}/agent/{login}")] == [
-        f"{RUN}/update/{login}", f"{RUN}/vote/{login}"
-    ]  # fmt: skip
+        f"{RUN}/update/{login}",
+        f"{RUN}/vote/{login}",
+    ]
 
 
 # ---------------------------------------------------------------- what is not heard
@@ -293,13 +314,17 @@ def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, la
 @pytest.mark.parametrize(
     ("login", "allowed"),
     [
-        ("watch", ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round",
-                 "log/refused"]),
-        ("watch.ann", ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round",
-                 "log/refused"]),
+        (
+            "watch",
+            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/refused"],
+        ),
+        (
+            "watch.ann",
+            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/refused"],
+        ),
         ("ear.http", [*TOLD, "log/round", "log/refused"]),
     ],
-)  # fmt: skip
+)
 def test_people_and_gateways_hear_the_log(house, aggregator, login, allowed):
     """People read votes and the log, no models or updates; a gateway's ear hears the log too."""
     everything_happens(house, aggregator)
@@ -468,9 +493,13 @@ def test_people_watch_with_one_command(open_house, tmp_path):
         aggregator.say(f"{RUN}/log/round", json.dumps({"round": 1}), retain=True)
         aggregator.say(f"{RUN}/vote/agent-0", b"a vote", retain=True)
         done = subprocess.run(
-            [*words, "-t", "fl/v1/+/log/#", "-t", "fl/v1/+/vote/+"], env=environment,
-            capture_output=True, text=True, check=False, timeout=20,
-        )  # fmt: skip
+            [*words, "-t", "fl/v1/+/log/#", "-t", "fl/v1/+/vote/+"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
         for topic in ("log/round", "vote/agent-0"):
             aggregator.say(f"{RUN}/{topic}", b"", retain=True)
     assert done.returncode == 0
@@ -483,9 +512,13 @@ def test_people_watch_with_one_command(open_house, tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "party", "login"),
-    [("agents", "agent-0", "agent-0"), ("aggregator", ":aggregator", "aggregator"),
-     ("people", ":watch", "watch"), ("people/ann", ":watch.ann", "watch.ann")],
-)  # fmt: skip
+    [
+        ("agents", "agent-0", "agent-0"),
+        ("aggregator", ":aggregator", "aggregator"),
+        ("people", ":watch", "watch"),
+        ("people/ann", ":watch.ann", "watch.ann"),
+    ],
+)
 def test_a_broker_that_wants_log_ins_gets_those_of_the_folder_here(
     open_house, monkeypatch, part, party, login
 ):

@@ -132,8 +132,12 @@ def test_who_is_not_called_is_told_so():
     """While c is out the others are called by name; before and after, everybody is."""
     state, effects = rounds(policy(watch=GUARDED), *[FAKE | {"c": (2, 0)}], FAKE, FAKE, FAKE)
     assert [message.contributors for message in published(effects, Round)] == [
-        "all", "all", "all", ("a", "b"), ("a", "b"),
-    ]  # fmt: skip
+        "all",
+        "all",
+        "all",
+        ("a", "b"),
+        ("a", "b"),
+    ]
     assert state.called == {"a", "b"}
 
 
@@ -250,9 +254,12 @@ def docket():
     return Docket(
         {"a": Standing(2, 7, 1), "c": Standing(1)},
         {"long": {"count": np.array([3])}, "crowd": {"x.y": np.ones((2, 3), np.float32)}},
-        {"a": 1, "b": 1, "c": 4}, {"a": 1, "b": 2}, {"b": True, "c": False}, False,
+        {"a": 1, "b": 1, "c": 4},
+        {"a": 1, "b": 2},
+        {"b": True, "c": False},
+        False,
         NOTHING.plus(("a", "b"), np.array([[1, 2], [3, 4]], "f4"), ()),
-    )  # fmt: skip
+    )
 
 
 def test_a_docket_survives_the_disk(tmp_path):
@@ -299,8 +306,11 @@ def test_precision_and_recall_by_hand():
     record = {"suspected": {"x": "long"}, "quarantined": ["h", "y"], "for_good": ["h"]}
     told = suspicion.against_truth(record, frozenset("xyzw"))
     assert told == {
-        "precision": 2 / 3, "recall": 0.5, "wrongly_quarantined": 1, "wrongly_for_good": 1,
-    }  # fmt: skip
+        "precision": 2 / 3,
+        "recall": 0.5,
+        "wrongly_quarantined": 1,
+        "wrongly_for_good": 1,
+    }
     nobody = suspicion.against_truth({"suspected": {}, "quarantined": [], "for_good": []}, set())
     assert (nobody["precision"], nobody["recall"]) == (None, None)
 

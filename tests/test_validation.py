@@ -281,9 +281,11 @@ WORKED = {
     # v_8 as in B. v_7 comes where v_8 with kdist 4 has lrd 1 / 4: 4 and three times 3.
     "C": (((1 / 4 + 3) * 13 + (1 / 3 + 3) * 15) / 32, (4 / 15 + 4 / 13 + 2) * 17 / 16),
     # kdist 3, 4, 5; v_7: 4 5 3 3; v_8: 3 5 4 4; v_new: 4 3 5 5.
-    "D": (((1 / 4 + 4 / 17 + 2) * 15 + (4 / 15 + 4 / 17 + 2) * 16) / 32,
-          (4 / 15 + 1 / 4 + 2) * 17 / 16),
-}  # fmt: skip
+    "D": (
+        ((1 / 4 + 4 / 17 + 2) * 15 + (4 / 15 + 4 / 17 + 2) * 16) / 32,
+        (4 / 15 + 1 / 4 + 2) * 17 / 16,
+    ),
+}
 """τ and φ by reading, of six variations of 0, v_7 = 3, v_8 = 4, v_new = 5.
 
 The heap of six has the lrd of the floor, 1.

@@ -369,9 +369,15 @@ def test_the_server_judges_as_one_validator():
     said = own.cast(known, np.array([5.0, 6.0]), (7, 2))
     assert asked == [([[[1, 2], [3, 4]]], [[5, 6]])]
     assert said == Vote(
-        NAME, 7, 2, poisoned=True, score=3.0, threshold=2.5, samples=70,
+        NAME,
+        7,
+        2,
+        poisoned=True,
+        score=3.0,
+        threshold=2.5,
+        samples=70,
         evidence=evidence(1, 2, 3, 6),
-    )  # fmt: skip
+    )
     assert [type(value) for value in said[3:6]] == [bool, float, float]
 
 

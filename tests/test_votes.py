@@ -179,11 +179,19 @@ def test_the_server_judges_what_arrives(tmp_path, codec, crash):
     models from its disk. Exact models give other scores.
     """
     run = Federation(
-        tmp_path, run__rounds=9, agents__n=6, collect__agents=6, data__server=0.3,
-        validation__who="both", validation__validators=2, validation__quorum=3,
-        validation__judge="calibrated", validation__look_back=4, validation__minimum_history=5,
+        tmp_path,
+        run__rounds=9,
+        agents__n=6,
+        collect__agents=6,
+        data__server=0.3,
+        validation__who="both",
+        validation__validators=2,
+        validation__quorum=3,
+        validation__judge="calibrated",
+        validation__look_back=4,
+        validation__minimum_history=5,
         wire__history=codec,
-    )  # fmt: skip
+    )
     run.begin()
     if crash:
         run.run(lambda state: state.round == 7 and not len(state.updates))
@@ -203,10 +211,12 @@ def votes_of_a_client(run, arrives):
     held = deal(plan_of(run.settings), data).server
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
     model = build_model("mlp", (1, 8, 8), 10, seed=5)
-    found = np.stack([
-        error_profile(predict(model, arrives(np.frombuffer(run.models[v], "<f4")), x), y, 10)
-        for v in sorted(run.models)
-    ])  # fmt: skip
+    found = np.stack(
+        [
+            error_profile(predict(model, arrives(np.frombuffer(run.models[v], "<f4")), x), y, 10)
+            for v in sorted(run.models)
+        ]
+    )
     judge = validation.build("calibrated", minimum_history=5)
     votes = [judge(found[None, v - 5 : v], found[None, v]) for v in range(5, len(found))]
     return [(bool(vote.poisoned[0]), round(vote.score.item(), 6)) for vote in votes]
@@ -353,10 +363,18 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
     Of 24 validators 8 have no data and call everything clean. Compared are clean votes.
     """
     run = Federation(
-        tmp_path, agents__n=24, collect__agents=24, agents__evil=1 / 3, agents__start=99,
-        run__rounds=18, validation__judge=judge, validation__look_back=10,
-        validation__minimum_history=11, validation__validators=24, validation__quorum=24,
-    )  # fmt: skip
+        tmp_path,
+        agents__n=24,
+        collect__agents=24,
+        agents__evil=1 / 3,
+        agents__start=99,
+        run__rounds=18,
+        validation__judge=judge,
+        validation__look_back=10,
+        validation__minimum_history=11,
+        validation__validators=24,
+        validation__quorum=24,
+    )
     votes = heard_votes(run)
     fakes = {population_of(run.settings).plan.name(i) for i in population_of(run.settings).fakes}
     early = {vote[3:] for vote in votes if vote.round < 11}
@@ -436,10 +454,16 @@ def test_with_piggy_back_the_strike_is_that_of_the_round_before(number, struck):
 def test_lies_reach_the_aggregator(tmp_path, liars):
     """In a federation those who hide call their own attack clean; deniers all else poisoned."""
     setup = {
-        "agents__evil": 0.2, "agents__scale": 1e3, "agents__start": 3, "agents__liars": liars,
-        "agents__lying": 0.1, "validation__validators": 20, "validation__quorum": 20,
-        "validation__look_back": 2, "run__rounds": 4,
-    }  # fmt: skip
+        "agents__evil": 0.2,
+        "agents__scale": 1e3,
+        "agents__start": 3,
+        "agents__liars": liars,
+        "agents__lying": 0.1,
+        "validation__validators": 20,
+        "validation__quorum": 20,
+        "validation__look_back": 2,
+        "run__rounds": 4,
+    }
     run = Federation(tmp_path, **setup).whole()
     plan = population_of(run.settings).plan
     for r in run.records:
@@ -516,8 +540,9 @@ def test_only_the_called_judge_and_train():
     called = ("agent-04", "agent-09", "else")
     sent, trained = contributed(made, both(contributors=called), candidate, poisoned=(1,))
     assert {name: type(said) for name, said in sent.items()} == {
-        "agent-04": Update, "agent-09": Vote,
-    }  # fmt: skip
+        "agent-04": Update,
+        "agent-09": Vote,
+    }
     assert trained == ["agent-04"]
 
 
@@ -588,8 +613,10 @@ def test_a_round_of_the_same_version_begun_from_another_start_begins_anew():
         else:
             made.contribute(both(), Contribute(3, 1, THREE), start)
 
-    expected = {name: fresh(start) for name, start in
-                {"plain": None, "candidate": candidate, "other": other}.items()}  # fmt: skip
+    expected = {
+        name: fresh(start)
+        for name, start in {"plain": None, "candidate": candidate, "other": other}.items()
+    }
     assert len({tuple(found.values()) for found in expected.values()}) == 3
     for name, start in (("plain", None), ("candidate", candidate), ("plain", None)):
         begin(one, start)

@@ -57,12 +57,15 @@ from protocol.messages import Reason
 def test_a_run_is_what_its_topics_say():
     """Manifest, round and records are all there is, and they are read as they were meant."""
     run = after(
-        say("manifest", MANIFEST), say("log/round", {"round": 0, "version": 0, "accepted": None,
-                                                     "accuracy": 0.1, "backdoor": None}),
+        say("manifest", MANIFEST),
+        say(
+            "log/round",
+            {"round": 0, "version": 0, "accepted": None, "accuracy": 0.1, "backdoor": None},
+        ),
         say("log/round", record(1)),
         say("log/round", record(2, accepted=False, why="voted down", version=1)),
         say("round", opened(3, "validate", contributors=["a", "b"], validators=["c"])),
-    )  # fmt: skip
+    )
     assert (run.model, run.parameters) == ("mlp", 2410)
     assert (run.phase, run.round, run.called, run.validators) == ("validate", 3, 2, 1)
     assert run.start.accuracy == 0.1
@@ -81,7 +84,7 @@ def test_a_round_that_decides_nothing_is_pending():
     run = after(
         say("log/round", record(1, accepted=None, votes={}, judged=None)),
         say("log/round", record(2, accepted=False, judged=1, why="voted down")),
-    )  # fmt: skip
+    )
     assert [row.verdict for row in run.rows] == ["pending", "rejected"]
     assert "rejected (of round 1)" in words.line(run.last)
     assert run.tally.pending == 1
@@ -123,9 +126,10 @@ def test_the_past_is_right_where_it_differs():
 def test_a_run_that_begins_anew_forgets():
     """A record of round 0 after others means another run; who is online stays."""
     run = after(
-        say("log/round", record(1, refused={"duplicate": 3})), say("agent/a", {
-            "online": True, "since": 1.0}), say("log/round", {"round": 0, "accuracy": 0.2}),
-    )  # fmt: skip
+        say("log/round", record(1, refused={"duplicate": 3})),
+        say("agent/a", {"online": True, "since": 1.0}),
+        say("log/round", {"round": 0, "accuracy": 0.2}),
+    )
     assert run.rows == ()
     assert run.era == 1
     assert run.refused == {}
@@ -162,8 +166,14 @@ def test_refusals_are_counted_once():
     records = [record(n, refused={"duplicate": 1}) for n in range(1, 4)]
     said = [say("log/round", r) for r in records]
     past = say("log/past", past_of(records[:2], {"duplicate": 7, "malformed": 1}))
-    still = say("log/refused", {"round": 4, "refused": {"wrong_round": 2},
-                                "latest": {"agent": "a", "reason": "wrong_round"}})  # fmt: skip
+    still = say(
+        "log/refused",
+        {
+            "round": 4,
+            "refused": {"wrong_round": 2},
+            "latest": {"agent": "a", "reason": "wrong_round"},
+        },
+    )
     ended_ = say("log/refused", {"round": 3, "refused": {"duplicate": 1}, "latest": {}})
     assert after(*said).refused == {"duplicate": 3}
     assert after(*said, past).refused == {"duplicate": 8, "malformed": 1}
@@ -187,10 +197,19 @@ def test_a_round_is_tried_again():
 def test_detectors_tell_whom_they_suspect():
     """The most suspected are named, the others counted by detector; who is no agent is nobody."""
     suspicion = {f"a{n}": n / 100 for n in range(100)} | {"no name": 1.0, "b": 7}
-    run = after(say("log/round", record(
-        1, suspicion=suspicion, suspected={"a99": "burst", "a98": "burst", "a97": "dissent"},
-        quarantined=["a99", "a98", "not a name"], for_good=["a99"], left_out=2,
-    )))  # fmt: skip
+    run = after(
+        say(
+            "log/round",
+            record(
+                1,
+                suspicion=suspicion,
+                suspected={"a99": "burst", "a98": "burst", "a97": "dissent"},
+                quarantined=["a99", "a98", "not a name"],
+                for_good=["a99"],
+                left_out=2,
+            ),
+        )
+    )
     seen = run.suspects
     assert seen.most[:2] == (("a99", 0.99), ("a98", 0.98))
     assert seen.detectors == {"burst": 2, "dissent": 1}
@@ -221,9 +240,13 @@ def test_who_is_online_is_counted():
     """Last wills and emptied topics take one off; after a reconnect all say it anew."""
     state = State()
     for part, said in (
-        ("round", opened(1)), ("agent/a", presence(True)), ("agent/b", presence(True)),
-        ("agent/c", presence(True)), ("agent/b", presence(False)), ("agent/c", b""),
-    ):  # fmt: skip
+        ("round", opened(1)),
+        ("agent/a", presence(True)),
+        ("agent/b", presence(True)),
+        ("agent/c", presence(True)),
+        ("agent/b", presence(False)),
+        ("agent/c", b""),
+    ):
         state = watched.hear(state, *say(part, said), 1.0)
     assert state.runs[RUN].online == {"a"}
     assert watched.reconnected(state).runs[RUN].online == frozenset()
@@ -232,9 +255,12 @@ def test_who_is_online_is_counted():
 def test_many_messages_are_heard_as_each_alone():
     """Taken in together or one by one, messages leave the same state."""
     messages = [
-        say("round", opened(1)), *(say(f"agent/a{n}", presence(n % 3 > 0)) for n in range(50)),
-        say("log/round", record(1)), say("agent/a1", presence(False)), say("agent/x y", b"{}"),
-    ]  # fmt: skip
+        say("round", opened(1)),
+        *(say(f"agent/a{n}", presence(n % 3 > 0)) for n in range(50)),
+        say("log/round", record(1)),
+        say("agent/a1", presence(False)),
+        say("agent/x y", b"{}"),
+    ]
     one = State()
     for message in messages:
         one = watched.hear(one, *message, 1.0)
@@ -310,8 +336,9 @@ def rendered(group, frame=USUAL, **options):
     return captured.get()
 
 
-@pytest.mark.parametrize("part", ["manifest", "round", "log/round", "log/refused", "log/past",
-                                  "agent/a"])  # fmt: skip
+@pytest.mark.parametrize(
+    "part", ["manifest", "round", "log/round", "log/refused", "log/past", "agent/a"]
+)
 def test_payloads_that_are_none_change_nothing_worth_speaking_of(part):
     """Whatever comes on a topic, what was known stays, and a terminal is safe."""
     state = watched.hear(State(), *say("log/round", record(1)), 1.0)
@@ -324,14 +351,24 @@ def test_payloads_that_are_none_change_nothing_worth_speaking_of(part):
 
 def test_topics_that_are_none_are_odd():
     """Topics outside the protocol, and those people cannot read anyway, are counted and no more."""
-    for odd in ("", "/", "fl/v1", "fl/v1/x/y/z", "fl/v1/a b/round", "fl/v2/lab/round",
-                topic("model"), topic("update/a"), topic("log/other")):  # fmt: skip
+    for odd in (
+        "",
+        "/",
+        "fl/v1",
+        "fl/v1/x/y/z",
+        "fl/v1/a b/round",
+        "fl/v2/lab/round",
+        topic("model"),
+        topic("update/a"),
+        topic("log/other"),
+    ):
         state = watched.hear(State(), odd, b"{}", 1.0)
         assert (state.runs, state.odd) == ({}, 1)
 
 
-@pytest.mark.parametrize("key", [*record(1), "suspicion", "suspected", "quarantined", "for_good",
-                                 "left_out", "repeated"])  # fmt: skip
+@pytest.mark.parametrize(
+    "key", [*record(1), "suspicion", "suspected", "quarantined", "for_good", "left_out", "repeated"]
+)
 def test_values_that_are_none_are_left_out(key):
     """A record with anything in the place of a value is read without it, and never believed."""
     for value in BAD_VALUES:
@@ -363,16 +400,31 @@ def test_a_past_that_is_none_is_none(key):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(
-        st.sampled_from(sorted({*record(1), *past_of([]), "latest", "suspicion", "suspected"}))
-        | st.text(max_size=5), inner, max_size=8,
-    ), max_leaves=30,
-)  # fmt: skip
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(
+            st.sampled_from(sorted({*record(1), *past_of([]), "latest", "suspicion", "suspected"}))
+            | st.text(max_size=5),
+            inner,
+            max_size=8,
+        )
+    ),
+    max_leaves=30,
+)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.sampled_from(["round", "log/round", "log/refused", "log/past",
-                                           "manifest", "agent/a"]), JSON), max_size=6))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["round", "log/round", "log/refused", "log/past", "manifest", "agent/a"]
+            ),
+            JSON,
+        ),
+        max_size=6,
+    )
+)
 def test_whatever_is_said_can_be_shown(messages):
     """No JSON at all makes anything fail, and nothing of it moves a cursor."""
     state = watched.hear(State(), *say("log/round", record(1)), 1.0)
@@ -423,8 +475,9 @@ def test_each_round_is_one_line():
     first, second, third, fourth = told(
         [say("log/past", past_of([record(1), record(2)]))],
         [say("log/round", record(3, refused={"duplicate": 4}, missing=2, dropped=1))],
-        [], [say("log/round", record(3, refused={"duplicate": 4}, missing=2, dropped=1))],
-    )  # fmt: skip
+        [],
+        [say("log/round", record(3, refused={"duplicate": 4}, missing=2, dropped=1))],
+    )
     assert [line[:9] for line in first[1:]] == ["round   1", "round   2"]
     assert first[0].startswith("watching run lab")
     [line] = second
@@ -439,12 +492,17 @@ def test_events_are_lines():
     """A round tried again, a run that begins anew, goes back, and who is in quarantine."""
     records = [say("log/round", record(n)) for n in range(1, 5)]
     said = told(
-        records, [say("log/round", {"round": 5, "attempt": 2, "repeated": "2 came in time"})],
+        records,
+        [say("log/round", {"round": 5, "attempt": 2, "repeated": "2 came in time"})],
         [records[1]],
-        [say("log/round", record(3, suspicion={"a": 1.0}, suspected={"a": "burst"},
-                                 quarantined=["a"]))],
+        [
+            say(
+                "log/round",
+                record(3, suspicion={"a": 1.0}, suspected={"a": "burst"}, quarantined=["a"]),
+            )
+        ],
         [say("log/round", {"round": 0, "accuracy": 0.1}), records[0]],
-    )  # fmt: skip
+    )
     assert said[1] == ["round   5  tried again  attempt 2  why: 2 came in time"]
     assert said[2] == ["run lab has gone back to round 2"]
     assert said[3][0].endswith("suspected 1 (burst 1)  quarantined 1 (a)")
@@ -460,11 +518,15 @@ def test_the_broker_is_gone_and_comes_back():
     blink = Sight(connected=True, now=120.0, since=118.0, outages=2, lost=110.0)
     said = told(there, gone, gone._replace(now=60.0), back, blink)
     assert said == [
-        [], [f"the broker is gone: no connection to {WHERE}; waiting until it is back"], [],
+        [],
+        [f"the broker is gone: no connection to {WHERE}; waiting until it is back"],
+        [],
         ["the broker is back after 1 min 2 s"],
-        [f"the broker is gone: no connection to {WHERE}; waiting until it is back",
-         "the broker is back after 8 s"],
-    ]  # fmt: skip
+        [
+            f"the broker is gone: no connection to {WHERE}; waiting until it is back",
+            "the broker is back after 8 s",
+        ],
+    ]
     begins = Sight(now=1.0, since=0.0)
     assert told(begins, there) == [[], []]  # it was not lost: it had yet to let us in
     assert told(begins._replace(now=9.0), there)[1] == ["the broker is back"]
@@ -474,8 +536,14 @@ def test_an_open_round_is_told_of_now_and_then():
     """Who comes and what is refused meanwhile is said, but only every few seconds."""
     state = watched.hear(State(), *say("round", opened(1)), 1.0)
     before, _ = lines.news(Told(), sight_of(state), state.runs[RUN], WHERE)
-    state = watched.hear_all(state, [say("agent/a", presence(True)), say("log/refused", {
-        "round": 1, "refused": {"malformed": 2}, "latest": {}})], 1.0)  # fmt: skip
+    state = watched.hear_all(
+        state,
+        [
+            say("agent/a", presence(True)),
+            say("log/refused", {"round": 1, "refused": {"malformed": 2}, "latest": {}}),
+        ],
+        1.0,
+    )
     soon = sight_of(state, now=100.0 + lines.EVERY / 2)
     before, none = lines.news(before, soon, state.runs[RUN], WHERE)
     before, [line] = lines.news(
@@ -494,8 +562,10 @@ def test_notices_are_told_once():
 
 def test_the_end_is_told():
     """Rounds, verdicts and accuracy in one line; and why, where a round was given up."""
-    run = after(say("log/round", record(1, refused={"duplicate": 2}, backdoor=0.25)),
-                say("round", opened(1, "done")))  # fmt: skip
+    run = after(
+        say("log/round", record(1, refused={"duplicate": 2}, backdoor=0.25)),
+        say("round", opened(1, "done")),
+    )
     assert words.closing(run) == (
         "run lab is over: 1 round, 1 accepted, 0 rejected, accuracy 50.0%, backdoor 25.0%, "
         "2 refused"
@@ -504,7 +574,7 @@ def test_the_end_is_told():
         say("log/round", record(1)),
         say("log/round", {"round": 2, "attempt": 5, "repeated": "0 came"}),
         say("round", opened(2, "done", attempt=5)),
-    )  # fmt: skip
+    )
     assert words.closing(run).endswith("round 2 was given up: 0 came")
 
 
@@ -521,16 +591,29 @@ def drawn(run, frame=USUAL, **sight):
 def attacked():
     """Return a run of 30 rounds, the last ten of them rejected, with a backdoor and suspects."""
     records = [
-        record(n, accepted=n <= 20, why="" if n <= 20 else "voted down", backdoor=0.02,
-               votes={"poisoned": 0 if n <= 20 else 31, "clean": 38 if n <= 20 else 7, "silent": 2},
-               accuracy=min(0.03 * n, 0.6), refused={"not_finite": 1},
-               suspicion={"agent-05": 0.9}, suspected={"agent-05": "burst"},
-               quarantined=["agent-05"], for_good=[], left_out=1)
+        record(
+            n,
+            accepted=n <= 20,
+            why="" if n <= 20 else "voted down",
+            backdoor=0.02,
+            votes={"poisoned": 0 if n <= 20 else 31, "clean": 38 if n <= 20 else 7, "silent": 2},
+            accuracy=min(0.03 * n, 0.6),
+            refused={"not_finite": 1},
+            suspicion={"agent-05": 0.9},
+            suspected={"agent-05": "burst"},
+            quarantined=["agent-05"],
+            for_good=[],
+            left_out=1,
+        )
         for n in range(1, 31)
-    ]  # fmt: skip
+    ]
     agents = [say(f"agent/agent-{n:02}", presence(True)) for n in range(40)]
-    return after(say("manifest", MANIFEST), say("round", opened(31)), *agents,
-                 *(say("log/round", r) for r in records))  # fmt: skip
+    return after(
+        say("manifest", MANIFEST),
+        say("round", opened(31)),
+        *agents,
+        *(say("log/round", r) for r in records),
+    )
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 50), (60, 15), (300, 100)])
@@ -542,10 +625,23 @@ def test_the_picture_says_it_all(attacked, size, plain):
     drawn_rows = text.rstrip("\n").split("\n")
     assert len(drawn_rows) <= frame.height
     assert max(map(len, drawn_rows)) <= frame.width
-    for part in ("run lab", "round 31", "training", "accuracy 60.0%", "backdoor 2.0%",
-                 "accepted 20", "rejected 10", "online 40", "20 updates/s", "in 1.0 kB out 100 B",
-                 "refused 30: not_finite 30", "suspected 1 (burst 1)", "in quarantine 1",
-                 "agent-05 0.90", "online 40: agent-00"):  # fmt: skip
+    for part in (
+        "run lab",
+        "round 31",
+        "training",
+        "accuracy 60.0%",
+        "backdoor 2.0%",
+        "accepted 20",
+        "rejected 10",
+        "online 40",
+        "20 updates/s",
+        "in 1.0 kB out 100 B",
+        "refused 30: not_finite 30",
+        "suspected 1 (burst 1)",
+        "in quarantine 1",
+        "agent-05 0.90",
+        "online 40: agent-00",
+    ):
         assert part in text, part
     assert re.search(r"30  REJECTED +60\.0% .* 31/38 ", text)  # of the votes that came
     assert text.isascii() == plain
@@ -597,8 +693,11 @@ def test_a_rejected_round_is_seen_below_the_curve():
     """Of a thousand rounds in eighty columns, the one that was rejected is marked."""
     records = [record(n, accepted=n != 500) for n in range(1, 1001)]
     run = after(say("log/past", past_of(records)))
-    [strip] = [row for row in drawn(run, Frame(80, 24, plain=True)).split("\n")
-               if row.strip() and set(row.strip()) <= {"-", "x"}]  # fmt: skip
+    [strip] = [
+        row
+        for row in drawn(run, Frame(80, 24, plain=True)).split("\n")
+        if row.strip() and set(row.strip()) <= {"-", "x"}
+    ]
     assert strip.count("x") == 1
     assert abs(strip.index("x") - (6 + 36)) <= 1
 
@@ -695,8 +794,16 @@ def command(*words_):
 
 def watch_it(*words_, **options):
     """Run it to its end; returns what it did."""
-    return subprocess.run(command(*words_), cwd=ROOT, env=ENVIRONMENT, capture_output=True,
-                          text=True, timeout=60, check=False, **options)  # fmt: skip
+    return subprocess.run(
+        command(*words_),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
 
 
 def where(address):
@@ -722,8 +829,9 @@ def numbers_in(line):
     found = re.match(
         r"round +(\d+)  (\w+)  accuracy ([\d.]+)%.*?"
         r"  votes (\d+) poisoned, (\d+) clean, (\d+) silent"
-        r".*?  updates (\d+)/(\d+)", line
-    )  # fmt: skip
+        r".*?  updates (\d+)/(\d+)",
+        line,
+    )
     assert found, line
     return [found[1], found[2], found[3], *map(int, found.groups()[3:])]
 
@@ -732,10 +840,16 @@ def numbers_in(line):
 def test_plain_lines_are_the_records(seen):
     """Each round is a line, and says what rounds.jsonl says; so does who comes when it is over."""
     expected = [
-        [str(r["round"]), "accepted" if r["accepted"] else "rejected", f"{r['accuracy']:.1%}"[:-1],
-         *(r["votes"][key] for key in ("poisoned", "clean", "silent")), r["updates"], r["called"]]
+        [
+            str(r["round"]),
+            "accepted" if r["accepted"] else "rejected",
+            f"{r['accuracy']:.1%}"[:-1],
+            *(r["votes"][key] for key in ("poisoned", "clean", "silent")),
+            r["updates"],
+            r["called"],
+        ]
         for r in seen.records()
-    ]  # fmt: skip
+    ]
     assert len(expected) == ROUNDS
     for text in (seen.live, seen.late.stdout):
         rounds = [line for line in text.splitlines() if re.match(r"round +\d+  (acc|rej)", line)]
@@ -755,8 +869,11 @@ def test_plain_lines_are_the_records(seen):
 def test_bytes_and_speed_are_those_of_the_records(seen):
     """Who heard a round as it ended can tell its bytes and its speed."""
     for said in seen.records():
-        [line] = [x for x in seen.live.splitlines() if x.startswith(f"round {said['round']:>3}  ")
-                  and "updates/s" in x]  # fmt: skip
+        [line] = [
+            x
+            for x in seen.live.splitlines()
+            if x.startswith(f"round {said['round']:>3}  ") and "updates/s" in x
+        ]
         assert f"  in {words.size(said['bytes_in'])} out {words.size(said['bytes_out'])}" in line
         assert f"  {said['updates_per_second']:,.0f} updates/s" in line
 
@@ -767,8 +884,14 @@ def test_in_a_terminal_it_is_drawn(seen):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     environment = {**ENVIRONMENT, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    with subprocess.Popen(command(*where(seen.address), "--run", NET), cwd=ROOT, env=environment,
-                          stdin=theirs, stdout=theirs, stderr=theirs) as child:  # fmt: skip
+    with subprocess.Popen(
+        command(*where(seen.address), "--run", NET),
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as child:
         os.close(theirs)
         data = b""
         try:
@@ -791,9 +914,13 @@ def test_in_a_terminal_it_is_drawn(seen):
 def test_a_run_that_is_not_there_is_waited_for(seen):
     """Ctrl-C ends the waiting with 130, and without a traceback."""
     with subprocess.Popen(
-        command(*where(seen.address), "--run", "later"), cwd=ROOT, env=ENVIRONMENT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as child:  # fmt: skip
+        command(*where(seen.address), "--run", "later"),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
         assert child.stdout.readline() == "no run 'later' is on this broker yet; waiting for it\n"
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
@@ -804,9 +931,13 @@ def test_a_run_that_is_not_there_is_waited_for(seen):
 def test_who_stops_reading_ends_it_quietly(seen):
     """A pipe whose reader has left, as with head, is no reason for a traceback."""
     with subprocess.Popen(
-        command(*where(seen.address), "--run", NET), cwd=ROOT, env=ENVIRONMENT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as child:  # fmt: skip
+        command(*where(seen.address), "--run", NET),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
         child.stdout.close()
         assert child.wait(30) == 141
         assert child.stderr.read() == ""
@@ -878,8 +1009,13 @@ def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
     with local_broker(KIND, say=lambda _: None, port=port) as address:
         log = tmp_path / "watch.log"
         with log.open("wb") as output:
-            child = subprocess.Popen(command(*where(address), "--run", RUN), cwd=ROOT,
-                                     env=ENVIRONMENT, stdout=output, stderr=output)  # fmt: skip
+            child = subprocess.Popen(
+                command(*where(address), "--run", RUN),
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdout=output,
+                stderr=output,
+            )
         with RawClient(address) as client:
             client.publish(*say("round", opened(1)), retain=True)
             client.publish(*say("log/round", record(1)), retain=True)

@@ -45,7 +45,7 @@ def folder_of(directory, name, *files):
         ({"lab": True, "lab-2": True, "lab-10": True}, "lab-11"),
         ({"lab": True, "lab-x": True, "lab-02": True, "laboratory-7": True}, "lab-2"),
     ],
-)  # fmt: skip
+)
 def test_an_aggregator_that_was_given_no_run_takes_the_unfinished_one_or_the_next(
     tmp_path, there, called
 ):
@@ -86,8 +86,15 @@ def there(since, *, online=True):
 
 def phase(name):
     """Say what a round says."""
-    return {"round": 1, "attempt": 1, "phase": name, "version": 0, "contributors": "all",
-            "validators": [], "seconds": 1.0}  # fmt: skip
+    return {
+        "round": 1,
+        "attempt": 1,
+        "phase": name,
+        "version": 0,
+        "contributors": "all",
+        "validators": [],
+        "seconds": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,25 +112,35 @@ def phase(name):
         ([("lab/aggregator", there(5)), ("lab/round", phase("train"))], "lab"),
         ([("lab/aggregator", there(5)), ("lab/aggregator", b"")], ""),  # it was forgotten
     ],
-)  # fmt: skip
+)
 def test_who_was_given_no_run_joins_the_newest_that_is_not_over(said, joined):
     """The latest beginning counts, of those whose aggregator is there first."""
     assert newest(heard(*said)) == joined
 
 
 HOSTILE = [
-    b"", b"{", b"[]", b'{"online": true}', there("now"), there(-1e400),
-    {"online": 1, "since": 1, "deals": ""}, {"online": True, "since": 1, "deals": "\x1b[2J"},
-    {"online": True, "since": 1, "deals": "", "more": 1}, b" " * 2000,
-]  # fmt: skip
+    b"",
+    b"{",
+    b"[]",
+    b'{"online": true}',
+    there("now"),
+    there(-1e400),
+    {"online": 1, "since": 1, "deals": ""},
+    {"online": True, "since": 1, "deals": "\x1b[2J"},
+    {"online": True, "since": 1, "deals": "", "more": 1},
+    b" " * 2000,
+]
 
 
 @pytest.mark.parametrize("payload", HOSTILE)
 def test_what_is_no_presence_of_an_aggregator_names_no_run(payload):
     """Whatever a stranger retains there, it is ignored, and the run that is there stays."""
     ours = ("lab/aggregator", there(5))
-    payload = json.dumps(payload).replace("-Infinity", "-1e999").encode() if isinstance(
-        payload, dict) else payload  # fmt: skip
+    payload = (
+        json.dumps(payload).replace("-Infinity", "-1e999").encode()
+        if isinstance(payload, dict)
+        else payload
+    )
     known = heard(ours, ("evil/aggregator", payload), ("a/b/aggregator", payload))
     assert newest(known) == "lab"
     assert listed(known) == "lab (at work)"
@@ -224,8 +241,19 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
         port = server.getsockname()[1]
     where = ["--broker", f"127.0.0.1:{port}", *SMALL]
     fleet = [*SPAWN, *where, "--n", "4", "--evil", "0", "--processes", "1"]
-    serve = [*AGGREGATOR, *where, "--model", "mlp", "--agents", "4", "--rounds", "1",
-             "--no-report", "--runs", str(tmp_path)]  # fmt: skip
+    serve = [
+        *AGGREGATOR,
+        *where,
+        "--model",
+        "mlp",
+        "--agents",
+        "4",
+        "--rounds",
+        "1",
+        "--no-report",
+        "--runs",
+        str(tmp_path),
+    ]
     name = Settings().run.name
     with Started(fleet, ROOT, tmp_path / "agents") as agents:
         agents.says("waiting until one does")
@@ -269,8 +297,9 @@ def test_looking_around_tells_of_all_runs(broker):
         aggregator.publish("fl/v1/old/round", done, retain=True)
         address = BrokerAddress(broker.host, broker.port)
         assert runs.around(address, "") == {
-            "old": Known(1.0, online=True, over=True), "new": Known(2.0, online=True),
-        }  # fmt: skip
+            "old": Known(1.0, online=True, over=True),
+            "new": Known(2.0, online=True),
+        }
         assert runs.await_newest(address, "", print) == "new"
 
 

@@ -128,10 +128,17 @@ def test_flame_by_definition():
     """On updates with a direction in common and others without, it is scikit-learn's."""
     updates = np.concatenate([honest_updates(30, 60), random_updates(12, 60)])
     distances = cosine_distances(updates.astype(np.float64))
-    labels = HDBSCAN(
-        min_cluster_size=22, min_samples=1, allow_single_cluster=True, metric="precomputed",
-        copy=True,
-    ).fit(distances).labels_  # fmt: skip
+    labels = (
+        HDBSCAN(
+            min_cluster_size=22,
+            min_samples=1,
+            allow_single_cluster=True,
+            metric="precomputed",
+            copy=True,
+        )
+        .fit(distances)
+        .labels_
+    )
     norms = np.linalg.norm(updates, axis=1)
     clipped = updates * np.minimum(1, np.median(norms) / norms)[:, None]
     assert 20 < (labels == 0).sum() <= 30

@@ -13,37 +13,80 @@ from protocol.topics import topic_for
 RUN = "lab"
 WHERE = "127.0.0.1:1883"
 COLUMNS = [
-    "round", "attempt", "accepted", "accuracy", "candidate_accuracy", "backdoor",
-    "poisoned", "clean", "silent", "called", "updates",
-]  # fmt: skip
+    "round",
+    "attempt",
+    "accepted",
+    "accuracy",
+    "candidate_accuracy",
+    "backdoor",
+    "poisoned",
+    "clean",
+    "silent",
+    "called",
+    "updates",
+]
 
 MANIFEST = {
-    "protocol": 1, "model": "mlp", "tensors": [["0.weight", [32, 64]]], "parameters": 2410,
-    "classes": 10, "input_shape": [1, 8, 8], "epochs": 1, "batch_size": 10, "learning_rate": 0.1,
-    "momentum": 0.0, "codec": "float32", "history_codec": "int7+zstd", "max_bytes": 1000000,
-    "judge": "lof", "judge_options": {}, "look_back": 3, "minimum_history": 3,
-}  # fmt: skip
+    "protocol": 1,
+    "model": "mlp",
+    "tensors": [["0.weight", [32, 64]]],
+    "parameters": 2410,
+    "classes": 10,
+    "input_shape": [1, 8, 8],
+    "epochs": 1,
+    "batch_size": 10,
+    "learning_rate": 0.1,
+    "momentum": 0.0,
+    "codec": "float32",
+    "history_codec": "int7+zstd",
+    "max_bytes": 1000000,
+    "judge": "lof",
+    "judge_options": {},
+    "look_back": 3,
+    "minimum_history": 3,
+}
 
 
 def opened(number, phase="train", **more):
     """Make what is said on ``round``."""
     return {
-        "round": number, "attempt": 1, "phase": phase, "version": number - 1,
-        "contributors": "all", "validators": [], "seconds": 60.0,
-    } | more  # fmt: skip
+        "round": number,
+        "attempt": 1,
+        "phase": phase,
+        "version": number - 1,
+        "contributors": "all",
+        "validators": [],
+        "seconds": 60.0,
+    } | more
 
 
 def record(number, **more):
     """Make the record of an ordinary round; its numbers tell rounds apart."""
     return {
-        "round": number, "attempt": 1, "version": number, "accepted": True, "why": "",
-        "called": 10, "updates": 10, "missing": 0, "absent": [],
-        "votes": {"poisoned": 1, "clean": 3, "silent": 1}, "voters": {}, "evidence": None,
-        "judged": number, "refused": {}, "accuracy": 0.5 + number / 10_000,
-        "candidate_accuracy": 0.5 + number / 10_000, "backdoor": None, "candidate_backdoor": None,
-        "seconds": 0.5, "updates_per_second": 20.0, "bytes_in": 1000, "bytes_out": 100,
+        "round": number,
+        "attempt": 1,
+        "version": number,
+        "accepted": True,
+        "why": "",
+        "called": 10,
+        "updates": 10,
+        "missing": 0,
+        "absent": [],
+        "votes": {"poisoned": 1, "clean": 3, "silent": 1},
+        "voters": {},
+        "evidence": None,
+        "judged": number,
+        "refused": {},
+        "accuracy": 0.5 + number / 10_000,
+        "candidate_accuracy": 0.5 + number / 10_000,
+        "backdoor": None,
+        "candidate_backdoor": None,
+        "seconds": 0.5,
+        "updates_per_second": 20.0,
+        "bytes_in": 1000,
+        "bytes_out": 100,
         "dropped": 0,
-    } | more  # fmt: skip
+    } | more
 
 
 def past_of(records, refused=None):
@@ -89,14 +132,44 @@ HARMLESS = re.compile(r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2
 """What may reach a terminal."""
 
 BAD_VALUES = [
-    None, True, -1, 0, 2**31, 10**400, 1e308, -0.5, 1.5, float("nan"), float("inf"), "", "7",
-    BAD_TEXT, [], [[]], {}, {"a": {}}, [None] * 1000, {BAD_TEXT: BAD_TEXT},
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    10**400,
+    1e308,
+    -0.5,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "7",
+    BAD_TEXT,
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    [None] * 1000,
+    {BAD_TEXT: BAD_TEXT},
+]
 """What a number, a text, a list and a map are not."""
 
 BAD_PAYLOADS = [
-    b"", b"\x00", b"null", b"7", b"[]", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000,
-    b'{"round": ' + b"9" * 10_000 + b"}", b'{"round": NaN}', b'{"round": 1, "round": {}}',
-    b'{"round": 3}', b'{"round": 3, "votes": [1]}', json.dumps({"round": BAD_TEXT}).encode(),
-]  # fmt: skip
+    b"",
+    b"\x00",
+    b"null",
+    b"7",
+    b"[]",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"round": ' + b"9" * 10_000 + b"}",
+    b'{"round": NaN}',
+    b'{"round": 1, "round": {}}',
+    b'{"round": 3}',
+    b'{"round": 3, "votes": [1]}',
+    json.dumps({"round": BAD_TEXT}).encode(),
+]
 """What is no message, or hardly one."""

@@ -22,10 +22,13 @@ def world(scale=1.0):
         torch.from_numpy(rng.permutation(12).reshape(3, 4)),
     )
     return World(
-        model=models.build("mlp", (1, 8, 8), 10, seed=0), plan=Training(1, 2, 0.1, 0.0),
-        data=data, row={1: 0, 4: 1, 6: 2}, scale=scale,
+        model=models.build("mlp", (1, 8, 8), 10, seed=0),
+        plan=Training(1, 2, 0.1, 0.0),
+        data=data,
+        row={1: 0, 4: 1, 6: 2},
+        scale=scale,
         fresh=lambda: np.ones(D, dtype=np.float32),
-    )  # fmt: skip
+    )
 
 
 def start_weights():

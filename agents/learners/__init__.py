@@ -33,9 +33,18 @@ from learning import tables
 from learning.dealing import ARMED, COLLUDE, HOLD_DATA
 
 __all__ = [
-    "ARMED", "COLLUDE", "HOLD_DATA", "LEARNERS", "Called", "Collusion", "Learner", "Strike",
-    "World", "build", "dormant",
-]  # fmt: skip
+    "ARMED",
+    "COLLUDE",
+    "HOLD_DATA",
+    "LEARNERS",
+    "Called",
+    "Collusion",
+    "Learner",
+    "Strike",
+    "World",
+    "build",
+    "dormant",
+]
 
 LEARNERS: dict[str, Callable[..., Learner | Collusion]] = {
     "honest": honest.honest,

@@ -97,9 +97,14 @@ def _spoilt(seen: Seen, squares: Floats, memory: Memory) -> Floats:
 
 
 def _unexplained(
-    seen: Seen, squares: Floats, usable: Ints, sent: Sent, memory: Memory, which: Ints,
+    seen: Seen,
+    squares: Floats,
+    usable: Ints,
+    sent: Sent,
+    memory: Memory,
+    which: Ints,
     precision: type[np.floating[Any]],
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """Return how much of an update's change is not -λ times the model's, and the error of that.
 
     The former, (m,), is min over λ > 0 of ‖Δg + λ Δw‖² / min(‖Δg‖, ‖g‖)², at most 1, which is

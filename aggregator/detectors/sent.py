@@ -74,9 +74,10 @@ def last_sent(memory: Memory, *keys: str) -> Sent:
     if not rows.values:
         return Sent(rows._replace(values={"row": np.empty(0, np.int64)}), {})
     updates: dict[int, Any] = {
-        int(key.removeprefix(UPDATES)): part for key, part in memory.items()
+        int(key.removeprefix(UPDATES)): part
+        for key, part in memory.items()
         if key.startswith(UPDATES)
-    }  # fmt: skip
+    }
     return Sent(rows, updates)
 
 

@@ -13,9 +13,20 @@ from aggregator.report.rounds import read
 from aggregator.report.words import Records, Story, of_experiment, of_run
 
 __all__ = [
-    "FILES", "Records", "Row", "Story", "cells", "conclusion", "headings", "markdown",
-    "of_experiment", "of_run", "read", "row", "write",
-]  # fmt: skip
+    "FILES",
+    "Records",
+    "Row",
+    "Story",
+    "cells",
+    "conclusion",
+    "headings",
+    "markdown",
+    "of_experiment",
+    "of_run",
+    "read",
+    "row",
+    "write",
+]
 
 FILES = "report.html, report.md or accuracy.png"
 """What is written, for people whose disk refuses."""

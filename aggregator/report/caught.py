@@ -73,11 +73,15 @@ def fates(rounds: list[Round]) -> dict[str, Fate]:
     out, good = (looked[-1].quarantined, looked[-1].for_good) if looked else ((), ())
     return {
         name: Fate(
-            times[name], first.get(name, 0), tuple(sorted(by.get(name, ()))), since.get(name, 0),
-            name in out, name in good,
+            times[name],
+            first.get(name, 0),
+            tuple(sorted(by.get(name, ()))),
+            since.get(name, 0),
+            name in out,
+            name in good,
         )
         for name in sorted({*first, *since, *good})
-    }  # fmt: skip
+    }
 
 
 def groups(found: Mapping[str, Fate], truth: Truth | None) -> list[Group]:
@@ -148,10 +152,13 @@ def tallies(found: Mapping[str, Fate], truth: Truth | None) -> list[Tally]:
 
 def _tally(kind: str, fates_: list[Fate], agents: int | None) -> Tally:
     return Tally(
-        kind, agents, sum(fate.suspected > 0 for fate in fates_),
-        sum(fate.since > 0 for fate in fates_), sum(fate.out for fate in fates_),
+        kind,
+        agents,
+        sum(fate.suspected > 0 for fate in fates_),
+        sum(fate.since > 0 for fate in fates_),
+        sum(fate.out for fate in fates_),
         sum(fate.for_good for fate in fates_),
-    )  # fmt: skip
+    )
 
 
 def caught(rounds: list[Round], truth: Truth) -> list[str]:
@@ -209,7 +216,9 @@ def verdicts(rounds: list[Round], hits: Collection[int]) -> Vote | None:
     hit = [one for one in judged if one.judged in hits]
     calm = [one for one in judged if one.judged not in hits]
     return Vote(
-        len(hit), sum(one.accepted is False for one in hit),
-        len(calm), sum(one.accepted is False for one in calm),
+        len(hit),
+        sum(one.accepted is False for one in hit),
+        len(calm),
+        sum(one.accepted is False for one in calm),
         sum(not one.votes for one in judged),
-    )  # fmt: skip
+    )

@@ -42,9 +42,13 @@ def conclusion(rounds: list[Round], settings: Any, classes: int) -> list[str]:
     if not rounds:
         return []
     lines = (
-        named(rounds, settings.detection), voted(rounds), lost(rounds),
-        hidden(rounds), fell(rounds, settings, classes), unseen(rounds, classes),
-    )  # fmt: skip
+        named(rounds, settings.detection),
+        voted(rounds),
+        lost(rounds),
+        hidden(rounds),
+        fell(rounds, settings, classes),
+        unseen(rounds, classes),
+    )
     return [line for line in lines if line]
 
 
@@ -90,9 +94,10 @@ def voted(rounds: list[Round]) -> str:
 def lost(rounds: list[Round]) -> str:
     """Return for what other reasons rounds brought nothing, the most frequent first."""
     why = Counter(
-        one.why for one in rounds
+        one.why
+        for one in rounds
         if one.accepted is False and not one.why.startswith((VOTED_DOWN, TOO_FEW))
-    )  # fmt: skip
+    )
     if not why:
         return ""
     [(most, count), *others] = why.most_common()

@@ -61,15 +61,18 @@ def row(name: str, rounds: list[Round], strikes: Strikes | None) -> Row:
     reached = [one.accuracy for one in rounds if one.accuracy is not None]
     hidden = [one.backdoor for one in rounds if one.backdoor is not None]
     return Row(
-        name=name, before=before(rounds, strikes),
-        final=rounds[-1].accuracy if rounds else None, best=max(reached, default=None),
-        backdoor=rounds[-1].backdoor if rounds else None, peak=max(hidden, default=None),
+        name=name,
+        before=before(rounds, strikes),
+        final=rounds[-1].accuracy if rounds else None,
+        best=max(reached, default=None),
+        backdoor=rounds[-1].backdoor if rounds else None,
+        peak=max(hidden, default=None),
         accepted=sum(one.accepted is True for one in rounds),
         rejected=sum(one.accepted is False for one in rounds),
         updates=sum(one.updates for one in rounds),
         refused=sum(sum(one.refused.values()) for one in rounds),
         seconds=sum(one.seconds for one in rounds),
-    )  # fmt: skip
+    )
 
 
 def before(rounds: list[Round], strikes: Strikes | None) -> float | None:
@@ -81,9 +84,18 @@ def before(rounds: list[Round], strikes: Strikes | None) -> float | None:
 
 
 HEADINGS = (
-    "run", "before", "final", "kept", "best", "accepted", "rejected",
-    "updates", "refused", "seconds", "updates/s",
-)  # fmt: skip
+    "run",
+    "before",
+    "final",
+    "kept",
+    "best",
+    "accepted",
+    "rejected",
+    "updates",
+    "refused",
+    "seconds",
+    "updates/s",
+)
 
 HIDDEN = ("backdoor", "at most")
 """Where there is a backdoor: its success at the end, and its greatest."""
@@ -99,14 +111,20 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
 def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
     """Return a row's figures as the table shows them under these headings."""
     written = {
-        "run": figures.name, "before": percent(figures.before), "final": percent(figures.final),
+        "run": figures.name,
+        "before": percent(figures.before),
+        "final": percent(figures.final),
         "kept": "" if figures.kept is None else f"{figures.kept:.0%}",
-        "backdoor": percent(figures.backdoor), "at most": percent(figures.peak),
-        "best": percent(figures.best), "accepted": f"{figures.accepted:,}",
-        "rejected": f"{figures.rejected:,}", "updates": f"{figures.updates:,}",
-        "refused": f"{figures.refused:,}", "seconds": f"{figures.seconds:,.1f}",
+        "backdoor": percent(figures.backdoor),
+        "at most": percent(figures.peak),
+        "best": percent(figures.best),
+        "accepted": f"{figures.accepted:,}",
+        "rejected": f"{figures.rejected:,}",
+        "updates": f"{figures.updates:,}",
+        "refused": f"{figures.refused:,}",
+        "seconds": f"{figures.seconds:,.1f}",
         "updates/s": f"{figures.rate:,.0f}",
-    }  # fmt: skip
+    }
     return tuple(written[heading] for heading in heads)
 
 
@@ -137,15 +155,17 @@ def traffic(rounds: list[Round]) -> Traffic:
     absent = Counter(name for one in rounds for name in one.absent)
     often = sorted(absent.items(), key=lambda item: (-item[1], item[0]))[:OFTEN]
     return Traffic(
-        rounds=len(rounds), seconds=sum(one.seconds for one in rounds),
+        rounds=len(rounds),
+        seconds=sum(one.seconds for one in rounds),
         updates=sum(one.updates for one in rounds),
         bytes_in=_sum(one.bytes_in for one in rounds),
         bytes_out=_sum(one.bytes_out for one in rounds),
         dropped=_sum(one.dropped for one in rounds),
-        missing=sum(one.missing for one in rounds), absent=often,
+        missing=sum(one.missing for one in rounds),
+        absent=often,
         repeated=sum(one.attempt > 1 for one in rounds),
         refused=sum(sum(one.refused.values()) for one in rounds),
-    )  # fmt: skip
+    )
 
 
 class Refusal(NamedTuple):

@@ -47,10 +47,14 @@ def line(name: str, rounds: Sequence[Round], *, backdoor: bool = False) -> Line:
     bins = [slice(at, at + each) for at in range(0, len(rounds), each)]
     last = {n // each: n for n, one in enumerate(rounds) if one.accepted is False}
     return Line(
-        name, _of(np.mean, numbers, bins),
-        _of(np.mean, values, bins), _of(np.min, values, bins), _of(np.max, values, bins),
-        [(float(numbers[n]), float(crossed[n])) for n in last.values() if crossed[n] >= 0], each,
-    )  # fmt: skip
+        name,
+        _of(np.mean, numbers, bins),
+        _of(np.mean, values, bins),
+        _of(np.min, values, bins),
+        _of(np.max, values, bins),
+        [(float(numbers[n]), float(crossed[n])) for n in last.values() if crossed[n] >= 0],
+        each,
+    )
 
 
 def in_words(drawn: Line) -> str:

@@ -88,11 +88,17 @@ def page(story: Story) -> str:
     chapters = [chapter(story, case, runs[case.name], set(shared), heads) for case in story.cases]
     style = (HERE / "report.css").read_text(encoding="utf-8")
     made: str = _template().render(
-        story=story, strikes=strikes, chapters=chapters, shared=shared,
-        pictures=pictures(runs, strikes), headings=heads,
-        dashes=DASHES, style=style, digest=digest(style),
+        story=story,
+        strikes=strikes,
+        chapters=chapters,
+        shared=shared,
+        pictures=pictures(runs, strikes),
+        headings=heads,
+        dashes=DASHES,
+        style=style,
+        digest=digest(style),
         unreached=story.strikes if strikes is None else None,
-    )  # fmt: skip
+    )
     return made
 
 
@@ -121,12 +127,22 @@ def chapter(
     table = lines(rounds, hits, evil, CELLS // len(story.cases))
     who = found(story, rounds, hits)
     return Chapter(
-        case.name, case.defence, case.quorum, ending(row, len(rounds), who.tallies), row,
-        figures.cells(row, heads), table, len(rounds),
-        any(one.votes for one in rounds), row.peak is not None, sum(one.more for one in table),
-        who, figures.traffic(rounds), figures.refusals(rounds)[:REASONS],
+        case.name,
+        case.defence,
+        case.quorum,
+        ending(row, len(rounds), who.tallies),
+        row,
+        figures.cells(row, heads),
+        table,
+        len(rounds),
+        any(one.votes for one in rounds),
+        row.peak is not None,
+        sum(one.more for one in table),
+        who,
+        figures.traffic(rounds),
+        figures.refusals(rounds)[:REASONS],
         {key: value for key, value in case.settings.items() if key not in shared},
-    )  # fmt: skip
+    )
 
 
 def found(story: Story, rounds: list[Round], hits: set[int]) -> Found:
@@ -134,10 +150,11 @@ def found(story: Story, rounds: list[Round], hits: set[int]) -> Found:
     looked = any(one.looked for one in rounds)
     theirs = fates(rounds)
     return Found(
-        looked, tallies(theirs, story.truth) if looked else [],
+        looked,
+        tallies(theirs, story.truth) if looked else [],
         groups(theirs, story.truth) if looked else [],
         verdicts(rounds, hits) if story.strikes else None,
-    )  # fmt: skip
+    )
 
 
 def pictures(runs: dict[str, list[Round]], strikes: figures.Strikes | None) -> list[Picture]:
@@ -158,9 +175,13 @@ def _picture(n: int, what: str, every: list[Line], strikes: figures.Strikes | No
 
 def _template() -> Any:
     made = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     made.filters |= {"percent": figures.percent, "size": figures.size, "amount": figures.amount}
     made.globals |= {"NAMES": NAMES, "EVERY": EVERY, "BETWEEN": BETWEEN, "MEANINGS": MEANINGS}
     return made.get_template("report.html.jinja")

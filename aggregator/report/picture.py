@@ -22,8 +22,9 @@ INK, FAINT = "#010203", "#040506"
 """What stands in a picture for the page's colours of text, and of lines in the background."""
 
 PALETTE = {colour: f"var(--line-{n})" for n, colour in enumerate(COLOURS)} | {
-    INK: "currentColor", FAINT: "var(--faint)",
-}  # fmt: skip
+    INK: "currentColor",
+    FAINT: "var(--faint)",
+}
 
 MARKED = 60
 """Points of a line that get a dot each."""
@@ -111,10 +112,17 @@ def _lines(axes: Axes, lines: Sequence[Line], colours: Sequence[str]) -> None:
         dotted = len(drawn.rounds) <= MARKED
         dot = width + (1.5 if len(drawn.rounds) > FEW else 4.0)
         axes.plot(
-            drawn.rounds, drawn.values, color=colour, lw=width, label=drawn.name,
-            ls=(0, dashes) if dashes else "-", marker="o" if dotted else None, ms=dot,
-            markeredgewidth=0, solid_capstyle="round",
-        )  # fmt: skip
+            drawn.rounds,
+            drawn.values,
+            color=colour,
+            lw=width,
+            label=drawn.name,
+            ls=(0, dashes) if dashes else "-",
+            marker="o" if dotted else None,
+            ms=dot,
+            markeredgewidth=0,
+            solid_capstyle="round",
+        )
         if drawn.each > 1:
             axes.fill_between(
                 drawn.rounds, drawn.lowest, drawn.highest, color=colour, alpha=0.2, lw=0
@@ -134,9 +142,12 @@ def _strikes(axes: Axes, strikes: Strikes | None, *, named: bool) -> None:
     if not named:
         return
     axes.annotate(
-        "strikes" if len(strikes.rounds) > 1 else "first strike", (strikes.first, 1.01),
-        xycoords=("data", "axes fraction"), ha="center", color=INK,
-    )  # fmt: skip
+        "strikes" if len(strikes.rounds) > 1 else "first strike",
+        (strikes.first, 1.01),
+        xycoords=("data", "axes fraction"),
+        ha="center",
+        color=INK,
+    )
 
 
 def _names(axes: Axes, lines: Sequence[Line]) -> None:
@@ -145,7 +156,10 @@ def _names(axes: Axes, lines: Sequence[Line]) -> None:
     last = [float(end[-1]) if len(end) else 0.0 for end in ends]
     for n, (drawn, height) in enumerate(zip(lines, apart(last, APART), strict=True)):
         axes.annotate(
-            f"{drawn.name} {last[n]:.0f}%" if len(ends[n]) else drawn.name, (1.01, height),
-            xycoords=("axes fraction", "data"), va="center", color=COLOURS[n % len(COLOURS)],
+            f"{drawn.name} {last[n]:.0f}%" if len(ends[n]) else drawn.name,
+            (1.01, height),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=COLOURS[n % len(COLOURS)],
             annotation_clip=False,
-        )  # fmt: skip
+        )

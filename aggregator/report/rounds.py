@@ -75,10 +75,15 @@ def ballots(said: Round) -> list[Ballot]:
     Records that name nobody have their voters without names.
     """
     named = [
-        Ballot(text(name), bool(vote.get("poisoned")),
-               number(vote.get("score")), number(vote.get("threshold")))
-        for name, vote in said.voters.items() if isinstance(vote, dict)
-    ]  # fmt: skip
+        Ballot(
+            text(name),
+            bool(vote.get("poisoned")),
+            number(vote.get("score")),
+            number(vote.get("threshold")),
+        )
+        for name, vote in said.voters.items()
+        if isinstance(vote, dict)
+    ]
     for what, poisoned in (("poisoned", True), ("clean", False), ("silent", None)):
         known = sum(vote.poisoned is poisoned for vote in named)
         named += [Ballot("", poisoned)] * (min(said.votes.get(what, 0), MOST) - known)
@@ -121,24 +126,34 @@ def _round(record: dict[str, Any]) -> Round:
     judged = _count(record.get("judged"))
     accepted, suspected = record.get("accepted"), _table(record.get("suspected"))
     return Round(
-        number=record["round"], attempt=count["attempt"] or 1,
-        accepted=accepted if isinstance(accepted, bool) else None, why=text(record.get("why")),
+        number=record["round"],
+        attempt=count["attempt"] or 1,
+        accepted=accepted if isinstance(accepted, bool) else None,
+        why=text(record.get("why")),
         judged=record["round"] if judged is None else judged,
-        accuracy=share(record.get("accuracy")), backdoor=share(record.get("backdoor")),
+        accuracy=share(record.get("accuracy")),
+        backdoor=share(record.get("backdoor")),
         candidate_accuracy=share(record.get("candidate_accuracy")),
         candidate_backdoor=share(record.get("candidate_backdoor")),
-        updates=count["updates"] or 0, missing=count["missing"] or 0,
-        absent=_names(record.get("absent")), votes=_counts(record.get("votes")),
-        voters=_table(record.get("voters")), evidence=number(record.get("evidence")),
+        updates=count["updates"] or 0,
+        missing=count["missing"] or 0,
+        absent=_names(record.get("absent")),
+        votes=_counts(record.get("votes")),
+        voters=_table(record.get("voters")),
+        evidence=number(record.get("evidence")),
         quorum=_count(record.get("quorum")) or 0,
         voter_samples=_count(record.get("voter_samples")) or 0,
-        refused=_counts(record.get("refused")), seconds=number(record.get("seconds")) or 0.0,
-        bytes_in=_count(record.get("bytes_in")), bytes_out=_count(record.get("bytes_out")),
-        dropped=_count(record.get("dropped")), looked="suspected" in record,
+        refused=_counts(record.get("refused")),
+        seconds=number(record.get("seconds")) or 0.0,
+        bytes_in=_count(record.get("bytes_in")),
+        bytes_out=_count(record.get("bytes_out")),
+        dropped=_count(record.get("dropped")),
+        looked="suspected" in record,
         suspected={text(name): text(by) for name, by in suspected.items()},
-        left_out=count["left_out"] or 0, quarantined=frozenset(_names(record.get("quarantined"))),
+        left_out=count["left_out"] or 0,
+        quarantined=frozenset(_names(record.get("quarantined"))),
         for_good=frozenset(_names(record.get("for_good"))),
-    )  # fmt: skip
+    )
 
 
 def _count(value: object) -> int | None:

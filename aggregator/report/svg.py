@@ -40,15 +40,21 @@ def inline(figure: Figure, prefix: str, palette: Mapping[str, str], alt: str) ->
     _clean(root, prefix, palette, used)
     del root.attrib["width"], root.attrib["height"]
     root.attrib |= {
-        "role": "img", "aria-label": alt, "stroke-linejoin": "round", "class": "picture",
-    }  # fmt: skip
+        "role": "img",
+        "aria-label": alt,
+        "stroke-linejoin": "round",
+        "class": "picture",
+    }
     return ET.tostring(root, encoding="unicode").replace("\n", "")
 
 
 def _referred(node: ET.Element) -> list[str]:
     """Return the ids that an element refers to."""
-    found = [REFERENCE.findall(value) for key, value in node.attrib.items()
-             if "url(#" in value or key.endswith("href")]  # fmt: skip
+    found = [
+        REFERENCE.findall(value)
+        for key, value in node.attrib.items()
+        if "url(#" in value or key.endswith("href")
+    ]
     return [name for names in found for name in names]
 
 

@@ -82,12 +82,18 @@ def lines(
         lost = one.number - (rounds[done - 1].number if done else 0) - 1 - len(left_out)
         made.append(
             Line(
-                one.number, one.number in struck, verdict(one),
-                percent(one.accuracy), percent(one.backdoor),
-                [cell(vote, evil) for vote in cells], len(votes) - len(cells),
-                counted(one), notes(one), skipped(left_out, lost),
+                one.number,
+                one.number in struck,
+                verdict(one),
+                percent(one.accuracy),
+                percent(one.backdoor),
+                [cell(vote, evil) for vote in cells],
+                len(votes) - len(cells),
+                counted(one),
+                notes(one),
+                skipped(left_out, lost),
             )
-        )  # fmt: skip
+        )
         done = at + 1
     return made
 
@@ -98,8 +104,9 @@ def chosen(rounds: list[Round]) -> list[int]:
     rejected = [at for at in inside if rounds[at].accepted is False][:BETWEEN]
     if len(inside) <= BETWEEN:
         rejected = list(inside)
-    return sorted({*range(min(ENDS, len(rounds))), *rejected,
-                   *range(max(0, len(rounds) - ENDS), len(rounds))})  # fmt: skip
+    return sorted(
+        {*range(min(ENDS, len(rounds))), *rejected, *range(max(0, len(rounds) - ENDS), len(rounds))}
+    )
 
 
 def skipped(rounds: list[Round], lost: int) -> str:

@@ -77,9 +77,12 @@ def of_run(name: str, settings: Any, records: Records) -> Story:
 
 
 def of_experiment(
-    title: str, about: str, settings: Any, strike: int | None,
+    title: str,
+    about: str,
+    settings: Any,
+    strike: int | None,
     cases: Iterable[tuple[str, Any, Records]],
-) -> Story:  # fmt: skip
+) -> Story:
     """Tell of runs (name, settings, records) with the same agents, of whom everything is known.
 
     ``settings``: what the runs have in common; ``strike``: the round of the first strike, if any.

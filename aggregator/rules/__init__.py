@@ -68,9 +68,11 @@ FRONTS: dict[str, Callable[[float], Front]] = {
 
 
 def build(
-    name: str, clip: float | None = None, before: Mapping[str, object] | None = None,
+    name: str,
+    clip: float | None = None,
+    before: Mapping[str, object] | None = None,
     **hyperparameters: object,
-) -> Rule:  # fmt: skip
+) -> Rule:
     """Build the rule of that name, with fronts before it.
 
     ``before``: front -> its number; the updates go through them in this order. ``clip``: norm

@@ -17,9 +17,12 @@ from learning.weights import Matrix, Vector
 
 
 def dnc(
-    count: int | None = None, share: float | None = None, iterations: int = 1,
-    coordinates: int = 10_000, factor: float = 1.0,
-) -> Rule:  # fmt: skip
+    count: int | None = None,
+    share: float | None = None,
+    iterations: int = 1,
+    coordinates: int = 10_000,
+    factor: float = 1.0,
+) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 
     ``coordinates``: how many are drawn; ``factor``: c, so that c f updates, rounded up, are left

@@ -27,9 +27,12 @@ CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
 
 
 def foundationfl(
-    base: str = "trimmed_mean", synthetic: int | None = None, copied: str = "highest",
-    count: int | None = None, share: float | None = None,
-) -> Rule:  # fmt: skip
+    base: str = "trimmed_mean",
+    synthetic: int | None = None,
+    copied: str = "highest",
+    count: int | None = None,
+    share: float | None = None,
+) -> Rule:
     """Build the rule; ``base``: trimmed_mean or median; ``synthetic``: how many copies are added.
 
     These are n / 2, rounded down, if None. ``copied``: the update of the highest score, as the

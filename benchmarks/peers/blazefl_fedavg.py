@@ -45,9 +45,14 @@ def main() -> None:
     """Train."""
     torch.set_num_threads(1)  # two make it slower
     common: dict[str, Any] = {
-        "model_selector": Networks(), "model_name": "classifier", "dataset": Partitions(),
-        "num_clients": w1.AGENTS, "device": "cpu", "batch_size": w1.BATCH, "seed": w1.SEED,
-    }  # fmt: skip
+        "model_selector": Networks(),
+        "model_name": "classifier",
+        "dataset": Partitions(),
+        "num_clients": w1.AGENTS,
+        "device": "cpu",
+        "batch_size": w1.BATCH,
+        "seed": w1.SEED,
+    }
     server = FedAvgBaseServerHandler(global_round=w1.rounds(), sample_ratio=1.0, **common)
     trainer = FedAvgBaseClientTrainer(epochs=w1.EPOCHS, lr=w1.RATE, **common)
     while not server.if_stop():

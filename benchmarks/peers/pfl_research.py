@@ -66,9 +66,11 @@ def main() -> None:
     start = Network()
     central = torch.optim.SGD(start.parameters(), lr=1.0)  # plain averaging
     schedule = NNAlgorithmParams(
-        central_num_iterations=wanted, evaluation_frequency=wanted + 1,
-        train_cohort_size=w1.AGENTS, val_cohort_size=0,
-    )  # fmt: skip
+        central_num_iterations=wanted,
+        evaluation_frequency=wanted + 1,
+        train_cohort_size=w1.AGENTS,
+        val_cohort_size=0,
+    )
     local = NNTrainHyperParams(
         local_num_epochs=w1.EPOCHS, local_learning_rate=w1.RATE, local_batch_size=w1.BATCH
     )

@@ -67,13 +67,24 @@ SAME = 0.001
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python benchmarks/peers/run.py", description=__doc__, epilog=EXAMPLES,
+        prog="python benchmarks/peers/run.py",
+        description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--only", action="append", choices=[*PEERS, RULES],
-                        help="measure this one; may be repeated (default: all)")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=5, metavar="N",
-                        help="rounds after one to warm up (default: %(default)s)")  # fmt: skip
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*PEERS, RULES],
+        help="measure this one; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="rounds after one to warm up (default: %(default)s)",
+    )
     chosen = parser.parse_args()
     if chosen.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -133,10 +144,14 @@ def set_up(who: str) -> None:
 def surroundings(folder: str) -> dict[str, str]:
     """Return the environment variables of a peer, which leaves its files in ``folder``."""
     return {
-        **os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore",
-        "FLWR_HOME": folder, "RAY_TMPDIR": folder,
-        "FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0",
-    }  # fmt: skip
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        "FLWR_HOME": folder,
+        "RAY_TMPDIR": folder,
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
 
 
 def speeds(

@@ -50,22 +50,46 @@ def with_ratios(rules: Sequence[Row]) -> list[Row]:
 def write(peers: Sequence[Row], rules: Sequence[Row]) -> str:
     """Write both tables as text."""
     speeds = [
-        [row["peer"], row["version"], *(f"{row['updates_per_second'][k]:,.0f}" for k in SPREAD),
-         f"{row['times_plain']:.2f}x", f"{row['cpu_ms_per_update']:.1f}",
-         f"{row['memory_mb']:,.0f}", f"{row['processes']}"]
+        [
+            row["peer"],
+            row["version"],
+            *(f"{row['updates_per_second'][k]:,.0f}" for k in SPREAD),
+            f"{row['times_plain']:.2f}x",
+            f"{row['cpu_ms_per_update']:.1f}",
+            f"{row['memory_mb']:,.0f}",
+            f"{row['processes']}",
+        ]
         for row in peers
-    ]  # fmt: skip
+    ]
     times = [
-        [row["rule"], row["by"], *(f"{1000 * v:,.0f}" for v in spread(row["seconds"]).values()),
-         f"{row['times_ours']:.1f}x", f"{row['off']:.0e}"]
+        [
+            row["rule"],
+            row["by"],
+            *(f"{1000 * v:,.0f}" for v in spread(row["seconds"]).values()),
+            f"{row['times_ours']:.1f}x",
+            f"{row['off']:.0e}",
+        ]
         for row in rules
-    ]  # fmt: skip
-    return "\n".join([
-        *grid(["W1, updates a second", "version", *SPREAD, "over the plain loop",
-               "CPU-ms an update", "memory, MB", "processes"], speeds, 2),
-        *([""] if speeds and times else []),
-        *grid(["1,000 x 13,106, ms", "by", *SPREAD, "over ours", "off by"], times, 2),
-    ])  # fmt: skip
+    ]
+    return "\n".join(
+        [
+            *grid(
+                [
+                    "W1, updates a second",
+                    "version",
+                    *SPREAD,
+                    "over the plain loop",
+                    "CPU-ms an update",
+                    "memory, MB",
+                    "processes",
+                ],
+                speeds,
+                2,
+            ),
+            *([""] if speeds and times else []),
+            *grid(["1,000 x 13,106, ms", "by", *SPREAD, "over ours", "off by"], times, 2),
+        ]
+    )
 
 
 SPREAD = ["min", "median", "max"]
@@ -78,20 +102,26 @@ def grid(header: list[str], rows: list[list[str]], left: int) -> list[str]:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return [
-        "| " + " | ".join(
+        "| "
+        + " | ".join(
             cell.ljust(w) if i < left else cell.rjust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ) + " |"
+        )
+        + " |"
         for row in (header, rule, *rows)
-    ]  # fmt: skip
+    ]
 
 
 def save(folder: Path, peers: Sequence[Row], rules: Sequence[Row], missing: Sequence[str]) -> None:
     """Write peers.json and peers.md."""
     about = {
-        "date": time.strftime("%Y-%m-%d"), "machine": platform.platform(),
-        "cores": os.cpu_count(), "missing": missing, "peers": peers, "rules": rules,
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "missing": missing,
+        "peers": peers,
+        "rules": rules,
+    }
     folder.mkdir(exist_ok=True)
     (folder / "peers.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     text = (

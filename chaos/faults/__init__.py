@@ -35,9 +35,7 @@ FAULTS: dict[str, Row] = {
     "validating": Row("killed when it counts votes", at_point("validating")),
     "unrecorded": Row("killed between model and record", at_point("unrecorded")),
     "unpublished": Row("killed between persist and publish", at_point("unpublished")),
-    "unpublished-piggy-back": Row(
-        "the same with piggy-back", at_point("unpublished", PIGGY_BACK)
-    ),
+    "unpublished-piggy-back": Row("the same with piggy-back", at_point("unpublished", PIGGY_BACK)),
     "unpublished-detection": Row("the same with quarantine", at_point("unpublished", DETECTION)),
     "published": Row("killed between publish and the next round", at_point("published")),
     "last": Row("killed with the last round on disk", at_point("unpublished", last=True)),
@@ -59,9 +57,7 @@ FAULTS: dict[str, Row] = {
     "cut-agents": Row("connections break: agents", network.cut("agents")),
     "cut-all": Row("connections break: all", network.cut("aggregator", "agents")),
     "in-flight": Row("the aggregator's breaks with answers under way", network.in_flight()),
-    "in-flight-broker": Row(
-        "broker killed with answers under way", network.in_flight(broker=True)
-    ),
+    "in-flight-broker": Row("broker killed with answers under way", network.in_flight(broker=True)),
     "slow-network": Row("40 kB/s for each agent", network.slow, 2, 0),
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", agents.at_work(agents.restarted)),
@@ -71,7 +67,8 @@ FAULTS: dict[str, Row] = {
     "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(
         "half of them a thousand times slower",
-        agents.unanswering("slow", agents.LATE, "wrong_round"), 3,
+        agents.unanswering("slow", agents.LATE, "wrong_round"),
+        3,
     ),
     # The disk fails.
     "disk-full": Row("disk full when a round is written", disk.full, 6, 2),
@@ -80,4 +77,4 @@ FAULTS: dict[str, Row] = {
     "flood": Row("20 clients send 100,000 messages of garbage", load.flood, 100_000, 3_000),
     "second-here": Row("a second aggregator on the same folder", load.second_here, 3),
     "endurance": Row("10,000 rounds of four agents", load.endurance, 10_000, 0),
-}  # fmt: skip
+}

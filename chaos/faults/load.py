@@ -23,8 +23,12 @@ OVERSIZE = 100_000
 MEMORY = 400
 """MB that an aggregator may take in a flood."""
 
-TINY: Setup = SMALL | {"agents.n": 4, "agents.evil": 0.0, "agents.samples": 4,
-                       "validation.look_back": 2}  # fmt: skip
+TINY: Setup = SMALL | {
+    "agents.n": 4,
+    "agents.evil": 0.0,
+    "agents.samples": 4,
+    "validation.look_back": 2,
+}
 FLAT = 0.02
 """Share by which memory may have grown from a tenth of the rounds to the last."""
 SAY = 10.0

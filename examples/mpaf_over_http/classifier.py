@@ -41,9 +41,12 @@ class Net(nn.Sequential):
     """
 
     def __init__(
-        self, name: str = "classifier", input_shape: Sequence[int] = (1, 28, 28),
-        classes: int = 10, seed: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str = "classifier",
+        input_shape: Sequence[int] = (1, 28, 28),
+        classes: int = 10,
+        seed: int | None = None,
+    ) -> None:
         """Draw the first weights from ``seed``, or else as ``torch.manual_seed`` says."""
         drawn = int(torch.randint(2**31, ())) if seed is None else seed
         built = models.build(name, input_shape, classes, drawn)
@@ -52,9 +55,12 @@ class Net(nn.Sequential):
 
 
 def train_model(
-    model: nn.Module, data_loader: Iterable[Samples], epoch: int = EPOCHS,
-    learning_rate: float = LEARNING_RATE, momentum: float = MOMENTUM,
-) -> list[float]:  # fmt: skip
+    model: nn.Module,
+    data_loader: Iterable[Samples],
+    epoch: int = EPOCHS,
+    learning_rate: float = LEARNING_RATE,
+    momentum: float = MOMENTUM,
+) -> list[float]:
     """Train a model with SGD and cross-entropy; returns the mean loss of each epoch."""
     with classifier.one_thread():
         return list(classifier.train_epochs(model, data_loader, epoch, learning_rate, momentum))

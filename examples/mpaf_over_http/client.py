@@ -73,10 +73,12 @@ class Client:
 def parser(program: str, description: str, examples: str, seed: str) -> argparse.ArgumentParser:
     """Make the parser of a program of this folder; ``seed``: what comes of it."""
     made = argparse.ArgumentParser(
-        prog=f"{FOLDER}/{program}", description=textwrap.fill(description, 80),
+        prog=f"{FOLDER}/{program}",
+        description=textwrap.fill(description, 80),
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     made._negative_number_matcher = flags.NEGATIVE  # noqa: SLF001 - the default knows no exponents
     made.add_argument("address", metavar="ADDRESS", help="of the server: http://localhost:5000")
     made.add_argument("--seed", type=_seed, default=None, metavar="N", help=seed)
@@ -85,14 +87,22 @@ def parser(program: str, description: str, examples: str, seed: str) -> argparse
 
 def add_data(made: argparse.ArgumentParser) -> None:
     """Add where the samples are from."""
-    made.add_argument("--data", default=DATA, metavar="NAME",
-                      help="data set by name, or an .npz file (default: %(default)s)")  # fmt: skip
+    made.add_argument(
+        "--data",
+        default=DATA,
+        metavar="NAME",
+        help="data set by name, or an .npz file (default: %(default)s)",
+    )
 
 
 def add_name(made: argparse.ArgumentParser) -> None:
     """Add what a client calls itself."""
-    made.add_argument("--name", default="", metavar="NAME",
-                      help="to be the same agent in each round (default: any)")  # fmt: skip
+    made.add_argument(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="to be the same agent in each round (default: any)",
+    )
 
 
 def _seed(text: str) -> int:
@@ -104,12 +114,20 @@ def _seed(text: str) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Train on random samples, send one update, and end."""
     made = parser(
-        "client.py", "An honest client: it trains the server's global model on samples of its own, "
-        "as the server says, sends what it learnt, and ends.", EXAMPLES,
+        "client.py",
+        "An honest client: it trains the server's global model on samples of its own, "
+        "as the server says, sends what it learnt, and ends.",
+        EXAMPLES,
         "which samples they are (default: any)",
-    )  # fmt: skip
-    made.add_argument("samples", metavar="SAMPLES", nargs="?", type=int, default=4,
-                      help="to train on (default: %(default)s)")  # fmt: skip
+    )
+    made.add_argument(
+        "samples",
+        metavar="SAMPLES",
+        nargs="?",
+        type=int,
+        default=4,
+        help="to train on (default: %(default)s)",
+    )
     add_name(made)
     add_data(made)
     chosen = made.parse_args(arguments)

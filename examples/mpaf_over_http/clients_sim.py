@@ -25,9 +25,15 @@ class ClientSim:
     """Honest clients, and a fake one that sends as many updates as there are to be fakes."""
 
     def __init__(
-        self, address: str, percent_evil: float, num_clients: int, scaling: float,
-        train_sample_size: int, seed: int = 0, data: str = DATA,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        percent_evil: float,
+        num_clients: int,
+        scaling: float,
+        train_sample_size: int,
+        seed: int = 0,
+        data: str = DATA,
+    ) -> None:
         """Make the clients; ``percent_evil`` is a share, 0 to 1, and rounded to whole clients.
 
         ``ValueError`` if there cannot be such clients.
@@ -77,9 +83,14 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.rounds < 1:
         raise ValueError(f"--rounds {chosen.rounds} must be 1 or more")
     sim = ClientSim(
-        chosen.address, chosen.percent_evil, chosen.num_clients, chosen.evil_scale,
-        chosen.train_sample_size, chosen.seed or 0, chosen.data,
-    )  # fmt: skip
+        chosen.address,
+        chosen.percent_evil,
+        chosen.num_clients,
+        chosen.evil_scale,
+        chosen.train_sample_size,
+        chosen.seed or 0,
+        chosen.data,
+    )
     print(f"{len(sim.good_clients)} honest clients and {sim.num_evil} fakes", flush=True)
     for _ in range(chosen.rounds):
         sim.send_updates()
@@ -90,21 +101,48 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(
-        "clients_sim.py", "Honest clients, each with samples of its own, and fake ones. They send "
-        "an update each, one after the other.", EXAMPLES,
+        "clients_sim.py",
+        "Honest clients, each with samples of its own, and fake ones. They send "
+        "an update each, one after the other.",
+        EXAMPLES,
         "of samples and of the fakes' model (default: 0)",
-    )  # fmt: skip
+    )
     add = made.add_argument
-    add("percent_evil", nargs="?", type=float, default=0.2,
-        help="share of the clients that are fake, 0 to 1 (default: %(default)s)")  # fmt: skip
-    add("num_clients", nargs="?", type=int, default=100,
-        help="clients, fakes included (default: %(default)s)")  # fmt: skip
-    add("evil_scale", nargs="?", type=float, default=1.0,
-        help="how far fakes step; 1: to their random model (default: %(default)g)")  # fmt: skip
-    add("train_sample_size", nargs="?", type=int, default=4,
-        help="samples of each honest client (default: %(default)s)")  # fmt: skip
-    add("--rounds", type=int, default=10, metavar="N",
-        help="times that all of them send (default: %(default)s)")  # fmt: skip
+    add(
+        "percent_evil",
+        nargs="?",
+        type=float,
+        default=0.2,
+        help="share of the clients that are fake, 0 to 1 (default: %(default)s)",
+    )
+    add(
+        "num_clients",
+        nargs="?",
+        type=int,
+        default=100,
+        help="clients, fakes included (default: %(default)s)",
+    )
+    add(
+        "evil_scale",
+        nargs="?",
+        type=float,
+        default=1.0,
+        help="how far fakes step; 1: to their random model (default: %(default)g)",
+    )
+    add(
+        "train_sample_size",
+        nargs="?",
+        type=int,
+        default=4,
+        help="samples of each honest client (default: %(default)s)",
+    )
+    add(
+        "--rounds",
+        type=int,
+        default=10,
+        metavar="N",
+        help="times that all of them send (default: %(default)s)",
+    )
     add_data(made)
     return made
 

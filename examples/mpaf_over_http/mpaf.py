@@ -52,11 +52,20 @@ class MPAF:
 def main(arguments: Sequence[str]) -> int:
     """Send one bad update, and end."""
     made = parser(
-        "mpaf.py", "A fake client (MPAF): without any data it sends a scaled step from the global "
-        "model to a random one, and ends.", EXAMPLES, "of the random model (default: any)",
-    )  # fmt: skip
-    made.add_argument("scaling", metavar="SCALING", nargs="?", type=float, default=1.0,
-                      help="how far it steps; 1: to the random model (default: 1)")  # fmt: skip
+        "mpaf.py",
+        "A fake client (MPAF): without any data it sends a scaled step from the global "
+        "model to a random one, and ends.",
+        EXAMPLES,
+        "of the random model (default: any)",
+    )
+    made.add_argument(
+        "scaling",
+        metavar="SCALING",
+        nargs="?",
+        type=float,
+        default=1.0,
+        help="how far it steps; 1: to the random model (default: 1)",
+    )
     add_name(made)
     chosen = made.parse_args(arguments)
     fake = MPAF(chosen.address, chosen.scaling, chosen.seed, chosen.name)

@@ -7,14 +7,29 @@ from pathlib import Path
 
 from fuzz.target import Target
 
-NAMES = ("topics", "vectors", "codec", "decoder", "rounds", "packets", "stream", "settings",
-         "posts", "hearers", "folder", "weights")  # fmt: skip
+NAMES = (
+    "topics",
+    "vectors",
+    "codec",
+    "decoder",
+    "rounds",
+    "packets",
+    "stream",
+    "settings",
+    "posts",
+    "hearers",
+    "folder",
+    "weights",
+)
 
 SHARES = {"topics": 0.25, "vectors": 0.25, "rounds": 2.0}
 """How much more or less time a target gets than the others: small ones are soon seen through."""
 
-BESIDES = {"stream": ("paho",), "settings": ("tomllib",),
-           "weights": ("torch._weights_only_unpickler",)}  # fmt: skip
+BESIDES = {
+    "stream": ("paho",),
+    "settings": ("tomllib",),
+    "weights": ("torch._weights_only_unpickler",),
+}
 """What else reads the bytes, in Python, and so can be watched by the fuzzer."""
 
 CORPUS = Path(__file__).resolve().parent.parent / "corpus"

@@ -18,14 +18,20 @@ from protocol.messages import LOGS, BadMessage, Message, Phase, Reason, Update
 from protocol.topics import topic_of
 
 LIMITS = (
-    Limits(bytes=100_000), Limits(PARAMETERS), Limits(PARAMETERS, bytes=400, finite=False),
-)  # fmt: skip
+    Limits(bytes=100_000),
+    Limits(PARAMETERS),
+    Limits(PARAMETERS, bytes=400, finite=False),
+)
 TOPICS = tuple(topic_of("run", message) for message in MESSAGES)
 KINDS = tuple(map(type, MESSAGES))
 OF_THE_ROUND = {
-    Reason.WRONG_PHASE, Reason.WRONG_ROUND, Reason.WRONG_VERSION, Reason.NOT_CALLED,
-    Reason.DUPLICATE, Reason.TOO_MANY,
-}  # fmt: skip
+    Reason.WRONG_PHASE,
+    Reason.WRONG_ROUND,
+    Reason.WRONG_VERSION,
+    Reason.NOT_CALLED,
+    Reason.DUPLICATE,
+    Reason.TOO_MANY,
+}
 
 
 def one(data: bytes) -> None:
@@ -103,9 +109,18 @@ def words() -> tuple[bytes, ...]:
     keys = {key for checks in SCHEMA.values() for key in checks} | {"codec", "n", "data"}
     names = sorted(keys | set(CODECS) | {phase.value for phase in Phase} | {"all", "ann"})
     packed = [bytes([0xA0 + len(name)]) + name.encode() for name in names if len(name) < 32]
-    return (*packed, *(json.dumps(name).encode() for name in names), b"\xc6\xff\xff\xff\xff",
-            b"\xdb\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\x28\xb5\x2f\xfd", b"NaN",
-            b"1e999", b"\xcb\x7f\xf0\0\0\0\0\0\0", b"\xca\x7f\xc0\0\0")  # fmt: skip
+    return (
+        *packed,
+        *(json.dumps(name).encode() for name in names),
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\x28\xb5\x2f\xfd",
+        b"NaN",
+        b"1e999",
+        b"\xcb\x7f\xf0\0\0\0\0\0\0",
+        b"\xca\x7f\xc0\0\0",
+    )
 
 
 TARGET = Target(one, seeds, head=2, words=words())

@@ -17,8 +17,14 @@ from fuzz.examples import VECTOR
 from fuzz.target import Target, tried
 from protocol.messages import Model
 
-FILES = ("models/000002.safetensors", "rounds.jsonl", "candidate-000003.safetensors",
-         "agents-000003.npz", "models/000001.safetensors", "manifest.json")  # fmt: skip
+FILES = (
+    "models/000002.safetensors",
+    "rounds.jsonl",
+    "candidate-000003.safetensors",
+    "agents-000003.npz",
+    "models/000001.safetensors",
+    "manifest.json",
+)
 SHM = Path("/dev/shm")  # noqa: S108 - in memory, where there is such a place
 
 
@@ -35,12 +41,22 @@ def good() -> dict[str, bytes]:
         store = RunStore(Path(name), keep=2)
         past = Past(np.array([b"ann"]), VECTOR[np.newaxis])
         docket = Docket(
-            {"ann": Standing(1, 2, 0)}, {"burst": {"joined": np.arange(3)}}, {"ann": 1}, {"ann": 1},
-            {"ann": True}, True, past,
-        )  # fmt: skip
+            {"ann": Standing(1, 2, 0)},
+            {"burst": {"joined": np.arange(3)}},
+            {"ann": 1},
+            {"ann": 1},
+            {"ann": True},
+            True,
+            past,
+        )
         for number in (1, 2, 3):
-            record = {"round": number, "version": min(number, 2), "accuracy": 0.5,
-                      "backdoor": None, "refused": {"duplicate": 1}}  # fmt: skip
+            record = {
+                "round": number,
+                "version": min(number, 2),
+                "accuracy": 0.5,
+                "backdoor": None,
+                "refused": {"duplicate": 1},
+            }
             model = Model(number, VECTOR) if number < 3 else None
             store.persist(record, model, VECTOR, docket)
         store.describe({"format": 1, "settings": {}, "manifest": {}})
@@ -87,9 +103,25 @@ def seeds() -> list[bytes]:
     return found
 
 
-WORDS = (b'"weights"', b'"dtype":"F64"', b'"dtype":"F32"', b'"dtype":"BF16"', b'"shape":[4]',
-         b'"data_offsets":[0,16]', b'"__metadata__"', b'"version"', b'\\"round\\":', b'"round":',
-         b"null", b"NaN", b"[]", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"'descr': '|O'",
-         b"\n")  # fmt: skip
+WORDS = (
+    b'"weights"',
+    b'"dtype":"F64"',
+    b'"dtype":"F32"',
+    b'"dtype":"BF16"',
+    b'"shape":[4]',
+    b'"data_offsets":[0,16]',
+    b'"__metadata__"',
+    b'"version"',
+    b'\\"round\\":',
+    b'"round":',
+    b"null",
+    b"NaN",
+    b"[]",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"\x93NUMPY",
+    b"'descr': '|O'",
+    b"\n",
+)
 
 TARGET = Target(one, seeds, longest=8192, words=WORDS)

@@ -79,8 +79,15 @@ def seeds() -> list[bytes]:
     opened = Round(7, 1, Phase.TRAIN, 3, "all", ("ann",), 2.5)
     models = [Model(version, VECTOR) for version in (2, 3)]
     past = [History(version, VECTOR) for version in range(4)]
-    small = Manifest(**{**MANIFEST._asdict(), "tensors": (("b", (PARAMETERS,)),),
-                        "judge_options": {}, "judge": "", "model": ""})  # fmt: skip
+    small = Manifest(
+        **{
+            **MANIFEST._asdict(),
+            "tensors": (("b", (PARAMETERS,)),),
+            "judge_options": {},
+            "judge": "",
+            "model": "",
+        }
+    )
     logs = [RoundLog({"round": n, "accuracy": 0.5, "refused": {"duplicate": n}}) for n in (0, 1, 3)]
     runs: list[list[Message]] = [
         [*models, opened, opened._replace(attempt=2), models[1], opened._replace(phase=Phase.DONE)],

@@ -14,8 +14,10 @@ from protocol.codec import MAX_COUNT
 from protocol.topics import NAME
 
 LAYOUTS: tuple[Layout, ...] = (
-    (("w", (2, 1)), ("b", (2,))), (("s", ()),), (("w", (1, 2, 2)), ("e", (0, 3)), ("s", ())),
-)  # fmt: skip
+    (("w", (2, 1)), ("b", (2,))),
+    (("s", ()),),
+    (("w", (1, 2, 2)), ("e", (0, 3)), ("s", ())),
+)
 
 BARE = 129
 """Layouts from here on are counted from 0 again, and the body is a state dict alone."""
@@ -63,7 +65,21 @@ def seeds() -> list[bytes]:
     return found
 
 
-WORDS = (b'"version":', b'"samples":', b'"update":', b'"client":', b'"Infinity"', b'"-Infinity"',
-         b'"NaN"', b"NaN", b"1e999", b"[[", b"]]", b"null", b"2147483648", b"\\ud800")  # fmt: skip
+WORDS = (
+    b'"version":',
+    b'"samples":',
+    b'"update":',
+    b'"client":',
+    b'"Infinity"',
+    b'"-Infinity"',
+    b'"NaN"',
+    b"NaN",
+    b"1e999",
+    b"[[",
+    b"]]",
+    b"null",
+    b"2147483648",
+    b"\\ud800",
+)
 
 TARGET = Target(one, seeds, head=1, words=WORDS)

@@ -44,14 +44,27 @@ OFF = (0, 0, 0, 0, 0, 1, -1, 2**30)
 
 def watch(quarantine: bool, newcomers: int, *names: str) -> Watch:
     """Let some detectors look."""
-    return Watch({name: detectors.build(name) for name in names}, quarantine, strikes=1, appeal=1,
-                 appeals=1, newcomers=newcomers, past=True)  # fmt: skip
+    return Watch(
+        {name: detectors.build(name) for name in names},
+        quarantine,
+        strikes=1,
+        appeal=1,
+        appeals=1,
+        newcomers=newcomers,
+        past=True,
+    )
 
 
 def policy(rule: str = "mean", finite: bool = True, **more: object) -> Policy:
     """Make a policy with short phases."""
-    given = {"rounds": ROUNDS, "attempts": ATTEMPTS, "collect_seconds": 10.0, "vote_seconds": 5.0,
-             "seed": 3, "look_back": 4} | more  # fmt: skip
+    given = {
+        "rounds": ROUNDS,
+        "attempts": ATTEMPTS,
+        "collect_seconds": 10.0,
+        "vote_seconds": 5.0,
+        "seed": 3,
+        "look_back": 4,
+    } | more
     return Policy(rule=rules.build(rule), evaluate=accuracy, finite=finite, **given)  # type: ignore[arg-type]
 
 
@@ -80,11 +93,16 @@ POLICIES = (
     policy("mean", finite=False, validators=2, quorum=1, own=server()),
     policy("geometric_median", validators=3, by_score=True, liars=1, own=server()),
     policy("foolsgold", watch=watch(True, 0, *DETECTORS), validators=3, quorum=2),
-    policy("centered_clipping", watch=watch(False, 1, "burst", "dissent"), piggy_back=True,
-           quorum=3, at_least=2),
+    policy(
+        "centered_clipping",
+        watch=watch(False, 1, "burst", "dissent"),
+        piggy_back=True,
+        quorum=3,
+        at_least=2,
+    ),
     policy("multi_krum", finite=False, threshold=2),
     policy("median", planted={2: AGENTS[:2]}, warm_up=2, validators=2, quorum=1),
-)  # fmt: skip
+)
 
 
 class Heard(NamedTuple):
@@ -142,19 +160,29 @@ class Play:
         judging = self.state.phase is Phase.JUDGE_AND_TRAIN
         values = (VALUES[(how + i * (what >> 6)) % len(VALUES)] for i in range(PARAMETERS))
         return Update(
-            NAMES[who % len(NAMES)], max(0, self.state.round + OFF[what % 8]),
-            max(0, self.state.version + judging + OFF[what >> 3 & 7]), how << (how & 15),
-            np.fromiter(values, np.float32), score=how / 8, threshold=1.0, evidence=EVIDENCE,
-        )  # fmt: skip
+            NAMES[who % len(NAMES)],
+            max(0, self.state.round + OFF[what % 8]),
+            max(0, self.state.version + judging + OFF[what >> 3 & 7]),
+            how << (how & 15),
+            np.fromiter(values, np.float32),
+            score=how / 8,
+            threshold=1.0,
+            evidence=EVIDENCE,
+        )
 
     def vote(self, who: int, what: int, how: int) -> Vote:
         """Make a vote that fits, or nearly."""
         evidence = np.full(how >> 4, VALUES[how % 7], "<f4").tobytes()
         return Vote(
-            NAMES[who % len(NAMES)], max(0, self.state.round + OFF[what % 8]),
-            max(0, self.state.attempt + OFF[what >> 3 & 7]), poisoned=bool(what >> 6 & 1),
-            score=VALUES[how % 7], threshold=1.0, samples=how, evidence=evidence,
-        )  # fmt: skip
+            NAMES[who % len(NAMES)],
+            max(0, self.state.round + OFF[what % 8]),
+            max(0, self.state.attempt + OFF[what >> 3 & 7]),
+            poisoned=bool(what >> 6 & 1),
+            score=VALUES[how % 7],
+            threshold=1.0,
+            samples=how,
+            evidence=evidence,
+        )
 
     def say(self, message: Update | Vote) -> None:
         """Send a message."""

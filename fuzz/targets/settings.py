@@ -47,9 +47,28 @@ def seeds() -> list[bytes]:
     return sorted(set(found))
 
 
-WORDS = (b"[run]\n", b"[broker]\n", b"[limits]\n", b"[agents]\n", b"= 1\n", b"= -1\n", b"= nan\n",
-         b"= inf\n", b"= true\n", b'= ""\n', b"= []\n", b"= {}\n", b"= 1979-05-27T07:32:00Z\n",
-         b'"""', b"'''", b"[[", b"]]", b"= 99999999999999999999\n", b"= 1e400\n",
-         b"\\uD800", b"\\U0010FFFF")  # fmt: skip
+WORDS = (
+    b"[run]\n",
+    b"[broker]\n",
+    b"[limits]\n",
+    b"[agents]\n",
+    b"= 1\n",
+    b"= -1\n",
+    b"= nan\n",
+    b"= inf\n",
+    b"= true\n",
+    b'= ""\n',
+    b"= []\n",
+    b"= {}\n",
+    b"= 1979-05-27T07:32:00Z\n",
+    b'"""',
+    b"'''",
+    b"[[",
+    b"]]",
+    b"= 99999999999999999999\n",
+    b"= 1e400\n",
+    b"\\uD800",
+    b"\\U0010FFFF",
+)
 
 TARGET = Target(one, seeds, longest=2048, words=WORDS)

@@ -37,23 +37,35 @@ def seeds() -> list[bytes]:
     found = []
     for first, beside in ((12, b""), (13, b"\0")):
         publish = [
-            packet(0x30 | qos << 1, text(topic) + b"\0\x07" * (qos > 0) + beside
-                        + encode(message)[:100])
-            for topic, message in zip(TOPICS, MESSAGES, strict=True) for qos in (0, 1, 2)
-        ]  # fmt: skip
+            packet(
+                0x30 | qos << 1,
+                text(topic) + b"\0\x07" * (qos > 0) + beside + encode(message)[:100],
+            )
+            for topic, message in zip(TOPICS, MESSAGES, strict=True)
+            for qos in (0, 1, 2)
+        ]
         others = [
-            packet(0x20, b"\0\0" + beside), packet(0x20, b"\0\x05" + beside),
-            packet(0x40, b"\0\x01"), packet(0x40, b"\0\x01\x10" + beside),
-            packet(0x50, b"\0\x01"), packet(0x62, b"\0\x07"),
-            packet(0x70, b"\0\x01"), packet(0x90, b"\0\x01" + beside + b"\x01"),
-            packet(0xB0, b"\0\x01" + beside), packet(0xC0, b""),
-            packet(0xD0, b""), packet(0xE0, b"\x8e" + beside), packet(0xE0, b""),
-        ]  # fmt: skip
+            packet(0x20, b"\0\0" + beside),
+            packet(0x20, b"\0\x05" + beside),
+            packet(0x40, b"\0\x01"),
+            packet(0x40, b"\0\x01\x10" + beside),
+            packet(0x50, b"\0\x01"),
+            packet(0x62, b"\0\x07"),
+            packet(0x70, b"\0\x01"),
+            packet(0x90, b"\0\x01" + beside + b"\x01"),
+            packet(0xB0, b"\0\x01" + beside),
+            packet(0xC0, b""),
+            packet(0xD0, b""),
+            packet(0xE0, b"\x8e" + beside),
+            packet(0xE0, b""),
+        ]
         found += [bytes([first]) + said for said in publish[:6] + others]
         found.append(bytes([first]) + b"".join(publish))
         found.append(bytes([first]) + b"".join(others))
-    properties = (b"\x11\0\0\0\x05\x21\0\x10\x24\x01\x27\0\1\0\0\x12\0\1a\x22\0\x0a\x1f\0\1b"
-                  b"\x26\0\1c\0\1d\x28\1\x29\1\x2a\1\x13\0\x3c")  # fmt: skip
+    properties = (
+        b"\x11\0\0\0\x05\x21\0\x10\x24\x01\x27\0\1\0\0\x12\0\1a\x22\0\x0a\x1f\0\1b"
+        b"\x26\0\1c\0\1d\x28\1\x29\1\x2a\1\x13\0\x3c"
+    )
     found.append(b"\x0d" + packet(0x20, b"\0\0" + length(len(properties)) + properties))
     return found
 

@@ -30,8 +30,23 @@ def seeds() -> list[bytes]:
     return [topic_of("run", message).encode() for message in MESSAGES]
 
 
-WORDS = (b"fl/v1/", b"update/", b"collusion/report/", b"history/", b"log/round", b"agent/",
-         b"vote/", b"/", b"+", b"#", b"$SYS/", b"0", b"9999999999", b"\n", b"\0",
-         "é".encode())  # fmt: skip
+WORDS = (
+    b"fl/v1/",
+    b"update/",
+    b"collusion/report/",
+    b"history/",
+    b"log/round",
+    b"agent/",
+    b"vote/",
+    b"/",
+    b"+",
+    b"#",
+    b"$SYS/",
+    b"0",
+    b"9999999999",
+    b"\n",
+    b"\0",
+    "é".encode(),
+)
 
 TARGET = Target(one, seeds, longest=256, words=WORDS)

@@ -54,8 +54,16 @@ def seeds() -> list[bytes]:
     return found
 
 
-WORDS = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"ctorch._utils\n_rebuild_tensor_v2\n",
-         b"cposix\nsystem\n", b"c__builtin__\neval\n", b"FloatStorage", b"\x8a\x0a",
-         b'{"weights":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}')  # fmt: skip
+WORDS = (
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"\x80\x02",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"cposix\nsystem\n",
+    b"c__builtin__\neval\n",
+    b"FloatStorage",
+    b"\x8a\x0a",
+    b'{"weights":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}',
+)
 
 TARGET = Target(one, seeds, longest=4096, words=WORDS)

@@ -46,9 +46,11 @@ class Dataset:
     def fingerprint(self) -> dict[str, str]:
         """Return for each part how many samples it has, and a hash of them and of their order."""
         parts: dict[str, Images | Labels] = {
-            "training images": self.x_train, "training labels": self.y_train,
-            "test images": self.x_test, "test labels": self.y_test,
-        }  # fmt: skip
+            "training images": self.x_train,
+            "training labels": self.y_train,
+            "test images": self.x_test,
+            "test labels": self.y_test,
+        }
         return {name: f"{len(part):,} {_hash(part)}" for name, part in parts.items()}
 
 

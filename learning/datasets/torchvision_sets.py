@@ -77,9 +77,14 @@ def _emnist(split: str) -> Files:
 
 
 def _load(
-    name: str, kind: str, classes: int, root: Path, files: Files, fetch: Fetch | None = None,
+    name: str,
+    kind: str,
+    classes: int,
+    root: Path,
+    files: Files,
+    fetch: Fetch | None = None,
     **options: str,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     try:
         from learning.datasets.torchvision_shim import torchvision_datasets  # noqa: PLC0415 - torch
 
@@ -92,9 +97,10 @@ def _load(
     for part, labels in ((train, y_train), (test, y_test)):
         if len(part.data) != len(labels):
             raise DatasetUnavailable(
-                name, f"{root / files.folder} holds {len(part.data):,} images and {len(labels):,} "
-                "labels of one part"
-            )  # fmt: skip
+                name,
+                f"{root / files.folder} holds {len(part.data):,} images and {len(labels):,} "
+                "labels of one part",
+            )
     # EMNIST's images are stored on their side.
     x_train, x_test = (_images(part.data, upright=kind != "EMNIST") for part in (train, test))
     return Dataset(name, classes, x_train, y_train, x_test, y_test)

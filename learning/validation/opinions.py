@@ -55,9 +55,11 @@ def merged(some: Opinions, others: Opinions, of_others: npt.NDArray[np.bool_]) -
         return both
 
     return Opinions(
-        put(some.poisoned, others.poisoned), put(some.score, others.score),
-        put(some.threshold, others.threshold), put(some.evidence, others.evidence),
-    )  # fmt: skip
+        put(some.poisoned, others.poisoned),
+        put(some.score, others.score),
+        put(some.threshold, others.threshold),
+        put(some.evidence, others.evidence),
+    )
 
 
 Judge = Callable[[Histories, Candidates], Opinions]
@@ -67,9 +69,11 @@ Judge = Callable[[Histories, Candidates], Opinions]
 def no_opinion(validators: int) -> Opinions:
     """Return what m validators say who know too little: clean, with zeros for scores."""
     return Opinions(
-        np.zeros(validators, np.bool_), np.zeros(validators), np.zeros(validators),
+        np.zeros(validators, np.bool_),
+        np.zeros(validators),
+        np.zeros(validators),
         np.zeros((validators, 0)),
-    )  # fmt: skip
+    )
 
 
 def informed(judge: Judge, minimum_history: int) -> Judge:

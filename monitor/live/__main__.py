@@ -27,10 +27,17 @@ def main(arguments: Sequence[str]) -> int:
     made = argparse.ArgumentParser(
         prog="python -m monitor.live",
         description="Serve the live page, which shows what the runs on a broker say.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
-    made.add_argument("--broker", required=True, type=_websockets, metavar="ws://HOST:PORT",
-                      help="where it speaks websockets, as browsers see it")  # fmt: skip
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--broker",
+        required=True,
+        type=_websockets,
+        metavar="ws://HOST:PORT",
+        help="where it speaks websockets, as browsers see it",
+    )
     made.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
     made.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
     chosen = made.parse_args(arguments)

@@ -21,18 +21,32 @@ from monitor.live.browser import launched
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-RUN = ["run.py", "--config", "config/demo.toml", "--config", "config/jury.toml", "--config",
-       "config/detect.toml", "--set", "detection.quarantine=false", "--rounds", "1000",
-       "--run", "under-attack"]  # fmt: skip
+RUN = [
+    "run.py",
+    "--config",
+    "config/demo.toml",
+    "--config",
+    "config/jury.toml",
+    "--config",
+    "config/detect.toml",
+    "--set",
+    "detection.quarantine=false",
+    "--rounds",
+    "1000",
+    "--run",
+    "under-attack",
+]
 """A thousand agents, 200 of them fake, who strike from round 12 on and are voted down."""
 
 SCREENS: dict[str, dict[str, Any]] = {
     "page-light": {"viewport": {"width": 1240, "height": 1080}},
     "page-dark": {"viewport": {"width": 1240, "height": 1080}, "color_scheme": "dark"},
     "page-phone": {
-        "viewport": {"width": 390, "height": 1500}, "device_scale_factor": 1.5, "is_mobile": True,
+        "viewport": {"width": 390, "height": 1500},
+        "device_scale_factor": 1.5,
+        "is_mobile": True,
     },
-}  # fmt: skip
+}
 
 AT_WORK = 90_000
 """Milliseconds until the run must be where we want it."""
@@ -68,9 +82,14 @@ def federation() -> Iterator[str]:
         command = [sys.executable, *RUN, "--monitor", "0", "--set", f"run.directory={runs}"]
         screenless = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
         with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=screenless, stdin=subprocess.DEVNULL,
-        ) as child:  # fmt: skip
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=screenless,
+            stdin=subprocess.DEVNULL,
+        ) as child:
             try:
                 yield address_in(child)
             finally:

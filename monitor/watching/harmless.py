@@ -86,9 +86,10 @@ def refusals(value: object) -> dict[str, int]:
 def highest(value: object, most: int) -> tuple[tuple[str, float], ...]:
     """Return the names with the highest scores from 0 to 1, highest first."""
     scores = (
-        (agent, score) for agent, said in entries(value).items()
+        (agent, score)
+        for agent, said in entries(value).items()
         if name(agent) and (score := share(said)) is not None
-    )  # fmt: skip
+    )
     return tuple(heapq.nsmallest(most, scores, key=lambda pair: (-pair[1], pair[0])))
 
 

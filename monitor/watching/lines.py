@@ -86,7 +86,7 @@ def _rounds(before: Run, run: Run) -> list[str]:
     return [
         words.line(row, run.suspects, online) if row is run.last else words.line(row)
         for row in fresh
-    ]  # fmt: skip
+    ]
 
 
 def _standing(run: Run) -> tuple[object, ...]:

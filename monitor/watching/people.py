@@ -34,10 +34,13 @@ class Several(Exception):  # noqa: N818 - it is a question, not a failure
 def add_as(made: ArgumentParser, usual: str) -> None:
     """Let people say under which of their log-ins they listen."""
     made.add_argument(
-        "--as", dest="person", default=None, metavar="NAME",
+        "--as",
+        dest="person",
+        default=None,
+        metavar="NAME",
         help="the log-in made by 'python -m broker.enrol --watch NAME', in --secrets "
         f"(default: {usual})",
-    )  # fmt: skip
+    )
 
 
 def login(said: Any, person: str) -> tuple[BrokerAddress, str]:

@@ -93,11 +93,16 @@ def _head(sight: Sight, run: Run, where: str) -> list[Text]:
     attempt = f"  attempt {run.attempt}" if run.attempt > 1 else ""
     voting = f"  {run.validators:,} validators" if run.validators else ""
     silent = sight.now - run.heard
-    lines.append(Text.assemble(
-        ("round ", ""), (f"{run.round}", "bold"), f"  {words.phase(run)}{attempt}{called}{voting}",
-        (f"  nothing heard for {words.lasting(silent)}", "yellow")
-        if silent > QUIET and not run.over else "",
-    ))  # fmt: skip
+    lines.append(
+        Text.assemble(
+            ("round ", ""),
+            (f"{run.round}", "bold"),
+            f"  {words.phase(run)}{attempt}{called}{voting}",
+            (f"  nothing heard for {words.lasting(silent)}", "yellow")
+            if silent > QUIET and not run.over
+            else "",
+        )
+    )
     measured = Text("accuracy ")
     measured.append(words.percent(last.accuracy if last else None), ACCURACY)
     if last is not None and last.backdoor is not None:
@@ -132,9 +137,12 @@ def _remarks(sight: Sight, run: Run, where: str) -> list[Text]:
         lines.append(Text(f" {words.closing(run)} ", "reverse"))
     elif run.repeats and run.repeats[-1].round >= run.round:
         again = run.repeats[-1]
-        lines.append(Text(
-            f"round {again.round} is tried again (attempt {again.attempt}): {again.why}", "yellow"
-        ))  # fmt: skip
+        lines.append(
+            Text(
+                f"round {again.round} is tried again (attempt {again.attempt}): {again.why}",
+                "yellow",
+            )
+        )
     return lines
 
 

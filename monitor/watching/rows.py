@@ -57,8 +57,11 @@ class Row(NamedTuple):
     def alike(self, other: Row) -> bool:
         """Say whether both can be of the same round of the same run."""
         return (self.attempt, self.accepted, self.accuracy, self.updates) == (
-            other.attempt, other.accepted, other.accuracy, other.updates
-        )  # fmt: skip
+            other.attempt,
+            other.accepted,
+            other.accuracy,
+            other.updates,
+        )
 
 
 def row_of(record: Mapping[str, Any]) -> Row | None:
@@ -153,9 +156,11 @@ def suspects_of(record: Mapping[str, Any], before: Suspects | None = None) -> Su
             (detector for agent, detector in suspected.items() if harmless.name(agent)),
             before.detectors if before is not None else (),
         ),
-        len(out), tuple(out[:SHOWN]), len(harmless.names(record.get("for_good"))),
+        len(out),
+        tuple(out[:SHOWN]),
+        len(harmless.names(record.get("for_good"))),
         count(record.get("left_out")) or 0,
-    )  # fmt: skip
+    )
 
 
 def _by_detector(detectors: Iterable[object], known: Iterable[str]) -> dict[str, int]:

@@ -229,9 +229,14 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
         case Round() as opened:
             called = None if opened.contributors == "all" else len(opened.contributors)
             return run._replace(
-                phase=str(opened.phase), round=opened.round, attempt=opened.attempt, called=called,
-                version=opened.version, validators=len(opened.validators), removed=False,
-            )  # fmt: skip
+                phase=str(opened.phase),
+                round=opened.round,
+                attempt=opened.attempt,
+                called=called,
+                version=opened.version,
+                validators=len(opened.validators),
+                removed=False,
+            )
         case RoundLog(record):
             return _recorded(run, record)
         case RefusedLog(record):
@@ -255,9 +260,11 @@ def _recorded(run: Run, record: dict[str, Any]) -> Run:
     if row.round == 0:
         return _begun(run, row)
     before = run.rows
-    if before and row.round <= before[-1].round and not (
-        row.round == before[-1].round and row.alike(before[-1])
-    ):  # fmt: skip
+    if (
+        before
+        and row.round <= before[-1].round
+        and not (row.round == before[-1].round and row.alike(before[-1]))
+    ):
         run = _gone_back(run, row.round)
     kept = (known for known in run.rows if known.round < row.round)
     suspects = suspects_of(record, run.suspects)
@@ -269,9 +276,17 @@ def _begun(run: Run, row: Row) -> Run:
     if not run.rows and not run.horizon:
         return run._replace(start=row)
     return Run(
-        run.name, era=run.era + 1, model=run.model, parameters=run.parameters, phase=run.phase,
-        round=run.round, attempt=run.attempt, version=run.version, start=row, online=run.online,
-    )  # fmt: skip
+        run.name,
+        era=run.era + 1,
+        model=run.model,
+        parameters=run.parameters,
+        phase=run.phase,
+        round=run.round,
+        attempt=run.attempt,
+        version=run.version,
+        start=row,
+        online=run.online,
+    )
 
 
 def _gone_back(run: Run, number: int) -> Run:
@@ -291,9 +306,10 @@ def _refusing(run: Run, record: dict[str, Any]) -> Run:
     who = harmless.text(latest.get("agent"), 64) or "somebody"
     why = latest.get("reason")
     return run._replace(
-        refusing=harmless.refusals(record.get("refused")), refusing_round=number,
+        refusing=harmless.refusals(record.get("refused")),
+        refusing_round=number,
         latest=(who, str(why) if why in harmless.REASONS else harmless.OTHER),
-    )  # fmt: skip
+    )
 
 
 def _past(run: Run, record: dict[str, Any]) -> Run:

@@ -8,9 +8,11 @@ from monitor.watching.rows import Row, Suspects
 from monitor.watching.watched import Repeat, Run
 
 PHASES = {
-    "train": "training", "validate": "voting", "judge_and_train": "voting and training",
+    "train": "training",
+    "validate": "voting",
+    "judge_and_train": "voting and training",
     "done": "over",
-}  # fmt: skip
+}
 
 NAMED = 5
 """Agents that are named in a line."""
@@ -130,8 +132,9 @@ def closing(run: Run) -> str:
     rounds = last.round if last else 0
     said = [
         f"run {run.name} is over: {rounds:,} round{'s' * (rounds != 1)}",
-        f"{tally.accepted:,} accepted", f"{tally.rejected:,} rejected",
-    ]  # fmt: skip
+        f"{tally.accepted:,} accepted",
+        f"{tally.rejected:,} rejected",
+    ]
     if last is not None:
         said.append(f"accuracy {percent(last.accuracy)}")
         if last.backdoor is not None:
