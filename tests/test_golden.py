@@ -12,9 +12,14 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from golden import trees
+
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for programs of others as well, and where no models are stored for twice as
+many."""
 
 FRESH = "FEDJURY_GOLDEN_FRESH"
 JOBS = int(os.environ.get("FEDJURY_GOLDEN_JOBS", "2"))
@@ -29,6 +34,15 @@ UNDISPUTED = {"votes": 8, "piggy_back": 9, "backdoor": 8}
 """Scenarios with votes, and how many models they would accept if nobody voted against any."""
 
 
+@contextmanager
+def failing():
+    """Fail the test where golden models cannot be had, with one sentence and no traceback."""
+    try:
+        yield
+    except trees.GoldenError as why:
+        raise pytest.fail.Exception(str(why), pytrace=False) from None
+
+
 class Runs:
     """All the federations that the tests of this file ask for, a few at a time."""
 
@@ -41,11 +55,9 @@ class Runs:
         self._futures[kind, name] = self._pool.submit(work, *arguments, self._scratch)
 
     def result(self, kind, name):
-        """Wait until it is done; what it fails with fails the test, in its own words."""
-        try:
+        """Return what came of it, once it is done."""
+        with failing():
             return self._futures[kind, name].result()
-        except trees.GoldenError as why:
-            pytest.fail(str(why), pytrace=False)
 
     def finish(self):
         """Give up what has not begun, and wait for what has."""
@@ -87,14 +99,11 @@ def golden(runs, scratch):
     if known is not None:
         yield known.__getitem__
         return
-    try:
-        with trees.reference_tree(scratch, trees.reference_commit()) as tree:
-            for name in runs.names:
-                runs.start("reference", name, trees.federation, tree, name)
-            yield lambda name: runs.result("reference", name)
-            runs.finish()
-    except trees.GoldenError as why:
-        pytest.fail(str(why), pytrace=False)
+    with failing(), trees.reference_tree(scratch, trees.reference_commit()) as tree:
+        for name in runs.names:
+            runs.start("reference", name, trees.federation, tree, name)
+        yield lambda name: runs.result("reference", name)
+        runs.finish()
 
 
 def compare(found, golden):

@@ -228,8 +228,8 @@ def reference_tree(scratch: Path, commit: str) -> Iterator[Tree]:
         ):
             raise GoldenError(
                 f"the golden models of this machine are made by commit {commit[:12]}, which is not "
-                f"in the history of {ROOT}: run this test in a full clone (in a shallow one, after "
-                "'git fetch --unshallow')"
+                f"in the history of {ROOT}, or there is no git: run this test in a full "
+                "clone (in a shallow one, after 'git fetch --unshallow')"
             )
         stack.callback(quiet, [*git, "worktree", "prune"], scratch)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
