@@ -26,14 +26,14 @@ format: dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 chaos: setup  ## Kill, stall and flood small federations, and print what came of it (15 minutes)
-	@$(BIN)/python -m chaos
+	@$(BIN)/python -m tools.chaos
 
 fuzz: dev  ## Fuzz everything that decodes what strangers send (ten minutes; Linux on x86-64)
 	@$(PIP) atheris || { echo "Atheris, the fuzzer, cannot be installed here"; exit 1; }
-	@$(BIN)/python -m fuzz
+	@$(BIN)/python -m tools.fuzz
 
 bench: setup  ## Measure everything beside its targets (a quarter of an hour)
-	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python tools/benchmarks/bench.py
 
 notebook: setup  ## Open the notebook that trains the classifier, in JupyterLab
 	@$(PIP) jupyterlab
@@ -41,7 +41,7 @@ notebook: setup  ## Open the notebook that trains the classifier, in JupyterLab
 		--LabApp.default_url=/lab/tree/classifier.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 screenshots: dev  ## Take the pictures of the live page in docs/ (needs Chromium; a minute)
-	@$(BIN)/python -m monitor.live.screenshots
+	@$(BIN)/python -m fedjury.monitor.web.screenshots
 
 setup: $(VENV)/.ready  ## Make the virtual environment
 dev: $(VENV)/.ready-dev

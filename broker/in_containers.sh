@@ -1,5 +1,5 @@
 #!/bin/sh
-# What "docker compose up" runs first, as root, in the project's folder: python -m broker.enrol, with
+# What "docker compose up" runs first, as root, in the project's folder: fedjury enroll, with
 # the same flags. Then it gives each folder of secrets to the one user who needs it.
 #
 # The host's own programs find their log-ins in the same folders: these belong to the owner of the
@@ -10,7 +10,7 @@ BROKER=1883      # the user and group of Mosquitto's image
 PROGRAMS=1000    # those of ours: see the Dockerfile
 OWNER=$(stat -c %u "${OWNER_FILE:-/owner}")
 
-python -m broker.enrol "$@"
+fedjury enroll "$@"
 if ! grep -q '^listener 1883' secrets/broker/mosquitto.conf; then
     echo "error: secrets/ is an enrolment with TLS, and the containers speak without it; name" \
         "another folder: FEDJURY_SECRETS=./secrets-of-containers docker compose up" >&2

@@ -17,7 +17,7 @@ then the pixels row by row, 0 to 255. A first line with names is skipped.
   --name NAME           the agent's name, which no other has (default: node-1)
   --username NAME       log-in at the broker (default, with a password: the agent's name)
   --password SECRET     better: environment FEDJURY_PASSWORD
-  --secrets DIR         folder made by python -m broker.enrol
+  --secrets DIR         folder made by fedjury enroll
   --ca FILE             TLS: who vouches for the broker, a PEM file or 'system'
   --help                show this and exit
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from aggregator import rules
-from aggregator.rounds import step
-from aggregator.state import Persist, Policy, Publish, State, Tick
-from protocol.messages import Update, Vote
+from fedjury import rules
+from fedjury.protocol.messages import Update, Vote
+from fedjury.round.rounds import step
+from fedjury.round.state import Persist, Policy, Publish, State, Tick
 
 MEAN = rules.build("mean")
 DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}

@@ -11,7 +11,7 @@ import pytest
 from federation import Federation
 from safetensors.numpy import load_file
 
-from aggregator import detectors
+from fedjury import detection
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """A disk that refuses in this way still removes and shortens files."""
@@ -110,7 +110,7 @@ WATCHED = {
     "agents__evil": 0.25,
     "agents__start": 2,
     "limits__finite": False,
-    "detection__detectors": [*detectors.DETECTORS],
+    "detection__detectors": [*detection.DETECTORS],
     "detection__quarantine": True,
     "detection__strikes": 1,
     "detection__appeal": 1,

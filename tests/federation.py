@@ -14,23 +14,23 @@ import numpy as np
 import pytest
 import torch
 
-from agents.fleet import Fleet
-from agents.population import Population, fleet_of
-from agents.spawn import population_of
-from aggregator.__main__ import resume
-from aggregator.assembly import build
-from aggregator.service import Aggregator
-from aggregator.state import State
-from aggregator.store import RunStore, read_records
-from config.settings import Settings, load
-from experiments.setup import PLAIN
-from learning.dealing import plan_of, terms
-from protocol import codec
-from protocol.codec import Limits
-from protocol.link import Link
-from protocol.memory_link import MemoryBroker, MemoryHub
-from protocol.messages import Model, Phase
-from protocol.topics import topic_for
+from fedjury.agents.fleet import Fleet
+from fedjury.agents.population import Population, fleet_of
+from fedjury.agents.spawn import population_of
+from fedjury.aggregator.__main__ import resume
+from fedjury.aggregator.assembly import build
+from fedjury.aggregator.service import Aggregator
+from fedjury.aggregator.store import RunStore, read_records
+from fedjury.config.settings import Settings, load
+from fedjury.experiments.engine.setup import PLAIN
+from fedjury.learning.dealing import plan_of, terms
+from fedjury.protocol import codec
+from fedjury.protocol.codec import Limits
+from fedjury.protocol.messages import Model, Phase
+from fedjury.protocol.topics import topic_for
+from fedjury.protocol.transport.link import Link
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.round.state import State
 
 SMALL = PLAIN | {
     "run.name": "lab",

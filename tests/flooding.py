@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chaos.hose import Hose
-from protocol.codec import encode
-from protocol.messages import Message, Presence, Update, Vote
-from protocol.topics import topic_of
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Message, Presence, Update, Vote
+from fedjury.protocol.topics import topic_of
+from tools.chaos.hose import Hose
 
 BATCH = 100
 """Messages that a client sends in one go; who is invented comes and goes in the same."""

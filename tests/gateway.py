@@ -8,11 +8,11 @@ import json
 import httpx
 from federation import Federation
 
-from monitor import app
-from monitor.desk import Desk, Door
-from monitor.state import View, names_of
-from protocol.memory_link import MemoryHub
-from protocol.messages import Phase
+from fedjury.gateway import app
+from fedjury.gateway.desk import Desk, Door
+from fedjury.gateway.state import View, names_of
+from fedjury.protocol.messages import Phase
+from fedjury.protocol.transport.memory_link import MemoryHub
 
 DAY = 86_400.0
 

@@ -12,9 +12,9 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from broker import authority
-from broker.local import HOST
-from protocol.mqtt_link import BrokerAddress
+from fedjury.broker import authority
+from fedjury.broker.local import HOST
+from fedjury.protocol.transport.mqtt_link import BrokerAddress
 
 
 @contextlib.contextmanager

@@ -11,25 +11,23 @@ import torch
 from federation import one_thread, population_of, settings_of  # noqa: F401 - a fixture
 from worlds import D, start_weights, world
 
-from agents import cohort as cohort_module
-from agents import learners
-from agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, hear
-from agents.fleet import Fleet
-from agents.learners import COLLUDE, LEARNERS, Called, Collusion, dormant
-from agents.learners.colluding import carried_out
-from agents.population import MismatchError, assemble
-from aggregator import rules
-from aggregator.assembly import build
-from learning import models
-from learning.dealing import deal
-from learning.evaluation import predict
-from learning.training import Training, train_alone, visits
-from learning.validation.opinions import Opinions
-from learning.validation.profiles import error_profile
-from learning.weights import flatten
-from protocol.compression import as_received
-from protocol.memory_link import MemoryBroker, MemoryHub
-from protocol.messages import (
+from fedjury import attacks, rules
+from fedjury.agents import cohort as cohort_module
+from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, hear
+from fedjury.agents.fleet import Fleet
+from fedjury.agents.population import MismatchError, assemble
+from fedjury.aggregator.assembly import build
+from fedjury.attacks import COLLUDE, LEARNERS, Called, Collusion, dormant
+from fedjury.attacks.colluding import carried_out
+from fedjury.judges.opinions import Opinions
+from fedjury.judges.profiles import error_profile
+from fedjury.learning import models
+from fedjury.learning.dealing import deal
+from fedjury.learning.evaluation import predict
+from fedjury.learning.training import Training, train_alone, visits
+from fedjury.learning.weights import flatten
+from fedjury.protocol.compression import as_received
+from fedjury.protocol.messages import (
     Candidate,
     History,
     Model,
@@ -39,6 +37,7 @@ from protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -633,7 +632,7 @@ def predictions(monkeypatch):
         passes.append(len(x))
         return predict(model, weights, x)
 
-    monkeypatch.setattr("agents.profiler.predict", noted)
+    monkeypatch.setattr("fedjury.agents.profiler.predict", noted)
     return passes
 
 
@@ -762,7 +761,7 @@ def test_an_old_candidate_does_not_replace_a_new_one():
 
 def sent_by(name, scale=1.0):
     """Build a learner; where its agents collude, one that knows all their reports."""
-    built = learners.build(name, world(scale))
+    built = attacks.build(name, world(scale))
     if not isinstance(built, Collusion):
         return built
 
@@ -804,7 +803,7 @@ def test_learners_cope_with_what_is_no_number(name):
 
 def test_who_colludes_is_listed():
     """The builders make collusions of exactly the attacks that the fleet is told collude."""
-    made = {name: learners.build(name, world()) for name in LEARNERS}
+    made = {name: attacks.build(name, world()) for name in LEARNERS}
     assert {name for name, built in made.items() if isinstance(built, Collusion)} == COLLUDE
 
 
@@ -814,7 +813,7 @@ def test_plots_keep_their_contract(name):
     updates = np.random.default_rng(0).normal(0, 1, (4, D)).astype(np.float32)
     before = updates.copy()
     called = Called(3, (0, 2, 5, 9), 0, contributors=10, attackers=4)
-    centre, spread = learners.build(name, world()).plot(updates, called)
+    centre, spread = attacks.build(name, world()).plot(updates, called)
     assert (centre.shape, centre.dtype, spread.dtype) == ((D,), np.float32, np.float32)
     assert spread.shape in {(D,), (0,)}
     np.testing.assert_array_equal(updates, before)
@@ -822,13 +821,13 @@ def test_plots_keep_their_contract(name):
 
 def test_every_file_of_learners_is_in_the_table():
     """A learner that was written but not listed would never be one."""
-    files = {path.stem for path in Path(learners.__file__).parent.glob("[!_]*.py")}
+    files = {path.stem for path in Path(attacks.__file__).parent.glob("[!_]*.py")}
     assert set(LEARNERS) == files - {"learner", "colluding", "agnostic"}
 
 
 def test_sleepers_send_zeros_until_they_strike():
     """Before round 3 nothing, from round 3 on the attack itself."""
-    attack = learners.build("mpaf", world(2.0))
+    attack = attacks.build("mpaf", world(2.0))
     sleeper = dormant(attack, 3)
     weights = start_weights()
     for number in (1, 2):
@@ -856,14 +855,14 @@ def test_who_holds_data_is_honest_until_it_strikes(attack):
 
 def test_mpaf_by_hand():
     """With w' = 1 and λ = 4, from w = 1/2 every fake sends 4 (1 - 1/2) = 2, whatever the round."""
-    attack = learners.build("mpaf", world(4.0))
+    attack = attacks.build("mpaf", world(4.0))
     deltas = attack(np.full(D, 0.5, dtype=np.float32), Called(9, (0, 2, 3), 1))
     np.testing.assert_array_equal(deltas, np.full((3, D), 2.0))
 
 
 def test_history_by_hand():
     """-λ (w_t - w_{t-1}): -10 (3 - 1) = -20; in the first round, with nothing before, zeros."""
-    attack = learners.build("history", world(10.0))
+    attack = attacks.build("history", world(10.0))
     now, before = np.full(D, 3, dtype=np.float32), np.full(D, 1, dtype=np.float32)
     np.testing.assert_array_equal(
         attack(now, Called(2, (0,), 0, (before, now))), np.full((1, D), -20.0)
@@ -873,7 +872,7 @@ def test_history_by_hand():
 
 def test_random_is_gaussian_of_its_scale():
     """λ ε with ε ~ N(0, I): mean 0, deviation λ, each fake and each round its own."""
-    attack = learners.build("random", world(5.0))
+    attack = attacks.build("random", world(5.0))
     noise = attack(start_weights(), Called(3, tuple(range(50)), 0))
     drawn = noise.size
     assert abs(noise.mean()) < 4 * 5 / np.sqrt(drawn)
@@ -893,7 +892,7 @@ def under_mpaf(scale, rounds, honest=9, fakes=1):
 
     The arithmetic is that of the aggregator: float32, and what overflows, overflows.
     """
-    attack, mean = learners.build("mpaf", world(scale)), rules.build("mean")
+    attack, mean = attacks.build("mpaf", world(scale)), rules.build("mean")
     weights = np.linspace(-1, 0.5, D, dtype=np.float32)
     quiet = np.zeros((honest, D), dtype=np.float32)
     distances = []

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from agents import validators
-from agents.learners import LEARNERS
-from aggregator.rules import FRONTS, RULES
-from learning import validation
-from learning.backdoors import BACKDOORS
+from fedjury import judges
+from fedjury.attacks import LEARNERS, validators
+from fedjury.learning.backdoors import BACKDOORS
+from fedjury.rules import FRONTS, RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,17 +24,17 @@ OUTSIDE = {"tests", "benchmarks", "runs", "data"}
 ENTRY = {
     "run.py",
     "aggregator/__main__.py",
-    "aggregator/assembly.py",
+    "fedjury/aggregator/assembly.py",
     "agents/spawn.py",
-    "monitor/gateway.py",
-    "monitor/watch.py",
-    "monitor/exporter.py",
-    "monitor/live/__main__.py",
-    "monitor/live/screenshots.py",
-    "broker/embedded.py",
-    "broker/enrol.py",
-    "broker/local.py",
-    "learning/classifier.py",
+    "fedjury/gateway/__main__.py",
+    "fedjury/monitor/terminal/__main__.py",
+    "fedjury/monitor/prometheus/__main__.py",
+    "fedjury/monitor/web/__main__.py",
+    "fedjury/monitor/web/screenshots.py",
+    "fedjury/broker/embedded.py",
+    "fedjury/broker/enrol.py",
+    "fedjury/broker/local.py",
+    "fedjury/learning/classifier.py",
     "examples/mpaf_over_http/server.py",
     "examples/mpaf_over_http/client.py",
     "examples/mpaf_over_http/mpaf.py",
@@ -76,28 +75,28 @@ MAY_IMPORT = {
 """Package -> ours that it may import; entry points may import ``config`` besides."""
 
 PURE = [
-    "aggregator/rules/",
-    "aggregator/detectors/",
-    "aggregator/rounds.py",
-    "aggregator/state.py",
-    "aggregator/verdict.py",
-    "aggregator/sampling.py",
-    "aggregator/closing.py",
-    "aggregator/own_vote.py",
-    "agents/agent.py",
-    "agents/learners/",
-    "agents/validators/",
-    "learning/validation/",
-    "learning/backdoors/",
-    "learning/dealing.py",
-    "monitor/state.py",
-    "monitor/watching/watched.py",
-    "monitor/watching/rows.py",
-    "monitor/watching/harmless.py",
-    "monitor/watching/words.py",
-    "monitor/watching/lines.py",
-    "monitor/watching/picture.py",
-    "monitor/watching/curve.py",
+    "fedjury/rules/",
+    "fedjury/detection/",
+    "fedjury/round/rounds.py",
+    "fedjury/round/state.py",
+    "fedjury/round/verdict.py",
+    "fedjury/round/sampling.py",
+    "fedjury/round/closing.py",
+    "fedjury/round/own_vote.py",
+    "fedjury/agents/agent.py",
+    "fedjury/attacks/",
+    "fedjury/attacks/validators/",
+    "fedjury/judges/",
+    "fedjury/learning/backdoors/",
+    "fedjury/learning/dealing.py",
+    "fedjury/gateway/state.py",
+    "fedjury/monitor/watched.py",
+    "fedjury/monitor/rows.py",
+    "fedjury/monitor/harmless.py",
+    "fedjury/monitor/terminal/words.py",
+    "fedjury/monitor/terminal/lines.py",
+    "fedjury/monitor/terminal/picture.py",
+    "fedjury/monitor/terminal/curve.py",
 ]
 """Files and folders that are functions of values alone."""
 
@@ -217,18 +216,18 @@ def test_all_parts_are_seen():
     ("code", "name"),
     [
         ("import config", "config"),
-        ("import config.flags as f", "config.flags"),
-        ("from config import flags", "config.flags"),
-        ("def f():\n    from config.flags import load", "config.flags.load"),
+        ("import fedjury.config.flags as f", "fedjury.config.flags"),
+        ("from config import flags", "fedjury.config.flags"),
+        ("def f():\n    from fedjury.config.flags import load", "fedjury.config.flags.load"),
         ("if TYPE_CHECKING:\n    import config", "config"),
-        ("from . import cohort", "agents.cohort"),
-        ("from .cohort import Cohort", "agents.cohort.Cohort"),
+        ("from . import cohort", "fedjury.agents.cohort"),
+        ("from .cohort import Cohort", "fedjury.agents.cohort.Cohort"),
         ("from .. import config", "config"),
     ],
 )
 def test_imports_are_found_wherever_they_hide(code, name):
     """Inside functions, for annotations alone, relative: an import is an import."""
-    [found] = imports_in(ast.parse(code), "agents/agent.py")
+    [found] = imports_in(ast.parse(code), "fedjury/agents/agent.py")
     assert found.name.removeprefix(".") == name
 
 
@@ -254,7 +253,7 @@ def test_packages_import_only_what_they_may(package):
 def test_only_entry_points_import_config():
     """Settings are read at the door and handed on as values; experiments and chaos make them up."""
     readers = {found.file for found in IMPORTS if found.top == "config"}
-    inside = "config/", "experiments/", "chaos/", "fuzz/"
+    inside = "config/", "fedjury/experiments/", "tools/chaos/", "tools/fuzz/"
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == ENTRY
 
@@ -262,7 +261,9 @@ def test_only_entry_points_import_config():
 def test_only_the_mqtt_client_knows_paho():
     """One file knows the MQTT library, so that another one could take its place."""
     offenders = [found for found in IMPORTS if found.top == "paho"]
-    assert {found.file for found in offenders} == {"protocol/mqtt_client.py"}, listed(offenders)
+    assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
+        listed(offenders)
+    )
 
 
 def test_pure_parts_import_nothing_impure():
@@ -312,8 +313,8 @@ def reached(folder, modules):
         ("aggregator/rules", RULES | FRONTS, set()),
         ("agents/learners", LEARNERS, set()),
         ("agents/validators", validators.LIARS, {"invented"}),
-        ("learning/validation", validation.JUDGES, set()),
-        ("learning/backdoors", BACKDOORS, set()),
+        ("fedjury/learning/validation", judges.JUDGES, set()),
+        ("fedjury/learning/backdoors", BACKDOORS, set()),
     ],
 )
 def test_every_file_is_reached_from_its_table(folder, table, besides):

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from federation import settings_of
 
-from aggregator.assembly import TRIED, build, watch_of
-from aggregator.rules import Context
-from learning import datasets
-from learning.dealing import deal, plan_of
-from learning.weights import flatten, load
+from fedjury.aggregator.assembly import TRIED, build, watch_of
+from fedjury.learning import datasets
+from fedjury.learning.dealing import deal, plan_of
+from fedjury.learning.weights import flatten, load
+from fedjury.rules import Context
 
 BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from worlds import start_weights, world
 
-from agents import learners
-from agents.learners import Called
-from agents.learners.agnostic import DEVIATIONS
-from agents.learners.alie import largest_z
-from agents.learners.colluding import Scheme, carried_out, moments
-from learning.training import train_alone, visits
+from fedjury import attacks
+from fedjury.attacks import Called
+from fedjury.attacks.agnostic import DEVIATIONS
+from fedjury.attacks.alie import largest_z
+from fedjury.attacks.colluding import Scheme, carried_out, moments
+from fedjury.learning.training import train_alone, visits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ def plotted(name, updates, n=10, attackers=None, **options):
     updates = np.array(updates, dtype=np.float32)
     m = len(updates) if attackers is None else attackers
     called = Called(1, tuple(range(len(updates))), 0, contributors=n, attackers=m)
-    return learners.build(name, world(), options).plot(updates, called)
+    return attacks.build(name, world(), options).plot(updates, called)
 
 
 # Each by itself
@@ -44,10 +44,10 @@ def plotted(name, updates, n=10, attackers=None, **options):
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 def test_sign_flip_by_hand(factor):
     """What an honest member learnt, times -factor."""
-    honest = learners.build("honest", world())(start_weights(), CALLED)
-    sent = learners.build("sign_flip", world(), {"factor": factor})(start_weights(), CALLED)
+    honest = attacks.build("honest", world())(start_weights(), CALLED)
+    sent = attacks.build("sign_flip", world(), {"factor": factor})(start_weights(), CALLED)
     np.testing.assert_array_equal(sent, np.float32(-factor) * honest)
-    default = learners.build("sign_flip", world())(start_weights(), CALLED)
+    default = attacks.build("sign_flip", world())(start_weights(), CALLED)
     np.testing.assert_array_equal(default, -honest)
 
 
@@ -55,13 +55,13 @@ def test_label_flip_trains_on_labels_counted_from_the_other_end():
     """Of ten classes, 0 is called 9, 3 is called 6: torch's own SGD on such labels comes to it."""
     here = world()
     flipped = here.data._replace(y=9 - here.data.y)
-    sent = learners.build("label_flip", here)(start_weights(), CALLED)
+    sent = attacks.build("label_flip", here)(start_weights(), CALLED)
     for row, member in enumerate(CALLED.members):
         own = flipped._replace(indices=flipped.indices[row : row + 1])
         order = visits(5, 3, (member,), 1, 4)
         alone = train_alone(here.model, start_weights(), own, here.plan, order)[0]
         np.testing.assert_allclose(sent[row], alone, rtol=1e-3, atol=1e-5)
-    honest = learners.build("honest", world())(start_weights(), CALLED)
+    honest = attacks.build("honest", world())(start_weights(), CALLED)
     assert not np.allclose(sent, honest, atol=1e-3)
 
 
@@ -226,5 +226,5 @@ def test_distances_are_measured_in_blocks(monkeypatch):
     """Blocks of three coordinates come to the same as all at once."""
     updates = np.random.default_rng(0).normal(0, 1, (5, 20))
     whole = plotted("min_max", updates).centre
-    monkeypatch.setattr("agents.learners.agnostic.BLOCK", 3)
+    monkeypatch.setattr("fedjury.attacks.agnostic.BLOCK", 3)
     np.testing.assert_allclose(plotted("min_max", updates).centre, whole, rtol=1e-6)

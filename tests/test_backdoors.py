@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from agents import learners
-from agents.learners import ARMED, LEARNERS, Called, Strike, World
-from agents.learners.adaptive import LADDER
-from agents.learners.backdoor import attackers_model, mixed, replacing
-from aggregator import rules
-from learning import backdoors, datasets, models, validation
-from learning.backdoors import BACKDOORS, Options, success
-from learning.backdoors.cifar10 import GREEN, RACING_STRIPE
-from learning.datasets.dataset import Dataset
-from learning.evaluation import predict
-from learning.training import Shards, Training, train_alone, visits
-from learning.validation.opinions import Opinions, no_opinion
-from learning.validation.profiles import error_profile
-from learning.weights import flatten, load
+from fedjury import attacks, judges, rules
+from fedjury.attacks import ARMED, LEARNERS, Called, Strike, World
+from fedjury.attacks.adaptive import LADDER
+from fedjury.attacks.backdoor import attackers_model, mixed, replacing
+from fedjury.judges.opinions import Opinions, no_opinion
+from fedjury.judges.profiles import error_profile
+from fedjury.learning import backdoors, datasets, models
+from fedjury.learning.backdoors import BACKDOORS, Options, success
+from fedjury.learning.backdoors.cifar10 import GREEN, RACING_STRIPE
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.evaluation import predict
+from fedjury.learning.training import Shards, Training, train_alone, visits
+from fedjury.learning.weights import flatten, load
 
 PLAN = Training(1, 20, 0.1, 0.5)
 
@@ -239,7 +238,7 @@ def called(number=3, members=(5,), contributors=10):
 
 
 def sent(name, blow, asked):
-    return learners.build(name, world(blow))(trained()[-1], asked)
+    return attacks.build(name, world(blow))(trained()[-1], asked)
 
 
 def candidate(deltas, asked, rule="mean", server_lr=1.0):
@@ -341,7 +340,7 @@ def test_between_strikes_attackers_are_honest(name):
     weights = trained()[-1]
     for blow, number in ((strike(), 2), (strike(), 4), (None, 3)):
         asked = called(number, (2, 7))
-        honest = learners.build("honest", world())(weights, asked)
+        honest = attacks.build("honest", world())(weights, asked)
         np.testing.assert_array_equal(sent(name, blow, asked), honest)
     assert LEARNERS.keys() >= ARMED
 
@@ -349,7 +348,7 @@ def test_between_strikes_attackers_are_honest(name):
 @pytest.mark.parametrize("name", sorted(ARMED))
 def test_a_strike_keeps_the_contract(name):
     """(m, d) float32, one row for all who are called, the same whoever of them is called."""
-    blow = strike(attackers=4, judge=validation.build("lof"))
+    blow = strike(attackers=4, judge=judges.build("lof"))
     all_of_them, one = called(members=(2, 5, 7, 9)), called(members=(7,))
     deltas = sent(name, blow, all_of_them)
     assert (deltas.shape, deltas.dtype, deltas.strides[0]) == ((4, 2410), np.float32, 0)
@@ -363,9 +362,9 @@ def test_attackers_cope_with_what_is_no_number(name):
     """From a model of NaN and infinities they send something, without an error or a warning."""
     weights = np.full(2410, np.nan, dtype=np.float32)
     weights[::2] = np.inf
-    blow = strike(judge=validation.build("lof", minimum_history=3))
+    blow = strike(judge=judges.build("lof", minimum_history=3))
     asked = called()._replace(history=(*trained()[:3], weights))
-    assert learners.build(name, world(blow))(weights, asked).shape == (1, 2410)
+    assert attacks.build(name, world(blow))(weights, asked).shape == (1, 2410)
 
 
 def test_constrain_and_scale_stays_near():
@@ -387,7 +386,7 @@ def test_batch_norm_is_replaced_with_its_statistics():
     )
     asked = called()._replace(history=(start,), contributors=1)
     x = attackers_model(there, blow, start, asked)
-    delta = learners.build("backdoor", there)(start, asked)[0]
+    delta = attacks.build("backdoor", there)(start, asked)[0]
     np.testing.assert_allclose(start + delta, x, atol=1e-6)
     assert not net.training
     load(net, x)
@@ -440,8 +439,8 @@ def profiles(weights, numbers):
 
 
 JUDGES = {
-    "lof": validation.build("lof", minimum_history=5),
-    "calibrated": validation.build("calibrated", minimum_history=5),
+    "lof": judges.build("lof", minimum_history=5),
+    "calibrated": judges.build("calibrated", minimum_history=5),
     "loose": judge_of(80),
     "strict": judge_of(8),
     "too strict": judge_of(-1),
@@ -464,7 +463,7 @@ def test_an_adaptive_attacker_submits_the_strongest_that_passes(name, clean):
     if any(passing):
         np.testing.assert_array_equal(weights + delta, rungs[passing.index(True)])
     else:
-        honest = learners.build("honest", world())(weights, asked)[0]
+        honest = attacks.build("honest", world())(weights, asked)[0]
         np.testing.assert_array_equal(delta, honest)
 
 
@@ -476,7 +475,7 @@ def test_the_ladder():
     strength = np.linalg.norm(part) / np.linalg.norm(full)
     assert strength == pytest.approx(0.6)  # the fifth rung
     none = sent("adaptive", strike(judge=judge_of(-1)), asked)
-    np.testing.assert_array_equal(none, learners.build("honest", world())(trained()[-1], asked))
+    np.testing.assert_array_equal(none, attacks.build("honest", world())(trained()[-1], asked))
 
 
 def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):
@@ -491,7 +490,7 @@ def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):
         seen.append((accepted.shape, candidates.shape, looked[-1]))
         return no_opinion(len(candidates))
 
-    monkeypatch.setattr("agents.learners.adaptive.predict", noted)
+    monkeypatch.setattr("fedjury.attacks.adaptive.predict", noted)
 
     blow = strike(
         pool=torch.from_numpy(alone),
@@ -516,7 +515,7 @@ def test_attackers_tell_how_hard_they_strike(name, judge, strength):
     told = []
     blow = strike(rounds=frozenset({3, 5}), judge=JUDGES.get(judge))
     there = world(blow)._replace(tell=lambda *said: told.append(said))
-    attack = learners.build(name, there)
+    attack = attacks.build(name, there)
     for number in (2, 3, 4):
         attack(trained()[-1], called(number))
     assert told == [(3, strength)]

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from learning import batched, models, training
-from learning.batched import Step
-from learning.evaluation import predict
-from learning.training import Shards, Training, train_alone, train_together, visits
-from learning.weights import flatten, load, tensors, unflatten
+from fedjury.learning import batched, models, training
+from fedjury.learning.batched import Step
+from fedjury.learning.evaluation import predict
+from fedjury.learning.training import Shards, Training, train_alone, train_together, visits
+from fedjury.learning.weights import flatten, load, tensors, unflatten
 
 MNIST = (1, 28, 28)
 BY_HAND = [
@@ -190,7 +190,7 @@ def test_predictions_are_the_models_own(name, shape, monkeypatch):
         expected = model(x).argmax(1)
     other = models.build(name, shape, 4, seed=4)
     np.testing.assert_array_equal(predict(other, weights, x), expected)
-    monkeypatch.setattr("learning.evaluation.BATCH", 7)
+    monkeypatch.setattr("fedjury.learning.evaluation.BATCH", 7)
     np.testing.assert_array_equal(predict(other, weights, x), expected)
 
 

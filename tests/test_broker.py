@@ -16,9 +16,9 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from broker import enrolment, install, local, mosquitto, pid_file, process
-from broker.answering import answers
-from broker.register import Party
+from fedjury.broker import enrolment, install, local, mosquitto, pid_file, process
+from fedjury.broker.answering import answers
+from fedjury.broker.register import Party
 
 ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = os.urandom(52_000)
@@ -132,7 +132,7 @@ def test_the_child_is_gone_afterwards(problem):
 @pytest.mark.broker
 @pytest.mark.skipif(not process.dying_with_parent(), reason="no setpriv of util-linux here")
 def test_the_child_dies_with_a_killed_parent():
-    command = [sys.executable, "-u", "-m", "broker.local"]
+    command = [sys.executable, "-u", "-m", "fedjury.broker.local"]
     with tempfile.TemporaryDirectory() as folder:  # a killed parent cannot tidy up
         Path(folder).chmod(0o755)
         environment = {**os.environ, "TMPDIR": folder}

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 from listening import until
 
-from broker.install import find_mosquitto
-from chaos import __main__ as sweep
-from chaos.broker import CONNACK, DROPPED, Counter
-from chaos.faults import FAULTS, Outcome
-from chaos.lab import PLAIN, Lab
+from fedjury.broker.install import find_mosquitto
+from tools.chaos import __main__ as sweep
+from tools.chaos.broker import CONNACK, DROPPED, Counter
+from tools.chaos.faults import FAULTS, Outcome
+from tools.chaos.lab import PLAIN, Lab
 
 pytestmark = [
     pytest.mark.broker,

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from protocol import codec
-from protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode, jsonable
-from protocol.compression import CODECS, compress, decompress
-from protocol.messages import (
+from fedjury.protocol import codec
+from fedjury.protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode, jsonable
+from fedjury.protocol.compression import CODECS, compress, decompress
+from fedjury.protocol.messages import (
     LOGS,
     AggregatorPresence,
     BadMessage,
@@ -39,7 +39,7 @@ from protocol.messages import (
     Update,
     Vote,
 )
-from protocol.topics import CHANNELS, JSON, parse, topic_for, topic_of
+from fedjury.protocol.topics import CHANNELS, JSON, parse, topic_for, topic_of
 
 LARGEST = float(np.finfo(np.float32).max)
 OPEN = Limits(finite=False)

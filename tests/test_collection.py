@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregator.collection import Collection
-from protocol.messages import Update
+from fedjury.protocol.messages import Update
+from fedjury.round.collection import Collection
 
 
 def update(name, *delta, samples=4):

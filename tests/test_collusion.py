@@ -10,16 +10,17 @@ import pytest
 from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
 from worlds import world
 
-from agents import learners, spawn
-from agents.collusion import GATHER, LONGEST, PATIENCE, Accomplices, Ringleader
-from agents.learners import COLLUDE, Called
-from agents.learners.colluding import Scheme, carried_out
-from agents.population import assemble
-from aggregator.assembly import build
-from learning.weights import flatten
-from protocol.codec import Limits, decode, encode
-from protocol.messages import BadMessage, Phase, Plot, Report, Round, Update
-from protocol.topics import parse, topic_of
+from fedjury import attacks
+from fedjury.agents import spawn
+from fedjury.agents.collusion import GATHER, LONGEST, PATIENCE, Accomplices, Ringleader
+from fedjury.agents.population import assemble
+from fedjury.aggregator.assembly import build
+from fedjury.attacks import COLLUDE, Called
+from fedjury.attacks.colluding import Scheme, carried_out
+from fedjury.learning.weights import flatten
+from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.messages import BadMessage, Phase, Plot, Report, Round, Update
+from fedjury.protocol.topics import parse, topic_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -335,7 +336,7 @@ def test_what_is_sent_is_what_was_plotted_from_what_was_reported(attack, tmp_pat
         numbers = tuple(population_of(run.settings).plan.colluding.values())
         called = Called(number, numbers, 0, contributors=20, attackers=5)
         stacked = np.stack([reports[name] for name in run.evils])
-        scheme = learners.build(attack, world()).plot(stacked, called)
+        scheme = attacks.build(attack, world()).plot(stacked, called)
         np.testing.assert_array_equal(plot.centre, scheme.centre)
         np.testing.assert_array_equal(plot.spread, scheme.spread)
         updates = {m.agent: m.delta for m in run.heard(Update, number)}
@@ -419,7 +420,7 @@ def test_a_plot_is_made_without_attackers_who_are_gone(tmp_path):
         assert len(reports) == 4
         (plot,) = run.heard(Plot, number)
         called = Called(number, (), 0, contributors=20, attackers=5)
-        expected = learners.build("min_sum", world()).plot(reports, called)
+        expected = attacks.build("min_sum", world()).plot(reports, called)
         np.testing.assert_array_equal(plot.centre, expected.centre)
         sent = [m.delta for m in run.heard(Update, number) if m.agent in run.evils]
         assert len(sent) == 4

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from listening import RawClient, until
 
-import run
-from agents import spawn
-from aggregator import __main__ as aggregator
-from broker.local import local_broker
-from config.settings import SettingsError
+from fedjury import federation as run
+from fedjury.agents import spawn
+from fedjury.aggregator import __main__ as aggregator
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 SPAWN = [str(ROOT / "agents" / "spawn.py")]
@@ -92,8 +92,8 @@ def closed():
         ([str(ROOT / "run.py")], "python run.py --demo"),
         (SPAWN, "python agents/spawn.py --n 1000 --evil 0.2"),
         (AGGREGATOR, "python -m aggregator --config"),
-        (["-m", "broker.local"], "python -m broker.local --port 1883"),
-        (["-m", "learning.classifier"], "python -m learning.classifier"),
+        (["-m", "fedjury.broker.local"], "fedjury broker --port 1883"),
+        (["-m", "fedjury.learning.classifier"], "python -m fedjury.learning.classifier"),
     ],
     ids=["run", "spawn", "aggregator", "broker", "classifier"],
 )
@@ -200,7 +200,7 @@ def test_without_a_broker_they_wait_and_say_how_to_start_one(program, closed, tm
         waiting.says("waiting until one does (Ctrl-C ends)")
         text = waiting.log.read_text()
         assert f"no MQTT broker answers at {closed} (Connection refused)" in text
-        assert f"start one with 'python -m broker.local --port {port}'" in text
+        assert f"start one with 'fedjury broker --port {port}'" in text
         waiting.interrupt()
         assert waiting.child.wait(5) == 130
         assert "Traceback" not in waiting.log.read_text()
@@ -247,10 +247,10 @@ def test_script_runs_with_the_repository_first_on_its_path(tmp_path):
 
 
 def test_import_leaves_the_path_and_the_standard_library_alone():
-    """Importing agents.spawn changes nothing on the path; learners/random.py shadows nothing."""
+    """Importing fedjury.agents.spawn changes nothing on the path; learners/random.py shadows nothing."""
     code = (
         "import sys; before = list(sys.path)\n"
-        "import agents.spawn, agents.learners, random\n"
+        "import fedjury.agents.spawn, fedjury.attacks, random\n"
         "print(sys.path == before, hasattr(random, 'SystemRandom'))"
     )
     assert said(["-c", code])[1:] == ("True True\n", "")
@@ -392,7 +392,7 @@ def broker_of(federation):
     (found,) = (
         pid
         for pid in federation.family()
-        if b"broker.embedded" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"fedjury.broker.embedded" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )
     return found
 

@@ -16,16 +16,16 @@ import pytest
 import yaml
 from listening import until
 
-from agents import spawn
-from aggregator import __main__ as aggregator
-from broker import enrol, enrolment, local
-from broker.answering import answers
-from broker.install import find_mosquitto
-from broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, on_loopback
-from config import flags
-from config.settings import Settings
-from monitor import exporter
-from protocol import finding
+from fedjury.agents import spawn
+from fedjury.aggregator import __main__ as aggregator
+from fedjury.broker import enrol, enrolment, local
+from fedjury.broker.answering import answers
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, on_loopback
+from fedjury.config import flags
+from fedjury.config.settings import Settings
+from fedjury.monitor.prometheus import __main__ as exporter
+from fedjury.protocol import finding
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROGRAMS = {
     "aggregator": (["python", "-m", "aggregator"], aggregator.main),
     "agents": (["python", "agents/spawn.py"], spawn.main),
-    "exporter": (["python", "-m", "monitor.exporter"], exporter.main),
+    "exporter": (["python", "-m", "fedjury.monitor.prometheus.__main__"], exporter.main),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.report import conclusion, read
-from aggregator.verdict import blind
-from config.settings import load
+from fedjury.config.settings import load
+from fedjury.reports import conclusion, read
+from fedjury.round.verdict import blind
 
 DEFENDED = load()
 BARE = load(

@@ -22,19 +22,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agents.learners import LEARNERS
-from agents.validators import LIARS
-from aggregator.rules import RULES
-from config import flags
-from config.sections import DECIDE, WHO
-from config.settings import Settings, SettingsError, field_of, like, load, to_toml
-from learning.backdoors import BACKDOORS
-from learning.datasets import DATASETS
-from learning.datasets.split import SPLITS
-from learning.models import MODELS
-from learning.validation import JUDGES
-from protocol.compression import CODECS, ENCODINGS, ZSTD
-from protocol.credentials import address_of
+from fedjury.attacks import LEARNERS
+from fedjury.attacks.validators import LIARS
+from fedjury.config import flags
+from fedjury.config.sections import DECIDE, WHO
+from fedjury.config.settings import Settings, SettingsError, field_of, like, load, to_toml
+from fedjury.judges import JUDGES
+from fedjury.learning.backdoors import BACKDOORS
+from fedjury.learning.datasets import DATASETS
+from fedjury.learning.datasets.split import SPLITS
+from fedjury.learning.models import MODELS
+from fedjury.protocol.compression import CODECS, ENCODINGS, ZSTD
+from fedjury.protocol.credentials import address_of
+from fedjury.rules import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "config" / "default.toml"

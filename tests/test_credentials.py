@@ -15,19 +15,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from listening import until
 
-from broker import authority, enrol
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from protocol import codec, credentials, mqtt_client
-from protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
-from protocol.link import LinkError
-from protocol.messages import Model, Phase, Presence, Round, Update
-from protocol.mqtt_link import MqttHub, probe
-from protocol.topics import topic_of
+from fedjury.broker import authority, enrol
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.protocol import codec, credentials
+from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
+from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
+from fedjury.protocol.topics import topic_of
+from fedjury.protocol.transport import mqtt_client
+from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.mqtt_link import MqttHub, probe
 
 MEGABYTE = np.random.default_rng(0).standard_normal(262_144).astype(np.float32)
 BEGUN = Round(3, 1, Phase.TRAIN, 2, "all", (), 60.0)
-NO_SECRET = r"no secret of 'a1' is in \S+; 'python -m broker.enrol --help' says how to make one"
+NO_SECRET = r"no secret of 'a1' is in \S+; 'fedjury enroll --help' says how to make one"
 
 
 @pytest.fixture(autouse=True)

@@ -19,13 +19,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from aggregator import __main__ as entry
-from aggregator import described, disk
-from aggregator.assembly import build
-from aggregator.store import RunStore, StoreError
-from config.settings import SettingsError
-from learning import datasets, models
-from protocol.link import LinkError
+from fedjury.aggregator import __main__ as entry
+from fedjury.aggregator import described, disk
+from fedjury.aggregator.assembly import build
+from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.config.settings import SettingsError
+from fedjury.learning import datasets, models
+from fedjury.protocol.transport.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -565,7 +565,7 @@ def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
     """Who comes second is told who was first; once that one is gone, or killed, it may."""
     folder = tmp_path / "runs" / "lab"
     hold = (
-        "import sys, time; from pathlib import Path; from aggregator.disk import held\n"
+        "import sys, time; from pathlib import Path; from fedjury.aggregator.disk import held\n"
         "with held(Path(sys.argv[1]), 'lab'): print('held', flush=True); time.sleep(60)"
     )
     first = subprocess.Popen(

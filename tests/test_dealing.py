@@ -8,10 +8,10 @@ from federation import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import datasets
-from learning.backdoors import Options
-from learning.datasets.dataset import Dataset
-from learning.dealing import ARMED, COLLUDE, HOLD_DATA, Plan, deal, plan_of
+from fedjury.learning import datasets
+from fedjury.learning.backdoors import Options
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.dealing import ARMED, COLLUDE, HOLD_DATA, Plan, deal, plan_of
 
 PLAN = Plan(
     n=20,

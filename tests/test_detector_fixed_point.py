@@ -11,16 +11,16 @@ import pytest
 import torch
 from federation import one_thread  # noqa: F401 - a fixture
 
-from agents.learners import Called, dormant
-from agents.learners.mpaf import mpaf
-from aggregator import detectors, rules
-from aggregator.detectors import SUSPECT, Seen
-from aggregator.rules import Context
-from learning import datasets, models
-from learning.datasets import split
-from learning.training import Shards, Training, train, visits
-from learning.weights import flatten
-from protocol.compression import compress, decompress
+from fedjury import detection, rules
+from fedjury.attacks import Called, dormant
+from fedjury.attacks.mpaf import mpaf
+from fedjury.detection import SUSPECT, Seen
+from fedjury.learning import datasets, models
+from fedjury.learning.datasets import split
+from fedjury.learning.training import Shards, Training, train, visits
+from fedjury.learning.weights import flatten
+from fedjury.protocol.compression import compress, decompress
+from fedjury.rules import Context
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,7 +89,7 @@ def federation(
 
 def suspected(rounds, **hyperparameters):
     """Return who is suspected in each round."""
-    detect, memory = detectors.build("fixed_point", **hyperparameters), {}
+    detect, memory = detection.build("fixed_point", **hyperparameters), {}
     for seen in rounds:
         scores, memory = detect(seen, memory)
         yield {name for name, score in scores.items() if score >= SUSPECT}
@@ -161,7 +161,7 @@ def seen(round_, weights, **updates):
 
 
 def scored(*rounds):
-    detect, memory = detectors.build("fixed_point"), {}
+    detect, memory = detection.build("fixed_point"), {}
     for one in rounds:
         scores, memory = detect(one, memory)
     return scores

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregator import detectors
-from aggregator.detectors import SUSPECT, Seen
-from aggregator.detectors.fldetector import hessian_product
-from aggregator.detectors.gaps import _dispersions, boundary
+from fedjury import detection
+from fedjury.detection import SUSPECT, Seen
+from fedjury.detection.fldetector import hessian_product
+from fedjury.detection.gaps import _dispersions, boundary
 
 
 def dense(steps, changes):
@@ -81,7 +81,7 @@ def quadratic_rounds(count, noise):
 
 def test_who_cannot_be_predicted_is_suspected_and_nobody_before_the_window_is_full():
     """The attacker, awake in round 6, is suspected from its second distance on."""
-    detect, memory = detectors.build("fldetector", window=4), {}
+    detect, memory = detection.build("fldetector", window=4), {}
     for seen in quadratic_rounds(14, 1e-3):
         scores, memory = detect(seen, memory)
         suspected = [name for name, score in scores.items() if score >= SUSPECT]
@@ -90,7 +90,7 @@ def test_who_cannot_be_predicted_is_suspected_and_nobody_before_the_window_is_fu
 
 def test_a_rejected_round_leaves_the_path_of_models_alone():
     """The same model again is no step: the curvature is that of the rounds that were accepted."""
-    detect, memory = detectors.build("fldetector", window=4), {}
+    detect, memory = detection.build("fldetector", window=4), {}
     rounds = list(quadratic_rounds(9, 1e-3))
     for seen in [*rounds[:5], *(rounds[4]._replace(round=5 + i) for i in range(1, 4))]:
         _, memory = detect(seen, memory)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aggregator import detectors
-from aggregator.detectors import DETECTORS, SUSPECT, Seen, rows
-from aggregator.detectors.angles import beside_median, nearest_sines
-from aggregator.detectors.rows import Rows, recall, renewed
+from fedjury import detection
+from fedjury.detection import DETECTORS, SUSPECT, Seen, rows
+from fedjury.detection.angles import beside_median, nearest_sines
+from fedjury.detection.rows import Rows, recall, renewed
 
 SHARED = {"detector", "rows", "angles", "gaps", "sent", "sketch"}
 """Files that detectors share."""
@@ -22,7 +22,7 @@ D = 40
 @pytest.fixture(params=DETECTORS)
 def detect(request):
     """Build each detector of the table as it comes."""
-    return detectors.build(request.param)
+    return detection.build(request.param)
 
 
 def named(n):
@@ -74,7 +74,7 @@ def locked(seen, memory):
 
 def test_every_file_is_in_the_table():
     """A detector that was written but not listed would never look."""
-    files = {path.stem for path in Path(detectors.__file__).parent.glob("[!_]*.py")}
+    files = {path.stem for path in Path(detection.__file__).parent.glob("[!_]*.py")}
     assert set(DETECTORS) == files - SHARED
 
 
@@ -201,7 +201,7 @@ def test_memory_is_bounded(detect):
 def test_values_that_cannot_be_meant_are_errors(name, wrong):
     """An error names what was given."""
     with pytest.raises(ValueError, match=r"must be|it takes|at least"):
-        detectors.build(name, **wrong)
+        detection.build(name, **wrong)
 
 
 # length
@@ -209,7 +209,7 @@ def test_values_that_cannot_be_meant_are_errors(name, wrong):
 
 def test_who_shouts_is_suspected_and_who_has_more_data_is_not():
     """Norms 1, 1, 1, 10, 29, 30 and 1e6, a median of 10 and a limit of 3: 30 is just too long."""
-    detect = detectors.build("length", limit=3.0)
+    detect = detection.build("length", limit=3.0)
     rows = np.zeros((7, D), dtype=np.float32)
     rows[:, 0] = [1, 1, 1, 10, 29, 30, 1e6]
     scores, memory = detect(seen_in(1, named(7), updates=rows), {})
@@ -219,7 +219,7 @@ def test_who_shouts_is_suspected_and_who_has_more_data_is_not():
 
 def test_zeros_and_what_is_not_finite_do_not_make_the_usual_length():
     """Four idle fakes of nine send zeros: the median is that of the others. Inf is too long."""
-    detect = detectors.build("length")
+    detect = detection.build("length")
     rows = np.zeros((9, D), dtype=np.float32)
     rows[:, 0] = [0, 0, 0, 0, 1, 1, 1, 1, np.inf]
     scores, _ = detect(seen_in(1, named(9), updates=rows), {})
@@ -273,8 +273,8 @@ def test_sines_in_many_blocks(monkeypatch):
     """The result does not depend on how many rows and columns are taken at a time."""
     updates = np.random.default_rng(0).standard_normal((23, 50)).astype(np.float32)
     whole = nearest_sines(updates, np.arange(23), 2)
-    monkeypatch.setattr("aggregator.detectors.angles.BLOCK", 40)
-    monkeypatch.setattr("aggregator.detectors.angles.SENDERS", 5)
+    monkeypatch.setattr("fedjury.detection.angles.BLOCK", 40)
+    monkeypatch.setattr("fedjury.detection.angles.SENDERS", 5)
     np.testing.assert_allclose(nearest_sines(updates, np.arange(23), 2), whole, rtol=1e-12)
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import dialing, waiting
-from protocol.dialing import Dialing, pause
-from protocol.link import BrokerAway, LinkError
+from fedjury.protocol.transport import dialing, waiting
+from fedjury.protocol.transport.dialing import Dialing, pause
+from fedjury.protocol.transport.link import BrokerAway, LinkError
 
 BOUNDS = [
     (0, 0.25, 0.75),

@@ -20,9 +20,9 @@ from listening import RawClient, until
 from test_network import KIND, RUN, ended
 from test_network import federation as on_broker
 
-from aggregator.store import RunStore, StoreError, read_records
-from config.settings import to_toml
-from protocol.messages import Model
+from fedjury.aggregator.store import RunStore, StoreError, read_records
+from fedjury.config.settings import to_toml
+from fedjury.protocol.messages import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

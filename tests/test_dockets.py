@@ -13,11 +13,11 @@ import pytest
 from cutting import Torn, cut, federation, same_run
 from federation import one_thread  # noqa: F401 - a fixture
 
-from aggregator import disk, dockets
-from aggregator.past import Past
-from aggregator.store import RunStore, StoreError
-from aggregator.suspicion import Docket, Standing, to_arrays
-from protocol.messages import Model
+from fedjury.aggregator import disk, dockets
+from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.protocol.messages import Model
+from fedjury.round.past import Past
+from fedjury.round.suspicion import Docket, Standing, to_arrays
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

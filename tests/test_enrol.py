@@ -20,11 +20,19 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from listening import until
 
-from broker import authority, enrol, enrolment, mosquitto, passwords, private_files, register
-from broker.register import EnrolError
-from learning.backdoors import Options
-from learning.dealing import Plan
-from monitor.state import names_of
+from fedjury.broker import (
+    authority,
+    enrol,
+    enrolment,
+    mosquitto,
+    passwords,
+    private_files,
+    register,
+)
+from fedjury.broker.register import EnrolError
+from fedjury.gateway.state import names_of
+from fedjury.learning.backdoors import Options
+from fedjury.learning.dealing import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -240,7 +248,7 @@ def test_an_enrolment_cut_short_is_completed_by_the_next(folder, monkeypatch, tl
 def test_two_enrolments_at_once_both_count(folder):
     """One waits for the other, so that neither forgets what the other did."""
     run(folder, "--name", "first")
-    command = [sys.executable, "-m", "broker.enrol", "--folder", str(folder), "--name"]
+    command = [sys.executable, "-m", "fedjury.broker.enrol", "--folder", str(folder), "--name"]
     both = [
         subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.DEVNULL)
         for name in ("left", "right")
@@ -576,7 +584,7 @@ def test_the_page_is_the_brokers_and_asks_who_comes(folder, capsys, tls):
 def test_the_examples_of_the_help_are_true():
     """Every command line in --help that is ours parses."""
     lines = [line.strip() for line in enrol.EXAMPLES.splitlines()]
-    ours = [line for line in lines if line.startswith("python -m broker.enrol")]
+    ours = [line for line in lines if line.startswith("fedjury enroll")]
     assert len(ours) > 5
     for line in ours:
         words = shlex.split(re.split(r"\s{2,}", line)[0])
@@ -586,7 +594,15 @@ def test_the_examples_of_the_help_are_true():
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_no_traceback(folder, name):
     """Ctrl-C in the middle of many agents ends it at once, and quietly."""
-    command = [sys.executable, "-m", "broker.enrol", "--n", "500000", "--folder", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "fedjury.broker.enrol",
+        "--n",
+        "500000",
+        "--folder",
+        str(folder),
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
         try:
             until((folder / "agents" / "agent-000000.password").exists)

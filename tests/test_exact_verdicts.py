@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aggregator import detectors
-from aggregator.detectors import SUSPECT, Seen, angles
+from fedjury import detection
+from fedjury.detection import SUSPECT, Seen, angles
 
 N, D = 120, 300
 NAMES = tuple(f"agent-{i:03d}" for i in range(N))
@@ -163,7 +163,7 @@ def rounds_of(case, seed, count=4):
 
 def same_verdicts(detector, reference, rounds):
     """Check that the same are suspected, with the same scores, and others' are about the same."""
-    detect, memory = detectors.build(detector), {}
+    detect, memory = detection.build(detector), {}
     for seen, told in zip(rounds, reference(rounds), strict=True):
         scores, memory = detect(seen, memory)
         for name, score in told.items():

@@ -7,11 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from experiments import mpaf, mpaf_tables, published
-from experiments.cell import Cell, Job, Result
-from experiments.fakes import DEFENCES, FAKES, SCALES, FakesPlan, Fleet, counts, defended
-from experiments.mpaf_point import ATTACKS, COMPARED, NONE, Point, Seen, point, trimmed
-from learning.dealing import plan_of
+from fedjury.experiments.engine.cell import Cell, Job, Result
+from fedjury.experiments.papers import mpaf, mpaf_tables, published
+from fedjury.experiments.papers.fakes import (
+    DEFENCES,
+    FAKES,
+    SCALES,
+    FakesPlan,
+    Fleet,
+    counts,
+    defended,
+)
+from fedjury.experiments.papers.mpaf_point import (
+    ATTACKS,
+    COMPARED,
+    NONE,
+    Point,
+    Seen,
+    point,
+    trimmed,
+)
+from fedjury.learning.dealing import plan_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHES = {0x2013: "-", 0x2212: "-"}

@@ -14,27 +14,19 @@ from pathlib import Path
 import pytest
 from federation import one_thread  # noqa: F401 - a fixture
 
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.sections import Broker
-from config.settings import SettingsError, load
-from experiments import (
-    EXPERIMENTS,
-    __main__,
-    baffle_bytes,
-    baffle_liars,
-    campaign,
-    cell,
-    counting,
-    tables,
-    work,
-)
-from experiments.baffle import BAFFLE
-from experiments.cell import Cell, Job, Result
-from experiments.counting import Count, Mean, Rate
-from experiments.tables import Table
-from experiments.targets import target
-from learning import datasets
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.sections import Broker
+from fedjury.config.settings import SettingsError, load
+from fedjury.experiments import EXPERIMENTS, __main__
+from fedjury.experiments.engine import campaign, cell, counting, tables, work
+from fedjury.experiments.engine.cell import Cell, Job, Result
+from fedjury.experiments.engine.counting import Count, Mean, Rate
+from fedjury.experiments.engine.tables import Table
+from fedjury.experiments.engine.targets import target
+from fedjury.experiments.papers import baffle_bytes, baffle_liars
+from fedjury.experiments.papers.baffle import BAFFLE
+from fedjury.learning import datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,7 +101,7 @@ def test_liars_are_found_among_the_voters():
 
 
 def cell_liars(settings):
-    from learning.dealing import plan_of  # noqa: PLC0415
+    from fedjury.learning.dealing import plan_of  # noqa: PLC0415
 
     return plan_of(settings).liars
 
@@ -388,7 +380,7 @@ def hear_ctrl_c():
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "experiments", *arguments]
+    return [sys.executable, "-m", "fedjury.experiments", *arguments]
 
 
 def test_an_unknown_name_lists_the_valid_ones():

@@ -18,13 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from watching import MANIFEST, opened, record, say, sight_of
 
-from broker.local import _free_port, local_broker
-from config.settings import SettingsError
-from monitor import exporter
-from monitor.watching import exported, rows, watched
-from monitor.watching.watched import Sight, State
-from protocol.link import LinkError
-from protocol.messages import Reason
+from fedjury.broker.local import _free_port, local_broker
+from fedjury.config.settings import SettingsError
+from fedjury.monitor import rows, watched
+from fedjury.monitor.prometheus import __main__ as exporter
+from fedjury.monitor.prometheus import exported
+from fedjury.monitor.watched import Sight, State
+from fedjury.protocol.messages import Reason
+from fedjury.protocol.transport.link import LinkError
 
 DASHBOARD = json.loads(
     (ROOT / "monitor" / "grafana" / "dashboards" / "fedjury.json").read_text(encoding="utf-8")
@@ -215,7 +216,7 @@ class Scraped:
                 [
                     sys.executable,
                     "-m",
-                    "monitor.exporter",
+                    "fedjury.monitor.prometheus.__main__",
                     "--port",
                     "0",
                     *more,
@@ -374,7 +375,7 @@ def test_what_cannot_be_is_one_sentence(capsys):
     with pytest.raises(SystemExit):
         exporter.main(["--help"])
     said = capsys.readouterr().out
-    assert "python -m monitor.exporter --broker 127.0.0.1:1883 --port 9100" in said
+    assert "fedjury exporter --broker 127.0.0.1:1883 --port 9100" in said
 
 
 def test_an_exporter_that_hears_nothing_more_says_so():

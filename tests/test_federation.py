@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from federation import STEP, Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
-from agents import cohort, spawn
-from aggregator.store import StoreError
-from protocol import codec
-from protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
-from protocol.topics import topic_of
+from fedjury.agents import cohort, spawn
+from fedjury.aggregator.store import StoreError
+from fedjury.protocol import codec
+from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
+from fedjury.protocol.topics import topic_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

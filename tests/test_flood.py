@@ -20,12 +20,12 @@ from flooding import flood, publish
 from listening import RawClient, until
 from test_network import RUN, N, counted, ended, federation
 
-from broker import local
-from broker.answering import answers
-from broker.install import find_mosquitto
-from protocol.codec import encode
-from protocol.messages import Update
-from protocol.mqtt_link import INBOX_BYTES
+from fedjury.broker import local
+from fedjury.broker.answering import answers
+from fedjury.broker.install import find_mosquitto
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Update
+from fedjury.protocol.transport.mqtt_link import INBOX_BYTES
 
 pytestmark = [
     pytest.mark.broker,
@@ -140,8 +140,8 @@ DROPPED = "$SYS/broker/publish/messages/dropped"
 READER = """
 import sys, time
 import numpy as np
-from protocol.messages import Update
-from protocol.mqtt_link import BrokerAddress, MqttHub
+from fedjury.protocol.messages import Update
+from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub
 hub = MqttHub(BrokerAddress("127.0.0.1", int(sys.argv[1])), "lab").open()
 hub.join(":aggregator", Update, presence=False)
 while not hub.connections:

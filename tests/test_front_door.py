@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from listening import RawClient
 
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.settings import load
-from learning.dealing import plan_of
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import load
+from fedjury.learning.dealing import plan_of
 
 pytestmark = pytest.mark.broker
 

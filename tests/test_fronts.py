@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from updates import HUGE, NOTHING, build, honest_updates, matrix, ones, random_updates, told
 
-from aggregator import rules
-from aggregator.rules import Context
-from aggregator.rules.clip import clip_rows
+from fedjury import rules
+from fedjury.rules import Context
+from fedjury.rules.clip import clip_rows
 
 
 @pytest.fixture(params=rules.FRONTS)
@@ -125,7 +125,7 @@ def test_clipping_in_many_blocks(monkeypatch):
     """The result does not depend on how many rows are clipped at a time."""
     updates = random_updates(10, 8)
     whole = clip_rows(updates, 1.0)
-    monkeypatch.setattr("aggregator.rules.clip.BLOCK", 24)
+    monkeypatch.setattr("fedjury.rules.clip.BLOCK", 24)
     np.testing.assert_array_equal(clip_rows(updates, 1.0), whole)
 
 

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz import target as target_module
-from fuzz import targets
-from fuzz.__main__ import GROWTH
-from fuzz.__main__ import main as fuzz
-from fuzz.examples import MESSAGES, PARAMETERS
-from fuzz.growth import measure, twisted
-from fuzz.targets import CORPUS, NAMES, SHARES, inputs_of, kept, load
-from fuzz.targets import codec as codec_target
-from fuzz.variants import damaged, variant
-from protocol.codec import Limits, decode, encode
-from protocol.compression import CODECS
-from protocol.messages import BadMessage, Plot, Reason, Update, Vote
-from protocol.topics import topic_of
+from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.compression import CODECS
+from fedjury.protocol.messages import BadMessage, Plot, Reason, Update, Vote
+from fedjury.protocol.topics import topic_of
+from tools.fuzz import target as target_module
+from tools.fuzz import targets
+from tools.fuzz.__main__ import GROWTH
+from tools.fuzz.__main__ import main as fuzz
+from tools.fuzz.examples import MESSAGES, PARAMETERS
+from tools.fuzz.growth import measure, twisted
+from tools.fuzz.targets import CORPUS, NAMES, SHARES, inputs_of, kept, load
+from tools.fuzz.targets import codec as codec_target
+from tools.fuzz.variants import damaged, variant
 
 KINDS = [type(message) for message in MESSAGES]
 EACH = {"rounds": 20, "folder": 40}
@@ -152,7 +152,7 @@ def test_what_cannot_be_made_smaller_still_fits(parameters):
 @pytest.mark.parametrize("kind", [Update, Plot])
 def test_longer_than_a_model_is_not_read(kind, monkeypatch):
     """A payload that no vector of the known model can fill is refused by its length alone."""
-    monkeypatch.setattr("protocol.codec._parse", lambda *_: pytest.fail("it was parsed"))
+    monkeypatch.setattr("fedjury.protocol.codec._parse", lambda *_: pytest.fail("it was parsed"))
     (message,) = (message for message in MESSAGES if isinstance(message, kind))
     longest = (4 * 1000 + 1000 // 32 + 1000) * (1 + (kind is Plot))
     topic = topic_of("run", message)

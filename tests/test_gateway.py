@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.schemas import read_update
-from monitor.state import Posted, Refused, View, Why, hear, names_of, post
-from monitor.values import strict_json, tensors_json, vector_of
-from protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
+from fedjury.gateway.schemas import read_update
+from fedjury.gateway.state import Posted, Refused, View, Why, hear, names_of, post
+from fedjury.gateway.values import strict_json, tensors_json, vector_of
+from fedjury.protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
 
 TENSORS = (("w", (2, 3)), ("b", (2,)))
 MANIFEST = Manifest(

@@ -13,17 +13,17 @@ from gateway import Gateway, filled, refused
 from listening import until
 from starlette.requests import Request
 
-from learning import models
-from learning.weights import flatten
-from monitor import desk
-from monitor.app import STATUS
-from monitor.body import HELD, Intake, announced
-from monitor.metrics import Tally
-from monitor.state import Posted, Refused, View, Why, names_of
-from protocol.codec import encode
-from protocol.link import LinkError
-from protocol.memory_link import MemoryBroker, MemoryHub
-from protocol.messages import Model, Reason
+from fedjury.gateway import desk
+from fedjury.gateway.app import STATUS
+from fedjury.gateway.body import HELD, Intake, announced
+from fedjury.gateway.metrics import Tally
+from fedjury.gateway.state import Posted, Refused, View, Why, names_of
+from fedjury.learning import models
+from fedjury.learning.weights import flatten
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Model, Reason
+from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

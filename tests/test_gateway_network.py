@@ -17,16 +17,17 @@ import pytest
 from listening import until
 from test_network import KIND, Programs
 
-from aggregator import disk
-from broker.local import local_broker
-from monitor import app, gateway, serving
-from monitor.state import View
-from monitor.visit import GatewayError, Visit
+from fedjury.aggregator import disk
+from fedjury.broker.local import local_broker
+from fedjury.gateway import __main__ as gateway
+from fedjury.gateway import app, serving
+from fedjury.gateway.state import View
+from fedjury.gateway.visit import GatewayError, Visit
 
 pytestmark = pytest.mark.broker
 
 HERE = ["--broker-kind", KIND, "--port", "0"]
-SMALL = ("-m", "monitor.gateway", "--data", "digits", "--model", "mlp")
+SMALL = ("-m", "fedjury.gateway.__main__", "--data", "digits", "--model", "mlp")
 TASK = ["--data", "digits"]
 
 
@@ -157,7 +158,9 @@ def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
             made.agents()
             until(lambda: len(made.records()) > 3, 60)
             where = ["--broker", f"{address.host}:{address.port}", "--run", "net"]
-            joining = made.start("-m", "monitor.gateway", *where, "--slots", "2", "--port", "0")
+            joining = made.start(
+                "-m", "fedjury.gateway.__main__", *where, "--slots", "2", "--port", "0"
+            )
             until(lambda: "http://" in joining.log.read_text(), 60)
             with Visit(re.search(r"http://[0-9.:]+", joining.log.read_text())[0]) as visit:
                 after = taken = 0
@@ -185,7 +188,9 @@ def test_a_lost_broker_is_told_and_found_again(tmp_path):
         made = Programs(tmp_path, address)
         stack.callback(made.kill)
         where = ["--broker", f"{address.host}:{address.port}", "--run", "net"]
-        joining = made.start("-m", "monitor.gateway", *where, "--slots", "2", "--port", "0")
+        joining = made.start(
+            "-m", "fedjury.gateway.__main__", *where, "--slots", "2", "--port", "0"
+        )
         made.start(
             "-m",
             "aggregator",

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-import run
-from agents import spawn
-from config import flags, settings
-from monitor import gateway
+from fedjury import federation as run
+from fedjury.agents import spawn
+from fedjury.config import flags, settings
+from fedjury.gateway import __main__ as gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,39 +27,39 @@ COMMANDS = [
     "python run.py",
     "python -m aggregator",
     "python agents/spawn.py",
-    "python -m broker.local",
-    "python -m broker.embedded",
-    "python -m broker.enrol",
-    "python -m learning.classifier",
-    "python -m monitor.gateway",
+    "fedjury broker",
+    "python -m fedjury.broker.embedded",
+    "fedjury enroll",
+    "python -m fedjury.learning.classifier",
+    "fedjury gateway",
     "python examples/mpaf_over_http/server.py",
     "python examples/mpaf_over_http/client.py",
     "python examples/mpaf_over_http/clients_sim.py",
     "python examples/mpaf_over_http/mpaf.py",
-    "python -m monitor.live",
-    "python -m monitor.live.screenshots",
-    "python -m monitor.watch",
-    "python -m monitor.exporter",
-    "python -m experiments",
-    "python -m chaos",
-    "python -m chaos.flood",
-    "python -m fuzz",
-    "python benchmarks/bench.py",
-    "python benchmarks/where.py",
-    "python benchmarks/page.py",
-    "python benchmarks/peers/run.py",
+    "fedjury page",
+    "python -m fedjury.monitor.web.screenshots",
+    "fedjury watch",
+    "fedjury exporter",
+    "fedjury experiment",
+    "python -m tools.chaos",
+    "python -m tools.chaos.flood",
+    "python -m tools.fuzz",
+    "python tools/benchmarks/bench.py",
+    "python tools/benchmarks/where.py",
+    "python tools/benchmarks/page.py",
+    "python tools/benchmarks/peers/run.py",
 ]
 """What people start, as they type it."""
 
 INTERNAL = {
-    "chaos/nursery.py": "a process of python -m chaos, fed through a socket",
-    "fuzz/driver.py": "a process of python -m fuzz; its flags are libFuzzer's",
-    "fuzz/growth.py": "a process of python -m fuzz",
-    "benchmarks/peers/blazefl_fedavg.py": "a process of python benchmarks/peers/run.py",
-    "benchmarks/peers/byzfl_rules.py": "a process of python benchmarks/peers/run.py",
-    "benchmarks/peers/flower.py": "a process of python benchmarks/peers/run.py",
-    "benchmarks/peers/pfl_research.py": "a process of python benchmarks/peers/run.py",
-    "benchmarks/peers/plain.py": "a process of python benchmarks/peers/run.py",
+    "tools/chaos/nursery.py": "a process of python -m tools.chaos, fed through a socket",
+    "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
+    "tools/fuzz/growth.py": "a process of python -m tools.fuzz",
+    "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python tools/benchmarks/peers/run.py",
+    "tools/benchmarks/peers/byzfl_rules.py": "a process of python tools/benchmarks/peers/run.py",
+    "tools/benchmarks/peers/flower.py": "a process of python tools/benchmarks/peers/run.py",
+    "tools/benchmarks/peers/pfl_research.py": "a process of python tools/benchmarks/peers/run.py",
+    "tools/benchmarks/peers/plain.py": "a process of python tools/benchmarks/peers/run.py",
 }
 """What only our own programs start, and why nobody else needs to."""
 
@@ -281,7 +281,7 @@ def test_what_errors_suggest_is_possible(setting, example):
 
 def test_the_gateway_tells_its_own_defaults(answers):
     """Where the gateway's federation has other defaults, its help says those."""
-    for command in ("python -m monitor.gateway", "python examples/mpaf_over_http/server.py"):
+    for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
         assert f"rounds to finish (default: {gateway.defaults().run.rounds})" in text
         assert f"updates that close a round (default: {gateway.THRESHOLD})" in text

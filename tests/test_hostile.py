@@ -17,11 +17,11 @@ from listening import until
 from strangers import Caller, House
 from test_network import ROUNDS, RUN, N, Programs, ended
 
-from broker import enrol
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from protocol.codec import encode
-from protocol.messages import Update, Vote
+from fedjury.broker import enrol
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Update, Vote
 
 pytestmark = [
     pytest.mark.broker,

@@ -11,14 +11,14 @@ from federation import Federation, one_thread, population_of, settings_of  # noq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import cohort
-from aggregator.assembly import advice, build, planted
-from aggregator.own_vote import NAME
-from aggregator.sampling import Purpose, draw
-from aggregator.state import Tick
-from learning.dealing import plan_of
-from protocol.messages import History, Model
-from protocol.topics import topic_for
+from fedjury.agents import cohort
+from fedjury.aggregator.assembly import advice, build, planted
+from fedjury.learning.dealing import plan_of
+from fedjury.protocol.messages import History, Model
+from fedjury.protocol.topics import topic_for
+from fedjury.round.own_vote import NAME
+from fedjury.round.sampling import Purpose, draw
+from fedjury.round.state import Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from learning import classifier, models, training
-from learning.datasets.dataset import Dataset
-from learning.evaluation import NO_CLASS, accuracy_on, answers_on, flaw_of, predict
-from learning.models import has_batch_norm
-from learning.training import Shards, Training, train, train_alone, train_together
-from learning.weights import flatten, load, tensors, unflatten, variances
+from fedjury.learning import classifier, models, training
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.evaluation import NO_CLASS, accuracy_on, answers_on, flaw_of, predict
+from fedjury.learning.models import has_batch_norm
+from fedjury.learning.training import Shards, Training, train, train_alone, train_together
+from fedjury.learning.weights import flatten, load, tensors, unflatten, variances
 
 MNIST = (1, 28, 28)
 
@@ -229,7 +229,7 @@ def test_members_with_batch_norm_train_one_by_one(monkeypatch):
     model = models.build("resnet18", (3, 8, 8), 4, seed=0)
     assert has_batch_norm(model)
     weights, data = flatten(model), shards((3, 8, 8), members=2, samples=2)
-    monkeypatch.setattr("learning.training.train_together", None)
+    monkeypatch.setattr("fedjury.learning.training.train_together", None)
     deltas = train(model, weights, data, Training(1, 2, 0.1, 0.0), visits(2, 1, 2))
     named = unflatten(torch.from_numpy(deltas), tensors(model))
     moved = [v for k, v in named.items() if "running_mean" in k]
@@ -241,7 +241,7 @@ def test_members_with_batch_norm_train_one_by_one(monkeypatch):
 def test_members_without_batch_norm_train_in_one_batch(monkeypatch):
     """The slow loop is left to networks that need it."""
     model = models.build("mlp", (1, 8, 8), 4, seed=0)
-    monkeypatch.setattr("learning.training.train_alone", None)
+    monkeypatch.setattr("fedjury.learning.training.train_alone", None)
     deltas = train(model, flatten(model), shards((1, 8, 8)), PLANS[0], visits(3, 1, 5))
     assert deltas.shape == (3, len(flatten(model)))
 
@@ -352,7 +352,7 @@ def test_accuracy_by_hand(monkeypatch):
     x = torch.tensor([-2.0, -1.0, 1.0, 2.0]).reshape(4, 1, 1, 1)
     measure = accuracy_on(model, x, torch.tensor([0, 1, 1, 1]))
     assert measure(weights) == 3 / 4
-    monkeypatch.setattr("learning.evaluation.BATCH", 3)
+    monkeypatch.setattr("fedjury.learning.evaluation.BATCH", 3)
     assert measure(weights) == 3 / 4
     np.testing.assert_array_equal(predict(model, weights, x), [0, 0, 1, 1])
 
@@ -381,7 +381,9 @@ def test_answers_are_not_computed_twice(monkeypatch):
     """The same array is looked at once; another with the same numbers is another model."""
     model = models.build("mlp", (1, 8, 8), 4, seed=0)
     weights, looked = flatten(model), []
-    monkeypatch.setattr("learning.evaluation.predict", lambda *_: looked.append(1) or np.zeros(2))
+    monkeypatch.setattr(
+        "fedjury.learning.evaluation.predict", lambda *_: looked.append(1) or np.zeros(2)
+    )
     answers = answers_on(model, torch.rand(2, 1, 8, 8))
     for asked in (weights, weights, weights.copy(), weights):
         answers(asked)

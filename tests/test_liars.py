@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agents import validators
-from agents.validators import LIARS, Turn
-from agents.validators.believable import believable
-from agents.validators.invented import Inventor
-from learning import validation
-from learning.validation.opinions import Opinions
+from fedjury import judges
+from fedjury.attacks import validators
+from fedjury.attacks.validators import LIARS, Turn
+from fedjury.attacks.validators.believable import believable
+from fedjury.attacks.validators.invented import Inventor
+from fedjury.judges.opinions import Opinions
 
 HONEST = np.array([False, True, False, True])
 """Two who find the candidate clean, and two who find it poisoned."""
@@ -70,7 +70,7 @@ CASES = [("lof", {"reading": r}) for r in "ABCD"] + [("calibrated", {})]
 @pytest.fixture(params=CASES, ids=str)
 def judge(request):
     name, settings = request.param
-    return validation.build(name, minimum_history=11, **settings)
+    return judges.build(name, minimum_history=11, **settings)
 
 
 def counted(validators_, models=11, samples=40, seed=0):
@@ -100,7 +100,7 @@ def test_a_lie_changes_the_candidate_alone(name, settings):
 
     But for the few with a history after which the judge calls every candidate poisoned.
     """
-    judge, accepted = validation.build(name, minimum_history=11, **settings), counted(60)
+    judge, accepted = judges.build(name, minimum_history=11, **settings), counted(60)
     true = judge(accepted, accepted[:, -1])
     said = believable(judge, accepted, np.arange(60) % 2 == 1, rngs(60), 40)
     kept = (said.evidence[:, :-1] == true.evidence[:, :-1]).all(axis=1)

@@ -17,14 +17,14 @@ import pytest
 from conftest import ROOT
 from listening import RawClient, until
 
-from aggregator.series import Series
-from aggregator.store import read_records
-from broker import enrolment
-from broker.enrol import parties
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from monitor.live.browser import find_chromium, launched
-from monitor.live.serving import FILES, served
+from fedjury.aggregator.series import Series
+from fedjury.aggregator.store import read_records
+from fedjury.broker import enrolment
+from fedjury.broker.enrol import parties
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.monitor.web.browser import find_chromium, launched
+from fedjury.monitor.web.serving import FILES, served
 
 if find_chromium() is None and not os.environ.get("CI"):
     pytest.skip("no Chromium on this machine (apt install chromium)", allow_module_level=True)
@@ -35,7 +35,7 @@ PERCENT = "{:.1%}".format
 RUN = "seen"
 FEDERATION = [
     "--config",
-    "benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
+    "tools/benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
     "--data",
     "digits",
     "--model",

@@ -7,14 +7,15 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from agents.learners import LEARNERS
-from aggregator import rules
-from aggregator.rules import RULES
-from config.settings import SettingsError
-from experiments import EXPERIMENTS, __main__, matrix, matrix_plan
-from experiments.cell import Cell, Job, Result
-from experiments.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
-from learning.dealing import plan_of
+from fedjury import rules
+from fedjury.attacks import LEARNERS
+from fedjury.config.settings import SettingsError
+from fedjury.experiments import EXPERIMENTS, __main__
+from fedjury.experiments.engine.cell import Cell, Job, Result
+from fedjury.experiments.papers import matrix, matrix_plan
+from fedjury.experiments.papers.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
+from fedjury.learning.dealing import plan_of
+from fedjury.rules import RULES
 
 PLAN = MatrixPlan(SMALL, matrix_plan.COMMON | {"model.name": "mlp"}, {"mnist5k": 4000}, range(1))
 CELLS = matrix.cells(PLAN)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protocol import codec
-from protocol.codec import Limits
-from protocol.link import Link
-from protocol.memory_link import MemoryBroker, MemoryHub
-from protocol.messages import (
+from fedjury.protocol import codec
+from fedjury.protocol.codec import Limits
+from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     History,
@@ -21,6 +19,8 @@ from protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.protocol.transport.link import Link
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
 
 WEIGHTS = np.array([1, -2], dtype=np.float32)
 

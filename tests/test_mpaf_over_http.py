@@ -19,8 +19,8 @@ from listening import until
 from test_gateway_network import door
 from test_network import ENVIRONMENT, ROOT
 
-from learning.weights import flatten
-from monitor.visit import GatewayError
+from fedjury.gateway.visit import GatewayError
+from fedjury.learning.weights import flatten
 
 EXAMPLES = ROOT / "examples" / "mpaf_over_http"
 sys.path.insert(0, str(EXAMPLES))

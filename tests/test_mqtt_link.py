@@ -20,11 +20,9 @@ from listening import RawClient, until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from broker import install, local, process
-from protocol import dialing, mqtt_client, mqtt_link, mqtt_network
-from protocol.codec import encode
-from protocol.link import Link, LinkError
-from protocol.messages import (
+from fedjury.broker import install, local, process
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     History,
@@ -39,8 +37,10 @@ from protocol.messages import (
     Update,
     Vote,
 )
-from protocol.mqtt_link import BrokerAddress, MqttHub, probe
-from protocol.reasons import BrokerLimits
+from fedjury.protocol.transport import dialing, mqtt_client, mqtt_link, mqtt_network
+from fedjury.protocol.transport.link import Link, LinkError
+from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub, probe
+from fedjury.protocol.transport.reasons import BrokerLimits
 
 pytestmark = pytest.mark.broker
 

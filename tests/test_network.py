@@ -18,11 +18,11 @@ from federation import Federation, one_thread, settings_of  # noqa: F401 - a fix
 from listening import RawClient, until
 from safetensors.numpy import load_file
 
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.settings import to_toml
-from protocol.codec import encode
-from protocol.messages import Update
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import to_toml
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Update
 
 pytestmark = pytest.mark.broker
 
@@ -51,7 +51,7 @@ RECORD = {
 AGENTS = ["--n", str(N), "--evil", "0.2", "--data", "digits", "--samples", "20"]
 AGGREGATOR = [
     "--config",
-    "benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
+    "tools/benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
     "--agents",
     str(N),
     "--rounds",

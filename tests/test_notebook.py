@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from learning import classifier, datasets, models
+from fedjury.learning import classifier, datasets, models
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "examples" / "classifier.ipynb"
@@ -117,7 +117,7 @@ def test_its_cells_are_short():
 
 
 def test_it_trains_as_the_command_does():
-    """But for the seed its parameters are the defaults of ``python -m learning.classifier``."""
+    """But for the seed its parameters are the defaults of ``python -m fedjury.learning.classifier``."""
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     given = {"ROOT": ROOT}
     exec(cells["parameters"], given)
@@ -161,7 +161,7 @@ def test_the_saved_classifier_is_as_good_as_it_says(examples, executed, capsys):
 
 def test_federations_go_on_from_it(examples, executed):
     """Without fakes and with the median it stays as good; fakes ruin the mean."""
-    from aggregator.store import read_records  # noqa: PLC0415
+    from fedjury.aggregator.store import read_records  # noqa: PLC0415
 
     runs = {f.name.split("-")[1]: read_records(f) for f in (examples.parent / "runs").iterdir()}
     reached = {name: [record["accuracy"] for record in records] for name, records in runs.items()}

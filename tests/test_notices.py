@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.notices import WAITING, Drops, Notices
+from fedjury.protocol.transport.notices import WAITING, Drops, Notices
 
 
 def test_of_a_kind_one_is_told():

@@ -23,17 +23,18 @@ from listening import RawClient, until
 from strange_brokers import raw_broker, tls_broker
 from test_network import KIND, RUN, Programs
 
-from broker import enrol, enrolment
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from learning import datasets, models, validation
-from learning.evaluation import predict
-from learning.training import Shards, Training, train_alone
-from learning.validation.profiles import error_profile
-from learning.weights import flatten, tensors
-from protocol.codec import Limits, decode, encode
-from protocol.compression import as_received
-from protocol.messages import Candidate, History, Manifest, Model, Phase, Round, Update
+from fedjury import judges
+from fedjury.broker import enrol, enrolment
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.judges.profiles import error_profile
+from fedjury.learning import datasets, models
+from fedjury.learning.evaluation import predict
+from fedjury.learning.training import Shards, Training, train_alone
+from fedjury.learning.weights import flatten, tensors
+from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.compression import as_received
+from fedjury.protocol.messages import Candidate, History, Manifest, Model, Phase, Round, Update
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -256,7 +257,7 @@ def opinion_of(manifest, digits, network, accepted, candidate):
     profiles = np.array(
         [error_profile(predict(network, weights, x), y.numpy(), 10) for weights in arrived]
     )
-    judge = validation.build(manifest.judge, minimum_history=manifest.minimum_history)
+    judge = judges.build(manifest.judge, minimum_history=manifest.minimum_history)
     return judge(profiles[None, :-1], profiles[-1:])
 
 
@@ -328,7 +329,7 @@ def test_votes_on_counts_are_the_same_bit_for_bit(node):
     given = {"least": LEAST, "histories": [counts.tolist() for counts in histories]}
     got = javascript(node, JUDGE, given)
     for name, least in LEAST.items():
-        own = validation.build(name, minimum_history=least)
+        own = judges.build(name, minimum_history=least)
         votes = []
         for counts, theirs in zip(histories, got[name], strict=True):
             ours = own(counts[None, :-1], counts[-1:])

@@ -16,17 +16,13 @@ from by_hand import policy, vector
 from federation import Federation
 from listening import RawClient, until
 
-from aggregator.__main__ import forgotten
-from aggregator.service import GONE, Aggregator
-from aggregator.state import State
-from broker import enrol, process
-from broker.answering import answers
-from broker.install import find_mosquitto
-from broker.local import HOST, _free_port, local_broker
-from protocol import dialing, mqtt_link, mqtt_network
-from protocol.link import Link, LinkError
-from protocol.memory_link import MemoryBroker, MemoryHub
-from protocol.messages import (
+from fedjury.aggregator.__main__ import forgotten
+from fedjury.aggregator.service import GONE, Aggregator
+from fedjury.broker import enrol, process
+from fedjury.broker.answering import answers
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import HOST, _free_port, local_broker
+from fedjury.protocol.messages import (
     BadMessage,
     Manifest,
     Model,
@@ -36,7 +32,11 @@ from protocol.messages import (
     RoundLog,
     Update,
 )
-from protocol.mqtt_link import BrokerAddress, MqttHub
+from fedjury.protocol.transport import dialing, mqtt_link, mqtt_network
+from fedjury.protocol.transport.link import Link, LinkError
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub
+from fedjury.round.state import State
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
 BEGUN = Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0)

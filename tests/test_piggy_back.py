@@ -23,10 +23,19 @@ from by_hand import (
 )
 from federation import Federation, one_thread  # noqa: F401 - a fixture
 
-from aggregator import rules
-from aggregator.rounds import step
-from aggregator.state import Clear, Persist, Publish, Refuse, Refused, Tick
-from protocol.messages import Candidate, History, Model, Phase, Reason, Round, RoundLog, Update
+from fedjury import rules
+from fedjury.protocol.messages import (
+    Candidate,
+    History,
+    Model,
+    Phase,
+    Reason,
+    Round,
+    RoundLog,
+    Update,
+)
+from fedjury.round.rounds import step
+from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,15 +15,15 @@ from federation import Federation, one_thread, settings_of  # noqa: F401 - a fix
 from listening import until
 from safetensors.numpy import load_file
 
-from agents import processes
-from agents.processes import Crew
-from agents.spawn import population_of
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.settings import to_toml
-from protocol.link import LinkError
-from protocol.messages import Phase
-from protocol.reasons import death
+from fedjury.agents import processes
+from fedjury.agents.processes import Crew
+from fedjury.agents.spawn import population_of
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import to_toml
+from fedjury.protocol.messages import Phase
+from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.reasons import death
 
 ROOT = Path(__file__).resolve().parent.parent
 KIND = "mosquitto" if find_mosquitto() else "embedded"

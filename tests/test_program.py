@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from config import naming
-from config.settings import SettingsError, load
+from fedjury.config import naming
+from fedjury.config.settings import SettingsError, load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def program(body, **around):
     """Start a program whose ``main`` does this."""
     text = (
-        "import sys\nfrom config.program import run_main\n"
+        "import sys\nfrom fedjury.config.program import run_main\n"
         f"def main(_):\n {body}\nrun_main(main, (OSError,))"
     )
     return subprocess.Popen(

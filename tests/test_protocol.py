@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import messages, topics
-from protocol.messages import BadMessage, Message, Reason
-from protocol.topics import CHANNELS, NAME, parse, says_nothing, topic_for, topic_of
+from fedjury.protocol import messages, topics
+from fedjury.protocol.messages import BadMessage, Message, Reason
+from fedjury.protocol.topics import CHANNELS, NAME, parse, says_nothing, topic_for, topic_of
 
 VECTOR = np.zeros(2, dtype=np.float32)
 

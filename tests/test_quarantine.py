@@ -9,16 +9,17 @@ import pytest
 from by_hand import play, policy, published, records, start, updates, vector, vote
 from federation import Federation, one_thread  # noqa: F401 - a fixture
 
-from aggregator import closing, detectors, rules, suspicion
-from aggregator.__main__ import begin
-from aggregator.detectors import Seen
-from aggregator.past import NOTHING
-from aggregator.rounds import step
-from aggregator.rules import Context
-from aggregator.state import State, Tick
-from aggregator.suspicion import FOR_GOOD, Docket, Standing, Watch
-from protocol.codec import jsonable
-from protocol.messages import Model, Phase, Round, RoundLog
+from fedjury import detection, rules
+from fedjury.aggregator.__main__ import begin
+from fedjury.detection import Seen
+from fedjury.protocol.codec import jsonable
+from fedjury.protocol.messages import Model, Phase, Round, RoundLog
+from fedjury.round import closing, suspicion
+from fedjury.round.past import NOTHING
+from fedjury.round.rounds import step
+from fedjury.round.state import State, Tick
+from fedjury.round.suspicion import FOR_GOOD, Docket, Standing, Watch
+from fedjury.rules import Context
 
 CROWD = {name: (float(place), 1.0) for place, name in enumerate("abcdefg")}
 """Seven honest updates."""
@@ -210,7 +211,7 @@ WATCHED = {
     "agents__n": 10,
     "agents__evil": 0.2,
     "agents__start": 2,
-    "detection__detectors": [*detectors.DETECTORS],
+    "detection__detectors": [*detection.DETECTORS],
     "detection__quarantine": True,
     "detection__options": {"fldetector": {"window": 2}},
     "detection__appeal": 2,
@@ -220,7 +221,7 @@ WATCHED = {
     "validation__quorum": 3,
     "validation__look_back": 2,
 }
-"""All detectors, votes, and a rule that asks for the past: two of ten are caught and appeal."""
+"""All detection, votes, and a rule that asks for the past: two of ten are caught and appeal."""
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -291,7 +292,7 @@ def test_fldetector_goes_on_with_another_window():
             {},
         )
         window = 10 if number < 15 else 4
-        scores, memory = detectors.build("fldetector", window=window)(seen, memory)
+        scores, memory = detection.build("fldetector", window=window)(seen, memory)
         assert set(scores) == set("abc")
     assert memory["distances"].shape == (3, 4)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.install import find_mosquitto
+from fedjury.broker.install import find_mosquitto
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,17 +28,17 @@ SMALL = {
     "python run.py": ["--n", "20", "--rounds", "2"],
     "python -m aggregator": ["--rounds", "2"],
     "python agents/spawn.py": ["--n", "20"],
-    "python -m broker.enrol": ["--n", "20"],
+    "fedjury enroll": ["--n", "20"],
 }
 """What is put behind a command to make it small."""
 
 SERVES = (
-    "python -m broker.local",
+    "fedjury broker",
     "mosquitto -c",
     "mosquitto_sub",
     "python -m aggregator",
     "python examples/mpaf_over_http/server.py",
-    "python -m monitor.watch",
+    "fedjury watch",
 )
 """What goes on while others are typed, in a terminal of its own."""
 
@@ -46,7 +46,7 @@ ELSEWHERE = {
     "make": "CI runs make setup, make check and make test; the demo has tests/test_demo.py",
     "docker": "there is no engine here; tests/test_compose.py runs the services' commands",
     "XDG_CONFIG_HOME=secrets/people": "hears the containers' run",
-    "python -m experiments": "tests/test_experiments.py and tests/test_matrix.py run each of them",
+    "fedjury experiment": "tests/test_experiments.py and tests/test_matrix.py run each of them",
     "python run.py --demo": "tests/test_demo.py; its page stays until Ctrl-C",
 }
 """What is not typed here, and why."""
@@ -170,7 +170,7 @@ def test_the_commands_work_as_they_are_printed_and_in_their_order(machine):
         if any(command.startswith(begin) for begin in ELSEWHERE):
             continue
         if command.startswith("mosquitto -c"):
-            machine.stop("python -m broker.local")  # its port is wanted
+            machine.stop("fedjury broker")  # its port is wanted
         child = machine.start(small(command))
         if command.startswith(SERVES):
             waiting.append((command, child))
@@ -192,7 +192,7 @@ def test_the_commands_work_as_they_are_printed_and_in_their_order(machine):
 
 def test_every_command_is_typed_or_said_to_be_tested_elsewhere():
     """Nothing that is printed in a block is left out by the way it begins."""
-    alone = ("python examples/mpaf_over_http/client", "python -m learning.classifier")
+    alone = ("python examples/mpaf_over_http/client", "python -m fedjury.learning.classifier")
     known = (*SMALL, *SERVES, *ELSEWHERE, *alone)
     assert [line for line in typed() if not line.startswith(known)] == []
     assert len(typed()) > 20

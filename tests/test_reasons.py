@@ -17,13 +17,13 @@ from listening import until
 from strange_brokers import connack, raw_broker, tls_broker
 from test_outages import BEGUN, mosquitto_with, needs_mosquitto, read
 
-from broker.local import local_broker
-from config.settings import load
-from protocol import dialing, mqtt_client, notices, open_files, reasons
-from protocol.link import LinkError
-from protocol.messages import Model, Presence
-from protocol.mqtt_link import BrokerAddress, MqttHub, probe
-from protocol.reasons import BrokerLimits, Reason
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import load
+from fedjury.protocol.messages import Model, Presence
+from fedjury.protocol.transport import dialing, mqtt_client, notices, open_files, reasons
+from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub, probe
+from fedjury.protocol.transport.reasons import BrokerLimits, Reason
 
 LARGE = Model(1, np.zeros(20_000, np.float32))
 """80 KB."""

@@ -8,20 +8,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-import run
-from agents.learners import LEARNERS
-from aggregator import report
-from aggregator.report import rounds as rounds_of
-from aggregator.report import table
-from aggregator.report.caught import Truth, caught, fates, groups, struck, tallies, verdicts
-from aggregator.report.figures import UNKNOWN, Strikes, refusals, row, size, traffic
-from aggregator.report.figures import cells as cells_of
-from aggregator.report.lines import POINTS, apart, in_words, line
-from aggregator.report.page import MEANINGS, page
-from aggregator.report.words import ATTACKS, Case, Story, common, defence, differing, ending
-from config.settings import load
-from experiments.setup import PLAIN
-from protocol.messages import Reason
+from fedjury import federation as run
+from fedjury import reports
+from fedjury.attacks import LEARNERS
+from fedjury.config.settings import load
+from fedjury.experiments.engine.setup import PLAIN
+from fedjury.protocol.messages import Reason
+from fedjury.reports import rounds as rounds_of
+from fedjury.reports import table
+from fedjury.reports.caught import Truth, caught, fates, groups, struck, tallies, verdicts
+from fedjury.reports.figures import UNKNOWN, Strikes, refusals, row, size, traffic
+from fedjury.reports.figures import cells as cells_of
+from fedjury.reports.lines import POINTS, apart, in_words, line
+from fedjury.reports.page import MEANINGS, page
+from fedjury.reports.words import ATTACKS, Case, Story, common, defence, differing, ending
 
 VOID = {"meta", "link", "br", "path", "use", "rect"}
 """Elements without an end, in HTML or because our pictures write them so."""
@@ -144,7 +144,7 @@ def test_a_run_in_figures():
     assert (found.accepted, found.rejected, found.updates, found.refused) == (3, 1, 16, 4)
     assert found.kept == pytest.approx(0.75)
     assert found.rate == 8.0
-    assert cells_of(found, report.headings([found])) == (
+    assert cells_of(found, reports.headings([found])) == (
         "lab",
         "40.0%",
         "30.0%",
@@ -658,7 +658,7 @@ def test_old_records_make_a_report(tmp_path):
     """They say neither who voted nor how many bytes there were; nothing is made up."""
     old = [{key: value for key, value in one.items() if key in OLD} for one in FEW]
     old[2] |= {"votes": {"poisoned": 2, "clean": 1, "silent": 0}}
-    report.write(tmp_path, story(old))
+    reports.write(tmp_path, story(old))
     made = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "2 poisoned, 1 clean, 0 silent" in made.text
     titles = [cell["title"] for cell in made.all("i") if "title" in cell]
@@ -669,7 +669,7 @@ def test_old_records_make_a_report(tmp_path):
 @pytest.mark.parametrize("count", [0, 1])
 def test_hardly_any_rounds_make_a_report(tmp_path, count):
     """A run that ended before its first round, or after it, has all three files."""
-    [found] = report.write(tmp_path, story(FEW[:count], strikes=None, truth=None))
+    [found] = reports.write(tmp_path, story(FEW[:count], strikes=None, truth=None))
     assert found.accepted == count
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert ("No round was finished." if count == 0 else "One round was finished.") in text
@@ -680,7 +680,7 @@ def test_hardly_any_rounds_make_a_report(tmp_path, count):
 def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     """Its report says so; suspicion is no proof."""
     settings = load(overrides={"detection.detectors": ["burst"]})
-    report.write(tmp_path, report.of_run("lab", settings, WATCHED))
+    reports.write(tmp_path, reports.of_run("lab", settings, WATCHED))
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "Who among the agents is evil, if anybody is, the aggregator does not know." in text
     assert "▲ suspected" in text
@@ -740,7 +740,7 @@ def test_ten_thousand_rounds_make_a_small_file(tmp_path):
         for n in range(1, 10_001)
     ]
     truth = Truth(frozenset(names[:200]), frozenset(names[200:]))
-    report.write(tmp_path, story(records, truth=truth))
+    reports.write(tmp_path, story(records, truth=truth))
     file = tmp_path / "report.html"
     assert file.stat().st_size < 2_500_000
     text = Page(file.read_text(encoding="utf-8")).text

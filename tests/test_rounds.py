@@ -25,12 +25,8 @@ from by_hand import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import rules, verdict
-from aggregator.rounds import step
-from aggregator.sampling import Purpose, draw
-from aggregator.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
-from aggregator.suspicion import Watch
-from protocol.messages import (
+from fedjury import rules
+from fedjury.protocol.messages import (
     Candidate,
     History,
     Model,
@@ -40,6 +36,11 @@ from protocol.messages import (
     RoundLog,
     Update,
 )
+from fedjury.round import verdict
+from fedjury.round.rounds import step
+from fedjury.round.sampling import Purpose, draw
+from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
+from fedjury.round.suspicion import Watch
 
 # The way through a round
 

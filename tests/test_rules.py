@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from updates import HUGE, TINY, build, honest_updates, matrix, ones, random_updates, told
 
-from aggregator import rules
-from config.settings import load
-from learning import tables
-from learning.dealing import plan_of
+from fedjury import rules
+from fedjury.config.settings import load
+from fedjury.learning import tables
+from fedjury.learning.dealing import plan_of
 
 CASES = [
     *((name, {}) for name in rules.RULES),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-import run
-from agents.learners import ARMED, HOLD_DATA
-from agents.spawn import population_of
-from aggregator import disk
-from aggregator.assembly import build
-from config.settings import SettingsError, load
-from learning import models
+from fedjury import federation as run
+from fedjury.agents.spawn import population_of
+from fedjury.aggregator import disk
+from fedjury.aggregator.assembly import build
+from fedjury.attacks import ARMED, HOLD_DATA
+from fedjury.config.settings import SettingsError, load
+from fedjury.learning import models
 
 LAB = {
     "data.name": "digits",

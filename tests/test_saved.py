@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from aggregator.store import RunStore
-from learning import models
-from learning.saved import read_weights
-from learning.weights import flatten, variances
-from protocol.messages import Model
+from fedjury.aggregator.store import RunStore
+from fedjury.learning import models
+from fedjury.learning.saved import read_weights
+from fedjury.learning.weights import flatten, variances
+from fedjury.protocol.messages import Model
 
 
 def network(seed=0):

@@ -7,10 +7,10 @@ import pytest
 from scipy.spatial.distance import cdist
 from updates import HUGE, build, honest_updates, matrix, ones, random_updates
 
-from aggregator import rules
-from aggregator.rules import Context
-from aggregator.rules.bulyan import near_the_median
-from aggregator.rules.distances import cosine_distances, squared_distances
+from fedjury import rules
+from fedjury.rules import Context
+from fedjury.rules.bulyan import near_the_median
+from fedjury.rules.distances import cosine_distances, squared_distances
 
 # Distances
 
@@ -18,7 +18,7 @@ from aggregator.rules.distances import cosine_distances, squared_distances
 @pytest.mark.parametrize("block", [30, 1 << 19])
 def test_distances_are_scipys(monkeypatch, block):
     """On random updates, in one block or in many, they are SciPy's."""
-    monkeypatch.setattr("aggregator.rules.blocks.BLOCK", block)
+    monkeypatch.setattr("fedjury.rules.blocks.BLOCK", block)
     updates = random_updates(20, 33)
     expected = cdist(updates.astype(np.float64), updates.astype(np.float64), "sqeuclidean")
     result = squared_distances(updates, np.arange(20))

@@ -6,7 +6,7 @@ import json
 
 from federation import Federation
 
-from aggregator.series import COLUMNS, KEPT, Series
+from fedjury.aggregator.series import COLUMNS, KEPT, Series
 
 
 def test_a_round_in_short_by_hand():

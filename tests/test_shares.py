@@ -9,10 +9,10 @@ import time
 import pytest
 from listening import until
 
-from agents import shares
-from agents.processes import Crew
-from agents.shares import Claims, claimed, quota
-from protocol.link import LinkError
+from fedjury.agents import shares
+from fedjury.agents.processes import Crew
+from fedjury.agents.shares import Claims, claimed, quota
+from fedjury.protocol.transport.link import LinkError
 
 
 @pytest.mark.parametrize(

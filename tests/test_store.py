@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from cutting import Torn, cut
 
-from aggregator.store import RunStore, StoreError, read_records
-from protocol.messages import Model
+from fedjury.aggregator.store import RunStore, StoreError, read_records
+from fedjury.protocol.messages import Model
 
 
 def model(version):

@@ -20,16 +20,16 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from strangers import RUN, Caller, House
 
-from broker import answering, authority, enrol, enrolment
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.settings import load
-from protocol import finding, topics
-from protocol.credentials import address_of, login_of
-from protocol.finding import with_log_ins
-from protocol.link import LinkError
-from protocol.messages import BadMessage, Reason
-from protocol.mqtt_client import probe
+from fedjury.broker import answering, authority, enrol, enrolment
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import load
+from fedjury.protocol import finding, topics
+from fedjury.protocol.credentials import address_of, login_of
+from fedjury.protocol.finding import with_log_ins
+from fedjury.protocol.messages import BadMessage, Reason
+from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.mqtt_client import probe
 
 pytestmark = [
     pytest.mark.broker,

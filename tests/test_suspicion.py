@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from by_hand import accepted_models, play, policy, published, records, start, updates, vector, vote
 
-from aggregator import suspicion
-from aggregator.detectors import Seen
-from aggregator.past import NOTHING
-from aggregator.rounds import step
-from aggregator.state import State, Tick
-from aggregator.store import RunStore, StoreError
-from aggregator.suspicion import FOR_GOOD, Docket, Standing, Watch
-from protocol.messages import Model, Phase, Round
+from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.detection import Seen
+from fedjury.protocol.messages import Model, Phase, Round
+from fedjury.round import suspicion
+from fedjury.round.past import NOTHING
+from fedjury.round.rounds import step
+from fedjury.round.state import State, Tick
+from fedjury.round.suspicion import FOR_GOOD, Docket, Standing, Watch
 
 
 def long_updates(seen, memory):

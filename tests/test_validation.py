@@ -12,11 +12,11 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import LocalOutlierFactor
 
-from learning import validation
-from learning.validation import lof, opinions, prediction
-from learning.validation.calibrated import increases
-from learning.validation.profiles import error_profile, variations
-from learning.validation.readings import neighbours, trusted_count
+from fedjury import judges
+from fedjury.judges import lof, opinions, prediction
+from fedjury.judges.calibrated import increases
+from fedjury.judges.profiles import error_profile, variations
+from fedjury.judges.readings import neighbours, trusted_count
 
 LINE = np.array([[0], [1], [3], [7]])
 """Four points A, B, C, D on a line. With k = 2, by hand:
@@ -192,7 +192,7 @@ def test_validate_by_hand():
     # v_new = 5: φ = 27/20. v_new = 2: B and C at 1, reach 2 and 3, lrd 2/5, φ = 11/12 = τ: clean.
     errors = 50 - np.cumsum([0, 7, 3, 1, 0])
     profiles = np.column_stack([errors, np.zeros(5, int)])
-    judge = validation.build("lof", minimum_history=5)
+    judge = judges.build("lof", minimum_history=5)
     far = ask(judge, profiles, profiles[-1] - [5, 0])
     assert far == pytest.approx((True, 27 / 20, 11 / 12))
     tie = ask(judge, profiles, profiles[-1] - [2, 0])
@@ -205,7 +205,7 @@ def test_a_tie_is_clean():
     """A step back as long as the last step forward scores what that one scored: τ = φ = 3."""
     # l = 4, k = 2: a heap of three unchanged, the trusted v_4 at 3, v_new at -3.
     profiles = np.column_stack([50 - np.array([0, 0, 0, 0, 3]), np.zeros(5, int)])
-    judge = validation.build("lof", minimum_history=5)
+    judge = judges.build("lof", minimum_history=5)
     assert ask(judge, profiles, profiles[-1] + [3, 0]) == (False, 3, 3)
 
 
@@ -228,7 +228,7 @@ def test_of_equal_distances_no_root_decides():
     """Distances that tie in whole numbers tie, though their roots in thirtieths would differ."""
     profiles, candidate = map(np.array, FOUND_IN_THE_FIELD)
     ratio = (np.sqrt(18) + np.sqrt(21)) / (2 * np.sqrt(21))
-    said = ask(validation.build("lof", minimum_history=4), profiles, candidate)
+    said = ask(judges.build("lof", minimum_history=4), profiles, candidate)
     assert said == pytest.approx((False, (1 + ratio) / 2, (1 + ratio) / 2))
 
 
@@ -297,7 +297,7 @@ def test_readings_by_hand(reading):
     """Each reading scores the trusted against its own set, which gives another threshold."""
     errors = 50 - np.cumsum([0, 0, 0, 0, 0, 0, 0, 3, 4, 5])
     profiles = np.column_stack([errors, np.zeros(10, int)])
-    judge = validation.build("lof", minimum_history=9, reading=reading)
+    judge = judges.build("lof", minimum_history=9, reading=reading)
     threshold, score = WORKED[reading]
     assert ask(judge, profiles[:-1], profiles[-1]) == pytest.approx(
         (score > threshold, score, threshold)
@@ -308,7 +308,7 @@ def test_readings_by_hand(reading):
 def test_no_rounding_decides_a_vote(reading):
     """Of 60 histories full of ties none is judged otherwise with fifty digits; equal is clean."""
     draw = np.random.default_rng(8)
-    judge = validation.build("lof", minimum_history=4, reading=reading)
+    judge = judges.build("lof", minimum_history=4, reading=reading)
     ties = 0
     for _ in range(60):
         models = draw.binomial(20, draw.choice([0.003, 0.1]), (draw.integers(5, 12), 4))
@@ -344,7 +344,7 @@ def by_scikit_learn(reading, v, known):
 def test_readings_are_what_scikit_learn_would_say(reading, known):
     """On profiles without heaps or ties, τ and φ are made of scikit-learn's scores."""
     profiles = np.random.default_rng(known).integers(0, 9999, (known + 2, 20))
-    judge = validation.build("lof", reading=reading)
+    judge = judges.build("lof", reading=reading)
     opinion = ask(judge, profiles[:-1], profiles[-1])
     expected = by_scikit_learn(reading, variations(profiles[None])[0], known)
     assert (opinion.threshold, opinion.score) == pytest.approx(expected)
@@ -354,21 +354,21 @@ def test_readings_are_what_scikit_learn_would_say(reading, known):
 def test_readings_need_points_to_compare_with(reading, least):
     """A fitted point needs a neighbour: a shorter minimum is an error, the shortest works."""
     with pytest.raises(ValueError, match=f"minimum_history must be {least} models at least"):
-        validation.build("lof", minimum_history=least - 1, reading=reading)
+        judges.build("lof", minimum_history=least - 1, reading=reading)
     profiles, _ = drawn_profiles(least + 1)
-    judge = validation.build("lof", minimum_history=least, reading=reading)
+    judge = judges.build("lof", minimum_history=least, reading=reading)
     assert ask(judge, profiles[:-1], profiles[-1]).threshold > 0
 
 
 def test_unknown_readings_are_explained():
     """A reading that does not exist is an error that lists those that do."""
     with pytest.raises(ValueError, match=r"unknown reading of judge 'lof': 'E'.*A, B, C, D"):
-        validation.build("lof", reading="E")
+        judges.build("lof", reading="E")
 
 
 def test_a_single_judge_rejects_many_benign_models():
     """The paper's τ is a mean: one honest voter alone rejects a third to a half of the good."""
-    judge = validation.build("lof")
+    judge = judges.build("lof")
     votes = []
     for seed in range(60):
         profiles, _ = drawn_profiles(22, seed=seed)
@@ -380,7 +380,7 @@ def test_a_single_judge_rejects_many_benign_models():
 def test_a_still_history_does_not_blind_validate(reading):
     """Where nothing changed for long τ is 1: no change is clean, many new mistakes are not."""
     profiles = np.zeros((21, 20), int)
-    judge = validation.build("lof", reading=reading)
+    judge = judges.build("lof", reading=reading)
     worse = np.zeros(20, int)
     worse[[3, 15]] = 20
     assert ask(judge, profiles, profiles[-1]) == (False, 1.0, 1.0)
@@ -393,7 +393,7 @@ def test_one_jump_in_a_still_history_does_not_raise_the_threshold_for_ever(readi
     """A heap with one outlier among the trusted gives a τ in proportion, not of 1e8."""
     profiles = np.zeros((21, 20), int)
     profiles[-1, [0, 11]] = 1
-    opinion = ask(validation.build("lof", reading=reading), profiles, profiles[-1])
+    opinion = ask(judges.build("lof", reading=reading), profiles, profiles[-1])
     # The jump is √2 from the heap, so it scores √2: τ = (4 + √2) / 5.
     assert opinion.threshold == pytest.approx((4 + np.sqrt(2)) / 5)
 
@@ -425,7 +425,7 @@ def test_calibrated_by_hand(false_alarm, poisoned):
     past = np.log([np.sqrt(2) + 0.1, 0.6])
     spread = (past[0] - past[1]) / np.sqrt(2)
     score = (np.log(2.1) - past.mean()) / (spread * np.sqrt(3 / 2))
-    judge = validation.build("calibrated", minimum_history=4, false_alarm=false_alarm)
+    judge = judges.build("calibrated", minimum_history=4, false_alarm=false_alarm)
     threshold = np.tan(np.pi * (0.5 - false_alarm))
     assert ask(judge, FOUR, RISEN) == pytest.approx((poisoned, score, threshold))
     assert score == pytest.approx(0.98528, abs=1e-5)
@@ -446,7 +446,7 @@ def test_the_rate_of_false_alarms_is_the_setting(noise, least, most, history):
     """Benign models are rejected as often as was asked for; where rates are calm, more rarely."""
     profiles = benign_profiles(history + 1, noise)
     for false_alarm in (0.02, 0.05, 0.1):
-        judge = validation.build("calibrated", false_alarm=false_alarm)
+        judge = judges.build("calibrated", false_alarm=false_alarm)
         rate = judge(profiles[:, :-1], profiles[:, -1]).poisoned.mean()
         assert least * false_alarm < rate < most * false_alarm
 
@@ -456,7 +456,7 @@ def test_a_still_history_does_not_blind_the_calibrated_judge(false_alarm):
     """Where nothing changed for long, no change is clean, many new mistakes are not."""
     profiles, worse = np.zeros((21, 20), int), np.zeros(20, int)
     worse[[3, 15]] = 20
-    judge = validation.build("calibrated", false_alarm=false_alarm)
+    judge = judges.build("calibrated", false_alarm=false_alarm)
     still = ask(judge, profiles, profiles[-1])
     assert not still.poisoned
     assert still.score == pytest.approx(0)
@@ -469,7 +469,7 @@ def test_a_still_history_does_not_blind_the_calibrated_judge(false_alarm):
 def test_an_improvement_is_clean(seed):
     """A model with half of all errors gone is no threat, however unusual it is."""
     profiles, _ = drawn_profiles(21, seed=seed)
-    opinion = ask(validation.build("calibrated"), profiles, profiles.min(axis=0) // 2)
+    opinion = ask(judges.build("calibrated"), profiles, profiles.min(axis=0) // 2)
     assert not opinion.poisoned
     assert opinion.score < 0
 
@@ -480,7 +480,7 @@ def test_an_improvement_is_clean(seed):
 def test_the_calibrated_judge_refuses_what_cannot_work(settings):
     """It takes four models, and a rate of false alarms above none and up to a half."""
     with pytest.raises(ValueError, match=next(iter(settings))):
-        validation.build("calibrated", **settings)
+        judges.build("calibrated", **settings)
 
 
 # Student's prediction interval
@@ -534,7 +534,7 @@ Of l = 10 variations 2 are trusted, of 30 are 7. T is there from model 11 // 2 o
 @pytest.mark.parametrize(("name", "models"), EVIDENCE)
 def test_evidence_is_of_accepted_models_and_the_candidate(name, models):
     """Another candidate changes the last number alone."""
-    judge = validation.build(name)
+    judge = judges.build(name)
     profiles, _ = drawn_profiles(models + 2)
     first, second = (seen(judge, profiles[:models], profiles[i]) for i in (-2, -1))
     assert len(first) == len(second) == EVIDENCE[name, models]
@@ -542,13 +542,13 @@ def test_evidence_is_of_accepted_models_and_the_candidate(name, models):
     assert first[-1] != second[-1]
 
 
-EVERY = [*((name, {}) for name in validation.JUDGES), *(("lof", {"reading": r}) for r in "BCD")]
+EVERY = [*((name, {}) for name in judges.JUDGES), *(("lof", {"reading": r}) for r in "BCD")]
 
 
 @pytest.fixture(params=EVERY, ids=str)
 def judge(request):
     name, settings = request.param
-    return validation.build(name, **settings)
+    return judges.build(name, **settings)
 
 
 @pytest.mark.parametrize("samples", [4, 500])
@@ -608,7 +608,7 @@ def test_a_broken_model_is_poisoned(judge, history, seed, answer):
 @pytest.mark.parametrize(("name", "settings"), EVERY[:-1], ids=str)
 def test_an_unchanged_model_is_seldom_poisoned(name, settings, history):
     """No change is no outlier, but by reading D, where it makes the trusted look less like some."""
-    judge = validation.build(name, **settings)
+    judge = judges.build(name, **settings)
     profiles = np.stack([drawn_profiles(history, seed=seed)[0] for seed in range(50)])
     assert judge(profiles, profiles[:, -1]).poisoned.mean() < 0.1
 
@@ -616,8 +616,8 @@ def test_an_unchanged_model_is_seldom_poisoned(name, settings, history):
 def test_mistakes_in_settings_are_explained():
     """A misspelt judge or hyper-parameter is an error that names the right one."""
     with pytest.raises(ValueError, match=r"unknown judge: 'loff'; did you mean 'lof'\?"):
-        validation.build("loff")
+        judges.build("loff")
     with pytest.raises(ValueError, match="did you mean 'minimum_history'"):
-        validation.build("lof", minimal_history=5)
+        judges.build("lof", minimal_history=5)
     with pytest.raises(ValueError, match="false_alarm of judge 'calibrated' must be float"):
-        validation.build("calibrated", false_alarm="2%")
+        judges.build("calibrated", false_alarm="2%")

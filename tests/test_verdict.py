@@ -23,15 +23,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aggregator import closing, verdict
-from aggregator.own_vote import NAME, OwnVote, own_vote
-from aggregator.state import Persist, State, Tick
-from learning import models
-from learning.datasets.dataset import Dataset
-from learning.validation.opinions import Opinions
-from learning.weights import flatten
-from protocol import topics
-from protocol.messages import Candidate, Phase, Vote
+from fedjury.judges.opinions import Opinions
+from fedjury.learning import models
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.weights import flatten
+from fedjury.protocol import topics
+from fedjury.protocol.messages import Candidate, Phase, Vote
+from fedjury.round import closing, verdict
+from fedjury.round.own_vote import NAME, OwnVote, own_vote
+from fedjury.round.state import Persist, State, Tick
 
 # Counting
 

@@ -8,25 +8,25 @@ import torch
 from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
 from scipy import stats
 
-from agents.agent import Contribute, Judge, Train
-from agents.population import assemble
-from agents.validators import Turn
-from aggregator.assembly import build
-from aggregator.own_vote import NAME
-from learning import validation
-from learning.dealing import deal, plan_of
-from learning.evaluation import predict
-from learning.models import build as build_model
-from learning.training import Training, train_alone, visits
-from learning.validation import prediction
-from learning.validation.opinions import Opinions
-from learning.validation.profiles import error_profile
-from learning.weights import flatten
-from protocol import codec
-from protocol.codec import MAX_EVIDENCE
-from protocol.compression import as_received
-from protocol.messages import Phase, Round, Update, Vote
-from protocol.topics import topic_of
+from fedjury import judges
+from fedjury.agents.agent import Contribute, Judge, Train
+from fedjury.agents.population import assemble
+from fedjury.aggregator.assembly import build
+from fedjury.attacks.validators import Turn
+from fedjury.judges import prediction
+from fedjury.judges.opinions import Opinions
+from fedjury.judges.profiles import error_profile
+from fedjury.learning.dealing import deal, plan_of
+from fedjury.learning.evaluation import predict
+from fedjury.learning.models import build as build_model
+from fedjury.learning.training import Training, train_alone, visits
+from fedjury.learning.weights import flatten
+from fedjury.protocol import codec
+from fedjury.protocol.codec import MAX_EVIDENCE
+from fedjury.protocol.compression import as_received
+from fedjury.protocol.messages import Phase, Round, Update, Vote
+from fedjury.protocol.topics import topic_of
+from fedjury.round.own_vote import NAME
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -217,7 +217,7 @@ def votes_of_a_client(run, arrives):
             for v in sorted(run.models)
         ]
     )
-    judge = validation.build("calibrated", minimum_history=5)
+    judge = judges.build("calibrated", minimum_history=5)
     votes = [judge(found[None, v - 5 : v], found[None, v]) for v in range(5, len(found))]
     return [(bool(vote.poisoned[0]), round(vote.score.item(), 6)) for vote in votes]
 

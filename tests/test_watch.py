@@ -35,21 +35,22 @@ from watching import (
     topic,
 )
 
-from broker import enrol, local
-from broker.install import find_mosquitto
-from broker.local import local_broker
-from config.settings import Settings
-from monitor import watch
-from monitor.watching import curve, harmless, lines, people, picture, rows, watched, words
-from monitor.watching.ear import Ear, Explained
-from monitor.watching.lines import Told
-from monitor.watching.people import Several
-from monitor.watching.picture import Frame
-from monitor.watching.rows import Row, row_of
-from monitor.watching.watched import Run, Sight, State
-from protocol.credentials import BrokerAddress
-from protocol.link import LinkError
-from protocol.messages import Reason
+from fedjury.broker import enrol, local
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import Settings
+from fedjury.monitor import harmless, people, rows, watched
+from fedjury.monitor.ear import Ear, Explained
+from fedjury.monitor.people import Several
+from fedjury.monitor.rows import Row, row_of
+from fedjury.monitor.terminal import __main__ as watch
+from fedjury.monitor.terminal import curve, lines, picture, words
+from fedjury.monitor.terminal.lines import Told
+from fedjury.monitor.terminal.picture import Frame
+from fedjury.monitor.watched import Run, Sight, State
+from fedjury.protocol.credentials import BrokerAddress
+from fedjury.protocol.messages import Reason
+from fedjury.protocol.transport.link import LinkError
 
 # ---------------------------------------------------------------- rounds
 
@@ -767,7 +768,7 @@ def test_the_log_in_is_that_of_the_person(tmp_path):
     address, party = people.login(said, "ann")
     assert (address.secrets, party) == (str(tmp_path / "people" / "ann"), ":watch.ann")
     assert people.login(said, "")[1] == ":watch"
-    with pytest.raises(LinkError, match=r"no folder .*bob: 'python -m broker.enrol --watch bob'"):
+    with pytest.raises(LinkError, match=r"no folder .*bob: 'fedjury enroll --watch bob'"):
         people.login(said, "bob")
     with pytest.raises(LinkError, match=r"--as '\.\./x' must be"):
         people.login(said, "../x")
@@ -789,7 +790,7 @@ def test_two_with_a_log_in_are_told_the_way_out():
 
 def command(*words_):
     """Write down how to start it."""
-    return [sys.executable, "-m", "monitor.watch", *words_]
+    return [sys.executable, "-m", "fedjury.monitor.terminal.__main__", *words_]
 
 
 def watch_it(*words_, **options):
@@ -816,7 +817,7 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     with federation(KIND, folder) as programs:
         broker = where(programs.address)
-        watching = programs.start("-m", "monitor.watch", *broker, "--run", NET)
+        watching = programs.start("-m", "fedjury.monitor.terminal.__main__", *broker, "--run", NET)
         until(lambda: "waiting" in watching.log.read_text(), 60)
         ended(programs.aggregator(), programs.agents(), watching)
         programs.live = watching.log.read_text()
@@ -971,7 +972,7 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit):
         watch.main(["--help"])
     said = capsys.readouterr().out
-    assert "python -m monitor.watch --broker 127.0.0.1:1883 --run lab" in said
+    assert "fedjury watch --broker 127.0.0.1:1883 --run lab" in said
     assert "--forget" not in said
 
 
@@ -1076,7 +1077,7 @@ def test_an_ear_that_breaks_says_so(monkeypatch):
         return right(state, heard, now)
 
     monkeypatch.setattr(watched, "hear_all", fails)
-    from monitor.watching import ear as module  # noqa: PLC0415
+    from fedjury.monitor import ear as module  # noqa: PLC0415
 
     state = module._heard(State(), [("bad", b""), say("round", opened(1))], 1.0)
     assert state.runs.keys() == {RUN}

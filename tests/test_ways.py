@@ -11,16 +11,16 @@ import pytest
 from listening import RawClient, until
 from test_commands import AGGREGATOR, ROOT, SMALL, SPAWN, Started
 
-from agents.waiting import Waiting
-from aggregator import __main__ as aggregator
-from aggregator.disk import StoreError, held
-from aggregator.naming import ENDED, claimed
-from broker.local import local_broker
-from config.settings import Settings, SettingsError
-from protocol import runs
-from protocol.credentials import BrokerAddress
-from protocol.messages import Manifest, Phase, Round
-from protocol.runs import Known, hear, listed, newest
+from fedjury.agents.waiting import Waiting
+from fedjury.aggregator import __main__ as aggregator
+from fedjury.aggregator.disk import StoreError, held
+from fedjury.aggregator.naming import ENDED, claimed
+from fedjury.broker.local import local_broker
+from fedjury.config.settings import Settings, SettingsError
+from fedjury.protocol import runs
+from fedjury.protocol.credentials import BrokerAddress
+from fedjury.protocol.messages import Manifest, Phase, Round
+from fedjury.protocol.runs import Known, hear, listed, newest
 
 MANIFEST = Manifest("mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11)
 

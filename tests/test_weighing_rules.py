@@ -8,8 +8,8 @@ from sklearn.cluster import HDBSCAN
 from sklearn.metrics.pairwise import cosine_distances, cosine_similarity
 from updates import HUGE, build, honest_updates, matrix, ones, random_updates
 
-from aggregator import rules
-from aggregator.rules import Context
+from fedjury import rules
+from fedjury.rules import Context
 
 # Geometric median
 
@@ -293,8 +293,8 @@ def test_foundationfl_in_many_blocks(monkeypatch):
     """The result does not depend on how many columns are looked at at a time."""
     updates = random_updates(9, 50)
     whole = build("foundationfl")(updates, ones(9))
-    monkeypatch.setattr("aggregator.rules.blocks.BLOCK", 40)
-    monkeypatch.setattr("aggregator.rules.foundationfl.BLOCK", 40)
+    monkeypatch.setattr("fedjury.rules.blocks.BLOCK", 40)
+    monkeypatch.setattr("fedjury.rules.foundationfl.BLOCK", 40)
     np.testing.assert_array_equal(build("foundationfl")(updates, ones(9)), whole)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aggregator import rules
-from aggregator.rules import Context
+from fedjury import rules
+from fedjury.rules import Context
 
 NOTHING = Context()
 

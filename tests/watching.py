@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from monitor.watching import watched
-from monitor.watching.watched import Sight, State
-from protocol.messages import Manifest
-from protocol.topics import topic_for
+from fedjury.monitor import watched
+from fedjury.monitor.watched import Sight, State
+from fedjury.protocol.messages import Manifest
+from fedjury.protocol.topics import topic_for
 
 RUN = "lab"
 WHERE = "127.0.0.1:1883"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from agents.learners import World
-from learning import models
-from learning.training import Shards, Training
-from learning.weights import flatten
+from fedjury.attacks import World
+from fedjury.learning import models
+from fedjury.learning.training import Shards, Training
+from fedjury.learning.weights import flatten
 
 D = 2410
 

@@ -1,6 +1,6 @@
 """What server and clients share: the network, its training and its test, and samples of MNIST.
 
-It is a handful of names for what ``learning/`` does.
+It is a handful of names for what ``fedjury/learning/`` does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from learning import classifier, datasets, models
-from learning.classifier import EPOCHS, LEARNING_RATE, MOMENTUM, Samples
-from learning.datasets.dataset import Dataset
+from fedjury.learning import classifier, datasets, models
+from fedjury.learning.classifier import EPOCHS, LEARNING_RATE, MOMENTUM, Samples
+from fedjury.learning.datasets.dataset import Dataset
 
 DATA = "mnist5k"
 """5,000 of MNIST's digits, 1,000 of them to test with; no download."""

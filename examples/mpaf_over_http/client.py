@@ -11,11 +11,11 @@ from typing import Any
 from classifier import DATA, Net, random_dataloader, train_model
 from torch.utils.data import DataLoader
 
-from config import flags
-from learning.classifier import Samples
-from learning.training import check_batches
-from learning.weights import Vector, flatten, load
-from monitor.visit import PATIENCE, GatewayError, Global, Visit
+from fedjury.config import flags
+from fedjury.gateway.visit import PATIENCE, GatewayError, Global, Visit
+from fedjury.learning.classifier import Samples
+from fedjury.learning.training import check_batches
+from fedjury.learning.weights import Vector, flatten, load
 
 FOLDER = "python examples/mpaf_over_http"
 

@@ -11,7 +11,7 @@ from classifier import DATA, random_dataloader
 from client import EXPECTED, FOLDER, Client, add_data, parser, session
 from mpaf import MPAF
 
-from config import flags
+from fedjury.config import flags
 
 EXAMPLES = f"""  {FOLDER}/clients_sim.py http://localhost:5000
   {FOLDER}/clients_sim.py http://localhost:5000 .2 100 1 4

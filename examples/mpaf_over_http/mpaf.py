@@ -9,9 +9,9 @@ import numpy as np
 from classifier import Net
 from client import EXPECTED, FOLDER, add_name, parser, session
 
-from config import flags
-from learning.weights import Vector, flatten
-from monitor.visit import PATIENCE, Global
+from fedjury.config import flags
+from fedjury.gateway.visit import PATIENCE, Global
+from fedjury.learning.weights import Vector, flatten
 
 EXAMPLES = f"""  {FOLDER}/mpaf.py http://localhost:5000
   {FOLDER}/mpaf.py http://localhost:5000 1000

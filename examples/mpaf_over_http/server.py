@@ -14,13 +14,13 @@ from classifier import SAVED, test_model, trained
 from client import FOLDER
 from torch import nn
 
-from aggregator.rules import Context, build
-from config import flags
-from config.settings import Settings
-from learning.weights import Vector, flatten, load, tensors
-from monitor import gateway
-from monitor.state import Refused
-from monitor.values import vector_of
+from fedjury.config import flags
+from fedjury.config.settings import Settings
+from fedjury.gateway import __main__ as gateway
+from fedjury.gateway.state import Refused
+from fedjury.gateway.values import vector_of
+from fedjury.learning.weights import Vector, flatten, load, tensors
+from fedjury.rules import Context, build
 
 EXAMPLES = f"""  {FOLDER}/server.py                 100 updates close a round; port 5000
   {FOLDER}/server.py 10

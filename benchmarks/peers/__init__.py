@@ -1,1 +1,0 @@
-"""The peers on our main workload: ``python benchmarks/peers/run.py``."""

@@ -1,0 +1,140 @@
+"""One agent's part in a round: a pure function from what it hears to what it has to do.
+
+Agents that share a downlink hear the same at the same time, so they are one here: ``shares``.
+
+An agent trains when it is called and holds the version it is called for, and votes when it is a
+validator, has the candidate, and has seen the models to compare it with. It does each once for
+every attempt at a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from fedjury.protocol.messages import Candidate, History, Manifest, Message, Model, Phase, Round
+
+
+class Train(NamedTuple):
+    """Train from ``version`` and send what you learnt."""
+
+    round: int
+    attempt: int
+    version: int
+
+
+class Judge(NamedTuple):
+    """Judge the candidate of this attempt against the accepted ``versions``, oldest first."""
+
+    round: int
+    attempt: int
+    versions: tuple[int, ...]
+
+
+class Contribute(NamedTuple):
+    """Judge the candidate as in ``Judge``; if it is clean train from it, and send both in one."""
+
+    round: int
+    attempt: int
+    versions: tuple[int, ...]
+
+
+class Fetch(NamedTuple):
+    """Get what is needed to judge: the candidate, and the history of these versions."""
+
+    versions: tuple[int, ...]
+    candidate: bool = False
+
+
+Task = Train | Judge | Contribute | Fetch
+
+
+class Agent(NamedTuple):
+    """What an agent remembers; ``look_back``: accepted models before the latest that it needs."""
+
+    name: str
+    look_back: int = 0
+    round: Round | None = None
+    latest: int = -1
+    """The version of the last global model it received."""
+    seen: frozenset[int] = frozenset()
+    """Versions it has received, as models or as history."""
+    candidate: tuple[int, int] | None = None
+    """Round and attempt of the last candidate it received."""
+    asked: tuple[int, int] | None = None
+    """Round and attempt for which it has asked for what it lacks."""
+    trained: tuple[int, int] | None = None
+    voted: tuple[int, int] | None = None
+    shares: frozenset[str] | None = None
+    """The agents that hear through this one, if it is an ear and no agent itself."""
+    remember: bool = True
+    """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
+
+
+def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
+    """Take a message; returns the agent as it is then, and its task if it has one now."""
+    match message:
+        case Manifest():
+            return _forget(agent), None
+        case Round():
+            return _react(agent._replace(round=message))
+        case Model(version, _):
+            recent = (v for v in agent.seen if v >= version - agent.look_back)
+            seen = frozenset((*recent, version)) if agent.remember else agent.seen
+            return _react(agent._replace(latest=version, seen=seen))
+        case History(version, _):
+            return _react(agent._replace(seen=agent.seen | {version}))
+        case Candidate(number, attempt, _, _):
+            return _react(agent._replace(candidate=(number, attempt)))
+        case _:
+            return agent, None
+
+
+def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
+    """Name those of ``names`` (or "all") that this agent stands for: itself, or who share it."""
+    if agent.shares is None:
+        return (agent.name,) if names == "all" or agent.name in names else ()
+    return agent.shares if names == "all" else [name for name in names if name in agent.shares]
+
+
+def _forget(agent: Agent) -> Agent:
+    """Forget the attempt that was answered: an aggregator that began anew has no answers.
+
+    It says the manifest first, and then the round again, which it may call by the same attempt.
+    """
+    now = agent.round
+    if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
+        return agent
+    return agent._replace(round=None, trained=None, voted=None, asked=None, candidate=None)
+
+
+def _react(agent: Agent) -> tuple[Agent, Task | None]:
+    """Find what is to be done now."""
+    now = agent.round
+    if now is None:
+        return agent, None
+    turn = (now.round, now.attempt)
+    if now.phase is Phase.TRAIN:
+        ready = agent.latest == now.version and agent.trained != turn
+        if ready and concerned(agent, now.contributors):
+            return agent._replace(trained=turn), Train(*turn, now.version)
+    if agent.voted == turn:
+        return agent, None
+    if now.phase is Phase.VALIDATE and concerned(agent, now.validators):
+        return _judge(agent, now, Judge)
+    if now.phase is Phase.JUDGE_AND_TRAIN and concerned(agent, now.contributors):
+        return _judge(agent, now, Contribute)
+    return agent, None
+
+
+def _judge(agent: Agent, now: Round, kind: type[Judge | Contribute]) -> tuple[Agent, Task | None]:
+    """Judge if everything is here; else ask for what is not, once."""
+    turn = (now.round, now.attempt)
+    wanted = tuple(range(max(0, now.version - agent.look_back), now.version + 1))
+    missing = tuple(version for version in wanted if version not in agent.seen)
+    if agent.candidate == turn and not missing:
+        seen = agent.seen if agent.remember else frozenset()
+        return agent._replace(voted=turn, trained=turn, seen=seen), kind(*turn, wanted)
+    if agent.asked == turn:
+        return agent, None
+    return agent._replace(asked=turn), Fetch(missing, candidate=agent.candidate != turn)

@@ -1,0 +1,285 @@
+"""Who is in the whole fleet, and the cohort that a process makes of its part.
+
+Everything is drawn from the seed for the whole fleet (``fedjury.learning.dealing``), of which a process
+then takes its part; so a fleet is the same however it is cut into shards and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fedjury import attacks, judges
+from fedjury.agents.cohort import Cohort, Member, Members
+from fedjury.agents.collusion import Accomplices, Ring, Ringleader
+from fedjury.agents.fleet import Fleet
+from fedjury.agents.waiting import Waiting
+from fedjury.attacks import Collusion, Strike, World, dormant, validators
+from fedjury.attacks.honest import honest
+from fedjury.judges.opinions import Judge
+from fedjury.learning import datasets, models, tables
+from fedjury.learning.datasets import split
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.dealing import Holdings, Plan, deal, terms
+from fedjury.learning.training import Shards, Training, check_batches
+from fedjury.learning.weights import flatten, tensors
+from fedjury.protocol.messages import Manifest
+from fedjury.protocol.transport.link import Hub
+
+
+class MismatchError(ValueError):
+    """Our data do not fit what the run's manifest asks for."""
+
+
+class Blow(NamedTuple):
+    """How a backdoor is put in; see ``config/default.toml``, sections backdoor and aggregation."""
+
+    inject: tuple[int, ...] = ()
+    boost: float = 0.0
+    share: float = 0.3
+    epochs: int = 6
+    learning_rate: float = 0.05
+    alpha: float = 1.0
+    rule: str = "mean"
+    server_lr: float = 1.0
+    judged_clean: bool = False
+
+
+class Population(NamedTuple):
+    """The whole fleet in a few numbers; see ``config/default.toml``, section agents."""
+
+    plan: Plan
+    scale: float
+    options: Mapping[str, Any]
+    """Of the attack."""
+    start: int
+    arrive: int
+    liars: str
+    remember: bool
+    data: str
+    root: str
+    test: int
+    blow: Blow = Blow()
+
+    @property
+    def fakes(self) -> frozenset[int]:
+        """The numbers of the evil agents."""
+        return self.plan.evils
+
+    @property
+    def late(self) -> frozenset[int]:
+        """The numbers of those who are not there from the beginning."""
+        return self.plan.evils if self.arrive > 1 else frozenset()
+
+    @property
+    def ring(self) -> Ring:
+        """What sets the evil agents apart on the network."""
+        colluding = self.plan.colluding
+        late = frozenset(self.name(number) for number in self.late)
+        return Ring(frozenset(colluding), next(iter(colluding), ""), late, self.arrive)
+
+    def name(self, number: int) -> str:
+        """Return an agent's name on the wire."""
+        return self.plan.name(number)
+
+    def check(self) -> Dataset:
+        """Load the data set, so that it is there for all processes; check whatever can be checked.
+
+        Raises
+        ------
+        ValueError
+            If a name or a value is not valid, or the data cannot be had, or not be dealt so.
+        """
+        plan = self.plan
+        if plan.attack == "honest":
+            raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
+        if plan.attack not in attacks.LEARNERS:
+            attacks = [name for name in attacks.LEARNERS if name != "honest"]
+            raise tables.unknown("attack", plan.attack, attacks)
+        validators.build(self.liars)
+        split.build(plan.split, **plan.split_options)
+        plan.arms()
+        data = datasets.load(self.data, Path(self.root), self.test)
+        deal(plan, data)
+        attacks.build(plan.attack, _tiny(data), self.options)
+        return data
+
+    def shared(self, data: Dataset) -> int:
+        """Count how often a sample of the training set is dealt to one more agent."""
+        return split.repeats(deal(self.plan, data).agents)
+
+    @property
+    def there(self) -> int:
+        """The first round in which the evil agents may strike: those who come late are there."""
+        return self.arrive + 1 if self.arrive > 1 else 1
+
+    def struck(self, round_: int) -> bool:
+        """Say whether the evil agents strike in a round."""
+        if not self.plan.evils or round_ < self.there:
+            return False
+        return round_ in self.blow.inject if self.plan.armed else round_ >= self.start
+
+
+def assemble(
+    population: Population,
+    data: Dataset,
+    numbers: range,
+    manifest: Manifest,
+    tell: Callable[[int, float], None] = lambda _round, _strength: None,
+) -> Cohort:
+    """Make the cohort of the agents with these numbers, for the run of this manifest.
+
+    ``tell``: what attackers call when they strike; see ``World``.
+
+    Raises
+    ------
+    MismatchError
+        If the manifest asks for another network or other data than we have.
+    """
+    if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
+        raise MismatchError(
+            f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
+            f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
+        )
+    plan = population.plan
+    model = models.build(manifest.model, data.shape, data.classes, plan.seed)
+    if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
+        raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
+    holdings, holders = deal(plan, data), plan.holders
+    mine = [place for place, number in enumerate(holders) if number in numbers]
+    shards = Shards(
+        torch.from_numpy(data.x_train),
+        torch.from_numpy(data.y_train),
+        torch.from_numpy(holdings.agents[mine]),
+    )
+    if mine:
+        check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
+    row = {holders[place]: index for index, place in enumerate(mine)}
+    judge = judges.build(
+        manifest.judge, minimum_history=manifest.minimum_history, **manifest.judge_options
+    )
+    # The attackers' own seed: anything but that of the first global model.
+    world = World(
+        model=model,
+        plan=Training(
+            manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum
+        ),
+        data=shards,
+        row=row,
+        scale=population.scale,
+        fresh=lambda: flatten(
+            models.build(manifest.model, data.shape, data.classes, plan.seed + 1)
+        ),
+        tell=tell,
+        strike=_strike(population, holdings, judge),
+    )
+    return Cohort(
+        _members(population, numbers, world, judge),
+        model,
+        shards,
+        manifest.classes,
+        plan.seed,
+        manifest.look_back,
+        manifest.history_codec,
+        population.struck,
+        plan.n,
+    )
+
+
+def fleet_of(
+    population: Population,
+    data: Dataset,
+    numbers: range,
+    hub: Hub,
+    say: Callable[[str], None] = print,
+    stopping: Callable[[], bool] = lambda: False,
+    tell: Callable[[int, float], None] = lambda _round, _strength: None,
+    *,
+    shared: bool = False,
+    waiting: Waiting | None = None,
+) -> Fleet:
+    """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
+
+    The one place where a population becomes a fleet, over whatever network.
+    """
+    return Fleet(
+        hub=hub,
+        names=[population.name(number) for number in numbers],
+        assemble=lambda manifest: assemble(population, data, numbers, manifest, tell),
+        say=say,
+        stopping=stopping,
+        shared=shared,
+        waiting=waiting,
+        remember=population.remember,
+        ring=population.ring,
+        deals=terms(population.plan, population.data, population.test),
+    )
+
+
+def _members(population: Population, numbers: range, world: World, judge: Judge) -> Members:
+    """Say who of these agents does what."""
+    plan = population.plan
+    evils, liars = plan.evils, plan.liars
+    learn = honest(world)
+    attack = attacks.build(plan.attack, world, population.options)
+    start = max(population.start, population.there)
+    accomplices = None
+    if isinstance(attack, Collusion):
+        accomplices, attack = _accomplices(plan, attack, numbers), attack.train
+    elif plan.holding and not plan.armed:
+        attack = dormant(attack, start, before=learn)
+    elif not plan.holding:
+        attack = dormant(attack, start)
+    return Members(
+        holders=tuple(Member(plan.name(i), i) for i in world.row),
+        evil=tuple(Member(plan.name(i), i) for i in numbers if i in evils),
+        liars=frozenset(plan.name(i) for i in numbers if i in liars),
+        learn=learn,
+        attack=attack,
+        judge=judge,
+        lie=validators.build(population.liars),
+        attackers=frozenset(plan.name(i) for i in evils),
+        accomplices=accomplices,
+    )
+
+
+def _accomplices(plan: Plan, attack: Collusion, numbers: range) -> Accomplices:
+    """Let the evil ones of these agents collude, with the ringleader if it is one of them."""
+    attackers = plan.colluding
+    leader = None
+    if attackers and min(attackers.values()) in numbers:
+        leader = Ringleader(attack.plot, attackers, plan.n, plan.seed)
+    return Accomplices(attackers, plan.seed, leader)
+
+
+def _tiny(data: Dataset) -> World:
+    """Make a world of one agent with one sample, to try whether an attack can be built."""
+    model = models.build("mlp", data.shape, data.classes, 0)
+    x, y = torch.from_numpy(data.x_train[:1]), torch.from_numpy(data.y_train[:1])
+    held = Shards(x, y, torch.zeros((1, 1), dtype=torch.int64))
+    return World(model, Training(1, 1, 0.0, 0.0), held, {0: 0}, 1.0, lambda: flatten(model))
+
+
+def _strike(population: Population, holdings: Holdings, judge: Judge) -> Strike | None:
+    """Say how the evil agents put their backdoor in, if they have one."""
+    if holdings.backdoor is None:
+        return None
+    blow = population.blow
+    return Strike(
+        rounds=frozenset(filter(population.struck, blow.inject)),
+        backdoor=holdings.backdoor,
+        pool=torch.from_numpy(holdings.pool),
+        attackers=len(population.plan.evils),
+        boost=blow.boost,
+        rule=blow.rule,
+        server_lr=blow.server_lr,
+        share=blow.share,
+        epochs=blow.epochs,
+        learning_rate=blow.learning_rate,
+        alpha=blow.alpha,
+        judge=judge,
+        clean=blow.judged_clean,
+    )

@@ -1,0 +1,226 @@
+"""Making what an aggregator runs on of the settings: model, manifest and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedjury import detection, judges, rules
+from fedjury.config.settings import Settings
+from fedjury.learning import datasets, models
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.dealing import Holdings, Plan, deal, plan_of
+from fedjury.learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
+from fedjury.learning.saved import read_weights
+from fedjury.learning.training import Training, check_batches
+from fedjury.learning.weights import Vector, flatten, tensors, variances
+from fedjury.protocol.compression import compress
+from fedjury.protocol.messages import Manifest
+from fedjury.round import verdict
+from fedjury.round.own_update import own_update
+from fedjury.round.own_vote import own_vote
+from fedjury.round.state import Policy
+from fedjury.round.suspicion import Watch
+
+ENVELOPE = 1000
+"""Bytes of a payload around the vector, at the most."""
+
+
+TRIED = 2000
+"""Updates that a rule is tried with at the most: some compare all with all."""
+
+
+class Parts(NamedTuple):
+    """What an aggregator is built from."""
+
+    model: nn.Module
+    manifest: Manifest
+    policy: Policy
+    data: Mapping[str, str]
+    """The data set's fingerprint; see ``Dataset.fingerprint``."""
+    notes: tuple[str, ...] = ()
+    """What people should know of the data set."""
+
+
+def build(settings: Settings, data: Dataset | None = None) -> Parts:
+    """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
+    if data is None:
+        data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
+    model = models.build(settings.model.name, data.shape, data.classes, settings.run.seed)
+    if settings.model.init:
+        read_weights(Path(settings.model.init), model)
+    check_size(settings, flatten(model))
+    rule = rule_of(settings)
+    check_rule(settings, rule)
+    holdings = deal(plan_of(settings), data)  # even if unused: agents would fail at the same
+    check_trainable(settings, model, data, holdings)
+    policy = policy_of(settings, rule, model, data, holdings)
+    if settings.model.init and settings.limits.finite and (why := policy.flaw(flatten(model))):
+        raise ValueError(f"{settings.model.init} cannot be started from: {why}")
+    manifest = manifest_of(settings, data, model)
+    return Parts(model, manifest, policy, data.fingerprint(), data.notes)
+
+
+def policy_of(
+    settings: Settings, rule: rules.Rule, model: nn.Module, data: Dataset, holdings: Holdings
+) -> Policy:
+    """Make the policy of a run, of its settings and of what the server looks at models with."""
+    votes, aggregation, plan = settings.validation, settings.aggregation, plan_of(settings)
+    judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
+    answers = answers_on(model, torch.from_numpy(data.x_test))
+    return Policy(
+        rule=rule,
+        evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
+        flaw=flaw_of(answers),
+        variances=variances(model),
+        rounds=settings.run.rounds,
+        seed=settings.run.seed,
+        server_lr=aggregation.server_lr,
+        share=settings.sampling.share,
+        threshold=settings.collect.threshold,
+        at_least=settings.collect.at_least,
+        collect_seconds=settings.collect.seconds,
+        attempts=settings.collect.attempts,
+        validators=votes.asked,
+        quorum=1 if votes.who == "server" else votes.quorum,
+        min_votes=votes.min_votes,
+        by_score=votes.decide == "score",
+        liars=votes.liars,
+        false_alarm=votes.false_alarm,
+        own=own_vote(model, data, holdings.server, judge, votes.look_back, settings.wire.history)
+        if plan.server and votes.server
+        else None,
+        piggy_back=votes.piggy_back,
+        planted=planted(settings, plan),
+        backdoor=success_of(model, holdings.backdoor) if holdings.backdoor else None,
+        watch=watch_of(settings),
+        own_update=own_update(
+            model,
+            data,
+            holdings.server,
+            holdings.agents.shape[1],
+            training_of(settings),
+            settings.run.seed,
+        )
+        if plan.server and aggregation.rule in rules.OWN_UPDATE
+        else None,
+        look_back=votes.look_back,
+        warm_up=votes.warm_up,
+        vote_seconds=votes.seconds,
+        finite=settings.limits.finite,
+        samples_cap=settings.limits.samples,
+        agents_cap=settings.limits.agents,
+    )
+
+
+def rule_of(settings: Settings) -> rules.Rule:
+    """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
+    said = settings.aggregation
+    options = dict(said.options)
+    clip = options.pop("clip", said.clip) or None  # it may stand in either place
+    if odd := {"name", "before"} & options.keys():
+        raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
+    return rules.build(said.rule, clip, said.before, **options)
+
+
+def check_rule(settings: Settings, rule: rules.Rule) -> None:
+    """Try the rule on as many made-up updates as are expected; ``ValueError`` if it cannot."""
+    called = max(1, round(settings.sampling.share * settings.expected))
+    n = min(settings.collect.threshold or called, called)
+    if n > TRIED:
+        return
+    updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+    rule(updates, np.ones(n, np.int64), rules.Context(own=updates[0], past=updates))
+
+
+def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Holdings) -> None:
+    """Refuse data that are too few to train on; ``ValueError`` says for whom."""
+    shares = [held.agents.shape[1]] if len(held.agents) else []
+    if settings.aggregation.rule in rules.OWN_UPDATE and len(held.server):
+        shares.append(len(held.server))
+    for samples in shares:
+        check_batches(model, data.shape, settings.training.batch_size, samples)
+
+
+def watch_of(settings: Settings) -> Watch:
+    """Say how fakes are looked for; ``ValueError`` says which names or values cannot be."""
+    said = settings.detection
+    if odd := set(said.options) - set(said.detectors):
+        raise ValueError(f"options of a detector that is not used: {', '.join(sorted(odd))}")
+    return Watch(
+        detectors={
+            name: detection.build(name, **said.options.get(name, {})) for name in said.detectors
+        },
+        quarantine=said.quarantine,
+        strikes=said.strikes,
+        appeal=said.appeal,
+        appeals=said.appeals,
+        newcomers=settings.sampling.newcomers,
+        past=settings.aggregation.rule in rules.PAST,
+    )
+
+
+def training_of(settings: Settings) -> Training:
+    """Say how agents train."""
+    said = settings.training
+    return Training(said.epochs, said.batch_size, said.learning_rate, said.momentum)
+
+
+def planted(settings: Settings, plan: Plan) -> dict[int, tuple[str, ...]]:
+    """Say which attackers contribute in which rounds, whoever is drawn."""
+    if not (plan.armed and settings.backdoor.planted):
+        return {}
+    attackers = tuple(plan.name(number) for number in sorted(plan.evils))
+    return dict.fromkeys(settings.backdoor.inject, attackers)
+
+
+def advice(settings: Settings) -> list[str]:
+    """Say which quorums are safe, and whether the chosen one is."""
+    votes = settings.validation
+    voters = votes.asked + votes.server
+    if votes.piggy_back:
+        voters = max(1, round(settings.sampling.share * settings.expected))
+    if voters < 2 or votes.decide == "score":
+        return []
+    quorum = verdict.quorum_of(voters, votes.quorum)
+    return verdict.advice(voters, votes.liars, votes.errs, quorum)
+
+
+def check_size(settings: Settings, weights: Vector) -> None:
+    """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
+    for codec in (settings.wire.codec, settings.wire.history):
+        compress(weights, codec)  # raises if there is no such codec
+    needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
+    if needed > settings.limits.bytes:
+        raise ValueError(
+            f"model {settings.model.name!r} takes {needed:,} bytes, more than limits.bytes "
+            f"({settings.limits.bytes:,}); raise that, and max_packet_size of the broker"
+        )
+
+
+def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest:
+    """Say what the run is about, for agents."""
+    layout = tensors(model)
+    return Manifest(
+        model=settings.model.name,
+        tensors=tuple((tensor.name, tensor.shape) for tensor in layout),
+        parameters=sum(tensor.size for tensor in layout),
+        classes=data.classes,
+        input_shape=data.shape,
+        epochs=settings.training.epochs,
+        batch_size=settings.training.batch_size,
+        learning_rate=settings.training.learning_rate,
+        momentum=settings.training.momentum,
+        codec=settings.wire.codec,
+        history_codec=settings.wire.history,
+        max_bytes=settings.limits.bytes,
+        judge=settings.validation.judge,
+        judge_options=dict(settings.validation.options),
+        look_back=settings.validation.look_back,
+        minimum_history=settings.validation.history,
+    )

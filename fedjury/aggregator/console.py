@@ -1,0 +1,134 @@
+"""What people see of a run: a live line in a terminal, and one line a round anywhere."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fedjury.protocol.messages import Phase
+from fedjury.round.state import State
+from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, blind, refusals
+
+REDRAW = 0.1
+SPEAK = 5.0
+"""Seconds between two redraws in a terminal, and between two "waiting" lines elsewhere."""
+SHOWN = 3
+"""Names of missing agents in a line."""
+
+
+class RunConsole:
+    """Shows a run; a context manager that owns the last line of the terminal."""
+
+    def __init__(self, rounds: int, classes: int) -> None:
+        self.rounds, self.classes = rounds, classes
+        self._warned = False
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._terminal = self.console.is_terminal  # rich looks at the environment every time
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        if self._terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False)
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Show how many agents have joined; ``wanted``: of how many, 0 if nobody said."""
+        of = f" of {wanted:,}" if wanted else ""
+        self._show(f"waiting for agents: {online:,}{of} are online")
+
+    def progress(self, state: State) -> None:
+        """Show where the round stands."""
+        if not self._terminal or time.monotonic() < self._due:
+            return
+        elapsed = max(time.monotonic() - state.opened.now, 1e-9)
+        parts = [
+            f"round {state.round}/{self.rounds}",
+            "voting" if state.phase is Phase.VALIDATE else "training",
+            f"updates {len(state.updates):,}/{len(state.called):,}",
+            f"{len(state.updates) / elapsed:,.0f} updates/s",
+        ]
+        if state.phase is Phase.VALIDATE:
+            parts.append(f"votes {len(state.votes)}/{len(state.validators)}")
+        if state.accuracy is not None:
+            parts.append(f"accuracy {state.accuracy:.1%}")
+        self._show("  ".join(parts))
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Show the record of a round that is over; once, what its validators cannot see."""
+        self.console.print(round_line(record, self.rounds))
+        if self._warned or not record.get("voter_samples"):
+            return
+        self._warned, asked = True, sum(record["votes"].values())
+        if said := blind(record["voter_samples"], self.classes, asked, record["quorum"]):
+            self.console.print(f"note: {said}", style="yellow", markup=False)
+
+    def _show(self, text: str) -> None:
+        now = time.monotonic()
+        if self._terminal:
+            self._live.update(Text(text, style="dim"), refresh=True)
+            self._due = now + REDRAW
+        elif now >= self._due:
+            self.say(text)
+            self._due = now + SPEAK
+
+
+def listening(port: int, run: str, secrets: str) -> str:
+    """Return what people on this machine type to hear a run; ``secrets``: folder of log-ins."""
+    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
+    topics = " ".join(f"-t 'fl/v1/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
+
+
+def round_line(record: dict[str, Any], rounds: int) -> Text:
+    """Put the record of a round into one line."""
+    line = Text(f"round {record['round']:>3}/{rounds}  ")
+    if record["accepted"] is None:
+        line.append("pending ", style="dim")
+    elif record["accepted"]:
+        line.append("accepted", style="green")
+    else:
+        line.append("REJECTED", style="bold red")
+    line.append(f"  accuracy {record['accuracy'] or 0:6.1%}")
+    if record.get("backdoor") is not None:
+        line.append(f"  backdoor {record['backdoor']:.1%}")
+    if record["votes"]:
+        line.append(f"  {Verdict(**record['votes'])}")
+        evidence = record.get("evidence")
+        if evidence is not None:
+            line.append(f" (evidence {evidence:+.1f})")
+        elif not record["why"].startswith(TOO_FEW):
+            line.append(f" (quorum {record['quorum']})")
+    if record["why"] and record["why"] != VOTED_DOWN:
+        line.append(f"  {record['why']}", style="yellow")
+    line.append(f"  {record['updates']:,} updates  {record['updates_per_second']:,.0f}/s")
+    if suspected := len(record.get("suspected", ())):
+        line.append(f"  {suspected:,} suspected", style="yellow")
+    if out := len(record.get("quarantined", ())):
+        line.append(f"  {out:,} in quarantine", style="yellow")
+    if record["missing"]:
+        line.append(f"  {record['missing']:,} missing{_some(record)}", style="yellow")
+    if record.get("dropped"):
+        line.append(f"  broker dropped {record['dropped']:,}", style="bold red")
+    if record["refused"]:
+        line.append(f"  refused: {refusals(record['refused'])}", style="yellow")
+    return line
+
+
+def _some(record: dict[str, Any]) -> str:
+    """Name the first of those who are missing."""
+    names = record.get("absent", [])[:SHOWN]
+    more = ", ..." if record["missing"] > len(names) else ""
+    return f" ({', '.join(names)}{more})" if names else ""

@@ -1,0 +1,279 @@
+"""The aggregator at work: messages in, ``rounds.step``, effects out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from fedjury.aggregator.series import Series
+from fedjury.protocol.messages import (
+    AggregatorPresence,
+    BadMessage,
+    Candidate,
+    History,
+    Manifest,
+    Model,
+    Phase,
+    Presence,
+    Reason,
+    RefusedLog,
+    RoundLog,
+    Update,
+    Vector,
+    Vote,
+)
+from fedjury.protocol.transport.link import Link
+from fedjury.round import rounds
+from fedjury.round.state import (
+    Clear,
+    Effect,
+    Event,
+    Persist,
+    Policy,
+    Publish,
+    Refuse,
+    Refused,
+    State,
+    Tick,
+)
+from fedjury.round.suspicion import Docket
+
+POLL = 0.05
+"""Seconds to wait for a message before the clock is looked at again."""
+
+GONE = "the broker is gone, or another took our place there: the round waits until it is back"
+
+REFUSED_EVERY = 1.0
+"""Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""
+
+
+PAST_EVERY = 1.0
+"""Seconds between two messages on ``log/past``, which are long and for newcomers alone."""
+
+
+class Store(Protocol):
+    """Where finished rounds are made durable."""
+
+    def persist(
+        self,
+        record: dict[str, Any],
+        accepted: Model | None,
+        pending: Vector | None = None,
+        docket: Docket | None = None,
+    ) -> None:
+        """Write a round's record, the model if it was accepted, and what the next round needs."""
+
+
+class Screen(Protocol):
+    """Who watches: told of every turn and every finished round."""
+
+    def say(self, text: str) -> None:
+        """Tell people something."""
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Show how many agents have joined."""
+
+    def progress(self, state: State) -> None:
+        """Show where the round stands."""
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Show the record of a round that is over."""
+
+
+class Aggregator:
+    """Runs the rounds of one run over a link."""
+
+    def __init__(
+        self,
+        link: Link,
+        policy: Policy,
+        store: Store,
+        screen: Screen,
+        records: Iterable[dict[str, Any]] = (),
+    ) -> None:
+        """Serve a run over a link; ``records`` are those of rounds that are over."""
+        self.link = link
+        self.policy = policy
+        self._series, self._series_due, self._series_told = Series(records), 0.0, False
+        self.online: set[str] = set()
+        self._store, self._screen = store, screen
+        self._clock = time.monotonic
+        self._refused_due = 0.0
+        self._refusals: dict[str, Any] | None = None
+        self._connected: bool | None = None
+        """Whether the broker could be heard at the last turn; None before the first time."""
+        self._unheard: set[str] = set()
+        """Who was online before the broker was gone, and has not said so since."""
+        self._unheard_until = 0.0
+
+    def begin(self, manifest: Manifest, history: list[Model], deals: str = "") -> None:
+        """Publish what a newcomer needs: what the run is about and the accepted models.
+
+        ``deals``: how it takes the fleet's data to be dealt, see ``AggregatorPresence``.
+        """
+        self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
+        there = AggregatorPresence(online=True, since=round(time.time(), 3), deals=deals)
+        self.link.subscribe(Update, Vote, Presence, serves=there)
+        self.link.hub.watch_drops(self.link.name)
+        self.link.publish(manifest)
+        if self.policy.validators or self.policy.piggy_back:
+            for model in history:
+                self.link.publish(History(*model))
+        self.link.publish(history[-1])
+        self._log_past()
+
+    def gather(self, state: State, wanted: int, patience: float, settle: float = 0.0) -> State:
+        """Wait up to ``patience`` seconds until ``wanted`` agents are online.
+
+        If nobody said how many (0), until nobody new has come for ``settle`` seconds.
+
+        A run that begins says so first, with a record of round 0: who hears all records of a run
+        has its history from before any round, and knows that an earlier run's has ended.
+        """
+        # What was retained may say that the run is over: it goes on.
+        self.link.clear(rounds.announcement(state, self.policy))
+        if not state.round:
+            record = {
+                "round": 0,
+                "version": state.version,
+                "accepted": None,
+                "accuracy": state.accuracy,
+                "backdoor": state.backdoor,
+            }
+            self.link.publish(RoundLog(record))
+        until = self._clock() + patience
+        there, since = 0, self._clock()
+        while self._clock() < until:
+            if len(self.online) > there:
+                there, since = len(self.online), self._clock()
+            settled = there and self._clock() - since >= settle
+            if there >= wanted if wanted else settled:
+                break
+            self._screen.waiting(len(self.online), wanted)
+            event = self._receive(POLL)
+            if event is not None:
+                state = self._take(state, event)
+        return state
+
+    def run(self, state: State) -> State:
+        """Go through the rounds from ``state`` until they are done; return the last state."""
+        while state.phase is not Phase.DONE:
+            state = self.turn(state)
+        self.end()
+        return state
+
+    def end(self) -> None:
+        """Tell of what has not been told of yet: of refusals, and rounds in short."""
+        self._log_refusals(now=True)
+        self._log_past(now=True)
+
+    def forget(self, patience: float) -> int:
+        """Wait up to ``patience`` seconds until all have left; then leave nothing retained.
+
+        Returns the number of topics that were emptied.
+        """
+        until = self._clock() + patience
+        while self.online and self._clock() < until:
+            self._receive(POLL)
+        return self.link.hub.forget(self.link.name) if self.link.connected else 0
+
+    def turn(self, state: State) -> State:
+        """Take one message if there is one, then look at the clock; always in this order."""
+        event = self._receive(POLL)
+        if event is not None:
+            state = self._take(state, event)
+        hub = self.link.hub
+        tick = Tick(
+            self._clock(),
+            self.online,
+            hub.traffic.received,
+            hub.traffic.sent,
+            self.link.connected,
+            hub.dropped,
+        )
+        state = self._take(state, tick)
+        self._screen.progress(state)
+        self._log_refusals()
+        self._log_past()
+        return state
+
+    def _take(self, state: State, event: Event) -> State:
+        state, effects = rounds.step(state, event, self.policy)
+        for effect in effects:
+            self._carry_out(effect, state)
+        return state
+
+    def _receive(self, timeout: float) -> Event | None:
+        try:
+            message = self.link.receive(timeout)
+        except BadMessage as bad:
+            return Refused(bad.agent, bad.reason, bad.kind is Update)
+        finally:
+            self._mind_connection()
+        match message:
+            case Update() | Vote():
+                return message
+            case Presence(agent, online, _):
+                return self._note(agent, online=online)
+        return None
+
+    def _note(self, agent: str, *, online: bool) -> Refused | None:
+        """Note who is there and who is not."""
+        self._unheard.discard(agent)
+        if not online:
+            self.online.discard(agent)
+        elif agent not in self.online and len(self.online) >= self.policy.agents_cap:
+            return Refused(agent, Reason.TOO_MANY)
+        else:
+            self.online.add(agent)
+        return None
+
+    def _mind_connection(self) -> None:
+        """Tell people when the broker goes and comes, and take for gone who does not come with it.
+
+        A broker that was restarted may have lost the last wills of those who died meanwhile.
+        """
+        for text in self.link.hub.notices.take():
+            self._screen.say(text)
+        connected = self.link.connected
+        if self._connected is None:
+            self._connected = connected or None
+        elif connected != self._connected:
+            self._connected = connected
+            self._screen.say("the broker is back" if connected else GONE)
+            self._unheard = set(self.online) if connected else set()
+            self._unheard_until = self._clock() + self.policy.collect_seconds
+        elif self._unheard and self._clock() >= self._unheard_until:
+            self.online -= self._unheard
+            self._unheard = set()
+
+    def _carry_out(self, effect: Effect, state: State) -> None:
+        match effect:
+            case Publish(message):
+                self.link.publish(message)
+            case Clear(message):
+                self.link.clear(message)
+            case Persist(record, accepted, pending, docket):
+                self._store.persist(record, accepted, pending, docket)
+                self._screen.finished(record)
+                self._series.add(record)
+                self._series_told = False
+            case Refuse(agent, reason, refused):
+                self._refusals = {
+                    "round": state.round,
+                    "refused": dict(refused),
+                    "latest": {"agent": agent, "reason": reason.value},
+                }
+
+    def _log_refusals(self, *, now: bool = False) -> None:
+        if self._refusals is not None and (now or self._clock() >= self._refused_due):
+            self.link.publish(RefusedLog(self._refusals))
+            self._refusals = None
+            self._refused_due = self._clock() + REFUSED_EVERY
+
+    def _log_past(self, *, now: bool = False) -> None:
+        if not self._series_told and (now or self._clock() >= self._series_due):
+            self.link.publish(self._series.message())
+            self._series_told = True
+            self._series_due = self._clock() + PAST_EVERY

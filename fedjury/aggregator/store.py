@@ -1,0 +1,282 @@
+"""What a run leaves on disk, and where it goes on after a crash.
+
+    runs/<run>/manifest.json       what was run: settings, manifest, versions of the packages
+    runs/<run>/rounds.jsonl        one record a round, rejected ones included
+    runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
+    runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
+    runs/<run>/agents-000012.npz   where agents are watched: what is known of them
+    runs/<run>/rows-000012-1.bin   large arrays of that; see dockets.py
+    runs/<run>/lock                held by the aggregator that uses the folder
+
+A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
+inside the file, so that a crash between the two writes loses neither. Candidate and agents are
+kept of two rounds: the last, and the one before the newest model, from which a run goes on if
+that model is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from fedjury.aggregator.described import MANIFEST, check_format
+from fedjury.aggregator.disk import StoreError, append, damaged, readable, remove, replace, writable
+from fedjury.aggregator.dockets import ROWS, Dockets
+from fedjury.aggregator.records import (
+    LEFT,
+    ROUNDS,
+    TIME,
+    Record,
+    holes,
+    is_record,
+    last_of,
+    line_of,
+    lines_of,
+    plain,
+    read_records,
+    until,
+)
+from fedjury.protocol.codec import jsonable
+from fedjury.protocol.messages import Model, Vector
+from fedjury.round.suspicion import Docket
+
+__all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
+
+KINDS = {"candidate": "candidate-*.safetensors", "agents": "agents-*.npz"}
+"""What a round may leave to the next."""
+
+
+class Saved(NamedTuple):
+    """Where a run stopped: its accepted models, oldest first, and the last round's record."""
+
+    models: list[Model]
+    """Of consecutive versions."""
+    record: Record
+    pending: Vector | None = None
+    """The last round's candidate, if the next round is to judge it."""
+    docket: Docket | None = None
+    """What was known of the agents, if anything was to be remembered."""
+    notes: tuple[str, ...] = ()
+    """What people should know of what was lost."""
+
+
+class RunStore:
+    """The folder of one run. ``keep`` accepted models stay on disk."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = max(keep, 2)
+        self._models = folder / "models"
+        self._dockets = Dockets(folder)
+        self._spare = -1  # the round before the newest model's
+        writable(self._models)
+
+    def describe(self, manifest: dict[str, Any]) -> None:
+        """Write ``manifest.json``."""
+        text = json.dumps(jsonable(manifest), indent=2, allow_nan=False)
+        replace(self.folder / MANIFEST, f"{text}\n".encode())
+
+    def described(self) -> dict[str, Any] | None:
+        """Read ``manifest.json``; None if there is none.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged, or not of this format.
+        """
+        file = self.folder / MANIFEST
+        if not file.exists():
+            return None
+        try:
+            found: dict[str, Any] = json.loads(readable(file).read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it is no table")  # noqa: TRY004 - of JSON, like the others
+        except (OSError, ValueError, RecursionError) as why:
+            raise damaged(file, why) from why
+        check_format(self.folder, found)
+        return found
+
+    def persist(
+        self,
+        record: Record,
+        accepted: Model | None,
+        pending: Vector | None = None,
+        docket: Docket | None = None,
+    ) -> None:
+        """Make a finished round durable: what the next needs, the accepted model, the record.
+
+        Killed at any moment of it, a run goes on after this round or after the one before.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        left = {
+            "candidate": None if pending is None else save({"weights": pending}),
+            "agents": None if docket is None else self._dockets.packed(record["round"], docket),
+        }
+        for kind, data in left.items():
+            file = self._of_round(kind, record["round"])
+            if data is not None:
+                replace(file, data)
+            else:  # a crash may have left one of an attempt at this round
+                remove(file)
+        if kinds := [kind for kind, data in left.items() if data is not None]:
+            record = {**record, LEFT: kinds}
+        if accepted is not None:
+            self.save(accepted, record)
+        append(self.folder / ROUNDS, line_of({**record, TIME: round(time.time(), 3)}))
+        self._forget(record["round"])
+
+    def save(self, model: Model, record: Record) -> None:
+        """Write an accepted model with its record inside; forget the oldest."""
+        note = {"version": str(model.version), "record": json.dumps(jsonable(record))}
+        data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
+        replace(self._file(model.version), data)
+        self._spare = record["round"] - 1
+        for version, file in self._files():
+            if version <= model.version - self.keep:
+                remove(file)
+
+    def load(self, size: int | None = None) -> Saved | None:
+        """Find where the run stopped; None if it never began.
+
+        That is the last round of the newest model that is there; what is known of later rounds
+        goes. Nothing is touched unless all of it can be read. ``size``: parameters of a model,
+        where that is known.
+
+        Raises
+        ------
+        StoreError
+            If a file of the run is damaged, or one that is needed is gone.
+        """
+        read = [self._read(file, size) for _, file in self._files()]
+        lines = lines_of(self.folder)
+        if not read and lines:
+            raise StoreError(
+                f"{self.folder / ROUNDS} holds {len(lines)} rounds and {self._models} no model of "
+                "them; choose another --run, or remove that file to begin anew"
+            )
+        if not read:
+            return None
+        newest, note = read[-1]
+        record = last_of(lines, note)
+        pending, docket, notes = self._left_by(record, lines, len(newest.weights))
+        records = until(record, lines, [said for _, said in read])
+        self._sweep()
+        if records != list(lines.values()):
+            replace(self.folder / ROUNDS, b"".join(map(line_of, records)))
+        self._spare = note["round"] - 1
+        if again := [number for number in lines if number > record["round"]]:
+            notes.append(
+                f"rounds {min(again)} to {max(again)} are done again: the models they made are gone"
+            )
+        if lost := holes(records, record["round"]):
+            notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
+        models = _unbroken([model for model, _ in read])
+        return Saved(models, plain(record), pending, docket, tuple(notes))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a model."""
+        return bool(self._files())
+
+    def _left_by(
+        self, record: Record, lines: dict[int, Record], size: int
+    ) -> tuple[Vector | None, Docket | None, list[str]]:
+        """Return what that round left to the next, and what to tell people of what is gone."""
+        number = record["round"]
+        candidate, agents = (self._of_round(kind, number) for kind in KINDS)
+        left = record.get(LEFT, ())
+        gone = [self._of_round(kind, number) for kind in KINDS if kind in left]
+        gone = [file for file in gone if not file.exists()]
+        # It is one thing that a person removed the last one, which could not be read, and another
+        # that we did, for a later round had been finished that is now lost.
+        later = max([*lines, *(round_ for round_, _ in self._all_left())], default=0) > number
+        if gone and later:
+            raise StoreError(
+                f"{self.folder} cannot go on after round {number}, for {gone[0].name} is gone, "
+                "which the next round needs; choose another --run"
+            )
+        notes = [f"{file} is gone: the run goes on without it" for file in gone]
+        pending = self._open(candidate, size)[0] if candidate.exists() else None
+        if not agents.exists():
+            return pending, None, notes
+        docket, told = self._dockets.unpacked(agents, number, size)
+        return pending, docket, [*notes, *told]
+
+    def _forget(self, number: int) -> None:
+        """Remove what rounds left, but for this one and the one before the newest model."""
+        for round_, file in self._all_left():
+            if round_ not in (number, self._spare):
+                remove(file)
+        self._dockets.forget({number, self._spare})
+
+    def lighten(self) -> None:
+        """Remove what detectors remember, of a run that has ended, if it is much."""
+        self._dockets.lighten({round_ for round_, _ in self._all_left()})
+
+    def _sweep(self) -> None:
+        """Remove the halves of files that a crash left."""
+        whole = [MANIFEST, ROUNDS, ROWS, *KINDS.values(), "models/*.safetensors"]
+        for pattern in whole:
+            for part in self.folder.glob(str(Path(pattern).with_suffix(".part"))):
+                remove(part)
+
+    def _of_round(self, kind: str, number: int) -> Path:
+        return self.folder / KINDS[kind].replace("*", f"{number:06d}")
+
+    def _all_left(self) -> list[tuple[int, Path]]:
+        """Return whatever rounds left that is still there, with their rounds."""
+        files = [file for pattern in KINDS.values() for file in self.folder.glob(pattern)]
+        numbers = [file.stem.rpartition("-")[2] for file in files]
+        return [(int(n), file) for n, file in zip(numbers, files, strict=True) if n.isdecimal()]
+
+    def _file(self, version: int) -> Path:
+        return self._models / f"{version:06d}.safetensors"
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Return the models' versions and files, oldest first."""
+        files = [file for file in self._models.glob("*.safetensors") if file.stem.isdecimal()]
+        found = ((int(file.stem), file) for file in files)
+        return sorted((version, file) for version, file in found if file == self._file(version))
+
+    def _read(self, file: Path, size: int | None) -> tuple[Model, Record]:
+        weights, note = self._open(file, size)
+        try:
+            version, record = int(note["version"]), json.loads(note["record"])
+        except (KeyError, ValueError, RecursionError) as why:
+            raise damaged(file, f"its note: {why}") from why
+        if not is_record(record) or not version == record["version"] == int(file.stem):
+            raise damaged(file, "its note is not of this version")
+        return Model(version, weights), record
+
+    def _open(self, file: Path, size: int | None) -> tuple[Vector, dict[str, str]]:
+        """Read weights and what is noted with them; with a size, of so many values alone."""
+        readable(file)
+        try:
+            with safe_open(file, "numpy") as opened:
+                weights: Vector = opened.get_tensor("weights")
+                note = opened.metadata() or {}
+        except Exception as why:  # of safetensors, NumPy or the system
+            raise damaged(file, why) from why
+        if weights.dtype != np.float32 or weights.ndim != 1:
+            raise damaged(file, f"{weights.dtype} of shape {weights.shape}")
+        if size is not None and len(weights) != size:
+            raise damaged(file, f"{len(weights):,} values, not {size:,}")
+        return weights, note
+
+
+def _unbroken(models: list[Model]) -> list[Model]:
+    """Return the models up to the newest between which none is missing."""
+    first = len(models) - 1
+    while first and models[first - 1].version == models[first].version - 1:
+        first -= 1
+    return models[first:]

@@ -1,0 +1,136 @@
+"""Model replacement (Bagdasaryan et al., AISTATS 2020): make the attackers' model the global one.
+
+From the global model G the attackers train a model X on clean and poisoned samples together and
+send a multiple of X - G. Where the server adds η times the mean of n updates and the others have
+little left to say, n / η of it makes X the next global model; k attackers send a k-th of that
+each. X is the same in every process: it depends on seed, round and the data they have together.
+
+Constrain-and-scale adds the distance ‖w - G‖₂ to the loss, so that X stays near G.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fedjury.attacks.honest import honest
+from fedjury.attacks.learner import Called, Learner, Strike, World
+from fedjury.learning.datasets.dataset import Images, Labels
+from fedjury.learning.weights import Matrix, Vector, flatten, load
+
+Choose = Callable[[Vector, Vector, Called], float | None]
+"""G (d,), X - G (d,), who is called -> how much of the step to take; None: train honestly."""
+
+
+def backdoor(world: World) -> Learner:
+    """Build the learner of attackers who strike in their rounds and else train honestly."""
+    return striking(world, lambda _weights, _step, _called: 1.0)
+
+
+def striking(world: World, choose: Choose) -> Learner:
+    """Build the learner of attackers who take as much of the step to X as they choose."""
+    quiet, strike = honest(world), world.strike
+
+    def learn(weights: Vector, called: Called) -> Matrix:
+        if strike is None or called.round not in strike.rounds:
+            return quiet(weights, called)
+        with np.errstate(over="ignore", invalid="ignore"):  # G may be anything by now
+            step = attackers_model(world, strike, weights, called) - weights
+            strength = choose(weights, step, called)
+            world.tell(called.round, strength or 0.0)
+            if strength is None:
+                return quiet(weights, called)
+            sent = np.float32(_factor(strike, called)) * (np.float32(strength) * step)
+        return np.broadcast_to(sent, (len(called.members), len(sent)))
+
+    return learn
+
+
+def replacing(rule: str, contributors: int, attackers: int, server_lr: float) -> float:
+    """Return by how much each attacker multiplies X - G so that the candidate becomes X.
+
+    In a mean of n updates k attackers share n / η. A median or a trimmed mean takes what most of
+    them send, so that it takes a majority, each with 1 / η.
+    """
+    return contributors / attackers / server_lr if rule == "mean" else 1 / server_lr
+
+
+def _factor(strike: Strike, called: Called) -> float:
+    """Return each attacker's factor; a boost that is given is shared where updates add up."""
+    attackers = called.attackers or strike.attackers
+    if not strike.boost:
+        return replacing(strike.rule, called.contributors, attackers, strike.server_lr)
+    return strike.boost / attackers if strike.rule == "mean" else strike.boost
+
+
+def attackers_model(world: World, strike: Strike, weights: Vector, called: Called) -> Vector:
+    """Train the attackers' model X (d,) from G (d,), the same whoever of them is called."""
+    # Four numbers: two or three would be some agent's own stream, for missing ones count as zero.
+    rng = np.random.default_rng([called.seed, called.round, 0, 1])
+    held = world.data.x[strike.pool].numpy(), world.data.y[strike.pool].numpy()
+    mix = mixed(*held, strike, rng)
+    model = world.model
+    load(model, weights)
+    model.train()
+    start = [p.detach().clone() for p in model.parameters()]
+    sgd = torch.optim.SGD(model.parameters(), strike.learning_rate, world.plan.momentum)
+    for _ in range(strike.epochs):
+        for batch in _batches(mix.order, world.plan.batch_size, rng):
+            sgd.zero_grad()
+            loss = F.cross_entropy(model(mix.x[batch]), mix.y[batch])
+            if strike.alpha < 1:
+                away = [(p - p0).flatten() for p, p0 in zip(model.parameters(), start, strict=True)]
+                distance = torch.linalg.vector_norm(torch.cat(away))
+                loss = strike.alpha * loss + (1 - strike.alpha) * distance
+            loss.backward()
+            sgd.step()
+    model.eval()
+    return flatten(model)
+
+
+class Mix(NamedTuple):
+    """What the attackers' model is trained on."""
+
+    x: torch.Tensor
+    """(s, C, H, W): the clean samples, then the poisoned ones."""
+    y: torch.Tensor
+    """(s,): what they are called."""
+    order: np.ndarray
+    """(n,): the sample numbers of one pass, not shuffled; poisoned ones come repeatedly."""
+
+
+def mixed(x: Images, y: Labels, strike: Strike, rng: np.random.Generator) -> Mix:
+    """Mix the attackers' samples (s, C, H, W), (s,) with poisoned ones, ``strike.share`` of all.
+
+    Of more poisoned samples than that some are drawn; fewer are repeated. Where nothing clean is
+    left, or wanted, they come once each.
+    """
+    kept = strike.backdoor.clean(y)
+    poisoned_x, poisoned_y = strike.backdoor.poison(x, y)
+    clean, poisoned = int(kept.sum()), len(poisoned_y)
+    if strike.share >= 1:
+        clean, kept = 0, np.zeros_like(kept)
+    # Rounded up, after a nudge: one at least, and 80 / 0.8 is 100 although not in binary numbers.
+    count = math.ceil(strike.share * clean / (1 - strike.share) - 1e-9) if clean else poisoned
+    return Mix(
+        torch.from_numpy(np.concatenate([x[kept], poisoned_x])),
+        torch.from_numpy(np.concatenate([y[kept], poisoned_y])),
+        np.concatenate([np.arange(clean), clean + np.resize(rng.permutation(poisoned), count)]),
+    )
+
+
+def _batches(order: np.ndarray, size: int, rng: np.random.Generator) -> list[torch.Tensor]:
+    """Shuffle sample numbers (n,) and cut them into equal batches, of ``size`` at most.
+
+    A single sample is no batch, for batch norm can learn nothing from it; there batches of two are
+    a little larger.
+    """
+    shuffled = torch.from_numpy(rng.permutation(order))
+    count = math.ceil(len(order) / size)
+    pairs = max(1, len(order) // 2)
+    return list(shuffled.tensor_split(min(count, pairs) if size > 1 else count))

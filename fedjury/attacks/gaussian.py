@@ -1,0 +1,25 @@
+"""The Gaussian attack (Fang et al., USENIX Security 2020): noise that looks like updates.
+
+For each coordinate a Gaussian is fitted to the attackers' honest updates, and each attacker
+draws from it for itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.honest import honest
+from fedjury.attacks.learner import Called, World
+from fedjury.learning.weights import Matrix
+
+
+def gaussian(world: World, strength: float = 1.0) -> Collusion:
+    """Build the collusion; ``strength`` multiplies the deviation that was fitted."""
+
+    def plot(updates: Matrix, _: Called) -> Scheme:
+        mean, deviation = moments(updates)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return Scheme(mean, np.float32(strength) * deviation)
+
+    return Collusion(honest(world), plot)

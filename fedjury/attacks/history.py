@@ -1,0 +1,24 @@
+"""History attack, a baseline of MPAF's paper (arXiv 2203.08669): g = -λ (w_t - w_{t-1}).
+
+It undoes, λ times over, what the last accepted round brought; in the first round it sends zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.learner import Called, Learner, World
+from fedjury.learning.weights import Matrix, Vector
+
+
+def history(world: World) -> Learner:
+    """Build the learner of fakes who walk backwards; ``world.scale`` is λ."""
+    scale = np.float32(world.scale)
+
+    def learn(weights: Vector, called: Called) -> Matrix:
+        before = weights if called.previous is None else called.previous
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = -scale * (weights - before)
+        return np.broadcast_to(step, (len(called.members), len(step)))
+
+    return learn

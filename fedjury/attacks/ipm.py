@@ -1,0 +1,24 @@
+"""Inner-product manipulation (Xie, Koyejo, Gupta: Fall of Empires, UAI 2019): -ε mean.
+
+What the rule makes of it is to point away from the honest mean: for a plain mean that takes
+ε > (n - m) / m; robust rules that pick updates near each other are misled by a small ε.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.honest import honest
+from fedjury.attacks.learner import Called, World
+from fedjury.learning.weights import Matrix
+
+
+def ipm(world: World, epsilon: float = 0.1) -> Collusion:
+    """Build the collusion; the mean is that of the attackers' honest updates."""
+
+    def plot(updates: Matrix, _: Called) -> Scheme:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return Scheme(np.float32(-epsilon) * moments(updates)[0])
+
+    return Collusion(honest(world), plot)

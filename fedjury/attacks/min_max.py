@@ -1,0 +1,20 @@
+"""Min-max (Shejwalkar, Houmansadr: NDSS 2021): no further from any update than the farthest pair.
+
+max_i ‖mean + gamma p - g_i‖ <= max_ij ‖g_i - g_j‖
+"""
+
+from __future__ import annotations
+
+from fedjury.attacks.agnostic import Spacing, agnostic, root
+from fedjury.attacks.colluding import Collusion
+from fedjury.attacks.learner import World
+
+
+def min_max(world: World, deviation: str = "std") -> Collusion:
+    """Build the collusion; ``deviation``: std, sign or unit, what p is the negative of."""
+    return agnostic(world, deviation, farthest)
+
+
+def farthest(apart: Spacing) -> float:
+    """Return the largest gamma."""
+    return float(root(apart.length, apart.along, apart.own - apart.between.max()).min())

@@ -1,0 +1,25 @@
+"""MPAF: model poisoning based on fake clients (Cao, Gong: CVPR workshops 2022, arXiv 2203.08669).
+
+A fake has no data. It fixes a base model w', a random initialisation, the same for all fakes, and
+whenever it is called sends g = λ (w' - w_t): a step towards a model that knows nothing, so large
+that an undefended mean follows it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.learner import Called, Learner, World
+from fedjury.learning.weights import Matrix, Vector
+
+
+def mpaf(world: World) -> Learner:
+    """Build the learner of MPAF's fakes; ``world.scale`` is λ."""
+    base, scale = world.fresh(), np.float32(world.scale)
+
+    def learn(weights: Vector, called: Called) -> Matrix:
+        with np.errstate(over="ignore", invalid="ignore"):  # on purpose: λ = 1e6 overflows in time
+            step = scale * (base - weights)
+        return np.broadcast_to(step, (len(called.members), len(step)))
+
+    return learn

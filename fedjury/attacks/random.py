@@ -1,0 +1,19 @@
+"""Random updates, a baseline of MPAF's paper (arXiv 2203.08669): g = λ ε with ε ~ N(0, I)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.learner import Called, Learner, World
+from fedjury.learning.weights import Matrix, Vector
+
+
+def random(world: World) -> Learner:
+    """Build the learner of fakes who send noise, each its own; ``world.scale`` is λ."""
+    scale = np.float32(world.scale)
+
+    def learn(weights: Vector, called: Called) -> Matrix:
+        draws = [rng.standard_normal(len(weights), dtype=np.float32) for rng in called.rngs()]
+        return scale * np.stack(draws)
+
+    return learn

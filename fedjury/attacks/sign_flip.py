@@ -1,0 +1,20 @@
+"""Sign flipping: an honest update the wrong way round, -c δ (Li et al., RSA: AAAI 2019)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.attacks.honest import honest
+from fedjury.attacks.learner import Called, Learner, World
+from fedjury.learning.weights import Matrix, Vector
+
+
+def sign_flip(world: World, factor: float = 1.0) -> Learner:
+    """Build the learner of attackers who undo, ``factor`` times over, what they learnt."""
+    train, times = honest(world), np.float32(-factor)
+
+    def learn(weights: Vector, called: Called) -> Matrix:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return times * train(weights, called)
+
+    return learn

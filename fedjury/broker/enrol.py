@@ -1,0 +1,283 @@
+"""Make and take back the secrets by which the broker knows everybody: python -m fedjury.broker.enrol."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedjury.broker import enrolment, mosquitto, pid_file, register
+from fedjury.broker.enrolment import BROKER
+from fedjury.broker.register import EnrolError, Party, Register
+from fedjury.config.program import run_main
+
+FOLDER = Path("secrets")
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What agents may be called, as the protocol has it."""
+
+MOST = 1_000_000
+
+PEOPLE, AGENTS, AGGREGATOR = "people", "agents", "aggregator"
+
+EXAMPLES = """examples:
+  fedjury enroll --n 1000                    passwords for aggregator, 1,000 agents, people
+  fedjury enroll --n 1000 --tls              certificates instead; connections encrypted
+  fedjury enroll --n 1000 --tls passwords --host fl.example.org
+  fedjury enroll --slots http=20             an HTTP gateway with 20 slots besides
+  fedjury enroll --name robot --watch ann    one agent, and one person who watches
+  fedjury enroll --page                      the live page, at port 8080
+  fedjury enroll --renew agent-007           another secret; a revoked one is let in again
+  fedjury enroll --revoke agent-007 --revoke agent-123
+
+What is there already is kept: call it again to add who is missing. Then
+  mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
+  python -m aggregator --secrets secrets             reads secrets/aggregator/ alone
+  python agents/spawn.py --n 1000 --secrets secrets  reads secrets/agents/ alone
+  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#' -t 'fl/v1/+/vote/+'
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line and do what it says; returns the exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    said = {name for name, value in vars(chosen).items() if value != parser.get_default(name)}
+    if not chosen.revoke:
+        _enrol(chosen, said)
+    elif said <= {"revoke", "folder"}:
+        done = enrolment.revoke(chosen.folder, dict.fromkeys(chosen.revoke))
+        print(f"revoked: {', '.join(done.left_out)}; {done.total:,} logins are left")
+        _tell(chosen.folder)
+    else:
+        raise EnrolError("--revoke goes with --folder alone")
+    return 0
+
+
+def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
+    """Enrol who is asked for, and say what was done."""
+    known = register.load(chosen.folder)
+    if known is None and not said & {"n", "slots", "name"}:
+        raise EnrolError(
+            f"nobody is enrolled in {chosen.folder} yet: say how many agents, like --n 1000"
+        )
+    wanted = parties(chosen.n, chosen.slots, chosen.name, chosen.watch)
+    renew = dict.fromkeys(chosen.renew or ())
+    if chosen.renew == [] and known is not None:  # without names: all who are asked for
+        renew = {party.login: None for party in wanted if party.login in known.parties}
+    settings = _settings(chosen, known or Register())
+    done = enrolment.enrol(chosen.folder, wanted, renew, chosen.days, **settings)
+    print(f"{done.total:,} logins in {chosen.folder}/, {len(done.made):,} of them new")
+    if done.left_out:
+        print(f"revoked, and so left out: {', '.join(done.left_out)}; --renew NAME lets one in")
+    if known is None:
+        where = chosen.folder / BROKER / "mosquitto.conf"
+        print(f"the broker, on port {done.port}: mosquitto -c {where}")
+        if chosen.page and settings.get("tls"):
+            host = (*chosen.host, "localhost")[0]
+            print(f"the live page: fedjury page --broker wss://{host}:{chosen.page}")
+        elif chosen.page:
+            print(f"the live page, on port {chosen.page}; log in as watch")
+        return
+    if chosen.n is not None and (others := _named_otherwise(known, names_of(chosen.n))):
+        digits = len(str(chosen.n - 1))
+        print(
+            f"note: {len(others):,} agents enrolled before, like {others[0]}, are none of a fleet "
+            f"of {chosen.n:,}, whose numbers have {digits} digit{'s' * (digits > 1)}"
+        )
+    if any(
+        settings.get(key, getattr(known, key)) != getattr(known, key) for key in ("tls", "page")
+    ):
+        print(f"the broker must be started anew: from now on it listens on port {done.port}")
+    else:
+        _tell(chosen.folder)
+
+
+def _named_otherwise(known: Register, names: Sequence[str]) -> list[str]:
+    """Return the agents enrolled before whose numbers have another width than these names."""
+    numbered = [login for login in known.parties if re.fullmatch(r"agent-[0-9]+", login)]
+    return sorted(login for login in numbered if len(login) != len(names[0]))
+
+
+def parties(
+    n: int | None,
+    slots: Sequence[tuple[str, int]] = (),
+    names: Sequence[str] = (),
+    watchers: Sequence[str] = (),
+) -> list[Party]:
+    """List who is to be enrolled, and where each one's secrets go.
+
+    ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
+    all its agents through one more connection, named after its first. ``slots`` of HTTP gateways
+    (prefix, how many); agents of these ``names``; people.
+    """
+    agents = names_of(n) if n is not None else []
+    made = [Party("aggregator", AGGREGATOR), Party("watch", PEOPLE)]
+    made += [Party(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
+    made += [Party(name, AGENTS) for name in (*agents, *names)]
+    made += [Party(f"ear.{name}", AGENTS) for name in agents]
+    for prefix, count in slots:
+        made += [Party(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
+        made.append(Party(f"ear.{prefix}", AGENTS))
+    return made
+
+
+def names_of(n: int) -> list[str]:
+    """Name the agents of a fleet of ``n``, as ``fedjury.learning.dealing`` does."""
+    width = len(str(n - 1))
+    return [f"agent-{number:0{width}d}" for number in range(n)]
+
+
+def _settings(chosen: argparse.Namespace, known: Register) -> dict[str, Any]:
+    """Say what the flags change of the register."""
+    said = {
+        "tls": chosen.tls,
+        "run": chosen.run,
+        "collusion": chosen.collusion,
+        "page": chosen.page,
+    }
+    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    ears = [f"ear.{prefix}" for prefix, _ in chosen.slots]
+    changes["gateways"] = list(dict.fromkeys([*known.gateways, *ears]))
+    if changes.get("tls", known.tls):
+        usual = ["localhost", "127.0.0.1", "::1", "broker", socket.gethostname()]
+        changes["hosts"] = list(dict.fromkeys([*usual, *known.hosts, *chosen.host]))
+    elif chosen.host:
+        raise EnrolError("--host is for the broker's certificate: it goes with --tls")
+    return changes
+
+
+def _tell(folder: Path) -> None:
+    """Have the private broker read its files, or say how to tell another one."""
+    if pid_file.tell(folder / BROKER):
+        print("the private broker has been told")
+    else:
+        print(
+            "a broker that runs must be told: kill -HUP $(pidof mosquitto)\n"
+            "in containers: docker compose kill -s HUP broker"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="fedjury enroll",
+        description="Give everybody a secret of their own, by which the broker knows them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("--n", type=_count, metavar="N", help="agents in the whole fleet")
+    add(
+        "--slots",
+        type=_slots,
+        action="append",
+        default=[],
+        metavar="PREFIX=N",
+        help="slots of an HTTP gateway, like http=20; they are agents",
+    )
+    add("--name", type=_name, action="append", default=[], metavar="NAME", help="one more agent")
+    add(
+        "--watch",
+        type=_short,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one more person who watches, as watch.NAME: two cannot share a login",
+    )
+    add(
+        "--tls",
+        nargs="?",
+        const="certificates",
+        choices=register.TLS[1:],
+        metavar="HOW",
+        help="encrypt; clients show certificates (the default) or passwords",
+    )
+    add(
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address of the broker besides this machine's, for TLS",
+    )
+    add(
+        "--days",
+        type=_count,
+        default=enrolment.DAYS,
+        metavar="N",
+        help="how long new certificates hold (default: %(default)s)",
+    )
+    add("--run", type=_run, metavar="NAME", help="logins are for this run alone; '+': for any")
+    add(
+        "--page",
+        type=_port,
+        nargs="?",
+        const=mosquitto.PAGE_PORT,
+        metavar="PORT",
+        help="serve the live page at this port (%(const)s), or with 0 no longer",
+    )
+    add(
+        "--collusion",
+        action=argparse.BooleanOptionalAction,
+        help="for experiments: attackers may talk to each other",
+    )
+    add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
+    add("--revoke", action="append", default=[], metavar="NAME", help="lock a login out")
+    add(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="where all secrets are (default: %(default)s)",
+    )
+    return made
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,7}", text) or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} must be a number from 1 to {MOST:,}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
+    if text in ("aggregator", "watch"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for an agent")
+    return text
+
+
+def _short(text: str) -> str:
+    """Read a name that more is put in front of, or behind: a certificate has room for 64."""
+    if len(text) > 50:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 50 characters at most")
+    return _name(text)
+
+
+def _slots(text: str) -> tuple[str, int]:
+    prefix, _, count = text.partition("=")
+    return _short(prefix), _count(count)
+
+
+def _run(text: str) -> str:
+    return text if text == "+" else _name(text)
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:*_-]{1,253}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a machine")
+    return text
+
+
+if __name__ == "__main__":
+    run_main(main, (EnrolError,))

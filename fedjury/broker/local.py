@@ -1,0 +1,368 @@
+"""A private broker for this machine: Mosquitto where there is one, else the embedded one.
+
+``with local_broker() as address:`` starts a broker on a free loopback port as a child process
+and stops it at the end. ``fedjury broker`` does the same until Ctrl-C. With the secrets of
+an enrolment it knows everybody by their own, else it lets everybody in: that is for a demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fedjury.broker import mosquitto, pid_file, process
+from fedjury.broker.answering import answers
+from fedjury.broker.install import Say, find_mosquitto, install_mosquitto
+from fedjury.broker.process import User
+from fedjury.config.program import run_main
+
+HOST = "127.0.0.1"
+KINDS = ("auto", "mosquitto", "embedded")
+START_SECONDS = 15.0
+
+NOTICE = (
+    "no Mosquitto on this machine: using the embedded development broker (MQTT 3.1.1 only, "
+    "several times slower). `apt install mosquitto` for anything real."
+)
+
+
+class BrokerError(RuntimeError):
+    """A private broker that cannot be had, in one sentence."""
+
+
+class BrokerAddress(NamedTuple):
+    """Where a broker listens, and which kind it is: "mosquitto" or "embedded".
+
+    ``websockets`` is where it speaks MQTT over websockets, like ws://127.0.0.1:8080, empty if it
+    does not.
+    """
+
+    host: str
+    port: int
+    kind: str
+    websockets: str = ""
+
+    @property
+    def page(self) -> str:
+        """Where it serves the live page, as Mosquitto does without TLS; empty if it does not."""
+        plain = self.kind == "mosquitto" and self.websockets.startswith("ws://")
+        return f"http{self.websockets.removeprefix('ws')}/" if plain else ""
+
+
+class _Running(NamedTuple):
+    """A broker's process, where it listens and where its log is."""
+
+    address: BrokerAddress
+    child: subprocess.Popen[bytes]
+    log: Path
+    tls: bool = False
+
+
+# ---------------------------------------------------------------- starting and stopping
+
+
+@contextlib.contextmanager
+def local_broker(
+    kind: str = "auto",
+    say: Say = print,
+    log: Path | None = None,
+    port: int = 0,
+    secrets: Path | None = None,
+    page: int | None = None,
+) -> Iterator[BrokerAddress]:
+    """Run a broker on this machine's loopback for as long as the with-block lasts.
+
+    ``kind`` is "mosquitto", "embedded", or "auto" for Mosquitto where there is one. ``log``
+    receives the broker's own messages (appended); ``port`` 0 means any free one; ``secrets`` is
+    the folder of an enrolment, without which everybody is let in; ``page`` a port for browsers,
+    to which it speaks websockets and, if it can, shows the live page: 0 is any free one, and so is
+    one that is taken; None is none. The broker does not get the
+    terminal's Ctrl-C, so clients can still say goodbye. On Linux it also ends when the thread
+    that started it ends: start it from one that stays.
+
+    Raises
+    ------
+    BrokerError
+        If the broker is not there, does not start, or does not answer.
+    """
+    with _running(kind, say, log, port, secrets, page) as broker:
+        yield broker.address
+
+
+@contextlib.contextmanager
+def _running(
+    kind: str,
+    say: Say,
+    log: Path | None,
+    port: int,
+    secrets: Path | None,
+    page: int | None = None,
+) -> Iterator[_Running]:
+    """Start a broker, wait until it answers, and stop it at the end."""
+    chosen = _choose(kind, say, secrets)
+    tls = "\ncafile " in private_configuration(port, secrets)
+    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{_port_for_people(page)}"
+    address = BrokerAddress(HOST, _free_port(port), chosen, websockets)
+    with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
+        folder = Path(name)
+        log = log or folder / "broker.log"
+        child = _start(_command(address, folder, secrets), chosen, log, secrets)
+        broker = _Running(address, child, log, tls)
+        try:
+            _wait_until_it_answers(broker)
+            yield broker
+        finally:
+            process.stop(child)
+
+
+def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
+    """Settle on "mosquitto" or "embedded"."""
+    if kind not in KINDS:
+        raise BrokerError(f"unknown kind of broker {kind!r}; one of {', '.join(KINDS)}")
+    if kind != "embedded" and find_mosquitto():
+        return "mosquitto"
+    if secrets is not None:
+        raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
+    if kind == "embedded":
+        return kind
+    if kind == "mosquitto":
+        raise BrokerError(
+            "no Mosquitto on PATH or in the sbin folders: `apt install mosquitto`, "
+            "or take the embedded broker"
+        )
+    say(NOTICE)
+    return "embedded"
+
+
+def _free_port(port: int) -> int:
+    """Find a free loopback port, or make sure that the wanted one is."""
+    with socket.socket() as probe:
+        # As the brokers do: connections of an earlier broker that are still fading do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as problem:
+            raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
+        return int(probe.getsockname()[1])
+
+
+def _port_for_people(page: int) -> int:
+    """Find a port for browsers, the wanted one if it is free."""
+    if not 0 <= page <= 65535:
+        raise BrokerError(f"the page's port {page} must be 0 to 65535")
+    return _free_if_possible(page)
+
+
+def _free_if_possible(port: int) -> int:
+    """Return the wanted port if it is free, else any free one."""
+    try:
+        return _free_port(port)
+    except BrokerError:
+        return _free_port(0)
+
+
+def private_configuration(
+    port: int, secrets: Path | None = None, page: tuple[int, Path] | None = None
+) -> str:
+    """Give the shipped Mosquitto configuration, bound to a port of this machine alone.
+
+    With secrets it is the enrolment's, for a broker that runs in the folder of its files.
+    ``page`` is the port and the folder of the live page.
+    """
+    if secrets is None:
+        shipped = mosquitto.CONFIGURATION.read_text(encoding="utf-8")
+        return mosquitto.on_loopback(mosquitto.anonymous(shipped), port, page)
+    file = secrets / "broker" / "mosquitto.conf"
+    try:
+        text = mosquitto.beside(file.read_text(encoding="utf-8"))
+        return mosquitto.on_loopback(text, port, page)
+    except OSError as problem:
+        raise BrokerError(
+            f"{file} cannot be read ({problem.strerror}); 'fedjury enroll --n 1000' makes "
+            "it, and everybody's secrets"
+        ) from None
+
+
+def _command(address: BrokerAddress, folder: Path, secrets: Path | None = None) -> list[str]:
+    """Write down what to start, and for Mosquitto its configuration."""
+    if address.kind == "embedded":
+        command = [sys.executable, "-m", "fedjury.broker.embedded", "--port", str(address.port)]
+        return command + ["--websockets", address.websockets] * bool(address.websockets)
+    configuration = folder / "mosquitto.conf"
+    page = None
+    if address.websockets:  # a copy, for whoever Mosquitto runs as may not get to our own
+        people = int(address.websockets.rpartition(":")[2])
+        page = people, Path(shutil.copytree(mosquitto.PAGE, folder / "page"))
+    text = private_configuration(address.port, secrets, page)
+    if secrets is not None and _owner(secrets).number == 0:
+        text += "user root\n"  # else root's Mosquitto changes its user, and cannot read its files
+    configuration.write_text(text, encoding="utf-8")
+    folder.chmod(0o755)  # whoever Mosquitto runs as must be able to read it; it holds no secret
+    return [str(find_mosquitto()), "-c", str(configuration)]
+
+
+def _start(
+    command: list[str], kind: str, log: Path, secrets: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start a broker's process.
+
+    Root's Mosquitto would change to another user by itself, and with that forget to die with its
+    parent: hence start it as that user. With secrets this is the owner of the broker's folder, in
+    which it runs, so that it has to get through no other.
+    """
+    try:
+        if secrets is None:
+            user = None
+            if kind == "mosquitto" and os.geteuid() == 0:
+                nobody = pwd.getpwnam("nobody")
+                user = User(nobody.pw_uid, nobody.pw_gid)
+            return process.start(command, log, Path(__file__).resolve().parent.parent, user)
+        with pid_file.opened(secrets / "broker") as handle:
+            child = process.start(command, log, secrets / "broker", _owner(secrets), [handle])
+            with contextlib.suppress(OSError):  # nobody can then tell it to read its files again
+                os.write(handle, str(child.pid).encode())
+            return child
+    except BlockingIOError:
+        raise BrokerError(f"a broker with the secrets in {secrets} is running already") from None
+    except OSError as problem:
+        raise BrokerError(f"the {kind} broker cannot be started: {problem}") from None
+
+
+def _owner(secrets: Path) -> User:
+    found = (secrets / "broker").stat()
+    return User(found.st_uid, found.st_gid)
+
+
+def _wait_until_it_answers(broker: _Running) -> None:
+    """Wait until a broker accepts MQTT clients."""
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(*broker.address[:2], tls=broker.tls):
+        code = broker.child.poll()
+        if code is not None:
+            raise BrokerError(_last_words(broker, f"ended with status {code} before it answered"))
+        if time.monotonic() > deadline:
+            raise BrokerError(_last_words(broker, f"did not answer within {START_SECONDS:.0f} s"))
+        time.sleep(0.02)
+
+
+def _last_words(broker: _Running, what: str) -> str:
+    """Make one message of what happened to a broker and the end of its log."""
+    lines = broker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+    log = "".join(f"\n  {line}" for line in lines) or " nothing"
+    return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
+
+
+# ---------------------------------------------------------------- the command
+
+
+EXAMPLES = """examples:
+  fedjury broker                              at port 1883, Mosquitto if it is there
+  fedjury broker --port 1883 --kind embedded  without Mosquitto
+  fedjury broker --port 1883 --secrets secrets  everybody logs in (fedjury enroll)
+  fedjury broker --port 1883 --page   and the live page at port 8080
+  fedjury broker --install                    install Mosquitto (Debian, Ubuntu; as root)
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line; install, or run a broker until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="fedjury broker",
+        description="A private MQTT broker on 127.0.0.1, for this machine only, until Ctrl-C.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
+    parser.add_argument(
+        "--kind", choices=KINDS, default="auto", help="which broker to start (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=None,
+        help=f"TCP port of MQTT; 0: any free one (default: {mosquitto.PORT}, or "
+        "a free one if that is taken)",
+    )
+    parser.add_argument(
+        "--secrets",
+        type=Path,
+        metavar="DIR",
+        help="made by fedjury.broker.enrol (default: let everybody in)",
+    )
+    parser.add_argument(
+        "--page",
+        type=int,
+        nargs="?",
+        const=mosquitto.PAGE_PORT,
+        metavar="PORT",
+        help="serve the live page there, with websockets (%(const)s)",
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.port is not None and not 0 <= chosen.port <= 65535:
+        parser.error(f"--port {chosen.port} must be 0 to 65535")
+    if chosen.install:
+        return _install()
+    port = _free_if_possible(mosquitto.PORT) if chosen.port is None else chosen.port
+    try:
+        with _running(chosen.kind, _say_now, None, port, chosen.secrets, chosen.page) as broker:
+            host, port, kind, websockets = broker.address
+            _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
+            _say_now(_next(port, chosen.secrets, port_was_chosen=chosen.port is not None))
+            if websockets:
+                another = f"fedjury page --broker {websockets}"
+                _say_now(f"the live page: {broker.address.page or another}")
+            _follow(broker)
+    except KeyboardInterrupt:
+        return 0
+    return 1
+
+
+def _next(port: int, secrets: Path | None, *, port_was_chosen: bool) -> str:
+    """Say what to type next, in other terminals."""
+    usual = port == mosquitto.PORT
+    flags = "" if usual else f" --broker {HOST}:{port}"
+    flags += f" --secrets {secrets}" if secrets is not None else ""
+    taken = "" if usual or port_was_chosen else f"port {mosquitto.PORT} is taken; "
+    return (
+        f"{taken}in other terminals: python -m aggregator{flags}   and: "
+        f"python agents/spawn.py --n 1000 --evil 0.2{flags}"
+    )
+
+
+def _install() -> int:
+    """Install Mosquitto if it is missing; the exit status."""
+    found = find_mosquitto()
+    if found is None and not install_mosquitto(_say_now):
+        return 1
+    _say_now(f"Mosquitto is here: {found or find_mosquitto()}")
+    return 0
+
+
+def _follow(broker: _Running) -> None:
+    """Copy a broker's log to stderr until it ends."""
+    with broker.log.open(encoding="utf-8", errors="replace") as log:
+        while broker.child.poll() is None:
+            sys.stderr.write(log.read())
+            time.sleep(0.3)
+        sys.stderr.write(log.read())
+    raise BrokerError(f"the {broker.address.kind} broker ended by itself")
+
+
+def _say_now(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    run_main(main, (BrokerError,))

@@ -1,0 +1,61 @@
+"""Dissent: validators whose votes keep contradicting what became of the candidate.
+
+A sequential probability ratio test (Wald 1945) for each agent: a vote against the outcome is
+evidence for a liar, who does so with probability ``lies``, and against an honest validator, who
+does so with probability p; a vote with the outcome is the reverse. p is what an honest validator
+may err at worst, ``errs``, or the rate at which the others contradicted this very outcome, if that
+is more: honest validators share what their data lack, and err together. So an honest agent is
+ever suspected with probability ``chance`` at most (Ville 1939), however often it is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.rows import Bools, Floats, aligned, recall, renewed
+
+
+def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detector:
+    """Build the detector of validators who vote against the outcome.
+
+    ``errs``: share of rounds in which an honest validator may err. ``lies``: share in which a liar
+    contradicts. ``chance``: that an honest validator is ever suspected.
+
+    Raises
+    ------
+    ValueError
+        If not 0 < errs < lies < 1, or the chance is not in (0, 1).
+    """
+    if not 0 < errs < lies < 1:
+        raise ValueError(f"it takes 0 < errs < lies < 1, not errs {errs} and lies {lies}")
+    if not 0 < chance < 1:
+        raise ValueError(f"chance must be in (0, 1), not {chance}")
+    bar = -math.log(chance)
+
+    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
+        rows = recall(memory, "evidence")
+        if seen.votes and seen.accepted is not None:
+            voters = sorted(seen.votes)
+            said = np.array([seen.votes[name] for name in voters])
+            before = aligned(rows, "evidence", voters)
+            # A floor: who was honest for long and begins to lie is found in twice the time.
+            now = np.maximum(before + _weights(said == seen.accepted, errs, lies), -bar)
+            values = {"evidence": now}
+            rows = renewed(rows, voters, values, seen.round, len(seen.joined))
+        tally = dict(zip(rows.names.tolist(), rows.values.get("evidence", ()), strict=True))
+        known = sorted({*seen.joined, *seen.votes})
+        found = {name: tally.get(name.encode(), 0.0) / (2 * bar) for name in known}
+        return {name: float(min(max(score, 0), 1)) for name, score in found.items()}, rows.memory()
+
+    return detect
+
+
+def _weights(against: Bools, errs: float, lies: float) -> Floats:
+    """Return the evidence of each of n votes, (n,); ``against``: whether it contradicts."""
+    others = (against.sum() - against) / max(len(against) - 1, 1)
+    rate = np.clip(others, errs, lies)
+    weights: Floats = np.where(against, np.log(lies / rate), np.log((1 - lies) / (1 - rate)))
+    return weights

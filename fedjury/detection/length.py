@@ -1,0 +1,42 @@
+"""Length: updates many times longer than what is usual in the round.
+
+Fakes of MPAF (arXiv 2203.08669) and its baselines, random and history, scale what they send by
+λ = 1e6, for one update has to drag the mean. SignGuard (Xu et al., ICDCS 2022) leaves out norms
+beyond three medians from a round; here the limit is ten times that, since a suspect is not called
+again: agents who hold a hundred times the data of others send updates a few times as long.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.detection.angles import about_squared_norms
+from fedjury.detection.detector import Detector, Memory, Scores, Seen
+
+
+def length(limit: float = 30.0) -> Detector:
+    """Build the detector; ``limit``: the L2 norm that is suspected, in medians of the round.
+
+    The score is norm / (2 limit medians), at most 1, and 0 below half of the limit. The median is
+    that of the finite norms that are not zero; where most updates are not finite, nobody is
+    suspected: then the model is ruined, and honest agents overflow too.
+
+    Raises
+    ------
+    ValueError
+        If the limit is not above 1.
+    """
+    if not limit > 1:
+        raise ValueError(f"limit must be above 1, not {limit}")
+
+    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
+        norms = np.sqrt(about_squared_norms(seen.updates))
+        usual = norms[np.isfinite(norms) & (norms > 0)]
+        if 2 * np.isfinite(norms).sum() <= len(norms) or not len(usual):
+            return dict.fromkeys(seen.names, 0.0), memory
+        norms[~np.isfinite(norms)] = np.inf
+        times = norms / np.median(usual)
+        scores = np.where(times < limit / 2, 0.0, np.minimum(times / (2 * limit), 1.0))
+        return dict(zip(seen.names, scores.tolist(), strict=True)), memory
+
+    return detect

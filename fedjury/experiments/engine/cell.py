@@ -1,0 +1,89 @@
+"""What is run: a cell of an experiment's grid, and the runs that it starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedjury.config.sections import Broker, Run
+from fedjury.config.settings import Settings, to_toml
+
+Records = list[dict[str, Any]]
+"""One record a round, as in ``rounds.jsonl``."""
+
+Labels = Mapping[str, str | int | float]
+"""Where a cell stands in its grid: column -> value."""
+
+MODEL = "model.pth"
+"""In the folder of a run that others start from: its last model."""
+
+NAME = 40
+"""Characters of a key that are there for people."""
+
+
+class Job(NamedTuple):
+    """One run of a federation, and what it needs of others."""
+
+    title: str
+    settings: Settings
+    """Without folder, broker and first model: these are given when it is run."""
+    start: Job | None = None
+    """Its first global model is the last one of this run."""
+    before: Job | None = None
+    """Its first rounds are those of this run: it goes on where that one stopped."""
+
+    @property
+    def key(self) -> str:
+        """A name that changes with the settings of the run or of what it needs."""
+        settings = replace(
+            self.settings, broker=Broker(), run=replace(self.settings.run, name="run")
+        )
+        needs = [job.key if job else "" for job in (self.start, self.before)]
+        digest = hashlib.sha256("\n".join([to_toml(settings), *needs]).encode()).hexdigest()
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", self.title).strip("-")
+        return f"{readable[:NAME].strip('-')}-{digest[:10]}"
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that are left to run once what it needs is there."""
+        return self.settings.run.rounds - (self.before.settings.run.rounds if self.before else 0)
+
+
+class Cell(NamedTuple):
+    """One point of an experiment's grid, with one seed."""
+
+    labels: Labels
+    job: Job
+
+    @property
+    def settings(self) -> Settings:
+        """What is run."""
+        return self.job.settings
+
+
+class Result(NamedTuple):
+    """A cell and the records of its rounds."""
+
+    cell: Cell
+    records: Records
+
+    @property
+    def labels(self) -> Labels:
+        """Where it stands in the grid."""
+        return self.cell.labels
+
+    @property
+    def settings(self) -> Settings:
+        """What was run."""
+        return self.cell.settings
+
+
+def placed(settings: Settings, directory: Path, name: str, start: Path | None) -> Settings:
+    """Say where a run's folder is, and the file of its first model."""
+    run = Run(name, settings.run.seed, settings.run.rounds, str(directory))
+    init = str(start) if start else settings.model.init
+    return replace(settings, run=run, model=replace(settings.model, init=init))

@@ -1,0 +1,150 @@
+"""One federation, from its settings to the records of its rounds: in this process, or over MQTT.
+
+Both ways run the real aggregator, agents, store and messages, and come to the same records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedjury import federation as run
+from fedjury.agents.population import fleet_of
+from fedjury.agents.spawn import diary, population_of
+from fedjury.aggregator.__main__ import description, explained, resume
+from fedjury.aggregator.assembly import build
+from fedjury.aggregator.service import Aggregator
+from fedjury.aggregator.store import RunStore, read_records
+from fedjury.config.settings import Settings
+from fedjury.experiments.engine.cell import MODEL, Records
+from fedjury.learning import weights
+from fedjury.learning.dealing import plan_of
+from fedjury.protocol.codec import Limits
+from fedjury.protocol.messages import Phase
+from fedjury.protocol.transport.link import Link, LinkError
+from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.round.state import State
+from fedjury.round.suspicion import against_truth
+
+OnRound = Callable[[], None]
+
+
+class _Screen:
+    """Tells of finished rounds and of nothing else."""
+
+    def __init__(self, on_round: OnRound) -> None:
+        self._on_round = on_round
+
+    def waiting(self, online: int, wanted: int) -> None:
+        """Say nothing."""
+
+    def progress(self, state: State) -> None:
+        """Say nothing."""
+
+    def say(self, text: str) -> None:
+        """Ignore what is said of the network: there is none."""
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Count a round."""
+        del record
+        self._on_round()
+
+
+def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
+    """Run a federation in this process, over a broker that is a dictionary.
+
+    If the folder holds its first rounds, it goes on after them.
+
+    Raises
+    ------
+    SettingsError
+        If the settings ask for what cannot be had.
+    LinkError
+        If the run was given up.
+    """
+    with explained():
+        population = population_of(settings)
+        data = population.check()
+        parts = build(settings, data)
+    store = RunStore(folder, keep=settings.validation.look_back + 2)
+    history, state = resume(store, settings, parts)
+    store.describe(description(settings, parts))
+    broker = MemoryBroker()
+    hub = MemoryHub(broker, settings.run.name)
+    agents = settings.agents
+    fleet = fleet_of(
+        population,
+        data,
+        range(agents.n),
+        MemoryHub(broker, settings.run.name),
+        tell=diary(agents.diary),
+        shared=agents.shared_downlink,
+    )
+    limits = settings.limits
+    hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
+    aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, _Screen(on_round))
+    fleet.join()
+    aggregator.begin(parts.manifest, history)
+    state = aggregator.gather(state, settings.expected, settings.collect.patience)
+    while state.phase is not Phase.DONE:
+        state = aggregator.turn(state)
+        fleet.turn()
+    aggregator.end()
+    if state.failure:
+        raise LinkError(state.failure)
+    return with_truth(read_records(folder), settings)
+
+
+def over_broker(settings: Settings, folder: Path, on_round: OnRound) -> Records:
+    """Run a federation as ``run.py`` does: aggregator and agents in processes, over MQTT.
+
+    Raises
+    ------
+    LinkError
+        If it does not come to its end.
+    """
+    if run.federation(settings, folder):
+        raise LinkError("the aggregator stopped")
+    records = with_truth(read_records(folder), settings)
+    for _ in records:
+        on_round()
+    return records
+
+
+def with_truth(records: Records, settings: Settings) -> Records:
+    """Add to each record what only an experiment knows.
+
+    How strongly the attackers struck in its round, as they wrote down; and, where somebody looks
+    for fakes, how right they were.
+    """
+    diary_file, plan = settings.agents.diary, plan_of(settings)
+    evil = frozenset(plan.name(number) for number in plan.evils)
+    file = Path(diary_file)
+    lines = file.read_text(encoding="utf-8").splitlines() if diary_file and file.exists() else []
+    told = {note["round"]: note["strength"] for note in map(json.loads, lines)}
+    return [
+        record
+        | {"strength": told.get(record["round"])}
+        | (against_truth(record, evil) if "suspected" in record else {})
+        for record in records
+    ]
+
+
+LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {
+    "memory": in_memory,
+    "broker": over_broker,
+}
+
+
+def save_model(settings: Settings, folder: Path) -> None:
+    """Save the last model of a finished run so that others start from it (model.init)."""
+    with explained():
+        model = build(settings).model
+    saved = RunStore(folder, keep=settings.validation.look_back + 2).load()
+    assert saved is not None
+    weights.load(model, saved.models[-1].weights)
+    torch.save(model.state_dict(), folder / MODEL)

@@ -1,0 +1,68 @@
+"""What an experiment came to, on disk: CSV, Markdown and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedjury.experiments.engine import tables
+from fedjury.experiments.engine.cell import Result
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.setup import P, Plan
+
+
+def write(
+    folder: Path, name: str, experiment: Experiment[P], plan: P, results: list[Result]
+) -> None:
+    """Write all files of an experiment into its folder."""
+    made = experiment.tables(results)
+    for table in made:
+        file = "-".join(filter(None, (name, table.name)))
+        tables.write_csv(folder / f"{file}.csv", table)
+    lines = [
+        f"# {name}",
+        "",
+        experiment.line,
+        "",
+        describe(experiment, plan),
+        "",
+        experiment.legend or experiment.setup.legend,
+        "",
+    ]
+    if experiment.note:
+        lines += [experiment.note, ""]
+    for table in made:
+        lines += [tables.markdown(table), ""]
+    lines += [f"![{name}]({name}.png)", ""]
+    (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+    draw(folder / f"{name}.png", experiment, plan, results)
+
+
+def describe(experiment: Experiment[P], plan: P) -> str:
+    """Say in a few sentences what was run."""
+    first, last = plan.seeds[0], plan.seeds[-1]
+    seeds = f"seeds {first} to {last}" if last > first else f"seed {first}"
+    what = f"{', '.join(plan.sets)}, {experiment.setup.describe(plan)}"
+    return f"Scale {plan.scale.name}: {what}; {repeats(plan)}, {seeds}."
+
+
+def repeats(plan: Plan) -> str:
+    """Say how often each cell was run."""
+    return f"{len(plan.seeds)} repeat{'s' * (len(plan.seeds) > 1)}"
+
+
+def draw(file: Path, experiment: Experiment[P], plan: P, results: list[Result]) -> None:
+    """Draw the picture of an experiment, in black and white if it is printed so."""
+    import matplotlib as mpl  # noqa: PLC0415 - a second of start-up
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure = plt.figure(figsize=experiment.size, layout="constrained")
+    experiment.draw(figure, results)
+    sets = ", ".join(Path(name).name for name in plan.sets)
+    figure.suptitle(
+        f"{experiment.title} (scale {plan.scale.name}: {sets}, {plan.common['model.name']}, "
+        f"{repeats(plan)})"
+    )
+    figure.savefig(file, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,104 @@
+"""Tables of results: as CSV with every number, and as Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fedjury.experiments.engine.counting import Mean, Rate
+
+Value = str | int | float | Rate | Mean | None
+Row = Mapping[str, Value]
+
+
+class Table(NamedTuple):
+    """Rows that all have the same columns. The first table of an experiment has no name."""
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+
+
+def write_csv(file: Path, table: Table) -> None:
+    """Write a table; a rate or a mean takes several columns."""
+    rows = [_plain(row) for row in table.rows]
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _plain(row: Row) -> dict[str, str | int | float | None]:
+    """Spread rates and means over columns."""
+    cells: dict[str, str | int | float | None] = {}
+    for name, value in row.items():
+        if isinstance(value, Rate):
+            low, high = value.interval or (None, None)
+            cells |= {
+                name: value.value,
+                f"{name} low": low,
+                f"{name} high": high,
+                f"{name} count": value.hits,
+                f"{name} of": value.of,
+            } | _spread(name, value.each)
+        elif isinstance(value, Mean):
+            cells |= {name: value.value} | _spread(name, value.values)
+        else:
+            cells[name] = value
+    return cells
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        f"{name} least run": min(values, default=None),
+        f"{name} most run": max(values, default=None),
+    }
+
+
+def markdown(table: Table) -> str:
+    """Write a table as Markdown, under its title."""
+    columns = list(dict.fromkeys(name for row in table.rows for name in row))
+    lines = [columns, ["---" if _texts(table, name) else "---:" for name in columns]]
+    lines += [[shown(row.get(name)) for name in columns] for row in table.rows]
+    return "\n".join([f"**{table.title}**", "", *("| " + " | ".join(c) + " |" for c in lines)])
+
+
+def _texts(table: Table, column: str) -> bool:
+    return all(isinstance(row.get(column), str | None) for row in table.rows)
+
+
+def shown(value: Value) -> str:
+    """Write a value for people: a rate with its interval, a mean with the range of the runs."""
+    match value:
+        case None:
+            return ""
+        case Rate():
+            if value.value is None or value.interval is None:
+                return ""
+            low, high = value.interval
+            return f"{value.value:.3f} [{low:.3f}, {high:.3f}]"
+        case Mean():
+            return _mean(value)
+        case float():
+            return _short(value)
+    return str(value)
+
+
+def _mean(mean: Mean) -> str:
+    if mean.value is None:
+        return ""
+    if mean.unit in ("%", "points"):
+        sign = "+" if mean.unit == "points" else ""
+        texts = [f"{100 * x:{sign}.1f}" for x in (mean.value, min(mean.values), max(mean.values))]
+        unit = " %" if mean.unit == "%" else ""
+    else:
+        texts = [_short(x) for x in (mean.value, min(mean.values), max(mean.values))]
+        unit = f" {mean.unit}" if mean.unit else ""
+    return f"{texts[0]}{unit}" + (f" ({texts[1]} to {texts[2]})" if len(mean.values) > 1 else "")
+
+
+def _short(value: float) -> str:
+    """Write three digits that count, and all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,202 @@
+"""An attacker who knows the judge, and submits only what would pass on its own data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedjury.experiments.engine import pictures
+from fedjury.experiments.engine.cell import Cell, Records, Result
+from fedjury.experiments.engine.counting import Count, Mean, Rate, errors, pool
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.grouping import by, struck
+from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.targets import target
+from fedjury.experiments.papers import published
+from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
+from fedjury.experiments.papers.baffle_stable import WHO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+COLUMNS = ("judge", "attacker judges", "step", "who", "split")
+TOOK = 0.5
+"""Success of the backdoor in a candidate from which an injection counts as one."""
+
+
+def cells(plan: BafflePlan) -> list[Cell]:
+    """Make the grid: judge, what the attacker judges on, configuration, step and split."""
+    common = {"agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often)}
+    first, *others = plan.scale.splits
+    places = [("all", step, first) for step in STEPS] + [("clean", step, first) for step in STEPS]
+    places += [("all", "eta/N", server) for server in others]
+    # Not from shared first rounds: the attacker judges by the models it has heard itself.
+    return [
+        plan.cell(
+            {
+                "judge": judge,
+                "attacker judges": on,
+                "step": step,
+                "who": who,
+                "split": split_name(server),
+                "seed": seed,
+            },
+            common
+            | {
+                "data.server": server,
+                "aggregation.server_lr": STEPS[step],
+                "backdoor.judged_clean": on == "clean",
+            }
+            | defence(who, judge),
+            shared=False,
+        )
+        for seed in plan.seeds
+        for judge in ("lof", "calibrated")
+        for who in WHO
+        for on, step, server in places
+    ]
+
+
+def took(result: Result) -> Records:
+    """Return the records of injections that put the backdoor into the candidate."""
+    return [r for r in struck(result) if float(r.get("candidate_backdoor") or 0.0) >= TOOK]
+
+
+def submitted(result: Result) -> Records:
+    """Return the records of rounds in which the attacker submitted poison, however weak."""
+    return [r for r in struck(result) if float(r.get("strength") or 0.0) > 0]
+
+
+def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
+    """Return the share of injections which were rejected."""
+    return pool(
+        Count(sum(not r["accepted"] for r in hits), len(hits)) for hits in map(among, results)
+    )
+
+
+def passed(results: list[Result]) -> list[float]:
+    """Return the backdoor's success in the candidates of injections that were accepted."""
+    return [
+        float(r["candidate_backdoor"])
+        for result in results
+        for r in submitted(result)
+        if r["accepted"]
+    ]
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return the table, how many validators flagged an injection, and the target."""
+    rows: list[Row] = []
+    for key, some in by(results, *COLUMNS).items():
+        labels = dict(zip(COLUMNS, key, strict=True))
+        sent, hits = caught(some), caught(some, took)
+        papers = labels["judge"] == "lof" and labels["step"] == "eta/N"
+        said = published.adaptive(str(labels["who"]), str(labels["split"])) if papers else ""
+        rows.append(
+            labels
+            | {
+                "rounds": sum(len(struck(r)) for r in some),
+                "submitted": sent.of,
+                "strength": Mean(
+                    tuple(float(x["strength"]) for r in some for x in submitted(r)), ""
+                ),
+                "caught": sent,
+                "took": hits.of,
+                "caught of those": hits,
+                "backdoor in what passed": Mean(tuple(passed(some))),
+                "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
+                "FN paper, CIFAR-10": said,
+                "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
+            }
+        )
+    return [
+        Table("", "Adaptive injections", rows),
+        Table("flags", "Injections by the number of agents that flagged them", _flags(results)),
+        Table("targets", "Targets (clients or both)", _targets(results)),
+    ]
+
+
+def flags(results: list[Result]) -> Counter[int]:
+    """Count injections by how many agents, without the server, flagged them."""
+    return Counter(
+        sum(vote["poisoned"] for name, vote in record["voters"].items() if name[0] != ":")
+        for result in results
+        for record in submitted(result)
+    )
+
+
+def voting(results: list[Result]) -> list[Result]:
+    """Return the runs in which agents vote."""
+    return [r for r in results if r.labels["who"] != "server"]
+
+
+def _flags(results: list[Result]) -> list[Row]:
+    counts = {str(judge): flags(some) for (judge,), some in by(voting(results), "judge").items()}
+    return [
+        {"flagged by": number} | {judge: count[number] for judge, count in counts.items()}
+        for number in range(11)
+    ]
+
+
+def _targets(results: list[Result]) -> list[Row]:
+    return [
+        target(
+            f"caught, {judge}, attacker judges {on}, step {step}{of}",
+            caught(some, among),
+            least=0.95 if judge == "calibrated" else None,
+        )
+        for (judge, on, step), some in by(voting(results), *COLUMNS[:3]).items()
+        for of, among in (("", submitted), (", of those that took", took))
+    ]
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw how many agents flagged an injection, and the share that was caught."""
+    left, right = figure.subplots(1, 2)
+    groups = by(voting(results), "judge")
+    for number, ((judge,), some) in enumerate(groups.items()):
+        count = flags(some)
+        x = np.arange(11) + (number - (len(groups) - 1) / 2) * 0.4
+        grey = ("#dddddd", "#7f9fbf")[number % 2]
+        left.bar(
+            x,
+            [count[i] for i in range(11)],
+            0.38,
+            label=f"{judge} (bars)",
+            edgecolor="black",
+            color=grey,
+            hatch=pictures.HATCHES[number],
+        )
+    left.axvline(4.5, color="black", ls="--", lw=1, label="quorum")
+    left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
+    lines: dict[str, dict[float, Rate]] = {}
+    places = list(by(results, *COLUMNS[1:]))
+    for (judge, *place), some in by(results, *COLUMNS).items():
+        lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(some)
+    pictures.rates(right, lines, joined=False)
+    pictures.as_rate(right, "caught, of injections submitted")
+    right.set_xticks(
+        range(len(places)), ["\n".join(map(str, place)) for place in places], fontsize=7
+    )
+    pictures.legend(figure)
+
+
+EXPERIMENT = Experiment(
+    line="an attacker who runs the judge itself first: caught, and flagged by how many",
+    title="BAFFLE against an adaptive attacker, q = 5",
+    setup=BAFFLE,
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 5.0),
+    note=(
+        "submitted: poison that passed the attacker's own judge; in the other rounds it stood "
+        "down. It judges on all its data, or on the clean part, without the class it attacks. "
+        "strength: the share of the step to its model that passed. It took if the backdoor "
+        f"succeeds in half or more of its trial. {published.ADAPTIVE}."
+    ),
+)

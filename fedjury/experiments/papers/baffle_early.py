@@ -1,0 +1,160 @@
+"""A model from scratch, attacked early without a defence and late with one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedjury.experiments.engine import pictures
+from fedjury.experiments.engine.cell import Cell, Result
+from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.grouping import by, last
+from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.papers import published
+from fedjury.experiments.papers.baffle import BAFFLE, BafflePlan, defence
+from fedjury.experiments.papers.baffle_stable import rates
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+JUDGES = ("none", "lof", "calibrated")
+EARLY = (1 / 8, 3 / 8)
+"""When the attacker strikes while the defence is off, as shares of the rounds."""
+ON = 5 / 8
+LATE = (530 / 800, 680 / 800)
+STRIKES = 12
+"""Late strikes, evenly spread."""
+
+
+def strikes(rounds: int) -> list[int]:
+    """Return the rounds in which the attacker strikes."""
+    first, end = LATE
+    late = (first + (end - first) * i / (STRIKES - 1) for i in range(STRIKES))
+    return sorted({round(rounds * share) for share in (*EARLY, *late)})
+
+
+def cells(plan: BafflePlan) -> list[Cell]:
+    """Make a run for each judge and seed; their rounds before the defence is on are shared."""
+    scale = plan.scale
+    rounds, on = scale.early_rounds, round(scale.early_rounds * ON)
+    common = {
+        "run.rounds": rounds,
+        "backdoor.inject": strikes(rounds),
+        "data.server": scale.splits[0],
+        "aggregation.server_lr": scale.early_step,
+        "validation.warm_up": on,
+    }
+    return [
+        plan.cell(
+            {"judge": judge, "seed": seed},
+            common | (defence("clients", judge) if judge != "none" else {}),
+            trained=False,
+        )
+        for seed in plan.seeds
+        for judge in JUDGES
+    ]
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return errors and where the runs end; then how long the early injections live."""
+    rows: list[Row] = []
+    for (judge,), some in by(results, "judge").items():
+        missed, alarms = rates(some)
+        judged = judge != "none"
+        rows.append(
+            {
+                "judge": judge,
+                "FN": missed if judged else None,
+                "FP": alarms if judged else None,
+                "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in some)),
+                "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in some)),
+                "highest backdoor with the defence on": Mean(tuple(map(highest, some))),
+            }
+        )
+    fading = [_fading(results, strike) for strike in early(results[0])]
+    return [
+        Table("", "Errors after the defence was switched on", rows),
+        Table("fading", "Success of the backdoor after an early injection, no defence", fading),
+    ]
+
+
+def early(result: Result) -> list[int]:
+    """Return the strikes before the defence is on."""
+    settings = result.settings
+    return [r for r in settings.backdoor.inject if r <= settings.validation.warm_up]
+
+
+def highest(result: Result) -> float:
+    """Return the highest success of the backdoor in an accepted model, with the defence on."""
+    on = result.settings.validation.warm_up
+    return max(float(r.get("backdoor") or 0.0) for r in result.records if r["round"] > on)
+
+
+def _fading(results: list[Result], strike: int) -> Row:
+    """Return the mean success so many rounds after an injection."""
+    runs = [r.records for r in results if r.labels["judge"] == "none"]
+    row: dict[str, str | int | Mean] = {"injected in round": strike}
+    for later in (0, 1, 2, 5, 10):
+        values = [
+            float(run[strike - 1 + later].get("backdoor") or 0.0)
+            for run in runs
+            if strike - 1 + later < len(run)
+        ]
+        row[f"{later} rounds later" if later else "at once"] = Mean(tuple(values))
+    return row
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw accuracy and backdoor by round, of the first seed, a panel for each judge."""
+    groups = by(results, "judge")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, ((judge,), some) in zip(panels, groups.items(), strict=True):
+        _curves(axes, some[0])
+        axes.set_title(
+            f"{judge}, seed {some[0].labels['seed']}" if judge != "none" else "no defence",
+            fontsize=10,
+        )
+    panels[-1].set_xlabel("round")
+    pictures.legend(figure)
+
+
+def _curves(axes: Axes, result: Result) -> None:
+    rounds = [r["round"] for r in result.records]
+    for figure, name, drawn in (("accuracy", "main task", "-"), ("backdoor", "backdoor", "--")):
+        values = [100 * (r.get(figure) or 0.0) for r in result.records]
+        axes.plot(
+            rounds, values, drawn, color="black" if drawn == "-" else "#b2452e", lw=1.2, label=name
+        )
+    for strike in result.settings.backdoor.inject:
+        axes.axvline(strike, color="grey", ls=":", lw=0.9, label="injection")
+    rejected = [r for r in result.records if not r["accepted"]]
+    axes.scatter(
+        [r["round"] for r in rejected],
+        [103] * len(rejected),
+        marker="x",
+        s=14,
+        color="#2471a3",
+        label="rejected round",
+    )
+    if result.labels["judge"] != "none":
+        axes.axvline(result.settings.validation.warm_up, color="black", lw=0.9, label="defence on")
+    axes.set(ylabel="accuracy (%)", ylim=(-4, 108))
+    axes.grid(alpha=0.25)
+
+
+EXPERIMENT = Experiment(
+    line="from scratch: early injections fade, late ones meet the defence",
+    title="BAFFLE in early rounds",
+    setup=BAFFLE,
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(11.0, 8.0),
+    note=(
+        f"{published.EARLY}. "
+        "10 validators, q = 5, split 90-10. Injections at 1/8 and 3/8 of the rounds; the defence "
+        "is on after 5/8; 12 injections from 0.66 to 0.85. Small scale: 400 rounds and the plain "
+        "mean, which learns from scratch in that time; paper: 800 rounds and step eta/N."
+    ),
+)

@@ -1,0 +1,86 @@
+"""Counting votes against adding up what validators saw, with few validators and little data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fedjury.experiments.engine import pictures
+from fedjury.experiments.engine.cell import Cell, Result
+from fedjury.experiments.engine.counting import Rate
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
+from fedjury.experiments.papers.baffle_stable import rates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("samples", "decide", "validators")
+
+
+def cells(plan: BafflePlan) -> list[Cell]:
+    """Make the grid: samples of an agent, way to decide, number of validators."""
+    return [
+        cell(plan, seed, samples, decide, validators)
+        for seed in plan.seeds
+        for samples in plan.scale.holdings
+        for decide in ("count", "score")
+        for validators in (2, 5, 10)
+    ]
+
+
+def cell(plan: BafflePlan, seed: int, samples: int, decide: str, validators: int) -> Cell:
+    """Make one cell; half of the validators are a quorum. ``samples``: 0 shares all data out."""
+    changes: dict[str, Any] = {
+        "data.server": plan.scale.splits[0],
+        "aggregation.server_lr": STEPS["mean"],
+    } | defence(
+        "clients", "calibrated", validators=validators, quorum=validators // 2, decide=decide
+    )
+    if samples:
+        changes["agents.samples"] = samples
+    labels = {"samples": samples or "all", "decide": decide, "validators": validators, "seed": seed}
+    return plan.cell(labels, changes)
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return the table of errors."""
+    rows: list[Row] = []
+    for key, some in by(results, *COLUMNS).items():
+        missed, alarms = rates(some)
+        held = some[0].settings.agents.samples
+        rows.append(
+            dict(zip(COLUMNS, key, strict=True))
+            | {
+                "samples": held,
+                "FN": missed,
+                "FP": alarms,
+            }
+        )
+    return [Table("", "Errors of the calibrated judge, plain mean, quorum half of the votes", rows)]
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw FN and FP against the number of validators."""
+    lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
+    for (_, decide, validators), some in by(results, *COLUMNS).items():
+        name = f"{decide}, {some[0].settings.agents.samples} samples"
+        for line, rate in zip(lines, rates(some), strict=True):
+            line.setdefault(name, {})[float(validators)] = rate
+    pictures.errors(figure, lines, "validators")
+
+
+EXPERIMENT = Experiment(
+    line="ours: counting votes against adding up what validators saw",
+    title="Counting votes or adding up evidence, calibrated judge, plain mean",
+    setup=BAFFLE,
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(10.0, 4.6),
+    note=(
+        "count: the quorum, half of the validators, rejects; score: what they saw is averaged and "
+        "compared with what the same validators saw in accepted models. Not in the paper."
+    ),
+)

@@ -1,0 +1,210 @@
+"""Detectors at work: MPAF's fakes found, and honest agents left alone, with quarantine on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fedjury.experiments.engine import pictures
+from fedjury.experiments.engine.cell import Cell, Records, Result
+from fedjury.experiments.engine.counting import Count, Mean, Rate, pool
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.targets import target
+from fedjury.experiments.papers.fakes import FAKES, FakesPlan, Fleet
+from fedjury.learning.dealing import plan_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DETECTORS = ("fixed_point", "similarity", "fldetector")
+COLUMNS = ("detector", "percent", "scale")
+SCALES = (1.0, 10.0, 1e3, 1e6)
+"""Lambdas."""
+
+CALM = 20
+"""Rounds before the strike: FLDetector's window is full by then."""
+
+SOON = 3
+"""Rounds within which fakes are to be found."""
+
+
+def cells(plan: FakesPlan) -> list[Cell]:
+    """Make the cells: benign runs as long as the scale says, and strikes by fraction and lambda."""
+    benign = [("none", 0, 1.0)]
+    struck = [("mpaf", percent, scale) for percent in _percent(plan) for scale in SCALES]
+    return [
+        _cell(plan, data, detector, attack, percent, scale, seed)
+        for seed in plan.seeds
+        for data in plan.sets
+        for detector in DETECTORS
+        for attack, percent, scale in benign + struck
+    ]
+
+
+def _percent(plan: FakesPlan) -> list[int]:
+    """Return the fractions: the smallest, a tenth of the genuine, and the largest."""
+    known = [percent for percent in plan.scale.percent if plan.scale.fakes(percent)]
+    return sorted({known[0], 10, known[-1]})
+
+
+def _cell(
+    plan: FakesPlan, data: str, detector: str, attack: str, percent: int, scale: float, seed: int
+) -> Cell:
+    labels: dict[str, str | int | float] = {
+        "data": data,
+        "detector": detector,
+        "attack": attack,
+        "percent": percent,
+        "scale": scale,
+        "seed": seed,
+    }
+    changes: dict[str, Any] = {"detection.detectors": [detector], "detection.quarantine": True}
+    if attack != "none":
+        calm = min(CALM, plan.scale.rounds)
+        changes |= {
+            "agents.attack": attack,
+            "agents.scale": scale,
+            "agents.start": calm + 1,
+            "run.rounds": calm + 2 * SOON,
+        }
+    return plan.cell(labels, data, Fleet(plan.scale.genuine, plan.scale.fakes(percent)), changes)
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return what became of the fakes, of honest agents in benign runs, and the targets."""
+    struck, benign = split(results)
+    return [
+        Table("", f"MPAF's fakes, after {SOON} rounds of their strike", _struck(struck)),
+        Table("benign", "Benign runs: honest agents suspected or put out", _benign(benign)),
+        Table("targets", "Targets (fixed_point)", _targets(struck, benign)),
+    ]
+
+
+def split(results: list[Result]) -> tuple[list[Result], list[Result]]:
+    """Part runs with fakes from those without."""
+    struck = [result for result in results if result.labels["attack"] != "none"]
+    return struck, [result for result in results if result.labels["attack"] == "none"]
+
+
+def _struck(results: list[Result]) -> list[Row]:
+    return [
+        dict(zip(("data", *COLUMNS), key, strict=True))
+        | {
+            "precision": precision(some),
+            "recall": recall(some),
+            "accuracy before": Mean(tuple(accuracy(r, before(r)) for r in some)),
+            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
+        }
+        for key, some in by(results, "data", *COLUMNS).items()
+    ]
+
+
+def before(result: Result) -> int:
+    """Return the last round before the strike."""
+    return result.settings.agents.start - 1
+
+
+def accuracy(result: Result, round_: int) -> float:
+    """Return the accuracy after a round."""
+    return float(result.records[round_ - 1]["accuracy"] or 0.0)
+
+
+def flagged(result: Result) -> tuple[set[str], set[str]]:
+    """Return who was suspected in the rounds in which fakes are to be found, and who is evil."""
+    plan = plan_of(result.settings)
+    evil = {plan.name(number) for number in plan.evils}
+    first = before(result) + 1
+    some = [r for r in result.records if first <= r["round"] < first + SOON]
+    return {name for record in some for name in record["suspected"]}, evil
+
+
+def precision(results: list[Result]) -> Rate:
+    """Return the share of those flagged that is evil."""
+    found = [flagged(result) for result in results]
+    return pool(Count(len(said & evil), len(said)) for said, evil in found)
+
+
+def recall(results: list[Result]) -> Rate:
+    """Return the share of the evil that was flagged."""
+    found = [flagged(result) for result in results]
+    return pool(Count(len(said & evil), len(evil)) for said, evil in found)
+
+
+def _benign(results: list[Result]) -> list[Row]:
+    return [
+        {
+            "data": data,
+            "detector": detector,
+            "rounds": len(some[0].records),
+            "suspicions": ever(some, lambda r: [n for x in r for n in x["suspected"]]),
+            "agents suspected": ever(some, lambda r: {n for x in r for n in x["suspected"]}),
+            "ever in quarantine": ever(some, lambda r: {n for x in r for n in x["quarantined"]}),
+            "for good": ever(some, lambda r: r[-1]["for_good"]),
+            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
+        }
+        for (data, detector), some in by(results, "data", "detector").items()
+    ]
+
+
+def ever(results: list[Result], names: Callable[[Records], Any]) -> Mean:
+    """Count names in the records of runs."""
+    return Mean(tuple(float(len(names(result.records))) for result in results), "")
+
+
+def _targets(struck: list[Result], benign: list[Result]) -> list[Row]:
+    ours = [r for r in struck if r.labels["detector"] == "fixed_point"]
+    calm = [r for r in benign if r.labels["detector"] == "fixed_point"]
+    rows = [
+        target(f"precision within {SOON} rounds", precision(ours), least=0.99),
+        target(f"recall within {SOON} rounds", recall(ours), least=0.99),
+    ]
+    if calm:
+        out = ever(calm, lambda r: r[-1]["for_good"])
+        rows.append(
+            target(f"honest agents out for good, {len(calm[0].records)} benign rounds", out, most=0)
+        )
+    return rows
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw recall and precision by lambda, a line for each detector and fraction."""
+    struck, _ = split(results)
+    data = struck[0].labels["data"]
+    struck = [result for result in struck if result.labels["data"] == data]
+    fractions = list(by(struck, "percent"))
+    panels = figure.subplots(2, len(fractions), squeeze=False, sharey=True)
+    for column, (percent,) in enumerate(fractions):
+        some = [result for result in struck if result.labels["percent"] == percent]
+        for row, (name, share) in enumerate((("recall", recall), ("precision", precision))):
+            lines: dict[str, dict[float, Rate]] = {}
+            for (detector, scale), runs in by(some, "detector", "scale").items():
+                place = float(SCALES.index(float(scale)))
+                lines.setdefault(str(detector), {})[place] = share(runs)
+            axes = panels[row, column]
+            pictures.rates(axes, lines)
+            pictures.as_rate(axes, name)
+            axes.set_xticks(range(len(SCALES)), [f"{scale:g}" for scale in SCALES])
+            axes.set(xlabel="λ", title=f"fakes {percent} % of the genuine")
+    pictures.legend(figure)
+
+
+EXPERIMENT = Experiment(
+    line="detectors at work: MPAF's fakes found within three rounds, honest agents left alone",
+    title="Detection of MPAF under the mean, with quarantine",
+    setup=FAKES,
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(11.0, 6.5),
+    legend=(
+        "Precision and recall: in brackets, Wilson's 95 % interval of all repeats together. Other "
+        "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
+    ),
+    note=(
+        f"The rule is the mean. Fakes lie low for {CALM} rounds and then strike; who was suspected "
+        f"in one of the next {SOON} rounds is flagged. Suspected agents are left out of the round, "
+        "and in quarantine after two."
+    ),
+)

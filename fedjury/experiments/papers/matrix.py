@@ -1,0 +1,197 @@
+"""Every attack against every rule: what is left of the model, and who was caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedjury.experiments.engine.cell import Cell, Result
+from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.grouping import by, last
+from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.papers.matrix_plan import GUARDS, MATRIX, NONE, MatrixPlan
+from fedjury.learning.dealing import plan_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PLACE = ("data", "guard", "attack", "rule")
+SETTLED = 2
+"""Rounds after the strike that detectors are given before they are held against the truth."""
+
+
+def cells(plan: MatrixPlan) -> list[Cell]:
+    """Make a cell for each data set, guard, attack, rule and seed."""
+    return [
+        plan.cell({"data": data, "guard": guard, "attack": attack, "rule": rule, "seed": seed})
+        for seed in plan.seeds
+        for data in plan.sets
+        for guard in GUARDS
+        for attack in plan.scale.attacks
+        for rule in plan.scale.columns
+    ]
+
+
+def tables(results: list[Result]) -> list[Table]:
+    """Return a row for each cell, then what each rule keeps at its worst, and who was caught."""
+    return [
+        Table("", "All cells", cells_in_rows(results)),
+        Table("worst", "Each rule at its worst: lowest accuracy, and who did it", worst(results)),
+        Table("caught", "Detection, over all rules", caught(results)),
+    ]
+
+
+def cells_in_rows(results: list[Result]) -> list[Row]:
+    """Return all figures of each cell."""
+    calm = {key: some for key, some in by(results, *PLACE).items() if key[2] == NONE}
+    rows: list[Row] = []
+    for key, some in by(results, *PLACE).items():
+        data, guard, _, rule = key
+        rows.append(
+            dict(zip(PLACE, key, strict=True))
+            | {
+                "accuracy": mean(some, accuracy),
+                "no attack": mean(calm.get((data, guard, NONE, rule), []), accuracy),
+                "backdoor": mean(some, lambda r: r.records[-1]["backdoor"]),
+                "precision": mean(some, lambda r: over(r, "precision")),
+                "recall": mean(some, lambda r: over(r, "recall")),
+                "wrongly quarantined": mean(some, wrongly, ""),
+                "rejected": mean(
+                    some, lambda r: sum(x["accepted"] is False for x in r.records), ""
+                ),
+                "MB a round": mean(some, megabytes, ""),
+                "seconds": mean(some, lambda r: sum(x["seconds"] for x in r.records), ""),
+            }
+        )
+    return rows
+
+
+Measure = Callable[[Result], "float | int | None"]
+
+
+def mean(results: Iterable[Result], figure: Measure, unit: str = "%") -> Mean:
+    """Return a figure over seeds; of those runs that have it."""
+    return Mean(tuple(float(x) for x in map(figure, results) if x is not None), unit)
+
+
+def accuracy(result: Result) -> float:
+    """Return the accuracy after the last round."""
+    return last(result, "accuracy")
+
+
+def over(result: Result, figure: str) -> float | None:
+    """Return the mean of a figure over the rounds since detectors could know."""
+    since = result.settings.agents.start + SETTLED
+    values = [
+        record[figure]
+        for record in result.records
+        if record["round"] >= since and record.get(figure) is not None
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def wrongly(result: Result) -> int:
+    """Count the honest agents that were in quarantine at the worst moment."""
+    return max(int(record["wrongly_quarantined"]) for record in result.records)
+
+
+def megabytes(result: Result) -> float:
+    """Return the megabytes that went through the aggregator's door, a round."""
+    total = sum(int(record["bytes_in"]) + int(record["bytes_out"]) for record in result.records)
+    return total / 1e6 / len(result.records)
+
+
+def worst(results: list[Result]) -> list[Row]:
+    """Return each rule's accuracy without attack and under the attack that hurts it most."""
+    rows: list[Row] = []
+    for (data, rule), some in by(results, "data", "rule").items():
+        row: dict[str, Any] = {"data": data, "rule": rule}
+        for (guard,), guarded in by(some, "guard").items():
+            seen = {
+                attack: mean(runs, accuracy) for (attack,), runs in by(guarded, "attack").items()
+            }
+            struck = {name: found.value or 0.0 for name, found in seen.items() if name != NONE}
+            name = min(struck, key=struck.__getitem__, default=NONE)
+            row |= {
+                f"{guard}: no attack": seen.get(NONE),
+                f"{guard}: worst": seen.get(name),
+                f"{guard}: by": name,
+            }
+        rows.append(row)
+    return rows
+
+
+def caught(results: list[Result]) -> list[Row]:
+    """Return how well detectors did against each attack, without and with quarantine."""
+    return [
+        {
+            "data": data,
+            "attack": attack,
+            "guard": guard,
+            "precision": mean(some, lambda r: over(r, "precision")),
+            "recall": mean(some, lambda r: over(r, "recall")),
+            "honest ones ever suspected": mean(some, suspected, ""),
+            "wrongly quarantined": mean(some, wrongly, ""),
+        }
+        for (data, attack, guard), some in by(results, "data", "attack", "guard").items()
+    ]
+
+
+def suspected(result: Result) -> int:
+    """Count the honest agents that were suspected in some round."""
+    plan = plan_of(result.settings)
+    evil = {plan.name(number) for number in plan.evils}
+    return len({name for record in result.records for name in record["suspected"]} - evil)
+
+
+def draw(figure: Figure, results: list[Result]) -> None:
+    """Draw a heat map of accuracy for each guard; darker is worse."""
+    data = results[0].labels["data"]
+    groups = by([r for r in results if r.labels["data"] == data], "guard")
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, ((guard,), some) in zip(panels, groups.items(), strict=True):
+        heat(axes, some)
+        axes.set_title(f"{guard} ({data})", fontsize=10)
+
+
+def heat(axes: Axes, results: list[Result]) -> None:
+    """Draw attack x rule, each field with its accuracy in percent."""
+    found = {key: mean(some, accuracy).value for key, some in by(results, "attack", "rule").items()}
+    attacks, rules = (list(dict.fromkeys(str(key[i]) for key in found)) for i in (0, 1))
+    values = np.array([[found.get((a, r)) or np.nan for r in rules] for a in attacks]) * 100
+    axes.imshow(values, cmap="gray", vmin=0, vmax=110, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(
+            column,
+            row,
+            f"{value:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value < 55 else "black",
+        )
+    axes.set_xticks(range(len(rules)), rules, rotation=35, ha="right", fontsize=8)
+    axes.set_yticks(range(len(attacks)), attacks, fontsize=8)
+
+
+EXPERIMENT = Experiment(
+    line="all attacks against all rules, alone, with validators and with quarantine",
+    title="Accuracy in percent after the last round",
+    setup=MATRIX,
+    cells=cells,
+    tables=tables,
+    draw=draw,
+    size=(12.0, 15.0),
+    only=("attack", "rule", "guard"),
+    note=(
+        "backdoor: its success at the end, where the attack has one. precision: of those suspected "
+        "in a round or in quarantine after it, the share that is evil; recall: the share of the "
+        "evil that they are; the mean over the rounds from the third after the strike on. "
+        "wrongly quarantined: honest agents, at the worst moment. MB a round: in and out of the "
+        "aggregator. seconds: of all rounds, on whatever machine this was."
+    ),
+)

@@ -1,0 +1,154 @@
+"""What goes over HTTP, for the OpenAPI pages and for checking the outer keys of a post."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+from fedjury.gateway.state import Posted, Refused
+from fedjury.gateway.values import Layout, quote, strict_json, vector_of
+from fedjury.protocol.codec import MAX_COUNT
+from fedjury.protocol.messages import Reason, Vector
+
+CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
+
+TENSOR: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number"},
+        {"type": "string", "enum": ["Infinity", "-Infinity", "NaN"]},
+        {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+    ],
+    "description": "A tensor: numbers in lists, nested as its shape says. What is not finite is "
+    "one of the strings Infinity, -Infinity and NaN. A number beyond float32 is infinite.",
+}
+TENSORS: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"$ref": "#/components/schemas/Tensor"},
+    "description": "Every tensor of the model, by name.",
+}
+
+Tensors = dict[str, Any]
+"""Described by ``TENSORS``; pydantic would look at every number."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+
+
+class Training(BaseModel):
+    """How clients should train: plain SGD with cross-entropy on their own samples."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+
+
+class GlobalModel(BaseModel):
+    """The global model, and where the round stands."""
+
+    run: str
+    model: str
+    round: int
+    phase: Literal["waiting", "train", "validate", "judge_and_train", "done"]
+    version: int
+    classes: int
+    input_shape: list[int]
+    training: Training
+    state: Tensors
+
+
+class StateDict(RootModel[Tensors]):
+    """A PyTorch state dict: the global model, or what a client learnt (weights after - before)."""
+
+
+class ClientUpdate(BaseModel):
+    """What a client learnt: its weights after training minus those it started from."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Count = Field(description="of the global model it was trained from")
+    update: Tensors
+    samples: Count = Field(default=1, description="trained on; the aggregator caps it")
+    client: Annotated[str, Field(pattern=CLIENT)] | None = Field(
+        default=None, description="a name: whoever posts under it is one and the same agent"
+    )
+
+
+class Receipt(BaseModel):
+    """Passed on to the aggregator, whose own checks come next."""
+
+    agent: str
+    round: int
+    version: int
+
+
+class Health(BaseModel):
+    """Where the gateway and its run stand."""
+
+    run: str
+    round: int
+    phase: Literal["waiting", "train", "validate", "judge_and_train", "done"]
+    version: int
+    slots: int
+    clients: int
+    answered: int
+    connections: int
+
+
+class Failure(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+    detail: str
+
+
+def describe(openapi: dict[str, Any]) -> None:
+    """Put into an OpenAPI document what a post holds, and what tensors are."""
+    parts = openapi["components"]["schemas"]
+    parts["Tensor"] = TENSOR
+    parts["ClientUpdate"] = ClientUpdate.model_json_schema()
+    parts["ClientUpdate"]["properties"]["update"] = TENSORS
+    parts["GlobalModel"]["properties"]["state"] = TENSORS
+    parts["StateDict"] |= TENSORS
+
+
+def read_update(data: bytes, layout: Layout, *, full: bool) -> Posted:
+    """Read the body of a post strictly: a state dict, or if ``full`` a ``ClientUpdate``.
+
+    Raises
+    ------
+    Refused
+        If it is anything but an update of this model.
+    """
+    content = strict_json(data)
+    if type(content) is not dict:
+        raise Refused(Reason.WRONG_TYPE, "not an object")
+    if not full:
+        return Posted("", None, 1, _bare(content, layout))
+    try:
+        said = ClientUpdate.model_validate(content)
+    except ValidationError as why:
+        raise _refusal(why) from None
+    return Posted(said.client or "", said.version, said.samples, vector_of(said.update, layout))
+
+
+def _bare(content: Tensors, layout: Layout) -> Vector:
+    """Read a state dict (d,); whoever has wrapped it hears how that is posted."""
+    if {"version", "update"} <= content.keys():
+        raise Refused(
+            Reason.WRONG_KEYS,
+            "a state dict is expected; 'version' and 'update' go to /model/?full=true",
+        )
+    return vector_of(content, layout)
+
+
+def _refusal(why: ValidationError) -> Refused:
+    """Turn the first of what pydantic found into one of our reasons."""
+    first = why.errors(include_url=False, include_context=False, include_input=False)[0]
+    kind, place = first["type"], quote(".".join(map(str, first["loc"])))
+    if kind in ("missing", "extra_forbidden"):
+        said = "is missing" if kind == "missing" else "is unknown"
+        return Refused(Reason.WRONG_KEYS, f"{place} {said}")
+    if kind.endswith("_type"):
+        return Refused(Reason.WRONG_TYPE, f"{place}: {first['msg']}")
+    return Refused(Reason.OUT_OF_RANGE, f"{place}: {first['msg']}")

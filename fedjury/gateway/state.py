@@ -1,0 +1,289 @@
+"""What the gateway knows of a run, and who may post: pure, from messages and posts alone.
+
+The gateway stands for as many agents as it has slots. Each is a real agent on the broker; who
+posts over HTTP speaks through one of them, and a client with a name keeps its slot until it has
+been silent for a minute and another client needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedjury.protocol.messages import (
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Reason,
+    Round,
+    RoundLog,
+    Update,
+    Vector,
+)
+
+MAX_ROUNDS = 1_000_000
+"""Rounds of which the accuracy is kept."""
+
+MAX_TENSORS = 10_000
+
+LEASE = 60.0
+"""Seconds after a named client's last update in which no other client may have its slot."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Why(StrEnum):
+    """Why a request was refused, where the protocol has no reason of its own for it."""
+
+    NO_RUN = "no_run"
+    NO_BROKER = "no_broker"
+    NO_SLOT = "no_slot"
+    TOO_BUSY = "too_busy"
+    TOO_SLOW = "too_slow"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BAD_REQUEST = "bad_request"
+    INTERNAL = "internal"
+
+
+class Refused(Exception):  # noqa: N818 - it names the thing, not a failure of ours
+    """A request that is not let in: ``reason`` is for counting, ``detail`` for people."""
+
+    def __init__(self, reason: Reason | Why, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class Posted(NamedTuple):
+    """An update as it came over HTTP, its content checked.
+
+    ``client``: its name, or empty. ``version``: of the global model that it was trained from, or
+    None for that of the round which is open.
+    """
+
+    client: str
+    version: int | None
+    samples: int
+    delta: Vector
+
+
+class Lease(NamedTuple):
+    """A named client's slot, and when (s, on the caller's clock) it sent an update last."""
+
+    slot: str
+    since: float
+
+
+class View(NamedTuple):
+    """A run as far as the gateway knows it; immutable, so that any thread may look at it."""
+
+    slots: tuple[str, ...]
+    """The names of our agents on the broker."""
+    manifest: Manifest | None = None
+    model: Model | None = None
+    round: Round | None = None
+    history: tuple[float | None, ...] = ()
+    """Accuracy after each round, from that of version 0 on; None where it is not known."""
+    refused: Mapping[str, int] = NOTHING
+    """What the aggregator refused in finished rounds, whoever sent it: reason -> count."""
+    bound: Mapping[str, Lease] = NOTHING
+    """A client's name -> its slot."""
+    turn: tuple[int, int] = (-1, -1)
+    """Round and version for which the slots have sent what is in ``sent``."""
+    sent: Mapping[str, Update] = NOTHING
+    heard: tuple[int, int] = (-1, -1)
+    """Round and attempt that were announced last, whatever was published after that."""
+    missed: tuple[int, int] = (-1, -1)
+    """Round and attempt that began before our agents were there, so that none of them is called."""
+    era: int = 0
+    """How often a run has begun anew since we listen."""
+    connections: int = 0
+    """How many of our connections to the broker are up."""
+
+
+def names_of(prefix: str, count: int) -> tuple[str, ...]:
+    """Name the slots: ``http-000``, ``http-001``, ..."""
+    return tuple(f"{prefix}-{number:03d}" for number in range(count))
+
+
+# ---------------------------------------------------------------- what the run says
+
+
+def hear(view: View, message: Message, *, present: bool = True) -> tuple[View, list[Update]]:
+    """Take a message; returns the view as it is then, and updates that have to be sent again.
+
+    ``present``: whether all our agents had joined when it came.
+    """
+    match message:
+        case Manifest():
+            known = message if usable(message) else None
+            fits = known and view.model and len(view.model.weights) == known.parameters
+            return view._replace(manifest=known, model=view.model if fits else None, round=None), []
+        case Model():
+            fits = view.manifest is None or len(message.weights) == view.manifest.parameters
+            return (_modelled(view, message) if fits else view), []
+        case Round():
+            return _announced(view, message, present=present)
+        case RoundLog(record):
+            return _recorded(view, record), []
+        case _:
+            return view, []
+
+
+def usable(manifest: Manifest) -> bool:
+    """Say whether the tensors have different names and are as many values as it says."""
+    sizes = [math.prod(shape) for _, shape in manifest.tensors]
+    names = {name for name, _ in manifest.tensors}
+    return len(names) == len(sizes) <= MAX_TENSORS and sum(sizes) == manifest.parameters
+
+
+def _modelled(view: View, model: Model) -> View:
+    """Take the global model; what was trained from another of this version is not sent again."""
+    before = view.model
+    other = before is None or (
+        before.version == model.version
+        and not np.array_equal(before.weights, model.weights, equal_nan=True)
+    )
+    return view._replace(model=model, sent=NOTHING if other else view.sent)
+
+
+def _announced(view: View, now: Round, *, present: bool) -> tuple[View, list[Update]]:
+    """Note where the round stands; what was sent is sent again where it is collected anew."""
+    attempt = (now.round, now.attempt)
+    before = (view.round.round, view.round.attempt) if view.round else None
+    if not present and attempt != view.heard:
+        view = view._replace(missed=attempt)
+    if (now.round, now.version) != view.turn:
+        view = view._replace(turn=(now.round, now.version), sent=NOTHING)
+    view = view._replace(round=now, heard=attempt)
+    if now.phase is not Phase.TRAIN or attempt in (before, view.missed):
+        return view, []
+    called = _called(view, now)
+    return view, [update for slot, update in view.sent.items() if slot in called]
+
+
+def _recorded(view: View, record: Mapping[str, Any]) -> View:
+    """Keep the accuracy after a round; a record of round 0 says that a run begins."""
+    number, accuracy = record.get("round"), record.get("accuracy")
+    known = accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1)
+    if type(number) is not int or not 0 <= number <= MAX_ROUNDS or not known:
+        return view
+    if "accuracy" not in record:
+        return view  # a note that the round is tried again
+    history = view.history
+    if number == 0 and len(history) > 1:
+        return view._replace(
+            history=(accuracy,), refused=NOTHING, bound=NOTHING, sent=NOTHING, era=view.era + 1
+        )
+    if number >= len(history):
+        missing = (None,) * (number - len(history))
+        refused = _added(view.refused, record.get("refused"))
+        return view._replace(history=(*history, *missing, accuracy), refused=refused)
+    return view._replace(history=(*history[:number], accuracy, *history[number + 1 :]))
+
+
+def _added(counts: Mapping[str, int], more: object) -> Mapping[str, int]:
+    """Add the counts of a record, of reasons that there are."""
+    if not isinstance(more, dict):
+        return counts
+    reasons = {str(reason) for reason in Reason}
+    good = {key: n for key, n in more.items() if key in reasons and type(n) is int and n >= 0}
+    return {key: counts.get(key, 0) + good.get(key, 0) for key in {*counts, *good}}
+
+
+# ---------------------------------------------------------------- who may post
+
+
+def lacking(view: View) -> Refused | None:
+    """Say what is missing before anything can be posted, if anything is."""
+    if not view.connections:
+        return Refused(Why.NO_BROKER, "the connection to the broker is down; it is tried again")
+    if view.manifest is None or view.model is None:
+        return Refused(Why.NO_RUN, "no aggregator has published this run's manifest and model yet")
+    return None
+
+
+def post(view: View, posted: Posted, now: float) -> tuple[View, Update]:
+    """Let an update in; returns the view as it is then, and what has to be sent.
+
+    ``now``: the time (s), on a clock that never goes back.
+
+    Raises
+    ------
+    Refused
+        If the round does not collect, the version is another, or there is no slot for it.
+    """
+    if why := lacking(view):
+        raise why
+    round_ = _collecting(view)
+    if posted.version not in (None, round_.version):
+        raise Refused(
+            Reason.WRONG_VERSION,
+            f"trained from version {posted.version}, round {round_.round} trains from "
+            f"{round_.version}",
+        )
+    if (round_.round, round_.attempt) == view.missed:
+        raise Refused(
+            Reason.NOT_CALLED,
+            f"round {round_.round} began before the gateway joined; post in the next",
+        )
+    slot = _slot(view, posted.client, round_, now)
+    update = Update(slot, round_.round, round_.version, posted.samples, posted.delta)
+    bound = {name: lease for name, lease in view.bound.items() if lease.slot != slot}
+    if posted.client:
+        bound[posted.client] = Lease(slot, now)
+    return view._replace(bound=bound, sent={**view.sent, slot: update}), update
+
+
+def _collecting(view: View) -> Round:
+    """Return the round if it collects updates."""
+    now = view.round
+    if now is None:
+        raise Refused(Reason.WRONG_PHASE, "no round is open: the aggregator waits for agents")
+    if now.phase is Phase.TRAIN:
+        return now
+    said = {
+        Phase.VALIDATE: "is being voted on",
+        Phase.JUDGE_AND_TRAIN: "asks for a verdict too (piggy-back), which nobody can give here",
+        Phase.DONE: "was the last: the run is done",
+    }
+    raise Refused(Reason.WRONG_PHASE, f"round {now.round} {said[now.phase]}")
+
+
+def _called(view: View, now: Round) -> frozenset[str]:
+    """Return those of our agents who are called."""
+    called = view.slots if now.contributors == "all" else now.contributors
+    return frozenset(called).intersection(view.slots)
+
+
+def _slot(view: View, client: str, round_: Round, now: float) -> str:
+    """Find the slot of a client: its own, one of nobody's, or that of a client which is gone."""
+    called = _called(view, round_)
+    if own := view.bound.get(client) if client else None:
+        if own.slot not in called:
+            raise Refused(Reason.NOT_CALLED, f"{own.slot} is not called in round {round_.round}")
+        if own.slot in view.sent:
+            raise Refused(
+                Reason.DUPLICATE, f"{own.slot} has answered in round {round_.round} already"
+            )
+        return own.slot
+    leases = {lease.slot: lease.since for lease in view.bound.values()}
+    gone = sorted((since, slot) for slot, since in leases.items() if now - since > LEASE)
+    free = [slot for slot in view.slots if slot not in leases] + [slot for _, slot in gone]
+    if not free:
+        raise Refused(
+            Why.NO_SLOT,
+            f"all {len(leases)} slots belong to clients with other names, who posted less than "
+            f"{LEASE:.0f} s ago; a slot comes free once its client is silent for so long",
+        )
+    for slot in free:
+        if slot in called and slot not in view.sent:
+            return slot
+    raise Refused(Why.NO_SLOT, f"no free slot is left in round {round_.round}; post in the next")

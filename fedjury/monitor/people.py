@@ -1,0 +1,98 @@
+"""Who listens: the log-ins of people, as ``fedjury.broker.enrol --watch`` makes them, and which run."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedjury.monitor.terminal import words
+from fedjury.monitor.watched import Run, Sight
+from fedjury.protocol.credentials import BrokerAddress, address_of
+from fedjury.protocol.finding import secrets_for
+from fedjury.protocol.topics import NAME
+from fedjury.protocol.transport.link import LinkError
+
+PEOPLE = "people"
+"""Their part of a folder of secrets."""
+
+SETTLE = 1.0
+"""Seconds for what is retained to arrive."""
+
+LISTEN = 5.0
+"""Seconds in which, of several runs, the one that goes on should say something."""
+
+LISTED = 20
+
+
+class Several(Exception):  # noqa: N818 - it is a question, not a failure
+    """There are several runs, and none stands out; names them."""
+
+
+def add_as(made: ArgumentParser, usual: str) -> None:
+    """Let people say under which of their log-ins they listen."""
+    made.add_argument(
+        "--as",
+        dest="person",
+        default=None,
+        metavar="NAME",
+        help=f"the log-in made by 'fedjury enroll --watch NAME', in --secrets (default: {usual})",
+    )
+
+
+def login(said: Any, person: str) -> tuple[BrokerAddress, str]:
+    """Return where the broker is, and as whom to listen; ``said``: the settings of section broker.
+
+    Raises
+    ------
+    LinkError
+        If there are secrets, but none of this person.
+    """
+    if person and not NAME.fullmatch(person):
+        raise LinkError(f"--as {person!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
+    part = f"{PEOPLE}/{person}" if person else PEOPLE
+    party = f":watch.{person}" if person else ":watch"
+    said = replace(said, secrets=secrets_for(said, part, lambda: [party]))
+    address = address_of(said, part)
+    # With certificates of the system or a password for all, there need be no folder of ours.
+    if address.secrets and address.username is None and not Path(address.secrets).is_dir():
+        how = f"--watch {person}" if person else "--n N"
+        raise LinkError(
+            f"there is no folder {address.secrets}: 'fedjury enroll {how}' makes one, in "
+            "the folder that --secrets names"
+        )
+    return address, party
+
+
+def choose(sight: Sight) -> str:
+    """Return the run to watch where nobody named one; empty as long as that is open.
+
+    Raises
+    ------
+    Several
+        If there are some, and none stands out.
+    """
+    runs, waited = sight.state.runs, sight.now - sight.since
+    going = {name: run for name, run in runs.items() if not run.over}
+    if not sight.connected or waited < SETTLE or not runs:
+        return ""
+    for some in (runs, going):
+        if len(some) == 1:
+            return next(iter(some))
+    speaking = [name for name, run in going.items() if run.heard > sight.since + SETTLE]
+    if len(speaking) == 1:
+        return speaking[0]
+    if speaking or not going or waited > LISTEN:
+        raise Several(_listed(runs))
+    return ""
+
+
+def _listed(runs: Mapping[str, Run]) -> str:
+    """Write runs below each other, those that go on first."""
+    ordered = sorted(runs.values(), key=lambda run: (run.over, run.name))
+    lines = [f"  {run.name}: {words.where(run)}" for run in ordered[:LISTED]]
+    if len(ordered) > LISTED:
+        lines.append(f"  and {len(ordered) - LISTED} more")
+    return "\n".join([f"{len(runs)} runs are here; choose one with --run NAME:", *lines])

@@ -1,0 +1,102 @@
+"""What a watcher writes line by line: what is new between two looks. All of it is pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fedjury.monitor.terminal import words
+from fedjury.monitor.watched import Run, Sight
+
+EVERY = 5.0
+"""Seconds between two lines about a round that is still open."""
+
+
+class Told(NamedTuple):
+    """What was written so far."""
+
+    run: Run | None = None
+    """The run as it was when it was last looked at."""
+    gone: bool = False
+    """Whether the broker is."""
+    outages: int = 0
+    notices: frozenset[str] = frozenset()
+    open: tuple[object, ...] = ()
+    """What was last said of the round that is open."""
+    at: float = 0.0
+    """When something was last written (seconds)."""
+
+
+def news(told: Told, sight: Sight, run: Run | None, where: str) -> tuple[Told, list[str]]:
+    """Return what there is to write now; ``where`` is the broker's address."""
+    lines = [f"note: {text}" for text in sight.notices if text not in told.notices]
+    told = told._replace(notices=frozenset(sight.notices))
+    told, connection = _connection(told, sight, where)
+    lines += connection
+    if run is not None:
+        lines += _begun(told.run, run, where)
+        before = told.run if told.run is not None and told.run.era == run.era else Run(run.name)
+        lines += [*_again(before, run), *_rounds(before, run)]
+        standing = _standing(run)
+        if not lines and standing != told.open and sight.now - told.at >= EVERY and not run.over:
+            lines.append(_open(run))
+        if lines:
+            told = told._replace(open=standing)
+        told = told._replace(run=run)
+    return told._replace(at=sight.now) if lines else told, lines
+
+
+def _connection(told: Told, sight: Sight, where: str) -> tuple[Told, list[str]]:
+    """Say that the broker went, and that it came back."""
+    late = sight.now - sight.since > EVERY  # it has just let us in
+    gone = not sight.connected and (sight.outages > 0 or late)
+    lines = []
+    if not told.gone and (gone or sight.outages > told.outages):
+        lines.append(f"the broker is gone: no connection to {where}; waiting until it is back")
+    if sight.connected and (lines or told.gone):
+        lost = f" after {words.lasting(sight.since - sight.lost)}" if sight.outages else ""
+        lines.append(f"the broker is back{lost}")
+    return told._replace(gone=gone, outages=sight.outages), lines
+
+
+def _begun(before: Run | None, run: Run, where: str) -> list[str]:
+    """Say what is watched, and that it began anew or lost rounds."""
+    if before is None:
+        return [f"watching {words.begun(run)}, at {where}"]
+    if run.era != before.era:
+        return [f"run {run.name} begins anew"]
+    if before.last is not None and run.last is not None and run.last.round < before.last.round:
+        return [f"run {run.name} has gone back to round {run.last.round}"]
+    return []
+
+
+def _again(before: Run, run: Run) -> list[str]:
+    """Tell of rounds that are tried again."""
+    fresh = run.repeated - before.repeated
+    return [
+        f"round {repeat.round:>3}  tried again  attempt {repeat.attempt}  why: {repeat.why}"
+        for repeat in (run.repeats[-fresh:] if fresh > 0 else ())
+    ]
+
+
+def _rounds(before: Run, run: Run) -> list[str]:
+    """Write down the rounds that are new, those that the past fills in among them."""
+    known = {row.round: row for row in before.rows}
+    fresh = [row for row in run.rows if row.round not in known or not row.alike(known[row.round])]
+    online = None if run.over else len(run.online)
+    return [
+        words.line(row, run.suspects, online) if row is run.last else words.line(row)
+        for row in fresh
+    ]
+
+
+def _standing(run: Run) -> tuple[object, ...]:
+    refusing = sum(run.refusing.values()) if run.refusing_round == run.round else 0
+    return run.round, run.attempt, run.phase, len(run.online), refusing
+
+
+def _open(run: Run) -> str:
+    """Say how a round stands that is still open."""
+    said = f"round {run.round:>3}  {words.phase(run)}  online {len(run.online):,}"
+    if run.refusing and run.refusing_round == run.round:
+        said += f"  refused: {words.counts(run.refusing)}"
+    return said

@@ -1,0 +1,63 @@
+"""Serve the live page for a broker that does not serve it itself: python -m fedjury.monitor.web."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+from collections.abc import Sequence
+
+from fedjury.config import flags
+from fedjury.config.settings import SettingsError
+from fedjury.monitor.web.serving import HOST, PORT, served
+
+EXAMPLES = """examples:
+  fedjury page --broker ws://127.0.0.1:9001
+  fedjury page --broker wss://fl.example.org:8081 --host 0.0.0.0 --port 80
+
+The broker must speak MQTT over websockets. Mosquitto does, and can serve the page itself:
+  fedjury broker --port 1883 --page          a private broker on this machine
+  fedjury enroll --n 1000 --page             one with log-ins
+  python run.py --monitor                            with a whole federation
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the page until Ctrl-C."""
+    made = argparse.ArgumentParser(
+        prog="fedjury page",
+        description="Serve the live page, which shows what the runs on a broker say.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--broker",
+        required=True,
+        type=_websockets,
+        metavar="ws://HOST:PORT",
+        help="where it speaks websockets, as browsers see it",
+    )
+    made.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
+    made.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
+    chosen = made.parse_args(arguments)
+    if not 0 <= chosen.port <= 65535:
+        made.error(f"--port {chosen.port} must be 0 to 65535")
+    try:
+        with served(chosen.broker, chosen.host, chosen.port) as where:
+            print(f"the live page: {where}  (stop it with Ctrl-C)", flush=True)
+            signal.pause()
+    except OSError as why:
+        where = f"{chosen.host}:{chosen.port}"
+        raise SettingsError(f"{where} cannot be used: {why.strerror or why}") from None
+    return 0
+
+
+def _websockets(text: str) -> str:
+    if not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]{1,253}(/[\w./-]*)?", text):
+        raise argparse.ArgumentTypeError(f"{text} must be like ws://HOST:PORT or wss://HOST:PORT")
+    return text
+
+
+if __name__ == "__main__":
+    flags.run_main(main, (SettingsError,))

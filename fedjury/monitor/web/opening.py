@@ -1,0 +1,44 @@
+"""The live page of a broker that was just started: where it is, and a browser to see it in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable, Iterator
+
+from fedjury.broker.local import BrokerAddress
+from fedjury.monitor.web.serving import served
+
+
+@contextlib.contextmanager
+def opened(address: BrokerAddress, say: Callable[[str], None]) -> Iterator[str]:
+    """Say where the page is and open it where there is a screen; yields its address.
+
+    Where the broker does not serve it, we do, as long as the with-block lasts.
+    """
+    with contextlib.ExitStack() as stack:
+        where = address.page or stack.enter_context(served(address.websockets))
+        say(f"the live page: {where}")
+        if _screen():
+            with contextlib.suppress(webbrowser.Error):
+                webbrowser.open(where)
+        yield where
+
+
+def stay(where: str, say: Callable[[str], None]) -> None:
+    """Keep the page after the run, until Ctrl-C, if there is somebody who could press it."""
+    if not sys.stdin.isatty():
+        return
+    say(f"the page stays at {where} until Ctrl-C")
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
+
+
+def _screen() -> bool:
+    """Say whether a browser would be seen: without a screen a text browser takes the terminal."""
+    return sys.platform == "darwin" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )

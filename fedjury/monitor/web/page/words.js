@@ -1,0 +1,105 @@
+"use strict";
+
+/* What the page says in words and numbers: the link, the runs, the figures, what was refused. */
+
+const Words = (() => {
+  const PHASES = new Map([
+    ["train", "collecting updates"], ["validate", "validators are voting"],
+    ["judge_and_train", "judging and training"], ["done", "the run is over"],
+  ]);
+  const LINK = {
+    live: "live", connecting: "connecting", gone: "broker gone", cut: "cut off", refused: "log-in needed", none: "no broker",
+  };
+  const NO_RUN = "No run on this broker yet. One is started with: python run.py --broker HOST:1883 --n 100 " +
+    "(HOST is where the broker is, 1883 its port for MQTT).";
+  const $ = (id) => document.getElementById(id);
+  const grouped = new Intl.NumberFormat("en");
+
+  /** Say something, if it is not what is there: whoever listens or selects text is left in peace. */
+  function put(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  /** The connection: { state, since, heard, url, wrong }. */
+  function link({ state, since, heard, url, wrong }) {
+    put($("link"), LINK[state]);
+    $("link").className = `pill ${state}`;
+    const clock = new Date(since).toLocaleTimeString();
+    const text = {
+      none: wrong,
+      gone: heard ? `The broker at ${url} is gone since ${clock}. What is below is what it said until then; trying again every second.`
+        : `No broker answers at ${url}. Trying again every second. If it runs: does it speak websockets there?`,
+      cut: `The broker at ${url} cuts us off again and again: is somebody else watching under the same log-in? fedjury enroll --watch NAME makes another.`,
+    }[state];
+    $("banner").hidden = text === undefined;
+    put($("banner"), text ?? "");
+  }
+
+  /** The runs to pick from; `picked` is empty where nobody has picked one. */
+  function runs(boards, picked, shown) {
+    const names = [...new Set([...boards.keys(), ...(picked ? [picked] : [])])].sort();
+    const first = picked || shown === null ? "the latest" : `the latest (${shown})`;
+    const wanted = [["", first], ...names.map((name) => [name, boards.has(name) && Board.over(boards.get(name)) ? `${name} (over)` : name])];
+    const select = $("run");
+    if (wanted.length !== select.options.length) select.replaceChildren(...wanted.map(() => new Option()));
+    wanted.forEach(([value, text], i) => {
+      const option = select.options[i];
+      if (option.value !== value || option.text !== text) Object.assign(option, { value, text });
+    });
+    if (select.value !== picked) select.value = picked;
+  }
+
+  /** Where the run stands. */
+  function now({ name, manifest, round, rows, note, removed }) {
+    let said = `waiting for the ${rows.length ? "next" : "first"} round`;
+    if (removed) said = "the run was removed from the broker";
+    else if (round) said = PHASES.get(round.phase) ?? "waiting";
+    else if (!manifest && !rows.length) said = "nothing heard of this run yet";
+    if (round && !removed && round.phase !== "done") {
+      const again = round.attempt > 1 ? `, attempt ${round.attempt}` : "";
+      const called = round.called === null ? "" : `; ${grouped.format(round.called)} agents are called`;
+      said = `round ${round.round}${again}, ${said}${called}`;
+    }
+    return `${name}: ${said}${note ? `; ${note}` : ""}`;
+  }
+
+  /** Tell those who cannot see it, once, which run it is and that it is over; rounds are too many. */
+  function news(board) {
+    put($("news"), Board.over(board) ? now(board) : `showing the run ${board.name}`);
+  }
+
+  function figures(board, { last, first, accepted, rejected, online, agents }) {
+    const set = (id, text) => put($(id), text);
+    const bytes = (value) => (value === null ? "–" : `${Charts.short(value)}B`);
+    set("now", now(board));
+    set("f-round", last ? String(last.round) : "–");
+    set("f-accuracy", Charts.percent(last?.accuracy));
+    $("c-backdoor").hidden = last?.backdoor == null;
+    set("f-backdoor", Charts.percent(last?.backdoor));
+    set("f-accepted", grouped.format(accepted));
+    set("f-rejected", grouped.format(rejected));
+    for (const since of document.querySelectorAll(".since")) put(since, first > 1 ? ` since round ${first}` : "");
+    const many = agents >= Board.LIMITS.agents ? " or more" : "";
+    set("f-online", agents ? `${grouped.format(online)} of ${grouped.format(agents)}${many}` : "–");
+    set("f-rate", last?.rate == null ? "–" : grouped.format(Math.round(last.rate)));
+    set("f-bytes", last ? `${bytes(last.bytesIn)}, ${bytes(last.bytesOut)}` : "–");
+    const m = board.manifest;
+    set("about", m ? `${m.model}, ${grouped.format(m.parameters ?? 0)} parameters; updates as ${m.codec}; judge ${m.judge}` : "");
+    document.title = last ? `${Charts.percent(last.accuracy)} #${last.round} ${board.name}` : "fedjury";
+  }
+
+  function refused(board) {
+    const total = Board.refusals(board), { now: recent, latest } = board.refused;
+    $("refused-none").hidden = total.size > 0;
+    $("refused").hidden = total.size === 0;
+    const rows = [...total].sort(([, x], [, y]) => y - x).map(([reason, value]) => {
+      const row = document.createElement("tr");
+      for (const cell of [reason, grouped.format(value), grouped.format(recent.get(reason) ?? 0)]) row.insertCell().textContent = cell;
+      return row;
+    });
+    $("refused").tBodies[0].replaceChildren(...rows);
+    put($("refused-latest"), latest ? `The latest: ${latest}` : "");
+  }
+
+  return { NO_RUN, link, runs, now, news, figures, refused, put };
+})();

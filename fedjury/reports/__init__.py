@@ -1,0 +1,67 @@
+"""What a run came to: a page, a table and a picture, made from ``rounds.jsonl`` alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedjury.reports.conclusion import conclusion
+from fedjury.reports.figures import Row, cells, headings, row
+from fedjury.reports.lines import line
+from fedjury.reports.page import page, reached
+from fedjury.reports.picture import png
+from fedjury.reports.rounds import read
+from fedjury.reports.words import Records, Story, of_experiment, of_run
+
+__all__ = [
+    "FILES",
+    "Records",
+    "Row",
+    "Story",
+    "cells",
+    "conclusion",
+    "headings",
+    "markdown",
+    "of_experiment",
+    "of_run",
+    "read",
+    "row",
+    "write",
+]
+
+FILES = "report.html, report.md or accuracy.png"
+"""What is written, for people whose disk refuses."""
+
+LEGEND = (
+    "`before`: accuracy on held-out data in the last round before the fakes struck, where that is "
+    "known. `kept`: final over before. `backdoor`: share of the samples it is tested with on which "
+    "the final model does what the attackers want; `at most`: the same after any round. `seconds`: "
+    "of the rounds, without start-up."
+)
+
+
+def markdown(title: str, rows: list[Row], notes: list[str]) -> str:
+    """Write the report as Markdown."""
+    heads = headings(rows)
+    written = [cells(figures, heads) for figures in rows]
+    table = [heads, ("---", *["---:"] * (len(heads) - 1)), *written]
+    lines = [f"# {title}", "", *notes, "", *("| " + " | ".join(line) + " |" for line in table)]
+    lines += [
+        "",
+        LEGEND,
+        "",
+        "![Accuracy by round](accuracy.png)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write(folder: Path, story: Story) -> list[Row]:
+    """Write ``report.html``, ``report.md`` and ``accuracy.png``; return the table's rows."""
+    runs = {case.name: read(case.records) for case in story.cases}
+    rows = [row(name, rounds, story.strikes) for name, rounds in runs.items()]
+    said = {"report.md": markdown(story.title, rows, story.notes), "report.html": page(story)}
+    for file, text in said.items():  # a path among the settings may have strange letters
+        (folder / file).write_text(text, encoding="utf-8", errors="replace")
+    lines = [line(name, rounds) for name, rounds in runs.items()]
+    png(folder / "accuracy.png", story.title, lines, reached(story.strikes, runs))
+    return rows

@@ -1,0 +1,168 @@
+"""What a run came to, in the sentences at its end: attacked by how many, stopped by what.
+
+An aggregator does not know who is malicious. It says what its records show, and no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from fedjury.reports.caught import fates
+from fedjury.reports.figures import percent
+from fedjury.reports.rounds import Round
+from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, blind
+
+DID = {
+    "fixed_point": "pulled the model towards one fixed point",
+    "length": "sent updates many times too long",
+    "similarity": "sent updates too much alike",
+    "fldetector": "sent updates that are not where their last ones led to",
+    "burst": "joined in one crowd",
+    "dissent": "kept voting against the outcome",
+}
+"""Detector -> what it sees agents do."""
+
+FALL = 0.05
+"""Accuracy lost since the best round that is worth a sentence."""
+
+CHANCE = 1.3
+"""Times 1 / classes: a model no better than that has learnt nothing, or lost it."""
+
+STEPS = "smaller steps may help (--set aggregation.server_lr=1, training.learning_rate)"
+"""What to try where a network dies by itself, as some do of steps that others learn by."""
+
+SHOWN = 5
+"""Rounds that are listed by number."""
+
+
+def conclusion(rounds: list[Round], settings: Any, classes: int) -> list[str]:
+    """Return what a run came to, a sentence a line; ``classes``: how many the model tells apart."""
+    if not rounds:
+        return []
+    lines = (
+        named(rounds, settings.detection),
+        voted(rounds),
+        lost(rounds),
+        hidden(rounds),
+        fell(rounds, settings, classes),
+        unseen(rounds, classes),
+    )
+    return [line for line in lines if line]
+
+
+def named(rounds: list[Round], detection: Any) -> str:
+    """Return who was found to attack, from which round on, and what became of them."""
+    if not any(one.looked for one in rounds):
+        return ""
+    found = fates(rounds)
+    last = rounds[-1]
+    guilty = {name for name, fate in found.items() if fate.out or name in last.suspected}
+    if not guilty:
+        cleared = f"; {len(found):,} were suspected for a while and cleared" if found else ""
+        by_whom = ", ".join(detection.detectors)
+        return (
+            f"no agent is suspected by {by_whom}{cleared}; an attack that these do not look for is "
+            "not ruled out"
+        )
+    by = Counter(" and ".join(found[name].by) for name in guilty)
+    did = "; ".join(_did(detectors, count) for detectors, count in by.most_common())
+    first = min(found[name].first for name in guilty)
+    stopped = "their updates were left out and they are no longer called"
+    fate = stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
+    return f"attacked from round {first} on: {did}; {fate}"
+
+
+def _did(detectors: str, count: int) -> str:
+    """Return what so many agents did that these detectors name, like "fixed_point and length"."""
+    did = " and ".join(DID.get(one, "were suspected") for one in detectors.split(" and "))
+    return f"{count:,} agent{'s' * (count != 1)} {did} (found by {detectors})"
+
+
+def voted(rounds: list[Round]) -> str:
+    """Return how often validators rejected a candidate, and in which rounds."""
+    asked = [one for one in rounds if one.votes]
+    if not asked:
+        return ""
+    down = [one.number for one in asked if one.why == VOTED_DOWN]
+    few = [one.number for one in asked if one.why.startswith(TOO_FEW)]
+    said = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
+    return said + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
+
+
+def lost(rounds: list[Round]) -> str:
+    """Return for what other reasons rounds brought nothing, the most frequent first."""
+    why = Counter(
+        one.why
+        for one in rounds
+        if one.accepted is False and not one.why.startswith((VOTED_DOWN, TOO_FEW))
+    )
+    if not why:
+        return ""
+    [(most, count), *others] = why.most_common()
+    more = sum(n for _, n in others)
+    said = f"{count:,} round{'s' * (count != 1)} brought nothing: {most}"
+    return said + (f" ({more:,} more for other reasons)" if more else "")
+
+
+def hidden(rounds: list[Round]) -> str:
+    """Return how far a backdoor got, where its success is measured."""
+    reached = [one.backdoor for one in rounds if one.backdoor is not None]
+    if not reached:
+        return ""
+    return (
+        f"backdoor: the final model does what the attackers want on {percent(reached[-1])} of the "
+        f"samples it is tested with (at most {percent(max(reached))}, in some round)"
+    )
+
+
+def fell(rounds: list[Round], settings: Any, classes: int) -> str:
+    """Return by how much accuracy fell from its best, whether to chance, and what defended it."""
+    known = [(one.accuracy, one.number) for one in rounds if one.accuracy is not None]
+    if not known:
+        return ""
+    best, when = max(known, key=lambda at: (at[0], -at[1]))
+    final = known[-1][0]
+    chance = final <= CHANCE / classes
+    if best - final < FALL and not chance:
+        return ""
+    said = f"accuracy fell from {percent(best)} in round {when} to {percent(final)}"
+    if best - final < FALL:
+        said = f"accuracy is {percent(final)}"
+    if chance:
+        said += f", no better than chance with {classes:,} classes"
+    said += f": {_defence(settings)}"
+    return f"{said}; if nobody attacks, {STEPS}" if chance else said
+
+
+def _defence(settings: Any) -> str:
+    """Return in a few words what stands between an update and the model."""
+    rule, votes, looks = settings.aggregation, settings.validation, settings.detection
+    bare = rule.rule == "mean" and not (rule.clip or rule.before)
+    if bare and not (votes.asked or votes.server or votes.piggy_back or looks.detectors):
+        return "nothing defends this run (plain mean, no validators, no detection)"
+    parts = [f"rule {rule.rule}" if not bare else "plain mean"]
+    parts.append(f"{votes.asked:,} validators" if votes.asked else "no clients that vote")
+    looked = f"detection by {', '.join(looks.detectors)}"
+    parts.append(looked if looks.detectors else "no detection")
+    return f"the defence did not hold it ({', '.join(parts)})"
+
+
+def unseen(rounds: list[Round], classes: int) -> str:
+    """Return what the validators cannot see for want of samples, if there is such a thing."""
+    judged = [one for one in rounds if one.voter_samples and one.quorum]
+    if not judged:
+        return ""
+    last = judged[-1]
+    assert last.voter_samples
+    return blind(last.voter_samples, classes, sum(last.votes.values()), last.quorum)
+
+
+def _in(numbers: Iterable[int]) -> str:
+    """List rounds, like " (rounds 3, 6, 9, ...)"; nothing for none."""
+    some = list(numbers)
+    if not some:
+        return ""
+    more = ", ..." if len(some) > SHOWN else ""
+    return f" (round{'s' * (len(some) != 1)} {', '.join(map(str, some[:SHOWN]))}{more})"

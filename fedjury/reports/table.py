@@ -1,0 +1,183 @@
+"""The report's table of rounds: which rounds it shows, and what it says of each. All of it is pure.
+
+A file that shows everything of ten thousand rounds would open slowly, so much is left out, and the
+table says what.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from fedjury.reports.figures import percent
+from fedjury.reports.rounds import Ballot, Round, ballots
+
+ENDS = 100
+"""Rounds at the beginning, and at the end, that are shown in any case."""
+
+BETWEEN = 200
+"""Rejected rounds between these that are shown, the first ones."""
+
+WIDE = 100
+"""Validators of a round that are shown one by one."""
+
+CELLS = 16_000
+"""Validators in all of a report's rounds that are shown one by one."""
+
+REASONS = 6
+"""Names with a count in a line."""
+
+NAMED = 3
+"""Agents that are named in a line."""
+
+
+class Cell(NamedTuple):
+    """A validator's vote: a letter, and what it says when one points at it."""
+
+    kind: str
+    """p (poisoned), c (clean), s (silent)."""
+    title: str
+    evil: bool
+
+
+class Line(NamedTuple):
+    """A round, as the table shows it."""
+
+    number: int
+    struck: bool
+    verdict: str
+    """accepted, rejected, pending."""
+    accuracy: str
+    backdoor: str
+    cells: list[Cell]
+    more: int
+    """Votes that are not among the cells."""
+    said: str
+    """The votes, counted."""
+    notes: list[str]
+    skipped: str
+    """What was left out before this line."""
+
+
+KINDS = {True: "p", False: "c", None: "s"}
+WORDS = {True: "poisoned", False: "clean", None: "silent"}
+
+
+def lines(
+    rounds: list[Round], struck: Collection[int], evil: Collection[str], budget: int = CELLS
+) -> list[Line]:
+    """Return the lines of a run's table, with at most ``budget`` votes one by one.
+
+    ``struck``: the rounds in which ``evil`` agents are known to have struck.
+    """
+    made: list[Line] = []
+    shown = chosen(rounds)
+    done = 0
+    for at in shown:
+        left_out, one = rounds[done:at], rounds[at]
+        votes = ballots(one)
+        cells = votes[: min(WIDE, budget)]
+        budget -= len(cells)
+        lost = one.number - (rounds[done - 1].number if done else 0) - 1 - len(left_out)
+        made.append(
+            Line(
+                one.number,
+                one.number in struck,
+                verdict(one),
+                percent(one.accuracy),
+                percent(one.backdoor),
+                [cell(vote, evil) for vote in cells],
+                len(votes) - len(cells),
+                counted(one),
+                notes(one),
+                skipped(left_out, lost),
+            )
+        )
+        done = at + 1
+    return made
+
+
+def chosen(rounds: list[Round]) -> list[int]:
+    """Return the places of the rounds that are shown: the ends, and rejected ones between."""
+    inside = range(ENDS, len(rounds) - ENDS)
+    rejected = [at for at in inside if rounds[at].accepted is False][:BETWEEN]
+    if len(inside) <= BETWEEN:
+        rejected = list(inside)
+    return sorted(
+        {*range(min(ENDS, len(rounds))), *rejected, *range(max(0, len(rounds) - ENDS), len(rounds))}
+    )
+
+
+def skipped(rounds: list[Round], lost: int) -> str:
+    """Say what was left out, and of how many rounds there is no record; empty if nothing was."""
+    said = f"There is no record of {lost:,} round{'s' * (lost > 1)} here." if lost > 0 else ""
+    if not rounds:
+        return said
+    thrown = sum(one.accepted is False for one in rounds)
+    if len(rounds) == 1:
+        which, verb = f"Round {rounds[0].number:,}", "is"
+    else:
+        which, verb = f"Rounds {rounds[0].number:,} to {rounds[-1].number:,}", "are"
+    left = f"{which} {verb} left out here: {thrown:,} rejected, {len(rounds) - thrown:,} not."
+    return f"{left} {said}".rstrip()
+
+
+def verdict(one: Round) -> str:
+    """Say what became of a round."""
+    return {True: "accepted", False: "rejected", None: "pending"}[one.accepted]
+
+
+def cell(vote: Ballot, evil: Collection[str]) -> Cell:
+    """Show a vote."""
+    bad = vote.name in evil
+    who = (vote.name or "a validator") + (" (evil)" if bad else "")
+    said = f"{who}: {WORDS[vote.poisoned]}"
+    if vote.score is not None and vote.threshold is not None:
+        said += f", score {vote.score:.4g} against threshold {vote.threshold:.4g}"
+    return Cell(KINDS[vote.poisoned], said, bad)
+
+
+def counted(one: Round) -> str:
+    """Count a round's votes in words; empty if nobody was asked."""
+    if not one.votes:
+        return ""
+    said = ", ".join(f"{one.votes.get(what, 0):,} {what}" for what in WORDS.values())
+    return said if one.evidence is None else f"{said}; evidence {one.evidence:+.2f}"
+
+
+def notes(one: Round) -> list[str]:
+    """Say what else there is to say of a round."""
+    said = [one.why] if one.why else []
+    if one.accepted is False and one.candidate_accuracy is not None:
+        hidden = one.candidate_backdoor
+        behind = "" if hidden is None else f", backdoor {hidden:.1%}"
+        said.append(f"the candidate: accuracy {one.candidate_accuracy:.1%}{behind}")
+    if one.judged != one.number:
+        said.append(f"about the candidate of round {one.judged:,}")
+    if one.suspected:
+        by = Counter(one.suspected.values())
+        who = tally(by)
+        out = f"; {one.left_out:,} left out" if one.left_out else ""
+        said.append(f"{len(one.suspected):,} suspected ({who}){out}")
+    if one.quarantined:
+        said.append(f"{len(one.quarantined):,} in quarantine after it")
+    if one.refused:
+        said.append(f"refused: {tally(one.refused)}")
+    if one.missing:
+        names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
+        said.append(
+            f"{one.missing:,} missing ({names})" if one.absent else f"{one.missing:,} missing"
+        )
+    if one.attempt > 1:
+        said.append(f"attempt {one.attempt:,}")
+    if one.dropped:
+        said.append(f"the broker dropped {one.dropped:,}")
+    return said
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Write counts by name, the largest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{name} {count:,}" for name, count in ordered[:REASONS]]
+    return ", ".join(shown) + (", …" if len(ordered) > REASONS else "")

@@ -1,0 +1,274 @@
+"""The end of a round: the candidate, the verdict on it, and the record. All of it is pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedjury.detection import Seen
+from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Candidate, History, Model, Phase, RoundLog, Vote
+from fedjury.round import suspicion, verdict
+from fedjury.round.own_vote import NAME
+from fedjury.round.state import Clear, Effect, Persist, Policy, Publish, State, Tick
+from fedjury.round.suspicion import Findings
+from fedjury.round.verdict import Verdict
+from fedjury.rules import Context
+
+Step = tuple[State, list[Effect]]
+
+ABSENT = 100
+"""Names of missing agents that a record holds at most."""
+
+
+def inspected(state: State, tick: Tick, policy: Policy, start: Vector) -> State:
+    """Let the detectors look at the updates, which started from ``start``, if anybody looks."""
+    watch = policy.watch
+    if not watch.remembers:
+        return state
+    known, names = state.docket.seen, state.updates.names
+    seen = Seen(
+        state.round,
+        names,
+        state.updates.matrix()[0],
+        start,
+        {name: known[name] for name in sorted(tick.online) if name in known},
+        state.docket.votes,
+        state.docket.verdict,
+    )
+    findings = suspicion.inspect(watch, state.docket, seen)
+    left_out = sum(name in findings.suspected for name in names) if watch.quarantine else 0
+    return state._replace(findings=findings, left_out=left_out)
+
+
+def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
+    """Make the candidate (d,): ``start`` and a step along the updates that came.
+
+    Under quarantine those of suspected agents are left out, and where nobody else is left the
+    candidate is ``start``.
+
+    Raises
+    ------
+    ValueError
+        If the rule cannot work with these updates, such as a trimmed mean with too few.
+    """
+    updates, samples = state.updates.matrix()
+    if state.left_out == len(updates):
+        return start
+    names = state.updates.names if policy.watch.remembers else ()
+    if state.left_out and state.findings is not None:
+        kept = [i for i, name in enumerate(names) if name not in state.findings.suspected]
+        names = tuple(names[i] for i in kept)
+        updates, samples = updates[kept], samples[kept]
+    context = Context(
+        policy.seed,
+        state.round,
+        state.step,
+        state.docket.past.of(names, len(start)) if policy.watch.past else None,
+        policy.own_update(start, state.round) if policy.own_update else None,
+        state.left_out + len(suspicion.in_quarantine(state.docket, state.round)),
+    )
+    delta = policy.rule(updates, np.minimum(samples, policy.samples_cap), context)
+    with np.errstate(over="ignore", invalid="ignore"):
+        candidate: Vector = (start + np.float32(policy.server_lr) * delta).astype(np.float32)
+    candidate[policy.variances] = np.maximum(candidate[policy.variances], 0)
+    return candidate
+
+
+def unusable(candidate: Vector, policy: Policy) -> str:
+    """Say why nobody has to vote on this candidate; empty if there is no reason."""
+    if not policy.finite:
+        return ""
+    if not np.isfinite(candidate).all():
+        return "the candidate is not finite"
+    flaw = policy.flaw(candidate)
+    return f"the candidate is unusable: {flaw}" if flaw else ""
+
+
+def own_vote(state: State, policy: Policy) -> State:
+    """Let the server look at the candidate, and vote on it if votes count already."""
+    if policy.own is None or state.candidate is None:
+        return state
+    found = policy.own.profile(state.candidate)
+    own = None
+    if state.round > policy.warm_up:
+        own = policy.own.cast(state.profiles, found, (state.round, state.attempt))
+    return state._replace(own=own, found=found)
+
+
+def ballots(state: State) -> dict[str, Vote]:
+    """Return all votes that have come, the server's among them, by voter in order of name."""
+    own = {NAME: state.own} if state.own is not None else {}
+    return own | {name: state.votes[name] for name in sorted(state.votes)}
+
+
+class Outcome(NamedTuple):
+    """What came of the votes on a candidate."""
+
+    said: Verdict | None = None
+    """None where nobody was asked."""
+    quorum: int = 0
+    """"Poisoned" votes that would have rejected it, of so many asked."""
+    evidence: float | None = None
+    """What is in the scores, where they decide."""
+    why: str = ""
+    """Why it is not accepted; empty if it is."""
+    unheard: bool = False
+    """Whether it is only not accepted because too few have voted."""
+
+
+def outcome(state: State, policy: Policy) -> Outcome:
+    """Count the votes that have come."""
+    votes, judging = ballots(state), state.phase is Phase.JUDGE_AND_TRAIN
+    asked = len(state.validators) or len(state.called) * judging
+    asked += state.own is not None
+    if not asked:
+        return Outcome()
+    said = verdict.count(votes.values(), asked)
+    evidence = None
+    if policy.by_score:
+        evidence = verdict.evidence(votes.values(), policy.liars, policy.false_alarm)
+    quorum = verdict.quorum_of(asked, policy.quorum)
+    counted = not verdict.accepts(said, quorum)
+    if counted if evidence is None else evidence > 0:
+        return Outcome(said, quorum, evidence, verdict.VOTED_DOWN)
+    # A round that closes at a threshold waits for no more votes than that.
+    awaited = min(policy.threshold or asked, asked) if judging else asked
+    why = verdict.too_few(said, awaited, policy.min_votes)
+    return Outcome(said, quorum, evidence, why, bool(why))
+
+
+def conclude(
+    state: State, tick: Tick, policy: Policy, candidate: Vector | None, why_not: str = ""
+) -> Step:
+    """Accept a candidate or not, and write the round down; the next round is not opened here.
+
+    ``candidate``: the one in question; with piggy-back that is the candidate of the round before,
+    and None where there is none. ``why_not``: a reason to drop it before any vote is counted.
+    """
+    found = outcome(state, policy) if not why_not or state.votes else Outcome()
+    against = why_not or found.why
+    record = _record(state, tick, found.said, against)
+    record |= {"voters": _voters(state) if found.said else {}, "evidence": found.evidence}
+    if found.said:
+        held = sorted(vote.samples for vote in ballots(state).values())
+        record |= {
+            "quorum": found.quorum,
+            "replaced": list(state.silent),
+            "voter_samples": held[len(held) // 2] if held else None,
+        }
+    effects: list[Effect] = []
+    model = None
+    if candidate is not None:
+        reached = policy.evaluate(candidate)
+        hidden = policy.backdoor(candidate) if policy.backdoor else None
+        record |= {"candidate_accuracy": reached, "candidate_backdoor": hidden}
+        if not against:
+            model = Model(state.version + 1, candidate)
+            state = _accepted(state, policy, model)._replace(accuracy=reached, backdoor=hidden)
+            effects = [Publish(model), *_history(model, policy)]
+    record |= {"judged": _judged(state, policy, candidate)}
+    if state.lost:
+        record |= {"lost": state.lost}
+    if candidate is None and not against:
+        record["accepted"] = None  # the first round with piggy-back: there is nothing to decide yet
+    record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
+    pending = state.candidate if policy.piggy_back else None
+    state = _noted(state, policy, record)
+    docket = state.docket if policy.watch.remembers else None
+    effects.insert(0, Persist(record, model, pending, docket))
+    if state.validators or state.phase is Phase.JUDGE_AND_TRAIN:
+        effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
+    effects.append(Publish(RoundLog(record)))
+    return state._replace(pending=pending), effects
+
+
+def _noted(state: State, policy: Policy, record: dict[str, Any]) -> State:
+    """Take what the round said of the agents into account, and into the record."""
+    if not policy.watch.remembers:
+        return state
+    findings = state.findings or Findings(state.docket)
+    if policy.watch.detectors:
+        record |= suspicion.record(findings, state.left_out, state.round)
+    # A vote is shown to detectors once, in the round after it.
+    said = {name: state.votes[name].poisoned for name in sorted(state.votes)}
+    accepted = record["accepted"] if said else None
+    return state._replace(docket=findings.docket._replace(votes=said, verdict=accepted))
+
+
+def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | None:
+    """Return the aggregated update (d,) that led from one model to the next, if there was one.
+
+    Made of the models, of which a resumed run has the same.
+    """
+    if not server_lr:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return ((after - before) / np.float32(server_lr)).astype(np.float32)
+
+
+def _accepted(state: State, policy: Policy, model: Model) -> State:
+    profiles = state.profiles
+    if policy.own is not None and state.found is not None:
+        profiles = (*profiles, state.found)[-policy.own.models :]
+    return state._replace(
+        version=model.version,
+        weights=model.weights,
+        profiles=profiles,
+        step=step_between(state.weights, model.weights, policy.server_lr),
+    )
+
+
+def _judged(state: State, policy: Policy, candidate: Vector | None) -> int | None:
+    """Return the round whose candidate the verdict is about."""
+    if candidate is None:
+        return None
+    return state.round - 1 if policy.piggy_back and state.pending is not None else state.round
+
+
+def _history(model: Model, policy: Policy) -> list[Effect]:
+    """Keep the last l + 1 accepted models on the broker, for validators who lack some."""
+    if not (policy.validators or policy.piggy_back):
+        return []
+    oldest = model.version - policy.look_back - 1
+    gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
+    return [Publish(History(*model)), *gone]
+
+
+def _voters(state: State) -> dict[str, Any]:
+    """Write down who said what, and how many bytes it received to come to it."""
+    return {
+        name: {
+            "poisoned": vote.poisoned,
+            "score": round(vote.score, 6),
+            "threshold": round(vote.threshold, 6),
+            "bytes": vote.bytes,
+        }
+        for name, vote in ballots(state).items()
+    }
+
+
+def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:
+    """Write down the round, for people and for resuming."""
+    seconds = max(tick.now - state.opened.now, 1e-9)
+    answered = state.votes if state.phase is Phase.JUDGE_AND_TRAIN else state.updates
+    return {
+        "round": state.round,
+        "attempt": state.attempt,
+        "version": state.version,
+        "accepted": not why_not,
+        "why": why_not,
+        "called": len(state.called),
+        "updates": len(state.updates),
+        "missing": len(state.called) - len(answered),
+        "absent": sorted(state.called - set(answered))[:ABSENT],
+        "votes": said._asdict() if said else {},
+        "refused": dict(state.refused),
+        "accuracy": state.accuracy,
+        "seconds": round(seconds, 3),
+        "updates_per_second": round(len(state.updates) / seconds, 1),
+        "bytes_in": tick.received - state.opened.received,
+        "bytes_out": tick.sent - state.opened.sent,
+        "dropped": tick.dropped - state.opened.dropped,
+    }

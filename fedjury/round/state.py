@@ -1,0 +1,191 @@
+"""What the round is made of: its policy and state, the events it takes, the effects it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Collection as Names
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.judges.profiles import Profile
+from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
+from fedjury.round.collection import Collection
+from fedjury.round.own_vote import OwnVote
+from fedjury.round.suspicion import NOBODY, Docket, Findings, Watch
+from fedjury.rules import Rule
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What never changes during a run. Durations are in seconds."""
+
+    rule: Rule
+    evaluate: Callable[[Vector], float]
+    """Accuracy of a model (d,) on held-out data."""
+    rounds: int
+    flaw: Callable[[Vector], str] = lambda _: ""
+    """What is wrong with the answers of a model (d,); empty if nothing is."""
+    variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Places of a model that hold variances, which no step takes below zero."""
+    seed: int = 0
+    server_lr: float = 1.0
+    share: float = 1.0
+    """Share of the agents called to contribute (the papers' β)."""
+    threshold: int = 0
+    """Updates that close a round; 0: as many as were called."""
+    at_least: int = 1
+    collect_seconds: float = 60.0
+    spoilt_seconds: float = 2.0
+    """How long to wait for those whose update was refused once everybody else has answered."""
+    attempts: int = 5
+    validators: int = 0
+    """Agents who vote on each candidate."""
+    quorum: int = 0
+    """"Poisoned" votes that reject; 0: half of those asked."""
+    min_votes: int = 0
+    """Votes without which nothing is accepted; 0: most of those asked."""
+    by_score: bool = False
+    """Whether what the validators saw together decides, and not how many say "poisoned"."""
+    liars: int = 0
+    """Votes left out at each end where that decides."""
+    false_alarm: float = 0.02
+    """Share of benign candidates that may be rejected where that decides."""
+    own: OwnVote | None = None
+    """How the server votes, if it does."""
+    piggy_back: bool = False
+    """Whether contributors judge the candidate of the round before, and train from it."""
+    look_back: int = 10
+    warm_up: int = 0
+    vote_seconds: float = 30.0
+    finite: bool = True
+    samples_cap: int = 1000
+    agents_cap: int = 100_000
+    """Agents that may be online: who invents names by the million fills no memory."""
+    planted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
+    watch: Watch = NOBODY
+    """How fakes are looked for."""
+    own_update: Callable[[Vector, int], Vector] | None = None
+    """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
+    backdoor: Callable[[Vector], float] | None = None
+    """Success of an experiment's backdoor in a model (d,), on samples nobody trains on."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether anybody votes on candidates."""
+        return bool(self.validators or self.own or self.piggy_back)
+
+
+class Tick(NamedTuple):
+    """How late it is (seconds), who is online, and the traffic so far (bytes)."""
+
+    now: float
+    online: Names[str] = ()
+    received: int = 0
+    sent: int = 0
+    reachable: bool = True
+    """Whether the broker can be heard; while it cannot, no deadline comes nearer."""
+    dropped: int = 0
+    """Messages that the broker has thrown away so far."""
+
+
+class Refused(NamedTuple):
+    """A message that was refused before it got here; ``update``: it came as an update."""
+
+    agent: str
+    reason: Reason
+    update: bool = False
+
+
+Event = Update | Vote | Refused | Tick
+
+
+class Publish(NamedTuple):
+    """Send this."""
+
+    message: Message
+
+
+class Clear(NamedTuple):
+    """Remove what is retained where this message would stand."""
+
+    message: Message
+
+
+class Persist(NamedTuple):
+    """Make the finished round durable, and the model if it was accepted, before anything else."""
+
+    record: dict[str, Any]
+    accepted: Model | None
+    pending: Vector | None = None
+    """Piggy-back: the round's candidate, of which the next round decides."""
+    docket: Docket | None = None
+    """What is known of the agents from now on, if anything is to be remembered."""
+
+
+class Refuse(NamedTuple):
+    """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
+
+    agent: str
+    reason: Reason
+    refused: Mapping[str, int]
+
+
+Effect = Publish | Clear | Persist | Refuse
+
+NO_UPDATES = Collection.of()
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class State(NamedTuple):
+    """A round as far as it has got. Models are (d,) vectors."""
+
+    version: int
+    weights: Vector
+    round: int
+    """Counted from 1; the round before the first is 0."""
+    phase: Phase | None = None
+    """None until the first tick opens a round."""
+    attempt: int = 1
+    accuracy: float | None = None
+    backdoor: float | None = None
+    """Success of the backdoor in the current model, if it is measured."""
+    step: Vector | None = None
+    """The aggregated update (d,) that led to the current model; None for the first."""
+    profiles: tuple[Profile, ...] = ()
+    """What the server, if it votes, found in the last l + 1 accepted models."""
+    docket: Docket = Docket()
+    """What is known of the agents after the last round."""
+    findings: Findings | None = None
+    """What this round's updates said of their senders, once they are aggregated."""
+    left_out: int = 0
+    """Updates that were not aggregated, for their senders are suspected."""
+    called: frozenset[str] = frozenset()
+    validators: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Validators of this attempt who did not answer, and in whose place others were asked."""
+    updates: Collection = NO_UPDATES
+    votes: Mapping[str, Vote] = NONE
+    spoilt: frozenset[str] = frozenset()
+    """Called agents under whose name an update came that was refused for its content."""
+    settled: float | None = None
+    """Since when nobody is missing but those."""
+    refused: Mapping[str, int] = NONE
+    candidate: Vector | None = None
+    pending: Vector | None = None
+    """Piggy-back: the candidate of the round before, on which this round's contributors vote."""
+    lost: str = ""
+    """Piggy-back: why this round's own candidate is not put before anybody, if it is not."""
+    own: Vote | None = None
+    """The server's vote on the candidate, if it has one."""
+    found: Profile | None = None
+    """What it found in the candidate."""
+    opened: Tick = Tick(0.0)
+    deadline: float = 0.0
+    failure: str | None = None
+    """Why the run was given up, if it was."""

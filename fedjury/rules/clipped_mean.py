@@ -1,0 +1,41 @@
+"""The mean of updates that are clipped to the median of their norms.
+
+Norm clipping (Sun et al., arXiv 1911.07963, 2019) bounds what one update can do, but its bound M is
+a number that fits one network, one data set and one phase of training. Here M is the median of the
+round's norms, as in FLAME (Nguyen et al., USENIX Security 2022) and SignGuard (Xu et al., ICDCS
+2022): as long as most agents are honest, M is the length of an honest update.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.learning.weights import Matrix, Vector
+from fedjury.rules.blocks import clipped_mean as mean_of_clipped
+from fedjury.rules.blocks import norms
+from fedjury.rules.rule import Context, Rule, Samples
+
+
+def clipped_mean(factor: float = 1.0) -> Rule:
+    """Build the rule; ``factor``: the longest update let through whole, in median norms.
+
+    The result is Σ gᵢ min(1, factor · M / ‖gᵢ‖) / n over the n updates that are finite, with M the
+    median of the norms that are not zero. If none is finite, or all are zero, it is zero.
+
+    Raises
+    ------
+    ValueError
+        If the factor is not positive.
+    """
+    if not factor > 0:
+        raise ValueError(f"the factor of the median norm must be positive, not {factor}")
+
+    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        lengths = norms(updates)
+        rows = np.flatnonzero(np.isfinite(lengths))
+        some = lengths[rows][lengths[rows] > 0]
+        if not len(some):
+            return np.zeros_like(updates[0])
+        return mean_of_clipped(updates, rows, lengths, factor * float(np.median(some)))
+
+    return rule

@@ -1,0 +1,78 @@
+"""DnC, divide and conquer (Shejwalkar, Houmansadr, NDSS 2021).
+
+In each iteration some coordinates are drawn, the updates are centred there, and projected onto the
+direction in which they vary most (the first right singular vector); the c f updates with the
+largest squared projections are left out. The result is the mean of those who were never left out.
+The projections come from the products of the centred updates, so no n by b matrix is decomposed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.learning.weights import Matrix, Vector
+from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, mean_of
+from fedjury.rules.byzantine import byzantine, rounded_up
+from fedjury.rules.rule import Context, Rule, Samples
+
+
+def dnc(
+    count: int | None = None,
+    share: float | None = None,
+    iterations: int = 1,
+    coordinates: int = 10_000,
+    factor: float = 1.0,
+) -> Rule:
+    """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
+
+    ``coordinates``: how many are drawn; ``factor``: c, so that c f updates, rounded up, are left
+    out in each iteration, but one. If all were left out at some time, those left out least often
+    are averaged. Updates that are not finite are the first to be left out; if none is finite, the
+    result is zero.
+
+    Raises
+    ------
+    ValueError
+        If count and share are both given or a number is out of range; by the rule, if
+        n < 2 ``count`` + 1, or c f updates are all there are.
+    """
+    number = byzantine("DnC", count, share, times=2, plus=1)
+    for name, value in (("iterations", iterations), ("coordinates", coordinates)):
+        if value < 1:
+            raise ValueError(f"the {name} of DnC must be at least 1, not {value}")
+    if not factor > 0:
+        raise ValueError(f"the factor of DnC must be positive, not {factor}")
+
+    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        rows, rng, (n, d) = finite_rows(updates), context.rng(), updates.shape
+        out = rounded_up(factor * number(n, context.out))
+        if out >= n and count is not None and not context.out:
+            raise ValueError(f"DnC leaves out {out} of {n} updates: none would be left")
+        if not len(rows):
+            return np.zeros_like(updates[0])
+        kept = min(len(rows), max(1, n - out))
+        times = np.zeros(len(rows), dtype=np.int64)
+        for _ in range(iterations):
+            drawn = np.sort(rng.choice(d, min(d, coordinates), replace=False))
+            times[outlyingness(updates, rows, drawn).argsort(kind="stable")[:kept]] += 1
+        return mean_of(updates, rows[times == times.max()])
+
+    return rule
+
+
+def outlyingness(updates: Matrix, rows: Indices, columns: Indices) -> Wide:
+    """Return the squared projections (m,) of these m finite rows, by these columns of (n, d)."""
+    from scipy import linalg  # type: ignore[import-untyped] # noqa: PLC0415 - slow to load
+
+    total = np.zeros((len(rows), len(rows)))
+    width = max(1, BLOCK // len(rows))
+    for start in range(0, len(columns), width):
+        block = updates[np.ix_(rows, columns[start : start + width])].astype(np.float64)
+        block -= block.mean(axis=0)
+        total += block @ block.T
+    if not total.any():  # all the same: no direction
+        return np.zeros(len(rows))
+    last = [len(rows) - 1] * 2
+    values, vectors = linalg.eigh(total / total.max(), subset_by_index=last)
+    squares: Wide = values[0] * vectors[:, 0] ** 2
+    return squares

@@ -1,0 +1,44 @@
+"""FLTrust: trust in who points where the server's own update does (Cao et al., NDSS 2021).
+
+With g₀ the update that the server trained on its own data, the trust in an update is
+tᵢ = max(0, cos(gᵢ, g₀)), and the result Σ tᵢ ‖g₀‖ gᵢ / ‖gᵢ‖ / Σ tᵢ: every update is made as long
+as the server's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.learning.weights import Matrix, Vector
+from fedjury.rules.blocks import norms, weighted_sum
+from fedjury.rules.rule import Context, Rule, Samples
+
+
+def fltrust() -> Rule:
+    """Build the rule.
+
+    Updates that are zero or not finite are not trusted. If no update is trusted, or the server's
+    own is zero or not finite, the result is zero.
+
+    Raises
+    ------
+    ValueError
+        By the rule, if ``context.own`` is None.
+    """
+
+    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        if context.own is None:
+            raise ValueError("FLTrust needs an update of the server's own, and was given none")
+        own = context.own.astype(np.float64)
+        length, lengths = float(np.linalg.norm(own)), norms(updates)
+        known = np.isfinite(lengths) & (lengths > 0)
+        safe = np.where(known, lengths, 1)
+        with np.errstate(all="ignore"):
+            along = np.einsum("nd,d->n", updates, own) / safe
+        trust = np.where(known & (along > 0), along, 0)
+        if not (0 < length < np.inf and trust.any()):
+            return np.zeros_like(updates[0])
+        # The own length cancels out of a weighted mean of cosines.
+        return weighted_sum(updates, trust / trust.sum() * length / safe)
+
+    return rule

@@ -1,0 +1,89 @@
+"""FoundationFL: a simple rule over real and synthetic updates (Fang et al., NDSS 2025).
+
+Let u be the largest and l the smallest value of each coordinate. The score of an update is
+min(‖gᵢ - u‖, ‖gᵢ - l‖): how far it stays from both extremes. One update is added n / 2 times, and
+the union of real and synthetic updates is given to the trimmed mean or the median.
+
+Which one is added can be read in two ways (arXiv 2501.17381). The formula as printed takes the
+update of the highest score. The text calls a high score suspicious, which makes it the lowest. The
+two withstand different fakes. As printed, updates that drag all coordinates to one side are never
+copied, but those that point up in some and down in others, far beyond the honest ones (MPAF), are
+far from u in the one and far from l in the other, and must be. With the lowest score it is the
+other way round: MPAF is held, and fakes that are the largest of all coordinates are copied.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.learning.weights import Matrix, Vector
+from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows
+from fedjury.rules.byzantine import byzantine
+from fedjury.rules.rule import Context, Rule, Samples
+from fedjury.rules.trimmed_mean import trim
+
+CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
+"""Which score belongs to the update that is copied."""
+
+
+def foundationfl(
+    base: str = "trimmed_mean",
+    synthetic: int | None = None,
+    copied: str = "highest",
+    count: int | None = None,
+    share: float | None = None,
+) -> Rule:
+    """Build the rule; ``base``: trimmed_mean or median; ``synthetic``: how many copies are added.
+
+    These are n / 2, rounded down, if None. ``copied``: the update of the highest score, as the
+    paper prints it, or of the lowest, as its text reads; of equal scores the first row's.
+
+    The trimmed mean drops ``count`` values at each end of the union, or as many as a ``share`` of
+    the real updates (0.2) is. Updates that are not finite are left out, and fewer are dropped by
+    their number; if none is finite, the result is zero.
+
+    Raises
+    ------
+    ValueError
+        If the base is not known, count and share are both given, or a number is out of range; by
+        the rule, if n < 2 ``count`` + 1.
+    """
+    if base not in ("trimmed_mean", "median"):
+        raise ValueError(f"the base of FoundationFL is trimmed_mean or median, not {base!r}")
+    if copied not in CHOOSE:
+        raise ValueError(f"FoundationFL copies the highest or the lowest score, not {copied!r}")
+    if synthetic is not None and synthetic < 0:
+        raise ValueError(f"the synthetic updates must not be fewer than none, not {synthetic}")
+    number = byzantine("FoundationFL", count, share, times=2, plus=1)
+
+    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        rows, n = finite_rows(updates), len(updates)
+        f = number(n, context.out)
+        if not len(rows):
+            return np.zeros_like(updates[0])
+        row = rows[CHOOSE[copied](scores(updates, rows))]
+        union = np.concatenate([rows, np.repeat(row, n // 2 if synthetic is None else synthetic)])
+        k = (len(union) - 1) // 2 if base == "median" else max(0, f - (n - len(rows)))
+        result = np.empty(updates.shape[1], dtype=np.float32)
+        width = max(1, BLOCK // len(union))
+        for start in range(0, len(result), width):
+            columns = slice(start, start + width)
+            result[columns] = trim(updates[union, columns], k)
+        return result
+
+    return rule
+
+
+def scores(updates: Matrix, rows: Indices) -> Wide:
+    """Return the squared distance (m,) of each of these finite rows from the nearer extreme."""
+    above, below = np.zeros(len(rows)), np.zeros(len(rows))
+    for _, block in blocks(updates, rows):
+        above += squares(block - block.max(axis=0))
+        below += squares(block - block.min(axis=0))
+    return np.minimum(above, below)
+
+
+def squares(block: Wide) -> Wide:
+    """Return the squared norms (m,) of the rows of a block (m, w)."""
+    result: Wide = np.einsum("nd,nd->n", block, block)
+    return result

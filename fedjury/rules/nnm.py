@@ -1,0 +1,52 @@
+"""Nearest-neighbour mixing in front of a rule (Allouah et al., AISTATS 2023).
+
+Each update becomes the mean of the n - f updates nearest to it, itself among them: honest updates
+come closer together, and Byzantine ones no longer stand alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fedjury.learning.weights import Matrix
+from fedjury.rules.blocks import Indices, blocks, finite_rows, narrow
+from fedjury.rules.distances import squared_distances
+from fedjury.rules.rule import Context, Front, Samples
+
+
+def nnm(count: float) -> Front:
+    """Build the front that reckons with ``count`` Byzantine updates, f.
+
+    Updates that are not finite stay as they are, and are nobody's neighbours; with more than f of
+    them, each other update becomes the mean of all that are finite.
+
+    Raises
+    ------
+    ValueError
+        If the count is not a whole number, or negative; by the front, if it is not less than n.
+    """
+    if not 0 <= count < math.inf or count != int(count):
+        raise ValueError(f"nnm takes a whole number of Byzantine updates, not {count}")
+
+    def front(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
+        n, rows = len(updates), finite_rows(updates)
+        if count >= n and not context.out:
+            raise ValueError(f"nnm cannot mix {n} updates of which {int(count)} are Byzantine")
+        return mixed(updates, rows, min(len(rows), max(1, n - int(count)))), samples
+
+    return front
+
+
+def mixed(updates: Matrix, rows: Indices, nearest: int) -> Matrix:
+    """Copy (n, d) with each of these rows replaced by the mean of the ``nearest`` of them."""
+    distances = squared_distances(updates, rows)
+    np.fill_diagonal(distances, -1)  # before whoever sent the very same
+    chosen = distances.argsort(axis=1, kind="stable")[:, :nearest]
+    shares = np.zeros_like(distances)
+    np.put_along_axis(shares, chosen, 1 / max(1, nearest), axis=1)
+    result = updates.copy()
+    for columns, block in blocks(updates, rows):
+        result[rows, columns] = narrow(shares @ block)
+    return result

@@ -1,0 +1,42 @@
+"""What all rules share: their signature, and what a rule may know beside the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.learning.weights import Matrix, Vector
+
+Samples = npt.NDArray[np.int64]
+"""(n,): how many samples each update was trained on, as its sender says."""
+
+
+class Context(NamedTuple):
+    """What a rule may know beside the updates; most need none of it."""
+
+    seed: int = 0
+    round: int = 0
+    previous: Vector | None = None
+    """The step (d,) of the last accepted round, before the server's step size; None before."""
+    past: Matrix | None = None
+    """(n, d): what the sender of each row sent in earlier rounds, added up. For rules in PAST."""
+    own: Vector | None = None
+    """(d,): the update that the server trained on its own data. For rules in OWN_UPDATE."""
+    out: int = 0
+    """Agents left out or not called because they are suspected: n is smaller for that, and a count
+    of Byzantine ones that n does not allow any more is no error, but lowered."""
+
+    def rng(self) -> np.random.Generator:
+        """Make the round's generator, from (seed, round) alone."""
+        # Four numbers: two or three would be some agent's own stream, for missing ones count as 0.
+        return np.random.default_rng([self.seed, self.round, 0, 2])
+
+
+Rule = Callable[[Matrix, Samples, Context], Vector]
+"""(updates (n, d), samples (n,), context) -> aggregated update (d,)."""
+
+Front = Callable[[Matrix, Samples, Context], tuple[Matrix, Samples]]
+"""(updates (n, d), samples (n,), context) -> what the rule is given instead, (m, d) and (m,)."""

@@ -1,1 +1,0 @@
-"""Fuzzing: hostile bytes for everything that decodes. ``python -m fuzz --help``."""

@@ -1,0 +1,1 @@
+"""The peers on our main workload: ``python tools/benchmarks/peers/run.py``."""

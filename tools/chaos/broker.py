@@ -1,0 +1,153 @@
+"""A Mosquitto that can be killed and started again at the same place, with what it retained or not.
+
+It is the one that ``broker.local`` would start: the shipped configuration, bound to loopback.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from fedjury.broker.install import find_mosquitto
+from fedjury.broker.local import HOST, private_configuration
+from tools.chaos.programs import PATIENCE, ChaosError, Child, Programs
+
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x0e\x10\x00\x00"
+"""MQTT 3.1.1, clean session, keep-alive an hour, a client id of the broker's choice."""
+CONNACK = b"\x20\x02\x00\x00"
+DISCONNECT = b"\xe0\x00"
+DROPPED = b"$SYS/broker/publish/messages/dropped"
+SUBSCRIBE = b"\x82%c\x00\x01\x00%c%b\x00" % (len(DROPPED) + 5, len(DROPPED), DROPPED)
+"""Packet id 1, one topic at QoS 0."""
+
+COUNTED_EVERY = 1
+"""Seconds between two looks of the broker at its own counters."""
+
+
+class Broker:
+    """A broker on a port of its own. ``kill`` it and ``start`` it again as often as you like."""
+
+    def __init__(self, programs: Programs, folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        self.port = free_port()
+        self._child: Child | None = None
+        self._dropped = 0
+        self._counter: Counter | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)  # root's broker becomes another user, and keeps its database here
+        self._configuration = folder / "mosquitto.conf"
+        self._configuration.write_text(
+            configuration(private_configuration(self.port), folder), encoding="utf-8"
+        )
+        found = find_mosquitto()
+        if found is None:
+            raise ChaosError("no Mosquitto here: `apt install mosquitto`")
+        self._program = str(found)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._child = self._programs.start(
+            self._program, ["-c", str(self._configuration)], self._folder / "broker.log"
+        )
+        until = time.monotonic() + PATIENCE
+        while not answers(self.port):
+            if self._child.code is not None or time.monotonic() > until:
+                raise ChaosError(f"the broker does not start: {self._child.last_words()}")
+            time.sleep(0.01)
+        self._counter = Counter(self.port)
+
+    def kill(self, *, keep: bool = False) -> None:
+        """``kill -9``; ``keep``: what is retained at this moment will be there again."""
+        child = self._running()
+        self._dropped += self._counter.count if self._counter else 0
+        database = self._folder / "mosquitto.db"
+        if keep:
+            database.unlink(missing_ok=True)
+            child.signal(signal.SIGUSR1)
+            until = time.monotonic() + PATIENCE
+            while not database.exists() and time.monotonic() < until:
+                time.sleep(0.005)
+        child.kill()
+        if not keep:
+            database.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Stop it where it is: connections stand, and nothing moves."""
+        self._running().pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._running().resume()
+
+    def dropped(self) -> int:
+        """Say how many messages it has dropped so far; takes as long as it takes it to count."""
+        time.sleep(COUNTED_EVERY + 0.2)
+        return self._dropped + (self._counter.count if self._counter else 0)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._running().pid
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise ChaosError("the broker has not been started")
+        return self._child
+
+
+class Counter:
+    """Hears what the broker says of the messages that it has dropped, for as long as it lives.
+
+    It says so only when that changes, and what it retained of it is gone after a minute.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.count = 0
+        self._connection = socket.create_connection((HOST, port), PATIENCE)
+        self._connection.settimeout(None)
+        self._connection.sendall(CONNECT + SUBSCRIBE)
+        threading.Thread(target=self._listen, name="dropped", daemon=True).start()
+
+    def _listen(self) -> None:
+        heard = b""
+        with suppress(OSError), self._connection:
+            while more := self._connection.recv(4096):
+                heard += more
+                for found in re.finditer(re.escape(DROPPED) + rb"(\d+)", heard):
+                    self.count = int(found[1])
+                heard = heard[-len(DROPPED) - 20 :]
+
+
+def configuration(shipped: str, folder: Path) -> str:
+    """Change what has to be different: it keeps what is retained, and counts every second."""
+    changes = {
+        r"(?m)^persistence .*$": f"persistence true\npersistence_location {folder}/",
+        r"(?m)^sys_interval .*$": f"sys_interval {COUNTED_EVERY}",
+    }
+    for line, instead in changes.items():
+        shipped, found = re.subn(line, instead, shipped)
+        if found != 1:
+            raise ChaosError(f"mosquitto.conf must have exactly one line like {line}")
+    return shipped
+
+
+def free_port() -> int:
+    """Find a free port of this machine's loopback."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Connect as an MQTT client and leave again; whether the broker agreed."""
+    with suppress(OSError), socket.create_connection((HOST, port), 1.0) as client:
+        client.sendall(CONNECT)
+        agreed = client.recv(len(CONNACK)) == CONNACK
+        client.sendall(DISCONNECT)
+        return agreed
+    return False

@@ -1,0 +1,80 @@
+"""The faults by name: what is done, and how often."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tools.chaos.faults import agents, aggregator, broker, disk, load, network
+from tools.chaos.faults.outcome import Fault, Outcome
+from tools.chaos.lab import DETECTION, PIGGY_BACK, PLAIN
+
+__all__ = ["FAULTS", "Outcome", "Row"]
+
+
+class Row(NamedTuple):
+    """A fault: what people read of it, what does it, and how often."""
+
+    what: str
+    inject: Fault
+    times: int = 5
+    quick: int = 1
+    """Times in the short version; 0: it has no part in that."""
+
+
+at_random, at_point = aggregator.at_random, aggregator.at_point
+
+FAULTS: dict[str, Row] = {
+    # The aggregator dies.
+    "random-kills": Row("aggregator killed at random moments", at_random(PLAIN), 150, 4),
+    "random-kills-piggy-back": Row("the same with piggy-back", at_random(PIGGY_BACK), 50, 2),
+    "random-kills-detection": Row("the same with quarantine", at_random(DETECTION), 50, 2),
+    "gathering": Row("killed before the first round", at_point("gathering")),
+    "opening": Row("killed when a round has opened", at_point("opening")),
+    "collecting": Row("killed when half of the updates are in", at_point("collecting")),
+    "aggregating": Row("killed when it aggregates", at_point("aggregating")),
+    "validating": Row("killed when it counts votes", at_point("validating")),
+    "unrecorded": Row("killed between model and record", at_point("unrecorded")),
+    "unpublished": Row("killed between persist and publish", at_point("unpublished")),
+    "unpublished-piggy-back": Row("the same with piggy-back", at_point("unpublished", PIGGY_BACK)),
+    "unpublished-detection": Row("the same with quarantine", at_point("unpublished", DETECTION)),
+    "published": Row("killed between publish and the next round", at_point("published")),
+    "last": Row("killed with the last round on disk", at_point("unpublished", last=True)),
+    "ending": Row("killed after the last round", at_point("ending", last=True)),
+    "writing": Row("killed at each fsync", aggregator.writing, 40, 3),
+    "terminated": Row("aggregator ended with SIGTERM", aggregator.asked_to_end),
+    # The broker dies.
+    "broker-lost": Row("broker killed, retained messages lost", broker.killed(keep=False), 10),
+    "broker-kept": Row("broker killed, retained messages kept", broker.killed(keep=True), 10),
+    "broker-again": Row("broker killed again and again in a run", broker.again_and_again, 15, 0),
+    "broker-away": Row("broker away for 5 s", broker.killed(keep=False, away=5.0), 3, 0),
+    "broker-minute": Row("broker away for a minute", broker.killed(keep=False, away=60.0), 1, 0),
+    "broker-paused": Row("broker stopped beyond the keep-alive", broker.paused, 3, 0),
+    # The network fails.
+    "stall-aggregator": Row("network stalls: aggregator", network.stalled("aggregator"), 3),
+    "stall-agents": Row("network stalls: agents", network.stalled("agents"), 3, 0),
+    "stall-all": Row("network stalls: all", network.stalled("aggregator", "agents"), 3, 0),
+    "cut-aggregator": Row("connections break: aggregator", network.cut("aggregator")),
+    "cut-agents": Row("connections break: agents", network.cut("agents")),
+    "cut-all": Row("connections break: all", network.cut("aggregator", "agents")),
+    "in-flight": Row("the aggregator's breaks with answers under way", network.in_flight()),
+    "in-flight-broker": Row("broker killed with answers under way", network.in_flight(broker=True)),
+    "slow-network": Row("40 kB/s for each agent", network.slow, 2, 0),
+    # Agents die, vanish, or are slow.
+    "agents-restarted": Row("agents killed, started by hand", agents.at_work(agents.restarted)),
+    "agents-revived": Row("agents killed, started by spawn", agents.at_work(agents.revived)),
+    "agents-terminated": Row("agents ended with SIGTERM", agents.at_work(agents.asked_to_end), 3),
+    "half-gone": Row("half of the agents gone for good", agents.gone, 2),
+    "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
+    "slow-agents": Row(
+        "half of them a thousand times slower",
+        agents.unanswering("slow", agents.LATE, "wrong_round"),
+        3,
+    ),
+    # The disk fails.
+    "disk-full": Row("disk full when a round is written", disk.full, 6, 2),
+    "checkpoint-cut": Row("a checkpoint cut in half", disk.cut_in_half),
+    # There is too much.
+    "flood": Row("20 clients send 100,000 messages of garbage", load.flood, 100_000, 3_000),
+    "second-here": Row("a second aggregator on the same folder", load.second_here, 3),
+    "endurance": Row("10,000 rounds of four agents", load.endurance, 10_000, 0),
+}

@@ -1,0 +1,143 @@
+"""Too much of something: garbage, aggregators, rounds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+from tools.chaos.faults.broker import PACE
+from tools.chaos.faults.disk import refused
+from tools.chaos.faults.outcome import Outcome, Tally
+from tools.chaos.lab import PLAIN, SMALL, Federation, Lab, Setup
+
+CLIENTS = 20
+SHORT = 10_000
+"""Messages for which ordinary rounds take long enough."""
+FLOODED: Setup = PLAIN | {"limits.bytes": 50_000}
+OVERSIZE = 100_000
+"""Bytes: more than what is looked at."""
+MEMORY = 400
+"""MB that an aggregator may take in a flood."""
+
+TINY: Setup = SMALL | {
+    "agents.n": 4,
+    "agents.evil": 0.0,
+    "agents.samples": 4,
+    "validation.look_back": 2,
+}
+FLAT = 0.02
+"""Share by which memory may have grown from a tenth of the rounds to the last."""
+SAY = 10.0
+"""Seconds between two words on how far it is."""
+
+
+def flood(lab: Lab, random: Random, times: int) -> Outcome:
+    """Twenty clients publish so many messages of garbage, some too large, during the rounds."""
+    del random
+    tally = Tally()
+    with lab.federation(FLOODED) as made:
+        made.start(pace=PACE * (10 if times > SHORT else 1))
+        made.reach(1)
+        name = made.settings.run.name
+        arguments = [str(lab.broker.port), name, str(times), str(CLIENTS), str(OVERSIZE)]
+        hostile = made.attack(arguments)
+        peak, whole = 0.0, False
+        while made.aggregator.wait(0.05) is None and peak < 10 * MEMORY:
+            peak = max(peak, memory(made.aggregator.pid))
+            # What the broker has taken before the last round opens is read before that closes.
+            whole = whole or (hostile.code == 0 and made.ear.round < made.settings.run.rounds)
+        result = made.finish()
+        refused = sum(sum(r["refused"].values()) for r in result.records)
+        wrong = "" if hostile.wait(10.0) == 0 else f"the flood failed: {hostile.last_words()}"
+        if peak > MEMORY:
+            wrong = f"the aggregator took {peak:.0f} MB"
+        elif refused < (times if whole else 1):
+            wrong = f"{refused:,} of {times:,} were refused"
+        tally.add(result, 1, lab.quiet(FLOODED), wrong)
+    note = f"{refused:,} of {times:,} refused in time, at most {peak:.0f} MB"
+    return tally.outcome(note)
+
+
+def second_here(lab: Lab, random: Random, times: int) -> Outcome:
+    """Start a second aggregator on the same folder: it says so and ends, the first goes on."""
+    tally = Tally()
+    for _ in range(times):
+        with lab.federation() as made:
+            first = made.start(pace=PACE).aggregator
+            made.reach(random.randint(1, 5))
+            second = made.serve()
+            made.aggregator = second
+            wrong = refused(made, "in use")
+            made.aggregator = first
+            tally.add(made.finish(), 1, lab.quiet(), wrong)
+    return tally.outcome()
+
+
+def endurance(lab: Lab, random: Random, times: int) -> Outcome:
+    """So many rounds of a tiny federation: memory and open files stay what they were."""
+    del random
+    setup = TINY | {"run.rounds": times}
+    fast = Path("/dev/shm")  # noqa: S108 - ours alone
+    folder = tempfile.mkdtemp(prefix="fedjury-chaos-", dir=fast if fast.is_dir() else None)
+    tally = Tally()
+    try:
+        with lab.federation(setup | {"run.directory": folder}) as made:
+            began = time.monotonic()
+            made.start()
+            early = after(lab, made, times // 10)
+            late = after(lab, made, times - 5)
+            spent = time.monotonic() - began
+            tally.add(made.finish(), times, None, grown(early, late))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    shown = "; ".join(
+        f"{name} {size:.0f} to {late[name][0]:.0f} MB, {opened} to {late[name][1]} files"
+        for name, (size, opened) in early.items()
+        if name != "agents 2"
+    )
+    return tally.outcome(f"{1000 * spent / times:.1f} ms a round; {shown}")
+
+
+Taken = dict[str, tuple[float, int]]
+"""Program -> MB of memory, open files."""
+
+
+def after(lab: Lab, made: Federation, number: int) -> Taken:
+    """Wait for that round, and say what each process takes then."""
+    told = time.monotonic()
+    while (reached := made.ear.round) < number:
+        if made.aggregator.wait(0.02) is not None:
+            break
+        if time.monotonic() > told + SAY:
+            told = time.monotonic()
+            lab.say(f"round {reached:,}")
+    taken = {"aggregator": made.aggregator.pid}
+    for place, agents in enumerate(made.agents, start=1):
+        taken |= {f"agents {place}": pid for pid in agents.workers()}
+    return {name: (memory(pid), files(pid)) for name, pid in taken.items()}
+
+
+def grown(early: Taken, late: Taken) -> str:
+    """Say which process takes more than it did; empty if none."""
+    for name, (size, opened) in early.items():
+        if late[name][0] > size * (1 + FLAT) or late[name][1] > opened:
+            return f"{name}: {size:.1f} MB, {opened} files; then {late[name]}"
+    return ""
+
+
+def memory(pid: int) -> float:
+    """Return the memory of a process (RSS, MB); 0 if it has ended."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
+    except OSError:
+        return 0.0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def files(pid: int) -> int:
+    """Count what a process holds open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -1,0 +1,1 @@
+"""Fuzzing: hostile bytes for everything that decodes. ``python -m tools.fuzz --help``."""

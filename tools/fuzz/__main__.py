@@ -1,0 +1,258 @@
+"""Fuzz everything that decodes: python -m tools.fuzz --seconds 60 --target codec."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from fedjury.config.program import run_main
+from tools.fuzz import targets
+from tools.fuzz.growth import Growth
+
+EXAMPLES = """examples:
+  python -m tools.fuzz                               all targets, about ten minutes
+  python -m tools.fuzz --target codec --seconds 60   one of them
+  python -m tools.fuzz --keep                        add what was found to tools/fuzz/corpus, as little as does
+"""
+
+ROOT = Path(__file__).resolve().parent.parent
+CRASHES = ROOT / "runs" / "fuzz"
+"""Where inputs lie that were too much for us."""
+
+LIMITS = ("-timeout=1", "-rss_limit_mb=1024")
+"""Seconds that an input may take, and memory that a target may use."""
+
+SETTLING = 0.25
+"""Share of the time for looking at the memory, on top."""
+
+GROWTH = 8_000_000
+"""Bytes by which a target's memory may differ at the end of its inputs: the allocator's play."""
+
+WIDTH = 110
+"""Characters of the table, also where it is no terminal that shows it."""
+
+PATIENCE = 120.0
+"""Seconds that a child may take beyond its time."""
+
+
+class Row(NamedTuple):
+    """What became of a target."""
+
+    target: str
+    inputs: int
+    rate: float
+    """Inputs a second."""
+    found: int
+    """Inputs that reached something new."""
+    crashes: tuple[Path, ...]
+    slowest: float
+    """Seconds that the slowest input took, with no fuzzer around."""
+    peak: int
+    """Megabytes."""
+    looked: int
+    """Inputs during which the growth of memory was looked at."""
+    grown: int
+    """Bytes."""
+    said: str
+    """The last words of a target that did not end well."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.said and self.inputs > 0 and self.grown < GROWTH
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fuzz the targets one after the other; 1 if one of them failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fuzz",
+        description="Fuzz everything that decodes what strangers send.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        choices=targets.NAMES,
+        metavar="NAME",
+        help=f"{', '.join(targets.NAMES)} (default: all)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=40.0,
+        metavar="S",
+        help="for each target (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="most, while memory is looked at (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep what was found in tools/fuzz/corpus"
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.seconds < 1 or chosen.inputs < 10:
+        parser.error("--seconds must be 1 or more, --inputs 10 or more")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("Atheris is not installed; 'make fuzz' installs it (Linux on x86-64)")
+    rows = []
+    for name in chosen.target or targets.NAMES:
+        seconds = chosen.seconds * targets.SHARES.get(name, 1.0)
+        rows.append(fuzz(name, seconds, chosen.inputs, keep=chosen.keep))
+        failed = "" if rows[-1].good else ", FAILED"
+        print(f"{name}: {rows[-1].inputs:,} inputs{failed}", flush=True)
+    Console(width=WIDTH).print(table(rows))
+    for row in rows:
+        if row.said:
+            print(f"\n{row.target}: {', '.join(map(str, row.crashes))}\n{row.said}")
+    return 0 if all(row.good for row in rows) else 1
+
+
+def fuzz(name: str, seconds: float, inputs: int, *, keep: bool) -> Row:
+    """Fuzz a target for so long, then look at what its memory does."""
+    CRASHES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fedjury-fuzz-") as made:
+        new = Path(made) / "new"
+        new.mkdir()
+        before = set(CRASHES.iterdir())
+        said = child(
+            "driver",
+            name,
+            made,
+            *LIMITS,
+            f"-max_total_time={seconds:.0f}",
+            "-print_final_stats=1",
+            f"-artifact_prefix={CRASHES}/{name}-",
+            str(new),
+            f"{made}/known",
+            seconds=seconds,
+        )
+        crashes = tuple(sorted(set(CRASHES.iterdir()) - before))
+        growth, wrong = looked(name, inputs, SETTLING * seconds)
+        ended = "DONE" in said and not crashes
+        if keep and ended:
+            merge(name, Path(made))
+        return Row(
+            name,
+            counted(said, "number_of_executed_units"),
+            counted(said, "average_exec_per_sec"),
+            len(list(new.iterdir())),
+            crashes,
+            growth.slowest,
+            counted(said, "peak_rss_mb"),
+            growth.inputs,
+            growth.grown,
+            wrong if ended else last_words(said),
+        )
+
+
+def looked(name: str, inputs: int, seconds: float) -> tuple[Growth, str]:
+    """Look at a target's memory; returns what it did, and what was said if it went wrong."""
+    said = child("growth", name, f"--inputs={inputs}", f"--seconds={seconds}", seconds=seconds)
+    try:
+        return Growth(**json.loads(said.strip().splitlines()[-1])), ""
+    except (ValueError, TypeError, IndexError):
+        return Growth(0, GROWTH, 0.0), last_words(said)
+
+
+def child(module: str, *arguments: str, seconds: float) -> str:
+    """Run one of our modules as a child process; returns all that it said."""
+    command = [sys.executable, "-m", f"fuzz.{module}", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=seconds + PATIENCE,
+    )
+    return done.stdout.decode(errors="replace")
+
+
+def counted(said: str, what: str) -> int:
+    """Read one of libFuzzer's counts; 0 if it did not get so far."""
+    found = re.search(rf"stat::{what}:\s+(\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def last_words(said: str) -> str:
+    """Return what was said of a crash: from the exception on, or the end."""
+    place = said.rfind("=== Uncaught")
+    return said[place:][:3000] if place >= 0 else said[-1500:]
+
+
+def merge(name: str, made: Path) -> None:
+    """Keep as few inputs as reach all that these do; those that were bugs have names, and stay."""
+    corpus, least = targets.CORPUS / name, made / "least"
+    corpus.mkdir(parents=True, exist_ok=True)
+    least.mkdir()
+    child(
+        "driver",
+        name,
+        str(made),
+        "-set_cover_merge=1",
+        "-use_counters=0",
+        "-timeout=5",
+        str(least),
+        f"{made}/known",
+        f"{made}/new",
+        seconds=600,
+    )
+    chosen = sorted(least.iterdir())
+    if not chosen:
+        print(f"{name}: nothing could be merged; tools/fuzz/corpus is as it was")
+        return
+    for file in corpus.iterdir():
+        if re.fullmatch("[0-9a-f]{40}", file.name):
+            file.unlink()
+    for file in chosen:
+        shutil.copy(file, corpus / file.name)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Lay out what was found."""
+    made = Table(
+        "target",
+        "inputs",
+        "inputs/s",
+        "new",
+        "crashes",
+        "slowest",
+        "peak",
+        "growth",
+        title=f"{sum(row.inputs for row in rows):,} inputs",
+    )
+    for column in made.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        made.add_row(
+            row.target,
+            f"{row.inputs:,}",
+            f"{row.rate:,}",
+            f"{row.found:,}",
+            f"{len(row.crashes)}",
+            f"{1000 * row.slowest:.1f} ms",
+            f"{row.peak} MB",
+            f"{row.grown / 1e6:+.1f} MB / {row.looked:,}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    run_main(main, ())

@@ -1,0 +1,73 @@
+"""One good message of every kind, for a model of four parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.protocol.messages import (
+    AggregatorPresence,
+    Candidate,
+    History,
+    Manifest,
+    Message,
+    Model,
+    PastLog,
+    Phase,
+    Plot,
+    Presence,
+    RefusedLog,
+    Report,
+    Round,
+    RoundLog,
+    Update,
+    Vote,
+)
+
+PARAMETERS = 4
+VECTOR = np.array([0.5, -1, 2, 0], dtype=np.float32)
+EVIDENCE = np.array([0.5, -2, 1], dtype="<f4").tobytes()
+MANIFEST = Manifest(
+    model="mlp",
+    tensors=(("0.weight", (2, 1)), ("0.bias", (2,))),
+    parameters=PARAMETERS,
+    classes=2,
+    input_shape=(1, 1, 1),
+    epochs=1,
+    batch_size=4,
+    learning_rate=0.5,
+    momentum=0.5,
+    codec="int8",
+    history_codec="int7+zstd",
+    max_bytes=1000,
+    judge="lof",
+    judge_options={"reading": "B", "false_alarm": 0.1},
+    look_back=2,
+    minimum_history=3,
+)
+
+MESSAGES: tuple[Message, ...] = (
+    MANIFEST,
+    Round(7, 1, Phase.VALIDATE, 3, ("ann", "bob"), ("eve",), 2.5),
+    Model(3, VECTOR),
+    History(3, VECTOR),
+    Candidate(7, 1, 3, VECTOR),
+    Update("ann", 7, 3, 4, VECTOR, 1.5, 1.25, EVIDENCE, 300),
+    Vote(
+        "ann",
+        7,
+        1,
+        poisoned=True,
+        score=1.5,
+        threshold=1.25,
+        samples=4,
+        evidence=EVIDENCE,
+        bytes=300,
+    ),
+    Report("ann", 7, 3, VECTOR),
+    Plot(7, 3, VECTOR, VECTOR),
+    Presence("ann", online=True, since=1.5),
+    AggregatorPresence(online=True, since=1.5),
+    RoundLog({"round": 7, "accuracy": None, "refused": {"duplicate": 1}}),
+    RefusedLog({"round": 7, "latest": {"agent": "ann", "reason": "duplicate"}}),
+    PastLog({"columns": ["round"], "rows": [[7]], "refused": {}}),
+)

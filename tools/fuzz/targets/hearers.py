@@ -1,0 +1,112 @@
+"""What an agent and a gateway make of what they hear: ``[kind, length, payload...]`` in turn.
+
+The length has two bytes.
+
+Without access rules anybody may speak as the aggregator. Neither may fall over, or remember more
+than it says it does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedjury.agents.agent import Agent, Fetch, Task, hear
+from fedjury.gateway import state
+from fedjury.gateway.state import Posted, Refused, View
+from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.messages import (
+    BadMessage,
+    Candidate,
+    History,
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Round,
+    RoundLog,
+)
+from fedjury.protocol.topics import topic_of
+from tools.fuzz.examples import MANIFEST, MESSAGES, PARAMETERS, VECTOR
+from tools.fuzz.target import Target, tried
+from tools.fuzz.targets.codec import TOPICS
+
+LOOK_BACK = 3
+PRESENT = 200
+"""Kinds from here on are said again from 0, to a gateway whose agents have not all joined."""
+NAMES = frozenset(("ann", "bob"))
+POSTED = Posted("carl", 3, 4, VECTOR)
+
+
+def one(data: bytes) -> None:
+    """Let an agent, two who share an ear, and a gateway hear what decodes."""
+    hearers = [Agent("ann", LOOK_BACK), Agent(":ear", LOOK_BACK, shares=NAMES, remember=False)]
+    view = View(("ann", "http-000"), connections=1)
+    limits, place = Limits(bytes=2000), 0
+    while place + 3 <= len(data):
+        first, length = data[place], int.from_bytes(data[place + 1 : place + 3])
+        kind, payload = first % len(TOPICS), data[place + 3 : place + 3 + length]
+        place += 3 + length
+        message = tried(lambda: decode(TOPICS[kind], payload, limits), BadMessage)  # noqa: B023
+        if isinstance(message, BadMessage):
+            continue
+        if isinstance(message, Manifest):
+            limits = limits._replace(parameters=message.parameters)
+        for number, hearer in enumerate(hearers):
+            hearers[number], task = hear(hearer, message)
+            check(hearers[number], task)
+        view, updates = state.hear(view, message, present=first < PRESENT)
+        assert len(updates) <= len(view.slots)
+        told = tried(lambda: state.post(view, POSTED, 0.0), Refused)  # noqa: B023
+        if not isinstance(told, Refused):
+            view, update = told
+            assert update.agent in view.slots
+        assert len(view.sent) <= len(view.slots)
+
+
+def check(agent: Agent, task: Task | None) -> None:
+    """Check what an agent is to do next."""
+    if task is None:
+        return
+    assert agent.round is not None
+    assert (task.round, task.attempt) == agent.round[:2] if not isinstance(task, Fetch) else True
+    versions = getattr(task, "versions", ())
+    assert len(versions) <= LOOK_BACK + 1
+    assert all(0 <= version <= agent.round.version for version in versions)
+
+
+def seeds() -> list[bytes]:
+    """Return rounds of every kind, and a run that ends and begins anew."""
+    opened = Round(7, 1, Phase.TRAIN, 3, "all", ("ann",), 2.5)
+    models = [Model(version, VECTOR) for version in (2, 3)]
+    past = [History(version, VECTOR) for version in range(4)]
+    small = Manifest(
+        **{
+            **MANIFEST._asdict(),
+            "tensors": (("b", (PARAMETERS,)),),
+            "judge_options": {},
+            "judge": "",
+            "model": "",
+        }
+    )
+    logs = [RoundLog({"round": n, "accuracy": 0.5, "refused": {"duplicate": n}}) for n in (0, 1, 3)]
+    runs: list[list[Message]] = [
+        [*models, opened, opened._replace(attempt=2), models[1], opened._replace(phase=Phase.DONE)],
+        [opened._replace(phase=Phase.VALIDATE), *past, Candidate(7, 1, 3, VECTOR), *models],
+        [opened._replace(phase=Phase.JUDGE_AND_TRAIN), Candidate(7, 1, 3, VECTOR), *models, *past],
+        [small, *models, opened, *logs, small, opened],
+        [*logs, logs[0]],
+        [Model(3, VECTOR), Model(3, np.ones(PARAMETERS, np.float32)), opened],
+    ]
+    places = {topic.partition("/history/")[0]: number for number, topic in enumerate(TOPICS)}
+    found = []
+    for run in runs:
+        said = b""
+        for message in run:
+            payload = encode(message)
+            kind = places[topic_of("run", message).partition("/history/")[0]]
+            said += bytes([kind]) + len(payload).to_bytes(2) + payload
+        found.append(said)
+    return [*found, b"".join(found), *(bytes([n, 0, 0]) for n in range(len(MESSAGES)))]
+
+
+TARGET = Target(one, seeds, longest=2048)

@@ -1,0 +1,306 @@
+"""A round, told of messages and of the time in any order: ``[policy, then moves of four bytes]``.
+
+Every message travels as bytes and is decoded, as over a network: what is no message comes to the
+round as a refusal. Whatever is said, the round must not fall over, must take each agent's first
+answer and no other, must count every message that it does not take, and must not grow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjury import detection, judges, rules
+from fedjury.judges.profiles import Profile
+from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.messages import BadMessage, Model, Phase, Reason, Update, Vector, Vote
+from fedjury.protocol.topics import topic_of
+from fedjury.round import rounds
+from fedjury.round.own_vote import OwnVote
+from fedjury.round.state import Effect, Persist, Policy, Publish, Refuse, Refused, State, Tick
+from fedjury.round.suspicion import Watch
+from tools.fuzz.examples import EVIDENCE, PARAMETERS
+from tools.fuzz.target import Target
+
+AGENTS = tuple(f"agent-{number}" for number in range(6))
+NAMES = (*AGENTS, "mallory", "agent-01")
+ROUNDS, ATTEMPTS = 8, 3
+VALUES = (0.0, 1.0, -1.0, 0.25, 1e-30, 1e30, 3e38, float("inf"), float("nan"))
+REASONS = {reason.value for reason in Reason}
+OFF = (0, 0, 0, 0, 0, 1, -1, 2**30)
+"""What is added to the right round or version: mostly nothing."""
+
+
+def watch(quarantine: bool, newcomers: int, *names: str) -> Watch:
+    """Let some detectors look."""
+    return Watch(
+        {name: detection.build(name) for name in names},
+        quarantine,
+        strikes=1,
+        appeal=1,
+        appeals=1,
+        newcomers=newcomers,
+        past=True,
+    )
+
+
+def policy(rule: str = "mean", finite: bool = True, **more: object) -> Policy:
+    """Make a policy with short phases."""
+    given = {
+        "rounds": ROUNDS,
+        "attempts": ATTEMPTS,
+        "collect_seconds": 10.0,
+        "vote_seconds": 5.0,
+        "seed": 3,
+        "look_back": 4,
+    } | more
+    return Policy(rule=rules.build(rule), evaluate=accuracy, finite=finite, **given)  # type: ignore[arg-type]
+
+
+def accuracy(weights: Vector) -> float:
+    """Stand for the measurement of a model."""
+    return float(np.isfinite(weights).mean())
+
+
+def profile(weights: Vector) -> Profile:
+    """Stand for the errors of a model."""
+    found: Profile = np.rint(9 * np.abs(np.nan_to_num(np.tanh(weights)))).astype(np.int64)
+    return found
+
+
+def server() -> OwnVote:
+    """Let the server vote."""
+    return OwnVote(profile, judges.build("calibrated", minimum_history=4), 10, 5)
+
+
+DETECTORS = tuple(detection.DETECTORS)
+POLICIES = (
+    policy(),
+    policy("median", validators=3, quorum=2),
+    policy("trimmed_mean", at_least=4, threshold=5, share=0.8),
+    policy("krum", piggy_back=True, quorum=2),
+    policy("mean", finite=False, validators=2, quorum=1, own=server()),
+    policy("geometric_median", validators=3, by_score=True, liars=1, own=server()),
+    policy("foolsgold", watch=watch(True, 0, *DETECTORS), validators=3, quorum=2),
+    policy(
+        "centered_clipping",
+        watch=watch(False, 1, "burst", "dissent"),
+        piggy_back=True,
+        quorum=3,
+        at_least=2,
+    ),
+    policy("multi_krum", finite=False, threshold=2),
+    policy("median", planted={2: AGENTS[:2]}, warm_up=2, validators=2, quorum=1),
+)
+
+
+class Heard(NamedTuple):
+    """A message as it came."""
+
+    topic: str
+    payload: bytes
+
+
+class Play:
+    """A run, its clock, who is online, and what has been counted besides."""
+
+    def __init__(self, chosen: Policy) -> None:
+        self.policy = chosen
+        self.limits = Limits(PARAMETERS, bytes=2000, finite=chosen.finite)
+        weights = np.zeros(PARAMETERS, dtype=np.float32)
+        first = () if chosen.own is None else (chosen.own.profile(weights),)
+        self.state = State(version=0, weights=weights, round=0, accuracy=0.0, profiles=first)
+        self.online = set(AGENTS)
+        self.now = 0.0
+        self.refused: Counter[str] = Counter()
+        self.recorded: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()
+        self.taken: dict[tuple[int, int, str, str], bytes] = {}
+        self.last = Heard(topic_of("run", self.update(0, 0, 0)), b"")
+
+    def move(self, kind: int, who: int, what: int, how: int) -> None:
+        """Make one move."""
+        match kind % 8:
+            case 0 | 1:
+                self.now += what / 8
+                self.tick(reachable=how < 240)
+            case 2:
+                self.say(self.update(who, what, how))
+            case 3:  # many at once, by the bits of ``who``; the lowest: they vote
+                for number in range(len(AGENTS)):
+                    if who >> 1 >> number & 1:
+                        self.say(
+                            (self.vote if who & 1 else self.update)(number, what, how + number)
+                        )
+            case 4:
+                self.say(self.vote(who, what, how))
+            case 5:
+                (self.online.add if what % 2 else self.online.discard)(NAMES[who % len(NAMES)])
+            case 6:  # damaged on its way
+                payload = bytearray(self.last.payload or b"?")
+                payload[what % len(payload)] = how
+                self.hear(Heard(self.last.topic, bytes(payload)))
+            case _:  # said again, maybe by another
+                place = self.last.topic.rpartition("/")[0]
+                self.hear(Heard(f"{place}/{NAMES[who % len(NAMES)]}", self.last.payload))
+
+    def update(self, who: int, what: int, how: int) -> Update:
+        """Make an update that fits, or nearly."""
+        judging = self.state.phase is Phase.JUDGE_AND_TRAIN
+        values = (VALUES[(how + i * (what >> 6)) % len(VALUES)] for i in range(PARAMETERS))
+        return Update(
+            NAMES[who % len(NAMES)],
+            max(0, self.state.round + OFF[what % 8]),
+            max(0, self.state.version + judging + OFF[what >> 3 & 7]),
+            how << (how & 15),
+            np.fromiter(values, np.float32),
+            score=how / 8,
+            threshold=1.0,
+            evidence=EVIDENCE,
+        )
+
+    def vote(self, who: int, what: int, how: int) -> Vote:
+        """Make a vote that fits, or nearly."""
+        evidence = np.full(how >> 4, VALUES[how % 7], "<f4").tobytes()
+        return Vote(
+            NAMES[who % len(NAMES)],
+            max(0, self.state.round + OFF[what % 8]),
+            max(0, self.state.attempt + OFF[what >> 3 & 7]),
+            poisoned=bool(what >> 6 & 1),
+            score=VALUES[how % 7],
+            threshold=1.0,
+            samples=how,
+            evidence=evidence,
+        )
+
+    def say(self, message: Update | Vote) -> None:
+        """Send a message."""
+        codec = "float32" if isinstance(message, Vote) else ("float32", "int8+zstd")[self.odd]
+        self.hear(Heard(topic_of("run", message), encode(message, codec)))
+
+    @property
+    def odd(self) -> int:
+        """Whether the last payload has an odd length: as good as a coin."""
+        return len(self.last.payload) % 2
+
+    def hear(self, heard: Heard) -> None:
+        """Let the round have what came: it is taken, or it is counted as refused."""
+        self.last = heard
+        before, total = self.state, self.refused.total()
+        event: Update | Vote | Refused
+        try:
+            message = decode(*heard, self.limits)
+            assert isinstance(message, Update | Vote)
+            event = message
+        except BadMessage as bad:
+            event = Refused(bad.agent, bad.reason, bad.kind is Update)
+        effects = self.step(event)
+        after = self.state
+        assert not any(isinstance(effect, Publish) for effect in effects)
+        new = (set(after.updates) - set(before.updates)) | (
+            after.votes.keys() - before.votes.keys()
+        )
+        if isinstance(event, Refused) or not new:
+            assert self.refused.total() == total + 1
+            assert (*after.updates,) == (*before.updates,)
+            assert after.votes == before.votes
+        else:
+            assert new == {event.agent}
+            assert self.refused.total() == total
+            self.remember(event)
+
+    def remember(self, event: Update | Vote) -> None:
+        """Note what was taken: nobody's answer is taken twice."""
+        said = event.delta.tobytes() if isinstance(event, Update) else encode(event)
+        state = self.state
+        key = state.round, state.attempt, type(event).__name__, event.agent
+        assert key not in self.taken
+        assert event.agent in state.called or event.agent in state.validators
+        self.taken[key] = said
+
+    def tick(self, *, reachable: bool = True) -> None:
+        """Let the round look at the clock."""
+        self.check_rows()
+        before = self.state
+        effects = self.step(Tick(self.now, frozenset(self.online), reachable=reachable))
+        version = before.version
+        written = False
+        for effect in effects:
+            match effect:
+                case Persist(record, model, _, _):
+                    written = True
+                    assert record["round"] == before.round
+                    assert (model is not None) == (record["version"] > before.version)
+                case Publish(Model(number, weights)):
+                    assert written, "published before it was written"
+                    assert number == version + 1
+                    assert not self.policy.finite or np.isfinite(weights).all()
+                    version = number
+        assert self.state.version == version
+
+    def check_rows(self) -> None:
+        """Check that the matrix holds what was taken, each update in its row."""
+        state = self.state
+        if not len(state.updates):
+            return
+        matrix, _ = state.updates.matrix()
+        for name, row in zip(state.updates.names, matrix, strict=True):
+            key = state.round, state.attempt, Update.__name__, name
+            assert row.tobytes() == self.taken[key]
+
+    def step(self, event: Update | Vote | Refused | Tick) -> list[Effect]:
+        """Take one step, and check what must always hold."""
+        self.state, effects = rounds.step(self.state, event, self.policy)
+        state = self.state
+        for effect in effects:
+            match effect:
+                case Refuse(_, reason, _):
+                    self.refused[reason.value] += 1
+                case Persist(record, _, _, _):
+                    self.recorded.update(record["refused"])
+                    # When all is done, the state still holds the counts of the last record.
+                    self.told = Counter(record["refused"] if state.phase is Phase.DONE else {})
+        counted = self.recorded + Counter(state.refused) - self.told
+        assert self.refused == counted, "a refusal is not counted"
+        assert state.refused.keys() <= REASONS
+        assert len(state.updates) <= len(state.called)
+        assert len(state.votes) <= len(state.called) + len(state.validators)
+        assert state.spoilt <= state.called
+        assert state.round <= ROUNDS
+        assert state.attempt <= ATTEMPTS
+        assert len(state.docket.seen) <= len(NAMES)
+        return effects
+
+
+def one(data: bytes) -> None:
+    """Play a run."""
+    if not data:
+        return
+    play = Play(POLICIES[data[0] % len(POLICIES)])
+    play.tick()
+    for start in range(1, len(data) - 3, 4):
+        play.move(*islice(data, start, start + 4))
+
+
+def seeds() -> list[bytes]:
+    """Return runs in which all answer, round after round, under every policy."""
+    found = []
+    answers, votes, against = (
+        bytes([3, 126, 0, 0]),
+        bytes([3, 127, 0, 0x32]),
+        bytes([3, 127, 64, 2]),
+    )
+    one, two = bytes([2, 3, 0, 1]), bytes([4, 3, 0, 0x32])
+    late, soon, junk = bytes([0, 0, 255, 0]), bytes([0, 0, 1, 0]), bytes([6, 0, 0, 255])
+    for number in range(len(POLICIES)):
+        first = bytes([number])
+        turns = (answers + junk + soon + votes + soon, answers + soon + against + soon + junk)
+        found.append(first + turns[0] * 6 + turns[1] * 2 + late * 3)
+        found.append(first + one + junk * 3 + late + answers + junk + two * 2 + late * 3)
+    return found
+
+
+TARGET = Target(one, seeds, longest=256)
