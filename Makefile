@@ -33,7 +33,7 @@ fuzz: dev  ## Fuzz everything that decodes what strangers send (ten minutes; Lin
 	@$(BIN)/python -m tools.fuzz
 
 bench: setup  ## Measure everything beside its targets (a quarter of an hour)
-	@$(BIN)/python tools/benchmarks/bench.py
+	@$(BIN)/python -m tools.benchmarks.bench
 
 notebook: setup  ## Open the notebook that trains the classifier, in JupyterLab
 	@$(PIP) jupyterlab

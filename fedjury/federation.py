@@ -36,8 +36,10 @@ from fedjury.monitor.web.opening import opened, stay
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.reasons import death
+from fedjury.shipped import shipped
 
-HERE = Path(__file__).resolve().parent
+EXPECTED = (SettingsError, LinkError, BrokerError, StoreError)
+"""Errors that are one sentence to people."""
 
 EXAMPLES = """  python run.py --demo
   python run.py --demo --monitor
@@ -119,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
             "fedjury page --broker ws://HOST:PORT"
         )
     if chosen.demo:
-        chosen.config.insert(0, HERE / "config" / "demo.toml")
+        chosen.config.insert(0, shipped("config/demo.toml"))
     settings = flags.settings_from(chosen)
     if not flags.names_a_run(chosen, settings):
         settings = named(settings, "demo" if chosen.demo else "run")
@@ -196,7 +198,7 @@ def demo(settings: Settings) -> int:
     lines: list[str] = []
     for number, (title, file) in enumerate(CASES.items(), start=1):
         say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
-        case = layered(settings, HERE / "config" / f"{file}.toml", file)
+        case = layered(settings, shipped(f"config/{file}.toml"), file)
         folder = whole / file
         if (folder / ENDED).exists():  # it is the demo's second time, which was stopped after this
             say("it is done already")
@@ -405,4 +407,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError, LinkError, BrokerError, StoreError))
+    flags.run_main(main, EXPECTED)

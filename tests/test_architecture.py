@@ -18,14 +18,19 @@ from fedjury.rules import FRONTS, RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 
-OUTSIDE = {"tests", "benchmarks", "runs", "data"}
+OUTSIDE = {"tests", "runs", "data"}
 """Folders that are no part of the programs."""
 
+LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py"}
+"""What one types in a checkout: they only start a program of the package."""
+
 ENTRY = {
-    "run.py",
-    "aggregator/__main__.py",
+    *LAUNCHERS,
+    "fedjury/federation.py",
+    "fedjury/aggregator/__main__.py",
     "fedjury/aggregator/assembly.py",
-    "agents/spawn.py",
+    "fedjury/agents/spawn.py",
+    "fedjury/cli.py",
     "fedjury/gateway/__main__.py",
     "fedjury/monitor/terminal/__main__.py",
     "fedjury/monitor/prometheus/__main__.py",
@@ -41,38 +46,46 @@ ENTRY = {
     "examples/mpaf_over_http/clients_sim.py",
 }
 
-MAY_IMPORT = {
-    "protocol": {"protocol"},
-    "learning": {"learning"},
-    "config": {"config"},
-    "broker": {"broker"},
-    "aggregator": {"aggregator", "protocol", "learning"},
-    "agents": {"agents", "protocol", "learning"},
-    "monitor": {"monitor", "broker", "learning", "protocol"},
-    "experiments": {
-        "experiments",
-        "run",
-        "agents",
-        "aggregator",
-        "broker",
-        "config",
-        "learning",
-        "protocol",
-    },
-    "chaos": {
-        "chaos",
-        "run",
-        "agents",
-        "aggregator",
-        "broker",
-        "config",
-        "learning",
-        "protocol",
-    },
-    "examples": {"aggregator", "config", "learning", "monitor"},
-    "fuzz": {"fuzz", "agents", "aggregator", "config", "learning", "monitor", "protocol"},
+ALL = {
+    "agents",
+    "aggregator",
+    "attacks",
+    "broker",
+    "config",
+    "detection",
+    "experiments",
+    "federation",
+    "gateway",
+    "judges",
+    "learning",
+    "monitor",
+    "protocol",
+    "reports",
+    "round",
+    "rules",
+    "shipped",
 }
-"""Package -> ours that it may import; entry points may import ``config`` besides."""
+MAY_IMPORT = {
+    "protocol": set(),
+    "learning": set(),
+    "judges": {"learning"},
+    "rules": {"learning"},
+    "detection": {"learning", "rules"},
+    "attacks": {"learning", "judges", "protocol"},
+    "round": {"detection", "judges", "learning", "protocol", "rules"},
+    "config": set(),
+    "broker": {"shipped"},
+    "reports": {"learning", "protocol", "round"},
+    "aggregator": {"detection", "judges", "learning", "protocol", "reports", "round", "rules"},
+    "agents": {"attacks", "judges", "learning", "protocol"},
+    "gateway": {"broker", "learning", "protocol", "shipped"},
+    "monitor": {"broker", "gateway", "learning", "protocol"},
+    "experiments": ALL - {"gateway", "monitor"},
+    "federation": ALL - {"experiments", "gateway"},
+    "shipped": set(),
+    "cli": {"config"},
+}
+"""Part of the package -> parts it may import besides itself; entry points may import ``config``."""
 
 PURE = [
     "fedjury/rules/",
@@ -157,6 +170,11 @@ class Import(NamedTuple):
         """The package it belongs to."""
         return self.name.split(".")[0]
 
+    @property
+    def part(self):
+        """The part of our package it belongs to; "" of what is not ours."""
+        return self.name.split(".")[1] if self.name.startswith("fedjury.") else ""
+
     def __str__(self):
         return f"{self.file}:{self.line} imports {self.name}"
 
@@ -203,10 +221,15 @@ def listed(offenders):
 # The test's own eyes
 
 
+def part_of(file):
+    """Return which part of the package a file belongs to; "" for those outside."""
+    names = file.removesuffix(".py").split("/")
+    return names[1] if names[0] == "fedjury" and len(names) > 1 else ""
+
+
 def test_all_parts_are_seen():
     """Every package and every pure part exists, and has been read."""
-    tops = {file.split("/")[0] for file in TREES if "/" in file}
-    assert tops == set(MAY_IMPORT)
+    assert {part_of(file) for file in TREES} - {"", "__init__"} == set(MAY_IMPORT)
     assert set(TREES) >= ENTRY
     for part in PURE:
         assert any(file.startswith(part) for file in TREES), part
@@ -217,12 +240,12 @@ def test_all_parts_are_seen():
     [
         ("import config", "config"),
         ("import fedjury.config.flags as f", "fedjury.config.flags"),
-        ("from config import flags", "fedjury.config.flags"),
+        ("from fedjury.config import flags", "fedjury.config.flags"),
         ("def f():\n    from fedjury.config.flags import load", "fedjury.config.flags.load"),
         ("if TYPE_CHECKING:\n    import config", "config"),
         ("from . import cohort", "fedjury.agents.cohort"),
         ("from .cohort import Cohort", "fedjury.agents.cohort.Cohort"),
-        ("from .. import config", "config"),
+        ("from .. import config", "fedjury.config"),
     ],
 )
 def test_imports_are_found_wherever_they_hide(code, name):
@@ -234,33 +257,42 @@ def test_imports_are_found_wherever_they_hide(code, name):
 # Who imports whom
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_packages_import_only_what_they_may(package):
-    """Protocol, learning, config and broker stand alone; aggregator and agents never meet.
-
-    Experiments put all of them to work, and nobody imports experiments.
-    """
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_parts_import_only_what_they_may(part):
+    """Protocol, learning and config stand alone; aggregator and agents never meet."""
+    may = {part} | MAY_IMPORT[part]
     offenders = [
         found
         for found in IMPORTS
-        if found.file.startswith(f"{package}/")
-        and found.top in {*MAY_IMPORT, "run", "tests", "benchmarks"} - MAY_IMPORT[package]
-        and not (found.file in ENTRY and found.top == "config")
+        if part_of(found.file) == part
+        and found.name.startswith("fedjury.")
+        and found.part not in may
+        and not (found.file in ENTRY and found.part == "config")
+    ]
+    assert not offenders, listed(offenders)
+
+
+def test_the_package_imports_nothing_around_it():
+    """It is installed without the checkout's tools, tests and examples."""
+    offenders = [
+        found
+        for found in IMPORTS
+        if part_of(found.file) and found.top in {"tools", "tests", "examples", "run"}
     ]
     assert not offenders, listed(offenders)
 
 
 def test_only_entry_points_import_config():
-    """Settings are read at the door and handed on as values; experiments and chaos make them up."""
-    readers = {found.file for found in IMPORTS if found.top == "config"}
-    inside = "config/", "fedjury/experiments/", "tools/chaos/", "tools/fuzz/"
+    """Settings are read at the door and handed on as values; experiments and tools make them up."""
+    readers = {found.file for found in IMPORTS if found.part == "config"}
+    inside = "fedjury/config/", "fedjury/experiments/", "tools/"
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == ENTRY
 
 
 def test_only_the_mqtt_client_knows_paho():
     """One file knows the MQTT library, so that another one could take its place."""
-    offenders = [found for found in IMPORTS if found.top == "paho"]
+    offenders = [found for found in IMPORTS if part_of(found.file) and found.top == "paho"]
     assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
         listed(offenders)
     )
@@ -310,10 +342,10 @@ def reached(folder, modules):
 @pytest.mark.parametrize(
     ("folder", "table", "besides"),
     [
-        ("aggregator/rules", RULES | FRONTS, set()),
-        ("agents/learners", LEARNERS, set()),
-        ("agents/validators", validators.LIARS, {"invented"}),
-        ("fedjury/learning/validation", judges.JUDGES, set()),
+        ("fedjury/rules", RULES | FRONTS, set()),
+        ("fedjury/attacks", LEARNERS, set()),
+        ("fedjury/attacks/validators", validators.LIARS, {"invented"}),
+        ("fedjury/judges", judges.JUDGES, set()),
         ("fedjury/learning/backdoors", BACKDOORS, set()),
     ],
 )

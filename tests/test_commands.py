@@ -247,7 +247,7 @@ def test_script_runs_with_the_repository_first_on_its_path(tmp_path):
 
 
 def test_import_leaves_the_path_and_the_standard_library_alone():
-    """Importing fedjury.agents.spawn changes nothing on the path; learners/random.py shadows nothing."""
+    """Importing agents.spawn changes nothing on the path; attacks/random.py shadows nothing."""
     code = (
         "import sys; before = list(sys.path)\n"
         "import fedjury.agents.spawn, fedjury.attacks, random\n"

@@ -44,10 +44,10 @@ COMMANDS = [
     "python -m tools.chaos",
     "python -m tools.chaos.flood",
     "python -m tools.fuzz",
-    "python tools/benchmarks/bench.py",
-    "python tools/benchmarks/where.py",
-    "python tools/benchmarks/page.py",
-    "python tools/benchmarks/peers/run.py",
+    "python -m tools.benchmarks.bench",
+    "python -m tools.benchmarks.where",
+    "python -m tools.benchmarks.page",
+    "python -m tools.benchmarks.peers.run",
 ]
 """What people start, as they type it."""
 
@@ -55,11 +55,11 @@ INTERNAL = {
     "tools/chaos/nursery.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
     "tools/fuzz/growth.py": "a process of python -m tools.fuzz",
-    "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python tools/benchmarks/peers/run.py",
-    "tools/benchmarks/peers/byzfl_rules.py": "a process of python tools/benchmarks/peers/run.py",
-    "tools/benchmarks/peers/flower.py": "a process of python tools/benchmarks/peers/run.py",
-    "tools/benchmarks/peers/pfl_research.py": "a process of python tools/benchmarks/peers/run.py",
-    "tools/benchmarks/peers/plain.py": "a process of python tools/benchmarks/peers/run.py",
+    "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
+    "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
+    "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
+    "tools/benchmarks/peers/pfl_research.py": "a process of python -m tools.benchmarks.peers.run",
+    "tools/benchmarks/peers/plain.py": "a process of python -m tools.benchmarks.peers.run",
 }
 """What only our own programs start, and why nobody else needs to."""
 

@@ -117,7 +117,7 @@ def test_its_cells_are_short():
 
 
 def test_it_trains_as_the_command_does():
-    """But for the seed its parameters are the defaults of ``python -m fedjury.learning.classifier``."""
+    """But for the seed its parameters are the defaults of ``fedjury.learning.classifier``."""
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     given = {"ROOT": ROOT}
     exec(cells["parameters"], given)

@@ -1,7 +1,7 @@
 """Who is in the whole fleet, and the cohort that a process makes of its part.
 
-Everything is drawn from the seed for the whole fleet (``fedjury.learning.dealing``), of which a process
-then takes its part; so a fleet is the same however it is cut into shards and processes.
+Everything is drawn from the seed for the whole fleet (``fedjury.learning.dealing``), of which a
+process then takes its part; so a fleet is the same however it is cut into shards and processes.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Population(NamedTuple):
         if plan.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
         if plan.attack not in attacks.LEARNERS:
-            attacks = [name for name in attacks.LEARNERS if name != "honest"]
-            raise tables.unknown("attack", plan.attack, attacks)
+            known = [name for name in attacks.LEARNERS if name != "honest"]
+            raise tables.unknown("attack", plan.attack, known)
         validators.build(self.liars)
         split.build(plan.split, **plan.split_options)
         plan.arms()

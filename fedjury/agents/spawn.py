@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# Run as a script, Python puts agents/ first on the path: 'from agents import ...' would fail, and
-# a file there could shadow the standard library. Who imports this keeps the path they have.
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import gc
 import json
 import math
@@ -18,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from fedjury.agents.processes import Crew, Post
@@ -45,7 +38,7 @@ EXPECTED = (SettingsError, LinkError)
 """Errors that are one sentence to people."""
 
 CHUNK = 100
-"""Members that train in one batch (``fedjury.agents.cohort``, whose import would cost seconds here)."""
+"""Members that train in one batch (``agents.cohort``, whose import would cost seconds here)."""
 
 REPORT = 0.2
 """Seconds between two reports of how many agents are connected."""

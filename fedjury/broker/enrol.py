@@ -1,4 +1,4 @@
-"""Make and take back the secrets by which the broker knows everybody: python -m fedjury.broker.enrol."""
+"""Make and take back the secrets by which the broker knows everybody: fedjury enroll."""
 
 from __future__ import annotations
 
@@ -279,5 +279,9 @@ def _host(text: str) -> str:
     return text
 
 
+EXPECTED = (EnrolError,)
+"""Errors that are one sentence to people."""
+
+
 if __name__ == "__main__":
-    run_main(main, (EnrolError,))
+    run_main(main, EXPECTED)

@@ -26,6 +26,7 @@ from fedjury.broker.answering import answers
 from fedjury.broker.install import Say, find_mosquitto, install_mosquitto
 from fedjury.broker.process import User
 from fedjury.config.program import run_main
+from fedjury.shipped import PACKAGE
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
@@ -227,7 +228,7 @@ def _start(
             if kind == "mosquitto" and os.geteuid() == 0:
                 nobody = pwd.getpwnam("nobody")
                 user = User(nobody.pw_uid, nobody.pw_gid)
-            return process.start(command, log, Path(__file__).resolve().parent.parent, user)
+            return process.start(command, log, PACKAGE.parent, user)
         with pid_file.opened(secrets / "broker") as handle:
             child = process.start(command, log, secrets / "broker", _owner(secrets), [handle])
             with contextlib.suppress(OSError):  # nobody can then tell it to read its files again
@@ -364,5 +365,9 @@ def _say_now(line: str) -> None:
     print(line, flush=True)
 
 
+EXPECTED = (BrokerError,)
+"""Errors that are one sentence to people."""
+
+
 if __name__ == "__main__":
-    run_main(main, (BrokerError,))
+    run_main(main, EXPECTED)

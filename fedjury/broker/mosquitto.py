@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from fedjury.broker.register import Register
+from fedjury.shipped import PACKAGE, shipped
 
-HERE = Path(__file__).resolve().parent
-CONFIGURATION = HERE / "mosquitto.conf"
-RULES = HERE / "acl.conf"
+CONFIGURATION = shipped("broker/mosquitto.conf")
+RULES = shipped("broker/acl.conf")
 
-PAGE = HERE.parent / "monitor" / "live" / "page"
+PAGE = PACKAGE / "monitor" / "web" / "page"
 """The live page: files that a browser reads."""
 
 PORT, TLS_PORT, PAGE_PORT = 1883, 8883, 8080

@@ -205,5 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
+EXPECTED = (SettingsError, BrokerError, CellError, OSError)
+"""Errors that are one sentence to people."""
+
+
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError, BrokerError, CellError, OSError))
+    flags.run_main(main, EXPECTED)

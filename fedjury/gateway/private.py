@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedjury.protocol.transport.reasons import death
+from fedjury.shipped import PACKAGE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = PACKAGE.parent
 
 GOODBYE = 2.0
 """Seconds that the aggregator has to end by itself."""
@@ -26,7 +27,7 @@ def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -
     ``ended`` is called with its exit code, from another thread, if it ends before that.
     """
     # A file of settings in the run's folder could be another gateway's by the time it is read.
-    command = ["-m", "aggregator", "--config", "-", "--no-report"]
+    command = ["-m", "fedjury.aggregator", "--config", "-", "--no-report"]
     child = subprocess.Popen(
         [*_dying_with_parent(), sys.executable, *command],
         stdin=subprocess.PIPE,

@@ -107,7 +107,7 @@ class Holdings(NamedTuple):
 
 
 def plan_of(settings: Any) -> Plan:
-    """Read the plan from a run's settings (``fedjury.config.settings``, which is not ours to import)."""
+    """Read the plan from a run's settings (``fedjury.config``, which is not ours to import)."""
     agents, hidden = settings.agents, settings.backdoor
     options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}
     return Plan(

@@ -78,8 +78,8 @@ def _read(file: Path) -> State:
         data = file.read_bytes()
     except FileNotFoundError as why:
         raise ValueError(
-            "there is no such file; 'python -m fedjury.learning.classifier' makes classifier.pth, and "
-            "runs keep theirs in runs/NAME/models/"
+            "there is no such file; 'python -m fedjury.learning.classifier' makes classifier.pth, "
+            "and runs keep theirs in runs/NAME/models/"
         ) from why
     except OSError as why:
         raise ValueError(f"it cannot be read: {why.strerror or why}") from why

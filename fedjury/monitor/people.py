@@ -1,4 +1,4 @@
-"""Who listens: the log-ins of people, as ``fedjury.broker.enrol --watch`` makes them, and which run."""
+"""Who listens: the log-ins of people, as ``fedjury enroll --watch`` makes them, and which run."""
 
 from __future__ import annotations
 

@@ -158,8 +158,8 @@ class AggregatorPresence(NamedTuple):
 
     So whoever was given no run finds the newest, and whoever waits can be told for what.
     ``deals``: how it takes a simulated fleet's data to be dealt, and its backdoor to be
-    (``fedjury.learning.dealing.terms``); agents of one that deals otherwise can say so. Devices with data
-    of their own need not mind.
+    (``fedjury.learning.dealing.terms``); agents of one that deals otherwise can say so.
+    Devices with data of their own need not mind.
     """
 
     online: bool

@@ -9,13 +9,9 @@ from __future__ import annotations
 import argparse
 import multiprocessing as mp
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 
@@ -26,17 +22,17 @@ from tools.benchmarks.figures import Figure, publish, ratios
 
 AGENTS = 1000
 EXAMPLES = """examples:
-  python tools/benchmarks/bench.py
-  python tools/benchmarks/bench.py --only w1 --repeats 3
-  python tools/benchmarks/bench.py --only rules          writes rules.md and rules.json
-  python tools/benchmarks/bench.py --only defence        what detection and a jury cost
+  python -m tools.benchmarks.bench
+  python -m tools.benchmarks.bench --only w1 --repeats 3
+  python -m tools.benchmarks.bench --only rules          writes rules.md and rules.json
+  python -m tools.benchmarks.bench --only defence        what detection and a jury cost
 """
 
 
 def main() -> None:
     """Measure what is asked for, and write the table."""
     parser = argparse.ArgumentParser(
-        prog="python tools/benchmarks/bench.py",
+        prog="python -m tools.benchmarks.bench",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

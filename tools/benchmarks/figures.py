@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "tools" / "benchmarks" / "results"
 
 HEADINGS = ("figure", "min", "median", "max", "unit", "target", "met")
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -52,9 +49,9 @@ WATCH = """() => {
 def main() -> None:
     """Publish rounds and print what the page made of them."""
     made = argparse.ArgumentParser(
-        prog="python tools/benchmarks/page.py",
+        prog="python -m tools.benchmarks.page",
         description=__doc__,
-        epilog="example:\n  python tools/benchmarks/page.py --rate 10 --agents 1000 --rounds 200",
+        epilog="example:\n  python -m tools.benchmarks.page --rate 10 --agents 1000 --rounds 200",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--rate", type=float, default=10.0, help="rounds/s (default: %(default)s)")

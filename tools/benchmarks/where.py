@@ -17,16 +17,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 from fedjury.config.program import run_main
 from tools.benchmarks.figures import RESULTS, ROOT
 from tools.benchmarks.network import W1
 from tools.benchmarks.processes import cpu_seconds, family
 
 EXAMPLES = """examples:
-  python tools/benchmarks/where.py
-  python tools/benchmarks/where.py --picture docs/where.png
+  python -m tools.benchmarks.where
+  python -m tools.benchmarks.where --picture docs/where.png
 """
 
 KINDS = {
@@ -48,7 +46,7 @@ SECONDS = 8
 def main() -> None:
     """Sample, print, and draw."""
     parser = argparse.ArgumentParser(
-        prog="python tools/benchmarks/where.py",
+        prog="python -m tools.benchmarks.where",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

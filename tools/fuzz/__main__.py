@@ -24,10 +24,10 @@ from tools.fuzz.growth import Growth
 EXAMPLES = """examples:
   python -m tools.fuzz                               all targets, about ten minutes
   python -m tools.fuzz --target codec --seconds 60   one of them
-  python -m tools.fuzz --keep                        add what was found to tools/fuzz/corpus, as little as does
+  python -m tools.fuzz --keep                        add what was found to the corpus
 """
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CRASHES = ROOT / "runs" / "fuzz"
 """Where inputs lie that were too much for us."""
 
@@ -173,7 +173,7 @@ def looked(name: str, inputs: int, seconds: float) -> tuple[Growth, str]:
 
 def child(module: str, *arguments: str, seconds: float) -> str:
     """Run one of our modules as a child process; returns all that it said."""
-    command = [sys.executable, "-m", f"fuzz.{module}", *arguments]
+    command = [sys.executable, "-m", f"tools.fuzz.{module}", *arguments]
     done = subprocess.run(
         command,
         cwd=ROOT,

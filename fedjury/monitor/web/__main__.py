@@ -59,5 +59,9 @@ def _websockets(text: str) -> str:
     return text
 
 
+EXPECTED = (SettingsError,)
+"""Errors that are one sentence to people."""
+
+
 if __name__ == "__main__":
-    flags.run_main(main, (SettingsError,))
+    flags.run_main(main, EXPECTED)

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 from fedjury.config import flags
 from fedjury.monitor.web.browser import launched
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 RUN = [
     "run.py",

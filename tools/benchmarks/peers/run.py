@@ -1,8 +1,8 @@
 """Measure the peers on W1, each in one process tree on this machine, no network.
 
-Makes an environment of its own (tools/benchmarks/peers/.venv, 2 GB, two minutes) when it is missing,
+Makes an environment of its own (peers/.venv here, 2 GB, two minutes) when it is missing,
 runs the peers one after the other, each with the plain PyTorch loop as its base, and writes one
-table to tools/benchmarks/results/peers.md and peers.json. A peer that cannot be installed or measured
+table to results/peers.md and peers.json. A peer that cannot be installed or measured
 is named and left out. README.md beside this file says how each is used.
 """
 
@@ -20,20 +20,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[0] = str(ROOT)
-
 from fedjury.config.program import run_main
 from tools.benchmarks.peers import environment, table
 from tools.benchmarks.peers.environment import PYTHON, Failed
 from tools.benchmarks.peers.measuring import Measured, measure
 
+ROOT = Path(__file__).resolve().parents[3]
 AGENTS = 1000
 EXAMPLES = """examples:
-  python tools/benchmarks/peers/run.py                    all, about four minutes after the set-up
-  python tools/benchmarks/peers/run.py --only flower      one of them; prints, writes no file
-  python tools/benchmarks/peers/run.py --only pfl --only blazefl --rounds 10
-  nice -n 19 python tools/benchmarks/peers/run.py         beside other work
+  python -m tools.benchmarks.peers.run                    all, about four minutes after the set-up
+  python -m tools.benchmarks.peers.run --only flower      one of them; prints, writes no file
+  python -m tools.benchmarks.peers.run --only pfl --only blazefl --rounds 10
+  nice -n 19 python -m tools.benchmarks.peers.run         beside other work
 """
 
 
@@ -67,7 +65,7 @@ SAME = 0.001
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python tools/benchmarks/peers/run.py",
+        prog="python -m tools.benchmarks.peers.run",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -118,7 +116,7 @@ def compare(only: Sequence[str] | None, rounds: int, around: Mapping[str, str]) 
     if peers or rules:
         print(f"\n{table.write(peers, rules)}\n", flush=True)
     if not only:
-        table.save(ROOT / "benchmarks" / "results", peers, rules, missing)
+        table.save(ROOT / "tools" / "benchmarks" / "results", peers, rules, missing)
     return missing
 
 

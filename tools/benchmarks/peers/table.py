@@ -129,5 +129,5 @@ def save(folder: Path, peers: Sequence[Row], rules: Sequence[Row], missing: Sequ
     )
     if missing:
         text += f"\nNot measured this time: {', '.join(missing)}.\n"
-    how = "# W1 in the peers\n\nWritten by `python tools/benchmarks/peers/run.py`; see its README.\n\n"
+    how = "# W1 in the peers\n\nWritten by `tools/benchmarks/peers/run.py`; see its README.\n\n"
     (folder / "peers.md").write_text(how + text, encoding="utf-8")

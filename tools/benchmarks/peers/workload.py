@@ -18,7 +18,7 @@ from torch import nn
 from fedjury.learning import datasets, models
 from fedjury.learning.weights import flatten
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 AGENTS, SAMPLES, BATCH, EPOCHS, RATE = 1000, 4, 4, 1, 0.1
 SEED = 0
 

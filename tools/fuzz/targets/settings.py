@@ -8,7 +8,7 @@ from typing import Any
 from fedjury.config.settings import SettingsError, load, to_toml
 from tools.fuzz.target import Target
 
-CONFIG = Path(__file__).resolve().parent.parent.parent / "config"
+CONFIG = Path(__file__).resolve().parents[3] / "config"
 
 
 class File:

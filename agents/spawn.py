@@ -1,0 +1,9 @@
+"""Spawn a fleet of agents that joins a federation: python agents/spawn.py --n 1000 --evil 0.2."""
+
+from __future__ import annotations
+
+from fedjury.agents.spawn import EXPECTED, main
+from fedjury.config.program import run_main
+
+if __name__ == "__main__":
+    run_main(main, EXPECTED)

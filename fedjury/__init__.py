@@ -1,0 +1,1 @@
+"""Federated learning over MQTT that can be attacked and defends itself."""

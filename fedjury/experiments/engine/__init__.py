@@ -1,0 +1,1 @@
+"""What runs a grid of federations, and makes tables and pictures of them."""

@@ -1,0 +1,1 @@
+"""The gateway: HTTP clients become agents on the broker."""

@@ -1,0 +1,1 @@
+"""What topics say, for Prometheus."""

@@ -1,0 +1,9 @@
+"""One command: broker, aggregator and agents on this machine, progress, and a report."""
+
+from __future__ import annotations
+
+from fedjury.config.program import run_main
+from fedjury.federation import EXPECTED, main
+
+if __name__ == "__main__":
+    run_main(main, EXPECTED)
