@@ -16,6 +16,7 @@ COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir -r requirements.txt -c constraints.txt
 
 COPY . .
+RUN pip install --no-cache-dir --no-deps -e .
 RUN mkdir -p runs data shards && chown fedjury: runs data shards
 USER fedjury
 

@@ -46,13 +46,13 @@ screenshots: dev  ## Take the pictures of the live page in docs/ (needs Chromium
 setup: $(VENV)/.ready  ## Make the virtual environment
 dev: $(VENV)/.ready-dev
 
-$(VENV)/.ready: requirements.txt constraints.txt
+$(VENV)/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "fedjury needs Python 3.11 or later; say which: make demo PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) (1.6 GB, a minute or more)"
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(PIP) -r requirements.txt
+	@$(PIP) -r requirements.txt -e .
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
