@@ -25,7 +25,6 @@ from fedjury import reports
 from fedjury.aggregator.disk import explained, held
 from fedjury.aggregator.naming import ENDED
 from fedjury.aggregator.store import StoreError, read_records, writable
-from fedjury.broker.install import find_mosquitto, install_mosquitto
 from fedjury.broker.local import KINDS, BrokerError, local_broker
 from fedjury.broker.mosquitto import PAGE_PORT
 from fedjury.config import flags
@@ -130,8 +129,6 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.broker is None:
             # The broker may open what we may, and has them all.
             make_room(settings.agents.n, "agents", ", or take fewer agents (--n)")
-            if chosen.demo and chosen.broker_kind == "auto" and find_mosquitto() is None:
-                install_mosquitto(say)
             settings, page = stack.enter_context(
                 private_broker(settings, chosen.broker_kind, chosen.monitor)
             )

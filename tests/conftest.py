@@ -20,8 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell has it for what runs in the background; programs that we start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from fedjury.broker.install import find_mosquitto  # noqa: E402
 from fedjury.broker.local import local_broker  # noqa: E402
+from fedjury.broker.mosquitto import find_mosquitto  # noqa: E402
 
 
 @pytest.fixture(params=["mosquitto", "embedded"])

@@ -16,8 +16,9 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from fedjury.broker import enrolment, install, local, mosquitto, pid_file, process
+from fedjury.broker import enrolment, local, mosquitto, pid_file, process
 from fedjury.broker.answering import answers
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.register import Party
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def silent(line):
 
 @pytest.fixture(scope="module", params=["mosquitto", "embedded"])
 def address(request):
-    if request.param == "mosquitto" and not install.find_mosquitto():
+    if request.param == "mosquitto" and not find_mosquitto():
         pytest.skip("no mosquitto on this machine")
     with local.local_broker(request.param, say=silent) as running:
         yield running
@@ -314,7 +315,7 @@ def test_with_certificates_it_speaks_tls_on_loopback(tmp_path):
 
 
 @pytest.mark.broker
-@pytest.mark.skipif(not install.find_mosquitto(), reason="no mosquitto on this machine")
+@pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto on this machine")
 @pytest.mark.parametrize("tls", ["", "certificates", "passwords"])
 def test_a_broker_with_secrets_runs_once_and_reads_them_again(tmp_path, tls):
     """It is told by its pid file, which means nothing any more once the broker is gone."""
@@ -341,7 +342,7 @@ def test_a_broker_with_secrets_runs_once_and_reads_them_again(tmp_path, tls):
 
 @pytest.mark.broker
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as another user")
-@pytest.mark.skipif(not install.find_mosquitto(), reason="no mosquitto on this machine")
+@pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto on this machine")
 def test_roots_broker_runs_as_the_owner_of_its_secrets(tmp_path):
     """It reads what is its own, though it could not get to it through the folders above."""
     secrets = enrolled(tmp_path / "secrets")
@@ -365,41 +366,9 @@ def test_what_is_needed_for_secrets_is_told(tmp_path, monkeypatch):
         ):
             pytest.fail("a broker that knows nobody was handed out")
     monkeypatch.undo()
-    if install.find_mosquitto():
+    if find_mosquitto():
         with (
-            pytest.raises(local.BrokerError, match=r"python -m broker\.enrol --n 1000"),
+            pytest.raises(local.BrokerError, match=r"fedjury enroll --n 1000"),
             local.local_broker("mosquitto", say=silent, secrets=tmp_path),
         ):
             pytest.fail("a broker without an enrolment was handed out")
-
-
-def test_installing_says_why_not(monkeypatch):
-    said = []
-    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
-    assert not install.install_mosquitto(said.append)
-    assert len(said) == 1
-
-
-def test_installing_keeps_the_service_off_and_reports_apts_error(monkeypatch, tmp_path):
-    policy = tmp_path / "policy-rc.d"
-    seen = []
-
-    def run(*command):
-        seen.append((command[1], policy.exists()))
-        return "E: no such host" if "install" in command else ""
-
-    monkeypatch.setattr(install, "POLICY", policy)
-    monkeypatch.setattr(install, "_obstacle_to_apt", lambda: "")
-    monkeypatch.setattr(install, "_run_quietly", run)
-    said = []
-    assert not install.install_mosquitto(said.append)
-    assert "E: no such host" in said[-1]
-    assert seen == [("update", True), ("install", True)]
-    assert not policy.exists()
-
-
-def test_what_a_program_says_last_is_its_error():
-    assert install._run_quietly("true") == ""
-    script = "print('E: first'); print('more'); raise SystemExit(1)"
-    assert install._run_quietly(sys.executable, "-c", script) == "E: first"
-    assert "No such file" in install._run_quietly("no-such-program-here")

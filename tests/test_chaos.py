@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from listening import until
 
-from fedjury.broker.install import find_mosquitto
+from fedjury.broker.mosquitto import find_mosquitto
 from tools.chaos import __main__ as sweep
 from tools.chaos.broker import CONNACK, DROPPED, Counter
 from tools.chaos.faults import FAULTS, Outcome

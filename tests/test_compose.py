@@ -20,8 +20,7 @@ from fedjury.agents import spawn
 from fedjury.aggregator import __main__ as aggregator
 from fedjury.broker import enrol, enrolment, local
 from fedjury.broker.answering import answers
-from fedjury.broker.install import find_mosquitto
-from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, on_loopback
+from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, find_mosquitto, on_loopback
 from fedjury.config import flags
 from fedjury.config.settings import Settings
 from fedjury.monitor.prometheus import __main__ as exporter

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from listening import until
 
 from fedjury.broker import authority, enrol
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol import codec, credentials
 from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update

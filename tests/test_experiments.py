@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from federation import one_thread  # noqa: F401 - a fixture
 
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError, load
 from fedjury.experiments import EXPERIMENTS, __main__

@@ -22,7 +22,7 @@ from test_network import RUN, N, counted, ended, federation
 
 from fedjury.broker import local
 from fedjury.broker.answering import answers
-from fedjury.broker.install import find_mosquitto
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
 from fedjury.protocol.transport.mqtt_link import INBOX_BYTES

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from listening import RawClient
 
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import load
 from fedjury.learning.dealing import plan_of
 

@@ -18,8 +18,8 @@ from strangers import Caller, House
 from test_network import ROUNDS, RUN, N, Programs, ended
 
 from fedjury.broker import enrol
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update, Vote
 

@@ -21,8 +21,8 @@ from fedjury.aggregator.series import Series
 from fedjury.aggregator.store import read_records
 from fedjury.broker import enrolment
 from fedjury.broker.enrol import parties
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.monitor.web.browser import find_chromium, launched
 from fedjury.monitor.web.serving import FILES, served
 

@@ -20,7 +20,8 @@ from listening import RawClient, until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fedjury.broker import install, local, process
+from fedjury.broker import local, process
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import (
     BadMessage,
@@ -410,7 +411,7 @@ def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
 @pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
 def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
     """After a restart all parties are back, hear again, and send what could not be sent."""
-    if kind == "mosquitto" and install.find_mosquitto() is None:
+    if kind == "mosquitto" and find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     monkeypatch.setattr(dialing, "BACKOFF", (0.1, 0.3))
     names = [f"agent-{i}" for i in range(20)]
@@ -575,7 +576,7 @@ class Guarded(NamedTuple):
 @pytest.fixture
 def guarded(tmp_path):
     """Start a Mosquitto that lets in agent a1 with the password 'secret'."""
-    found = install.find_mosquitto()
+    found = find_mosquitto()
     maker = shutil.which("mosquitto_passwd")
     if not (found and maker):
         pytest.skip("mosquitto or its mosquitto_passwd is not installed")

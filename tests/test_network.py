@@ -18,8 +18,8 @@ from federation import Federation, one_thread, settings_of  # noqa: F401 - a fix
 from listening import RawClient, until
 from safetensors.numpy import load_file
 
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import to_toml
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update

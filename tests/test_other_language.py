@@ -25,8 +25,8 @@ from test_network import KIND, RUN, Programs
 
 from fedjury import judges
 from fedjury.broker import enrol, enrolment
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.judges.profiles import error_profile
 from fedjury.learning import datasets, models
 from fedjury.learning.evaluation import predict

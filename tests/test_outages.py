@@ -20,8 +20,8 @@ from fedjury.aggregator.__main__ import forgotten
 from fedjury.aggregator.service import GONE, Aggregator
 from fedjury.broker import enrol, process
 from fedjury.broker.answering import answers
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import HOST, _free_port, local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.messages import (
     BadMessage,
     Manifest,

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from fedjury.agents import processes
 from fedjury.agents.processes import Crew
 from fedjury.agents.spawn import population_of
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import to_toml
 from fedjury.protocol.messages import Phase
 from fedjury.protocol.transport.link import LinkError

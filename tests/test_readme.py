@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fedjury.broker.install import find_mosquitto
+from fedjury.broker.mosquitto import find_mosquitto
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

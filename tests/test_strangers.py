@@ -21,8 +21,8 @@ from paho.mqtt.properties import Properties
 from strangers import RUN, Caller, House
 
 from fedjury.broker import answering, authority, enrol, enrolment
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import load
 from fedjury.protocol import finding, topics
 from fedjury.protocol.credentials import address_of, login_of

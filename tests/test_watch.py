@@ -36,8 +36,8 @@ from watching import (
 )
 
 from fedjury.broker import enrol, local
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import Settings
 from fedjury.monitor import harmless, people, rows, watched
 from fedjury.monitor.ear import Ear, Explained

@@ -17,16 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fedjury.broker import mosquitto, pid_file, process
 from fedjury.broker.answering import answers
-from fedjury.broker.install import Say, find_mosquitto, install_mosquitto
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.process import User
 from fedjury.config.program import run_main
 from fedjury.shipped import PACKAGE
+
+Say = Callable[[str], None]
 
 HOST = "127.0.0.1"
 KINDS = ("auto", "mosquitto", "embedded")
@@ -34,7 +36,8 @@ START_SECONDS = 15.0
 
 NOTICE = (
     "no Mosquitto on this machine: using the embedded development broker (MQTT 3.1.1 only, "
-    "several times slower). `apt install mosquitto` for anything real."
+    "several times slower); the fast one: `sudo apt install mosquitto mosquitto-clients`, or your "
+    "system's package"
 )
 
 
@@ -272,19 +275,17 @@ EXAMPLES = """examples:
   fedjury broker --port 1883 --kind embedded  without Mosquitto
   fedjury broker --port 1883 --secrets secrets  everybody logs in (fedjury enroll)
   fedjury broker --port 1883 --page   and the live page at port 8080
-  fedjury broker --install                    install Mosquitto (Debian, Ubuntu; as root)
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the command line; install, or run a broker until Ctrl-C."""
+    """Read the command line, and run a broker until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="fedjury broker",
         description="A private MQTT broker on 127.0.0.1, for this machine only, until Ctrl-C.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--install", action="store_true", help="only install Mosquitto if missing")
     parser.add_argument(
         "--kind", choices=KINDS, default="auto", help="which broker to start (default: %(default)s)"
     )
@@ -312,8 +313,6 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.port is not None and not 0 <= chosen.port <= 65535:
         parser.error(f"--port {chosen.port} must be 0 to 65535")
-    if chosen.install:
-        return _install()
     port = _free_if_possible(mosquitto.PORT) if chosen.port is None else chosen.port
     try:
         with _running(chosen.kind, _say_now, None, port, chosen.secrets, chosen.page) as broker:
@@ -339,15 +338,6 @@ def _next(port: int, secrets: Path | None, *, port_was_chosen: bool) -> str:
         f"{taken}in other terminals: python -m aggregator{flags}   and: "
         f"python agents/spawn.py --n 1000 --evil 0.2{flags}"
     )
-
-
-def _install() -> int:
-    """Install Mosquitto if it is missing; the exit status."""
-    found = find_mosquitto()
-    if found is None and not install_mosquitto(_say_now):
-        return 1
-    _say_now(f"Mosquitto is here: {found or find_mosquitto()}")
-    return 0
 
 
 def _follow(broker: _Running) -> None:

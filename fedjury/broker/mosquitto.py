@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from fedjury.broker.register import Register
@@ -10,6 +12,9 @@ from fedjury.shipped import PACKAGE, shipped
 
 CONFIGURATION = shipped("broker/mosquitto.conf")
 RULES = shipped("broker/acl.conf")
+
+SBIN = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+"""Where packages put Mosquitto and where the PATH of a plain user does not look."""
 
 PAGE = PACKAGE / "monitor" / "web" / "page"
 """The live page: files that a browser reads."""
@@ -62,6 +67,12 @@ OF_A_LISTENER = (
     "use_username_as_clientid|cafile|certfile|keyfile|crlfile|require_certificate"
     "|use_identity_as_username"
 )
+
+
+def find_mosquitto() -> Path | None:
+    """Find the Mosquitto broker on PATH or in the folders for system programs."""
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(SBIN))
+    return Path(found) if found else None
 
 
 def port_of(tls: str) -> int:

@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fedjury.broker.install import find_mosquitto
 from fedjury.broker.local import HOST, private_configuration
+from fedjury.broker.mosquitto import find_mosquitto
 from tools.chaos.programs import PATIENCE, ChaosError, Child, Programs
 
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x0e\x10\x00\x00"
