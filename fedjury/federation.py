@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
-import multiprocessing as mp
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fedjury import reports
+from fedjury import processes, reports
 from fedjury.aggregator.disk import explained, held
 from fedjury.aggregator.naming import ENDED
 from fedjury.aggregator.store import StoreError, read_records, writable
@@ -32,9 +29,9 @@ from fedjury.config.naming import named
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.learning.dealing import ARMED, HOLD_DATA
 from fedjury.monitor.web.opening import opened, stay
+from fedjury.processes import death
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.open_files import make_room
-from fedjury.protocol.transport.reasons import death
 from fedjury.shipped import shipped
 
 EXPECTED = (SettingsError, LinkError, BrokerError, StoreError)
@@ -66,12 +63,6 @@ SHOWN = {
     "updates/s",
 }
 """The report's columns that fit a terminal."""
-
-ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that ask a process to end."""
-
-DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 
 GOODBYE = 5.0
 """Seconds that processes have to end once they are told to."""
@@ -240,7 +231,7 @@ def federation(settings: Settings, folder: Path) -> int:
             start(running, joining, log)
             return watch(running[0], running[1], file)
         finally:
-            stop(running)
+            processes.end(running, GOODBYE)
 
 
 def check(settings: Settings) -> None:
@@ -274,14 +265,7 @@ def start(running: list[BaseProcess], part: Part, output: IO[str] | None = None)
     """Start one of our programs in a process of its own, with what this one has loaded."""
     sys.stdout.flush()
     gc.freeze()  # what the collector does not touch stays shared
-    process = mp.get_context("fork").Process(target=become, args=(part, output, os.getpid()))
-    # A signal between the fork and the program's own beginning would end it with a traceback.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        process.start()
-        running.append(process)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    running.append(processes.fork(become, part, output, os.getpid()))
 
 
 def become(part: Part, output: IO[str] | None, parent: int) -> None:
@@ -291,13 +275,11 @@ def become(part: Part, output: IO[str] | None, parent: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # until the program minds it
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, processes.ENDING)
+    processes.die_with_parent()
     if os.getppid() != parent:
         return  # it was killed before we could say so
-    with suppress(OSError):  # what top and ps show of it, on Linux
-        Path("/proc/self/comm").write_text(part.name, encoding="utf-8")
+    processes.name_process(part.name)
     if output is not None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(output.fileno(), stream.fileno())
@@ -315,19 +297,6 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     if aggregator.exitcode < 0:  # it could not say so itself
         raise LinkError(f"the aggregator was ended ({death(aggregator.exitcode)})")
     return aggregator.exitcode
-
-
-def stop(processes: list[BaseProcess]) -> None:
-    """Ask processes to end, and make those end that do not."""
-    running = [process for process in processes if process.exitcode is None]
-    for process in running:
-        process.terminate()
-    deadline = time.monotonic() + GOODBYE
-    for process in running:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.exitcode is None:
-            process.kill()
-            process.join()
 
 
 def finish(folder: Path, story: reports.Story) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from fedjury.broker import enrolment, local, mosquitto, pid_file, process
+from fedjury import processes
+from fedjury.broker import enrolment, local, mosquitto, pid_file
 from fedjury.broker.answering import answers
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.register import Party
@@ -131,7 +132,7 @@ def test_the_child_is_gone_afterwards(problem):
 
 
 @pytest.mark.broker
-@pytest.mark.skipif(not process.dying_with_parent(), reason="no setpriv of util-linux here")
+@pytest.mark.skipif(not processes.dying_with_parent(), reason="no setpriv of util-linux here")
 def test_the_child_dies_with_a_killed_parent():
     command = [sys.executable, "-u", "-m", "fedjury.broker.local"]
     with tempfile.TemporaryDirectory() as folder:  # a killed parent cannot tidy up

@@ -24,6 +24,7 @@ from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, find_mosqui
 from fedjury.config import flags
 from fedjury.config.settings import Settings
 from fedjury.monitor.prometheus import __main__ as exporter
+from fedjury.processes import free_port
 from fedjury.protocol import finding
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -283,11 +284,11 @@ def assert_owners(folder):
 
 def serve_as_containers_do(folder):
     """Start the broker as its user, look after its health, and watch as people do."""
-    port = local._free_port(0)
+    port = free_port()
     shown = (folder / "secrets" / "broker" / "mosquitto.conf").read_text()
     configuration = folder / "there.conf"  # the same, where this machine has nothing yet
     page = folder / "secrets" / "broker" / "page"
-    browsers = local._free_port(0)
+    browsers = free_port()
     configuration.write_text(on_loopback(shown, port, (browsers, page)))
 
     def user(number):

@@ -18,12 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from watching import MANIFEST, opened, record, say, sight_of
 
-from fedjury.broker.local import _free_port, local_broker
+from fedjury.broker.local import local_broker
 from fedjury.config.settings import SettingsError
 from fedjury.monitor import rows, watched
 from fedjury.monitor.prometheus import __main__ as exporter
 from fedjury.monitor.prometheus import exported
 from fedjury.monitor.watched import Sight, State
+from fedjury.processes import free_port
 from fedjury.protocol.messages import Reason
 from fedjury.protocol.transport.link import LinkError
 
@@ -338,7 +339,7 @@ def test_ctrl_c_ends_it_with_130(scraped):
 @pytest.mark.broker
 def test_the_broker_may_go_and_come(tmp_path):
     """The exporter answers all the while, says that the broker is gone, and hears it again."""
-    port = _free_port(0)
+    port = free_port()
     with local_broker(KIND, say=lambda _: None, port=port) as address:
         scraped = Scraped(address, tmp_path / "exporter.log", "--run", "lab")
         with RawClient(address) as client:
@@ -414,7 +415,7 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
         said = said.replace("exporter:9100", scraped.address.removeprefix("http://"))
         said = re.sub(r": [45]s", ": 1s", said)
         (tmp_path / "prometheus.yml").write_text(said, encoding="utf-8")
-        port = _free_port(0)
+        port = free_port()
         with (tmp_path / "prometheus.log").open("wb") as log:
             server = subprocess.Popen(
                 [

@@ -20,7 +20,8 @@ from listening import RawClient, until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fedjury.broker import local, process
+from fedjury import processes
+from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import (
@@ -593,7 +594,7 @@ def guarded(tmp_path):
         until(lambda: answers(port))
         yield Guarded(local.HOST, port)
     finally:
-        process.stop(child)
+        processes.stop(child)
 
 
 def answers(port):

@@ -16,9 +16,10 @@ from by_hand import policy, vector
 from federation import Federation
 from listening import RawClient, until
 
+from fedjury import processes
 from fedjury.aggregator.__main__ import forgotten
 from fedjury.aggregator.service import GONE, Aggregator
-from fedjury.broker import enrol, process
+from fedjury.broker import enrol
 from fedjury.broker.answering import answers
 from fedjury.broker.local import HOST, _free_port, local_broker
 from fedjury.broker.mosquitto import find_mosquitto
@@ -434,7 +435,7 @@ def mosquitto_with(folder, *lines):
         until(lambda: answers(HOST, port))
         yield BrokerAddress(HOST, port)
     finally:
-        process.stop(child)
+        processes.stop(child)
 
 
 @needs_mosquitto

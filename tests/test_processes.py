@@ -21,9 +21,9 @@ from fedjury.agents.spawn import population_of
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import to_toml
+from fedjury.processes import death
 from fedjury.protocol.messages import Phase
 from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.reasons import death
 
 ROOT = Path(__file__).resolve().parent.parent
 KIND = "mosquitto" if find_mosquitto() else "embedded"

@@ -17,6 +17,7 @@ from listening import until
 from strange_brokers import connack, raw_broker, tls_broker
 from test_outages import BEGUN, mosquitto_with, needs_mosquitto, read
 
+from fedjury import processes
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import load
 from fedjury.protocol.messages import Model, Presence
@@ -345,8 +346,10 @@ def test_an_error_of_our_own_says_nothing_of_a_broker(number):
 
 def test_a_process_that_was_killed_may_have_been_too_large():
     """What the system kills with SIGKILL says where to look; other ends have their names."""
-    assert reasons.death(-9).startswith("SIGKILL: so the system ends processes when memory has run")
-    assert (reasons.death(-11), reasons.death(3)) == ("SIGSEGV", "exit code 3")
+    assert processes.death(-9).startswith(
+        "SIGKILL: so the system ends processes when memory has run"
+    )
+    assert (processes.death(-11), processes.death(3)) == ("SIGSEGV", "exit code 3")
 
 
 def test_settings_reach_the_sentence():

@@ -6,15 +6,16 @@ import multiprocessing as mp
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
+from fedjury import processes
+from fedjury.processes import death
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.notices import Outside
-from fedjury.protocol.transport.reasons import death
 
 Tell = Callable[[str, Any], None]
 """How a process reports: ("connected", how many), ("outside", who is not let in -> why), ("begun",
@@ -37,9 +38,6 @@ class Post(NamedTuple):
 
 Work = Callable[[Post], None]
 """What a process does."""
-
-ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that ask a process to end."""
 
 GOODBYE = 4.0
 """Seconds that processes have to say goodbye."""
@@ -95,7 +93,7 @@ class Crew:
         """End a process, whose agents say goodbye, and forget it."""
         process = self._processes.pop(place)
         process.terminate()
-        _wait_for([process])
+        processes.end([process], GOODBYE, ask=False)
         for report in [report for report, of in self._reports.items() if of == place]:
             report.close()
             del self._reports[report]
@@ -135,22 +133,14 @@ class Crew:
 
     def close(self) -> None:
         """Wait some seconds until all have ended, then end them by force."""
-        _wait_for(self._processes.values())
+        processes.end(self._processes.values(), GOODBYE, ask=False)
 
     def _fork(self, place: int, *, again: bool) -> None:
         ours, theirs = mp.Pipe(duplex=False)
         start = self._shares[place], again, self._begun, os.getpid()
-        process = mp.get_context("fork").Process(
-            target=_be, args=(self._work, theirs, *start), daemon=True
-        )
-        # A signal between the fork and the first line of its own would end it with a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        try:
-            process.start()
-            theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
-            self._processes[place], self._reports[ours] = process, place
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        process = processes.fork(_be, self._work, theirs, *start, daemon=True)
+        theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
+        self._processes[place], self._reports[ours] = process, place
 
     def _hear(self, report: Connection) -> None:
         place = self._reports[report]
@@ -203,24 +193,14 @@ class Crew:
             self._fork(place, again=True)
 
 
-def _wait_for(processes: Iterable[BaseProcess]) -> None:
-    """Wait some seconds until all have ended, then end them by force."""
-    deadline = time.monotonic() + GOODBYE
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
 def _be(
     work: Work, reports: Connection, numbers: range, again: bool, begun: bool, parent: int
 ) -> None:
     """Be one of the processes."""
     stop: list[int] = []
-    for name in ENDING:
+    for name in processes.ENDING:
         signal.signal(name, lambda number, _: stop.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, processes.ENDING)
 
     def stopping() -> bool:
         return bool(stop) or os.getppid() != parent

@@ -12,7 +12,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fedjury.broker import mosquitto, pid_file, process
+from fedjury import processes
+from fedjury.broker import mosquitto, pid_file
 from fedjury.broker.answering import answers
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.broker.process import User
 from fedjury.config.program import run_main
+from fedjury.processes import User
 from fedjury.shipped import PACKAGE
 
 Say = Callable[[str], None]
@@ -127,7 +127,7 @@ def _running(
             _wait_until_it_answers(broker)
             yield broker
         finally:
-            process.stop(child)
+            processes.stop(child)
 
 
 def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
@@ -151,14 +151,10 @@ def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
 
 def _free_port(port: int) -> int:
     """Find a free loopback port, or make sure that the wanted one is."""
-    with socket.socket() as probe:
-        # As the brokers do: connections of an earlier broker that are still fading do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as problem:
-            raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
-        return int(probe.getsockname()[1])
+    try:
+        return processes.free_port(HOST, port)
+    except OSError as problem:
+        raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
 
 
 def _port_for_people(page: int) -> int:
@@ -231,9 +227,9 @@ def _start(
             if kind == "mosquitto" and os.geteuid() == 0:
                 nobody = pwd.getpwnam("nobody")
                 user = User(nobody.pw_uid, nobody.pw_gid)
-            return process.start(command, log, PACKAGE.parent, user)
+            return processes.start(command, log, PACKAGE.parent, user)
         with pid_file.opened(secrets / "broker") as handle:
-            child = process.start(command, log, secrets / "broker", _owner(secrets), [handle])
+            child = processes.start(command, log, secrets / "broker", _owner(secrets), [handle])
             with contextlib.suppress(OSError):  # nobody can then tell it to read its files again
                 os.write(handle, str(child.pid).encode())
             return child

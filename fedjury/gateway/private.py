@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from fedjury.protocol.transport.reasons import death
+from fedjury.processes import death, dying_with_parent
 from fedjury.shipped import PACKAGE
 
 ROOT = PACKAGE.parent
@@ -29,7 +27,7 @@ def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -
     # A file of settings in the run's folder could be another gateway's by the time it is read.
     command = ["-m", "fedjury.aggregator", "--config", "-", "--no-report"]
     child = subprocess.Popen(
-        [*_dying_with_parent(), sys.executable, *command],
+        [*dying_with_parent(), sys.executable, *command],
         stdin=subprocess.PIPE,
         # The password is in no argument; and Ctrl-C is for us, who then end it.
         env={**os.environ, "FEDJURY_PASSWORD": password, "PYTHONPATH": _path()},
@@ -64,12 +62,3 @@ def own_aggregator(settings: str, password: str, ended: Callable[[int], None]) -
 def _path() -> str:
     """Return where Python finds our programs, whatever the folder: paths mean the same to both."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-
-
-def _dying_with_parent() -> list[str]:
-    """Give the prefix that makes Linux end a program when its parent is killed, if it is there."""
-    setpriv = shutil.which("setpriv")
-    # BusyBox has a setpriv that cannot do this.
-    if setpriv is None or Path(setpriv).resolve().name != "setpriv":
-        return []
-    return [setpriv, "--pdeathsig", "TERM"]

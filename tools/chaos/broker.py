@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedjury.broker.local import HOST, private_configuration
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.processes import free_port
 from tools.chaos.programs import PATIENCE, ChaosError, Child, Programs
 
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x0e\x10\x00\x00"
@@ -134,13 +135,6 @@ def configuration(shipped: str, folder: Path) -> str:
         if found != 1:
             raise ChaosError(f"mosquitto.conf must have exactly one line like {line}")
     return shipped
-
-
-def free_port() -> int:
-    """Find a free port of this machine's loopback."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -9,12 +9,10 @@ process has no threads, so that nobody is forked while somebody holds a lock.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
 import pwd
-import resource
 import selectors
 import signal
 import socket
@@ -24,8 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
+from fedjury import processes
 
 OPEN_FILES = 4096
 NOBODY = "nobody"
@@ -140,9 +137,8 @@ def be(wanted: dict[str, Any]) -> int:
         os.dup2(file, number)
     if "/" in wanted["program"]:
         return _execute(wanted["program"], wanted["arguments"])
-    _die_with_parent()
-    with suppress(OSError):  # what top and ps show of it, on Linux
-        Path("/proc/self/comm").write_text(wanted["program"][:15], encoding="utf-8")
+    processes.die_with_parent(signal.SIGKILL)
+    processes.name_process(wanted["program"])
     from tools.chaos import traps  # noqa: PLC0415
 
     traps.set_traps(wanted["traps"])
@@ -169,21 +165,14 @@ def _program(name: str) -> tuple[Callable[..., int], tuple[type[Exception], ...]
 
 def _execute(program: str, arguments: list[str]) -> int:
     """Become another program, such as the broker; root's does not stay root."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    processes.open_many_files(OPEN_FILES)
     if os.geteuid() == 0:
         nobody = pwd.getpwnam(NOBODY)
         os.setgroups([])
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
-    _die_with_parent()  # after that: a change of user makes Linux forget it
+    processes.die_with_parent(signal.SIGKILL)  # after that: a change of user makes Linux forget it
     os.execv(program, [program, *arguments])  # noqa: S606 - a shell would be another process
-
-
-def _die_with_parent() -> None:
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
+from fedjury import processes
 from fedjury.config.settings import Settings, to_toml
 
 GOODBYE = 20.0
@@ -116,12 +117,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join(GOODBYE)
-            if process.is_alive():
-                process.kill()
+        processes.end(self._processes, GOODBYE)
 
     def run(
         self, tasks: Sequence[Task], on_round: Callable[[], None], on_task: Callable[[], None]

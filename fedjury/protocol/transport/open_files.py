@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 from contextlib import suppress
 from pathlib import Path
 
+from fedjury import processes
 from fedjury.protocol.transport.link import LinkError
-
-MOST = 65_536
-"""More than this no process of ours needs."""
 
 SPARE = 24
 """Besides connections and what is open already: pipes, data, and what only lasts a moment."""
@@ -24,17 +21,13 @@ def make_room(connections: int, what: str = "connections", otherwise: str = "") 
         If they do not: how many files are needed, how many are allowed, and what to do; or
         ``otherwise``.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    needed = connections + _open() + SPARE
-    if soft != resource.RLIM_INFINITY and needed > soft:
+    processes.open_many_files()
+    needed, allowed = connections + _open() + SPARE, processes.most_open_files()
+    if needed > allowed:
         raise LinkError(
-            f"{connections:,} {what} in one process need {needed:,} open files, and {soft:,} are "
-            f"allowed: raise that ('ulimit -n {needed}', LimitNOFILE= of a service, --ulimit "
-            f"nofile={needed} of a container){otherwise}"
+            f"{connections:,} {what} in one process need {needed:,} open files, and "
+            f"{allowed:,.0f} are allowed: raise that ('ulimit -n {needed}', LimitNOFILE= of "
+            f"a service, --ulimit nofile={needed} of a container){otherwise}"
         )
 
 

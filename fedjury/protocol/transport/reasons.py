@@ -9,12 +9,11 @@ MQTT 3.1.1, the sentence says that, and guesses nothing.
 from __future__ import annotations
 
 import errno
-import resource
-import signal
 import ssl
 import time
 from typing import NamedTuple
 
+from fedjury.processes import most_open_files
 from fedjury.protocol.credentials import BrokerAddress
 
 RIVAL = "another under our name"
@@ -127,7 +126,7 @@ class BrokerLimits(NamedTuple):
 def ours(why: BaseException) -> str:
     """Say what is wrong on our own side of a socket; "" if the error is not of that kind."""
     text = _OURS.get(getattr(why, "errno", None) or 0, "")
-    return text.format(files=f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}")
+    return text.format(files=f"{most_open_files():,.0f}")
 
 
 def unreachable(where: BrokerAddress, why: BaseException) -> str:
@@ -265,13 +264,3 @@ def open_to_all(where: str) -> str:
         "--username) protects nothing: is it the broker that you meant? 'fedjury enroll' "
         "says how to start the one that knows these log-ins"
     )
-
-
-def death(code: int) -> str:
-    """Say how a process ended that did not say so itself; ``code``: as Python tells it."""
-    if code >= 0:
-        return f"exit code {code}"
-    how = signal.Signals(-code).name
-    if -code != signal.SIGKILL:
-        return how
-    return f"{how}: so the system ends processes when memory has run out; 'dmesg' says if it did"
