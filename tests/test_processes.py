@@ -253,8 +253,8 @@ def test_who_does_not_end_is_ended(monkeypatch):
 SUDDEN = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from agents.processes import Crew
-from config import flags
+from fedjury.agents.processes import Crew
+from fedjury.config import flags
 
 def main(_):
     crew = Crew(lambda post: [None for _ in iter(post.stopping, True)], [range(1)] * 3, print)
