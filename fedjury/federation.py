@@ -370,7 +370,3 @@ def tail(log: Path) -> str:
 def say(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)
-
-
-if __name__ == "__main__":
-    flags.run_main(main, EXPECTED)

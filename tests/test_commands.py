@@ -17,6 +17,7 @@ import pytest
 from listening import RawClient, until
 
 from fedjury import federation as run
+from fedjury import processes
 from fedjury.agents import spawn
 from fedjury.aggregator import __main__ as aggregator
 from fedjury.broker.local import local_broker
@@ -230,20 +231,6 @@ def test_whole_federation_refuses_what_its_agents_refuse(tmp_path):
 
 
 # ---------------------------------------------------------------- the import path
-
-
-def test_script_runs_with_the_repository_first_on_its_path(tmp_path):
-    """Started as a script from anywhere, spawn.py replaces agents/ on the path by the root."""
-    code = (
-        "import runpy, sys\n"
-        f"sys.path[0] = {str(ROOT / 'agents')!r}\n"
-        "sys.argv = ['spawn.py', '--help']\n"
-        "try:\n"
-        f"    runpy.run_path({SPAWN[0]!r}, run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    print('ended', end.code, sys.path[0])\n"
-    )
-    assert said(["-c", code], cwd=tmp_path)[1].endswith(f"ended 0 {ROOT}\n")
 
 
 def test_import_leaves_the_path_and_the_standard_library_alone():
@@ -469,7 +456,7 @@ def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
         time.sleep(0.1)
         assert running[0].exitcode is None
     finally:
-        run.stop(running)
+        processes.end(running, run.GOODBYE)
     assert (running[0].exitcode, file.read_text()) == (130, "told once")
 
 

@@ -42,7 +42,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROGRAMS = {
     "aggregator": (["python", "-m", "aggregator"], aggregator.main),
     "agents": (["python", "agents/spawn.py"], spawn.main),
-    "exporter": (["python", "-m", "fedjury.monitor.prometheus.__main__"], exporter.main),
+    "exporter": (["fedjury", "exporter"], exporter.main),
 }
 
 
@@ -382,7 +382,7 @@ def test_dockerfile_copies_what_is_there_and_ends_as_nobody_special():
 # ---------------------------------------------------------------- who watches with a dashboard
 
 
-GRAFANA = ROOT / "monitor" / "grafana"
+GRAFANA = ROOT / "fedjury" / "monitor" / "prometheus" / "grafana"
 
 
 def parsed(file):
@@ -424,7 +424,7 @@ def test_what_is_mounted_is_there_and_is_found():
     assert source["url"] == "http://prometheus:9090"
     [provider] = parsed("provisioning/dashboards/fedjury.yml")["providers"]
     folder = provider["options"]["path"]
-    assert inside[folder][0] == "./monitor/grafana/dashboards"
+    assert inside[folder][0] == "./fedjury/monitor/prometheus/grafana/dashboards"
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert Path(home).parent == Path(folder)
     assert (GRAFANA / "dashboards" / Path(home).name).exists()

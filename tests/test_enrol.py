@@ -588,7 +588,7 @@ def test_the_examples_of_the_help_are_true():
     assert len(ours) > 5
     for line in ours:
         words = shlex.split(re.split(r"\s{2,}", line)[0])
-        enrol._parser().parse_args(words[3:])
+        enrol._parser().parse_args(words[2:])
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])

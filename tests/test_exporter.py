@@ -29,7 +29,9 @@ from fedjury.protocol.messages import Reason
 from fedjury.protocol.transport.link import LinkError
 
 DASHBOARD = json.loads(
-    (ROOT / "monitor" / "grafana" / "dashboards" / "fedjury.json").read_text(encoding="utf-8")
+    (
+        ROOT / "fedjury" / "monitor" / "prometheus" / "grafana" / "dashboards" / "fedjury.json"
+    ).read_text(encoding="utf-8")
 )
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 FUNCTIONS = {"sum", "by", "rate", "increase", "topk", "label_values"}
@@ -217,7 +219,7 @@ class Scraped:
                 [
                     sys.executable,
                     "-m",
-                    "fedjury.monitor.prometheus.__main__",
+                    "fedjury.monitor.prometheus",
                     "--port",
                     "0",
                     *more,
@@ -409,7 +411,9 @@ def test_an_exporter_that_hears_nothing_more_says_so():
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
 def test_prometheus_has_data_for_every_expression(tmp_path):
     """A real Prometheus with our configuration scrapes, and no panel of the dashboard is empty."""
-    said = (ROOT / "monitor" / "grafana" / "prometheus.yml").read_text(encoding="utf-8")
+    said = (ROOT / "fedjury" / "monitor" / "prometheus" / "grafana" / "prometheus.yml").read_text(
+        encoding="utf-8"
+    )
     with local_broker(KIND, say=lambda _: None) as address:
         scraped = Scraped(address, tmp_path / "exporter.log")
         said = said.replace("exporter:9100", scraped.address.removeprefix("http://"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fedjury import cli
 from fedjury import federation as run
 from fedjury.agents import spawn
 from fedjury.config import flags, settings
@@ -52,6 +53,8 @@ COMMANDS = [
 """What people start, as they type it."""
 
 INTERNAL = {
+    "fedjury/__main__.py": "the command fedjury itself",
+    "fedjury/aggregator/__main__.py": "what python -m aggregator starts",
     "tools/chaos/nursery.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
     "tools/fuzz/growth.py": "a process of python -m tools.fuzz",
@@ -71,6 +74,8 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs
 def module_of(command: str) -> str:
     """Return the module that a command runs, with dots."""
     name = command.rpartition(" ")[2]
+    if command.startswith("fedjury "):
+        return cli.PROGRAMS[name].module
     if " -m " not in command:
         return name.removesuffix(".py").replace("/", ".")
     return f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name
@@ -81,9 +86,15 @@ def file_of(command: str) -> str:
     return module_of(command).replace(".", "/") + ".py"
 
 
+def after_python(command: str) -> list[str]:
+    """Return what to give Python for a command as people type it."""
+    program, *words = command.split()
+    return ["-m", "fedjury", *words] if program == "fedjury" else words
+
+
 def helped(command: str) -> subprocess.CompletedProcess[str]:
     """Start a command as people do who know nothing of it."""
-    words = [sys.executable, *command.split()[1:], "--help"]
+    words = [sys.executable, *after_python(command), "--help"]
     around = {**os.environ, "COLUMNS": "80"}
     return subprocess.run(
         words, cwd=ROOT, env=around, text=True, capture_output=True, timeout=120, check=False
@@ -227,7 +238,9 @@ def lines_of(text: str) -> list[str]:
     """Return the command lines of ours in a text, without what is said beside them."""
     whole = re.sub(r"\\\n\s*", " ", text).replace(":PORT", ":1883")
     lines = [re.split(r"\s{2,}|\s[#>|&]", line.strip())[0] for line in whole.splitlines()]
-    return [line for line in lines if line.startswith("python ") and "..." not in line]
+    return [
+        line for line in lines if line.startswith(("python ", "fedjury ")) and "..." not in line
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -244,7 +257,9 @@ def commands_in(document: Path) -> list[str]:
     text = document.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, BLOCKS)
     sentences = re.sub(r"^```\w*\n.*?^```", "", text, flags=BLOCKS)
-    inline = [" ".join(found.split()) for found in re.findall(r"`(python [^`]+)`", sentences)]
+    inline = [
+        " ".join(found.split()) for found in re.findall(r"`((?:python|fedjury) [^`]+)`", sentences)
+    ]
     return [line for block in (*blocks, *inline) for line in lines_of(block)]
 
 

@@ -48,9 +48,8 @@ FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNT
 
 def project(folder: Path) -> Path:
     """Make a folder with our programs in it, where the notebook may write; returns its examples."""
-    for package in ROOT.glob("*/__init__.py"):
-        (folder / package.parent.name).symlink_to(package.parent)
-    (folder / "run.py").symlink_to(ROOT / "run.py")
+    for name in ("fedjury", "config", "broker", "run.py"):
+        (folder / name).symlink_to(ROOT / name)
     examples = folder / "examples"
     examples.mkdir()
     (examples / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())

@@ -790,7 +790,7 @@ def test_two_with_a_log_in_are_told_the_way_out():
 
 def command(*words_):
     """Write down how to start it."""
-    return [sys.executable, "-m", "fedjury.monitor.terminal.__main__", *words_]
+    return [sys.executable, "-m", "fedjury.monitor.terminal", *words_]
 
 
 def watch_it(*words_, **options):
@@ -817,7 +817,7 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     with federation(KIND, folder) as programs:
         broker = where(programs.address)
-        watching = programs.start("-m", "fedjury.monitor.terminal.__main__", *broker, "--run", NET)
+        watching = programs.start("-m", "fedjury.monitor.terminal", *broker, "--run", NET)
         until(lambda: "waiting" in watching.log.read_text(), 60)
         ended(programs.aggregator(), programs.agents(), watching)
         programs.live = watching.log.read_text()

@@ -257,10 +257,10 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
     name = Settings().run.name
     with Started(fleet, ROOT, tmp_path / "agents") as agents:
         agents.says("waiting until one does")
-        advice = re.search(r"start one with '(python .*?)'", agents.log.read_text())[1]
+        advice = re.search(r"start one with '(fedjury .*?)'", agents.log.read_text())[1]
         with (
             Started(serve, ROOT, tmp_path / "serve") as first,
-            Started([*shlex.split(advice)[1:], "--kind", "embedded"], ROOT, tmp_path / "broker"),
+            Started(["-m", *shlex.split(advice), "--kind", "embedded"], ROOT, tmp_path / "broker"),
         ):
             assert first.child.wait(90) == 0
             listen = f"mosquitto_sub -p {port} -v -t 'fl/v1/{name}/log/#' -t 'fl/v1/{name}/vote/+'"

@@ -345,7 +345,3 @@ def first_shares(claims: Claims) -> None:
 def say(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)
-
-
-if __name__ == "__main__":
-    flags.run_main(main, EXPECTED)

@@ -1,4 +1,4 @@
-"""A run in the terminal, from its topics alone: python -m fedjury.monitor.terminal.__main__."""
+"""A run in the terminal, from its topics alone: python -m fedjury.monitor.terminal."""
 
 from __future__ import annotations
 
