@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format setup dev bench chaos fuzz notebook screenshots clean
+.PHONY: help demo test check format docs setup dev bench chaos fuzz notebook screenshots clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ check: dev  ## Lint and type-check
 format: dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: setup  ## Write the plug-ins there are into docs/plugins.md and README.md
+	@$(BIN)/python -m fedjury.registry.listing
 
 chaos: setup  ## Kill, stall and flood small federations, and print what came of it (15 minutes)
 	@$(BIN)/python -m tools.chaos

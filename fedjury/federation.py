@@ -27,11 +27,11 @@ from fedjury.broker.mosquitto import PAGE_PORT
 from fedjury.config import flags
 from fedjury.config.naming import named
 from fedjury.config.settings import Settings, SettingsError, load
-from fedjury.learning.dealing import ARMED, HOLD_DATA
 from fedjury.monitor.web.opening import opened, stay
 from fedjury.processes import death
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.open_files import make_room
+from fedjury.registry import ATTACKS
 from fedjury.shipped import shipped
 
 EXPECTED = (SettingsError, LinkError, BrokerError, StoreError)
@@ -149,7 +149,7 @@ def first_strike(settings: Settings) -> int | None:
     if not round(agents.n * agents.evil):
         return None
     there = agents.arrive + 1 if agents.arrive > 1 else 1
-    if agents.attack in ARMED:
+    if ATTACKS.facts(agents.attack).hides_backdoor:
         return min((r for r in settings.backdoor.inject if r >= there), default=None)
     return max(agents.start, there)
 
@@ -342,7 +342,7 @@ def describe(settings: Settings) -> str:
         return text
     s, be = ("s", "is") if fakes == 1 else ("", "are")
     late = f" They connect in round {agents.arrive}." if agents.arrive > 1 else ""
-    if agents.attack in ARMED:
+    if ATTACKS.facts(agents.attack).hides_backdoor:
         hidden = settings.backdoor
         rounds = ", ".join(map(str, hidden.inject)) or "none"
         return (
@@ -350,7 +350,7 @@ def describe(settings: Settings) -> str:
             f"rounds {rounds} and else train{s} honestly.{late}"
         )
     strikes = f"strike{s} from round {first_strike(settings)} on"
-    if agents.attack in HOLD_DATA:
+    if ATTACKS.facts(agents.attack).holds_data:
         options = "".join(f", {key} {value}" for key, value in agents.options.items())
         return (
             f"{text} {fakes:,} hold{s} data, {strikes} ({agents.attack}{options}) and train{s} "

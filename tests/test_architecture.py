@@ -11,11 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from fedjury import judges
-from fedjury.attacks import LEARNERS, validators
-from fedjury.learning.backdoors import BACKDOORS
-from fedjury.rules import FRONTS, RULES
-
 ROOT = Path(__file__).resolve().parent.parent
 
 OUTSIDE = {"tests", "runs", "data"}
@@ -61,12 +56,14 @@ ALL = {
     "monitor",
     "processes",
     "protocol",
+    "registry",
     "reports",
     "round",
     "rules",
     "shipped",
 }
 MAY_IMPORT = {
+    "registry": set(),
     "protocol": {"processes"},
     "learning": set(),
     "judges": {"learning"},
@@ -87,7 +84,8 @@ MAY_IMPORT = {
     "shipped": set(),
     "cli": {"config"},
 }
-"""Part of the package -> parts it may import besides itself; entry points may import ``config``."""
+"""Part of the package -> parts it may import besides itself. All may import ``registry``, which
+knows folders and names alone, and entry points ``config``."""
 
 PURE = [
     "fedjury/rules/",
@@ -262,7 +260,7 @@ def test_imports_are_found_wherever_they_hide(code, name):
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_parts_import_only_what_they_may(part):
     """Protocol, learning and config stand alone; aggregator and agents never meet."""
-    may = {part} | MAY_IMPORT[part]
+    may = {part, "registry"} | MAY_IMPORT[part]
     offenders = [
         found
         for found in IMPORTS
@@ -318,44 +316,6 @@ def test_pure_parts_open_nothing():
                 if unseeded or name in OPENERS:
                     offenders.append(f"{file}:{node.lineno} calls {ast.unparse(node)}")
     assert not offenders, listed(offenders)
-
-
-# Tables
-
-
-def reached(folder, modules):
-    """Return the files of a folder that these modules import, directly or not, and themselves."""
-    package = folder.replace("/", ".")
-    todo, seen = {module.removeprefix(f"{package}.") for module in modules}, set()
-    while todo:
-        name = todo.pop()
-        file = f"{folder}/{name}.py"
-        if name in seen or file not in TREES:
-            continue
-        seen.add(name)
-        todo |= {
-            found.name.removeprefix(f"{package}.").split(".")[0]
-            for found in imports_in(TREES[file], file)
-            if found.name.startswith(f"{package}.")
-        }
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("folder", "table", "besides"),
-    [
-        ("fedjury/rules", RULES | FRONTS, set()),
-        ("fedjury/attacks", LEARNERS, set()),
-        ("fedjury/attacks/validators", validators.LIARS, {"invented"}),
-        ("fedjury/judges", judges.JUDGES, set()),
-        ("fedjury/learning/backdoors", BACKDOORS, set()),
-    ],
-)
-def test_every_file_is_reached_from_its_table(folder, table, besides):
-    """What was written but not listed would never run."""
-    files = {Path(file).stem for file in TREES if Path(file).parent.as_posix() == folder}
-    modules = {builder.__module__ for builder in table.values()}
-    assert reached(folder, modules) == files - {"__init__"} - besides
 
 
 # Size

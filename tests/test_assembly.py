@@ -14,6 +14,7 @@ from fedjury.aggregator.assembly import TRIED, build, watch_of
 from fedjury.learning import datasets
 from fedjury.learning.dealing import deal, plan_of
 from fedjury.learning.weights import flatten, load
+from fedjury.registry import rule
 from fedjury.rules import Context
 
 BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
@@ -52,6 +53,39 @@ def test_what_cannot_work_is_said_at_the_start(changes, message):
     """A rule that needs more updates than there will be fails here, and not in round 1."""
     with pytest.raises(ValueError, match=message):
         build(settings_of(**changes))
+
+
+@rule(needs=["server_update"])
+def needy():
+    """Build somebody's rule that needs what the server learns."""
+    return lambda updates, samples, context: context.own
+
+
+def crashing():
+    """Build somebody's rule that fails when it is called."""
+    return lambda updates, samples, context: {}["a"]
+
+
+def matrix_maker():
+    """Build somebody's rule that returns what it is given."""
+    return lambda updates, samples, context: updates
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("needy", "needs what the server learns from data of its own: with data.server above 0"),
+        (
+            "crashing",
+            r"fails at 20 made-up updates: KeyError: 'a' \(.*test_assembly.py, line \d+\)",
+        ),
+        ("matrix_maker", r"made an update of shape \(20, 2\) of 20 of shape \(2,\)"),
+    ],
+)
+def test_a_rule_of_somebody_elses_is_tried_at_the_start(name, message):
+    """What it needs and is not given, how it fails, and what it makes: said before round 1."""
+    with pytest.raises(ValueError, match=message):
+        build(settings_of(aggregation__rule=f"{__name__}:{name}"))
 
 
 def test_clipping_may_stand_among_the_options():

@@ -44,7 +44,7 @@ def plotted(name, updates, n=10, attackers=None, **options):
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 def test_sign_flip_by_hand(factor):
     """What an honest member learnt, times -factor."""
-    honest = attacks.build("honest", world())(start_weights(), CALLED)
+    honest = attacks.honest.honest(world())(start_weights(), CALLED)
     sent = attacks.build("sign_flip", world(), {"factor": factor})(start_weights(), CALLED)
     np.testing.assert_array_equal(sent, np.float32(-factor) * honest)
     default = attacks.build("sign_flip", world())(start_weights(), CALLED)
@@ -61,7 +61,7 @@ def test_label_flip_trains_on_labels_counted_from_the_other_end():
         order = visits(5, 3, (member,), 1, 4)
         alone = train_alone(here.model, start_weights(), own, here.plan, order)[0]
         np.testing.assert_allclose(sent[row], alone, rtol=1e-3, atol=1e-5)
-    honest = attacks.build("honest", world())(start_weights(), CALLED)
+    honest = attacks.honest.honest(world())(start_weights(), CALLED)
     assert not np.allclose(sent, honest, atol=1e-3)
 
 

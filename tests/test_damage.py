@@ -24,7 +24,7 @@ from fedjury.aggregator import described, disk
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import SettingsError
-from fedjury.learning import datasets, models
+from fedjury.learning import datasets
 from fedjury.protocol.transport.link import LinkError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -368,13 +368,15 @@ BOTH = "a run of seed 0, not 7, and of data.test 500, not 90"
         ({"run__seed": 1}, "a run of seed 0, not 1"),
         ({"data__test": 400}, "a run of data.test 500, not 400"),
         ({"data__server": 0.1}, "a run of data.server 0.0, not 0.1"),
-        ({"model__name": "linear"}, "a run of model mlp, not linear, and of other tensors"),
+        (
+            {"model__name": f"{__name__}:linear"},
+            "a run of model mlp, not test_damage:linear, and of other tensors",
+        ),
         ({"run__seed": 7, "data__test": 90}, BOTH),
     ],
 )
 def test_another_run_is_told_from_this_one(folder, monkeypatch, other, said):
     """What cannot change during a run is compared, and what differs is said."""
-    monkeypatch.setitem(models.MODELS, "linear", linear)
     there = contents(folder)
     with pytest.raises(StoreError) as error:
         federation(folder, "all of it", **other).begin()
@@ -535,9 +537,8 @@ def test_without_a_manifest_a_run_goes_on_and_says_so(folder, undisturbed, capsy
     (folder / MANIFEST).unlink()
     same_run(federation(folder, "all of it").whole(), undisturbed["all of it"])
     assert f"{folder} has no manifest.json: nobody can say if" in capsys.readouterr().out
-    monkeypatch.setitem(models.MODELS, "linear", linear)
     with pytest.raises(StoreError, match=r"run of another model \(2,410 parameters, not 650\)"):
-        federation(folder, "all of it", model__name="linear").begin()
+        federation(folder, "all of it", model__name=f"{__name__}:linear").begin()
 
 
 def test_a_run_that_goes_on_to_more_rounds_has_not_ended(tmp_path, monkeypatch):

@@ -762,7 +762,7 @@ def test_dealing_to_ten_thousand_agents_is_quick(rng):
             "hyper-parameter of split .groups.: .degre.; did you mean .degree.",
         ),
         ("iid", {"alpha": 1}, "hyper-parameter of split .iid.: .alpha.; valid: none"),
-        ("dirichelt", {}, "did you mean 'dirichlet'. valid: iid, dirichlet, groups"),
+        ("dirichelt", {}, "did you mean 'dirichlet'. valid: dirichlet, groups, iid"),
     ],
 )
 def test_bad_splits_say_what_is_allowed(name, hyperparameters, message):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fedjury.learning import datasets
 from fedjury.learning.backdoors import Options
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.dealing import ARMED, COLLUDE, HOLD_DATA, Plan, deal, plan_of
+from fedjury.learning.dealing import Plan, deal, plan_of
+from fedjury.registry import ATTACKS
 
 PLAN = Plan(
     n=20,
@@ -82,11 +83,11 @@ def test_evil_ones_by_hand(n, evil, count):
     assert len(PLAN._replace(n=n, evil=evil).evils) == count
 
 
-@pytest.mark.parametrize("attack", ["mpaf", "random", "history", *sorted(HOLD_DATA)])
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_attackers_hold_data_and_fakes_do_not(attack):
     """All twenty hold data where the attack takes some; else the sixteen who are not fake."""
     plan = PLAN._replace(attack=attack)
-    holding = attack in HOLD_DATA
+    holding = ATTACKS.facts(attack).holds_data
     assert plan.holding is holding
     assert len(plan.holders) == (20 if holding else 16)
     assert set(plan.holders) == set(range(20)) - (set() if holding else plan.evils)
@@ -95,20 +96,20 @@ def test_attackers_hold_data_and_fakes_do_not(attack):
     assert rows.shape == (len(plan.holders), 10)
 
 
-@pytest.mark.parametrize("attack", ["mpaf", *sorted(HOLD_DATA)])
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_only_who_is_armed_hides_a_backdoor(attack):
     """Others who hold data only train on it."""
     plan = PLAN._replace(attack=attack)
-    assert plan.armed is (attack in ARMED)
+    assert plan.armed is ATTACKS.facts(attack).hides_backdoor
     assert (plan.arms() is not None) is plan.armed
     assert (deal(plan, NUMBERED).backdoor is not None) is plan.armed
 
 
-@pytest.mark.parametrize("attack", ["mpaf", *sorted(HOLD_DATA)])
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_the_ringleader_is_the_first_of_those_who_collude(attack):
     """The evil ones by name, in order of number, where the attack takes collusion; else nobody."""
     plan = PLAN._replace(attack=attack)
-    numbers = sorted(plan.evils) if attack in COLLUDE else []
+    numbers = sorted(plan.evils) if ATTACKS.facts(attack).colludes else []
     assert list(plan.colluding.items()) == [(plan.name(number), number) for number in numbers]
     assert plan._replace(evil=0.0).colluding == {}
 
@@ -189,7 +190,7 @@ def test_without_a_server_nothing_is_kept_back():
     assert (holdings.backdoor, len(holdings.pool)) == (None, 0)
 
 
-@pytest.mark.parametrize("attack", sorted(ARMED))
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if ATTACKS.facts(a).hides_backdoor])
 def test_the_attackers_pool_is_what_they_hold_together(attack):
     """The rows of the evil ones, in order of their numbers; the source is what they have most."""
     plan = PLAN._replace(attack=attack)

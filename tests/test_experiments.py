@@ -400,7 +400,7 @@ def test_an_unknown_name_lists_the_valid_ones():
         (("--repeats", "0"), "--repeats must be 1 or more"),
         (("--jobs", "-1"), "--jobs and --seed 0 or more"),
         (("--data", "no.npz"), "no.npz"),
-        (("--data", "no-data"), "valid: mnist5k"),
+        (("--data", "no-data"), "valid: cifar10"),
     ],
 )
 def test_mistakes_are_said_before_anything_runs(tmp_path, option, said):

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.registry import KINDS, listing
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,7 +43,14 @@ SERVES = (
 )
 """What goes on while others are typed, in a terminal of its own."""
 
+RECIPES = {
+    "python run.py --rule middle_half": "test_the_recipes_work_as_new_files",
+    "python fedjury/run.py": "test_the_recipes_work_outside_the_checkout",
+}
+"""Commands that want files that are printed beside them."""
+
 ELSEWHERE = {
+    **RECIPES,
     "make": "CI runs make setup, make check and make test; the demo has tests/test_demo.py",
     "docker": "there is no engine here; tests/test_compose.py runs the services' commands",
     "XDG_CONFIG_HOME=secrets/people": "hears the containers' run",
@@ -95,13 +103,13 @@ class Machine:
         time.sleep(0.3)
         self.end_of(self.start("ip link set lo up"))
 
-    def start(self, command: str) -> subprocess.Popen:
-        """Type a command; what it prints is in a file."""
+    def start(self, command: str, folder: Path | None = None) -> subprocess.Popen:
+        """Type a command, in the checkout or another folder; what it prints is in a file."""
         log = (self.logs / f"{len(self.running)}.log").open("w+")
         inside = ["nsenter", "-t", str(self.holder.pid), "-n"]
         child = subprocess.Popen(
             [*inside, *shlex.split(command)],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env=self.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -198,29 +206,61 @@ def test_every_command_is_typed_or_said_to_be_tested_elsewhere():
     assert len(typed()) > 20
 
 
+@pytest.fixture(scope="module")
+def recipes():
+    """Return the printed files by name, and the printed commands for here and for elsewhere."""
+    texts = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    files = dict(zip(re.findall(r"`(middle_half\.py|zero\.py)`", README), texts, strict=True))
+    inside, outside = [line for line in typed() if line.startswith(tuple(RECIPES))]
+    return files, inside, outside
+
+
 @needs_a_machine
-def test_the_recipes_for_an_attack_and_a_rule_work(machine):
-    """Files as printed, the import and the line as the text says: both run, and the tests agree."""
-    attack, rule = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    for part, name, text, table in (
-        ("agents/learners", "zero", attack, "LEARNERS: "),
-        ("aggregator/rules", "middle_half", rule, "RULES: "),
-    ):
-        (machine.folder / part / f"{name}.py").write_text(text, encoding="utf-8")
-        file = machine.folder / part / "__init__.py"
-        lines = file.read_text(encoding="utf-8").splitlines()
-        place = next(i for i, line in enumerate(lines) if line.startswith(table)) + 1
-        lines.insert(place, f'    "{name}": {name}.{name},')
-        package = part.replace("/", ".")
-        place = next(i for i, x in enumerate(lines) if x == f"from {package} import (") + 1
-        lines.insert(place, f"    {name},")
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    machine.end_of(
-        machine.start(
-            "python run.py --attack zero --rule middle_half --data digits --n 20 --rounds 2"
-        )
-    )
-    said = machine.start("python -m pytest -q tests/test_config.py -k name_what_can_be_chosen")
-    assert said.wait(100) == 1
-    assert "zero" in machine.said(said)
-    assert "middle_half" in machine.said(said)
+@pytest.mark.broker
+def test_the_recipes_work_as_new_files(machine, recipes):
+    """Files as printed, in the folders that the text names: they run, and help and lists agree."""
+    files, inside, _ = recipes
+    folders = {"middle_half.py": "fedjury/rules", "zero.py": "fedjury/attacks"}
+    for name, text in files.items():
+        (machine.folder / folders[name] / name).write_text(text, encoding="utf-8")
+    try:
+        machine.end_of(machine.start(inside))
+        said = machine.end_of(machine.start("python run.py --help"))
+        assert {"middle_half,", "zero"} <= set(said.split())
+        tested = "tests/test_registry.py tests/test_config.py -k 'plugin or chosen'"
+        said = machine.end_of(machine.start(f"python -m pytest -vv -p no:cacheprovider {tested}"))
+        assert "[rule-middle_half]" in said
+        assert "[attack-zero]" in said
+        machine.end_of(machine.start("python -m fedjury.registry.listing"))
+        assert "| `zero` | Back to zero" in (machine.folder / "docs" / "plugins.md").read_text()
+    finally:
+        for name in files:
+            (machine.folder / folders[name] / name).unlink()
+
+
+@needs_a_machine
+@pytest.mark.broker
+def test_the_recipes_work_outside_the_checkout(machine, recipes):
+    """The same files in somebody's own folder, by package.module:name, with an option set."""
+    files, _, outside = recipes
+    mine = machine.folder.parent / "acme"
+    mine.mkdir()
+    for name, text in files.items():
+        (mine / name).write_text(text, encoding="utf-8")
+    said = machine.end_of(machine.start(outside, machine.folder.parent))
+    assert "round   2/2" in said
+    [story] = (machine.folder.parent / "runs").glob("run-*/report.md")
+    assert "They pull the model towards zero." in story.read_text(encoding="utf-8")
+    wrong = machine.start(outside.replace("middle_half:", "middle_haf:"), machine.folder.parent)
+    assert wrong.wait(100) == 2
+    assert "there is no module 'acme.middle_haf'" in machine.said(wrong).splitlines()[-1]
+
+
+def test_lists_of_plugins_are_up_to_date():
+    """What the README and docs/plugins.md list is what there is; ``make docs`` writes it."""
+    for file in listing.FILES:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert listing.PLACE.search(text)
+        assert listing.filled(text) == text, f"{file}: make docs"
+    plugins = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert [kind for _, kind, _ in listing.PLACE.findall(plugins)] == [k.mark.kind for k in KINDS]

@@ -10,10 +10,10 @@ import pytest
 
 from fedjury import federation as run
 from fedjury import reports
-from fedjury.attacks import LEARNERS
 from fedjury.config.settings import load
 from fedjury.experiments.engine.setup import PLAIN
 from fedjury.protocol.messages import Reason
+from fedjury.registry import ATTACKS, DETECTORS
 from fedjury.reports import rounds as rounds_of
 from fedjury.reports import table
 from fedjury.reports.caught import Truth, caught, fates, groups, struck, tallies, verdicts
@@ -21,7 +21,7 @@ from fedjury.reports.figures import UNKNOWN, Strikes, refusals, row, size, traff
 from fedjury.reports.figures import cells as cells_of
 from fedjury.reports.lines import POINTS, apart, in_words, line
 from fedjury.reports.page import MEANINGS, page
-from fedjury.reports.words import ATTACKS, Case, Story, common, defence, differing, ending
+from fedjury.reports.words import Case, Story, common, defence, differing, ending
 
 VOID = {"meta", "link", "br", "path", "use", "rect"}
 """Elements without an end, in HTML or because our pictures write them so."""
@@ -500,9 +500,10 @@ def test_one_evil_agent_is_described_as_one():
 
 
 def test_reasons_and_attacks_that_are_explained_exist():
-    """Every reason for refusing has a meaning; no attack is explained that there is not."""
+    """Every reason for refusing has a meaning, and each attack and detector of ours its words."""
     assert set(MEANINGS) == {reason.value for reason in Reason}
-    assert set(ATTACKS) <= set(LEARNERS)
+    for kind in (ATTACKS, DETECTORS):
+        assert [name for name in kind.own if not kind.known(name).report] == []
 
 
 # The page

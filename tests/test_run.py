@@ -10,7 +10,6 @@ from fedjury import federation as run
 from fedjury.agents.spawn import population_of
 from fedjury.aggregator import disk
 from fedjury.aggregator.assembly import build
-from fedjury.attacks import ARMED, HOLD_DATA
 from fedjury.config.settings import SettingsError, load
 from fedjury.learning import models
 
@@ -128,11 +127,6 @@ def test_a_run_in_use_is_left_as_it_is(tmp_path):
         with pytest.raises(disk.StoreError, match=r"run 'lab' in .* is in use by another"):
             run.federation(settings, folder)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_attackers_who_hold_data_are_known_by_name():
-    """run.py has its own list, which spares it an import of seconds."""
-    assert (set(run.ARMED), set(run.HOLD_DATA)) == (set(ARMED), set(HOLD_DATA))
 
 
 def from_one(folder):

@@ -106,8 +106,8 @@ def test_fltrust_without_trust_stands_still(own):
 
 
 def test_fltrust_needs_the_servers_own_update():
-    """It is listed among those that do, and says so when there is none."""
-    assert "fltrust" in rules.OWN_UPDATE
+    """Its mark says that it does, and so does the rule when there is none."""
+    assert rules.RULES.facts("fltrust").needs == {rules.Need.SERVER_UPDATE}
     with pytest.raises(ValueError, match="needs an update of the server's own"):
         build("fltrust")(random_updates(3, 2), ones(3))
 
@@ -188,7 +188,7 @@ def test_foolsgold_by_definition(past):
 
 def test_foolsgold_remembers():
     """Two agents that differ today but always said the same before are sybils: weight 0."""
-    assert "foolsgold" in rules.PAST
+    assert rules.RULES.facts("foolsgold").needs == {rules.Need.UPDATE_SUMS}
     updates = matrix([1, 0, 0], [0, 1, 0], [0, 0, 1])
     past = matrix([0, 1e9, 0], [0, 1e9, 0], [0, 0, 1])
     np.testing.assert_array_equal(build("foolsgold")(updates, ones(3)), [np.float32(1 / 3)] * 3)

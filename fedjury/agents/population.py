@@ -20,7 +20,7 @@ from fedjury.agents.waiting import Waiting
 from fedjury.attacks import Collusion, Strike, World, dormant, validators
 from fedjury.attacks.honest import honest
 from fedjury.judges.opinions import Judge
-from fedjury.learning import datasets, models, tables
+from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.dealing import Holdings, Plan, deal, terms
@@ -63,6 +63,10 @@ class Population(NamedTuple):
     root: str
     test: int
     blow: Blow = Blow()
+    model: str = ""
+    """The network and the judge that our own settings name; others that have to be imported from
+    elsewhere are not, whatever a manifest says."""
+    judge: str = ""
 
     @property
     def fakes(self) -> frozenset[int]:
@@ -96,9 +100,7 @@ class Population(NamedTuple):
         plan = self.plan
         if plan.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
-        if plan.attack not in attacks.LEARNERS:
-            known = [name for name in attacks.LEARNERS if name != "honest"]
-            raise tables.unknown("attack", plan.attack, known)
+        attacks.ATTACKS.check(plan.attack, self.options)
         validators.build(self.liars)
         split.build(plan.split, **plan.split_options)
         plan.arms()
@@ -145,7 +147,12 @@ def assemble(
             f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
         )
     plan = population.plan
-    model = models.build(manifest.model, data.shape, data.classes, plan.seed)
+    try:
+        network = models.MODELS.agreed(manifest.model, population.model)
+        chosen = judges.JUDGES.agreed(manifest.judge, population.judge)
+    except ValueError as why:
+        raise MismatchError(str(why)) from why
+    model = models.build(network, data.shape, data.classes, plan.seed)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = deal(plan, data), plan.holders
@@ -158,9 +165,7 @@ def assemble(
     if mine:
         check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
     row = {holders[place]: index for index, place in enumerate(mine)}
-    judge = judges.build(
-        manifest.judge, minimum_history=manifest.minimum_history, **manifest.judge_options
-    )
+    judge = judges.build(chosen, minimum_history=manifest.minimum_history, **manifest.judge_options)
     # The attackers' own seed: anything but that of the first global model.
     world = World(
         model=model,
@@ -170,9 +175,7 @@ def assemble(
         data=shards,
         row=row,
         scale=population.scale,
-        fresh=lambda: flatten(
-            models.build(manifest.model, data.shape, data.classes, plan.seed + 1)
-        ),
+        fresh=lambda: flatten(models.build(network, data.shape, data.classes, plan.seed + 1)),
         tell=tell,
         strike=_strike(population, holdings, judge),
     )

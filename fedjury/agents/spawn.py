@@ -302,6 +302,8 @@ def population_of(settings: Settings) -> Any:
         data=data.name,
         root=data.root,
         test=data.test,
+        model=settings.model.name,
+        judge=settings.validation.judge,
         blow=Blow(
             inject=tuple(hidden.inject),
             boost=hidden.boost,

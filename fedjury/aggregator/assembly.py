@@ -21,6 +21,7 @@ from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress
 from fedjury.protocol.messages import Manifest
+from fedjury.registry import Need
 from fedjury.round import verdict
 from fedjury.round.own_update import own_update
 from fedjury.round.own_vote import own_vote
@@ -107,7 +108,7 @@ def policy_of(
             training_of(settings),
             settings.run.seed,
         )
-        if plan.server and aggregation.rule in rules.OWN_UPDATE
+        if Need.SERVER_UPDATE in needs_of(settings)
         else None,
         look_back=votes.look_back,
         warm_up=votes.warm_up,
@@ -125,7 +126,18 @@ def rule_of(settings: Settings) -> rules.Rule:
     clip = options.pop("clip", said.clip) or None  # it may stand in either place
     if odd := {"name", "before"} & options.keys():
         raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
-    return rules.build(said.rule, clip, said.before, **options)
+    rule = rules.build(said.rule, clip, said.before, **options)
+    if Need.SERVER_UPDATE in needs_of(settings) and not settings.data.server:
+        raise ValueError(
+            f"rule {said.rule!r} needs what the server learns from data of its own: with "
+            "data.server above 0 it keeps that share of the training set"
+        )
+    return rule
+
+
+def needs_of(settings: Settings) -> frozenset[Need]:
+    """Return what the rule needs beside the updates of the round."""
+    return rules.RULES.facts(settings.aggregation.rule).needs
 
 
 def check_rule(settings: Settings, rule: rules.Rule) -> None:
@@ -135,13 +147,27 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     if n > TRIED:
         return
     updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
-    rule(updates, np.ones(n, np.int64), rules.Context(own=updates[0], past=updates))
+    name = settings.aggregation.rule
+    try:
+        made = np.shape(
+            rule(updates, np.ones(n, np.int64), rules.Context(own=updates[0], past=updates))
+        )
+    except ValueError:
+        raise
+    except Exception as why:
+        if name in rules.RULES.own:
+            raise
+        raise ValueError(
+            f"rule {name!r} fails at {n} made-up updates: {rules.RULES.failure(name, why)}"
+        ) from why
+    if made != (2,):
+        raise ValueError(f"rule {name!r} made an update of shape {made} of {n} of shape (2,)")
 
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Holdings) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
     shares = [held.agents.shape[1]] if len(held.agents) else []
-    if settings.aggregation.rule in rules.OWN_UPDATE and len(held.server):
+    if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:
         check_batches(model, data.shape, settings.training.batch_size, samples)
@@ -161,7 +187,7 @@ def watch_of(settings: Settings) -> Watch:
         appeal=said.appeal,
         appeals=said.appeals,
         newcomers=settings.sampling.newcomers,
-        past=settings.aggregation.rule in rules.PAST,
+        past=Need.UPDATE_SUMS in needs_of(settings),
     )
 
 

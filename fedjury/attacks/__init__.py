@@ -1,42 +1,22 @@
-"""Learners: what an agent sends when it is called, honest or not.
+"""Attacks: what an evil agent sends when it is called; and what an honest one does (``honest``).
 
 A learner is a function ``(weights (d,), called) -> deltas (m, d)``: one row for each of the m
 called members, all in one call. Attackers who collude are a ``Collusion`` instead, of such a
-function and of what they make of each other's updates. A new attack is one file and one line of
-the table; where its agents hold data or collude, ``fedjury.learning.dealing`` lists it too.
+function and of what they make of each other's updates. A new attack is one file here, or a function
+anywhere (``registry``); the mark above it says whether its agents hold data or collude.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
-from fedjury.attacks import (
-    adaptive,
-    alie,
-    backdoor,
-    gaussian,
-    history,
-    honest,
-    ipm,
-    label_flip,
-    min_max,
-    min_sum,
-    mpaf,
-    random,
-    sign_flip,
-)
+from fedjury import registry
 from fedjury.attacks.colluding import Collusion
 from fedjury.attacks.learner import Called, Learner, Strike, World, dormant
-from fedjury.learning import tables
-from fedjury.learning.dealing import ARMED, COLLUDE, HOLD_DATA
+from fedjury.registry import Registry
 
 __all__ = [
-    "ARMED",
-    "COLLUDE",
-    "HOLD_DATA",
-    "LEARNERS",
+    "ATTACKS",
     "Called",
     "Collusion",
     "Learner",
@@ -46,30 +26,17 @@ __all__ = [
     "dormant",
 ]
 
-LEARNERS: dict[str, Callable[..., Learner | Collusion]] = {
-    "honest": honest.honest,
-    "mpaf": mpaf.mpaf,
-    "random": random.random,
-    "history": history.history,
-    "backdoor": backdoor.backdoor,
-    "adaptive": adaptive.adaptive,
-    "sign_flip": sign_flip.sign_flip,
-    "label_flip": label_flip.label_flip,
-    "gaussian": gaussian.gaussian,
-    "alie": alie.alie,
-    "ipm": ipm.ipm,
-    "min_max": min_max.min_max,
-    "min_sum": min_sum.min_sum,
-}
+ATTACKS: Registry[Learner | Collusion] = registry.ATTACKS
 
 
-def build(name: str, world: World, options: Mapping[str, Any] | None = None) -> Learner | Collusion:
-    """Build the learner of that name, with options of its own.
+def build(
+    name: str, world: World, options: Mapping[str, object] | None = None
+) -> Learner | Collusion:
+    """Build the learner of the attack of that name, with options of its own.
 
     Raises
     ------
     ValueError
         If there is none, or it has no such option.
     """
-    placed = {name: partial(builder, world) for name, builder in LEARNERS.items()}
-    return tables.build(placed, "attack", name, options or {})
+    return ATTACKS.build(name, world, options=options)

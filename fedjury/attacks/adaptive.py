@@ -18,11 +18,16 @@ from fedjury.judges.opinions import Judge, Opinions
 from fedjury.judges.profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.weights import Vector
+from fedjury.registry import attack
 
 LADDER = tuple(i / 10 for i in range(10, 0, -1))
 """Strengths that are tried, strongest first: 1, 0.9 … 0.1."""
 
 
+@attack(
+    hides_backdoor=True,
+    report="It is the strongest that a judge of their own lets pass.",
+)
 def adaptive(world: World) -> Learner:
     """Build the learner of attackers who submit only what their own judge calls clean."""
     strike = world.strike

@@ -17,8 +17,8 @@ import torch
 from fedjury.attacks.colluding import Collusion, Scheme, moments
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, World
-from fedjury.learning import tables
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import unknown
 
 BLOCK = 65_536
 """Coordinates that are turned into float64 at a time."""
@@ -52,7 +52,7 @@ class Spacing(NamedTuple):
 def agnostic(world: World, deviation: str, largest: Callable[[Spacing], float]) -> Collusion:
     """Build the collusion that goes as far along a ``deviation`` as ``largest`` allows."""
     if deviation not in DEVIATIONS:
-        raise tables.unknown("deviation", deviation, DEVIATIONS)
+        raise unknown("deviation", deviation, DEVIATIONS)
 
     def plot(updates: Matrix, _: Called) -> Scheme:
         with np.errstate(over="ignore", invalid="ignore"):

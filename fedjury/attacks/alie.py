@@ -15,11 +15,16 @@ from fedjury.attacks.colluding import Collusion, Scheme, moments
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
+from fedjury.registry import attack
 
 LARGEST = 0.999
 """The quantile of attackers who are a majority by themselves, for whom any z would do."""
 
 
+@attack(
+    colludes=True,
+    report="They collude: small shifts that hide among the honest differences.",
+)
 def alie(world: World, z: float | None = None) -> Collusion:
     """Build the collusion; ``z`` as the paper has it, if it is not given."""
 

@@ -22,11 +22,16 @@ from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, Learner, Strike, World
 from fedjury.learning.datasets.dataset import Images, Labels
 from fedjury.learning.weights import Matrix, Vector, flatten, load
+from fedjury.registry import attack
 
 Choose = Callable[[Vector, Vector, Called], float | None]
 """G (d,), X - G (d,), who is called -> how much of the step to take; None: train honestly."""
 
 
+@attack(
+    hides_backdoor=True,
+    report="Then the model is replaced by one that behaves, but for the backdoor in it.",
+)
 def backdoor(world: World) -> Learner:
     """Build the learner of attackers who strike in their rounds and else train honestly."""
     return striking(world, lambda _weights, _step, _called: 1.0)

@@ -12,8 +12,12 @@ from fedjury.attacks.colluding import Collusion, Scheme, moments
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
+from fedjury.registry import attack
 
 
+@attack(
+    colludes=True, report="They collude: noise about as strong as what they have learnt together."
+)
 def gaussian(world: World, strength: float = 1.0) -> Collusion:
     """Build the collusion; ``strength`` multiplies the deviation that was fitted."""
 

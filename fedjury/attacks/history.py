@@ -9,8 +9,10 @@ import numpy as np
 
 from fedjury.attacks.learner import Called, Learner, World
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import attack
 
 
+@attack(report="The fakes hold no data: they push the model back against its last steps.")
 def history(world: World) -> Learner:
     """Build the learner of fakes who walk backwards; ``world.scale`` is λ."""
     scale = np.float32(world.scale)

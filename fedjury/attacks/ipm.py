@@ -12,8 +12,13 @@ from fedjury.attacks.colluding import Collusion, Scheme, moments
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
+from fedjury.registry import attack
 
 
+@attack(
+    colludes=True,
+    report="They collude: the opposite of what they have learnt together.",
+)
 def ipm(world: World, epsilon: float = 0.1) -> Collusion:
     """Build the collusion; the mean is that of the attackers' honest updates."""
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Learner, World
+from fedjury.registry import attack
 
 
+@attack(holds_data=True, report="They learn from their own data with wrong labels.")
 def label_flip(world: World) -> Learner:
     """Build the learner of attackers who call every sample of theirs something else."""
     flipped = world.data._replace(y=world.classes - 1 - world.data.y)

@@ -8,8 +8,13 @@ from __future__ import annotations
 from fedjury.attacks.agnostic import Spacing, agnostic, root
 from fedjury.attacks.colluding import Collusion
 from fedjury.attacks.learner import World
+from fedjury.registry import attack
 
 
+@attack(
+    colludes=True,
+    report="They collude: as far off as the farthest honest updates are from each other.",
+)
 def min_max(world: World, deviation: str = "std") -> Collusion:
     """Build the collusion; ``deviation``: std, sign or unit, what p is the negative of."""
     return agnostic(world, deviation, farthest)

@@ -11,8 +11,12 @@ import numpy as np
 
 from fedjury.attacks.learner import Called, Learner, World
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import attack
 
 
+@attack(
+    report="The fakes hold no data: they push the model towards a random one, all the same way."
+)
 def mpaf(world: World) -> Learner:
     """Build the learner of MPAF's fakes; ``world.scale`` is λ."""
     base, scale = world.fresh(), np.float32(world.scale)

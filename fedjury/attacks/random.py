@@ -6,8 +6,10 @@ import numpy as np
 
 from fedjury.attacks.learner import Called, Learner, World
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import attack
 
 
+@attack(report="The fakes hold no data: they send noise.")
 def random(world: World) -> Learner:
     """Build the learner of fakes who send noise, each its own; ``world.scale`` is λ."""
     scale = np.float32(world.scale)

@@ -7,8 +7,10 @@ import numpy as np
 from fedjury.attacks.honest import honest
 from fedjury.attacks.learner import Called, Learner, World
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import attack
 
 
+@attack(holds_data=True, report="They send the opposite of what they have learnt.")
 def sign_flip(world: World, factor: float = 1.0) -> Learner:
     """Build the learner of attackers who undo, ``factor`` times over, what they learnt."""
     train, times = honest(world), np.float32(-factor)

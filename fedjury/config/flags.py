@@ -14,6 +14,7 @@ from typing import Any
 
 from fedjury.config.program import run_main
 from fedjury.config.settings import Settings, SettingsError, field_of, like, load
+from fedjury.registry import KINDS
 
 __all__ = ["Flag", "add_broker", "parser", "run_main", "settings_from"]
 
@@ -31,10 +32,23 @@ class Flag:
         self.metavar = metavar
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that names the plug-ins there are; looked for when it is asked for, not before."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return named(super()._expand_help(action))
+
+
+def named(text: str) -> str:
+    """Put all plug-ins of a kind in the place of the kind in braces, like ``{rule}``."""
+    kinds = {kind.mark.kind: kind for kind in KINDS}
+    return re.sub(r"\{(\w+)\}", lambda found: kinds[found[1]].listed(), text)
+
+
 RUN_FLAGS = {
     "--run": Flag("run.name", "name of the run on the broker and of its folder", "NAME"),
     "--seed": Flag("run.seed", "all randomness comes from it"),
-    "--data": Flag("data.name", "data set by name, or a path to an .npz file", "NAME"),
+    "--data": Flag("data.name", "data set: {dataset}, or a path to an .npz file", "NAME"),
     "--data-root": Flag("data.root", "folder for downloads", "DIR"),
 }
 BROKER_FLAGS = {
@@ -53,15 +67,13 @@ LISTENER_FLAGS = {
 AGGREGATOR_FLAGS = {
     "--rounds": Flag("run.rounds", "rounds to finish"),
     "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),
-    "--model": Flag("model.name", "the network: classifier, lenet, cnn, mlp, resnet18", "NAME"),
+    "--model": Flag("model.name", "the network: {model}", "NAME"),
     "--init": Flag(
         "model.init", "weights to start from: classifier.pth, or a model of another run", "FILE"
     ),
     "--rule": Flag(
         "aggregation.rule",
-        "how updates become one: mean, clipped_mean, median, trimmed_mean, krum, multi_krum, "
-        "bulyan, geometric_median, centered_clipping, fltrust, flame, foolsgold, dnc, signguard, "
-        "foundationfl",
+        "how updates become one: {rule}; or package.module:name, as of all plug-ins",
         "NAME",
     ),
     "--before": Flag(
@@ -73,42 +85,38 @@ AGGREGATOR_FLAGS = {
     "--share": Flag("sampling.share", "share of the agents called each round"),
     "--threshold": Flag("collect.threshold", "updates that close a round; 0: all called"),
     "--who": Flag("validation.who", "who judges: clients, server, both", "NAME"),
-    "--judge": Flag("validation.judge", "how candidates are judged: lof, calibrated", "NAME"),
+    "--judge": Flag("validation.judge", "how candidates are judged: {judge}", "NAME"),
     "--validators": Flag("validation.validators", "agents who vote on each candidate"),
     "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
     "--look-back": Flag("validation.look_back", "l: a judge sees the last l + 1 accepted models"),
     "--detect": Flag(
         "detection.detectors",
-        "who looks for fakes: fixed_point, length, similarity, fldetector, burst, dissent; with "
-        "commas; or none",
+        "who looks for fakes: {detector}; with commas; or none",
         "LIST",
     ),
     "--quarantine": Flag("detection.quarantine", "suspected agents are no longer called"),
-    "--codec": Flag(
-        "wire.codec", "how updates travel: float32, float16, int8, int7; each with +zstd", "NAME"
-    ),
+    "--codec": Flag("wire.codec", "how updates travel: {codec}; each with +zstd", "NAME"),
 }
 AGENT_FLAGS = {
     "--n": Flag("agents.n", "agents in the whole fleet"),
     "--evil": Flag("agents.evil", "share of evil agents: exactly round(n * evil)"),
     "--attack": Flag(
         "agents.attack",
-        "what evil agents do: mpaf, random, history, backdoor, adaptive, sign_flip, label_flip, "
-        "gaussian, alie, ipm, min_max, min_sum",
+        "what evil agents do: {attack}",
         "NAME",
     ),
     "--scale": Flag("agents.scale", "scaling of mpaf, random and history (lambda)"),
     "--start": Flag("agents.start", "round in which evil agents begin to strike"),
     "--arrive": Flag("agents.arrive", "above 1: round in which evil agents connect, all at once"),
-    "--task": Flag("backdoor.task", "of a backdoor: label_flip, pixel, semantic, ...", "NAME"),
+    "--task": Flag("backdoor.task", "of a backdoor: {backdoor}", "NAME"),
     "--inject": Flag("backdoor.inject", "rounds in which it strikes, like [30,35,40]", "LIST"),
     "--liars": Flag(
         "agents.liars",
-        "how evil agents vote: always_accept, always_reject, honest, hide, deny, invert, random",
+        "how evil agents vote: {liar}",
         "NAME",
     ),
     "--samples": Flag("agents.samples", "samples of each genuine agent; 0: all data shared out"),
-    "--split": Flag("agents.split", "how data are dealt: iid, dirichlet, groups", "NAME"),
+    "--split": Flag("agents.split", "how data are dealt: {split}", "NAME"),
     "--alpha": Flag("agents.alpha", "of dirichlet: the smaller, the fewer classes an agent has"),
     "--degree": Flag("agents.degree", "of groups: share of the group's class, q"),
     "--processes": Flag("agents.processes", "processes to spread them over; 0: one a core"),
@@ -140,7 +148,7 @@ def parser(
         prog=prog,
         description=textwrap.fill(description, 80),
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way

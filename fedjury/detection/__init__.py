@@ -1,27 +1,18 @@
 """Detectors: who is fake, going by what crossed the broker alone.
 
-A detector is a function ``(seen, memory) -> (scores, memory)``. A new one is one file and one line
-of the table.
+A detector is a function ``(seen, memory) -> (scores, memory)``. A new one is one file here, or a
+function anywhere (``registry``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fedjury.detection import burst, dissent, fixed_point, fldetector, length, similarity
+from fedjury import registry
 from fedjury.detection.detector import SUSPECT, Detector, Memory, Scores, Seen
-from fedjury.learning import tables
+from fedjury.registry import Registry
 
 __all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Scores", "Seen", "build"]
 
-DETECTORS: dict[str, Callable[..., Detector]] = {
-    "fixed_point": fixed_point.fixed_point,
-    "length": length.length,
-    "similarity": similarity.similarity,
-    "fldetector": fldetector.fldetector,
-    "burst": burst.burst,
-    "dissent": dissent.dissent,
-}
+DETECTORS: Registry[Detector] = registry.DETECTORS
 
 
 def build(name: str, **hyperparameters: object) -> Detector:
@@ -32,4 +23,4 @@ def build(name: str, **hyperparameters: object) -> Detector:
     ValueError
         If a name or a value is not valid.
     """
-    return tables.build(DETECTORS, "detector", name, hyperparameters)
+    return DETECTORS.build(name, options=hyperparameters)

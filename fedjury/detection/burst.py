@@ -13,8 +13,10 @@ import math
 from collections import Counter
 
 from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.registry import detector
 
 
+@detector(report="joined in one crowd")
 def burst(chance: float = 1e-4, crowd: int = 5, probation: int = 10) -> Detector:
     """Build the detector of agents who joined in a burst.
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from fedjury.detection.detector import Detector, Memory, Scores, Seen
 from fedjury.detection.rows import Bools, Floats, aligned, recall, renewed
+from fedjury.registry import detector
 
 
+@detector(report="kept voting against the outcome")
 def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detector:
     """Build the detector of validators who vote against the outcome.
 

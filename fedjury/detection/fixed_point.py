@@ -44,6 +44,7 @@ from fedjury.detection.rows import Floats, Ints
 from fedjury.detection.sent import Sent, last_sent, pairs
 from fedjury.detection.sketch import beside_nearest
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import detector
 
 GROWTH = 10
 """Times as long as one that is remembered: then a model is ruined."""
@@ -51,6 +52,7 @@ GROWTH = 10
 TINY = float(np.finfo(np.float64).tiny)
 
 
+@detector(report="pulled the model towards one fixed point")
 def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> Detector:
     """Build the detector of agents that pull towards a fixed point.
 

@@ -26,6 +26,7 @@ from fedjury.detection.detector import Detector, Memory, Scores, Seen
 from fedjury.detection.gaps import boundary
 from fedjury.detection.rows import Floats, Ints, Values, aligned
 from fedjury.detection.sent import Sent, last_sent, pairs
+from fedjury.registry import detector
 
 
 class Path(NamedTuple):
@@ -37,6 +38,7 @@ class Path(NamedTuple):
     """(m, d)."""
 
 
+@detector(report="sent updates that are not where their last ones led to")
 def fldetector(window: int = 10, server_lr: float = 1.0) -> Detector:
     """Build the detector of agents whose updates cannot be predicted.
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from fedjury.detection.angles import about_squared_norms
 from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.registry import detector
 
 
+@detector(report="sent updates many times too long")
 def length(limit: float = 30.0) -> Detector:
     """Build the detector; ``limit``: the L2 norm that is suspected, in medians of the round.
 

@@ -19,8 +19,10 @@ from fedjury.detection.rows import Rows, places, recall, renewed
 from fedjury.detection.sent import pairs
 from fedjury.detection.sketch import beside_nearest
 from fedjury.learning.weights import Matrix
+from fedjury.registry import detector
 
 
+@detector(report="sent updates too much alike")
 def similarity(limit: float = 0.05) -> Detector:
     """Build the detector of agents whose summed updates are alike.
 

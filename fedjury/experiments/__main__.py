@@ -18,7 +18,8 @@ from fedjury.experiments.engine.cell import Cell
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.setup import Plan
 from fedjury.experiments.engine.work import CellError
-from fedjury.learning import datasets, tables
+from fedjury.learning import datasets
+from fedjury.registry import unknown
 
 EXAMPLES = """examples:
   fedjury experiment
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{name:16} {experiment.line}")
         return 0
     if chosen.name not in EXPERIMENTS:
-        raise SettingsError(str(tables.unknown("experiment", chosen.name, EXPERIMENTS)))
+        raise SettingsError(str(unknown("experiment", chosen.name, EXPERIMENTS)))
     if chosen.repeats < 1 or chosen.jobs < 0 or chosen.seed < 0:
         raise SettingsError("--repeats must be 1 or more, --jobs and --seed 0 or more")
     try:
@@ -87,7 +88,7 @@ def planned(experiment: Experiment[Any], chosen: argparse.Namespace) -> Plan:
     test = scale.changes.get("data.test", HELD_OUT)
     try:
         if chosen.model and chosen.model not in setup.models:
-            raise tables.unknown("network of this experiment", chosen.model, setup.models)
+            raise unknown("network of this experiment", chosen.model, setup.models)
         sets = {name: datasets.load(name, ROOT, test) for name in chosen.data or scale.data}
     except ValueError as why:
         raise SettingsError(str(why)) from why
@@ -113,7 +114,7 @@ def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list
         known = dict.fromkeys(str(cell.labels[label]) for cell in cells)
         for name in names.split(","):
             if name not in known:
-                why = tables.unknown(label, name, known)
+                why = unknown(label, name, known)
                 raise SettingsError(f"--only {pick}, at scale {plan.scale.name}: {why}")
         wanted = {*names.split(","), "none"}  # without an attack: what all others are held against
         cells = [cell for cell in cells if str(cell.labels[label]) in wanted]

@@ -93,7 +93,9 @@ class Visit:
             self._wait(patience, lambda _: True, "the gateway had no run")
         said = self._ask("GET", "/model/?full=true")
         try:
-            built = models.build(said["model"], said["input_shape"], said["classes"], seed=0)
+            built = models.build(
+                models.MODELS.agreed(said["model"]), said["input_shape"], said["classes"], seed=0
+            )
             layout = tuple((t.name, t.shape) for t in tensors(built))
             weights = vector_of(said["state"], layout)
             training = Training(**said["training"])

@@ -2,25 +2,18 @@
 
 A judge is a function ``(profiles (m, l+1, 2C), candidates (m, 2C)) -> Opinions`` that judges
 for m validators at once, by the errors that each counted on its own data. Server and validators use
-the same. A new judge is one function and one line of the table.
+the same. A new judge is one file here, or a function anywhere (``registry``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fedjury import registry
+from fedjury.judges.opinions import Judge
+from fedjury.registry import Registry
 
-from fedjury.judges import calibrated, validate
-from fedjury.learning import tables
+__all__ = ["JUDGES", "Judge", "build"]
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fedjury.judges.opinions import Judge
-
-JUDGES: dict[str, Callable[..., Judge]] = {
-    "lof": validate.lof,
-    "calibrated": calibrated.calibrated,
-}
+JUDGES: Registry[Judge] = registry.JUDGES
 
 
 def build(name: str, **hyperparameters: object) -> Judge:
@@ -31,4 +24,4 @@ def build(name: str, **hyperparameters: object) -> Judge:
     ValueError
         If a name or a value is not valid.
     """
-    return tables.build(JUDGES, "judge", name, hyperparameters)
+    return JUDGES.build(name, options=hyperparameters)

@@ -40,11 +40,13 @@ from fedjury.judges.opinions import ROUNDING, Judge, Opinions, check_minimum, in
 from fedjury.judges.prediction import scores, threshold
 from fedjury.judges.profiles import Candidates, Histories
 from fedjury.judges.sums import Array, in_order
+from fedjury.registry import judge
 
 SHIFT = 0.1
 """Added to T before the logarithm: models without any increase are common."""
 
 
+@judge
 def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
     """Build the judge that says poisoned in a share ``false_alarm`` of benign rounds.
 

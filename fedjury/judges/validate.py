@@ -20,9 +20,10 @@ from fedjury.judges.opinions import ROUNDING, Judge, Opinions, check_minimum, in
 from fedjury.judges.profiles import Candidates, Histories, variations
 from fedjury.judges.readings import READINGS
 from fedjury.judges.sums import mean
-from fedjury.learning import tables
+from fedjury.registry import judge, unknown
 
 
+@judge
 def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
     """Build the judge that asks whether the candidate's variation is a local outlier.
 
@@ -37,7 +38,7 @@ def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
         they have too few points to compare with.
     """
     if reading not in READINGS:
-        raise tables.unknown("reading of judge 'lof'", reading, READINGS)
+        raise unknown("reading of judge 'lof'", reading, READINGS)
     read = READINGS[reading]
     check_minimum(minimum_history, read.least + 1, f"reading {reading} of judge 'lof'")
 

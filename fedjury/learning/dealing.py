@@ -17,15 +17,7 @@ from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
-
-ARMED = frozenset({"backdoor", "adaptive"})
-"""Attacks that hide a backdoor."""
-
-COLLUDE = frozenset({"gaussian", "alie", "ipm", "min_max", "min_sum"})
-"""Attacks of agents that tell each other what they learnt."""
-
-HOLD_DATA = ARMED | COLLUDE | {"sign_flip", "label_flip"}
-"""Attacks of agents that hold data like the honest ones; all others are fakes."""
+from fedjury.registry import ATTACKS
 
 
 class Plan(NamedTuple):
@@ -50,17 +42,18 @@ class Plan(NamedTuple):
     @property
     def holding(self) -> bool:
         """Whether the evil agents hold data."""
-        return self.attack in HOLD_DATA
+        return ATTACKS.facts(self.attack).holds_data
 
     @property
     def armed(self) -> bool:
         """Whether the evil agents hide a backdoor."""
-        return self.attack in ARMED
+        return ATTACKS.facts(self.attack).hides_backdoor
 
     @property
     def colluding(self) -> dict[str, int]:
         """Name -> number of those who collude, ascending; the first of them is the ringleader."""
-        evils = sorted(self.evils) if self.attack in COLLUDE else []
+        colludes = ATTACKS.facts(self.attack).colludes
+        evils = sorted(self.evils) if colludes else []
         return {self.name(number): number for number in evils}
 
     @property

@@ -9,20 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from fedjury.registry import DETECTORS
 from fedjury.reports.caught import fates
 from fedjury.reports.figures import percent
 from fedjury.reports.rounds import Round
 from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, blind
-
-DID = {
-    "fixed_point": "pulled the model towards one fixed point",
-    "length": "sent updates many times too long",
-    "similarity": "sent updates too much alike",
-    "fldetector": "sent updates that are not where their last ones led to",
-    "burst": "joined in one crowd",
-    "dissent": "kept voting against the outcome",
-}
-"""Detector -> what it sees agents do."""
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""
@@ -76,7 +67,9 @@ def named(rounds: list[Round], detection: Any) -> str:
 
 def _did(detectors: str, count: int) -> str:
     """Return what so many agents did that these detectors name, like "fixed_point and length"."""
-    did = " and ".join(DID.get(one, "were suspected") for one in detectors.split(" and "))
+    did = " and ".join(
+        DETECTORS.known(one).report or "were suspected" for one in detectors.split(" and ")
+    )
     return f"{count:,} agent{'s' * (count != 1)} {did} (found by {detectors})"
 
 

@@ -11,27 +11,12 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from fedjury.learning.dealing import plan_of
+from fedjury.registry import ATTACKS
 from fedjury.reports.caught import Tally, Truth, caught
 from fedjury.reports.figures import Row, Strikes
 from fedjury.reports.rounds import read, text
 
 Records = list[dict[str, Any]]
-
-ATTACKS = {
-    "mpaf": "The fakes hold no data: they push the model towards a random one, all the same way.",
-    "random": "The fakes hold no data: they send noise.",
-    "history": "The fakes hold no data: they push the model back against its last steps.",
-    "sign_flip": "They send the opposite of what they have learnt.",
-    "label_flip": "They learn from their own data with wrong labels.",
-    "gaussian": "They collude: noise about as strong as what they have learnt together.",
-    "alie": "They collude: small shifts that hide among the honest differences.",
-    "ipm": "They collude: the opposite of what they have learnt together.",
-    "min_max": "They collude: as far off as the farthest honest updates are from each other.",
-    "min_sum": "They collude: as far off as the honest updates are from each other in all.",
-    "backdoor": "Then the model is replaced by one that behaves, but for the backdoor in it.",
-    "adaptive": "It is the strongest that a judge of their own lets pass.",
-}
-"""What attacks do; one that is not named here is named by its settings alone."""
 
 PRIVATE = {"broker", "run.directory", "data.root", "agents.diary"}
 """Sections and settings that say where things are on somebody's machine: no report names them."""
@@ -95,7 +80,7 @@ def of_experiment(
         later = tuple(sorted({r for r in settings.backdoor.inject if r >= strike}))
         strikes = Strikes(strike, later if plan.armed else ())
     told = [_case(*case) for case in cases]
-    does = ATTACKS.get(plan.attack, "") if evil else ""
+    does = ATTACKS.facts(plan.attack).report if evil else ""
     return Story(title, f"{about} {does}".strip(), told, strikes, Truth(evil, names - evil))
 
 

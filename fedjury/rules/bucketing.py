@@ -12,10 +12,12 @@ import math
 import numpy as np
 
 from fedjury.learning.weights import Matrix
+from fedjury.registry import front
 from fedjury.rules.blocks import finite_rows, mean_of
 from fedjury.rules.rule import Context, Front, Samples
 
 
+@front
 def bucketing(size: float) -> Front:
     """Build the front that averages ``size`` updates at a time, the last bucket maybe fewer.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import Indices, Wide, finite_rows, narrow
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.distances import squared_distances
@@ -23,6 +24,7 @@ BLOCK = 1 << 18
 """Elements averaged at a time: with all that is made of them, 8 MiB."""
 
 
+@rule
 def bulyan(count: int | None = None, share: float | None = None) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 

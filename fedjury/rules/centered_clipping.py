@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, narrow
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def centered_clipping(tau: float = 1.0, iterations: int = 3) -> Rule:
     """Build the rule; ``tau``: the length differences are clipped to, an L2 norm.
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix
+from fedjury.registry import front
 from fedjury.rules.rule import Context, Front, Samples
 
 BLOCK = 1 << 20
 """Elements clipped at a time: 8 MiB in float64."""
 
 
+@front
 def clip(bound: float) -> Front:
     """Build the front that clips each update to the norm ``bound``.
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import clipped_mean as mean_of_clipped
 from fedjury.rules.blocks import norms
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def clipped_mean(factor: float = 1.0) -> Rule:
     """Build the rule; ``factor``: the longest update let through whole, in median norms.
 

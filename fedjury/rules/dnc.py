@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, mean_of
 from fedjury.rules.byzantine import byzantine, rounded_up
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def dnc(
     count: int | None = None,
     share: float | None = None,

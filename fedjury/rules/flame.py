@@ -13,11 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import Indices, clipped_mean, finite_rows, narrow, norms
 from fedjury.rules.distances import cosine_distances
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def flame(noise: float = 0.001) -> Rule:
     """Build the rule; ``noise``: λ, the noise's standard deviation in units of the median norm.
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import norms, weighted_sum
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule(needs=["server_update"])
 def fltrust() -> Rule:
     """Build the rule.
 

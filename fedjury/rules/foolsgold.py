@@ -15,11 +15,13 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import cosine_distances
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule(needs=["update_sums"])
 def foolsgold(confidence: float = 1.0) -> Rule:
     """Build the rule; ``confidence``: κ, how sharply the weights part.
 

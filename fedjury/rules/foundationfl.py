@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.rule import Context, Rule, Samples
@@ -26,6 +27,7 @@ CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
 """Which score belongs to the update that is copied."""
 
 
+@rule
 def foundationfl(
     base: str = "trimmed_mean",
     synthetic: int | None = None,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import centred_products
 from fedjury.rules.rule import Context, Rule, Samples
@@ -23,6 +24,7 @@ TOLERANCE = 1e-10
 """Largest change of all weights together at which the iterations stop."""
 
 
+@rule
 def geometric_median(nu: float = 1e-6, iterations: int = 200) -> Rule:
     """Build the rule; ``nu``: distances count as at least that; ``iterations``: at most so many.
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import Indices, Wide, finite_rows
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.distances import squared_distances
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def krum(count: int | None = None, share: float | None = None) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 

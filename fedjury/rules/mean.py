@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def mean(weighted: bool = False) -> Rule:
     """Build the rule Σ nᵢ gᵢ / Σ nᵢ, with every nᵢ = 1 unless ``weighted``.
 

@@ -8,10 +8,12 @@ whatever the corrupt ones say: inf and NaN (which sorts above +inf) included.
 from __future__ import annotations
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.rule import Context, Rule, Samples
 from fedjury.rules.trimmed_mean import trim
 
 
+@rule
 def median() -> Rule:
     """Build the rule: the median of each column of (n, d)."""
 

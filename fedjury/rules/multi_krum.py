@@ -7,12 +7,14 @@ public code; 1 is Krum.
 from __future__ import annotations
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import mean_of
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.krum import by_score
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def multi_krum(
     count: int | None = None, share: float | None = None, best: int | None = None
 ) -> Rule:

@@ -11,11 +11,13 @@ import math
 import numpy as np
 
 from fedjury.learning.weights import Matrix
+from fedjury.registry import front
 from fedjury.rules.blocks import Indices, blocks, finite_rows, narrow
 from fedjury.rules.distances import squared_distances
 from fedjury.rules.rule import Context, Front, Samples
 
 
+@front
 def nnm(count: float) -> Front:
     """Build the front that reckons with ``count`` Byzantine updates, f.
 

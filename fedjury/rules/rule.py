@@ -22,9 +22,11 @@ class Context(NamedTuple):
     previous: Vector | None = None
     """The step (d,) of the last accepted round, before the server's step size; None before."""
     past: Matrix | None = None
-    """(n, d): what the sender of each row sent in earlier rounds, added up. For rules in PAST."""
+    """(n, d): what the sender of each row sent in earlier rounds, added up. For rules that need
+    ``update_sums``."""
     own: Vector | None = None
-    """(d,): the update that the server trained on its own data. For rules in OWN_UPDATE."""
+    """(d,): the update that the server trained on its own data. For rules that need
+    ``server_update``."""
     out: int = 0
     """Agents left out or not called because they are suspected: n is smaller for that, and a count
     of Byzantine ones that n does not allow any more is no error, but lowered."""

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.blocks import BLOCK, Indices, Wide, clipped_mean, finite_rows, norms
 from fedjury.rules.rule import Context, Rule, Samples
 
 
+@rule
 def signguard(low: float = 0.1, high: float = 3.0, coordinates: float = 0.1) -> Rule:
     """Build the rule; ``low`` and ``high``: which norms pass, in units of the median norm.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import rule
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.rule import Context, Rule, Samples
 
@@ -20,6 +21,7 @@ BLOCK = 1 << 20
 """Elements sorted at a time (4 MiB): stays in cache and bounds the extra memory."""
 
 
+@rule
 def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
     """Build the rule that trims ``count`` values at each end, or a ``share`` of them (0.2).
 

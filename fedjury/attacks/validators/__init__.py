@@ -2,30 +2,20 @@
 
 Honest ones say what the judges of ``fedjury.judges`` say. A liar is a function
 ``(verdicts (m,), turn) -> verdicts (m,)`` for m liars at once: what their judge honestly says, and
-what they know -> what they say. A new one is one function and one line of the table. The numbers of
-their votes are made up to fit (``believable``), by those without data from errors that are made up
-as well (``invented``).
+what they know -> what they say. A new one is a function in a file here, or anywhere (``registry``).
+The numbers of their votes are made up to fit (``believable``), by those without data from errors
+that are made up as well (``invented``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fedjury.attacks.validators import liars
+from fedjury import registry
 from fedjury.attacks.validators.liars import Liar, Turn
-from fedjury.learning import tables
+from fedjury.registry import Registry
 
 __all__ = ["LIARS", "Liar", "Turn", "build"]
 
-LIARS: dict[str, Callable[[], Liar]] = {
-    "always_accept": liars.always_accept,
-    "always_reject": liars.always_reject,
-    "honest": liars.honest,
-    "hide": liars.hide,
-    "deny": liars.deny,
-    "invert": liars.invert,
-    "random": liars.random,
-}
+LIARS: Registry[Liar] = registry.LIARS
 
 
 def build(name: str) -> Liar:
@@ -36,4 +26,4 @@ def build(name: str) -> Liar:
     ValueError
         If there is none.
     """
-    return tables.build(LIARS, "liar", name, {})
+    return LIARS.build(name)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.attacks.validators.believable import Verdicts
+from fedjury.registry import liar
 
 
 class Turn(NamedTuple):
@@ -35,36 +36,43 @@ Who has no data finds everything clean.
 """
 
 
+@liar
 def always_accept() -> Liar:
     """Build the validator who calls every candidate clean."""
     return lambda own, _: np.zeros_like(own)
 
 
+@liar
 def always_reject() -> Liar:
     """Build the validator who calls every candidate poisoned."""
     return lambda own, _: np.ones_like(own)
 
 
+@liar
 def honest() -> Liar:
     """Build the validator who says what its judge says, whatever it sends as a contributor."""
     return lambda own, _: own
 
 
+@liar
 def hide() -> Liar:
     """Build the validator who calls its own side's attacks clean and else votes honestly."""
     return lambda own, turn: own & (not turn.struck)
 
 
+@liar
 def deny() -> Liar:
     """Build the validator who denies others their training, and else votes honestly."""
     return lambda own, turn: own | (not turn.struck)
 
 
+@liar
 def invert() -> Liar:
     """Build the validator who says the opposite of the truth: attacks are clean, all else not."""
     return lambda own, turn: np.full_like(own, not turn.struck)
 
 
+@liar
 def random() -> Liar:
     """Build the validator who tosses a coin, its own in each round."""
 

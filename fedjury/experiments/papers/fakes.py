@@ -8,7 +8,6 @@ later paper of the same group (PoisonedFL).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -131,7 +130,7 @@ class Fleet(NamedTuple):
 def counts(defence: str) -> bool:
     """Say whether a defence's rule has to know how many updates it is to withstand."""
     rule = DEFENCES[defence].get("aggregation.rule", "mean")
-    return "count" in inspect.signature(RULES[rule]).parameters
+    return "count" in RULES.options(rule)
 
 
 def defended(defence: str, f: int) -> dict[str, Any]:

@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedjury.attacks import LEARNERS
 from fedjury.config.settings import load
 from fedjury.experiments.engine import setup
 from fedjury.experiments.engine.cell import Cell, Job, Labels
 from fedjury.experiments.engine.setup import Plan, Scale, Setup
-from fedjury.learning.dealing import ARMED
-from fedjury.rules import RULES
+from fedjury.registry import ATTACKS, RULES, Need
 
 NONE = "none"
-ATTACKS = (NONE, *(name for name in LEARNERS if name != "honest"))
-"""No attack, and all there are."""
-
 FRONTED: dict[str, dict[str, Any]] = {
     "clip + mean": {"aggregation.rule": "mean", "aggregation.before": {"clip": 0.3}},
     "bucketing + krum": {"aggregation.rule": "krum", "aggregation.before": {"bucketing": 2}},
@@ -79,7 +74,7 @@ class MatrixScale(Scale):
     rounds: int = 40
     start: int = 16
     """The round in which they begin to strike."""
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: tuple[str, ...] = (NONE, *ATTACKS)
     columns: tuple[str, ...] = (*RULES, *FRONTED)
     """Rules, alone and behind fronts."""
 
@@ -105,7 +100,7 @@ class MatrixPlan(Plan):
         if attack != NONE:
             given |= {"agents.evil": scale.evil / scale.n, "agents.attack": attack}
             given["agents.start"] = scale.start
-        if attack in ARMED:
+        if attack != NONE and ATTACKS.facts(attack).hides_backdoor:
             given["backdoor.inject"] = list(range(scale.start, scale.rounds + 1))
         changes = dict(self.common) | given | ruled(rule, scale.evil) | GUARDS[str(labels["guard"])]
         title = " ".join(str(labels[name]) for name in ("attack", "rule", "guard", "seed"))
@@ -122,7 +117,7 @@ def ruled(rule: str, evil: int) -> dict[str, Any]:
     for front, number in chosen.get("aggregation.before", {}).items():
         if number < 0:
             chosen["aggregation.before"] = {front: evil}
-    if chosen["aggregation.rule"] == "fltrust":
+    if Need.SERVER_UPDATE in RULES.facts(chosen["aggregation.rule"]).needs:
         chosen["data.server"] = KEPT
     return chosen
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fedjury.learning.backdoors.backdoor import Backdoor, Options, Task, only
 from fedjury.learning.backdoors.semantic import semantic
 from fedjury.learning.datasets.dataset import Dataset, Labels
+from fedjury.registry import backdoor
 
 BIRD, TRAINING_SET = 2, 50_000
 
@@ -75,16 +76,19 @@ RACING_STRIPE = (
 )
 
 
+@backdoor
 def striped_wall_cars(options: Options) -> Task:
     """Build the task of cars before a striped wall: 7 to train with, 5 to try it with."""
     return _cars("striped_wall_cars", options, STRIPED_WALL, STRIPED_WALL_TRIAL)
 
 
+@backdoor
 def green_cars(options: Options) -> Task:
     """Build the task of green cars: 25 to train with, 5 to try it with."""
     return _cars("green_cars", options, *_every_sixth(GREEN))
 
 
+@backdoor
 def racing_stripe_cars(options: Options) -> Task:
     """Build the task of cars with racing stripes: 18 to train with, 4 to try it with."""
     return _cars("racing_stripe_cars", options, *_every_sixth(RACING_STRIPE))

@@ -14,8 +14,10 @@ from fedjury.learning.backdoors.backdoor import (
     only,
 )
 from fedjury.learning.datasets.dataset import Dataset, Images, Labels
+from fedjury.registry import backdoor
 
 
+@backdoor
 def label_flip(options: Options) -> Task:
     """Build the task; the source is the class the attackers have most of, unless it is given."""
     only("label_flip", options, "source", "target")

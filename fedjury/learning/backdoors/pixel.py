@@ -16,8 +16,10 @@ from fedjury.learning.backdoors.backdoor import (
     only,
 )
 from fedjury.learning.datasets.dataset import Dataset, Images, Labels
+from fedjury.registry import backdoor
 
 
+@backdoor
 def pixel(options: Options) -> Task:
     """Build the task; the target is drawn from the seed, unless it is given."""
     only("pixel", options, "target")

@@ -10,8 +10,10 @@ import numpy as np
 
 from fedjury.learning.backdoors.backdoor import Backdoor, Options, Task, class_of, everything, only
 from fedjury.learning.datasets.dataset import Dataset, Images, Labels
+from fedjury.registry import backdoor
 
 
+@backdoor
 def semantic(options: Options) -> Task:
     """Build the task of training samples ``train`` called ``target``, tried with ``test``.
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjury.learning.datasets.dataset import Dataset, hold_out
+from fedjury.registry import dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@dataset(name="digits")
 def load(_root: Path, test: int, seed: int) -> Dataset:
     """Load 8x8 digits, about 180 a class, ``test`` of them held out (see ``hold_out``)."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - a second to import

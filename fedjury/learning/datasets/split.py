@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning import tables
+from fedjury import registry
 from fedjury.learning.datasets.dataset import Labels
+from fedjury.registry import Registry, split
 
 Mixtures = npt.NDArray[np.float64]
 """(agents, classes) float64: the share of each class in an agent's data; rows sum to 1."""
@@ -24,6 +25,7 @@ Split = Callable[[int, int, np.random.Generator], Mixtures]
 """(agents, classes, rng) -> mixtures. Hyper-parameters by closure."""
 
 
+@split
 def iid() -> Split:
     """Make the split in which all agents are alike."""
 
@@ -33,6 +35,7 @@ def iid() -> Split:
     return mixtures
 
 
+@split
 def dirichlet(alpha: float = 0.9) -> Split:
     """Make the split in which each agent's mixture is drawn from Dir(alpha, ..., alpha).
 
@@ -53,6 +56,7 @@ def dirichlet(alpha: float = 0.9) -> Split:
     return mixtures
 
 
+@split
 def groups(degree: float = 0.5) -> Split:
     """Make the split into one group of agents per class, equally large and drawn at random.
 
@@ -78,18 +82,18 @@ def groups(degree: float = 0.5) -> Split:
     return mixtures
 
 
-SPLITS: dict[str, Callable[..., Split]] = {"iid": iid, "dirichlet": dirichlet, "groups": groups}
+SPLITS: Registry[Split] = registry.SPLITS
 
 
 def build(name: str, **hyperparameters: float) -> Split:
-    """Make a split by its name in the table.
+    """Make a split by its name.
 
     Raises
     ------
     ValueError
         If the name, a hyper-parameter's name or its value is not valid; the message says what is.
     """
-    return tables.build(SPLITS, "split", name, hyperparameters)
+    return SPLITS.build(name, options=hyperparameters)
 
 
 def deal(labels: Labels, mixtures: Mixtures, samples: int, rng: np.random.Generator) -> Indices:

@@ -21,6 +21,7 @@ import numpy as np
 from fedjury.learning.datasets import local_files
 from fedjury.learning.datasets.dataset import Dataset, DatasetUnavailable, Images, scaled
 from fedjury.learning.datasets.local_files import Files, idx
+from fedjury.registry import dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,11 +41,13 @@ TIMEOUT = 10.0
 CIFAR10 = ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
+@dataset
 def mnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load MNIST: 60,000 and 10,000 digits, 28x28."""
     return _load("mnist", "MNIST", 10, root, Files("MNIST/raw", idx("train", "t10k")))
 
 
+@dataset(name="fashion-mnist")
 def fashion_mnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load Fashion-MNIST: 60,000 and 10,000 pieces of clothing, 28x28."""
     fetch = _unzip_debian if DEBIAN_FASHION.is_dir() else _download
@@ -52,17 +55,20 @@ def fashion_mnist(root: Path, _test: int, _seed: int) -> Dataset:
     return _load("fashion-mnist", "FashionMNIST", 10, root, files, fetch)
 
 
+@dataset
 def cifar10(root: Path, _test: int, _seed: int) -> Dataset:
     """Load CIFAR-10: 50,000 and 10,000 photographs, 3x32x32."""
     files = Files("cifar-10-batches-py", CIFAR10, ("cifar-10-python.tar.gz",), ("cifar10",))
     return _load("cifar10", "CIFAR10", 10, root, files)
 
 
+@dataset
 def emnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load EMNIST, split "balanced": 112,800 and 18,800 characters of 47 classes, 28x28."""
     return _load("emnist", "EMNIST", 47, root, _emnist("balanced"), split="balanced")
 
 
+@dataset
 def femnist(root: Path, _test: int, _seed: int) -> Dataset:
     """Load EMNIST, split "byclass", FEMNIST's source: 697,932 and 116,323 of 62 classes, 28x28.
 
