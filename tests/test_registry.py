@@ -119,7 +119,8 @@ def test_every_plugin_says_what_it_is_and_takes_what_its_kind_is_given(kind, nam
 def test_a_listing_imports_no_plugin():
     """Names and facts come from the sources, so that --help and the aggregator load no torch."""
     code = (
-        "import sys\nfrom fedjury import registry\nprint([len(kind.own) for kind in registry.KINDS]); "
+        "import sys\nfrom fedjury import registry\n"
+        "print([len(kind.own) for kind in registry.KINDS]); "
         "assert registry.ATTACKS.facts('alie').colludes; "
         "assert not {'torch', 'numpy', 'pydantic', 'fedjury.attacks'} & sys.modules.keys()"
     )

@@ -50,12 +50,13 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     @cached_property
     def own(self) -> Mapping[str, Own]:
         """Our own plug-ins by name, in the order of names."""
-        spec = importlib.util.find_spec(self.package)
-        assert spec is not None, self.package
-        assert spec.submodule_search_locations is not None, self.package
+        top, *inner = self.package.split(".")  # find_spec of it would import what is above it
+        spec = importlib.util.find_spec(top)
+        assert spec is not None, top
+        assert spec.submodule_search_locations is not None, top
         found: dict[str, Own] = {}
-        for folder in spec.submodule_search_locations:
-            for file in sorted(Path(folder).glob("*.py")):
+        for folder in (Path(place, *inner) for place in spec.submodule_search_locations):
+            for file in sorted(folder.glob("*.py")):
                 for name, plugin in self._marked_in(file):
                     if name in found:
                         raise ValueError(f"{file}: there are two {self.kind}s {name!r}")
