@@ -39,6 +39,7 @@ PROGRAMS = {
     "gateway": Program("fedjury.gateway.__main__", "let agents take part over HTTP"),
     "exporter": Program("fedjury.monitor.prometheus.__main__", "export metrics to Prometheus"),
     "experiment": Program("fedjury.experiments.__main__", "run the experiment of a paper"),
+    "config": Program("fedjury.config.__main__", "print every setting with its meaning"),
 }
 
 

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -26,7 +25,7 @@ from fedjury.broker.local import KINDS, BrokerError, local_broker
 from fedjury.broker.mosquitto import PAGE_PORT
 from fedjury.config import flags
 from fedjury.config.naming import named
-from fedjury.config.settings import Settings, SettingsError, load
+from fedjury.config.settings import Settings, SettingsError, keys_of, load
 from fedjury.monitor.web.opening import opened, stay
 from fedjury.processes import death
 from fedjury.protocol.transport.link import LinkError
@@ -113,6 +112,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.demo:
         chosen.config.insert(0, shipped("config/demo.toml"))
     settings = flags.settings_from(chosen)
+    if chosen.demo:
+        check_demo(settings)
     if not flags.names_a_run(chosen, settings):
         settings = named(settings, "demo" if chosen.demo else "run")
     with ExitStack() as stack:
@@ -173,9 +174,9 @@ def private_broker(
     secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
     with ExitStack() as stack:
         address = stack.enter_context(local_broker(kind, say=say, secrets=secrets, page=page))
-        broker = replace(settings.broker, host=address.host, port=address.port)
+        broker = settings.broker.replaced(host=address.host, port=address.port)
         where = stack.enter_context(opened(address, say)) if address.websockets else ""
-        yield replace(settings, broker=broker), where
+        yield settings.replaced(broker=broker), where
 
 
 def demo(settings: Settings) -> int:
@@ -186,11 +187,11 @@ def demo(settings: Settings) -> int:
     lines: list[str] = []
     for number, (title, file) in enumerate(CASES.items(), start=1):
         say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
-        case = layered(settings, shipped(f"config/{file}.toml"), file)
+        case = layered(settings, file)
         folder = whole / file
         if (folder / ENDED).exists():  # it is the demo's second time, which was stopped after this
             say("it is done already")
-        elif code := federation(case, folder):
+        elif code := federation(case, folder, telling=number == 1):
             return code
         cases.append((title, case, read_records(folder)))
         lines += [json.dumps({"run": title, **r}) for r in read_records(folder, timed=True)]
@@ -202,25 +203,41 @@ def demo(settings: Settings) -> int:
     return 0
 
 
-def layered(settings: Settings, file: Path, name: str) -> Settings:
-    """Put a scenario file on top of settings, and the scenario's name behind the run's."""
+def layered(settings: Settings, name: str) -> Settings:
+    """Put a scenario on top of settings, and its name behind the run's."""
     folder = Path(settings.run.directory) / settings.run.name
-    return load([file], {"run.name": name, "run.directory": str(folder)}, base=settings)
+    named = {"run.name": name, "run.directory": str(folder)}
+    return load([], named, base=settings, scenarios=[shipped("config") / f"{name}.toml"])
 
 
-def federation(settings: Settings, folder: Path) -> int:
-    """Run an aggregator and its agents, each in processes of their own; returns the exit code."""
+def check_demo(settings: Settings) -> None:
+    """Refuse what somebody gave and the demo's cases set themselves."""
+    own = {key for file in CASES.values() for key in keys_of(shipped("config") / f"{file}.toml")}
+    names = {setting: flag for flag, setting in flags.AGGREGATOR_FLAGS.items()}
+    if odd := ", ".join(names.get(key, key) for key in sorted(own & settings.given)):
+        raise SettingsError(
+            f"--demo sets up {len(CASES)} defences of its own and takes no {odd}; leave it out, or "
+            "run one federation: python run.py --config config/demo.toml and what you want to set"
+        )
+
+
+def federation(settings: Settings, folder: Path, *, telling: bool = True) -> int:
+    """Run an aggregator and its agents, each in processes of their own; returns the exit code.
+
+    ``telling``: say what people should know of the agents and their data.
+    """
     writable(folder)
     # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
     from fedjury.agents import fleet, population, spawn  # noqa: F401, PLC0415
     from fedjury.aggregator import __main__ as aggregator  # noqa: PLC0415
 
-    check(settings)
-    if warning := too_late(settings):
-        say(warning)
+    notes = check(settings), too_late(settings)
+    for note in notes if telling else ():
+        if note:
+            say(note)
     # Settings are handed on in memory. A file of them could be another's by the time it is read.
     # And the aggregator does not have to wait and see how many come.
-    known = replace(settings, collect=replace(settings.collect, agents=settings.expected))
+    known = settings.replaced(collect=settings.collect.replaced(agents=settings.expected))
     serving = Part("aggregator", lambda: aggregator.aggregate(known), aggregator.EXPECTED)
     joining = Part("agents", lambda: spawn.spawn(settings), spawn.EXPECTED)
     file = folder / "agents.log"
@@ -234,8 +251,10 @@ def federation(settings: Settings, folder: Path) -> int:
             processes.end(running, GOODBYE)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings) -> str:
     """Refuse what agents or aggregator would refuse, before anything is started.
+
+    Returns what people should know of the data; empty if nothing.
 
     Raises
     ------
@@ -245,8 +264,11 @@ def check(settings: Settings) -> None:
     from fedjury.agents.spawn import population_of  # noqa: PLC0415 - imports torch, which takes seconds
     from fedjury.aggregator.assembly import build  # noqa: PLC0415
 
+    population = population_of(settings)
     try:
-        build(settings, population_of(settings).check())
+        data = population.check()
+        build(settings, data)
+        return population.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why
 

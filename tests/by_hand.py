@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedjury import rules
+from fedjury.config.sections import Settings
 from fedjury.protocol.messages import Update, Vote
 from fedjury.round.rounds import step
 from fedjury.round.state import Persist, Policy, Publish, State, Tick
@@ -21,18 +22,63 @@ def vector(*values):
     return np.array(values, dtype=np.float32)
 
 
+SHORT = {
+    "rounds": "run.rounds",
+    "seed": "run.seed",
+    "server_lr": "aggregation.server_lr",
+    "share": "sampling.share",
+    "threshold": "collect.threshold",
+    "at_least": "collect.at_least",
+    "collect_seconds": "collect.seconds",
+    "attempts": "collect.attempts",
+    "validators": "validation.validators",
+    "quorum": "validation.quorum",
+    "min_votes": "validation.min_votes",
+    "decide": "validation.decide",
+    "liars": "validation.liars",
+    "false_alarm": "validation.false_alarm",
+    "piggy_back": "validation.piggy_back",
+    "look_back": "validation.look_back",
+    "warm_up": "validation.warm_up",
+    "vote_seconds": "validation.seconds",
+    "finite": "limits.finite",
+    "samples_cap": "limits.samples",
+}
+"""How tests write the settings of a round for short."""
+
+
 def policy(**changes):
     """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
+    settings = Settings()
     plain_policy = Policy(
         rule=MEAN,
         evaluate=lambda weights: float(weights[0]),
-        rounds=9,
-        collect_seconds=10,
-        vote_seconds=5,
-        look_back=2,
-        quorum=2,
+        run=settings.run,
+        aggregation=settings.aggregation,
+        sampling=settings.sampling,
+        collect=settings.collect,
+        validation=settings.validation,
+        limits=settings.limits,
     )
-    return replace(plain_policy, **changes)
+    usual = {
+        "rounds": 9,
+        "server_lr": 1.0,
+        "collect_seconds": 10,
+        "validators": 0,
+        "vote_seconds": 5,
+        "look_back": 2,
+        "quorum": 2,
+    }
+    return changed(plain_policy, **usual | changes)
+
+
+def changed(said, **changes):
+    """Return a policy with other settings, as short as in ``SHORT``; what they fit is not asked."""
+    for key, value in changes.items():
+        section, _, name = SHORT.get(key, key).partition(".")
+        part = getattr(said, section).model_copy(update={name: value}) if name else value
+        said = replace(said, **{section: part})
+    return said
 
 
 def start(said, online="abc", now=0.0):

@@ -120,7 +120,7 @@ class Federation:
         link = Link(self.hub, "aggregator")
         self.aggregator = Aggregator(link, parts.policy, store, Watcher(), self.records)
         self.aggregator._clock = lambda: next(self._clock) * STEP
-        deals = terms(plan_of(settings), settings.data.name, settings.data.test)
+        deals = terms(plan_of(settings), settings.data)
         self.aggregator.begin(parts.manifest, history, deals)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
         return self.aggregator

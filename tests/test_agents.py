@@ -414,7 +414,10 @@ def test_mistakes_are_explained_before_anybody_connects(changes, message):
     population = population_of(settings_of())
     plan = {key: value for key, value in changes.items() if key in population.plan._fields}
     plan.pop("options", None)  # of the attack; the plan's are the backdoor's
-    rest = {key: value for key, value in changes.items() if key not in plan}
+    kept = {key: value for key, value in changes.items() if key in ("options", "liars")}
+    rest = {"agents": population.agents.replaced(**kept)}
+    if "data" in changes:
+        rest["data"] = population.data.replaced(name=changes["data"])
     with pytest.raises(ValueError, match=message):
         population._replace(plan=population.plan._replace(**plan), **rest).check()
 

@@ -26,6 +26,7 @@ ENTRY = {
     "fedjury/aggregator/assembly.py",
     "fedjury/agents/spawn.py",
     "fedjury/cli.py",
+    "fedjury/config/__main__.py",
     "fedjury/gateway/__main__.py",
     "fedjury/monitor/terminal/__main__.py",
     "fedjury/monitor/prometheus/__main__.py",
@@ -40,6 +41,9 @@ ENTRY = {
     "examples/mpaf_over_http/mpaf.py",
     "examples/mpaf_over_http/clients_sim.py",
 }
+
+SECTIONS = "fedjury.config.sections"
+"""The types of the settings: parts are handed the sections that configure them, whole."""
 
 ALL = {
     "agents",
@@ -85,7 +89,7 @@ MAY_IMPORT = {
     "cli": {"config"},
 }
 """Part of the package -> parts it may import besides itself. All may import ``registry``, which
-knows folders and names alone, and entry points ``config``."""
+knows folders and names alone, and the sections of the settings; entry points all of ``config``."""
 
 PURE = [
     "fedjury/rules/",
@@ -209,6 +213,24 @@ TREES = {file: tree(file) for file in sources()}
 IMPORTS = [found for file, module in TREES.items() for found in imports_in(module, file)]
 
 
+def reached(folder, modules):
+    """Return the files of a folder that these modules import, directly or not, and themselves."""
+    package = folder.replace("/", ".")
+    todo, seen = {module.removeprefix(f"{package}.") for module in modules}, set()
+    while todo:
+        name = todo.pop()
+        file = f"{folder}/{name}.py"
+        if name in seen or file not in TREES:
+            continue
+        seen.add(name)
+        todo |= {
+            found.name.removeprefix(f"{package}.").split(".")[0]
+            for found in imports_in(TREES[file], file)
+            if found.name.startswith(f"{package}.")
+        }
+    return seen
+
+
 def is_pure(file):
     return any(file == part or (part.endswith("/") and file.startswith(part)) for part in PURE)
 
@@ -268,6 +290,7 @@ def test_parts_import_only_what_they_may(part):
         and found.name.startswith("fedjury.")
         and found.part not in may
         and not (found.file in ENTRY and found.part == "config")
+        and not found.name.startswith(f"{SECTIONS}.")
     ]
     assert not offenders, listed(offenders)
 
@@ -284,10 +307,16 @@ def test_the_package_imports_nothing_around_it():
 
 def test_only_entry_points_import_config():
     """Settings are read at the door and handed on as values; experiments and tools make them up."""
-    readers = {found.file for found in IMPORTS if found.part == "config"}
+    readers = {
+        found.file
+        for found in IMPORTS
+        if found.part == "config" and not found.name.startswith(f"{SECTIONS}.")
+    }
     inside = "fedjury/config/", "fedjury/experiments/", "tools/"
     outside = {file for file in readers if not file.startswith(inside)}
-    assert outside == ENTRY
+    assert outside == {file for file in ENTRY if not file.startswith(inside)}
+    sections = reached("fedjury/config", {SECTIONS})
+    assert sections == {"section", "sections", "run_sections", "round_sections", "agent_sections"}
 
 
 def test_only_the_mqtt_client_knows_paho():

@@ -98,7 +98,7 @@ def test_clipping_may_stand_among_the_options():
 def test_a_rule_is_not_tried_on_crowds():
     """With more agents than it takes to compare all with all quickly, the first round tells."""
     many = BULYAN | {"agents__n": TRIED + 1, "agents__samples": 1}
-    assert build(settings_of(**many)).policy.rounds
+    assert build(settings_of(**many)).policy.run.rounds
 
 
 def test_the_watch_is_what_the_settings_say():
@@ -115,7 +115,7 @@ def test_the_watch_is_what_the_settings_say():
     )
     watch = watch_of(settings)
     assert list(watch.detectors) == ["burst", "fixed_point"]
-    assert watch[1:] == (True, 3, 7, 0, 4, True)
+    assert watch[1:] == (settings.detection, 4, True)
     assert watch_of(settings_of()).remembers is False
 
 

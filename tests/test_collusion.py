@@ -563,7 +563,7 @@ def test_late_attackers_strike_when_they_are_there():
             settings_of(agents__evil=0.2, agents__attack=attack, agents__start=2, agents__arrive=4)
         )
         assert [population.struck(number) for number in (1, 2, 4, 5)] == [False] * 3 + [True]
-        prompt = population._replace(arrive=1)
+        prompt = population._replace(agents=population.agents.replaced(arrive=1))
         assert [prompt.struck(number) for number in (1, 2)] == [False, True]
         assert (population.late, prompt.late) == (population.plan.evils, frozenset())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import errno
 import io
 import math
@@ -13,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tomllib
-import typing
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,8 +23,10 @@ from hypothesis import strategies as st
 
 from fedjury import registry
 from fedjury.config import flags
-from fedjury.config.sections import DECIDE, WHO
-from fedjury.config.settings import Settings, SettingsError, field_of, like, load, to_toml
+from fedjury.config.section import bounds, example_of, type_of
+from fedjury.config.sections import Settings, SettingsError
+from fedjury.config.settings import field_of, fields, load
+from fedjury.config.toml import default_toml, to_toml
 from fedjury.protocol.compression import CODECS, ENCODINGS, ZSTD
 from fedjury.protocol.credentials import address_of
 from fedjury.registry import (
@@ -44,16 +45,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / "config" / "default.toml"
 SCENARIOS = sorted(file.stem for file in (ROOT / "config").glob("*.toml"))
 
-FIELDS = {
-    f"{section.name}.{item.name}": item
-    for section in dataclasses.fields(Settings)
-    for item in dataclasses.fields(section.default)
-}
+FIELDS = fields()
 """``section.key`` -> its field."""
 
-BOUNDED = [key for key, item in FIELDS.items() if item.metadata]
-LOW = [key for key in BOUNDED if FIELDS[key].metadata["low"] > -math.inf]
-HIGH = [key for key in BOUNDED if FIELDS[key].metadata["high"] < math.inf]
+WHO, DECIDE = ("clients", "server", "both"), ("count", "score")
+LOW = [key for key, field in FIELDS.items() if bounds(field)[0] > -math.inf]
+HIGH = [key for key, field in FIELDS.items() if bounds(field)[1] < math.inf]
 
 ALL_FLAGS = {**flags.RUN_FLAGS, **flags.BROKER_FLAGS, **flags.AGGREGATOR_FLAGS, **flags.AGENT_FLAGS}
 
@@ -65,11 +62,9 @@ def _no_password(monkeypatch):
     monkeypatch.delenv("FEDJURY_PASSWORD", raising=False)
 
 
-def type_of(key):
+def kind_of(key):
     """Return the type of a setting's default."""
-    item = FIELDS[key]
-    made = item.default is dataclasses.MISSING
-    return type(item.default_factory() if made else item.default)
+    return type(FIELDS[key].default)
 
 
 def value_of(settings, dotted):
@@ -83,8 +78,8 @@ def with_values(changes):
     for dotted, value in changes.items():
         section, key = dotted.split(".")
         before = sections.get(section, getattr(Settings(), section))
-        sections[section] = dataclasses.replace(before, **{key: value})
-    return dataclasses.replace(Settings(), **sections)
+        sections[section] = before.model_copy(update={key: value})
+    return Settings().model_copy(update=sections)
 
 
 def error(*args, **kwargs):
@@ -123,10 +118,15 @@ def toml(tmp_path):
 # The defaults
 
 
+def test_default_toml_is_generated():
+    """The file that explains the settings is what ``fedjury config`` prints."""
+    assert DEFAULT.read_text(encoding="utf-8") == default_toml()
+
+
 def test_default_toml_is_the_defaults():
     """The file that explains the settings says exactly what they are."""
     written = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
-    assert written == dataclasses.asdict(Settings())
+    assert written == Settings().model_dump()
     assert [type(value_of(Settings(), key)) for key in FIELDS] == [
         type(written[key.split(".")[0]][key.split(".")[1]]) for key in FIELDS
     ]
@@ -159,8 +159,8 @@ TABLES = [
     ("wire.codec", registry.CODECS),
     ("wire.history", registry.CODECS),
     ("validation.judge", JUDGES),
-    ("validation.who", WHO),
-    ("validation.decide", DECIDE),
+    ("validation.who", get_args(FIELDS["validation.who"].annotation)),
+    ("validation.decide", get_args(FIELDS["validation.decide"].annotation)),
     ("backdoor.task", BACKDOORS),
 ]
 
@@ -185,9 +185,9 @@ def test_comments_say_what_can_be_chosen(setting, table):
 @pytest.mark.parametrize(("setting", "table"), TABLES, ids=[key for key, _ in TABLES])
 def test_help_names_what_can_be_chosen(setting, table):
     """The flag of such a setting, where it has one, names all of them in ``--help``."""
-    for flag in ALL_FLAGS.values():
-        if flag.setting == setting:
-            assert unnamed(table, flags.named(flag.text)) == []
+    for key in ALL_FLAGS.values():
+        if key == setting:
+            assert unnamed(table, flags.named(FIELDS[setting].description)) == []
 
 
 def test_every_codec_is_an_encoding_with_or_without_zstd():
@@ -223,10 +223,8 @@ def test_later_files_win_and_overrides_win_over_all(toml, tmp_path):
     second.write_text("[run]\nseed = 8\n[agents]\nn = 9", encoding="utf-8")
     settings = load([first, second], {"agents.n": 10})
     assert (settings.run.rounds, settings.run.seed, settings.agents.n) == (5, 8, 10)
-    assert settings == dataclasses.replace(
-        Settings(),
-        run=dataclasses.replace(Settings().run, rounds=5, seed=8),
-        agents=dataclasses.replace(Settings().agents, n=10),
+    assert settings == with_values(
+        {"run.rounds": 5, "run.seed": 8, "agents.n": 10, "validation.validators": 10}
     )
 
 
@@ -274,9 +272,7 @@ def test_a_byte_order_mark_says_how_a_file_is_written(tmp_path, encoding):
 def test_settings_come_from_the_standard_input(monkeypatch):
     """A file called - is what another program says, so that nothing has to lie in between."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[run]\nrounds = 7\n")))
-    assert parsed("--config", "-", "--seed", "3").run == dataclasses.replace(
-        Settings().run, rounds=7, seed=3
-    )
+    assert parsed("--config", "-", "--seed", "3").run == Settings().run.replaced(rounds=7, seed=3)
 
 
 def test_a_scenario_goes_on_top_of_settings(toml):
@@ -437,7 +433,7 @@ def test_what_resembles_nothing_gets_the_list():
 
 def neighbour(key, which):
     """Return a bound of a numeric setting, and the nearest number beyond it."""
-    bound = FIELDS[key].metadata[which]
+    bound = bounds(FIELDS[key])[which == "high"]
     step = -1 if which == "low" else 1
     if type(FIELDS[key].default) is int:
         return int(bound), int(bound) + step
@@ -452,7 +448,7 @@ def test_ranges_end_where_they_say(key, which):
     bound, beyond = neighbour(key, which)
     assert value_of(load([], {key: bound}), key) == bound
     text = error([], {key: beyond})
-    low, high = (FIELDS[key].metadata[end] for end in ("low", "high"))
+    low, high = bounds(FIELDS[key])
     expected = f"{low:,.15g} or more" if high == math.inf else f"{low:,.15g} to {high:,.15g}"
     assert text == f"{key} = {beyond!r} must be {expected}"
 
@@ -460,7 +456,7 @@ def test_ranges_end_where_they_say(key, which):
 def test_nearly_every_number_has_a_range():
     """Only the attack's scaling may be any number."""
     numeric = {key for key, item in FIELDS.items() if type(item.default) in (int, float)}
-    assert numeric - set(BOUNDED) == {"agents.scale"}
+    assert numeric - {*LOW, *HIGH} == {"agents.scale"}
 
 
 NAMES = {"detection.detectors"}
@@ -476,10 +472,14 @@ def test_types_are_exact(key, toml):
         bool: "true or false",
         str: "text",
         list: "a list of whole numbers from 0 on, like [30, 35, 40]",
-        dict: f"a table, like {like(key)}",
-    }[type_of(key)]
+        dict: f"a table, like {example_of(FIELDS[key])}",
+    }[kind_of(key)]
     if key in NAMES:
         called = 'a list of names, like ["fixed_point"]'
+    called = {
+        "validation.who": "clients or server or both",
+        "validation.decide": "count or score",
+    }.get(key, called)
     section, name = key.split(".")
     wrong = {
         int: ["true", "1.0", '"1"', "[1]"],
@@ -488,7 +488,7 @@ def test_types_are_exact(key, toml):
         str: ["1", "true", "[]", "{}", "2020-01-01"],
         list: ["1", '"30"', "{}", "[30, -1]", "[30.0]", "[true]", '["30"]', "[[30]]"],
         dict: ["1", '"share"', "[]"],
-    }[type_of(key)]
+    }[kind_of(key)]
     wrong = ["1", '"burst"', "{}", "[1]", '["burst", true]'] if key in NAMES else wrong
     for text in wrong:
         said = error([toml(f"[{section}]\n{name} = {text}")])
@@ -528,6 +528,56 @@ def test_the_quorum_fits_the_validators():
     for key in ("quorum", "min_votes"):
         text = error([], {"validation.validators": 5, f"validation.{key}": 6})
         assert text == f"validation.{key} = 6 must be 0 to the number of voters (5)"
+
+
+def jury(*arguments):
+    """Return who votes, their quorum and the least votes, and what is said of it."""
+    settings = parsed(*arguments)
+    votes = settings.validation
+    return votes.validators, votes.rejects(votes.asked), settings.jury_note()
+
+
+def test_a_jury_nobody_asked_for_is_no_larger_than_the_fleet():
+    """Of ten agents all ten vote, and half of them reject; it is said."""
+    said = "40 validators are more than the 10 agents: all 10 vote"
+    assert jury("--n", "10") == (10, 5, said)
+    assert jury("--n", "10", "--quorum", "7") == (10, 7, said)
+    assert jury("--n", "40") == jury() == (40, 20, "")
+    assert parsed("--n", "10").given == {"agents.n"}  # nobody gave a number of validators
+
+
+def test_a_jury_somebody_asked_for_fits_the_fleet_they_asked_for(toml):
+    """Twenty validators of ten agents cannot be, wherever the two numbers come from."""
+    said = "validation.validators = 20 must be 0 to the number of agents (10)"
+    assert flag_error("--n", "10", "--validators", "20") == said
+    file = str(toml("[agents]\nn = 10"))
+    assert flag_error("--config", file, "--set", "validation.validators=20") == said
+    assert jury("--n", "10", "--validators", "9") == (9, 5, "")
+    assert jury("--validators", "2000")[0] == 2000  # nobody said how many agents
+    assert flag_error("--n", "10", "--quorum", "11") == (
+        "validation.quorum = 11 must be 0 to the number of voters (10)"
+    )
+    server = ("--who", "server", "--set", "data.server=0.1")
+    assert jury("--n", "10", "--validators", "20", *server)[0] == 20  # the server judges alone
+
+
+def test_a_copy_of_the_defaults_gives_nothing(toml):
+    """Whoever copies default.toml and writes n = 10 into it has asked for no 40 validators."""
+    copy = DEFAULT.read_text(encoding="utf-8").replace("n = 1000 ", "n = 10 ")
+    assert load([toml(copy)]).given == {"agents.n"}
+    assert load([toml(copy)]).validation.validators == 10
+    many = parsed("--validators", "2000")
+    assert load([toml(to_toml(many))]) == many
+
+
+def test_what_a_program_brings_along_counts_as_nobodys(toml):
+    """A scenario is a default: files and flags win over it, and its jury shrinks with the fleet."""
+    scenario = toml("[validation]\nvalidators = 20\nquorum = 12\n[run]\nrounds = 7")
+    assert load(scenarios=[scenario]).given == set()
+    few = load([], {"agents.n": 10}, scenarios=[scenario])
+    assert (few.validation.validators, few.validation.quorum, few.run.rounds) == (10, 10, 7)
+    below = load([], {"run.rounds": 3, "agents.n": 9})
+    assert load(base=below, scenarios=[scenario]).given == {"run.rounds", "agents.n"}
 
 
 VOTERS = {
@@ -690,9 +740,9 @@ def another(key):
     default = FIELDS[key].default
     if key in NAMES:
         return ["burst", "dissent"], "burst, dissent"
-    if type_of(key) is list:
+    if kind_of(key) is list:
         return [30, 35], "[30,35]"
-    if type_of(key) is dict:
+    if kind_of(key) is dict:
         return {"nnm": 3, "clip": 1.5}, "{ nnm = 3, clip = 1.5 }"
     if key == "validation.who":
         return "server", "server"
@@ -708,7 +758,7 @@ def another(key):
 @pytest.mark.parametrize("flag", ALL_FLAGS)
 def test_each_flag_sets_its_setting(flag):
     """A flag changes the setting it stands for, as ``--set`` does, and no other."""
-    key = ALL_FLAGS[flag].setting
+    key = ALL_FLAGS[flag]
     value, text = another(key)
     assert value != value_of(Settings(), key)
     # A flag for a switch stands alone.
@@ -725,7 +775,7 @@ def test_each_flag_sets_its_setting(flag):
 
 def test_no_setting_has_two_flags():
     """Two flags for one setting would leave open which wins."""
-    known = [flag.setting for flag in ALL_FLAGS.values()]
+    known = list(ALL_FLAGS.values())
     assert len(known) == len(set(known))
 
 
@@ -854,25 +904,31 @@ def test_flags_are_not_abbreviated(capsys):
 def test_help_shows_each_flag_and_its_default():
     """``--help`` can be printed, and names every flag with the default of its setting."""
     text = " ".join(flags.parser("A test.", "  one example", ALL_FLAGS).format_help().split())
-    for name, flag in ALL_FLAGS.items():
+    for name, setting in ALL_FLAGS.items():
         assert f"{name} " in text
-        default = value_of(Settings(), flag.setting)
-        said = flags.named(flag.text)
-        told = said if default in ("", False, [], {}) else f"{said} (default: {default})"
-        if default is True:
-            told = f"{said} (default) --no-{name[2:]} the opposite of {name}"
-        if isinstance(default, list) and default:
-            told = f"{said} (default: {', '.join(default)})"
-        assert told in text
-    assert "dataclasses" not in text
+        assert flags.named(FIELDS[setting].description) in text
+    assert "share of them that is evil: exactly round(n * evil) (0 to 1; default: 0.2)" in text
+    assert "round in which evil agents begin" in text
+    assert "(1 or more; default: 1)" in text
+    assert "similarity (default: fixed_point, length)" in text
+    assert "soon not called (default) --no-quarantine the opposite of --quarantine" in text
     assert "one example" in text
+
+
+def test_flags_stand_in_groups():
+    """``--help`` says which part of the system a flag is about."""
+    groups = flags.RUN_FLAGS, flags.AGGREGATOR_FLAGS, flags.AGENT_FLAGS, flags.LISTENER_FLAGS
+    text = flags.parser("A test.", "  one example", *groups).format_help()
+    headings = re.findall(r"^([a-z]+):$", text, re.MULTILINE)
+    assert headings == ["options", "run", "aggregator", "agents", "broker", "examples"]
 
 
 def test_field_of_knows_types():
     """The type of every setting is that of its default."""
     for key, item in FIELDS.items():
-        kind, found = field_of(key)
-        assert (typing.get_origin(kind) or kind, found.name) == (type_of(key), item.name)
+        assert field_of(key) is item
+        kind = type_of(item)
+        assert isinstance(item.default, getattr(kind, "__origin__", kind))
 
 
 # Programs

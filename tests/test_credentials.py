@@ -18,6 +18,7 @@ from listening import until
 from fedjury.broker import authority, enrol
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.config.sections import Broker
 from fedjury.protocol import codec, credentials
 from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
@@ -88,15 +89,12 @@ def test_one_name_for_all_is_stronger_than_the_folder(folder):
     assert login_of(where, "nobody") == ("all", "of us", None)
 
 
-class Said:
-    """The settings of section broker."""
-
-    host, port, username, password, secrets, ca, keepalive = "h", 7, "", "", "s", "x.pem", 30
-
-
 def test_settings_become_an_address():
     """Each part has its own folder of the secrets; an empty name is none."""
-    assert address_of(Said, "agents") == BrokerAddress("h", 7, None, None, "s/agents", "x.pem", 30)
+    broker = Broker(host="h", port=7, secrets="s", ca="x.pem", keepalive=30)
+    assert address_of(broker, "agents") == BrokerAddress(
+        "h", 7, None, None, "s/agents", "x.pem", 30
+    )
 
 
 def test_certificate_alone_and_with_a_password(folder, certified):

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,7 @@ def undisturbed(tmp_path_factory):
 
 def go_on(run, rounds=ROUNDS):
     """Let a run that has ended go on to more rounds."""
-    run.settings = replace(run.settings, run=replace(run.settings.run, rounds=rounds))
+    run.settings = run.settings.replaced(run=run.settings.run.replaced(rounds=rounds))
     run.join()
     return run.whole()
 

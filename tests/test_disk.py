@@ -21,7 +21,7 @@ from test_network import KIND, RUN, ended
 from test_network import federation as on_broker
 
 from fedjury.aggregator.store import RunStore, StoreError, read_records
-from fedjury.config.settings import to_toml
+from fedjury.config.toml import to_toml
 from fedjury.protocol.messages import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

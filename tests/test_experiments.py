@@ -19,7 +19,7 @@ from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError, load
 from fedjury.experiments import EXPERIMENTS, __main__
-from fedjury.experiments.engine import campaign, cell, counting, tables, work
+from fedjury.experiments.engine import campaign, counting, tables, work
 from fedjury.experiments.engine.cell import Cell, Job, Result
 from fedjury.experiments.engine.counting import Count, Mean, Rate
 from fedjury.experiments.engine.tables import Table
@@ -172,9 +172,9 @@ def test_keys_follow_the_settings(tiny):
     """Another setting, or another run to start from, is another cell; the broker is not."""
     [one] = stable(tiny, judge="lof", step="eta/N", who="both")
     settings = one.settings
-    other = cell.replace(settings, broker=Broker(port=1999))
+    other = settings.replaced(broker=Broker(port=1999))
     assert one.job._replace(settings=other).key == one.job.key
-    other = cell.replace(settings, wire=cell.replace(settings.wire, history="float16"))
+    other = settings.replaced(wire=settings.wire.replaced(history="float16"))
     changed = [
         one.job._replace(settings=other),
         one.job._replace(start=None),
@@ -442,7 +442,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
 def test_a_cell_that_fails_names_its_log(tiny, tmp_path):
     """The message is the reason; the log has the rest."""
     [one] = stable(tiny, judge="none", attack="no", step="mean")
-    settings = cell.replace(one.settings, model=cell.replace(one.settings.model, name="none"))
+    settings = one.settings.replaced(model=one.settings.model.replaced(name="none"))
     broken = one._replace(job=Job("broken", settings))
     where = campaign.place(tmp_path, "x", "tiny", "digits")
     with pytest.raises(work.CellError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):

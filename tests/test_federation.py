@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import msgpack
 import numpy as np
@@ -494,7 +493,7 @@ def test_newcomers_find_what_they_need(tmp_path):
 def test_newcomers_to_a_finished_run_wait_for_it_to_go_on(tmp_path):
     """The "done" of an earlier run sends nobody home; a run with more rounds takes them in."""
     run = Federation(tmp_path, run__rounds=2).whole()
-    run.settings = replace(run.settings, run=replace(run.settings.run, rounds=4))
+    run.settings = run.settings.replaced(run=run.settings.run.replaced(rounds=4))
     run.join()
     for fleet in run.fleets:
         fleet.turn()

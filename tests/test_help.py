@@ -11,7 +11,6 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ from fedjury import cli
 from fedjury import federation as run
 from fedjury.agents import spawn
 from fedjury.config import flags, settings
+from fedjury.config.section import example_of
+from fedjury.config.toml import to_toml
 from fedjury.gateway import __main__ as gateway
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ COMMANDS = [
     "fedjury watch",
     "fedjury exporter",
     "fedjury experiment",
+    "fedjury config",
     "python -m tools.chaos",
     "python -m tools.chaos.flood",
     "python -m tools.fuzz",
@@ -208,7 +210,7 @@ def could_run(said: settings.Settings) -> None:
 
     Not where that takes a download, or a file that the reader is to bring.
     """
-    text = settings.to_toml(replace(said, broker=settings.Settings().broker))
+    text = to_toml(said.replaced(broker=settings.Settings().broker))
     if said.data.name in ("mnist5k", "digits") and not said.model.init and text not in CHECKED:
         run.check(said)
         CHECKED.add(text)
@@ -287,7 +289,10 @@ def test_a_negative_number_needs_no_equals_sign():
     assert (found.agents.scale, found.agents.start) == (-1e6, 3)
 
 
-@pytest.mark.parametrize(("setting", "example"), settings.TABLES.items())
+EXAMPLES = {key: found for key, field in settings.fields().items() if (found := example_of(field))}
+
+
+@pytest.mark.parametrize(("setting", "example"), EXAMPLES.items())
 def test_what_errors_suggest_is_possible(setting, example):
     """The table that an error shows as an example is one that can be set."""
     made = flags.parser("A test.", "  none")
@@ -300,11 +305,12 @@ def test_the_gateway_tells_its_own_defaults(answers):
     """Where the gateway's federation has other defaults, its help says those."""
     for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
-        assert f"rounds to finish (default: {gateway.defaults().run.rounds})" in text
+        rounds = gateway.defaults().run.rounds
+        assert f"rounds to finish, rejected ones included (1 or more; default: {rounds})" in text
         assert f"updates that close a round (default: {gateway.THRESHOLD})" in text
-        assert "vote on each candidate (default: 0)" in text
+        assert "drawn at random; 0: none (default: 0)" in text
         assert re.search(r"resnet18 \(default: classifier\)", text)
-        assert re.search(r"--rule NAME how updates become one: [^(]*\(default: mean\)", text)
+        assert re.search(r"--rule NAME [^(]*\(default: mean\)", text)
 
 
 def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):

@@ -188,7 +188,7 @@ def test_contributors_vote_an_injection_down(tmp_path):
 def test_a_server_s_one_vote_decides_whatever_the_quorum(tmp_path):
     """With q = 5 and the server alone, its own "poisoned" rejects."""
     changes = {"validation__who": "server", "validation__quorum": 5}
-    assert build(settings_of(**ATTACK | DEFENCE | changes)).policy.quorum == 1
+    assert build(settings_of(**ATTACK | DEFENCE | changes)).policy.validation.rejects(1) == 1
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
     assert [r["round"] for r in done.records if not r["accepted"]] == INJECT
     assert "fl/v1/lab/candidate" not in done.broker.retained

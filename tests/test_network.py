@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.config.settings import to_toml
+from fedjury.config.toml import to_toml
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from by_hand import (
     DELTAS,
     accepted_models,
     all_but_the_count,
+    changed,
     evidence,
     plain,
     play,
@@ -167,7 +166,7 @@ def test_after_a_rejection_there_is_again_nothing_to_judge():
 
 def test_the_last_candidate_is_dropped():
     """Nobody is left to judge it: the run ends with the last model that was accepted."""
-    said = replace(PIGGY, rounds=2)
+    said = changed(PIGGY, rounds=2)
     state, _ = second(said)
     state, effects = play(state, said, *answers(state), Tick(2.0, set("abc")))
     assert effects[-1] == Publish(Round(2, 1, Phase.DONE, 1, "all", (), 10))
@@ -178,7 +177,7 @@ def test_the_last_candidate_is_dropped():
 
 def test_nobody_judges_in_the_warm_up():
     """With a warm-up of two rounds two candidates pass unseen; the third round's is judged."""
-    said = replace(PIGGY, warm_up=2)
+    said = changed(PIGGY, warm_up=2)
     state, _ = start(said)
     for number in (1, 2):
         state, effects = play(state, said, *updates(state), Tick(float(number), set("abc")))
@@ -196,7 +195,7 @@ def test_evidence_may_decide_here_too(candidates, score, accepted):
     """What two updates and a vote saw is added up, whatever heads would say."""
     # All saw 0, 1 and -1 of accepted models: s = 1, and the mean of the candidates is the score
     # times 2 / √3. Student's quantile of .2 with two degrees of freedom is 3 / √8.
-    said = replace(PIGGY, by_score=True, quorum=1, false_alarm=0.2)
+    said = changed(PIGGY, decide="score", quorum=1, false_alarm=0.2)
     state, _ = second(said)
     saw = {
         name: evidence(0, 1, -1, number * 2 / np.sqrt(3))
@@ -261,7 +260,7 @@ def test_a_round_waits_for_all_answers_of_either_kind():
 
 def test_a_threshold_counts_answers_of_either_kind():
     """With threshold 2, an update and a vote close the round; who is missing is silent."""
-    said = replace(PIGGY, threshold=2)
+    said = changed(PIGGY, threshold=2)
     state, _ = second(said)
     events = [*answers(state, "a"), *against(state, "b")]
     _, effects = play(state, said, *events, Tick(1.5, set("abc")))
@@ -271,7 +270,7 @@ def test_a_threshold_counts_answers_of_either_kind():
 
 def test_the_deadline_closes_with_who_answered():
     """At the deadline most must have answered, and one update is enough for the next."""
-    said = replace(PIGGY, min_votes=1)
+    said = changed(PIGGY, min_votes=1)
     state, _ = second(said)
     state, _ = play(state, said, *answers(state, "b"), Tick(11.0, set("abc")))
     assert (state.version, state.pending.tolist()) == (1, [5, 2])
@@ -289,7 +288,7 @@ def test_where_most_are_silent_they_are_asked_again_then_the_candidate_is_reject
 
 def test_too_few_updates_repeat_the_round_with_its_candidate():
     """One of two needed: the same candidate at attempt 2, and everybody is asked again."""
-    said = replace(PIGGY, at_least=2)
+    said = changed(PIGGY, at_least=2)
     state, _ = second(said)
     events = [*answers(state, "b"), *against(state, "c")]
     state, effects = play(state, said, *events, Tick(11.0, set("abc")))
@@ -308,7 +307,7 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
 
 def test_a_candidate_is_voted_down_however_few_updates_there_are():
     """A quorum against it ends the round, although nobody sent an update."""
-    said = replace(PIGGY, at_least=2)
+    said = changed(PIGGY, at_least=2)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "ab"), Tick(11.0, set("abc")))
     assert records(effects)[0]["why"] == "voted down"
@@ -316,11 +315,11 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"by_score": True, "quorum": 4}]
+    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"decide": "score", "quorum": 4}]
 )
 def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     """Three are called and none would train from it: less than q, but no attempt would help."""
-    said = replace(PIGGY, **changes)
+    said = changed(PIGGY, **changes)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "abc"), Tick(2.0, set("abc")))
     (record,) = records(effects)
@@ -343,7 +342,7 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
 
 def test_where_nobody_answers_the_round_is_repeated():
     """No vote and no update is no rejection: the same candidate is asked about again."""
-    said = replace(PIGGY, quorum=5)
+    said = changed(PIGGY, quorum=5)
     state, _ = second(said)
     state, effects = play(state, said, Tick(11.0, set("abc")))
     assert not records(effects)
@@ -352,7 +351,7 @@ def test_where_nobody_answers_the_round_is_repeated():
 
 def test_one_who_would_train_from_it_keeps_it():
     """Of three two refuse it, less than q = 5: it passes, on the one update that there is."""
-    said = replace(PIGGY, quorum=5)
+    said = changed(PIGGY, quorum=5)
     state, _ = second(said)
     events = [*against(state, "ac"), *answers(state, "b")]
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
@@ -362,7 +361,7 @@ def test_one_who_would_train_from_it_keeps_it():
 
 def test_the_first_to_answer_do_not_refuse_for_all():
     """With threshold 1 of three, and q = 2, one vote against it is no quorum."""
-    said = replace(PIGGY, threshold=1)
+    said = changed(PIGGY, threshold=1)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "b"), Tick(2.0, set("abc")))
     assert not any(record["why"] for record in records(effects))
@@ -370,7 +369,7 @@ def test_the_first_to_answer_do_not_refuse_for_all():
 
 def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     """Trimming one at each end leaves nothing of two updates; the candidate stays in question."""
-    said = replace(PIGGY, rule=rules.build("trimmed_mean", count=1))
+    said = changed(PIGGY, rule=rules.build("trimmed_mean", count=1))
     state, _ = second(said)
     state, effects = play(state, said, *answers(state, "ab"), Tick(11.0, set("abc")))
     assert "leaves nothing of 2 updates" in published(effects, RoundLog)[0].record["repeated"]
@@ -389,7 +388,7 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes, why)
 
     The next round trains from what was accepted.
     """
-    said = replace(PIGGY, **changes)
+    said = changed(PIGGY, **changes)
     before, _ = second(said)
     events = [*answers(before, "ab"), *against(before, "c")]
     state, effects = play(before, said, *events, Tick(2.0, set("abc")))
@@ -402,7 +401,7 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes, why)
 
 def test_who_sent_rubbish_is_waited_for_a_little():
     """All have answered but one whose update was refused: two seconds, then without it."""
-    said = replace(PIGGY, spoilt_seconds=2)
+    said = changed(PIGGY, spoilt_seconds=2)
     state, _ = second(said)
     rubbish = Refused("c", Reason.NOT_FINITE, update=True)
     events = [*answers(state, "a"), *against(state, "b"), rubbish, Tick(2.0), Tick(3.9)]
@@ -417,7 +416,7 @@ def test_what_is_not_finite_is_not_put_before_anybody():
     huge = float(np.finfo(np.float32).max)
     state, _ = second()
     sent = answers(state, deltas=dict.fromkeys("abc", (huge, 0)))
-    twice = replace(PIGGY, server_lr=2.0)
+    twice = changed(PIGGY, server_lr=2.0)
     state, effects = play(state, twice, *sent, Tick(2.0, set("abc")))
     (record,) = records(effects)
     assert (record["accepted"], record["judged"], record["version"]) == (True, 1, 1)
@@ -430,7 +429,7 @@ def test_what_is_not_finite_is_not_put_before_anybody():
 def test_a_first_candidate_that_is_not_finite_is_rejected():
     """It is in the record as what it is, and the next round trains from the old version."""
     huge = float(np.finfo(np.float32).max)
-    said = replace(PIGGY, server_lr=2.0)
+    said = changed(PIGGY, server_lr=2.0)
     state, _ = start(said)
     sent = updates(state, dict.fromkeys("abc", (huge, 0)))
     state, effects = play(state, said, *sent, Tick(1.0, set("abc")))
@@ -441,7 +440,7 @@ def test_a_first_candidate_that_is_not_finite_is_rejected():
 
 def test_only_those_called_judge():
     """With two thirds called, the third has no say; others are called in the next round."""
-    said = replace(PIGGY, share=0.67)
+    said = changed(PIGGY, share=0.67)
     state, _ = start(said)
     state, _ = play(state, said, *answers(state, sorted(state.called)), Tick(1.0, set("abc")))
     assert len(state.called) == 2
@@ -650,7 +649,7 @@ def test_a_run_that_goes_on_judges_the_candidate_it_ended_with(tmp_path, piggy):
     """Four rounds and then ten more are fourteen: the last candidate waits on disk."""
     run = Federation(tmp_path, **RUN | {"run__rounds": 4}).whole()
     assert max(run.models) == 3
-    run.settings = replace(run.settings, run=replace(run.settings.run, rounds=14))
+    run.settings = run.settings.replaced(run=run.settings.run.replaced(rounds=14))
     run.join()
     run.whole()
     same_run(run, piggy)

@@ -20,7 +20,7 @@ from fedjury.agents.processes import Crew
 from fedjury.agents.spawn import population_of
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.config.settings import to_toml
+from fedjury.config.toml import to_toml
 from fedjury.processes import death
 from fedjury.protocol.messages import Phase
 from fedjury.protocol.transport.link import LinkError

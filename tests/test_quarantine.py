@@ -11,6 +11,7 @@ from federation import Federation, one_thread  # noqa: F401 - a fixture
 
 from fedjury import detection, rules
 from fedjury.aggregator.__main__ import begin
+from fedjury.config.sections import Detection
 from fedjury.detection import Seen
 from fedjury.protocol.codec import jsonable
 from fedjury.protocol.messages import Model, Phase, Round, RoundLog
@@ -32,7 +33,7 @@ def blames(names):
 
 def guarded(names, **changes):
     """Make a quarantine of whoever is in ``names``, at the first strike."""
-    return Watch({"blame": blames(names)}, quarantine=True, strikes=1)._replace(**changes)
+    return Watch({"blame": blames(names)}, Detection(strikes=1), **changes)
 
 
 # Rules with a count

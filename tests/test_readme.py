@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SMALL = {
-    "python run.py": ["--n", "20", "--rounds", "2"],
+    "python run.py": ["--n", "40", "--rounds", "2"],  # config/jury.toml has 40 validators
     "python -m aggregator": ["--rounds", "2"],
     "python agents/spawn.py": ["--n", "20"],
     "fedjury enroll": ["--n", "20"],

@@ -464,11 +464,11 @@ def test_settings_that_differ_are_told_but_not_where_things_are():
         "data.root": "/home/ann",
         "broker.host": "ann.example",
         "broker.password": "sesame",
-        "agents.n": 5,
+        "agents.n": 500,
         "agents.options": {"z": 1.5},
         "validation.piggy_back": False,
     }
-    assert differing(load(overrides=changes)) == {"agents.n": "5", "agents.options": '{"z": 1.5}'}
+    assert differing(load(overrides=changes)) == {"agents.n": "500", "agents.options": '{"z": 1.5}'}
 
 
 def test_settings_of_several_runs_are_told_once():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from by_hand import (
     DELTAS,
     accepted_models,
     all_but_the_count,
+    changed,
     plain,
     play,
     policy,
@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjury import rules
+from fedjury.config.sections import Validation
 from fedjury.protocol.messages import (
     Candidate,
     History,
@@ -36,7 +37,6 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
-from fedjury.round import verdict
 from fedjury.round.rounds import step
 from fedjury.round.sampling import Purpose, draw
 from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
@@ -249,8 +249,8 @@ def test_half_of_those_asked_reject_unless_a_quorum_is_set(asked, quorum):
 
     A quorum of more than there are to ask, where few are online, is all of them.
     """
-    assert verdict.quorum_of(asked) == quorum
-    assert verdict.quorum_of(asked, 7) == min(7, asked)
+    assert Validation(validators=0).rejects(asked) == quorum
+    assert Validation(quorum=7).rejects(asked) == min(7, asked)
 
 
 # Messages that do not fit
@@ -677,7 +677,7 @@ def test_who_is_called_depends_on_seed_and_round_alone():
     assert repeated.attempt == 2
     for other in (second, repeated):
         assert (other.called, other.validators) == (first.called, first.validators)
-    another_seed, _ = step(State(0, vector(0, 0), 0), Tick(0.0, names), replace(one, seed=8))
+    another_seed, _ = step(State(0, vector(0, 0), 0), Tick(0.0, names), changed(one, seed=8))
     another_round, _ = step(State(0, vector(0, 0), 1), Tick(0.0, names), one)
     for other in (another_seed, another_round):
         assert other.called != first.called
@@ -784,7 +784,7 @@ def waiting(phase):
 def test_without_a_broker_no_deadline_comes_nearer(phase):
     """While it cannot be reached nothing is said or closed; after it the whole time begins anew."""
     said, state, rest = waiting(phase)
-    long = said.vote_seconds if phase is Phase.VALIDATE else said.collect_seconds
+    long = (said.validation if phase is Phase.VALIDATE else said.collect).seconds
     at = state.deadline
     for now in (at - 1, at, at + 1000):
         gone = Tick(now, set("abc"), reachable=False)

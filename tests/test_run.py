@@ -12,6 +12,7 @@ from fedjury.aggregator import disk
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import SettingsError, load
 from fedjury.learning import models
+from fedjury.shipped import shipped
 
 LAB = {
     "data.name": "digits",
@@ -127,6 +128,54 @@ def test_a_run_in_use_is_left_as_it_is(tmp_path):
         with pytest.raises(disk.StoreError, match=r"run 'lab' in .* is in use by another"):
             run.federation(settings, folder)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--rule", "median"], "--rule"),
+        (["--set", "validation.quorum=3", "--no-quarantine"], "--quarantine, --quorum"),
+        (["--set", "limits.finite=true"], "limits.finite"),
+    ],
+    ids=" ".join,
+)
+def test_the_demo_takes_no_defence(arguments, named):
+    """Its four cases set their own: what would be overridden is refused before anything starts."""
+    with pytest.raises(SettingsError) as caught:
+        run.main(["--demo", *arguments])
+    assert str(caught.value).startswith(
+        f"--demo sets up 4 defences of its own and takes no {named}; leave it out, or "
+    )
+
+
+def test_the_jury_of_a_small_demo_are_all_agents(tmp_path):
+    """Of 40 validators with a quorum of 20, 30 vote where there are 30 agents, and 10 of 10."""
+    for n, votes in ((30, (30, 20)), (10, (10, 10)), (60, (40, 20))):
+        small = load([shipped("config/demo.toml")], {"agents.n": n, "run.directory": str(tmp_path)})
+        jury = run.layered(small, "jury")
+        assert (jury.validation.validators, jury.validation.quorum) == votes
+        assert (jury.run.name, jury.agents.n, jury.run.rounds) == ("jury", n, 22)
+        assert bool(jury.jury_note()) is (n < 40)
+
+
+@pytest.mark.parametrize(
+    ("n", "samples", "said"),
+    [
+        (20, 39, ""),  # of digits 797 samples can be dealt
+        (
+            20,
+            100,
+            (
+                "the training set is too small for so many: 2,000 samples are dealt, 797 of them "
+                "different, so each 2.5 times on average"
+            ),
+        ),
+    ],
+)
+def test_more_samples_than_there_are_are_told_of(n, samples, said):
+    """Who deals 2,000 samples of 797 is told so before the start, and how often each is dealt."""
+    few = load(overrides=LAB | {"agents.n": n, "agents.evil": 0, "agents.samples": samples})
+    assert run.check(few) == said
 
 
 def from_one(folder):

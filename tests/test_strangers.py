@@ -23,7 +23,7 @@ from strangers import RUN, Caller, House
 from fedjury.broker import answering, authority, enrol, enrolment
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.config.settings import load
+from fedjury.config.sections import Broker
 from fedjury.protocol import finding, topics
 from fedjury.protocol.credentials import address_of, login_of
 from fedjury.protocol.finding import with_log_ins
@@ -526,11 +526,11 @@ def test_a_broker_that_wants_log_ins_gets_those_of_the_folder_here(
     monkeypatch.chdir(open_house.folder.parent)
     host, port, *_ = open_house.address
     said = []
-    settings = load(overrides={"broker.host": host, "broker.port": port})
-    found = with_log_ins(settings, part, lambda: [party], said.append)
-    assert found.broker.secrets == "secrets"
+    broker = Broker(host=host, port=port)
+    found = with_log_ins(broker, part, lambda: [party], said.append)
+    assert found.secrets == "secrets"
     assert said == ["the broker wants a log-in: taking it from the folder secrets here"]
-    address = address_of(found.broker, part)
+    address = address_of(found, part)
     assert login_of(address, party).username == login
     assert probe(address, party)
 
@@ -538,21 +538,19 @@ def test_a_broker_that_wants_log_ins_gets_those_of_the_folder_here(
 def test_a_broker_of_certificates_gets_those_of_the_folder_here(vault, monkeypatch):
     """So it is with TLS, where the folder's own authority says who the broker is."""
     monkeypatch.chdir(vault.folder.parent)
-    settings = load(overrides={"broker.host": "localhost", "broker.port": vault.address.port})
-    assert with_log_ins(settings, "agents", lambda: ["agent-1"], str).broker.secrets == "secrets"
+    broker = Broker(host="localhost", port=vault.address.port)
+    assert with_log_ins(broker, "agents", lambda: ["agent-1"], str).secrets == "secrets"
 
 
 def test_a_broker_that_lets_everybody_in_is_sent_no_password(open_house, monkeypatch):
     """It did not ask. And without a folder here, or with a log-in of one's own, nothing changes."""
     monkeypatch.chdir(open_house.folder.parent)
     with local_broker("mosquitto", say=lambda _: None) as anybody:
-        where = {"broker.host": anybody.host, "broker.port": anybody.port}
-        settings = load(overrides=where)
-        assert with_log_ins(settings, "agents", lambda: ["agent-0"], pytest.fail) == settings
-    named = load(overrides=where | {"broker.username": "me"})
-    assert finding.secrets_for(named.broker, "agents", list) == ""
+        broker = Broker(host=anybody.host, port=anybody.port)
+        assert with_log_ins(broker, "agents", lambda: ["agent-0"], pytest.fail) == broker
+    assert finding.secrets_for(broker.replaced(username="me"), "agents", list) == ""
     monkeypatch.chdir("/")
-    assert finding.secrets_for(settings.broker, "agents", list) == ""
+    assert finding.secrets_for(broker, "agents", list) == ""
 
 
 def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeypatch):
@@ -564,6 +562,6 @@ def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeyp
         raise LinkError("the broker at far:1883 does not let us in: Not authorized")
 
     monkeypatch.setattr(finding, "probe", refused)
-    far = load(overrides={"broker.host": "fl.example.org"}).broker
+    far = Broker(host="fl.example.org")
     with pytest.raises(LinkError, match=r"not let us in.*only used .* with --secrets secrets"):
         finding.secrets_for(far, "agents", lambda: ["agent-0"])

@@ -7,6 +7,7 @@ import pytest
 from by_hand import accepted_models, play, policy, published, records, start, updates, vector, vote
 
 from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.config.sections import Detection
 from fedjury.detection import Seen
 from fedjury.protocol.messages import Model, Phase, Round
 from fedjury.round import suspicion
@@ -25,7 +26,7 @@ def long_updates(seen, memory):
 
 
 LOOKING = Watch({"long": long_updates})
-GUARDED = LOOKING._replace(quarantine=True, strikes=2, appeal=3, appeals=2)
+GUARDED = LOOKING._replace(rules=Detection(strikes=2, appeal=3, appeals=2))
 FAKE = {"a": (1, 0), "b": (3, 0), "c": (60, 80)}
 """Two honest updates whose mean is (2, 0), and one of length 100."""
 
@@ -175,7 +176,7 @@ def test_where_an_agent_stands(before, suspected, after):
 
 def test_without_a_limit_there_is_always_another_appeal():
     """With appeals = 0 nobody stays out for good."""
-    endless = GUARDED._replace(appeals=0)
+    endless = GUARDED._replace(rules=GUARDED.rules.replaced(appeals=0))
     assert suspicion.judged(Standing(2, 5, 99), True, 5, endless) == Standing(2, 9, 100)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from by_hand import (
+    changed,
     evidence,
     play,
     policy,
@@ -247,7 +247,7 @@ def test_the_order_in_which_votes_come_does_not_matter(order, data, liars):
     """To the last bit, for the same seed gives the same models."""
     rows = st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=4, max_size=4)
     votes = {name: vote(name, seen=data.draw(rows)) for name in "abcde"}
-    said = policy(validators=5, by_score=True, liars=liars)
+    said = policy(validators=5, decide="score", liars=liars)
     state, _ = start(said, "abcde")
     sent = updates(state, dict.fromkeys("abcde", (1, 1)))
     state, _ = play(state, said, *sent, Tick(1.0, set("abcde")))
@@ -410,7 +410,7 @@ def decided(who, poisoned, own=False, quorum=2, **more):
     asked = 0 if who == SERVER else 3
     said = policy(validators=asked, quorum=1 if who == SERVER else quorum, **more)
     if who != CLIENTS:
-        said = replace(said, own=server(poisoned=own))
+        said = changed(said, own=server(poisoned=own))
     state, _ = start(said)
     state = state._replace(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -488,7 +488,7 @@ def test_nobody_votes_in_the_warm_up(warm_up, voters):
 def test_the_server_remembers_what_it_found_in_accepted_models():
     """The last l + 1 = 3 of them, oldest first; nothing of a candidate that was rejected."""
     said = policy(own=server(), quorum=1, look_back=2)
-    down = replace(said, own=server(poisoned=True))
+    down = changed(said, own=server(poisoned=True))
     state, _ = start(said)
     state = state._replace(profiles=(vector(0, 0),))
     for number, now in enumerate([said, said, down, said], start=1):
@@ -527,7 +527,7 @@ def test_evidence_decides_where_it_is_to(case, heads):
     """Above 0 it rejects, whatever heads would say."""
     votes, liars, false_alarm, score, accepted = SCORES[case]
     found = pytest.approx(score - limit(false_alarm), abs=1e-6)
-    said = policy(validators=3, by_score=True, liars=liars, quorum=1, false_alarm=false_alarm)
+    said = policy(validators=3, decide="score", liars=liars, quorum=1, false_alarm=false_alarm)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [
@@ -543,7 +543,7 @@ def test_evidence_decides_where_it_is_to(case, heads):
 @pytest.mark.parametrize("heads", ["", "a", "ab"])
 def test_where_nobody_saw_enough_heads_decide(heads):
     """With one accepted model there is no evidence: q = 2 of three reject, whatever they saw."""
-    said = policy(validators=3, by_score=True, liars=1)
+    said = policy(validators=3, decide="score", liars=1)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [vote(name, poisoned=name in heads, seen=(0, 9)) for name in "abc"]
@@ -566,7 +566,7 @@ def test_what_the_server_saw_is_one_of_them():
     """Both: clients' candidates at 0 and the server's at 8 √3 are 2 √3 on average, scoring 3."""
     judge = lambda *_: opinion(poisoned=False, saw=(0, 1, -1, 8 * np.sqrt(3)))  # noqa: E731
     own = server()._replace(judge=judge)
-    said = policy(validators=3, by_score=True, own=own, false_alarm=0.2)
+    said = policy(validators=3, decide="score", own=own, false_alarm=0.2)
     state, _ = start(said)
     state = state._replace(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import termios
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -764,7 +763,7 @@ def test_of_several_runs_the_one_that_speaks_is_taken():
 def test_the_log_in_is_that_of_the_person(tmp_path):
     """Whose folder it is says who we are; one that is not there is told with the remedy."""
     (tmp_path / "people" / "ann").mkdir(parents=True)
-    said = replace(Settings().broker, secrets=str(tmp_path))
+    said = Settings().broker.replaced(secrets=str(tmp_path))
     address, party = people.login(said, "ann")
     assert (address.secrets, party) == (str(tmp_path / "people" / "ann"), ":watch.ann")
     assert people.login(said, "")[1] == ":watch"
@@ -995,7 +994,7 @@ def test_people_watch_with_their_own_log_in(tmp_path, tls, monkeypatch):
             ":watch.ann",
         ).open()
         try:
-            said = people.login(replace(Settings().broker, secrets=str(secrets)), "")
+            said = people.login(Settings().broker.replaced(secrets=str(secrets)), "")
             assert said[1] == ":watch"
             until(lambda: ear.sight.connected)
             assert ear.sight.notices == ()

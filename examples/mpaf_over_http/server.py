@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ def start(settings: Settings) -> Settings:
     except OSError as why:
         print(f"it cannot be kept as {SAVED}: {why.strerror}", flush=True)
         file = trained(Path(tempfile.mkdtemp()) / SAVED.name)
-    return replace(settings, model=replace(settings.model, init=str(file)))
+    return settings.replaced(model=settings.model.replaced(init=str(file)))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,9 +6,9 @@ process then takes its part; so a fleet is the same however it is cut into shard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from fedjury.agents.fleet import Fleet
 from fedjury.agents.waiting import Waiting
 from fedjury.attacks import Collusion, Strike, World, dormant, validators
 from fedjury.attacks.honest import honest
+from fedjury.config.sections import Agents, Aggregation, Backdoor, Data
 from fedjury.judges.opinions import Judge
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
@@ -34,35 +35,15 @@ class MismatchError(ValueError):
     """Our data do not fit what the run's manifest asks for."""
 
 
-class Blow(NamedTuple):
-    """How a backdoor is put in; see ``config/default.toml``, sections backdoor and aggregation."""
-
-    inject: tuple[int, ...] = ()
-    boost: float = 0.0
-    share: float = 0.3
-    epochs: int = 6
-    learning_rate: float = 0.05
-    alpha: float = 1.0
-    rule: str = "mean"
-    server_lr: float = 1.0
-    judged_clean: bool = False
-
-
 class Population(NamedTuple):
-    """The whole fleet in a few numbers; see ``config/default.toml``, section agents."""
+    """The whole fleet: who is in it, and the settings of what they do."""
 
     plan: Plan
-    scale: float
-    options: Mapping[str, Any]
-    """Of the attack."""
-    start: int
-    arrive: int
-    liars: str
-    remember: bool
-    data: str
-    root: str
-    test: int
-    blow: Blow = Blow()
+    agents: Agents
+    data: Data
+    backdoor: Backdoor
+    aggregation: Aggregation
+    """Of the run: a backdoor is made as strong as it takes to get through it."""
     model: str = ""
     """The network and the judge that our own settings name; others that have to be imported from
     elsewhere are not, whatever a manifest says."""
@@ -76,14 +57,14 @@ class Population(NamedTuple):
     @property
     def late(self) -> frozenset[int]:
         """The numbers of those who are not there from the beginning."""
-        return self.plan.evils if self.arrive > 1 else frozenset()
+        return self.plan.evils if self.agents.arrive > 1 else frozenset()
 
     @property
     def ring(self) -> Ring:
         """What sets the evil agents apart on the network."""
         colluding = self.plan.colluding
         late = frozenset(self.name(number) for number in self.late)
-        return Ring(frozenset(colluding), next(iter(colluding), ""), late, self.arrive)
+        return Ring(frozenset(colluding), next(iter(colluding), ""), late, self.agents.arrive)
 
     def name(self, number: int) -> str:
         """Return an agent's name on the wire."""
@@ -100,29 +81,37 @@ class Population(NamedTuple):
         plan = self.plan
         if plan.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
-        attacks.ATTACKS.check(plan.attack, self.options)
-        validators.build(self.liars)
+        attacks.ATTACKS.check(plan.attack, self.agents.options)
+        validators.build(self.agents.liars)
         split.build(plan.split, **plan.split_options)
         plan.arms()
-        data = datasets.load(self.data, Path(self.root), self.test)
+        data = datasets.load(self.data.name, Path(self.data.root), self.data.test)
         deal(plan, data)
-        attacks.build(plan.attack, _tiny(data), self.options)
+        attacks.build(plan.attack, _tiny(data), self.agents.options)
         return data
 
-    def shared(self, data: Dataset) -> int:
-        """Count how often a sample of the training set is dealt to one more agent."""
-        return split.repeats(deal(self.plan, data).agents)
+    def repeats(self, data: Dataset) -> str:
+        """Say how often samples are dealt where there are too few for all; empty if not."""
+        dealt = deal(self.plan, data).agents
+        distinct = dealt.size - split.repeats(dealt)
+        if dealt.size == distinct:
+            return ""
+        return (
+            f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
+            f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
+        )
 
     @property
     def there(self) -> int:
         """The first round in which the evil agents may strike: those who come late are there."""
-        return self.arrive + 1 if self.arrive > 1 else 1
+        arrive = self.agents.arrive
+        return arrive + 1 if arrive > 1 else 1
 
     def struck(self, round_: int) -> bool:
         """Say whether the evil agents strike in a round."""
         if not self.plan.evils or round_ < self.there:
             return False
-        return round_ in self.blow.inject if self.plan.armed else round_ >= self.start
+        return round_ in self.backdoor.inject if self.plan.armed else round_ >= self.agents.start
 
 
 def assemble(
@@ -174,7 +163,7 @@ def assemble(
         ),
         data=shards,
         row=row,
-        scale=population.scale,
+        scale=population.agents.scale,
         fresh=lambda: flatten(models.build(network, data.shape, data.classes, plan.seed + 1)),
         tell=tell,
         strike=_strike(population, holdings, judge),
@@ -216,9 +205,9 @@ def fleet_of(
         stopping=stopping,
         shared=shared,
         waiting=waiting,
-        remember=population.remember,
+        remember=population.agents.remember,
         ring=population.ring,
-        deals=terms(population.plan, population.data, population.test),
+        deals=terms(population.plan, population.data),
     )
 
 
@@ -227,8 +216,8 @@ def _members(population: Population, numbers: range, world: World, judge: Judge)
     plan = population.plan
     evils, liars = plan.evils, plan.liars
     learn = honest(world)
-    attack = attacks.build(plan.attack, world, population.options)
-    start = max(population.start, population.there)
+    attack = attacks.build(plan.attack, world, population.agents.options)
+    start = max(population.agents.start, population.there)
     accomplices = None
     if isinstance(attack, Collusion):
         accomplices, attack = _accomplices(plan, attack, numbers), attack.train
@@ -243,7 +232,7 @@ def _members(population: Population, numbers: range, world: World, judge: Judge)
         learn=learn,
         attack=attack,
         judge=judge,
-        lie=validators.build(population.liars),
+        lie=validators.build(population.agents.liars),
         attackers=frozenset(plan.name(i) for i in evils),
         accomplices=accomplices,
     )
@@ -270,19 +259,19 @@ def _strike(population: Population, holdings: Holdings, judge: Judge) -> Strike 
     """Say how the evil agents put their backdoor in, if they have one."""
     if holdings.backdoor is None:
         return None
-    blow = population.blow
+    hidden, aggregation = population.backdoor, population.aggregation
     return Strike(
-        rounds=frozenset(filter(population.struck, blow.inject)),
+        rounds=frozenset(filter(population.struck, hidden.inject)),
         backdoor=holdings.backdoor,
         pool=torch.from_numpy(holdings.pool),
         attackers=len(population.plan.evils),
-        boost=blow.boost,
-        rule=blow.rule,
-        server_lr=blow.server_lr,
-        share=blow.share,
-        epochs=blow.epochs,
-        learning_rate=blow.learning_rate,
-        alpha=blow.alpha,
+        boost=hidden.boost,
+        rule=aggregation.rule,
+        server_lr=aggregation.server_lr,
+        share=hidden.share,
+        epochs=hidden.epochs,
+        learning_rate=hidden.learning_rate,
+        alpha=hidden.alpha,
         judge=judge,
-        clean=blow.judged_clean,
+        clean=hidden.judged_clean,
     )

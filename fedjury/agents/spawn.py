@@ -8,10 +8,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fedjury.agents.processes import Crew, Post
 from fedjury.agents.shares import MOST, Claims, claimed
@@ -26,6 +25,10 @@ from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.mqtt_link import MqttHub, probe
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.waiting import patiently
+
+if TYPE_CHECKING:
+    from fedjury.agents.population import Population
+    from fedjury.learning.datasets.dataset import Dataset
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 100 --evil 0 --broker broker.local:1883 --run lab
@@ -92,23 +95,23 @@ def join(
     numbers = [number for part in ours.values() for number in part]
     make_room(max(map(len, ours.values()), default=0), "agents", ", or take more --processes")
     name = plan_of(settings).name
-    settings = with_log_ins(settings, "agents", lambda: map(name, numbers), say)
+    broker = with_log_ins(settings.broker, "agents", lambda: map(name, numbers), say)
+    settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "agents")
     party = first_known(address, map(name, numbers))
     patiently(lambda: probe(address, party), say)
     population = population_of(settings)
     try:
         data = population.check()
-        shared = population.shared(data)
+        repeats = population.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why
-    if shared:
-        say(f"the training set is too small for so many: {shared:,} times a sample is dealt again")
-    for note in data.notes:
-        say(note)
+    for note in (repeats, *data.notes):
+        if note:
+            say(note)
     if not named:
         newest = await_newest(address, party, say)
-        settings = replace(settings, run=replace(settings.run, name=newest))
+        settings = settings.replaced(run=settings.run.replaced(name=newest))
     evils = sum(number in population.fakes for number in numbers)
     kind = "evil" if population.plan.holding else "fake"
     say(
@@ -204,7 +207,7 @@ def prompter(total: int, late: int) -> Callable[[int], None]:
     return shown
 
 
-def work(settings: Settings, population: Any, data: Any, post: Post) -> None:
+def work(settings: Settings, population: Population, data: Dataset, post: Post) -> None:
     """Be one process of the fleet."""
     from fedjury.agents.population import fleet_of  # noqa: PLC0415 - see population_of
     from fedjury.agents.waiting import Waiting  # noqa: PLC0415
@@ -280,41 +283,24 @@ def diary(file: str) -> Callable[[int, float], None]:
     return tell
 
 
-def population_of(settings: Settings) -> Any:
+def population_of(settings: Settings) -> Population:
     """Return the whole fleet that the settings describe."""
     # Imports torch, which takes seconds: not before we know that there is a broker.
     import torch  # noqa: PLC0415
 
-    from fedjury.agents.population import Blow, Population  # noqa: PLC0415
+    from fedjury.agents.population import Population  # noqa: PLC0415
 
     # The processes share the cores: threads of their own would only fight, and not survive a fork.
     torch.set_num_threads(1)
 
-    agents, data, hidden = settings.agents, settings.data, settings.backdoor
     return Population(
-        plan=plan_of(settings),
-        scale=agents.scale,
-        options=dict(agents.options),
-        start=agents.start,
-        arrive=agents.arrive,
-        liars=agents.liars,
-        remember=agents.remember,
-        data=data.name,
-        root=data.root,
-        test=data.test,
-        model=settings.model.name,
-        judge=settings.validation.judge,
-        blow=Blow(
-            inject=tuple(hidden.inject),
-            boost=hidden.boost,
-            share=hidden.share,
-            epochs=hidden.epochs,
-            learning_rate=hidden.learning_rate,
-            alpha=hidden.alpha,
-            rule=settings.aggregation.rule,
-            server_lr=settings.aggregation.server_lr,
-            judged_clean=hidden.judged_clean,
-        ),
+        plan_of(settings),
+        settings.agents,
+        settings.data,
+        settings.backdoor,
+        settings.aggregation,
+        settings.model.name,
+        settings.validation.judge,
     )
 
 

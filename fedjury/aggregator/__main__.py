@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fedjury.aggregator.naming import ENDED, claimed
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config import flags
+from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.learning.dealing import plan_of, terms
 from fedjury.learning.weights import Vector, flatten
@@ -107,7 +107,7 @@ def aggregate(
     with place or nullcontext() as given:
         if given and given != name:
             print(f"run {name!r} is over; this is {given!r}", flush=True)
-            settings = replace(settings, run=replace(settings.run, name=given))
+            settings = settings.replaced(run=settings.run.replaced(name=given))
         folder = Path(settings.run.directory) / settings.run.name
         try:
             return conduct(settings, parts, folder, reporting=reporting)
@@ -163,7 +163,8 @@ def serve(
     state: State,
 ) -> State:
     """Connect, wait for the agents, and run the rounds to their end."""
-    settings = with_log_ins(settings, "aggregator", lambda: [NAME], screen.say)
+    broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME], screen.say)
+    settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "aggregator")
     hub = MqttHub(address, settings.run.name, sole=True)
     patiently(lambda: hub.open(NAME), screen.say)
@@ -178,7 +179,7 @@ def serve(
         for line in advice(settings):
             screen.say(line)
         hub.must_carry(4 * parts.manifest.parameters + ENVELOPE)
-        deals = terms(plan_of(settings), settings.data.name, settings.data.test)
+        deals = terms(plan_of(settings), settings.data)
         aggregator.begin(parts.manifest, history, deals)
         for record in done[-1:]:  # who was killed may not have told of it
             aggregator.link.publish(RoundLog(record))
@@ -215,6 +216,9 @@ def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state
         screen.say(f"starting with {len(there):,} of {said.agents:,} agents")
     elif not said.agents:
         screen.say(f"starting with {len(there):,} agents: nobody new came for {said.settle:g} s")
+    votes = settings.validation
+    if votes.asked > len(there) and not votes.piggy_back:
+        screen.say(all_vote(votes.asked, len(there)))
     return state
 
 
@@ -294,7 +298,7 @@ def begin(
     profiles = () if policy.own is None else tuple(map(policy.own.profile, weights_of(history)))
     step = None
     if len(history) > 1:
-        step = step_between(history[-2].weights, history[-1].weights, policy.server_lr)
+        step = step_between(history[-2].weights, history[-1].weights, policy.aggregation.server_lr)
     return State(
         version=history[-1].version,
         weights=history[-1].weights,
@@ -303,7 +307,7 @@ def begin(
         accuracy=record.get("accuracy"),
         backdoor=record.get("backdoor"),
         profiles=profiles,
-        pending=pending if policy.piggy_back else None,
+        pending=pending if policy.validation.piggy_back else None,
         docket=resumed(docket or Docket(), policy.watch),
     )
 
@@ -315,7 +319,7 @@ def weights_of(history: list[Model]) -> list[Vector]:
 
 def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
-    said = asdict(settings)
+    said = settings.model_dump()
     del said["broker"]["password"]
     packages = {name: version(name) for name in PACKAGES}
     return {

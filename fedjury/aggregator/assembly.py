@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,24 +79,15 @@ def policy_of(
         evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
         flaw=flaw_of(answers),
         variances=variances(model),
-        rounds=settings.run.rounds,
-        seed=settings.run.seed,
-        server_lr=aggregation.server_lr,
-        share=settings.sampling.share,
-        threshold=settings.collect.threshold,
-        at_least=settings.collect.at_least,
-        collect_seconds=settings.collect.seconds,
-        attempts=settings.collect.attempts,
-        validators=votes.asked,
-        quorum=1 if votes.who == "server" else votes.quorum,
-        min_votes=votes.min_votes,
-        by_score=votes.decide == "score",
-        liars=votes.liars,
-        false_alarm=votes.false_alarm,
+        run=settings.run,
+        aggregation=aggregation,
+        sampling=settings.sampling,
+        collect=settings.collect,
+        validation=votes,
+        limits=settings.limits,
         own=own_vote(model, data, holdings.server, judge, votes.look_back, settings.wire.history)
         if plan.server and votes.server
         else None,
-        piggy_back=votes.piggy_back,
         planted=planted(settings, plan),
         backdoor=success_of(model, holdings.backdoor) if holdings.backdoor else None,
         watch=watch_of(settings),
@@ -110,19 +101,13 @@ def policy_of(
         )
         if Need.SERVER_UPDATE in needs_of(settings)
         else None,
-        look_back=votes.look_back,
-        warm_up=votes.warm_up,
-        vote_seconds=votes.seconds,
-        finite=settings.limits.finite,
-        samples_cap=settings.limits.samples,
-        agents_cap=settings.limits.agents,
     )
 
 
 def rule_of(settings: Settings) -> rules.Rule:
     """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
     said = settings.aggregation
-    options = dict(said.options)
+    options: dict[str, Any] = dict(said.options)
     clip = options.pop("clip", said.clip) or None  # it may stand in either place
     if odd := {"name", "before"} & options.keys():
         raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
@@ -142,7 +127,7 @@ def needs_of(settings: Settings) -> frozenset[Need]:
 
 def check_rule(settings: Settings, rule: rules.Rule) -> None:
     """Try the rule on as many made-up updates as are expected; ``ValueError`` if it cannot."""
-    called = max(1, round(settings.sampling.share * settings.expected))
+    called = settings.contributors
     n = min(settings.collect.threshold or called, called)
     if n > TRIED:
         return
@@ -182,10 +167,7 @@ def watch_of(settings: Settings) -> Watch:
         detectors={
             name: detection.build(name, **said.options.get(name, {})) for name in said.detectors
         },
-        quarantine=said.quarantine,
-        strikes=said.strikes,
-        appeal=said.appeal,
-        appeals=said.appeals,
+        rules=said,
         newcomers=settings.sampling.newcomers,
         past=Need.UPDATE_SUMS in needs_of(settings),
     )
@@ -206,15 +188,19 @@ def planted(settings: Settings, plan: Plan) -> dict[int, tuple[str, ...]]:
 
 
 def advice(settings: Settings) -> list[str]:
-    """Say which quorums are safe, and whether the chosen one is."""
+    """Say who votes where agents are few, which quorums are safe, and if the chosen one is."""
+    note = settings.jury_note()
+    return [note, *_safety(settings)] if note else _safety(settings)
+
+
+def _safety(settings: Settings) -> list[str]:
     votes = settings.validation
     voters = votes.asked + votes.server
     if votes.piggy_back:
-        voters = max(1, round(settings.sampling.share * settings.expected))
+        voters = settings.contributors
     if voters < 2 or votes.decide == "score":
         return []
-    quorum = verdict.quorum_of(voters, votes.quorum)
-    return verdict.advice(voters, votes.liars, votes.errs, quorum)
+    return verdict.advice(voters, votes.liars, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

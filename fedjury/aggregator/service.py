@@ -117,7 +117,7 @@ class Aggregator:
         self.link.subscribe(Update, Vote, Presence, serves=there)
         self.link.hub.watch_drops(self.link.name)
         self.link.publish(manifest)
-        if self.policy.validators or self.policy.piggy_back:
+        if self.policy.validation.asked or self.policy.validation.piggy_back:
             for model in history:
                 self.link.publish(History(*model))
         self.link.publish(history[-1])
@@ -223,7 +223,7 @@ class Aggregator:
         self._unheard.discard(agent)
         if not online:
             self.online.discard(agent)
-        elif agent not in self.online and len(self.online) >= self.policy.agents_cap:
+        elif agent not in self.online and len(self.online) >= self.policy.limits.agents:
             return Refused(agent, Reason.TOO_MANY)
         else:
             self.online.add(agent)
@@ -243,7 +243,7 @@ class Aggregator:
             self._connected = connected
             self._screen.say("the broker is back" if connected else GONE)
             self._unheard = set(self.online) if connected else set()
-            self._unheard_until = self._clock() + self.policy.collect_seconds
+            self._unheard_until = self._clock() + self.policy.collect.seconds
         elif self._unheard and self._clock() >= self._unheard_until:
             self.online -= self._unheard
             self._unheard = set()

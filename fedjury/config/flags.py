@@ -7,29 +7,20 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fedjury.config.program import run_main
-from fedjury.config.settings import Settings, SettingsError, field_of, like, load
+from fedjury.config.section import Flag, bounds, example_of, range_of, type_of
+from fedjury.config.settings import Settings, SettingsError, field_of, fields, load
 from fedjury.registry import KINDS
 
-__all__ = ["Flag", "add_broker", "parser", "run_main", "settings_from"]
+__all__ = ["add_broker", "parser", "run_main", "settings_from"]
 
 NEGATIVE = re.compile(r"-\.?\d")
 """What begins with a dash and is a value all the same, like -1e6; argparse's own knows no exponent
 before Python 3.14."""
-
-
-class Flag:
-    """A flag: the setting it stands for and what ``--help`` says of it."""
-
-    def __init__(self, setting: str, text: str, metavar: str | None = None) -> None:
-        self.setting = setting
-        self.text = text
-        self.metavar = metavar
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -45,97 +36,53 @@ def named(text: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: kinds[found[1]].listed(), text)
 
 
-RUN_FLAGS = {
-    "--run": Flag("run.name", "name of the run on the broker and of its folder", "NAME"),
-    "--seed": Flag("run.seed", "all randomness comes from it"),
-    "--data": Flag("data.name", "data set: {dataset}, or a path to an .npz file", "NAME"),
-    "--data-root": Flag("data.root", "folder for downloads", "DIR"),
+METAVARS: Mapping[Any, str] = {
+    int: "N",
+    float: "X",
+    str: "NAME",
+    list[str]: "LIST",
+    list[int]: "LIST",
 }
-BROKER_FLAGS = {
-    "--username": Flag("broker.username", "log-in at the broker", "NAME"),
-    "--password": Flag(
-        "broker.password", "its password; better: in the environment, as FEDJURY_PASSWORD", "SECRET"
-    ),
-    "--secrets": Flag("broker.secrets", "folder made by fedjury enroll", "DIR"),
-    "--ca": Flag("broker.ca", "TLS: who vouches for the broker, a PEM file or 'system'", "FILE"),
-    "--forget": Flag("broker.forget", "at the end remove what is retained of the run"),
-}
-LISTENER_FLAGS = {
-    name: flag for name, flag in BROKER_FLAGS.items() if flag.setting != "broker.forget"
-}
+MOST = 10**8
+"""A range that ends later is not worth a word in ``--help``."""
+
+
+def _flags(*settings: str) -> dict[str, str]:
+    """Return the flags of these settings, or of all in these sections: flag -> "section.key"."""
+    wanted = [
+        key for name in settings for key in fields() if key == name or key.startswith(f"{name}.")
+    ]
+    return {flag.name: key for key in wanted if (flag := _flag_of(key))}
+
+
+def _flag_of(dotted: str) -> Flag | None:
+    return next((item for item in field_of(dotted).metadata if isinstance(item, Flag)), None)
+
+
+RUN_FLAGS = _flags("run.name", "run.seed", "data")
+BROKER_FLAGS = _flags("broker")
+LISTENER_FLAGS = {flag: key for flag, key in BROKER_FLAGS.items() if key != "broker.forget"}
 """For who only listens, and has nothing to remove."""
-AGGREGATOR_FLAGS = {
-    "--rounds": Flag("run.rounds", "rounds to finish"),
-    "--runs": Flag("run.directory", "folder that holds one folder a run", "DIR"),
-    "--model": Flag("model.name", "the network: {model}", "NAME"),
-    "--init": Flag(
-        "model.init", "weights to start from: classifier.pth, or a model of another run", "FILE"
-    ),
-    "--rule": Flag(
-        "aggregation.rule",
-        "how updates become one: {rule}; or package.module:name, as of all plug-ins",
-        "NAME",
-    ),
-    "--before": Flag(
-        "aggregation.before",
-        "in front of the rule, in this order, like '{ bucketing = 2, nnm = 20 }'",
-        "TABLE",
-    ),
-    "--clip": Flag("aggregation.clip", "longest update let through whole (L2 norm); 0: off"),
-    "--share": Flag("sampling.share", "share of the agents called each round"),
-    "--threshold": Flag("collect.threshold", "updates that close a round; 0: all called"),
-    "--who": Flag("validation.who", "who judges: clients, server, both", "NAME"),
-    "--judge": Flag("validation.judge", "how candidates are judged: {judge}", "NAME"),
-    "--validators": Flag("validation.validators", "agents who vote on each candidate"),
-    "--quorum": Flag("validation.quorum", "'poisoned' votes that reject a candidate"),
-    "--look-back": Flag("validation.look_back", "l: a judge sees the last l + 1 accepted models"),
-    "--detect": Flag(
-        "detection.detectors",
-        "who looks for fakes: {detector}; with commas; or none",
-        "LIST",
-    ),
-    "--quarantine": Flag("detection.quarantine", "suspected agents are no longer called"),
-    "--codec": Flag("wire.codec", "how updates travel: {codec}; each with +zstd", "NAME"),
+AGGREGATOR_FLAGS = _flags(
+    "run.rounds",
+    "run.directory",
+    *("model", "aggregation", "sampling", "collect", "validation", "detection", "wire"),
+)
+AGENT_FLAGS = _flags("agents", "backdoor")
+
+TITLES = {
+    "run": RUN_FLAGS,
+    "aggregator": AGGREGATOR_FLAGS,
+    "agents": AGENT_FLAGS,
+    "broker": BROKER_FLAGS,
 }
-AGENT_FLAGS = {
-    "--n": Flag("agents.n", "agents in the whole fleet"),
-    "--evil": Flag("agents.evil", "share of evil agents: exactly round(n * evil)"),
-    "--attack": Flag(
-        "agents.attack",
-        "what evil agents do: {attack}",
-        "NAME",
-    ),
-    "--scale": Flag("agents.scale", "scaling of mpaf, random and history (lambda)"),
-    "--start": Flag("agents.start", "round in which evil agents begin to strike"),
-    "--arrive": Flag("agents.arrive", "above 1: round in which evil agents connect, all at once"),
-    "--task": Flag("backdoor.task", "of a backdoor: {backdoor}", "NAME"),
-    "--inject": Flag("backdoor.inject", "rounds in which it strikes, like [30,35,40]", "LIST"),
-    "--liars": Flag(
-        "agents.liars",
-        "how evil agents vote: {liar}",
-        "NAME",
-    ),
-    "--samples": Flag("agents.samples", "samples of each genuine agent; 0: all data shared out"),
-    "--split": Flag("agents.split", "how data are dealt: {split}", "NAME"),
-    "--alpha": Flag("agents.alpha", "of dirichlet: the smaller, the fewer classes an agent has"),
-    "--degree": Flag("agents.degree", "of groups: share of the group's class, q"),
-    "--processes": Flag("agents.processes", "processes to spread them over; 0: one a core"),
-    "--shard": Flag(
-        "agents.shard",
-        "the part of the fleet that runs here, like 2/4; auto:FOLDER: its part among all that are "
-        "started with this folder",
-        "I/K",
-    ),
-    "--shared-downlink": Flag(
-        "agents.shared_downlink", "a process receives the model once for all its agents"
-    ),
-}
+"""Headings of ``--help``."""
 
 
 def parser(
     description: str,
     examples: str,
-    *groups: dict[str, Flag],
+    *groups: Mapping[str, str],
     prog: str | None = None,
     defaults: Mapping[str, object] = MappingProxyType({}),
 ) -> argparse.ArgumentParser:
@@ -166,38 +113,49 @@ def parser(
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="any setting of config/default.toml, like --set validation.quorum=7",
+        help="any setting of config/default.toml, like --set agents.lying=0.1",
     )
     for group in groups:
-        for name, flag in group.items():
-            _add(made, name, flag, defaults)
+        title = next(
+            (title for title, flags in TITLES.items() if group.items() <= flags.items()), ""
+        )
+        place = made.add_argument_group(title or "settings")
+        for name, dotted in group.items():
+            _add(place, name, dotted, defaults)
     return made
 
 
 def _add(
-    made: argparse.ArgumentParser, name: str, flag: Flag, defaults: Mapping[str, object]
+    place: argparse._ArgumentGroup, name: str, dotted: str, defaults: Mapping[str, object]
 ) -> None:
-    kind, item = field_of(flag.setting)
+    field, flag = field_of(dotted), _flag_of(dotted)
+    kind = type_of(field)
     if kind is bool:
-        _add_switch(made, name, flag, on=bool(item.default))
+        _add_switch(place, name, dotted)
         return
-    default = defaults.get(flag.setting, item.default)
-    if default is MISSING and item.default_factory is not MISSING:  # a list, or a table
-        default = ", ".join(item.default_factory())
-    shown = f"{flag.text} (default: {default})" if default != "" else flag.text
-    metavar = flag.metavar or ("N" if kind is int else "X")
-    made.add_argument(name, dest=flag.setting, default=None, metavar=metavar, help=shown)
+    default = defaults.get(dotted, field.default)
+    if isinstance(default, list | dict):
+        default = ", ".join(default)
+    low, high = bounds(field)
+    notes = [range_of(field)] if high <= MOST else [f"{low:,.15g} or more"] if low >= 1 else []
+    notes += [f"default: {default}"] if default != "" else []
+    text = f"{field.description} ({'; '.join(notes)})" if notes else f"{field.description}"
+    metavar = (flag and flag.metavar) or METAVARS.get(kind, "TABLE")
+    place.add_argument(
+        name, dest=dotted, default=None, metavar=metavar, help=text.replace("%", "%%")
+    )
 
 
-def _add_switch(made: argparse.ArgumentParser, name: str, flag: Flag, *, on: bool) -> None:
+def _add_switch(place: argparse._ArgumentGroup, name: str, dotted: str) -> None:
     """Add a switch, and where it is on unless something else is said, its opposite too."""
-    switches = [(name, "true", flag.text)]
-    if on:
-        switches = [(name, "true", f"{flag.text} (default)")]
+    field = field_of(dotted)
+    switches = [(name, "true", field.description)]
+    if field.default:
+        switches = [(name, "true", f"{field.description} (default)")]
         switches.append((f"--no-{name[2:]}", "false", f"the opposite of {name}"))
     for switch, value, text in switches:
-        made.add_argument(
-            switch, dest=flag.setting, default=None, action="store_const", const=value, help=text
+        place.add_argument(
+            switch, dest=dotted, default=None, action="store_const", const=value, help=text
         )
 
 
@@ -237,7 +195,7 @@ def names_a_run(arguments: argparse.Namespace, settings: Settings) -> bool:
 
 def _read(dotted: str, text: str) -> Any:
     """Read a value as the setting's type; what cannot be read is refused by ``load``."""
-    kind, _ = field_of(dotted)
+    kind = type_of(field := field_of(dotted))
     if kind is str:
         return text
     if kind is bool:
@@ -250,7 +208,9 @@ def _read(dotted: str, text: str) -> Any:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except ValueError as why:
-            raise SettingsError(f"{dotted} = {text} must be TOML, like {like(dotted)}") from why
+            raise SettingsError(
+                f"{dotted} = {text} must be TOML, like {example_of(field)}"
+            ) from why
     try:
         return int(text) if kind is int else float(text)
     except ValueError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from fedjury.config.sections import Run
@@ -36,5 +35,5 @@ def named(settings: Settings, kind: str) -> Settings:
         except OSError as why:
             raise SettingsError(f"cannot write to {folder / name}: {why.strerror}") from why
         else:
-            return replace(settings, run=replace(settings.run, name=name))
+            return settings.replaced(run=settings.run.replaced(name=name))
     raise AssertionError

@@ -6,7 +6,6 @@ import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,8 @@ from fastapi import FastAPI
 from fedjury.broker.local import KINDS, BrokerError, local_broker
 from fedjury.config import flags
 from fedjury.config.naming import named
-from fedjury.config.settings import Settings, SettingsError, load, to_toml
+from fedjury.config.settings import Settings, SettingsError, load
+from fedjury.config.toml import to_toml
 from fedjury.gateway import app
 from fedjury.gateway.desk import Clerk, Door, ear_of
 from fedjury.gateway.private import own_aggregator
@@ -78,15 +78,15 @@ def main(arguments: Sequence[str], command: Command = GATEWAY) -> int:
             secrets = Path(settings.broker.secrets) if settings.broker.secrets else None
             broker = local_broker(chosen.broker_kind, say=_say, secrets=secrets)
             ours = stack.enter_context(broker)
-            where = replace(settings.broker, host=ours.host, port=ours.port)
-            settings = replace(settings, broker=where)
+            where = settings.broker.replaced(host=ours.host, port=ours.port)
+            settings = settings.replaced(broker=where)
         else:
             settings = flags.settings_from(chosen)
             address = address_of(settings.broker, "agents")
             probe(address, ear)
             if not flags.names_a_run(chosen, settings):
                 name = await_newest(address, ear, _say)
-                settings = replace(settings, run=replace(settings.run, name=name))
+                settings = settings.replaced(run=settings.run.replaced(name=name))
         server = _server(settings, slots, chosen.prefix)
         _say(_greeting(chosen, settings, listening.getsockname()[1], len(slots)))
         codes: list[int] = []
@@ -103,7 +103,7 @@ def defaults() -> Settings:
 
 def _shown() -> dict[str, object]:
     """Return what --help says of the defaults that differ from the aggregator's."""
-    ours, others = asdict(defaults()), asdict(Settings())
+    ours, others = defaults().model_dump(), Settings().model_dump()
     differ = {
         f"{section}.{key}": value or "none" if isinstance(value, list) else value
         for section, keys in ours.items()
@@ -197,7 +197,7 @@ def _own(chosen: Namespace, agents: int) -> Settings:
     chosen.config.insert(0, OWN)
     settings = flags.settings_from(chosen)
     agents = max(agents, settings.collect.agents)
-    return replace(settings, collect=replace(settings.collect, agents=agents))
+    return settings.replaced(collect=settings.collect.replaced(agents=agents))
 
 
 def _aggregator(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjury.config.sections import Data, Settings
 from fedjury.learning import backdoors
 from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
@@ -99,8 +100,8 @@ class Holdings(NamedTuple):
     """(p,): what the evil agents hold together."""
 
 
-def plan_of(settings: Any) -> Plan:
-    """Read the plan from a run's settings (``fedjury.config``, which is not ours to import)."""
+def plan_of(settings: Settings) -> Plan:
+    """Read the plan from a run's settings."""
     agents, hidden = settings.agents, settings.backdoor
     options = {"dirichlet": {"alpha": agents.alpha}, "groups": {"degree": agents.degree}}
     return Plan(
@@ -118,17 +119,16 @@ def plan_of(settings: Any) -> Plan:
     )
 
 
-def terms(plan: Plan, data: str, test: int) -> str:
+def terms(plan: Plan, data: Data) -> str:
     """Return in words how data are dealt, as far as an aggregator and its fleet must agree.
 
     Where they do not, agents train on what the aggregator tests or judges with, or it looks out for
     a backdoor that nobody hides. Who attacks otherwise, and when, is the fleet's business alone.
-    ``data``: the set's name or file; ``test``: samples held out of a set without a test set.
     """
-    name = data.rpartition("/")[2]  # of a file; where it lies is each one's own business
+    name = data.name.rpartition("/")[2]  # of a file; where it lies is each one's own business
     said = (
-        f"seed {plan.seed}, data {name}, {test:,} of them for testing where they have no test set, "
-        f"{plan.server:.1%} kept by the server"
+        f"seed {plan.seed}, data {name}, {data.test:,} of them for testing where they have "
+        f"no test set, {plan.server:.1%} kept by the server"
     )
     if plan.armed:
         said += f", backdoor {plan.task} of {len(plan.evils):,} among {plan.n:,} agents"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from fedjury.config.sections import Broker
 from fedjury.monitor.terminal import words
 from fedjury.monitor.watched import Run, Sight
 from fedjury.protocol.credentials import BrokerAddress, address_of
@@ -42,8 +41,8 @@ def add_as(made: ArgumentParser, usual: str) -> None:
     )
 
 
-def login(said: Any, person: str) -> tuple[BrokerAddress, str]:
-    """Return where the broker is, and as whom to listen; ``said``: the settings of section broker.
+def login(broker: Broker, person: str) -> tuple[BrokerAddress, str]:
+    """Return where the broker is, and as whom to listen.
 
     Raises
     ------
@@ -54,8 +53,8 @@ def login(said: Any, person: str) -> tuple[BrokerAddress, str]:
         raise LinkError(f"--as {person!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
     part = f"{PEOPLE}/{person}" if person else PEOPLE
     party = f":watch.{person}" if person else ":watch"
-    said = replace(said, secrets=secrets_for(said, part, lambda: [party]))
-    address = address_of(said, part)
+    secrets = secrets_for(broker, part, lambda: [party])
+    address = address_of(broker.replaced(secrets=secrets), part)
     # With certificates of the system or a password for all, there need be no folder of ours.
     if address.secrets and address.username is None and not Path(address.secrets).is_dir():
         how = f"--watch {person}" if person else "--n N"

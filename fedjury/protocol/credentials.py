@@ -12,8 +12,9 @@ import ssl
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from fedjury.config.sections import Broker
 from fedjury.protocol.transport.link import LinkError
 
 SYSTEM = "system"
@@ -47,17 +48,17 @@ class BrokerAddress(NamedTuple):
             return self.host == "localhost"
 
 
-def address_of(said: Any, part: str) -> BrokerAddress:
-    """Read the settings of section broker; ``part``: the folder of whose secrets they are."""
-    secrets = str(Path(said.secrets) / part) if said.secrets else ""
+def address_of(broker: Broker, part: str) -> BrokerAddress:
+    """Return where these settings lead to; ``part``: the folder of whose secrets they are."""
+    secrets = str(Path(broker.secrets) / part) if broker.secrets else ""
     return BrokerAddress(
-        said.host,
-        said.port,
-        said.username or None,
-        said.password or None,
+        broker.host,
+        broker.port,
+        broker.username or None,
+        broker.password or None,
         secrets,
-        said.ca,
-        said.keepalive,
+        broker.ca,
+        broker.keepalive,
     )
 
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
+from fedjury.config.sections import Broker
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.transport.link import BrokerAway, LinkError
 from fedjury.protocol.transport.mqtt_client import probe
 from fedjury.protocol.transport.waiting import patiently
 
-S = TypeVar("S")
-
 FOLDER = "secrets"
 """Where ``fedjury enroll`` puts them, and ``docker compose up``."""
 
 
-def secrets_for(said: Any, part: str, parties: Callable[[], Iterable[str]]) -> str:
+def secrets_for(broker: Broker, part: str, parties: Callable[[], Iterable[str]]) -> str:
     """Return the folder of secrets to use: the one that was given, else ours if it is wanted.
 
     A broker is first asked whether it lets us in without. A password from a folder that nobody
     named goes to no other machine unencrypted: only to this one, or to a broker that the folder's
-    own authority vouches for. ``said``: the settings of section broker; ``part``: of the folder.
+    own authority vouches for. ``part``: of the folder.
 
     Raises
     ------
@@ -32,10 +29,10 @@ def secrets_for(said: Any, part: str, parties: Callable[[], Iterable[str]]) -> s
     LinkError
         If the broker wants a log-in, and what is at hand is of no use.
     """
-    plain = address_of(said, part)
+    plain = address_of(broker, part)
     found = plain._replace(secrets=str(Path(FOLDER) / part))
-    if said.secrets or plain.username is not None or not Path(found.secrets).is_dir():
-        return str(said.secrets)
+    if broker.secrets or plain.username is not None or not Path(found.secrets).is_dir():
+        return broker.secrets
     try:
         probe(plain)
     except BrokerAway:
@@ -57,8 +54,8 @@ def _check(found: BrokerAddress, why: LinkError) -> None:
 
 
 def with_log_ins(
-    settings: S, part: str, parties: Callable[[], Iterable[str]], say: Callable[[str], None]
-) -> S:
+    broker: Broker, part: str, parties: Callable[[], Iterable[str]], say: Callable[[str], None]
+) -> Broker:
     """Return the settings with the secrets that the broker wants; wait until it is there.
 
     Raises
@@ -66,9 +63,8 @@ def with_log_ins(
     LinkError
         If the broker wants a log-in, and what is at hand is of no use.
     """
-    broker: Any = settings.broker  # type: ignore[attr-defined]  # whatever record they are
     secrets = patiently(lambda: secrets_for(broker, part, parties), say)
     if secrets == broker.secrets:
-        return settings
+        return broker
     say(f"the broker wants a log-in: taking it from the folder {secrets} here")
-    return replace(settings, broker=replace(broker, secrets=secrets))  # type: ignore[type-var]
+    return broker.replaced(secrets=secrets)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
+from fedjury.config.sections import Detection, Settings
 from fedjury.registry import DETECTORS
 from fedjury.reports.caught import fates
 from fedjury.reports.figures import percent
@@ -28,7 +28,7 @@ SHOWN = 5
 """Rounds that are listed by number."""
 
 
-def conclusion(rounds: list[Round], settings: Any, classes: int) -> list[str]:
+def conclusion(rounds: list[Round], settings: Settings, classes: int) -> list[str]:
     """Return what a run came to, a sentence a line; ``classes``: how many the model tells apart."""
     if not rounds:
         return []
@@ -43,7 +43,7 @@ def conclusion(rounds: list[Round], settings: Any, classes: int) -> list[str]:
     return [line for line in lines if line]
 
 
-def named(rounds: list[Round], detection: Any) -> str:
+def named(rounds: list[Round], detection: Detection) -> str:
     """Return who was found to attack, from which round on, and what became of them."""
     if not any(one.looked for one in rounds):
         return ""
@@ -110,7 +110,7 @@ def hidden(rounds: list[Round]) -> str:
     )
 
 
-def fell(rounds: list[Round], settings: Any, classes: int) -> str:
+def fell(rounds: list[Round], settings: Settings, classes: int) -> str:
     """Return by how much accuracy fell from its best, whether to chance, and what defended it."""
     known = [(one.accuracy, one.number) for one in rounds if one.accuracy is not None]
     if not known:
@@ -129,7 +129,7 @@ def fell(rounds: list[Round], settings: Any, classes: int) -> str:
     return f"{said}; if nobody attacks, {STEPS}" if chance else said
 
 
-def _defence(settings: Any) -> str:
+def _defence(settings: Settings) -> str:
     """Return in a few words what stands between an update and the model."""
     rule, votes, looks = settings.aggregation, settings.validation, settings.detection
     bare = rule.rule == "mean" and not (rule.clip or rule.before)

@@ -1,15 +1,12 @@
-"""What a report says in plain words: who attacked, what defended, and how it ended. All pure.
-
-Settings come as they are read (``fedjury.config.settings``, which is not ours to import).
-"""
+"""What a report says in plain words: who attacked, what defended, and how it ended. All pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from fedjury.config.sections import Detection, Settings, Validation
 from fedjury.learning.dealing import plan_of
 from fedjury.registry import ATTACKS
 from fedjury.reports.caught import Tally, Truth, caught
@@ -54,7 +51,7 @@ class Story(NamedTuple):
         return [self.about, *(line for lines in found for line in lines)]
 
 
-def of_run(name: str, settings: Any, records: Records) -> Story:
+def of_run(name: str, settings: Settings, records: Records) -> Story:
     """Tell of a run what its aggregator knows."""
     case = _case(name, settings, records)
     about = f"Model {settings.model.name} on {settings.data.name}, seed {settings.run.seed}."
@@ -64,9 +61,9 @@ def of_run(name: str, settings: Any, records: Records) -> Story:
 def of_experiment(
     title: str,
     about: str,
-    settings: Any,
+    settings: Settings,
     strike: int | None,
-    cases: Iterable[tuple[str, Any, Records]],
+    cases: Iterable[tuple[str, Settings, Records]],
 ) -> Story:
     """Tell of runs (name, settings, records) with the same agents, of whom everything is known.
 
@@ -84,14 +81,14 @@ def of_experiment(
     return Story(title, f"{about} {does}".strip(), told, strikes, Truth(evil, names - evil))
 
 
-def _case(name: str, settings: Any, records: Records) -> Case:
+def _case(name: str, settings: Settings, records: Records) -> Case:
     votes = settings.validation
     asked = votes.asked or votes.server or votes.piggy_back
     quorum = votes.needed if asked and votes.decide == "count" else 0
     return Case(name, records, defence(settings), quorum, differing(settings))
 
 
-def defence(settings: Any) -> str:
+def defence(settings: Settings) -> str:
     """Say how updates become a model, and who looks at them and at it."""
     said = settings.aggregation
     clip = said.options.get("clip", said.clip)
@@ -104,7 +101,7 @@ def defence(settings: Any) -> str:
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in every if part)
 
 
-def _votes(said: Any) -> str:
+def _votes(said: Validation) -> str:
     late = f" from round {said.warm_up + 1} on" if said.warm_up else ""
     needed = f"{said.needed} “poisoned” vote{'s reject' if said.needed > 1 else ' rejects'} it"
     if not said.needed:
@@ -121,7 +118,7 @@ def _votes(said: Any) -> str:
     return f"{who} {verb} on each candidate{late} (judge {said.judge}), and {needed}"
 
 
-def _detection(said: Any) -> str:
+def _detection(said: Detection) -> str:
     if not said.detectors:
         return ""
     several = len(said.detectors) > 1
@@ -133,12 +130,12 @@ def _detection(said: Any) -> str:
     return f"{look}; who is suspected is left out, and after {rounds} of that no longer called"
 
 
-def differing(settings: Any) -> dict[str, str]:
+def differing(settings: Settings) -> dict[str, str]:
     """Return ``section.key`` -> value of the settings that differ from the defaults."""
-    defaults = asdict(type(settings)())
+    defaults = type(settings)().model_dump()
     return {
         f"{section}.{key}": text(value if isinstance(value, str) else json.dumps(value))
-        for section, keys in asdict(settings).items()
+        for section, keys in settings.model_dump().items()
         for key, value in keys.items()
         if not {section, f"{section}.{key}"} & PRIVATE and value != defaults[section][key]
     }

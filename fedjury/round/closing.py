@@ -38,7 +38,7 @@ def inspected(state: State, tick: Tick, policy: Policy, start: Vector) -> State:
         state.docket.verdict,
     )
     findings = suspicion.inspect(watch, state.docket, seen)
-    left_out = sum(name in findings.suspected for name in names) if watch.quarantine else 0
+    left_out = sum(name in findings.suspected for name in names) if watch.rules.quarantine else 0
     return state._replace(findings=findings, left_out=left_out)
 
 
@@ -62,23 +62,24 @@ def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
         names = tuple(names[i] for i in kept)
         updates, samples = updates[kept], samples[kept]
     context = Context(
-        policy.seed,
+        policy.run.seed,
         state.round,
         state.step,
         state.docket.past.of(names, len(start)) if policy.watch.past else None,
         policy.own_update(start, state.round) if policy.own_update else None,
         state.left_out + len(suspicion.in_quarantine(state.docket, state.round)),
     )
-    delta = policy.rule(updates, np.minimum(samples, policy.samples_cap), context)
+    delta = policy.rule(updates, np.minimum(samples, policy.limits.samples), context)
     with np.errstate(over="ignore", invalid="ignore"):
-        candidate: Vector = (start + np.float32(policy.server_lr) * delta).astype(np.float32)
+        step = np.float32(policy.aggregation.server_lr) * delta
+        candidate: Vector = (start + step).astype(np.float32)
     candidate[policy.variances] = np.maximum(candidate[policy.variances], 0)
     return candidate
 
 
 def unusable(candidate: Vector, policy: Policy) -> str:
     """Say why nobody has to vote on this candidate; empty if there is no reason."""
-    if not policy.finite:
+    if not policy.limits.finite:
         return ""
     if not np.isfinite(candidate).all():
         return "the candidate is not finite"
@@ -92,7 +93,7 @@ def own_vote(state: State, policy: Policy) -> State:
         return state
     found = policy.own.profile(state.candidate)
     own = None
-    if state.round > policy.warm_up:
+    if state.round > policy.validation.warm_up:
         own = policy.own.cast(state.profiles, found, (state.round, state.attempt))
     return state._replace(own=own, found=found)
 
@@ -127,15 +128,16 @@ def outcome(state: State, policy: Policy) -> Outcome:
         return Outcome()
     said = verdict.count(votes.values(), asked)
     evidence = None
-    if policy.by_score:
-        evidence = verdict.evidence(votes.values(), policy.liars, policy.false_alarm)
-    quorum = verdict.quorum_of(asked, policy.quorum)
+    voting = policy.validation
+    if voting.decide == "score":
+        evidence = verdict.evidence(votes.values(), voting.liars, voting.false_alarm)
+    quorum = voting.rejects(asked)
     counted = not verdict.accepts(said, quorum)
     if counted if evidence is None else evidence > 0:
         return Outcome(said, quorum, evidence, verdict.VOTED_DOWN)
     # A round that closes at a threshold waits for no more votes than that.
-    awaited = min(policy.threshold or asked, asked) if judging else asked
-    why = verdict.too_few(said, awaited, policy.min_votes)
+    awaited = min(policy.collect.threshold or asked, asked) if judging else asked
+    why = verdict.too_few(said, awaited, voting.min_votes)
     return Outcome(said, quorum, evidence, why, bool(why))
 
 
@@ -174,7 +176,7 @@ def conclude(
     if candidate is None and not against:
         record["accepted"] = None  # the first round with piggy-back: there is nothing to decide yet
     record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
-    pending = state.candidate if policy.piggy_back else None
+    pending = state.candidate if policy.validation.piggy_back else None
     state = _noted(state, policy, record)
     docket = state.docket if policy.watch.remembers else None
     effects.insert(0, Persist(record, model, pending, docket))
@@ -216,7 +218,7 @@ def _accepted(state: State, policy: Policy, model: Model) -> State:
         version=model.version,
         weights=model.weights,
         profiles=profiles,
-        step=step_between(state.weights, model.weights, policy.server_lr),
+        step=step_between(state.weights, model.weights, policy.aggregation.server_lr),
     )
 
 
@@ -224,14 +226,15 @@ def _judged(state: State, policy: Policy, candidate: Vector | None) -> int | Non
     """Return the round whose candidate the verdict is about."""
     if candidate is None:
         return None
-    return state.round - 1 if policy.piggy_back and state.pending is not None else state.round
+    before = policy.validation.piggy_back and state.pending is not None
+    return state.round - 1 if before else state.round
 
 
 def _history(model: Model, policy: Policy) -> list[Effect]:
     """Keep the last l + 1 accepted models on the broker, for validators who lack some."""
-    if not (policy.validators or policy.piggy_back):
+    if not (policy.validation.asked or policy.validation.piggy_back):
         return []
-    oldest = model.version - policy.look_back - 1
+    oldest = model.version - policy.validation.look_back - 1
     gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
     return [Publish(History(*model)), *gone]
 

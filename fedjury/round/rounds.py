@@ -96,11 +96,11 @@ def _refuse(state: State, agent: str, reason: Reason) -> Step:
 def _tick(state: State, tick: Tick, policy: Policy) -> Step:
     if not tick.reachable:  # nobody can answer: once somebody can, the time begins anew
         voting = state.phase is Phase.VALIDATE
-        left = policy.vote_seconds if voting else policy.collect_seconds
+        left = (policy.validation if voting else policy.collect).seconds
         return state._replace(deadline=tick.now + left, settled=None), []
     late = tick.now >= state.deadline
     match state.phase:
-        case None if state.round >= policy.rounds:  # all that is left is to say so
+        case None if state.round >= policy.run.rounds:  # all that is left is to say so
             state = state._replace(phase=Phase.DONE)
             return state, [Publish(announcement(state, policy))]
         case None:
@@ -123,7 +123,7 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
         return state, []
     judging = state.phase is Phase.JUDGE_AND_TRAIN
     answered = state.votes if judging else state.updates
-    have, wanted = len(answered), policy.threshold or len(state.called)
+    have, wanted = len(answered), policy.collect.threshold or len(state.called)
     if have < min(wanted, len(state.called)) and not late:
         spoilt = sum(name not in answered for name in state.spoilt)
         if have + spoilt < len(state.called):
@@ -134,7 +134,7 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
             return state, []
     if judging:
         return _decide(state, tick, policy)
-    if have >= policy.at_least:
+    if have >= policy.collect.at_least:
         return _aggregate(state, tick, policy)
     if state.settled is not None:  # all have answered: asked again, they would send the same
         return _close(state, tick, policy, None, _too_few(state, policy))
@@ -146,12 +146,13 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
 def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
     """Open the state's next round, or the same one again at a later attempt."""
     number = state.round + 1 if attempt == 1 else state.round
-    docket = suspicion.welcome(state.docket, tick.online, number, policy.watch, policy.seed)
+    docket = suspicion.welcome(state.docket, tick.online, number, policy.watch, policy.run.seed)
     agents = suspicion.eligible(docket, tick.online, number, policy.watch)
-    count = max(1, round(policy.share * len(agents)))
-    validators = policy.validators if number > policy.warm_up and not policy.piggy_back else 0
+    count = max(1, round(policy.sampling.share * len(agents)))
+    votes = policy.validation
+    validators = votes.asked if number > votes.warm_up and not votes.piggy_back else 0
     planted = policy.planted.get(number, ())
-    called = draw(agents, count, policy.seed, number, Purpose.TRAIN, planted)
+    called = draw(agents, count, policy.run.seed, number, Purpose.TRAIN, planted)
     state = State(
         version=state.version,
         weights=state.weights,
@@ -167,9 +168,9 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
         phase=Phase.TRAIN if state.pending is None else Phase.JUDGE_AND_TRAIN,
         called=frozenset(called),
         updates=Collection.of(called),
-        validators=draw(agents, validators, policy.seed, number, Purpose.VALIDATE),
+        validators=draw(agents, validators, policy.run.seed, number, Purpose.VALIDATE),
         opened=state.opened if attempt > 1 else tick._replace(online=()),
-        deadline=tick.now + policy.collect_seconds,
+        deadline=tick.now + policy.collect.seconds,
     )
     if state.pending is None:
         return state, [Publish(announcement(state, policy))]
@@ -179,7 +180,8 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
 
 def announcement(state: State, policy: Policy) -> Round:
     """Say to the agents where the round stands."""
-    everybody = policy.share >= 1 and not suspicion.passes_over(state.docket, state.round)
+    voting = state.phase is Phase.VALIDATE
+    everybody = policy.sampling.share >= 1 and not suspicion.passes_over(state.docket, state.round)
     return Round(
         round=state.round,
         attempt=state.attempt,
@@ -187,14 +189,14 @@ def announcement(state: State, policy: Policy) -> Round:
         version=state.version,
         contributors="all" if everybody else tuple(sorted(state.called)),
         validators=state.validators,
-        seconds=policy.vote_seconds if state.phase is Phase.VALIDATE else policy.collect_seconds,
+        seconds=(policy.validation if voting else policy.collect).seconds,
     )
 
 
 def _too_few(state: State, policy: Policy) -> str:
     said = (
         f"{len(state.updates):,} of {len(state.called):,} called agents sent an update that "
-        f"counts, {policy.at_least:,} needed"
+        f"counts, {policy.collect.at_least:,} needed"
     )
     if refused := verdict.refusals(state.refused):
         said += f"; refused: {refused}"
@@ -204,7 +206,7 @@ def _too_few(state: State, policy: Policy) -> str:
 
 def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
     """Try the round again: agents send what they have, a fresh collection begins."""
-    if state.attempt < policy.attempts:
+    if state.attempt < policy.collect.attempts:
         state, effects = _open(state, tick, policy, state.attempt + 1)
         note = {"round": state.round, "attempt": state.attempt, "repeated": why}
         return state, [Publish(RoundLog(note)), *effects]
@@ -225,12 +227,12 @@ def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
     state = state._replace(candidate=candidate)
     if why_not := closing.unusable(candidate, policy):
         return _close(state._replace(candidate=None), tick, policy, candidate, why_not)
-    if policy.piggy_back and state.round > policy.warm_up:
+    if policy.validation.piggy_back and state.round > policy.validation.warm_up:
         return _close(state, tick, policy, None)  # the next round's contributors decide
     state = closing.own_vote(state, policy)
     if not state.validators:
         return _close(state._replace(candidate=None), tick, policy, candidate)
-    deadline = tick.now + policy.vote_seconds
+    deadline = tick.now + policy.validation.seconds
     state = state._replace(phase=Phase.VALIDATE, deadline=deadline)
     message = Candidate(state.round, state.attempt, state.version, candidate)
     return state, [Publish(message), Publish(announcement(state, policy))]
@@ -244,7 +246,7 @@ def _count(state: State, tick: Tick, policy: Policy) -> Step:
         others = draw(
             set(there).difference(state.validators),
             len(silent),
-            policy.seed,
+            policy.run.seed,
             state.round,
             Purpose.REPLACE,
         )
@@ -252,7 +254,7 @@ def _count(state: State, tick: Tick, policy: Policy) -> Step:
             state = state._replace(
                 validators=tuple(sorted([*state.votes, *others])),
                 silent=silent,
-                deadline=tick.now + policy.vote_seconds,
+                deadline=tick.now + policy.validation.seconds,
             )
             return state, [Publish(announcement(state, policy))]
     return _close(state._replace(candidate=None), tick, policy, state.candidate)
@@ -263,17 +265,17 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     pending = state.pending
     assert pending is not None
     found = closing.outcome(state, policy)
-    if found.unheard and state.attempt == 1 < policy.attempts:
+    if found.unheard and state.attempt == 1 < policy.collect.attempts:
         return _repeat(state, tick, policy, found.why)
     if found.why:
         return _close(state, tick, policy, pending)
     # Asked again, those who answered would say the same: it is only worth it for those who did not.
     complete = 0 < len(state.votes) == len(state.called)
-    if complete and not state.updates:  # fewer than the quorum were called, and all refused it
+    if complete and not state.updates:  # too few to vote it down, and all refused it
         return _close(state, tick, policy, pending, "nobody would train from it")
     candidate: Vector | None
     try:
-        if len(state.updates) < policy.at_least:
+        if len(state.updates) < policy.collect.at_least:
             raise ValueError(_too_few(state, policy))
         state = closing.inspected(state, tick, policy, pending)
         candidate = closing.aggregate(state, policy, pending)
@@ -293,7 +295,7 @@ def _close(
 ) -> Step:
     """Accept the candidate if there is no reason not to, and go on to the next round."""
     state, effects = closing.conclude(state, tick, policy, candidate, why_not)
-    if state.round < policy.rounds:
+    if state.round < policy.run.rounds:
         state, opening = _open(state, tick, policy, attempt=1)
         return state, effects + opening
     state = state._replace(phase=Phase.DONE)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.config.sections import Aggregation, Collect, Limits, Run, Sampling, Validation
 from fedjury.judges.profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
@@ -22,50 +23,25 @@ from fedjury.rules import Rule
 
 @dataclass(frozen=True)
 class Policy:
-    """What never changes during a run. Durations are in seconds."""
+    """What never changes during a run: its settings, and what is made of them."""
 
     rule: Rule
     evaluate: Callable[[Vector], float]
     """Accuracy of a model (d,) on held-out data."""
-    rounds: int
+    run: Run
+    aggregation: Aggregation
+    sampling: Sampling
+    collect: Collect
+    validation: Validation
+    limits: Limits
     flaw: Callable[[Vector], str] = lambda _: ""
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Places of a model that hold variances, which no step takes below zero."""
-    seed: int = 0
-    server_lr: float = 1.0
-    share: float = 1.0
-    """Share of the agents called to contribute (the papers' β)."""
-    threshold: int = 0
-    """Updates that close a round; 0: as many as were called."""
-    at_least: int = 1
-    collect_seconds: float = 60.0
     spoilt_seconds: float = 2.0
     """How long to wait for those whose update was refused once everybody else has answered."""
-    attempts: int = 5
-    validators: int = 0
-    """Agents who vote on each candidate."""
-    quorum: int = 0
-    """"Poisoned" votes that reject; 0: half of those asked."""
-    min_votes: int = 0
-    """Votes without which nothing is accepted; 0: most of those asked."""
-    by_score: bool = False
-    """Whether what the validators saw together decides, and not how many say "poisoned"."""
-    liars: int = 0
-    """Votes left out at each end where that decides."""
-    false_alarm: float = 0.02
-    """Share of benign candidates that may be rejected where that decides."""
     own: OwnVote | None = None
     """How the server votes, if it does."""
-    piggy_back: bool = False
-    """Whether contributors judge the candidate of the round before, and train from it."""
-    look_back: int = 10
-    warm_up: int = 0
-    vote_seconds: float = 30.0
-    finite: bool = True
-    samples_cap: int = 1000
-    agents_cap: int = 100_000
-    """Agents that may be online: who invents names by the million fills no memory."""
     planted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
     watch: Watch = NOBODY
@@ -78,7 +54,7 @@ class Policy:
     @property
     def judged(self) -> bool:
         """Whether anybody votes on candidates."""
-        return bool(self.validators or self.own or self.piggy_back)
+        return bool(self.validation.asked or self.own or self.validation.piggy_back)
 
 
 class Tick(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Seen
 from fedjury.round.past import NOTHING, Past
 from fedjury.round.sampling import Purpose, draw
@@ -32,12 +33,8 @@ class Watch(NamedTuple):
     """How fakes are looked for, and what becomes of them."""
 
     detectors: Mapping[str, Detector] = NONE
-    quarantine: bool = False
-    """Whether who is suspected is left out of the round, and later not called."""
-    strikes: int = 2
-    appeal: int = 10
-    """Rounds."""
-    appeals: int = 3
+    rules: Detection = Detection(quarantine=False)
+    """What becomes of those who are suspected."""
     newcomers: int = 0
     """Agents let in a round once the run has begun; 0: all who come."""
     past: bool = False
@@ -121,7 +118,7 @@ def resumed(docket: Docket, watch: Watch) -> Docket:
     Memories of detectors that do not look any more are dropped by ``inspect``.
     """
     standings = docket.standings
-    if not watch.quarantine:
+    if not watch.rules.quarantine:
         standings = {name: Standing(at.strikes) for name, at in standings.items() if at.strikes}
     return docket._replace(standings=standings, past=docket.past if watch.past else NOTHING)
 
@@ -174,15 +171,15 @@ def judged(standing: Standing, suspected: bool, round_: int, watch: Watch) -> St
     """Return where an agent stands after a round in which it was suspected, or was not."""
     if standing.until > round_:
         return standing
-    on_appeal = standing.until > 0
+    on_appeal, rules = standing.until > 0, watch.rules
     if not suspected:
         left = max(0, standing.strikes - 1)
         return Standing(left, standing.until if left else 0, standing.failed if left else 0)
-    strikes = min(standing.strikes + 1, watch.strikes)
-    if not watch.quarantine or strikes < watch.strikes:
+    strikes = min(standing.strikes + 1, rules.strikes)
+    if not rules.quarantine or strikes < rules.strikes:
         return standing._replace(strikes=strikes)
     failed = standing.failed + on_appeal
-    until = FOR_GOOD if watch.appeals and failed >= watch.appeals else round_ + watch.appeal + 1
+    until = FOR_GOOD if rules.appeals and failed >= rules.appeals else round_ + rules.appeal + 1
     return Standing(strikes, until, failed)
 
 

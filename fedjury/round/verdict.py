@@ -42,14 +42,6 @@ def accepts(said: Verdict, quorum: int) -> bool:
     return said.poisoned < quorum
 
 
-def quorum_of(asked: int, quorum: int = 0) -> int:
-    """Return how many "poisoned" votes of ``asked`` validators reject; 0: half of them, rounded up.
-
-    Half of ten is BAFFLE's own q = 5.
-    """
-    return min(quorum or (asked + 1) // 2, asked)
-
-
 def too_few(said: Verdict, asked: int, min_votes: int = 0) -> str:
     """Return why these votes of ``asked`` are too few to accept a candidate; empty if they are not.
 

@@ -13,14 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from safetensors.numpy import load_file
 
 from fedjury.aggregator.store import read_records
-from fedjury.config.settings import Settings, load, to_toml
+from fedjury.config.settings import Settings, load
+from fedjury.config.toml import to_toml
 from tools.chaos.broker import Broker
 from tools.chaos.ear import Ear, digest
 from tools.chaos.programs import ChaosError, Child, Programs, Trap
@@ -171,7 +171,7 @@ class Federation:
     def _write(self, port: int) -> Path:
         file = self.folder / f"settings-{port}.toml"
         settings = self.settings
-        here = replace(settings, broker=replace(settings.broker, port=port))
+        here = settings.replaced(broker=settings.broker.replaced(port=port))
         file.write_text(to_toml(here), encoding="utf-8")
         return file
 

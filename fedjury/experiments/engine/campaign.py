@@ -15,7 +15,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,7 +116,7 @@ def _task(job: Job, where: Place, how: How, kept: Path, labels: dict[str, Any]) 
     start = where.bases / job.start.key / MODEL if job.start else None
     settings = placed(job.settings, where.running, job.key, start)
     before = where.bases / job.before.key if job.before else None
-    return work.Task(replace(settings, broker=how.broker), how.link, before, kept, labels)
+    return work.Task(settings.replaced(broker=how.broker), how.link, before, kept, labels)
 
 
 def _kept(file: Path) -> Records | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedjury.config.sections import Broker, Run
-from fedjury.config.settings import Settings, to_toml
+from fedjury.config.sections import Broker
+from fedjury.config.settings import Settings
+from fedjury.config.toml import to_toml
 
 Records = list[dict[str, Any]]
 """One record a round, as in ``rounds.jsonl``."""
@@ -39,8 +39,8 @@ class Job(NamedTuple):
     @property
     def key(self) -> str:
         """A name that changes with the settings of the run or of what it needs."""
-        settings = replace(
-            self.settings, broker=Broker(), run=replace(self.settings.run, name="run")
+        settings = self.settings.replaced(
+            broker=Broker(), run=self.settings.run.replaced(name="run")
         )
         needs = [job.key if job else "" for job in (self.start, self.before)]
         digest = hashlib.sha256("\n".join([to_toml(settings), *needs]).encode()).hexdigest()
@@ -84,6 +84,6 @@ class Result(NamedTuple):
 
 def placed(settings: Settings, directory: Path, name: str, start: Path | None) -> Settings:
     """Say where a run's folder is, and the file of its first model."""
-    run = Run(name, settings.run.seed, settings.run.rounds, str(directory))
+    run = settings.run.replaced(name=name, directory=str(directory))
     init = str(start) if start else settings.model.init
-    return replace(settings, run=run, model=replace(settings.model, init=init))
+    return settings.replaced(run=run, model=settings.model.replaced(init=init))

@@ -16,13 +16,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
 from fedjury import processes
-from fedjury.config.settings import Settings, to_toml
+from fedjury.config.settings import Settings
+from fedjury.config.toml import to_toml
 
 GOODBYE = 20.0
 """Seconds that a worker has to end, with the programs it started."""
@@ -71,8 +71,8 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
         shutil.copytree(task.before, task.folder)
     else:
         task.folder.mkdir(parents=True)
-    agents = replace(task.settings.agents, diary=str(task.folder / "strikes.jsonl"))
-    settings = replace(task.settings, agents=agents)
+    agents = task.settings.agents.replaced(diary=str(task.folder / "strikes.jsonl"))
+    settings = task.settings.replaced(agents=agents)
     records = federation.LINKS[task.link](settings, task.folder, on_round)
     if task.kept.suffix != ".json":
         federation.save_model(task.settings, task.folder)

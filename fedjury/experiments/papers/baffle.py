@@ -8,7 +8,7 @@ Set-up on the base of Bagdasaryan et al. (AISTATS 2020): 100 agents, 10 called a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fedjury.config.settings import Settings, SettingsError, load
@@ -179,11 +179,10 @@ class BafflePlan(Plan):
 
     def _base(self, settings: Settings) -> Job:
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
-        honest = replace(
-            undefended(settings, self.scale.base_rounds),
-            aggregation=replace(settings.aggregation, server_lr=1.0),
-            backdoor=replace(settings.backdoor, inject=[]),
-            agents=replace(undefended(settings, 1).agents, attack="backdoor"),
+        honest = undefended(settings, self.scale.base_rounds).replaced(
+            aggregation=settings.aggregation.replaced(server_lr=1.0),
+            backdoor=settings.backdoor.replaced(inject=[]),
+            agents=undefended(settings, 1).agents.replaced(attack="backdoor"),
         )
         return Job(f"base seed{settings.run.seed}", honest)
 
@@ -205,11 +204,10 @@ KEPT = 30
 def undefended(settings: Settings, rounds: int) -> Settings:
     """Take the validators away, and what concerns them."""
     liars = DEFAULT.agents
-    return replace(
-        settings,
-        run=replace(settings.run, rounds=rounds),
-        validation=replace(DEFAULT.validation, validators=0, look_back=KEPT),
-        agents=replace(settings.agents, lying=liars.lying, liars=liars.liars),
+    return settings.replaced(
+        run=settings.run.replaced(rounds=rounds),
+        validation=DEFAULT.validation.replaced(validators=0, look_back=KEPT),
+        agents=settings.agents.replaced(lying=liars.lying, liars=liars.liars),
     )
 
 

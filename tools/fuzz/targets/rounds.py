@@ -8,12 +8,15 @@ answer and no other, must count every message that it does not take, and must no
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from fedjury import detection, judges, rules
+from fedjury.config.sections import Detection
+from fedjury.config.settings import load
 from fedjury.judges.profiles import Profile
 from fedjury.protocol.codec import Limits, decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Phase, Reason, Update, Vector, Vote
@@ -38,26 +41,46 @@ def watch(quarantine: bool, newcomers: int, *names: str) -> Watch:
     """Let some detectors look."""
     return Watch(
         {name: detection.build(name) for name in names},
-        quarantine,
-        strikes=1,
-        appeal=1,
-        appeals=1,
+        Detection(quarantine=quarantine, strikes=1, appeal=1, appeals=1),
         newcomers=newcomers,
         past=True,
     )
 
 
-def policy(rule: str = "mean", finite: bool = True, **more: object) -> Policy:
-    """Make a policy with short phases."""
-    given = {
-        "rounds": ROUNDS,
-        "attempts": ATTEMPTS,
-        "collect_seconds": 10.0,
-        "vote_seconds": 5.0,
-        "seed": 3,
-        "look_back": 4,
-    } | more
-    return Policy(rule=rules.build(rule), evaluate=accuracy, finite=finite, **given)  # type: ignore[arg-type]
+SHORT = {
+    "run.rounds": ROUNDS,
+    "run.seed": 3,
+    "aggregation.server_lr": 1.0,
+    "collect.attempts": ATTEMPTS,
+    "collect.seconds": 10.0,
+    "validation.seconds": 5.0,
+    "validation.validators": 0,
+    "validation.look_back": 4,
+}
+"""Settings of short phases."""
+
+
+def policy(
+    rule: str = "mean", changes: Mapping[str, object] | None = None, **parts: object
+) -> Policy:
+    """Make a policy with short phases, of what differs."""
+    settings = load(overrides={**SHORT, **(changes or {})})
+    return Policy(
+        rule=rules.build(rule),
+        evaluate=accuracy,
+        run=settings.run,
+        aggregation=settings.aggregation,
+        sampling=settings.sampling,
+        collect=settings.collect,
+        validation=settings.validation,
+        limits=settings.limits,
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def votes(**changes: object) -> dict[str, object]:
+    """Return settings of section validation."""
+    return {f"validation.{key}": value for key, value in changes.items()}
 
 
 def accuracy(weights: Vector) -> float:
@@ -77,23 +100,22 @@ def server() -> OwnVote:
 
 
 DETECTORS = tuple(detection.DETECTORS)
+LET_IN = {"limits.finite": False}
 POLICIES = (
     policy(),
-    policy("median", validators=3, quorum=2),
-    policy("trimmed_mean", at_least=4, threshold=5, share=0.8),
-    policy("krum", piggy_back=True, quorum=2),
-    policy("mean", finite=False, validators=2, quorum=1, own=server()),
-    policy("geometric_median", validators=3, by_score=True, liars=1, own=server()),
-    policy("foolsgold", watch=watch(True, 0, *DETECTORS), validators=3, quorum=2),
+    policy("median", votes(validators=3, quorum=2)),
+    policy("trimmed_mean", {"collect.at_least": 4, "collect.threshold": 5, "sampling.share": 0.8}),
+    policy("krum", votes(piggy_back=True, quorum=2)),
+    policy("mean", LET_IN | votes(validators=2, quorum=1), own=server()),
+    policy("geometric_median", votes(validators=3, decide="score", liars=1), own=server()),
+    policy("foolsgold", votes(validators=3, quorum=2), watch=watch(True, 0, *DETECTORS)),
     policy(
         "centered_clipping",
+        votes(piggy_back=True, quorum=3) | {"collect.at_least": 2},
         watch=watch(False, 1, "burst", "dissent"),
-        piggy_back=True,
-        quorum=3,
-        at_least=2,
     ),
-    policy("multi_krum", finite=False, threshold=2),
-    policy("median", planted={2: AGENTS[:2]}, warm_up=2, validators=2, quorum=1),
+    policy("multi_krum", LET_IN | {"collect.threshold": 2}),
+    policy("median", votes(warm_up=2, validators=2, quorum=1), planted={2: AGENTS[:2]}),
 )
 
 
@@ -109,7 +131,7 @@ class Play:
 
     def __init__(self, chosen: Policy) -> None:
         self.policy = chosen
-        self.limits = Limits(PARAMETERS, bytes=2000, finite=chosen.finite)
+        self.limits = Limits(PARAMETERS, bytes=2000, finite=chosen.limits.finite)
         weights = np.zeros(PARAMETERS, dtype=np.float32)
         first = () if chosen.own is None else (chosen.own.profile(weights),)
         self.state = State(version=0, weights=weights, round=0, accuracy=0.0, profiles=first)
@@ -237,7 +259,7 @@ class Play:
                 case Publish(Model(number, weights)):
                     assert written, "published before it was written"
                     assert number == version + 1
-                    assert not self.policy.finite or np.isfinite(weights).all()
+                    assert not self.policy.limits.finite or np.isfinite(weights).all()
                     version = number
         assert self.state.version == version
 

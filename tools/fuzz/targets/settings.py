@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedjury.config.settings import SettingsError, load, to_toml
+from fedjury.config.settings import SettingsError, load
+from fedjury.config.toml import to_toml
 from tools.fuzz.target import Target
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"

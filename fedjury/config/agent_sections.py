@@ -1,0 +1,182 @@
+"""The sections that say what the agents are and do: agents, training, backdoor."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fedjury.config.section import Flag, Numbers, Options, Section, Text, must
+
+
+class Training(Section):
+    """How an agent trains between two rounds."""
+
+    epochs: int = Field(3, ge=1, description="passes over an agent's own data in a round")
+    batch_size: int = Field(4, ge=1, description="samples a step")
+    learning_rate: float = Field(0.1, ge=0, description="of the agents' SGD")
+    momentum: float = Field(0.5, ge=0, le=0.9999, description="of the agents' SGD, 0 to below 1")
+
+
+class Agents(Section):
+    """The fleet."""
+
+    n: Annotated[int, Flag("--n")] = Field(
+        1000, ge=1, le=1_000_000, description="agents in the whole fleet"
+    )
+    evil: Annotated[float, Flag("--evil")] = Field(
+        0.2, ge=0, le=1, description="share of them that is evil: exactly round(n * evil)"
+    )
+    attack: Annotated[Text, Flag("--attack", "NAME")] = Field(
+        "mpaf",
+        description="what evil agents send: {attack}; see docs/attacks.md",
+    )
+    options: Options = Field(
+        {},
+        description="of the attack: { factor = 2.0 } (sign_flip), { z = 1.5 } (alie), ...",
+        examples=["{ z = 1.5 }"],
+    )
+    scale: Annotated[float, Flag("--scale")] = Field(
+        1e6, description="lambda, the scaling of mpaf, random and history"
+    )
+    start: Annotated[int, Flag("--start")] = Field(
+        1,
+        ge=1,
+        description="round in which evil agents begin to strike; before it fakes send zeros, "
+        "others train honestly",
+    )
+    arrive: Annotated[int, Flag("--arrive")] = Field(
+        1,
+        ge=1,
+        description="above 1: the evil agents connect, all at once, in this round, and are called "
+        "from the next on",
+    )
+    liars: Annotated[Text, Flag("--liars", "NAME")] = Field(
+        "always_accept",
+        description="how liars vote: {liar}",
+    )
+    lying: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of all agents who train honestly but vote as liars; evil ones always do",
+    )
+    remember: bool = Field(
+        True, description="false: a validator fetches its whole look-back again for each vote"
+    )
+    samples: Annotated[int, Flag("--samples")] = Field(
+        0,
+        ge=0,
+        description="samples of each genuine agent; 0: the training set shared out evenly",
+    )
+    split: Annotated[Text, Flag("--split", "NAME")] = Field(
+        "iid", description="how data are dealt: {split}"
+    )
+    alpha: Annotated[float, Flag("--alpha")] = Field(
+        0.9, ge=1e-9, description="of dirichlet: the smaller, the fewer classes an agent has"
+    )
+    degree: Annotated[float, Flag("--degree")] = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="of groups: share of an agent's data that is its group's class",
+    )
+    processes: Annotated[int, Flag("--processes")] = Field(
+        0, ge=0, le=1024, description="processes to spread the agents over; 0: one a core"
+    )
+    shard: Annotated[Text, Flag("--shard", "I/K")] = Field(
+        "1/1",
+        description="the part of the fleet that runs here: i/k; auto:FOLDER: replicas that have "
+        "this folder in common share the fleet out among themselves",
+    )
+    diary: Text = Field(
+        "", description="file to which attackers write when they strike, and how strongly"
+    )
+    shared_downlink: Annotated[bool, Flag("--shared-downlink")] = Field(
+        False,
+        description="a process receives the model once for all its agents, not once for each",
+    )
+
+    @property
+    def prompt(self) -> int:
+        """Agents that are there from the beginning."""
+        return self.n - round(self.n * self.evil) if self.arrive > 1 else self.n
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The shard as (i, k), counted from 1; where replicas share it out, the whole."""
+        i, _, k = ("1/1" if self.common else self.shard).partition("/")
+        return int(i), int(k)
+
+    @property
+    def common(self) -> str:
+        """The folder in which replicas share the fleet out among themselves; empty: they do not."""
+        return self.shard.removeprefix("auto:") if self.shard.startswith("auto:") else ""
+
+    @field_validator("shard")
+    @classmethod
+    def _is_a_part(cls, shard: str) -> str:
+        found = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|auto:.+", shard)
+        fits = found and (not found[1] or int(found[1]) <= int(found[2]))
+        must(fits, "agents.shard", shard, "i/k with 1 <= i <= k, like 2/4, or auto:FOLDER")
+        return shard
+
+    @model_validator(mode="after")
+    def _somebody_is_there(self) -> Self:
+        allowed = "1 where all agents are evil, for somebody has to be there"
+        must(self.prompt, "agents.arrive", self.arrive, allowed)
+        return self
+
+
+class Backdoor(Section):
+    """What the attacks "backdoor" and "adaptive" hide in the model, and when."""
+
+    task: Annotated[Text, Flag("--task", "NAME")] = Field(
+        "label_flip",
+        description="of a backdoor: {backdoor}",
+    )
+    inject: Annotated[Numbers, Flag("--inject")] = Field(
+        [],
+        description="rounds in which the attackers strike; in all others they train honestly",
+        examples=["[30, 35, 40]"],
+    )
+    planted: bool = Field(
+        True,
+        description="all attackers are among the contributors of these rounds, whoever is drawn",
+    )
+    source: int = Field(
+        -1,
+        ge=-1,
+        description="label_flip: the class that is taken; -1: the one they have most of",
+    )
+    target: int = Field(-1, ge=-1, description="the class it is called; -1: drawn from the seed")
+    train: Numbers = Field(
+        [],
+        description="semantic: training samples that carry the backdoor; nobody else is dealt them",
+        examples=["[30, 35, 40]"],
+    )
+    test: Numbers = Field(
+        [],
+        description="semantic: training samples its success is measured on; nobody is dealt them",
+        examples=["[30, 35, 40]"],
+    )
+    boost: float = Field(
+        0.0, ge=0, description="gamma; 0: what makes the candidate the attackers' model"
+    )
+    share: float = Field(
+        0.3, ge=0.01, le=1, description="poisoned samples of all that the attackers train on"
+    )
+    epochs: int = Field(6, ge=1, description="passes over these")
+    learning_rate: float = Field(0.05, ge=0, description="of these")
+    alpha: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="constrain-and-scale: weight of the loss, 1 - alpha that of the distance; "
+        "1: off",
+    )
+    judged_clean: bool = Field(
+        False,
+        description="adaptive: it judges on its clean data alone, not on what the backdoor takes",
+    )

@@ -1,0 +1,285 @@
+"""The sections that say what happens in a round: from the call to the verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from fedjury.config.section import Flag, Options, Section, Text, in_utf8, must
+
+
+class Aggregation(Section):
+    """How the updates of a round become one."""
+
+    rule: Annotated[Text, Flag("--rule", "NAME")] = Field(
+        "clipped_mean",
+        description="how updates become one: {rule}",
+    )
+    clip: Annotated[float, Flag("--clip")] = Field(
+        0.0,
+        ge=0,
+        description="longest update let through whole (L2 norm); longer ones are scaled down; "
+        "0: off",
+    )
+    before: Annotated[Options, Flag("--before")] = Field(
+        {},
+        description="fronts of the rule, in this order: clip, bucketing, nnm: { nnm = 200 }; "
+        "after clip",
+        examples=["{ bucketing = 2, nnm = 20 }"],
+    )
+    server_lr: float = Field(1.5, ge=0, description="step along the aggregated update")
+    options: Options = Field(
+        {},
+        description="of the rule: { weighted = true } (mean), { count = 200 } or { share = 0.2 } "
+        "(trimmed_mean)",
+        examples=["{ share = 0.2 }"],
+    )
+
+
+class Sampling(Section):
+    """Who is called to contribute."""
+
+    share: Annotated[float, Flag("--share")] = Field(
+        1.0, ge=1e-9, le=1, description="share of the agents called to contribute each round"
+    )
+    newcomers: int = Field(
+        0, ge=0, description="agents let in a round once the run has begun; 0: all who come"
+    )
+
+
+class Collect(Section):
+    """When a round has enough updates."""
+
+    agents: int = Field(
+        0,
+        ge=0,
+        description="agents to wait for before the first round; 0: until nobody new comes (python "
+        "run.py knows how many it starts)",
+    )
+    patience: float = Field(
+        120.0, ge=0, description="seconds to wait for them; then it starts with who is there"
+    )
+    settle: float = Field(
+        4.0,
+        ge=0.1,
+        description="seconds without anybody new after which it starts, where it was not told how "
+        "many",
+    )
+    threshold: Annotated[int, Flag("--threshold")] = Field(
+        0, ge=0, description="updates that close a round; 0: as many as were called"
+    )
+    at_least: int = Field(1, ge=1, description="updates without which a round is repeated")
+    seconds: float = Field(60.0, ge=0.01, description="longest time for the updates of a round")
+    attempts: int = Field(5, ge=1, description="times a round is tried before the run is given up")
+
+
+class Validation(Section):
+    """Who votes on a candidate, and how."""
+
+    who: Annotated[Literal["clients", "server", "both"], Flag("--who")] = Field(
+        "clients", description="who judges a candidate: clients, server (with data.server), both"
+    )
+    validators: Annotated[int, Flag("--validators")] = Field(
+        40, ge=0, description="agents who vote on each candidate, drawn at random; 0: none"
+    )
+    quorum: Annotated[int, Flag("--quorum")] = Field(
+        0,
+        ge=0,
+        description='"poisoned" votes that reject a candidate; 0: half of those asked (server '
+        "alone: its own does)",
+    )
+    min_votes: int = Field(
+        0,
+        ge=0,
+        description="votes without which others are asked once, then the candidate is rejected; "
+        "0: most of those asked",
+    )
+    decide: Literal["count", "score"] = Field(
+        "count",
+        description="what rejects: count (the quorum), score (what all of them saw, added up)",
+    )
+    liars: int = Field(
+        0, ge=0, description="lying validators to withstand; score drops as many at each end"
+    )
+    false_alarm: float = Field(
+        0.02,
+        ge=1e-9,
+        le=0.5,
+        description="of score: share of benign candidates that may be rejected",
+    )
+    errs: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="share of honest validators expected to judge wrongly (BAFFLE's rho)",
+    )
+    piggy_back: bool = Field(
+        False,
+        description="contributors judge the candidate they train from: one message less",
+    )
+    judge: Annotated[Text, Flag("--judge", "NAME")] = Field(
+        "lof",
+        description="how an honest validator decides: {judge}",
+    )
+    options: Options = Field(
+        {},
+        description='of the judge: { reading = "B" } (lof), { false_alarm = 0.05 } (calibrated)',
+        examples=["{ false_alarm = 0.05 }"],
+    )
+    look_back: Annotated[int, Flag("--look-back")] = Field(
+        10, ge=2, description="l: a judge sees the last l + 1 accepted models"
+    )
+    minimum_history: int = Field(
+        0,
+        ge=0,
+        description='accepted models without which a judge says "clean"; 0: l + 1',
+    )
+    warm_up: int = Field(0, ge=0, description="rounds before the first vote")
+    seconds: float = Field(30.0, ge=0.01, description="longest time for the votes of a round")
+
+    @property
+    def history(self) -> int:
+        """Accepted models a judge needs before it judges."""
+        return self.minimum_history or self.look_back + 1
+
+    @property
+    def asked(self) -> int:
+        """Agents who vote on each candidate."""
+        return 0 if self.who == "server" else self.validators
+
+    @property
+    def server(self) -> bool:
+        """Whether the aggregator votes too."""
+        return self.who != "clients"
+
+    @property
+    def voters(self) -> int:
+        """Who votes on each candidate, the server among them; unknown (0) with piggy-back."""
+        return 0 if self.piggy_back else self.asked + self.server
+
+    def rejects(self, asked: int) -> int:
+        """Return how many "poisoned" votes of ``asked`` voters reject: unless set, half of them.
+
+        Half of ten is BAFFLE's own q = 5. Where the server judges alone, its own does.
+        """
+        wanted = 1 if self.who == "server" else self.quorum
+        return min(wanted or (asked + 1) // 2, asked)
+
+    @property
+    def needed(self) -> int:
+        """How many "poisoned" votes reject; 0: half of them, however many there are."""
+        return self.rejects(self.voters) if self.voters else self.quorum
+
+    def fitted(self, agents: int) -> Validation:
+        """Return the same with no more validators than agents, and no more votes than these cast.
+
+        Only what nobody gave is made smaller.
+
+        Raises
+        ------
+        SettingsError
+            If more votes were asked for than can be cast.
+        """
+        given, voters = self.model_fields_set, agents + self.server
+        votes = {
+            key: min(getattr(self, key), voters)
+            for key in ("quorum", "min_votes")
+            if key not in given
+        }
+        return self.replaced(validators=agents, **votes).given_as(given)
+
+    @model_validator(mode="after")
+    def _voters_can_cast_the_votes(self) -> Self:
+        voters = self.asked + self.server
+        for key in ("quorum", "min_votes") if self.asked else ():
+            value = getattr(self, key)
+            allowed = f"0 to the number of voters ({voters})"
+            must(value <= voters, f"validation.{key}", value, allowed)
+        return self
+
+    def check_contributors(self, most: int) -> None:
+        """Refuse a quorum that so many contributors cannot reach, where they are the voters."""
+        allowed = f"0 to the contributors ({most}) with piggy_back"
+        must(not self.piggy_back or self.quorum <= most, "validation.quorum", self.quorum, allowed)
+
+    @model_validator(mode="after")
+    def _most_voters_are_honest_where_scores_decide(self) -> Self:
+        voters = self.validators + (self.who == "both")
+        enough = self.decide == "count" or self.piggy_back or 2 * self.liars < max(voters, 1)
+        allowed = f"less than half of the voters ({voters}) where scores decide"
+        must(enough, "validation.liars", self.liars, allowed)
+        return self
+
+    @model_validator(mode="after")
+    def _those_who_judge_are_there(self) -> Self:
+        both = self.who != "both" or self.validators
+        allowed = "1 or more where both the server and clients judge"
+        must(both, "validation.validators", self.validators, allowed)
+        alone = not self.piggy_back or self.who == "clients"
+        allowed = "clients, for with piggy_back the contributors are the validators"
+        must(alone, "validation.who", self.who, allowed)
+        return self
+
+    @model_validator(mode="after")
+    def _a_judge_sees_the_history_it_needs(self) -> Self:
+        most = self.look_back + 1
+        fits = self.minimum_history == 0 or 3 <= self.minimum_history <= most
+        allowed = f"0, or 3 to validation.look_back + 1 ({most})"
+        must(fits, "validation.minimum_history", self.minimum_history, allowed)
+        return self
+
+
+class Detection(Section):
+    """How fakes are looked for, and what becomes of them."""
+
+    detectors: Annotated[list[Text], Flag("--detect")] = Field(
+        ["fixed_point", "length"],
+        description="who looks for fakes: {detector}",
+        examples=['["fixed_point"]'],
+    )
+    options: Annotated[dict[str, dict[str, object]], AfterValidator(in_utf8)] = Field(
+        {},
+        description="of detectors, a table each: { fixed_point = { crowd = 5 } }",
+        examples=["{ fixed_point = { crowd = 5 } }"],
+    )
+    quarantine: Annotated[bool, Flag("--quarantine")] = Field(
+        True,
+        description="suspected agents are left out of the round, and soon not called",
+    )
+    strikes: int = Field(
+        2,
+        ge=1,
+        description="rounds of suspicion that lead to quarantine; a round without takes one back",
+    )
+    appeal: int = Field(
+        10, ge=1, description="rounds after which an agent in quarantine is called once more"
+    )
+    appeals: int = Field(
+        3,
+        ge=0,
+        description="failed appeals after which it stays out for good; 0: it never does",
+    )
+
+
+class Limits(Section):
+    """What is let in."""
+
+    finite: bool = Field(
+        True,
+        description="updates with inf or NaN are refused, and models that answer so; false lets "
+        "them in, to watch an undefended run overflow",
+    )
+    samples: int = Field(
+        1000, ge=1, description="cap on the number of samples an agent says it has"
+    )
+    agents: int = Field(
+        100_000,
+        ge=1,
+        description="agents that may be online at once; presence of more is refused",
+    )
+    bytes: int = Field(
+        32_000_000,
+        ge=1000,
+        description="longest payload that is looked at: 8 million float32 parameters",
+    )

@@ -1,0 +1,122 @@
+"""The sections that say what is run and where: run, broker, model, data, wire."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from fedjury.config.section import Flag, Section, Text, must
+
+
+class Run(Section):
+    """The run as a whole."""
+
+    name: Annotated[Text, Flag("--run", "NAME")] = Field(
+        "fedjury",
+        description="name of the run at the broker and of its folder: 1 to 64 of A-Z a-z 0-9 _ -. "
+        "Unless chosen, an aggregator goes on with the unfinished one or begins fedjury-2, -3, "
+        "..., and agents join the newest",
+    )
+    seed: Annotated[int, Flag("--seed")] = Field(
+        0, ge=0, le=2**63 - 1, description="all randomness comes from (seed, round, agent)"
+    )
+    rounds: Annotated[int, Flag("--rounds")] = Field(
+        30, ge=1, le=10**9, description="rounds to finish, rejected ones included"
+    )
+    directory: Annotated[Text, Flag("--runs", "DIR")] = Field(
+        "runs", description="folder that holds one folder a run"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _fits_a_topic(cls, name: str) -> str:
+        fits = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
+        must(fits, "run.name", name, "1 to 64 of A-Z a-z 0-9 _ -")
+        return name
+
+
+class Broker(Section):
+    """Where the broker is and who we are to it."""
+
+    host: Text = Field("127.0.0.1", description="where the MQTT broker listens")
+    port: int = Field(1883, ge=1, le=65535, description="its TCP port")
+    username: Annotated[Text, Flag("--username", "NAME")] = Field(
+        "", description="log-in at the broker; empty: none"
+    )
+    password: Annotated[Text, Flag("--password", "SECRET")] = Field(
+        "",
+        repr=False,
+        description="of the log-in; better given in the environment, as FEDJURY_PASSWORD",
+    )
+    secrets: Annotated[Text, Flag("--secrets", "DIR")] = Field(
+        "",
+        description="folder made by fedjury enroll: a log-in of its own for everybody",
+    )
+    ca: Annotated[Text, Flag("--ca", "FILE")] = Field(
+        "",
+        description="TLS: PEM file of who vouches for the broker, or system; empty: the one among "
+        "the secrets, if any",
+    )
+    keepalive: int = Field(
+        60,
+        ge=2,
+        le=3600,
+        description="seconds of silence after which a connection is tried; after twice that it is "
+        "given up",
+    )
+    forget: Annotated[bool, Flag("--forget")] = Field(
+        False, description="at the end remove what is retained of the run at the broker"
+    )
+
+
+class Model(Section):
+    """The network and its first weights."""
+
+    name: Annotated[Text, Flag("--model", "NAME")] = Field(
+        "mlp",
+        description="the network: {model}",
+    )
+    init: Annotated[Text, Flag("--init", "FILE")] = Field(
+        "",
+        description="weights to start from: a state dict like classifier.pth, safetensors, "
+        "models/000030.safetensors of a run; empty: drawn from the seed",
+    )
+
+
+class Data(Section):
+    """The data set."""
+
+    name: Annotated[Text, Flag("--data", "NAME")] = Field(
+        "mnist5k",
+        description="the data set: {dataset}; or FILE.npz",
+    )
+    root: Annotated[Text, Flag("--data-root", "DIR")] = Field(
+        "data", description="folder for downloads"
+    )
+    test: int = Field(
+        1000,
+        ge=1,
+        description="samples held out for testing (of mnist5k and digits; others have their own)",
+    )
+    server: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="share of the training set that the aggregator keeps, to judge with, and to "
+        "train on for fltrust",
+    )
+
+
+class Wire(Section):
+    """How vectors travel."""
+
+    codec: Annotated[Text, Flag("--codec", "NAME")] = Field(
+        "float32",
+        description="of updates: {codec}, each also with +zstd; models are float32",
+    )
+    history: Text = Field(
+        "int7+zstd",
+        description="of candidates and past models: {codec}, each also with +zstd",
+    )
