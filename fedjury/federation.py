@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -28,6 +29,7 @@ from fedjury.config.naming import named
 from fedjury.config.settings import Settings, SettingsError, keys_of, load
 from fedjury.monitor.web.opening import opened, stay
 from fedjury.processes import death
+from fedjury.protocol.record import to_json
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.registry import ATTACKS
@@ -194,7 +196,7 @@ def demo(settings: Settings) -> int:
         elif code := federation(case, folder, telling=number == 1):
             return code
         cases.append((title, case, read_records(folder)))
-        lines += [json.dumps({"run": title, **r}) for r in read_records(folder, timed=True)]
+        lines += [json.dumps(to_json(replace(r, run=title))) for r in read_records(folder)]
         manifests[title] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     with explained(whole):
         (whole / "manifest.json").write_text(json.dumps(manifests, indent=2), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
@@ -126,6 +126,9 @@ def plain(value):
             return value.tolist()
         case tuple():
             return type(value).__name__, *map(plain, value)
+        case _ if is_dataclass(value):
+            said = ((field.name, plain(getattr(value, field.name))) for field in fields(value))
+            return type(value).__name__, *said
         case list():
             return [plain(item) for item in value]
         case Mapping():
@@ -135,7 +138,7 @@ def plain(value):
 
 
 def all_but_the_count(state):
-    return {key: plain(item) for key, item in state._asdict().items() if key != "refused"}
+    return {key: plain(item) for key, item in vars(state).items() if key != "refused"}
 
 
 def accepted_models(effects):

@@ -27,6 +27,7 @@ from fedjury.learning.dealing import plan_of, terms
 from fedjury.protocol import codec
 from fedjury.protocol.codec import Limits
 from fedjury.protocol.messages import Model, Phase
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.link import Link
 from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
@@ -155,14 +156,14 @@ class Federation:
         return self
 
     @property
-    def records(self) -> list[dict]:
+    def records(self) -> list[RoundRecord]:
         """The records of the rounds so far, as they are on disk."""
         return read_records(self.folder)
 
     @property
     def accuracies(self) -> list[float]:
         """The accuracy after each round."""
-        return [record["accuracy"] for record in self.records]
+        return [record.model.accuracy for record in self.records]
 
     def _fleet(self, population: Population, numbers: range) -> Fleet:
         hub = MemoryHub(self.broker, self.settings.run.name)
@@ -177,7 +178,8 @@ class Federation:
         """Keep every accepted model; a version must never be published with other weights."""
         if topic == topic_for(self.settings.run.name, Model) and payload:
             try:
-                version, weights = codec.decode(topic, payload, Limits(finite=False))
+                model = codec.decode(topic, payload, Limits(finite=False))
             except codec.BadMessage:
                 return
-            assert self.models.setdefault(version, weights.tobytes()) == weights.tobytes()
+            bits = model.weights.tobytes()
+            assert self.models.setdefault(model.version, bits) == bits

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +53,9 @@ class Wave:
         self._fair = Update("x", 1, 0, 20, delta)
         self._payloads = {
             "cut": encode(self._fair)[: 2 * parameters],
-            "other round": encode(self._fair._replace(round=2**30)),
-            "other model": encode(self._fair._replace(delta=delta[:7])),
-            "not finite": encode(self._fair._replace(delta=delta * np.nan)),
+            "other round": encode(replace(self._fair, round=2**30)),
+            "other model": encode(replace(self._fair, delta=delta[:7])),
+            "not finite": encode(replace(self._fair, delta=delta * np.nan)),
             "other vote": encode(
                 Vote("x", 2**30, 1, poisoned=True, score=1.0, threshold=0.5, samples=9)
             ),
@@ -84,7 +85,7 @@ class Wave:
         """Say where a message stands in the name of an agent, or of one that there is not."""
         known = self._agents and self._rng.random() < 0.5
         name = self._rng.choice(self._agents) if known else f"mallory-{self._rng.randrange(9999)}"
-        return topic_of(self._run, message._replace(agent=name))
+        return topic_of(self._run, replace(message, agent=name))
 
     def _presence(self):
         """Let somebody join who does not exist, or leave: whoever comes goes again."""

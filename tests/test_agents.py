@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -367,7 +368,7 @@ def test_a_manifest_makes_agents_import_nothing(told):
     """Whoever may publish a manifest, forged or not, cannot name what runs here."""
     ours = population_of(settings_of())
     with pytest.raises(MismatchError, match="'os:system' is not imported on the word of the net"):
-        assemble(ours, ours.check(), range(20), manifest()._replace(**told))
+        assemble(ours, ours.check(), range(20), replace(manifest(), **told))
 
 
 @pytest.mark.parametrize(
@@ -380,7 +381,7 @@ def test_a_manifest_makes_agents_import_nothing(told):
 def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
     """Other data or another network than the aggregator's is one sentence."""
     ours = population_of(settings_of())
-    theirs = manifest()._replace(**changes) if "tensors" in changes else manifest(**changes)
+    theirs = replace(manifest(), **changes) if "tensors" in changes else manifest(**changes)
     with pytest.raises(MismatchError, match=message):
         assemble(ours, ours.check(), range(20), theirs)
 

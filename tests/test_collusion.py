@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,9 @@ def report(agent, value=0.0, number=1, version=0):
 
 def same(plot, expected):
     """Compare a plot with round, version, centre and spread."""
-    return plot is not None and (*plot[:2], *(v.tolist() for v in plot[2:])) == expected
+    if plot is None:
+        return False
+    return (plot.round, plot.version, plot.centre.tolist(), plot.spread.tolist()) == expected
 
 
 # The ringleader
@@ -200,7 +203,7 @@ def test_each_adds_noise_of_its_own():
     """From (seed, round, agent), whoever else is in the process."""
     made = accomplices()
     made.learn({"agent-2": row(1), "agent-7": row(2)})
-    made.hear(PLOT._replace(spread=row(3)), now=0.0)
+    made.hear(replace(PLOT, spread=row(3)), now=0.0)
     sent = made.ready(0.0)
     for name, number in ATTACKERS.items():
         if name in sent:
@@ -221,13 +224,13 @@ def test_who_knows_the_plot_already_reports_nothing():
 def test_the_first_plot_of_a_round_counts():
     """A later one changes nothing, nor does one of another round or version."""
     made = accomplices()
-    for other in (PLOT._replace(round=3), PLOT._replace(version=1)):
-        made.hear(other._replace(centre=row(0)), now=0.0)
+    for other in (replace(PLOT, round=3), replace(PLOT, version=1)):
+        made.hear(replace(other, centre=row(0)), now=0.0)
     made.learn({"agent-3": row(1)})
     assert told(made) == {"agent-3": [1]}
     assert ready(made) == {}
     made.hear(PLOT, now=0.0)
-    made.hear(PLOT._replace(centre=row(0)), now=0.0)
+    made.hear(replace(PLOT, centre=row(0)), now=0.0)
     assert ready(made) == {"agent-3": [7]}
 
 
@@ -235,7 +238,7 @@ def test_a_plot_may_come_before_its_round():
     """It is kept until the round is heard of, and that of the round before is forgotten."""
     made = accomplices()
     made.hear(PLOT, now=0.0)
-    made.hear(PLOT._replace(round=5, centre=row(8)), now=0.0)
+    made.hear(replace(PLOT, round=5, centre=row(8)), now=0.0)
     made.begin((5, 2), seconds=8.0)
     made.learn({"agent-3": row(1)})
     assert ready(made) == {"agent-3": [8]}
@@ -265,7 +268,7 @@ YEAR = 365 * 86_400.0
 
 def test_nobody_waits_for_a_quarter_of_a_year():
     """Where a round lasts however long its updates take, ten minutes of it count for colluders."""
-    made = leader(training()._replace(seconds=YEAR))
+    made = leader(replace(training(), seconds=YEAR))
     for name in ("agent-2", "agent-3"):
         made.hear(report(name, 1), now=0.0)
     assert made.plot(now=GATHER * LONGEST - 1) is None
@@ -318,8 +321,8 @@ def test_the_same_models_whatever_the_processes(attack, tmp_path):
         for fleets, shared in layouts
     ]
     assert all(run.models == runs[0].models for run in runs[1:])
-    assert [r["updates"] for r in runs[0].records] == [20, 20, 20]
-    assert not any(r["refused"] for r in runs[0].records)
+    assert [r.updates for r in runs[0].records] == [20, 20, 20]
+    assert not any(r.traffic.refused for r in runs[0].records)
     honest = Federation(tmp_path / "honest", **changes | {"agents__evil": 0.0}).whole()
     assert honest.models[1] != runs[0].models[1]
 
@@ -399,7 +402,7 @@ def test_a_round_closes_without_the_ringleader(tmp_path):
     run.run()
     assert run.heard(Plot) == []
     for number, record in enumerate(run.records, start=1):
-        assert (record["updates"], record["missing"]) == (19, 1)
+        assert (record.updates, record.missing) == (19, 1)
         reports = {m.agent: m.delta.tobytes() for m in run.heard(Report, number)}
         assert sorted(reports) == run.evils[1:]
         updates = {m.agent: m.delta.tobytes() for m in run.heard(Update, number)}
@@ -437,7 +440,7 @@ def test_only_some_are_called(tmp_path):
         counts.add(len(called))
         assert sorted(called) == sorted(m.agent for m in run.heard(Report, number))
         assert len(run.heard(Plot, number)) == bool(called)
-        assert (record["updates"], record["missing"]) == (4, 0)
+        assert (record.updates, record.missing) == (4, 0)
     assert counts >= {0, 1, 2}
     assert run.models == Federation(tmp_path / "b", **changes).whole().models
 
@@ -518,8 +521,8 @@ def test_late_attackers_are_called_from_the_round_after_they_came(fleets, shared
     run.run()
     called = [len(run.heard(Update, number)) for number in range(1, 7)]
     assert called == [15, 15, 15, 20, 20, 20]
-    assert [r["updates"] for r in run.records] == called
-    assert not any(r["refused"] or r["missing"] for r in run.records)
+    assert [r.updates for r in run.records] == called
+    assert not any(r.traffic.refused or r.missing for r in run.records)
     assert {m.round for m in run.heard(Report)} == ({4, 5, 6} if attack == "alie" else set())
 
 
@@ -546,7 +549,7 @@ def test_until_they_come_late_attackers_change_nothing(tmp_path):
     )
     same_bits = [flip.models[version] == ipm.models[version] for version in range(7)]
     assert same_bits == [True] * 4 + [False] * 3
-    assert [r["called"] for r in flip.records] == [15] * 3 + [20] * 3
+    assert [r.called for r in flip.records] == [15] * 3 + [20] * 3
 
 
 def test_somebody_has_to_be_there():

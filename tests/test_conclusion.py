@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from records import read_all
 
 from fedjury.config.settings import load
-from fedjury.reports import conclusion, read
+from fedjury.reports import conclusion
 from fedjury.round.verdict import blind
 
 DEFENDED = load()
@@ -20,7 +21,7 @@ def record(number, accuracy=0.8, **changes):
 
 
 def told(*records, settings=DEFENDED):
-    return conclusion(read(records), settings, classes=10)
+    return conclusion(read_all(records), settings, classes=10)
 
 
 def looked(number, suspected=(), out=(), **changes):

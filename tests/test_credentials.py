@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -264,7 +265,7 @@ def test_large_messages_arrive_whole_over_tls(secured):
         assert heard(server, Presence).agent == "agent-0"
         for number in range(3):
             server.send(":aggregator", Model(number, MEGABYTE + number))
-            server.send(":aggregator", BEGUN._replace(round=number))
+            server.send(":aggregator", replace(BEGUN, round=number))
             model = heard(agents, Model)
             assert (model.version, model.weights.tobytes()) == (
                 number,

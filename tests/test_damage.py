@@ -248,7 +248,7 @@ def test_damage_is_named_and_what_we_say_to_do_helps(folder, undisturbed, damage
             run.begin()
         return
     run.whole()
-    assert [r["round"] for r in run.records] == [1, 2, 3, 4, 5]
+    assert [r.round for r in run.records] == [1, 2, 3, 4, 5]
     if name in (MODEL, MANIFEST):
         same_run(run, undisturbed["all of it"])
 
@@ -271,7 +271,7 @@ def test_a_file_cut_anywhere_is_named(folder, name):
         with pytest.raises(StoreError, match="is damaged"):
             store.load()
     (folder / name).write_bytes(whole)
-    assert store.load().record["round"] == 4
+    assert store.load().record.round == 4
 
 
 HALF = b'{"round":9,"version":3,"accu'
@@ -306,7 +306,7 @@ def test_lost_records_are_told(folder, capsys):
     (folder / "rounds.jsonl").unlink()
     run = federation(folder, "all of it").whole()
     assert "has no record of round 1" in capsys.readouterr().out
-    assert [r["round"] for r in run.records] == [2, 3, 4, 5]
+    assert [r.round for r in run.records] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("key", ["accuracy", "accepted", "updates", "refused", "seconds"])
@@ -342,7 +342,7 @@ def test_records_without_models_are_nobodys_beginning(folder):
         federation(folder, "all of it").begin()
     (folder / "rounds.jsonl").unlink()
     run = federation(folder, "all of it").whole()
-    assert [r["round"] for r in run.records] == [1, 2, 3, 4, 5]
+    assert [r.round for r in run.records] == [1, 2, 3, 4, 5]
 
 
 def test_halves_that_a_crash_left_are_removed(folder):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedjury.protocol.record import read
+
 pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,18 +44,18 @@ def test_the_demo_tells_its_story(tmp_path):
     folder = tmp_path / "small"
     lines = (folder / "rounds.jsonl").read_text().splitlines()
     runs: dict[str, list] = {}
-    for record in map(json.loads, lines):
-        runs.setdefault(record["run"], []).append(record)
+    for record in map(read, map(json.loads, lines)):
+        runs.setdefault(record.run, []).append(record)
     assert [len(records) for records in runs.values()] == [15, 15, 15, 15]
     undefended, clipped, detected, jury = runs.values()
-    assert undefended[11]["accuracy"] > 0.4
-    assert undefended[-1]["accuracy"] < undefended[11]["accuracy"] - 0.2
-    assert clipped[-1]["accuracy"] > 0.85 * clipped[11]["accuracy"]
-    assert [len(record["suspected"]) for record in detected] == [0] * 12 + [12, 12, 0]
-    assert [len(record["quarantined"]) for record in detected[-2:]] == [12, 12]
-    assert detected[-1]["accuracy"] > 0.9 * undefended[11]["accuracy"]
-    assert [record["accepted"] for record in jury] == [True] * 12 + [False] * 3
-    assert jury[-1]["accuracy"] == jury[11]["accuracy"]
+    assert undefended[11].model.accuracy > 0.4
+    assert undefended[-1].model.accuracy < undefended[11].model.accuracy - 0.2
+    assert clipped[-1].model.accuracy > 0.85 * clipped[11].model.accuracy
+    assert [len(record.detection.suspected) for record in detected] == [0] * 12 + [12, 12, 0]
+    assert [len(record.detection.quarantined) for record in detected[-2:]] == [12, 12]
+    assert detected[-1].model.accuracy > 0.9 * undefended[11].model.accuracy
+    assert [record.accepted for record in jury] == [True] * 12 + [False] * 3
+    assert jury[-1].model.accuracy == jury[11].model.accuracy
     assert set(json.loads((folder / "manifest.json").read_text())) == set(runs)
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()

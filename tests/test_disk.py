@@ -23,6 +23,7 @@ from test_network import federation as on_broker
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config.toml import to_toml
 from fedjury.protocol.messages import Model
+from fedjury.protocol.record import RoundRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +41,7 @@ def failing(run, number, at, why=None):
     persist, met = store.persist, []
 
     def persisting(record, *left):
-        if record["round"] != number:
+        if record.round != number:
             return persist(record, *left)
         with cut(run.folder, at, why) as broken:
             met.append(broken)
@@ -200,7 +201,7 @@ def heard_after(run, number, told):
     persist = store.persist
 
     def persisting(record, *left):
-        if record["round"] == number:
+        if record.round == number:
             run.broker.listeners.append(lambda topic, _: told.append(topic))
         persist(record, *left)
 
@@ -249,10 +250,10 @@ def test_a_full_file_system_loses_nothing(small, tmp_path):
     def persist(store, numbers):
         for number in numbers:
             weights = np.full(4000, number, np.float32)
-            store.persist({"round": number, "version": number}, Model(number, weights))
+            store.persist(RoundRecord(number, version=number), Model(number, weights))
 
     store = RunStore(small, keep=4)
-    store.save(Model(0, np.zeros(4000, np.float32)), {"round": 0, "version": 0})
+    store.save(Model(0, np.zeros(4000, np.float32)), RoundRecord(0, version=0))
     with pytest.raises(StoreError, match=r"3.safetensors: No space left .* once there is room$"):
         persist(store, range(1, 9))
     assert not [*small.rglob("*.part")]
@@ -260,12 +261,12 @@ def test_a_full_file_system_loses_nothing(small, tmp_path):
     (small / "rounds.jsonl").write_bytes((small / "rounds.jsonl").read_bytes() + b'{"round":3,"ver')
     mount("-o", "remount,size=1m", small)
     again = RunStore(small, keep=4)
-    assert again.load().record == {"round": 2, "version": 2}
+    assert again.load().record == RoundRecord(2, version=2, judged=2)
     persist(again, range(3, 9))
     saved = RunStore(small, keep=4).load()
     assert [m.version for m in saved.models] == [5, 6, 7, 8]
     assert all((m.weights == m.version).all() for m in saved.models)
-    assert [r["round"] for r in read_records(small)] == [*range(1, 9)]
+    assert [r.round for r in read_records(small)] == [*range(1, 9)]
 
 
 READ_ONLY = "Read-only file system"
@@ -322,12 +323,12 @@ class Scene:
 
     def rounds(self):
         """Return the rounds that are on record."""
-        return [record["round"] for record in self.programs.records()]
+        return [record.round for record in self.programs.records()]
 
     def is_that_in_memory(self, folder):
         """Check that the run came to the models that it comes to where nothing happens."""
         alone = Federation(folder, **self.changes).whole()
-        assert self.rounds() == [record["round"] for record in alone.records]
+        assert self.rounds() == [record.round for record in alone.records]
         kept = sorted(int(file.stem) for file in (self.folder / "models").iterdir())
         assert len(kept) == 4
         for version in kept:

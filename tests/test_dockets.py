@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from federation import one_thread  # noqa: F401 - a fixture
 from fedjury.aggregator import disk, dockets
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.protocol.messages import Model
+from fedjury.protocol.record import Quality, RoundRecord
 from fedjury.round.past import Past
 from fedjury.round.suspicion import Docket, Standing, to_arrays
 
@@ -45,7 +47,7 @@ def docket(number):
 
 
 def record(number):
-    return {"round": number, "version": 0, "accuracy": 0.5, "backdoor": None}
+    return RoundRecord(number, model=Quality(0.5))
 
 
 def persist(folder, *numbers, store=None):
@@ -104,8 +106,8 @@ def test_a_crash_leaves_what_belongs_together(folder, tmp_path_factory):
             persist(place, 3, store=store)
         heir = RunStore(place, keep=3)
         saved = heir.load()
-        same_docket(saved.docket, docket(saved.record["round"]))
-        reached.append(saved.record["round"])
+        same_docket(saved.docket, docket(saved.record.round))
+        reached.append(saved.record.round)
         persist(place, 3, store=heir)
         same_docket(RunStore(place, keep=3).load().docket, docket(3))
         assert not [*place.glob("*.part")]
@@ -171,7 +173,7 @@ def test_much_that_detectors_remember_goes_with_the_end_of_a_run(folder, monkeyp
     monkeypatch.setattr(dockets, "KEPT", most)
     store = RunStore(folder, keep=3)
     names = np.array([b"ann"] * 10, "S64")
-    whole = docket(1)._replace(past=Past(names, large(7)))
+    whole = replace(docket(1), past=Past(names, large(7)))
     store.persist(record(1), None, None, whole)
     (folder / "ended").touch()
     store.lighten()

@@ -28,6 +28,7 @@ from fedjury.experiments.papers.mpaf_point import (
     trimmed,
 )
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.record import Quality, RoundRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 DASHES = {0x2013: "-", 0x2212: "-"}
@@ -142,7 +143,12 @@ def results(accuracy, seeds=(0, 1)):
         ):
             labels = {name: value for name, value in cell.labels.items() if name != "seed"}
             share = accuracy(Point(**labels), seed)
-            made.append(Result(Cell(cell.labels, Job("x", cell.settings)), [{"accuracy": share}]))
+            made.append(
+                Result(
+                    Cell(cell.labels, Job("x", cell.settings)),
+                    [RoundRecord(1, model=Quality(share))],
+                )
+            )
     return made
 
 
@@ -225,7 +231,8 @@ def test_a_drop_is_taken_seed_by_seed():
     calm = point("mnist5k", "median", NONE, 0, f=0)
     runs = [(at, 0, 0.5), (at, 1, 0.7), (calm, 0, 0.9)]
     made = [
-        Result(mpaf.cell(plan, where, seed), [{"accuracy": share}]) for where, seed, share in runs
+        Result(mpaf.cell(plan, where, seed), [RoundRecord(1, model=Quality(share))])
+        for where, seed, share in runs
     ]
     assert Seen(made).drop(at, calm).values == (0.4,)
 
@@ -234,7 +241,8 @@ def test_accuracy_is_that_of_the_last_ten_rounds():
     """Single rounds go up and down; of a shorter run all rounds count."""
     at = point("mnist5k", "median", "mpaf", 10, f=0)
     cell = mpaf.cell(plan_at("small"), at, 0)
-    records = [{"accuracy": 0.9}] * 5 + [{"accuracy": 0.4}, {"accuracy": 0.6}] * 5
+    high, low, middle = (RoundRecord(1, model=Quality(share)) for share in (0.9, 0.4, 0.6))
+    records = [high] * 5 + [low, middle] * 5
     assert Seen([Result(cell, records)]).accuracy(at).value == pytest.approx(0.5)
     assert Seen([Result(cell, records[4:6])]).accuracy(at).value == pytest.approx(0.65)
 

@@ -27,15 +27,16 @@ from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets
+from fedjury.protocol.record import Ballot, RoundRecord, Votes, to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def record(number, *, accepted=True, voted=True, **more):
-    votes = {"poisoned": 0 if accepted else 5, "clean": 5, "silent": 0} if voted else {}
-    return {"round": number, "accepted": accepted, "votes": votes, **more}
+def record(number, *, accepted=True, voted=True, voters=None, **more):
+    votes = Votes(0 if accepted else 5, 5 * voted, voters=voters or {}) if voted else Votes()
+    return RoundRecord(number, accepted=accepted, votes=votes, **({"judged": number} | more))
 
 
 # Counting
@@ -95,7 +96,7 @@ def test_liars_are_found_among_the_voters():
     lying = [f"agent-{n}" for n in cell_liars(settings)]
     honest = [f"agent-{n}" for n in range(10) if f"agent-{n}" not in lying]
     assert len(lying) == 3
-    voters = {name: {"poisoned": False} for name in [lying[0], *honest[:4]]}
+    voters = {name: Ballot(poisoned=False) for name in [lying[0], *honest[:4]]}
     result = Result(Cell({}, Job("x", settings)), [record(1, voters=voters)])
     assert baffle_liars.verdicts(result) == [(1, False, True)]
 
@@ -203,7 +204,7 @@ def runs(monkeypatch):
         on_round()
         ran.append(task.kept.stem)
         if task.kept.suffix == ".json":
-            task.kept.write_text(json.dumps({"records": [record(1)]}))
+            task.kept.write_text(json.dumps({"records": [to_json(record(1))]}))
         else:
             task.kept.mkdir()
 
@@ -240,27 +241,18 @@ def test_what_a_crash_left_is_redone(tiny, tmp_path):
     half.mkdir(parents=True)
     (half / "rounds.jsonl").write_text('{"round": 77}\n{"rou')
     [result] = campaign.run([one._replace(job=job)], where, campaign.How(jobs=0))
-    assert [r["round"] for r in result.records] == list(range(1, 10))
+    assert [r.round for r in result.records] == list(range(1, 10))
     assert not where.running.exists()
     assert load([where.cells / f"{job.key}.toml"]).agents == one.settings.agents
 
 
 def seen(records):
     """Return what the same seed has to bring back, however it is run."""
-    same = (
-        "round",
-        "accepted",
-        "accuracy",
-        "candidate_accuracy",
-        "votes",
-        "backdoor",
-        "candidate_backdoor",
-        "judged",
-        "why",
-    )
     return [
-        {name: r.get(name) for name in same}
-        | {"voters": {n: (v["poisoned"], v["score"]) for n, v in r["voters"].items()}}
+        (
+            *(r.round, r.accepted, r.why, r.judged, r.model, r.candidate, r.votes.counts),
+            *((name, vote.poisoned, vote.score) for name, vote in r.votes.voters.items()),
+        )
         for r in records
     ]
 
@@ -274,7 +266,7 @@ def test_going_on_from_shared_rounds_changes_nothing(tiny, tmp_path, who):
     where = campaign.place(tmp_path, "x", "tiny", "digits")
     split, through = campaign.run([one, whole], where, campaign.How(jobs=0))
     assert seen(split.records) == seen(through.records)
-    assert [bool(r["votes"]) for r in split.records] == [False] * 5 + [True] * 4
+    assert [bool(r.votes.asked) for r in split.records] == [False] * 5 + [True] * 4
 
 
 @pytest.mark.broker
@@ -457,7 +449,7 @@ def test_what_compression_changes_is_counted_while_the_runs_are_alike():
 
     def run(*rounds):
         records = [
-            record(n, accepted=ok, voters={"a": {"poisoned": said}, "b": {"poisoned": False}})
+            record(n, accepted=ok, voters={"a": Ballot(said), "b": Ballot(False)})
             for n, (ok, said) in enumerate(rounds, start=1)
         ]
         return Result(Cell({}, Job("x", settings)), records)

@@ -286,31 +286,33 @@ def test_what_is_scraped_is_what_was_recorded(scraped):
 
     assert len(records) == ROUNDS
     assert value("round") == ROUNDS
-    assert value("version") == last["version"]
-    assert value("accuracy") == last["accuracy"]
-    assert value("candidate_accuracy") == last["candidate_accuracy"]
-    assert value("updates_per_second") == last["updates_per_second"]
-    assert value("round_seconds") == last["seconds"]
-    assert value("rounds_total", verdict="accepted") == sum(r["accepted"] for r in records)
-    assert value("rounds_total", verdict="rejected") == sum(not r["accepted"] for r in records)
-    assert value("updates_total") == sum(r["updates"] for r in records)
-    assert value("bytes_total", direction="in") == sum(r["bytes_in"] for r in records)
-    assert value("bytes_total", direction="out") == sum(r["bytes_out"] for r in records)
-    assert value("dropped_total") == sum(r["dropped"] for r in records)
-    for verdict, times in last["votes"].items():
+    assert value("version") == last.version
+    assert value("accuracy") == last.model.accuracy
+    assert value("candidate_accuracy") == last.candidate.accuracy
+    assert value("updates_per_second") == last.timing.updates_per_second
+    assert value("round_seconds") == last.timing.seconds
+    assert value("rounds_total", verdict="accepted") == sum(r.accepted for r in records)
+    assert value("rounds_total", verdict="rejected") == sum(not r.accepted for r in records)
+    assert value("updates_total") == sum(r.updates for r in records)
+    assert value("bytes_total", direction="in") == sum(r.traffic.bytes_in for r in records)
+    assert value("bytes_total", direction="out") == sum(r.traffic.bytes_out for r in records)
+    assert value("dropped_total") == sum(r.traffic.dropped for r in records)
+    for verdict, times in zip(("poisoned", "clean", "silent"), last.votes.counts, strict=True):
         assert value("vote", verdict=verdict) == times
-        assert value("votes_total", verdict=verdict) == sum(r["votes"][verdict] for r in records)
-    refused = sum((Counter(r["refused"]) for r in records), Counter())
+        assert value("votes_total", verdict=verdict) == sum(
+            getattr(r.votes, verdict) for r in records
+        )
+    refused = sum((Counter(r.traffic.refused) for r in records), Counter())
     assert refused["malformed"] == 1
     assert {reason: value("refused_total", reason=reason) for reason in refused} == refused
-    for detector, times in Counter(last["suspected"].values()).items():
+    for detector, times in Counter(last.detection.suspected.values()).items():
         assert value("suspected", detector=detector) == times
 
 
 @pytest.mark.broker
 def test_what_is_scraped_in_mid_run_belongs_together(scraped):
     """Each scrape shows an accuracy of the record of as many rounds as it counts."""
-    accuracies = {r["round"]: r["accuracy"] for r in scraped.records()}
+    accuracies = {r.round: r.model.accuracy for r in scraped.records()}
     of_run = frozenset({"run": RUN}.items())
     seen = set()
     for scrape in scraped.during:

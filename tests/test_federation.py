@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgpack
 import numpy as np
@@ -45,8 +46,8 @@ def weights(federation, version):
 def test_a_federation_learns(tmp_path):
     """Twenty honest agents take a network from chance to 85 % in fifteen rounds."""
     done = Federation(tmp_path, run__rounds=15, training__learning_rate=0.5).whole()
-    assert [r["round"] for r in done.records] == list(range(1, 16))
-    assert all(r["accepted"] and r["updates"] == r["called"] == 20 for r in done.records)
+    assert [r.round for r in done.records] == list(range(1, 16))
+    assert all(r.accepted and r.updates == r.called == 20 for r in done.records)
     assert sorted(done.models) == list(range(16))
     assert done.accuracies[0] < 0.5
     assert done.accuracies[-1] > 0.85
@@ -85,7 +86,7 @@ def test_an_undefended_mean_falls(tmp_path):
 def test_an_undefended_run_overflows_and_goes_on(tmp_path):
     """λ = 1e6 ends in a model of NaN, which is never right; every record stays JSON, to the end."""
     done = Federation(tmp_path, run__rounds=12, **MPAF, limits__finite=False).whole()
-    assert [r["accepted"] for r in done.records] == [True] * 12
+    assert [r.accepted for r in done.records] == [True] * 12
     assert np.isfinite(weights(done, 1)).all()
     assert np.isnan(weights(done, 12)).all()
     assert done.accuracies[-3:] == [0.0, 0.0, 0.0]
@@ -103,10 +104,10 @@ def test_finite_limits_keep_an_overflow_out(tmp_path):
         tmp_path, run__rounds=12, **MPAF, collect__seconds=1.0, collect__attempts=2
     ).whole()
     assert all(np.isfinite(weights(done, version)).all() for version in done.models)
-    assert [record["accepted"] for record in done.records] == [True] * 3 + [False] * 9
+    assert [record.accepted for record in done.records] == [True] * 3 + [False] * 9
     why = "the candidate is unusable: its answers to 500 of 500 held-out samples are not finite"
-    assert {record["why"] for record in done.records[3:]} == {why}
-    assert {record["candidate_accuracy"] for record in done.records[3:]} == {0.0}
+    assert {record.why for record in done.records[3:]} == {why}
+    assert {record.candidate.accuracy for record in done.records[3:]} == {0.0}
     assert done.state.failure is None
 
 
@@ -147,23 +148,23 @@ def jury(tmp_path_factory):
 def test_a_jury_keeps_the_last_good_model(jury):
     """Every poisoned round is voted down, and the model is that of before the strike."""
     before, after = jury.records[:8], jury.records[8:]
-    assert all(r["why"] == "voted down" and r["votes"]["poisoned"] >= 5 for r in after)
-    assert max(r["candidate_accuracy"] for r in after) < CHANCE
-    assert before[-1]["accuracy"] > 0.55
-    good = before[-1]["version"]
-    assert {r["version"] for r in after} == {good}
-    assert {r["accuracy"] for r in after} == {before[-1]["accuracy"]}
+    assert all(r.why == "voted down" and r.votes.poisoned >= 5 for r in after)
+    assert max(r.candidate.accuracy for r in after) < CHANCE
+    assert before[-1].model.accuracy > 0.55
+    good = before[-1].version
+    assert {r.version for r in after} == {good}
+    assert {r.model.accuracy for r in after} == {before[-1].model.accuracy}
     assert max(jury.models) == good
 
 
 def test_all_validators_vote(jury):
     """Nobody is silent and nobody is refused; before l + 1 models are there all say clean."""
     for r in jury.records:
-        assert sum(r["votes"].values()) == 10
-        assert r["votes"]["silent"] == 0
-        assert r["refused"] == {}
-        if r["round"] <= 6:
-            assert r["votes"]["poisoned"] == 0
+        assert r.votes.asked == 10
+        assert r.votes.silent == 0
+        assert r.traffic.refused == {}
+        if r.round <= 6:
+            assert r.votes.poisoned == 0
 
 
 def test_what_is_retained_after_a_vote(jury):
@@ -185,8 +186,8 @@ def test_arrival_order_does_not_change_a_model(tmp_path, jury, order):
     again = Federation(tmp_path, **JURY)
     again.inbox_order = np.random.default_rng(order)
     assert again.whole().models == jury.models
-    verdicts = [(r["accepted"], r["votes"]) for r in again.records]
-    assert verdicts == [(r["accepted"], r["votes"]) for r in jury.records]
+    verdicts = [(r.accepted, r.votes.counts) for r in again.records]
+    assert verdicts == [(r.accepted, r.votes.counts) for r in jury.records]
 
 
 def test_another_seed_is_another_run(tmp_path, jury):
@@ -203,7 +204,7 @@ def test_shares_are_drawn_from_the_seed(tmp_path):
         run = Federation(tmp_path / name, sampling__share=0.5, run__rounds=5)
         run.inbox_order = np.random.default_rng(len(name))
         runs.append(run.whole())
-    assert [r["called"] for r in runs[0].records] == [10] * 5
+    assert [r.called for r in runs[0].records] == [10] * 5
     assert runs[0].models == runs[1].models
 
 
@@ -234,11 +235,11 @@ def test_a_resumed_run_is_the_same_run(tmp_path, jury, moment):
     run.crash()
     run.whole()
     assert run.models == jury.models
-    assert [r["round"] for r in run.records] == list(range(1, 14))
-    assert [r["accepted"] for r in run.records] == [r["accepted"] for r in jury.records]
-    assert [r["updates"] for r in run.records] == [20] * 13
-    assert {r["attempt"] for r in run.records} == {1}
-    assert all(r["votes"]["silent"] == 0 for r in run.records)
+    assert [r.round for r in run.records] == list(range(1, 14))
+    assert [r.accepted for r in run.records] == [r.accepted for r in jury.records]
+    assert [r.updates for r in run.records] == [20] * 13
+    assert {r.attempt for r in run.records} == {1}
+    assert all(r.votes.silent == 0 for r in run.records)
 
 
 def test_a_crash_when_half_have_answered(tmp_path):
@@ -253,7 +254,7 @@ def test_a_crash_when_half_have_answered(tmp_path):
     run.crash()
     run.whole()
     assert run.models == whole.models
-    assert [r["updates"] for r in run.records] == [20] * 6
+    assert [r.updates for r in run.records] == [20] * 6
 
 
 def test_a_crash_between_disk_and_network(tmp_path, jury, monkeypatch):
@@ -274,7 +275,7 @@ def test_a_crash_between_disk_and_network(tmp_path, jury, monkeypatch):
     run.crash()
     run.whole()
     assert run.models == jury.models
-    assert [r["round"] for r in run.records] == list(range(1, 14))
+    assert [r.round for r in run.records] == list(range(1, 14))
 
 
 def test_agents_who_start_anew_catch_up(tmp_path, jury):
@@ -285,10 +286,8 @@ def test_agents_who_start_anew_catch_up(tmp_path, jury):
     run.join()
     run.run()
     assert run.models == jury.models
-    assert [r["accepted"] for r in run.records] == [r["accepted"] for r in jury.records]
-    assert [r["votes"]["poisoned"] for r in run.records] == [
-        r["votes"]["poisoned"] for r in jury.records
-    ]
+    assert [r.accepted for r in run.records] == [r.accepted for r in jury.records]
+    assert [r.votes.poisoned for r in run.records] == [r.votes.poisoned for r in jury.records]
 
 
 def test_who_has_left_is_not_called(tmp_path):
@@ -299,8 +298,8 @@ def test_who_has_left_is_not_called(tmp_path):
     gone = Presence("agent-03", online=False, since=0.0)
     run.hub.send("agent-03", gone)
     run.run()
-    assert [r["called"] for r in run.records] == [20, 20, 19]
-    assert all(r["seconds"] < 10 for r in run.records)
+    assert [r.called for r in run.records] == [20, 20, 19]
+    assert all(r.timing.seconds < 10 for r in run.records)
 
 
 # Hostile messages
@@ -346,9 +345,9 @@ def hostile(state, size, *, piggy_back):
     for agent in ("outsider", *sorted(state.called - set(state.validators))[: not piggy_back]):
         ballot = Vote(agent, r, state.attempt, True, 2.0, 1.0, 4)
         yield f"vote/{agent}", codec.encode(ballot)
-        yield f"vote/{agent}", codec.encode(ballot._replace(round=r + 1))
+        yield f"vote/{agent}", codec.encode(replace(ballot, round=r + 1))
         yield f"vote/{agent}", codec.encode(ballot).replace(b"\xc3", b"\xc0")
-        yield f"vote/{agent}", codec.encode(ballot._replace(score=float("nan")))
+        yield f"vote/{agent}", codec.encode(replace(ballot, score=float("nan")))
     for name in list(state.votes)[:1]:
         yield f"vote/{name}", codec.encode(Vote(name, r, state.attempt, True, 2.0, 1.0, 4))
     for payload in (b"[]", b"{", b'{"online":1,"since":0}', b'{"online":false,"since":NaN}'):
@@ -401,10 +400,12 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
             thrown += attack(run, size)
     run.aggregator._log_refusals(now=True)
     assert run.models == jury.models
-    for mine, clean in zip(run.records, jury.records, strict=True):
-        for key in ("accepted", "why", "called", "updates", "missing", "votes", "accuracy"):
-            assert mine[key] == clean[key]
-    refused = [record["refused"] for record in run.records]
+    told, right = (
+        [(r.accepted, r.why, r.called, r.updates, r.missing, r.votes.counts, r.model) for r in done]
+        for done in (run.records, jury.records)
+    )
+    assert told == right
+    refused = [record.traffic.refused for record in run.records]
     found = {reason for counts in refused for reason in counts}
     # Contributors who vote all answer at once: what is thrown after them comes too late to repeat.
     assert set(Reason) - found == {Reason.TOO_MANY} | ({Reason.DUPLICATE} if piggy_back else set())
@@ -422,7 +423,7 @@ def test_empty_payloads_are_refused_where_nothing_is_retained(tmp_path):
     run.broker.publish("fl/v1/lab/update/agent-00", b"")
     run.broker.publish("fl/v1/lab/agent/agent-00", b"")
     run.run()
-    assert run.records[0]["refused"] == {"malformed": 1}
+    assert run.records[0].traffic.refused == {"malformed": 1}
 
 
 def test_a_flood_does_not_stop_the_clock(tmp_path):
@@ -474,7 +475,7 @@ def test_the_first_round_waits_for_its_agents(tmp_path):
     run.begin()
     assert run.aggregator.online == {f"agent-{number:02d}" for number in range(10)}
     run.run()
-    assert [r["called"] for r in run.records] == [10, 10]
+    assert [r.called for r in run.records] == [10, 10]
 
 
 def test_newcomers_find_what_they_need(tmp_path):
@@ -499,7 +500,7 @@ def test_newcomers_to_a_finished_run_wait_for_it_to_go_on(tmp_path):
         fleet.turn()
         assert not fleet.done
     run.whole()
-    assert [record["updates"] for record in run.records] == [20] * 4
+    assert [record.updates for record in run.records] == [20] * 4
     assert all(fleet.done for fleet in run.fleets)
 
 
@@ -517,7 +518,7 @@ def test_a_shared_downlink_changes_no_bit(tmp_path, jury):
     """Agents that share one downlink a process learn and vote as those who have their own."""
     shared = Federation(tmp_path / "shared", fleets=2, shared=True, **JURY).whole()
     assert shared.models == jury.models
-    assert [r["votes"] for r in shared.records] == [r["votes"] for r in jury.records]
+    assert [r.votes.counts for r in shared.records] == [r.votes.counts for r in jury.records]
 
 
 def test_a_shared_downlink_trains_only_who_is_called(tmp_path):
@@ -527,7 +528,7 @@ def test_a_shared_downlink_trains_only_who_is_called(tmp_path):
         for shared in (False, True)
     ]
     assert runs[0].whole().models == runs[1].whole().models
-    assert [r["updates"] for r in runs[1].records] == [10] * 5
+    assert [r.updates for r in runs[1].records] == [10] * 5
 
 
 @pytest.mark.parametrize(("n", "count"), [(1000, 2), (1000, 3), (1000, 4), (10_000, 7), (250, 2)])
@@ -557,7 +558,7 @@ def test_a_run_cannot_look_back_further_than_what_was_kept(tmp_path, changes):
     run.settings = settings_of(run__rounds=9, validation__look_back=3, **setup)
     run.join()
     run.whole()
-    assert [r["round"] for r in run.records] == list(range(1, 10))
+    assert [r.round for r in run.records] == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("fleets", "shared"), [(1, False), (2, True)])
@@ -572,7 +573,7 @@ def test_agents_follow_an_aggregator_that_lost_the_end_of_its_run(tmp_path, jury
     assert run.state.round < 7
     run.run()
     assert run.models == jury.models
-    assert all(not record["missing"] and not record["votes"]["silent"] for record in run.records)
+    assert all(not record.missing and not record.votes.silent for record in run.records)
 
 
 def test_a_scenario_of_one_side_alone_is_told(tmp_path):

@@ -118,15 +118,15 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
     refused = counted(records)
     print(
         f"{was.messages / was.seconds:,.0f} messages/s sent, {was.bytes:,} bytes; round 1 took "
-        f"{records[0]['seconds']} s; at most {peak / 1e6:.0f} MB, {quiet.peak / 1e6:.0f} MB "
+        f"{records[0].timing.seconds} s; at most {peak / 1e6:.0f} MB, {quiet.peak / 1e6:.0f} MB "
         f"undisturbed; {refused}"
     )
-    assert [r["updates"] for r in records] == [N] * ROUNDS
-    assert not any(r["missing"] or r["dropped"] for r in records)
+    assert [r.updates for r in records] == [N] * ROUNDS
+    assert not any(r.missing or r.traffic.dropped for r in records)
     for version in range(1, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
     assert was.messages == MESSAGES
-    assert sum(records[0]["refused"].values()) == sum(refused.values()) == was.refused
+    assert sum(records[0].traffic.refused.values()) == sum(refused.values()) == was.refused
     assert refused["too_large"] >= was.kinds["large"]
     assert refused["not_finite"] == was.kinds["not finite"]
     assert peak < quiet.peak + min(was.bytes / 2, INBOX_BYTES) + SLACK

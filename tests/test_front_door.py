@@ -15,6 +15,7 @@ from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import load
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.record import read
 
 pytestmark = pytest.mark.broker
 
@@ -72,14 +73,14 @@ def attacked(tmp_path_factory):
         assert aggregator.returncode == 0, said
         votes = people.payloads("/vote/")
     lines = (folder / "fedjury" / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines], said, agents, votes
+    return [read(json.loads(line)) for line in lines], said, agents, votes
 
 
 def test_the_defaults_learn_under_attack(attacked):
     """Four rounds of a hundred agents, twenty of them MPAF fakes from the first round on."""
     records, said, agents, _ = attacked
-    assert [record["accepted"] for record in records] == [True] * ROUNDS
-    assert records[-1]["accuracy"] > 0.8
+    assert [record.accepted for record in records] == [True] * ROUNDS
+    assert records[-1].model.accuracy > 0.8
     assert "starting with 100 agents: nobody new came for" in said
     assert "the run is done" in agents
 
@@ -88,7 +89,7 @@ def test_the_fakes_are_named_and_nobody_else(attacked):
     """All twenty are in quarantine at the end, and none of the eighty others."""
     records, said, _, _ = attacked
     plan = plan_of(load(overrides={"agents.n": N, "agents.evil": 0.2}))
-    assert set(records[-1]["quarantined"]) == {plan.name(number) for number in plan.evils}
+    assert set(records[-1].detection.quarantined) == {plan.name(number) for number in plan.evils}
     (line,) = [line for line in said.splitlines() if line.startswith("attacked from round 1 on")]
     assert "20 agents pulled the model towards one fixed point" in line
     assert "no longer called" in line
@@ -98,8 +99,8 @@ def test_a_jury_votes_in_every_round(attacked):
     """Forty validators are asked each time, vote on the vote topic, and stand in the record."""
     records, said, _, votes = attacked
     assert len(votes) == 40 * ROUNDS
-    assert all(sum(record["votes"].values()) == 40 for record in records)
-    assert all(record["votes"]["silent"] == 0 for record in records)
+    assert all(record.votes.asked == 40 for record in records)
+    assert all(record.votes.silent == 0 for record in records)
     assert re.search(r"\d+ poisoned, \d+ clean, 0 silent \(quorum 20\)", said)
 
 

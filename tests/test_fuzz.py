@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def tried(data, target):
 
 def forged(message):
     """Let a vote with a count below zero pass."""
-    return message._replace(samples=-1) if isinstance(message, Vote) else message
+    return replace(message, samples=-1) if isinstance(message, Vote) else message
 
 
 def test_without_the_fuzzer_it_says_so(monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from fedjury.gateway.schemas import read_update
 from fedjury.gateway.state import Posted, Refused, View, Why, hear, names_of, post
 from fedjury.gateway.values import strict_json, tensors_json, vector_of
+from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
+from fedjury.protocol.record import Quality, RoundRecord, read
 
 TENSORS = (("w", (2, 3)), ("b", (2,)))
 MANIFEST = Manifest(
@@ -44,7 +47,7 @@ def opened(number, *, version=0, attempt=1, phase=Phase.TRAIN, called="all"):
 
 
 def record(number, accuracy, **more):
-    return RoundLog({"round": number, "version": 0, "accuracy": accuracy, **more})
+    return RoundLog(read({"round": number, "version": 0, "accuracy": accuracy, **more}))
 
 
 def after(*messages, view=None, present=True):
@@ -90,7 +93,7 @@ def test_a_name_keeps_its_slot_and_others_share_the_rest():
     view, _ = after(Model(1, ZEROS), record(1, 0.2), opened(2, version=1), view=view)
     for client, slot in (("bob", "http-002"), ("", "http-001"), ("ann", "http-000")):
         view, update = post(view, posted(client, 1), 0.0)
-        assert update[:3] == (slot, 2, 1)
+        assert (update.agent, update.round, update.version) == (slot, 2, 1)
 
 
 def test_each_slot_answers_once_a_round():
@@ -172,7 +175,7 @@ def test_nothing_is_taken_without_run_or_broker():
     """What is missing is named: the broker, the run, or a round that is open."""
     view = View(names_of("http", 3))
     assert refusal(view) is Why.NO_BROKER
-    view = view._replace(connections=4)
+    view = replace(view, connections=4)
     assert refusal(view) is Why.NO_RUN
     assert refusal(after(MANIFEST, Model(0, ZEROS))[0]) is Reason.WRONG_PHASE
 
@@ -217,7 +220,7 @@ def test_a_new_hub_shuts_nobody_out_of_the_round():
 def test_what_was_trained_from_another_run_s_model_is_not_sent_again(parameters):
     """Nor does it take up a slot: version 0 of a run that begins anew may be another model."""
     view, _ = sent(collecting(), "ann")
-    manifest = MANIFEST._replace(parameters=parameters, tensors=(("w", (parameters,)),))
+    manifest = replace(MANIFEST, parameters=parameters, tensors=(("w", (parameters,)),))
     first = Model(0, np.ones(parameters, np.float32))
     view, again = after(manifest, first, record(0, 0.1), opened(1), view=view)
     assert again == []
@@ -265,36 +268,35 @@ def test_a_record_that_comes_twice_counts_once():
 @pytest.mark.parametrize(
     "hostile",
     [
-        {},
-        {"round": 1},
-        {"round": "1", "accuracy": 0.5},
-        {"round": True, "accuracy": 0.5},
-        {"round": -1, "accuracy": 0.5},
-        {"round": 2**31, "accuracy": 0.5},
-        {"round": 1, "accuracy": "high"},
-        {"round": 1, "accuracy": 1e300},
-        {"round": 1, "accuracy": [0.5]},
-        {"round": 1, "attempt": 2, "repeated": "too few"},
+        RoundRecord(2**31 - 1, model=Quality(0.5)),
+        RoundRepeated(1, 2, "too few"),
     ],
 )
-def test_a_record_that_is_none_changes_nothing(hostile):
-    """Anybody may publish on a broker that lets everybody in: what cannot be is left out."""
+def test_a_record_of_no_round_that_can_be_changes_nothing(hostile):
+    """Neither a round a thousand years on nor that one is tried again is in the history."""
     view = collecting()
     assert after(RoundLog(hostile), view=view)[0] == view
 
 
+@pytest.mark.parametrize("odd", ["high", 1e300, [0.5], -0.5, None])
+def test_an_accuracy_that_cannot_be_is_not_known(odd):
+    """Anybody may publish on a broker that lets everybody in: what cannot be is left out."""
+    assert after(record(0, 0.1), record(1, odd))[0].history == (0.1, None)
+
+
 def test_only_reasons_that_there_are_become_labels():
-    """What a record says was refused is counted by our own names, or not at all."""
+    """What a record says was refused is counted by our own names, or as other."""
     odd = {"not_finite": 2, "x" * 99: 1, "duplicate": -1, "malformed": "many"}
-    assert after(record(0, 0.1), record(1, 0.2, refused=odd))[0].refused == {"not_finite": 2}
+    view, _ = after(record(0, 0.1), record(1, 0.2, refused=odd))
+    assert view.refused == {"not_finite": 2, "other": 1}
 
 
 @pytest.mark.parametrize(
     "manifest",
     [
-        MANIFEST._replace(parameters=9),
-        MANIFEST._replace(tensors=(("w", (4,)), ("w", (4,)))),
-        MANIFEST._replace(tensors=(("w", (2**31 - 1, 2**31 - 1)),)),
+        replace(MANIFEST, parameters=9),
+        replace(MANIFEST, tensors=(("w", (4,)), ("w", (4,)))),
+        replace(MANIFEST, tensors=(("w", (2**31 - 1, 2**31 - 1)),)),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_no_run(manifest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def quiet(tmp_path_factory):
 def test_the_model_is_json_with_every_tensor(quiet):
     """In full it says version and round, and holds all tensors, nested as they are, exactly."""
     said = quiet.get(FULL)
-    assert (said["run"], said["round"], said["version"], said["phase"]) == ("lab", 1, 0, "train")
+    assert (said["run"], said.round, said.version, said["phase"]) == ("lab", 1, 0, "train")
     assert said["model"] == "mlp"
     flat = np.concatenate([np.array(t, np.float32).ravel() for t in said["state"].values()])
     assert np.array_equal(flat, quiet.desk.view.model.weights)
@@ -113,7 +114,7 @@ def test_history_has_an_entry_before_any_round(gateway):
     for _ in range(3):
         gateway.post(step=0.1)
     history = gateway.get("/model/accuracy")
-    assert history == first + [record["accuracy"] for record in gateway.run.records]
+    assert history == first + [record.model.accuracy for record in gateway.run.records]
     assert len(history) == 2
 
 
@@ -132,7 +133,7 @@ def test_http_clients_and_mqtt_agents_make_one_model(tmp_path):
     for _ in range(3):
         for name in ("ann", "bob"):
             assert gateway.post(client=name).status_code == 202
-    assert [record["updates"] for record in gateway.run.records] == [7, 7, 7]
+    assert [record.updates for record in gateway.run.records] == [7, 7, 7]
     history = gateway.get("/model/accuracy")
     assert history[-1] > history[0]
     assert gateway.get("/healthz")["phase"] == "done"
@@ -148,8 +149,8 @@ def test_the_aggregators_own_checks_decide(gateway):
     gateway.post()
     gateway.post()
     gateway.desk.work(3000)  # two seconds on the federation's clock: it waits for another try
-    assert gateway.run.records[0]["refused"] == {"not_finite": 1}
-    assert gateway.run.records[0]["updates"] == 2
+    assert gateway.run.records[0].traffic.refused == {"not_finite": 1}
+    assert gateway.run.records[0].updates == 2
     assert 'fedjury_refused_total{reason="not_finite"} 1.0' in gateway.ask("GET", "/metrics").text
 
 
@@ -391,7 +392,7 @@ def test_a_crashed_aggregator_gets_the_updates_again(gateway):
     gateway.begin()
     assert gateway.get(FULL)["round"] == 1
     gateway.post(client="cid", step=0.1)
-    assert gateway.run.records[0]["updates"] == 3
+    assert gateway.run.records[0].updates == 3
     assert gateway.get(FULL)["round"] == 2
     assert len(gateway.get("/model/accuracy")) == 2
 
@@ -489,10 +490,10 @@ def test_metrics_are_what_prometheus_reads(gateway):
 def test_a_request_from_before_a_new_run_does_not_clear_its_counts():
     """A run that begins anew begins at zero, once: a request may still know the last."""
     tally, view = Tally(), View(())
-    tally.of(view._replace(era=1)).posts["taken"] += 1
+    tally.of(replace(view, era=1)).posts["taken"] += 1
     tally.of(view).posts["malformed"] += 1
-    assert tally.of(view._replace(era=1)).posts == {"taken": 1, "malformed": 1}
-    assert tally.of(view._replace(era=2)).posts == {}
+    assert tally.of(replace(view, era=1)).posts == {"taken": 1, "malformed": 1}
+    assert tally.of(replace(view, era=2)).posts == {}
 
 
 def test_the_pages_load_nothing_from_elsewhere(quiet):

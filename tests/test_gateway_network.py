@@ -145,8 +145,8 @@ def test_http_and_mqtt_in_one_federation(tmp_path):
                 visit.contribute(lambda start: np.zeros_like(start.weights), 1)
             assert len(visit.accuracy()) == 4
         records = made.records()
-    assert [record["updates"] for record in records] == [7, 7, 7]
-    assert not any(record["refused"] for record in records)
+    assert [record.updates for record in records] == [7, 7, 7]
+    assert not any(record.traffic.refused for record in records)
 
 
 def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
@@ -175,9 +175,9 @@ def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
         finally:
             made.kill()
     record = made.records()[after - 1]
-    assert (record["updates"], record["refused"]) == (62, {})
+    assert (record.updates, record.traffic.refused) == (62, {})
     assert history[0] is None
-    assert history[after] == record["accuracy"]
+    assert history[after] == record.model.accuracy
 
 
 def test_a_lost_broker_is_told_and_found_again(tmp_path):

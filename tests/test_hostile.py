@@ -176,13 +176,18 @@ def test_a_hostile_agent_changes_nothing(quiet, tmp_path, words):
         kinds = {topic.split("/")[3] for topic in mallory.topics}
     assert kinds <= {"aggregator", "manifest", "round", "model", "history", "candidate"}
     records = programs.records()
-    told = ("round", "version", "accepted", "updates", "missing", "votes", "accuracy")
-    for mine, theirs in zip(records, quiet.records(), strict=True):
-        assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
-    assert [record["updates"] for record in records] == [N] * ROUNDS
+    told, right = (
+        [
+            (r.round, r.version, r.accepted, r.updates, r.missing, r.votes.counts, r.model)
+            for r in run
+        ]
+        for run in (records, quiet.records())
+    )
+    assert told == right
+    assert [record.updates for record in records] == [N] * ROUNDS
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
-    refused = [sum(record["refused"].values()) for record in records]
+    refused = [sum(record.traffic.refused.values()) for record in records]
     assert sum(refused) == Mallory.OWN * len(Mallory.ROUNDS)
 
 
@@ -196,8 +201,8 @@ def test_whose_rights_are_gone_is_missing_in_the_record(tmp_path):
             enrol._tell(programs.secrets)
         server = whole(programs, "--rounds", "1", "--set", "collect.seconds=2")
     for record in programs.records():
-        assert (record["called"], record["updates"], record["missing"]) == (N, N - 1, 1)
-        assert record["absent"] == [VICTIM]
+        assert (record.called, record.updates, record.missing) == (N, N - 1, 1)
+        assert record.absent == (VICTIM,)
     assert "1 missing" in server.log.read_text()
 
 
@@ -209,10 +214,10 @@ def test_a_revoked_agent_is_out_of_a_run_that_goes_on(tmp_path, words):
         agents = programs.agents()
         until(programs.records, 60)
         enrol.main(["--revoke", VICTIM, "--folder", str(programs.secrets)])
-        until(lambda: programs.records()[-1]["absent"] == [VICTIM], 30)
-        assert programs.records()[-1]["updates"] == N - 1
+        until(lambda: programs.records()[-1].absent == (VICTIM,), 30)
+        assert programs.records()[-1].updates == N - 1
         programs.restart_broker()
-        until(lambda: programs.records()[-1]["called"] == N - 1, 60)
-        assert programs.records()[-1]["absent"] == []
+        until(lambda: programs.records()[-1].called == N - 1, 60)
+        assert programs.records()[-1].absent == ()
         until(lambda: VICTIM in agents.log.read_text(), 30)
         assert "the broker is back" in server.log.read_text()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from fedjury.agents import cohort
 from fedjury.aggregator.assembly import advice, build, planted
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
 from fedjury.protocol.topics import topic_for
-from fedjury.round.own_vote import NAME
 from fedjury.round.sampling import Purpose, draw
 from fedjury.round.state import Tick
 
@@ -65,13 +65,13 @@ def defended(tmp_path_factory):
 def test_a_backdoor_lands_where_nobody_defends(undefended):
     """Right after each injection nine in ten of the source class are called the target."""
     for r in undefended.records:
-        assert r["accepted"]
-        assert r["backdoor"] == r["candidate_backdoor"]
-        assert r["backdoor"] > 0.9 if r["round"] in INJECT else r["backdoor"] < 0.1
-        assert r["updates"] == r["called"] == 6
+        assert r.accepted
+        assert r.model.backdoor == r.candidate.backdoor
+        assert r.model.backdoor > 0.9 if r.round in INJECT else r.model.backdoor < 0.1
+        assert r.updates == r.called == 6
     last_before = undefended.records[INJECT[0] - 2]
-    assert last_before["accuracy"] > 0.9
-    assert undefended.records[INJECT[0] - 1]["accuracy"] > 0.75  # all but one class still works
+    assert last_before.model.accuracy > 0.9
+    assert undefended.records[INJECT[0] - 1].model.accuracy > 0.75  # all but one class still works
 
 
 CONFIGURATIONS = {
@@ -92,19 +92,19 @@ def test_an_injection_is_voted_down(tmp_path, case):
     """In each configuration both injections are rejected, and the model stays what it was."""
     changes, voters = CONFIGURATIONS[case]
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
-    down = [r["round"] for r in done.records if not r["accepted"]]
+    down = [r.round for r in done.records if not r.accepted]
     assert set(down) >= set(INJECT)
     assert len(down) <= 3  # the paper's judge now and then calls an honest candidate poisoned
     for r in done.records:
-        assert sum(r["votes"].values()) == len(r["voters"]) == voters
-        assert (NAME in r["voters"]) is ("who" in str(changes))
-        by_score = case.startswith("by score") and r["round"] > 10  # l + 1 = 11 models are there
-        assert (r["evidence"] is not None) is by_score
-        assert r["backdoor"] < 0.1
-        if r["round"] in INJECT:
-            assert (r["why"], r["judged"]) == ("voted down", r["round"])
-            assert r["candidate_backdoor"] > 0.9
-            assert r["version"] == done.records[r["round"] - 2]["version"]
+        assert r.votes.asked == len(r.votes.voters) == voters
+        assert (SERVER in r.votes.voters) is ("who" in str(changes))
+        by_score = case.startswith("by score") and r.round > 10  # l + 1 = 11 models are there
+        assert (r.votes.evidence is not None) is by_score
+        assert r.model.backdoor < 0.1
+        if r.round in INJECT:
+            assert (r.why, r.judged) == ("voted down", r.round)
+            assert r.candidate.backdoor > 0.9
+            assert r.version == done.records[r.round - 2].version
     assert done.accuracies[-1] > 0.9
 
 
@@ -133,21 +133,21 @@ def test_evidence_tells_what_heads_do_not(tmp_path):
         for decide in ("count", "score")
     )
     votes = [
-        [(name, v["poisoned"], v["score"]) for name, v in run.records[10]["voters"].items()]
+        [(name, v.poisoned, v.score) for name, v in run.records[10].votes.voters.items()]
         for run in (heads, added)
     ]
     assert votes[0] == votes[1]
     assert sum(poisoned for _, poisoned, _ in votes[0]) < HARD["validation__quorum"]
-    assert [r["round"] for r in heads.records if not r["accepted"]] == []
-    assert [r["round"] for r in heads.records if r["backdoor"] > 0.9] == [11, 13]
-    assert [r["round"] for r in added.records if not r["accepted"]] == [11, 13]
-    assert all(r["candidate_backdoor"] > 0.9 for r in added.records if not r["accepted"])
-    assert max(r["backdoor"] for r in added.records) < 0.1
+    assert [r.round for r in heads.records if not r.accepted] == []
+    assert [r.round for r in heads.records if r.model.backdoor > 0.9] == [11, 13]
+    assert [r.round for r in added.records if not r.accepted] == [11, 13]
+    assert all(r.candidate.backdoor > 0.9 for r in added.records if not r.accepted)
+    assert max(r.model.backdoor for r in added.records) < 0.1
     assert added.accuracies[-1] > heads.accuracies[-1] + 0.1
     for r in added.records:
-        assert (r["evidence"] is not None) == (r["round"] > 6)  # l + 1 = 7 models are there
-        assert (r["evidence"] or 0) <= 0 or not r["accepted"]
-    assert {r["evidence"] for r in heads.records} == {None}
+        assert (r.votes.evidence is not None) == (r.round > 6)  # l + 1 = 7 models are there
+        assert (r.votes.evidence or 0) <= 0 or not r.accepted
+    assert {r.votes.evidence for r in heads.records} == {None}
 
 
 def test_liars_do_not_turn_the_evidence(tmp_path):
@@ -171,18 +171,18 @@ def test_liars_do_not_turn_the_evidence(tmp_path):
         for liars in (3, 0)
     )
     assert len(population_of(ready.settings).plan.liars) == 3
-    assert [r["round"] for r in ready.records if not r["accepted"]] == INJECT
-    assert len([r for r in naive.records if not r["accepted"]]) > 7
+    assert [r.round for r in ready.records if not r.accepted] == INJECT
+    assert len([r for r in naive.records if not r.accepted]) > 7
 
 
 def test_contributors_vote_an_injection_down(tmp_path):
     """With piggy-back the verdict comes a round later; the model never had the backdoor."""
     setup = ATTACK | DEFENCE | {"validation__piggy_back": True, "validation__quorum": 3}
     done = Federation(tmp_path, **setup).whole()
-    down = {r["judged"]: r for r in done.records if r["accepted"] is False}
+    down = {r.judged: r for r in done.records if r.accepted is False}
     assert sorted(down) == INJECT
-    assert all(r["candidate_backdoor"] > 0.9 for r in down.values())
-    assert max(r["backdoor"] for r in done.records) < 0.1
+    assert all(r.candidate.backdoor > 0.9 for r in down.values())
+    assert max(r.model.backdoor for r in done.records) < 0.1
 
 
 def test_a_server_s_one_vote_decides_whatever_the_quorum(tmp_path):
@@ -190,7 +190,7 @@ def test_a_server_s_one_vote_decides_whatever_the_quorum(tmp_path):
     changes = {"validation__who": "server", "validation__quorum": 5}
     assert build(settings_of(**ATTACK | DEFENCE | changes)).policy.validation.rejects(1) == 1
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
-    assert [r["round"] for r in done.records if not r["accepted"]] == INJECT
+    assert [r.round for r in done.records if not r.accepted] == INJECT
     assert "fl/v1/lab/candidate" not in done.broker.retained
 
 
@@ -198,16 +198,16 @@ def test_a_warm_up_lets_the_injection_in(tmp_path):
     """Before the defence is switched on a backdoor lands; after that it does not."""
     changes = {"validation__warm_up": 12, "backdoor__inject": [11, 23]}
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
-    landed = [r["round"] for r in done.records if r["backdoor"] > 0.9]
-    tried = [r["round"] for r in done.records if r["candidate_backdoor"] > 0.9]
+    landed = [r.round for r in done.records if r.model.backdoor > 0.9]
+    tried = [r.round for r in done.records if r.candidate.backdoor > 0.9]
     assert (landed, tried) == ([11], [11, 23])
-    assert [bool(r["votes"]) for r in done.records] == [False] * 12 + [True] * 12
+    assert [bool(r.votes.asked) for r in done.records] == [False] * 12 + [True] * 12
 
 
 def test_without_a_backdoor_its_success_is_not_known(tmp_path):
     """Fakes hide nothing: the record has the key all the same, with null."""
     done = Federation(tmp_path, run__rounds=2, agents__evil=0.1).whole()
-    assert [(r["backdoor"], r["candidate_backdoor"]) for r in done.records] == [(None, None)] * 2
+    assert [(r.model.backdoor, r.candidate.backdoor) for r in done.records] == [(None, None)] * 2
 
 
 def test_the_backdoor_s_success_is_known_before_the_first_round(undefended):
@@ -235,8 +235,8 @@ def test_a_rejected_round_sends_no_model(defended, tmp_path):
     assert run.models == defended.models
     size = 4 * 2410
     for r in run.records:
-        sent = spent.get(r["round"], {"model": 0, "history": 0})
-        if r["accepted"]:
+        sent = spent.get(r.round, {"model": 0, "history": 0})
+        if r.accepted:
             assert size < sent["model"] < size + 100  # once
             assert 0 < sent["history"] < size / 4 + 100
         else:
@@ -279,21 +279,16 @@ def test_processes_change_no_bit(tmp_path, monkeypatch, case):
         Federation(tmp_path / str(number), fleets=fleets, shared=shared, **setup).whole()
         for number, (fleets, shared) in enumerate([(1, False), (3, False), (2, True)])
     ]
-    rejected = [r["judged"] for r in runs[0].records if r["accepted"] is False]
+    rejected = [r.judged for r in runs[0].records if r.accepted is False]
     assert (13 in rejected) is (case not in ("median", "liars"))  # a minority, and random votes
-    told = (
-        "accepted",
-        "votes",
-        "updates",
-        "candidate_backdoor",
-        "candidate_accuracy",
-        "voters",
-        "evidence",
-    )
     for other in runs[1:]:
         assert other.models == runs[0].models
-        for key in told:
-            assert [r.get(key) for r in other.records] == [r.get(key) for r in runs[0].records]
+        assert [essence(r) for r in other.records] == [essence(r) for r in runs[0].records]
+
+
+def essence(r):
+    """Return what a record says however many processes the agents have."""
+    return r.round, r.accepted, r.updates, r.candidate, r.votes
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -302,7 +297,7 @@ def test_arrival_order_does_not_change_a_model(tmp_path, defended, order):
     again = Federation(tmp_path, **ATTACK, **DEFENCE)
     again.inbox_order = np.random.default_rng(order)
     assert again.whole().models == defended.models
-    assert [r["voters"] for r in again.records] == [r["voters"] for r in defended.records]
+    assert [r.votes.voters for r in again.records] == [r.votes.voters for r in defended.records]
 
 
 @pytest.fixture(scope="module", params=["server", "both"])
@@ -322,9 +317,13 @@ def test_a_server_that_judges_resumes_where_it_was(tmp_path, judging, number):
     torn.crash()
     torn.whole()
     assert torn.models == whole.models
-    told = [(r["votes"], r["voters"].get(NAME), r["accuracy"], r["backdoor"]) for r in torn.records]
+    told = [
+        (r.votes.counts, r.votes.voters.get(SERVER), r.model.accuracy, r.model.backdoor)
+        for r in torn.records
+    ]
     assert told == [
-        (r["votes"], r["voters"].get(NAME), r["accuracy"], r["backdoor"]) for r in whole.records
+        (r.votes.counts, r.votes.voters.get(SERVER), r.model.accuracy, r.model.backdoor)
+        for r in whole.records
     ]
 
 

@@ -25,6 +25,8 @@ from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.monitor.web.browser import find_chromium, launched
 from fedjury.monitor.web.serving import FILES, served
+from fedjury.protocol.logs import log_to_json
+from fedjury.protocol.record import read, to_json
 
 if find_chromium() is None and not os.environ.get("CI"):
     pytest.skip("no Chromium on this machine (apt install chromium)", allow_module_level=True)
@@ -130,7 +132,7 @@ def federation(place, folder, *more):
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return read_records(folder / RUN)
+    return [to_json(record) for record in read_records(folder / RUN)]
 
 
 def text_of(page, name):
@@ -252,7 +254,7 @@ def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
     late = stack.enter_context(looked_at(chromium, where.url))
     assert aggregator.wait(60) == 0
     assert agents.wait(20) == 0
-    records = read_records(tmp_path / RUN)
+    records = [to_json(record) for record in read_records(tmp_path / RUN)]
     assert {record["accepted"] for record in records} == {None, True, False}
     assert [record["round"] for record in records] == list(range(1, 41))
     for seen in (page, late):
@@ -410,15 +412,8 @@ def known_of(page, *said):
 
 def in_short(records, refused):
     """Make what is said on log/past."""
-    series = Series(records)
-    return [
-        "log/past",
-        {
-            **series.message().record,
-            "rows": list(series.message().record["rows"]),
-            "refused": refused,
-        },
-    ]
+    series = Series(read(record) for record in records)
+    return ["log/past", {**log_to_json(series.message().record), "refused": refused}]
 
 
 def rounds_of(*numbers, **more):

@@ -14,6 +14,7 @@ from fedjury.experiments.engine.cell import Cell, Job, Result
 from fedjury.experiments.papers import matrix, matrix_plan
 from fedjury.experiments.papers.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.record import DetectionRecord, Quality, RoundRecord, Timing, Traffic, Truth
 from fedjury.registry import ATTACKS, RULES
 
 PLAN = MatrixPlan(SMALL, matrix_plan.COMMON | {"model.name": "mlp"}, {"mnist5k": 4000}, range(1))
@@ -58,21 +59,16 @@ def result(records, guard="alone", attack="mpaf", rule="mean", seed=0):
     return Result(Cell(labels, Job("", settings)), records)
 
 
-def record(round_, accuracy, **more):
-    plain = {
-        "round": round_,
-        "accuracy": accuracy,
-        "accepted": True,
-        "backdoor": None,
-        "precision": None,
-        "recall": None,
-        "wrongly_quarantined": 0,
-        "suspected": {},
-        "bytes_in": 3_000_000,
-        "bytes_out": 1_000_000,
-        "seconds": 0.5,
-    }
-    return plain | more
+def record(round_, accuracy, *, accepted=True, suspected=None, wrongly_quarantined=0, **truth):
+    return RoundRecord(
+        round_,
+        accepted=accepted,
+        model=Quality(accuracy),
+        traffic=Traffic({}, 3_000_000, 1_000_000),
+        timing=Timing(0.5),
+        detection=DetectionRecord(suspected=suspected or {}),
+        truth=Truth(wrongly_quarantined=wrongly_quarantined, **truth),
+    )
 
 
 def test_a_cell_by_hand():

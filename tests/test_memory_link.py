@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -245,7 +247,7 @@ def test_what_a_judge_saw_arrives(server, fleet, size):
     seen = np.linspace(-1, 1, size, dtype="<f4").tobytes()
     vote = Vote("ann", 1, 0, poisoned=True, score=3.0, threshold=2.0, samples=4, evidence=seen)
     fleet.send("ann", vote)
-    fleet.send("ann", an_update("ann")._replace(evidence=seen))
+    fleet.send("ann", replace(an_update("ann"), evidence=seen))
     assert server.receive(0) == vote
     assert server.receive(0).evidence == seen
 

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -269,9 +270,9 @@ def test_what_was_fetched_comes_once(opened):
     assert (first.message.round, first.bytes) == (1, len(encode(candidates[0])))
     agents.fetch("a", Model)
     assert type(collect(agents, 1)[0].message) is Model  # "a" has left the other topic before
-    for message in (*candidates[1:], voting._replace(round=3)):
+    for message in (*candidates[1:], replace(voting, round=3)):
         server.send("aggregator", message)
-    assert collect(agents, 1)[0].message == voting._replace(round=3)
+    assert collect(agents, 1)[0].message == replace(voting, round=3)
     agents.fetch("a", Candidate)
     (last,) = collect(agents, 1)
     assert (last.to, last.message.round) == ("a", 3)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -18,11 +19,13 @@ from federation import Federation, one_thread, settings_of  # noqa: F401 - a fix
 from listening import RawClient, until
 from safetensors.numpy import load_file
 
+from fedjury.aggregator.store import read_records
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.toml import to_toml
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
+from fedjury.protocol.record import read
 
 pytestmark = pytest.mark.broker
 
@@ -110,9 +113,7 @@ class Programs:
 
     def records(self):
         """Return what rounds.jsonl holds so far, whole lines only."""
-        file = self.run / "rounds.jsonl"
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return read_records(self.run)
 
     def weights(self, version):
         """Return the bytes of an accepted model."""
@@ -163,7 +164,7 @@ def quiet(tmp_path_factory):
 
 def test_federation_ends_by_itself_and_leaves_its_files(quiet):
     """Aggregator and agents end with exit code 0 and leave records, manifest, reports, picture."""
-    assert [r["round"] for r in quiet.records()] == list(range(1, ROUNDS + 1))
+    assert [r.round for r in quiet.records()] == list(range(1, ROUNDS + 1))
     manifest = json.loads((quiet.run / "manifest.json").read_text())
     assert manifest["manifest"]["model"] == "mlp"
     assert manifest["settings"]["run"]["rounds"] == ROUNDS
@@ -175,15 +176,15 @@ def test_federation_ends_by_itself_and_leaves_its_files(quiet):
 def test_federation_learns(quiet):
     """Clipped, the fakes cannot keep it from learning: every update came, the accuracy doubled."""
     records = quiet.records()
-    assert all(r["updates"] == N and not r["refused"] and not r["missing"] for r in records)
-    assert records[-1]["accuracy"] > 0.4
-    assert records[-1]["accuracy"] > 2 * records[0]["accuracy"]
+    assert all(r.updates == N and not r.traffic.refused and not r.missing for r in records)
+    assert records[-1].model.accuracy > 0.4
+    assert records[-1].model.accuracy > 2 * records[0].model.accuracy
 
 
 def test_validators_vote(quiet):
     """Five validators vote in each round, and the votes are in the record."""
-    assert [sum(r["votes"].values()) for r in quiet.records()] == [5] * ROUNDS
-    assert not any(r["votes"]["silent"] for r in quiet.records())
+    assert [r.votes.asked for r in quiet.records()] == [5] * ROUNDS
+    assert not any(r.votes.silent for r in quiet.records())
 
 
 def test_people_hear_the_records_of_the_rounds(quiet):
@@ -191,18 +192,18 @@ def test_people_hear_the_records_of_the_rounds(quiet):
 
     Before the first round it hears how the first model does.
     """
-    first, *log = quiet.log
-    assert (first["round"], first["version"], first["accepted"]) == (0, 0, None)
-    assert 0 < first["accuracy"] < log[-1]["accuracy"]
-    written = quiet.records()
-    times = [record.pop("time") for record in written]
-    assert log == written
+    first, *log = map(read, quiet.log)
+    assert (first.round, first.version, first.accepted) == (0, 0, None)
+    assert 0 < first.model.accuracy < log[-1].model.accuracy
+    assert log == quiet.records()
+    times = [record.timing.time for record in log]
     assert times == sorted(times)
     assert abs(times[-1] - time.time()) < 600
+    assert {record.run for record in log} == {RUN}
+    assert all(said.keys() >= RECORD for said in quiet.log[1:])
     for record in log:
-        assert record.keys() >= RECORD
-        assert record["bytes_in"] > N * 4 * 2410
-        assert record["bytes_out"] > 0
+        assert record.traffic.bytes_in > N * 4 * 2410
+        assert record.traffic.bytes_out > 0
 
 
 # ---------------------------------------------------------------- hostile clients
@@ -251,10 +252,10 @@ class Hostile(RawClient):
         fair = Update("mallory", number, version, 20, np.ones(2410, dtype=np.float32))
         nan = np.full(2410, np.nan, dtype=np.float32)
         self._say("mallory", encode(fair))  # nobody has called it
-        self._say("mallory", encode(fair._replace(delta=nan)))
-        self._say("mallory", encode(fair._replace(delta=np.ones(7, dtype=np.float32))))
-        self._say("mallory", encode(fair._replace(round=number + 1)))
-        self._say("mallory", encode(fair._replace(version=version + 9)))
+        self._say("mallory", encode(replace(fair, delta=nan)))
+        self._say("mallory", encode(replace(fair, delta=np.ones(7, dtype=np.float32))))
+        self._say("mallory", encode(replace(fair, round=number + 1)))
+        self._say("mallory", encode(replace(fair, version=version + 9)))
         self._say("mallory", b"")
         self._say("mallory", os.urandom(20_000))
         self._say("mallory", b"\x81" * 100_000)
@@ -273,7 +274,7 @@ def counted(records):
     """Add up the refusals of all rounds: reason -> count."""
     total = {}
     for record in records:
-        for reason, count in record["refused"].items():
+        for reason, count in record.traffic.refused.items():
             total[reason] = total.get(reason, 0) + count
     return total
 
@@ -288,7 +289,7 @@ def test_hostile_clients_change_nothing(quiet, tmp_path):
         ended(programs.aggregator(), programs.agents())
         assert hostile.attacked == set(Hostile.ROUNDS)
     records, refused = programs.records(), counted(programs.records())
-    assert [r["accuracy"] for r in records] == [r["accuracy"] for r in quiet.records()]
+    assert [r.model.accuracy for r in records] == [r.model.accuracy for r in quiet.records()]
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
     each = {
@@ -326,8 +327,8 @@ def test_killed_aggregator_goes_on_where_it_was(quiet, tmp_path):
         assert all(f"{N // 2} agents (" in shard.log.read_text() for shard in shards)
     records = programs.records()
     assert records[: len(before)] == before
-    assert [r["round"] for r in records] == list(range(1, ROUNDS + 1))
-    assert [r["updates"] for r in records] == [N] * ROUNDS
+    assert [r.round for r in records] == list(range(1, ROUNDS + 1))
+    assert [r.updates for r in records] == [N] * ROUNDS
     # Other agents share a batch here, which may touch the last bit of what they learn.
     last, same = (np.frombuffer(p.weights(ROUNDS), np.float32) for p in (programs, quiet))
     assert np.allclose(last, same, atol=1e-4)
@@ -395,15 +396,15 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
         "refused",
     )
     by_score = settings.validation.decide == "score"
-    assert [r["evidence"] is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
+    assert [r.votes.evidence is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
     for mine, theirs in zip(programs.records(), alone.records, strict=True):
         assert {key: mine[key] for key in told} == {key: theirs[key] for key in told}
     for version in range(max(alone.models) - 2, max(alone.models) + 1):
         assert programs.weights(version) == alone.models[version]
     assert all(
-        v["bytes"] > 2410 * 0.7
+        v.size > 2410 * 0.7
         for r in alone.records
-        for n, v in r["voters"].items()
+        for n, v in r.votes.voters.items()
         if n != ":server"
     )
 
@@ -446,7 +447,7 @@ def test_collusion_on_the_network_is_that_in_memory(tmp_path, shared):
         assert plots == [1, 2, 3]
     assert sum("(3 evil: gaussian)" in half.log.read_text() for half in halves) == 1
     alone = Federation(tmp_path / "memory", shared=shared, **changes).whole()
-    assert [r["updates"] for r in programs.records()] == [20, 20, 20]
+    assert [r.updates for r in programs.records()] == [20, 20, 20]
     for version in (1, 2, 3):
         assert programs.weights(version) == alone.models[version]
 
@@ -458,7 +459,7 @@ def test_late_attackers_come_all_at_once(tmp_path):
     with federation(KIND, tmp_path) as programs:
         halves = in_two_shards(programs, tmp_path, settings_of(**changes))
         logs = [half.log.read_text() for half in halves]
-    called = [record["called"] for record in programs.records()]
+    called = [record.called for record in programs.records()]
     assert (called[:2], called[-1]) == ([15, 15], 20)
     assert called == sorted(called)
     assert all("all 10 agents are connected" in log for log in logs)

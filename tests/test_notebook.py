@@ -163,7 +163,9 @@ def test_federations_go_on_from_it(examples, executed):
     from fedjury.aggregator.store import read_records  # noqa: PLC0415
 
     runs = {f.name.split("-")[1]: read_records(f) for f in (examples.parent / "runs").iterdir()}
-    reached = {name: [record["accuracy"] for record in records] for name, records in runs.items()}
+    reached = {
+        name: [record.model.accuracy for record in records] for name, records in runs.items()
+    }
     assert {name: len(found) for name, found in reached.items()} == {
         "calm": 5,
         "mean": 5,

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -425,23 +426,23 @@ def test_it_takes_part_whatever_strangers_say(broker, agents, honest_path):
         until(lambda: online(people))
         called = Round(1, 1, Phase.TRAIN, 0, (NAME, "another"), (), 60.0)
         play(people, "manifest", manifest)
-        play(people, "manifest", manifest._replace(model="resnet18"))
+        play(people, "manifest", replace(manifest, model="resnet18"))
         litter()
         play(people, "model", Model(0, path[0]))
         play(people, "round", called)
         [first] = updates(1)
         assert isinstance(first, Update)
         assert (first.round, first.version, first.samples) == (1, 0, SAMPLES)
-        play(people, "round", called._replace(attempt=2))
+        play(people, "round", replace(called, attempt=2))
         assert np.array_equal(updates(2)[1].delta, first.delta)
         play(people, "manifest", manifest)
-        play(people, "round", called._replace(attempt=2))
+        play(people, "round", replace(called, attempt=2))
         assert updates(3)[2].round == 1
         litter()
-        play(people, "round", called._replace(attempt=2))  # it has answered this
-        play(people, "round", called._replace(round=2, contributors="all"))
+        play(people, "round", replace(called, attempt=2))  # it has answered this
+        play(people, "round", replace(called, round=2, contributors="all"))
         assert updates(4)[3].round == 2
-        play(people, "round", called._replace(round=2, phase=Phase.DONE))
+        play(people, "round", replace(called, round=2, phase=Phase.DONE))
         assert agent.wait(20) == 0
         assert until(lambda: online(people) is False)
         assert len(people.payloads("update/")) == 4
@@ -687,10 +688,10 @@ def run_it(programs, agents, address):
 def test_its_updates_count(federation):
     """All rounds are complete, nothing is refused, and it leaves in good order at the end."""
     records, agent, _ = federation
-    assert [record["round"] for record in records] == list(range(1, ROUNDS + 1))
+    assert [record.round for record in records] == list(range(1, ROUNDS + 1))
     for record in records:
-        assert (record["called"], record["updates"], record["missing"]) == (6, 6, 0)
-        assert record["refused"] == {}
+        assert (record.called, record.updates, record.missing) == (6, 6, 0)
+        assert record.traffic.refused == {}
     assert agent.ended == 0
     assert agent.said().endswith("the run is done; goodbye\n")
 
@@ -723,8 +724,8 @@ def loss(network, weights, x, y):
 def test_it_votes_in_every_round(federation):
     """Its votes are among the voters': clean until fakes strike, poisoned at what they make."""
     records, _, _ = federation
-    votes = [record["voters"][NAME] for record in records]
-    assert [vote["poisoned"] for vote in votes] == [False] * (STRIKE - 1) + [True] * 2
-    assert all(vote["bytes"] > 0 for vote in votes)
-    assert all(vote["score"] > vote["threshold"] > 0 for vote in votes[STRIKE - 1 :])
-    assert [record["accepted"] for record in records[STRIKE - 1 :]] == [False, False]
+    votes = [record.votes.voters[NAME] for record in records]
+    assert [vote.poisoned for vote in votes] == [False] * (STRIKE - 1) + [True] * 2
+    assert all(vote.size > 0 for vote in votes)
+    assert all(vote.score > vote.threshold > 0 for vote in votes[STRIKE - 1 :])
+    assert [record.accepted for record in records[STRIKE - 1 :]] == [False, False]

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -338,7 +339,7 @@ def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
         hub.send("b", BEGUN)
         assert {"b"} <= {m[0] for m in read(hub, Round, seconds=0.3)}
     until(lambda: hub.connections == 2)
-    hub.send("b", BEGUN._replace(round=2))
+    hub.send("b", replace(BEGUN, round=2))
     heard = set()
     until(lambda: heard.update(read(hub, Round, "round")) or {("a", 2), ("b", 2)} <= heard)
     assert hub.notices.take() == []
@@ -646,9 +647,9 @@ def test_more_agents_than_the_limit_are_refused_and_counted(tmp_path):
         tmp_path, agents__n=8, limits__agents=5, collect__agents=5, run__rounds=2
     ).whole()
     first, second = lab.records
-    assert (first["called"], first["refused"]) == (5, {"too_many": 3})
-    assert (second["called"], second["updates"], second["missing"]) == (5, 5, 0)
-    assert second["refused"].keys() <= {"wrong_round", "not_called"}
+    assert (first.called, first.traffic.refused) == (5, {"too_many": 3})
+    assert (second.called, second.updates, second.missing) == (5, 5, 0)
+    assert second.traffic.refused.keys() <= {"wrong_round", "not_called"}
 
 
 def test_who_leaves_makes_room():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from by_hand import (
@@ -23,6 +25,7 @@ from by_hand import (
 from federation import Federation, one_thread  # noqa: F401 - a fixture
 
 from fedjury import rules
+from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
     History,
@@ -33,6 +36,7 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
+from fedjury.protocol.record import Ballot
 from fedjury.round.rounds import step
 from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, Tick
 
@@ -48,7 +52,7 @@ def answers(state, names="abc", deltas=DELTAS):
     """Make the updates of some agents who find the candidate clean, and have trained from it."""
     some = {name: deltas[name] for name in names}
     version = state.version + (state.phase is Phase.JUDGE_AND_TRAIN)
-    return [u._replace(version=version, **SCORES) for u in updates(state, some)]
+    return [replace(u, version=version, **SCORES) for u in updates(state, some)]
 
 
 def second(said=PIGGY):
@@ -78,10 +82,10 @@ def test_the_first_round_has_nothing_to_judge():
             Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (record["judged"], record["version"], record["votes"]) == (None, 0, {})
-    assert record["accepted"] is None
-    assert (record["updates"], record["voters"], record["why"]) == (3, {}, "")
-    assert "candidate_accuracy" not in record
+    assert (record.judged, record.version, record.votes.asked) == (None, 0, 0)
+    assert record.accepted is None
+    assert (record.updates, record.votes.voters, record.why) == (3, {}, "")
+    assert record.candidate is None
     assert (state.version, state.weights.tolist(), state.deadline) == (0, [0, 0], 11.0)
 
 
@@ -95,15 +99,15 @@ def test_an_accepted_candidate_is_what_the_next_one_stands_on():
         [
             Persist(record, model, candidate),
             Publish(model),
-            Publish(History(*model)),
+            Publish(History(model.version, model.weights)),
             Clear(Candidate(2, 1, 0, vector(2, 2))),
             Publish(RoundLog(record)),
             Publish(Candidate(3, 1, 1, candidate)),
             Publish(Round(3, 1, Phase.JUDGE_AND_TRAIN, 1, "all", (), 10)),
         ]
     )
-    assert (record["judged"], record["version"], record["accepted"]) == (1, 1, True)
-    assert (record["accuracy"], record["candidate_accuracy"]) == (2.0, 2.0)
+    assert (record.judged, record.version, record.accepted) == (1, 1, True)
+    assert (record.model.accuracy, record.candidate.accuracy) == (2.0, 2.0)
 
 
 def test_an_update_is_a_clean_vote():
@@ -111,9 +115,9 @@ def test_an_update_is_a_clean_vote():
     state, _ = second()
     _, effects = play(state, PIGGY, *answers(state), Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert record["votes"] == {"poisoned": 0, "clean": 3, "silent": 0}
-    assert record["voters"] == {name: {"poisoned": False, **SCORES} for name in "abc"}
-    assert (record["updates"], record["missing"]) == (3, 0)
+    assert record.votes.counts == (0, 3, 0)
+    assert record.votes.voters == {name: Ballot(False, 1.125, 1.25, 500) for name in "abc"}
+    assert (record.updates, record.missing) == (3, 0)
 
 
 def test_votes_of_contributors_count():
@@ -122,14 +126,9 @@ def test_votes_of_contributors_count():
     events = [*answers(state, "ac"), *against(state, "b")]
     state, effects = play(state, PIGGY, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
-    assert record["voters"]["b"] == {
-        "poisoned": True,
-        "score": 1.5,
-        "threshold": 1.25,
-        "bytes": 300,
-    }
-    assert (record["updates"], record["missing"], record["accepted"]) == (2, 0, True)
+    assert record.votes.counts == (1, 2, 0)
+    assert record.votes.voters["b"] == Ballot(True, 1.5, 1.25, 300)
+    assert (record.updates, record.missing, record.accepted) == (2, 0, True)
     assert state.pending.tolist() == [2 + (1 + 2) / 2, 2 + (0 + 6) / 2]
 
 
@@ -147,8 +146,8 @@ def test_a_rejected_candidate_takes_the_updates_with_it():
             Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (record["why"], record["judged"], record["updates"]) == ("voted down", 1, 1)
-    assert (record["candidate_accuracy"], record["accuracy"]) == (2.0, None)
+    assert (record.why, record.judged, record.updates) == ("voted down", 1, 1)
+    assert (record.candidate.accuracy, record.model.accuracy) == (2.0, None)
     assert (state.pending, state.weights.tolist()) == (None, [0, 0])
     state, _ = play(state, PIGGY, *updates(state), Tick(3.0, set("abc")))
     assert (state.round, state.phase) == (4, Phase.JUDGE_AND_TRAIN)
@@ -161,7 +160,7 @@ def test_after_a_rejection_there_is_again_nothing_to_judge():
     state, _ = play(state, PIGGY, *against(state, "abc"), Tick(2.0, set("abc")))
     _, effects = play(state, PIGGY, *updates(state), Tick(3.0, set("abc")))
     (record,) = records(effects)
-    assert (record["round"], record["judged"], record["votes"]) == (3, None, {})
+    assert (record.round, record.judged, record.votes.asked) == (3, None, 0)
 
 
 def test_the_last_candidate_is_dropped():
@@ -181,7 +180,7 @@ def test_nobody_judges_in_the_warm_up():
     state, _ = start(said)
     for number in (1, 2):
         state, effects = play(state, said, *updates(state), Tick(float(number), set("abc")))
-        assert (records(effects)[0]["judged"], records(effects)[0]["votes"]) == (number, {})
+        assert (records(effects)[0].judged, records(effects)[0].votes.asked) == (number, 0)
         assert (state.version, state.phase, state.pending) == (number, Phase.TRAIN, None)
     state, effects = play(state, said, *updates(state), Tick(3.0, set("abc")))
     assert (state.version, state.phase) == (2, Phase.JUDGE_AND_TRAIN)
@@ -201,13 +200,13 @@ def test_evidence_may_decide_here_too(candidates, score, accepted):
         name: evidence(0, 1, -1, number * 2 / np.sqrt(3))
         for name, number in zip("abc", candidates, strict=True)
     }
-    trained = [u._replace(evidence=saw[u.agent]) for u in answers(state, "ab")]
-    refused = [v._replace(evidence=saw["c"]) for v in against(state, "c")]
+    trained = [replace(u, evidence=saw[u.agent]) for u in answers(state, "ab")]
+    refused = [replace(v, evidence=saw["c"]) for v in against(state, "c")]
     state, effects = play(state, said, *trained, *refused, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert record["evidence"] == pytest.approx(score - 3 / np.sqrt(8), abs=1e-6)
-    assert (record["accepted"], state.version) == (accepted, int(accepted))
-    assert record["why"] == ("" if accepted else "voted down")
+    assert record.votes.evidence == pytest.approx(score - 3 / np.sqrt(8), abs=1e-6)
+    assert (record.accepted, state.version) == (accepted, int(accepted))
+    assert record.why == ("" if accepted else "voted down")
 
 
 # Messages that do not fit
@@ -219,12 +218,12 @@ def test_messages_that_do_not_fit_a_round_that_judges_and_trains():
     state, _ = play(before, PIGGY, answers(before, "a")[0], *against(before, "b"))
     good = answers(state, "c")[0]
     cases = [
-        (good._replace(version=0), Reason.WRONG_VERSION),
-        (good._replace(version=2), Reason.WRONG_VERSION),
-        (good._replace(round=1), Reason.WRONG_ROUND),
-        (good._replace(agent="z"), Reason.NOT_CALLED),
-        (good._replace(agent="a"), Reason.DUPLICATE),
-        (good._replace(agent="b"), Reason.DUPLICATE),
+        (replace(good, version=0), Reason.WRONG_VERSION),
+        (replace(good, version=2), Reason.WRONG_VERSION),
+        (replace(good, round=1), Reason.WRONG_ROUND),
+        (replace(good, agent="z"), Reason.NOT_CALLED),
+        (replace(good, agent="a"), Reason.DUPLICATE),
+        (replace(good, agent="b"), Reason.DUPLICATE),
         (vote("c", 1), Reason.WRONG_ROUND),
         (vote("c", 2, attempt=2), Reason.WRONG_ROUND),
         (vote("z", 2, poisoned=True), Reason.NOT_CALLED),
@@ -241,7 +240,7 @@ def test_a_plain_round_takes_no_votes():
     """In the first round there is no candidate, and a vote is out of its phase."""
     state, _ = start(PIGGY)
     assert step(state, vote("a"), PIGGY)[1] == [Refuse("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
-    assert step(state, answers(state)[0]._replace(version=1), PIGGY)[1][0].reason == (
+    assert step(state, replace(answers(state)[0], version=1), PIGGY)[1][0].reason == (
         Reason.WRONG_VERSION
     )
 
@@ -265,7 +264,7 @@ def test_a_threshold_counts_answers_of_either_kind():
     events = [*answers(state, "a"), *against(state, "b")]
     _, effects = play(state, said, *events, Tick(1.5, set("abc")))
     (record,) = records(effects)
-    assert (record["missing"], record["votes"]["silent"], record["accepted"]) == (1, 1, True)
+    assert (record.missing, record.votes.silent, record.accepted) == (1, 1, True)
 
 
 def test_the_deadline_closes_with_who_answered():
@@ -281,9 +280,9 @@ def test_where_most_are_silent_they_are_asked_again_then_the_candidate_is_reject
     state, _ = second()
     state, effects = play(state, PIGGY, *answers(state, "b"), Tick(11.0, set("abc")))
     why = "too few votes: 1 of 3 came, 2 are needed"
-    assert effects[0] == Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why}))
+    assert effects[0] == Publish(RoundLog(RoundRepeated(2, 2, why)))
     state, effects = play(state, PIGGY, *answers(state, "b"), Tick(21.0, set("abc")))
-    assert (records(effects)[0]["why"], state.version, state.round) == (why, 0, 3)
+    assert (records(effects)[0].why, state.version, state.round) == (why, 0, 3)
 
 
 def test_too_few_updates_repeat_the_round_with_its_candidate():
@@ -295,7 +294,7 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
     why = "1 of 3 called agents sent an update that counts, 2 needed"
     assert plain(effects) == plain(
         [
-            Publish(RoundLog({"round": 2, "attempt": 2, "repeated": why})),
+            Publish(RoundLog(RoundRepeated(2, 2, why))),
             Publish(Candidate(2, 2, 0, vector(2, 2))),
             Publish(Round(2, 2, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
         ]
@@ -310,7 +309,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
     said = changed(PIGGY, at_least=2)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "ab"), Tick(11.0, set("abc")))
-    assert records(effects)[0]["why"] == "voted down"
+    assert records(effects)[0].why == "voted down"
     assert (state.round, state.phase) == (3, Phase.TRAIN)
 
 
@@ -331,10 +330,10 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
             Publish(Round(3, 1, Phase.TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (record["accepted"], record["why"]) == (False, "voted down")
-    assert record["votes"] == {"poisoned": 3, "clean": 0, "silent": 0}
-    assert list(record["voters"]) == [*"abc"]
-    assert (record["judged"], record["updates"], record["evidence"]) == (1, 0, None)
+    assert (record.accepted, record.why) == (False, "voted down")
+    assert record.votes.counts == (3, 0, 0)
+    assert list(record.votes.voters) == [*"abc"]
+    assert (record.judged, record.updates, record.votes.evidence) == (1, 0, None)
     assert (state.version, state.weights.tolist(), state.pending) == (0, [0, 0], None)
     state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
     assert (state.round, state.phase) == (4, Phase.JUDGE_AND_TRAIN)
@@ -355,7 +354,7 @@ def test_one_who_would_train_from_it_keeps_it():
     state, _ = second(said)
     events = [*against(state, "ac"), *answers(state, "b")]
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
-    assert (records(effects)[0]["accepted"], state.version) == (True, 1)
+    assert (records(effects)[0].accepted, state.version) == (True, 1)
     assert state.pending.tolist() == [5, 2]
 
 
@@ -364,7 +363,7 @@ def test_the_first_to_answer_do_not_refuse_for_all():
     said = changed(PIGGY, threshold=1)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "b"), Tick(2.0, set("abc")))
-    assert not any(record["why"] for record in records(effects))
+    assert not any(record.why for record in records(effects))
 
 
 def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
@@ -372,7 +371,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     said = changed(PIGGY, rule=rules.build("trimmed_mean", count=1))
     state, _ = second(said)
     state, effects = play(state, said, *answers(state, "ab"), Tick(11.0, set("abc")))
-    assert "leaves nothing of 2 updates" in published(effects, RoundLog)[0].record["repeated"]
+    assert "leaves nothing of 2 updates" in published(effects, RoundLog)[0].record.why
     assert (state.attempt, state.version, state.phase) == (2, 0, Phase.JUDGE_AND_TRAIN)
 
 
@@ -393,8 +392,8 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes, why)
     events = [*answers(before, "ab"), *against(before, "c")]
     state, effects = play(before, said, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["accepted"], record["judged"], record["updates"]) == (True, 1, 2)
-    assert why in record["lost"]
+    assert (record.accepted, record.judged, record.updates) == (True, 1, 2)
+    assert why in record.lost
     assert (state.round, state.version, state.weights is before.pending) == (3, 1, True)
     assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
 
@@ -408,7 +407,7 @@ def test_who_sent_rubbish_is_waited_for_a_little():
     state, effects = play(state, said, *events)
     assert not records(effects)
     _, effects = play(state, said, Tick(4.0, set("abc")))
-    assert records(effects)[0]["missing"] == 1
+    assert records(effects)[0].missing == 1
 
 
 def test_what_is_not_finite_is_not_put_before_anybody():
@@ -419,8 +418,8 @@ def test_what_is_not_finite_is_not_put_before_anybody():
     twice = changed(PIGGY, server_lr=2.0)
     state, effects = play(state, twice, *sent, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["accepted"], record["judged"], record["version"]) == (True, 1, 1)
-    assert record["lost"] == "the candidate is not finite"
+    assert (record.accepted, record.judged, record.version) == (True, 1, 1)
+    assert record.lost == "the candidate is not finite"
     assert (state.phase, state.version, state.weights.tolist()) == (Phase.TRAIN, 1, [2, 2])
     assert (state.pending, effects[0].pending) == (None, None)
     assert not published(effects, Candidate)
@@ -434,7 +433,7 @@ def test_a_first_candidate_that_is_not_finite_is_rejected():
     sent = updates(state, dict.fromkeys("abc", (huge, 0)))
     state, effects = play(state, said, *sent, Tick(1.0, set("abc")))
     (record,) = records(effects)
-    assert (record["why"], record["judged"]) == ("the candidate is not finite", 1)
+    assert (record.why, record.judged) == ("the candidate is not finite", 1)
     assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
 
 
@@ -447,14 +446,14 @@ def test_only_those_called_judge():
     (other,) = set("abc") - state.called
     assert step(state, *against(state, [other]), said)[1][0].reason is Reason.NOT_CALLED
     state, effects = play(state, said, *answers(state, sorted(state.called)), Tick(2.0, set("abc")))
-    assert records(effects)[0]["votes"] == {"poisoned": 0, "clean": 2, "silent": 0}
+    assert records(effects)[0].votes.counts == (0, 2, 0)
 
 
 def test_a_resumed_round_goes_on_with_its_candidate():
     """From what was persisted the first tick opens the round as it was, candidate and all."""
     before, effects = second()
     kept = effects[0]
-    resumed = before._replace(phase=None, round=kept.record["round"], pending=kept.pending)
+    resumed = before.but(phase=None, round=kept.record.round, pending=kept.pending)
     state, effects = step(resumed, Tick(50.0, set("abc")), PIGGY)
     assert plain(effects) == plain(
         [
@@ -471,7 +470,7 @@ def test_a_vote_that_says_clean_is_counted_without_an_update():
     events = [vote("a", 2), *answers(state, "bc")]
     state, effects = play(state, PIGGY, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["votes"]["clean"], record["updates"]) == (3, 2)
+    assert (record.votes.clean, record.updates) == (3, 2)
     assert state.pending.tolist() == [2 + (3 + 2) / 2, 2 + (0 + 6) / 2]
 
 
@@ -502,29 +501,29 @@ def piggy(tmp_path_factory):
 
 def test_contributors_are_the_jury(piggy):
     """Most of the honest reject what the fakes did in the round before; the old model stays."""
-    before = [r for r in piggy.records if r["round"] <= 9]
-    assert [r["judged"] for r in before] == [None, *range(1, 9)]
-    assert [r["accepted"] for r in before] == [None, *8 * [True]]
-    assert all(r["updates"] == 20 for r in before)
-    assert [r["version"] for r in before] == list(range(9))
+    before = [r for r in piggy.records if r.round <= 9]
+    assert [r.judged for r in before] == [None, *range(1, 9)]
+    assert [r.accepted for r in before] == [None, *8 * [True]]
+    assert all(r.updates == 20 for r in before)
+    assert [r.version for r in before] == list(range(9))
     after = piggy.records[9:]
-    assert [r["judged"] for r in after] == [9, None, 11, None, 13]
-    assert [r["accepted"] for r in after] == [False, None, False, None, False]
+    assert [r.judged for r in after] == [9, None, 11, None, 13]
+    assert [r.accepted for r in after] == [False, None, False, None, False]
     for r in after:
-        if r["judged"]:
-            assert (r["why"], r["votes"]["poisoned"] + r["updates"]) == ("voted down", 20)
-            assert r["votes"]["poisoned"] > 9
-        assert r["version"] == 8
-        assert r["accuracy"] == before[-1]["accuracy"] > 0.55
+        if r.judged:
+            assert (r.why, r.votes.poisoned + r.updates) == ("voted down", 20)
+            assert r.votes.poisoned > 9
+        assert r.version == 8
+        assert r.model.accuracy == before[-1].model.accuracy > 0.55
     assert max(piggy.models) == 8
 
 
 def test_everybody_answers_once(piggy):
     """Nobody is silent, nobody is refused, and no round is repeated."""
     for r in piggy.records:
-        assert (r["missing"], r["refused"], r["attempt"]) == (0, {}, 1)
-        assert sum(r["votes"].values()) == (20 if r["judged"] else 0)
-        assert r["seconds"] < 2
+        assert (r.missing, r.traffic.refused, r.attempt) == (0, {}, 1)
+        assert r.votes.asked == (20 if r.judged else 0)
+        assert r.timing.seconds < 2
     assert piggy.said == []
 
 
@@ -534,7 +533,7 @@ def test_arrival_order_does_not_change_a_model(tmp_path, piggy, order):
     again = Federation(tmp_path, **RUN)
     again.inbox_order = np.random.default_rng(order)
     assert again.whole().models == piggy.models
-    assert [r["voters"] for r in again.records] == [r["voters"] for r in piggy.records]
+    assert [r.votes.voters for r in again.records] == [r.votes.voters for r in piggy.records]
 
 
 @pytest.mark.parametrize(("fleets", "shared"), [(3, False), (2, True)])
@@ -542,7 +541,7 @@ def test_processes_and_downlinks_change_nothing(tmp_path, piggy, fleets, shared)
     """In three processes, or through two shared downlinks, the run is the same."""
     again = Federation(tmp_path, fleets=fleets, shared=shared, **RUN).whole()
     assert again.models == piggy.models
-    assert [r["votes"] for r in again.records] == [r["votes"] for r in piggy.records]
+    assert [r.votes.counts for r in again.records] == [r.votes.counts for r in piggy.records]
 
 
 def at_first_training(state):
@@ -582,10 +581,15 @@ MOMENTS = [
 def same_run(run, piggy):
     """Check that a run went as the undisturbed one did."""
     assert run.models == piggy.models
-    assert [r["round"] for r in run.records] == list(range(1, 15))
-    assert {r["attempt"] for r in run.records} == {1}
-    for key in ("judged", "accepted", "votes", "updates", "version", "candidate_accuracy"):
-        assert [r.get(key) for r in run.records] == [r.get(key) for r in piggy.records]
+    assert [r.round for r in run.records] == list(range(1, 15))
+    assert {r.attempt for r in run.records} == {1}
+    assert [essence(r) for r in run.records] == [essence(r) for r in piggy.records]
+
+
+def essence(record):
+    """Return what a resumed run has to come to as well."""
+    verdict = record.judged, record.accepted, record.version
+    return *verdict, record.votes.counts, record.updates, record.candidate
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -630,7 +634,7 @@ def test_a_crash_between_disk_and_network_loses_nothing(tmp_path, piggy, monkeyp
 
     def fail(message):
         told = {Model: "version", Candidate: "base"}.get(kind)
-        at = message.record["round"] if kind is RoundLog else getattr(message, told, None)
+        at = message.record.round if kind is RoundLog else getattr(message, told, None)
         if isinstance(message, kind) and at == (5 if kind is RoundLog else 4):
             raise InterruptedError
         publish(message)
@@ -663,5 +667,5 @@ def test_a_contributor_that_trained_from_the_model_is_refused(tmp_path):
     size = len(run.state.weights)
     run.fleets[0]._hub.send("agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32)))
     run.run()
-    assert [r["refused"] for r in run.records] == [{}, {"wrong_version": 1}, {}]
-    assert [r["updates"] for r in run.records] == [20, 20, 20]
+    assert [r.traffic.refused for r in run.records] == [{}, {"wrong_version": 1}, {}]
+    assert [r.updates for r in run.records] == [20, 20, 20]

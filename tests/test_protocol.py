@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedjury.agents.agent import Contribute, Judge, Train
 from fedjury.protocol import messages, topics
+from fedjury.protocol.logs import Refusals, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.topics import CHANNELS, NAME, parse, says_nothing, topic_for, topic_of
+from fedjury.round.state import Clear, Publish
 
 VECTOR = np.zeros(2, dtype=np.float32)
 
@@ -29,9 +34,9 @@ SAID = {
     "collusion/plot": messages.Plot(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
-    "log/round": messages.RoundLog({}),
-    "log/refused": messages.RefusedLog({}),
-    "log/past": messages.PastLog({}),
+    "log/round": messages.RoundLog(RoundRecord(1)),
+    "log/refused": messages.RefusedLog(Refusals(1)),
+    "log/past": messages.PastLog(RunHistory()),
 }
 """Topic below the run -> a message that belongs there."""
 
@@ -81,7 +86,9 @@ def test_channels_travel_as_documented():
         assert channel.retain == (topic in RETAINED)
         assert channel.expiry == (3600 if topic == "candidate" else None)
         assert channel.qos == 1
-        has_vector = any(isinstance(value, np.ndarray) for value in message)
+        has_vector = any(
+            isinstance(getattr(message, field.name), np.ndarray) for field in fields(message)
+        )
         is_vote = isinstance(message, messages.Vote)
         kind = "msgpack" if has_vector or is_vote else "json"
         assert channel.content_type == f"application/{kind}"
@@ -103,8 +110,8 @@ def test_topics_by_hand(topic):
 def test_agents_survive_their_topic(run, agent):
     """Run and agent are read from a topic as they were written."""
     for message in SAID.values():
-        if "agent" in message._fields:
-            address = parse(topic_of(run, message._replace(agent=agent)))
+        if hasattr(message, "agent"):
+            address = parse(topic_of(run, replace(message, agent=agent)))
             assert address == (run, type(message), {"agent": agent})
 
 
@@ -240,3 +247,25 @@ def test_reasons_are_the_documented_ones():
 def test_topics_are_below_version_one():
     """The protocol's version is in the topic and in the manifest, and both say 1."""
     assert (topics.ROOT, messages.PROTOCOL, SAID["manifest"].protocol) == ("fl/v1", 1, 1)
+
+
+# Values
+
+
+def test_values_of_different_types_are_never_equal():
+    """To publish a message is not to clear it, and a model is not the history of it."""
+    presence = messages.Presence("ann", online=True, since=1.0)
+    assert Publish(presence) != Clear(presence)
+    assert Publish(presence) == Publish(presence)
+    assert messages.Model(1, None) != messages.History(1, None)
+    assert Train(1, 1, 0) != Judge(1, 1, 0) != Contribute(1, 1, 0)
+    assert presence != ("ann", True, 1.0)
+
+
+def test_messages_cannot_be_changed_or_unpacked():
+    """They are frozen records and no tuples."""
+    for message in SAID.values():
+        with pytest.raises(FrozenInstanceError):
+            setattr(message, fields(message)[0].name, 1)
+        with pytest.raises(TypeError):
+            iter(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from fedjury import detection, rules
 from fedjury.aggregator.__main__ import begin
 from fedjury.config.sections import Detection
 from fedjury.detection import Seen
-from fedjury.protocol.codec import jsonable
-from fedjury.protocol.messages import Model, Phase, Round, RoundLog
+from fedjury.protocol.messages import Model, Phase, Round
+from fedjury.protocol.record import Quality, RoundRecord, to_json
 from fedjury.round import closing, suspicion
 from fedjury.round.past import NOTHING
 from fedjury.round.rounds import step
@@ -33,7 +34,7 @@ def blames(names):
 
 def guarded(names, **changes):
     """Make a quarantine of whoever is in ``names``, at the first strike."""
-    return Watch({"blame": blames(names)}, Detection(strikes=1), **changes)
+    return replace(Watch({"blame": blames(names)}, Detection(strikes=1)), **changes)
 
 
 # Rules with a count
@@ -58,7 +59,7 @@ def test_a_count_is_lowered_where_suspects_are_left_out(name):
     for number in (2, 3):
         sent = updates(state, {agent: CROWD[agent] for agent in state.called})
         state, effects = play(state, said, *sent, Tick(number - 1.0, set(CROWD)))
-        assert (state.round, state.failure, records(effects)[0]["why"]) == (number, None, "")
+        assert (state.round, state.failure, records(effects)[0].why) == (number, None, "")
     assert state.called == set("abc")
 
 
@@ -117,7 +118,7 @@ def test_rounds_in_which_nobody_looks_still_say_who_is_out():
     against = vote("a", 2, poisoned=True), vote("b", 2, poisoned=True)
     state, effects = play(state, said, *against, Tick(2.0, set("abc")))
     [record] = records(effects)
-    assert (record["accepted"], record["quarantined"], record["suspected"]) == (False, ["c"], {})
+    assert (record.accepted, record.quarantined, record.suspected) == (False, ("c",), {})
 
 
 # Piggy-back
@@ -129,11 +130,11 @@ def test_what_detectors_saw_is_kept_where_the_rule_cannot_work():
     said = policy(rule=trimmed, piggy_back=True, watch=Watch({"blame": blames("c")}), quorum=2)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    two = [update._replace(version=1) for update in updates(state)][1:]
+    two = [replace(update, version=1) for update in updates(state)][1:]
     events = [*two, vote("a", 2, poisoned=True)]
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
     [record] = records(effects)
-    assert (record["accepted"], record["suspected"]) == (True, {"c": "blame"})
+    assert (record.accepted, record.detection.suspected) == (True, {"c": "blame"})
     assert state.docket.standings == {"c": Standing(2)}
 
 
@@ -175,7 +176,7 @@ def test_who_was_there_first_is_no_newcomer_after_an_outage():
     """Nineteen of twenty vanish for a round: they are known again, and may be called at once."""
     watch, fleet = guarded("", newcomers=1), [f"agent-{i:02d}" for i in range(20)]
     docket = suspicion.welcome(Docket(), fleet, 1, watch, 0)
-    docket = docket._replace(standings={"agent-07": Standing(1, FOR_GOOD, 3)})
+    docket = replace(docket, standings={"agent-07": Standing(1, FOR_GOOD, 3)})
     docket = suspicion.welcome(docket, fleet[:1], 2, watch, 0)
     docket = suspicion.welcome(docket, fleet, 3, watch, 0)
     assert set(docket.seen.values()) == {1}
@@ -190,7 +191,7 @@ def test_strikes_of_names_that_were_made_up_are_not_kept():
         ghosts = {f"ghost-{number}-{i}" for i in range(100)}
         docket = suspicion.welcome(docket, {*"abc", *ghosts}, number, watch, 0)
         out = dict.fromkeys(ghosts, Standing(1, FOR_GOOD))
-        docket = docket._replace(standings={**docket.standings, **out})
+        docket = replace(docket, standings={**docket.standings, **out})
     assert len(docket.standings) <= (suspicion.STRANGERS + 1) * 103
 
 
@@ -200,8 +201,8 @@ def test_records_name_only_whom_somebody_suspects():
     seen = Seen(3, names, np.zeros((1000, 2), "f4"), vector(0, 0), {}, {})
     found = suspicion.inspect(Watch({"blame": blames(["agent-007"])}), Docket(), seen)
     record = suspicion.record(found, 0, 3)
-    assert record["suspicion"] == {"agent-007": 1.0}
-    assert len(json.dumps(jsonable(RoundLog(record).record))) < 200
+    assert record.suspicion == {"agent-007": 1.0}
+    assert len(json.dumps(to_json(RoundRecord(3, detection=record)))) < 600
 
 
 # Resuming
@@ -229,7 +230,7 @@ WATCHED = {
 def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
     """Killed in the middle of every round, it makes the same models and the same records."""
     whole = Federation(tmp_path / "whole", **WATCHED).whole()
-    assert [len(record["suspected"]) for record in whole.records] == [0, 2, 2, 0, 0, 2, 0]
+    assert [len(record.detection.suspected) for record in whole.records] == [0, 2, 2, 0, 0, 2, 0]
     torn = Federation(tmp_path / "torn", **WATCHED)
     for number in range(1, 8):
         torn.begin()
@@ -237,8 +238,10 @@ def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
         torn.crash()
     torn.whole()
     assert torn.models == whole.models
-    for key in ("suspicion", "suspected", "left_out", "quarantined", "votes", "called"):
-        assert [record[key] for record in torn.records] == [r[key] for r in whole.records]
+    said, right = (
+        [(r.detection, r.votes.counts, r.called) for r in run.records] for run in (torn, whole)
+    )
+    assert said == right
 
 
 # Resuming with other settings
@@ -258,7 +261,7 @@ OUT = Docket(
 def resumed(watch):
     """Resume after round 4 with this watch; return the state in round 5, and the policy."""
     said = policy(watch=watch)
-    state = begin([Model(0, vector(0, 0))], {"round": 4, "accuracy": 0.5}, said, docket=OUT)
+    state = begin([Model(0, vector(0, 0))], RoundRecord(4, model=Quality(0.5)), said, docket=OUT)
     return step(state, Tick(0.0, set("abc")), said)[0], said
 
 
@@ -268,7 +271,7 @@ def test_without_quarantine_a_resumed_run_calls_everybody(watch):
     state, said = resumed(watch)
     assert state.called == set("abc")
     _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    assert records(effects)[0].get("quarantined", []) == []
+    assert records(effects)[0].quarantined == ()
 
 
 def test_a_resumed_run_forgets_what_nobody_needs():

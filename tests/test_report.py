@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from records import read_all
 
 from fedjury import federation as run
 from fedjury import reports
@@ -90,7 +91,7 @@ TRUTH = Truth(frozenset({"agent-1", "agent-9"}), frozenset({"agent-0", "agent-2"
 
 def story(records, **changes):
     """Return the story of one run of whose agents everything is known."""
-    case = Case("lab", records, "Updates are averaged.", 2, {"agents.n": "5"})
+    case = Case("lab", read_all(records), "Updates are averaged.", 2, {"agents.n": "5"})
     told = Story("Run lab", "Five agents.", [case], STRIKES, TRUTH)
     return told._replace(**changes)
 
@@ -139,7 +140,7 @@ class Page(HTMLParser):
 
 def test_a_run_in_figures():
     """Sums, and the accuracy before the strike, of four rounds by hand."""
-    found = row("lab", rounds_of.read(FEW), STRIKES)
+    found = row("lab", read_all(FEW), STRIKES)
     assert (found.before, found.final, found.best) == (0.4, 0.3, 0.4)
     assert (found.accepted, found.rejected, found.updates, found.refused) == (3, 1, 16, 4)
     assert found.kept == pytest.approx(0.75)
@@ -161,7 +162,7 @@ def test_a_run_in_figures():
 
 def test_before_is_found_by_the_number_of_the_round():
     """Where records are lost, the last one before the strike counts, not the last but so many."""
-    lost = rounds_of.read([record(2, 0.4), record(5, 0.6), record(6, 0.1)])
+    lost = read_all([record(2, 0.4), record(5, 0.6), record(6, 0.1)])
     assert row("lab", lost, Strikes(6)).before == 0.6
     assert row("lab", lost, Strikes(2)).before is None
 
@@ -169,12 +170,12 @@ def test_before_is_found_by_the_number_of_the_round():
 @pytest.mark.parametrize("strikes", [None, Strikes(99)])
 def test_where_nobody_struck_there_is_no_before(strikes):
     """An attack that would have begun after the end has changed nothing."""
-    assert row("lab", rounds_of.read(FEW), strikes).before is None
+    assert row("lab", read_all(FEW), strikes).before is None
 
 
 def test_the_network_in_figures():
     """What crossed it, added up; who was missing, and rounds that were tried again."""
-    found = traffic(rounds_of.read(FEW))
+    found = traffic(read_all(FEW))
     assert found[:7] == (4, 2.0, 16, 4000, 40, 0, 1)
     assert found.absent == [("agent-0", 1)]
     assert (found.repeated, found.refused) == (1, 4)
@@ -182,7 +183,7 @@ def test_the_network_in_figures():
 
 def test_refusals_by_reason():
     """The most frequent first, with the rounds in which they were."""
-    assert refusals(rounds_of.read(FEW)) == [
+    assert refusals(read_all(FEW)) == [
         ("duplicate", 3, 2, 3, 4),
         ("malformed", 1, 1, 4, 4),
     ]
@@ -233,7 +234,7 @@ WATCHED = [
 
 def test_everybody_who_was_suspected_is_followed():
     """Rounds, the first of them, detectors, quarantine and how it ended."""
-    found = fates(rounds_of.read(WATCHED))
+    found = fates(read_all(WATCHED))
     assert found == {
         "agent-1": (2, 3, ("fixed_point",), 4, True, True),
         "agent-2": (2, 2, ("fixed_point",), 3, False, False),
@@ -242,7 +243,7 @@ def test_everybody_who_was_suspected_is_followed():
 
 def test_fates_are_held_against_the_truth():
     """Falsely accused, missed and caught, in this order."""
-    found = groups(fates(rounds_of.read(WATCHED)), TRUTH)
+    found = groups(fates(read_all(WATCHED)), TRUTH)
     assert [(group.outcome, group.names) for group in found] == [
         ("accused", ("agent-2",)),
         ("missed", ("agent-9",)),
@@ -252,7 +253,7 @@ def test_fates_are_held_against_the_truth():
 
 def test_without_the_truth_there_is_suspicion_alone():
     """What an aggregator knows; nobody can be missed."""
-    found = groups(fates(rounds_of.read(WATCHED)), None)
+    found = groups(fates(read_all(WATCHED)), None)
     assert {group.outcome for group in found} == {"suspected"}
 
 
@@ -260,10 +261,10 @@ def test_agents_with_one_fate_are_one_group():
     """Two hundred who were found together are one line; too many lines are put together."""
     names = [f"agent-{number:03}" for number in range(200)]
     truth = Truth(frozenset(names), frozenset())
-    [group] = groups(fates(rounds_of.read([looked(1, names)])), truth)
+    [group] = groups(fates(read_all([looked(1, names)])), truth)
     assert group.names == tuple(names)
     one_by_one = [looked(number + 1, [name]) for number, name in enumerate(names)]
-    several = groups(fates(rounds_of.read(one_by_one)), truth)
+    several = groups(fates(read_all(one_by_one)), truth)
     assert len(several) == 15
     assert several[-1].mixed
     assert sorted(name for group in several for name in group.names) == names
@@ -271,7 +272,7 @@ def test_agents_with_one_fate_are_one_group():
 
 def test_agents_are_counted_by_kind():
     """Evil, honest, and names that are no agents of the experiment's."""
-    found = fates(rounds_of.read([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
+    found = fates(read_all([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
     assert tallies(found, TRUTH) == [
         ("evil", 2, 1, 1, 0, 1),
         ("honest", 3, 1, 1, 0, 0),
@@ -281,12 +282,12 @@ def test_agents_are_counted_by_kind():
 
 def test_the_sentence_on_detection():
     """It is on the terminal, too."""
-    [said] = caught(rounds_of.read(WATCHED), TRUTH)
+    [said] = caught(read_all(WATCHED), TRUTH)
     assert said == (
         "Detection: of 2 evil agents 1 were suspected in some round and 1 are in quarantine at the "
         "end, 1 for good; of 3 honest ones 1 were suspected, 1 were ever in quarantine, 0 for good."
     )
-    assert caught(rounds_of.read(FEW), TRUTH) == []
+    assert caught(read_all(FEW), TRUTH) == []
 
 
 def test_who_is_in_quarantine_does_not_strike():
@@ -301,7 +302,7 @@ def test_who_is_in_quarantine_does_not_strike():
         looked(6, **out),
         looked(7, []),
     ]
-    rounds = rounds_of.read(records)
+    rounds = read_all(records)
     assert struck(rounds, Strikes(2), TRUTH) == {2, 3, 5, 7}
     assert struck(rounds, Strikes(3, (3, 4)), TRUTH) == {3}
     assert struck(rounds, None, TRUTH) == struck(rounds, Strikes(2), None) == set()
@@ -309,10 +310,10 @@ def test_who_is_in_quarantine_does_not_strike():
 
 def test_verdicts_are_held_against_the_strikes():
     """With piggy-back a verdict is about the candidate of the round before."""
-    assert verdicts(rounds_of.read(FEW), {3, 4}) == (2, 1, 2, 0, 3)
+    assert verdicts(read_all(FEW), {3, 4}) == (2, 1, 2, 0, 3)
     late = [record(1, accepted=None, judged=None), {**REJECTED, "round": 2, "judged": 1}]
-    assert verdicts(rounds_of.read(late), {1}) == (1, 1, 0, 0, 0)
-    assert verdicts(rounds_of.read(FEW[:2]), {3}) is None
+    assert verdicts(read_all(late), {1}) == (1, 1, 0, 0, 0)
+    assert verdicts(read_all(FEW[:2]), {3}) is None
 
 
 # Lines of the pictures
@@ -320,7 +321,7 @@ def test_verdicts_are_held_against_the_strikes():
 
 def test_a_line_in_percent_with_its_crosses():
     """A round without a value is a gap; a rejected one is a cross on the line."""
-    drawn = line("lab", rounds_of.read([*FEW[:3], record(4, None)]))
+    drawn = line("lab", read_all([*FEW[:3], record(4, None)]))
     np.testing.assert_allclose(drawn.values, [20, 40, 40, np.nan])
     assert drawn.crosses == [(3.0, 40.0)]
     assert in_words(drawn) == (
@@ -334,7 +335,7 @@ def test_the_backdoor_s_crosses_are_those_of_the_candidates():
         record(1, backdoor=0.0),
         record(2, backdoor=0.0, accepted=False, candidate_backdoor=0.9),
     ]
-    drawn = line("lab", rounds_of.read(hidden), backdoor=True)
+    drawn = line("lab", read_all(hidden), backdoor=True)
     assert drawn.values.tolist() == [0, 0]
     assert drawn.crosses == [(2.0, 90.0)]
 
@@ -342,7 +343,7 @@ def test_the_backdoor_s_crosses_are_those_of_the_candidates():
 def test_very_many_rounds_are_put_together():
     """A point is the mean of its rounds, and the band says how far they go."""
     many = [record(number, 0.2 + 0.2 * (number % 2)) for number in range(1, 2 * POINTS + 1)]
-    drawn = line("lab", rounds_of.read(many))
+    drawn = line("lab", read_all(many))
     assert (len(drawn.values), drawn.each) == (POINTS, 2)
     assert drawn.rounds[0] == 1.5
     np.testing.assert_allclose(drawn.values, 30)
@@ -362,7 +363,7 @@ def test_names_at_the_ends_of_lines_do_not_overlap():
 
 def test_votes_are_cells_with_their_scores():
     """Who says poisoned first, who was silent last; an experiment knows who is evil."""
-    [shown] = table.lines(rounds_of.read([REJECTED]), {3}, {"agent-1"})
+    [shown] = table.lines(read_all([REJECTED]), {3}, {"agent-1"})
     assert shown.cells == [
         ("p", "agent-2: poisoned, score 5.25 against threshold 2", False),
         ("p", "agent-3: poisoned, score 3 against threshold 2", False),
@@ -382,14 +383,14 @@ def test_votes_are_cells_with_their_scores():
 
 def test_what_detectors_say_of_a_round():
     """How many are suspected by whom, left out, and in quarantine."""
-    [*_, shown] = table.lines(rounds_of.read(WATCHED[:3]), set(), set())
+    [*_, shown] = table.lines(read_all(WATCHED[:3]), set(), set())
     assert shown.notes == ["2 suspected (fixed_point 2); 2 left out", "1 in quarantine after it"]
 
 
 def test_of_very_many_rounds_some_are_shown():
     """The ends, and rejected ones between; the table says what is left out."""
     many = [record(number, accepted=number % 1000 != 500) for number in range(1, 10_001)]
-    shown = table.lines(rounds_of.read(many), set(), set())
+    shown = table.lines(read_all(many), set(), set())
     assert [one.number for one in shown[98:103]] == [99, 100, 500, 1500, 2500]
     assert len(shown) == 210
     assert shown[100].skipped == "Rounds 101 to 499 are left out here: 0 rejected, 399 not."
@@ -401,7 +402,7 @@ def test_of_very_many_votes_some_are_shown():
     """A hundred in a round, and no more in all than a budget; the rest is counted."""
     voters = {f"agent-{number:03}": vote(number == 0) for number in range(120)}
     crowd = {"votes": {"poisoned": 1, "clean": 119, "silent": 0}, "voters": voters}
-    records = rounds_of.read([record(1, **crowd), record(2, **crowd)])
+    records = read_all([record(1, **crowd), record(2, **crowd)])
     shown = table.lines(records, set(), set(), budget=150)
     assert [(len(one.cells), one.more) for one in shown] == [(100, 20), (50, 70)]
     assert shown[1].cells[0].kind == "p"
@@ -480,7 +481,7 @@ def test_settings_of_several_runs_are_told_once():
 
 def test_how_it_ended_in_words():
     """Accuracy from before the strike to the end, verdicts, and who was suspected."""
-    rounds = rounds_of.read(FEW)
+    rounds = read_all(FEW)
     assert ending(row("lab", rounds, STRIKES), 4, tallies({}, TRUTH)) == (
         "Accuracy fell from 40.0% before the first strike to 30.0% at the end. Of 4 rounds 3 were "
         "accepted and 1 rejected. Suspected: 0 of 2 evil agents, 0 of 3 honest agents."
@@ -570,11 +571,16 @@ def test_an_attack_that_never_came_is_told_and_not_drawn():
     assert "Dashed: the first strike." in page(story(FEW))
 
 
+JURY = {"agents.n": "5", "validation.validators": "4"}
+
+
 def test_several_runs_stand_beside_each_other():
     """Each with its line, its rounds and what was set besides; what all have is told once."""
     cases = [
-        Case("calm", FEW[:2], "Updates are averaged.", 0, {"agents.n": "5"}),
-        Case("jury", FEW, "They vote.", 2, {"agents.n": "5", "validation.validators": "4"}),
+        Case("calm", read_all(FEW[:2]), "Updates are averaged.", 0, {"agents.n": "5"}),
+        Case(
+            "jury", read_all(FEW), "They vote.", 2, {"agents.n": "5", "validation.validators": "4"}
+        ),
         Case("never begun", [], "Nothing.", 0, {"agents.n": "5"}),
     ]
     made = Page(page(story([], cases=cases)))
@@ -609,7 +615,7 @@ def test_hostile_text_stays_text():
             votes={"poisoned": 1, "clean": 1, "silent": 0, HOSTILE: 4},
         ),
     ]
-    case = Case(HOSTILE.rstrip("\ud800\u202e"), records, HOSTILE, 2, {HOSTILE: HOSTILE})
+    case = Case(HOSTILE.rstrip("\ud800\u202e"), read_all(records), HOSTILE, 2, {HOSTILE: HOSTILE})
     markup = page(story([], cases=[case], title=HOSTILE, about=HOSTILE)).encode(errors="replace")
     made = Page(markup.decode())
     plain = Page(page(story(WATCHED)))
@@ -681,7 +687,7 @@ def test_hardly_any_rounds_make_a_report(tmp_path, count):
 def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     """Its report says so; suspicion is no proof."""
     settings = load(overrides={"detection.detectors": ["burst"]})
-    reports.write(tmp_path, reports.of_run("lab", settings, WATCHED))
+    reports.write(tmp_path, reports.of_run("lab", settings, read_all(WATCHED)))
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "Who among the agents is evil, if anybody is, the aggregator does not know." in text
     assert "▲ suspected" in text
@@ -692,15 +698,14 @@ def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
 @pytest.mark.parametrize("value", [-0.1, 1.1, "0.5", True, None, float("nan")])
 def test_what_is_no_share_is_not_known(value):
     """An accuracy is a number from 0 to 1."""
-    [found] = rounds_of.read([record(1, value)])
-    assert found.accuracy is None
+    [found] = read_all([record(1, value)])
+    assert found.model.accuracy is None
 
 
 def test_texts_are_short_and_show_what_they_are():
     """Nothing moves a cursor, turns letters round, or fills a page."""
     assert rounds_of.text("a\x1b[2J\u202eb\ud800") == "a\ufffd[2J\ufffdb\ufffd"
     assert rounds_of.text("x" * 999) == "x" * 200 + "…"
-    assert rounds_of.text(7) == ""
 
 
 SPOILT = [

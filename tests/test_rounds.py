@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 
 from fedjury import rules
 from fedjury.config.sections import Validation
+from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
     History,
@@ -37,6 +39,7 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
+from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
 from fedjury.round.rounds import step
 from fedjury.round.sampling import Purpose, draw
 from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
@@ -68,31 +71,19 @@ def test_a_round_without_validators_by_hand():
     said = policy()
     state, _ = start(said, now=100.0)
     state, effects = play(state, said, *updates(state), Tick(102.0, set("abc"), 900, 60))
-    record = {
-        "round": 1,
-        "attempt": 1,
-        "version": 1,
-        "accepted": True,
-        "why": "",
-        "called": 3,
-        "updates": 3,
-        "missing": 0,
-        "absent": [],
-        "votes": {},
-        "refused": {},
-        "accuracy": 2.0,
-        "seconds": 2.0,
-        "updates_per_second": 1.5,
-        "bytes_in": 900,
-        "bytes_out": 60,
-        "dropped": 0,
-        "candidate_accuracy": 2.0,
-        "candidate_backdoor": None,
-        "backdoor": None,
-        "judged": 1,
-        "voters": {},
-        "evidence": None,
-    }
+    record = RoundRecord(
+        round=1,
+        run="fedjury",
+        version=1,
+        accepted=True,
+        judged=1,
+        called=3,
+        updates=3,
+        model=Quality(2.0),
+        candidate=Quality(2.0),
+        traffic=Traffic({}, 900, 60, 0),
+        timing=Timing(2.0, 1.5, 0.0),
+    )
     model = Model(1, vector(2, 2))
     assert plain(effects) == plain(
         [
@@ -135,15 +126,15 @@ def test_an_accepted_candidate_by_hand():
             Publish(Round(2, 1, Phase.TRAIN, 1, "all", ("a", "b", "c"), 10)),
         ]
     )
-    assert record["votes"] == {"poisoned": 1, "clean": 2, "silent": 0}
-    assert record["accepted"]
-    said = {"poisoned": False, "score": 1.5, "threshold": 1.25, "bytes": 300}
-    assert list(record["voters"].items()) == [
-        ("a", said | {"poisoned": True}),
+    assert record.votes.counts == (1, 2, 0)
+    assert record.accepted
+    said = Ballot(poisoned=False, score=1.5, threshold=1.25, size=300)
+    assert list(record.votes.voters.items()) == [
+        ("a", replace(said, poisoned=True)),
         ("b", said),
         ("c", said),
     ]
-    assert (record["judged"], record["evidence"]) == (1, None)
+    assert (record.judged, record.votes.evidence) == (1, None)
 
 
 def test_a_rejected_candidate_by_hand():
@@ -161,8 +152,8 @@ def test_a_rejected_candidate_by_hand():
             Publish(Round(2, 1, Phase.TRAIN, 0, "all", ("a", "b", "c"), 10)),
         ]
     )
-    assert (record["accepted"], record["why"], record["version"]) == (False, "voted down", 0)
-    assert (record["accuracy"], record["candidate_accuracy"]) == (None, 2.0)
+    assert (record.accepted, record.why, record.version) == (False, "voted down", 0)
+    assert (record.model.accuracy, record.candidate.accuracy) == (None, 2.0)
     assert (state.version, state.weights.tolist()) == (0, [0, 0])
 
 
@@ -201,12 +192,9 @@ def test_silence_is_no_consent(votes, min_votes, why):
     assert step(state, Tick(7.9, set("abc")), said) == (state, [])
     state, effects = step(state, Tick(8.0, set("abc")), said)  # there is nobody else to ask
     (record,) = records(effects)
-    assert (record["why"], record["accepted"], state.version) == (why, not why, int(not why))
-    assert record["votes"] == {
-        "poisoned": sum(votes.values()),
-        "clean": len(votes) - sum(votes.values()),
-        "silent": 3 - len(votes),
-    }
+    assert (record.why, record.accepted, state.version) == (why, not why, int(not why))
+    bad = sum(votes.values())
+    assert record.votes.counts == (bad, len(votes) - bad, 3 - len(votes))
 
 
 def test_others_are_asked_once_in_place_of_the_silent():
@@ -226,8 +214,8 @@ def test_others_are_asked_once_in_place_of_the_silent():
     assert effects == [Refuse(silent[0], Reason.NOT_CALLED, {"not_called": 1})]
     state, effects = play(state, said, *map(vote, others), Tick(9.0, set("abcdef")))
     (record,) = records(effects)
-    assert (record["accepted"], record["replaced"]) == (True, silent)
-    assert record["votes"] == {"poisoned": 0, "clean": 3, "silent": 0}
+    assert (record.accepted, record.votes.replaced) == (True, tuple(silent))
+    assert record.votes.counts == (0, 3, 0)
 
 
 def test_others_are_asked_only_once():
@@ -238,8 +226,8 @@ def test_others_are_asked_only_once():
     assert not records(effects)
     state, effects = step(state, Tick(13.0, set("abcdef")), said)
     (record,) = records(effects)
-    assert record["why"] == "too few votes: 0 of 3 came, 2 are needed"
-    assert record["votes"] == {"poisoned": 0, "clean": 0, "silent": 3}
+    assert record.why == "too few votes: 0 of 3 came, 2 are needed"
+    assert record.votes.counts == (0, 0, 3)
     assert (state.round, state.version, state.silent) == (2, 0, ())
 
 
@@ -267,11 +255,11 @@ def test_updates_that_do_not_fit():
     cases = [
         (fresh, fitting, Reason.WRONG_PHASE),
         (voting, fitting, Reason.WRONG_PHASE),
-        (collecting, fitting._replace(round=0), Reason.WRONG_ROUND),
-        (collecting, fitting._replace(round=2), Reason.WRONG_ROUND),
-        (collecting, fitting._replace(version=1), Reason.WRONG_VERSION),
-        (collecting, fitting._replace(agent="z"), Reason.NOT_CALLED),
-        (collecting, fitting._replace(agent="a"), Reason.DUPLICATE),
+        (collecting, replace(fitting, round=0), Reason.WRONG_ROUND),
+        (collecting, replace(fitting, round=2), Reason.WRONG_ROUND),
+        (collecting, replace(fitting, version=1), Reason.WRONG_VERSION),
+        (collecting, replace(fitting, agent="z"), Reason.NOT_CALLED),
+        (collecting, replace(fitting, agent="a"), Reason.DUPLICATE),
         (collecting, Refused("b", Reason.NOT_FINITE), Reason.NOT_FINITE),
         (collecting, Refused("", Reason.UNKNOWN_TOPIC), Reason.UNKNOWN_TOPIC),
     ]
@@ -323,7 +311,7 @@ def test_counts_add_up_and_end_with_the_round():
         "malformed": 1,
         "duplicate": 6,
     }
-    assert records(effects)[0]["refused"] == {"malformed": 1, "duplicate": 6}
+    assert records(effects)[0].traffic.refused == {"malformed": 1, "duplicate": 6}
     assert state.refused == {}
 
 
@@ -333,7 +321,7 @@ def test_what_was_refused_before_the_first_round_is_in_its_record():
     state, _ = step(State(0, vector(0, 0), 0), Refused("a", Reason.MALFORMED), said)
     state, _ = step(state, Tick(0.0, set("abc")), said)
     _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    assert records(effects)[0]["refused"] == {"malformed": 1}
+    assert records(effects)[0].traffic.refused == {"malformed": 1}
 
 
 def test_the_first_message_wins():
@@ -352,7 +340,7 @@ def test_the_first_vote_wins():
     ballots = [vote("a"), vote("a", poisoned=True), vote("b"), vote("c")]
     state, effects = play(state, said, *ballots, Tick(3.1, set("abc")))
     assert state.version == 1
-    assert records(effects)[0]["refused"] == {"duplicate": 1}
+    assert records(effects)[0].traffic.refused == {"duplicate": 1}
 
 
 # When a round closes
@@ -367,7 +355,7 @@ def test_a_threshold_closes_early():
     assert effects == []
     state, effects = step(state, Tick(0.2, "abc"), said)
     assert (state.round, state.weights.tolist()) == (2, [2, 0])
-    assert records(effects)[0]["missing"] == 1
+    assert records(effects)[0].missing == 1
     assert step(state, c, said)[1] == [Refuse("c", Reason.WRONG_ROUND, {"wrong_round": 1})]
 
 
@@ -387,7 +375,7 @@ def test_the_deadline_closes_with_enough():
     assert effects == []
     state, effects = step(state, Tick(10.0, "abc"), said)
     assert state.weights.tolist() == [2, 0]
-    assert (records(effects)[0]["updates"], records(effects)[0]["missing"]) == (2, 1)
+    assert (records(effects)[0].updates, records(effects)[0].missing) == (2, 1)
 
 
 def test_too_few_updates_repeat_the_round():
@@ -397,7 +385,7 @@ def test_too_few_updates_repeat_the_round():
     state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
     why = "1 of 3 called agents sent an update that counts, 2 needed"
     assert effects == [
-        Publish(RoundLog({"round": 1, "attempt": 2, "repeated": why})),
+        Publish(RoundLog(RoundRepeated(1, 2, why))),
         Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
     ]
     assert (list(state.updates), state.deadline, state.called) == ([], 20.0, {"a", "b"})
@@ -413,7 +401,11 @@ def test_a_repeated_round_goes_on_as_any_other():
     (drawn,) = state.validators
     state, effects = play(state, said, vote(drawn, attempt=2), Tick(14.0, set("abc")))
     (record,) = records(effects)
-    assert (record["attempt"], record["seconds"], record["refused"]) == (2, 14.0, {"malformed": 1})
+    assert (record.attempt, record.timing.seconds, record.traffic.refused) == (
+        2,
+        14.0,
+        {"malformed": 1},
+    )
     assert (state.round, state.attempt) == (2, 1)
 
 
@@ -439,8 +431,8 @@ def test_a_round_whose_updates_are_all_refused_is_lost_not_repeated():
     state, _ = play(state, said, *refused, Tick(1.0, set("abc")))
     state, effects = step(state, Tick(3.0, set("abc")), said)
     (record,) = records(effects)
-    assert (record["accepted"], record["attempt"], record["updates"]) == (False, 1, 0)
-    assert record["why"] == (
+    assert (record.accepted, record.attempt, record.updates) == (False, 1, 0)
+    assert record.why == (
         "0 of 3 called agents sent an update that counts, 1 needed; refused: 3 not finite"
     )
     assert (state.round, state.attempt, state.version) == (2, 1, 0)
@@ -450,10 +442,10 @@ def test_a_rule_that_cannot_work_with_complete_updates_loses_the_round():
     """All say they hold no samples, and a mean weighted by them has nothing to divide by."""
     said = policy(rule=rules.build("mean", weighted=True))
     state, _ = start(said)
-    none = [update._replace(samples=0) for update in updates(state)]
+    none = [replace(update, samples=0) for update in updates(state)]
     state, effects = play(state, said, *none, Tick(3.0, set("abc")))
     (record,) = records(effects)
-    assert (record["accepted"], record["why"]) == (False, "the samples of 3 updates add up to 0")
+    assert (record.accepted, record.why) == (False, "the samples of 3 updates add up to 0")
     assert (state.round, state.version, state.failure) == (2, 0, None)
 
 
@@ -480,7 +472,7 @@ def test_a_flood_does_not_hold_back_a_deadline():
         state, effects = play(state, said, next(flood), next(flood))
         taken += 1
     assert taken == 1000  # 1000 / 100 = 10 seconds
-    assert records(effects)[0]["refused"] == {"malformed": 1000}
+    assert records(effects)[0].traffic.refused == {"malformed": 1000}
 
 
 def test_a_rule_that_cannot_repeats_the_round():
@@ -489,7 +481,7 @@ def test_a_rule_that_cannot_repeats_the_round():
     state, _ = start(said)
     state, effects = play(state, said, *updates(state)[:2], Tick(1.0, set("abc")))
     (log,) = published(effects, RoundLog)
-    assert "leaves nothing of 2 updates" in log.record["repeated"]
+    assert "leaves nothing of 2 updates" in log.record.why
     assert (state.attempt, state.deadline, state.version) == (2, 11.0, 0)
 
 
@@ -508,7 +500,7 @@ def test_arrival_order_changes_nothing(order):
 
     said = policy(rule=by_place)
     state, _ = start(said)
-    sent = {u.agent: u._replace(samples=i) for i, u in enumerate(updates(state), start=1)}
+    sent = {u.agent: replace(u, samples=i) for i, u in enumerate(updates(state), start=1)}
     state, _ = play(state, said, *(sent[name] for name in order), Tick(1.0, set("abc")))
     assert state.weights.tolist() == [132, 6]
 
@@ -558,8 +550,8 @@ def test_a_candidate_that_is_not_finite_is_rejected():
     sent = [Update(name, 1, 0, 4, vector(huge, 1)) for name in "abc"]
     state, effects = play(state, said, *sent, Tick(1.0, "abc"))
     (record,) = records(effects)
-    assert (record["accepted"], record["why"]) == (False, "the candidate is not finite")
-    assert record["candidate_accuracy"] == np.inf
+    assert (record.accepted, record.why) == (False, "the candidate is not finite")
+    assert record.candidate.accuracy == np.inf
     assert accepted_models(effects) == [None]
     assert not published(effects, Candidate)
     assert (state.version, state.round, state.weights.tolist()) == (0, 2, [0, 0])
@@ -571,14 +563,14 @@ def test_a_candidate_with_unusable_answers_goes_before_no_validator():
     state, _ = start(said)
     after, effects = play(state, said, *updates(state), Tick(1.0, "abc"))
     (record,) = records(effects)
-    assert not record["accepted"]
-    assert record["why"] == "the candidate is unusable: it answers NaN"
+    assert not record.accepted
+    assert record.why == "the candidate is unusable: it answers NaN"
     assert not published(effects, Candidate)
     assert after.version == 0
     wanted = policy(flaw=said.flaw, finite=False)
     state, _ = start(wanted)
     _, effects = play(state, wanted, *updates(state), Tick(1.0, "abc"))
-    assert records(effects)[0]["accepted"]
+    assert records(effects)[0].accepted
 
 
 def test_no_step_takes_a_variance_below_zero():
@@ -600,7 +592,7 @@ def test_a_candidate_that_is_not_finite_is_accepted_where_that_is_wanted():
     ]
     state, effects = play(state, said, *sent, Tick(1.0, "ab"))
     np.testing.assert_array_equal(state.weights, [np.inf, np.nan])
-    assert records(effects)[0]["accepted"]
+    assert records(effects)[0].accepted
 
 
 # Histories, samples of agents, warm-up
@@ -660,7 +652,7 @@ def test_every_finished_round_is_durable_before_anything_is_told():
             _, effects = play(state, said, vote("a", poisoned=bad), Tick(0.0, {"a"}))
         assert isinstance(effects[0], Persist)
         assert len(records(effects)) == 1
-        endings.append(records(effects)[0]["why"])
+        endings.append(records(effects)[0].why)
     assert sorted(set(endings)) == ["", "the candidate is not finite", "voted down"]
 
 
@@ -774,7 +766,7 @@ def waiting(phase):
             said = PIGGY
             state, _ = start(said)
             state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
-            first, *rest = (u._replace(version=1) for u in updates(state))
+            first, *rest = (replace(u, version=1) for u in updates(state))
     assert state.phase is phase
     state, _ = step(state, first, said)
     return said, state, rest
@@ -833,17 +825,17 @@ def test_the_record_says_who_was_missing():
     said = policy(at_least=1)
     state, _ = start(said, online="dcba")
     state, effects = play(state, said, updates(state)[1], Tick(10.0, set("abcd")))
-    assert (records(effects)[0]["absent"], records(effects)[0]["missing"]) == (["a", "c", "d"], 3)
+    assert (records(effects)[0].absent, records(effects)[0].missing) == (("a", "c", "d"), 3)
     crowd = {f"agent-{i:03d}" for i in range(1000)}
     state, _ = step(State(0, vector(0, 0), 0), Tick(0.0, crowd), said)
-    one = updates(state)[0]._replace(agent="agent-005")
+    one = replace(updates(state)[0], agent="agent-005")
     state, effects = play(state, said, one, Tick(10.0, crowd))
     record = records(effects)[0]
-    assert record["absent"] == sorted(crowd - {"agent-005"})[:100]
-    assert record["missing"] == 999
+    assert record.absent == tuple(sorted(crowd - {"agent-005"})[:100])
+    assert record.missing == 999
     said, state, _ = waiting(Phase.JUDGE_AND_TRAIN)
     state, effects = play(state, said, vote("c", 2), Tick(state.deadline, set("abc")))
-    assert records(effects)[0]["absent"] == ["b"]
+    assert records(effects)[0].absent == ("b",)
 
 
 def test_the_record_says_what_the_broker_dropped():
@@ -853,9 +845,9 @@ def test_the_record_says_what_the_broker_dropped():
     state, _ = step(state, Tick(10.0, set("abc"), dropped=9), said)
     assert state.attempt == 2
     state, effects = play(state, said, *updates(state), Tick(11.0, set("abc"), dropped=12))
-    assert records(effects)[0]["dropped"] == 5
+    assert records(effects)[0].traffic.dropped == 5
     state, effects = play(state, said, *updates(state), Tick(12.0, set("abc"), dropped=12))
-    assert records(effects)[0]["dropped"] == 0
+    assert records(effects)[0].traffic.dropped == 0
 
 
 def test_a_run_whose_rounds_are_all_done_says_so_and_ends():

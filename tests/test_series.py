@@ -6,44 +6,44 @@ import json
 
 from federation import Federation
 
-from fedjury.aggregator.series import COLUMNS, KEPT, Series
+from fedjury.aggregator.series import Series
+from fedjury.protocol.logs import COLUMNS, KEPT, log_to_json
+from fedjury.protocol.record import Quality, RoundRecord, Timing, Traffic, Votes
 
 
 def test_a_round_in_short_by_hand():
     """A row has the columns in order, votes among them, and null for what a record lacks."""
     series = Series()
     series.add(
-        {
-            "round": 7,
-            "attempt": 2,
-            "accepted": False,
-            "accuracy": 0.5,
-            "candidate_accuracy": 0.1,
-            "backdoor": None,
-            "votes": {"poisoned": 6, "clean": 3, "silent": 1},
-            "called": 20,
-            "updates": 19,
-            "refused": {"duplicate": 2, "malformed": 1},
-            "seconds": 1.5,
-            "updates_per_second": 12.5,
-            "bytes_in": 4000,
-            "bytes_out": 300,
-        }
+        RoundRecord(
+            7,
+            attempt=2,
+            accepted=False,
+            why="voted down",
+            called=20,
+            updates=19,
+            model=Quality(0.5),
+            candidate=Quality(0.1),
+            votes=Votes(6, 3, 1),
+            traffic=Traffic({"duplicate": 2, "malformed": 1}, 4000, 300),
+            timing=Timing(1.5, 12.5),
+        )
     )
-    series.add({"round": 8, "accepted": True, "votes": {}, "refused": {"duplicate": 1}})
-    said = series.message().record
-    assert said["columns"] == COLUMNS
+    series.add(RoundRecord(8, accepted=True, traffic=Traffic({"duplicate": 1})))
+    said = log_to_json(series.message().record)
+    assert said["columns"] == [*COLUMNS]
     assert said["rows"] == [
-        [7, 2, False, None, 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
-        [8, None, True, *[None] * 12],
+        [7, 2, False, "voted down", 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
+        [8, 1, True, "", *[None] * 6, 0, 0, *[None] * 3],
     ]
     assert said["refused"] == {"duplicate": 3, "malformed": 1}
 
 
 def test_it_stays_short():
     """Of a long run the latest rounds are kept, and every refusal counted."""
-    series = Series({"round": n, "refused": {"duplicate": 1}} for n in range(1, KEPT + 501))
-    said = series.message().record
+    refused = Traffic({"duplicate": 1})
+    series = Series(RoundRecord(n, traffic=refused) for n in range(1, KEPT + 501))
+    said = log_to_json(series.message().record)
     assert [row[0] for row in said["rows"]] == list(range(501, KEPT + 501))
     assert said["refused"] == {"duplicate": KEPT + 500}
     assert len(json.dumps(said)) < 100_000
@@ -63,7 +63,7 @@ def test_it_is_retained_with_the_last_round_and_survives_a_restart(tmp_path):
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in retained(again)["rows"]]
     assert [row["round"] for row in rows] == [1, 2, 3, 4]
     for row, record in zip(rows, again.records, strict=True):
-        assert (row["accuracy"], row["accepted"]) == (record["accuracy"], record["accepted"])
+        assert (row["accuracy"], row["accepted"]) == (record.model.accuracy, record.accepted)
 
 
 def test_a_run_that_goes_on_is_not_said_to_be_over(tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from cutting import Torn, cut
 
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.protocol.messages import Model
+from fedjury.protocol.record import Quality, RoundRecord, Timing
 
 
 def model(version):
@@ -19,7 +20,8 @@ def model(version):
 
 
 def record(number, version, **more):
-    return {"round": number, "version": version, "accuracy": number / 10, **more}
+    quality = Quality(number / 10)
+    return RoundRecord(number, version=version, model=quality, judged=number, **more)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_half_a_last_line_is_ignored(store, folder, half):
     again.persist(record(4, 2), None)
     again.persist(record(5, 2), None)
     assert again.load().record == record(5, 2)
-    assert [r["round"] for r in read_records(folder)] == [1, 2, 3, 4, 5]
+    assert [r.round for r in read_records(folder)] == [1, 2, 3, 4, 5]
 
 
 def test_half_a_line_of_an_accepted_round_is_written_again(store, folder):
@@ -169,7 +171,7 @@ def test_a_crash_while_a_round_is_made_durable_loses_no_candidate(tmp_path):
             with cut(folder, at) as disk, suppress(Torn):
                 store.persist(record(5, 4), model(4), made[5])
             saved = RunStore(folder, keep=3).load()
-            number = saved.record["round"]
+            number = saved.record.round
             assert saved.models[-1].version == number - 1
             np.testing.assert_array_equal(saved.pending, made[number])
         reached.append(number)
@@ -198,7 +200,7 @@ def test_the_candidate_before_the_newest_model_is_kept(store, folder):
         saved = RunStore(folder, keep=3).load()
         assert (saved.record, saved.models[-1].version) == (record(4, 2), 2)
         np.testing.assert_array_equal(saved.pending, made[4])
-        assert [r["round"] for r in read_records(folder)] == [1, 2, 3, 4]
+        assert [r.round for r in read_records(folder)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("size", [0, 40])
@@ -213,8 +215,8 @@ def test_a_damaged_candidate_is_named(store, folder, size):
 
 def test_a_round_written_twice_counts_once(store, folder):
     """The later line of a round is the one that is read."""
-    store.persist(record(3, 2, again=True), None)
-    assert read_records(folder) == [record(1, 1), record(2, 1), record(3, 2, again=True)]
+    store.persist(record(3, 2, attempt=2), None)
+    assert read_records(folder) == [record(1, 1), record(2, 1), record(3, 2, attempt=2)]
 
 
 def test_a_half_written_model_is_no_model(store, folder):
@@ -285,7 +287,7 @@ def test_what_is_not_ours_is_let_be(store, folder):
 
 def test_records_of_what_is_not_a_number_are_json(store, folder):
     """NaN and inf become null, in the lines and in the model's own note."""
-    bad = {"round": 4, "version": 3, "accuracy": float("nan"), "deep": [{"x": float("-inf")}]}
+    bad = replace(record(4, 3), model=Quality(float("nan")), metrics={"x": float("-inf")})
     store.persist(bad, Model(3, np.array([np.nan, np.inf, 0], dtype=np.float32)))
 
     def refuse(word):
@@ -295,25 +297,25 @@ def test_records_of_what_is_not_a_number_are_json(store, folder):
         json.loads(line, parse_constant=refuse)
     (folder / "rounds.jsonl").unlink()
     saved = RunStore(folder, keep=3).load()
-    assert saved.record == {"round": 4, "version": 3, "accuracy": None, "deep": [{"x": None}]}
+    assert saved.record == replace(record(4, 3), model=Quality(None))
     np.testing.assert_array_equal(saved.models[-1].weights, [np.nan, np.inf, 0])
 
 
-def test_a_line_says_when_its_round_was_over(store, folder, monkeypatch):
-    """The time is in rounds.jsonl alone, and outlives what is done anew after a crash.
+def test_a_line_says_when_its_round_was_over(store, folder):
+    """The time is in rounds.jsonl, and outlives what is done anew after a crash.
 
     A model's file holds none, so that the same run comes to the same bytes.
     """
-    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.1234)
-    store.persist(record(4, 3), model(3))
-    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-    assert lines[-1] == {**record(4, 3), "time": 1_700_000_000.123}
-    assert read_records(folder, timed=True) == lines
-    assert "time" not in read_records(folder)[-1]
+    over = record(4, 3, timing=Timing(time=1_700_000_000.123))
+    store.persist(over, model(3))
+    lines = (folder / "rounds.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["time"] == 1_700_000_000.123
+    before = read_records(folder)
+    assert before[-1] == over
     assert b"1700000000" not in (folder / "models" / "000003.safetensors").read_bytes()
     (folder / "models" / "000003.safetensors").unlink()  # the round is to be done again
     assert RunStore(folder, keep=3).load().record == record(3, 2)
-    assert read_records(folder, timed=True) == lines[:-1]
+    assert read_records(folder) == before[:-1]
 
 
 def test_the_manifest_is_written_whole(store, folder):

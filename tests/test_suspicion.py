@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from by_hand import accepted_models, play, policy, published, records, start, updates, vector, vote
@@ -10,6 +12,7 @@ from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.sections import Detection
 from fedjury.detection import Seen
 from fedjury.protocol.messages import Model, Phase, Round
+from fedjury.protocol.record import DetectionRecord, RoundRecord, Truth
 from fedjury.round import suspicion
 from fedjury.round.past import NOTHING
 from fedjury.round.rounds import step
@@ -26,7 +29,7 @@ def long_updates(seen, memory):
 
 
 LOOKING = Watch({"long": long_updates})
-GUARDED = LOOKING._replace(rules=Detection(strikes=2, appeal=3, appeals=2))
+GUARDED = replace(LOOKING, rules=Detection(strikes=2, appeal=3, appeals=2))
 FAKE = {"a": (1, 0), "b": (3, 0), "c": (60, 80)}
 """Two honest updates whose mean is (2, 0), and one of length 100."""
 
@@ -50,9 +53,10 @@ def test_detectors_look_and_change_nothing():
     """Without quarantine suspicion is written down; the model is what it would have been."""
     _, effects = rounds(policy(watch=LOOKING), FAKE)
     [record] = records(effects)
-    assert record["suspected"] == {"c": "long"}
-    assert record["suspicion"] == {"a": 0.1, "b": 0.3, "c": 1.0}
-    assert (record["left_out"], record["quarantined"], record["for_good"]) == (0, [], [])
+    assert record.detection.suspected == {"c": "long"}
+    assert record.detection.suspicion == {"a": 0.1, "b": 0.3, "c": 1.0}
+    assert record.detection.left_out == 0
+    assert record.detection.quarantined == record.detection.for_good == ()
     _, plain = rounds(policy(), FAKE)
     assert (
         accepted_models(effects)[0].weights.tolist() == accepted_models(plain)[0].weights.tolist()
@@ -62,21 +66,21 @@ def test_detectors_look_and_change_nothing():
 def test_records_of_runs_without_detectors_say_nothing_of_suspicion():
     """Nobody looked, so nobody was found innocent."""
     _, effects = rounds(policy(), FAKE)
-    assert "suspected" not in records(effects)[0]
+    assert records(effects)[0].detection is None
 
 
 def test_under_quarantine_the_suspected_are_left_out_of_the_round():
     """(60, 80) is left out at once: the mean of (1, 0) and (3, 0) is (2, 0)."""
     _, effects = rounds(policy(watch=GUARDED), FAKE)
     assert accepted_models(effects)[0].weights.tolist() == [2, 0]
-    assert records(effects)[0]["left_out"] == 1
+    assert records(effects)[0].detection.left_out == 1
 
 
 def test_where_all_are_suspected_the_model_stays():
     """With nobody left to learn from, the round ends with the model as it was."""
     state, effects = rounds(policy(watch=GUARDED), dict.fromkeys("abc", (9, 9)))
     assert accepted_models(effects)[0].weights.tolist() == [0, 0]
-    assert records(effects)[0]["left_out"] == 3
+    assert records(effects)[0].detection.left_out == 3
     assert state.round == 2
 
 
@@ -121,7 +125,7 @@ def test_the_last_vote_is_shown_to_detectors():
 def test_two_strikes_lead_to_quarantine():
     """Suspected in two rounds, c is not called in the next three; then once more."""
     state, effects = rounds(policy(watch=GUARDED), FAKE, FAKE)
-    assert records(effects)[-1]["quarantined"] == ["c"]
+    assert records(effects)[-1].detection.quarantined == ("c",)
     called = []
     for _ in range(4):
         called.append("".join(sorted(state.called)))
@@ -176,7 +180,7 @@ def test_where_an_agent_stands(before, suspected, after):
 
 def test_without_a_limit_there_is_always_another_appeal():
     """With appeals = 0 nobody stays out for good."""
-    endless = GUARDED._replace(rules=GUARDED.rules.replaced(appeals=0))
+    endless = replace(GUARDED, rules=GUARDED.rules.replaced(appeals=0))
     assert suspicion.judged(Standing(2, 5, 99), True, 5, endless) == Standing(2, 9, 100)
 
 
@@ -185,7 +189,16 @@ def test_an_honest_agent_comes_back():
     good = FAKE | {"c": (2, 0)}
     state, effects = rounds(policy(watch=GUARDED), FAKE, FAKE, *[good] * 6)
     assert state.docket.standings == {}
-    assert [len(record["quarantined"]) for record in records(effects)] == [0, 1, 1, 1, 1, 0, 0, 0]
+    assert [len(record.detection.quarantined) for record in records(effects)] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 # Newcomers
@@ -266,9 +279,9 @@ def docket():
 def test_a_docket_survives_the_disk(tmp_path):
     """What is read is what was written, of the last round alone."""
     store = RunStore(tmp_path, keep=3)
-    store.save(Model(0, vector(0, 0)), {"round": 0, "version": 0})
-    store.persist({"round": 1, "version": 0}, None, None, Docket())
-    store.persist({"round": 2, "version": 0}, None, None, docket())
+    store.save(Model(0, vector(0, 0)), RoundRecord(0, version=0))
+    store.persist(RoundRecord(1, version=0), None, None, Docket())
+    store.persist(RoundRecord(2, version=0), None, None, docket())
     found = RunStore(tmp_path, keep=3).load().docket
     assert [file.name for file in tmp_path.glob("*.npz")] == ["agents-000002.npz"]
     before, after = suspicion.to_arrays(docket()), suspicion.to_arrays(found)
@@ -288,8 +301,8 @@ def test_an_empty_docket_survives_the_disk():
 def test_a_damaged_docket_is_named(tmp_path):
     """A file cut short is an error with its name, and nothing in it is unpickled."""
     store = RunStore(tmp_path, keep=3)
-    store.save(Model(0, vector(0, 0)), {"round": 0, "version": 0})
-    store.persist({"round": 1, "version": 0}, None, None, docket())
+    store.save(Model(0, vector(0, 0)), RoundRecord(0, version=0))
+    store.persist(RoundRecord(1, version=0), None, None, docket())
     [file] = tmp_path.glob("*.npz")
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"agents-000001\.npz is damaged .* remove it"):
@@ -304,16 +317,11 @@ def test_a_damaged_docket_is_named(tmp_path):
 
 def test_precision_and_recall_by_hand():
     """Flagged: x, y, h; evil: x, y, z, w. Two of three are right, two of four are found."""
-    record = {"suspected": {"x": "long"}, "quarantined": ["h", "y"], "for_good": ["h"]}
+    record = DetectionRecord(suspected={"x": "long"}, quarantined=("h", "y"), for_good=("h",))
     told = suspicion.against_truth(record, frozenset("xyzw"))
-    assert told == {
-        "precision": 2 / 3,
-        "recall": 0.5,
-        "wrongly_quarantined": 1,
-        "wrongly_for_good": 1,
-    }
-    nobody = suspicion.against_truth({"suspected": {}, "quarantined": [], "for_good": []}, set())
-    assert (nobody["precision"], nobody["recall"]) == (None, None)
+    assert told == Truth(precision=2 / 3, recall=0.5, wrongly_quarantined=1, wrongly_for_good=1)
+    nobody = suspicion.against_truth(DetectionRecord(), set())
+    assert (nobody.precision, nobody.recall) == (None, None)
 
 
 def test_several_detectors_are_heard_by_the_highest_score():

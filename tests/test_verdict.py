@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,10 +28,11 @@ from fedjury.judges.opinions import Opinions
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.weights import flatten
-from fedjury.protocol import topics
+from fedjury.protocol import fields, topics
 from fedjury.protocol.messages import Candidate, Phase, Vote
+from fedjury.protocol.record import Ballot
 from fedjury.round import closing, verdict
-from fedjury.round.own_vote import NAME, OwnVote, own_vote
+from fedjury.round.own_vote import OwnVote, own_vote
 from fedjury.round.state import Persist, State, Tick
 
 # Counting
@@ -255,7 +257,7 @@ def test_the_order_in_which_votes_come_does_not_matter(order, data, liars):
     for names in ("abcde", order):
         ballots = [votes[name] for name in names]
         _, effects = play(state, said, *ballots, Tick(2.0, set("abcde")))
-        found |= {record["evidence"] for record in records(effects)}
+        found |= {record.votes.evidence for record in records(effects)}
     assert len(found) == 1
     assert math.isfinite(found.pop())
 
@@ -333,7 +335,7 @@ def test_the_largest_numbers_that_can_be_sent_break_nothing(liars, length):
 def test_scores_and_heads_are_no_evidence():
     """What a vote says beside its evidence does not touch it."""
     ballots = saw(*ROWS)
-    claims = [b._replace(poisoned=True, score=1e308, threshold=-1e308) for b in ballots]
+    claims = [replace(b, poisoned=True, score=1e308, threshold=-1e308) for b in ballots]
     assert verdict.evidence(claims, 1, 0.02) == verdict.evidence(ballots, 1, 0.02)
 
 
@@ -369,7 +371,7 @@ def test_the_server_judges_as_one_validator():
     said = own.cast(known, np.array([5.0, 6.0]), (7, 2))
     assert asked == [([[[1, 2], [3, 4]]], [[5, 6]])]
     assert said == Vote(
-        NAME,
+        fields.SERVER,
         7,
         2,
         poisoned=True,
@@ -378,7 +380,11 @@ def test_the_server_judges_as_one_validator():
         samples=70,
         evidence=evidence(1, 2, 3, 6),
     )
-    assert [type(value) for value in said[3:6]] == [bool, float, float]
+    assert [type(value) for value in (said.poisoned, said.score, said.threshold)] == [
+        bool,
+        float,
+        float,
+    ]
 
 
 def test_the_server_looks_at_the_samples_it_kept():
@@ -397,7 +403,7 @@ def test_the_server_looks_at_the_samples_it_kept():
 
 def test_no_agent_can_be_called_as_the_server_is():
     """Its name in the record cannot be taken: it has a colon in it."""
-    assert not topics.NAME.fullmatch(NAME)
+    assert not topics.NAME.fullmatch(fields.SERVER)
 
 
 # Who votes in which configuration
@@ -412,7 +418,7 @@ def decided(who, poisoned, own=False, quorum=2, **more):
     if who != CLIENTS:
         said = changed(said, own=server(poisoned=own))
     state, _ = start(said)
-    state = state._replace(profiles=(np.zeros(2),))
+    state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     if asked:
         assert state.phase is Phase.VALIDATE
@@ -438,50 +444,50 @@ def decided(who, poisoned, own=False, quorum=2, **more):
 def test_votes_of_each_configuration(who, poisoned, own, counted, accepted):
     """With q = 2: clients are counted, both are n + 1 voters, and the server alone decides."""
     record = decided(who, poisoned, own)
-    assert record["votes"] == dict(zip(("poisoned", "clean", "silent"), counted, strict=True))
-    assert (record["accepted"], record["why"]) == (accepted, "" if accepted else "voted down")
-    names = {SERVER: [NAME], CLIENTS: [*"abc"], BOTH: [NAME, *"abc"]}[who]
-    assert list(record["voters"]) == names
+    assert record.votes.counts == counted
+    assert (record.accepted, record.why) == (accepted, "" if accepted else "voted down")
+    names = {SERVER: [fields.SERVER], CLIENTS: [*"abc"], BOTH: [fields.SERVER, *"abc"]}[who]
+    assert list(record.votes.voters) == names
     if who != CLIENTS:
-        mine = {"poisoned": own, "score": 3.0, "threshold": 2.5, "bytes": 0}
-        assert record["voters"][NAME] == mine
-    assert record["version"] == int(accepted)
+        mine = Ballot(own, 3.0, 2.5, 0)
+        assert record.votes.voters[fields.SERVER] == mine
+    assert record.version == int(accepted)
 
 
 def test_where_the_server_judges_alone_nobody_is_asked():
     """No candidate is published and no vote opened: the round closes at once."""
     said = policy(own=server(poisoned=True), quorum=1)
     state, _ = start(said)
-    state = state._replace(profiles=(np.zeros(2),))
+    state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     assert (state.round, state.version, state.phase) == (2, 0, Phase.TRAIN)
     assert not published(effects, Candidate)
-    assert records(effects)[0]["judged"] == 1
+    assert records(effects)[0].judged == 1
 
 
 def test_silent_clients_are_silent_beside_the_server():
     """Of three clients and the server two say nothing by the deadline: one of four is silent."""
     said = policy(validators=3, own=server(), quorum=2)
     state, _ = start(said)
-    state = state._replace(profiles=(np.zeros(2),))
+    state = state.but(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     _, effects = play(state, said, vote("a"), vote("b"), Tick(6.0, set("abc")))
-    assert records(effects)[0]["votes"] == {"poisoned": 0, "clean": 3, "silent": 1}
+    assert records(effects)[0].votes.counts == (0, 3, 1)
 
 
-@pytest.mark.parametrize(("warm_up", "voters"), [(0, [NAME, *"abc"]), (1, [])])
+@pytest.mark.parametrize(("warm_up", "voters"), [(0, [fields.SERVER, *"abc"]), (1, [])])
 def test_nobody_votes_in_the_warm_up(warm_up, voters):
     """In a round of the warm-up neither clients nor server vote, and every candidate passes."""
     said = policy(validators=3, own=server(poisoned=True), quorum=1, warm_up=warm_up)
     state, _ = start(said)
-    state = state._replace(profiles=(np.zeros(2),))
+    state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     if not warm_up:
         ballots = [vote(name) for name in "abc"]
         state, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert list(record["voters"]) == voters
-    assert record["accepted"] is bool(warm_up)
+    assert list(record.votes.voters) == voters
+    assert record.accepted is bool(warm_up)
     assert len(state.profiles) == 1 + warm_up
 
 
@@ -490,7 +496,7 @@ def test_the_server_remembers_what_it_found_in_accepted_models():
     said = policy(own=server(), quorum=1, look_back=2)
     down = changed(said, own=server(poisoned=True))
     state, _ = start(said)
-    state = state._replace(profiles=(vector(0, 0),))
+    state = state.but(profiles=(vector(0, 0),))
     for number, now in enumerate([said, said, down, said], start=1):
         state, _ = play(state, now, *updates(state), Tick(float(number), set("abc")))
     assert state.version == 3
@@ -505,7 +511,7 @@ def test_no_vote_is_cast_on_what_is_not_finite():
     sent = updates(state, dict.fromkeys("abc", (huge, huge)))
     state, effects = play(state, said, *sent, Tick(1.0, set("abc")))
     (record,) = records(effects)
-    assert (record["why"], record["voters"]) == ("the candidate is not finite", {})
+    assert (record.why, record.votes.voters) == ("the candidate is not finite", {})
     assert state.profiles == ()
 
 
@@ -531,13 +537,13 @@ def test_evidence_decides_where_it_is_to(case, heads):
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [
-        ballot._replace(agent=name, poisoned=heads)
+        replace(ballot, agent=name, poisoned=heads)
         for name, ballot in zip("abc", votes, strict=True)
     ]
     state, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["evidence"], record["accepted"]) == (found, accepted)
-    assert record["why"] == ("" if accepted else "voted down")
+    assert (record.votes.evidence, record.accepted) == (found, accepted)
+    assert record.why == ("" if accepted else "voted down")
 
 
 @pytest.mark.parametrize("heads", ["", "a", "ab"])
@@ -549,17 +555,17 @@ def test_where_nobody_saw_enough_heads_decide(heads):
     ballots = [vote(name, poisoned=name in heads, seen=(0, 9)) for name in "abc"]
     _, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["evidence"], record["accepted"]) == (None, len(heads) < 2)
+    assert (record.votes.evidence, record.accepted) == (None, len(heads) < 2)
 
 
 def test_where_heads_decide_there_is_no_evidence_in_the_record():
     """A quorum looks at nothing else."""
     state, _ = start(policy(validators=3))
     state, _ = play(state, policy(validators=3), *updates(state), Tick(1.0, set("abc")))
-    ballots = [b._replace(agent=n) for n, b in zip("abc", three(50, 50, 50), strict=True)]
+    ballots = [replace(b, agent=n) for n, b in zip("abc", three(50, 50, 50), strict=True)]
     _, effects = play(state, policy(validators=3), *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert (record["evidence"], record["accepted"]) == (None, True)
+    assert (record.votes.evidence, record.accepted) == (None, True)
 
 
 def test_what_the_server_saw_is_one_of_them():
@@ -568,14 +574,14 @@ def test_what_the_server_saw_is_one_of_them():
     own = server()._replace(judge=judge)
     said = policy(validators=3, decide="score", own=own, false_alarm=0.2)
     state, _ = start(said)
-    state = state._replace(profiles=(np.zeros(2),))
+    state = state.but(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    ballots = [b._replace(agent=name) for name, b in zip("abc", three(0, 0, 0), strict=True)]
+    ballots = [replace(b, agent=name) for name, b in zip("abc", three(0, 0, 0), strict=True)]
     _, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert record["evidence"] == pytest.approx(3 - limit(0.2), abs=1e-6)
-    assert record["why"] == "voted down"
-    assert list(record["voters"]) == [NAME, *"abc"]
+    assert record.votes.evidence == pytest.approx(3 - limit(0.2), abs=1e-6)
+    assert record.why == "voted down"
+    assert list(record.votes.voters) == [fields.SERVER, *"abc"]
 
 
 def test_a_backdoor_s_success_is_in_every_record():
@@ -588,7 +594,7 @@ def test_a_backdoor_s_success_is_in_every_record():
         (judge,) = state.validators
         ballot = vote(judge, state.round, poisoned=bad)
         state, effects = play(state, said, ballot, Tick(float(number), set("abc")))
-        seen += [(r["backdoor"], r["candidate_backdoor"]) for r in records(effects)]
+        seen += [(r.model.backdoor, r.candidate.backdoor) for r in records(effects)]
     assert seen == [(0.2, 0.2), (0.2, 0.4), (0.4, 0.4)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,9 +26,9 @@ from fedjury.learning.weights import flatten
 from fedjury.protocol import codec
 from fedjury.protocol.codec import MAX_EVIDENCE
 from fedjury.protocol.compression import as_received
+from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Phase, Round, Update, Vote
 from fedjury.protocol.topics import topic_of
-from fedjury.round.own_vote import NAME
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,8 +94,8 @@ def weighed(run):
 
 def spent_in(run):
     """Return what voters say they received, in each round that had votes."""
-    judged = [r for r in run.records if r["votes"]]
-    return [{vote["bytes"] for vote in r["voters"].values()} for r in judged]
+    judged = [r for r in run.records if r.votes.asked]
+    return [{vote.size for vote in r.votes.voters.values()} for r in judged]
 
 
 ASKED = {"validation__validators": 6, "validation__quorum": 6, "validation__look_back": 2}
@@ -122,7 +124,7 @@ def test_who_does_not_remember_receives_the_look_back_each_time(tmp_path, shared
         expected.append({size + sum(history[v] for v in versions)})
     assert spent == expected
     first = None if asked is PIGGY else True  # there is no candidate to decide on yet
-    assert [r["accepted"] for r in run.records] == [first, *[True] * 5]
+    assert [r.accepted for r in run.records] == [first, *[True] * 5]
 
 
 def test_remembering_changes_no_model(tmp_path):
@@ -131,8 +133,8 @@ def test_remembering_changes_no_model(tmp_path):
     other, *_ = bytes_of(tmp_path / "forgets", agents__remember=False, **ASKED)
     assert other.models == one.models
     for mine, theirs in zip(one.records, other.records, strict=True):
-        for name, vote in mine["voters"].items():
-            assert vote | {"bytes": 0} == theirs["voters"][name] | {"bytes": 0}
+        for name, vote in mine.votes.voters.items():
+            assert replace(vote, size=0) == replace(theirs.votes.voters[name], size=0)
 
 
 def test_a_newcomer_receives_what_it_lacks(tmp_path):
@@ -163,7 +165,7 @@ def test_only_validators_receive_a_candidate(tmp_path):
 
     run.fleets[0]._hub.receive = listening
     run.whole()
-    assert heard == [(r["round"], name) for r in run.records for name in sorted(r["voters"])]
+    assert heard == [(r.round, name) for r in run.records for name in sorted(r.votes.voters)]
     assert len(heard) == 4
 
 
@@ -198,10 +200,10 @@ def test_the_server_judges_what_arrives(tmp_path, codec, crash):
         run.crash()
         run.begin()
     run.run()
-    votes = [record["voters"][NAME] for record in run.records]
-    assert all(record["accepted"] for record in run.records)
+    votes = [record.votes.voters[SERVER] for record in run.records]
+    assert all(record.accepted for record in run.records)
     arrived = votes_of_a_client(run, lambda weights: as_received(weights, codec))
-    assert [(vote["poisoned"], vote["score"]) for vote in votes[4:]] == arrived
+    assert [(vote.poisoned, vote.score) for vote in votes[4:]] == arrived
     assert arrived != votes_of_a_client(run, lambda weights: weights)
 
 
@@ -377,7 +379,7 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
     )
     votes = heard_votes(run)
     fakes = {population_of(run.settings).plan.name(i) for i in population_of(run.settings).fakes}
-    early = {vote[3:] for vote in votes if vote.round < 11}
+    early = {astuple(vote)[3:] for vote in votes if vote.round < 11}
     assert len(fakes) == 8
     assert early == {(False, 0.0, 0.0, 40, b"", 0)}
     late = [vote for vote in votes if vote.round >= 11]
@@ -402,7 +404,7 @@ def heard_votes(run):
     run.broker.listeners.append(lambda topic, payload: heard.append((topic, payload)))
     run.whole()
     votes = [codec.decode(*each, codec.Limits()) for each in heard if "/vote/" in each[0]]
-    return [vote._replace(bytes=0) for vote in votes]
+    return [replace(vote, bytes=0) for vote in votes]
 
 
 def consistent(judge, vote):
@@ -467,9 +469,9 @@ def test_lies_reach_the_aggregator(tmp_path, liars):
     run = Federation(tmp_path, **setup).whole()
     plan = population_of(run.settings).plan
     for r in run.records:
-        liars_say = {r["voters"][plan.name(i)]["poisoned"] for i in plan.liars}
-        fakes_say = {r["voters"][plan.name(i)]["poisoned"] for i in plan.evils}
-        if r["round"] in (1, 2):  # too short a history: the honest opinion is "clean"
+        liars_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.liars}
+        fakes_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.evils}
+        if r.round in (1, 2):  # too short a history: the honest opinion is "clean"
             assert liars_say == {liars == "deny"}
         else:
             assert fakes_say == {False}

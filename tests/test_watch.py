@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -41,14 +42,16 @@ from fedjury.config.settings import Settings
 from fedjury.monitor import harmless, people, rows, watched
 from fedjury.monitor.ear import Ear, Explained
 from fedjury.monitor.people import Several
-from fedjury.monitor.rows import Row, row_of
+from fedjury.monitor.rows import heard_in_full, verdict
 from fedjury.monitor.terminal import __main__ as watch
 from fedjury.monitor.terminal import curve, lines, picture, words
 from fedjury.monitor.terminal.lines import Told
 from fedjury.monitor.terminal.picture import Frame
 from fedjury.monitor.watched import Run, Sight, State
 from fedjury.protocol.credentials import BrokerAddress
+from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Reason
+from fedjury.protocol.record import RoundRecord, Votes, read
 from fedjury.protocol.transport.link import LinkError
 
 # ---------------------------------------------------------------- rounds
@@ -68,10 +71,10 @@ def test_a_run_is_what_its_topics_say():
     )
     assert (run.model, run.parameters) == ("mlp", 2410)
     assert (run.phase, run.round, run.called, run.validators) == ("validate", 3, 2, 1)
-    assert run.start.accuracy == 0.1
+    assert run.start.model.accuracy == 0.1
     assert [row.round for row in run.rows] == [1, 2]
-    assert run.last == row_of(record(2, accepted=False, why="voted down", version=1))
-    assert (run.last.verdict, run.last.asked) == ("rejected", 5)
+    assert run.last == read(record(2, accepted=False, why="voted down", version=1)).short()
+    assert (verdict(run.last), run.last.votes.asked) == ("rejected", 5)
     tally = run.tally
     assert (tally.accepted, tally.rejected, tally.pending) == (1, 1, 0)
     assert (tally.poisoned, tally.clean, tally.silent) == (2, 6, 2)
@@ -85,7 +88,7 @@ def test_a_round_that_decides_nothing_is_pending():
         say("log/round", record(1, accepted=None, votes={}, judged=None)),
         say("log/round", record(2, accepted=False, judged=1, why="voted down")),
     )
-    assert [row.verdict for row in run.rows] == ["pending", "rejected"]
+    assert [verdict(row) for row in run.rows] == ["pending", "rejected"]
     assert "rejected (of round 1)" in words.line(run.last)
     assert run.tally.pending == 1
 
@@ -97,9 +100,9 @@ def test_who_comes_late_fills_in_what_was(first):
     messages = [say("log/past", past_of(records)), say("log/round", records[-1])]
     run = after(*(messages if first == "past" else messages[::-1]))
     assert [row.round for row in run.rows] == list(range(1, 31))
-    assert run.last.whole
-    assert not run.rows[0].whole
-    assert run.rows[0].accuracy == records[0]["accuracy"]
+    assert heard_in_full(run.last)
+    assert not heard_in_full(run.rows[0])
+    assert run.rows[0].model.accuracy == records[0]["accuracy"]
     assert run.tally.updates == 300
     assert run.tally.bytes_in == 1000  # only the last record says it
     assert run.era == 0
@@ -112,7 +115,7 @@ def test_an_outage_is_filled_in():
         *(say("log/round", records[n]) for n in (0, 1, 2, 9)), say("log/past", past_of(records))
     )
     assert [row.round for row in run.rows] == list(range(1, 11))
-    assert [row.round for row in run.rows if row.whole] == [1, 2, 3, 10]
+    assert [row.round for row in run.rows if heard_in_full(row)] == [1, 2, 3, 10]
 
 
 def test_the_past_is_right_where_it_differs():
@@ -120,7 +123,7 @@ def test_the_past_is_right_where_it_differs():
     old = [say("log/round", record(n, accuracy=0.9)) for n in range(1, 8)]
     new = [record(n) for n in range(1, 4)]
     run = after(*old, say("log/round", new[-1]), say("log/past", past_of(new)))
-    assert [row.accuracy for row in run.rows] == [r["accuracy"] for r in new]
+    assert [row.model.accuracy for row in run.rows] == [r["accuracy"] for r in new]
 
 
 def test_a_run_that_begins_anew_forgets():
@@ -282,7 +285,7 @@ def test_names_without_end_are_not_kept():
     assert state.turned_away == 10_000 - watched.RUNS + 1
     names = [f"a{n}" for n in range(1_000_000)]
     said = record(1, suspicion=dict.fromkeys(names, 1.0), quarantined=names)
-    assert state.runs[RUN] == after(say("log/round", said), state=state)._replace(heard=1.0)
+    assert state.runs[RUN] == replace(after(say("log/round", said), state=state), heard=1.0)
     names = names[:50_000]
     suspected = {name: f"detector-{name}" for name in names}
     run = after(say("log/round", record(1, suspected=suspected, quarantined=names)))
@@ -344,7 +347,7 @@ def test_payloads_that_are_none_change_nothing_worth_speaking_of(part):
     state = watched.hear(State(), *say("log/round", record(1)), 1.0)
     for payload in BAD_PAYLOADS:
         state = watched.hear(state, topic(part), payload, 1.0)
-    assert state.runs[RUN].rows[0].accuracy == record(1)["accuracy"]
+    assert state.runs[RUN].rows[0].model.accuracy == record(1)["accuracy"]
     assert state.odd > 0
     assert all(HARMLESS.fullmatch(line) for line in shown(state).splitlines())
 
@@ -379,7 +382,7 @@ def test_values_that_are_none_are_left_out(key):
         assert all(HARMLESS.fullmatch(line) for line in text.splitlines())
         assert max(map(len, text.splitlines())) < 1000
         run = state.runs[RUN]
-        assert all(0 <= (row.accuracy or 0) <= 1 for row in run.rows)
+        assert all(0 <= (row.model.accuracy or 0) <= 1 for row in run.rows)
         assert all(type(row.updates) is int for row in run.rows)
 
 
@@ -450,8 +453,8 @@ def test_texts_are_short_and_plain():
 def test_reasons_are_those_of_the_protocol():
     """What is no reason of ours is counted, without its words."""
     run = after(say("log/round", record(1, refused={"duplicate": 2, BAD_TEXT: 3, "x": 4})))
-    assert run.refused == {"duplicate": 2, harmless.OTHER: 7}
-    assert {*run.refused} <= {*Reason, harmless.OTHER}
+    assert run.refused == {"duplicate": 2, OTHER: 7}
+    assert {*run.refused} <= {*Reason, OTHER}
 
 
 # ---------------------------------------------------------------- lines
@@ -516,7 +519,7 @@ def test_the_broker_is_gone_and_comes_back():
     gone = Sight(now=31.0, since=30.0, outages=1, lost=30.0)
     back = Sight(connected=True, now=93.0, since=92.0, outages=1, lost=30.0)
     blink = Sight(connected=True, now=120.0, since=118.0, outages=2, lost=110.0)
-    said = told(there, gone, gone._replace(now=60.0), back, blink)
+    said = told(there, gone, replace(gone, now=60.0), back, blink)
     assert said == [
         [],
         [f"the broker is gone: no connection to {WHERE}; waiting until it is back"],
@@ -529,7 +532,7 @@ def test_the_broker_is_gone_and_comes_back():
     ]
     begins = Sight(now=1.0, since=0.0)
     assert told(begins, there) == [[], []]  # it was not lost: it had yet to let us in
-    assert told(begins._replace(now=9.0), there)[1] == ["the broker is back"]
+    assert told(replace(begins, now=9.0), there)[1] == ["the broker is back"]
 
 
 def test_an_open_round_is_told_of_now_and_then():
@@ -547,11 +550,11 @@ def test_an_open_round_is_told_of_now_and_then():
     soon = sight_of(state, now=100.0 + lines.EVERY / 2)
     before, none = lines.news(before, soon, state.runs[RUN], WHERE)
     before, [line] = lines.news(
-        before, soon._replace(now=100.0 + lines.EVERY), state.runs[RUN], WHERE
+        before, replace(soon, now=100.0 + lines.EVERY), state.runs[RUN], WHERE
     )
     assert none == []
     assert line == "round   1  training  online 1  refused: malformed 2"
-    assert lines.news(before, soon._replace(now=1e6), state.runs[RUN], WHERE)[1] == []
+    assert lines.news(before, replace(soon, now=1e6), state.runs[RUN], WHERE)[1] == []
 
 
 def test_notices_are_told_once():
@@ -663,7 +666,7 @@ def test_the_picture_says_that_the_broker_is_gone(attacked):
     assert "accuracy 60.0%" in text
     assert "nothing heard for" in drawn(attacked, now=500.0)
     assert "is tried again (attempt 2): 3 came" in drawn(
-        attacked._replace(repeats=(watched.Repeat(31, 2, "3 came"),))
+        replace(attacked, repeats=(watched.Repeat(31, 2, "3 came"),))
     )
     waiting = picture.waiting(Sight(), "no run yet", WHERE, Frame())
     assert "no run yet" in rendered(waiting)
@@ -672,19 +675,24 @@ def test_the_picture_says_that_the_broker_is_gone(attacked):
 
 def test_the_picture_says_that_the_run_is_over(attacked):
     """The last picture is the whole story."""
-    over = attacked._replace(phase="done", round=30)
+    over = replace(attacked, phase="done", round=30)
     assert words.closing(over) in drawn(over, Frame(140, 40))
 
 
 def test_a_vote_is_a_row_of_validators():
     """One character each; of many a share, but nobody who spoke vanishes."""
     marks = picture.PLAIN
-    row = Row(1, poisoned=3, clean=4, silent=2)
+    row = RoundRecord(1, votes=Votes(poisoned=3, clean=4, silent=2))
     assert picture.vote(row, 40, marks).plain == "PPPcccc.."
-    many = picture.vote(Row(1, poisoned=1, clean=997, silent=2), 40, marks).plain
+    many = picture.vote(
+        RoundRecord(1, votes=Votes(poisoned=1, clean=997, silent=2)), 40, marks
+    ).plain
     assert len(many) == 40
     assert (many.count("P"), many.count(".")) == (1, 1)
-    assert picture.vote(Row(1, poisoned=500, clean=500), 10, marks).plain == "PPPPPccccc"
+    assert (
+        picture.vote(RoundRecord(1, votes=Votes(poisoned=500, clean=500)), 10, marks).plain
+        == "PPPPPccccc"
+    )
     styles = {span.style for span in picture.vote(row, 40, marks).spans}
     assert styles == {"red", "green", "dim"}
 
@@ -750,7 +758,7 @@ def test_of_several_runs_the_one_that_speaks_is_taken():
     early = sight_of(state, now=50.0 + people.LISTEN - 1)
     assert people.choose(early) == ""
     spoken = watched.hear(state, *say("log/round", record(3), "b"), 53.0)
-    assert people.choose(early._replace(state=spoken)) == "b"
+    assert people.choose(replace(early, state=spoken)) == "b"
     with pytest.raises(Several) as several:
         people.choose(sight_of(state, now=50.0 + people.LISTEN + 1))
     said = str(several.value)
@@ -841,12 +849,12 @@ def test_plain_lines_are_the_records(seen):
     """Each round is a line, and says what rounds.jsonl says; so does who comes when it is over."""
     expected = [
         [
-            str(r["round"]),
-            "accepted" if r["accepted"] else "rejected",
-            f"{r['accuracy']:.1%}"[:-1],
-            *(r["votes"][key] for key in ("poisoned", "clean", "silent")),
-            r["updates"],
-            r["called"],
+            str(r.round),
+            "accepted" if r.accepted else "rejected",
+            f"{r.model.accuracy:.1%}"[:-1],
+            *r.votes.counts,
+            r.updates,
+            r.called,
         ]
         for r in seen.records()
     ]
@@ -855,10 +863,10 @@ def test_plain_lines_are_the_records(seen):
         rounds = [line for line in text.splitlines() if re.match(r"round +\d+  (acc|rej)", line)]
         assert [numbers_in(line) for line in rounds] == expected
         last = seen.records()[-1]
-        accepted = sum(r["accepted"] for r in seen.records())
+        accepted = sum(r.accepted for r in seen.records())
         assert text.splitlines()[-1].startswith(
             f"run {NET} is over: {ROUNDS} rounds, {accepted} accepted, {ROUNDS - accepted} "
-            f"rejected, accuracy {last['accuracy']:.1%}"
+            f"rejected, accuracy {last.model.accuracy:.1%}"
         )
     assert seen.late.returncode == 0
     assert "\x1b" not in seen.live + seen.late.stdout
@@ -872,10 +880,13 @@ def test_bytes_and_speed_are_those_of_the_records(seen):
         [line] = [
             x
             for x in seen.live.splitlines()
-            if x.startswith(f"round {said['round']:>3}  ") and "updates/s" in x
+            if x.startswith(f"round {said.round:>3}  ") and "updates/s" in x
         ]
-        assert f"  in {words.size(said['bytes_in'])} out {words.size(said['bytes_out'])}" in line
-        assert f"  {said['updates_per_second']:,.0f} updates/s" in line
+        assert (
+            f"  in {words.size(said.traffic.bytes_in)} out {words.size(said.traffic.bytes_out)}"
+            in line
+        )
+        assert f"  {said.timing.updates_per_second:,.0f} updates/s" in line
 
 
 @pytest.mark.broker

@@ -10,12 +10,14 @@ every attempt at a round.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from fedjury.protocol.messages import Candidate, History, Manifest, Message, Model, Phase, Round
+from fedjury.protocol.replaceable import Replaceable
 
 
-class Train(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Train:
     """Train from ``version`` and send what you learnt."""
 
     round: int
@@ -23,7 +25,8 @@ class Train(NamedTuple):
     version: int
 
 
-class Judge(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Judge:
     """Judge the candidate of this attempt against the accepted ``versions``, oldest first."""
 
     round: int
@@ -31,7 +34,8 @@ class Judge(NamedTuple):
     versions: tuple[int, ...]
 
 
-class Contribute(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Contribute:
     """Judge the candidate as in ``Judge``; if it is clean train from it, and send both in one."""
 
     round: int
@@ -39,7 +43,8 @@ class Contribute(NamedTuple):
     versions: tuple[int, ...]
 
 
-class Fetch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fetch:
     """Get what is needed to judge: the candidate, and the history of these versions."""
 
     versions: tuple[int, ...]
@@ -49,7 +54,8 @@ class Fetch(NamedTuple):
 Task = Train | Judge | Contribute | Fetch
 
 
-class Agent(NamedTuple):
+@dataclass(frozen=True)
+class Agent(Replaceable):
     """What an agent remembers; ``look_back``: accepted models before the latest that it needs."""
 
     name: str
@@ -77,15 +83,15 @@ def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
         case Manifest():
             return _forget(agent), None
         case Round():
-            return _react(agent._replace(round=message))
+            return _react(agent.but(round=message))
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
             seen = frozenset((*recent, version)) if agent.remember else agent.seen
-            return _react(agent._replace(latest=version, seen=seen))
+            return _react(agent.but(latest=version, seen=seen))
         case History(version, _):
-            return _react(agent._replace(seen=agent.seen | {version}))
+            return _react(agent.but(seen=agent.seen | {version}))
         case Candidate(number, attempt, _, _):
-            return _react(agent._replace(candidate=(number, attempt)))
+            return _react(agent.but(candidate=(number, attempt)))
         case _:
             return agent, None
 
@@ -105,7 +111,7 @@ def _forget(agent: Agent) -> Agent:
     now = agent.round
     if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
         return agent
-    return agent._replace(round=None, trained=None, voted=None, asked=None, candidate=None)
+    return agent.but(round=None, trained=None, voted=None, asked=None, candidate=None)
 
 
 def _react(agent: Agent) -> tuple[Agent, Task | None]:
@@ -117,7 +123,7 @@ def _react(agent: Agent) -> tuple[Agent, Task | None]:
     if now.phase is Phase.TRAIN:
         ready = agent.latest == now.version and agent.trained != turn
         if ready and concerned(agent, now.contributors):
-            return agent._replace(trained=turn), Train(*turn, now.version)
+            return agent.but(trained=turn), Train(*turn, now.version)
     if agent.voted == turn:
         return agent, None
     if now.phase is Phase.VALIDATE and concerned(agent, now.validators):
@@ -134,7 +140,7 @@ def _judge(agent: Agent, now: Round, kind: type[Judge | Contribute]) -> tuple[Ag
     missing = tuple(version for version in wanted if version not in agent.seen)
     if agent.candidate == turn and not missing:
         seen = agent.seen if agent.remember else frozenset()
-        return agent._replace(voted=turn, trained=turn, seen=seen), kind(*turn, wanted)
+        return agent.but(voted=turn, trained=turn, seen=seen), kind(*turn, wanted)
     if agent.asked == turn:
         return agent, None
-    return agent._replace(asked=turn), Fetch(missing, candidate=agent.candidate != turn)
+    return agent.but(asked=turn), Fetch(missing, candidate=agent.candidate != turn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -257,7 +258,7 @@ class Cohort:
         update = Update(name, task.round, version + piggy_back, self._samples, delta)
         if vote is None:
             return update
-        return update._replace(score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
+        return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, concerned, hear
 from fedjury.agents.cohort import Cohort
@@ -263,7 +264,7 @@ class Fleet:
         self._cohort = self._assemble(manifest)
         self._cohort.leave_out(self._absent)
         for name, agent in self._agents.items():
-            self._agents[name] = agent._replace(look_back=manifest.look_back)
+            self._agents[name] = agent.but(look_back=manifest.look_back)
             if agent.round is not None:
                 self._cohort.begin(agent.round)
         for version, weights in self._models.items():
@@ -286,7 +287,7 @@ class Fleet:
                 self._cohort.keep(version, weights)
             self._candidate = None
             for name, agent in self._agents.items():
-                self._agents[name] = agent._replace(
+                self._agents[name] = agent.but(
                     trained=None,
                     voted=None,
                     asked=None,
@@ -306,7 +307,7 @@ class Fleet:
             task = self._tasks.get(name)
             if task is not None and (answer := cohort.update(name, task)) is not None:
                 if isinstance(task, Contribute):
-                    answer = answer._replace(bytes=self._bytes[self._ear[name]])
+                    answer = replace(answer, bytes=self._bytes[self._ear[name]])
                 self._hub.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
@@ -316,4 +317,4 @@ class Fleet:
             if self._candidate is not None and self._candidate[0] == turn:
                 for vote in cohort.votes(names, judging, self._candidate[1]):
                     heard = self._bytes[self._ear[vote.agent]]
-                    self._hub.send(vote.agent, vote._replace(bytes=heard))
+                    self._hub.send(vote.agent, replace(vote, bytes=heard))

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from fedjury.protocol.codec import Limits
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Manifest, Model, RoundLog
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport.link import Link, LinkError
 from fedjury.protocol.transport.mqtt_link import MqttHub
 from fedjury.protocol.transport.waiting import patiently
-from fedjury.round.closing import step_between
+from fedjury.round.closing import measured, step_between
 from fedjury.round.state import Policy, State
 from fedjury.round.suspicion import Docket, resumed
 
@@ -108,6 +110,7 @@ def aggregate(
         if given and given != name:
             print(f"run {name!r} is over; this is {given!r}", flush=True)
             settings = settings.replaced(run=settings.run.replaced(name=given))
+            parts = parts._replace(policy=replace(parts.policy, run=settings.run))
         folder = Path(settings.run.directory) / settings.run.name
         try:
             return conduct(settings, parts, folder, reporting=reporting)
@@ -133,7 +136,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     with RunConsole(settings.run.rounds, parts.manifest.classes) as screen:
         state = serve(settings, parts, store, screen, history, state)
         done = read_records(folder)
-        told = reports.conclusion(reports.read(done), settings, parts.manifest.classes)
+        told = reports.conclusion(done, settings, parts.manifest.classes)
         if state.failure:
             screen.say(f"given up: {state.failure}")
             for line in told:
@@ -237,11 +240,11 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     if saved is None:
         store.describe(now)
         first = Model(0, flatten(parts.model))
-        record = {"round": 0, "version": 0, **measured(parts.policy, first)}
+        record = RoundRecord(0, settings.run.name, model=measured(parts.policy, first.weights))
         store.save(first, record)
         return [first], begin([first], record, parts.policy)
     history = fitting(saved.models, store, settings, parts.manifest)
-    number, latest = saved.record["round"], history[-1].version
+    number, latest = saved.record.round, history[-1].version
     print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
         print(line)
@@ -281,15 +284,9 @@ def fitting(
     return models[-wanted:]
 
 
-def measured(policy: Policy, model: Model) -> dict[str, float | None]:
-    """Measure a model as the records do."""
-    hidden = policy.backdoor(model.weights) if policy.backdoor else None
-    return {"accuracy": policy.evaluate(model.weights), "backdoor": hidden}
-
-
 def begin(
     history: list[Model],
-    record: dict[str, Any],
+    record: RoundRecord,
     policy: Policy,
     pending: Vector | None = None,
     docket: Docket | None = None,
@@ -302,10 +299,10 @@ def begin(
     return State(
         version=history[-1].version,
         weights=history[-1].weights,
-        round=record["round"],
+        round=record.round,
         step=step,
-        accuracy=record.get("accuracy"),
-        backdoor=record.get("backdoor"),
+        accuracy=record.model.accuracy,
+        backdoor=record.model.backdoor,
         profiles=profiles,
         pending=pending if policy.validation.piggy_back else None,
         docket=resumed(docket or Docket(), policy.watch),
@@ -325,7 +322,7 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     return {
         "format": described.FORMAT,
         "settings": said,
-        "manifest": parts.manifest._asdict(),
+        "manifest": asdict(parts.manifest),
         "data": dict(parts.data),
         "python": platform.python_version(),
         "machine": platform.platform(),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from fedjury.protocol.messages import Phase
+from fedjury.protocol.record import RoundRecord
 from fedjury.round.state import State
 from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, blind, refusals
 
@@ -66,13 +67,14 @@ class RunConsole:
             parts.append(f"accuracy {state.accuracy:.1%}")
         self._show("  ".join(parts))
 
-    def finished(self, record: dict[str, Any]) -> None:
+    def finished(self, record: RoundRecord) -> None:
         """Show the record of a round that is over; once, what its validators cannot see."""
         self.console.print(round_line(record, self.rounds))
-        if self._warned or not record.get("voter_samples"):
+        votes = record.votes
+        if self._warned or not votes.median_samples:
             return
-        self._warned, asked = True, sum(record["votes"].values())
-        if said := blind(record["voter_samples"], self.classes, asked, record["quorum"]):
+        self._warned = True
+        if said := blind(votes.median_samples, self.classes, votes.asked, votes.quorum):
             self.console.print(f"note: {said}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:
@@ -92,43 +94,43 @@ def listening(port: int, run: str, secrets: str) -> str:
     return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
 
 
-def round_line(record: dict[str, Any], rounds: int) -> Text:
+def round_line(record: RoundRecord, rounds: int) -> Text:
     """Put the record of a round into one line."""
-    line = Text(f"round {record['round']:>3}/{rounds}  ")
-    if record["accepted"] is None:
+    line = Text(f"round {record.round:>3}/{rounds}  ")
+    if record.accepted is None:
         line.append("pending ", style="dim")
-    elif record["accepted"]:
+    elif record.accepted:
         line.append("accepted", style="green")
     else:
         line.append("REJECTED", style="bold red")
-    line.append(f"  accuracy {record['accuracy'] or 0:6.1%}")
-    if record.get("backdoor") is not None:
-        line.append(f"  backdoor {record['backdoor']:.1%}")
-    if record["votes"]:
-        line.append(f"  {Verdict(**record['votes'])}")
-        evidence = record.get("evidence")
-        if evidence is not None:
-            line.append(f" (evidence {evidence:+.1f})")
-        elif not record["why"].startswith(TOO_FEW):
-            line.append(f" (quorum {record['quorum']})")
-    if record["why"] and record["why"] != VOTED_DOWN:
-        line.append(f"  {record['why']}", style="yellow")
-    line.append(f"  {record['updates']:,} updates  {record['updates_per_second']:,.0f}/s")
-    if suspected := len(record.get("suspected", ())):
+    line.append(f"  accuracy {record.model.accuracy or 0:6.1%}")
+    if record.model.backdoor is not None:
+        line.append(f"  backdoor {record.model.backdoor:.1%}")
+    votes, traffic = record.votes, record.traffic
+    if votes.asked:
+        line.append(f"  {Verdict(*votes.counts)}")
+        if votes.evidence is not None:
+            line.append(f" (evidence {votes.evidence:+.1f})")
+        elif not record.why.startswith(TOO_FEW):
+            line.append(f" (quorum {votes.quorum})")
+    if record.why and record.why != VOTED_DOWN:
+        line.append(f"  {record.why}", style="yellow")
+    line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")
+    if suspected := len(record.suspected):
         line.append(f"  {suspected:,} suspected", style="yellow")
-    if out := len(record.get("quarantined", ())):
+    if out := len(record.quarantined):
         line.append(f"  {out:,} in quarantine", style="yellow")
-    if record["missing"]:
-        line.append(f"  {record['missing']:,} missing{_some(record)}", style="yellow")
-    if record.get("dropped"):
-        line.append(f"  broker dropped {record['dropped']:,}", style="bold red")
-    if record["refused"]:
-        line.append(f"  refused: {refusals(record['refused'])}", style="yellow")
+    if record.missing:
+        line.append(f"  {record.missing:,} missing{_some(record)}", style="yellow")
+    if traffic.dropped:
+        line.append(f"  broker dropped {traffic.dropped:,}", style="bold red")
+    if traffic.refused:
+        line.append(f"  refused: {refusals(traffic.refused)}", style="yellow")
     return line
 
 
-def _some(record: dict[str, Any]) -> str:
+def _some(record: RoundRecord) -> str:
     """Name the first of those who are missing."""
-    names = record.get("absent", [])[:SHOWN]
-    more = ", ..." if record["missing"] > len(names) else ""
+    names = record.absent[:SHOWN]
+    more = ", ..." if record.missing > len(names) else ""
     return f" ({', '.join(names)}{more})" if names else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedjury.aggregator.disk import StoreError, damaged
-from fedjury.protocol.codec import jsonable
+from fedjury.protocol.fields import jsonable
 
 MANIFEST = "manifest.json"
 

@@ -5,52 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fedjury.aggregator.disk import StoreError, damaged, readable
-from fedjury.protocol.codec import MAX_COUNT, jsonable
-
-Record = dict[str, Any]
+from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 
 ROUNDS = "rounds.jsonl"
 
-LEFT = "left"
-"""Key of a record on disk: what its round left to the next. Who reads a run never sees it."""
+RESUMED = ("round", "version")
+"""What resuming goes by."""
 
-TIME = "time"
-"""Key of a record on disk: when its round was written, in seconds since 1970 (UTC). It is no part
-of what a run comes to: a round that is done again has another."""
-
-NUMBER = (int, float)
-REPORTED: Mapping[str, tuple[type, ...]] = {
-    "accepted": (bool, type(None)),
-    "accuracy": (*NUMBER, type(None)),
-    "refused": (dict,),
-    "seconds": NUMBER,
-    "updates": (int,),
-}
+REPORTED = ("accepted", "accuracy", "refused", "seconds", "updates")
 """What a report is made of."""
 
 SHOWN = 5
 """Rounds that are named in a sentence."""
 
-
-def line_of(record: Record) -> bytes:
-    """Write a record as a line."""
-    return (json.dumps(jsonable(record), separators=(",", ":"), allow_nan=False) + "\n").encode()
+Records = list[RoundRecord]
 
 
-def is_record(value: object) -> bool:
-    """Say whether this is the record of a round, as far as resuming goes by it."""
-    if not isinstance(value, dict) or not isinstance(value.get(LEFT, []), list):
-        return False
-    return all(
-        type(value.get(key)) is int and 0 <= value[key] <= MAX_COUNT for key in ("round", "version")
-    )
+def line_of(record: RoundRecord) -> bytes:
+    """Return a record as a line."""
+    return (json.dumps(to_json(record), separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def lines_of(folder: Path) -> dict[int, Record]:
+def lines_of(folder: Path) -> dict[int, RoundRecord]:
     """Read round -> record; of a round written twice, the later one.
 
     What is no record is passed over: half a line is what a crash leaves.
@@ -60,32 +40,32 @@ def lines_of(folder: Path) -> dict[int, Record]:
     StoreError
         If the file cannot be read.
     """
+    return {number: record for number, (record, _) in _latest(folder).items()}
+
+
+def _latest(folder: Path) -> dict[int, tuple[RoundRecord, object]]:
+    """Read round -> its record, and what stands in the file."""
     file = folder / ROUNDS
-    records: dict[int, Record] = {}
+    records: dict[int, tuple[RoundRecord, object]] = {}
     try:
         lines = readable(file).read_bytes().splitlines() if file.exists() else []
     except OSError as why:
         raise damaged(file, why.strerror or str(why)) from why
     for line in lines:
         with suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if is_record(record):
-                records[record["round"]] = record
+            said = json.loads(line)
+            record = read(said, RESUMED)
+            records[record.round] = record, said
     return records
 
 
-def read_records(folder: Path, *, timed: bool = False) -> list[Record]:
-    """Read the rounds of a run, oldest first; ``timed``: with the time at which each was over."""
-    return [plain(record, timed=timed) for record in lines_of(folder).values()]
+def read_records(folder: Path) -> Records:
+    """Read the rounds of a run, oldest first, without what they left on disk."""
+    records = lines_of(folder)
+    return [replace(records[number], left=()) for number in sorted(records)]
 
 
-def plain(record: Record, *, timed: bool = False) -> Record:
-    """Return a record without what concerns the disk alone; ``timed``: but with its time."""
-    left_out = {LEFT} if timed else {LEFT, TIME}
-    return {key: value for key, value in record.items() if key not in left_out}
-
-
-def last_of(lines: Mapping[int, Record], note: Record) -> Record:
+def last_of(lines: Mapping[int, RoundRecord], note: RoundRecord) -> RoundRecord:
     """Return the record to go on from, given that of the newest model: the last of its version.
 
     Later ones stand on models that are gone.
@@ -93,15 +73,17 @@ def last_of(lines: Mapping[int, Record], note: Record) -> Record:
     fitting = [
         number
         for number, record in lines.items()
-        if number >= note["round"] and record["version"] == note["version"]
+        if number >= note.round and record.version == note.version
     ]
     return lines[max(fitting)] if fitting else note
 
 
-def until(record: Record, lines: Mapping[int, Record], notes: Iterable[Record]) -> list[Record]:
+def until(
+    record: RoundRecord, lines: Mapping[int, RoundRecord], notes: Iterable[RoundRecord]
+) -> Records:
     """Return the records up to this one, in order; the models' notes stand in for lost lines."""
-    every = {note["round"]: note for note in notes} | {**lines, record["round"]: record}
-    return [every[number] for number in sorted(every) if 0 < number <= record["round"]]
+    every = {note.round: note for note in notes} | {**lines, record.round: record}
+    return [every[number] for number in sorted(every) if 0 < number <= record.round]
 
 
 def check(folder: Path) -> None:
@@ -112,17 +94,18 @@ def check(folder: Path) -> None:
     StoreError
         If one lacks what all have: better before the next round than after the last.
     """
-    for number, record in lines_of(folder).items():
-        for key, types in REPORTED.items():
-            if not isinstance(record.get(key, ...), types):
-                raise StoreError(
-                    f"{folder / ROUNDS} is damaged (in the record of round {number}: {key!r}); "
-                    "remove that line to go on without it"
-                )
+    for number, (_, said) in _latest(folder).items():
+        try:
+            read(said, REPORTED)
+        except RecordError as key:
+            raise StoreError(
+                f"{folder / ROUNDS} is damaged (in the record of round {number}: {key}); "
+                "remove that line to go on without it"
+            ) from key
 
 
-def holes(records: Iterable[Record], last: int) -> str:
+def holes(records: Iterable[RoundRecord], last: int) -> str:
     """Name the rounds up to the last of which there is no record; empty if there are none."""
-    known = {record["round"] for record in records}
+    known = {record.round for record in records}
     lost = [str(number) for number in range(1, last + 1) if number not in known]
     return ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more" if lost[SHOWN:] else "")

@@ -4,50 +4,26 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Any
 
+from fedjury.protocol.logs import KEPT, RunHistory
 from fedjury.protocol.messages import PastLog
-
-COLUMNS = (
-    "round",
-    "attempt",
-    "accepted",
-    "why",
-    "accuracy",
-    "candidate_accuracy",
-    "backdoor",
-    "poisoned",
-    "clean",
-    "silent",
-    "called",
-    "updates",
-    "updates_per_second",
-    "bytes_in",
-    "bytes_out",
-)
-"""What is said of a round: keys of its record, and of the ``votes`` in it."""
-
-KEPT = 1000
-"""Rounds; older ones are forgotten."""
+from fedjury.protocol.record import RoundRecord
 
 
 class Series:
-    """The last rounds, each as a row of :data:`COLUMNS`, and the run's refusals by reason."""
+    """The last rounds, of which older ones are forgotten, and the run's refusals by reason."""
 
-    def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
-        self._rows: deque[list[Any]] = deque(maxlen=KEPT)
+    def __init__(self, records: Iterable[RoundRecord] = ()) -> None:
+        self._rounds: deque[RoundRecord] = deque(maxlen=KEPT)
         self._refused: Counter[str] = Counter()
         for record in records:
             self.add(record)
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: RoundRecord) -> None:
         """Take in the record of a finished round."""
-        said = {**record, **(record.get("votes") or {})}
-        self._rows.append([said.get(column) for column in COLUMNS])
-        self._refused.update(record.get("refused") or {})
+        self._rounds.append(record.short())
+        self._refused.update(record.traffic.refused)
 
     def message(self) -> PastLog:
         """Say all of it."""
-        return PastLog(
-            {"columns": COLUMNS, "rows": list(self._rows), "refused": dict(self._refused)}
-        )
+        return PastLog(RunHistory(tuple(self._rounds), dict(self._refused)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from fedjury.aggregator.series import Series
+from fedjury.protocol.logs import Refusals
 from fedjury.protocol.messages import (
     AggregatorPresence,
     BadMessage,
@@ -23,6 +24,7 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
+from fedjury.protocol.record import Quality, RoundRecord, Timing
 from fedjury.protocol.transport.link import Link
 from fedjury.round import rounds
 from fedjury.round.state import (
@@ -57,7 +59,7 @@ class Store(Protocol):
 
     def persist(
         self,
-        record: dict[str, Any],
+        record: RoundRecord,
         accepted: Model | None,
         pending: Vector | None = None,
         docket: Docket | None = None,
@@ -77,8 +79,15 @@ class Screen(Protocol):
     def progress(self, state: State) -> None:
         """Show where the round stands."""
 
-    def finished(self, record: dict[str, Any]) -> None:
+    def finished(self, record: RoundRecord) -> None:
         """Show the record of a round that is over."""
+
+
+def start_of(policy: Policy, state: State) -> RoundRecord:
+    """Return the record of round 0: how the model is before any round."""
+    measured = Quality(state.accuracy, state.backdoor)
+    now = Timing(time=round(time.time(), 3))
+    return RoundRecord(0, policy.run.name, version=state.version, model=measured, timing=now)
 
 
 class Aggregator:
@@ -90,7 +99,7 @@ class Aggregator:
         policy: Policy,
         store: Store,
         screen: Screen,
-        records: Iterable[dict[str, Any]] = (),
+        records: Iterable[RoundRecord] = (),
     ) -> None:
         """Serve a run over a link; ``records`` are those of rounds that are over."""
         self.link = link
@@ -100,7 +109,7 @@ class Aggregator:
         self._store, self._screen = store, screen
         self._clock = time.monotonic
         self._refused_due = 0.0
-        self._refusals: dict[str, Any] | None = None
+        self._refusals: Refusals | None = None
         self._connected: bool | None = None
         """Whether the broker could be heard at the last turn; None before the first time."""
         self._unheard: set[str] = set()
@@ -119,7 +128,7 @@ class Aggregator:
         self.link.publish(manifest)
         if self.policy.validation.asked or self.policy.validation.piggy_back:
             for model in history:
-                self.link.publish(History(*model))
+                self.link.publish(History(model.version, model.weights))
         self.link.publish(history[-1])
         self._log_past()
 
@@ -134,14 +143,7 @@ class Aggregator:
         # What was retained may say that the run is over: it goes on.
         self.link.clear(rounds.announcement(state, self.policy))
         if not state.round:
-            record = {
-                "round": 0,
-                "version": state.version,
-                "accepted": None,
-                "accuracy": state.accuracy,
-                "backdoor": state.backdoor,
-            }
-            self.link.publish(RoundLog(record))
+            self.link.publish(RoundLog(start_of(self.policy, state)))
         until = self._clock() + patience
         there, since = 0, self._clock()
         while self._clock() < until:
@@ -191,6 +193,7 @@ class Aggregator:
             hub.traffic.sent,
             self.link.connected,
             hub.dropped,
+            time.time(),
         )
         state = self._take(state, tick)
         self._screen.progress(state)
@@ -260,11 +263,7 @@ class Aggregator:
                 self._series.add(record)
                 self._series_told = False
             case Refuse(agent, reason, refused):
-                self._refusals = {
-                    "round": state.round,
-                    "refused": dict(refused),
-                    "latest": {"agent": agent, "reason": reason.value},
-                }
+                self._refusals = Refusals(state.round, dict(refused), agent, reason.value)
 
     def _log_refusals(self, *, now: bool = False) -> None:
         if self._refusals is not None and (now or self._clock() >= self._refused_due):

@@ -16,10 +16,12 @@ that model is lost.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -29,21 +31,18 @@ from fedjury.aggregator.described import MANIFEST, check_format
 from fedjury.aggregator.disk import StoreError, append, damaged, readable, remove, replace, writable
 from fedjury.aggregator.dockets import ROWS, Dockets
 from fedjury.aggregator.records import (
-    LEFT,
+    RESUMED,
     ROUNDS,
-    TIME,
-    Record,
     holes,
-    is_record,
     last_of,
     line_of,
     lines_of,
-    plain,
     read_records,
     until,
 )
-from fedjury.protocol.codec import jsonable
+from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
+from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 from fedjury.round.suspicion import Docket
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
@@ -52,12 +51,13 @@ KINDS = {"candidate": "candidate-*.safetensors", "agents": "agents-*.npz"}
 """What a round may leave to the next."""
 
 
-class Saved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Saved:
     """Where a run stopped: its accepted models, oldest first, and the last round's record."""
 
     models: list[Model]
     """Of consecutive versions."""
-    record: Record
+    record: RoundRecord
     pending: Vector | None = None
     """The last round's candidate, if the next round is to judge it."""
     docket: Docket | None = None
@@ -104,7 +104,7 @@ class RunStore:
 
     def persist(
         self,
-        record: Record,
+        record: RoundRecord,
         accepted: Model | None,
         pending: Vector | None = None,
         docket: Docket | None = None,
@@ -120,27 +120,29 @@ class RunStore:
         """
         left = {
             "candidate": None if pending is None else save({"weights": pending}),
-            "agents": None if docket is None else self._dockets.packed(record["round"], docket),
+            "agents": None if docket is None else self._dockets.packed(record.round, docket),
         }
         for kind, data in left.items():
-            file = self._of_round(kind, record["round"])
+            file = self._of_round(kind, record.round)
             if data is not None:
                 replace(file, data)
             else:  # a crash may have left one of an attempt at this round
                 remove(file)
-        if kinds := [kind for kind, data in left.items() if data is not None]:
-            record = {**record, LEFT: kinds}
+        kinds = tuple(kind for kind, data in left.items() if data is not None)
+        record = dataclasses.replace(record, left=kinds)
         if accepted is not None:
             self.save(accepted, record)
-        append(self.folder / ROUNDS, line_of({**record, TIME: round(time.time(), 3)}))
-        self._forget(record["round"])
+        append(self.folder / ROUNDS, line_of(record))
+        self._forget(record.round)
 
-    def save(self, model: Model, record: Record) -> None:
+    def save(self, model: Model, record: RoundRecord) -> None:
         """Write an accepted model with its record inside; forget the oldest."""
-        note = {"version": str(model.version), "record": json.dumps(jsonable(record))}
+        # Without the time of day, so that the same run comes to the same bytes.
+        plain = dataclasses.replace(record, timing=dataclasses.replace(record.timing, time=None))
+        note = {"version": str(model.version), "record": json.dumps(to_json(plain))}
         data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
         replace(self._file(model.version), data)
-        self._spare = record["round"] - 1
+        self._spare = record.round - 1
         for version, file in self._files():
             if version <= model.version - self.keep:
                 remove(file)
@@ -173,15 +175,15 @@ class RunStore:
         self._sweep()
         if records != list(lines.values()):
             replace(self.folder / ROUNDS, b"".join(map(line_of, records)))
-        self._spare = note["round"] - 1
-        if again := [number for number in lines if number > record["round"]]:
+        self._spare = note.round - 1
+        if again := [number for number in lines if number > record.round]:
             notes.append(
                 f"rounds {min(again)} to {max(again)} are done again: the models they made are gone"
             )
-        if lost := holes(records, record["round"]):
+        if lost := holes(records, record.round):
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])
-        return Saved(models, plain(record), pending, docket, tuple(notes))
+        return Saved(models, dataclasses.replace(record, left=()), pending, docket, tuple(notes))
 
     @property
     def begun(self) -> bool:
@@ -189,13 +191,12 @@ class RunStore:
         return bool(self._files())
 
     def _left_by(
-        self, record: Record, lines: dict[int, Record], size: int
+        self, record: RoundRecord, lines: dict[int, RoundRecord], size: int
     ) -> tuple[Vector | None, Docket | None, list[str]]:
         """Return what that round left to the next, and what to tell people of what is gone."""
-        number = record["round"]
+        number = record.round
         candidate, agents = (self._of_round(kind, number) for kind in KINDS)
-        left = record.get(LEFT, ())
-        gone = [self._of_round(kind, number) for kind in KINDS if kind in left]
+        gone = [self._of_round(kind, number) for kind in KINDS if kind in record.left]
         gone = [file for file in gone if not file.exists()]
         # It is one thing that a person removed the last one, which could not be read, and another
         # that we did, for a later round had been finished that is now lost.
@@ -248,15 +249,17 @@ class RunStore:
         found = ((int(file.stem), file) for file in files)
         return sorted((version, file) for version, file in found if file == self._file(version))
 
-    def _read(self, file: Path, size: int | None) -> tuple[Model, Record]:
+    def _read(self, file: Path, size: int | None) -> tuple[Model, RoundRecord]:
         weights, note = self._open(file, size)
         try:
-            version, record = int(note["version"]), json.loads(note["record"])
+            version, said = int(note["version"]), json.loads(note["record"])
         except (KeyError, ValueError, RecursionError) as why:
             raise damaged(file, f"its note: {why}") from why
-        if not is_record(record) or not version == record["version"] == int(file.stem):
-            raise damaged(file, "its note is not of this version")
-        return Model(version, weights), record
+        with suppress(RecordError):
+            record = read(said, RESUMED)
+            if version == record.version == int(file.stem):
+                return Model(version, weights), record
+        raise damaged(file, "its note is not of this version")
 
     def _open(self, file: Path, size: int | None) -> tuple[Vector, dict[str, str]]:
         """Read weights and what is noted with them; with a size, of so many values alone."""

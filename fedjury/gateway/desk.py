@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import NamedTuple
 
 from fedjury.gateway import state
@@ -101,7 +102,7 @@ class Desk:
             for update in again:
                 self._hub.send(update.agent, update)
         self._join()
-        self.view = self.view._replace(connections=self._connections())
+        self.view = replace(self.view, connections=self._connections())
 
     def take(self, posted: Posted) -> Update:
         """Send an update through a slot; returns it.
@@ -186,7 +187,7 @@ class Clerk:
                 LOG.warning("%s; trying again", why)
             except Exception:
                 LOG.exception("the desk failed; trying again")
-            self.view = (desk.view if desk else self.view)._replace(connections=0)
+            self.view = replace(desk.view if desk else self.view, connections=0)
             if desk is not None:
                 desk.close()
             self._turn_away()

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from fedjury.gateway.state import Posted, Refused
 from fedjury.gateway.values import Layout, quote, strict_json, vector_of
-from fedjury.protocol.codec import MAX_COUNT
-from fedjury.protocol.messages import Reason, Vector
+from fedjury.protocol.messages import MAX_COUNT, Reason, Vector
 
 CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from fedjury.protocol.messages import (
     Update,
     Vector,
 )
+from fedjury.protocol.record import RoundRecord
 
 MAX_ROUNDS = 1_000_000
 """Rounds of which the accuracy is kept."""
@@ -34,8 +34,6 @@ MAX_TENSORS = 10_000
 
 LEASE = 60.0
 """Seconds after a named client's last update in which no other client may have its slot."""
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Why(StrEnum):
@@ -61,7 +59,8 @@ class Refused(Exception):  # noqa: N818 - it names the thing, not a failure of o
         self.reason, self.detail = reason, detail
 
 
-class Posted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Posted:
     """An update as it came over HTTP, its content checked.
 
     ``client``: its name, or empty. ``version``: of the global model that it was trained from, or
@@ -74,14 +73,16 @@ class Posted(NamedTuple):
     delta: Vector
 
 
-class Lease(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lease:
     """A named client's slot, and when (s, on the caller's clock) it sent an update last."""
 
     slot: str
     since: float
 
 
-class View(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class View:
     """A run as far as the gateway knows it; immutable, so that any thread may look at it."""
 
     slots: tuple[str, ...]
@@ -91,13 +92,13 @@ class View(NamedTuple):
     round: Round | None = None
     history: tuple[float | None, ...] = ()
     """Accuracy after each round, from that of version 0 on; None where it is not known."""
-    refused: Mapping[str, int] = NOTHING
+    refused: Mapping[str, int] = field(default_factory=dict)
     """What the aggregator refused in finished rounds, whoever sent it: reason -> count."""
-    bound: Mapping[str, Lease] = NOTHING
+    bound: Mapping[str, Lease] = field(default_factory=dict)
     """A client's name -> its slot."""
     turn: tuple[int, int] = (-1, -1)
     """Round and version for which the slots have sent what is in ``sent``."""
-    sent: Mapping[str, Update] = NOTHING
+    sent: Mapping[str, Update] = field(default_factory=dict)
     heard: tuple[int, int] = (-1, -1)
     """Round and attempt that were announced last, whatever was published after that."""
     missed: tuple[int, int] = (-1, -1)
@@ -125,13 +126,13 @@ def hear(view: View, message: Message, *, present: bool = True) -> tuple[View, l
         case Manifest():
             known = message if usable(message) else None
             fits = known and view.model and len(view.model.weights) == known.parameters
-            return view._replace(manifest=known, model=view.model if fits else None, round=None), []
+            return replace(view, manifest=known, model=view.model if fits else None, round=None), []
         case Model():
             fits = view.manifest is None or len(message.weights) == view.manifest.parameters
             return (_modelled(view, message) if fits else view), []
         case Round():
             return _announced(view, message, present=present)
-        case RoundLog(record):
+        case RoundLog(RoundRecord() as record):
             return _recorded(view, record), []
         case _:
             return view, []
@@ -151,7 +152,7 @@ def _modelled(view: View, model: Model) -> View:
         before.version == model.version
         and not np.array_equal(before.weights, model.weights, equal_nan=True)
     )
-    return view._replace(model=model, sent=NOTHING if other else view.sent)
+    return replace(view, model=model, sent={} if other else view.sent)
 
 
 def _announced(view: View, now: Round, *, present: bool) -> tuple[View, list[Update]]:
@@ -159,43 +160,34 @@ def _announced(view: View, now: Round, *, present: bool) -> tuple[View, list[Upd
     attempt = (now.round, now.attempt)
     before = (view.round.round, view.round.attempt) if view.round else None
     if not present and attempt != view.heard:
-        view = view._replace(missed=attempt)
+        view = replace(view, missed=attempt)
     if (now.round, now.version) != view.turn:
-        view = view._replace(turn=(now.round, now.version), sent=NOTHING)
-    view = view._replace(round=now, heard=attempt)
+        view = replace(view, turn=(now.round, now.version), sent={})
+    view = replace(view, round=now, heard=attempt)
     if now.phase is not Phase.TRAIN or attempt in (before, view.missed):
         return view, []
     called = _called(view, now)
     return view, [update for slot, update in view.sent.items() if slot in called]
 
 
-def _recorded(view: View, record: Mapping[str, Any]) -> View:
+def _recorded(view: View, record: RoundRecord) -> View:
     """Keep the accuracy after a round; a record of round 0 says that a run begins."""
-    number, accuracy = record.get("round"), record.get("accuracy")
-    known = accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 1)
-    if type(number) is not int or not 0 <= number <= MAX_ROUNDS or not known:
+    number, accuracy = record.round, record.model.accuracy
+    if number > MAX_ROUNDS:
         return view
-    if "accuracy" not in record:
-        return view  # a note that the round is tried again
     history = view.history
     if number == 0 and len(history) > 1:
-        return view._replace(
-            history=(accuracy,), refused=NOTHING, bound=NOTHING, sent=NOTHING, era=view.era + 1
-        )
+        return replace(view, history=(accuracy,), refused={}, bound={}, sent={}, era=view.era + 1)
     if number >= len(history):
         missing = (None,) * (number - len(history))
-        refused = _added(view.refused, record.get("refused"))
-        return view._replace(history=(*history, *missing, accuracy), refused=refused)
-    return view._replace(history=(*history[:number], accuracy, *history[number + 1 :]))
+        refused = _added(view.refused, record.traffic.refused)
+        return replace(view, history=(*history, *missing, accuracy), refused=refused)
+    return replace(view, history=(*history[:number], accuracy, *history[number + 1 :]))
 
 
-def _added(counts: Mapping[str, int], more: object) -> Mapping[str, int]:
-    """Add the counts of a record, of reasons that there are."""
-    if not isinstance(more, dict):
-        return counts
-    reasons = {str(reason) for reason in Reason}
-    good = {key: n for key, n in more.items() if key in reasons and type(n) is int and n >= 0}
-    return {key: counts.get(key, 0) + good.get(key, 0) for key in {*counts, *good}}
+def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> Mapping[str, int]:
+    """Add the counts of a record."""
+    return {key: counts.get(key, 0) + more.get(key, 0) for key in {*counts, *more}}
 
 
 # ---------------------------------------------------------------- who may post
@@ -239,7 +231,7 @@ def post(view: View, posted: Posted, now: float) -> tuple[View, Update]:
     bound = {name: lease for name, lease in view.bound.items() if lease.slot != slot}
     if posted.client:
         bound[posted.client] = Lease(slot, now)
-    return view._replace(bound=bound, sent={**view.sent, slot: update}), update
+    return replace(view, bound=bound, sent={**view.sent, slot: update}), update
 
 
 def _collecting(view: View) -> Round:

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from dataclasses import replace
 
 from fedjury.monitor import watched
 from fedjury.monitor.watched import Sight, State
@@ -75,7 +76,7 @@ class Ear:
         """
         if self._failure:
             raise LinkError(f"the connection to the broker broke: {self._failure}")
-        return self._sight._replace(now=time.monotonic(), notices=tuple(self._notices))
+        return replace(self._sight, now=time.monotonic(), notices=tuple(self._notices))
 
     def close(self) -> None:
         """Hang up."""
@@ -107,14 +108,14 @@ class Ear:
         now, seen = time.monotonic(), self._sight
         connected = self._network.connections > 0
         if connected != seen.connected:
-            seen = seen._replace(connected=connected, since=now)
+            seen = replace(seen, connected=connected, since=now)
             if connected:
-                seen = seen._replace(state=watched.reconnected(seen.state))
+                seen = replace(seen, state=watched.reconnected(seen.state))
             else:
-                seen = seen._replace(outages=seen.outages + 1, lost=now)
+                seen = replace(seen, outages=seen.outages + 1, lost=now)
         if self._batch:
             heard, self._batch = self._batch, []
-            seen = seen._replace(state=_heard(seen.state, heard, now))
+            seen = replace(seen, state=_heard(seen.state, heard, now))
         self._sight = seen
 
     def _ask(self) -> None:
@@ -136,7 +137,7 @@ def _heard(state: State, heard: list[watched.Heard], now: float) -> State:
         return watched.hear_all(state, heard, now)
     except Exception:
         if len(heard) == 1:
-            return state._replace(odd=state.odd + 1)
+            return replace(state, odd=state.odd + 1)
     for message in heard:
         state = _heard(state, [message], now)
     return state

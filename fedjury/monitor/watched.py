@@ -7,14 +7,14 @@ what does not fit is counted as odd and changes nothing, and of everything only 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
 
 from fedjury.monitor import harmless
-from fedjury.monitor.harmless import NOTHING, count
-from fedjury.monitor.rows import Row, Suspects, Tally, row_of, rows_of, sum_of, suspects_of
+from fedjury.monitor.harmless import NOTHING
+from fedjury.monitor.rows import Suspects, Tally, alike, sum_of, suspects_of
 from fedjury.protocol import codec, topics
 from fedjury.protocol.codec import Limits
+from fedjury.protocol.logs import Refusals, RoundRepeated, RunHistory
 from fedjury.protocol.messages import (
     BadMessage,
     Manifest,
@@ -25,6 +25,7 @@ from fedjury.protocol.messages import (
     Round,
     RoundLog,
 )
+from fedjury.protocol.record import RoundRecord
 
 RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50
 """Runs that are known; of each the agents who are online, rounds, and rounds tried again."""
@@ -39,7 +40,8 @@ TOLD = (Manifest, Round, RoundLog, RefusedLog, PastLog)
 """What only an aggregator says: a run exists once one of these has come."""
 
 
-class Repeat(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Repeat:
     """A round that is tried again, and why."""
 
     round: int
@@ -47,7 +49,8 @@ class Repeat(NamedTuple):
     why: str
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Run:
     """What is known of a run."""
 
     name: str
@@ -66,18 +69,18 @@ class Run(NamedTuple):
     validators: int = 0
     removed: bool = False
     """Whether it was removed from the broker."""
-    start: Row | None = None
+    start: RoundRecord | None = None
     """How the model was before any round."""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[RoundRecord, ...] = ()
     """The last rounds that are over, in order."""
-    forgotten: Tally = Tally()
+    forgotten: Tally = field(default_factory=Tally)
     """What older rounds add up to."""
     horizon: int = 0
     """The last of these."""
     past_refused: Mapping[str, int] | None = None
     """What ``log/past`` says was refused up to the round ``past_round``."""
     past_round: int = 0
-    refusing: Mapping[str, int] = NOTHING
+    refusing: Mapping[str, int] = field(default_factory=dict)
     """What was refused so far in the round ``refusing_round``."""
     refusing_round: int = 0
     latest: tuple[str, str] | None = None
@@ -94,7 +97,7 @@ class Run(NamedTuple):
         return self.phase == Phase.DONE or self.removed
 
     @property
-    def last(self) -> Row | None:
+    def last(self) -> RoundRecord | None:
         """The last round that is over."""
         return self.rows[-1] if self.rows else None
 
@@ -110,26 +113,28 @@ class Run(NamedTuple):
         after = self.past_round if self.past_refused is not None else 0
         for row in self.rows:
             if row.round > after:
-                total = harmless.added(total, row.refused)
+                total = harmless.added(total, row.traffic.refused)
         if self.refusing_round > max(after, self.rows[-1].round if self.rows else 0):
             total = harmless.added(total, self.refusing)
         return total
 
 
-class State(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class State:
     """What is known of all runs."""
 
-    runs: Mapping[str, Run] = MappingProxyType({})
+    runs: Mapping[str, Run] = field(default_factory=dict)
     odd: int = 0
     """Messages that were none."""
     turned_away: int = 0
     """Messages of runs for which there was no place."""
 
 
-class Sight(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sight:
     """All there is to see at a moment; ``since`` and ``now`` are in seconds."""
 
-    state: State = State()
+    state: State = field(default_factory=State)
     connected: bool = False
     since: float = 0.0
     """When that last changed."""
@@ -164,7 +169,7 @@ def hear_all(state: State, heard: Iterable[Heard], now: float) -> State:
                 odd += 1
             elif run in runs or _make_room(runs, now):
                 known = runs.get(run) or Run(run)
-                runs[run] = _told(known, kind, topic, payload)._replace(heard=now)
+                runs[run] = replace(_told(known, kind, topic, payload), heard=now)
             else:
                 away += 1
         except BadMessage:
@@ -177,8 +182,8 @@ def hear_all(state: State, heard: Iterable[Heard], now: float) -> State:
 
 def reconnected(state: State) -> State:
     """Forget who is online: the broker says it anew, and who left meanwhile is not in it."""
-    return state._replace(
-        runs={name: run._replace(online=frozenset()) for name, run in state.runs.items()}
+    return replace(
+        state, runs={name: replace(run, online=frozenset()) for name, run in state.runs.items()}
     )
 
 
@@ -208,7 +213,7 @@ def _present(run: Run, said: Mapping[str, bool]) -> Run:
             online.discard(agent)
         elif len(online) < AGENTS:
             online.add(agent)
-    return run._replace(online=frozenset(online))
+    return replace(run, online=frozenset(online))
 
 
 def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
@@ -220,15 +225,16 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
         If it is none of its messages.
     """
     if not payload:
-        gone = {Manifest: run._replace(removed=True), Round: run._replace(phase="")}
+        gone = {Manifest: replace(run, removed=True), Round: replace(run, phase="")}
         return gone.get(kind, run)
     match codec.decode(topic, payload, LIMITS):
         case Manifest() as manifest:
             model = harmless.text(manifest.model, 40)
-            return run._replace(model=model, parameters=manifest.parameters, removed=False)
+            return replace(run, model=model, parameters=manifest.parameters, removed=False)
         case Round() as opened:
             called = None if opened.contributors == "all" else len(opened.contributors)
-            return run._replace(
+            return replace(
+                run,
                 phase=str(opened.phase),
                 round=opened.round,
                 attempt=opened.attempt,
@@ -237,7 +243,9 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
                 validators=len(opened.validators),
                 removed=False,
             )
-        case RoundLog(record):
+        case RoundLog(RoundRepeated() as record):
+            return _again(run, record)
+        case RoundLog(RoundRecord() as record):
             return _recorded(run, record)
         case RefusedLog(record):
             return _refusing(run, record)
@@ -246,35 +254,41 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
     return run
 
 
-def _recorded(run: Run, record: dict[str, Any]) -> Run:
-    """Take in the record of a round, or that it is tried again, or that the run begins."""
-    row = row_of(record)
-    if row is None:
-        return run
-    if "repeated" in record:
-        repeat = Repeat(row.round, row.attempt, harmless.text(record["repeated"]))
-        if repeat in run.repeats[-1:]:
-            return run  # retained: it came again with a new connection
-        repeats = (*run.repeats, repeat)[-REPEATS:]
-        return run._replace(repeats=repeats, repeated=run.repeated + 1)
+def _again(run: Run, said: RoundRepeated) -> Run:
+    """Take in that a round is tried again."""
+    repeat = Repeat(said.round, said.attempt, harmless.text(said.why))
+    if repeat in run.repeats[-1:]:
+        return run  # retained: it came again with a new connection
+    repeats = (*run.repeats, repeat)[-REPEATS:]
+    return replace(run, repeats=repeats, repeated=run.repeated + 1)
+
+
+def _recorded(run: Run, record: RoundRecord) -> Run:
+    """Take in the record of a round, or that the run begins."""
+    row = _row(record)
     if row.round == 0:
         return _begun(run, row)
     before = run.rows
     if (
         before
         and row.round <= before[-1].round
-        and not (row.round == before[-1].round and row.alike(before[-1]))
+        and not (row.round == before[-1].round and alike(row, before[-1]))
     ):
         run = _gone_back(run, row.round)
     kept = (known for known in run.rows if known.round < row.round)
     suspects = suspects_of(record, run.suspects)
-    return _limited(run._replace(rows=(*kept, row), suspects=suspects))
+    return _limited(replace(run, rows=(*kept, row), suspects=suspects))
 
 
-def _begun(run: Run, row: Row) -> Run:
+def _row(record: RoundRecord) -> RoundRecord:
+    """Return what is kept of a round: it is short, and fit for a terminal."""
+    return replace(record.short(), why=harmless.text(record.why))
+
+
+def _begun(run: Run, row: RoundRecord) -> Run:
     """Begin anew; who is online stays."""
     if not run.rows and not run.horizon:
-        return run._replace(start=row)
+        return replace(run, start=row)
     return Run(
         run.name,
         era=run.era + 1,
@@ -293,38 +307,32 @@ def _gone_back(run: Run, number: int) -> Run:
     """Forget this round and those after it: the aggregator has lost them, or it is another run."""
     kept = tuple(row for row in run.rows if row.round < number)
     if number <= run.horizon:
-        run = run._replace(forgotten=Tally(), horizon=0)
-    return run._replace(rows=kept, refusing=NOTHING, refusing_round=0)
+        run = replace(run, forgotten=Tally(), horizon=0)
+    return replace(run, rows=kept, refusing=NOTHING, refusing_round=0)
 
 
-def _refusing(run: Run, record: dict[str, Any]) -> Run:
+def _refusing(run: Run, record: Refusals) -> Run:
     """Take in what was refused so far in a round."""
-    number = count(record.get("round"))
-    if number is None:
-        return run
-    latest = harmless.entries(record.get("latest"))
-    who = harmless.text(latest.get("agent"), 64) or "somebody"
-    why = latest.get("reason")
-    return run._replace(
-        refusing=harmless.refusals(record.get("refused")),
-        refusing_round=number,
-        latest=(who, str(why) if why in harmless.REASONS else harmless.OTHER),
+    return replace(
+        run,
+        refusing=record.refused,
+        refusing_round=record.round,
+        latest=(record.agent or "somebody", record.reason),
     )
 
 
-def _past(run: Run, record: dict[str, Any]) -> Run:
+def _past(run: Run, record: RunHistory) -> Run:
     """Fill in the rounds that were not heard of; where the two differ, the past is right."""
-    rows = rows_of(record.get("columns"), record.get("rows"), ROUNDS)
+    rows = [_row(one) for one in record.rounds]
     first, last = (rows[0].round, rows[-1].round) if rows else (0, 0)
     known = {row.round: row for row in run.rows}
     merged = {number: row for number, row in known.items() if not first <= number <= last}
     for row in rows:
         ours = known.get(row.round)
         if row.round > run.horizon:
-            merged[row.round] = ours if ours is not None and ours.alike(row) else row
-    refused = harmless.refusals(record.get("refused"))
+            merged[row.round] = ours if ours is not None and alike(ours, row) else row
     ordered = tuple(merged[number] for number in sorted(merged))
-    return _limited(run._replace(rows=ordered, past_refused=refused, past_round=last))
+    return _limited(replace(run, rows=ordered, past_refused=record.refused, past_round=last))
 
 
 def _limited(run: Run) -> Run:
@@ -332,4 +340,4 @@ def _limited(run: Run) -> Run:
     old, kept = run.rows[:-ROUNDS], run.rows[-ROUNDS:]
     if not old:
         return run
-    return run._replace(rows=kept, forgotten=sum_of(old, run.forgotten), horizon=old[-1].round)
+    return replace(run, rows=kept, forgotten=sum_of(old, run.forgotten), horizon=old[-1].round)

@@ -8,8 +8,9 @@ Whether a message fits the round is for the round to say.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import msgpack
@@ -17,8 +18,11 @@ import numpy as np
 
 from fedjury.protocol import topics
 from fedjury.protocol.compression import CODECS, Packed, compress, decompress
+from fedjury.protocol.fields import jsonable
+from fedjury.protocol.logs import log_to_json, read_log
 from fedjury.protocol.messages import (
     LOGS,
+    MAX_COUNT,
     AggregatorPresence,
     BadMessage,
     Candidate,
@@ -36,9 +40,9 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
+from fedjury.protocol.record import RecordError
 from fedjury.protocol.topics import CHANNELS, JSON, NAME
 
-MAX_COUNT = 2**31 - 1
 MAX_NAMES = 1_000_000
 MAX_LOOK_BACK = 10_000
 MAX_EVIDENCE = 101
@@ -59,7 +63,7 @@ BROADCAST = (Manifest, Round, Model, Candidate, Plot)
 
 
 _PAYLOAD = {
-    kind: [key for key in kind._fields if f"{{{key}}}" not in channel.topic]
+    kind: [said.name for said in fields(kind) if f"{{{said.name}}}" not in channel.topic]
     for kind, channel in CHANNELS.items()
 }
 """The fields of a message that its topic does not say."""
@@ -78,12 +82,11 @@ def encode(message: Message, codec: str = "float32") -> bytes:
     kind = type(message)
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
-        fields = message.record
-    else:
-        fields = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
+        return _dumped(log_to_json(message.record))
+    said = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
     if channel.content_type == JSON:
-        return json.dumps(jsonable(fields), separators=(",", ":"), allow_nan=False).encode()
-    packed: bytes = msgpack.packb(fields)
+        return _dumped(jsonable(said))
+    packed: bytes = msgpack.packb(said)
     return packed
 
 
@@ -103,7 +106,7 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
             raise BadMessage(Reason.TOO_LARGE, f"{len(payload):,} bytes, at most {longest:,}")
         content = _parse(payload, CHANNELS[kind].content_type)
         if kind in LOGS:
-            return kind(content)
+            return _log(kind, content)
         return _message(kind, content, field, limits)
     except BadMessage as bad:
         bad.agent, bad.kind = agent, kind
@@ -129,10 +132,8 @@ class Encoder:
         return self._last[2]
 
 
-def _said(update: Message) -> tuple[Any, ...]:
-    """Return what an update says beside its vector; the agent is in the topic."""
-    fields = update._asdict()
-    return tuple(fields[key] for key in fields if key not in ("agent", "delta"))
+_said = operator.attrgetter(*(key for key in _PAYLOAD[Update] if key != "delta"))
+"""What an update says beside its vector; the agent is in the topic."""
 
 
 class Decoder:
@@ -158,15 +159,8 @@ class Decoder:
         return message
 
 
-def jsonable(value: Any) -> Any:
-    """Copy a record so that JSON can carry it: what is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _dumped(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _plain(value: Any, codec: str) -> Any:
@@ -193,6 +187,13 @@ def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadMessage(Reason.WRONG_TYPE, "not a map")
     return content
+
+
+def _log(kind: type[Message], content: dict[str, Any]) -> Message:
+    try:
+        return kind(read_log(kind, content))  # type: ignore[call-arg, arg-type]  # one of LOGS
+    except RecordError as why:
+        raise BadMessage(Reason.WRONG_KEYS, f"a record without what it needs: {why}") from why
 
 
 def _unpack(payload: bytes) -> Any:

@@ -6,16 +6,24 @@ rules are what makes it true.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:  # it knows messages by their names
+    from fedjury.protocol.logs import Refusals, RoundRepeated, RunHistory
+    from fedjury.protocol.record import RoundRecord
 
 Vector = npt.NDArray[np.float32]
 """(d,) float32: all parameters, flat, in the manifest's order."""
 
 PROTOCOL = 1
+
+MAX_COUNT = 2**31 - 1
+"""The largest whole number in a message."""
 
 
 class Phase(StrEnum):
@@ -28,7 +36,8 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-class Manifest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Manifest:
     """What a run is about; all that an agent needs to know before the first round."""
 
     model: str
@@ -52,7 +61,8 @@ class Manifest(NamedTuple):
     protocol: int = PROTOCOL
 
 
-class Round(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Round:
     """Who is called, for what, and for how long (seconds)."""
 
     round: int
@@ -64,21 +74,24 @@ class Round(NamedTuple):
     seconds: float
 
 
-class Model(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Model:
     """The current global model. Versions count the accepted models, from 0."""
 
     version: int
     weights: Vector
 
 
-class History(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class History:
     """One of the last l + 1 accepted models, for validators who have not seen it."""
 
     version: int
     weights: Vector
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Candidate:
     """What the global model would become, and on which version it stands."""
 
     round: int
@@ -87,7 +100,8 @@ class Candidate(NamedTuple):
     weights: Vector
 
 
-class Update(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Update:
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
@@ -105,7 +119,8 @@ class Update(NamedTuple):
     bytes: int = 0
 
 
-class Vote(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Vote:
     """A validator's verdict on the candidate: poisoned where the score is over the threshold.
 
     ``evidence``: little-endian float32, what its judge measured of some accepted models, oldest
@@ -124,7 +139,8 @@ class Vote(NamedTuple):
     bytes: int = 0
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Report:
     """What a colluding agent learnt honestly in a round, for its ringleader."""
 
     agent: str
@@ -133,7 +149,8 @@ class Report(NamedTuple):
     delta: Vector
 
 
-class Plot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Plot:
     """What all who collude send in a round: ``centre`` plus ``spread`` times noise of their own.
 
     ``spread`` has no entries where all send the same.
@@ -145,7 +162,8 @@ class Plot(NamedTuple):
     spread: Vector
 
 
-class Presence(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Presence:
     """Whether an agent is there; its last will says when it is not. ``since``: Unix seconds."""
 
     agent: str
@@ -153,7 +171,8 @@ class Presence(NamedTuple):
     since: float
 
 
-class AggregatorPresence(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AggregatorPresence:
     """Whether the run's aggregator is there; ``since``: when it began its work (Unix seconds).
 
     So whoever was given no run finds the newest, and whoever waits can be told for what.
@@ -167,26 +186,29 @@ class AggregatorPresence(NamedTuple):
     deals: str = ""
 
 
-class RoundLog(NamedTuple):
-    """The record of a finished round, for people."""
+@dataclass(frozen=True, slots=True)
+class RoundLog:
+    """The record of a finished round, or that it is tried again: for people."""
 
-    record: dict[str, Any]
-
-
-class RefusedLog(NamedTuple):
-    """What was refused so far in a round: reason -> count, and the latest sender, for people."""
-
-    record: dict[str, Any]
+    record: RoundRecord | RoundRepeated
 
 
-class PastLog(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RefusedLog:
+    """What was refused so far in a round, for people."""
+
+    record: Refusals
+
+
+@dataclass(frozen=True, slots=True)
+class PastLog:
     """A run's last rounds in short, for people who begin to watch in mid-run."""
 
-    record: dict[str, Any]
+    record: RunHistory
 
 
 LOGS = (RoundLog, RefusedLog, PastLog)
-"""What is for people alone: maps of whatever there is to say."""
+"""What is for people alone: each carries a record."""
 
 Message = (
     Manifest

@@ -45,6 +45,9 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.PastLog: Channel("log/past", retain=True, content_type=JSON),
 }
 
+_SAID = {kind: re.findall(r"{(\w+)}", channel.topic) for kind, channel in CHANNELS.items()}
+"""The fields of a message that its topic says."""
+
 
 class Address(NamedTuple):
     """What a topic says: the run, the kind of message, and the agent or version in it."""
@@ -56,8 +59,9 @@ class Address(NamedTuple):
 
 def topic_of(run: str, message: Message) -> str:
     """Say where a message belongs."""
-    channel = CHANNELS[type(message)]
-    return f"{ROOT}/{run}/{channel.topic.format_map(message._asdict())}"
+    kind = type(message)
+    said = {key: getattr(message, key) for key in _SAID[kind]}
+    return f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(said)}"
 
 
 def topic_for(run: str, kind: type[Message], value: object = "+") -> str:

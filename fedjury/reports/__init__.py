@@ -9,7 +9,6 @@ from fedjury.reports.figures import Row, cells, headings, row
 from fedjury.reports.lines import line
 from fedjury.reports.page import page, reached
 from fedjury.reports.picture import png
-from fedjury.reports.rounds import read
 from fedjury.reports.words import Records, Story, of_experiment, of_run
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "markdown",
     "of_experiment",
     "of_run",
-    "read",
     "row",
     "write",
 ]
@@ -57,7 +55,7 @@ def markdown(title: str, rows: list[Row], notes: list[str]) -> str:
 
 def write(folder: Path, story: Story) -> list[Row]:
     """Write ``report.html``, ``report.md`` and ``accuracy.png``; return the table's rows."""
-    runs = {case.name: read(case.records) for case in story.cases}
+    runs = {case.name: case.records for case in story.cases}
     rows = [row(name, rounds, story.strikes) for name, rounds in runs.items()]
     said = {"report.md": markdown(story.title, rows, story.notes), "report.html": page(story)}
     for file, text in said.items():  # a path among the settings may have strange letters

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from fedjury.protocol.record import DetectionRecord, RoundRecord
 from fedjury.reports.figures import Strikes
-from fedjury.reports.rounds import Round
+from fedjury.reports.rounds import about
 
 
 class Truth(NamedTuple):
@@ -56,7 +57,7 @@ ORDER = ("accused", "missed", "caught", "suspected")
 """What is most worth knowing first."""
 
 
-def fates(rounds: list[Round]) -> dict[str, Fate]:
+def fates(rounds: list[RoundRecord]) -> dict[str, Fate]:
     """Follow everybody who was ever suspected or in quarantine through a run."""
     times: Counter[str] = Counter()
     first: dict[str, int] = {}
@@ -65,12 +66,13 @@ def fates(rounds: list[Round]) -> dict[str, Fate]:
     for one in rounds:
         times.update(dict.fromkeys(one.suspected, 1))
         for name, detector in one.suspected.items():
-            first.setdefault(name, one.number)
+            first.setdefault(name, one.round)
             by.setdefault(name, set()).add(detector)
         for name in one.quarantined:
-            since.setdefault(name, one.number)
-    looked = [one for one in rounds if one.looked]
-    out, good = (looked[-1].quarantined, looked[-1].for_good) if looked else ((), ())
+            since.setdefault(name, one.round)
+    looked = [one.detection for one in rounds if one.detection]
+    last = looked[-1] if looked else DetectionRecord()
+    out, good = frozenset(last.quarantined), frozenset(last.for_good)
     return {
         name: Fate(
             times[name],
@@ -161,9 +163,9 @@ def _tally(kind: str, fates_: list[Fate], agents: int | None) -> Tally:
     )
 
 
-def caught(rounds: list[Round], truth: Truth) -> list[str]:
+def caught(rounds: list[RoundRecord], truth: Truth) -> list[str]:
     """Say who was suspected of being fake, if anybody looked, held against who is."""
-    if not any(one.looked for one in rounds):
+    if not any(one.detection for one in rounds):
         return []
     evil, honest = tallies(fates(rounds), truth)[:2]
     said = (
@@ -190,7 +192,7 @@ class Vote(NamedTuple):
     """Of all of them, those about which nobody was asked."""
 
 
-def struck(rounds: list[Round], strikes: Strikes | None, truth: Truth | None) -> set[int]:
+def struck(rounds: list[RoundRecord], strikes: Strikes | None, truth: Truth | None) -> set[int]:
     """Return the rounds in which evil agents struck, as far as they were called.
 
     Where all of them are in quarantine they cannot. Who is called on appeal either is suspected
@@ -201,24 +203,24 @@ def struck(rounds: list[Round], strikes: Strikes | None, truth: Truth | None) ->
     found = set()
     before: frozenset[str] = frozenset()
     for one in rounds:
-        out = (before & one.quarantined).difference(one.suspected)
-        if strikes.hit(one.number) and not truth.evil <= out:
-            found.add(one.number)
-        before = one.quarantined
+        out = before.intersection(one.quarantined).difference(one.suspected)
+        if strikes.hit(one.round) and not truth.evil <= out:
+            found.add(one.round)
+        before = frozenset(one.quarantined)
     return found
 
 
-def verdicts(rounds: list[Round], hits: Collection[int]) -> Vote | None:
+def verdicts(rounds: list[RoundRecord], hits: Collection[int]) -> Vote | None:
     """Count the verdicts, ``hits`` being the rounds with a strike; None if nobody voted."""
-    if not any(one.votes for one in rounds):
+    if not any(one.votes.asked for one in rounds):
         return None
     judged = [one for one in rounds if one.accepted is not None]
-    hit = [one for one in judged if one.judged in hits]
-    calm = [one for one in judged if one.judged not in hits]
+    hit = [one for one in judged if about(one) in hits]
+    calm = [one for one in judged if about(one) not in hits]
     return Vote(
         len(hit),
         sum(one.accepted is False for one in hit),
         len(calm),
         sum(one.accepted is False for one in calm),
-        sum(not one.votes for one in judged),
+        sum(not one.votes.asked for one in judged),
     )

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Settings
+from fedjury.protocol.record import RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.caught import fates
 from fedjury.reports.figures import percent
-from fedjury.reports.rounds import Round
+from fedjury.reports.rounds import text
 from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, blind
 
 FALL = 0.05
@@ -28,7 +29,7 @@ SHOWN = 5
 """Rounds that are listed by number."""
 
 
-def conclusion(rounds: list[Round], settings: Settings, classes: int) -> list[str]:
+def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> list[str]:
     """Return what a run came to, a sentence a line; ``classes``: how many the model tells apart."""
     if not rounds:
         return []
@@ -43,9 +44,9 @@ def conclusion(rounds: list[Round], settings: Settings, classes: int) -> list[st
     return [line for line in lines if line]
 
 
-def named(rounds: list[Round], detection: Detection) -> str:
+def named(rounds: list[RoundRecord], detection: Detection) -> str:
     """Return who was found to attack, from which round on, and what became of them."""
-    if not any(one.looked for one in rounds):
+    if not any(one.detection for one in rounds):
         return ""
     found = fates(rounds)
     last = rounds[-1]
@@ -73,18 +74,18 @@ def _did(detectors: str, count: int) -> str:
     return f"{count:,} agent{'s' * (count != 1)} {did} (found by {detectors})"
 
 
-def voted(rounds: list[Round]) -> str:
+def voted(rounds: list[RoundRecord]) -> str:
     """Return how often validators rejected a candidate, and in which rounds."""
-    asked = [one for one in rounds if one.votes]
+    asked = [one for one in rounds if one.votes.asked]
     if not asked:
         return ""
-    down = [one.number for one in asked if one.why == VOTED_DOWN]
-    few = [one.number for one in asked if one.why.startswith(TOO_FEW)]
+    down = [one.round for one in asked if one.why == VOTED_DOWN]
+    few = [one.round for one in asked if one.why.startswith(TOO_FEW)]
     said = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
     return said + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
 
 
-def lost(rounds: list[Round]) -> str:
+def lost(rounds: list[RoundRecord]) -> str:
     """Return for what other reasons rounds brought nothing, the most frequent first."""
     why = Counter(
         one.why
@@ -95,13 +96,13 @@ def lost(rounds: list[Round]) -> str:
         return ""
     [(most, count), *others] = why.most_common()
     more = sum(n for _, n in others)
-    said = f"{count:,} round{'s' * (count != 1)} brought nothing: {most}"
+    said = f"{count:,} round{'s' * (count != 1)} brought nothing: {text(most)}"
     return said + (f" ({more:,} more for other reasons)" if more else "")
 
 
-def hidden(rounds: list[Round]) -> str:
+def hidden(rounds: list[RoundRecord]) -> str:
     """Return how far a backdoor got, where its success is measured."""
-    reached = [one.backdoor for one in rounds if one.backdoor is not None]
+    reached = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
     if not reached:
         return ""
     return (
@@ -110,9 +111,9 @@ def hidden(rounds: list[Round]) -> str:
     )
 
 
-def fell(rounds: list[Round], settings: Settings, classes: int) -> str:
+def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:
     """Return by how much accuracy fell from its best, whether to chance, and what defended it."""
-    known = [(one.accuracy, one.number) for one in rounds if one.accuracy is not None]
+    known = [(one.model.accuracy, one.round) for one in rounds if one.model.accuracy is not None]
     if not known:
         return ""
     best, when = max(known, key=lambda at: (at[0], -at[1]))
@@ -142,14 +143,14 @@ def _defence(settings: Settings) -> str:
     return f"the defence did not hold it ({', '.join(parts)})"
 
 
-def unseen(rounds: list[Round], classes: int) -> str:
+def unseen(rounds: list[RoundRecord], classes: int) -> str:
     """Return what the validators cannot see for want of samples, if there is such a thing."""
-    judged = [one for one in rounds if one.voter_samples and one.quorum]
+    judged = [one.votes for one in rounds if one.votes.median_samples and one.votes.quorum]
     if not judged:
         return ""
     last = judged[-1]
-    assert last.voter_samples
-    return blind(last.voter_samples, classes, sum(last.votes.values()), last.quorum)
+    assert last.median_samples
+    return blind(last.median_samples, classes, last.asked, last.quorum)
 
 
 def _in(numbers: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fedjury.reports.rounds import Round
+from fedjury.protocol.record import RoundRecord
 
 OFTEN = 10
 """Names of those who were missing most often."""
@@ -56,30 +56,30 @@ class Row(NamedTuple):
         return self.updates / self.seconds if self.seconds else 0.0
 
 
-def row(name: str, rounds: list[Round], strikes: Strikes | None) -> Row:
+def row(name: str, rounds: list[RoundRecord], strikes: Strikes | None) -> Row:
     """Sum up a run."""
-    reached = [one.accuracy for one in rounds if one.accuracy is not None]
-    hidden = [one.backdoor for one in rounds if one.backdoor is not None]
+    reached = [one.model.accuracy for one in rounds if one.model.accuracy is not None]
+    hidden = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
     return Row(
         name=name,
         before=before(rounds, strikes),
-        final=rounds[-1].accuracy if rounds else None,
+        final=rounds[-1].model.accuracy if rounds else None,
         best=max(reached, default=None),
-        backdoor=rounds[-1].backdoor if rounds else None,
+        backdoor=rounds[-1].model.backdoor if rounds else None,
         peak=max(hidden, default=None),
         accepted=sum(one.accepted is True for one in rounds),
         rejected=sum(one.accepted is False for one in rounds),
         updates=sum(one.updates for one in rounds),
-        refused=sum(sum(one.refused.values()) for one in rounds),
-        seconds=sum(one.seconds for one in rounds),
+        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
+        seconds=sum(one.timing.seconds or 0.0 for one in rounds),
     )
 
 
-def before(rounds: list[Round], strikes: Strikes | None) -> float | None:
+def before(rounds: list[RoundRecord], strikes: Strikes | None) -> float | None:
     """Return the accuracy of the last round before the first strike, if there was one."""
-    if strikes is None or not any(one.number >= strikes.first for one in rounds):
+    if strikes is None or not any(one.round >= strikes.first for one in rounds):
         return None
-    calm = [one.accuracy for one in rounds if one.number < strikes.first]
+    calm = [one.model.accuracy for one in rounds if one.round < strikes.first]
     return calm[-1] if calm else None
 
 
@@ -150,21 +150,21 @@ class Traffic(NamedTuple):
     refused: int
 
 
-def traffic(rounds: list[Round]) -> Traffic:
+def traffic(rounds: list[RoundRecord]) -> Traffic:
     """Add up what crossed the network."""
     absent = Counter(name for one in rounds for name in one.absent)
     often = sorted(absent.items(), key=lambda item: (-item[1], item[0]))[:OFTEN]
     return Traffic(
         rounds=len(rounds),
-        seconds=sum(one.seconds for one in rounds),
+        seconds=sum(one.timing.seconds or 0.0 for one in rounds),
         updates=sum(one.updates for one in rounds),
-        bytes_in=_sum(one.bytes_in for one in rounds),
-        bytes_out=_sum(one.bytes_out for one in rounds),
-        dropped=_sum(one.dropped for one in rounds),
+        bytes_in=_sum(one.traffic.bytes_in for one in rounds),
+        bytes_out=_sum(one.traffic.bytes_out for one in rounds),
+        dropped=_sum(one.traffic.dropped for one in rounds),
         missing=sum(one.missing for one in rounds),
         absent=often,
         repeated=sum(one.attempt > 1 for one in rounds),
-        refused=sum(sum(one.refused.values()) for one in rounds),
+        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
     )
 
 
@@ -179,14 +179,14 @@ class Refusal(NamedTuple):
     last: int
 
 
-def refusals(rounds: list[Round]) -> list[Refusal]:
+def refusals(rounds: list[RoundRecord]) -> list[Refusal]:
     """Count what was refused by reason, the most frequent first."""
     counts: Counter[str] = Counter()
     where: dict[str, list[int]] = {}
     for one in rounds:
-        counts.update(one.refused)
-        for reason in one.refused:
-            where.setdefault(reason, []).append(one.number)
+        counts.update(one.traffic.refused)
+        for reason in one.traffic.refused:
+            where.setdefault(reason, []).append(one.round)
     found = [
         Refusal(reason, count, len(where[reason]), where[reason][0], where[reason][-1])
         for reason, count in counts.items()

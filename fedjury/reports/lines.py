@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.reports.rounds import Round
+from fedjury.protocol.record import RoundRecord
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,15 +34,19 @@ class Line(NamedTuple):
     """Rounds that a point stands for."""
 
 
-def line(name: str, rounds: Sequence[Round], *, backdoor: bool = False) -> Line:
+def line(name: str, rounds: Sequence[RoundRecord], *, backdoor: bool = False) -> Line:
     """Take a line out of a run: accuracy, with crosses on it, or the backdoor's success.
 
     The crosses of the latter say what the rejected candidates would have done. Of very many rounds
     neighbours are put together: their mean, lowest and highest.
     """
-    numbers = np.array([one.number for one in rounds], float)
-    values = _percent([one.backdoor if backdoor else one.accuracy for one in rounds])
-    crossed = _percent([one.candidate_backdoor for one in rounds]) if backdoor else values
+    numbers = np.array([one.round for one in rounds], float)
+    values = _percent([one.model.backdoor if backdoor else one.model.accuracy for one in rounds])
+    crossed = (
+        _percent([one.candidate.backdoor if one.candidate else None for one in rounds])
+        if backdoor
+        else values
+    )
     each = max(1, -(-len(rounds) // POINTS))
     bins = [slice(at, at + each) for at in range(0, len(rounds), each)]
     last = {n // each: n for n, one in enumerate(rounds) if one.accepted is False}

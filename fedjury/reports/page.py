@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedjury.protocol.record import RoundRecord
 from fedjury.reports import figures
 from fedjury.reports.caught import Group, Tally, Vote, fates, groups, struck, tallies, verdicts
 from fedjury.reports.lines import Line, line
 from fedjury.reports.picture import DASHES, svg
-from fedjury.reports.rounds import Round, read
 from fedjury.reports.table import BETWEEN, CELLS, lines
 from fedjury.reports.words import Case, Story, common, ending
 
@@ -79,7 +79,7 @@ class Picture(NamedTuple):
 
 def page(story: Story) -> str:
     """Write the page."""
-    runs = {case.name: read(case.records) for case in story.cases}
+    runs = {case.name: case.records for case in story.cases}
     strikes = reached(story.strikes, runs)
     shared = common(story.cases)
     heads = figures.headings(
@@ -108,17 +108,17 @@ def digest(style: str) -> str:
 
 
 def reached(
-    strikes: figures.Strikes | None, runs: dict[str, list[Round]]
+    strikes: figures.Strikes | None, runs: dict[str, list[RoundRecord]]
 ) -> figures.Strikes | None:
     """Return when the evil agents struck, as far as the runs went; None if they did not."""
-    last = max((rounds[-1].number for rounds in runs.values() if rounds), default=0)
+    last = max((rounds[-1].round for rounds in runs.values() if rounds), default=0)
     if strikes is None or strikes.first > last:
         return None
     return strikes._replace(rounds=tuple(r for r in strikes.rounds if r <= last))
 
 
 def chapter(
-    story: Story, case: Case, rounds: list[Round], shared: set[str], heads: tuple[str, ...]
+    story: Story, case: Case, rounds: list[RoundRecord], shared: set[str], heads: tuple[str, ...]
 ) -> Chapter:
     """Put together what is said of a run; ``shared``: the settings that all runs have alike."""
     row = figures.row(case.name, rounds, story.strikes)
@@ -135,7 +135,7 @@ def chapter(
         figures.cells(row, heads),
         table,
         len(rounds),
-        any(one.votes for one in rounds),
+        any(one.votes.asked for one in rounds),
         row.peak is not None,
         sum(one.more for one in table),
         who,
@@ -145,9 +145,9 @@ def chapter(
     )
 
 
-def found(story: Story, rounds: list[Round], hits: set[int]) -> Found:
+def found(story: Story, rounds: list[RoundRecord], hits: set[int]) -> Found:
     """Say who was caught in a run."""
-    looked = any(one.looked for one in rounds)
+    looked = any(one.detection for one in rounds)
     theirs = fates(rounds)
     return Found(
         looked,
@@ -157,10 +157,10 @@ def found(story: Story, rounds: list[Round], hits: set[int]) -> Found:
     )
 
 
-def pictures(runs: dict[str, list[Round]], strikes: figures.Strikes | None) -> list[Picture]:
+def pictures(runs: dict[str, list[RoundRecord]], strikes: figures.Strikes | None) -> list[Picture]:
     """Draw accuracy, and the backdoor's success if there is one, by round."""
     drawn = [("Accuracy on held-out data", [line(*run) for run in runs.items()])]
-    if any(one.backdoor is not None for rounds in runs.values() for one in rounds):
+    if any(one.model.backdoor is not None for rounds in runs.values() for one in rounds):
         hidden = [line(*run, backdoor=True) for run in runs.items()]
         drawn.append(("Success of the backdoor", hidden))
     some = any(runs.values())

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from fedjury.protocol.record import DetectionRecord, RoundRecord
 from fedjury.reports.figures import percent
-from fedjury.reports.rounds import Ballot, Round, ballots
+from fedjury.reports.rounds import Voted, about, ballots, text
 
 ENDS = 100
 """Rounds at the beginning, and at the end, that are shown in any case."""
@@ -65,7 +66,7 @@ WORDS = {True: "poisoned", False: "clean", None: "silent"}
 
 
 def lines(
-    rounds: list[Round], struck: Collection[int], evil: Collection[str], budget: int = CELLS
+    rounds: list[RoundRecord], struck: Collection[int], evil: Collection[str], budget: int = CELLS
 ) -> list[Line]:
     """Return the lines of a run's table, with at most ``budget`` votes one by one.
 
@@ -79,14 +80,14 @@ def lines(
         votes = ballots(one)
         cells = votes[: min(WIDE, budget)]
         budget -= len(cells)
-        lost = one.number - (rounds[done - 1].number if done else 0) - 1 - len(left_out)
+        lost = one.round - (rounds[done - 1].round if done else 0) - 1 - len(left_out)
         made.append(
             Line(
-                one.number,
-                one.number in struck,
+                one.round,
+                one.round in struck,
                 verdict(one),
-                percent(one.accuracy),
-                percent(one.backdoor),
+                percent(one.model.accuracy),
+                percent(one.model.backdoor),
                 [cell(vote, evil) for vote in cells],
                 len(votes) - len(cells),
                 counted(one),
@@ -98,7 +99,7 @@ def lines(
     return made
 
 
-def chosen(rounds: list[Round]) -> list[int]:
+def chosen(rounds: list[RoundRecord]) -> list[int]:
     """Return the places of the rounds that are shown: the ends, and rejected ones between."""
     inside = range(ENDS, len(rounds) - ENDS)
     rejected = [at for at in inside if rounds[at].accepted is False][:BETWEEN]
@@ -109,26 +110,26 @@ def chosen(rounds: list[Round]) -> list[int]:
     )
 
 
-def skipped(rounds: list[Round], lost: int) -> str:
+def skipped(rounds: list[RoundRecord], lost: int) -> str:
     """Say what was left out, and of how many rounds there is no record; empty if nothing was."""
     said = f"There is no record of {lost:,} round{'s' * (lost > 1)} here." if lost > 0 else ""
     if not rounds:
         return said
     thrown = sum(one.accepted is False for one in rounds)
     if len(rounds) == 1:
-        which, verb = f"Round {rounds[0].number:,}", "is"
+        which, verb = f"Round {rounds[0].round:,}", "is"
     else:
-        which, verb = f"Rounds {rounds[0].number:,} to {rounds[-1].number:,}", "are"
+        which, verb = f"Rounds {rounds[0].round:,} to {rounds[-1].round:,}", "are"
     left = f"{which} {verb} left out here: {thrown:,} rejected, {len(rounds) - thrown:,} not."
     return f"{left} {said}".rstrip()
 
 
-def verdict(one: Round) -> str:
+def verdict(one: RoundRecord) -> str:
     """Say what became of a round."""
     return {True: "accepted", False: "rejected", None: "pending"}[one.accepted]
 
 
-def cell(vote: Ballot, evil: Collection[str]) -> Cell:
+def cell(vote: Voted, evil: Collection[str]) -> Cell:
     """Show a vote."""
     bad = vote.name in evil
     who = (vote.name or "a validator") + (" (evil)" if bad else "")
@@ -138,32 +139,34 @@ def cell(vote: Ballot, evil: Collection[str]) -> Cell:
     return Cell(KINDS[vote.poisoned], said, bad)
 
 
-def counted(one: Round) -> str:
+def counted(one: RoundRecord) -> str:
     """Count a round's votes in words; empty if nobody was asked."""
-    if not one.votes:
+    votes = one.votes
+    if not votes.asked:
         return ""
-    said = ", ".join(f"{one.votes.get(what, 0):,} {what}" for what in WORDS.values())
-    return said if one.evidence is None else f"{said}; evidence {one.evidence:+.2f}"
+    said = f"{votes.poisoned:,} poisoned, {votes.clean:,} clean, {votes.silent:,} silent"
+    return said if votes.evidence is None else f"{said}; evidence {votes.evidence:+.2f}"
 
 
-def notes(one: Round) -> list[str]:
+def notes(one: RoundRecord) -> list[str]:
     """Say what else there is to say of a round."""
-    said = [one.why] if one.why else []
-    if one.accepted is False and one.candidate_accuracy is not None:
-        hidden = one.candidate_backdoor
+    said = [text(one.why)] if one.why else []
+    candidate, detection = one.candidate, one.detection or DetectionRecord()
+    if one.accepted is False and candidate and candidate.accuracy is not None:
+        hidden = candidate.backdoor
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
-        said.append(f"the candidate: accuracy {one.candidate_accuracy:.1%}{behind}")
-    if one.judged != one.number:
-        said.append(f"about the candidate of round {one.judged:,}")
+        said.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
+    if about(one) != one.round:
+        said.append(f"about the candidate of round {about(one):,}")
     if one.suspected:
         by = Counter(one.suspected.values())
         who = tally(by)
-        out = f"; {one.left_out:,} left out" if one.left_out else ""
+        out = f"; {detection.left_out:,} left out" if detection.left_out else ""
         said.append(f"{len(one.suspected):,} suspected ({who}){out}")
     if one.quarantined:
         said.append(f"{len(one.quarantined):,} in quarantine after it")
-    if one.refused:
-        said.append(f"refused: {tally(one.refused)}")
+    if one.traffic.refused:
+        said.append(f"refused: {tally(one.traffic.refused)}")
     if one.missing:
         names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
         said.append(
@@ -171,8 +174,8 @@ def notes(one: Round) -> list[str]:
         )
     if one.attempt > 1:
         said.append(f"attempt {one.attempt:,}")
-    if one.dropped:
-        said.append(f"the broker dropped {one.dropped:,}")
+    if one.traffic.dropped:
+        said.append(f"the broker dropped {one.traffic.dropped:,}")
     return said
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjury.config.sections import Detection, Settings, Validation
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.record import RoundRecord
 from fedjury.registry import ATTACKS
 from fedjury.reports.caught import Tally, Truth, caught
 from fedjury.reports.figures import Row, Strikes
-from fedjury.reports.rounds import read, text
+from fedjury.reports.rounds import text
 
-Records = list[dict[str, Any]]
+Records = list[RoundRecord]
 
 PRIVATE = {"broker", "run.directory", "data.root", "agents.diary"}
 """Sections and settings that say where things are on somebody's machine: no report names them."""
@@ -47,7 +48,7 @@ class Story(NamedTuple):
     def notes(self) -> list[str]:
         """What the report in Markdown says above its table."""
         truth = self.truth
-        found = [caught(read(case.records), truth) for case in self.cases] if truth else []
+        found = [caught(case.records, truth) for case in self.cases] if truth else []
         return [self.about, *(line for lines in found for line in lines)]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedjury.detection import Seen
 from fedjury.learning.weights import Vector
+from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Candidate, History, Model, Phase, RoundLog, Vote
+from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic, Votes
 from fedjury.round import suspicion, verdict
-from fedjury.round.own_vote import NAME
 from fedjury.round.state import Clear, Effect, Persist, Policy, Publish, State, Tick
 from fedjury.round.suspicion import Findings
 from fedjury.round.verdict import Verdict
@@ -39,7 +40,7 @@ def inspected(state: State, tick: Tick, policy: Policy, start: Vector) -> State:
     )
     findings = suspicion.inspect(watch, state.docket, seen)
     left_out = sum(name in findings.suspected for name in names) if watch.rules.quarantine else 0
-    return state._replace(findings=findings, left_out=left_out)
+    return state.but(findings=findings, left_out=left_out)
 
 
 def aggregate(state: State, policy: Policy, start: Vector) -> Vector:
@@ -95,16 +96,17 @@ def own_vote(state: State, policy: Policy) -> State:
     own = None
     if state.round > policy.validation.warm_up:
         own = policy.own.cast(state.profiles, found, (state.round, state.attempt))
-    return state._replace(own=own, found=found)
+    return state.but(own=own, found=found)
 
 
 def ballots(state: State) -> dict[str, Vote]:
     """Return all votes that have come, the server's among them, by voter in order of name."""
-    own = {NAME: state.own} if state.own is not None else {}
+    own = {SERVER: state.own} if state.own is not None else {}
     return own | {name: state.votes[name] for name in sorted(state.votes)}
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """What came of the votes on a candidate."""
 
     said: Verdict | None = None
@@ -151,52 +153,48 @@ def conclude(
     """
     found = outcome(state, policy) if not why_not or state.votes else Outcome()
     against = why_not or found.why
-    record = _record(state, tick, found.said, against)
-    record |= {"voters": _voters(state) if found.said else {}, "evidence": found.evidence}
-    if found.said:
-        held = sorted(vote.samples for vote in ballots(state).values())
-        record |= {
-            "quorum": found.quorum,
-            "replaced": list(state.silent),
-            "voter_samples": held[len(held) // 2] if held else None,
-        }
+    judged = _judged(state, policy, candidate)
+    reached: Quality | None = None
     effects: list[Effect] = []
     model = None
     if candidate is not None:
-        reached = policy.evaluate(candidate)
-        hidden = policy.backdoor(candidate) if policy.backdoor else None
-        record |= {"candidate_accuracy": reached, "candidate_backdoor": hidden}
+        reached = measured(policy, candidate)
         if not against:
             model = Model(state.version + 1, candidate)
-            state = _accepted(state, policy, model)._replace(accuracy=reached, backdoor=hidden)
+            state = _accepted(state, policy, model, reached)
             effects = [Publish(model), *_history(model, policy)]
-    record |= {"judged": _judged(state, policy, candidate)}
-    if state.lost:
-        record |= {"lost": state.lost}
+    record = _record(state, tick, policy, found, against)
+    record = replace(record, candidate=reached, judged=judged)
     if candidate is None and not against:
-        record["accepted"] = None  # the first round with piggy-back: there is nothing to decide yet
-    record |= {"version": state.version, "accuracy": state.accuracy, "backdoor": state.backdoor}
+        # The first round with piggy-back: there is nothing to decide yet.
+        record = replace(record, accepted=None)
     pending = state.candidate if policy.validation.piggy_back else None
-    state = _noted(state, policy, record)
+    state, record = _noted(state, policy, record)
     docket = state.docket if policy.watch.remembers else None
     effects.insert(0, Persist(record, model, pending, docket))
     if state.validators or state.phase is Phase.JUDGE_AND_TRAIN:
         effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
     effects.append(Publish(RoundLog(record)))
-    return state._replace(pending=pending), effects
+    return state.but(pending=pending), effects
 
 
-def _noted(state: State, policy: Policy, record: dict[str, Any]) -> State:
+def measured(policy: Policy, model: Vector) -> Quality:
+    """Measure a model (d,) as records do."""
+    return Quality(policy.evaluate(model), policy.backdoor(model) if policy.backdoor else None)
+
+
+def _noted(state: State, policy: Policy, record: RoundRecord) -> tuple[State, RoundRecord]:
     """Take what the round said of the agents into account, and into the record."""
     if not policy.watch.remembers:
-        return state
+        return state, record
     findings = state.findings or Findings(state.docket)
     if policy.watch.detectors:
-        record |= suspicion.record(findings, state.left_out, state.round)
+        seen = suspicion.record(findings, state.left_out, state.round)
+        record = replace(record, detection=seen)
     # A vote is shown to detectors once, in the round after it.
     said = {name: state.votes[name].poisoned for name in sorted(state.votes)}
-    accepted = record["accepted"] if said else None
-    return state._replace(docket=findings.docket._replace(votes=said, verdict=accepted))
+    docket = replace(findings.docket, votes=said, verdict=record.accepted if said else None)
+    return state.but(docket=docket), record
 
 
 def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | None:
@@ -210,13 +208,15 @@ def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | No
         return ((after - before) / np.float32(server_lr)).astype(np.float32)
 
 
-def _accepted(state: State, policy: Policy, model: Model) -> State:
+def _accepted(state: State, policy: Policy, model: Model, reached: Quality) -> State:
     profiles = state.profiles
     if policy.own is not None and state.found is not None:
         profiles = (*profiles, state.found)[-policy.own.models :]
-    return state._replace(
+    return state.but(
         version=model.version,
         weights=model.weights,
+        accuracy=reached.accuracy,
+        backdoor=reached.backdoor,
         profiles=profiles,
         step=step_between(state.weights, model.weights, policy.aggregation.server_lr),
     )
@@ -236,42 +236,55 @@ def _history(model: Model, policy: Policy) -> list[Effect]:
         return []
     oldest = model.version - policy.validation.look_back - 1
     gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
-    return [Publish(History(*model)), *gone]
+    return [Publish(History(model.version, model.weights)), *gone]
 
 
-def _voters(state: State) -> dict[str, Any]:
+def _votes(state: State, found: Outcome) -> Votes:
     """Write down who said what, and how many bytes it received to come to it."""
-    return {
-        name: {
-            "poisoned": vote.poisoned,
-            "score": round(vote.score, 6),
-            "threshold": round(vote.threshold, 6),
-            "bytes": vote.bytes,
-        }
-        for name, vote in ballots(state).items()
-    }
+    if found.said is None:
+        return Votes(evidence=found.evidence)
+    every = ballots(state)
+    held = sorted(vote.samples for vote in every.values())
+    return Votes(
+        poisoned=found.said.poisoned,
+        clean=found.said.clean,
+        silent=found.said.silent,
+        voters={
+            name: Ballot(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.bytes)
+            for name, vote in every.items()
+        },
+        evidence=found.evidence,
+        quorum=found.quorum,
+        replaced=state.silent,
+        median_samples=held[len(held) // 2] if held else None,
+    )
 
 
-def _record(state: State, tick: Tick, said: Verdict | None, why_not: str) -> dict[str, Any]:
+def _record(state: State, tick: Tick, policy: Policy, found: Outcome, why_not: str) -> RoundRecord:
     """Write down the round, for people and for resuming."""
     seconds = max(tick.now - state.opened.now, 1e-9)
     answered = state.votes if state.phase is Phase.JUDGE_AND_TRAIN else state.updates
-    return {
-        "round": state.round,
-        "attempt": state.attempt,
-        "version": state.version,
-        "accepted": not why_not,
-        "why": why_not,
-        "called": len(state.called),
-        "updates": len(state.updates),
-        "missing": len(state.called) - len(answered),
-        "absent": sorted(state.called - set(answered))[:ABSENT],
-        "votes": said._asdict() if said else {},
-        "refused": dict(state.refused),
-        "accuracy": state.accuracy,
-        "seconds": round(seconds, 3),
-        "updates_per_second": round(len(state.updates) / seconds, 1),
-        "bytes_in": tick.received - state.opened.received,
-        "bytes_out": tick.sent - state.opened.sent,
-        "dropped": tick.dropped - state.opened.dropped,
-    }
+    return RoundRecord(
+        round=state.round,
+        run=policy.run.name,
+        attempt=state.attempt,
+        version=state.version,
+        accepted=not why_not,
+        why=why_not,
+        lost=state.lost,
+        called=len(state.called),
+        updates=len(state.updates),
+        missing=len(state.called) - len(answered),
+        absent=tuple(sorted(state.called - set(answered))[:ABSENT]),
+        model=Quality(state.accuracy, state.backdoor),
+        votes=_votes(state, found),
+        traffic=Traffic(
+            dict(state.refused),
+            tick.received - state.opened.received,
+            tick.sent - state.opened.sent,
+            tick.dropped - state.opened.dropped,
+        ),
+        timing=Timing(
+            round(seconds, 3), round(len(state.updates) / seconds, 1), round(tick.time, 3)
+        ),
+    )

@@ -17,10 +17,8 @@ from fedjury.learning.evaluation import predict
 from fedjury.learning.weights import Vector
 from fedjury.protocol.codec import MAX_EVIDENCE
 from fedjury.protocol.compression import as_received
+from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Vote
-
-NAME = ":server"
-"""No agent can be called so."""
 
 
 class OwnVote(NamedTuple):
@@ -39,7 +37,7 @@ class OwnVote(NamedTuple):
         opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis])
         poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
         seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
-        return Vote(NAME, *turn, poisoned, score, threshold, self.samples, seen)
+        return Vote(SERVER, *turn, poisoned, score, threshold, self.samples, seen)
 
 
 def own_vote(

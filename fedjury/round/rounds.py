@@ -16,7 +16,10 @@ it is come in with every tick; tick on every turn of the loop, or a flood holds 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fedjury.learning.weights import Vector
+from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Candidate, Phase, Reason, Round, RoundLog, Update, Vote
 from fedjury.round import closing, suspicion, verdict
 from fedjury.round.collection import Collection
@@ -37,7 +40,7 @@ def step(state: State, event: Event, policy: Policy) -> Step:
             training = state.phase in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN)
             spoilt = event.update and training and event.agent in state.called
             if spoilt and event.agent not in state.spoilt:
-                state = state._replace(spoilt=state.spoilt | {event.agent}, settled=None)
+                state = state.but(spoilt=state.spoilt | {event.agent}, settled=None)
             return _refuse(state, event.agent, event.reason)
         case Tick():
             return _tick(state, event, policy)
@@ -56,8 +59,8 @@ def _update(state: State, update: Update) -> Step:
     if update.agent in state.updates or update.agent in state.votes:
         return _refuse(state, update.agent, Reason.DUPLICATE)
     if judging:
-        state = state._replace(votes={**state.votes, update.agent: _clean(update, state)})
-    return state._replace(updates=state.updates.add(update), settled=None), []
+        state = state.but(votes={**state.votes, update.agent: _clean(update, state)})
+    return state.but(updates=state.updates.add(update), settled=None), []
 
 
 def _clean(update: Update, state: State) -> Vote:
@@ -85,23 +88,23 @@ def _vote(state: State, vote: Vote) -> Step:
         return _refuse(state, vote.agent, Reason.NOT_CALLED)
     if vote.agent in state.votes:
         return _refuse(state, vote.agent, Reason.DUPLICATE)
-    return state._replace(votes={**state.votes, vote.agent: vote}, settled=None), []
+    return state.but(votes={**state.votes, vote.agent: vote}, settled=None), []
 
 
 def _refuse(state: State, agent: str, reason: Reason) -> Step:
     refused = {**state.refused, reason.value: state.refused.get(reason.value, 0) + 1}
-    return state._replace(refused=refused), [Refuse(agent, reason, refused)]
+    return state.but(refused=refused), [Refuse(agent, reason, refused)]
 
 
 def _tick(state: State, tick: Tick, policy: Policy) -> Step:
     if not tick.reachable:  # nobody can answer: once somebody can, the time begins anew
         voting = state.phase is Phase.VALIDATE
         left = (policy.validation if voting else policy.collect).seconds
-        return state._replace(deadline=tick.now + left, settled=None), []
+        return state.but(deadline=tick.now + left, settled=None), []
     late = tick.now >= state.deadline
     match state.phase:
         case None if state.round >= policy.run.rounds:  # all that is left is to say so
-            state = state._replace(phase=Phase.DONE)
+            state = state.but(phase=Phase.DONE)
             return state, [Publish(announcement(state, policy))]
         case None:
             return _open(state, tick, policy, attempt=1)
@@ -129,7 +132,7 @@ def _collect(state: State, tick: Tick, policy: Policy, *, late: bool) -> Step:
         if have + spoilt < len(state.called):
             return state, []
         if state.settled is None:
-            return state._replace(settled=tick.now), []
+            return state.but(settled=tick.now), []
         if tick.now < state.settled + policy.spoilt_seconds:
             return state, []
     if judging:
@@ -169,7 +172,7 @@ def _open(state: State, tick: Tick, policy: Policy, attempt: int) -> Step:
         called=frozenset(called),
         updates=Collection.of(called),
         validators=draw(agents, validators, policy.run.seed, number, Purpose.VALIDATE),
-        opened=state.opened if attempt > 1 else tick._replace(online=()),
+        opened=state.opened if attempt > 1 else replace(tick, online=()),
         deadline=tick.now + policy.collect.seconds,
     )
     if state.pending is None:
@@ -208,10 +211,10 @@ def _repeat(state: State, tick: Tick, policy: Policy, why: str) -> Step:
     """Try the round again: agents send what they have, a fresh collection begins."""
     if state.attempt < policy.collect.attempts:
         state, effects = _open(state, tick, policy, state.attempt + 1)
-        note = {"round": state.round, "attempt": state.attempt, "repeated": why}
+        note = RoundRepeated(state.round, state.attempt, why)
         return state, [Publish(RoundLog(note)), *effects]
     failure = f"round {state.round} was given up after {state.attempt} attempts: {why}"
-    state = state._replace(phase=Phase.DONE, failure=failure)
+    state = state.but(phase=Phase.DONE, failure=failure)
     return state, [Publish(announcement(state, policy))]
 
 
@@ -224,16 +227,16 @@ def _aggregate(state: State, tick: Tick, policy: Policy) -> Step:
         if len(state.updates) < len(state.called):
             return _repeat(state, tick, policy, str(why))
         return _close(state, tick, policy, None, str(why))  # asked again, all would send the same
-    state = state._replace(candidate=candidate)
+    state = state.but(candidate=candidate)
     if why_not := closing.unusable(candidate, policy):
-        return _close(state._replace(candidate=None), tick, policy, candidate, why_not)
+        return _close(state.but(candidate=None), tick, policy, candidate, why_not)
     if policy.validation.piggy_back and state.round > policy.validation.warm_up:
         return _close(state, tick, policy, None)  # the next round's contributors decide
     state = closing.own_vote(state, policy)
     if not state.validators:
-        return _close(state._replace(candidate=None), tick, policy, candidate)
+        return _close(state.but(candidate=None), tick, policy, candidate)
     deadline = tick.now + policy.validation.seconds
-    state = state._replace(phase=Phase.VALIDATE, deadline=deadline)
+    state = state.but(phase=Phase.VALIDATE, deadline=deadline)
     message = Candidate(state.round, state.attempt, state.version, candidate)
     return state, [Publish(message), Publish(announcement(state, policy))]
 
@@ -251,13 +254,13 @@ def _count(state: State, tick: Tick, policy: Policy) -> Step:
             Purpose.REPLACE,
         )
         if others:
-            state = state._replace(
+            state = state.but(
                 validators=tuple(sorted([*state.votes, *others])),
                 silent=silent,
                 deadline=tick.now + policy.validation.seconds,
             )
             return state, [Publish(announcement(state, policy))]
-    return _close(state._replace(candidate=None), tick, policy, state.candidate)
+    return _close(state.but(candidate=None), tick, policy, state.candidate)
 
 
 def _decide(state: State, tick: Tick, policy: Policy) -> Step:
@@ -286,8 +289,8 @@ def _decide(state: State, tick: Tick, policy: Policy) -> Step:
     else:
         lost = closing.unusable(candidate, policy)
     if lost:  # the updates are, what they stand on is not
-        candidate, state = None, state._replace(lost=lost)
-    return _close(state._replace(candidate=candidate), tick, policy, pending)
+        candidate, state = None, state.but(lost=lost)
+    return _close(state.but(candidate=candidate), tick, policy, pending)
 
 
 def _close(
@@ -298,5 +301,5 @@ def _close(
     if state.round < policy.run.rounds:
         state, opening = _open(state, tick, policy, attempt=1)
         return state, effects + opening
-    state = state._replace(phase=Phase.DONE)
+    state = state.but(phase=Phase.DONE)
     return state, [*effects, Publish(announcement(state, policy))]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +13,11 @@ from fedjury.config.sections import Aggregation, Collect, Limits, Run, Sampling,
 from fedjury.judges.profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
+from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collection import Collection
 from fedjury.round.own_vote import OwnVote
-from fedjury.round.suspicion import NOBODY, Docket, Findings, Watch
+from fedjury.round.suspicion import EMPTY, NOBODY, Docket, Findings, Watch
 from fedjury.rules import Rule
 
 
@@ -57,7 +57,8 @@ class Policy:
         return bool(self.validation.asked or self.own or self.validation.piggy_back)
 
 
-class Tick(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tick:
     """How late it is (seconds), who is online, and the traffic so far (bytes)."""
 
     now: float
@@ -68,9 +69,12 @@ class Tick(NamedTuple):
     """Whether the broker can be heard; while it cannot, no deadline comes nearer."""
     dropped: int = 0
     """Messages that the broker has thrown away so far."""
+    time: float = 0.0
+    """The time of day, in seconds since 1970 (UTC)."""
 
 
-class Refused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refused:
     """A message that was refused before it got here; ``update``: it came as an update."""
 
     agent: str
@@ -81,22 +85,25 @@ class Refused(NamedTuple):
 Event = Update | Vote | Refused | Tick
 
 
-class Publish(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Publish:
     """Send this."""
 
     message: Message
 
 
-class Clear(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Clear:
     """Remove what is retained where this message would stand."""
 
     message: Message
 
 
-class Persist(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Persist:
     """Make the finished round durable, and the model if it was accepted, before anything else."""
 
-    record: dict[str, Any]
+    record: RoundRecord
     accepted: Model | None
     pending: Vector | None = None
     """Piggy-back: the round's candidate, of which the next round decides."""
@@ -104,7 +111,8 @@ class Persist(NamedTuple):
     """What is known of the agents from now on, if anything is to be remembered."""
 
 
-class Refuse(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refuse:
     """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
 
     agent: str
@@ -115,10 +123,10 @@ class Refuse(NamedTuple):
 Effect = Publish | Clear | Persist | Refuse
 
 NO_UPDATES = Collection.of()
-NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class State(NamedTuple):
+@dataclass(frozen=True)
+class State(Replaceable):
     """A round as far as it has got. Models are (d,) vectors."""
 
     version: int
@@ -135,7 +143,7 @@ class State(NamedTuple):
     """The aggregated update (d,) that led to the current model; None for the first."""
     profiles: tuple[Profile, ...] = ()
     """What the server, if it votes, found in the last l + 1 accepted models."""
-    docket: Docket = Docket()
+    docket: Docket = EMPTY
     """What is known of the agents after the last round."""
     findings: Findings | None = None
     """What this round's updates said of their senders, once they are aggregated."""
@@ -146,12 +154,12 @@ class State(NamedTuple):
     silent: tuple[str, ...] = ()
     """Validators of this attempt who did not answer, and in whose place others were asked."""
     updates: Collection = NO_UPDATES
-    votes: Mapping[str, Vote] = NONE
+    votes: Mapping[str, Vote] = field(default_factory=dict)
     spoilt: frozenset[str] = frozenset()
     """Called agents under whose name an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
-    refused: Mapping[str, int] = NONE
+    refused: Mapping[str, int] = field(default_factory=dict)
     candidate: Vector | None = None
     pending: Vector | None = None
     """Piggy-back: the candidate of the round before, on which this round's contributors vote."""

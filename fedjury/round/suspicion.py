@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection as Names
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Seen
+from fedjury.protocol.record import DetectionRecord, Truth
 from fedjury.round.past import NOTHING, Past
 from fedjury.round.sampling import Purpose, draw
 
@@ -29,11 +31,12 @@ STRANGERS = 4
 """Times as many agents as are online are known by name, at the most."""
 
 
-class Watch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Watch:
     """How fakes are looked for, and what becomes of them."""
 
-    detectors: Mapping[str, Detector] = NONE
-    rules: Detection = Detection(quarantine=False)
+    detectors: Mapping[str, Detector] = field(default_factory=dict)
+    rules: Detection = field(default_factory=lambda: Detection(quarantine=False))
     """What becomes of those who are suspected."""
     newcomers: int = 0
     """Agents let in a round once the run has begun; 0: all who come."""
@@ -60,31 +63,36 @@ class Standing(NamedTuple):
     """Appeals that failed."""
 
 
-class Docket(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Docket:
     """What is known of the agents after a round."""
 
-    standings: Mapping[str, Standing] = NONE
-    memories: Mapping[str, Memory] = NONE
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    memories: Mapping[str, Memory] = field(default_factory=dict)
     """Detector -> what it remembers."""
-    seen: Mapping[str, int] = NONE
+    seen: Mapping[str, int] = field(default_factory=dict)
     """Agent -> the round before which it was first seen."""
-    admitted: Mapping[str, int] = NONE
+    admitted: Mapping[str, int] = field(default_factory=dict)
     """Agent -> the round from which on it may be called."""
-    votes: Mapping[str, bool] = NONE
+    votes: Mapping[str, bool] = field(default_factory=dict)
     """Who voted in the last round -> whether it said "poisoned"."""
     verdict: bool | None = None
     """Whether that candidate was accepted; None if nobody voted."""
     past: Past = NOTHING
 
 
-class Findings(NamedTuple):
+EMPTY = Docket()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
     """What a round's updates said of their senders."""
 
     docket: Docket
     """What will be known after the round."""
-    scores: Mapping[str, float] = NONE
+    scores: Mapping[str, float] = field(default_factory=dict)
     """Agent -> its suspicion, the highest of all detectors."""
-    suspected: Mapping[str, str] = NONE
+    suspected: Mapping[str, str] = field(default_factory=dict)
     """Agent -> the detector that suspects it most, of those suspected in this round."""
 
 
@@ -109,7 +117,7 @@ def welcome(docket: Docket, online: Names[str], round_: int, watch: Watch, seed:
         outside = list(draw(outside, watch.newcomers - already, seed, round_, Purpose.ADMIT))
     kept = {name: since for name, since in docket.admitted.items() if name in seen}
     admitted = kept | dict.fromkeys(outside, round_)
-    return docket._replace(standings=standings, seen=seen, admitted=admitted)
+    return replace(docket, standings=standings, seen=seen, admitted=admitted)
 
 
 def resumed(docket: Docket, watch: Watch) -> Docket:
@@ -120,7 +128,7 @@ def resumed(docket: Docket, watch: Watch) -> Docket:
     standings = docket.standings
     if not watch.rules.quarantine:
         standings = {name: Standing(at.strikes) for name, at in standings.items() if at.strikes}
-    return docket._replace(standings=standings, past=docket.past if watch.past else NOTHING)
+    return replace(docket, standings=standings, past=docket.past if watch.past else NOTHING)
 
 
 def in_quarantine(docket: Docket, round_: int) -> Names[str]:
@@ -159,7 +167,8 @@ def inspect(watch: Watch, docket: Docket, seen: Seen) -> Findings:
             standings.pop(name, None)
         else:
             standings[name] = now
-    after = docket._replace(
+    after = replace(
+        docket,
         standings={name: standings[name] for name in sorted(standings)},
         memories=memories,
         past=docket.past.plus(seen.names, seen.updates, docket.seen) if watch.past else docket.past,
@@ -183,37 +192,37 @@ def judged(standing: Standing, suspected: bool, round_: int, watch: Watch) -> St
     return Standing(strikes, until, failed)
 
 
-def record(findings: Findings, left_out: int, round_: int) -> dict[str, Any]:
+def record(findings: Findings, left_out: int, round_: int) -> DetectionRecord:
     """Write down who was suspected of what, and who is out after the round.
 
     Most scores of a thousand agents can be nothing; these are left out.
     """
     standings = findings.docket.standings
     scores = {name: round(score, 3) for name, score in sorted(findings.scores.items())}
-    return {
-        "suspicion": {name: score for name, score in scores.items() if score},
-        "suspected": dict(findings.suspected),
-        "left_out": left_out,
-        "quarantined": sorted(in_quarantine(findings.docket, round_)),
-        "for_good": [name for name, at in standings.items() if at.until == FOR_GOOD],
-    }
+    return DetectionRecord(
+        suspicion={name: score for name, score in scores.items() if score},
+        suspected=dict(findings.suspected),
+        left_out=left_out,
+        quarantined=tuple(sorted(in_quarantine(findings.docket, round_))),
+        for_good=tuple(name for name, at in standings.items() if at.until == FOR_GOOD),
+    )
 
 
-def against_truth(said: Mapping[str, Any], evil: Names[str]) -> dict[str, Any]:
-    """Hold a round's record against who is evil, which only an experiment knows.
+def against_truth(said: DetectionRecord, evil: Names[str]) -> Truth:
+    """Hold a round's detection against who is evil, which only an experiment knows.
 
     Flagged is who was suspected in the round or is in quarantine after it. ``precision``: the share
     of the flagged that are evil; ``recall``: the share of the evil that are flagged; None where
     there is nobody to take a share of.
     """
-    flagged = {*said.get("suspected", ()), *said.get("quarantined", ())}
+    flagged = {*said.suspected, *said.quarantined}
     hits = len(flagged.intersection(evil))
-    return {
-        "precision": hits / len(flagged) if flagged else None,
-        "recall": hits / len(evil) if evil else None,
-        "wrongly_quarantined": len(set(said.get("quarantined", ())).difference(evil)),
-        "wrongly_for_good": len(set(said.get("for_good", ())).difference(evil)),
-    }
+    return Truth(
+        precision=hits / len(flagged) if flagged else None,
+        recall=hits / len(evil) if evil else None,
+        wrongly_quarantined=len(set(said.quarantined).difference(evil)),
+        wrongly_for_good=len(set(said.for_good).difference(evil)),
+    )
 
 
 Arrays = dict[str, npt.NDArray[np.generic]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import subprocess
@@ -11,8 +10,10 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from fedjury.aggregator.store import read_records
+from fedjury.protocol.record import RoundRecord
 from tools.benchmarks.figures import ROOT
 from tools.benchmarks.processes import cpu_seconds, family, pss
 
@@ -29,7 +30,7 @@ WEIGH = 1.0
 class Run(NamedTuple):
     """What was seen of a run."""
 
-    records: list[dict[str, Any]]
+    records: list[RoundRecord]
     memory: float
     """Largest proportional set size of all processes together (MB)."""
     processor: dict[str, float]
@@ -40,17 +41,19 @@ class Run(NamedTuple):
     @property
     def updates_per_second(self) -> float:
         """The median of the rounds after the first ones."""
-        return float(statistics.median(r["updates_per_second"] for r in self.records[WARM_UP:]))
+        return float(
+            statistics.median(r.timing.updates_per_second or 0.0 for r in self.records[WARM_UP:])
+        )
 
     @property
     def round_seconds(self) -> float:
         """The median of the rounds after the first ones."""
-        return float(statistics.median(r["seconds"] for r in self.records[WARM_UP:]))
+        return float(statistics.median(r.timing.seconds or 0.0 for r in self.records[WARM_UP:]))
 
     @property
     def accuracy(self) -> float:
         """What the model came to."""
-        return float(self.records[-1]["accuracy"])
+        return self.records[-1].model.accuracy or 0.0
 
 
 def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
@@ -96,12 +99,12 @@ def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
         time.sleep(LOOK)
     if process.returncode:
         sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    records = read_records(file.parent)
     shutil.rmtree(folder)
-    updates = sum(r["updates"] for r in records[warm:last])
+    updates = sum(r.updates for r in records[warm:last])
     spent = _spent(before, after)
     per_update = {part: seconds / updates for part, seconds in spent.items()}
-    return Run(records, memory, per_update, first - records[0]["seconds"])
+    return Run(records, memory, per_update, first - (records[0].timing.seconds or 0.0))
 
 
 def _lines(file: Path) -> int:

@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from fedjury.config.settings import Settings
+from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import BadMessage, Model, Round, RoundLog
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport.link import LinkError
 from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub
 
@@ -26,7 +28,7 @@ class Ear:
     def __init__(self, settings: Settings) -> None:
         self.models: dict[int, set[str]] = {}
         """Version -> all that was ever published as it."""
-        self.records: list[dict[str, Any]] = []
+        self.records: list[RoundRecord | RoundRepeated] = []
         self.phase: Round | None = None
         """What agents are asked to do right now."""
         broker = settings.broker
@@ -60,4 +62,4 @@ class Ear:
                     case Round() as now:
                         self.phase = now
                     case RoundLog(record):
-                        self.records.append(dict(record))
+                        self.records.append(record)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +22,7 @@ from safetensors.numpy import load_file
 from fedjury.aggregator.store import read_records
 from fedjury.config.settings import Settings, load
 from fedjury.config.toml import to_toml
+from fedjury.protocol.record import RoundRecord
 from tools.chaos.broker import Broker
 from tools.chaos.ear import Ear, digest
 from tools.chaos.programs import ChaosError, Child, Programs, Trap
@@ -73,26 +75,19 @@ DETECTION = SMALL | {
 }
 """Suspects are left out, and what is known of agents has to survive too."""
 
-SAME = (
-    "round",
-    "version",
-    "accepted",
-    "why",
-    "called",
-    "updates",
-    "missing",
-    "votes",
-    "judged",
-    "evidence",
-    "accuracy",
-    "candidate_accuracy",
-    "suspicion",
-    "suspected",
-    "left_out",
-    "quarantined",
-    "for_good",
-)
-"""What a record must say whatever happened; when, how often and at what cost may differ."""
+OPEN = ("attempt", "absent", "run", "traffic", "timing", "left", "truth")
+"""What may differ in a record, whatever happened: when, how often and at what cost."""
+
+
+def differing(mine: RoundRecord, theirs: RoundRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields of two records in which they must not differ and do, with both values."""
+    for field in fields(RoundRecord):
+        said, right = getattr(mine, field.name), getattr(theirs, field.name)
+        if field.name == "votes":
+            said, right = (replace(votes, voters={}, replaced=()) for votes in (said, right))
+        if field.name not in OPEN and said != right:
+            yield field.name, said, right
+
 
 OVER = "rounds already"
 """What an aggregator says that is started after the end of its run."""
@@ -110,7 +105,7 @@ class Result(NamedTuple):
     """Of the aggregator that ran last; None if it had to be ended."""
     agents: tuple[int | None, ...]
     """Exit codes of those that were to see the end."""
-    records: list[dict[str, Any]]
+    records: list[RoundRecord]
     stored: dict[int, str]
     """Version -> the model on disk."""
     published: dict[int, set[str]]
@@ -121,7 +116,7 @@ class Result(NamedTuple):
     @property
     def survived(self) -> bool:
         """Whether it came to its end by itself, with all rounds done, and the agents too."""
-        rounds = [r["round"] for r in self.records]
+        rounds = [r.round for r in self.records]
         done = rounds == list(range(1, self.settings.run.rounds + 1))
         # What is started again after a kill in its very last moment has nothing left to do.
         over = self.code == 0 or (self.code == 2 and OVER in self.last_words)
@@ -130,19 +125,18 @@ class Result(NamedTuple):
     @property
     def lost(self) -> int:
         """Answers that were asked for and did not come, and what the broker threw away."""
-        silent = sum(int(r["votes"].get("silent", 0)) for r in self.records)
+        silent = sum(r.votes.silent for r in self.records)
         if self.settings.validation.piggy_back:
             silent = 0  # there an answer is both, and counted as missing
-        return silent + sum(int(r["missing"]) + int(r.get("dropped", 0)) for r in self.records)
+        return silent + sum(r.missing + (r.traffic.dropped or 0) for r in self.records)
 
     def against(self, quiet: Result) -> str:
         """Say what differs from an undisturbed run; empty if every accepted model is the same."""
         if len(self.records) != len(quiet.records):
             return f"{len(self.records)} rounds are recorded, not {len(quiet.records)}"
         for mine, theirs in zip(self.records, quiet.records, strict=True):
-            for key in SAME:
-                if mine.get(key) != theirs.get(key):
-                    return f"round {mine['round']}: {key} is {mine.get(key)}, not {theirs.get(key)}"
+            for key, said, right in differing(mine, theirs):
+                return f"round {mine.round}: {key} is {said}, not {right}"
         if self.stored != quiet.stored:
             return "the models on disk differ"
         for version, heard in self.published.items():
@@ -207,7 +201,7 @@ class Federation:
         self.children.append(self._programs.start(program, arguments, log, traps))
         return self.children[-1]
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[RoundRecord]:
         """Return the rounds that are recorded so far."""
         with suppress(OSError):
             return read_records(self.folder)

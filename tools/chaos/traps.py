@@ -103,12 +103,12 @@ def validating(number: float) -> None:
 
 def unrecorded(number: float) -> None:
     """Die when the accepted model is on disk, and the round's record is not."""
-    after(RunStore, "save", lambda _, _store, _model, record, *__: record["round"] >= number)
+    after(RunStore, "save", lambda _, _store, _model, record, *__: record.round >= number)
 
 
 def unpublished(number: float) -> None:
     """Die when all of the round is on disk and nobody has been told."""
-    after(RunStore, "persist", lambda _, _store, record, *__: record["round"] == number)
+    after(RunStore, "persist", lambda _, _store, record, *__: record.round == number)
 
 
 def published(number: float) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 
+from fedjury.protocol.logs import Refusals, RunHistory
 from fedjury.protocol.messages import (
     AggregatorPresence,
     Candidate,
@@ -22,6 +26,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.protocol.record import RoundRecord, Timing, Traffic
 
 PARAMETERS = 4
 VECTOR = np.array([0.5, -1, 2, 0], dtype=np.float32)
@@ -67,7 +72,12 @@ MESSAGES: tuple[Message, ...] = (
     Plot(7, 3, VECTOR, VECTOR),
     Presence("ann", online=True, since=1.5),
     AggregatorPresence(online=True, since=1.5),
-    RoundLog({"round": 7, "accuracy": None, "refused": {"duplicate": 1}}),
-    RefusedLog({"round": 7, "latest": {"agent": "ann", "reason": "duplicate"}}),
-    PastLog({"columns": ["round"], "rows": [[7]], "refused": {}}),
+    RoundLog(RoundRecord(7, judged=7, traffic=Traffic({"duplicate": 1}))),
+    RefusedLog(Refusals(7, {"duplicate": 1}, "ann", "duplicate")),
+    PastLog(RunHistory((RoundRecord(7, judged=7, timing=Timing(updates_per_second=1.5)),))),
 )
+
+
+def parts(message: Message) -> tuple[Any, ...]:
+    """Return what a message is made of, field by field."""
+    return tuple(getattr(message, field.name) for field in fields(message))

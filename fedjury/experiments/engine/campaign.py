@@ -25,6 +25,7 @@ from rich.text import Text
 from fedjury.config.sections import Broker
 from fedjury.experiments.engine import work
 from fedjury.experiments.engine.cell import MODEL, Cell, Job, Records, Result, placed
+from fedjury.protocol.record import read
 
 SPEAK = 0.1
 """Share of the rounds after which a line is printed where there is no terminal."""
@@ -122,10 +123,10 @@ def _task(job: Job, where: Place, how: How, kept: Path, labels: dict[str, Any]) 
 def _kept(file: Path) -> Records | None:
     """Read a finished cell; None if it is not there or not whole."""
     try:
-        records: Records = json.loads(file.read_text(encoding="utf-8"))["records"]
+        records = json.loads(file.read_text(encoding="utf-8"))["records"]
+        return [read(record) for record in records]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return records
 
 
 Do = Callable[[Sequence[work.Task], Callable[[], None], Callable[[], None]], None]

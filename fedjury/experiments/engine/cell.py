@@ -6,13 +6,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjury.config.sections import Broker
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
+from fedjury.protocol.record import RoundRecord
 
-Records = list[dict[str, Any]]
+Records = list[RoundRecord]
 """One record a round, as in ``rounds.jsonl``."""
 
 Labels = Mapping[str, str | int | float]

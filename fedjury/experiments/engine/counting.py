@@ -7,9 +7,10 @@ rejected. Only candidates that were voted on count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedjury.experiments.engine.cell import Records
+from fedjury.protocol.record import RoundRecord
 
 LEVEL = 0.95
 """Confidence of all intervals."""
@@ -74,21 +75,21 @@ def errors(records: Records, poisoned: Collection[int]) -> Errors:
     for record in voted(records):
         if judged(record) in poisoned:
             bad += 1
-            missed += record["accepted"]
+            missed += bool(record.accepted)
         else:
             good += 1
-            alarms += not record["accepted"]
+            alarms += not bool(record.accepted)
     return Errors(Count(missed, bad), Count(alarms, good))
 
 
 def voted(records: Records) -> Records:
     """Return the rounds in which there was a vote."""
-    return [record for record in records if record["votes"]]
+    return [record for record in records if record.votes.asked]
 
 
-def judged(record: dict[str, Any]) -> int:
+def judged(record: RoundRecord) -> int:
     """Return the round whose candidate a record's verdict is about; 0 where there was none."""
-    return int(record.get("judged", record["round"]) or 0)
+    return record.judged or 0
 
 
 def pool(counts: Iterable[Count]) -> Rate:

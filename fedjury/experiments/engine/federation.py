@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,6 +25,7 @@ from fedjury.learning import weights
 from fedjury.learning.dealing import plan_of
 from fedjury.protocol.codec import Limits
 from fedjury.protocol.messages import Phase
+from fedjury.protocol.record import RoundRecord, Truth
 from fedjury.protocol.transport.link import Link, LinkError
 from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
 from fedjury.round.state import State
@@ -48,7 +49,7 @@ class _Screen:
     def say(self, text: str) -> None:
         """Ignore what is said of the network: there is none."""
 
-    def finished(self, record: dict[str, Any]) -> None:
+    def finished(self, record: RoundRecord) -> None:
         """Count a round."""
         del record
         self._on_round()
@@ -127,11 +128,13 @@ def with_truth(records: Records, settings: Settings) -> Records:
     lines = file.read_text(encoding="utf-8").splitlines() if diary_file and file.exists() else []
     told = {note["round"]: note["strength"] for note in map(json.loads, lines)}
     return [
-        record
-        | {"strength": told.get(record["round"])}
-        | (against_truth(record, evil) if "suspected" in record else {})
+        replace(record, truth=replace(_found(record, evil), strength=told.get(record.round)))
         for record in records
     ]
+
+
+def _found(record: RoundRecord, evil: frozenset[str]) -> Truth:
+    return against_truth(record.detection, evil) if record.detection else Truth()
 
 
 LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {

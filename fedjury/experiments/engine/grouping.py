@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fedjury.experiments.engine.cell import Records, Result
 from fedjury.experiments.engine.counting import judged
+from fedjury.protocol.record import RoundRecord
 
 Key = tuple[str | int | float, ...]
+
+Measured = Literal["accuracy", "backdoor"]
+"""What is measured of a round's model."""
 
 
 def by(results: Iterable[Result], *labels: str) -> dict[Key, list[Result]]:
@@ -18,14 +23,14 @@ def by(results: Iterable[Result], *labels: str) -> dict[Key, list[Result]]:
     return groups
 
 
-def last(result: Result, figure: str) -> float:
+def last(result: Result, figure: Measured) -> float:
     """Return a figure of the last round; 0 where it was not measured."""
-    return float(result.records[-1].get(figure) or 0.0)
+    return getattr(result.records[-1].model, figure) or 0.0
 
 
-def lately(result: Result, figure: str, rounds: int) -> float:
+def lately(result: Result, figure: Measured, rounds: int) -> float:
     """Return the mean of a figure over so many of the last rounds, or over all if fewer."""
-    values = [float(record.get(figure) or 0.0) for record in result.records[-rounds:]]
+    values = [getattr(record.model, figure) or 0.0 for record in result.records[-rounds:]]
     return sum(values) / len(values)
 
 
@@ -37,4 +42,9 @@ def struck(result: Result) -> Records:
 
 def measured(result: Result) -> list[float]:
     """Return the backdoor's success in the candidates of these rounds."""
-    return [float(record.get("candidate_backdoor") or 0.0) for record in struck(result)]
+    return [hidden(record) for record in struck(result)]
+
+
+def hidden(record: RoundRecord) -> float:
+    """Return the backdoor's success in a round's candidate; 0 where it was not measured."""
+    return (record.candidate and record.candidate.backdoor) or 0.0

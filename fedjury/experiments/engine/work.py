@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from fedjury import processes
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
+from fedjury.protocol.record import to_json
 
 GOODBYE = 20.0
 """Seconds that a worker has to end, with the programs it started."""
@@ -85,7 +86,8 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
     toml = to_toml(task.settings)
     task.kept.with_suffix(".toml").write_text(toml, encoding="utf-8")
     part = task.kept.with_suffix(".part")
-    part.write_text(json.dumps({"labels": task.labels, "records": records}), encoding="utf-8")
+    kept = {"labels": task.labels, "records": [to_json(record) for record in records]}
+    part.write_text(json.dumps(kept), encoding="utf-8")
     part.replace(task.kept)
     shutil.rmtree(task.folder)
 

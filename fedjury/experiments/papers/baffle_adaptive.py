@@ -11,12 +11,13 @@ from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.cell import Cell, Records, Result
 from fedjury.experiments.engine.counting import Count, Mean, Rate, errors, pool
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, struck
+from fedjury.experiments.engine.grouping import by, hidden, struck
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
 from fedjury.experiments.papers.baffle_stable import WHO
+from fedjury.protocol.record import RoundRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,29 +64,27 @@ def cells(plan: BafflePlan) -> list[Cell]:
 
 def took(result: Result) -> Records:
     """Return the records of injections that put the backdoor into the candidate."""
-    return [r for r in struck(result) if float(r.get("candidate_backdoor") or 0.0) >= TOOK]
+    return [r for r in struck(result) if hidden(r) >= TOOK]
 
 
 def submitted(result: Result) -> Records:
     """Return the records of rounds in which the attacker submitted poison, however weak."""
-    return [r for r in struck(result) if float(r.get("strength") or 0.0) > 0]
+    return [r for r in struck(result) if strength(r) > 0]
+
+
+def strength(record: RoundRecord) -> float:
+    """Return how strongly the attackers struck in a round; 0 if they did not."""
+    return (record.truth and record.truth.strength) or 0.0
 
 
 def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
     """Return the share of injections which were rejected."""
-    return pool(
-        Count(sum(not r["accepted"] for r in hits), len(hits)) for hits in map(among, results)
-    )
+    return pool(Count(sum(not r.accepted for r in hits), len(hits)) for hits in map(among, results))
 
 
 def passed(results: list[Result]) -> list[float]:
     """Return the backdoor's success in the candidates of injections that were accepted."""
-    return [
-        float(r["candidate_backdoor"])
-        for result in results
-        for r in submitted(result)
-        if r["accepted"]
-    ]
+    return [hidden(r) for result in results for r in submitted(result) if r.accepted]
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -101,9 +100,7 @@ def tables(results: list[Result]) -> list[Table]:
             | {
                 "rounds": sum(len(struck(r)) for r in some),
                 "submitted": sent.of,
-                "strength": Mean(
-                    tuple(float(x["strength"]) for r in some for x in submitted(r)), ""
-                ),
+                "strength": Mean(tuple(strength(x) for r in some for x in submitted(r)), ""),
                 "caught": sent,
                 "took": hits.of,
                 "caught of those": hits,
@@ -123,7 +120,7 @@ def tables(results: list[Result]) -> list[Table]:
 def flags(results: list[Result]) -> Counter[int]:
     """Count injections by how many agents, without the server, flagged them."""
     return Counter(
-        sum(vote["poisoned"] for name, vote in record["voters"].items() if name[0] != ":")
+        sum(vote.poisoned for name, vote in record.votes.voters.items() if name[0] != ":")
         for result in results
         for record in submitted(result)
     )

@@ -76,9 +76,9 @@ def tables(results: list[Result]) -> list[Table]:
 def votes(result: Result) -> list[int]:
     """Return the bytes received for each vote of an agent."""
     return [
-        vote["bytes"]
+        vote.size
         for record in voted(result.records)
-        for name, vote in record["voters"].items()
+        for name, vote in record.votes.voters.items()
         if name[0] != ":"
     ]
 
@@ -107,10 +107,11 @@ def _unlike(result: Result, plain: Result) -> tuple[Count, Count]:
     said = differ = rounds = decided = 0
     for one, other in zip(voted(result.records), voted(plain.records), strict=False):
         rounds += 1
-        for name in one["voters"].keys() & other["voters"].keys():
+        mine, theirs = one.votes.voters, other.votes.voters
+        for name in mine.keys() & theirs.keys():
             said += 1
-            differ += one["voters"][name]["poisoned"] != other["voters"][name]["poisoned"]
-        if one["accepted"] != other["accepted"]:
+            differ += mine[name].poisoned != theirs[name].poisoned
+        if one.accepted != other.accepted:
             decided = 1
             break
     return Count(differ, said), Count(decided, rounds)
@@ -124,8 +125,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
     for (way,), some in groups.items():
         rounds: dict[int, list[int]] = {}
         for record in (record for r in some for record in voted(r.records)):
-            rounds.setdefault(record["round"], []).extend(
-                vote["bytes"] for name, vote in record["voters"].items() if name[0] != ":"
+            rounds.setdefault(record.round, []).extend(
+                vote.size for name, vote in record.votes.voters.items() if name[0] != ":"
             )
         means = [sum(values) / len(values) / 1e3 for values in rounds.values()]
         left.plot(

@@ -88,7 +88,7 @@ def early(result: Result) -> list[int]:
 def highest(result: Result) -> float:
     """Return the highest success of the backdoor in an accepted model, with the defence on."""
     on = result.settings.validation.warm_up
-    return max(float(r.get("backdoor") or 0.0) for r in result.records if r["round"] > on)
+    return max(r.model.backdoor or 0.0 for r in result.records if r.round > on)
 
 
 def _fading(results: list[Result], strike: int) -> Row:
@@ -97,7 +97,7 @@ def _fading(results: list[Result], strike: int) -> Row:
     row: dict[str, str | int | Mean] = {"injected in round": strike}
     for later in (0, 1, 2, 5, 10):
         values = [
-            float(run[strike - 1 + later].get("backdoor") or 0.0)
+            run[strike - 1 + later].model.backdoor or 0.0
             for run in runs
             if strike - 1 + later < len(run)
         ]
@@ -120,17 +120,17 @@ def draw(figure: Figure, results: list[Result]) -> None:
 
 
 def _curves(axes: Axes, result: Result) -> None:
-    rounds = [r["round"] for r in result.records]
+    rounds = [r.round for r in result.records]
     for figure, name, drawn in (("accuracy", "main task", "-"), ("backdoor", "backdoor", "--")):
-        values = [100 * (r.get(figure) or 0.0) for r in result.records]
+        values = [100 * (getattr(r.model, figure) or 0.0) for r in result.records]
         axes.plot(
             rounds, values, drawn, color="black" if drawn == "-" else "#b2452e", lw=1.2, label=name
         )
     for strike in result.settings.backdoor.inject:
         axes.axvline(strike, color="grey", ls=":", lw=0.9, label="injection")
-    rejected = [r for r in result.records if not r["accepted"]]
+    rejected = [r for r in result.records if not r.accepted]
     axes.scatter(
-        [r["round"] for r in rejected],
+        [r.round for r in rejected],
         [103] * len(rejected),
         marker="x",
         s=14,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.cell import Cell, Result
@@ -15,6 +15,7 @@ from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
 from fedjury.learning.dealing import plan_of
+from fedjury.protocol.record import RoundRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,11 +51,11 @@ def cells(plan: BafflePlan) -> list[Cell]:
     ]
 
 
-def liars(result: Result, record: dict[str, Any]) -> int:
+def liars(result: Result, record: RoundRecord) -> int:
     """Count the liars among those who voted in a round."""
     plan = plan_of(result.settings)
     lying = {plan.name(number) for number in plan.liars}
-    return len(lying.intersection(record["voters"]))
+    return len(lying.intersection(record.votes.voters))
 
 
 Verdicts = list[tuple[int, bool, bool]]
@@ -65,7 +66,7 @@ def verdicts(result: Result) -> Verdicts:
     """Return what became of each candidate that was voted on."""
     inject = set(result.settings.backdoor.inject)
     return [
-        (liars(result, record), judged(record) in inject, bool(record["accepted"]))
+        (liars(result, record), judged(record) in inject, bool(record.accepted))
         for record in voted(result.records)
     ]
 

@@ -108,7 +108,7 @@ def before(result: Result) -> int:
 
 def accuracy(result: Result, round_: int) -> float:
     """Return the accuracy after a round."""
-    return float(result.records[round_ - 1]["accuracy"] or 0.0)
+    return result.records[round_ - 1].model.accuracy or 0.0
 
 
 def flagged(result: Result) -> tuple[set[str], set[str]]:
@@ -116,8 +116,8 @@ def flagged(result: Result) -> tuple[set[str], set[str]]:
     plan = plan_of(result.settings)
     evil = {plan.name(number) for number in plan.evils}
     first = before(result) + 1
-    some = [r for r in result.records if first <= r["round"] < first + SOON]
-    return {name for record in some for name in record["suspected"]}, evil
+    some = [r for r in result.records if first <= r.round < first + SOON]
+    return {name for record in some for name in record.suspected}, evil
 
 
 def precision(results: list[Result]) -> Rate:
@@ -138,14 +138,19 @@ def _benign(results: list[Result]) -> list[Row]:
             "data": data,
             "detector": detector,
             "rounds": len(some[0].records),
-            "suspicions": ever(some, lambda r: [n for x in r for n in x["suspected"]]),
-            "agents suspected": ever(some, lambda r: {n for x in r for n in x["suspected"]}),
-            "ever in quarantine": ever(some, lambda r: {n for x in r for n in x["quarantined"]}),
-            "for good": ever(some, lambda r: r[-1]["for_good"]),
+            "suspicions": ever(some, lambda r: [n for x in r for n in x.suspected]),
+            "agents suspected": ever(some, lambda r: {n for x in r for n in x.suspected}),
+            "ever in quarantine": ever(some, lambda r: {n for x in r for n in x.quarantined}),
+            "for good": ever(some, for_good),
             "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
         }
         for (data, detector), some in by(results, "data", "detector").items()
     ]
+
+
+def for_good(records: Records) -> tuple[str, ...]:
+    """Return the agents that are never called again at the end."""
+    return records[-1].detection.for_good if records[-1].detection else ()
 
 
 def ever(results: list[Result], names: Callable[[Records], Any]) -> Mean:
@@ -161,7 +166,7 @@ def _targets(struck: list[Result], benign: list[Result]) -> list[Row]:
         target(f"recall within {SOON} rounds", recall(ours), least=0.99),
     ]
     if calm:
-        out = ever(calm, lambda r: r[-1]["for_good"])
+        out = ever(calm, for_good)
         rows.append(
             target(f"honest agents out for good, {len(calm[0].records)} benign rounds", out, most=0)
         )

@@ -56,15 +56,15 @@ def cells_in_rows(results: list[Result]) -> list[Row]:
             | {
                 "accuracy": mean(some, accuracy),
                 "no attack": mean(calm.get((data, guard, NONE, rule), []), accuracy),
-                "backdoor": mean(some, lambda r: r.records[-1]["backdoor"]),
+                "backdoor": mean(some, lambda r: r.records[-1].model.backdoor),
                 "precision": mean(some, lambda r: over(r, "precision")),
                 "recall": mean(some, lambda r: over(r, "recall")),
                 "wrongly quarantined": mean(some, wrongly, ""),
-                "rejected": mean(
-                    some, lambda r: sum(x["accepted"] is False for x in r.records), ""
-                ),
+                "rejected": mean(some, lambda r: sum(x.accepted is False for x in r.records), ""),
                 "MB a round": mean(some, megabytes, ""),
-                "seconds": mean(some, lambda r: sum(x["seconds"] for x in r.records), ""),
+                "seconds": mean(
+                    some, lambda r: sum(x.timing.seconds or 0.0 for x in r.records), ""
+                ),
             }
         )
     return rows
@@ -87,21 +87,27 @@ def over(result: Result, figure: str) -> float | None:
     """Return the mean of a figure over the rounds since detectors could know."""
     since = result.settings.agents.start + SETTLED
     values = [
-        record[figure]
+        value
         for record in result.records
-        if record["round"] >= since and record.get(figure) is not None
+        if record.round >= since and (value := getattr(record.truth, figure, None)) is not None
     ]
     return sum(values) / len(values) if values else None
 
 
 def wrongly(result: Result) -> int:
     """Count the honest agents that were in quarantine at the worst moment."""
-    return max(int(record["wrongly_quarantined"]) for record in result.records)
+    return max(r.truth.wrongly_quarantined or 0 for r in result.records if r.truth)
+
+
+def seconds(result: Result) -> float:
+    """Return how long the rounds took together."""
+    return sum(record.timing.seconds or 0.0 for record in result.records)
 
 
 def megabytes(result: Result) -> float:
     """Return the megabytes that went through the aggregator's door, a round."""
-    total = sum(int(record["bytes_in"]) + int(record["bytes_out"]) for record in result.records)
+    traffic = [record.traffic for record in result.records]
+    total = sum((one.bytes_in or 0) + (one.bytes_out or 0) for one in traffic)
     return total / 1e6 / len(result.records)
 
 
@@ -145,7 +151,7 @@ def suspected(result: Result) -> int:
     """Count the honest agents that were suspected in some round."""
     plan = plan_of(result.settings)
     evil = {plan.name(number) for number in plan.evils}
-    return len({name for record in result.records for name in record["suspected"]} - evil)
+    return len({name for record in result.records for name in record.suspected} - evil)
 
 
 def draw(figure: Figure, results: list[Result]) -> None:

@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedjury.monitor.harmless import OTHER
-from fedjury.monitor.rows import Row, Tally
+from fedjury.monitor.rows import Tally, heard_in_full
 from fedjury.monitor.watched import Run, Sight
+from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Phase, Reason
+from fedjury.protocol.record import RoundRecord
 
 SUSPECTS = 5
 """Agents of a run that are named at a time, the most suspected."""
@@ -50,18 +51,18 @@ def _one(value: float | None) -> list[Sample]:
 
 
 def _last(
-    read: Callable[[Row], float | None], *, whole: bool = False
+    read: Callable[[RoundRecord], float | None], *, whole: bool = False
 ) -> Callable[[Seen], list[Sample]]:
     """Make what reads the last round; ``whole``: what ``log/past`` does not say."""
 
     def of(seen: Seen) -> list[Sample]:
         last = seen.run.last
-        return _one(read(last)) if last is not None and (last.whole or not whole) else []
+        return _one(read(last)) if last is not None and (heard_in_full(last) or not whole) else []
 
     return of
 
 
-def _measured(read: Callable[[Row], float | None]) -> Callable[[Seen], list[Sample]]:
+def _measured(read: Callable[[RoundRecord], float | None]) -> Callable[[Seen], list[Sample]]:
     """Make what reads the last round, or how the model was before any."""
 
     def of(seen: Seen) -> list[Sample]:
@@ -84,9 +85,10 @@ def _fields(*names: str) -> Callable[[Seen], list[Sample]]:
 
 def _vote(seen: Seen) -> list[Sample]:
     last = seen.run.last
-    if last is None or not last.asked:
+    if last is None or not last.votes.asked:
         return []
-    return _each({"poisoned": last.poisoned, "clean": last.clean, "silent": last.silent})
+    votes = last.votes
+    return _each({"poisoned": votes.poisoned, "clean": votes.clean, "silent": votes.silent})
 
 
 def _phase(seen: Seen) -> list[Sample]:
@@ -99,24 +101,26 @@ def _suspects(read: str) -> Callable[[Seen], list[Sample]]:
 
 
 METRICS = (
-    Shown("fedjury_accuracy", "of the global model, 0 to 1", (), _measured(lambda r: r.accuracy)),
+    Shown(
+        "fedjury_accuracy", "of the global model, 0 to 1", (), _measured(lambda r: r.model.accuracy)
+    ),
     Shown(
         "fedjury_candidate_accuracy",
         "of the last candidate, 0 to 1",
         (),
-        _last(lambda row: row.candidate_accuracy),
+        _last(lambda row: row.candidate.accuracy if row.candidate else None),
     ),
     Shown(
         "fedjury_backdoor",
         "success of an experiment's backdoor, 0 to 1",
         (),
-        _measured(lambda row: row.backdoor),
+        _measured(lambda row: row.model.backdoor),
     ),
     Shown(
         "fedjury_candidate_backdoor",
         "the same of the last candidate",
         (),
-        _last(lambda row: row.candidate_backdoor, whole=True),
+        _last(lambda row: row.candidate.backdoor if row.candidate else None, whole=True),
     ),
     Shown("fedjury_round", "that is open, or was the last", (), lambda s: _one(s.run.round)),
     Shown("fedjury_attempt", "at this round", (), lambda s: _one(s.run.attempt)),
@@ -161,13 +165,13 @@ METRICS = (
         "fedjury_updates_per_second",
         "in the last round",
         (),
-        _last(lambda row: row.updates_per_second, whole=True),
+        _last(lambda row: row.timing.updates_per_second, whole=True),
     ),
     Shown(
         "fedjury_round_seconds",
         "that the last round took",
         (),
-        _last(lambda row: row.seconds, whole=True),
+        _last(lambda row: row.timing.seconds, whole=True),
     ),
     Shown(
         "fedjury_bytes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fedjury.monitor.rows import alike
 from fedjury.monitor.terminal import words
 from fedjury.monitor.watched import Run, Sight
 
@@ -81,7 +82,7 @@ def _again(before: Run, run: Run) -> list[str]:
 def _rounds(before: Run, run: Run) -> list[str]:
     """Write down the rounds that are new, those that the past fills in among them."""
     known = {row.round: row for row in before.rows}
-    fresh = [row for row in run.rows if row.round not in known or not row.alike(known[row.round])]
+    fresh = [row for row in run.rows if row.round not in known or not alike(row, known[row.round])]
     online = None if run.over else len(run.online)
     return [
         words.line(row, run.suspects, online) if row is run.last else words.line(row)

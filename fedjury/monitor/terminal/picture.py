@@ -12,9 +12,10 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from fedjury.monitor.rows import Row
+from fedjury.monitor.rows import heard_in_full, verdict
 from fedjury.monitor.terminal import curve, words
 from fedjury.monitor.watched import Run, Sight
+from fedjury.protocol.record import RoundRecord
 
 POISONED, CLEAN, SILENT = "red", "green", "dim"
 ACCURACY, BACKDOOR = "bold cyan", "red"
@@ -104,9 +105,9 @@ def _head(sight: Sight, run: Run, where: str) -> list[Text]:
         )
     )
     measured = Text("accuracy ")
-    measured.append(words.percent(last.accuracy if last else None), ACCURACY)
-    if last is not None and last.backdoor is not None:
-        measured.append("  backdoor ").append(words.percent(last.backdoor), BACKDOOR)
+    measured.append(words.percent(last.model.accuracy if last else None), ACCURACY)
+    if last is not None and last.model.backdoor is not None:
+        measured.append("  backdoor ").append(words.percent(last.model.backdoor), BACKDOOR)
     measured.append("  accepted ").append(f"{tally.accepted:,}", "green")
     measured.append("  rejected ").append(f"{tally.rejected:,}", "bold red" * bool(tally.rejected))
     measured.append("  online ").append(f"{len(run.online):,}", "bold")
@@ -116,10 +117,11 @@ def _head(sight: Sight, run: Run, where: str) -> list[Text]:
 def _speed(run: Run) -> Text:
     """Say how fast it is and what it costs."""
     last, tally = run.last, run.tally
-    rate = last.updates_per_second if last is not None else None
+    rate = last.timing.updates_per_second if last is not None else None
     text = Text("- updates/s" if rate is None else f"{rate:,.0f} updates/s")
-    if last is not None and last.whole:
-        text.append(f"  in {words.size(last.bytes_in)} out {words.size(last.bytes_out)} a round")
+    if last is not None and heard_in_full(last):
+        came, went = last.traffic.bytes_in or 0, last.traffic.bytes_out or 0
+        text.append(f"  in {words.size(came)} out {words.size(went)} a round")
         text.append(
             f"  (in all {words.size(tally.bytes_in)}, {words.size(tally.bytes_out)})", "dim"
         )
@@ -167,11 +169,13 @@ def _curve(run: Run, frame: Frame, room: int) -> list[Text]:
         return []
     rows = ([run.start] if run.start else []) + list(run.rows)
     shown = [
-        curve.Line([(row.round, row.backdoor) for row in rows], BACKDOOR, dotted=True, mark="o"),
-        curve.Line([(row.round, row.accuracy) for row in rows], ACCURACY),
+        curve.Line(
+            [(row.round, row.model.backdoor) for row in rows], BACKDOOR, dotted=True, mark="o"
+        ),
+        curve.Line([(row.round, row.model.accuracy) for row in rows], ACCURACY),
     ]
     title = Text(" " * LABEL).append("accuracy", ACCURACY)
-    if any(row.backdoor is not None for row in rows):
+    if any(row.model.backdoor is not None for row in rows):
         title.append("  backdoor success (dotted)", BACKDOOR)
     marks = PLAIN if frame.plain else FANCY
     title.append(f"  rounds {rows[0].round} to {rows[-1].round}", "dim")
@@ -185,7 +189,7 @@ def _curve(run: Run, frame: Frame, room: int) -> list[Text]:
     return [*lines, _verdicts(rows, width, marks)]
 
 
-def _verdicts(rows: Sequence[Row], width: int, marks: Marks) -> Text:
+def _verdicts(rows: Sequence[RoundRecord], width: int, marks: Marks) -> Text:
     """Draw a line of verdicts below the curve: a rejected round is never hidden by another."""
     first, last = rows[0].round, rows[-1].round
     cells = [" "] * width
@@ -212,7 +216,7 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
     """Write the last rounds down, the newest first, each with its vote."""
     if room < 2:
         return []
-    hidden = any(row.backdoor is not None for row in run.rows)
+    hidden = any(row.model.backdoor is not None for row in run.rows)
     head = "round  verdict   accuracy  candidate"
     marks = PLAIN if frame.plain else FANCY
     legend = Text().append(head + ("  backdoor  " if hidden else "  "), "dim")
@@ -222,37 +226,37 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
     return [legend, *(_line(row, frame, marks, hidden=hidden) for row in rows)]
 
 
-def _line(row: Row, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
+def _line(row: RoundRecord, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
     styles = {True: "green", False: "bold red", None: "dim"}
-    verdict = "REJECTED" if row.accepted is False else row.verdict
-    text = Text(f"{row.round:>5}  ").append(f"{verdict:<8}", styles[row.accepted])
-    text.append(f"  {words.percent(row.accuracy):>8}  ")
-    text.append(f"{words.percent(row.candidate_accuracy):>9}")
+    said = "REJECTED" if row.accepted is False else verdict(row)
+    text = Text(f"{row.round:>5}  ").append(f"{said:<8}", styles[row.accepted])
+    text.append(f"  {words.percent(row.model.accuracy):>8}  ")
+    text.append(f"{words.percent(row.candidate.accuracy if row.candidate else None):>9}")
     if hidden:
-        text.append(f"  {words.percent(row.backdoor):>8}")
+        text.append(f"  {words.percent(row.model.backdoor):>8}")
     text.append("  ")
     why = row.why if row.why != "voted down" else ""
-    if row.asked:
+    if row.votes.asked:
         room = frame.width - len(text) - 8 - (min(len(why), 30) + 1 if why else 0)
-        text.append(f"{row.poisoned}/{row.poisoned + row.clean} ".rjust(6))
+        text.append(f"{row.votes.poisoned}/{row.votes.poisoned + row.votes.clean} ".rjust(6))
         text.append_text(vote(row, max(3, min(VOTE, room)), marks))
         text.append(" ")
     if why:
         text.append(why, "yellow")
-    elif not row.asked:
+    elif not row.votes.asked:
         text.append("no vote", "dim")
     if row.attempt > 1:
         text.append(f" (attempt {row.attempt})", "yellow")
     return text
 
 
-def vote(row: Row, width: int, marks: Marks) -> Text:
+def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
     """Draw a vote as a row of validators: one character each, or a share of them if they are many.
 
     Nobody who spoke vanishes where many share a character.
     """
-    said = (row.poisoned, row.clean, row.silent)
-    lengths = said if row.asked <= width else _shares(said, width)
+    said = row.votes.counts
+    lengths = said if row.votes.asked <= width else _shares(said, width)
     text = Text()
     drawn = zip(lengths, marks[:3], (POISONED, CLEAN, SILENT), strict=True)
     for length, mark, style in drawn:

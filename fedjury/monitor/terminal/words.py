@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fedjury.monitor.rows import Row, Suspects
+from fedjury.monitor.rows import Suspects, heard_in_full, verdict
 from fedjury.monitor.watched import Repeat, Run
+from fedjury.protocol.record import RoundRecord
 
 PHASES = {
     "train": "training",
@@ -34,12 +35,12 @@ def size(number: float) -> str:
 
 def lasting(seconds: float) -> str:
     """Write a time, like 2 min 5 s."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    heard_in_full = max(0, int(seconds))
+    if heard_in_full < 60:
+        return f"{heard_in_full} s"
+    if heard_in_full < 3600:
+        return f"{heard_in_full // 60} min {heard_in_full % 60} s"
+    return f"{heard_in_full // 3600} h {heard_in_full % 3600 // 60} min"
 
 
 def some(names: Iterable[str], total: int, most: int = NAMED) -> str:
@@ -65,27 +66,32 @@ def where(run: Run) -> str:
     """Say in short where a run stands."""
     said = f"round {run.round}, {phase(run)}" if run.phase else "no round yet"
     reached = run.last or run.start
-    if reached is not None and reached.accuracy is not None:
-        said += f", accuracy {percent(reached.accuracy)}"
+    if reached is not None and reached.model.accuracy is not None:
+        said += f", accuracy {percent(reached.model.accuracy)}"
     return f"{said}, {len(run.online):,} online"
 
 
-def line(row: Row, suspects: Suspects | None = None, online: int | None = None) -> str:
+def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None = None) -> str:
     """Put a round into one line: words and numbers, each kind always in the same words."""
     judged = f" (of round {row.judged})" if row.judged not in (None, row.round) else ""
-    said = [f"round {row.round:>3}", f"{row.verdict}{judged}", f"accuracy {percent(row.accuracy)}"]
-    if row.candidate_accuracy is not None and row.accepted is not True:
-        said.append(f"candidate {percent(row.candidate_accuracy)}")
-    if row.backdoor is not None:
-        said.append(f"backdoor {percent(row.backdoor)}")
-    if row.asked:
-        said.append(f"votes {row.poisoned} poisoned, {row.clean} clean, {row.silent} silent")
+    said = [
+        f"round {row.round:>3}",
+        f"{verdict(row)}{judged}",
+        f"accuracy {percent(row.model.accuracy)}",
+    ]
+    candidate, votes = row.candidate, row.votes
+    if candidate and candidate.accuracy is not None and row.accepted is not True:
+        said.append(f"candidate {percent(candidate.accuracy)}")
+    if row.model.backdoor is not None:
+        said.append(f"backdoor {percent(row.model.backdoor)}")
+    if votes.asked:
+        said.append(f"votes {votes.poisoned} poisoned, {votes.clean} clean, {votes.silent} silent")
     if row.why:
         said.append(f"why: {row.why}")
     said.append(f"updates {row.updates:,}/{row.called:,}")
     if row.attempt > 1:
         said.append(f"attempt {row.attempt}")
-    if row.whole:
+    if heard_in_full(row):
         said += _details(row)
     if online is not None:
         said.append(f"online {online:,}")
@@ -94,18 +100,19 @@ def line(row: Row, suspects: Suspects | None = None, online: int | None = None) 
     return "  ".join(said)
 
 
-def _details(row: Row) -> list[str]:
-    """Say what only the whole record of a round says."""
+def _details(row: RoundRecord) -> list[str]:
+    """Say what only the heard_in_full record of a round says."""
     said = []
-    if row.updates_per_second is not None:
-        said.append(f"{row.updates_per_second:,.0f} updates/s")
-    said.append(f"in {size(row.bytes_in)} out {size(row.bytes_out)}")
+    traffic, rate = row.traffic, row.timing.updates_per_second
+    if rate is not None:
+        said.append(f"{rate:,.0f} updates/s")
+    said.append(f"in {size(traffic.bytes_in or 0)} out {size(traffic.bytes_out or 0)}")
     if row.missing:
         said.append(f"missing {row.missing:,}")
-    if row.dropped:
-        said.append(f"dropped {row.dropped:,}")
-    if row.refused:
-        said.append(f"refused: {counts(row.refused)}")
+    if traffic.dropped:
+        said.append(f"dropped {traffic.dropped:,}")
+    if traffic.refused:
+        said.append(f"refused: {counts(traffic.refused)}")
     return said
 
 
@@ -136,9 +143,9 @@ def closing(run: Run) -> str:
         f"{tally.rejected:,} rejected",
     ]
     if last is not None:
-        said.append(f"accuracy {percent(last.accuracy)}")
-        if last.backdoor is not None:
-            said.append(f"backdoor {percent(last.backdoor)}")
+        said.append(f"accuracy {percent(last.model.accuracy)}")
+        if last.model.backdoor is not None:
+            said.append(f"backdoor {percent(last.model.backdoor)}")
     if refused := sum(run.refused.values()):
         said.append(f"{refused:,} refused")
     if again := given_up(run):
@@ -151,5 +158,5 @@ def closing(run: Run) -> str:
 def begun(run: Run) -> str:
     """Say what a run is about, as far as it has said so."""
     about = f" (model {run.model}, {run.parameters:,} parameters)" if run.model else ""
-    start = f": accuracy {percent(run.start.accuracy)} before any round" if run.start else ""
+    start = f": accuracy {percent(run.start.model.accuracy)} before any round" if run.start else ""
     return f"run {run.name}{about}{start}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from fedjury.protocol import topics
 from fedjury.protocol.codec import Decoder, Encoder
@@ -118,7 +119,7 @@ class MemoryHub:
         self._wanted.clear()
         leaving: list[tuple[str, Message]] = [
             *((name, Presence(name, online=False, since=0.0)) for name in sorted(self._present)),
-            *((name, said._replace(online=False)) for name, said in self._serves.items()),
+            *((name, replace(said, online=False)) for name, said in self._serves.items()),
         ]
         for name, goodbye in leaving:
             self.send(name, goodbye)

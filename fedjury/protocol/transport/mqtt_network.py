@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from fedjury.protocol import codec, topics
@@ -400,7 +401,7 @@ def _presence_of(
 ) -> Callable[[bool], Message] | None:
     """Return what a party says of itself when it comes and goes; None if it says nothing."""
     if serves is not None:
-        return lambda online: serves._replace(online=online)
+        return lambda online: replace(serves, online=online)
     if presence:
         return lambda online: Presence(name, online, round(time.time(), 3))
     return None

@@ -7,8 +7,8 @@ import signal
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
+from fedjury.protocol.record import RoundRecord
 from tools.chaos.faults.broker import PACE
 from tools.chaos.faults.outcome import Fault, Outcome, Tally
 from tools.chaos.lab import PLAIN, SHARDS, Federation, Lab, Setup
@@ -83,8 +83,8 @@ def gone(lab: Lab, random: Random, times: int) -> Outcome:
             time.sleep(random.uniform(0.0, PACE / 2))
             made.agents.pop().kill_all()
             result = made.finish()
-            missing = [r["missing"] for r in result.records]
-            right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1]["called"] == HALF
+            missing = [r.missing for r in result.records]
+            right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].called == HALF
             tally.add(result, 1, None, "" if right else f"missing are {missing}")
     return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
 
@@ -109,16 +109,16 @@ def unanswering(trap: str, number: float, refused: str = "") -> Fault:
     return fault
 
 
-def _wrong(records: list[dict[str, Any]], others: Child, refused: str) -> str:
+def _wrong(records: list[RoundRecord], others: Child, refused: str) -> str:
     """Say what is wrong with rounds in which half of the agents did not answer."""
     for record in records:
-        if (record["called"], record["updates"], record["missing"]) != (2 * HALF, HALF, HALF):
-            return f"round {record['round']}: {record['updates']} of {record['called']} updates"
-        if record["seconds"] > 3 * DEADLINE:
-            return f"round {record['round']} took {record['seconds']} s"
-        if len(record.get("absent", ())) != HALF:
-            return f"round {record['round']} does not name who was missing"
-    late = sum(record["refused"].get(refused, 0) for record in records)
+        if (record.called, record.updates, record.missing) != (2 * HALF, HALF, HALF):
+            return f"round {record.round}: {record.updates} of {record.called} updates"
+        if (record.timing.seconds or 0.0) > 3 * DEADLINE:
+            return f"round {record.round} took {record.timing.seconds} s"
+        if len(record.absent) != HALF:
+            return f"round {record.round} does not name who was missing"
+    late = sum(record.traffic.refused.get(refused, 0) for record in records)
     if refused and not late:
         return f"nothing came too late: {others.last_words()}"
     return ""

@@ -51,7 +51,7 @@ def flood(lab: Lab, random: Random, times: int) -> Outcome:
             # What the broker has taken before the last round opens is read before that closes.
             whole = whole or (hostile.code == 0 and made.ear.round < made.settings.run.rounds)
         result = made.finish()
-        refused = sum(sum(r["refused"].values()) for r in result.records)
+        refused = sum(sum(r.traffic.refused.values()) for r in result.records)
         wrong = "" if hostile.wait(10.0) == 0 else f"the flood failed: {hostile.last_words()}"
         if peak > MEMORY:
             wrong = f"the aggregator took {peak:.0f} MB"

@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.protocol.messages import Model
+from fedjury.protocol.record import Quality, RoundRecord, Traffic
 from fedjury.round.past import Past
 from fedjury.round.suspicion import Docket, Standing
 from tools.fuzz.examples import VECTOR
@@ -50,13 +51,12 @@ def good() -> dict[str, bytes]:
             past,
         )
         for number in (1, 2, 3):
-            record = {
-                "round": number,
-                "version": min(number, 2),
-                "accuracy": 0.5,
-                "backdoor": None,
-                "refused": {"duplicate": 1},
-            }
+            record = RoundRecord(
+                number,
+                version=min(number, 2),
+                model=Quality(0.5),
+                traffic=Traffic({"duplicate": 1}),
+            )
             model = Model(number, VECTOR) if number < 3 else None
             store.persist(record, model, VECTOR, docket)
         store.describe({"format": 1, "settings": {}, "manifest": {}})
@@ -88,7 +88,7 @@ def one(data: bytes) -> None:
     for model in saved.models:
         assert model.weights.dtype == np.float32
         assert model.weights.shape == VECTOR.shape
-    assert type(saved.record["round"]) is int
+    assert type(saved.record.round) is int
     assert saved.pending is None or saved.pending.shape == saved.models[-1].weights.shape
 
 

@@ -8,6 +8,8 @@ than it says it does.
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import numpy as np
 
 from fedjury.agents.agent import Agent, Fetch, Task, hear
@@ -25,6 +27,7 @@ from fedjury.protocol.messages import (
     Round,
     RoundLog,
 )
+from fedjury.protocol.record import Quality, RoundRecord, Traffic
 from fedjury.protocol.topics import topic_of
 from tools.fuzz.examples import MANIFEST, MESSAGES, PARAMETERS, VECTOR
 from tools.fuzz.target import Target, tried
@@ -68,10 +71,16 @@ def check(agent: Agent, task: Task | None) -> None:
     if task is None:
         return
     assert agent.round is not None
-    assert (task.round, task.attempt) == agent.round[:2] if not isinstance(task, Fetch) else True
+    now = (agent.round.round, agent.round.attempt)
+    assert isinstance(task, Fetch) or (task.round, task.attempt) == now
     versions = getattr(task, "versions", ())
     assert len(versions) <= LOOK_BACK + 1
     assert all(0 <= version <= agent.round.version for version in versions)
+
+
+def record_of(number: int) -> RoundRecord:
+    """Return the record of a round in which something was refused."""
+    return RoundRecord(number, model=Quality(0.5), traffic=Traffic({"duplicate": number}))
 
 
 def seeds() -> list[bytes]:
@@ -81,18 +90,18 @@ def seeds() -> list[bytes]:
     past = [History(version, VECTOR) for version in range(4)]
     small = Manifest(
         **{
-            **MANIFEST._asdict(),
+            **asdict(MANIFEST),
             "tensors": (("b", (PARAMETERS,)),),
             "judge_options": {},
             "judge": "",
             "model": "",
         }
     )
-    logs = [RoundLog({"round": n, "accuracy": 0.5, "refused": {"duplicate": n}}) for n in (0, 1, 3)]
+    logs = [RoundLog(record_of(n)) for n in (0, 1, 3)]
     runs: list[list[Message]] = [
-        [*models, opened, opened._replace(attempt=2), models[1], opened._replace(phase=Phase.DONE)],
-        [opened._replace(phase=Phase.VALIDATE), *past, Candidate(7, 1, 3, VECTOR), *models],
-        [opened._replace(phase=Phase.JUDGE_AND_TRAIN), Candidate(7, 1, 3, VECTOR), *models, *past],
+        [*models, opened, replace(opened, attempt=2), models[1], replace(opened, phase=Phase.DONE)],
+        [replace(opened, phase=Phase.VALIDATE), *past, Candidate(7, 1, 3, VECTOR), *models],
+        [replace(opened, phase=Phase.JUDGE_AND_TRAIN), Candidate(7, 1, 3, VECTOR), *models, *past],
         [small, *models, opened, *logs, small, opened],
         [*logs, logs[0]],
         [Model(3, VECTOR), Model(3, np.ones(PARAMETERS, np.float32)), opened],

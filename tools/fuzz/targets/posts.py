@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from fedjury.gateway.schemas import read_update
 from fedjury.gateway.state import Posted, Refused
 from fedjury.gateway.values import Layout, tensors_json
-from fedjury.protocol.codec import MAX_COUNT
+from fedjury.protocol.messages import MAX_COUNT
 from fedjury.protocol.topics import NAME
 from tools.fuzz.target import Target, tried
 
@@ -60,7 +61,7 @@ def seeds() -> list[bytes]:
         for value in (0.25, 3, math.inf, math.nan):
             posted = Posted("ann" * (number % 2), number, 4, np.full(size, value, np.float32))
             found.append(bytes([number]) + body(posted, layout))
-            bare = posted._replace(version=None)
+            bare = replace(posted, version=None)
             found.append(bytes([BARE + number]) + body(bare, layout))
     return found
 

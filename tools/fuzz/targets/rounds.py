@@ -254,8 +254,8 @@ class Play:
             match effect:
                 case Persist(record, model, _, _):
                     written = True
-                    assert record["round"] == before.round
-                    assert (model is not None) == (record["version"] > before.version)
+                    assert record.round == before.round
+                    assert (model is not None) == (record.version > before.version)
                 case Publish(Model(number, weights)):
                     assert written, "published before it was written"
                     assert number == version + 1
@@ -282,9 +282,9 @@ class Play:
                 case Refuse(_, reason, _):
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
-                    self.recorded.update(record["refused"])
+                    self.recorded.update(record.traffic.refused)
                     # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record["refused"] if state.phase is Phase.DONE else {})
+                    self.told = Counter(record.traffic.refused if state.phase is Phase.DONE else {})
         counted = self.recorded + Counter(state.refused) - self.told
         assert self.refused == counted, "a refusal is not counted"
         assert state.refused.keys() <= REASONS

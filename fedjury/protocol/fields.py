@@ -1,0 +1,327 @@
+"""Fields of frozen types that travel as JSON: how each is written, read, and put into documents.
+
+A field says in its metadata under which key it travels, what may stand there, in which unit and
+what it means. Reading believes nothing: unknown keys are skipped, and what is of another type,
+too long, not finite or out of range is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from fedjury.protocol.messages import MAX_COUNT, Reason
+from fedjury.protocol.topics import NAME
+
+MAX_ENTRIES = 100_000
+"""Entries of a map or list that are looked at; one that has more is dropped."""
+
+MAX_TEXT = 500
+"""Characters of a text that are kept."""
+
+MAX_SIZE = 2**53
+"""Bytes, and the magnitude of a number: beyond that JSON's numbers are not exact."""
+
+OTHER = "other"
+"""In the place of a reason for refusing that we do not know."""
+
+SERVER = ":server"
+"""The server as a voter; no agent can be called so."""
+
+Json = dict[str, Any]
+
+
+def _whole(most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if type(value) is not int or not 0 <= value <= most:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float):
+        raise ValueError
+    assert isinstance(value, int | float)
+    if not (abs(value) < MAX_SIZE and math.isfinite(value)):
+        raise ValueError
+    return float(value)
+
+
+def _positive(value: object) -> float:
+    number = _number(value)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _share(value: object) -> float:
+    number = _positive(value)
+    if number > 1:
+        raise ValueError
+    return number
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - one kind of error for whatever does not fit
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - the same
+    cut = value if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+
+
+def name(value: object) -> str:
+    """Return the name of an agent, or the server's as a voter.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(value, str) or not (NAME.fullmatch(value) or value == SERVER):
+        raise ValueError
+    return value
+
+
+def list_of(read: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
+    """Make what reads a list; entries that do not fit are left out."""
+
+    def every(value: object) -> Iterator[Any]:
+        if not isinstance(value, list) or len(value) > MAX_ENTRIES:
+            raise ValueError
+        for item in value:
+            try:
+                yield read(item)
+            except ValueError:
+                continue
+
+    return lambda value: tuple(every(value))
+
+
+def map_of(
+    key: Callable[[object], str], read: Callable[[object], Any]
+) -> Callable[[object], dict[str, Any]]:
+    """Make what reads a map; entries that do not fit are left out."""
+
+    def every(value: object) -> Iterator[tuple[str, Any]]:
+        if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
+            raise ValueError
+        for said, item in value.items():
+            try:
+                yield key(said), read(item)
+            except ValueError:
+                continue
+
+    return lambda value: dict(every(value))
+
+
+REASONS = frozenset(Reason)
+
+
+def _refusals(value: object) -> dict[str, int]:
+    """Read reason -> count; reasons that we do not know are put together as :data:`OTHER`."""
+    found: dict[str, int] = {}
+    for reason, count in map_of(_text, _whole(MAX_COUNT))(value).items():
+        key = reason if reason in REASONS else OTHER
+        if count:
+            found[key] = min(found.get(key, 0) + count, MAX_COUNT)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What may stand under a key: its name in the documents, and what reads it."""
+
+    name: str
+    read: Callable[[object], Any]
+    """Returns the value, or raises ``ValueError`` if it does not fit."""
+    inside: type | None = None
+    """Of a map whose values are of a type with fields: which."""
+
+
+COUNT = Kind("whole number", _whole(MAX_COUNT))
+SIZE = Kind("whole number", _whole(MAX_SIZE))
+NUMBER = Kind("number", _number)
+POSITIVE = Kind("number from 0", _positive)
+SHARE = Kind("number 0 to 1", _share)
+TRUTH = Kind("bool", _truth)
+TEXT = Kind("text", _text)
+NAMES = Kind("list of names", list_of(name))
+SHARES = Kind("map name → number 0 to 1", map_of(name, _share))
+TEXTS = Kind("map name → text", map_of(name, _text))
+NUMBERS = Kind("map text → number", map_of(_text, _number))
+REFUSALS = Kind("map reason → whole number", _refusals)
+NAME_OR_NOTHING = Kind("name", lambda value: name(value) if value else "")
+REASON = Kind("reason", lambda value: _text(value) if value in list(REASONS) else OTHER)
+LEFT = Kind("list of texts", list_of(_text))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a field travels."""
+
+    key: str
+    """In JSON; empty: the field's name. A dot leads into a map: ``votes.clean``."""
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    null: bool = False
+    """Whether it may be null, which says that nobody measured it."""
+    start: bool = False
+    """Whether it is said of a run that begins, which has no round yet."""
+    always: bool = False
+    """Whether it is written even if its part of the record is missing."""
+    optional: bool = False
+    """Whether it is only written where it differs from the default."""
+
+
+def entry(kind: Kind, meaning: str, default: Any = MISSING, key: str = "", **how: Any) -> Any:
+    """Declare a field of a record."""
+    metadata = {"entry": Entry(key, kind, meaning, null=default is None, **how)}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def part(kind: type, about: str = "", *, prefix: str = "", optional: bool = False) -> Any:
+    """Declare a part of a type, whose fields travel beside the others, each with the prefix.
+
+    ``about``: what the meaning of its fields begins with in the documents. ``optional``: it is
+    None where none of its keys is there.
+    """
+    metadata = {"part": kind, "prefix": prefix, "about": about}
+    if optional:
+        return field(default=None, metadata=metadata)
+    return field(default_factory=kind, metadata=metadata)
+
+
+# ---------------------------------------------------------------- writing and reading
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a field stands: how it travels, or the part that it is."""
+
+    name: str
+    key: str
+    """In JSON; of a part, what its keys begin with."""
+    entry: Entry | None
+    part: type | None
+    about: str
+    default: Any
+    words: frozenset[str]
+    """First words of the keys: where none of them is in a map, the field is not either."""
+
+
+_PLACES: dict[tuple[type, str], tuple[Place, ...]] = {}
+
+
+def places(kind: type, prefix: str = "") -> tuple[Place, ...]:
+    """Return where the fields of a type stand in JSON."""
+    if known := _PLACES.get((kind, prefix)):
+        return known
+    found = []
+    for made in fields(kind):
+        if not made.metadata:
+            continue
+        how, inside = made.metadata.get("entry"), made.metadata.get("part")
+        key = made.metadata["prefix"] if how is None else prefix + (how.key or made.name)
+        default = {} if made.default is MISSING else made.default
+        about = made.metadata.get("about", "")
+        below = [key] if inside is None else [one.key for one in places(inside, key)]
+        words = frozenset(word.partition(".")[0] for word in below)
+        found.append(Place(made.name, key, how, inside, about, default, words))
+    return _PLACES.setdefault((kind, prefix), tuple(found))
+
+
+def write(value: Any, into: Json, prefix: str = "", *, start: bool = False) -> Json:
+    """Write the fields of a value into a map; ``start``: those alone that a run begins with."""
+    present = getattr(value, "present", True)
+    kind: type = type(value)
+    for place in places(kind, prefix):
+        inside = getattr(value, place.name)
+        if place.entry is None:
+            if inside is not None:
+                write(inside, into, place.key, start=start)
+            continue
+        if start and not place.entry.start:
+            continue
+        above, _, last = place.key.rpartition(".")
+        there = into.setdefault(above, {}) if above else into
+        shown = present or place.entry.always
+        if shown and not (place.entry.optional and inside == place.default):
+            there[last] = jsonable(inside)
+    return into
+
+
+def jsonable(value: Any) -> Any:
+    """Copy a value so that JSON can carry it: what is not finite becomes null."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return write(value, {}) if is_dataclass(value) else value
+
+
+_PLAIN = frozenset({int, str, bool, type(None)})
+
+
+def at(value: Json, key: str) -> Any:
+    """Return what stands under a key, ``MISSING`` if nothing does; dots lead into maps."""
+    if "." not in key:
+        return value.get(key, MISSING)
+    inside: Any = value
+    for word in key.split("."):
+        inside = inside.get(word, MISSING) if isinstance(inside, dict) else MISSING
+    return inside
+
+
+def values(kind: type, value: Json, wrong: set[str], prefix: str = "") -> dict[str, Any]:
+    """Read the fields of a type that are there; the keys of those that do not fit go to ``wrong``.
+
+    Of a part none of whose keys is there nothing is returned.
+    """
+    found: dict[str, Any] = {}
+    for place in places(kind, prefix):
+        if place.words.isdisjoint(value):
+            continue
+        if place.entry is None:
+            assert place.part is not None
+            if inside := values(place.part, value, wrong, place.key):
+                found[place.name] = place.part(**inside)
+            continue
+        said = at(value, place.key)
+        if said is MISSING:
+            continue
+        try:
+            null = said is None and place.entry.null
+            found[place.name] = None if null else place.entry.kind.read(said)
+        except ValueError:
+            wrong.add(place.key)
+    return found
+
+
+def rows(kind: type, prefix: str = "", about: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, type, unit and meaning of all fields of a type, for the documents."""
+    for place in places(kind, prefix):
+        if place.part is not None:
+            yield from rows(place.part, place.key, place.about)
+        elif how := place.entry:
+            yield place.key, how.kind.name + " or null" * how.null, how.unit, about + how.meaning
+            if how.kind.inside is not None:
+                yield from rows(how.kind.inside, f"{place.key}.NAME.")

@@ -1,0 +1,287 @@
+"""The record of a round: one type, one writer to JSON and one reader that believes nothing.
+
+The topic ``log/round`` and each line of a run folder's ``rounds.jsonl`` are this record as JSON.
+The metadata of its fields (``fields.py``) say under which key each travels and what it means; the
+table in ``docs/protocol.md`` is made from them.
+
+Records come from strangers on a broker and from files that may be damaged. Only a value that has
+no round, or lacks what the caller needs, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, replace
+from typing import Any
+
+from fedjury.protocol.fields import (
+    COUNT,
+    LEFT,
+    NAMES,
+    NUMBER,
+    NUMBERS,
+    POSITIVE,
+    REFUSALS,
+    SHARE,
+    SHARES,
+    SIZE,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    Json,
+    Kind,
+    at,
+    entry,
+    map_of,
+    name,
+    part,
+    rows,
+    values,
+    write,
+)
+
+
+class RecordError(ValueError):
+    """A value that is no record, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What one validator said of a candidate, and what it received to come to that."""
+
+    poisoned: bool = entry(TRUTH, "whether it called the candidate poisoned")
+    score: float | None = entry(NUMBER, "what its judge made of the candidate", None)
+    threshold: float | None = entry(NUMBER, "a higher score is poisoned", None)
+    size: int = entry(
+        SIZE, "payloads of candidate and history that it received", 0, "bytes", unit="bytes"
+    )
+
+
+def _ballot(value: object) -> Ballot:
+    found = values(Ballot, value, set()) if isinstance(value, dict) else {}
+    if "poisoned" not in found:
+        raise ValueError
+    return Ballot(**found)
+
+
+BALLOTS = Kind("map name → map", map_of(name, _ballot), Ballot)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a model is, where that is measured; None is not 0."""
+
+    accuracy: float | None = entry(SHARE, "correct share of the held-out samples", None, start=True)
+    backdoor: float | None = entry(
+        SHARE, "success of an experiment's backdoor, on samples nobody trains on", None, start=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """The votes on a candidate, the server's among them. All are 0 or empty if nobody was asked."""
+
+    poisoned: int = entry(COUNT, "votes that call the candidate poisoned", 0, "votes.poisoned")
+    clean: int = entry(COUNT, "votes that call it clean", 0, "votes.clean")
+    silent: int = entry(COUNT, "those who were asked and did not vote", 0, "votes.silent")
+    voters: Mapping[str, Ballot] = entry(
+        BALLOTS, "who said what; the server is `:server`", {}, always=True
+    )
+    evidence: float | None = entry(
+        NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
+    )
+    quorum: int = entry(COUNT, 'how many "poisoned" votes reject', 0)
+    replaced: tuple[str, ...] = entry(
+        NAMES, "silent validators in whose place others were asked", ()
+    )
+    median_samples: int | None = entry(
+        COUNT, "samples that the median voter holds", None, "voter_samples"
+    )
+
+    @property
+    def asked(self) -> int:
+        """How many were asked for their vote."""
+        return self.poisoned + self.clean + self.silent
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The votes counted: poisoned, clean, silent."""
+        return self.poisoned, self.clean, self.silent
+
+    @property
+    def present(self) -> bool:
+        """Whether anybody was asked."""
+        return self.asked > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What crossed the network, as the aggregator saw it."""
+
+    refused: Mapping[str, int] = entry(REFUSALS, "messages that were refused, by reason", {})
+    bytes_in: int | None = entry(SIZE, "payloads that the aggregator received", None, unit="bytes")
+    bytes_out: int | None = entry(SIZE, "payloads that it sent", None, unit="bytes")
+    dropped: int | None = entry(
+        COUNT, "messages that the broker says it threw away, whoever they were for", None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the round took, and when it was over."""
+
+    seconds: float | None = entry(POSITIVE, "how long the round took", None, unit="s")
+    updates_per_second: float | None = entry(POSITIVE, "updates in that time", None, unit="1/s")
+    time: float | None = entry(
+        POSITIVE,
+        "when it was over, by the aggregator's clock",
+        None,
+        unit="s since 1970, UTC",
+        start=True,
+        optional=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRecord:
+    """What detectors said of the agents, where any look."""
+
+    suspicion: Mapping[str, float] = entry(
+        SHARES, "how much an agent is suspected; one that is not named is not", {}
+    )
+    suspected: Mapping[str, str] = entry(
+        TEXTS, "the detector that suspects an agent most, of those that are suspected", {}
+    )
+    left_out: int = entry(COUNT, "updates that were not aggregated for that", 0)
+    quarantined: tuple[str, ...] = entry(
+        NAMES, "agents that are not called after this round, until their next appeal", ()
+    )
+    for_good: tuple[str, ...] = entry(NAMES, "agents that are never called again", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What only an experiment knows: how strongly attackers struck, how right the detectors are."""
+
+    strength: float | None = entry(NUMBER, "how strongly the attackers struck", None)
+    precision: float | None = entry(
+        SHARE, "malicious share of the agents suspected or in quarantine", None, optional=True
+    )
+    recall: float | None = entry(
+        SHARE, "share of the malicious agents suspected or in quarantine", None, optional=True
+    )
+    wrongly_quarantined: int | None = entry(
+        COUNT, "honest agents in quarantine", None, optional=True
+    )
+    wrongly_for_good: int | None = entry(
+        COUNT, "honest agents that are never called again", None, optional=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """A finished round. That of round 0 says how the model is before any round."""
+
+    round: int = entry(COUNT, "counted from 1; 0: the run begins", start=True)
+    run: str = entry(TEXT, "the run's name", "", start=True, optional=True)
+    attempt: int = entry(COUNT, "at this round, counted from 1", 1)
+    version: int = entry(COUNT, "of the global model after the round", 0, start=True)
+    accepted: bool | None = entry(
+        TRUTH,
+        "the verdict; null if there was nothing to judge, as in the first round with piggy-back",
+        None,
+        start=True,
+    )
+    why: str = entry(TEXT, "why the candidate was not accepted; empty if it was", "")
+    judged: int | None = entry(
+        COUNT,
+        "the round whose candidate the verdict is about: with piggy-back the one before",
+        None,
+    )
+    lost: str = entry(
+        TEXT,
+        "with piggy-back, why this round's own candidate will not be judged",
+        "",
+        optional=True,
+    )
+    called: int = entry(COUNT, "agents that were called", 0)
+    updates: int = entry(COUNT, "updates that were taken", 0)
+    missing: int = entry(COUNT, "called agents that did not answer", 0)
+    absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
+    model: Quality = part(Quality, "of the global model after the round: ")
+    candidate: Quality | None = part(
+        Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True
+    )
+    metrics: Mapping[str, float] = entry(
+        NUMBERS, "further measurements of the global model, by name", {}, start=True, optional=True
+    )
+    votes: Votes = part(Votes)
+    traffic: Traffic = part(Traffic)
+    timing: Timing = part(Timing)
+    detection: DetectionRecord | None = part(
+        DetectionRecord, "where detectors look: ", optional=True
+    )
+    truth: Truth | None = part(Truth, "in experiments alone: ", optional=True)
+    left: tuple[str, ...] = entry(
+        LEFT, "what the round left to the next; in `rounds.jsonl` alone", (), optional=True
+    )
+
+    @property
+    def suspected(self) -> Mapping[str, str]:
+        """Agent -> the detector that suspects it most; empty if nobody looks."""
+        return self.detection.suspected if self.detection else {}
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """The agents that are not called after this round."""
+        return self.detection.quarantined if self.detection else ()
+
+    def short(self) -> RoundRecord:
+        """Return it without the names of agents, of which there may be many thousands."""
+        votes = replace(self.votes, voters={}, replaced=())
+        return replace(self, absent=(), metrics={}, votes=votes, detection=None, left=())
+
+
+def to_json(record: RoundRecord) -> Json:
+    """Return a record as JSON; that of round 0 has only what is known before any round."""
+    return write(record, {}, start=not record.round)
+
+
+def read(value: object, needs: Collection[str] = ("round",)) -> RoundRecord:
+    """Read a record, whoever wrote it.
+
+    Raises
+    ------
+    RecordError
+        If it is no map, or what ``needs`` names is missing or does not fit.
+    """
+    found = read_fields(RoundRecord, value, needs)
+    if "judged" not in found:
+        found["judged"] = found["round"]  # written before there was piggy-back
+    return RoundRecord(**found)
+
+
+def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, Any]:
+    """Read the fields of a type that fit.
+
+    Raises
+    ------
+    RecordError
+        If it is no map, or what ``needs`` names is missing or does not fit.
+    """
+    if not isinstance(value, dict):
+        raise RecordError("it is no map")
+    wrong: set[str] = set()
+    found = values(kind, value, wrong)
+    for key in needs:
+        if key in wrong or at(value, key) is MISSING:
+            raise RecordError(repr(key))
+    return found
+
+
+def table() -> str:
+    """Return the fields of a record as Markdown, for ``docs/protocol.md``."""
+    lines = ["| key | type | unit | meaning |", "|---|---|---|---|"]
+    for key, kind, unit, meaning in rows(RoundRecord):
+        lines.append(f"| `{key}` | {kind} | {unit} | {meaning} |")
+    return "\n".join(lines)
