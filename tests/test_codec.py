@@ -44,6 +44,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import (
     Ballot,
+    DetectionRecord,
     Quality,
     RoundRecord,
     Timing,
