@@ -253,6 +253,7 @@ def test_the_documents_table_is_made_of_the_type():
 
 ELSEWHERE = {
     "fedjury/detection/dissent.py": "columns of an array",
+    "fedjury/broker/register.py": "the enrolment",
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/experiments/engine/federation.py": "the attack log",
     "fedjury/gateway/visit.py": "the gateway's JSON",
