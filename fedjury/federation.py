@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedjury import processes, reports
-from fedjury.aggregator.disk import explained, held
+from fedjury.aggregator.durable_files import explained, held
 from fedjury.aggregator.naming import ENDED
 from fedjury.aggregator.store import StoreError, read_records, writable
 from fedjury.broker.local import KINDS, BrokerError, local_broker
@@ -30,12 +30,12 @@ from fedjury.config.settings import Settings, SettingsError, keys_of, load
 from fedjury.monitor.web.opening import opened, stay
 from fedjury.processes import death
 from fedjury.protocol.record import to_json
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.registry import ATTACKS
 from fedjury.shipped import shipped
 
-EXPECTED = (SettingsError, LinkError, BrokerError, StoreError)
+EXPECTED = (SettingsError, TransportError, BrokerError, StoreError)
 """Errors that are one sentence to people."""
 
 EXAMPLES = """  python run.py --demo
@@ -74,7 +74,7 @@ LEAVING = 15.0
 
 def main(arguments: Sequence[str]) -> int:
     """Read the flags and run one federation, or the demo's four."""
-    made = flags.parser(
+    parser = flags.parser(
         "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
         "named with --run is called by the time.",
         EXAMPLES,
@@ -85,14 +85,14 @@ def main(arguments: Sequence[str]) -> int:
         prog="python run.py",
         defaults={"run.name": "run-TIME"},
     )
-    flags.add_broker(made, "a running broker (default: start a private one)")
-    made.add_argument(
+    flags.add_broker(parser, "a running broker (default: start a private one)")
+    parser.add_argument(
         "--broker-kind",
         choices=KINDS,
         default="auto",
         help="the private broker to start (default: mosquitto if it is there)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--monitor",
         nargs="?",
         type=int,
@@ -100,12 +100,12 @@ def main(arguments: Sequence[str]) -> int:
         metavar="PORT",
         help="show the live page in a browser, at this port or a free one (default: %(const)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--demo",
         action="store_true",
         help="the same attack four times: undefended, clipped, detected, voted on",
     )
-    chosen = made.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
     if chosen.monitor is not None and chosen.broker is not None:
         raise SettingsError(
             "--monitor goes with the private broker; for yours, which must speak websockets: "
@@ -146,10 +146,10 @@ def single(settings: Settings) -> int:
     return 0
 
 
-def first_strike(settings: Settings) -> int | None:
+def first_attack(settings: Settings) -> int | None:
     """Return the round in which the evil agents first strike, if they do."""
     agents = settings.agents
-    if not round(agents.n * agents.evil):
+    if not round(agents.n * agents.malicious):
         return None
     there = agents.arrive + 1 if agents.arrive > 1 else 1
     if ATTACKS.facts(agents.attack).hides_backdoor:
@@ -159,12 +159,12 @@ def first_strike(settings: Settings) -> int | None:
 
 def too_late(settings: Settings) -> str:
     """Warn of evil agents who would strike only after the last round; empty if there are none."""
-    strike = first_strike(settings)
-    if strike is None or strike <= settings.run.rounds:
+    first_attack_round = first_attack(settings)
+    if first_attack_round is None or first_attack_round <= settings.run.rounds:
         return ""
     return (
         f"nobody will strike: there are {settings.run.rounds} rounds, and the first strike would "
-        f"be in round {strike}"
+        f"be in round {first_attack_round}"
     )
 
 
@@ -230,7 +230,7 @@ def federation(settings: Settings, folder: Path, *, telling: bool = True) -> int
     """
     writable(folder)
     # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
-    from fedjury.agents import fleet, population, spawn  # noqa: F401, PLC0415
+    from fedjury.agents import agent_runner, simulated, spawn  # noqa: F401, PLC0415
     from fedjury.aggregator import __main__ as aggregator  # noqa: PLC0415
 
     notes = check(settings), too_late(settings)
@@ -263,14 +263,14 @@ def check(settings: Settings) -> str:
     SettingsError
         If a name, a value, the data or a file of weights will not do.
     """
-    from fedjury.agents.spawn import population_of  # noqa: PLC0415 - imports torch, which takes seconds
+    from fedjury.agents.spawn import simulated_agents_of  # noqa: PLC0415 - imports torch, which takes seconds
     from fedjury.aggregator.assembly import build  # noqa: PLC0415
 
-    population = population_of(settings)
+    simulated = simulated_agents_of(settings)
     try:
-        data = population.check()
+        data = simulated.check()
         build(settings, data)
-        return population.repeats(data)
+        return simulated.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why
 
@@ -314,27 +314,27 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     """Wait for the aggregator; end early if the agents die."""
     while aggregator.exitcode is None:
         if agents.exitcode:
-            raise LinkError(f"the agents stopped:\n{tail(log)}")
+            raise TransportError(f"the agents stopped:\n{tail(log)}")
         aggregator.join(0.1)
     if aggregator.exitcode == 0:
         agents.join(LEAVING)
     if aggregator.exitcode < 0:  # it could not say so itself
-        raise LinkError(f"the aggregator was ended ({death(aggregator.exitcode)})")
+        raise TransportError(f"the aggregator was ended ({death(aggregator.exitcode)})")
     return aggregator.exitcode
 
 
-def finish(folder: Path, story: reports.Story) -> None:
+def finish(folder: Path, report: reports.ReportData) -> None:
     """Write the report and show its table."""
     with explained(folder / reports.FILES):
-        rows = reports.write(folder, story)
-    table = Table(title=story.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        rows = reports.write(folder, report)
+    table = Table(title=report.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown = [heading for heading in reports.headings(rows) if heading in SHOWN]
     for heading in shown:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
     for figures in rows:
         table.add_row(*reports.cells(figures, shown))
     Console().print("", table)
-    for note in story.notes[1:]:  # the first says what was run
+    for note in report.notes[1:]:  # the first says what was run
         say(note)
     for what, file in (
         ("report", "report.html"),
@@ -347,42 +347,44 @@ def finish(folder: Path, story: reports.Story) -> None:
 
 def told(
     title: str, settings: Settings, cases: list[tuple[str, Settings, reports.Records]]
-) -> reports.Story:
+) -> reports.ReportData:
     """Put together what there is to tell of runs (name, settings, records) of the same agents."""
-    strike = first_strike(settings)
-    return reports.of_experiment(title, describe(settings), settings, strike, cases)
+    first_attack_round = first_attack(settings)
+    return reports.of_experiment(title, describe(settings), settings, first_attack_round, cases)
 
 
 def describe(settings: Settings) -> str:
     """Say in a sentence or two what was run."""
     agents = settings.agents
-    fakes = round(agents.n * agents.evil)
+    fake_agents = round(agents.n * agents.malicious)
     share = f"{agents.samples} samples" if agents.samples else "an equal share"
     text = (
         f"{agents.n:,} agents, each its own MQTT connection, {share} of "
         f"{settings.data.name} each; model {settings.model.name}, seed {settings.run.seed}."
     )
-    if not fakes:
+    if not fake_agents:
         return text
-    s, be = ("s", "is") if fakes == 1 else ("", "are")
+    s, be = ("s", "is") if fake_agents == 1 else ("", "are")
     late = f" They connect in round {agents.arrive}." if agents.arrive > 1 else ""
     if ATTACKS.facts(agents.attack).hides_backdoor:
         hidden = settings.backdoor
         rounds = ", ".join(map(str, hidden.inject)) or "none"
         return (
-            f"{text} {fakes:,} hide{s} a backdoor ({agents.attack}, {hidden.task}) in the model in "
+            f"{text} {fake_agents:,} hide{s} a backdoor ({agents.attack}, {hidden.task}) in the "
+            f"model in "
             f"rounds {rounds} and else train{s} honestly.{late}"
         )
-    strikes = f"strike{s} from round {first_strike(settings)} on"
+    attacks = f"strike{s} from round {first_attack(settings)} on"
     if ATTACKS.facts(agents.attack).holds_data:
         options = "".join(f", {key} {value}" for key, value in agents.options.items())
         return (
-            f"{text} {fakes:,} hold{s} data, {strikes} ({agents.attack}{options}) and train{s} "
+            f"{text} {fake_agents:,} hold{s} data, {attacks} ({agents.attack}{options}) and "
+            f"train{s} "
             f"honestly before.{late}"
         )
     return (
-        f"{text} {fakes:,} {be} fake ({agents.attack}, scaling {agents.scale:g}) and "
-        f"{strikes}.{late}"
+        f"{text} {fake_agents:,} {be} fake ({agents.attack}, scaling {agents.scale:g}) and "
+        f"{attacks}.{late}"
     )
 
 

@@ -11,7 +11,7 @@ from fedjury import rules
 from fedjury.config.sections import Settings
 from fedjury.protocol.messages import Update, Vote
 from fedjury.round.rounds import step
-from fedjury.round.state import Persist, Policy, Publish, State, Tick
+from fedjury.round.state import Persist, Publish, RoundConfig, State, Tick
 
 MEAN = rules.build("mean")
 DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}
@@ -26,16 +26,16 @@ SHORT = {
     "rounds": "run.rounds",
     "seed": "run.seed",
     "server_lr": "aggregation.server_lr",
-    "share": "sampling.share",
+    "share": "sampling.client_fraction",
     "threshold": "collect.threshold",
-    "at_least": "collect.at_least",
+    "at_least": "collect.min_updates",
     "collect_seconds": "collect.seconds",
     "attempts": "collect.attempts",
     "validators": "validation.validators",
     "quorum": "validation.quorum",
     "min_votes": "validation.min_votes",
     "decide": "validation.decide",
-    "liars": "validation.liars",
+    "liars": "validation.tolerated_malicious",
     "false_alarm": "validation.false_alarm",
     "piggy_back": "validation.piggy_back",
     "look_back": "validation.look_back",
@@ -50,7 +50,7 @@ SHORT = {
 def policy(**changes):
     """Make a policy for toy models of two parameters, whose accuracy is their first parameter."""
     settings = Settings()
-    plain_policy = Policy(
+    plain_policy = RoundConfig(
         rule=MEAN,
         evaluate=lambda weights: float(weights[0]),
         run=settings.run,
@@ -138,7 +138,7 @@ def plain(value):
 
 
 def all_but_the_count(state):
-    return {key: plain(item) for key, item in vars(state).items() if key != "refused"}
+    return {key: plain(item) for key, item in vars(state).items() if key != "invalid"}
 
 
 def accepted_models(effects):

@@ -107,13 +107,13 @@ SMALL = {"agents__n": 6, "run__rounds": ROUNDS, "validation__look_back": 2}
 PIGGY = {"validation__piggy_back": True, "validation__quorum": 6}
 WATCHED = {
     "agents__n": 8,
-    "agents__evil": 0.25,
+    "agents__malicious": 0.25,
     "agents__start": 2,
     "limits__finite": False,
     "detection__detectors": [*detection.DETECTORS],
     "detection__quarantine": True,
-    "detection__strikes": 1,
-    "detection__appeal": 1,
+    "detection__offences": 1,
+    "detection__readmission_after": 1,
     "aggregation__rule": "foolsgold",
     "detection__options": {"fldetector": {"window": 2}},
 }
@@ -121,8 +121,8 @@ REJECTED = {
     "validation__validators": 3,
     "validation__quorum": 2,
     "validation__warm_up": 2,
-    "agents__lying": 1.0,
-    "agents__liars": "always_reject",
+    "agents__malicious_validators": 1.0,
+    "agents__vote_attack": "always_reject",
 }
 CASES = {
     "accepted": {},

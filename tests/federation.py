@@ -14,23 +14,23 @@ import numpy as np
 import pytest
 import torch
 
-from fedjury.agents.fleet import Fleet
-from fedjury.agents.population import Population, fleet_of
-from fedjury.agents.spawn import population_of
+from fedjury.agents.agent_runner import AgentRunner
+from fedjury.agents.simulated import SimulatedAgents, runner_of
+from fedjury.agents.spawn import simulated_agents_of
 from fedjury.aggregator.__main__ import resume
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings, load
 from fedjury.experiments.engine.setup import PLAIN
-from fedjury.learning.dealing import plan_of, terms
+from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol import codec
 from fedjury.protocol.codec import Limits
 from fedjury.protocol.messages import Model, Phase
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.topics import topic_for
-from fedjury.protocol.transport.link import Link
-from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.protocol.transport.connection import Connection
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.round.state import State
 
 SMALL = PLAIN | {
@@ -39,7 +39,7 @@ SMALL = PLAIN | {
     "data.test": 500,
     "model.name": "mlp",
     "agents.n": 20,
-    "agents.evil": 0.0,
+    "agents.malicious": 0.0,
     "agents.samples": 40,
     "training.batch_size": 10,
     "training.learning_rate": 0.2,
@@ -93,7 +93,7 @@ class Federation:
         self.said: list[str] = []
         self.inbox_order: np.random.Generator | None = None
         self._clock = itertools.count()
-        self.fleets: list[Fleet] = []
+        self.fleets: list[AgentRunner] = []
         self.join(fleets)
         self.state: State
 
@@ -102,10 +102,10 @@ class Federation:
         self.broker.listeners[:] = [
             listener
             for listener in self.broker.listeners
-            if listener not in [fleet._hub._hear for fleet in self.fleets]
+            if listener not in [fleet._transport._hear for fleet in self.fleets]
         ]
-        population = population_of(self.settings)
-        size = population.plan.n
+        population = simulated_agents_of(self.settings)
+        size = population.spec.n
         parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]
         self.fleets = [self._fleet(population, numbers) for numbers in parts]
 
@@ -115,13 +115,13 @@ class Federation:
         parts = build(settings)
         store = RunStore(self.folder, keep=settings.validation.look_back + 2)
         history, self.state = resume(store, settings, parts)
-        self.hub = MemoryHub(self.broker, settings.run.name)
+        self.hub = MemoryTransport(self.broker, settings.run.name)
         limits = settings.limits
-        self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-        link = Link(self.hub, "aggregator")
-        self.aggregator = Aggregator(link, parts.policy, store, Watcher(), self.records)
+        self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+        link = Connection(self.hub, "aggregator")
+        self.aggregator = Aggregator(link, parts.config, store, Watcher(), self.records)
         self.aggregator._clock = lambda: next(self._clock) * STEP
-        deals = terms(plan_of(settings), settings.data)
+        deals = terms(partition_spec_of(settings), settings.data)
         self.aggregator.begin(parts.manifest, history, deals)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
         return self.aggregator
@@ -165,9 +165,9 @@ class Federation:
         """The accuracy after each round."""
         return [record.model.accuracy for record in self.records]
 
-    def _fleet(self, population: Population, numbers: range) -> Fleet:
-        hub = MemoryHub(self.broker, self.settings.run.name)
-        fleet = fleet_of(
+    def _fleet(self, population: SimulatedAgents, numbers: range) -> AgentRunner:
+        hub = MemoryTransport(self.broker, self.settings.run.name)
+        fleet = runner_of(
             population, population.check(), numbers, hub, self.said.append, shared=self.shared
         )
         fleet._clock = lambda: next(self._clock) * STEP

@@ -16,7 +16,7 @@ import numpy as np
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Message, Presence, Update, Vote
 from fedjury.protocol.topics import topic_of
-from tools.chaos.hose import Hose
+from tools.chaos.raw_publisher import RawPublisher
 
 BATCH = 100
 """Messages that a client sends in one go; who is invented comes and goes in the same."""
@@ -101,7 +101,7 @@ def flood(address, run, messages, clients=20, seconds=0.0, **wave):
     has acknowledged them all.
     """
     make, kinds, size, given = Wave(run, **wave), Counter(), 0, 0
-    hoses = [Hose(*address[:2], f"mallory-{number}") for number in range(clients)]
+    hoses = [RawPublisher(*address[:2], f"mallory-{number}") for number in range(clients)]
     begun = heard = time.monotonic()
     while given < messages or not all(hose.done for hose in hoses):
         now = time.monotonic()
@@ -125,7 +125,7 @@ def flood(address, run, messages, clients=20, seconds=0.0, **wave):
 
 def publish(address, messages):
     """Publish messages (a name, topic, payload, retained) through one client, in order."""
-    hose, until = Hose(*address[:2], "many"), time.monotonic() + HANGS
+    hose, until = RawPublisher(*address[:2], "many"), time.monotonic() + HANGS
     for start in range(0, len(messages), BATCH):
         hose.give(said[1:] for said in messages[start : start + BATCH])
         while not hose.done:

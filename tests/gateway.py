@@ -9,10 +9,10 @@ import httpx
 from federation import Federation
 
 from fedjury.gateway import app
-from fedjury.gateway.desk import Desk, Door
-from fedjury.gateway.state import View, names_of
+from fedjury.gateway.broker_session import BrokerSession, SessionTransport
+from fedjury.gateway.state import GatewayState, names_of
 from fedjury.protocol.messages import Phase
-from fedjury.protocol.transport.memory_link import MemoryHub
+from fedjury.protocol.transport.memory_transport import MemoryTransport
 
 DAY = 86_400.0
 
@@ -22,16 +22,16 @@ class Direct:
 
     def __init__(self, run: Federation, slots: int, prefix: str = "http") -> None:
         self.run, self.up = run, True
-        hub = MemoryHub(run.broker, run.settings.run.name)
+        hub = MemoryTransport(run.broker, run.settings.run.name)
         names = names_of(prefix, slots)
-        door = Door(hub, lambda: (slots + 1) * self.up)
-        self.desk = Desk(door, View(names), prefix, settle=0.0)
+        door = SessionTransport(hub, lambda: (slots + 1) * self.up)
+        self.desk = BrokerSession(door, GatewayState(names), prefix, settle=0.0)
         self.desk.turn()
 
     @property
-    def view(self):
+    def state(self):
         """Return what the desk knows."""
-        return self.desk.view
+        return self.desk.state
 
     async def post(self, posted):
         """Send it, and give everybody time."""

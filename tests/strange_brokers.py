@@ -12,9 +12,9 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from fedjury.broker import authority
+from fedjury.broker import certificates
 from fedjury.broker.local import HOST
-from fedjury.protocol.transport.mqtt_link import BrokerAddress
+from fedjury.protocol.transport.mqtt_transport import BrokerAddress
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def connack(code, *properties):
 
 def certificate(made, name, since, until_):
     """Certify a broker of this name from and until so many days from now; returns PEM with key."""
-    key = serialization.load_pem_private_key(authority.server(made, [name], 1).key, None)
+    key = serialization.load_pem_private_key(certificates.server(made, [name], 1).key, None)
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder()
@@ -73,8 +73,8 @@ def certificate(made, name, since, until_):
 @contextlib.contextmanager
 def tls_broker(folder, name=HOST, since=-1, until_=1, ca=True):
     """Run a server with a certificate; yields its address, by the authority that signed it."""
-    made, files = authority.establish()
-    other = authority.establish()[1]
+    made, files = certificates.establish()
+    other = certificates.establish()[1]
     (folder / "ca.pem").write_bytes((files if ca else other).certificate)
     (folder / "broker.pem").write_bytes(certificate(made, name, since, until_))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,24 +8,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from federation import one_thread, population_of, settings_of  # noqa: F401 - a fixture
+from federation import one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
 from worlds import D, start_weights, world
 
 from fedjury import attacks, rules
-from fedjury.agents import cohort as cohort_module
-from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, hear
-from fedjury.agents.fleet import Fleet
-from fedjury.agents.population import MismatchError, assemble
+from fedjury.agents import agent_batch as cohort_module
+from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, on_message
+from fedjury.agents.agent_runner import AgentRunner
+from fedjury.agents.simulated import MismatchError, assemble
 from fedjury.aggregator.assembly import build
-from fedjury.attacks import ATTACKS, Called, Collusion, dormant
+from fedjury.attacks import ATTACKS, Collusion, RoundContext, idle_until
 from fedjury.attacks.colluding import carried_out
 from fedjury.attacks.honest import honest
-from fedjury.judges.opinions import Opinions
+from fedjury.judges.judgements import Judgements
 from fedjury.judges.profiles import error_profile
 from fedjury.learning import models
-from fedjury.learning.dealing import deal
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Training, train_alone, visits
+from fedjury.learning.partition import partition
+from fedjury.learning.training import Training, sample_order, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (
@@ -38,7 +38,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,7 +61,7 @@ def tell(agent, *messages):
     """Let an agent hear messages; returns it and the tasks that came of each."""
     tasks = []
     for message in messages:
-        agent, task = hear(agent, message)
+        agent, task = on_message(agent, message)
         tasks.append(task)
     return agent, tasks
 
@@ -316,8 +316,13 @@ def test_who_is_concerned():
 @pytest.mark.parametrize("attack", ["mpaf", "backdoor", "alie"])
 def test_a_fleet_is_the_same_however_it_is_cut(cuts, split, attack):
     """Every part holds its own members with the data and the behaviour that the whole has."""
-    population = population_of(
-        settings_of(agents__evil=0.3, agents__split=split, agents__attack=attack, agents__lying=0.2)
+    population = simulated_agents_of(
+        settings_of(
+            agents__malicious=0.3,
+            agents__split=split,
+            agents__attack=attack,
+            agents__malicious_validators=0.2,
+        )
     )
     described = manifest()
     whole = assemble(population, population.check(), range(20), described)
@@ -325,21 +330,29 @@ def test_a_fleet_is_the_same_however_it_is_cut(cuts, split, attack):
     for start, stop in itertools.pairwise(cuts):
         part = assemble(population, population.check(), range(start, stop), described)
         holders += part._members.holders
-        evil += part._members.evil
-        liars |= part._members.liars
-        held.append(part._profiler._data.indices)
+        evil += part._members.malicious
+        liars |= part._members.malicious_validators
+        held.append(part._profiles._data.indices)
     assert tuple(holders) == whole._members.holders
-    assert tuple(evil) == whole._members.evil
-    assert [member.number for member in holders] == population.plan.holders
-    assert {member.number for member in evil} == population.fakes
-    assert liars == whole._members.liars == set(map(population.name, population.plan.liars))
-    assert set(population.ring.colluding) == (set() if attack != "alie" else {m.name for m in evil})
-    assert torch.equal(torch.cat(held), whole._profiler._data.indices)
+    assert tuple(evil) == whole._members.malicious
+    assert [member.number for member in holders] == population.spec.holders
+    assert {member.number for member in evil} == population.without_data
+    assert (
+        liars
+        == whole._members.malicious_validators
+        == set(map(population.name, population.spec.malicious_validators))
+    )
+    assert set(population.colluders.colluding) == (
+        set() if attack != "alie" else {m.name for m in evil}
+    )
+    assert torch.equal(torch.cat(held), whole._profiles._data.indices)
 
 
 def test_a_fleet_of_fakes_alone():
     """With evil = 1 nobody has data, and everybody attacks and lies."""
-    population = population_of(settings_of(agents__n=5, agents__evil=1.0, agents__scale=2.0))
+    population = simulated_agents_of(
+        settings_of(agents__n=5, agents__malicious=1.0, agents__scale=2.0)
+    )
     fakes = assemble(population, population.check(), range(5), manifest())
     assert fakes._members.holders == ()
     fakes.keep(0, np.zeros(2410, dtype=np.float32))
@@ -354,8 +367,8 @@ def test_a_fleet_of_fakes_alone():
 
 def test_all_data_are_dealt_where_no_number_is_given():
     """With samples = 0 the training set is shared out evenly: 1,297 / 20 = 64 each."""
-    population = population_of(settings_of(agents__samples=0))
-    dealt = deal(population.plan, population.check()).agents
+    population = simulated_agents_of(settings_of(agents__samples=0))
+    dealt = partition(population.spec, population.check()).agents
     assert dealt.shape == (20, 64)
     assert len(np.unique(dealt)) == 20 * 64
 
@@ -366,7 +379,7 @@ def test_all_data_are_dealt_where_no_number_is_given():
 )
 def test_a_manifest_makes_agents_import_nothing(told):
     """Whoever may publish a manifest, forged or not, cannot name what runs here."""
-    ours = population_of(settings_of())
+    ours = simulated_agents_of(settings_of())
     with pytest.raises(MismatchError, match="'os:system' is not imported on the word of the net"):
         assemble(ours, ours.check(), range(20), replace(manifest(), **told))
 
@@ -380,7 +393,7 @@ def test_a_manifest_makes_agents_import_nothing(told):
 )
 def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
     """Other data or another network than the aggregator's is one sentence."""
-    ours = population_of(settings_of())
+    ours = simulated_agents_of(settings_of())
     theirs = replace(manifest(), **changes) if "tensors" in changes else manifest(**changes)
     with pytest.raises(MismatchError, match=message):
         assemble(ours, ours.check(), range(20), theirs)
@@ -402,7 +415,7 @@ def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
             "unknown deviation: 'stt'; did you mean 'std'. valid: std, sign, unit",
         ),
         ({"attack": "mpaf", "options": {"scale": 2.0}}, "'scale'; valid: none"),
-        ({"liars": "always_accep"}, "did you mean 'always_accept'"),
+        ({"vote_attack": "always_accep"}, "did you mean 'always_accept'"),
         ({"split": "idd"}, "did you mean 'iid'"),
         ({"split_options": {"alpha": 1}}, "split 'iid': 'alpha'; valid: none"),
         ({"data": "digit"}, "did you mean 'digits'"),
@@ -412,28 +425,28 @@ def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
 )
 def test_mistakes_are_explained_before_anybody_connects(changes, message):
     """Names are checked when the fleet is described."""
-    population = population_of(settings_of())
-    plan = {key: value for key, value in changes.items() if key in population.plan._fields}
+    population = simulated_agents_of(settings_of())
+    plan = {key: value for key, value in changes.items() if key in population.spec._fields}
     plan.pop("options", None)  # of the attack; the plan's are the backdoor's
     kept = {key: value for key, value in changes.items() if key in ("options", "liars")}
     rest = {"agents": population.agents.replaced(**kept)}
     if "data" in changes:
         rest["data"] = population.data.replaced(name=changes["data"])
     with pytest.raises(ValueError, match=message):
-        population._replace(plan=population.plan._replace(**plan), **rest).check()
+        population._replace(spec=population.spec._replace(**plan), **rest).check()
 
 
 # The cohort
 
 
-MIXED = {"agents__evil": 0.2, "agents__scale": 3.0, "agents__liars": "always_reject"}
+MIXED = {"agents__malicious": 0.2, "agents__scale": 3.0, "agents__vote_attack": "always_reject"}
 
 
 def small_cohort(look_back=2, **changes):
     """Assemble twenty agents and give them version 0; returns the cohort and its weights."""
     given_settings = settings_of(validation__look_back=look_back, **MIXED | changes)
     parts = build(given_settings)
-    population = population_of(given_settings)
+    population = simulated_agents_of(given_settings)
     made = assemble(population, population.check(), range(20), parts.manifest)
     made.keep(0, flatten(parts.model))
     return made, flatten(parts.model)
@@ -445,13 +458,13 @@ def learnt(made, message):
     while made.train_chunk():
         pass
     task = Train(message.round, message.attempt, message.version)
-    names = [m.name for m in (*made._members.holders, *made._members.evil)]
+    names = [m.name for m in (*made._members.holders, *made._members.malicious)]
     return {u.agent: u for name in names if (u := made.update(name, task))}
 
 
 def test_a_candidate_of_nan_is_judged_and_trained_from_once():
     """Each member hears of it for itself; that NaN is not equal to itself makes it no other."""
-    made, weights = small_cohort(agents__liars="always_accept")
+    made, weights = small_cohort(agents__vote_attack="always_accept")
     heard = (
         Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 60.0),
         Contribute(2, 1, (0,)),
@@ -473,8 +486,10 @@ def test_an_update_is_what_its_member_learns_alone():
     sent = learnt(made, training(4))
     assert len(sent) == 20
     for row, member in enumerate(made._members.holders):
-        own = made._profiler._data._replace(indices=made._profiler._data.indices[row : row + 1])
-        alone = train_alone(model, weights, own, plan, visits(0, 4, (member.number,), 2, 40))[0]
+        own = made._profiles._data._replace(indices=made._profiles._data.indices[row : row + 1])
+        alone = train_alone(model, weights, own, plan, sample_order(0, 4, (member.number,), 2, 40))[
+            0
+        ]
         update = sent[member.name]
         assert (update.round, update.version, update.samples) == (4, 0, 40)
         np.testing.assert_allclose(update.delta, alone, rtol=1e-3, atol=1e-5)
@@ -529,7 +544,7 @@ def test_small_chunks_give_the_same_updates(monkeypatch):
     chunks = 0
     while made.train_chunk():
         chunks += 1
-    members = made._members.holders, made._members.evil
+    members = made._members.holders, made._members.malicious
     assert chunks == sum(len(list(cohort_module._chunks(some))) for some in members) > 2
     for name, update in whole.items():
         again = made.update(name, Train(1, 1, 0))
@@ -539,13 +554,13 @@ def test_small_chunks_give_the_same_updates(monkeypatch):
 def counting(made):
     """Count what the cohort's honest learner trains: a list of the members of each call."""
     calls = []
-    learn = made._members.learn
+    learn = made._members.train
 
     def counted(weights, called):
         calls.append(called.members)
         return learn(weights, called)
 
-    made._members = made._members._replace(learn=counted)
+    made._members = made._members._replace(train=counted)
     return calls
 
 
@@ -593,7 +608,7 @@ def test_nothing_is_trained_without_the_model():
     assert not made.train_chunk()
     made.keep(4, weights + 1)
     assert made.train_chunk()
-    name = made._members.evil[0].name
+    name = made._members.malicious[0].name
     assert made.update(name, Train(5, 1, 4)) is not None
     assert made.update(name, Train(5, 1, 3)) is None
     assert made.update(name, Train(4, 1, 4)) is None
@@ -608,9 +623,9 @@ def test_validators_judge_by_their_own_data():
     def judge(accepted, candidates):
         asked.append((accepted, candidates))
         if len(candidates) == 1:  # the one without data asks what its lie would score
-            return Opinions(*map(np.array, ([True], [9.0], [8.0], [[6.0, 7.0]])))
+            return Judgements(*map(np.array, ([True], [9.0], [8.0], [[6.0, 7.0]])))
         said = np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0])
-        return Opinions(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
+        return Judgements(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
 
     made._members = made._members._replace(judge=judge)
     rng = np.random.default_rng(0)
@@ -618,7 +633,7 @@ def test_validators_judge_by_their_own_data():
     for version, vector in enumerate(versions[:3]):
         made.keep(version, vector)
     genuine = made._members.holders
-    names = [genuine[7].name, made._members.evil[0].name, genuine[2].name]
+    names = [genuine[7].name, made._members.malicious[0].name, genuine[2].name]
     votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
     assert votes == [
         Vote(names[0], 3, 2, False, 2.0, 2.5, 40, np.array([0.5, -1.0], "<f4").tobytes()),
@@ -629,12 +644,12 @@ def test_validators_judge_by_their_own_data():
     (accepted, candidates), _ = asked
     assert (accepted.shape, candidates.shape) == ((2, 3, 20), (2, 20))
     for place, row in enumerate((7, 2)):
-        held = made._profiler._data.indices[row]
+        held = made._profiles._data.indices[row]
         expected = []
         for vector in versions:
             torch.nn.utils.vector_to_parameters(torch.from_numpy(vector), model.parameters())
-            answers = model(made._profiler._data.x[held]).argmax(dim=1).numpy()
-            expected.append(error_profile(answers, made._profiler._data.y[held].numpy(), 10))
+            answers = model(made._profiles._data.x[held]).argmax(dim=1).numpy()
+            expected.append(error_profile(answers, made._profiles._data.y[held].numpy(), 10))
         np.testing.assert_array_equal(accepted[place], expected[:3])
         np.testing.assert_array_equal(candidates[place], expected[3])
 
@@ -647,7 +662,7 @@ def predictions(monkeypatch):
         passes.append(len(x))
         return predict(model, weights, x)
 
-    monkeypatch.setattr("fedjury.agents.profiler.predict", noted)
+    monkeypatch.setattr("fedjury.agents.error_profile_cache.predict", noted)
     return passes
 
 
@@ -670,7 +685,7 @@ def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
         passes.clear()
     assert per_round == [2] + [1] * (len(per_round) - 1)  # nobody had seen the first model
     assert len(made._models) == look_back + 1
-    assert len(made._profiler._found) == len(made._profiler._received) == look_back + 1
+    assert len(made._profiles._found) == len(made._profiles._received) == look_back + 1
 
 
 def test_a_new_validator_looks_at_all_models_once(monkeypatch):
@@ -711,7 +726,7 @@ def test_nobody_votes_on_a_candidate_whose_predecessors_are_gone():
     made, weights = small_cohort(look_back=2)
     for version in range(5):
         made.keep(version, weights)
-    names = [made._members.holders[0].name, made._members.evil[0].name]
+    names = [made._members.holders[0].name, made._members.malicious[0].name]
     assert made.votes(names, Judge(4, 1, (1, 2, 3)), weights) == []
     assert len(made.votes(names, Judge(5, 1, (2, 3, 4)), weights)) == 2
 
@@ -723,9 +738,9 @@ def small_fleet(assembled=None, **changes):
     """Put two agents onto a memory broker; returns broker, fleet and what it said."""
     given_settings = settings_of(agents__n=2, **changes)
     broker, said = MemoryBroker(), []
-    population = population_of(given_settings)
-    fleet = Fleet(
-        hub=MemoryHub(broker, "lab"),
+    population = simulated_agents_of(given_settings)
+    fleet = AgentRunner(
+        transport=MemoryTransport(broker, "lab"),
         names=["agent-0", "agent-1"],
         say=said.append,
         stopping=lambda: False,
@@ -740,9 +755,11 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
     changes = {"validation__look_back": 2, "validation__validators": 2, "validation__quorum": 1}
     described = manifest(agents__n=2, **changes)
     broker, fleet, said = small_fleet(**changes)
-    server = MemoryHub(broker, "lab")
+    server = MemoryTransport(broker, "lab")
     for name in ("agent-0", "agent-1"):
-        fleet._hub.join(name, *(type(m) for m in (described, training(), Model(0, W))), Candidate)
+        fleet._transport.join(
+            name, *(type(m) for m in (described, training(), Model(0, W))), Candidate
+        )
     votes = []
     broker.listeners.append(lambda topic, _: votes.append(topic) if "/vote/" in topic else None)
     weights = np.zeros(2410, dtype=np.float32)
@@ -764,10 +781,10 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
 def test_an_old_candidate_does_not_replace_a_new_one():
     """A slower connection's candidate of the round before is too late for anybody."""
     _, fleet, _ = small_fleet()
-    fleet._hear("agent-0", Candidate(4, 1, 3, W + 1))
-    fleet._hear("agent-1", Candidate(3, 2, 3, W))
+    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 1))
+    fleet._on_message("agent-1", Candidate(3, 2, 3, W))
     assert fleet._candidate[0] == (4, 1)
-    fleet._hear("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began anew
+    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began anew
     assert fleet._candidate[1][0] == 2
 
 
@@ -796,7 +813,7 @@ def test_learners_keep_their_contract(name, members):
     weights, before = start_weights(), start_weights() - 1
     for given_weights in (weights, before):
         given_weights.setflags(write=False)
-    called = Called(7, members, 5, (before, weights))
+    called = RoundContext(7, members, 5, (before, weights))
     learner = sent_by(name)
     deltas = learner(weights, called)
     assert deltas.shape == (len(members), D)
@@ -813,7 +830,7 @@ def test_learners_cope_with_what_is_no_number(name):
     """From a model of inf and NaN they send something, without an error or a warning."""
     weights = np.full(D, np.nan, dtype=np.float32)
     weights[::2] = np.inf
-    deltas = sent_by(name, 1e6)(weights, Called(2, (1, 6), 0, (-weights, weights)))
+    deltas = sent_by(name, 1e6)(weights, RoundContext(2, (1, 6), 0, (-weights, weights)))
     assert deltas.shape == (2, D)
 
 
@@ -828,7 +845,7 @@ def test_plots_keep_their_contract(name):
     """A centre (d,) and a spread (d,) or (0,), float32; what was reported is not written."""
     updates = np.random.default_rng(0).normal(0, 1, (4, D)).astype(np.float32)
     before = updates.copy()
-    called = Called(3, (0, 2, 5, 9), 0, contributors=10, attackers=4)
+    called = RoundContext(3, (0, 2, 5, 9), 0, contributors=10, attackers=4)
     centre, spread = attacks.build(name, world()).plot(updates, called)
     assert (centre.shape, centre.dtype, spread.dtype) == ((D,), np.float32, np.float32)
     assert spread.shape in {(D,), (0,)}
@@ -838,14 +855,14 @@ def test_plots_keep_their_contract(name):
 def test_sleepers_send_zeros_until_they_strike():
     """Before round 3 nothing, from round 3 on the attack itself."""
     attack = attacks.build("mpaf", world(2.0))
-    sleeper = dormant(attack, 3)
+    sleeper = idle_until(attack, 3)
     weights = start_weights()
     for number in (1, 2):
-        quiet = sleeper(weights, Called(number, (0, 2), 0))
+        quiet = sleeper(weights, RoundContext(number, (0, 2), 0))
         np.testing.assert_array_equal(quiet, np.zeros((2, D), dtype=np.float32))
         assert quiet.dtype == np.float32
     for number in (3, 4):
-        called = Called(number, (0, 2), 0)
+        called = RoundContext(number, (0, 2), 0)
         np.testing.assert_array_equal(sleeper(weights, called), attack(weights, called))
 
 
@@ -854,8 +871,8 @@ def test_who_holds_data_is_honest_until_it_strikes(attack):
     """With start = 3 it sends in round 2 what it would if nobody were evil, bit by bit."""
     changes = {"agents__attack": attack, "agents__start": 3}
     for number, differs in ((2, False), (3, True)):
-        honest, evil = small_cohort(agents__evil=0.0)[0], small_cohort(**changes)[0]
-        name = evil._members.evil[0].name
+        honest, evil = small_cohort(agents__malicious=0.0)[0], small_cohort(**changes)[0]
+        name = evil._members.malicious[0].name
         update = learnt(evil, training(number)).get(name)
         plain = learnt(honest, training(number))[name]
         colludes = ATTACKS.facts(attack).colludes and differs  # it waits for a plot
@@ -866,7 +883,7 @@ def test_who_holds_data_is_honest_until_it_strikes(attack):
 def test_mpaf_by_hand():
     """With w' = 1 and λ = 4, from w = 1/2 every fake sends 4 (1 - 1/2) = 2, whatever the round."""
     attack = attacks.build("mpaf", world(4.0))
-    deltas = attack(np.full(D, 0.5, dtype=np.float32), Called(9, (0, 2, 3), 1))
+    deltas = attack(np.full(D, 0.5, dtype=np.float32), RoundContext(9, (0, 2, 3), 1))
     np.testing.assert_array_equal(deltas, np.full((3, D), 2.0))
 
 
@@ -875,23 +892,23 @@ def test_history_by_hand():
     attack = attacks.build("history", world(10.0))
     now, before = np.full(D, 3, dtype=np.float32), np.full(D, 1, dtype=np.float32)
     np.testing.assert_array_equal(
-        attack(now, Called(2, (0,), 0, (before, now))), np.full((1, D), -20.0)
+        attack(now, RoundContext(2, (0,), 0, (before, now))), np.full((1, D), -20.0)
     )
-    np.testing.assert_array_equal(attack(now, Called(1, (0, 2), 0)), np.zeros((2, D)))
+    np.testing.assert_array_equal(attack(now, RoundContext(1, (0, 2), 0)), np.zeros((2, D)))
 
 
 def test_random_is_gaussian_of_its_scale():
     """λ ε with ε ~ N(0, I): mean 0, deviation λ, each fake and each round its own."""
     attack = attacks.build("random", world(5.0))
-    noise = attack(start_weights(), Called(3, tuple(range(50)), 0))
+    noise = attack(start_weights(), RoundContext(3, tuple(range(50)), 0))
     drawn = noise.size
     assert abs(noise.mean()) < 4 * 5 / np.sqrt(drawn)
     assert abs(noise.std() - 5) < 4 * 5 / np.sqrt(2 * drawn)
     share = np.mean(np.abs(noise) < 5)  # 68.27 % within one deviation
     assert abs(share - 0.6827) < 4 * np.sqrt(0.6827 * 0.3173 / drawn)
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 5 / np.sqrt(D)
-    np.testing.assert_array_equal(noise[7], attack(start_weights(), Called(3, (7,), 0))[0])
-    assert not np.array_equal(noise, attack(start_weights(), Called(4, tuple(range(50)), 0)))
+    np.testing.assert_array_equal(noise[7], attack(start_weights(), RoundContext(3, (7,), 0))[0])
+    assert not np.array_equal(noise, attack(start_weights(), RoundContext(4, tuple(range(50)), 0)))
 
 
 # The dynamics of MPAF under the plain mean: w' - w is multiplied by 1 - c, c = λ m / (n + m)
@@ -907,7 +924,7 @@ def under_mpaf(scale, rounds, honest=9, fakes=1):
     quiet = np.zeros((honest, D), dtype=np.float32)
     distances = []
     for number in range(1, rounds + 1):
-        sent = attack(weights, Called(number, tuple(range(fakes)), 0))
+        sent = attack(weights, RoundContext(number, tuple(range(fakes)), 0))
         samples = np.ones(honest + fakes, dtype=np.int64)
         delta = mean(np.concatenate([quiet, sent]), samples, rules.Context())
         with np.errstate(over="ignore", invalid="ignore"):

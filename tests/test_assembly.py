@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from federation import settings_of
 
-from fedjury.aggregator.assembly import TRIED, build, watch_of
+from fedjury.aggregator.assembly import TRIED, build, detection_policy_of
 from fedjury.learning import datasets
-from fedjury.learning.dealing import deal, plan_of
+from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.learning.weights import flatten, load
 from fedjury.registry import rule
 from fedjury.rules import Context
@@ -24,7 +24,7 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
     ("changes", "message"),
     [
         (BULYAN, r"at least 23 updates to withstand 5 Byzantine ones \(4 \* 5 \+ 3\), not 20"),
-        (BULYAN | {"agents__n": 40, "sampling__share": 0.5}, "23 updates .* not 20"),
+        (BULYAN | {"agents__n": 40, "sampling__client_fraction": 0.5}, "23 updates .* not 20"),
         (BULYAN | {"agents__n": 40, "collect__threshold": 22}, "23 updates .* not 22"),
         (
             {"aggregation__rule": "trimmed_mean", "aggregation__options": {"count": 10}},
@@ -32,10 +32,13 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
         ),
         ({"aggregation__options": {"name": "krum"}}, "name is no option of a rule"),
         ({"aggregation__options": {"clip": "1"}}, "clip in front of a rule must be a number"),
-        ({"aggregation__before": {"nmm": 3}}, "front of a rule: 'nmm'; did you mean 'nnm'"),
-        ({"aggregation__before": {"nnm": "3"}}, "nnm in front of a rule must be a number"),
         (
-            {"aggregation__rule": "foolsgold", "aggregation__before": {"bucketing": 2}},
+            {"aggregation__pre_aggregation": {"nmm": 3}},
+            "front of a rule: 'nmm'; did you mean 'nnm'",
+        ),
+        ({"aggregation__pre_aggregation": {"nnm": "3"}}, "nnm in front of a rule must be a number"),
+        (
+            {"aggregation__rule": "foolsgold", "aggregation__pre_aggregation": {"bucketing": 2}},
             "must know who sent what",
         ),
         ({"detection__detectors": ["brust"]}, "unknown detector: 'brust'; did you mean 'burst'"),
@@ -58,7 +61,7 @@ def test_what_cannot_work_is_said_at_the_start(changes, message):
 @rule(needs=["server_update"])
 def needy():
     """Build somebody's rule that needs what the server learns."""
-    return lambda updates, samples, context: context.own
+    return lambda updates, samples, context: context.server_update
 
 
 def crashing():
@@ -90,7 +93,7 @@ def test_a_rule_of_somebody_elses_is_tried_at_the_start(name, message):
 
 def test_clipping_may_stand_among_the_options():
     """The error of a misspelt option lists it, so there it works."""
-    rule = build(settings_of(aggregation__options={"clip": 1.0})).policy.rule
+    rule = build(settings_of(aggregation__options={"clip": 1.0})).config.rule
     updates = np.array([[3.0, 4.0]], np.float32)
     np.testing.assert_allclose(rule(updates, np.ones(1, np.int64), Context()), [0.6, 0.8])
 
@@ -98,7 +101,7 @@ def test_clipping_may_stand_among_the_options():
 def test_a_rule_is_not_tried_on_crowds():
     """With more agents than it takes to compare all with all quickly, the first round tells."""
     many = BULYAN | {"agents__n": TRIED + 1, "agents__samples": 1}
-    assert build(settings_of(**many)).policy.run.rounds
+    assert build(settings_of(**many)).config.run.rounds
 
 
 def test_the_watch_is_what_the_settings_say():
@@ -106,29 +109,29 @@ def test_the_watch_is_what_the_settings_say():
     settings = settings_of(
         detection__detectors=["burst", "fixed_point"],
         detection__quarantine=True,
-        detection__strikes=3,
-        detection__appeal=7,
-        detection__appeals=0,
+        detection__offences=3,
+        detection__readmission_after=7,
+        detection__readmissions=0,
         sampling__newcomers=4,
         detection__options={"fixed_point": {"crowd": 5}},
         aggregation__rule="foolsgold",
     )
-    watch = watch_of(settings)
+    watch = detection_policy_of(settings)
     assert list(watch.detectors) == ["burst", "fixed_point"]
     assert watch[1:] == (settings.detection, 4, True)
-    assert watch_of(settings_of()).remembers is False
+    assert detection_policy_of(settings_of()).remembers is False
 
 
 def test_the_server_trains_as_an_agent_does():
     """FLTrust's server moves the model by its own data, the same way each time it is asked."""
-    policy = build(settings_of(aggregation__rule="fltrust", data__server=0.05)).policy
+    policy = build(settings_of(aggregation__rule="fltrust", data__server=0.05)).config
     start = np.zeros(2410, np.float32)
-    update = policy.own_update(start, 3)
+    update = policy.server_update(start, 3)
     assert update.shape == (2410,)
     assert np.abs(update).max() > 0
-    np.testing.assert_array_equal(update, policy.own_update(start, 3))
-    assert (update != policy.own_update(start, 4)).any()
-    assert build(settings_of(data__server=0.05)).policy.own_update is None
+    np.testing.assert_array_equal(update, policy.server_update(start, 3))
+    assert (update != policy.server_update(start, 4)).any()
+    assert build(settings_of(data__server=0.05)).config.server_update is None
 
 
 @pytest.mark.parametrize(("server", "epochs"), [(0.3, 1), (0.3, 2), (0.01, 1)])
@@ -144,7 +147,7 @@ def test_the_server_takes_as_many_steps_as_an_agent(server, epochs):
         training__epochs=epochs,
     )
     data = datasets.load("digits", Path("data"), 500)
-    held = deal(plan_of(settings), data).server
+    held = partition(partition_spec_of(settings), data).server
     parts = build(settings, data)
     start = flatten(parts.model)
     x, y = torch.from_numpy(data.x_train[held]), torch.from_numpy(data.y_train[held])
@@ -155,4 +158,4 @@ def test_the_server_takes_as_many_steps_as_an_agent(server, epochs):
         F.cross_entropy(parts.model(x), y).backward()
         sgd.step()
     expected = flatten(parts.model) - start
-    np.testing.assert_allclose(parts.policy.own_update(start, 3), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(parts.config.server_update(start, 3), expected, rtol=1e-3, atol=1e-6)

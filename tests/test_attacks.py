@@ -13,15 +13,15 @@ from hypothesis.extra.numpy import arrays
 from worlds import start_weights, world
 
 from fedjury import attacks
-from fedjury.attacks import Called
+from fedjury.attacks import RoundContext
 from fedjury.attacks.agnostic import DEVIATIONS
 from fedjury.attacks.alie import largest_z
-from fedjury.attacks.colluding import Scheme, carried_out, moments
-from fedjury.learning.training import train_alone, visits
+from fedjury.attacks.colluding import Strategy, carried_out, moments
+from fedjury.learning.training import sample_order, train_alone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CALLED = Called(3, (1, 4, 6), 5)
+CALLED = RoundContext(3, (1, 4, 6), 5)
 
 PAIR = [[0, 2], [4, 2]]
 """Two updates; mean (2, 2), deviation (2, 0)."""
@@ -34,7 +34,7 @@ def plotted(name, updates, n=10, attackers=None, **options):
     """Return what colluders with these honest updates plot to send."""
     updates = np.array(updates, dtype=np.float32)
     m = len(updates) if attackers is None else attackers
-    called = Called(1, tuple(range(len(updates))), 0, contributors=n, attackers=m)
+    called = RoundContext(1, tuple(range(len(updates))), 0, contributors=n, attackers=m)
     return attacks.build(name, world(), options).plot(updates, called)
 
 
@@ -58,7 +58,7 @@ def test_label_flip_trains_on_labels_counted_from_the_other_end():
     sent = attacks.build("label_flip", here)(start_weights(), CALLED)
     for row, member in enumerate(CALLED.members):
         own = flipped._replace(indices=flipped.indices[row : row + 1])
-        order = visits(5, 3, (member,), 1, 4)
+        order = sample_order(5, 3, (member,), 1, 4)
         alone = train_alone(here.model, start_weights(), own, here.plan, order)[0]
         np.testing.assert_allclose(sent[row], alone, rtol=1e-3, atol=1e-5)
     honest = attacks.honest.honest(world())(start_weights(), CALLED)
@@ -85,20 +85,20 @@ def test_gaussian_by_hand():
 def test_each_draws_its_own_noise():
     """Mean 1 and deviation 3 over many coordinates; another round or agent is another draw."""
     d = 20_000
-    scheme = Scheme(np.full(d, 1, np.float32), np.full(d, 3, np.float32))
-    one, other = carried_out(scheme, Called(2, (4, 7), 0))
+    scheme = Strategy(np.full(d, 1, np.float32), np.full(d, 3, np.float32))
+    one, other = carried_out(scheme, RoundContext(2, (4, 7), 0))
     for sent in (one, other):
         assert abs(sent.mean() - 1) < 4 * 3 / math.sqrt(d)
         assert abs(sent.std() - 3) < 4 * 3 / math.sqrt(2 * d)
     assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(d)
-    np.testing.assert_array_equal(carried_out(scheme, Called(2, (7,), 0))[0], other)
-    assert not np.array_equal(carried_out(scheme, Called(3, (7,), 0))[0], other)
+    np.testing.assert_array_equal(carried_out(scheme, RoundContext(2, (7,), 0))[0], other)
+    assert not np.array_equal(carried_out(scheme, RoundContext(3, (7,), 0))[0], other)
 
 
 def test_without_a_spread_all_send_the_same():
     """It is one array for all, which is packed once."""
     centre = np.ones(3, np.float32)
-    assert all(sent is centre for sent in carried_out(Scheme(centre), Called(2, (4, 7), 0)))
+    assert all(sent is centre for sent in carried_out(Strategy(centre), RoundContext(2, (4, 7), 0)))
 
 
 def test_alie_by_hand():

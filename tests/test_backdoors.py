@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from fedjury import attacks, judges, rules
-from fedjury.attacks import ATTACKS, Called, Strike, World
+from fedjury.attacks import ATTACKS, AttackContext, BackdoorConfig, RoundContext
 from fedjury.attacks.adaptive import LADDER
 from fedjury.attacks.backdoor import attackers_model, mixed, replacing
-from fedjury.judges.opinions import Opinions, no_opinion
+from fedjury.judges.judgements import Judgements, no_judgement
 from fedjury.judges.profiles import error_profile
 from fedjury.learning import backdoors, datasets, models
 from fedjury.learning.backdoors import BACKDOORS, Options, success
 from fedjury.learning.backdoors.cifar10 import GREEN, RACING_STRIPE
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Shards, Training, train_alone, visits
+from fedjury.learning.training import Shards, Training, sample_order, train_alone
 from fedjury.learning.weights import flatten, load
 
 ARMED = [name for name in ATTACKS if ATTACKS.facts(name).hides_backdoor]
@@ -97,14 +97,14 @@ def test_tasks_keep_their_contract(name):
     assert poisoned.shape == (len(labels), *data.shape)
     assert len(labels) >= 1
     assert (poisoned.dtype, labels.dtype) == (np.float32, np.int64)
-    assert set(labels) == set(made.trial_y) == {made.target}
-    assert made.trial_x.shape == (len(made.trial_y), *data.shape)
+    assert set(labels) == set(made.test_y) == {made.target}
+    assert made.test_x.shape == (len(made.test_y), *data.shape)
     assert made.clean(y).shape == y.shape
     assert made.clean(y).dtype == np.bool_
     assert (made.source, made.target) == (again.source, again.target)
-    np.testing.assert_array_equal(made.trial_x, again.trial_x)
-    assert success(made.trial_y, made) == 1.0
-    assert success(made.trial_y + 1, made) == 0.0
+    np.testing.assert_array_equal(made.test_x, again.test_x)
+    assert success(made.test_y, made) == 1.0
+    assert success(made.test_y + 1, made) == 0.0
 
 
 def test_label_flip_takes_the_class_the_attackers_have_most_of():
@@ -115,7 +115,7 @@ def test_label_flip_takes_the_class_the_attackers_have_most_of():
     np.testing.assert_array_equal(poisoned, digits().x_train[1:3])
     assert (made.source, labels.tolist()) == (3, [4, 4])
     assert made.clean(y).tolist() == [True, False, False, True]
-    np.testing.assert_array_equal(made.trial_x, digits().x_test[digits().y_test == 3])
+    np.testing.assert_array_equal(made.test_x, digits().x_test[digits().y_test == 3])
 
 
 def test_drawn_targets_are_any_class_but_the_source():
@@ -143,7 +143,7 @@ def test_semantic_samples_are_reserved():
     assert set(backdoors.build("semantic", options("semantic")).reserved) == set(ids)
     nothing = np.zeros((0, 1, 8, 8), dtype=np.float32), np.zeros(0, dtype=np.int64)
     np.testing.assert_array_equal(made.poison(*nothing)[0], digits().x_train[ids[::2]])
-    np.testing.assert_array_equal(made.trial_x, digits().x_train[ids[1::2]])
+    np.testing.assert_array_equal(made.test_x, digits().x_train[ids[1::2]])
     assert (made.source, made.target) == (1, 2)
 
 
@@ -156,7 +156,7 @@ def test_presets_are_of_cifar_10(name, train, trial):
     task = backdoors.build(name)
     made = task.arm(look_alike_cifar(), np.ones(4, dtype=np.int64), 0)
     assert len(task.reserved) == train + trial
-    assert (len(made.trial_y), made.source, made.target) == (trial, 1, 2)
+    assert (len(made.test_y), made.source, made.target) == (trial, 1, 2)
     assert set(task.reserved) >= set({"green": GREEN, "racin": RACING_STRIPE}.get(name[:5], ()))
     with pytest.raises(ValueError, match="original order; data set 'digits' has 1,297"):
         task.arm(digits(), digits().y_train[:4], 0)
@@ -199,7 +199,7 @@ def test_attackers_without_the_source_class_are_told():
 
 
 def strike(name="label_flip", **changes):
-    base = Strike(
+    base = BackdoorConfig(
         rounds=frozenset({3}),
         backdoor=armed(name),
         pool=torch.from_numpy(held().ravel()),
@@ -220,7 +220,7 @@ def world(blow=None, model="mlp"):
     shards = Shards(*map(torch.from_numpy, (data.x_train, data.y_train, held())))
     net = models.build(model, data.shape, 10, seed=0)
     row = {2: 0, 5: 1, 7: 2, 9: 3}
-    return World(net, PLAN, shards, row, 1.0, lambda: flatten(net), blow)
+    return AttackContext(net, PLAN, shards, row, 1.0, lambda: flatten(net), blow)
 
 
 @cache
@@ -230,13 +230,13 @@ def trained():
     everything = Shards(*map(torch.from_numpy, (data.x_train, data.y_train, np.arange(1297)[None])))
     history = [flatten(model)]
     for epoch in range(12):
-        order = visits(0, epoch, (0,), 1, 1297)
+        order = sample_order(0, epoch, (0,), 1, 1297)
         history.append(history[-1] + train_alone(model, history[-1], everything, PLAN, order)[0])
     return tuple(history[1:])
 
 
 def called(number=3, members=(5,), contributors=10):
-    return Called(number, members, 0, trained(), contributors)
+    return RoundContext(number, members, 0, trained(), contributors)
 
 
 def sent(name, blow, asked):
@@ -317,7 +317,7 @@ def test_a_boost_that_is_given_is_shared():
 
 def share_of(made, weights):
     """Return the share of the trial that a model calls the target."""
-    return success(predict(world().model, weights, torch.from_numpy(made.trial_x)), made)
+    return success(predict(world().model, weights, torch.from_numpy(made.test_x)), made)
 
 
 @pytest.mark.parametrize("name", ON_DIGITS)
@@ -382,7 +382,7 @@ def test_batch_norm_is_replaced_with_its_statistics():
     net = models.build("resnet18", (1, 16, 16), 10, seed=0)
     start = flatten(net)
     blow = strike(pool=torch.arange(41), epochs=1, share=0.5)
-    there = World(
+    there = AttackContext(
         net, PLAN, shards._replace(indices=torch.arange(41)[None]), {5: 0}, 1.0, lambda: start, blow
     )
     asked = called()._replace(history=(start,), contributors=1)
@@ -422,7 +422,7 @@ def judge_of(limit):
     def judge(profiles, candidates):
         score = np.abs(candidates - profiles[:, -1]).sum(axis=1)
         nothing = np.zeros((len(score), 0))
-        return Opinions(score > limit, score, np.full(len(score), limit), nothing)
+        return Judgements(score > limit, score, np.full(len(score), limit), nothing)
 
     return judge
 
@@ -489,7 +489,7 @@ def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):
 
     def judge(accepted, candidates):
         seen.append((accepted.shape, candidates.shape, looked[-1]))
-        return no_opinion(len(candidates))
+        return no_judgement(len(candidates))
 
     monkeypatch.setattr("fedjury.attacks.adaptive.predict", noted)
 
@@ -515,7 +515,7 @@ def test_attackers_tell_how_hard_they_strike(name, judge, strength):
     """In their rounds they say what share of the step they took, 0 if they stood down."""
     told = []
     blow = strike(rounds=frozenset({3, 5}), judge=JUDGES.get(judge))
-    there = world(blow)._replace(tell=lambda *said: told.append(said))
+    there = world(blow)._replace(send=lambda *said: told.append(said))
     attack = attacks.build(name, there)
     for number in (2, 3, 4):
         attack(trained()[-1], called(number))
@@ -536,6 +536,6 @@ def test_with_too_short_a_history_everything_passes():
 def test_the_model_before():
     """It is the last but one of the accepted models, if there are two."""
     a, b, c = (np.full(2, i, dtype=np.float32) for i in range(3))
-    assert Called(1, (0,), 0).previous is None
-    assert Called(1, (0,), 0, (a,)).previous is None
-    assert Called(1, (0,), 0, (a, b, c)).previous is b
+    assert RoundContext(1, (0,), 0).previous is None
+    assert RoundContext(1, (0,), 0, (a,)).previous is None
+    assert RoundContext(1, (0,), 0, (a, b, c)).previous is b

@@ -11,7 +11,7 @@ from torch import nn
 from fedjury.learning import batched, models, training
 from fedjury.learning.batched import Step
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Shards, Training, train_alone, train_together, visits
+from fedjury.learning.training import Shards, Training, sample_order, train_alone, train_together
 from fedjury.learning.weights import flatten, load, tensors, unflatten
 
 MNIST = (1, 28, 28)
@@ -98,7 +98,7 @@ def test_gradients_are_torchs(name, shape, samples, seed):
 def test_training_by_hand_is_training_alone(name, shape, members, plan):
     """Many steps, with momentum or without, give what torch's own SGD gives each alone."""
     model = models.build(name, shape, 4, seed=1)
-    data, order = shards(shape, members, 6), visits(0, 0, range(members), plan.epochs, 6)
+    data, order = shards(shape, members, 6), sample_order(0, 0, range(members), plan.epochs, 6)
     together = train_together(model, flatten(model), data, plan, order)
     alone = train_alone(model, flatten(model), data, plan, order)
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=3e-6)
@@ -107,7 +107,7 @@ def test_training_by_hand_is_training_alone(name, shape, members, plan):
 def test_agents_are_trained_in_blocks(monkeypatch):
     """However many fit into a pass, each gets its own delta, and twice the same bits."""
     model, plan = models.build("classifier", MNIST, 4, seed=0), Training(2, 2, 0.1, 0.5)
-    data, order = shards(MNIST, 5, 4), visits(0, 0, range(5), 2, 4)
+    data, order = shards(MNIST, 5, 4), sample_order(0, 0, range(5), 2, 4)
     whole = train_together(model, flatten(model), data, plan, order)
     assert whole.tobytes() == train_together(model, flatten(model), data, plan, order).tobytes()
     for samples in (1, 4):
@@ -158,7 +158,7 @@ def test_what_is_no_number_passes_through(name, shape, value):
     """From weights of NaN come deltas of NaN; those of infinity end in no error either."""
     model = models.build(name, shape, 4, seed=0)
     weights = np.full(len(flatten(model)), value, dtype=np.float32)
-    plan, order = Training(2, 2, 0.1, 0.5), visits(0, 0, range(2), 2, 3)
+    plan, order = Training(2, 2, 0.1, 0.5), sample_order(0, 0, range(2), 2, 3)
     deltas = train_together(model, weights, shards(shape, 2, 3), plan, order)
     assert np.isnan(deltas).any(axis=1).all()
     assert np.isnan(deltas).all() or not np.isnan(value)
@@ -256,7 +256,7 @@ def test_what_no_stage_serves_is_trained_all_the_same(build):
     torch.manual_seed(0)
     model, plan = build(), Training(2, 2, 0.1, 0.5)
     assert batched.network(model) is None
-    data, order = shards((2, 9, 9), 3, 3), visits(0, 0, range(3), 2, 3)
+    data, order = shards((2, 9, 9), 3, 3), sample_order(0, 0, range(3), 2, 3)
     together = train_together(model, flatten(model), data, plan, order)
     alone = train_alone(model, flatten(model), data, plan, order)
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=3e-6)
@@ -284,19 +284,23 @@ def test_split_mix_is_split_mix():
 
 def test_visiting_orders_come_from_seed_round_and_member_alone():
     """Whoever else is called changes nothing; another seed, round, member or epoch does."""
-    drawn = visits(5, 2, (3, 8, 4), 2, 9)
+    drawn = sample_order(5, 2, (3, 8, 4), 2, 9)
     assert drawn.shape == (3, 2, 9)
     assert drawn.dtype == np.int64
-    np.testing.assert_array_equal(visits(5, 2, (8,), 2, 9)[0], drawn[1])
-    others = [visits(6, 2, (8,), 2, 9), visits(5, 3, (8,), 2, 9), visits(2, 5, (8,), 2, 9)]
+    np.testing.assert_array_equal(sample_order(5, 2, (8,), 2, 9)[0], drawn[1])
+    others = [
+        sample_order(6, 2, (8,), 2, 9),
+        sample_order(5, 3, (8,), 2, 9),
+        sample_order(2, 5, (8,), 2, 9),
+    ]
     rows = {tuple(row) for some in (drawn, *others) for row in some.reshape(-1, 9)}
     assert len(rows) == 2 * (3 + 3)
-    assert visits(2**63 - 1, 0, (0,), 1, 1).tolist() == [[[0]]]
+    assert sample_order(2**63 - 1, 0, (0,), 1, 1).tolist() == [[[0]]]
 
 
 def test_every_visiting_order_is_as_likely():
     """Of 6,000 orders of three samples each of the six comes about 1,000 times (sd 29)."""
-    drawn = visits(0, 1, range(3000), 2, 3).reshape(-1, 3)
+    drawn = sample_order(0, 1, range(3000), 2, 3).reshape(-1, 3)
     found, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(found) == 6
     assert np.abs(counts - 1000).max() < 120

@@ -18,9 +18,9 @@ import pytest
 
 from fedjury import processes
 from fedjury.broker import enrolment, local, mosquitto, pid_file
-from fedjury.broker.answering import answers
+from fedjury.broker.enrolment_file import Principal
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.broker.register import Party
+from fedjury.broker.probe import answers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAYLOAD = os.urandom(52_000)
@@ -263,7 +263,7 @@ def test_the_private_configuration_is_the_shipped_one_open_on_loopback():
 
 def enrolled(folder, **settings):
     """Enrol two parties."""
-    parties = Party("aggregator", "aggregator"), Party("agent-0", "agents")
+    parties = Principal("aggregator", "aggregator"), Principal("agent-0", "agents")
     enrolment.enrol(folder, parties, **settings)
     return folder
 

@@ -12,7 +12,7 @@ from fedjury.broker.mosquitto import find_mosquitto
 from tools.chaos import __main__ as sweep
 from tools.chaos.broker import CONNACK, DROPPED, Counter
 from tools.chaos.faults import FAULTS, Outcome
-from tools.chaos.lab import PLAIN, Lab
+from tools.chaos.harness import PLAIN, Harness
 
 pytestmark = [
     pytest.mark.broker,
@@ -25,7 +25,7 @@ QUICK = [name for name, row in FAULTS.items() if row.quick]
 @pytest.fixture(scope="module")
 def lab():
     """Start the parent of all programs, and a broker, once for all faults."""
-    with Lab() as made:
+    with Harness() as made:
         yield made
 
 
@@ -100,7 +100,7 @@ def test_the_table_tells(monkeypatch, capsys, tmp_path):
     fine = Outcome(5, 5, 0, True)
     rows = {"good": sweep.Row("a good one", lambda *_: fine), "bad": sweep.Row("x", lambda *_: BAD)}
     monkeypatch.setattr(sweep, "FAULTS", rows)
-    monkeypatch.setattr(sweep, "Lab", NoLab)
+    monkeypatch.setattr(sweep, "Harness", NoLab)
     file = tmp_path / "table.md"
     assert sweep.main(["--only", "good"]) == 0
     assert "all as it must be" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_the_table_tells(monkeypatch, capsys, tmp_path):
     assert sweep.main(["--only", "gud"]) == 2
 
 
-class NoLab(Lab):
+class NoLab(Harness):
     """A place where nothing is started."""
 
     def __init__(self, say):

@@ -25,18 +25,18 @@ from fedjury.protocol.logs import Refusals, RunHistory
 from fedjury.protocol.messages import (
     LOGS,
     AggregatorPresence,
+    AttackVector,
     BadMessage,
     Candidate,
+    ColluderUpdate,
     History,
     Manifest,
     Model,
     PastLog,
     Phase,
-    Plot,
     Presence,
     Reason,
     RefusedLog,
-    Report,
     Round,
     RoundLog,
     Update,
@@ -94,8 +94,8 @@ EXAMPLES = {
     Vote: Vote(
         "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, bytes=300
     ),
-    Report: Report("ann", 7, 3, vector(1, -2)),
-    Plot: Plot(7, 3, vector(1, -2), vector(0.5, 0)),
+    ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
+    AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, deals="seed 0"),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
@@ -252,8 +252,8 @@ MESSAGES = {
     Vote: st.builds(
         Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, seen, counts
     ),
-    Report: st.builds(Report, names, counts, counts, vectors),
-    Plot: st.builds(Plot, counts, counts, vectors, vectors),
+    ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
+    AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     RoundLog: st.builds(RoundLog, records),
@@ -692,8 +692,8 @@ IS = {
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
     },
-    Report: {"count": ("round", "version"), "vector": ("delta",)},
-    Plot: {"count": ("round", "version"), "vector": ("centre", "spread")},
+    ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
+    AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
 }
@@ -752,23 +752,26 @@ def test_a_plot_spreads_over_the_whole_model_or_not_at_all():
     """Of a model of two parameters the spread has two entries or none; the centre always two."""
     limits = Limits(parameters=2)
     for spread in (vector(), vector(1, 2)):
-        plot = replace(EXAMPLES[Plot], spread=spread)
-        assert same(decode(topic(Plot), encode(plot), limits), plot)
+        plot = replace(EXAMPLES[AttackVector], spread=spread)
+        assert same(decode(topic(AttackVector), encode(plot), limits), plot)
     for centre, spread in ((vector(1, 2), vector(1)), (vector(), vector(1, 2))):
-        plot = replace(EXAMPLES[Plot], centre=centre, spread=spread)
-        assert refusal(topic(Plot), encode(plot), limits) is Reason.WRONG_LENGTH
+        plot = replace(EXAMPLES[AttackVector], centre=centre, spread=spread)
+        assert refusal(topic(AttackVector), encode(plot), limits) is Reason.WRONG_LENGTH
     for odd in (0, 0.0, False):  # an empty vector is announced as any other is
         hollow = {"codec": "float32", "n": odd, "data": b"\0"}
-        payload = packed(Plot, {**content_of(Plot), "spread": hollow})
-        assert refusal(topic(Plot), payload, limits) in (Reason.WRONG_LENGTH, Reason.WRONG_TYPE)
+        payload = packed(AttackVector, {**content_of(AttackVector), "spread": hollow})
+        assert refusal(topic(AttackVector), payload, limits) in (
+            Reason.WRONG_LENGTH,
+            Reason.WRONG_TYPE,
+        )
 
 
 def test_a_plot_may_be_as_long_as_two_models():
     """Where an update just fits, centre and spread fit too, and one byte less is too little."""
-    plot = replace(EXAMPLES[Plot], centre=vector(*range(400)), spread=vector(*range(400)))
+    plot = replace(EXAMPLES[AttackVector], centre=vector(*range(400)), spread=vector(*range(400)))
     longest = -(-len(encode(plot)) // 2)
-    assert same(decode(topic(Plot), encode(plot), Limits(400, longest)), plot)
-    assert refusal(topic(Plot), encode(plot), Limits(400, longest - 1)) is Reason.TOO_LARGE
+    assert same(decode(topic(AttackVector), encode(plot), Limits(400, longest)), plot)
+    assert refusal(topic(AttackVector), encode(plot), Limits(400, longest - 1)) is Reason.TOO_LARGE
 
 
 def test_numbers_that_json_cannot_hold_are_refused():
@@ -802,7 +805,7 @@ def in_model(name, n, data):
 
 REASONS = {
     Reason.UNKNOWN_TOPIC: ("fl/v2/run/round", b"{}", Limits()),
-    Reason.TOO_LARGE: (UPDATE_TOPIC, UPDATE_BYTES, Limits(bytes=len(UPDATE_BYTES) - 1)),
+    Reason.TOO_LARGE: (UPDATE_TOPIC, UPDATE_BYTES, Limits(size=len(UPDATE_BYTES) - 1)),
     Reason.MALFORMED: (UPDATE_TOPIC, UPDATE_BYTES[:-1], Limits()),
     Reason.WRONG_KEYS: (UPDATE_TOPIC, b"\x81\xa5round\x01", Limits()),
     Reason.WRONG_TYPE: (
@@ -857,7 +860,7 @@ def test_what_is_too_large_is_not_even_parsed(monkeypatch):
 
 def test_the_limit_itself_is_allowed():
     """A payload of exactly as many bytes as are allowed is read."""
-    message = decode(UPDATE_TOPIC, UPDATE_BYTES, Limits(parameters=2, bytes=len(UPDATE_BYTES)))
+    message = decode(UPDATE_TOPIC, UPDATE_BYTES, Limits(parameters=2, size=len(UPDATE_BYTES)))
     np.testing.assert_array_equal(message.delta, [1, -2])
 
 
@@ -911,7 +914,7 @@ def test_bombs_are_not_inflated(bombs, announced, n, reason):
     payload = in_model("float32+zstd", n, bombs[announced])
     assert len(payload) < 10_000
     tracemalloc.start()
-    assert refusal(topic(Model), payload, Limits(bytes=8_000_000)) is reason
+    assert refusal(topic(Model), payload, Limits(size=8_000_000)) is reason
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1e6
@@ -954,7 +957,7 @@ def test_equal_broadcasts_are_decoded_once(kind):
     decoder = Decoder()
     first, again = (decoder.decode(topic(kind), bytes(encode(EXAMPLES[kind]))) for _ in range(2))
     assert same(first, again)
-    assert (first is again) == (kind in (Manifest, Round, Model, Candidate, Plot))
+    assert (first is again) == (kind in (Manifest, Round, Model, Candidate, AttackVector))
 
 
 def test_another_broadcast_is_decoded_anew():

@@ -111,8 +111,8 @@ def test_help_shows_an_example(program, example):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--evil", "1.5"], ("agents.evil", "1.5", "0 to 1")),
-        (["--evil", "much"], ("agents.evil", "a number")),
+        (["--evil", "1.5"], ("agents.malicious", "1.5", "0 to 1")),
+        (["--evil", "much"], ("agents.malicious", "a number")),
         (["--n", "0"], ("agents.n", "1 to 1,000,000")),
         (["--shard", "3/2"], ("agents.shard", "3/2", "like 2/4")),
         (["--run", "a/b"], ("run.name", "a/b")),
@@ -159,7 +159,7 @@ def refused_here(main, flags, words):
     [
         (["--attack", "honest"], ("'honest' is no attack", "--evil 0")),
         (["--split", "fair"], ("fair", "iid", "dirichlet", "groups")),
-        (["--liars", "maybe"], ("maybe", "always_accept")),
+        (["--vote-attack", "maybe"], ("maybe", "always_accept")),
         (["--data", "minst"], ("minst", "mnist5k", "digits")),
         (["--attack", "backdoor", "--task", "flip"], ("flip", "label_flip", "pixel")),
         (["--attack", "backdoor", "--task", "semantic"], ("needs a target",)),
@@ -180,7 +180,7 @@ def test_unknown_name_lists_the_known_for_agents(flags, words, there):
         (["--judge", "jury"], ("jury", "lof", "calibrated")),
         (["--set", "validation.options={ reading = 'E' }"], ("'E'", "A, B, C, D")),
         (["--set", "validation.options={ false_alarm = 0.1 }"], ("false_alarm", "reading")),
-        (["--who", "server"], ("data.server", "to judge with")),
+        (["--judged-by", "server"], ("data.server", "to judge with")),
         (["--set", "agents.attack=backdoor", "--set", "backdoor.task=flip"], ("label_flip",)),
         (["--set", "agents.attack=backdoor", "--set", "backdoor.source=11"], ("0..9, not 11",)),
     ],

@@ -22,9 +22,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fedjury import registry
-from fedjury.config import flags
+from fedjury.config import flags, renamed
+from fedjury.config.__main__ import main as upgrade
 from fedjury.config.section import bounds, example_of, type_of
-from fedjury.config.sections import Settings, SettingsError
+from fedjury.config.sections import RENAMED, Settings, SettingsError
 from fedjury.config.settings import field_of, fields, load
 from fedjury.config.toml import default_toml, to_toml
 from fedjury.protocol.compression import CODECS, ENCODINGS, ZSTD
@@ -152,14 +153,14 @@ def test_every_setting_is_explained():
 TABLES = [
     ("aggregation.rule", RULES),
     ("agents.attack", ATTACKS),
-    ("agents.liars", LIARS),
+    ("agents.vote_attack", LIARS),
     ("agents.split", SPLITS),
     ("model.name", MODELS),
     ("data.name", DATASETS),
     ("wire.codec", registry.CODECS),
     ("wire.history", registry.CODECS),
     ("validation.judge", JUDGES),
-    ("validation.who", get_args(FIELDS["validation.who"].annotation)),
+    ("validation.judged_by", get_args(FIELDS["validation.judged_by"].annotation)),
     ("validation.decide", get_args(FIELDS["validation.decide"].annotation)),
     ("backdoor.task", BACKDOORS),
 ]
@@ -415,10 +416,11 @@ def test_unknown_sections_are_named():
 
 def test_unknown_keys_are_named(toml):
     """A misspelt key is shown with the nearest and with the keys of its section."""
-    text = error([toml("[sampling]\nshares = 0.5")])
+    text = error([toml("[sampling]\nclient_fractions = 0.5")])
     assert text == (
-        "unknown setting 'sampling.shares'; did you mean 'sampling.share'? valid: "
-        "sampling.share, sampling.newcomers"
+        "unknown setting 'sampling.client_fractions'; did you mean 'sampling.client_fraction'? "
+        "valid: "
+        "sampling.client_fraction, sampling.newcomers"
     )
 
 
@@ -477,7 +479,7 @@ def test_types_are_exact(key, toml):
     if key in NAMES:
         called = 'a list of names, like ["fixed_point"]'
     called = {
-        "validation.who": "clients or server or both",
+        "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
     }.get(key, called)
     section, name = key.split(".")
@@ -509,7 +511,7 @@ def test_numbers_are_finite(key, toml):
 
 def test_whole_numbers_are_numbers(toml):
     """Where a number may have a fraction it need not have one."""
-    share = load([toml("[sampling]\nshare = 1")]).sampling.share
+    share = load([toml("[sampling]\nclient_fraction = 1")]).sampling.client_fraction
     assert (share, type(share)) == (1.0, float)
 
 
@@ -557,7 +559,7 @@ def test_a_jury_somebody_asked_for_fits_the_fleet_they_asked_for(toml):
     assert flag_error("--n", "10", "--quorum", "11") == (
         "validation.quorum = 11 must be 0 to the number of voters (10)"
     )
-    server = ("--who", "server", "--set", "data.server=0.1")
+    server = ("--judged-by", "server", "--set", "data.server=0.1")
     assert jury("--n", "10", "--validators", "20", *server)[0] == 20  # the server judges alone
 
 
@@ -581,12 +583,15 @@ def test_what_a_program_brings_along_counts_as_nobodys(toml):
 
 
 VOTERS = {
-    "clients": ({"who": "clients", "validators": 5}, (5, False, 3)),
-    "clients, with a quorum": ({"who": "clients", "validators": 5, "quorum": 4}, (5, False, 4)),
-    "nobody": ({"who": "clients", "validators": 0}, (0, False, 0)),
-    "the server": ({"who": "server", "validators": 0}, (0, True, 1)),
-    "the server, whatever else is set": ({"who": "server", "validators": 9}, (0, True, 1)),
-    "both": ({"who": "both", "validators": 4}, (4, True, 3)),
+    "clients": ({"judged_by": "clients", "validators": 5}, (5, False, 3)),
+    "clients, with a quorum": (
+        {"judged_by": "clients", "validators": 5, "quorum": 4},
+        (5, False, 4),
+    ),
+    "nobody": ({"judged_by": "clients", "validators": 0}, (0, False, 0)),
+    "the server": ({"judged_by": "server", "validators": 0}, (0, True, 1)),
+    "the server, whatever else is set": ({"judged_by": "server", "validators": 9}, (0, True, 1)),
+    "both": ({"judged_by": "both", "validators": 4}, (4, True, 3)),
     "contributors": ({"piggy_back": True, "validators": 0}, (0, False, 0)),
 }
 """Who votes -> settings; agents asked, whether the server votes, votes that reject: half of them,
@@ -605,23 +610,30 @@ def test_who_votes(case):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"validation.who": "us"}, "validation.who = 'us' must be clients or server or both"),
+        (
+            {"validation.judged_by": "us"},
+            "validation.judged_by = 'us' must be clients or server or both",
+        ),
         ({"validation.decide": "dice"}, "validation.decide = 'dice' must be count or score"),
         (
-            {"validation.who": "server"},
-            "data.server = 0.0 must be above 0 where validation.who is 'server', to judge with",
+            {"validation.judged_by": "server"},
+            (
+                "data.server = 0.0 must be above 0 where validation.judged_by is 'server', to "
+                "judge "
+                "with"
+            ),
         ),
         (
-            {"validation.who": "both", "validation.validators": 9},
-            "data.server = 0.0 must be above 0 where validation.who is 'both', to judge with",
+            {"validation.judged_by": "both", "validation.validators": 9},
+            "data.server = 0.0 must be above 0 where validation.judged_by is 'both', to judge with",
         ),
         (
-            {"validation.who": "both", "data.server": 0.1, "validation.validators": 0},
+            {"validation.judged_by": "both", "data.server": 0.1, "validation.validators": 0},
             "validation.validators = 0 must be 1 or more where both the server and clients judge",
         ),
         (
             {
-                "validation.who": "both",
+                "validation.judged_by": "both",
                 "data.server": 0.1,
                 "validation.validators": 3,
                 "validation.quorum": 5,
@@ -630,35 +642,47 @@ def test_who_votes(case):
         ),
         (
             {
-                "validation.who": "both",
+                "validation.judged_by": "both",
                 "data.server": 0.1,
                 "validation.validators": 9,
                 "validation.piggy_back": True,
             },
             (
-                "validation.who = 'both' must be clients, for with piggy_back the contributors"
+                "validation.judged_by = 'both' must be clients, for with piggy_back the "
+                "contributors"
                 " are the validators"
             ),
         ),
         (
-            {"validation.decide": "score", "validation.validators": 8, "validation.liars": 4},
-            "validation.liars = 4 must be less than half of the voters (8) where scores decide",
+            {
+                "validation.decide": "score",
+                "validation.validators": 8,
+                "validation.tolerated_malicious": 4,
+            },
+            (
+                "validation.tolerated_malicious = 4 must be less than half of the voters (8) where "
+                "scores decide"
+            ),
         ),
         (
             {
                 "validation.decide": "score",
                 "validation.validators": 9,
-                "validation.liars": 5,
-                "validation.who": "both",
+                "validation.tolerated_malicious": 5,
+                "validation.judged_by": "both",
                 "data.server": 0.1,
             },
-            "validation.liars = 5 must be less than half of the voters (10) where scores decide",
+            (
+                "validation.tolerated_malicious = 5 must be less than half of the voters (10) "
+                "where "
+                "scores decide"
+            ),
         ),
         (
             {
                 "validation.piggy_back": True,
                 "agents.n": 40,
-                "sampling.share": 0.1,
+                "sampling.client_fraction": 0.1,
                 "validation.quorum": 5,
             },
             "validation.quorum = 5 must be 0 to the contributors (4) with piggy_back",
@@ -685,11 +709,11 @@ def test_voters_that_cannot_be(changes, said):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"validators": 9, "liars": 4},
-        {"validators": 8, "liars": 4, "who": "both"},
-        {"validators": 8, "liars": 8, "decide": "count"},
-        {"piggy_back": True, "liars": 20},  # how many vote is not known here
-        {"who": "server"},
+        {"validators": 9, "tolerated_malicious": 4},
+        {"validators": 8, "tolerated_malicious": 4, "judged_by": "both"},
+        {"validators": 8, "tolerated_malicious": 8, "decide": "count"},
+        {"piggy_back": True, "tolerated_malicious": 20},  # how many vote is not known here
+        {"judged_by": "server"},
         {},
     ],
     ids=str,
@@ -697,7 +721,9 @@ def test_voters_that_cannot_be(changes, said):
 def test_liars_who_can_be_withstood(changes):
     """Scores need more than twice as many voters as liars; of a quorum the advice is enough."""
     votes = {f"validation.{key}": value for key, value in ({"decide": "score"} | changes).items()}
-    assert load([], votes | {"data.server": 0.1}).validation.liars == changes.get("liars", 0)
+    assert load([], votes | {"data.server": 0.1}).validation.tolerated_malicious == changes.get(
+        "tolerated_malicious", 0
+    )
 
 
 @pytest.mark.parametrize(("minimum", "judged_from"), [(0, 5), (3, 3), (5, 5)])
@@ -744,7 +770,7 @@ def another(key):
         return [30, 35], "[30,35]"
     if kind_of(key) is dict:
         return {"nnm": 3, "clip": 1.5}, "{ nnm = 3, clip = 1.5 }"
-    if key == "validation.who":
+    if key == "validation.judged_by":
         return "server", "server"
     if type(default) is int:
         return default + 9, str(default + 9)  # validators enough for the quorum
@@ -766,7 +792,7 @@ def test_each_flag_sets_its_setting(flag):
     if isinstance(value, bool):
         given = [flag] if value else [f"--no-{flag[2:]}"]
     also = {
-        "validation.who": {"data.server": 0.1},  # to judge with
+        "validation.judged_by": {"data.server": 0.1},  # to judge with
     }.get(key, {})
     more = [word for other in also for word in ("--set", f"{other}={also[other]}")]
     expected = with_values({key: value} | also)
@@ -798,19 +824,19 @@ def test_set_keeps_what_follows_the_first_equals_sign():
 
 def test_flags_win_over_set_and_files(toml):
     """The short name is the last word."""
-    file = str(toml("[agents]\nn = 5\nevil = 0.1\nstart = 9"))
+    file = str(toml("[agents]\nn = 5\nmalicious = 0.1\nstart = 9"))
     settings = parsed(
         "--config", file, "--n", "7", "--set", "agents.n=6", "--set", "agents.start=8"
     )
-    assert (settings.agents.n, settings.agents.start, settings.agents.evil) == (7, 8, 0.1)
+    assert (settings.agents.n, settings.agents.start, settings.agents.malicious) == (7, 8, 0.1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--evil", "1.5"], "agents.evil = 1.5 must be 0 to 1"),
-        (["--evil", "nan"], "agents.evil = nan must be finite"),
-        (["--evil", "half"], "agents.evil = 'half' must be a number"),
+        (["--evil", "1.5"], "agents.malicious = 1.5 must be 0 to 1"),
+        (["--evil", "nan"], "agents.malicious = nan must be finite"),
+        (["--evil", "half"], "agents.malicious = 'half' must be a number"),
         (["--n", "0"], "agents.n = 0 must be 1 to 1,000,000"),
         (["--n", "10.5"], "agents.n = '10.5' must be a whole number"),
         (["--n", "9" * 5000], f"agents.n = '{'9' * 5000}' must be a whole number"),
@@ -1016,7 +1042,7 @@ def test_a_program_says_how_it_ended(run_main, code):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--evil", "1.5"], "error: agents.evil = 1.5 must be 0 to 1\n"),
+        (["--evil", "1.5"], "error: agents.malicious = 1.5 must be 0 to 1\n"),
         (
             ["--config", "nowhere.toml"],
             "error: cannot read nowhere.toml: No such file or directory\n",
@@ -1066,3 +1092,60 @@ def test_settings_from_needs_no_broker_flag():
     chosen = made.parse_args(["--seed", "3"])
     assert isinstance(chosen, argparse.Namespace)
     assert flags.settings_from(chosen).run.seed == 3
+
+
+# ---------------------------------------------------------------- old names
+
+OLD = """\
+# A run of ours.
+[agents]         # the fleet
+n = 20
+evil = 0.25      # a quarter
+[sampling]
+share = 0.5
+"""
+
+
+def test_old_names_are_answered_with_the_new_ones(tmp_path):
+    """In a file, by --set and as a flag: one sentence that says how it is called now."""
+    file = tmp_path / "old.toml"
+    file.write_text(OLD)
+    said = "the setting agents.evil is called agents.malicious now; 'fedjury config upgrade FILE'"
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load([file])
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load(overrides={"agents.evil": 0.2})
+
+
+@pytest.mark.parametrize(("old", "new"), renamed.FLAGS.items())
+def test_old_flags_are_answered_with_the_new_ones(old, new, capsys):
+    """Exit code 2, and the new name; with a value and without."""
+    for value in ([], ["0.5"]):
+        with pytest.raises(SystemExit) as ended:
+            flags.parser("A test.", "  none", ALL_FLAGS).parse_args([old, *value])
+        assert ended.value.code == 2
+        assert f"{old} is called {new} now" in capsys.readouterr().err
+    assert new in ALL_FLAGS
+
+
+def test_every_new_name_is_a_setting_and_no_old_one_is():
+    """The table leads somewhere."""
+    assert set(RENAMED.values()) <= set(FIELDS)
+    assert not set(RENAMED) & set(FIELDS)
+
+
+def test_upgrading_a_file_changes_names_alone(tmp_path, capsys):
+    """Values, order and comments stay; a second time there is nothing to change."""
+    file = tmp_path / "old.toml"
+    file.write_text(OLD)
+    upgrade(["upgrade", str(file)])
+    assert file.read_text() == OLD.replace("evil =", "malicious =").replace(
+        "share =", "client_fraction ="
+    )
+    said = "sampling.share -> sampling.client_fraction, agents.evil -> agents.malicious"
+    assert capsys.readouterr().out == f"{file}: {said}\n"
+    upgrade(["upgrade", str(file)])
+    assert capsys.readouterr().out == f"{file}: nothing to change\n"
+    file.write_text(OLD + "client_fraction = 0.4\n")
+    with pytest.raises(SettingsError, match=r"sets both sampling\.share and sampling\.client"):
+        upgrade(["upgrade", str(file)])

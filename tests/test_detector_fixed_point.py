@@ -12,12 +12,12 @@ import torch
 from federation import one_thread  # noqa: F401 - a fixture
 
 from fedjury import detection, rules
-from fedjury.attacks import Called, dormant
+from fedjury.attacks import RoundContext, idle_until
 from fedjury.attacks.mpaf import mpaf
-from fedjury.detection import SUSPECT, Seen
+from fedjury.detection import SUSPECT, Observation
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
-from fedjury.learning.training import Shards, Training, train, visits
+from fedjury.learning.training import Shards, Training, sample_order, train
 from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import compress, decompress
 from fedjury.rules import Context
@@ -45,7 +45,7 @@ def digits():
 def shards(agents, samples, mixtures):
     data = digits()
     rng = np.random.default_rng(0)
-    dealt = split.deal(data.y_train, mixtures(agents, data.classes, rng), samples, rng)
+    dealt = split.partition(data.y_train, mixtures(agents, data.classes, rng), samples, rng)
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     return Shards(x, y, torch.from_numpy(dealt))
 
@@ -72,17 +72,19 @@ def federation(
     data = shards(honest, samples, mixtures)
     plan, model = Training(1, batch, 0.1, 0.0), network(0)
     attack = mpaf(SimpleNamespace(fresh=lambda: flatten(network(1)), scale=scale))
-    attack = dormant(attack, STRIKE)
+    attack = idle_until(attack, STRIKE)
     aggregate = rules.build(RULES[rule][0], **RULES[rule][1])
     names = [f"honest-{i:03d}" for i in range(honest)] + [f"z-{i:03d}" for i in range(fakes)]
     weights, rng = flatten(model), np.random.default_rng(7)
     for t in range(1, rounds + 1):
-        order = visits(0, t, range(honest), 1, samples)
-        false = attack(weights, Called(t, tuple(range(fakes)), 0))
+        order = sample_order(0, t, range(honest), 1, samples)
+        false = attack(weights, RoundContext(t, tuple(range(fakes)), 0))
         updates = sent(np.concatenate([train(model, weights, data, plan, order), false]))
         some = np.sort(rng.choice(len(names), round(called * len(names)), replace=False))
         updates = updates[some]
-        yield Seen(t, tuple(names[i] for i in some), updates, weights, dict.fromkeys(names, 1), {})
+        yield Observation(
+            t, tuple(names[i] for i in some), updates, weights, dict.fromkeys(names, 1), {}
+        )
         with np.errstate(all="ignore"):
             weights = weights + aggregate(updates, np.ones(len(updates), dtype=np.int64), Context())
 
@@ -157,7 +159,7 @@ def test_rounding_on_the_wire_does_not_hide_a_crowd(encoding):
 def seen(round_, weights, **updates):
     weights = np.array(weights, dtype=np.float32)
     rows = np.array(list(updates.values()), dtype=np.float32)
-    return Seen(round_, tuple(updates), rows, weights, dict.fromkeys(updates, 1), {})
+    return Observation(round_, tuple(updates), rows, weights, dict.fromkeys(updates, 1), {})
 
 
 def scored(*rounds):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjury import detection
-from fedjury.detection import SUSPECT, Seen
+from fedjury.detection import SUSPECT, Observation
 from fedjury.detection.fldetector import hessian_product
 from fedjury.detection.gaps import _dispersions, boundary
 
@@ -75,7 +75,7 @@ def quadratic_rounds(count, noise):
         updates = 0.1 * (centres - weights) + noise * rng.standard_normal((12, 6))
         updates[ATTACKER] = rng.standard_normal(6) if t > 5 else 0
         updates = updates.astype(np.float32)
-        yield Seen(t, names, updates, weights, dict.fromkeys(names, 1), {})
+        yield Observation(t, names, updates, weights, dict.fromkeys(names, 1), {})
         weights = weights + np.median(updates, axis=0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjury import detection
-from fedjury.detection import DETECTORS, SUSPECT, Seen, rows
+from fedjury.detection import DETECTORS, SUSPECT, Observation, rows
 from fedjury.detection.angles import beside_median, nearest_sines
 from fedjury.detection.rows import Rows, recall, renewed
 
@@ -40,7 +40,7 @@ def seen_in(round_, names, seed=0, **changes):
     updates[:3] = np.float32(1000) * (np.ones(D, dtype=np.float32) - weights)
     joined = {name: 6 if i > len(names) - 7 else 1 for i, name in enumerate(names)}
     votes = {name: i < 3 for i, name in enumerate(names)}
-    seen = Seen(round_, names, updates, weights, joined, votes, accepted=True)
+    seen = Observation(round_, names, updates, weights, joined, votes, accepted=True)
     return seen._replace(**changes)
 
 

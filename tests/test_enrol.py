@@ -21,18 +21,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from listening import until
 
 from fedjury.broker import (
-    authority,
+    certificates,
     enrol,
     enrolment,
+    enrolment_file,
     mosquitto,
     passwords,
     private_files,
-    register,
 )
-from fedjury.broker.register import EnrolError
+from fedjury.broker.enrolment_file import EnrolError
 from fedjury.gateway.state import names_of
 from fedjury.learning.backdoors import Options
-from fedjury.learning.dealing import Plan
+from fedjury.learning.partition import PartitionSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,7 +101,7 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
 @pytest.mark.parametrize("n", [1, 2, 10, 11, 100, 101, 1000])
 def test_agents_are_named_as_a_fleet_names_them(n):
     """The names are those of the agents that will come, whatever their number."""
-    plan = Plan(n, 0, "", 0, 1, "iid", {}, 0, "", Options(0, 0, (), ()), 0)
+    plan = PartitionSpec(n, 0, "", 0, 1, "iid", {}, 0, "", Options(0, 0, (), ()), 0)
     assert enrol.names_of(n) == [plan.name(number) for number in range(n)]
 
 
@@ -508,7 +508,7 @@ def test_what_is_in_the_way_is_told(folder, tmp_path):
     for words in (["--n", "2"], ["--revoke", "agent-0"]):
         with pytest.raises(EnrolError, match=r"ca\.key is not there"):
             run(folder, *words)
-    key.write_bytes(authority.establish()[1].key)
+    key.write_bytes(certificates.establish()[1].key)
     with pytest.raises(EnrolError, match="is not the key of"):
         run(folder, "--n", "2")
     key.write_bytes(b"nonsense")
@@ -524,7 +524,7 @@ def test_what_is_in_the_way_is_told(folder, tmp_path):
 def test_a_register_that_is_none_is_told(folder, text):
     """Nothing is enrolled on top of what cannot be read."""
     run(folder, "--n", "1")
-    file = folder / register.NAME
+    file = folder / enrolment_file.NAME
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(EnrolError, match="register"):
         run(folder, "--n", "1")
@@ -534,23 +534,23 @@ def test_a_register_that_is_none_is_told(folder, text):
 def test_a_register_comes_back_as_it_was(folder):
     """What is written is what is read, and it holds no secret."""
     run(folder, "--n", "2", "--tls", "--watch", "ann", "--run", "lab", "--collusion")
-    known = register.load(folder)
+    known = enrolment_file.load(folder)
     assert known.watchers == ["watch.ann"]
     assert (known.tls, known.run, known.collusion) == ("certificates", "lab", True)
-    said = json.loads((folder / register.NAME).read_text())
-    assert said == json.loads(register.text_of(known))
+    said = json.loads((folder / enrolment_file.NAME).read_text())
+    assert said == json.loads(enrolment_file.text_of(known))
 
 
 def test_a_register_of_before_there_was_a_page_is_read(folder):
     """Whoever enrolled agents with an older version goes on with them."""
     run(folder, "--n", "2")
-    file = folder / register.NAME
+    file = folder / enrolment_file.NAME
     said = json.loads(file.read_text())
     del said["page"]
     file.write_text(json.dumps(said))
-    assert register.load(folder).page == 0
+    assert enrolment_file.load(folder).page == 0
     run(folder, "--n", "3")
-    assert "agent-2" in register.load(folder).parties
+    assert "agent-2" in enrolment_file.load(folder).principals
 
 
 @pytest.mark.parametrize("tls", ["", "certificates", "passwords"])
@@ -611,4 +611,4 @@ def test_an_interrupt_is_no_traceback(folder, name):
         finally:
             it.kill()
     assert (it.returncode, out, err) == (130, b"", b"")
-    assert enrolment.enrol(folder, enrol.parties(1)).total == 4
+    assert enrolment.enrol(folder, enrol.principals(1)).total == 4

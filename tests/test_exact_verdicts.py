@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjury import detection
-from fedjury.detection import SUSPECT, Seen, angles
+from fedjury.detection import SUSPECT, Observation, angles
 
 N, D = 120, 300
 NAMES = tuple(f"agent-{i:03d}" for i in range(N))
@@ -156,7 +156,9 @@ def rounds_of(case, seed, count=4):
     for t in range(1, count + 1):
         world.weights = world.weights.astype(np.float32).astype(np.float64)
         rows = case(world).astype(np.float32)
-        yield Seen(t, NAMES, rows, world.weights.astype(np.float32), dict.fromkeys(NAMES, 1), {})
+        yield Observation(
+            t, NAMES, rows, world.weights.astype(np.float32), dict.fromkeys(NAMES, 1), {}
+        )
         if t != 2:  # its candidate is rejected
             world.weights = world.weights + 0.1 * rng.standard_normal(D)
 

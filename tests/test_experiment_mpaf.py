@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedjury.experiments.engine.cell import Cell, Job, Result
+from fedjury.experiments.engine.case import Case, Job, Result
 from fedjury.experiments.papers import mpaf, mpaf_tables, published
-from fedjury.experiments.papers.fakes import (
-    DEFENCES,
-    FAKES,
-    SCALES,
-    FakesPlan,
-    Fleet,
-    counts,
-    defended,
-)
 from fedjury.experiments.papers.mpaf_point import (
     ATTACKS,
     COMPARED,
@@ -27,7 +18,16 @@ from fedjury.experiments.papers.mpaf_point import (
     point,
     trimmed,
 )
-from fedjury.learning.dealing import plan_of
+from fedjury.experiments.papers.mpaf_setup import (
+    DEFENCES,
+    FAKES,
+    SCALES,
+    MpafAgents,
+    MpafPlan,
+    counts,
+    defended,
+)
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import Quality, RoundRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ def plan_at(scale, *sets):
     size = SCALES[scale]
     model = {"model.name": "mlp", "training.learning_rate": 0.2}
     common = mpaf.FAKES.plan(scale, {}, range(1), "").common | model
-    return FakesPlan(size, common, dict.fromkeys(sets or size.data, 4000), range(2, 4))
+    return MpafPlan(size, common, dict.fromkeys(sets or size.data, 4000), range(2, 4))
 
 
 # Fakes
@@ -53,17 +53,17 @@ def plan_at(scale, *sets):
 def test_fakes_come_on_top_and_are_exactly_so_many(genuine, percent):
     """The share that settings hold is rounded to this number, none included."""
     fakes = round(genuine * percent / 100)
-    settings = Fleet(genuine, fakes).settings()
+    settings = MpafAgents(genuine, fakes).settings()
     assert settings["agents.n"] == genuine + fakes
-    assert round(settings["agents.n"] * settings["agents.evil"]) == fakes
+    assert round(settings["agents.n"] * settings["agents.malicious"]) == fakes
 
 
 def test_every_cell_has_its_fakes_and_the_genuine_share_the_data():
     """The draw that the agents make comes to as many; what is left are the genuine."""
     plan = plan_at("small")
-    for cell in mpaf.cells(plan):
-        dealt = plan_of(cell.settings)
-        assert len(dealt.evils) == cell.labels["percent"]  # of 100 genuine agents
+    for cell in mpaf.cases(plan):
+        dealt = partition_spec_of(cell.settings)
+        assert len(dealt.malicious_agents) == cell.labels["percent"]  # of 100 genuine agents
         assert len(dealt.holders) == 100
         kept = cell.settings.data.server
         expected = 40 * (1 - kept) if cell.labels["data"] == "mnist5k" else 40
@@ -75,9 +75,9 @@ def test_every_cell_has_its_fakes_and_the_genuine_share_the_data():
 def test_a_scale_may_cut_the_data():
     """The cap is a cap: who has less keeps it."""
     plan = plan_at("small", "fashion-mnist")
-    assert mpaf.cells(plan)[0].settings.agents.samples == 40
-    large = FakesPlan(plan.scale, plan.common, {"fashion-mnist": 60_000}, plan.seeds)
-    assert mpaf.cells(large)[0].settings.agents.samples == 100
+    assert mpaf.cases(plan)[0].settings.agents.samples == 40
+    large = MpafPlan(plan.scale, plan.common, {"fashion-mnist": 60_000}, plan.seeds)
+    assert mpaf.cases(large)[0].settings.agents.samples == 100
 
 
 # What is trimmed
@@ -106,7 +106,7 @@ def test_trimming_where_agents_are_sampled(beta, attack, expected, most):
     """By the fakes expected, rounded; or by all there are, but so that a value is left."""
     ks = [trimmed(100, beta, attack, all_fakes=every) for every in (False, True)]
     assert ks == [expected, most]
-    called = Fleet(100, 10 if attack != NONE else 0, beta).called
+    called = MpafAgents(100, 10 if attack != NONE else 0, beta).called
     assert 2 * most < called
 
 
@@ -138,14 +138,12 @@ def results(accuracy, seeds=(0, 1)):
     plan = plan_at("small")
     made = []
     for seed in seeds:
-        for cell in mpaf.cells(
-            FakesPlan(plan.scale, plan.common, plan.sets, range(seed, seed + 1))
-        ):
+        for cell in mpaf.cases(MpafPlan(plan.scale, plan.common, plan.sets, range(seed, seed + 1))):
             labels = {name: value for name, value in cell.labels.items() if name != "seed"}
             share = accuracy(Point(**labels), seed)
             made.append(
                 Result(
-                    Cell(cell.labels, Job("x", cell.settings)),
+                    Case(cell.labels, Job("x", cell.settings)),
                     [RoundRecord(1, model=Quality(share))],
                 )
             )
@@ -231,7 +229,7 @@ def test_a_drop_is_taken_seed_by_seed():
     calm = point("mnist5k", "median", NONE, 0, f=0)
     runs = [(at, 0, 0.5), (at, 1, 0.7), (calm, 0, 0.9)]
     made = [
-        Result(mpaf.cell(plan, where, seed), [RoundRecord(1, model=Quality(share))])
+        Result(mpaf.case(plan, where, seed), [RoundRecord(1, model=Quality(share))])
         for where, seed, share in runs
     ]
     assert Seen(made).drop(at, calm).values == (0.4,)
@@ -240,7 +238,7 @@ def test_a_drop_is_taken_seed_by_seed():
 def test_accuracy_is_that_of_the_last_ten_rounds():
     """Single rounds go up and down; of a shorter run all rounds count."""
     at = point("mnist5k", "median", "mpaf", 10, f=0)
-    cell = mpaf.cell(plan_at("small"), at, 0)
+    cell = mpaf.case(plan_at("small"), at, 0)
     high, low, middle = (RoundRecord(1, model=Quality(share)) for share in (0.9, 0.4, 0.6))
     records = [high] * 5 + [low, middle] * 5
     assert Seen([Result(cell, records)]).accuracy(at).value == pytest.approx(0.5)
@@ -284,7 +282,7 @@ def test_what_is_published_has_a_run_beside_it():
     """Every claim about a rule of ours is in the grid of the small scale."""
     grid = {
         Point(**{k: v for k, v in cell.labels.items() if k != "seed"})
-        for cell in mpaf.cells(plan_at("small"))
+        for cell in mpaf.cases(plan_at("small"))
     }
     for claim in published.CLAIMS:
         for attack in claim.attacks:

@@ -19,11 +19,11 @@ from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError, load
 from fedjury.experiments import EXPERIMENTS, __main__
-from fedjury.experiments.engine import campaign, counting, tables, work
-from fedjury.experiments.engine.cell import Cell, Job, Result
-from fedjury.experiments.engine.counting import Count, Mean, Rate
+from fedjury.experiments.engine import metrics, runner, tables, workers
+from fedjury.experiments.engine.case import Case, Job, Result
+from fedjury.experiments.engine.metrics import Count, Mean, Rate
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Table
-from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets
@@ -55,14 +55,14 @@ def test_errors_are_counted_by_hand():
         record(8),
         record(9, voted=False),
     ]
-    found = counting.errors(records, poisoned={1, 3, 5, 7})
+    found = metrics.errors(records, poisoned={1, 3, 5, 7})
     assert found == (Count(2, 3), Count(1, 4))
 
 
 def test_a_verdict_belongs_to_the_round_it_judges():
     """With piggy-back the verdict of round 4 is about the candidate of round 3."""
     records = [record(4, accepted=False, judged=3), record(5, judged=None)]
-    found = counting.errors(records, poisoned={3})
+    found = metrics.errors(records, poisoned={3})
     assert found == (Count(0, 1), Count(0, 1))
 
 
@@ -83,28 +83,30 @@ def test_intervals_are_wilsons(hits, of, low, high):
 
 def test_repeats_are_put_together():
     """Counts add up; a run with nothing to count has no share of its own."""
-    rate = counting.pool([Count(1, 4), Count(0, 0), Count(3, 4)])
+    rate = metrics.pool([Count(1, 4), Count(0, 0), Count(3, 4)])
     assert (rate.value, rate.each) == (0.5, (0.25, 0.75))
-    nothing = counting.pool([])
+    nothing = metrics.pool([])
     assert nothing.value is None
     assert nothing.interval is None
 
 
 def test_liars_are_found_among_the_voters():
     """Verdicts are counted by how many of those who voted are liars by the seed's draw."""
-    settings = load(overrides={"agents.n": 10, "agents.evil": 0.1, "agents.lying": 0.2})
+    settings = load(
+        overrides={"agents.n": 10, "agents.malicious": 0.1, "agents.malicious_validators": 0.2}
+    )
     lying = [f"agent-{n}" for n in cell_liars(settings)]
     honest = [f"agent-{n}" for n in range(10) if f"agent-{n}" not in lying]
     assert len(lying) == 3
     voters = {name: Ballot(poisoned=False) for name in [lying[0], *honest[:4]]}
-    result = Result(Cell({}, Job("x", settings)), [record(1, voters=voters)])
+    result = Result(Case({}, Job("x", settings)), [record(1, voters=voters)])
     assert baffle_liars.verdicts(result) == [(1, False, True)]
 
 
 def cell_liars(settings):
-    from fedjury.learning.dealing import plan_of  # noqa: PLC0415
+    from fedjury.learning.partition import partition_spec_of  # noqa: PLC0415
 
-    return plan_of(settings).liars
+    return partition_spec_of(settings).malicious_validators
 
 
 def test_wrong_verdicts_by_the_number_of_liars():
@@ -165,7 +167,7 @@ def tiny():
 def stable(tiny, **labels):
     """Return the cells of the look-back table with these labels."""
     return [
-        c for c in EXPERIMENTS["baffle-stable"].cells(tiny) if labels.items() <= c.labels.items()
+        c for c in EXPERIMENTS["baffle-stable"].cases(tiny) if labels.items() <= c.labels.items()
     ]
 
 
@@ -190,7 +192,7 @@ def test_every_grid_has_each_cell_once(name, scale):
     """No two cells are the same run, and every one has a seed."""
     setup = EXPERIMENTS[name].setup
     made = setup.plan(scale, {"digits": datasets.load("digits", Path("data"))}, range(3, 4), "")
-    cells = EXPERIMENTS[name].cells(made)
+    cells = EXPERIMENTS[name].cases(made)
     assert len({c.job.key for c in cells}) == len({tuple(c.labels.items()) for c in cells})
     assert {c.settings.run.seed for c in cells} == {c.labels["seed"] for c in cells} == {3}
 
@@ -208,27 +210,27 @@ def runs(monkeypatch):
         else:
             task.kept.mkdir()
 
-    monkeypatch.setattr(work, "perform", perform)
+    monkeypatch.setattr(workers, "perform", perform)
     return ran
 
 
 def test_done_cells_are_not_run_again(tiny, tmp_path, runs):
     """A second campaign runs nothing; a half-written cell is run again, and --fresh runs all."""
     cells = stable(tiny, judge="lof", who="both")
-    where, how = campaign.place(tmp_path, "x", "tiny", "digits"), campaign.How(jobs=0)
-    campaign.run(cells, where, how)
+    where, how = runner.place(tmp_path, "x", "tiny", "digits"), runner.How(jobs=0)
+    runner.run(cells, where, how)
     keys = [c.job.key for c in cells]
     assert runs[-len(cells) :] == keys
     assert runs[:-2] == [cells[0].job.start.key, *(c.job.before.key for c in cells)]
     runs.clear()
-    assert len(campaign.run(cells, where, how)) == len(cells)
+    assert len(runner.run(cells, where, how)) == len(cells)
     assert runs == []
-    (where.cells / f"{keys[0]}.json").write_text('{"records": [{"rou')
-    results = campaign.run(cells, where, how)
+    (where.cases / f"{keys[0]}.json").write_text('{"records": [{"rou')
+    results = runner.run(cells, where, how)
     assert runs == keys[:1]
     assert all(len(result.records) == 1 for result in results)
     runs.clear()
-    campaign.run(cells, where, how._replace(fresh=True))
+    runner.run(cells, where, how._replace(fresh=True))
     assert runs == keys  # what they start from is still there
 
 
@@ -236,14 +238,14 @@ def test_what_a_crash_left_is_redone(tiny, tmp_path):
     """The folder of a run that was broken off does not get into the next attempt."""
     [one] = stable(tiny, judge="none", attack="no", step="mean")
     job = one.job._replace(start=None, before=None)
-    where = campaign.place(tmp_path, "x", "tiny", "digits")
+    where = runner.place(tmp_path, "x", "tiny", "digits")
     half = where.running / job.key
     half.mkdir(parents=True)
     (half / "rounds.jsonl").write_text('{"round": 77}\n{"rou')
-    [result] = campaign.run([one._replace(job=job)], where, campaign.How(jobs=0))
+    [result] = runner.run([one._replace(job=job)], where, runner.How(jobs=0))
     assert [r.round for r in result.records] == list(range(1, 10))
     assert not where.running.exists()
-    assert load([where.cells / f"{job.key}.toml"]).agents == one.settings.agents
+    assert load([where.cases / f"{job.key}.toml"]).agents == one.settings.agents
 
 
 def seen(records):
@@ -263,8 +265,8 @@ def test_going_on_from_shared_rounds_changes_nothing(tiny, tmp_path, who):
     [one] = stable(tiny, judge="lof", who=who, step="eta/N")
     whole = one._replace(job=one.job._replace(before=None))
     assert one.job.before is not None
-    where = campaign.place(tmp_path, "x", "tiny", "digits")
-    split, through = campaign.run([one, whole], where, campaign.How(jobs=0))
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    split, through = runner.run([one, whole], where, runner.How(jobs=0))
     assert seen(split.records) == seen(through.records)
     assert [bool(r.votes.asked) for r in split.records] == [False] * 5 + [True] * 4
 
@@ -274,10 +276,10 @@ def test_going_on_from_shared_rounds_changes_nothing(tiny, tmp_path, who):
 def test_memory_and_broker_give_the_same(tiny, tmp_path):
     """The same seed has the same records in one process and over MQTT, shared rounds included."""
     cells = stable(tiny, judge="lof", who="both", step="eta/N")
-    here = campaign.run(cells, campaign.place(tmp_path, "a", "t", "x"), campaign.How(jobs=0))
+    here = runner.run(cells, runner.place(tmp_path, "a", "t", "x"), runner.How(jobs=0))
     with local_broker("mosquitto", say=lambda _: None, log=tmp_path / "broker.log") as address:
-        how = campaign.How("broker", Broker(host=address.host, port=address.port), jobs=1)
-        there = campaign.run(cells, campaign.place(tmp_path, "b", "t", "y"), how)
+        how = runner.How("broker", Broker(host=address.host, port=address.port), jobs=1)
+        there = runner.run(cells, runner.place(tmp_path, "b", "t", "y"), how)
     assert seen(here[0].records) == seen(there[0].records)
     logs = list((tmp_path / "b-t-y" / "cells").glob("*.log"))
     assert any("round" in log.read_text() for log in logs)
@@ -436,10 +438,10 @@ def test_a_cell_that_fails_names_its_log(tiny, tmp_path):
     [one] = stable(tiny, judge="none", attack="no", step="mean")
     settings = one.settings.replaced(model=one.settings.model.replaced(name="none"))
     broken = one._replace(job=Job("broken", settings))
-    where = campaign.place(tmp_path, "x", "tiny", "digits")
-    with pytest.raises(work.CellError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):
-        campaign.run([broken], where, campaign.How(jobs=1))
-    [log] = where.cells.glob("*.log")
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    with pytest.raises(workers.CaseError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):
+        runner.run([broken], where, runner.How(jobs=1))
+    [log] = where.cases.glob("*.log")
     assert "Traceback" in log.read_text()
 
 
@@ -452,7 +454,7 @@ def test_what_compression_changes_is_counted_while_the_runs_are_alike():
             record(n, accepted=ok, voters={"a": Ballot(said), "b": Ballot(False)})
             for n, (ok, said) in enumerate(rounds, start=1)
         ]
-        return Result(Cell({}, Job("x", settings)), records)
+        return Result(Case({}, Job("x", settings)), records)
 
     plain = run((True, False), (True, False), (True, False), (True, True))
     other = run((True, False), (True, True), (False, True), (False, False))

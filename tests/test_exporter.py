@@ -20,13 +20,13 @@ from watching import MANIFEST, opened, record, say, sight_of
 
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import SettingsError
-from fedjury.monitor import rows, watched
+from fedjury.monitor import rows, run_view
 from fedjury.monitor.prometheus import __main__ as exporter
-from fedjury.monitor.prometheus import exported
-from fedjury.monitor.watched import Sight, State
+from fedjury.monitor.prometheus import metrics
+from fedjury.monitor.run_view import Snapshot, State
 from fedjury.processes import free_port
 from fedjury.protocol.messages import Reason
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 DASHBOARD = json.loads(
     (
@@ -48,7 +48,7 @@ def samples(text):
 
 def collected(state, **sight):
     """Return all samples there are of a state."""
-    collector = exported.RunsCollector(lambda: sight_of(state, **sight))
+    collector = metrics.RunsCollector(lambda: sight_of(state, **sight))
     return [sample for family in collector.collect() for sample in family.samples]
 
 
@@ -66,7 +66,7 @@ def rich_state():
         left_out=1,
     )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
-    return watched.hear_all(State(), messages, 1.0)
+    return run_view.on_messages(State(), messages, 1.0)
 
 
 # ---------------------------------------------------------------- the dashboard
@@ -80,7 +80,7 @@ def labels_by_name():
 def test_all_that_can_be_exported_is_there():
     """The state that these tests go by leaves no metric out."""
     names = set(labels_by_name())
-    wanted = {f"{m.name}_total" if m.counter else m.name for m in exported.METRICS}
+    wanted = {f"{m.name}_total" if m.counter else m.name for m in metrics.METRICS}
     assert wanted <= names
     assert {name for name in names if not re.fullmatch(r"fedjury_[a-z_]+", name)} == set()
 
@@ -151,7 +151,7 @@ def test_metrics_are_the_state():
     """Gauges are the last round's, counters the whole run's, and reasons are there with a zero."""
     state = rich_state()
     said = record(2, accepted=False, refused={"duplicate": 2, "not_finite": 1}, accuracy=0.4)
-    state = watched.hear(state, *say("log/round", said), 1.0)
+    state = run_view.on_message(state, *say("log/round", said), 1.0)
     found = {(s.name, frozenset(s.labels.items())): s.value for s in collected(state, outages=3)}
 
     def value(name, **labels):
@@ -176,7 +176,7 @@ def test_metrics_are_the_state():
 def test_names_cannot_blow_up_the_series():
     """However many agents, reasons, detectors and runs are made up, the series stay few."""
     state, series = State(), set()
-    collector = exported.RunsCollector(lambda: sight_of(state))
+    collector = metrics.RunsCollector(lambda: sight_of(state))
     for number in range(1, 60):
         names = [f"agent-{number}-{n}" for n in range(500)]
         said = record(
@@ -189,7 +189,7 @@ def test_names_cannot_blow_up_the_series():
         )
         messages = [say("log/round", said), say("log/round", said, f"run{number}")]
         messages += [say(f"agent/{name}", {"online": True, "since": 1.0}) for name in names]
-        state = watched.hear_all(state, messages, float(number))
+        state = run_view.on_messages(state, messages, float(number))
         series |= {
             (sample.name, *sample.labels.items())
             for family in collector.collect()
@@ -199,11 +199,11 @@ def test_names_cannot_blow_up_the_series():
     reasons = {s for s in series if s[0] == "fedjury_refused_total"}
     assert len(reasons) == len(Reason) + 1
     agents = {s for s in series if s[0] == "fedjury_suspicion"}
-    assert len(agents) == exported.NAMED
+    assert len(agents) == metrics.NAMED
     assert len({s for s in series if s[0] == "fedjury_suspected"}) <= rows.DETECTORS
     assert len(series) < 120
     runs = {s.labels["run"] for s in collected(state) if "run" in s.labels}
-    assert len(runs) == watched.RUNS
+    assert len(runs) == run_view.RUNS
 
 
 # ---------------------------------------------------------------- the command
@@ -375,7 +375,7 @@ def test_what_cannot_be_is_one_sentence(capsys):
             exporter.main(["--port", number])
     with pytest.raises(SettingsError, match="--port 70000 cannot be"):
         exporter.main(["--port", "70000"])
-    with pytest.raises(LinkError, match=r"no MQTT broker answers at 127\.0\.0\.1:1 "):
+    with pytest.raises(TransportError, match=r"no MQTT broker answers at 127\.0\.0\.1:1 "):
         exporter.main(["--port", "0", "--broker", "127.0.0.1:1"])
     with pytest.raises(SystemExit):
         exporter.main(["--help"])
@@ -387,10 +387,10 @@ def test_an_exporter_that_hears_nothing_more_says_so():
     """Prometheus is told that there is nothing, not old numbers for ever."""
 
     def look():
-        raise LinkError("the connection to the broker broke: no more sockets")
+        raise TransportError("the connection to the broker broke: no more sockets")
 
     good = [True]
-    app = exporter.app_of(exported.registry_of(lambda: Sight() if good[0] else look()))
+    app = exporter.app_of(metrics.registry_of(lambda: Snapshot() if good[0] else look()))
     transport = httpx.ASGITransport(app)
 
     async def ask():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from federation import STEP, Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
-from fedjury.agents import cohort, spawn
+from fedjury.agents import agent_batch, spawn
 from fedjury.aggregator.store import StoreError
 from fedjury.protocol import codec
 from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
@@ -18,7 +18,7 @@ from fedjury.protocol.topics import topic_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MPAF = {"agents__evil": 0.2, "agents__attack": "mpaf", "agents__scale": 1e6}
+MPAF = {"agents__malicious": 0.2, "agents__attack": "mpaf", "agents__scale": 1e6}
 VOTING = {"validation__validators": 10, "validation__quorum": 5, "validation__look_back": 6}
 JURY = MPAF | VOTING | {"agents__start": 9, "run__rounds": 13}
 """Fakes who strike in round 9 and a jury who can judge from round 7 on."""
@@ -201,7 +201,7 @@ def test_shares_are_drawn_from_the_seed(tmp_path):
     """With half of the agents called, two runs call the same and come to the same models."""
     runs = []
     for name in ("first", "second"):
-        run = Federation(tmp_path / name, sampling__share=0.5, run__rounds=5)
+        run = Federation(tmp_path / name, sampling__client_fraction=0.5, run__rounds=5)
         run.inbox_order = np.random.default_rng(len(name))
         runs.append(run.whole())
     assert [r.called for r in runs[0].records] == [10] * 5
@@ -261,14 +261,14 @@ def test_a_crash_between_disk_and_network(tmp_path, jury, monkeypatch):
     """A model that was persisted but never published is published on resuming."""
     run = Federation(tmp_path, **JURY)
     aggregator = run.begin()
-    publish = aggregator.link.publish
+    publish = aggregator.connection.publish
 
     def fail(message):
         if isinstance(message, Model) and message.version == 4:
             raise InterruptedError
         publish(message)
 
-    monkeypatch.setattr(aggregator.link, "publish", fail)
+    monkeypatch.setattr(aggregator.connection, "publish", fail)
     with pytest.raises(InterruptedError):
         run.run()
     assert max(run.models) == 3
@@ -319,7 +319,7 @@ def vector(values, **more):
 def hostile(state, size, *, piggy_back):
     """Make messages for the aggregator, none of which fits: (topic below the run, payload)."""
     judging = state.phase is Phase.JUDGE_AND_TRAIN
-    r, v, called = state.round, state.version + judging, min(state.called)
+    r, v, called = state.round, state.version + judging, min(state.selected)
     good = np.zeros(size)
     for agent in (called, "outsider"):
         topic = f"update/{agent}"
@@ -342,7 +342,7 @@ def hostile(state, size, *, piggy_back):
     yield "update/outsider", update("outsider", r, v, size)
     yield from ((f"update/{name}", update(name, r, v, size)) for name in list(state.updates)[:2])
     # Where contributors vote too, only the broker can refuse a vote in a contributor's name.
-    for agent in ("outsider", *sorted(state.called - set(state.validators))[: not piggy_back]):
+    for agent in ("outsider", *sorted(state.selected - set(state.validators))[: not piggy_back]):
         ballot = Vote(agent, r, state.attempt, True, 2.0, 1.0, 4)
         yield f"vote/{agent}", codec.encode(ballot)
         yield f"vote/{agent}", codec.encode(replace(ballot, round=r + 1))
@@ -380,7 +380,7 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
 
     They come in every phase, when a round is fresh and when it is half full.
     """
-    setup = JURY | {"limits__bytes": 16_000, "validation__piggy_back": piggy_back}
+    setup = JURY | {"limits__size": 16_000, "validation__piggy_back": piggy_back}
     if piggy_back:
         jury = Federation(tmp_path / "calm", **setup).whole()
     run = Federation(tmp_path / "attacked", **setup)
@@ -439,7 +439,7 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
         "1 needed; refused: "
     )
     assert len(run.hub.inbox) > 3000
-    turns = sum(run.state.refused.values())
+    turns = sum(run.state.invalid.values())
     assert turns >= 2 * 0.5 / (4 * STEP)  # a turn looks at the clock four times at most
 
 
@@ -469,7 +469,7 @@ def test_the_first_round_waits_for_its_agents(tmp_path):
     """With patience at an end it starts with who is there: agents 0 to 9 of twenty."""
     run = Federation(tmp_path, fleets=2, run__rounds=2)
     late = run.fleets.pop()
-    run.broker.listeners.remove(late._hub._hear)
+    run.broker.listeners.remove(late._transport._hear)
     for number in range(10, 20):
         run.broker.retained.pop(f"fl/v1/lab/agent/agent-{number}")
     run.begin()
@@ -506,7 +506,7 @@ def test_newcomers_to_a_finished_run_wait_for_it_to_go_on(tmp_path):
 
 def test_processes_change_no_bit(tmp_path, monkeypatch):
     """Cut between chunks, a fleet learns the same models in one process and in four."""
-    monkeypatch.setattr(cohort, "CHUNK", 5)
+    monkeypatch.setattr(agent_batch, "CHUNK", 5)
     runs = [
         Federation(tmp_path / str(fleets), fleets=fleets, run__rounds=3, **MPAF).whole()
         for fleets in (1, 4)
@@ -524,7 +524,9 @@ def test_a_shared_downlink_changes_no_bit(tmp_path, jury):
 def test_a_shared_downlink_trains_only_who_is_called(tmp_path):
     """With half of the agents called, a shared downlink comes to the same models."""
     runs = [
-        Federation(tmp_path / str(shared), shared=shared, sampling__share=0.5, run__rounds=5)
+        Federation(
+            tmp_path / str(shared), shared=shared, sampling__client_fraction=0.5, run__rounds=5
+        )
         for shared in (False, True)
     ]
     assert runs[0].whole().models == runs[1].whole().models
@@ -536,8 +538,8 @@ def test_a_fleet_is_cut_between_chunks(n, count):
     """Parts cover the fleet in order, each of whole chunks but for the fleet's own end."""
     parts = spawn.parts(range(n), count)
     assert [number for part in parts for number in part] == list(range(n))
-    assert all(part.start % cohort.CHUNK == 0 for part in parts)
-    assert spawn.CHUNK == cohort.CHUNK
+    assert all(part.start % agent_batch.CHUNK == 0 for part in parts)
+    assert spawn.CHUNK == agent_batch.CHUNK
 
 
 @pytest.mark.parametrize(
@@ -581,7 +583,7 @@ def test_a_scenario_of_one_side_alone_is_told(tmp_path):
     whole = Federation(tmp_path, run__rounds=1)
     whole.begin()
     assert not any("reckons with other agents" in text for text in whole.said)
-    whole.settings = settings_of(run__rounds=1, run__seed=5, agents__evil=0.2, agents__start=9)
+    whole.settings = settings_of(run__rounds=1, run__seed=5, agents__malicious=0.2, agents__start=9)
     whole.join()
     whole.fleets[0].turn()
     (told,) = [text for text in whole.said if "reckons with other agents" in text]

@@ -21,11 +21,11 @@ from listening import RawClient, until
 from test_network import RUN, N, counted, ended, federation
 
 from fedjury.broker import local
-from fedjury.broker.answering import answers
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.probe import answers
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
-from fedjury.protocol.transport.mqtt_link import INBOX_BYTES
+from fedjury.protocol.transport.mqtt_transport import INBOX_BYTES
 
 pytestmark = [
     pytest.mark.broker,
@@ -141,8 +141,8 @@ READER = """
 import sys, time
 import numpy as np
 from fedjury.protocol.messages import Update
-from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub
-hub = MqttHub(BrokerAddress("127.0.0.1", int(sys.argv[1])), "lab").open()
+from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
+hub = MqttTransport(BrokerAddress("127.0.0.1", int(sys.argv[1])), "lab").open()
 hub.join(":aggregator", Update, presence=False)
 while not hub.connections:
     hub.receive(0.1)

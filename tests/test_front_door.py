@@ -14,7 +14,7 @@ from listening import RawClient
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import load
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import read
 
 pytestmark = pytest.mark.broker
@@ -88,8 +88,10 @@ def test_the_defaults_learn_under_attack(attacked):
 def test_the_fakes_are_named_and_nobody_else(attacked):
     """All twenty are in quarantine at the end, and none of the eighty others."""
     records, said, _, _ = attacked
-    plan = plan_of(load(overrides={"agents.n": N, "agents.evil": 0.2}))
-    assert set(records[-1].detection.quarantined) == {plan.name(number) for number in plan.evils}
+    plan = partition_spec_of(load(overrides={"agents.n": N, "agents.malicious": 0.2}))
+    assert set(records[-1].detection.quarantined) == {
+        plan.name(number) for number in plan.malicious_agents
+    }
     (line,) = [line for line in said.splitlines() if line.startswith("attacked from round 1 on")]
     assert "20 agents pulled the model towards one fixed point" in line
     assert "no longer called" in line

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from fedjury.protocol.codec import Limits, decode, encode
 from fedjury.protocol.compression import CODECS
-from fedjury.protocol.messages import BadMessage, Plot, Reason, Update, Vote
+from fedjury.protocol.messages import AttackVector, BadMessage, Reason, Update, Vote
 from fedjury.protocol.topics import topic_of
 from tools.fuzz import target as target_module
 from tools.fuzz import targets
 from tools.fuzz.__main__ import GROWTH
 from tools.fuzz.__main__ import main as fuzz
 from tools.fuzz.examples import MESSAGES, PARAMETERS
-from tools.fuzz.growth import measure, twisted
+from tools.fuzz.memory_growth import measure, twisted
 from tools.fuzz.targets import CORPUS, NAMES, SHARES, inputs_of, kept, load
 from tools.fuzz.targets import codec as codec_target
 from tools.fuzz.variants import damaged, variant
@@ -70,7 +70,7 @@ def test_hostile_variants(name):
     harmless()
 
 
-@pytest.mark.parametrize("name", ["codec", "packets", "posts", "settings"])
+@pytest.mark.parametrize("name", ["codec", "packets", "http_requests", "settings"])
 def test_memory_does_not_grow(name):
     """Thousands of hostile inputs leave nothing behind."""
     found = measure(name, load(name), 3000, 10.0)
@@ -146,16 +146,16 @@ def test_what_cannot_be_made_smaller_still_fits(parameters):
     sent = Update("a", count, count, count, noise.view(np.float32), -1e308, -1e308, evidence, count)
     for codec in CODECS:
         payload = encode(sent, codec)
-        limits = Limits(parameters, bytes=10**9, finite=False)
+        limits = Limits(parameters, size=10**9, finite=False)
         assert decode(topic_of("run", sent), payload, limits).evidence == evidence
 
 
-@pytest.mark.parametrize("kind", [Update, Plot])
+@pytest.mark.parametrize("kind", [Update, AttackVector])
 def test_longer_than_a_model_is_not_read(kind, monkeypatch):
     """A payload that no vector of the known model can fill is refused by its length alone."""
     monkeypatch.setattr("fedjury.protocol.codec._parse", lambda *_: pytest.fail("it was parsed"))
     (message,) = (message for message in MESSAGES if isinstance(message, kind))
-    longest = (4 * 1000 + 1000 // 32 + 1000) * (1 + (kind is Plot))
+    longest = (4 * 1000 + 1000 // 32 + 1000) * (1 + (kind is AttackVector))
     topic = topic_of("run", message)
     with pytest.raises(BadMessage, match=r"^too_large: "):
         decode(topic, bytes(longest + 1), Limits(1000))

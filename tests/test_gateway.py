@@ -13,9 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedjury.gateway.json_tensors import strict_json, tensors_json, vector_of
 from fedjury.gateway.schemas import read_update
-from fedjury.gateway.state import Posted, Refused, View, Why, hear, names_of, post
-from fedjury.gateway.values import strict_json, tensors_json, vector_of
+from fedjury.gateway.state import (
+    GatewayState,
+    InvalidReason,
+    InvalidRequest,
+    ReceivedUpdate,
+    names_of,
+    on_message,
+    post,
+)
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
 from fedjury.protocol.record import Quality, RoundRecord, read
@@ -52,9 +60,9 @@ def record(number, accuracy, **more):
 
 def after(*messages, view=None, present=True):
     """Let a view of three slots hear messages; returns it and all that is to be sent again."""
-    view, again = view or View(names_of("http", 3), connections=4), []
+    view, again = view or GatewayState(names_of("http", 3), connections=4), []
     for message in messages:
-        view, more = hear(view, message, present=present)
+        view, more = on_message(view, message, present=present)
         again += more
     return view, again
 
@@ -65,7 +73,7 @@ def collecting(**options):
 
 
 def posted(client="", version=0):
-    return Posted(client, version, 4, ZEROS)
+    return ReceivedUpdate(client, version, 4, ZEROS)
 
 
 def sent(view, *clients, now=0.0):
@@ -78,7 +86,7 @@ def sent(view, *clients, now=0.0):
 
 
 def refusal(view, client="", version=0, now=0.0):
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(InvalidRequest) as raised:
         post(view, posted(client, version), now)
     return raised.value.reason
 
@@ -100,17 +108,17 @@ def test_each_slot_answers_once_a_round():
     """A second post under the same name is a duplicate; without a name there is no slot left."""
     view, _ = sent(collecting(), "ann", "", "")
     assert refusal(view, "ann") is Reason.DUPLICATE
-    assert refusal(view) is Why.NO_SLOT
-    assert refusal(view, "new") is Why.NO_SLOT
+    assert refusal(view) is InvalidReason.NO_SLOT
+    assert refusal(view, "new") is InvalidReason.NO_SLOT
 
 
 def test_names_cannot_take_more_slots_than_there_are():
     """With all slots bound, a fourth name is refused, in this round and in the next."""
     view, _ = sent(collecting(), "ann", "bob", "cid")
-    assert refusal(view, "dan") is Why.NO_SLOT
+    assert refusal(view, "dan") is InvalidReason.NO_SLOT
     view, _ = after(record(1, 0.2), opened(2), view=view)
-    assert refusal(view, "dan") is Why.NO_SLOT
-    assert refusal(view) is Why.NO_SLOT
+    assert refusal(view, "dan") is InvalidReason.NO_SLOT
+    assert refusal(view) is InvalidReason.NO_SLOT
     assert sent(view, "cid")[1] == ["http-002"]
 
 
@@ -119,11 +127,11 @@ def test_a_slot_comes_free_once_its_client_is_gone():
     view, _ = sent(collecting(), "ann", now=10)
     view, _ = sent(view, "bob", "cid", now=5)
     view, _ = after(record(1, 0.2), opened(2), view=view)
-    assert refusal(view, "dan", now=65) is Why.NO_SLOT
+    assert refusal(view, "dan", now=65) is InvalidReason.NO_SLOT
     view, slots = sent(view, "dan", "", now=65.5)
     assert slots == ["http-001", "http-002"]  # bob's and cid's: ann came later
     assert view.bound.keys() == {"ann", "dan"}
-    assert refusal(view, "bob", now=70) is Why.NO_SLOT
+    assert refusal(view, "bob", now=70) is InvalidReason.NO_SLOT
     assert sent(view, "bob", now=70.5)[1] == ["http-000"]
 
 
@@ -138,7 +146,7 @@ def test_a_slot_stays_with_a_client_that_nobody_displaces():
 def test_a_slot_that_has_answered_is_not_given_away():
     """Its update is in the round already: whoever comes next waits for the next round."""
     view, _ = sent(collecting(), "ann", "bob", "cid")
-    assert refusal(view, "dan", now=1000) is Why.NO_SLOT
+    assert refusal(view, "dan", now=1000) is InvalidReason.NO_SLOT
 
 
 def test_without_a_version_an_update_is_for_the_round_that_is_open():
@@ -162,7 +170,7 @@ def test_only_the_called_answer():
     assert refusal(view, "ann") is Reason.NOT_CALLED
     view, slots = sent(view, "")
     assert slots == ["http-001"]
-    assert refusal(view) is Why.NO_SLOT
+    assert refusal(view) is InvalidReason.NO_SLOT
 
 
 @pytest.mark.parametrize("phase", [Phase.VALIDATE, Phase.JUDGE_AND_TRAIN, Phase.DONE])
@@ -173,10 +181,10 @@ def test_other_phases_take_no_updates(phase):
 
 def test_nothing_is_taken_without_run_or_broker():
     """What is missing is named: the broker, the run, or a round that is open."""
-    view = View(names_of("http", 3))
-    assert refusal(view) is Why.NO_BROKER
+    view = GatewayState(names_of("http", 3))
+    assert refusal(view) is InvalidReason.NO_BROKER
     view = replace(view, connections=4)
-    assert refusal(view) is Why.NO_RUN
+    assert refusal(view) is InvalidReason.NO_RUN
     assert refusal(after(MANIFEST, Model(0, ZEROS))[0]) is Reason.WRONG_PHASE
 
 
@@ -253,16 +261,16 @@ def test_a_run_that_begins_anew_forgets_the_last():
     """History, names, what was sent and what was refused belong to one run."""
     view, _ = sent(collecting(), "ann")
     view, _ = after(record(1, 0.3, refused={"duplicate": 2}), opened(2), view=view)
-    assert view.refused == {"duplicate": 2}
+    assert view.invalid == {"duplicate": 2}
     view, _ = after(MANIFEST, Model(0, ZEROS), record(0, 0.1), view=view)
-    assert (view.history, view.bound, view.sent, view.refused) == ((0.1,), {}, {}, {})
-    assert view.era == 1
+    assert (view.history, view.bound, view.sent, view.invalid) == ((0.1,), {}, {}, {})
+    assert view.generation == 1
 
 
 def test_a_record_that_comes_twice_counts_once():
     """After a lost connection the broker hands out the last record again."""
     view, _ = after(record(0, 0.1), *[record(1, 0.2, refused={"malformed": 3})] * 2)
-    assert (view.history, view.refused, view.era) == ((0.1, 0.2), {"malformed": 3}, 0)
+    assert (view.history, view.invalid, view.generation) == ((0.1, 0.2), {"malformed": 3}, 0)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +296,7 @@ def test_only_reasons_that_there_are_become_labels():
     """What a record says was refused is counted by our own names, or as other."""
     odd = {"not_finite": 2, "x" * 99: 1, "duplicate": -1, "malformed": "many"}
     view, _ = after(record(0, 0.1), record(1, 0.2, refused=odd))
-    assert view.refused == {"not_finite": 2, "other": 1}
+    assert view.invalid == {"not_finite": 2, "other": 1}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +310,7 @@ def test_only_reasons_that_there_are_become_labels():
 def test_a_manifest_that_contradicts_itself_is_no_run(manifest):
     """Tensors of one name, or of another size than the model's: nothing can be posted."""
     view, _ = after(manifest, Model(0, ZEROS), opened(1))
-    assert refusal(view) is Why.NO_RUN
+    assert refusal(view) is InvalidReason.NO_RUN
 
 
 # ---------------------------------------------------------------- models as JSON
@@ -397,7 +405,7 @@ def test_what_float32_cannot_hold_is_infinite():
 )
 def test_a_body_that_is_no_update_is_refused(text, reason):
     """Each fault has its reason, and what is quoted of it is short and printable ASCII."""
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(InvalidRequest) as raised:
         read_update(text.encode(), TENSORS, full=True)
     assert raised.value.reason == reason
     detail = raised.value.detail
@@ -432,7 +440,7 @@ GOOD = [[0, 0, 0], [0, 0, 0]]
 )
 def test_a_tensor_of_another_shape_is_refused(w, b, reason):
     """Every list is as long as the shape says, and holds numbers or the three strings."""
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(InvalidRequest) as raised:
         vector_of({"w": w, "b": b}, TENSORS)
     assert raised.value.reason == reason
 
@@ -452,5 +460,5 @@ def test_a_tensor_of_another_shape_is_refused(w, b, reason):
 def test_any_json_is_read_or_refused(content):
     """Whatever JSON comes, it is an update or is refused: nothing else is ever raised."""
     for full in (True, False):
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(InvalidRequest):
             read_update(json.dumps(content).encode(), TENSORS, full=full)

@@ -14,17 +14,23 @@ from gateway import Gateway, filled, refused
 from listening import until
 from starlette.requests import Request
 
-from fedjury.gateway import desk
+from fedjury.gateway import broker_session
 from fedjury.gateway.app import STATUS
-from fedjury.gateway.body import HELD, Intake, announced
 from fedjury.gateway.metrics import Tally
-from fedjury.gateway.state import Posted, Refused, View, Why, names_of
+from fedjury.gateway.request_body import HELD, RequestBodyReader, announced
+from fedjury.gateway.state import (
+    GatewayState,
+    InvalidReason,
+    InvalidRequest,
+    ReceivedUpdate,
+    names_of,
+)
 from fedjury.learning import models
 from fedjury.learning.weights import flatten
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Model, Reason
-from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +62,7 @@ def test_the_model_is_json_with_every_tensor(quiet):
     assert (said["run"], said.round, said.version, said["phase"]) == ("lab", 1, 0, "train")
     assert said["model"] == "mlp"
     flat = np.concatenate([np.array(t, np.float32).ravel() for t in said["state"].values()])
-    assert np.array_equal(flat, quiet.desk.view.model.weights)
+    assert np.array_equal(flat, quiet.desk.state.model.weights)
     assert np.array(said["state"]["1.weight"]).shape == (32, 64)
 
 
@@ -66,7 +72,7 @@ def test_the_model_is_a_bare_state_dict(quiet):
     assert said == quiet.get(FULL)["state"]
     model = models.build("mlp", (1, 8, 8), 10, seed=5)
     model.load_state_dict({name: torch.tensor(value) for name, value in said.items()})
-    assert np.array_equal(flatten(model), quiet.desk.view.model.weights)
+    assert np.array_equal(flatten(model), quiet.desk.state.model.weights)
 
 
 def test_bare_state_dicts_close_a_round(gateway):
@@ -162,7 +168,7 @@ def test_a_model_that_overflowed_is_shown(tmp_path):
             state = gateway.get(FULL)["state"]
             update = {name: filled(tensor, sign * 3e38) for name, tensor in state.items()}
             update["3.bias"] = ["Infinity", "-Infinity", "NaN", *[3.4e38] * 7]
-            version = gateway.desk.view.round.version
+            version = gateway.desk.state.round.version
             assert gateway.post({"version": version, "update": update}).status_code == 202
     bias = gateway.get(FULL)["state"]["3.bias"]
     assert bias[:3] == ["Infinity", "-Infinity", "NaN"]
@@ -302,7 +308,7 @@ def test_a_length_beside_chunks_says_nothing():
     headers = [(b"content-length", b"0"), (b"transfer-encoding", b"chunked")]
     request = Request({"type": "http", "headers": headers})
     assert announced(request) == -1
-    intake = Intake()
+    intake = RequestBodyReader()
     with intake.room(request, 1000):
         assert intake.held == 1000
 
@@ -343,7 +349,7 @@ def test_a_slow_body_is_given_up(quiet):
 def intake_of(gateway):
     """Return what reads the bodies."""
     return next(
-        cell.cell_contents.intake
+        cell.cell_contents.body_reader
         for route in gateway.app.routes
         if getattr(route, "name", "") == "post_model"
         for cell in route.endpoint.__closure__
@@ -434,7 +440,7 @@ def test_who_is_away_when_a_round_opens_may_still_post(gateway):
     """Connections that drop for a moment shut nobody out of the round that opens meanwhile."""
     gateway.post()
     gateway.post()
-    gateway.desk.desk.take(Posted("", 0, 1, np.zeros(2410, np.float32)))
+    gateway.desk.desk.take(ReceivedUpdate("", 0, 1, np.zeros(2410, np.float32)))
     gateway.desk.up = False
     gateway.desk.work()
     gateway.desk.up = True
@@ -444,26 +450,26 @@ def test_who_is_away_when_a_round_opens_may_still_post(gateway):
 
 def test_a_clerk_finds_a_new_hub_when_one_breaks(monkeypatch):
     """While there is no hub, posts are refused; when one breaks, the next takes its place."""
-    monkeypatch.setattr(desk, "AGAIN", 0.02)
+    monkeypatch.setattr(broker_session, "AGAIN", 0.02)
     broker, hubs = MemoryBroker(), []
 
     def connect():
         if len(hubs) % 2 == 0:
             hubs.append(None)
-            raise LinkError("nobody answers")
-        hubs.append(MemoryHub(broker, "lab"))
-        return desk.Door(hubs[-1], lambda: 3)
+            raise TransportError("nobody answers")
+        hubs.append(MemoryTransport(broker, "lab"))
+        return broker_session.SessionTransport(hubs[-1], lambda: 3)
 
-    clerk = desk.Clerk(connect, names_of("http", 2), "http")
+    clerk = broker_session.BrokerWorker(connect, names_of("http", 2), "http")
     clerk.start()
-    posted = Posted("", 0, 1, np.zeros(3, np.float32))
-    until(lambda: clerk.view.connections, 5)
-    with pytest.raises(Refused, match="no_run"):
+    posted = ReceivedUpdate("", 0, 1, np.zeros(3, np.float32))
+    until(lambda: clerk.state.connections, 5)
+    with pytest.raises(InvalidRequest, match="no_run"):
         asyncio.run(clerk.post(posted))
-    hubs[-1].receive = lambda _: (_ for _ in ()).throw(LinkError("it broke"))
-    until(lambda: len(hubs) == 4 and clerk.view.connections, 5)
+    hubs[-1].receive = lambda _: (_ for _ in ()).throw(TransportError("it broke"))
+    until(lambda: len(hubs) == 4 and clerk.state.connections, 5)
     clerk.stop()
-    with pytest.raises(Refused, match="no_broker"):
+    with pytest.raises(InvalidRequest, match="no_broker"):
         asyncio.run(asyncio.wait_for(clerk.post(posted), 5))
 
 
@@ -489,11 +495,11 @@ def test_metrics_are_what_prometheus_reads(gateway):
 
 def test_a_request_from_before_a_new_run_does_not_clear_its_counts():
     """A run that begins anew begins at zero, once: a request may still know the last."""
-    tally, view = Tally(), View(())
-    tally.of(replace(view, era=1)).posts["taken"] += 1
+    tally, view = Tally(), GatewayState(())
+    tally.of(replace(view, generation=1)).posts["taken"] += 1
     tally.of(view).posts["malformed"] += 1
-    assert tally.of(replace(view, era=1)).posts == {"taken": 1, "malformed": 1}
-    assert tally.of(replace(view, era=2)).posts == {}
+    assert tally.of(replace(view, generation=1)).posts == {"taken": 1, "malformed": 1}
+    assert tally.of(replace(view, generation=2)).posts == {}
 
 
 def test_the_pages_load_nothing_from_elsewhere(quiet):
@@ -511,7 +517,11 @@ def test_every_reason_has_a_status_that_is_documented(quiet):
     """Whatever a post can be refused for is in the OpenAPI document, with numbers as strings."""
     described = quiet.get("/openapi.json")
     documented = {int(s) for s in described["paths"]["/model/"]["post"]["responses"]}
-    undocumented = {Why.NOT_FOUND, Why.METHOD_NOT_ALLOWED, Why.INTERNAL}
+    undocumented = {
+        InvalidReason.NOT_FOUND,
+        InvalidReason.METHOD_NOT_ALLOWED,
+        InvalidReason.INTERNAL,
+    }
     assert {status for why, status in STATUS.items() if why not in undocumented} <= documented
     tensor = described["components"]["schemas"]["Tensor"]
     assert {"type": "string", "enum": ["Infinity", "-Infinity", "NaN"]} in tensor["anyOf"]
@@ -519,4 +529,9 @@ def test_every_reason_has_a_status_that_is_documented(quiet):
 
 def test_every_refusal_of_the_desk_has_a_status(quiet):
     """Whatever the pure part refuses with can be answered."""
-    assert {Reason.WRONG_PHASE, Reason.NOT_CALLED, Reason.DUPLICATE, *Why} <= STATUS.keys()
+    assert {
+        Reason.WRONG_PHASE,
+        Reason.NOT_CALLED,
+        Reason.DUPLICATE,
+        *InvalidReason,
+    } <= STATUS.keys()

@@ -17,12 +17,12 @@ import pytest
 from listening import until
 from test_network import KIND, Programs
 
-from fedjury.aggregator import disk
+from fedjury.aggregator import durable_files
 from fedjury.broker.local import local_broker
 from fedjury.gateway import __main__ as gateway
 from fedjury.gateway import app, serving
-from fedjury.gateway.state import View
-from fedjury.gateway.visit import GatewayError, Visit
+from fedjury.gateway.client import GatewayClient, GatewayError
+from fedjury.gateway.state import GatewayState
 
 pytestmark = pytest.mark.broker
 
@@ -49,7 +49,7 @@ class Door(Programs):
 
     def history(self):
         """Return the accuracy history."""
-        with Visit(self.address) as visit:
+        with GatewayClient(self.address) as visit:
             return visit.accuracy()
 
 
@@ -72,7 +72,7 @@ def door(folder, *flags, program=SMALL):
 def test_another_service_is_no_gateway():
     """Whatever JSON its /healthz says: one sentence, and no waiting for a round."""
     other = httpx.MockTransport(lambda _: httpx.Response(200, json={"status": "ok"}))
-    visit = Visit("x", httpx.Client(transport=other, base_url="http://x"))
+    visit = GatewayClient("x", httpx.Client(transport=other, base_url="http://x"))
     with visit, pytest.raises(GatewayError, match="is no gateway"):
         visit.next_round(0, 5)
 
@@ -93,7 +93,7 @@ PROXIES = [
 def test_a_gateway_on_this_machine_is_asked_directly(server, monkeypatch, variable, proxy, host):
     """Whatever proxy the environment names, it is for other machines."""
     monkeypatch.setenv(variable, proxy)
-    with Visit(f"http://{host}:{server[1]}") as visit:
+    with GatewayClient(f"http://{host}:{server[1]}") as visit:
         assert visit.accuracy() == []
 
 
@@ -102,7 +102,7 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, variable, prox
     """It names the variable, and how to go without: no word of the address, which is right."""
     monkeypatch.setenv(variable, proxy)
     said = rf"by {variable.upper()}; NO_PROXY"
-    with pytest.raises(GatewayError, match=said) as raised, Visit(REMOTE) as visit:
+    with pytest.raises(GatewayError, match=said) as raised, GatewayClient(REMOTE) as visit:
         visit.accuracy()
     assert "\n" not in str(raised.value)
 
@@ -111,7 +111,10 @@ def test_no_proxy_goes_without_and_says_nothing_of_it(monkeypatch):
     """NO_PROXY holds: a host that does not exist is just not there."""
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "gateway.invalid")
-    with pytest.raises(GatewayError, match="no gateway answers") as raised, Visit(REMOTE) as visit:
+    with (
+        pytest.raises(GatewayError, match="no gateway answers") as raised,
+        GatewayClient(REMOTE) as visit,
+    ):
         visit.accuracy()
     assert "PROXY" not in str(raised.value)
 
@@ -136,7 +139,7 @@ def test_http_and_mqtt_in_one_federation(tmp_path):
             "net",
             *TASK,
         )
-        with Visit(made.address) as visit:
+        with GatewayClient(made.address) as visit:
             for _ in range(3):
                 for name in ("ann", "bob"):
                     visit.contribute(lambda start: np.zeros_like(start.weights), 1, name)
@@ -162,7 +165,7 @@ def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
                 "-m", "fedjury.gateway.__main__", *where, "--slots", "2", "--port", "0"
             )
             until(lambda: "http://" in joining.log.read_text(), 60)
-            with Visit(re.search(r"http://[0-9.:]+", joining.log.read_text())[0]) as visit:
+            with GatewayClient(re.search(r"http://[0-9.:]+", joining.log.read_text())[0]) as visit:
                 after = taken = 0
                 while taken < 3:  # each round waits for both of us, once we are called
                     start = visit.next_round(after, 30)
@@ -210,7 +213,7 @@ def test_a_lost_broker_is_told_and_found_again(tmp_path):
         )
         until(lambda: "http://" in joining.log.read_text(), 60)
         visit = stack.enter_context(
-            Visit(re.search(r"http://[0-9.:]+", joining.log.read_text())[0])
+            GatewayClient(re.search(r"http://[0-9.:]+", joining.log.read_text())[0])
         )
         start = visit.next_round(0, 60)
         first.close()
@@ -266,7 +269,7 @@ def test_an_aggregator_that_fails_ends_the_gateway(tmp_path):
 
 def test_a_gateway_that_is_refused_has_written_nothing(tmp_path):
     """A second gateway of a run ends in one sentence, and the first's folder is as it was."""
-    with disk.held(tmp_path / "net", "net"):
+    with durable_files.held(tmp_path / "net", "net"):
         before = (tmp_path / "net" / "lock").read_bytes()
         with door(tmp_path, "3") as made:
             assert made.gateway.wait(60) == 2
@@ -320,7 +323,7 @@ def test_impossible_flags_are_one_sentence(flags, word):
 class Nobody:
     """A desk without a broker."""
 
-    view = View(())
+    view = GatewayState(())
 
     async def post(self, posted):
         """Nobody gets so far."""

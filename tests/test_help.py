@@ -57,9 +57,9 @@ COMMANDS = [
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
     "fedjury/aggregator/__main__.py": "what python -m aggregator starts",
-    "tools/chaos/nursery.py": "a process of python -m tools.chaos, fed through a socket",
+    "tools/chaos/fork_server.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
-    "tools/fuzz/growth.py": "a process of python -m tools.fuzz",
+    "tools/fuzz/memory_growth.py": "a process of python -m tools.fuzz",
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
@@ -317,7 +317,7 @@ def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):
     """One line when nobody is connected any more, and one when all who were there are back."""
     said = []
     monkeypatch.setattr(spawn, "say", said.append)
-    shown = spawn.prompter(10, 0)
+    shown = spawn.progress(10, 0)
     for connected in (0, 4, 10, 6, 10, 3, 0, 0, 5, 10, 0, 10):
         shown(connected)
     lost = "no agent is connected any more: they try again until the broker is back"

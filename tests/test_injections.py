@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 from by_hand import play, policy, start, updates
-from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
+from federation import Federation, one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedjury.agents import cohort
-from fedjury.aggregator.assembly import advice, build, planted
-from fedjury.learning.dealing import plan_of
+from fedjury.agents import agent_batch
+from fedjury.aggregator.assembly import advice, build, forced
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
 from fedjury.protocol.topics import topic_for
@@ -30,9 +30,9 @@ ATTACK = {
     "collect__agents": 10,
     "agents__samples": 90,
     "data__server": 0.25,
-    "sampling__share": 0.6,
+    "sampling__client_fraction": 0.6,
     "training__epochs": 2,
-    "agents__evil": 0.2,
+    "agents__malicious": 0.2,
     "agents__attack": "backdoor",
     "backdoor__inject": INJECT,
     "backdoor__learning_rate": 0.1,
@@ -76,11 +76,15 @@ def test_a_backdoor_lands_where_nobody_defends(undefended):
 
 CONFIGURATIONS = {
     "clients": ({}, 8),
-    "server": ({"validation__who": "server"}, 1),
-    "both": ({"validation__who": "both"}, 9),
-    "by score": ({"validation__decide": "score", "validation__liars": 2}, 8),
+    "server": ({"validation__judged_by": "server"}, 1),
+    "both": ({"validation__judged_by": "both"}, 9),
+    "by score": ({"validation__decide": "score", "validation__tolerated_malicious": 2}, 8),
     "by score, both": (
-        {"validation__decide": "score", "validation__liars": 2, "validation__who": "both"},
+        {
+            "validation__decide": "score",
+            "validation__tolerated_malicious": 2,
+            "validation__judged_by": "both",
+        },
         9,
     ),
     "paper": ({"validation__judge": "lof", "validation__quorum": 6}, 8),
@@ -111,17 +115,17 @@ def test_an_injection_is_voted_down(tmp_path, case):
 HARD = {
     "run__seed": 2,
     "run__rounds": 13,
-    "agents__evil": 0.05,
+    "agents__malicious": 0.05,
     "agents__attack": "backdoor",
     "backdoor__inject": [11, 13],
     "training__learning_rate": 0.5,
     "data__server": 0.2,
-    "validation__who": "both",
+    "validation__judged_by": "both",
     "validation__validators": 8,
     "validation__quorum": 4,
     "validation__look_back": 6,
     "validation__judge": "calibrated",
-    "validation__liars": 2,
+    "validation__tolerated_malicious": 2,
 }
 """One attacker of twenty, each of whom has so few samples that few are sure of themselves."""
 
@@ -162,15 +166,15 @@ def test_liars_do_not_turn_the_evidence(tmp_path):
         | {
             "run__seed": 3,
             "validation__decide": "score",
-            "agents__liars": "invert",
-            "agents__lying": 0.1,
+            "agents__vote_attack": "invert",
+            "agents__malicious_validators": 0.1,
         }
     )
     ready, naive = (
-        Federation(tmp_path / str(liars), **setup, validation__liars=liars).whole()
+        Federation(tmp_path / str(liars), **setup, validation__tolerated_malicious=liars).whole()
         for liars in (3, 0)
     )
-    assert len(population_of(ready.settings).plan.liars) == 3
+    assert len(simulated_agents_of(ready.settings).spec.malicious_validators) == 3
     assert [r.round for r in ready.records if not r.accepted] == INJECT
     assert len([r for r in naive.records if not r.accepted]) > 7
 
@@ -187,8 +191,8 @@ def test_contributors_vote_an_injection_down(tmp_path):
 
 def test_a_server_s_one_vote_decides_whatever_the_quorum(tmp_path):
     """With q = 5 and the server alone, its own "poisoned" rejects."""
-    changes = {"validation__who": "server", "validation__quorum": 5}
-    assert build(settings_of(**ATTACK | DEFENCE | changes)).policy.validation.rejects(1) == 1
+    changes = {"validation__judged_by": "server", "validation__quorum": 5}
+    assert build(settings_of(**ATTACK | DEFENCE | changes)).config.validation.rejects(1) == 1
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
     assert [r.round for r in done.records if not r.accepted] == INJECT
     assert "fl/v1/lab/candidate" not in done.broker.retained
@@ -206,15 +210,15 @@ def test_a_warm_up_lets_the_injection_in(tmp_path):
 
 def test_without_a_backdoor_its_success_is_not_known(tmp_path):
     """Fakes hide nothing: the record has the key all the same, with null."""
-    done = Federation(tmp_path, run__rounds=2, agents__evil=0.1).whole()
+    done = Federation(tmp_path, run__rounds=2, agents__malicious=0.1).whole()
     assert [(r.model.backdoor, r.candidate.backdoor) for r in done.records] == [(None, None)] * 2
 
 
 def test_the_backdoor_s_success_is_known_before_the_first_round(undefended):
     """The first model carries it in its own record, for a run that resumes there."""
     loaded = build(undefended.settings)
-    assert loaded.policy.backdoor is not None
-    assert 0 <= loaded.policy.backdoor(np.frombuffer(undefended.models[0], np.float32)) <= 1
+    assert loaded.config.backdoor is not None
+    assert 0 <= loaded.config.backdoor(np.frombuffer(undefended.models[0], np.float32)) <= 1
 
 
 def test_a_rejected_round_sends_no_model(defended, tmp_path):
@@ -250,15 +254,15 @@ SPLITS = {
     "adaptive": {"agents__attack": "adaptive"},
     "a boost that is given": {"backdoor__boost": 4.0, "aggregation__server_lr": 0.5},
     "median": {"aggregation__rule": "median"},
-    "everybody called": {"sampling__share": 1.0},
+    "everybody called": {"sampling__client_fraction": 1.0},
     "constrained": {"backdoor__alpha": 0.7},
     "piggy-back": {"validation__piggy_back": True, "validation__quorum": 2},
-    "liars": {"agents__lying": 0.3, "agents__liars": "random"},
+    "liars": {"agents__malicious_validators": 0.3, "agents__vote_attack": "random"},
     "by score, liars": {
         "validation__decide": "score",
-        "validation__liars": 2,
-        "agents__lying": 0.3,
-        "agents__liars": "random",
+        "validation__tolerated_malicious": 2,
+        "agents__malicious_validators": 0.3,
+        "agents__vote_attack": "random",
     },
 }
 
@@ -266,7 +270,7 @@ SPLITS = {
 @pytest.mark.parametrize("case", SPLITS)
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
-    monkeypatch.setattr(cohort, "CHUNK", 3)
+    monkeypatch.setattr(agent_batch, "CHUNK", 3)
     short = {
         "run__rounds": 14,
         "backdoor__inject": [13],
@@ -274,7 +278,10 @@ def test_processes_change_no_bit(tmp_path, monkeypatch, case):
         "validation__quorum": 3,
     }
     setup = ATTACK | DEFENCE | {"run__seed": 2} | short | SPLITS[case]
-    assert {number // 3 for number in plan_of(settings_of(**setup)).evils} == {0, 2}  # apart
+    assert {number // 3 for number in partition_spec_of(settings_of(**setup)).malicious_agents} == {
+        0,
+        2,
+    }  # apart
     runs = [
         Federation(tmp_path / str(number), fleets=fleets, shared=shared, **setup).whole()
         for number, (fleets, shared) in enumerate([(1, False), (3, False), (2, True)])
@@ -303,7 +310,7 @@ def test_arrival_order_does_not_change_a_model(tmp_path, defended, order):
 @pytest.fixture(scope="module", params=["server", "both"])
 def judging(request, tmp_path_factory):
     """Give the settings of a run in which the server votes, and that run, undisturbed."""
-    setup = ATTACK | DEFENCE | {"validation__who": request.param}
+    setup = ATTACK | DEFENCE | {"validation__judged_by": request.param}
     return setup, Federation(tmp_path_factory.mktemp("judging"), **setup).whole()
 
 
@@ -370,8 +377,8 @@ def test_planting_changes_only_the_rounds_it_is_for():
         state, _ = start(said)
         called.append([])
         for number in range(1, 5):
-            called[-1].append(state.called)
-            sent = updates(state, dict.fromkeys(sorted(state.called), (1, 0)))
+            called[-1].append(state.selected)
+            sent = updates(state, dict.fromkeys(sorted(state.selected), (1, 0)))
             state, _ = play(state, said, *sent, Tick(float(number), set("abc")))
     free, bound = called
     assert bound[1] == {"c"}
@@ -390,18 +397,22 @@ def contributors(folder, **changes):
     run = Federation(folder, **changes)
     run.broker.listeners.append(note)
     run.whole()
-    plan = plan_of(run.settings)
-    return called, {plan.name(number) for number in plan.evils}
+    plan = partition_spec_of(run.settings)
+    return called, {plan.name(number) for number in plan.malicious_agents}
 
 
 def test_attackers_are_among_the_called_of_their_rounds(tmp_path):
     """In rounds 2 and 4 both attackers are called; without planting it depends on the draw."""
-    setup = ATTACK | {"run__rounds": 5, "backdoor__inject": [2, 4], "sampling__share": 0.3}
+    setup = ATTACK | {
+        "run__rounds": 5,
+        "backdoor__inject": [2, 4],
+        "sampling__client_fraction": 0.3,
+    }
     called, attackers = contributors(tmp_path / "planted", **setup)
     assert all(len(names) == 3 for names in called.values())
     assert all(attackers <= set(called[number]) for number in (2, 4))
     assert any(not attackers <= set(called[number]) for number in (1, 3, 5))
-    free, _ = contributors(tmp_path / "free", **setup, backdoor__planted=False)
+    free, _ = contributors(tmp_path / "free", **setup, backdoor__forced=False)
     assert not all(attackers <= set(free[number]) for number in (2, 4))
     assert [free[number] for number in (1, 3, 5)] == [called[number] for number in (1, 3, 5)]
 
@@ -410,21 +421,21 @@ def test_attackers_are_among_the_called_of_their_rounds(tmp_path):
     ("changes", "expected"),
     [
         ({}, dict.fromkeys(INJECT, 2)),
-        ({"backdoor__planted": False}, {}),
+        ({"backdoor__forced": False}, {}),
         ({"agents__attack": "mpaf"}, {}),
         ({"backdoor__inject": []}, {}),
-        ({"agents__attack": "adaptive", "agents__evil": 0.1}, dict.fromkeys(INJECT, 1)),
+        ({"agents__attack": "adaptive", "agents__malicious": 0.1}, dict.fromkeys(INJECT, 1)),
     ],
 )
 def test_who_is_planted_comes_from_the_settings(changes, expected):
     """All attackers with data, by name and in order, in the rounds in which they strike."""
     given_settings = settings_of(**ATTACK | changes)
-    plan = plan_of(given_settings)
-    found = planted(given_settings, plan)
+    plan = partition_spec_of(given_settings)
+    found = forced(given_settings, plan)
     assert {number: len(names) for number, names in found.items()} == expected
     for names in found.values():
-        assert list(names) == [plan.name(number) for number in sorted(plan.evils)]
-    assert build(given_settings).policy.planted == found
+        assert list(names) == [plan.name(number) for number in sorted(plan.malicious_agents)]
+    assert build(given_settings).config.forced == found
 
 
 # What people are told at the start

@@ -47,7 +47,7 @@ def shards(shape, members=3, samples=5, classes=4, seed=0):
 
 
 def visits(members, epochs, samples, seed=0):
-    return training.visits(seed, 0, range(members), epochs, samples)
+    return training.sample_order(seed, 0, range(members), epochs, samples)
 
 
 # Models

@@ -17,10 +17,10 @@ import pytest
 from conftest import ROOT
 from listening import RawClient, until
 
-from fedjury.aggregator.series import Series
+from fedjury.aggregator.history import History
 from fedjury.aggregator.store import read_records
 from fedjury.broker import enrolment
-from fedjury.broker.enrol import parties
+from fedjury.broker.enrol import principals
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.monitor.web.browser import find_chromium, launched
@@ -223,7 +223,7 @@ def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
         "data.name": "digits",
         "model.name": "mlp",
         "agents.n": 8,
-        "agents.evil": 0.25,
+        "agents.malicious": 0.25,
         "agents.samples": 60,
         "agents.start": 5,
         "agents.processes": 1,
@@ -412,7 +412,7 @@ def known_of(page, *said):
 
 def in_short(records, refused):
     """Make what is said on log/past."""
-    series = Series(read(record) for record in records)
+    series = History(read(record) for record in records)
     return ["log/past", {**log_to_json(series.message().record), "refused": refused}]
 
 
@@ -1021,7 +1021,7 @@ def test_before_any_run_it_says_how_to_start_one(chromium, tmp_path):
 def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
     """A broker with log-ins lets people in by theirs alone, and the page says what is wrong."""
     secrets = tmp_path / "secrets"
-    enrolment.enrol(secrets, parties(3), tls=tls, hosts=["127.0.0.1"] if tls else [])
+    enrolment.enrol(secrets, principals(3), tls=tls, hosts=["127.0.0.1"] if tls else [])
     password = (secrets / "people" / "watch.password").read_text()
     with (
         place("mosquitto", tmp_path, secrets=secrets) as where,
@@ -1063,7 +1063,7 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
 def test_two_with_one_log_in_are_told_so(chromium, tmp_path):
     """A log-in is good for one connection: the page says that, and not that the broker is gone."""
     secrets = tmp_path / "secrets"
-    enrolment.enrol(secrets, parties(3))
+    enrolment.enrol(secrets, principals(3))
     password = (secrets / "people" / "watch.password").read_text()
     with contextlib.ExitStack() as stack:
         where = stack.enter_context(place("mosquitto", tmp_path, secrets=secrets))

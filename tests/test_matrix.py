@@ -10,15 +10,15 @@ import pytest
 from fedjury import rules
 from fedjury.config.settings import SettingsError
 from fedjury.experiments import EXPERIMENTS, __main__
-from fedjury.experiments.engine.cell import Cell, Job, Result
+from fedjury.experiments.engine.case import Case, Job, Result
 from fedjury.experiments.papers import matrix, matrix_plan
 from fedjury.experiments.papers.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import DetectionRecord, Quality, RoundRecord, Timing, Traffic, Truth
 from fedjury.registry import ATTACKS, RULES
 
 PLAN = MatrixPlan(SMALL, matrix_plan.COMMON | {"model.name": "mlp"}, {"mnist5k": 4000}, range(1))
-CELLS = matrix.cells(PLAN)
+CELLS = matrix.cases(PLAN)
 
 
 def test_every_attack_meets_every_rule():
@@ -34,7 +34,7 @@ def test_who_is_in_a_cell(cell):
     """Fifty agents of 78 samples; ten of them are evil, and strike from round 16 on, or none."""
     settings = cell.settings
     evil = 0 if cell.labels["attack"] == "none" else 10
-    assert len(plan_of(settings).evils) == evil
+    assert len(partition_spec_of(settings).malicious_agents) == evil
     assert (settings.agents.n, settings.agents.samples) == (50, int(4000 * (1 - KEPT) / 50))
     armed = cell.labels["attack"] in ("backdoor", "adaptive")
     assert settings.backdoor.inject == (list(range(16, 41)) if armed else [])
@@ -49,14 +49,14 @@ def test_rules_can_do_with_those_who_are_there(column):
     rule = rules.build(build["rule"], None, build.get("before"), **build.get("options", {}))
     for n in (50, 40):
         updates = np.random.default_rng(0).standard_normal((n, 30)).astype(np.float32)
-        context = rules.Context(own=updates[0], past=updates)
+        context = rules.Context(server_update=updates[0], update_sums=updates)
         assert rule(updates, np.ones(n, np.int64), context).shape == (30,)
 
 
 def result(records, guard="alone", attack="mpaf", rule="mean", seed=0):
     labels = {"data": "mnist5k", "guard": guard, "attack": attack, "rule": rule, "seed": seed}
-    settings = PLAN.cell(labels).settings
-    return Result(Cell(labels, Job("", settings)), records)
+    settings = PLAN.case(labels).settings
+    return Result(Case(labels, Job("", settings)), records)
 
 
 def record(round_, accuracy, *, accepted=True, suspected=None, wrongly_quarantined=0, **truth):
@@ -106,8 +106,8 @@ def test_a_rule_at_its_worst():
 def test_honest_agents_who_were_suspected_are_counted():
     """Evil ones are not among them, however often somebody was suspected."""
     run = result([])
-    plan = plan_of(run.settings)
-    evil = {plan.name(number) for number in plan.evils}
+    plan = partition_spec_of(run.settings)
+    evil = {plan.name(number) for number in plan.malicious_agents}
     honest = sorted({plan.name(i) for i in range(50)} - evil)[:2]
     records = [
         record(20, 0.5, suspected=dict.fromkeys([*evil, honest[0]], "x")),

@@ -19,7 +19,7 @@ from listening import until
 from test_gateway_network import door
 from test_network import ENVIRONMENT, ROOT
 
-from fedjury.gateway.visit import GatewayError
+from fedjury.gateway.client import GatewayError
 from fedjury.learning.weights import flatten
 
 EXAMPLES = ROOT / "examples" / "mpaf_over_http"

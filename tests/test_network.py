@@ -339,7 +339,7 @@ def test_killed_aggregator_goes_on_where_it_was(quiet, tmp_path):
 BACKDOOR = {
     "run__name": RUN,
     "run__rounds": 6,
-    "agents__evil": 0.1,
+    "agents__malicious": 0.1,
     "agents__attack": "backdoor",
     "agents__processes": 1,
     "backdoor__inject": [4],
@@ -350,7 +350,7 @@ JURIES = {
     "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them liars"),
     "server and clients": (
         {
-            "validation__who": "both",
+            "validation__judged_by": "both",
             "validation__validators": 4,
             "data__server": 0.2,
             "validation__decide": "score",
@@ -414,7 +414,7 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
 SHARDS = {
     "run__name": RUN,
     "run__rounds": 3,
-    "agents__evil": 0.25,
+    "agents__malicious": 0.25,
     "agents__processes": 1,
     "validation__look_back": 2,
     "aggregation__clip": 1.0,

@@ -495,7 +495,7 @@ def test_a_broker_that_comes_back_hears_of_it(agents, honest_path):
 def test_it_logs_in_with_what_enrol_made(agents, tmp_path, tls):
     """With its secret it is let in, over TLS too; with a wrong one it says so and ends with 2."""
     secrets = tmp_path / "secrets"
-    enrolment.enrol(secrets, enrol.parties(None, names=[NAME]), tls=tls, hosts=["127.0.0.1"])
+    enrolment.enrol(secrets, enrol.principals(None, names=[NAME]), tls=tls, hosts=["127.0.0.1"])
     with local_broker("mosquitto", say=lambda _: None, secrets=secrets) as address:
         agent = agents.start(address, "--secrets", str(secrets))
         until(lambda: "joins run" in agent.said())
@@ -670,7 +670,7 @@ def run_it(programs, agents, address):
             "0.4",
             "--start",
             str(STRIKE),
-            "--liars",
+            "--vote-attack",
             "honest",
             "--samples",
             "40",

@@ -21,9 +21,9 @@ from fedjury import processes
 from fedjury.aggregator.__main__ import forgotten
 from fedjury.aggregator.service import GONE, Aggregator
 from fedjury.broker import enrol
-from fedjury.broker.answering import answers
 from fedjury.broker.local import HOST, _free_port, local_broker
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.probe import answers
 from fedjury.protocol.messages import (
     BadMessage,
     Manifest,
@@ -34,10 +34,10 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
-from fedjury.protocol.transport import dialing, mqtt_link, mqtt_network
-from fedjury.protocol.transport.link import Link, LinkError
-from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
-from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub
+from fedjury.protocol.transport import connection_pool, mqtt_transport, reconnect
+from fedjury.protocol.transport.connection import Connection, TransportError
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
+from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
 from fedjury.round.state import State
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
@@ -55,7 +55,7 @@ def opened():
 
     def open_one(broker, run="lab", **more):
         address = BrokerAddress(broker.host, broker.port, **more)
-        hubs.append(MqttHub(address, run).open())
+        hubs.append(MqttTransport(address, run).open())
         return hubs[-1]
 
     yield open_one
@@ -164,8 +164,8 @@ class Proxy:
 @pytest.mark.broker
 def test_a_network_that_stalls_is_noticed_and_loses_nothing(opened, mosquitto, monkeypatch):
     """After twice the keep-alive all know; once it flows they are back, with all that was said."""
-    monkeypatch.setattr(mqtt_network, "WELCOME", 1.0)
-    monkeypatch.setattr(dialing, "BACKOFF", (0.2, 0.4))
+    monkeypatch.setattr(connection_pool, "WELCOME", 1.0)
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.2, 0.4))
     names = [f"agent-{i}" for i in range(5)]
     with Proxy(mosquitto) as proxy:
         server = listening_to(opened(proxy, keepalive=2), "server", Update)
@@ -197,9 +197,9 @@ def test_a_network_that_stalls_is_noticed_and_loses_nothing(opened, mosquitto, m
 @pytest.mark.broker
 def test_a_broker_that_does_not_answer_is_asked_again(opened, broker, monkeypatch):
     """A connection that is accepted but never welcomed is given up, and tried anew."""
-    monkeypatch.setattr(mqtt_network, "WELCOME", 0.3)
-    monkeypatch.setattr(mqtt_network, "TICK", 0.1)
-    monkeypatch.setattr(dialing, "BACKOFF", (0.1, 0.2))
+    monkeypatch.setattr(connection_pool, "WELCOME", 0.3)
+    monkeypatch.setattr(connection_pool, "TICK", 0.1)
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.1, 0.2))
     with Proxy(broker) as proxy:
         hub = opened(proxy)
         before = proxy.accepted
@@ -214,14 +214,14 @@ def test_a_broker_that_does_not_answer_is_asked_again(opened, broker, monkeypatc
 @pytest.mark.broker
 def test_who_does_not_read_for_long_is_not_cut_off(opened, mosquitto, monkeypatch):
     """With a full inbox the broker's words are left unread, also its pongs: it is no less alive."""
-    monkeypatch.setattr(mqtt_link, "INBOX", 10)
+    monkeypatch.setattr(mqtt_transport, "INBOX", 10)
     server = listening_to(opened(mosquitto, keepalive=1), "server", Update)
     agents = opened(mosquitto)
     agents.join("a")
     for number in range(300):
         agents.send("a", update("a", number))
     until(lambda: len(server._inbox) > 10)
-    door = server.network.doors["server"]
+    door = server.pool.connections_by_name["server"]
     since, until_then = door.since, time.monotonic() + 2.8
     while time.monotonic() < until_then:
         assert len(server._inbox) < 100
@@ -241,26 +241,26 @@ def test_who_does_not_read_for_long_is_not_cut_off(opened, mosquitto, monkeypatc
 def test_three_hundred_come_back_without_a_stampede(monkeypatch):
     """While the broker is gone one knocks for all; then all connect, 32 at a time at most."""
     attempts, crowd = [], [0]
-    connect = mqtt_network.Client.connect
+    connect = connection_pool.Client.connect
 
     def counted(client, *args):
         attempts.append(time.monotonic())
         return connect(client, *args)
 
-    monkeypatch.setattr(mqtt_network.Client, "connect", counted)
+    monkeypatch.setattr(connection_pool.Client, "connect", counted)
     with local_broker("mosquitto", say=lambda _: None) as first:
-        hub = MqttHub(BrokerAddress(first.host, first.port), "lab").open()
-        due = hub.network._connect_due
+        hub = MqttTransport(BrokerAddress(first.host, first.port), "lab").open()
+        due = hub.pool._connect_due
 
         def watched(now):
             due(now)
             waiting = sum(
                 door.client.socket() is not None and not door.connected
-                for door in hub.network.doors.values()
+                for door in hub.pool.connections_by_name.values()
             )
             crowd.append(waiting)
 
-        hub.network._connect_due = watched
+        hub.pool._connect_due = watched
         for number in range(300):
             hub.join(f"agent-{number:03d}", Model)
         until(lambda: hub.connections == 300)
@@ -275,7 +275,7 @@ def test_three_hundred_come_back_without_a_stampede(monkeypatch):
             hub.close()
     finally:
         hub.close()
-    assert max(crowd) == mqtt_network.CONNECTING
+    assert max(crowd) == connection_pool.CONNECTING
 
 
 # ---------------------------------------------------------------- a name that another takes
@@ -317,17 +317,17 @@ class Thief:
 @pytest.mark.broker
 def test_there_is_no_war_over_a_name(opened, mosquitto, monkeypatch):
     """An agent whose name is taken comes back ever more slowly, says so once, and works again."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.05, 30.0))
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 30.0))
     hub = listening_to(opened(mosquitto), "a", Round)
     listening_to(hub, "b", Round)
     times = []
-    connected = hub.network._connected
+    connected = hub.pool._connected
 
     def noted(door, *answer):
         times.append((time.monotonic(), door.name))
         connected(door, *answer)
 
-    hub.network._connected = noted
+    hub.pool._connected = noted
     with Thief(mosquitto, "lab.a"):
         until(lambda: len(times) >= 5)
         assert {name for _, name in times} == {"a"}
@@ -352,12 +352,12 @@ def test_the_only_one_of_its_name_gives_way_to_who_will_not(opened, mosquitto, m
 
     It counts how often, not for how long it was let alone: two such wait ever longer.
     """
-    monkeypatch.setattr(dialing, "BACKOFF", (0.02, 0.1))
-    monkeypatch.setattr(mqtt_network, "SETTLED", -1.0)
-    hub = MqttHub(BrokerAddress(mosquitto.host, mosquitto.port), "lab", sole=True).open()
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr(connection_pool, "SETTLED", -1.0)
+    hub = MqttTransport(BrokerAddress(mosquitto.host, mosquitto.port), "lab", sole=True).open()
     hub.join(":aggregator", presence=False)
     until(lambda: hub.receive(0.02) or hub.connections)
-    with Thief(mosquitto, "lab.:aggregator"), pytest.raises(LinkError) as raised:
+    with Thief(mosquitto, "lab.:aggregator"), pytest.raises(TransportError) as raised:
         until(lambda: hub.receive(0.05))
     hub.close()
     said = "and does not say why: perhaps another client of run 'lab' uses its name, and has our"
@@ -369,10 +369,10 @@ def test_the_only_one_of_its_name_gives_way_to_who_will_not(opened, mosquitto, m
 @pytest.mark.broker
 def test_a_broker_that_dies_again_and_again_is_no_rival(monkeypatch):
     """However often the broker is restarted, an aggregator waits for it."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.02, 0.1))
-    monkeypatch.setattr(dialing, "KNOCKS", (0.02, 0.1))
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.02, 0.1))
+    monkeypatch.setattr(reconnect, "ATTEMPTS", (0.02, 0.1))
     port = _free_port(0)
-    hub = MqttHub(BrokerAddress(HOST, port), "lab", sole=True)
+    hub = MqttTransport(BrokerAddress(HOST, port), "lab", sole=True)
     try:
         for number in range(7):
             with local_broker("mosquitto", say=lambda _: None, port=port):
@@ -401,8 +401,8 @@ def test_what_the_broker_denies_is_told_once(tmp_path):
             BrokerAddress(there.host, there.port, secrets=str(secrets / part))
             for part in ("aggregator", "agents")
         ]
-        server = MqttHub(where[0], "lab", sole=True).open(":aggregator")
-        agents = MqttHub(where[1], "lab").open("agent-0")
+        server = MqttTransport(where[0], "lab", sole=True).open(":aggregator")
+        agents = MqttTransport(where[1], "lab").open("agent-0")
         try:
             server.join(":aggregator", Update, Presence, presence=False)
             agents.join("agent-0", Round)
@@ -413,7 +413,7 @@ def test_what_the_broker_denies_is_told_once(tmp_path):
             assert gather(server, Update, "agent", ["agent-0"]) == {"agent-0"}
             said = []
             until(lambda: said.extend(agents.notices.take()) or said)
-            until(lambda: agents.network.doors["agent-0"].unacknowledged == 0)
+            until(lambda: agents.pool.connections_by_name["agent-0"].unacknowledged == 0)
             said.extend(agents.notices.take())
             (told,) = said
             refused = "the broker refused a message of agent-0: Not authorized; its access rules do"
@@ -456,7 +456,7 @@ def test_what_the_broker_drops_is_counted(opened, tmp_path):
         assert stalled.recv(5) == b"\x90\x03\x00\x01\x01"
         hub = listening_to(opened(there), "server")
         hub.watch_drops("server")
-        until(lambda: hub.network.drops._last is not None)
+        until(lambda: hub.pool.drops._last is not None)
         for number in range(50):
             hub.send("server", update("a", number))
         until(lambda: hub.dropped)
@@ -471,7 +471,7 @@ def test_what_the_broker_drops_is_counted(opened, tmp_path):
 @pytest.mark.broker
 def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, monkeypatch):
     """What anybody retained below the run is gone, garbage too, whatever waits to be read."""
-    monkeypatch.setattr(mqtt_link, "CLEARED", 3)  # topics emptied at a time
+    monkeypatch.setattr(mqtt_transport, "CLEARED", 3)  # topics emptied at a time
     server = listening_to(opened(broker), "server", Update)
     agents = opened(broker)
     agents.join("a")
@@ -519,7 +519,7 @@ def test_a_goodbye_may_leave_no_presence(opened, broker, forget):
 
 def test_a_hub_that_never_opened_can_be_closed():
     """Closing what has not been opened, or twice, does nothing."""
-    hub = MqttHub(BrokerAddress(HOST, 1), "lab")
+    hub = MqttTransport(BrokerAddress(HOST, 1), "lab")
     hub.close()
     hub.close()
 
@@ -547,12 +547,12 @@ class Board:
     def __init__(self, online, **changes):
         broker = MemoryBroker()
         self.now, self.screen = 0.0, Screen()
-        self.hub, self.agents = MemoryHub(broker, "lab"), MemoryHub(broker, "lab")
+        self.hub, self.agents = MemoryTransport(broker, "lab"), MemoryTransport(broker, "lab")
         self.agents.join("ear", Round, presence=False)
         said = policy(collect_seconds=10, **changes)
-        self.aggregator = Aggregator(Link(self.hub, "aggregator"), said, None, self.screen)
+        self.aggregator = Aggregator(Connection(self.hub, "aggregator"), said, None, self.screen)
         self.aggregator._clock = lambda: self.now
-        self.aggregator.link.subscribe(Update, Presence)
+        self.aggregator.connection.subscribe(Update, Presence)
         self.state = State(0, vector(0, 0), 0)
         for name in online:
             self.says(name)
@@ -580,7 +580,7 @@ class Board:
 def test_while_the_broker_is_gone_the_round_waits():
     """People hear that it is gone and back, once; no deadline passes meanwhile."""
     board = Board("abc", at_least=2)
-    assert board.state.called == {"a", "b", "c"}
+    assert board.state.selected == {"a", "b", "c"}
     board.hub.connections = 0
     for now in (5.0, 11.0, 100.0, 1000.0):
         assert board.turn(now) == []
@@ -656,20 +656,20 @@ def test_who_leaves_makes_room():
     """The limit is of those online: one who is refused can come once another has gone."""
     board = Board("abc", agents_cap=2)
     assert board.aggregator.online == {"a", "b"}
-    assert board.state.refused == {"too_many": 1}
+    assert board.state.invalid == {"too_many": 1}
     board.says("b")  # again: no newcomer
     board.says("a", online=False)
     board.says("c")
     board.turn()
     assert board.aggregator.online == {"b", "c"}
-    assert board.state.refused == {"too_many": 1}
+    assert board.state.invalid == {"too_many": 1}
 
 
 def test_forgetting_waits_for_the_agents_but_not_for_ever():
     """What is retained is removed once all have left, or after the patience."""
     for leaves in (True, False):
         board = Board("a")
-        board.aggregator.link.publish(MANIFEST)
+        board.aggregator.connection.publish(MANIFEST)
         broker = board.hub._broker
         assert broker.retained.keys() == {"fl/v1/lab/manifest", *OTHERS}
 

@@ -38,7 +38,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import Ballot
 from fedjury.round.rounds import step
-from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, Tick
+from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -232,14 +232,16 @@ def test_messages_that_do_not_fit_a_round_that_judges_and_trains():
     ]
     for event, reason in cases:
         after, effects = step(state, event, PIGGY)
-        assert effects == [Refuse(event.agent, reason, {reason.value: 1})]
+        assert effects == [CountInvalid(event.agent, reason, {reason.value: 1})]
         assert all_but_the_count(after) == all_but_the_count(state)
 
 
 def test_a_plain_round_takes_no_votes():
     """In the first round there is no candidate, and a vote is out of its phase."""
     state, _ = start(PIGGY)
-    assert step(state, vote("a"), PIGGY)[1] == [Refuse("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
+    assert step(state, vote("a"), PIGGY)[1] == [
+        CountInvalid("a", Reason.WRONG_PHASE, {"wrong_phase": 1})
+    ]
     assert step(state, replace(answers(state)[0], version=1), PIGGY)[1][0].reason == (
         Reason.WRONG_VERSION
     )
@@ -402,7 +404,7 @@ def test_who_sent_rubbish_is_waited_for_a_little():
     """All have answered but one whose update was refused: two seconds, then without it."""
     said = changed(PIGGY, spoilt_seconds=2)
     state, _ = second(said)
-    rubbish = Refused("c", Reason.NOT_FINITE, update=True)
+    rubbish = InvalidMessage("c", Reason.NOT_FINITE, update=True)
     events = [*answers(state, "a"), *against(state, "b"), rubbish, Tick(2.0), Tick(3.9)]
     state, effects = play(state, said, *events)
     assert not records(effects)
@@ -441,11 +443,13 @@ def test_only_those_called_judge():
     """With two thirds called, the third has no say; others are called in the next round."""
     said = changed(PIGGY, share=0.67)
     state, _ = start(said)
-    state, _ = play(state, said, *answers(state, sorted(state.called)), Tick(1.0, set("abc")))
-    assert len(state.called) == 2
-    (other,) = set("abc") - state.called
+    state, _ = play(state, said, *answers(state, sorted(state.selected)), Tick(1.0, set("abc")))
+    assert len(state.selected) == 2
+    (other,) = set("abc") - state.selected
     assert step(state, *against(state, [other]), said)[1][0].reason is Reason.NOT_CALLED
-    state, effects = play(state, said, *answers(state, sorted(state.called)), Tick(2.0, set("abc")))
+    state, effects = play(
+        state, said, *answers(state, sorted(state.selected)), Tick(2.0, set("abc"))
+    )
     assert records(effects)[0].votes.counts == (0, 2, 0)
 
 
@@ -461,7 +465,7 @@ def test_a_resumed_round_goes_on_with_its_candidate():
             Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (state.attempt, state.called, len(state.votes)) == (1, before.called, 0)
+    assert (state.attempt, state.selected, len(state.votes)) == (1, before.called, 0)
 
 
 def test_a_vote_that_says_clean_is_counted_without_an_update():
@@ -481,7 +485,7 @@ RUN = {
     "validation__quorum": 8,
     "validation__look_back": 6,
     "validation__judge": "calibrated",
-    "agents__evil": 0.2,
+    "agents__malicious": 0.2,
     "agents__attack": "mpaf",
     "agents__scale": 1e6,
     "agents__start": 9,
@@ -630,7 +634,7 @@ def test_a_crash_between_disk_and_network_loses_nothing(tmp_path, piggy, monkeyp
     """What was persisted in round 5, but not told of, is told of on resuming."""
     run = Federation(tmp_path, **RUN)
     aggregator = run.begin()
-    publish = aggregator.link.publish
+    publish = aggregator.connection.publish
 
     def fail(message):
         told = {Model: "version", Candidate: "base"}.get(kind)
@@ -640,7 +644,7 @@ def test_a_crash_between_disk_and_network_loses_nothing(tmp_path, piggy, monkeyp
         publish(message)
 
     monkeypatch.setattr(
-        aggregator.link, "publish", lambda m: fail(m) if isinstance(m, kind) else publish(m)
+        aggregator.connection, "publish", lambda m: fail(m) if isinstance(m, kind) else publish(m)
     )
     with pytest.raises(InterruptedError):
         run.run()
@@ -665,7 +669,9 @@ def test_a_contributor_that_trained_from_the_model_is_refused(tmp_path):
     run.begin()
     run.run(at_first_judging)
     size = len(run.state.weights)
-    run.fleets[0]._hub.send("agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32)))
+    run.fleets[0]._transport.send(
+        "agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32))
+    )
     run.run()
     assert [r.traffic.refused for r in run.records] == [{}, {"wrong_version": 1}, {}]
     assert [r.updates for r in run.records] == [20, 20, 20]

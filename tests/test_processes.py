@@ -15,15 +15,15 @@ from federation import Federation, one_thread, settings_of  # noqa: F401 - a fix
 from listening import until
 from safetensors.numpy import load_file
 
-from fedjury.agents import processes
-from fedjury.agents.processes import Crew
-from fedjury.agents.spawn import population_of
+from fedjury.agents import worker_pool
+from fedjury.agents.spawn import simulated_agents_of
+from fedjury.agents.worker_pool import WorkerPool
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.toml import to_toml
 from fedjury.processes import death
 from fedjury.protocol.messages import Phase
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 ROOT = Path(__file__).resolve().parent.parent
 KIND = "mosquitto" if find_mosquitto() else "embedded"
@@ -37,7 +37,7 @@ class Told:
     def __init__(self, work, shares=SHARES, then=None):
         self.said, self.shown = [], []
         self._then = then or {}
-        self.crew = Crew(work, shares, self._say)
+        self.crew = WorkerPool(work, shares, self._say)
 
     def _say(self, text):
         self.said.append(text)
@@ -72,10 +72,10 @@ def test_reports_of_all_processes_are_told():
     """Connections are added up, a sentence is said once, and errors are returned."""
 
     def work(post):
-        post.tell("connected", len(post.numbers))
-        post.tell("say", "hello")
-        post.tell("say", f"from {post.numbers}")
-        post.tell("end", "" if post.numbers.start else "nobody is let in")
+        post.send("connected", len(post.numbers))
+        post.send("say", "hello")
+        post.send("say", f"from {post.numbers}")
+        post.send("end", "" if post.numbers.start else "nobody is let in")
 
     told = Told(work)
     assert told.watch() == ["nobody is let in"]
@@ -92,9 +92,9 @@ def test_an_error_is_told_while_others_go_on(tmp_path):
     def work(post):
         if post.numbers.start:
             until(release.exists)
-            post.tell("end", "")
+            post.send("end", "")
         else:
-            post.tell("end", "no secret of 'a1'")
+            post.send("end", "no secret of 'a1'")
 
     told = Told(work, then={error: release.touch})
     assert told.watch() == ["no secret of 'a1'"]
@@ -109,15 +109,15 @@ def test_who_dies_is_started_again(tmp_path):
     first = tmp_path / "up"
 
     def work(post):
-        post.tell("connected", len(post.numbers))
+        post.send("connected", len(post.numbers))
         if post.numbers.start and not post.again:
-            post.tell("begun", True)
+            post.send("begun", True)
             die()
         elif post.numbers.start:
-            post.tell("say", f"again {post.again}, begun {post.begun}")
+            post.send("say", f"again {post.again}, begun {post.begun}")
             first.touch()
         until(first.exists)
-        post.tell("end", "")
+        post.send("end", "")
 
     told = Told(work)
     assert told.watch() == []
@@ -133,8 +133,8 @@ def test_who_dies_before_the_run_does_not_believe_that_it_has_begun():
     def work(post):
         if not post.again:
             os._exit(7)
-        post.tell("say", f"begun {post.begun}")
-        post.tell("end", "")
+        post.send("say", f"begun {post.begun}")
+        post.send("end", "")
 
     told = Told(work, [range(1000)])
     assert told.watch() == []
@@ -154,7 +154,7 @@ def test_who_dies_thrice_ends_it_all():
 
     told = Told(work)
     with pytest.raises(
-        LinkError, match=r"^an agent process died 3 times in a row \(exit code 7\)$"
+        TransportError, match=r"^an agent process died 3 times in a row \(exit code 7\)$"
     ):
         told.watch()
     assert len(told.said) == 2
@@ -162,7 +162,7 @@ def test_who_dies_thrice_ends_it_all():
 
 def test_deaths_of_long_ago_are_forgiven(monkeypatch, tmp_path):
     """A process may die as often as it likes, if it takes its time."""
-    monkeypatch.setattr(processes, "WITHIN", 0.0)
+    monkeypatch.setattr(worker_pool, "WITHIN", 0.0)
     lives = tmp_path / "lives"
 
     def work(post):
@@ -170,7 +170,7 @@ def test_deaths_of_long_ago_are_forgiven(monkeypatch, tmp_path):
             file.write(".")
         if len(lives.read_text()) < 5:
             die(signal.SIGUSR1)
-        post.tell("end", "")
+        post.send("end", "")
 
     told = Told(work, [range(1)])
     assert told.watch() == []
@@ -183,9 +183,9 @@ def test_who_is_killed_in_the_middle_of_a_word_holds_up_nobody():
 
     def work(post):
         if not post.again:
-            post.tell("say", f"{os.getpid()}")
-            post.tell("say", half)
-        post.tell("end", "")
+            post.send("say", f"{os.getpid()}")
+            post.send("say", half)
+        post.send("end", "")
 
     class Deaf(Told):
         def _say(self, text):
@@ -207,7 +207,7 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
     def work(post):
         if not post.numbers.start:
             until(up.exists)
-            post.tell("end", "")
+            post.send("end", "")
             return
         if not post.again:
             if not late:
@@ -216,8 +216,8 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
             die()
         up.touch()
         until_stopped(post)  # the news that all is done came before it was there
-        post.tell("say", "told to end")
-        post.tell("end", "")
+        post.send("say", "told to end")
+        post.send("end", "")
 
     told = Told(work)
     end = told.crew._end
@@ -232,14 +232,14 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
 
 def test_who_does_not_end_is_ended(monkeypatch):
     """A process that ignores what it is told is killed when the time for goodbyes is over."""
-    monkeypatch.setattr(processes, "GOODBYE", 0.3)
+    monkeypatch.setattr(worker_pool, "GOODBYE", 0.3)
 
     def work(post):
         if post.numbers.start:
             until(lambda: post.stopping() and time.sleep(60))
         until_stopped(post)
 
-    crew = Crew(work, SHARES, lambda _: None)
+    crew = WorkerPool(work, SHARES, lambda _: None)
     crew.start()
     time.sleep(0.1)
     started = time.monotonic()
@@ -253,7 +253,7 @@ def test_who_does_not_end_is_ended(monkeypatch):
 SUDDEN = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from fedjury.agents.processes import Crew
+from fedjury.agents.worker_pool import Crew
 from fedjury.config import flags
 
 def main(_):
@@ -374,7 +374,7 @@ def test_a_fleet_that_was_in_the_run_believes_that_it_is_done(tmp_path):
     done = Federation(tmp_path, run__rounds=1).whole()
     assert done.state.phase is Phase.DONE
     for took_part in (False, True):
-        fleet = done._fleet(population_of(done.settings), range(20))
+        fleet = done._fleet(simulated_agents_of(done.settings), range(20))
         fleet.took_part = took_part
         fleet.turn()
         assert fleet.done == took_part

@@ -15,7 +15,7 @@ from fedjury.protocol import messages, topics
 from fedjury.protocol.logs import Refusals, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.topics import CHANNELS, NAME, parse, says_nothing, topic_for, topic_of
+from fedjury.protocol.topics import CHANNELS, NAME, is_retained_clear, parse, topic_for, topic_of
 from fedjury.round.state import Clear, Publish
 
 VECTOR = np.zeros(2, dtype=np.float32)
@@ -30,8 +30,8 @@ SAID = {
     "candidate": messages.Candidate(1, 0, 3, VECTOR),
     "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
     "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
-    "collusion/report/ann": messages.Report("ann", 1, 3, VECTOR),
-    "collusion/plot": messages.Plot(1, 3, VECTOR, VECTOR[:0]),
+    "collusion/report/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
+    "collusion/plot": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "log/round": messages.RoundLog(RoundRecord(1)),
@@ -193,13 +193,13 @@ def test_a_long_topic_is_cut_in_the_message():
 @pytest.mark.parametrize("topic", SAID)
 def test_only_an_empty_retained_message_says_nothing(topic):
     """An empty payload clears what is retained; where nothing is, it is a bad message."""
-    assert says_nothing(f"fl/v1/run/{topic}", b"") == (topic in RETAINED)
-    assert not says_nothing(f"fl/v1/run/{topic}", b"{}")
+    assert is_retained_clear(f"fl/v1/run/{topic}", b"") == (topic in RETAINED)
+    assert not is_retained_clear(f"fl/v1/run/{topic}", b"{}")
 
 
 def test_a_strange_topic_never_says_nothing():
     """Emptiness on a topic of nobody's is left for the decoder to refuse."""
-    assert not says_nothing("fl/v1/run/nowhere", b"")
+    assert not is_retained_clear("fl/v1/run/nowhere", b"")
 
 
 # Bad messages

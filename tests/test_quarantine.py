@@ -13,14 +13,14 @@ from federation import Federation, one_thread  # noqa: F401 - a fixture
 from fedjury import detection, rules
 from fedjury.aggregator.__main__ import begin
 from fedjury.config.sections import Detection
-from fedjury.detection import Seen
+from fedjury.detection import Observation
 from fedjury.protocol.messages import Model, Phase, Round
 from fedjury.protocol.record import Quality, RoundRecord, to_json
-from fedjury.round import closing, suspicion
-from fedjury.round.past import NOTHING
+from fedjury.round import aggregate, detection_state
+from fedjury.round.detection_state import PERMANENT, AgentRegistry, AgentStatus, DetectionPolicy
 from fedjury.round.rounds import step
 from fedjury.round.state import State, Tick
-from fedjury.round.suspicion import FOR_GOOD, Docket, Standing, Watch
+from fedjury.round.update_sums import NOTHING
 from fedjury.rules import Context
 
 CROWD = {name: (float(place), 1.0) for place, name in enumerate("abcdefg")}
@@ -34,7 +34,7 @@ def blames(names):
 
 def guarded(names, **changes):
     """Make a quarantine of whoever is in ``names``, at the first strike."""
-    return replace(Watch({"blame": blames(names)}, Detection(strikes=1)), **changes)
+    return replace(DetectionPolicy({"blame": blames(names)}, Detection(offences=1)), **changes)
 
 
 # Rules with a count
@@ -57,10 +57,10 @@ def test_a_count_is_lowered_where_suspects_are_left_out(name):
     said = policy(rule=rules.build(name, **COUNTED[name]), watch=guarded("defg"), attempts=1)
     state, _ = start(said, CROWD)
     for number in (2, 3):
-        sent = updates(state, {agent: CROWD[agent] for agent in state.called})
+        sent = updates(state, {agent: CROWD[agent] for agent in state.selected})
         state, effects = play(state, said, *sent, Tick(number - 1.0, set(CROWD)))
         assert (state.round, state.failure, records(effects)[0].why) == (number, None, "")
-    assert state.called == set("abc")
+    assert state.selected == set("abc")
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -74,7 +74,7 @@ def test_a_count_that_cannot_be_is_an_error_where_nobody_is_left_out(name):
 def test_a_lowered_count_is_the_largest_that_can_be():
     """Krum with f = 2 of seven; of six, one left out, f = 1: n - f - 2 = 3 neighbours count."""
     six = np.array([[0], [1], [2], [10], [11], [30]], dtype=np.float32)
-    lowered = rules.build("krum", count=2)(six, np.ones(6, np.int64), Context(out=1))
+    lowered = rules.build("krum", count=2)(six, np.ones(6, np.int64), Context(excluded=1))
     assert lowered == rules.build("krum", count=1)(six, np.ones(6, np.int64), Context())
 
 
@@ -82,7 +82,7 @@ def test_a_front_lowers_its_count_too():
     """Nearest-neighbour mixing with f = 4 of seven; of three each stays what it is."""
     three = np.array([[0], [1], [5]], dtype=np.float32)
     rule = rules.build("mean", before={"nnm": 4})
-    assert rule(three, np.ones(3, np.int64), Context(out=4)).tolist() == [2]
+    assert rule(three, np.ones(3, np.int64), Context(excluded=4)).tolist() == [2]
     with pytest.raises(ValueError, match="mix 3 updates"):
         rule(three, np.ones(3, np.int64), Context())
 
@@ -98,7 +98,7 @@ def test_a_vote_is_shown_once():
         shown.append((dict(seen.votes), seen.accepted))
         return {}, memory
 
-    said = policy(watch=Watch({"look": look}), validators=2, quorum=2)
+    said = policy(watch=DetectionPolicy({"look": look}), validators=2, quorum=2)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     first, other = state.validators
@@ -114,7 +114,7 @@ def test_rounds_in_which_nobody_looks_still_say_who_is_out():
     said = policy(piggy_back=True, quorum=1, watch=guarded("c"))
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    assert state.called == {"a", "b"}
+    assert state.selected == {"a", "b"}
     against = vote("a", 2, poisoned=True), vote("b", 2, poisoned=True)
     state, effects = play(state, said, *against, Tick(2.0, set("abc")))
     [record] = records(effects)
@@ -127,7 +127,9 @@ def test_rounds_in_which_nobody_looks_still_say_who_is_out():
 def test_what_detectors_saw_is_kept_where_the_rule_cannot_work():
     """With piggy-back such a round ends all the same; its strikes count."""
     trimmed = rules.build("trimmed_mean", count=1)
-    said = policy(rule=trimmed, piggy_back=True, watch=Watch({"blame": blames("c")}), quorum=2)
+    said = policy(
+        rule=trimmed, piggy_back=True, watch=DetectionPolicy({"blame": blames("c")}), quorum=2
+    )
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     two = [replace(update, version=1) for update in updates(state)][1:]
@@ -135,7 +137,7 @@ def test_what_detectors_saw_is_kept_where_the_rule_cannot_work():
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
     [record] = records(effects)
     assert (record.accepted, record.detection.suspected) == (True, {"c": "blame"})
-    assert state.docket.standings == {"c": Standing(2)}
+    assert state.registry.statuses == {"c": AgentStatus(2)}
 
 
 def test_a_candidate_waits_for_somebody_to_judge_it():
@@ -143,11 +145,11 @@ def test_a_candidate_waits_for_somebody_to_judge_it():
     said = policy(piggy_back=True, quorum=2)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, ()))
-    assert (state.phase, state.called) == (Phase.JUDGE_AND_TRAIN, frozenset())
+    assert (state.phase, state.selected) == (Phase.JUDGE_AND_TRAIN, frozenset())
     state, effects = play(state, said, Tick(1.1, set("abc")), Tick(5.0, set("abc")))
     assert (effects, state.attempt) == ([], 1)
     state, _ = play(state, said, Tick(11.0, set("abc")))
-    assert (state.round, state.attempt, state.called) == (2, 2, set("abc"))
+    assert (state.round, state.attempt, state.selected) == (2, 2, set("abc"))
     assert state.pending.tolist() == [2, 2]
 
 
@@ -175,32 +177,34 @@ def test_where_everybody_is_out_the_run_says_so_and_ends():
 def test_who_was_there_first_is_no_newcomer_after_an_outage():
     """Nineteen of twenty vanish for a round: they are known again, and may be called at once."""
     watch, fleet = guarded("", newcomers=1), [f"agent-{i:02d}" for i in range(20)]
-    docket = suspicion.welcome(Docket(), fleet, 1, watch, 0)
-    docket = replace(docket, standings={"agent-07": Standing(1, FOR_GOOD, 3)})
-    docket = suspicion.welcome(docket, fleet[:1], 2, watch, 0)
-    docket = suspicion.welcome(docket, fleet, 3, watch, 0)
+    docket = detection_state.admit(AgentRegistry(), fleet, 1, watch, 0)
+    docket = replace(docket, statuses={"agent-07": AgentStatus(1, PERMANENT, 3)})
+    docket = detection_state.admit(docket, fleet[:1], 2, watch, 0)
+    docket = detection_state.admit(docket, fleet, 3, watch, 0)
     assert set(docket.seen.values()) == {1}
-    assert len(suspicion.eligible(docket, fleet, 3, watch)) == 19
+    assert len(detection_state.eligible(docket, fleet, 3, watch)) == 19
 
 
 def test_strikes_of_names_that_were_made_up_are_not_kept():
     """A hundred suspects with new names in each round: what is known of them does not grow."""
     watch = guarded("")
-    docket = suspicion.welcome(Docket(), "abc", 1, watch, 0)
+    docket = detection_state.admit(AgentRegistry(), "abc", 1, watch, 0)
     for number in range(2, 40):
         ghosts = {f"ghost-{number}-{i}" for i in range(100)}
-        docket = suspicion.welcome(docket, {*"abc", *ghosts}, number, watch, 0)
-        out = dict.fromkeys(ghosts, Standing(1, FOR_GOOD))
-        docket = replace(docket, standings={**docket.standings, **out})
-    assert len(docket.standings) <= (suspicion.STRANGERS + 1) * 103
+        docket = detection_state.admit(docket, {*"abc", *ghosts}, number, watch, 0)
+        out = dict.fromkeys(ghosts, AgentStatus(1, PERMANENT))
+        docket = replace(docket, statuses={**docket.statuses, **out})
+    assert len(docket.statuses) <= (detection_state.STRANGERS + 1) * 103
 
 
 def test_records_name_only_whom_somebody_suspects():
     """A thousand agents of whom nobody looks strange take no room in the record."""
     names = tuple(f"agent-{i:03d}" for i in range(1000))
-    seen = Seen(3, names, np.zeros((1000, 2), "f4"), vector(0, 0), {}, {})
-    found = suspicion.inspect(Watch({"blame": blames(["agent-007"])}), Docket(), seen)
-    record = suspicion.record(found, 0, 3)
+    seen = Observation(3, names, np.zeros((1000, 2), "f4"), vector(0, 0), {}, {})
+    found = detection_state.inspect(
+        DetectionPolicy({"blame": blames(["agent-007"])}), AgentRegistry(), seen
+    )
+    record = detection_state.record(found, 0, 3)
     assert record.suspicion == {"agent-007": 1.0}
     assert len(json.dumps(to_json(RoundRecord(3, detection=record)))) < 600
 
@@ -211,12 +215,12 @@ def test_records_name_only_whom_somebody_suspects():
 WATCHED = {
     "run__rounds": 7,
     "agents__n": 10,
-    "agents__evil": 0.2,
+    "agents__malicious": 0.2,
     "agents__start": 2,
     "detection__detectors": [*detection.DETECTORS],
     "detection__quarantine": True,
     "detection__options": {"fldetector": {"window": 2}},
-    "detection__appeal": 2,
+    "detection__readmission_after": 2,
     "aggregation__rule": "foolsgold",
     "limits__finite": False,
     "validation__validators": 4,
@@ -247,8 +251,8 @@ def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
 # Resuming with other settings
 
 
-OUT = Docket(
-    {"b": Standing(1), "c": Standing(2, FOR_GOOD, 3)},
+OUT = AgentRegistry(
+    {"b": AgentStatus(1), "c": AgentStatus(2, PERMANENT, 3)},
     {"gone": {"x": np.ones(3)}},
     dict.fromkeys("abc", 1),
     dict.fromkeys("abc", 1),
@@ -261,15 +265,18 @@ OUT = Docket(
 def resumed(watch):
     """Resume after round 4 with this watch; return the state in round 5, and the policy."""
     said = policy(watch=watch)
-    state = begin([Model(0, vector(0, 0))], RoundRecord(4, model=Quality(0.5)), said, docket=OUT)
+    state = begin([Model(0, vector(0, 0))], RoundRecord(4, model=Quality(0.5)), said, registry=OUT)
     return step(state, Tick(0.0, set("abc")), said)[0], said
 
 
-@pytest.mark.parametrize("watch", [Watch(), Watch({"blame": blames("")}), Watch(newcomers=3)])
+@pytest.mark.parametrize(
+    "watch",
+    [DetectionPolicy(), DetectionPolicy({"blame": blames("")}), DetectionPolicy(newcomers=3)],
+)
 def test_without_quarantine_a_resumed_run_calls_everybody(watch):
     """It does not matter what else is looked at; nobody stays out whom no one keeps out."""
     state, said = resumed(watch)
-    assert state.called == set("abc")
+    assert state.selected == set("abc")
     _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     assert records(effects)[0].quarantined == ()
 
@@ -277,17 +284,17 @@ def test_without_quarantine_a_resumed_run_calls_everybody(watch):
 def test_a_resumed_run_forgets_what_nobody_needs():
     """Sums of updates without a rule that asks for them, memories without their detector."""
     state, said = resumed(guarded(""))
-    assert state.called == {"a", "b"}
+    assert state.selected == {"a", "b"}
     sent = updates(state, dict.fromkeys("ab", (1, 0)))
     state, _ = play(state, said, *sent, Tick(1.0, set("abc")))
-    assert (list(state.docket.memories), state.docket.past.rows.size) == (["blame"], 0)
+    assert (list(state.registry.memories), state.registry.update_sums.rows.size) == (["blame"], 0)
 
 
 def test_fldetector_goes_on_with_another_window():
     """A window that was changed begins anew; it is no error."""
     rng, memory = np.random.default_rng(0), {}
     for number in range(1, 30):
-        seen = Seen(
+        seen = Observation(
             number,
             ("a", "b", "c"),
             rng.standard_normal((3, 4)).astype("f4"),
@@ -314,5 +321,5 @@ def test_without_detectors_nothing_is_looked_at():
             raise AssertionError
 
     state = State(0, vector(0, 0), 1, updates=Unasked())
-    assert closing.inspected(state, Tick(0.0), policy(), state.weights) is state
-    assert closing.aggregate(state, policy(), state.weights).tolist() == [1, 1]
+    assert aggregate.detect(state, Tick(0.0), policy(), state.weights) is state
+    assert aggregate.aggregate(state, policy(), state.weights).tolist() == [1, 1]

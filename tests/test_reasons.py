@@ -21,9 +21,9 @@ from fedjury import processes
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import load
 from fedjury.protocol.messages import Model, Presence
-from fedjury.protocol.transport import dialing, mqtt_client, notices, open_files, reasons
-from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.mqtt_link import BrokerAddress, MqttHub, probe
+from fedjury.protocol.transport import mqtt_client, once_only, open_files, reasons, reconnect
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport, probe
 from fedjury.protocol.transport.reasons import BrokerLimits, Reason
 
 LARGE = Model(1, np.zeros(20_000, np.float32))
@@ -32,7 +32,7 @@ LARGE = Model(1, np.zeros(20_000, np.float32))
 
 def no_way(where, party=""):
     """Return the sentence with which a broker cannot be had."""
-    with pytest.raises(LinkError) as raised:
+    with pytest.raises(TransportError) as raised:
         probe(where, party)
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -66,9 +66,9 @@ def test_what_a_broker_will_never_do_is_told_before_anything_starts(tmp_path, li
 def test_a_model_larger_than_the_broker_takes_is_told_before_it_is_sent(tmp_path):
     """max_packet_size below a model: both numbers, and what to raise; a smaller one may go."""
     with mosquitto_with(tmp_path, "max_packet_size 50000") as where:
-        hub = MqttHub(where, "lab", sole=True).open()
+        hub = MqttTransport(where, "lab", sole=True).open()
         hub.must_carry(50_000)
-        with pytest.raises(LinkError) as raised:
+        with pytest.raises(TransportError) as raised:
             hub.must_carry(80_000)
         hub.close()
     assert str(raised.value).startswith(
@@ -95,15 +95,15 @@ def test_a_model_larger_than_the_broker_takes_is_told_before_it_is_sent(tmp_path
 @pytest.mark.parametrize("sole", [True, False])
 def test_a_message_that_is_too_large_is_no_rival(tmp_path, monkeypatch, line, said, sole):
     """CONNACK or PUBACK say why. The only one of its name ends with it; others tell it once."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.01, 0.02))
     with mosquitto_with(tmp_path, line) as where:
         said = said.replace("WHERE", str(where))
-        hub = MqttHub(where, "lab", sole=sole).open()
+        hub = MqttTransport(where, "lab", sole=sole).open()
         hub.join(":aggregator", Model, presence=False)
         until(lambda: hub.receive(0.02) or hub.connections)
         hub.send(":aggregator", LARGE)
         if sole:
-            with pytest.raises(LinkError) as raised:
+            with pytest.raises(TransportError) as raised:
                 until(lambda: hub.receive(0.05))
             assert str(raised.value).startswith(said)
         else:
@@ -120,12 +120,12 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
 
     Mosquitto 2.0 miscounts whom it turned away, and lets some more in than it says.
     """
-    monkeypatch.setattr(notices, "QUIET", 0.3)
-    monkeypatch.setattr(dialing, "BACKOFF", (0.05, 0.1))
+    monkeypatch.setattr(once_only, "QUIET", 0.3)
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 0.1))
     with mosquitto_with(tmp_path, "max_connections 20") as where:
-        hub = MqttHub(where, "lab").open()
+        hub = MqttTransport(where, "lab").open()
         said = []
-        outside = notices.Outside(said.append)
+        outside = once_only.Outside(said.append)
         for number in range(30):
             hub.join(f"a{number}")
 
@@ -148,7 +148,7 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
 def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
     """Three and one in two processes are four; less is told again, and so is that all are in."""
     said, clock = [], iter(range(0, 1000, 2))
-    outside = notices.Outside(said.append)
+    outside = once_only.Outside(said.append)
     outside._clock = lambda: next(clock)  # two seconds later at each look; three must pass
     outside.note(0, dict.fromkeys("abc", "full"))
     outside.look(9)
@@ -191,11 +191,11 @@ def test_a_broker_that_tells_of_its_limits_in_another_way():
 
 def test_the_reason_of_a_disconnect_is_told(monkeypatch):
     """A broker that says why it cuts somebody off is quoted, and taken for no rival's."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.01, 0.02))
     with raw_broker(connack(0) + b"\xe0\x01\x97") as where:
-        hub = MqttHub(where, "lab", sole=True).open()
+        hub = MqttTransport(where, "lab", sole=True).open()
         hub.join(":aggregator", presence=False)
-        with pytest.raises(LinkError) as raised:
+        with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
         said = "the broker cut :aggregator off: Quota exceeded; it has as many clients or messages"
         assert str(raised.value).startswith(said)
@@ -269,7 +269,7 @@ def test_a_log_in_at_a_broker_that_lets_anybody_in_is_told(tmp_path, how):
     (tmp_path / "a.password").write_text("x")
     more = {"secrets": {"secrets": str(tmp_path)}, "username": {"username": "a"}, "nothing": {}}
     with local_broker("mosquitto", say=lambda _: None) as there:
-        hub = MqttHub(BrokerAddress(there.host, there.port, **more[how]), "lab").open("a")
+        hub = MqttTransport(BrokerAddress(there.host, there.port, **more[how]), "lab").open("a")
         told = hub.notices.take()
         hub.close()
     if how == "nothing":
@@ -304,7 +304,7 @@ def test_too_few_open_files_are_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr(open_files, "_open", lambda: 10)
     open_files.make_room(300)
     assert limits[1:] == [(400, 400)]
-    with pytest.raises(LinkError) as raised:
+    with pytest.raises(TransportError) as raised:
         open_files.make_room(400, "agents")
     assert str(raised.value).startswith(
         "400 agents in one process need 434 open files, and 400 are allowed: raise that ('ulimit "
@@ -316,9 +316,9 @@ def test_too_few_open_files_are_told_before_anything_starts(monkeypatch):
 @pytest.mark.broker
 def test_files_that_run_out_are_not_the_broker_s_fault(few_files, monkeypatch):
     """Whom this process has no file for is told so; the others work, and all come once it has."""
-    monkeypatch.setattr(dialing, "BACKOFF", (0.05, 0.1))
+    monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 0.1))
     with local_broker("mosquitto", say=lambda _: None) as there:
-        hub = MqttHub(BrokerAddress(there.host, there.port), "lab").open()
+        hub = MqttTransport(BrokerAddress(there.host, there.port), "lab").open()
         few_files(6)
         for number in range(10):
             hub.join(f"a{number}")

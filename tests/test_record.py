@@ -253,11 +253,11 @@ def test_the_documents_table_is_made_of_the_type():
 
 ELSEWHERE = {
     "fedjury/detection/dissent.py": "columns of an array",
-    "fedjury/broker/register.py": "the enrolment",
+    "fedjury/broker/enrolment_file.py": "the enrolment",
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/experiments/engine/federation.py": "the attack log",
-    "fedjury/gateway/visit.py": "the gateway's JSON",
-    "fedjury/monitor/watched.py": "what a topic says",
+    "fedjury/gateway/client.py": "the gateway's JSON",
+    "fedjury/monitor/run_view.py": "what a topic says",
 }
 """Files that look keys up which a record has too, in something else, and in what."""
 

@@ -17,12 +17,20 @@ from fedjury.protocol.messages import Reason
 from fedjury.registry import ATTACKS, DETECTORS
 from fedjury.reports import rounds as rounds_of
 from fedjury.reports import table
-from fedjury.reports.caught import Truth, caught, fates, groups, struck, tallies, verdicts
-from fedjury.reports.figures import UNKNOWN, Strikes, refusals, row, size, traffic
-from fedjury.reports.figures import cells as cells_of
+from fedjury.reports.detection_section import (
+    Truth,
+    attacked,
+    detection_summary,
+    groups,
+    outcomes,
+    tallies,
+    verdicts,
+)
 from fedjury.reports.lines import POINTS, apart, in_words, line
 from fedjury.reports.page import MEANINGS, page
-from fedjury.reports.words import Case, Story, common, defence, differing, ending
+from fedjury.reports.statistics import UNKNOWN, AttackRounds, refusals, row, size, traffic
+from fedjury.reports.statistics import cells as cells_of
+from fedjury.reports.summary import ReportData, RunInput, common, defence, differing, ending
 
 VOID = {"meta", "link", "br", "path", "use", "rect"}
 """Elements without an end, in HTML or because our pictures write them so."""
@@ -85,14 +93,14 @@ FEW = [
 ]
 """Four rounds; the evil agents strike from the third on."""
 
-STRIKES = Strikes(3)
+STRIKES = AttackRounds(3)
 TRUTH = Truth(frozenset({"agent-1", "agent-9"}), frozenset({"agent-0", "agent-2", "agent-3"}))
 
 
 def story(records, **changes):
     """Return the story of one run of whose agents everything is known."""
-    case = Case("lab", read_all(records), "Updates are averaged.", 2, {"agents.n": "5"})
-    told = Story("Run lab", "Five agents.", [case], STRIKES, TRUTH)
+    case = RunInput("lab", read_all(records), "Updates are averaged.", 2, {"agents.n": "5"})
+    told = ReportData("Run lab", "Five agents.", [case], STRIKES, TRUTH)
     return told._replace(**changes)
 
 
@@ -163,11 +171,11 @@ def test_a_run_in_figures():
 def test_before_is_found_by_the_number_of_the_round():
     """Where records are lost, the last one before the strike counts, not the last but so many."""
     lost = read_all([record(2, 0.4), record(5, 0.6), record(6, 0.1)])
-    assert row("lab", lost, Strikes(6)).before == 0.6
-    assert row("lab", lost, Strikes(2)).before is None
+    assert row("lab", lost, AttackRounds(6)).before == 0.6
+    assert row("lab", lost, AttackRounds(2)).before is None
 
 
-@pytest.mark.parametrize("strikes", [None, Strikes(99)])
+@pytest.mark.parametrize("strikes", [None, AttackRounds(99)])
 def test_where_nobody_struck_there_is_no_before(strikes):
     """An attack that would have begun after the end has changed nothing."""
     assert row("lab", read_all(FEW), strikes).before is None
@@ -234,7 +242,7 @@ WATCHED = [
 
 def test_everybody_who_was_suspected_is_followed():
     """Rounds, the first of them, detectors, quarantine and how it ended."""
-    found = fates(read_all(WATCHED))
+    found = outcomes(read_all(WATCHED))
     assert found == {
         "agent-1": (2, 3, ("fixed_point",), 4, True, True),
         "agent-2": (2, 2, ("fixed_point",), 3, False, False),
@@ -243,7 +251,7 @@ def test_everybody_who_was_suspected_is_followed():
 
 def test_fates_are_held_against_the_truth():
     """Falsely accused, missed and caught, in this order."""
-    found = groups(fates(read_all(WATCHED)), TRUTH)
+    found = groups(outcomes(read_all(WATCHED)), TRUTH)
     assert [(group.outcome, group.names) for group in found] == [
         ("accused", ("agent-2",)),
         ("missed", ("agent-9",)),
@@ -253,7 +261,7 @@ def test_fates_are_held_against_the_truth():
 
 def test_without_the_truth_there_is_suspicion_alone():
     """What an aggregator knows; nobody can be missed."""
-    found = groups(fates(read_all(WATCHED)), None)
+    found = groups(outcomes(read_all(WATCHED)), None)
     assert {group.outcome for group in found} == {"suspected"}
 
 
@@ -261,10 +269,10 @@ def test_agents_with_one_fate_are_one_group():
     """Two hundred who were found together are one line; too many lines are put together."""
     names = [f"agent-{number:03}" for number in range(200)]
     truth = Truth(frozenset(names), frozenset())
-    [group] = groups(fates(read_all([looked(1, names)])), truth)
+    [group] = groups(outcomes(read_all([looked(1, names)])), truth)
     assert group.names == tuple(names)
     one_by_one = [looked(number + 1, [name]) for number, name in enumerate(names)]
-    several = groups(fates(read_all(one_by_one)), truth)
+    several = groups(outcomes(read_all(one_by_one)), truth)
     assert len(several) == 15
     assert several[-1].mixed
     assert sorted(name for group in several for name in group.names) == names
@@ -272,7 +280,7 @@ def test_agents_with_one_fate_are_one_group():
 
 def test_agents_are_counted_by_kind():
     """Evil, honest, and names that are no agents of the experiment's."""
-    found = fates(read_all([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
+    found = outcomes(read_all([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
     assert tallies(found, TRUTH) == [
         ("evil", 2, 1, 1, 0, 1),
         ("honest", 3, 1, 1, 0, 0),
@@ -282,12 +290,12 @@ def test_agents_are_counted_by_kind():
 
 def test_the_sentence_on_detection():
     """It is on the terminal, too."""
-    [said] = caught(read_all(WATCHED), TRUTH)
+    [said] = detection_summary(read_all(WATCHED), TRUTH)
     assert said == (
         "Detection: of 2 evil agents 1 were suspected in some round and 1 are in quarantine at the "
         "end, 1 for good; of 3 honest ones 1 were suspected, 1 were ever in quarantine, 0 for good."
     )
-    assert caught(read_all(FEW), TRUTH) == []
+    assert detection_summary(read_all(FEW), TRUTH) == []
 
 
 def test_who_is_in_quarantine_does_not_strike():
@@ -303,9 +311,9 @@ def test_who_is_in_quarantine_does_not_strike():
         looked(7, []),
     ]
     rounds = read_all(records)
-    assert struck(rounds, Strikes(2), TRUTH) == {2, 3, 5, 7}
-    assert struck(rounds, Strikes(3, (3, 4)), TRUTH) == {3}
-    assert struck(rounds, None, TRUTH) == struck(rounds, Strikes(2), None) == set()
+    assert attacked(rounds, AttackRounds(2), TRUTH) == {2, 3, 5, 7}
+    assert attacked(rounds, AttackRounds(3, (3, 4)), TRUTH) == {3}
+    assert attacked(rounds, None, TRUTH) == attacked(rounds, AttackRounds(2), None) == set()
 
 
 def test_verdicts_are_held_against_the_strikes():
@@ -414,7 +422,11 @@ def test_of_very_many_votes_some_are_shown():
 DEFENCES = {
     "nothing": ({}, "Updates are averaged."),
     "a rule behind fronts": (
-        {"aggregation.rule": "krum", "aggregation.clip": 1.5, "aggregation.before": {"nnm": 20}},
+        {
+            "aggregation.rule": "krum",
+            "aggregation.clip": 1.5,
+            "aggregation.pre_aggregation": {"nnm": 20},
+        },
         """Updates longer than 1.5 are scaled down, they go through nnm, then they are combined by
         the rule krum.""",
     ),
@@ -424,7 +436,7 @@ DEFENCES = {
         and 5 “poisoned” votes reject it.""",
     ),
     "the server's vote": (
-        {"validation.who": "server", "data.server": 0.1},
+        {"validation.judged_by": "server", "data.server": 0.1},
         """Updates are averaged. The server votes on each candidate (judge lof), and 1 “poisoned”
         vote rejects it.""",
     ),
@@ -474,8 +486,8 @@ def test_settings_that_differ_are_told_but_not_where_things_are():
 
 def test_settings_of_several_runs_are_told_once():
     """What all have alike, and what each has besides."""
-    first = Case("a", [], settings={"agents.n": "5", "run.seed": "1"})
-    second = Case("b", [], settings={"agents.n": "5", "run.seed": "2", "data.test": "9"})
+    first = RunInput("a", [], settings={"agents.n": "5", "run.seed": "1"})
+    second = RunInput("b", [], settings={"agents.n": "5", "run.seed": "2", "data.test": "9"})
     assert common([first, second]) == {"agents.n": "5"}
 
 
@@ -494,7 +506,7 @@ def test_how_it_ended_in_words():
 
 def test_one_evil_agent_is_described_as_one():
     """A sentence about one agent is about one."""
-    alone = {"agents.n": 10, "agents.evil": 0.1}
+    alone = {"agents.n": 10, "agents.malicious": 0.1}
     assert "1 is fake (mpaf, scaling 1e+06) and strikes from" in run.describe(load(overrides=alone))
     hidden = alone | {"agents.attack": "backdoor", "backdoor.inject": [3]}
     assert "1 hides a backdoor" in run.describe(load(overrides=hidden))
@@ -562,7 +574,7 @@ def test_pictures_take_their_colours_from_the_page():
 
 def test_an_attack_that_never_came_is_told_and_not_drawn():
     """The run was over before it."""
-    markup = page(story(FEW, strikes=Strikes(9)))
+    markup = page(story(FEW, attack_rounds=AttackRounds(9)))
     assert (
         "The run ended before round 9, in which they would first have struck." in Page(markup).text
     )
@@ -577,11 +589,11 @@ JURY = {"agents.n": "5", "validation.validators": "4"}
 def test_several_runs_stand_beside_each_other():
     """Each with its line, its rounds and what was set besides; what all have is told once."""
     cases = [
-        Case("calm", read_all(FEW[:2]), "Updates are averaged.", 0, {"agents.n": "5"}),
-        Case(
+        RunInput("calm", read_all(FEW[:2]), "Updates are averaged.", 0, {"agents.n": "5"}),
+        RunInput(
             "jury", read_all(FEW), "They vote.", 2, {"agents.n": "5", "validation.validators": "4"}
         ),
-        Case("never begun", [], "Nothing.", 0, {"agents.n": "5"}),
+        RunInput("never begun", [], "Nothing.", 0, {"agents.n": "5"}),
     ]
     made = Page(page(story([], cases=cases)))
     assert "jury. They vote. Accuracy fell from 40.0%" in made.text
@@ -615,7 +627,9 @@ def test_hostile_text_stays_text():
             votes={"poisoned": 1, "clean": 1, "silent": 0, HOSTILE: 4},
         ),
     ]
-    case = Case(HOSTILE.rstrip("\ud800\u202e"), read_all(records), HOSTILE, 2, {HOSTILE: HOSTILE})
+    case = RunInput(
+        HOSTILE.rstrip("\ud800\u202e"), read_all(records), HOSTILE, 2, {HOSTILE: HOSTILE}
+    )
     markup = page(story([], cases=[case], title=HOSTILE, about=HOSTILE)).encode(errors="replace")
     made = Page(markup.decode())
     plain = Page(page(story(WATCHED)))
@@ -676,7 +690,7 @@ def test_old_records_make_a_report(tmp_path):
 @pytest.mark.parametrize("count", [0, 1])
 def test_hardly_any_rounds_make_a_report(tmp_path, count):
     """A run that ended before its first round, or after it, has all three files."""
-    [found] = reports.write(tmp_path, story(FEW[:count], strikes=None, truth=None))
+    [found] = reports.write(tmp_path, story(FEW[:count], attack_rounds=None, truth=None))
     assert found.accepted == count
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert ("No round was finished." if count == 0 else "One round was finished.") in text

@@ -40,10 +40,10 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
+from fedjury.round.detection_state import DetectionPolicy
 from fedjury.round.rounds import step
 from fedjury.round.sampling import Purpose, draw
-from fedjury.round.state import Clear, Persist, Publish, Refuse, Refused, State, Tick
-from fedjury.round.suspicion import Watch
+from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, State, Tick
 
 # The way through a round
 
@@ -52,7 +52,7 @@ def test_the_first_tick_opens_the_first_round():
     """Before it there is no phase; with it everyone online is called and told so."""
     state, effects = start(policy(), online="cab")
     assert (state.round, state.attempt, state.phase) == (1, 1, Phase.TRAIN)
-    assert state.called == {"a", "b", "c"}
+    assert state.selected == {"a", "b", "c"}
     assert effects == [Publish(Round(1, 1, Phase.TRAIN, 0, "all", (), 10))]
 
 
@@ -166,7 +166,7 @@ def test_the_last_round_ends_the_run():
     assert effects[-1] == Publish(Round(1, 1, Phase.DONE, 1, "all", (), 10))
     assert (state.phase, state.failure) == (Phase.DONE, None)
     assert step(state, Tick(1e9, set("abc")), said) == (state, [])
-    assert step(state, late, said)[1] == [Refuse("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
+    assert step(state, late, said)[1] == [CountInvalid("a", Reason.WRONG_PHASE, {"wrong_phase": 1})]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_others_are_asked_once_in_place_of_the_silent():
     assert not {*silent} & {*others}
     assert state.deadline == 13.0
     state, effects = step(state, vote(silent[0], poisoned=True), said)
-    assert effects == [Refuse(silent[0], Reason.NOT_CALLED, {"not_called": 1})]
+    assert effects == [CountInvalid(silent[0], Reason.NOT_CALLED, {"not_called": 1})]
     state, effects = play(state, said, *map(vote, others), Tick(9.0, set("abcdef")))
     (record,) = records(effects)
     assert (record.accepted, record.votes.replaced) == (True, tuple(silent))
@@ -260,13 +260,13 @@ def test_updates_that_do_not_fit():
         (collecting, replace(fitting, version=1), Reason.WRONG_VERSION),
         (collecting, replace(fitting, agent="z"), Reason.NOT_CALLED),
         (collecting, replace(fitting, agent="a"), Reason.DUPLICATE),
-        (collecting, Refused("b", Reason.NOT_FINITE), Reason.NOT_FINITE),
-        (collecting, Refused("", Reason.UNKNOWN_TOPIC), Reason.UNKNOWN_TOPIC),
+        (collecting, InvalidMessage("b", Reason.NOT_FINITE), Reason.NOT_FINITE),
+        (collecting, InvalidMessage("", Reason.UNKNOWN_TOPIC), Reason.UNKNOWN_TOPIC),
     ]
     for state, event, reason in cases:
         after, effects = step(state, event, said)
-        assert effects == [Refuse(event.agent, reason, {reason.value: 1})]
-        assert after.refused == {reason.value: 1}
+        assert effects == [CountInvalid(event.agent, reason, {reason.value: 1})]
+        assert after.invalid == {reason.value: 1}
         assert all_but_the_count(after) == all_but_the_count(state)
 
 
@@ -285,7 +285,7 @@ def test_votes_that_do_not_fit():
     ]
     for state, event, reason in cases:
         after, effects = step(state, event, said)
-        assert effects == [Refuse(event.agent, reason, {reason.value: 1})]
+        assert effects == [CountInvalid(event.agent, reason, {reason.value: 1})]
         assert all_but_the_count(after) == all_but_the_count(state)
 
 
@@ -296,7 +296,7 @@ def test_only_some_contributors_may_vote():
     (drawn,) = state.validators
     (other, *_) = sorted(set("abc") - {drawn})
     state, effects = step(state, vote(other, poisoned=True), said)
-    assert effects == [Refuse(other, Reason.NOT_CALLED, {"not_called": 1})]
+    assert effects == [CountInvalid(other, Reason.NOT_CALLED, {"not_called": 1})]
     state, _ = play(state, said, vote(drawn), Tick(3.1, set("abc")))
     assert state.version == 1
 
@@ -306,19 +306,21 @@ def test_counts_add_up_and_end_with_the_round():
     said = policy()
     state, _ = start(said)
     doubled = [message for message in updates(state) for _ in range(3)]
-    state, effects = play(state, said, Refused("a", Reason.MALFORMED), *doubled, Tick(1.0, "abc"))
-    assert [e.refused for e in effects if isinstance(e, Refuse)][-1] == {
+    state, effects = play(
+        state, said, InvalidMessage("a", Reason.MALFORMED), *doubled, Tick(1.0, "abc")
+    )
+    assert [e.invalid for e in effects if isinstance(e, CountInvalid)][-1] == {
         "malformed": 1,
         "duplicate": 6,
     }
     assert records(effects)[0].traffic.refused == {"malformed": 1, "duplicate": 6}
-    assert state.refused == {}
+    assert state.invalid == {}
 
 
 def test_what_was_refused_before_the_first_round_is_in_its_record():
     """Messages that come while agents gather are not forgotten."""
     said = policy()
-    state, _ = step(State(0, vector(0, 0), 0), Refused("a", Reason.MALFORMED), said)
+    state, _ = step(State(0, vector(0, 0), 0), InvalidMessage("a", Reason.MALFORMED), said)
     state, _ = step(state, Tick(0.0, set("abc")), said)
     _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     assert records(effects)[0].traffic.refused == {"malformed": 1}
@@ -356,7 +358,7 @@ def test_a_threshold_closes_early():
     state, effects = step(state, Tick(0.2, "abc"), said)
     assert (state.round, state.weights.tolist()) == (2, [2, 0])
     assert records(effects)[0].missing == 1
-    assert step(state, c, said)[1] == [Refuse("c", Reason.WRONG_ROUND, {"wrong_round": 1})]
+    assert step(state, c, said)[1] == [CountInvalid("c", Reason.WRONG_ROUND, {"wrong_round": 1})]
 
 
 def test_a_threshold_above_the_number_of_agents_waits_for_all():
@@ -388,14 +390,14 @@ def test_too_few_updates_repeat_the_round():
         Publish(RoundLog(RoundRepeated(1, 2, why))),
         Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
     ]
-    assert (list(state.updates), state.deadline, state.called) == ([], 20.0, {"a", "b"})
+    assert (list(state.updates), state.deadline, state.selected) == ([], 20.0, {"a", "b"})
 
 
 def test_a_repeated_round_goes_on_as_any_other():
     """Updates do not name the attempt, so that they need not be made again; the record does."""
     said = policy(at_least=2, validators=1, quorum=1)
     state, _ = start(said)
-    state, _ = play(state, said, Refused("a", Reason.MALFORMED), Tick(10.0, set("abc")))
+    state, _ = play(state, said, InvalidMessage("a", Reason.MALFORMED), Tick(10.0, set("abc")))
     state, effects = play(state, said, *updates(state), Tick(12.0, set("abc")))
     assert published(effects, Candidate)[0].attempt == 2
     (drawn,) = state.validators
@@ -427,7 +429,7 @@ def test_a_round_whose_updates_are_all_refused_is_lost_not_repeated():
     """All three answer, and none with what counts: asked again they would send the same."""
     said = policy()
     state, _ = start(said)
-    refused = [Refused(name, Reason.NOT_FINITE, update=True) for name in "abc"]
+    refused = [InvalidMessage(name, Reason.NOT_FINITE, update=True) for name in "abc"]
     state, _ = play(state, said, *refused, Tick(1.0, set("abc")))
     state, effects = step(state, Tick(3.0, set("abc")), said)
     (record,) = records(effects)
@@ -454,7 +456,7 @@ def test_nobody_online_is_not_a_round():
     said = policy()
     state, _ = start(said, online="")
     state, _ = play(state, said, Tick(1.0), Tick(10.0, set("ab")))
-    assert (state.attempt, state.called) == (2, {"a", "b"})
+    assert (state.attempt, state.selected) == (2, {"a", "b"})
 
 
 def test_a_flood_does_not_hold_back_a_deadline():
@@ -465,7 +467,7 @@ def test_a_flood_does_not_hold_back_a_deadline():
     flood = (
         event
         for n in itertools.count(1)
-        for event in (Refused("b", Reason.MALFORMED), Tick(n / 100, set("abc")))
+        for event in (InvalidMessage("b", Reason.MALFORMED), Tick(n / 100, set("abc")))
     )
     taken = 0
     while state.round == 1:
@@ -513,7 +515,9 @@ def test_arrival_order_does_not_touch_the_last_bit():
     sent = [Update(n, 1, 0, 4, d.astype(np.float32)) for n, d in zip(names, deltas, strict=True)]
     for name in rules.RULES:
         own = lambda weights, _: np.ones_like(weights)  # noqa: E731 - for rules that trust it
-        said = policy(rule=rules.build(name), own_update=own, watch=Watch(past=True))
+        said = policy(
+            rule=rules.build(name), own_update=own, watch=DetectionPolicy(update_sums=True)
+        )
         opened, _ = step(State(0, np.zeros(50, np.float32), 0), Tick(0.0, set(names)), said)
         outcomes = set()
         for _ in range(20):
@@ -663,16 +667,16 @@ def test_who_is_called_depends_on_seed_and_round_alone():
     first, effects = step(State(0, vector(0, 0), 0), Tick(0.0, names), one)
     second, _ = step(State(0, vector(0, 0), 0), Tick(9.0, names[::-1]), one)
     repeated, _ = step(first, Tick(99.0, names), one)
-    assert len(first.called) == len(first.validators) == 10
-    assert first.called != set(first.validators)
-    assert effects[0].message.contributors == tuple(sorted(first.called))
+    assert len(first.selected) == len(first.validators) == 10
+    assert first.selected != set(first.validators)
+    assert effects[0].message.contributors == tuple(sorted(first.selected))
     assert repeated.attempt == 2
     for other in (second, repeated):
-        assert (other.called, other.validators) == (first.called, first.validators)
+        assert (other.selected, other.validators) == (first.selected, first.validators)
     another_seed, _ = step(State(0, vector(0, 0), 0), Tick(0.0, names), changed(one, seed=8))
     another_round, _ = step(State(0, vector(0, 0), 1), Tick(0.0, names), one)
     for other in (another_seed, another_round):
-        assert other.called != first.called
+        assert other.selected != first.selected
         assert other.validators != first.validators
 
 
@@ -715,7 +719,7 @@ def test_who_sent_rubbish_is_not_waited_for_until_the_deadline():
     said = policy(spoilt_seconds=2)
     state, _ = start(said)
     a, b, _ = updates(state)
-    rubbish = Refused("c", Reason.NOT_FINITE, update=True)
+    rubbish = InvalidMessage("c", Reason.NOT_FINITE, update=True)
     state, _ = play(state, said, a, b, rubbish, Tick(1.0), Tick(2.9))
     assert (state.round, len(state.updates)) == (1, 2)
     state, _ = play(state, said, Tick(3.0))
@@ -728,7 +732,7 @@ def test_rubbish_under_another_s_name_does_not_shut_it_out():
     said = policy(spoilt_seconds=2)
     state, _ = start(said)
     a, b, c = updates(state)
-    rubbish = Refused("c", Reason.MALFORMED, update=True)
+    rubbish = InvalidMessage("c", Reason.MALFORMED, update=True)
     state, _ = play(state, said, a, b, rubbish, Tick(1.0), c)
     state, _ = play(state, said, Tick(1.1, set("abc")))
     assert state.round == 2
@@ -741,7 +745,7 @@ def test_rubbish_of_strangers_or_votes_closes_nothing(agent):
     said = policy(spoilt_seconds=2)
     state, _ = start(said)
     a, b, _ = updates(state)
-    refused = Refused(agent, Reason.MALFORMED, update=agent == "stranger")
+    refused = InvalidMessage(agent, Reason.MALFORMED, update=agent == "stranger")
     state, _ = play(state, said, a, b, refused, Tick(1.0), Tick(9.0))
     assert state.round == 1
 
@@ -809,7 +813,9 @@ def test_patience_with_the_spoilt_begins_anew_too():
     """The two seconds for who sent something unusable do not pass while nobody can send."""
     said = policy(at_least=2)
     state, _ = start(said)
-    state, _ = play(state, said, *updates(state)[1:], Refused("a", Reason.NOT_FINITE, update=True))
+    state, _ = play(
+        state, said, *updates(state)[1:], InvalidMessage("a", Reason.NOT_FINITE, update=True)
+    )
     state, _ = step(state, Tick(1.0, set("abc")), said)
     assert state.settled == 1.0
     state, effects = step(state, Tick(5.0, set("abc"), reachable=False), said)

@@ -14,7 +14,7 @@ from updates import HUGE, TINY, build, honest_updates, matrix, ones, random_upda
 
 from fedjury import rules
 from fedjury.config.settings import load
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 
 CASES = [
     *((name, {}) for name in rules.RULES),
@@ -124,9 +124,11 @@ def test_rules_keep_their_contract(rule):
 def test_rules_are_blind_to_order(rule):
     """Who comes first does not matter, beyond the rounding of a sum."""
     updates, samples = random_updates(12, 50), np.arange(1, 13)
-    context = told(updates, updates[3])._replace(past=random_updates(12, 50, seed=2))
+    context = told(updates, updates[3])._replace(update_sums=random_updates(12, 50, seed=2))
     order = np.random.default_rng(1).permutation(12)
-    shuffled = rule(updates[order], samples[order], context._replace(past=context.past[order]))
+    shuffled = rule(
+        updates[order], samples[order], context._replace(update_sums=context.update_sums[order])
+    )
     np.testing.assert_allclose(shuffled, rule(updates, samples, context), rtol=1e-6, atol=1e-7)
 
 
@@ -250,7 +252,9 @@ SHARED = ["trimmed_mean", "multi_krum", "krum", "bulyan", "dnc", "foundationfl"]
 @pytest.mark.parametrize("n", [8, 9, 13, 14, 18, 19, 23, 28, 48, 98])
 def test_a_share_means_as_many_as_a_fleet_has_of_it(name, n):
     """With a fifth on both sides, eight agents are two attackers: what they send leaves 0 at 0."""
-    attackers = plan_of(load(overrides={"agents.n": n, "agents.evil": 0.2})).evils
+    attackers = partition_spec_of(
+        load(overrides={"agents.n": n, "agents.malicious": 0.2})
+    ).malicious_agents
     updates = np.zeros((n, 1), dtype=np.float32)
     updates[sorted(attackers)] = 1e6
     assert len(attackers) == round(n / 5)

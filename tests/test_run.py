@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedjury import federation as run
-from fedjury.agents.spawn import population_of
-from fedjury.aggregator import disk
+from fedjury.agents.spawn import simulated_agents_of
+from fedjury.aggregator import durable_files
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import SettingsError, load
 from fedjury.learning import models
@@ -19,7 +19,7 @@ LAB = {
     "model.name": "mlp",
     "agents.n": 1000,
     "agents.samples": 20,
-    "agents.evil": 0.1,
+    "agents.malicious": 0.1,
     "agents.start": 7,
     "run.seed": 3,
 }
@@ -37,8 +37,8 @@ def hidden(what, rounds):
 
 
 SAID = {
-    "nobody attacks": ({"agents.evil": 0.0}, FLEET, None),
-    "too few to be one": ({"agents.evil": 0.0004}, FLEET, None),
+    "nobody attacks": ({"agents.malicious": 0.0}, FLEET, None),
+    "too few to be one": ({"agents.malicious": 0.0004}, FLEET, None),
     "fakes": (
         {"agents.scale": 2.5},
         f"{FLEET} 100 are fake (mpaf, scaling 2.5) and strike from round 7 on.",
@@ -59,7 +59,7 @@ SAID = {
         hidden("backdoor, semantic", "none"),
         None,
     ),
-    "a backdoor of nobody": (BACKDOOR | {"agents.evil": 0.0}, FLEET, None),
+    "a backdoor of nobody": (BACKDOOR | {"agents.malicious": 0.0}, FLEET, None),
     "fakes who come late": (
         {"agents.arrive": 9},
         f"{FLEET} 100 are fake (mpaf, scaling 1e+06) and strike from round 10 on. {COME} 9.",
@@ -86,7 +86,7 @@ SAID = {
         30,
     ),
     "all that there is": (
-        {"agents.evil": 0.0, "agents.samples": 0},
+        {"agents.malicious": 0.0, "agents.samples": 0},
         FLEET.replace("20 samples", "an equal share"),
         None,
     ),
@@ -100,7 +100,7 @@ def test_a_run_is_described(case):
     changes, said, strike = SAID[case]
     settings = load(overrides=LAB | changes)
     assert run.describe(settings) == said
-    assert run.first_strike(settings) == strike
+    assert run.first_attack(settings) == strike
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_a_run_is_described(case):
         ({"agents.arrive": 10}, True),
         ({"agents.start": 3}, True),
         ({"agents.start": 2}, False),
-        ({"agents.evil": 0.0, "agents.start": 9}, False),
+        ({"agents.malicious": 0.0, "agents.start": 9}, False),
     ],
 )
 def test_fakes_who_come_too_late_are_told_of(changes, warned):
     """A run that is over before anybody strikes says so before it begins."""
-    settings = load([], {"run.rounds": 2, "agents.evil": 0.2, **changes})
+    settings = load([], {"run.rounds": 2, "agents.malicious": 0.2, **changes})
     assert ("nobody will strike" in run.too_late(settings)) == warned
 
 
@@ -122,10 +122,10 @@ def test_a_run_in_use_is_left_as_it_is(tmp_path):
     """Who is refused for another is at work in its folder has written nothing there."""
     settings = load([], LAB | {"run.directory": str(tmp_path), "run.name": "lab", "agents.n": 5})
     folder = tmp_path / "lab"
-    with disk.held(folder, "lab"):
+    with durable_files.held(folder, "lab"):
         (folder / "agents.log").write_text("of the other")
         before = {file.name: file.read_bytes() for file in folder.iterdir()}
-        with pytest.raises(disk.StoreError, match=r"run 'lab' in .* is in use by another"):
+        with pytest.raises(durable_files.StoreError, match=r"run 'lab' in .* is in use by another"):
             run.federation(settings, folder)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
@@ -174,7 +174,7 @@ def test_the_jury_of_a_small_demo_are_all_agents(tmp_path):
 )
 def test_more_samples_than_there_are_are_told_of(n, samples, said):
     """Who deals 2,000 samples of 797 is told so before the start, and how often each is dealt."""
-    few = load(overrides=LAB | {"agents.n": n, "agents.evil": 0, "agents.samples": samples})
+    few = load(overrides=LAB | {"agents.n": n, "agents.malicious": 0, "agents.samples": samples})
     assert run.check(few) == said
 
 
@@ -190,7 +190,7 @@ def beginnings(settings):
     return {
         "run": lambda: run.check(settings),
         "aggregator": lambda: build(settings),
-        "spawn": lambda: population_of(settings).check(),
+        "spawn": lambda: simulated_agents_of(settings).check(),
     }
 
 

@@ -113,7 +113,7 @@ def test_what_all_have_in_common_does_not_decide(case, name, chosen):
 @pytest.mark.parametrize("case", COMMON)
 def test_mixing_sees_past_what_all_have_in_common(case):
     """Of 100, 0, 1, 2, 3 the four nearest are 0 … 3 for those, and 100, 1, 2, 3 for 100."""
-    mixed, _ = rules.FRONTS["nnm"](1)(alike(case, 100, 0, 1, 2, 3), ones(5), Context())
+    mixed, _ = rules.PRE_AGGREGATIONS["nnm"](1)(alike(case, 100, 0, 1, 2, 3), ones(5), Context())
     np.testing.assert_allclose(mixed[:, 1] / COMMON[case][1], [26.5, *[1.5] * 4], rtol=1e-6)
 
 

@@ -10,9 +10,9 @@ import pytest
 from listening import until
 
 from fedjury.agents import shares
-from fedjury.agents.processes import Crew
 from fedjury.agents.shares import Claims, claimed, quota
-from fedjury.protocol.transport.link import LinkError
+from fedjury.agents.worker_pool import WorkerPool
+from fedjury.protocol.transport.connection import TransportError
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_run_that_is_over_is_over_for_all_and_forgotten_by_the_next(tmp_path):
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
     """A file in its place is told, not a traceback."""
     (tmp_path / "taken").touch()
-    with pytest.raises(LinkError, match="cannot hold the shares of a fleet: "):  # noqa: SIM117
+    with pytest.raises(TransportError, match="cannot hold the shares of a fleet: "):  # noqa: SIM117
         with claimed(tmp_path / "taken" / "x", 2):
             pytest.fail("it was used")
 
@@ -141,13 +141,13 @@ def test_a_crew_grows_and_shrinks_while_it_works(tmp_path):
 
     def work(post):
         (tmp_path / f"{post.numbers.start}").write_text(str(os.getpid()))
-        post.tell("connected", len(post.numbers))
+        post.send("connected", len(post.numbers))
         while not post.stopping():
             time.sleep(0.01)
         (tmp_path / f"{post.numbers.start}.bye").touch()
 
     said, connected = [], []
-    crew = Crew(work, {0: range(5), 1: range(10, 20)}, said.append)
+    crew = WorkerPool(work, {0: range(5), 1: range(10, 20)}, said.append)
     try:
         crew.start()
         until(lambda: len([*tmp_path.iterdir()]) == 2)

@@ -20,7 +20,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from strangers import RUN, Caller, House
 
-from fedjury.broker import answering, authority, enrol, enrolment
+from fedjury.broker import certificates, enrol, enrolment
+from fedjury.broker import probe as answering
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
@@ -28,7 +29,7 @@ from fedjury.protocol import finding, topics
 from fedjury.protocol.credentials import address_of, login_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import BadMessage, Reason
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_client import probe
 
 pytestmark = [
@@ -115,7 +116,7 @@ def test_whoever_is_enrolled_comes_in(house, protocol):
 
 def signed_by(foreign, folder, login, days=1):
     """Put a certificate of an authority into a folder; returns what TLS needs to show it."""
-    pair = authority.client(foreign, login, days)
+    pair = certificates.client(foreign, login, days)
     (folder / "its.crt").write_bytes(pair.certificate)
     (folder / "its.key").write_bytes(pair.key)
     return folder / "its.crt", folder / "its.key"
@@ -124,8 +125,8 @@ def signed_by(foreign, folder, login, days=1):
 @BOTH
 def test_only_certificates_of_the_authority_count(vault, tmp_path, protocol):
     """None, one of a foreign authority, one that ran out, and the broker's own are refused."""
-    ours = authority.load(vault.folder / "broker" / "ca.crt", vault.folder / "ca.key")
-    foreign, _ = authority.establish()
+    ours = certificates.load(vault.folder / "broker" / "ca.crt", vault.folder / "ca.key")
+    foreign, _ = certificates.establish()
     broker = vault.folder / "broker"
     shown = [
         None,
@@ -559,9 +560,9 @@ def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeyp
 
     def refused(address, party=""):
         assert address.secrets == "", "a password went out"
-        raise LinkError("the broker at far:1883 does not let us in: Not authorized")
+        raise TransportError("the broker at far:1883 does not let us in: Not authorized")
 
     monkeypatch.setattr(finding, "probe", refused)
     far = Broker(host="fl.example.org")
-    with pytest.raises(LinkError, match=r"not let us in.*only used .* with --secrets secrets"):
+    with pytest.raises(TransportError, match=r"not let us in.*only used .* with --secrets secrets"):
         finding.secrets_for(far, "agents", lambda: ["agent-0"])

@@ -13,10 +13,10 @@ from scipy import stats
 from sklearn.neighbors import LocalOutlierFactor
 
 from fedjury import judges
-from fedjury.judges import lof, opinions, prediction
+from fedjury.judges import judgements, lof, prediction
 from fedjury.judges.calibrated import increases
+from fedjury.judges.lof_variants import neighbours, trusted_count
 from fedjury.judges.profiles import error_profile, variations
-from fedjury.judges.readings import neighbours, trusted_count
 
 LINE = np.array([[0], [1], [3], [7]])
 """Four points A, B, C, D on a line. With k = 2, by hand:
@@ -569,7 +569,7 @@ def test_judges_keep_their_contract(judge, history, samples):
 
 
 @pytest.mark.parametrize("history", [3, 11, 20])
-@pytest.mark.parametrize("validators", [0, 1, 2, opinions.BLOCK + 7])
+@pytest.mark.parametrize("validators", [0, 1, 2, judgements.BLOCK + 7])
 def test_judging_together_is_judging_alone(judge, validators, history):
     """Each of many validators, in order, gets bit for bit what it would say alone."""
     rng = np.random.default_rng(validators)

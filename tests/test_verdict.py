@@ -24,15 +24,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedjury.judges.opinions import Opinions
+from fedjury.judges.judgements import Judgements
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.weights import flatten
 from fedjury.protocol import fields, topics
 from fedjury.protocol.messages import Candidate, Phase, Vote
 from fedjury.protocol.record import Ballot
-from fedjury.round import closing, verdict
-from fedjury.round.own_vote import OwnVote, own_vote
+from fedjury.round import aggregate, verdict
+from fedjury.round.server_validator import ServerValidator, server_validator
 from fedjury.round.state import Persist, State, Tick
 
 # Counting
@@ -114,7 +114,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
     lines = verdict.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
-        "10 voters, 3 of them liars (validation.liars), 40% of the others wrong: "
+        "10 voters, 3 of them liars (validation.tolerated_malicious), 40% of the others wrong: "
         "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
@@ -343,14 +343,14 @@ def test_scores_and_heads_are_no_evidence():
 
 
 def opinion(*, poisoned, saw=(1, 2, 3, 6)):
-    return Opinions(
+    return Judgements(
         np.array([poisoned]), np.array([3.0]), np.array([2.5]), np.array([saw], dtype=float)
     )
 
 
 def server(*, poisoned=False, models_=3):
     """Make a server that finds in a model its weights, and always votes the same way."""
-    return OwnVote(
+    return ServerValidator(
         profile=lambda weights: weights.astype(np.float64),
         judge=lambda profiles, candidates: opinion(poisoned=poisoned),
         samples=70,
@@ -396,7 +396,7 @@ def test_the_server_looks_at_the_samples_it_kept():
     x = rng.random((9, 1, 8, 8), dtype=np.float32)
     y = np.array([0, 0, 1, 2, 2, 1, 0, 2, 1])
     data = Dataset("some", 3, x, y, x[:1], y[:1])
-    own = own_vote(model, data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32")
+    own = server_validator(model, data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32")
     np.testing.assert_array_equal(own.profile(weights), [1, 0, 1, 0, 2, 0])
     assert (own.samples, own.models) == (4, 7)
 
@@ -600,6 +600,6 @@ def test_a_backdoor_s_success_is_in_every_record():
 
 def test_closing_writes_down_first():
     """Whoever judges, the record and the model are durable before anything is told."""
-    state = State(0, vector(0, 0), 1, called=frozenset("a"), phase=Phase.TRAIN)
-    _, effects = closing.conclude(state, Tick(1.0), policy(), vector(1, 1))
+    state = State(0, vector(0, 0), 1, selected=frozenset("a"), phase=Phase.TRAIN)
+    _, effects = aggregate.finish(state, Tick(1.0), policy(), vector(1, 1))
     assert isinstance(effects[0], Persist)

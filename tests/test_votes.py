@@ -7,21 +7,21 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 import torch
-from federation import Federation, one_thread, population_of, settings_of  # noqa: F401 - a fixture
+from federation import Federation, one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
 from scipy import stats
 
 from fedjury import judges
 from fedjury.agents.agent import Contribute, Judge, Train
-from fedjury.agents.population import assemble
+from fedjury.agents.simulated import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks.validators import Turn
 from fedjury.judges import prediction
-from fedjury.judges.opinions import Opinions
+from fedjury.judges.judgements import Judgements
 from fedjury.judges.profiles import error_profile
-from fedjury.learning.dealing import deal, plan_of
 from fedjury.learning.evaluation import predict
 from fedjury.learning.models import build as build_model
-from fedjury.learning.training import Training, train_alone, visits
+from fedjury.learning.partition import partition, partition_spec_of
+from fedjury.learning.training import Training, sample_order, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol import codec
 from fedjury.protocol.codec import MAX_EVIDENCE
@@ -37,7 +37,7 @@ def members(**changes):
     """Assemble twenty agents who hold version 0; returns the cohort and its weights."""
     given = settings_of(**{"validation__look_back": 2, "validation__minimum_history": 3} | changes)
     parts = build(given)
-    population = population_of(given)
+    population = simulated_agents_of(given)
     made = assemble(population, population.check(), range(20), parts.manifest)
     weights = flatten(parts.model)
     made.keep(0, weights)
@@ -155,7 +155,7 @@ def test_only_validators_receive_a_candidate(tmp_path):
     """Two of twenty fetch it; nobody else hears of it, and no bytes are spent on them."""
     run = Federation(tmp_path, run__rounds=2, validation__validators=2, validation__quorum=2)
     heard = []
-    receive = run.fleets[0]._hub.receive
+    receive = run.fleets[0]._transport.receive
 
     def listening(timeout=0.0):
         delivery = receive(timeout)
@@ -163,7 +163,7 @@ def test_only_validators_receive_a_candidate(tmp_path):
             heard.append((delivery.message.round, delivery.to))
         return delivery
 
-    run.fleets[0]._hub.receive = listening
+    run.fleets[0]._transport.receive = listening
     run.whole()
     assert heard == [(r.round, name) for r in run.records for name in sorted(r.votes.voters)]
     assert len(heard) == 4
@@ -186,7 +186,7 @@ def test_the_server_judges_what_arrives(tmp_path, codec, crash):
         agents__n=6,
         collect__agents=6,
         data__server=0.3,
-        validation__who="both",
+        validation__judged_by="both",
         validation__validators=2,
         validation__quorum=3,
         validation__judge="calibrated",
@@ -209,8 +209,8 @@ def test_the_server_judges_what_arrives(tmp_path, codec, crash):
 
 def votes_of_a_client(run, arrives):
     """Judge every candidate from version 5 on with the samples that the server keeps."""
-    data = population_of(run.settings).check()
-    held = deal(plan_of(run.settings), data).server
+    data = simulated_agents_of(run.settings).check()
+    held = partition(partition_spec_of(run.settings), data).server
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
     model = build_model("mlp", (1, 8, 8), 10, seed=5)
     found = np.stack(
@@ -229,7 +229,11 @@ def votes_of_a_client(run, arrives):
 
 def test_votes_of_many_are_votes_of_each():
     """Judged together or one by one, by one cohort or by fresh ones: the same votes."""
-    setup = {"agents__evil": 0.2, "agents__liars": "deny", "agents__lying": 0.1}
+    setup = {
+        "agents__malicious": 0.2,
+        "agents__vote_attack": "deny",
+        "agents__malicious_validators": 0.1,
+    }
     made, _, candidate = ready(**setup)
     names = [f"agent-{i:02d}" for i in range(20)]
     task = Judge(3, 1, THREE)
@@ -255,7 +259,7 @@ def measuring(evidence):
 
     def judge(accepted, candidates):
         many = len(candidates)
-        return Opinions(
+        return Judgements(
             np.zeros(many, np.bool_), np.ones(many), np.full(many, 2.0), evidence[:many]
         )
 
@@ -264,7 +268,7 @@ def measuring(evidence):
 
 def test_votes_carry_what_the_judge_measured():
     """Each validator's own row, as float32; a vote holds the last 101 numbers of more."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     names = ["agent-07", "agent-03", "agent-11"]
     for length in (0, 3, MAX_EVIDENCE, MAX_EVIDENCE + 5):
         saw = np.random.default_rng(length).normal(size=(3, length))
@@ -280,8 +284,8 @@ def test_votes_carry_what_the_judge_measured():
 
 def test_who_has_no_data_moves_nobody_else():
     """Asked with others, it changes no vote of theirs, and sends the same as asked alone."""
-    made, _, candidate = ready(agents__evil=0.2, agents__liars="always_reject")
-    fakes = [member.name for member in made._members.evil]
+    made, _, candidate = ready(agents__malicious=0.2, agents__vote_attack="always_reject")
+    fakes = [member.name for member in made._members.malicious]
     able = [member.name for member in made._members.holders[:2]]
     task = Judge(3, 1, THREE)
     together = made.votes([able[0], *fakes, able[1]], task, candidate)
@@ -306,27 +310,27 @@ def listening(made):
         told.append((own.tolist(), turn))
         return ~own
 
-    made._members = made._members._replace(lie=lie)
+    made._members = made._members._replace(vote_attack=lie)
     return told
 
 
 def test_liars_alone_are_asked_to_lie():
     """They get their honest verdicts, in the order in which they were called, and their turn."""
-    setup = {"agents__lying": 0.2}
-    made, _, candidate = ready(**setup, agents__evil=0.0)
+    setup = {"agents__malicious_validators": 0.2}
+    made, _, candidate = ready(**setup, agents__malicious=0.0)
     honest = {
         vote.agent: vote
-        for vote in ready(**setup, agents__evil=0.0, agents__liars="honest")[0].votes(
+        for vote in ready(**setup, agents__malicious=0.0, agents__vote_attack="honest")[0].votes(
             [f"agent-{i:02d}" for i in range(20)], Judge(5, 2, THREE), candidate
         )
     }
     told = listening(made)
-    liars = sorted(made._members.liars, reverse=True)
+    liars = sorted(made._members.malicious_validators, reverse=True)
     names = [*liars, *sorted(honest.keys() - set(liars))]
     votes = made.votes(names, Judge(5, 2, THREE), candidate)
     ((own, turn),) = told
     numbers = tuple(int(name.removeprefix("agent-")) for name in liars)
-    assert turn == Turn(5, 2, numbers, 0, struck=False)
+    assert turn == Turn(5, 2, numbers, 0, attacked=False)
     assert len(liars) == 4
     assert own == [honest[name].poisoned for name in liars]
     assert [vote.poisoned for vote in votes[:4]] == [not said for said in own]
@@ -337,7 +341,7 @@ def test_liars_alone_are_asked_to_lie():
 
 def test_without_liars_nobody_lies():
     """A cohort of honest ones never asks."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     told = listening(made)
     made.votes(["agent-03"], Judge(3, 1, THREE), candidate)
     assert told == []
@@ -345,9 +349,9 @@ def test_without_liars_nobody_lies():
 
 def test_fakes_find_everything_clean():
     """Who has no data finds a candidate clean, whatever it is."""
-    made, _, candidate = ready(agents__evil=0.2)
+    made, _, candidate = ready(agents__malicious=0.2)
     told = listening(made)
-    fake = made._members.evil[0].name
+    fake = made._members.malicious[0].name
     for ruined in (1, -100):
         made.votes([fake], Judge(3, 1, THREE), candidate * np.float32(ruined))
     assert [own for own, _ in told] == [[False], [False]]
@@ -368,7 +372,7 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
         tmp_path,
         agents__n=24,
         collect__agents=24,
-        agents__evil=1 / 3,
+        agents__malicious=1 / 3,
         agents__start=99,
         run__rounds=18,
         validation__judge=judge,
@@ -378,7 +382,10 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
         validation__quorum=24,
     )
     votes = heard_votes(run)
-    fakes = {population_of(run.settings).plan.name(i) for i in population_of(run.settings).fakes}
+    fakes = {
+        simulated_agents_of(run.settings).spec.name(i)
+        for i in simulated_agents_of(run.settings).without_data
+    }
     early = {astuple(vote)[3:] for vote in votes if vote.round < 11}
     assert len(fakes) == 8
     assert early == {(False, 0.0, 0.0, 40, b"", 0)}
@@ -417,14 +424,20 @@ def consistent(judge, vote):
     return np.allclose(made, (vote.score, vote.threshold), rtol=1e-4, atol=1e-4)
 
 
-BACKDOOR = {"agents__evil": 0.1, "agents__attack": "backdoor", "backdoor__inject": [3, 6]}
+BACKDOOR = {"agents__malicious": 0.1, "agents__attack": "backdoor", "backdoor__inject": [3, 6]}
 STRUCK = {
-    "fakes from round 4 on": ({"agents__evil": 0.2, "agents__start": 4}, [4, 5, 6, 7]),
-    "fakes from the first on": ({"agents__evil": 0.2}, [1, 2, 3, 4, 5, 6, 7]),
+    "fakes from round 4 on": ({"agents__malicious": 0.2, "agents__start": 4}, [4, 5, 6, 7]),
+    "fakes from the first on": ({"agents__malicious": 0.2}, [1, 2, 3, 4, 5, 6, 7]),
     "injections": (BACKDOOR, [3, 6]),
     "adaptive injections": (BACKDOOR | {"agents__attack": "adaptive"}, [3, 6]),
-    "liars who attack nothing": ({"agents__evil": 0.0, "agents__lying": 0.3}, []),
-    "injections of nobody": (BACKDOOR | {"agents__evil": 0.0, "agents__lying": 0.3}, []),
+    "liars who attack nothing": (
+        {"agents__malicious": 0.0, "agents__malicious_validators": 0.3},
+        [],
+    ),
+    "injections of nobody": (
+        BACKDOOR | {"agents__malicious": 0.0, "agents__malicious_validators": 0.3},
+        [],
+    ),
 }
 
 
@@ -434,10 +447,10 @@ def test_liars_know_when_their_own_side_strikes(case):
     changes, rounds = STRUCK[case]
     made, _, candidate = ready(**changes)
     told = listening(made)
-    liar = min(made._members.liars)
+    liar = min(made._members.malicious_validators)
     for number in range(1, 8):
         made.votes([liar], Judge(number, 1, THREE), candidate)
-    assert [turn.round for _, turn in told if turn.struck] == rounds
+    assert [turn.round for _, turn in told if turn.attacked] == rounds
     assert [turn.round for _, turn in told] == list(range(1, 8))
 
 
@@ -449,28 +462,28 @@ def test_with_piggy_back_the_strike_is_that_of_the_round_before(number, struck):
     message = both(number)
     made.contribute(message, Contribute(number, 1, THREE), candidate)
     ((_, turn),) = told
-    assert (turn.round, turn.struck) == (number, struck)
+    assert (turn.round, turn.attacked) == (number, struck)
 
 
 @pytest.mark.parametrize("liars", ["hide", "deny"])
 def test_lies_reach_the_aggregator(tmp_path, liars):
     """In a federation those who hide call their own attack clean; deniers all else poisoned."""
     setup = {
-        "agents__evil": 0.2,
+        "agents__malicious": 0.2,
         "agents__scale": 1e3,
         "agents__start": 3,
-        "agents__liars": liars,
-        "agents__lying": 0.1,
+        "agents__vote_attack": liars,
+        "agents__malicious_validators": 0.1,
         "validation__validators": 20,
         "validation__quorum": 20,
         "validation__look_back": 2,
         "run__rounds": 4,
     }
     run = Federation(tmp_path, **setup).whole()
-    plan = population_of(run.settings).plan
+    plan = simulated_agents_of(run.settings).spec
     for r in run.records:
-        liars_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.liars}
-        fakes_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.evils}
+        liars_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.malicious_validators}
+        fakes_say = {r.votes.voters[plan.name(i)].poisoned for i in plan.malicious_agents}
         if r.round in (1, 2):  # too short a history: the honest opinion is "clean"
             assert liars_say == {liars == "deny"}
         else:
@@ -489,7 +502,7 @@ def judging(poisoned):
         many = len(candidates)
         said = np.array([row in poisoned for row in range(many)])
         scores = np.arange(many) + 0.5
-        return Opinions(said, scores, np.full(many, 7.0), np.column_stack([said, scores]))
+        return Judgements(said, scores, np.full(many, 7.0), np.column_stack([said, scores]))
 
     return judge
 
@@ -508,14 +521,14 @@ def contributed(made, message, candidate, poisoned=()):
 
 def test_who_finds_it_clean_trains_from_the_candidate():
     """The update is torch's own SGD from the candidate; its version is the candidate's to be."""
-    made, _, candidate = ready(agents__evil=0.0, wire__history="float32")
+    made, _, candidate = ready(agents__malicious=0.0, wire__history="float32")
     sent, trained = contributed(made, both(), candidate)
     assert len(trained) == len(sent) == 20
     model = build_model("mlp", (1, 8, 8), 10, seed=5)
     for number in (0, 7, 19):
-        shards = made._profiler._data
+        shards = made._profiles._data
         own = shards._replace(indices=shards.indices[number : number + 1])
-        order = visits(0, 3, (number,), 1, 40)
+        order = sample_order(0, 3, (number,), 1, 40)
         alone = train_alone(model, candidate, own, Training(1, 10, 0.2, 0.0), order)[0]
         update = sent[f"agent-{number:02d}"]
         assert (update.round, update.version, update.samples) == (3, 3, 40)
@@ -526,7 +539,7 @@ def test_who_finds_it_clean_trains_from_the_candidate():
 
 def test_who_finds_it_poisoned_sends_its_vote_and_trains_nothing():
     """Of twenty, three say so: seventeen are trained, and three votes are sent."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     sent, trained = contributed(made, both(), candidate, poisoned=(2, 3, 11))
     against = [name for name, said in sent.items() if isinstance(said, Vote)]
     assert against == ["agent-02", "agent-03", "agent-11"]
@@ -538,7 +551,7 @@ def test_who_finds_it_poisoned_sends_its_vote_and_trains_nothing():
 
 def test_only_the_called_judge_and_train():
     """Who is not called answers nothing."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     called = ("agent-04", "agent-09", "else")
     sent, trained = contributed(made, both(contributors=called), candidate, poisoned=(1,))
     assert {name: type(said) for name, said in sent.items()} == {
@@ -550,7 +563,7 @@ def test_only_the_called_judge_and_train():
 
 def test_a_second_attempt_judges_again_and_trains_nothing_twice():
     """The same deltas are sent with votes of the new attempt; who is new to it trains."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     first, trained = contributed(made, both(contributors=("agent-04", "agent-09")), candidate)
     message = both(attempt=2, contributors=("agent-04", "agent-05", "agent-09"))
     second, later = contributed(made, message, candidate.copy(), poisoned=(2,))
@@ -562,7 +575,7 @@ def test_a_second_attempt_judges_again_and_trains_nothing_twice():
 
 def test_a_member_that_hears_late_changes_nothing():
     """All called members judge when the first hears of it; the others' news is old."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     first, trained = contributed(made, both(), candidate)
     again, later = contributed(made, both(), candidate, poisoned=range(20))
     assert (len(trained), later) == (20, [])
@@ -571,7 +584,7 @@ def test_a_member_that_hears_late_changes_nothing():
 
 def test_after_a_rejection_members_train_from_the_model_again():
     """A plain round of the same version starts from it, not from the candidate."""
-    plain, _, candidate = ready(agents__evil=0.0)
+    plain, _, candidate = ready(agents__malicious=0.0)
     message = Round(4, 1, Phase.TRAIN, 2, "all", (), 9.0)
 
     def learnt(made):
@@ -584,7 +597,7 @@ def test_after_a_rejection_members_train_from_the_model_again():
         }
 
     expected = learnt(plain)
-    made, _, _ = ready(agents__evil=0.0)
+    made, _, _ = ready(agents__malicious=0.0)
     contributed(made, both(), candidate)
     assert learnt(made) == expected
 
@@ -598,13 +611,13 @@ def everybody_trained(made, names=("agent-03", "agent-12")):
 
 def test_a_round_of_the_same_version_begun_from_another_start_begins_anew():
     """Plain after a candidate, a candidate after plain, another candidate: each from its own."""
-    one, _, candidate = ready(agents__evil=0.0)
+    one, _, candidate = ready(agents__malicious=0.0)
     other = candidate + np.float32(0.5)
     plain = Round(3, 1, Phase.TRAIN, 2, "all", (), 9.0)
     one._members = one._members._replace(judge=judging(set()))
 
     def fresh(start):
-        made, *_ = ready(agents__evil=0.0)
+        made, *_ = ready(agents__malicious=0.0)
         made._members = made._members._replace(judge=judging(set()))
         begin(made, start)
         return everybody_trained(made)
@@ -631,7 +644,7 @@ def test_a_round_of_the_same_version_begun_from_another_start_begins_anew():
 
 def test_nobody_contributes_to_a_candidate_whose_predecessors_are_gone():
     """A process that was held up hears of newer models first: no answer, and no error."""
-    made, weights, candidate = ready(agents__evil=0.0)
+    made, weights, candidate = ready(agents__malicious=0.0)
     for version, model in enumerate(steps(weights, 3, seed=4), start=3):
         made.keep(version, model)
     sent, trained = contributed(made, both(), candidate)
@@ -659,11 +672,11 @@ def test_attackers_see_the_candidate_as_the_latest_model():
 
 def test_a_candidate_is_judged_as_it_travelled():
     """Profiles are of what the codec leaves of a candidate, as of the models before it."""
-    made, _, candidate = ready(agents__evil=0.0)
+    made, _, candidate = ready(agents__malicious=0.0)
     received = as_received(candidate, "int7+zstd")
     assert not np.array_equal(received, candidate)
     rows = np.arange(20)
-    of_candidate = made._profiler.candidate(rows, received)
+    of_candidate = made._profiles.candidate(rows, received)
     made.keep(3, candidate)
-    accepted = made._profiler.history(rows, (1, 2, 3), made._models)
+    accepted = made._profiles.history(rows, (1, 2, 3), made._models)
     np.testing.assert_array_equal(accepted[:, -1], of_candidate)

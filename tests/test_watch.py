@@ -39,20 +39,20 @@ from fedjury.broker import enrol, local
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import Settings
-from fedjury.monitor import harmless, people, rows, watched
-from fedjury.monitor.ear import Ear, Explained
-from fedjury.monitor.people import Several
+from fedjury.monitor import logins, rows, run_view, sanitize
+from fedjury.monitor.listener import Explained, Listener
+from fedjury.monitor.logins import Several
 from fedjury.monitor.rows import heard_in_full, verdict
+from fedjury.monitor.run_view import Run, Snapshot, State
 from fedjury.monitor.terminal import __main__ as watch
-from fedjury.monitor.terminal import curve, lines, picture, words
-from fedjury.monitor.terminal.lines import Told
-from fedjury.monitor.terminal.picture import Frame
-from fedjury.monitor.watched import Run, Sight, State
+from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_log
+from fedjury.monitor.terminal.dashboard import Frame
+from fedjury.monitor.terminal.text_log import TextLog
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Reason
 from fedjury.protocol.record import RoundRecord, Votes, read
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 # ---------------------------------------------------------------- rounds
 
@@ -89,7 +89,7 @@ def test_a_round_that_decides_nothing_is_pending():
         say("log/round", record(2, accepted=False, judged=1, why="voted down")),
     )
     assert [verdict(row) for row in run.rows] == ["pending", "rejected"]
-    assert "rejected (of round 1)" in words.line(run.last)
+    assert "rejected (of round 1)" in formatting.line(run.last)
     assert run.tally.pending == 1
 
 
@@ -105,7 +105,7 @@ def test_who_comes_late_fills_in_what_was(first):
     assert run.rows[0].model.accuracy == records[0]["accuracy"]
     assert run.tally.updates == 300
     assert run.tally.bytes_in == 1000  # only the last record says it
-    assert run.era == 0
+    assert run.generation == 0
 
 
 def test_an_outage_is_filled_in():
@@ -134,10 +134,10 @@ def test_a_run_that_begins_anew_forgets():
         say("log/round", {"round": 0, "accuracy": 0.2}),
     )
     assert run.rows == ()
-    assert run.era == 1
+    assert run.generation == 1
     assert run.refused == {}
     assert run.online == {"a"}
-    assert after(say("log/round", {"round": 0}), say("log/round", {"round": 0})).era == 0
+    assert after(say("log/round", {"round": 0}), say("log/round", {"round": 0})).generation == 0
 
 
 def test_a_run_that_lost_rounds_goes_back():
@@ -153,13 +153,13 @@ def test_only_the_last_thousand_rounds_are_kept():
     records = [record(n, refused={"duplicate": 1}) for n in range(1, 1301)]
     for number in range(0, 1300, 100):
         batch = [say("log/round", said) for said in records[number : number + 100]]
-        state = watched.hear_all(state, batch, 1.0)
+        state = run_view.on_messages(state, batch, 1.0)
     run = state.runs[RUN]
-    assert [run.rows[0].round, len(run.rows)] == [301, watched.ROUNDS]
+    assert [run.rows[0].round, len(run.rows)] == [301, run_view.ROUNDS]
     assert run.tally.updates == 13_000
     assert run.refused == {"duplicate": 1300}
     run = after(say("log/past", past_of(records)), state=state)
-    assert [run.rows[0].round, len(run.rows)] == [301, watched.ROUNDS]
+    assert [run.rows[0].round, len(run.rows)] == [301, run_view.ROUNDS]
     assert run.tally.updates == 13_000
     assert run.refused == {"duplicate": 1300}
 
@@ -190,11 +190,11 @@ def test_a_round_is_tried_again():
     """It is told once, and that a retained message comes again is no other time."""
     again = say("log/round", {"round": 2, "attempt": 2, "repeated": "3 came in time"})
     run = after(say("log/round", record(1)), again, again)
-    assert run.repeats == (watched.Repeat(2, 2, "3 came in time"),)
+    assert run.repeats == (run_view.Repeat(2, 2, "3 came in time"),)
     assert run.repeated == 1
     assert len(run.rows) == 1
     many = [say("log/round", {"round": 2, "attempt": n, "repeated": "x"}) for n in range(1000)]
-    assert len(after(*many).repeats) == watched.REPEATS
+    assert len(after(*many).repeats) == run_view.REPEATS
 
 
 def test_detectors_tell_whom_they_suspect():
@@ -250,9 +250,9 @@ def test_who_is_online_is_counted():
         ("agent/b", presence(False)),
         ("agent/c", b""),
     ):
-        state = watched.hear(state, *say(part, said), 1.0)
+        state = run_view.on_message(state, *say(part, said), 1.0)
     assert state.runs[RUN].online == {"a"}
-    assert watched.reconnected(state).runs[RUN].online == frozenset()
+    assert run_view.reconnected(state).runs[RUN].online == frozenset()
 
 
 def test_many_messages_are_heard_as_each_alone():
@@ -266,23 +266,25 @@ def test_many_messages_are_heard_as_each_alone():
     ]
     one = State()
     for message in messages:
-        one = watched.hear(one, *message, 1.0)
-    assert watched.hear_all(State(), messages, 1.0) == one
-    assert one.odd == 1
+        one = run_view.on_message(one, *message, 1.0)
+    assert run_view.on_messages(State(), messages, 1.0) == one
+    assert one.malformed == 1
 
 
 def test_names_without_end_are_not_kept():
     """Neither agents nor runs nor suspects beyond what is allowed for are remembered."""
     online = json.dumps(presence(True)).encode()
     crowd = ((f"fl/v1/{RUN}/agent/a{n}", online) for n in range(200_000))
-    state = watched.hear_all(watched.hear(State(), *say("round", opened(1)), 1.0), crowd, 1.0)
-    assert len(state.runs[RUN].online) == watched.AGENTS
+    state = run_view.on_messages(
+        run_view.on_message(State(), *say("round", opened(1)), 1.0), crowd, 1.0
+    )
+    assert len(state.runs[RUN].online) == run_view.AGENTS
     manifest = json.dumps(MANIFEST).encode()
     runs = ((f"fl/v1/r{n}/manifest", manifest) for n in range(10_000))
-    state = watched.hear_all(state, runs, 1.0)
-    assert len(state.runs) == watched.RUNS
+    state = run_view.on_messages(state, runs, 1.0)
+    assert len(state.runs) == run_view.RUNS
     assert RUN in state.runs
-    assert state.turned_away == 10_000 - watched.RUNS + 1
+    assert state.turned_away == 10_000 - run_view.RUNS + 1
     names = [f"a{n}" for n in range(1_000_000)]
     said = record(1, suspicion=dict.fromkeys(names, 1.0), quarantined=names)
     assert state.runs[RUN] == replace(after(say("log/round", said), state=state), heard=1.0)
@@ -296,21 +298,23 @@ def test_names_without_end_are_not_kept():
 
 def test_presence_alone_makes_no_run():
     """Agents can name any run, so only what an aggregator says counts as one."""
-    assert not watched.hear(State(), *say("agent/a", presence(True)), 1.0).runs
+    assert not run_view.on_message(State(), *say("agent/a", presence(True)), 1.0).runs
 
 
 def test_a_silent_run_gives_way():
     """A new run takes the place of the one that was silent for longest, of one over sooner."""
     state = State()
-    for number in range(watched.RUNS):
+    for number in range(run_view.RUNS):
         phase = "done" if number == 7 else "train"
-        state = watched.hear(state, *say("round", opened(1, phase), f"r{number}"), float(number))
+        state = run_view.on_message(
+            state, *say("round", opened(1, phase), f"r{number}"), float(number)
+        )
     fresh = say("round", opened(1), "fresh")
-    assert "fresh" not in watched.hear(state, *fresh, 50.0).runs
-    later = watched.hear(state, *fresh, 7.0 + watched.OVER_FOR + 1)
+    assert "fresh" not in run_view.on_message(state, *fresh, 50.0).runs
+    later = run_view.on_message(state, *fresh, 7.0 + run_view.OVER_FOR + 1)
     assert later.runs.keys() - state.runs.keys() == {"fresh"}
     assert state.runs.keys() - later.runs.keys() == {"r7"}
-    much_later = watched.hear(later, *say("round", opened(1), "next"), 1e6)
+    much_later = run_view.on_message(later, *say("round", opened(1), "next"), 1e6)
     assert later.runs.keys() - much_later.runs.keys() == {"r0"}
 
 
@@ -326,8 +330,11 @@ def shown(state, frame=WIDE):
     sight = sight_of(state)
     text = []
     for run in state.runs.values():
-        text += lines.news(Told(), sight, run, WHERE)[1]
-        text += [rendered(picture.picture(sight, run, WHERE, frame), frame), words.closing(run)]
+        text += text_log.news(TextLog(), sight, run, WHERE)[1]
+        text += [
+            rendered(dashboard.dashboard(sight, run, WHERE, frame), frame),
+            formatting.closing(run),
+        ]
     return "\n".join(text)
 
 
@@ -344,11 +351,11 @@ def rendered(group, frame=USUAL, **options):
 )
 def test_payloads_that_are_none_change_nothing_worth_speaking_of(part):
     """Whatever comes on a topic, what was known stays, and a terminal is safe."""
-    state = watched.hear(State(), *say("log/round", record(1)), 1.0)
+    state = run_view.on_message(State(), *say("log/round", record(1)), 1.0)
     for payload in BAD_PAYLOADS:
-        state = watched.hear(state, topic(part), payload, 1.0)
+        state = run_view.on_message(state, topic(part), payload, 1.0)
     assert state.runs[RUN].rows[0].model.accuracy == record(1)["accuracy"]
-    assert state.odd > 0
+    assert state.malformed > 0
     assert all(HARMLESS.fullmatch(line) for line in shown(state).splitlines())
 
 
@@ -365,8 +372,8 @@ def test_topics_that_are_none_are_odd():
         topic("update/a"),
         topic("log/other"),
     ):
-        state = watched.hear(State(), odd, b"{}", 1.0)
-        assert (state.runs, state.odd) == ({}, 1)
+        state = run_view.on_message(State(), odd, b"{}", 1.0)
+        assert (state.runs, state.malformed) == ({}, 1)
 
 
 @pytest.mark.parametrize(
@@ -376,8 +383,8 @@ def test_values_that_are_none_are_left_out(key):
     """A record with anything in the place of a value is read without it, and never believed."""
     for value in BAD_VALUES:
         said = json.dumps(record(2) | {key: value}).encode()
-        state = watched.hear(State(), *say("log/round", record(1)), 1.0)
-        state = watched.hear(state, topic("log/round"), said, 1.0)
+        state = run_view.on_message(State(), *say("log/round", record(1)), 1.0)
+        state = run_view.on_message(state, topic("log/round"), said, 1.0)
         text = shown(state)
         assert all(HARMLESS.fullmatch(line) for line in text.splitlines())
         assert max(map(len, text.splitlines())) < 1000
@@ -390,11 +397,13 @@ def test_values_that_are_none_are_left_out(key):
 def test_a_past_that_is_none_is_none(key):
     """The same goes for the past as a whole, and for each value in its rows."""
     for value in BAD_VALUES:
-        state = watched.hear(State(), *say("log/round", record(1)), 1.0)
+        state = run_view.on_message(State(), *say("log/round", record(1)), 1.0)
         said = past_of([record(1), record(2)])
-        state = watched.hear(state, topic("log/past"), json.dumps(said | {key: value}).encode(), 1)
+        state = run_view.on_message(
+            state, topic("log/past"), json.dumps(said | {key: value}).encode(), 1
+        )
         rows = [[value] * 11, [2, *[value] * 10], [3, value]]
-        state = watched.hear(
+        state = run_view.on_message(
             state, topic("log/past"), json.dumps(said | {"rows": rows}).encode(), 1.0
         )
         assert all(HARMLESS.fullmatch(line) for line in shown(state).splitlines())
@@ -430,20 +439,20 @@ JSON = st.recursive(
 )
 def test_whatever_is_said_can_be_shown(messages):
     """No JSON at all makes anything fail, and nothing of it moves a cursor."""
-    state = watched.hear(State(), *say("log/round", record(1)), 1.0)
+    state = run_view.on_message(State(), *say("log/round", record(1)), 1.0)
     for part, said in messages:
-        state = watched.hear(state, *say(part, said), 1.0)
+        state = run_view.on_message(state, *say(part, said), 1.0)
     for frame in (Frame(80, 24), Frame(20, 3), Frame(140, 50, plain=True)):
         assert all(HARMLESS.fullmatch(line) for line in shown(state, frame).splitlines())
 
 
 def test_texts_are_short_and_plain():
     """Escapes, bidirectional tricks and markup are taken apart, whatever their length."""
-    cleaned = harmless.text(BAD_TEXT)
-    assert len(cleaned) == harmless.TEXT
+    cleaned = sanitize.text(BAD_TEXT)
+    assert len(cleaned) == sanitize.TEXT
     assert cleaned.isprintable()
     assert cleaned.isascii()
-    assert harmless.text("[red]no markup[/red]") == "[red]no markup[/red]"
+    assert sanitize.text("[red]no markup[/red]") == "[red]no markup[/red]"
     run = after(
         say("log/round", record(1, accepted=False, votes={}, why="[bold red]hi[/] \x1b[1m"))
     )
@@ -462,13 +471,13 @@ def test_reasons_are_those_of_the_protocol():
 
 def told(*steps, where=WHERE):
     """Return the lines of each step; a step is a sight, or messages since the last one."""
-    before, state, said = Told(), State(), []
+    before, state, said = TextLog(), State(), []
     for number, step in enumerate(steps):
-        sight = step if isinstance(step, Sight) else None
+        sight = step if isinstance(step, Snapshot) else None
         if sight is None:
-            state = watched.hear_all(state, step, 100.0 + number)
+            state = run_view.on_messages(state, step, 100.0 + number)
             sight = sight_of(state, now=100.0 + number)
-        before, fresh = lines.news(before, sight, state.runs.get(RUN), where)
+        before, fresh = text_log.news(before, sight, state.runs.get(RUN), where)
         said.append(fresh)
     return said
 
@@ -515,10 +524,10 @@ def test_events_are_lines():
 
 def test_the_broker_is_gone_and_comes_back():
     """It is said plainly, once each, with how long; a short break between two looks is told too."""
-    there = Sight(connected=True, now=20.0, since=1.0)
-    gone = Sight(now=31.0, since=30.0, outages=1, lost=30.0)
-    back = Sight(connected=True, now=93.0, since=92.0, outages=1, lost=30.0)
-    blink = Sight(connected=True, now=120.0, since=118.0, outages=2, lost=110.0)
+    there = Snapshot(connected=True, now=20.0, since=1.0)
+    gone = Snapshot(now=31.0, since=30.0, outages=1, lost=30.0)
+    back = Snapshot(connected=True, now=93.0, since=92.0, outages=1, lost=30.0)
+    blink = Snapshot(connected=True, now=120.0, since=118.0, outages=2, lost=110.0)
     said = told(there, gone, replace(gone, now=60.0), back, blink)
     assert said == [
         [],
@@ -530,16 +539,16 @@ def test_the_broker_is_gone_and_comes_back():
             "the broker is back after 8 s",
         ],
     ]
-    begins = Sight(now=1.0, since=0.0)
+    begins = Snapshot(now=1.0, since=0.0)
     assert told(begins, there) == [[], []]  # it was not lost: it had yet to let us in
     assert told(replace(begins, now=9.0), there)[1] == ["the broker is back"]
 
 
 def test_an_open_round_is_told_of_now_and_then():
     """Who comes and what is refused meanwhile is said, but only every few seconds."""
-    state = watched.hear(State(), *say("round", opened(1)), 1.0)
-    before, _ = lines.news(Told(), sight_of(state), state.runs[RUN], WHERE)
-    state = watched.hear_all(
+    state = run_view.on_message(State(), *say("round", opened(1)), 1.0)
+    before, _ = text_log.news(TextLog(), sight_of(state), state.runs[RUN], WHERE)
+    state = run_view.on_messages(
         state,
         [
             say("agent/a", presence(True)),
@@ -547,19 +556,19 @@ def test_an_open_round_is_told_of_now_and_then():
         ],
         1.0,
     )
-    soon = sight_of(state, now=100.0 + lines.EVERY / 2)
-    before, none = lines.news(before, soon, state.runs[RUN], WHERE)
-    before, [line] = lines.news(
-        before, replace(soon, now=100.0 + lines.EVERY), state.runs[RUN], WHERE
+    soon = sight_of(state, now=100.0 + text_log.EVERY / 2)
+    before, none = text_log.news(before, soon, state.runs[RUN], WHERE)
+    before, [line] = text_log.news(
+        before, replace(soon, now=100.0 + text_log.EVERY), state.runs[RUN], WHERE
     )
     assert none == []
     assert line == "round   1  training  online 1  refused: malformed 2"
-    assert lines.news(before, replace(soon, now=1e6), state.runs[RUN], WHERE)[1] == []
+    assert text_log.news(before, replace(soon, now=1e6), state.runs[RUN], WHERE)[1] == []
 
 
 def test_notices_are_told_once():
     """What the connection has to say is said once, also without a run."""
-    one = Sight(connected=True, notices=("somebody took our place",))
+    one = Snapshot(connected=True, notices=("somebody took our place",))
     assert told(one, one) == [["note: somebody took our place"], []]
 
 
@@ -569,7 +578,7 @@ def test_the_end_is_told():
         say("log/round", record(1, refused={"duplicate": 2}, backdoor=0.25)),
         say("round", opened(1, "done")),
     )
-    assert words.closing(run) == (
+    assert formatting.closing(run) == (
         "run lab is over: 1 round, 1 accepted, 0 rejected, accuracy 50.0%, backdoor 25.0%, "
         "2 refused"
     )
@@ -578,7 +587,7 @@ def test_the_end_is_told():
         say("log/round", {"round": 2, "attempt": 5, "repeated": "0 came"}),
         say("round", opened(2, "done", attempt=5)),
     )
-    assert words.closing(run).endswith("round 2 was given up: 0 came")
+    assert formatting.closing(run).endswith("round 2 was given up: 0 came")
 
 
 # ---------------------------------------------------------------- the picture
@@ -587,7 +596,7 @@ def test_the_end_is_told():
 def drawn(run, frame=USUAL, **sight):
     """Draw a run; returns the text."""
     seen = sight_of(State({run.name: run}), **sight)
-    return rendered(picture.picture(seen, run, WHERE, frame), frame)
+    return rendered(dashboard.dashboard(seen, run, WHERE, frame), frame)
 
 
 @pytest.fixture
@@ -666,9 +675,9 @@ def test_the_picture_says_that_the_broker_is_gone(attacked):
     assert "accuracy 60.0%" in text
     assert "nothing heard for" in drawn(attacked, now=500.0)
     assert "is tried again (attempt 2): 3 came" in drawn(
-        replace(attacked, repeats=(watched.Repeat(31, 2, "3 came"),))
+        replace(attacked, repeats=(run_view.Repeat(31, 2, "3 came"),))
     )
-    waiting = picture.waiting(Sight(), "no run yet", WHERE, Frame())
+    waiting = dashboard.waiting(Snapshot(), "no run yet", WHERE, Frame())
     assert "no run yet" in rendered(waiting)
     assert "NO ANSWER FROM THE BROKER" in rendered(waiting)
 
@@ -676,24 +685,24 @@ def test_the_picture_says_that_the_broker_is_gone(attacked):
 def test_the_picture_says_that_the_run_is_over(attacked):
     """The last picture is the whole story."""
     over = replace(attacked, phase="done", round=30)
-    assert words.closing(over) in drawn(over, Frame(140, 40))
+    assert formatting.closing(over) in drawn(over, Frame(140, 40))
 
 
 def test_a_vote_is_a_row_of_validators():
     """One character each; of many a share, but nobody who spoke vanishes."""
-    marks = picture.PLAIN
+    marks = dashboard.PLAIN
     row = RoundRecord(1, votes=Votes(poisoned=3, clean=4, silent=2))
-    assert picture.vote(row, 40, marks).plain == "PPPcccc.."
-    many = picture.vote(
+    assert dashboard.vote(row, 40, marks).plain == "PPPcccc.."
+    many = dashboard.vote(
         RoundRecord(1, votes=Votes(poisoned=1, clean=997, silent=2)), 40, marks
     ).plain
     assert len(many) == 40
     assert (many.count("P"), many.count(".")) == (1, 1)
     assert (
-        picture.vote(RoundRecord(1, votes=Votes(poisoned=500, clean=500)), 10, marks).plain
+        dashboard.vote(RoundRecord(1, votes=Votes(poisoned=500, clean=500)), 10, marks).plain
         == "PPPPPccccc"
     )
-    styles = {span.style for span in picture.vote(row, 40, marks).spans}
+    styles = {span.style for span in dashboard.vote(row, 40, marks).spans}
     assert styles == {"red", "green", "dim"}
 
 
@@ -715,7 +724,7 @@ def test_a_curve_is_where_its_values_are(plain):
     """The first line is 1, the last is 0; points are tied together, gaps are not."""
 
     def marks(*points):
-        rows = curve.draw([curve.Line(points, "red")], 11, 5, plain=plain)
+        rows = braille_plot.draw([braille_plot.Line(points, "red")], 11, 5, plain=plain)
         blank = " "
         return [[x for x, char in enumerate(row.plain) if char != blank] for row in rows]
 
@@ -737,48 +746,48 @@ def test_a_curve_is_where_its_values_are(plain):
 def runs_of(*names, phase="train", heard=50.0):
     state = State()
     for name in names:
-        state = watched.hear(state, *say("round", opened(3, phase), name), heard)
+        state = run_view.on_message(state, *say("round", opened(3, phase), name), heard)
     return state
 
 
 def test_the_only_run_is_the_one():
     """One run needs no name, be it over or not; nor does the only one that goes on."""
-    assert people.choose(sight_of(runs_of("a"))) == "a"
-    assert people.choose(sight_of(runs_of("a", phase="done"))) == "a"
+    assert logins.choose(sight_of(runs_of("a"))) == "a"
+    assert logins.choose(sight_of(runs_of("a", phase="done"))) == "a"
     both = State({**runs_of("a").runs, **runs_of("b", "c", phase="done").runs})
-    assert people.choose(sight_of(both)) == "a"
-    assert people.choose(sight_of(State())) == ""
-    assert people.choose(sight_of(runs_of("a"), connected=False)) == ""
-    assert people.choose(sight_of(runs_of("a"), since=100.0)) == ""  # more may be on its way
+    assert logins.choose(sight_of(both)) == "a"
+    assert logins.choose(sight_of(State())) == ""
+    assert logins.choose(sight_of(runs_of("a"), connected=False)) == ""
+    assert logins.choose(sight_of(runs_of("a"), since=100.0)) == ""  # more may be on its way
 
 
 def test_of_several_runs_the_one_that_speaks_is_taken():
     """What is retained says nothing of who is alive: that is waited for, for some seconds."""
     state = runs_of("a", "b")
-    early = sight_of(state, now=50.0 + people.LISTEN - 1)
-    assert people.choose(early) == ""
-    spoken = watched.hear(state, *say("log/round", record(3), "b"), 53.0)
-    assert people.choose(replace(early, state=spoken)) == "b"
+    early = sight_of(state, now=50.0 + logins.LISTEN - 1)
+    assert logins.choose(early) == ""
+    spoken = run_view.on_message(state, *say("log/round", record(3), "b"), 53.0)
+    assert logins.choose(replace(early, state=spoken)) == "b"
     with pytest.raises(Several) as several:
-        people.choose(sight_of(state, now=50.0 + people.LISTEN + 1))
+        logins.choose(sight_of(state, now=50.0 + logins.LISTEN + 1))
     said = str(several.value)
     assert "2 runs are here; choose one with --run NAME" in said
     assert "a: round 3, training" in said
     with pytest.raises(Several, match="and 30 more"):
-        people.choose(sight_of(runs_of(*(f"r{n}" for n in range(50)), phase="done")))
+        logins.choose(sight_of(runs_of(*(f"r{n}" for n in range(50)), phase="done")))
 
 
 def test_the_log_in_is_that_of_the_person(tmp_path):
     """Whose folder it is says who we are; one that is not there is told with the remedy."""
     (tmp_path / "people" / "ann").mkdir(parents=True)
     said = Settings().broker.replaced(secrets=str(tmp_path))
-    address, party = people.login(said, "ann")
+    address, party = logins.login(said, "ann")
     assert (address.secrets, party) == (str(tmp_path / "people" / "ann"), ":watch.ann")
-    assert people.login(said, "")[1] == ":watch"
-    with pytest.raises(LinkError, match=r"no folder .*bob: 'fedjury enroll --watch bob'"):
-        people.login(said, "bob")
-    with pytest.raises(LinkError, match=r"--as '\.\./x' must be"):
-        people.login(said, "../x")
+    assert logins.login(said, "")[1] == ":watch"
+    with pytest.raises(TransportError, match=r"no folder .*bob: 'fedjury enroll --watch bob'"):
+        logins.login(said, "bob")
+    with pytest.raises(TransportError, match=r"--as '\.\./x' must be"):
+        logins.login(said, "../x")
 
 
 def test_two_with_a_log_in_are_told_the_way_out():
@@ -883,8 +892,8 @@ def test_bytes_and_speed_are_those_of_the_records(seen):
             if x.startswith(f"round {said.round:>3}  ") and "updates/s" in x
         ]
         assert (
-            f"  in {words.size(said.traffic.bytes_in)} out {words.size(said.traffic.bytes_out)}"
-            in line
+            f"  in {formatting.size(said.traffic.bytes_in)} out "
+            f"{formatting.size(said.traffic.bytes_out)}" in line
         )
         assert f"  {said.timing.updates_per_second:,.0f} updates/s" in line
 
@@ -998,17 +1007,19 @@ def test_people_watch_with_their_own_log_in(tmp_path, tls, monkeypatch):
         aggregator = ["--username", "aggregator"]
         if tls:
             aggregator = ["--ca", str(secrets / "broker" / "ca.crt")]
-        with pytest.raises(LinkError, match=r"does not let us in|does not speak MQTT with TLS"):
+        with pytest.raises(
+            TransportError, match=r"does not let us in|does not speak MQTT with TLS"
+        ):
             watch.main([*where(address), *aggregator])
-        ear = Ear(
+        ear = Listener(
             BrokerAddress(address.host, address.port, secrets=str(secrets / "people" / "ann")),
             ":watch.ann",
         ).open()
         try:
-            said = people.login(Settings().broker.replaced(secrets=str(secrets)), "")
+            said = logins.login(Settings().broker.replaced(secrets=str(secrets)), "")
             assert said[1] == ":watch"
-            until(lambda: ear.sight.connected)
-            assert ear.sight.notices == ()
+            until(lambda: ear.snapshot.connected)
+            assert ear.snapshot.notices == ()
         finally:
             ear.close()
 
@@ -1060,35 +1071,35 @@ def test_the_ear_hears_who_is_online_of_runs_it_knows(broker):
     with RawClient(broker) as client:
         client.publish(*say("agent/early", presence(True)), retain=True)
         client.publish(*say("agent/stray", presence(True), "nowhere"), retain=True)
-        ear = Ear(address, ":watch").open()
+        ear = Listener(address, ":watch").open()
         try:
-            until(lambda: ear.sight.connected)
+            until(lambda: ear.snapshot.connected)
             client.publish(*say("round", opened(1)), retain=True)
-            until(lambda: ear.sight.state.runs.get(RUN, Run(RUN)).online == {"early"})
+            until(lambda: ear.snapshot.state.runs.get(RUN, Run(RUN)).online == {"early"})
             client.publish(topic("log/round"), b"\x00")
             client.publish(*say("agent/late", presence(True)))
-            until(lambda: ear.sight.state.runs[RUN].online == {"early", "late"})
-            assert ear.sight.state.odd == 1
-            assert ear.sight.state.runs.keys() == {RUN}
+            until(lambda: ear.snapshot.state.runs[RUN].online == {"early", "late"})
+            assert ear.snapshot.state.malformed == 1
+            assert ear.snapshot.state.runs.keys() == {RUN}
         finally:
             ear.close()
 
 
 def test_an_ear_that_breaks_says_so(monkeypatch):
     """What should never fail fails in one sentence, and one bad message spoils no other."""
-    ear = Ear(BrokerAddress("127.0.0.1", 1), ":watch")
+    ear = Listener(BrokerAddress("127.0.0.1", 1), ":watch")
     ear._failure = "the sky fell"
-    with pytest.raises(LinkError, match="the connection to the broker broke: the sky fell"):
-        _ = ear.sight
+    with pytest.raises(TransportError, match="the connection to the broker broke: the sky fell"):
+        _ = ear.snapshot
 
-    def fails(state, heard, now, right=watched.hear_all):
+    def fails(state, heard, now, right=run_view.on_messages):
         if any("bad" in topic_ for topic_, _ in heard):
             raise ZeroDivisionError
         return right(state, heard, now)
 
-    monkeypatch.setattr(watched, "hear_all", fails)
-    from fedjury.monitor import ear as module  # noqa: PLC0415
+    monkeypatch.setattr(run_view, "on_messages", fails)
+    from fedjury.monitor import listener as module  # noqa: PLC0415
 
     state = module._heard(State(), [("bad", b""), say("round", opened(1))], 1.0)
     assert state.runs.keys() == {RUN}
-    assert state.odd == 1
+    assert state.malformed == 1

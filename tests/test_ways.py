@@ -13,14 +13,14 @@ from test_commands import AGGREGATOR, ROOT, SMALL, SPAWN, Started
 
 from fedjury.agents.waiting import Waiting
 from fedjury.aggregator import __main__ as aggregator
-from fedjury.aggregator.disk import StoreError, held
+from fedjury.aggregator.durable_files import StoreError, held
 from fedjury.aggregator.naming import ENDED, claimed
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.protocol import runs
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import Manifest, Phase, Round
-from fedjury.protocol.runs import Known, hear, listed, newest
+from fedjury.protocol.runs import Known, listed, newest, on_message
 
 MANIFEST = Manifest("mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11)
 
@@ -75,7 +75,7 @@ def heard(*said):
     known = runs.NONE
     for topic, what in said:
         payload = what if isinstance(what, bytes) else json.dumps(what).encode()
-        known = hear(known, f"fl/v1/{topic}", payload)
+        known = on_message(known, f"fl/v1/{topic}", payload)
     return known
 
 
@@ -191,7 +191,7 @@ def test_without_an_aggregator_it_is_said_which_is_missing_and_which_runs_are_th
 def test_a_run_that_opens_no_round_is_said_to():
     """Agents who come later than collect.patience hear the manifest of one who is gone."""
     late = waiting("lab (its aggregator is gone)")
-    late.hear(MANIFEST, 1.0)
+    late.on_message(MANIFEST, 1.0)
     [(second, text)] = told(late, 600)
     assert second == 16
     assert text.startswith("waiting for a round: run 'lab' at H:1883 has begun, but ")
@@ -201,8 +201,8 @@ def test_a_run_that_opens_no_round_is_said_to():
 def test_who_comes_to_a_run_that_is_over_is_told_at_once():
     """It says how the run goes on, and how to join another."""
     late = waiting()
-    late.hear(MANIFEST, 1.0)
-    late.hear(a_round(Phase.DONE), 1.0)
+    late.on_message(MANIFEST, 1.0)
+    late.on_message(a_round(Phase.DONE), 1.0)
     assert late.due(1.0) == (
         "waiting: run 'lab' at H:1883 is over; 'python -m aggregator --run lab' goes on with it if "
         "it is given more --rounds, and --run NAME joins another run"
@@ -213,9 +213,9 @@ def test_who_comes_to_a_run_that_is_over_is_told_at_once():
 def test_an_aggregator_that_falls_silent_is_missed_once_its_round_is_overdue():
     """After the round's own minute and half a minute more; again after it has been heard again."""
     there = waiting()
-    there.hear(a_round(seconds=60.0), 10.0)
+    there.on_message(a_round(seconds=60.0), 10.0)
     assert [second for second, _ in told(there, 300)] == [100]
-    there.hear(a_round(seconds=60.0), 300.0)
+    there.on_message(a_round(seconds=60.0), 300.0)
     assert [second for second, _ in told(there, 600)] == [390]
 
 

@@ -93,7 +93,7 @@ def test_fltrust_by_hand():
     (2, 0) + 0.6 (1.2, 1.6) = (2.72, 0.96), divided by 1.6. The rest points elsewhere: trust 0.
     """
     updates = matrix([1, 0], [0, 5], [-1, 0], [3, 4], [0, 0], [np.inf, 1])
-    context = Context(own=matrix([2, 0])[0])
+    context = Context(server_update=matrix([2, 0])[0])
     result = build("fltrust")(updates, ones(6), context)
     np.testing.assert_allclose(result, [1.7, 0.6], rtol=1e-6)
 
@@ -101,7 +101,9 @@ def test_fltrust_by_hand():
 @pytest.mark.parametrize("own", [[0, 0], [-1, 0], [np.nan, 0], [np.inf, 0]])
 def test_fltrust_without_trust_stands_still(own):
     """Where the server has no direction, or nobody shares it, the result is zero."""
-    result = build("fltrust")(matrix([1, 0], [2, 0]), ones(2), Context(own=matrix(own)[0]))
+    result = build("fltrust")(
+        matrix([1, 0], [2, 0]), ones(2), Context(server_update=matrix(own)[0])
+    )
     np.testing.assert_array_equal(result, [0, 0])
 
 
@@ -182,7 +184,7 @@ def test_foolsgold_by_definition(past):
     before = honest_updates(15, 30) if past else None
     weights = foolsgold(updates + (before if past else 0))
     assert 0 < weights.min() + (weights == 0).sum() < 15  # the case is worth looking at
-    result = build("foolsgold")(updates, ones(15), Context(past=before))
+    result = build("foolsgold")(updates, ones(15), Context(update_sums=before))
     np.testing.assert_allclose(result, weights @ updates / weights.sum(), rtol=1e-4, atol=1e-6)
 
 
@@ -192,7 +194,7 @@ def test_foolsgold_remembers():
     updates = matrix([1, 0, 0], [0, 1, 0], [0, 0, 1])
     past = matrix([0, 1e9, 0], [0, 1e9, 0], [0, 0, 1])
     np.testing.assert_array_equal(build("foolsgold")(updates, ones(3)), [np.float32(1 / 3)] * 3)
-    result = build("foolsgold")(updates, ones(3), Context(past=past))
+    result = build("foolsgold")(updates, ones(3), Context(update_sums=past))
     np.testing.assert_allclose(result, [0, 0, 1], atol=1e-6)
 
 
@@ -218,7 +220,7 @@ def test_foolsgold_leaves_out_who_ever_sent_nan():
     """A past that is not finite says enough of its sender."""
     updates, past = np.eye(3, dtype=np.float32), np.zeros((3, 3), dtype=np.float32)
     past[1, 2] = np.nan
-    result = build("foolsgold")(updates, ones(3), Context(past=past))
+    result = build("foolsgold")(updates, ones(3), Context(update_sums=past))
     np.testing.assert_array_equal(result, [0.5, 0, 0.5])
 
 

@@ -41,4 +41,6 @@ def build(name, **hyperparameters):
 def told(updates, typical):
     """Make a context for any rule: all that may be known; ``typical``: a good update (d,)."""
     typical = np.array(typical, dtype=np.float32)
-    return Context(seed=3, round=5, previous=typical, past=updates.copy(), own=typical)
+    return Context(
+        seed=3, round=5, previous=typical, update_sums=updates.copy(), server_update=typical
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from fedjury.monitor import watched
-from fedjury.monitor.watched import Sight, State
+from fedjury.monitor import run_view
+from fedjury.monitor.run_view import Snapshot, State
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.topics import topic_for
 
@@ -114,13 +114,13 @@ def say(part, said, run=RUN):
 def after(*messages, state=None, now=100.0):
     """Return the state after these messages, and the run."""
     for message in messages:
-        state = watched.hear(state or State(), *message, now)
+        state = run_view.on_message(state or State(), *message, now)
     return state.runs[RUN]
 
 
 def sight_of(state, **more):
     """Make what there is to see of a state, with the broker there."""
-    return Sight(**{"state": state, "connected": True, "now": 100.0, "since": 50.0} | more)
+    return Snapshot(**{"state": state, "connected": True, "now": 100.0, "since": 50.0} | more)
 
 
 MANIFEST_TOPIC = topic_for(RUN, Manifest)

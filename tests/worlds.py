@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedjury.attacks import World
+from fedjury.attacks import AttackContext
 from fedjury.learning import models
 from fedjury.learning.training import Shards, Training
 from fedjury.learning.weights import flatten
@@ -21,7 +21,7 @@ def world(scale=1.0):
         torch.from_numpy(rng.integers(0, 10, 12)),
         torch.from_numpy(rng.permutation(12).reshape(3, 4)),
     )
-    return World(
+    return AttackContext(
         model=models.build("mlp", (1, 8, 8), 10, seed=0),
         plan=Training(1, 2, 0.1, 0.0),
         data=data,

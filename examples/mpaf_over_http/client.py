@@ -12,7 +12,7 @@ from classifier import DATA, Net, random_dataloader, train_model
 from torch.utils.data import DataLoader
 
 from fedjury.config import flags
-from fedjury.gateway.visit import PATIENCE, GatewayError, Global, Visit
+from fedjury.gateway.client import PATIENCE, GatewayClient, GatewayError, Global
 from fedjury.learning.classifier import Samples
 from fedjury.learning.training import check_batches
 from fedjury.learning.weights import Vector, flatten, load
@@ -28,9 +28,9 @@ EXPECTED = (GatewayError, ValueError)
 
 
 @cache
-def session(address: str) -> Visit:
+def session(address: str) -> GatewayClient:
     """Return the session with a server, one for all clients of this process."""
-    return Visit(address)
+    return GatewayClient(address)
 
 
 def load_model(address: str) -> Net:

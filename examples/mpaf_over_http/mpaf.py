@@ -10,7 +10,7 @@ from classifier import Net
 from client import EXPECTED, FOLDER, add_name, parser, session
 
 from fedjury.config import flags
-from fedjury.gateway.visit import PATIENCE, Global
+from fedjury.gateway.client import PATIENCE, Global
 from fedjury.learning.weights import Vector, flatten
 
 EXAMPLES = f"""  {FOLDER}/mpaf.py http://localhost:5000

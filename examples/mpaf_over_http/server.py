@@ -16,8 +16,8 @@ from torch import nn
 from fedjury.config import flags
 from fedjury.config.settings import Settings
 from fedjury.gateway import __main__ as gateway
-from fedjury.gateway.state import Refused
-from fedjury.gateway.values import vector_of
+from fedjury.gateway.json_tensors import vector_of
+from fedjury.gateway.state import InvalidRequest
 from fedjury.learning.weights import Vector, flatten, load, tensors
 from fedjury.rules import Context, build
 
@@ -67,7 +67,7 @@ class FederatedLearning:
         lists = {k: v.tolist() if torch.is_tensor(v) else v for k, v in client_update.items()}
         try:
             vector = vector_of(lists, tensors(self.model))
-        except Refused as why:
+        except InvalidRequest as why:
             raise ValueError(f"no update of this model: {why.detail}") from why
         if not np.isfinite(vector).all():
             raise ValueError("the update is not finite")

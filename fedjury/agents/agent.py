@@ -77,7 +77,7 @@ class Agent(Replaceable):
     """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 
 
-def hear(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
+def on_message(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
     """Take a message; returns the agent as it is then, and its task if it has one now."""
     match message:
         case Manifest():

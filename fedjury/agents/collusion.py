@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.attacks.colluding import Plotter, Scheme, carried_out
-from fedjury.attacks.learner import Called
-from fedjury.protocol.messages import Phase, Plot, Report, Round, Vector
+from fedjury.attacks.attack import RoundContext
+from fedjury.attacks.colluding import Plotter, Strategy, carried_out
+from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Vector
 
 GATHER = 0.25
 """Share of a round's time that the ringleader waits for reports after the first one."""
@@ -32,19 +32,19 @@ ENOUGH = 2
 """Reports without which there is nothing to plot from, unless no more attackers are called."""
 
 
-class Ring(NamedTuple):
+class Colluders(NamedTuple):
     """What sets evil agents apart on the network: whom they hear, and when they come."""
 
     colluding: frozenset[str] = frozenset()
     """Who hears of plots."""
-    leader: str = ""
+    coordinator: str = ""
     """Who hears reports."""
     late: frozenset[str] = frozenset()
     """Who connects only when round ``arrive`` is announced."""
     arrive: int = 1
 
 
-class Ringleader:
+class Coordinator:
     """Gathers the reports of a round and makes the plot of them."""
 
     def __init__(
@@ -56,9 +56,9 @@ class Ringleader:
         self._turn = (-1, -1)
         self._contributors, self._seconds = 0, 0.0
         self._called: set[str] = set()
-        self._reports: dict[str, Vector] = {}
+        self._updates: dict[str, Vector] = {}
         self._until = 0.0
-        self._plot: Plot | None = None
+        self._vector: AttackVector | None = None
         self._due = False
 
     def begin(self, message: Round) -> None:
@@ -67,9 +67,9 @@ class Ringleader:
         if turn[0] < self._turn[0] or message.phase not in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN):
             return
         if turn != self._turn:
-            self._turn, self._plot, self._due = turn, None, False
+            self._turn, self._vector, self._due = turn, None, False
             self._called.clear()
-            self._reports.clear()
+            self._updates.clear()
         everybody = message.contributors == "all"
         self._contributors = self._agents if everybody else len(message.contributors)
         self._called |= self._attackers.keys() & (
@@ -77,56 +77,58 @@ class Ringleader:
         )
         self._seconds = min(message.seconds, LONGEST)
 
-    def hear(self, report: Report, now: float) -> None:
+    def on_message(self, update: ColluderUpdate, now: float) -> None:
         """Take the first report of an attacker; after the plot: tell it again, it was missed."""
-        if (report.round, report.version) != self._turn or report.agent not in self._called:
+        if (update.round, update.version) != self._turn or update.agent not in self._called:
             return
-        if self._plot is not None:
+        if self._vector is not None:
             self._due = True
             return
-        if not self._reports:
+        if not self._updates:
             self._until = now + GATHER * self._seconds
-        self._reports.setdefault(report.agent, report.delta)
+        self._updates.setdefault(update.agent, update.delta)
 
-    def plot(self, now: float) -> Plot | None:
+    def attack_vector(self, now: float) -> AttackVector | None:
         """Return the plot if it is to be told now."""
-        came = len(self._reports)
+        came = len(self._updates)
         complete = came == len(self._called) or (came >= ENOUGH and now >= self._until)
-        if self._plot is None and came and complete:
-            self._plot, self._due = self._make(), True
+        if self._vector is None and came and complete:
+            self._vector, self._due = self._make(), True
         due, self._due = self._due, False
-        return self._plot if due else None
+        return self._vector if due else None
 
-    def _make(self) -> Plot:
+    def _make(self) -> AttackVector:
         """Plot from the reports in order of number, whatever the order they came in."""
-        names = sorted(self._reports, key=self._attackers.__getitem__)
-        called = Called(
+        names = sorted(self._updates, key=self._attackers.__getitem__)
+        context = RoundContext(
             self._turn[0],
             tuple(self._attackers[name] for name in names),
             self._seed,
             contributors=self._contributors,
             attackers=len(self._called),
         )
-        scheme = self._plotter(np.stack([self._reports[name] for name in names]), called)
-        return Plot(*self._turn, *scheme)
+        scheme = self._plotter(np.stack([self._updates[name] for name in names]), context)
+        return AttackVector(*self._turn, *scheme)
 
 
-class Accomplices:
+class ColluderPool:
     """The colluding members of one process: what they learnt, until they know what to send."""
 
-    def __init__(self, attackers: Mapping[str, int], seed: int, leader: Ringleader | None) -> None:
-        """``leader``: of the whole fleet, if it is in this process."""
-        self._attackers, self._seed, self._leader = attackers, seed, leader
+    def __init__(
+        self, attackers: Mapping[str, int], seed: int, coordinator: Coordinator | None
+    ) -> None:
+        """``coordinator``: of the whole fleet, if it is in this process."""
+        self._attackers, self._seed, self._coordinator = attackers, seed, coordinator
         self._turn, self._seconds = (-1, -1), 0.0
         self._learnt: dict[str, Vector] = {}
         self._unreported: list[str] = []
         self._until = 0.0
-        self._plot: Plot | None = None
+        self._vector: AttackVector | None = None
 
     def announce(self, message: Round) -> None:
         """Let the ringleader hear who is called."""
-        if self._leader is not None:
-            self._leader.begin(message)
+        if self._coordinator is not None:
+            self._coordinator.begin(message)
 
     def begin(self, turn: tuple[int, int], seconds: float) -> None:
         """Begin a round and version that is to last so long; a plot of it may be here already."""
@@ -139,38 +141,40 @@ class Accomplices:
         self._learnt.update(learnt)
         self._unreported.extend(learnt)
 
-    def hear(self, message: Report | Plot, now: float) -> None:
+    def on_message(self, message: ColluderUpdate | AttackVector, now: float) -> None:
         """Take the first plot of this round, or of one to come, or hand a report to the leader."""
-        if isinstance(message, Report):
-            if self._leader is not None:
-                self._leader.hear(message, now)
+        if isinstance(message, ColluderUpdate):
+            if self._coordinator is not None:
+                self._coordinator.on_message(message, now)
         elif message.round > self._turn[0] or (
             not self._knows(self._turn) and (message.round, message.version) == self._turn
         ):
-            self._plot = message
+            self._vector = message
 
-    def says(self, now: float) -> list[Report | Plot]:
+    def messages(self, now: float) -> list[ColluderUpdate | AttackVector]:
         """Return what is to be told now: reports of who knows of no plot, and a plot."""
-        said: list[Report | Plot] = []
+        message: list[ColluderUpdate | AttackVector] = []
         if self._unreported and not self._knows(self._turn):
-            said += [Report(name, *self._turn, self._learnt[name]) for name in self._unreported]
+            message += [
+                ColluderUpdate(name, *self._turn, self._learnt[name]) for name in self._unreported
+            ]
             self._until = now + PATIENCE * self._seconds
         self._unreported.clear()
-        plot = self._leader.plot(now) if self._leader is not None else None
-        return [*said, plot] if plot is not None else said
+        vector = self._coordinator.attack_vector(now) if self._coordinator is not None else None
+        return [*message, vector] if vector is not None else message
 
     def ready(self, now: float) -> dict[str, Vector]:
         """Return what members send who know it now: by the plot, or honestly if none came."""
         if not self._learnt or not (self._knows(self._turn) or now >= self._until):
             return {}
         learnt, self._learnt = self._learnt, {}
-        if self._plot is None or not self._knows(self._turn):
+        if self._vector is None or not self._knows(self._turn):
             return learnt
         numbers = tuple(self._attackers[name] for name in learnt)
-        called = Called(self._turn[0], numbers, self._seed)
-        scheme = Scheme(self._plot.centre, self._plot.spread)
-        return dict(zip(learnt, carried_out(scheme, called), strict=True))
+        context = RoundContext(self._turn[0], numbers, self._seed)
+        scheme = Strategy(self._vector.centre, self._vector.spread)
+        return dict(zip(learnt, carried_out(scheme, context), strict=True))
 
     def _knows(self, turn: tuple[int, int]) -> bool:
         """Say whether the plot that is here is that of a round."""
-        return self._plot is not None and (self._plot.round, self._plot.version) == turn
+        return self._vector is not None and (self._vector.round, self._vector.version) == turn

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 MOST = 12
 """Shares that a fleet is cut into, each of which is a process: 2, 3, 4, 6 or 12 replicas get
@@ -109,14 +109,14 @@ def claimed(folder: Path, count: int) -> Iterator[Claims]:
 
     Raises
     ------
-    LinkError
+    TransportError
         If nobody may write there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         claims = Claims(folder, count)
     except OSError as why:
-        raise LinkError(f"{folder} cannot hold the shares of a fleet: {why.strerror}") from why
+        raise TransportError(f"{folder} cannot hold the shares of a fleet: {why.strerror}") from why
     try:
         time.sleep(SETTLE)
         yield claims

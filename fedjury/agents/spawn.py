@@ -12,22 +12,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedjury.agents.processes import Crew, Post
 from fedjury.agents.shares import MOST, Claims, claimed
+from fedjury.agents.worker_pool import Worker, WorkerPool
 from fedjury.config import flags
 from fedjury.config.program import out_of_memory
 from fedjury.config.settings import Settings, SettingsError
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.runs import around, await_newest, listed
-from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.mqtt_link import MqttHub, probe
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.waiting import patiently
 
 if TYPE_CHECKING:
-    from fedjury.agents.population import Population
+    from fedjury.agents.simulated import SimulatedAgents
     from fedjury.learning.datasets.dataset import Dataset
 
 EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
@@ -37,7 +37,7 @@ EXAMPLES = """  python agents/spawn.py --n 1000 --evil 0.2
   python agents/spawn.py --n 10000 --shard 2/4 --processes 8
   python agents/spawn.py --n 1000 --shard auto:shards    each that is started takes its part"""
 
-EXPECTED = (SettingsError, LinkError)
+EXPECTED = (SettingsError, TransportError)
 """Errors that are one sentence to people."""
 
 CHUNK = 100
@@ -52,7 +52,7 @@ REBALANCE = 1.0
 
 def main(arguments: Sequence[str]) -> int:
     """Read the flags, and be the fleet of these settings."""
-    made = flags.parser(
+    parser = flags.parser(
         "Spawn agents, honest and fake, that join a federation over MQTT.",
         EXAMPLES,
         flags.AGENT_FLAGS,
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
         flags.BROKER_FLAGS,
         prog="python agents/spawn.py",
     )
-    flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
-    chosen = made.parse_args(arguments)
+    flags.add_broker(parser, "where the broker listens (default: 127.0.0.1:1883)")
+    chosen = parser.parse_args(arguments)
     settings = flags.settings_from(chosen)
     return spawn(settings, named=flags.names_a_run(chosen, settings))
 
@@ -94,40 +94,40 @@ def join(
     ours = dict(cut) if claims is None else {share: cut[share] for share in claims.held}
     numbers = [number for part in ours.values() for number in part]
     make_room(max(map(len, ours.values()), default=0), "agents", ", or take more --processes")
-    name = plan_of(settings).name
+    name = partition_spec_of(settings).name
     broker = with_log_ins(settings.broker, "agents", lambda: map(name, numbers), say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "agents")
-    party = first_known(address, map(name, numbers))
-    patiently(lambda: probe(address, party), say)
-    population = population_of(settings)
+    principal = first_known(address, map(name, numbers))
+    patiently(lambda: probe(address, principal), say)
+    simulated = simulated_agents_of(settings)
     try:
-        data = population.check()
-        repeats = population.repeats(data)
+        data = simulated.check()
+        repeats = simulated.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why
     for note in (repeats, *data.notes):
         if note:
             say(note)
     if not named:
-        newest = await_newest(address, party, say)
+        newest = await_newest(address, principal, say)
         settings = settings.replaced(run=settings.run.replaced(name=newest))
-    evils = sum(number in population.fakes for number in numbers)
-    kind = "evil" if population.plan.holding else "fake"
+    malicious = sum(number in simulated.without_data for number in numbers)
+    kind = "evil" if simulated.spec.holding else "fake"
     say(
-        f"{len(numbers):,} agents ({evils:,} {kind}: {settings.agents.attack}) "
+        f"{len(numbers):,} agents ({malicious:,} {kind}: {settings.agents.attack}) "
         f"join run {settings.run.name!r} at {address}"
     )
 
-    def be(post: Post) -> None:
-        work(settings, population, data, post)
+    def be(worker: Worker) -> None:
+        work(settings, simulated, data, worker)
 
-    late = sum(number in population.late for number in numbers)
-    crew = Crew(be, ours, say)
-    return supervise(crew, prompter(len(numbers), late), tending(settings, crew, cut, claims))
+    late = sum(number in simulated.late for number in numbers)
+    pool = WorkerPool(be, ours, say)
+    return supervise(pool, progress(len(numbers), late), tending(settings, pool, cut, claims))
 
 
-def supervise(crew: Crew, shown: Callable[[int], None], tend: Callable[[], bool]) -> int:
+def supervise(pool: WorkerPool, shown: Callable[[int], None], tend: Callable[[], bool]) -> int:
     """Run the agents in processes of their own and tell people how they fare.
 
     What is frozen, the garbage collector does not touch and so does not copy for each (250 MB).
@@ -135,22 +135,22 @@ def supervise(crew: Crew, shown: Callable[[int], None], tend: Callable[[], bool]
     gc.collect()
     gc.freeze()
     try:
-        crew.start()
-        errors = crew.watch(shown, tend)
+        pool.start()
+        errors = pool.watch(shown, tend)
     except KeyboardInterrupt:
         say("stopping: the agents say goodbye")
         return 130
     finally:
-        crew.stop()
-        crew.close()
+        pool.stop()
+        pool.close()
     if errors:
-        raise LinkError(errors[0])
+        raise TransportError(errors[0])
     say("the run is done; the agents have said goodbye")
     return 0
 
 
 def tending(
-    settings: Settings, crew: Crew, cut: dict[int, range], claims: Claims | None
+    settings: Settings, pool: WorkerPool, cut: dict[int, range], claims: Claims | None
 ) -> Callable[[], bool]:
     """Return what gives a crew more to do, or less, as replicas go and come."""
     if claims is None:
@@ -159,7 +159,7 @@ def tending(
 
     def tend() -> bool:
         nonlocal due
-        if crew.done:
+        if pool.done:
             claims.end(run)
         if claims.ended(run):
             return False
@@ -167,11 +167,11 @@ def tending(
             return True
         spare = claims.spare()
         for share in spare:
-            crew.drop(share)
+            pool.drop(share)
             claims.give(share)
         taken = claims.take()
         for share in taken:
-            crew.add(share, cut[share])
+            pool.add(share, cut[share])
         if spare or taken:
             agents = sum(len(cut[share]) for share in claims.held)
             shares = f"{len(claims.held)} of {claims.count} shares"
@@ -182,7 +182,7 @@ def tending(
     return tend
 
 
-def prompter(total: int, late: int) -> Callable[[int], None]:
+def progress(total: int, late: int) -> Callable[[int], None]:
     """Say once when all are connected, and before when all are but those who come late.
 
     And each time when the last is cut off, and when all who were there are back.
@@ -207,94 +207,96 @@ def prompter(total: int, late: int) -> Callable[[int], None]:
     return shown
 
 
-def work(settings: Settings, population: Population, data: Dataset, post: Post) -> None:
+def work(settings: Settings, simulated: SimulatedAgents, data: Dataset, worker: Worker) -> None:
     """Be one process of the fleet."""
-    from fedjury.agents.population import fleet_of  # noqa: PLC0415 - see population_of
+    from fedjury.agents.simulated import runner_of  # noqa: PLC0415 - see population_of
     from fedjury.agents.waiting import Waiting  # noqa: PLC0415
 
     address = address_of(settings.broker, "agents")
-    hub = MqttHub(address, settings.run.name)
-    last, due, begun = -1, 0.0, post.begun
+    transport = MqttTransport(address, settings.run.name)
+    last, due, begun = -1, 0.0, worker.begun
     outside: dict[str, str] = {}
 
     def stopping() -> bool:
         nonlocal last, due, begun, outside
-        if hub.outside != outside and time.monotonic() >= due:
-            outside = dict(hub.outside)
-            post.tell("outside", outside)
-        if hub.connections != last and time.monotonic() >= due:
-            last, due = hub.connections, time.monotonic() + REPORT
-            post.tell("connected", max(0, last - fleet.ears))
-        if fleet.took_part and not begun:
+        if transport.outside != outside and time.monotonic() >= due:
+            outside = dict(transport.outside)
+            worker.send("outside", outside)
+        if transport.connections != last and time.monotonic() >= due:
+            last, due = transport.connections, time.monotonic() + REPORT
+            worker.send("connected", max(0, last - runner.listeners))
+        if runner.took_part and not begun:
             begun = True
-            post.tell("begun", begun)
-        return post.stopping()
+            worker.send("begun", begun)
+        return worker.stopping()
 
-    fleet = fleet_of(
-        population,
+    runner = runner_of(
+        simulated,
         data,
-        post.numbers,
-        hub,
-        lambda text: post.tell("say", text),
+        worker.numbers,
+        transport,
+        lambda text: worker.send("say", text),
         stopping,
-        diary(settings.agents.diary),
+        attack_log(settings.agents.attack_log),
         shared=settings.agents.shared_downlink,
         waiting=Waiting(
             settings.run.name,
             f"run {settings.run.name!r} at {address}",
-            lambda: others(settings, address, post.numbers),
+            lambda: others(settings, address, worker.numbers),
             time.monotonic(),
         ),
     )
-    fleet.took_part = post.begun
+    runner.took_part = worker.begun
     error = ""
     try:
-        party = first_known(address, fleet.parties)
-        if patiently(lambda: hub.open(party), lambda text: post.tell("say", text), stopping):
-            fleet.run()
+        principal = first_known(address, runner.parties)
+        if patiently(
+            lambda: transport.open(principal), lambda text: worker.send("say", text), stopping
+        ):
+            runner.run()
             due = 0.0
             stopping()  # a run may end before it is time to say again how many are connected
-            hub.close(forget=settings.broker.forget)
-    except (LinkError, ValueError) as why:
+            transport.close(forget=settings.broker.forget)
+    except (TransportError, ValueError) as why:
         error = str(why)
     except Exception as why:
         if not (error := out_of_memory(why)):
             raise
-    post.tell("end", error)
+    worker.send("end", error)
 
 
 def others(settings: Settings, address: BrokerAddress, numbers: range) -> str:
     """Name the runs that are there. Asks as the ear of our last agent, a log-in of no agent."""
-    ear = f":ear.{plan_of(settings).name(numbers[-1])}"
-    return listed(around(address, ear))
+    listener = f":ear.{partition_spec_of(settings).name(numbers[-1])}"
+    return listed(around(address, listener))
 
 
-def diary(file: str) -> Callable[[int, float], None]:
+def attack_log(file: str) -> Callable[[int, float], None]:
     """Let attackers write down when they strike and how strongly, one JSON line each.
 
     Nothing on the wire says so, and an experiment has to know.
     """
 
-    def tell(number: int, strength: float) -> None:
+    def send(number: int, strength: float) -> None:
         if file:
             with Path(file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"round": number, "strength": round(strength, 3)}) + "\n")
 
-    return tell
+    return send
 
 
-def population_of(settings: Settings) -> Population:
+def simulated_agents_of(settings: Settings) -> SimulatedAgents:
     """Return the whole fleet that the settings describe."""
     # Imports torch, which takes seconds: not before we know that there is a broker.
     import torch  # noqa: PLC0415
 
-    from fedjury.agents.population import Population  # noqa: PLC0415
+    from fedjury.agents.simulated import SimulatedAgents  # noqa: PLC0415
 
     # The processes share the cores: threads of their own would only fight, and not survive a fork.
     torch.set_num_threads(1)
 
-    return Population(
-        plan_of(settings),
+    return SimulatedAgents(
+        partition_spec_of(settings),
         settings.agents,
         settings.data,
         settings.backdoor,

@@ -29,7 +29,7 @@ class Waiting:
         self._why = "nobody"
         self._told = False
 
-    def hear(self, message: Message, now: float) -> None:
+    def on_message(self, message: Message, now: float) -> None:
         """Take note of a message (``now`` in seconds)."""
         match message:
             case Manifest() if self._why == "nobody":

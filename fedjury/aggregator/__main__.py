@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedjury import reports
-from fedjury.aggregator import described, disk, records
+from fedjury.aggregator import durable_files, manifest, records
 from fedjury.aggregator.assembly import ENVELOPE, Parts, advice, build
 from fedjury.aggregator.console import RunConsole, listening
 from fedjury.aggregator.naming import ENDED, claimed
@@ -24,25 +24,25 @@ from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config import flags
 from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError
-from fedjury.learning.dealing import plan_of, terms
+from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.learning.weights import Vector, flatten
 from fedjury.protocol.codec import Limits
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Manifest, Model, RoundLog
 from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.transport.link import Link, LinkError
-from fedjury.protocol.transport.mqtt_link import MqttHub
+from fedjury.protocol.transport.connection import Connection, TransportError
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.waiting import patiently
-from fedjury.round.closing import measured, step_between
-from fedjury.round.state import Policy, State
-from fedjury.round.suspicion import Docket, resumed
+from fedjury.round.aggregate import measured, step_between
+from fedjury.round.detection_state import AgentRegistry, resumed
+from fedjury.round.state import RoundConfig, State
 
 EXAMPLES = """  python -m aggregator
   python -m aggregator --config config/jury.toml --run lab --rounds 50
   python -m aggregator --rule trimmed_mean --set 'collect.seconds=20' --broker broker.local:1883"""
 
-EXPECTED = (SettingsError, LinkError, StoreError)
+EXPECTED = (SettingsError, TransportError, StoreError)
 """Errors that are one sentence to people."""
 
 NAME = ":aggregator"
@@ -56,7 +56,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetenso
 
 def main(arguments: Sequence[str]) -> int:
     """Read the flags, and be the aggregator of these settings."""
-    made = flags.parser(
+    parser = flags.parser(
         "Run the aggregator of a federation over MQTT.",
         EXAMPLES,
         flags.RUN_FLAGS,
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         flags.BROKER_FLAGS,
         prog="python -m aggregator",
     )
-    flags.add_broker(made, "where the broker listens (default: 127.0.0.1:1883)")
-    made.add_argument(
+    flags.add_broker(parser, "where the broker listens (default: 127.0.0.1:1883)")
+    parser.add_argument(
         "--agents",
         dest="collect.agents",
         metavar="N",
@@ -73,16 +73,16 @@ def main(arguments: Sequence[str]) -> int:
         help="agents to wait for before the first round (default: until nobody "
         "new has come for a few seconds)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--no-report",
         action="store_true",
         help="leave out reports.html, report.md and accuracy.png",
     )
-    chosen = made.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
     settings = flags.settings_from(chosen)
     directory, name = Path(settings.run.directory), settings.run.name
     named = flags.names_a_run(chosen, settings)
-    place = disk.held(directory / name, name) if named else claimed(directory, name)
+    place = durable_files.held(directory / name, name) if named else claimed(directory, name)
     return aggregate(settings, place, reporting=not chosen.no_report)
 
 
@@ -110,7 +110,7 @@ def aggregate(
         if given and given != name:
             print(f"run {name!r} is over; this is {given!r}", flush=True)
             settings = settings.replaced(run=settings.run.replaced(name=given))
-            parts = parts._replace(policy=replace(parts.policy, run=settings.run))
+            parts = parts._replace(config=replace(parts.config, run=settings.run))
         folder = Path(settings.run.directory) / settings.run.name
         try:
             return conduct(settings, parts, folder, reporting=reporting)
@@ -126,7 +126,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     history, state = resume(store, settings, parts)
     ended = folder / ENDED
     if state.round < settings.run.rounds:
-        disk.remove(ended)  # it was, with fewer rounds
+        durable_files.remove(ended)  # it was, with fewer rounds
     elif ended.exists() and not settings.broker.forget:
         raise SettingsError(
             f"run {settings.run.name!r} has its {state.round} rounds already (in {folder}); "
@@ -143,7 +143,7 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
                 screen.say(line)
             return 1
         if reporting:
-            with disk.explained(folder / reports.FILES):
+            with durable_files.explained(folder / reports.FILES):
                 reports.write(folder, reports.of_run(settings.run.name, settings, done))
         with suppress(OSError):  # a mark that there is nothing left to tell the agents, or people
             ended.touch()
@@ -169,31 +169,31 @@ def serve(
     broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME], screen.say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "aggregator")
-    hub = MqttHub(address, settings.run.name, sole=True)
-    patiently(lambda: hub.open(NAME), screen.say)
+    transport = MqttTransport(address, settings.run.name, sole=True)
+    patiently(lambda: transport.open(NAME), screen.say)
     limits = settings.limits
-    hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
+    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
     done = read_records(store.folder)
-    aggregator = Aggregator(Link(hub, NAME), parts.policy, store, screen, done)
+    aggregator = Aggregator(Connection(transport, NAME), parts.config, store, screen, done)
     try:
-        screen.say(f"aggregator of run {settings.run.name!r} at {address} ({hub.speaks})")
+        screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
         if address.here:  # else people may reach it by another name
             screen.say(listening(address.port, settings.run.name, settings.broker.secrets))
         for line in advice(settings):
             screen.say(line)
-        hub.must_carry(4 * parts.manifest.parameters + ENVELOPE)
-        deals = terms(plan_of(settings), settings.data)
+        transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
+        deals = terms(partition_spec_of(settings), settings.data)
         aggregator.begin(parts.manifest, history, deals)
         for record in done[-1:]:  # who was killed may not have told of it
-            aggregator.link.publish(RoundLog(record))
+            aggregator.connection.publish(RoundLog(record))
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)
     finally:
         if settings.broker.forget:
-            with suppress(LinkError, KeyboardInterrupt):
+            with suppress(TransportError, KeyboardInterrupt):
                 screen.say(forgotten(aggregator.forget(PARTING)))
-        hub.close(forget=settings.broker.forget)
+        transport.close(forget=settings.broker.forget)
 
 
 def forgotten(topics: int) -> str:
@@ -208,17 +208,19 @@ def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state
 
     Raises
     ------
-    LinkError
+    TransportError
         If nobody comes.
     """
-    said, there = settings.collect, aggregator.online
-    state = aggregator.gather(state, said.agents, said.patience, said.settle)
+    message, there = settings.collect, aggregator.online
+    state = aggregator.gather(state, message.agents, message.patience, message.settle)
     if not there:
-        raise LinkError(f"no agent joined run {settings.run.name!r} within {said.patience:g} s")
-    if len(there) < said.agents:
-        screen.say(f"starting with {len(there):,} of {said.agents:,} agents")
-    elif not said.agents:
-        screen.say(f"starting with {len(there):,} agents: nobody new came for {said.settle:g} s")
+        raise TransportError(
+            f"no agent joined run {settings.run.name!r} within {message.patience:g} s"
+        )
+    if len(there) < message.agents:
+        screen.say(f"starting with {len(there):,} of {message.agents:,} agents")
+    elif not message.agents:
+        screen.say(f"starting with {len(there):,} agents: nobody new came for {message.settle:g} s")
     votes = settings.validation
     if votes.asked > len(there) and not votes.piggy_back:
         screen.say(all_vote(votes.asked, len(there)))
@@ -234,21 +236,21 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
         If the folder holds another run, or one that cannot go on.
     """
     now, before = description(settings, parts), store.described()
-    told = described.changes(store.folder, before, now) if store.begun else []
+    told = manifest.changes(store.folder, before, now) if store.begun else []
     records.check(store.folder)
     saved = store.load(parts.manifest.parameters if before else None)
     if saved is None:
         store.describe(now)
         first = Model(0, flatten(parts.model))
-        record = RoundRecord(0, settings.run.name, model=measured(parts.policy, first.weights))
+        record = RoundRecord(0, settings.run.name, model=measured(parts.config, first.weights))
         store.save(first, record)
-        return [first], begin([first], record, parts.policy)
+        return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)
     number, latest = saved.record.round, history[-1].version
     print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
         print(line)
-    return history, begin(history, saved.record, parts.policy, saved.pending, saved.docket)
+    return history, begin(history, saved.record, parts.config, saved.pending, saved.registry)
 
 
 def fitting(
@@ -287,15 +289,19 @@ def fitting(
 def begin(
     history: list[Model],
     record: RoundRecord,
-    policy: Policy,
+    config: RoundConfig,
     pending: Vector | None = None,
-    docket: Docket | None = None,
+    registry: AgentRegistry | None = None,
 ) -> State:
     """Return the state after the round of this record, with these accepted models."""
-    profiles = () if policy.own is None else tuple(map(policy.own.profile, weights_of(history)))
+    profiles = (
+        ()
+        if config.server_validator is None
+        else tuple(map(config.server_validator.profile, weights_of(history)))
+    )
     step = None
     if len(history) > 1:
-        step = step_between(history[-2].weights, history[-1].weights, policy.aggregation.server_lr)
+        step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
     return State(
         version=history[-1].version,
         weights=history[-1].weights,
@@ -304,8 +310,8 @@ def begin(
         accuracy=record.model.accuracy,
         backdoor=record.model.backdoor,
         profiles=profiles,
-        pending=pending if policy.validation.piggy_back else None,
-        docket=resumed(docket or Docket(), policy.watch),
+        pending=pending if config.validation.piggy_back else None,
+        registry=resumed(registry or AgentRegistry(), config.detection),
     )
 
 
@@ -316,12 +322,12 @@ def weights_of(history: list[Model]) -> list[Vector]:
 
 def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
-    said = settings.model_dump()
-    del said["broker"]["password"]
+    message = settings.model_dump()
+    del message["broker"]["password"]
     packages = {name: version(name) for name in PACKAGES}
     return {
-        "format": described.FORMAT,
-        "settings": said,
+        "format": manifest.FORMAT,
+        "settings": message,
         "manifest": asdict(parts.manifest),
         "data": dict(parts.data),
         "python": platform.python_version(),

@@ -14,8 +14,8 @@ from fedjury import detection, judges, rules
 from fedjury.config.settings import Settings
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.dealing import Holdings, Plan, deal, plan_of
 from fedjury.learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
+from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
@@ -23,10 +23,10 @@ from fedjury.protocol.compression import compress
 from fedjury.protocol.messages import Manifest
 from fedjury.registry import Need
 from fedjury.round import verdict
-from fedjury.round.own_update import own_update
-from fedjury.round.own_vote import own_vote
-from fedjury.round.state import Policy
-from fedjury.round.suspicion import Watch
+from fedjury.round.detection_state import DetectionPolicy
+from fedjury.round.server_update import server_update
+from fedjury.round.server_validator import server_validator
+from fedjury.round.state import RoundConfig
 
 ENVELOPE = 1000
 """Bytes of a payload around the vector, at the most."""
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
 
     model: nn.Module
     manifest: Manifest
-    policy: Policy
+    config: RoundConfig
     data: Mapping[str, str]
     """The data set's fingerprint; see ``Dataset.fingerprint``."""
     notes: tuple[str, ...] = ()
@@ -58,23 +58,29 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     check_size(settings, flatten(model))
     rule = rule_of(settings)
     check_rule(settings, rule)
-    holdings = deal(plan_of(settings), data)  # even if unused: agents would fail at the same
+    holdings = partition(
+        partition_spec_of(settings), data
+    )  # even if unused: agents would fail at the same
     check_trainable(settings, model, data, holdings)
-    policy = policy_of(settings, rule, model, data, holdings)
-    if settings.model.init and settings.limits.finite and (why := policy.flaw(flatten(model))):
+    config = round_config_of(settings, rule, model, data, holdings)
+    if settings.model.init and settings.limits.finite and (why := config.flaw(flatten(model))):
         raise ValueError(f"{settings.model.init} cannot be started from: {why}")
     manifest = manifest_of(settings, data, model)
-    return Parts(model, manifest, policy, data.fingerprint(), data.notes)
+    return Parts(model, manifest, config, data.fingerprint(), data.notes)
 
 
-def policy_of(
-    settings: Settings, rule: rules.Rule, model: nn.Module, data: Dataset, holdings: Holdings
-) -> Policy:
+def round_config_of(
+    settings: Settings, rule: rules.Rule, model: nn.Module, data: Dataset, partition: Partition
+) -> RoundConfig:
     """Make the policy of a run, of its settings and of what the server looks at models with."""
-    votes, aggregation, plan = settings.validation, settings.aggregation, plan_of(settings)
+    votes, aggregation, spec = (
+        settings.validation,
+        settings.aggregation,
+        partition_spec_of(settings),
+    )
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test))
-    return Policy(
+    return RoundConfig(
         rule=rule,
         evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
         flaw=flaw_of(answers),
@@ -85,17 +91,19 @@ def policy_of(
         collect=settings.collect,
         validation=votes,
         limits=settings.limits,
-        own=own_vote(model, data, holdings.server, judge, votes.look_back, settings.wire.history)
-        if plan.server and votes.server
+        server_validator=server_validator(
+            model, data, partition.server, judge, votes.look_back, settings.wire.history
+        )
+        if spec.server and votes.server
         else None,
-        planted=planted(settings, plan),
-        backdoor=success_of(model, holdings.backdoor) if holdings.backdoor else None,
-        watch=watch_of(settings),
-        own_update=own_update(
+        forced=forced(settings, spec),
+        backdoor=success_of(model, partition.backdoor) if partition.backdoor else None,
+        detection=detection_policy_of(settings),
+        server_update=server_update(
             model,
             data,
-            holdings.server,
-            holdings.agents.shape[1],
+            partition.server,
+            partition.agents.shape[1],
             training_of(settings),
             settings.run.seed,
         )
@@ -106,15 +114,15 @@ def policy_of(
 
 def rule_of(settings: Settings) -> rules.Rule:
     """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
-    said = settings.aggregation
-    options: dict[str, Any] = dict(said.options)
-    clip = options.pop("clip", said.clip) or None  # it may stand in either place
+    message = settings.aggregation
+    options: dict[str, Any] = dict(message.options)
+    clip = options.pop("clip", message.clip) or None  # it may stand in either place
     if odd := {"name", "before"} & options.keys():
         raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
-    rule = rules.build(said.rule, clip, said.before, **options)
+    rule = rules.build(message.rule, clip, message.pre_aggregation, **options)
     if Need.SERVER_UPDATE in needs_of(settings) and not settings.data.server:
         raise ValueError(
-            f"rule {said.rule!r} needs what the server learns from data of its own: with "
+            f"rule {message.rule!r} needs what the server learns from data of its own: with "
             "data.server above 0 it keeps that share of the training set"
         )
     return rule
@@ -134,8 +142,12 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
     name = settings.aggregation.rule
     try:
-        made = np.shape(
-            rule(updates, np.ones(n, np.int64), rules.Context(own=updates[0], past=updates))
+        result = np.shape(
+            rule(
+                updates,
+                np.ones(n, np.int64),
+                rules.Context(server_update=updates[0], update_sums=updates),
+            )
         )
     except ValueError:
         raise
@@ -145,11 +157,11 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
         raise ValueError(
             f"rule {name!r} fails at {n} made-up updates: {rules.RULES.failure(name, why)}"
         ) from why
-    if made != (2,):
-        raise ValueError(f"rule {name!r} made an update of shape {made} of {n} of shape (2,)")
+    if result != (2,):
+        raise ValueError(f"rule {name!r} made an update of shape {result} of {n} of shape (2,)")
 
 
-def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Holdings) -> None:
+def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
     shares = [held.agents.shape[1]] if len(held.agents) else []
     if Need.SERVER_UPDATE in needs_of(settings):
@@ -158,32 +170,33 @@ def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: H
         check_batches(model, data.shape, settings.training.batch_size, samples)
 
 
-def watch_of(settings: Settings) -> Watch:
+def detection_policy_of(settings: Settings) -> DetectionPolicy:
     """Say how fakes are looked for; ``ValueError`` says which names or values cannot be."""
-    said = settings.detection
-    if odd := set(said.options) - set(said.detectors):
+    message = settings.detection
+    if odd := set(message.options) - set(message.detectors):
         raise ValueError(f"options of a detector that is not used: {', '.join(sorted(odd))}")
-    return Watch(
+    return DetectionPolicy(
         detectors={
-            name: detection.build(name, **said.options.get(name, {})) for name in said.detectors
+            name: detection.build(name, **message.options.get(name, {}))
+            for name in message.detectors
         },
-        rules=said,
+        rules=message,
         newcomers=settings.sampling.newcomers,
-        past=Need.UPDATE_SUMS in needs_of(settings),
+        update_sums=Need.UPDATE_SUMS in needs_of(settings),
     )
 
 
 def training_of(settings: Settings) -> Training:
     """Say how agents train."""
-    said = settings.training
-    return Training(said.epochs, said.batch_size, said.learning_rate, said.momentum)
+    message = settings.training
+    return Training(message.epochs, message.batch_size, message.learning_rate, message.momentum)
 
 
-def planted(settings: Settings, plan: Plan) -> dict[int, tuple[str, ...]]:
+def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]]:
     """Say which attackers contribute in which rounds, whoever is drawn."""
-    if not (plan.armed and settings.backdoor.planted):
+    if not (spec.armed and settings.backdoor.forced):
         return {}
-    attackers = tuple(plan.name(number) for number in sorted(plan.evils))
+    attackers = tuple(spec.name(number) for number in sorted(spec.malicious_agents))
     return dict.fromkeys(settings.backdoor.inject, attackers)
 
 
@@ -200,7 +213,7 @@ def _safety(settings: Settings) -> list[str]:
         voters = settings.contributors
     if voters < 2 or votes.decide == "score":
         return []
-    return verdict.advice(voters, votes.liars, votes.errs, votes.rejects(voters))
+    return verdict.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:
@@ -208,10 +221,10 @@ def check_size(settings: Settings, weights: Vector) -> None:
     for codec in (settings.wire.codec, settings.wire.history):
         compress(weights, codec)  # raises if there is no such codec
     needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
-    if needed > settings.limits.bytes:
+    if needed > settings.limits.size:
         raise ValueError(
-            f"model {settings.model.name!r} takes {needed:,} bytes, more than limits.bytes "
-            f"({settings.limits.bytes:,}); raise that, and max_packet_size of the broker"
+            f"model {settings.model.name!r} takes {needed:,} bytes, more than limits.size "
+            f"({settings.limits.size:,}); raise that, and max_packet_size of the broker"
         )
 
 
@@ -230,7 +243,7 @@ def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest
         momentum=settings.training.momentum,
         codec=settings.wire.codec,
         history_codec=settings.wire.history,
-        max_bytes=settings.limits.bytes,
+        max_bytes=settings.limits.size,
         judge=settings.validation.judge,
         judge_options=dict(settings.validation.options),
         look_back=settings.validation.look_back,

@@ -58,7 +58,7 @@ class RunConsole:
         parts = [
             f"round {state.round}/{self.rounds}",
             "voting" if state.phase is Phase.VALIDATE else "training",
-            f"updates {len(state.updates):,}/{len(state.called):,}",
+            f"updates {len(state.updates):,}/{len(state.selected):,}",
             f"{len(state.updates) / elapsed:,.0f} updates/s",
         ]
         if state.phase is Phase.VALIDATE:
@@ -74,8 +74,8 @@ class RunConsole:
         if self._warned or not votes.median_samples:
             return
         self._warned = True
-        if said := blind(votes.median_samples, self.classes, votes.asked, votes.quorum):
-            self.console.print(f"note: {said}", style="yellow", markup=False)
+        if text := blind(votes.median_samples, self.classes, votes.asked, votes.quorum):
+            self.console.print(f"note: {text}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:
         now = time.monotonic()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fedjury.aggregator import disk
-from fedjury.aggregator.disk import StoreError
+from fedjury.aggregator import durable_files
+from fedjury.aggregator.durable_files import StoreError
 
 ENDED = "ended"
 """A file in a run's folder: all its rounds are done, and everybody has been told."""
@@ -32,7 +32,7 @@ def claimed(directory: Path, name: str) -> Iterator[str]:
         if not (folder / ENDED).exists():
             with ExitStack() as held:
                 try:
-                    held.enter_context(disk.held(folder, run))
+                    held.enter_context(durable_files.held(folder, run))
                 except StoreError as why:
                     raise StoreError(f"{why}; --run NAME chooses another run") from why
                 if not (folder / ENDED).exists():  # else it came to its end just now
@@ -48,5 +48,5 @@ def _called(name: str, number: int) -> str:
 def _newest(directory: Path, name: str) -> int:
     """Return the number of the newest run of a name, 1 if there is none."""
     pattern = re.compile(re.escape(name) + "-([1-9][0-9]{0,8})")
-    found = [pattern.fullmatch(folder.name) for folder in directory.glob(f"{name}-*")]
-    return max([1, *(int(match[1]) for match in found if match)])
+    result = [pattern.fullmatch(folder.name) for folder in directory.glob(f"{name}-*")]
+    return max([1, *(int(match[1]) for match in result if match)])

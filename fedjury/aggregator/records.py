@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fedjury.aggregator.disk import StoreError, damaged, readable
+from fedjury.aggregator.durable_files import StoreError, damaged, readable
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 
 ROUNDS = "rounds.jsonl"
@@ -53,9 +53,9 @@ def _latest(folder: Path) -> dict[int, tuple[RoundRecord, object]]:
         raise damaged(file, why.strerror or str(why)) from why
     for line in lines:
         with suppress(ValueError, RecursionError):
-            said = json.loads(line)
-            record = read(said, RESUMED)
-            records[record.round] = record, said
+            message = json.loads(line)
+            record = read(message, RESUMED)
+            records[record.round] = record, message
     return records
 
 
@@ -94,9 +94,9 @@ def check(folder: Path) -> None:
     StoreError
         If one lacks what all have: better before the next round than after the last.
     """
-    for number, (_, said) in _latest(folder).items():
+    for number, (_, message) in _latest(folder).items():
         try:
-            read(said, REPORTED)
+            read(message, REPORTED)
         except RecordError as key:
             raise StoreError(
                 f"{folder / ROUNDS} is damaged (in the record of round {number}: {key}); "

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from fedjury.aggregator.series import Series
+from fedjury.aggregator.history import History as Series
 from fedjury.protocol.logs import Refusals
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -25,21 +25,21 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import Quality, RoundRecord, Timing
-from fedjury.protocol.transport.link import Link
+from fedjury.protocol.transport.connection import Connection
 from fedjury.round import rounds
+from fedjury.round.detection_state import AgentRegistry
 from fedjury.round.state import (
     Clear,
+    CountInvalid,
     Effect,
     Event,
+    InvalidMessage,
     Persist,
-    Policy,
     Publish,
-    Refuse,
-    Refused,
+    RoundConfig,
     State,
     Tick,
 )
-from fedjury.round.suspicion import Docket
 
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""
@@ -62,7 +62,7 @@ class Store(Protocol):
         record: RoundRecord,
         accepted: Model | None,
         pending: Vector | None = None,
-        docket: Docket | None = None,
+        registry: AgentRegistry | None = None,
     ) -> None:
         """Write a round's record, the model if it was accepted, and what the next round needs."""
 
@@ -83,11 +83,11 @@ class Screen(Protocol):
         """Show the record of a round that is over."""
 
 
-def start_of(policy: Policy, state: State) -> RoundRecord:
+def start_of(config: RoundConfig, state: State) -> RoundRecord:
     """Return the record of round 0: how the model is before any round."""
     measured = Quality(state.accuracy, state.backdoor)
     now = Timing(time=round(time.time(), 3))
-    return RoundRecord(0, policy.run.name, version=state.version, model=measured, timing=now)
+    return RoundRecord(0, config.run.name, version=state.version, model=measured, timing=now)
 
 
 class Aggregator:
@@ -95,21 +95,21 @@ class Aggregator:
 
     def __init__(
         self,
-        link: Link,
-        policy: Policy,
+        connection: Connection,
+        config: RoundConfig,
         store: Store,
         screen: Screen,
         records: Iterable[RoundRecord] = (),
     ) -> None:
         """Serve a run over a link; ``records`` are those of rounds that are over."""
-        self.link = link
-        self.policy = policy
-        self._series, self._series_due, self._series_told = Series(records), 0.0, False
+        self.connection = connection
+        self.config = config
+        self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
         self._store, self._screen = store, screen
         self._clock = time.monotonic
         self._refused_due = 0.0
-        self._refusals: Refusals | None = None
+        self._invalid: Refusals | None = None
         self._connected: bool | None = None
         """Whether the broker could be heard at the last turn; None before the first time."""
         self._unheard: set[str] = set()
@@ -121,16 +121,18 @@ class Aggregator:
 
         ``deals``: how it takes the fleet's data to be dealt, see ``AggregatorPresence``.
         """
-        self.link.hub.codecs |= dict.fromkeys((History, Candidate), manifest.history_codec)
+        self.connection.transport.codecs |= dict.fromkeys(
+            (History, Candidate), manifest.history_codec
+        )
         there = AggregatorPresence(online=True, since=round(time.time(), 3), deals=deals)
-        self.link.subscribe(Update, Vote, Presence, serves=there)
-        self.link.hub.watch_drops(self.link.name)
-        self.link.publish(manifest)
-        if self.policy.validation.asked or self.policy.validation.piggy_back:
+        self.connection.subscribe(Update, Vote, Presence, serves=there)
+        self.connection.transport.watch_drops(self.connection.name)
+        self.connection.publish(manifest)
+        if self.config.validation.asked or self.config.validation.piggy_back:
             for model in history:
-                self.link.publish(History(model.version, model.weights))
-        self.link.publish(history[-1])
-        self._log_past()
+                self.connection.publish(History(model.version, model.weights))
+        self.connection.publish(history[-1])
+        self._log_history()
 
     def gather(self, state: State, wanted: int, patience: float, settle: float = 0.0) -> State:
         """Wait up to ``patience`` seconds until ``wanted`` agents are online.
@@ -141,9 +143,9 @@ class Aggregator:
         has its history from before any round, and knows that an earlier run's has ended.
         """
         # What was retained may say that the run is over: it goes on.
-        self.link.clear(rounds.announcement(state, self.policy))
+        self.connection.clear(rounds.announcement(state, self.config))
         if not state.round:
-            self.link.publish(RoundLog(start_of(self.policy, state)))
+            self.connection.publish(RoundLog(start_of(self.config, state)))
         until = self._clock() + patience
         there, since = 0, self._clock()
         while self._clock() < until:
@@ -168,7 +170,7 @@ class Aggregator:
     def end(self) -> None:
         """Tell of what has not been told of yet: of refusals, and rounds in short."""
         self._log_refusals(now=True)
-        self._log_past(now=True)
+        self._log_history(now=True)
 
     def forget(self, patience: float) -> int:
         """Wait up to ``patience`` seconds until all have left; then leave nothing retained.
@@ -178,40 +180,44 @@ class Aggregator:
         until = self._clock() + patience
         while self.online and self._clock() < until:
             self._receive(POLL)
-        return self.link.hub.forget(self.link.name) if self.link.connected else 0
+        return (
+            self.connection.transport.forget(self.connection.name)
+            if self.connection.connected
+            else 0
+        )
 
     def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""
         event = self._receive(POLL)
         if event is not None:
             state = self._take(state, event)
-        hub = self.link.hub
+        transport = self.connection.transport
         tick = Tick(
             self._clock(),
             self.online,
-            hub.traffic.received,
-            hub.traffic.sent,
-            self.link.connected,
-            hub.dropped,
+            transport.traffic.received,
+            transport.traffic.sent,
+            self.connection.connected,
+            transport.dropped,
             time.time(),
         )
         state = self._take(state, tick)
         self._screen.progress(state)
         self._log_refusals()
-        self._log_past()
+        self._log_history()
         return state
 
     def _take(self, state: State, event: Event) -> State:
-        state, effects = rounds.step(state, event, self.policy)
+        state, effects = rounds.step(state, event, self.config)
         for effect in effects:
             self._carry_out(effect, state)
         return state
 
     def _receive(self, timeout: float) -> Event | None:
         try:
-            message = self.link.receive(timeout)
+            message = self.connection.receive(timeout)
         except BadMessage as bad:
-            return Refused(bad.agent, bad.reason, bad.kind is Update)
+            return InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         finally:
             self._mind_connection()
         match message:
@@ -221,13 +227,13 @@ class Aggregator:
                 return self._note(agent, online=online)
         return None
 
-    def _note(self, agent: str, *, online: bool) -> Refused | None:
+    def _note(self, agent: str, *, online: bool) -> InvalidMessage | None:
         """Note who is there and who is not."""
         self._unheard.discard(agent)
         if not online:
             self.online.discard(agent)
-        elif agent not in self.online and len(self.online) >= self.policy.limits.agents:
-            return Refused(agent, Reason.TOO_MANY)
+        elif agent not in self.online and len(self.online) >= self.config.limits.agents:
+            return InvalidMessage(agent, Reason.TOO_MANY)
         else:
             self.online.add(agent)
         return None
@@ -237,16 +243,16 @@ class Aggregator:
 
         A broker that was restarted may have lost the last wills of those who died meanwhile.
         """
-        for text in self.link.hub.notices.take():
+        for text in self.connection.transport.notices.take():
             self._screen.say(text)
-        connected = self.link.connected
+        connected = self.connection.connected
         if self._connected is None:
             self._connected = connected or None
         elif connected != self._connected:
             self._connected = connected
             self._screen.say("the broker is back" if connected else GONE)
             self._unheard = set(self.online) if connected else set()
-            self._unheard_until = self._clock() + self.policy.collect.seconds
+            self._unheard_until = self._clock() + self.config.collect.seconds
         elif self._unheard and self._clock() >= self._unheard_until:
             self.online -= self._unheard
             self._unheard = set()
@@ -254,25 +260,25 @@ class Aggregator:
     def _carry_out(self, effect: Effect, state: State) -> None:
         match effect:
             case Publish(message):
-                self.link.publish(message)
+                self.connection.publish(message)
             case Clear(message):
-                self.link.clear(message)
-            case Persist(record, accepted, pending, docket):
-                self._store.persist(record, accepted, pending, docket)
+                self.connection.clear(message)
+            case Persist(record, accepted, pending, registry):
+                self._store.persist(record, accepted, pending, registry)
                 self._screen.finished(record)
-                self._series.add(record)
-                self._series_told = False
-            case Refuse(agent, reason, refused):
-                self._refusals = Refusals(state.round, dict(refused), agent, reason.value)
+                self._history.add(record)
+                self._history_sent = False
+            case CountInvalid(agent, reason, refused):
+                self._invalid = Refusals(state.round, dict(refused), agent, reason.value)
 
     def _log_refusals(self, *, now: bool = False) -> None:
-        if self._refusals is not None and (now or self._clock() >= self._refused_due):
-            self.link.publish(RefusedLog(self._refusals))
-            self._refusals = None
+        if self._invalid is not None and (now or self._clock() >= self._refused_due):
+            self.connection.publish(RefusedLog(self._invalid))
+            self._invalid = None
             self._refused_due = self._clock() + REFUSED_EVERY
 
-    def _log_past(self, *, now: bool = False) -> None:
-        if not self._series_told and (now or self._clock() >= self._series_due):
-            self.link.publish(self._series.message())
-            self._series_told = True
-            self._series_due = self._clock() + PAST_EVERY
+    def _log_history(self, *, now: bool = False) -> None:
+        if not self._history_sent and (now or self._clock() >= self._history_due):
+            self.connection.publish(self._history.message())
+            self._history_sent = True
+            self._history_due = self._clock() + PAST_EVERY

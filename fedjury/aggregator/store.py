@@ -27,9 +27,16 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from fedjury.aggregator.described import MANIFEST, check_format
-from fedjury.aggregator.disk import StoreError, append, damaged, readable, remove, replace, writable
-from fedjury.aggregator.dockets import ROWS, Dockets
+from fedjury.aggregator.durable_files import (
+    StoreError,
+    append,
+    damaged,
+    readable,
+    remove,
+    replace,
+    writable,
+)
+from fedjury.aggregator.manifest import MANIFEST, check_format
 from fedjury.aggregator.records import (
     RESUMED,
     ROUNDS,
@@ -40,10 +47,11 @@ from fedjury.aggregator.records import (
     read_records,
     until,
 )
+from fedjury.aggregator.registry_files import ROWS, RegistryFiles
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
-from fedjury.round.suspicion import Docket
+from fedjury.round.detection_state import AgentRegistry
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
@@ -60,7 +68,7 @@ class Saved:
     record: RoundRecord
     pending: Vector | None = None
     """The last round's candidate, if the next round is to judge it."""
-    docket: Docket | None = None
+    registry: AgentRegistry | None = None
     """What was known of the agents, if anything was to be remembered."""
     notes: tuple[str, ...] = ()
     """What people should know of what was lost."""
@@ -73,7 +81,7 @@ class RunStore:
         self.folder = folder
         self.keep = max(keep, 2)
         self._models = folder / "models"
-        self._dockets = Dockets(folder)
+        self._registry_files = RegistryFiles(folder)
         self._spare = -1  # the round before the newest model's
         writable(self._models)
 
@@ -94,20 +102,20 @@ class RunStore:
         if not file.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(readable(file).read_bytes())
-            if not isinstance(found, dict):
+            result: dict[str, Any] = json.loads(readable(file).read_bytes())
+            if not isinstance(result, dict):
                 raise ValueError("it is no table")  # noqa: TRY004 - of JSON, like the others
         except (OSError, ValueError, RecursionError) as why:
             raise damaged(file, why) from why
-        check_format(self.folder, found)
-        return found
+        check_format(self.folder, result)
+        return result
 
     def persist(
         self,
         record: RoundRecord,
         accepted: Model | None,
         pending: Vector | None = None,
-        docket: Docket | None = None,
+        registry: AgentRegistry | None = None,
     ) -> None:
         """Make a finished round durable: what the next needs, the accepted model, the record.
 
@@ -120,7 +128,9 @@ class RunStore:
         """
         left = {
             "candidate": None if pending is None else save({"weights": pending}),
-            "agents": None if docket is None else self._dockets.packed(record.round, docket),
+            "agents": None
+            if registry is None
+            else self._registry_files.packed(record.round, registry),
         }
         for kind, data in left.items():
             file = self._of_round(kind, record.round)
@@ -170,8 +180,8 @@ class RunStore:
             return None
         newest, note = read[-1]
         record = last_of(lines, note)
-        pending, docket, notes = self._left_by(record, lines, len(newest.weights))
-        records = until(record, lines, [said for _, said in read])
+        pending, registry, notes = self._left_by(record, lines, len(newest.weights))
+        records = until(record, lines, [message for _, message in read])
         self._sweep()
         if records != list(lines.values()):
             replace(self.folder / ROUNDS, b"".join(map(line_of, records)))
@@ -183,7 +193,7 @@ class RunStore:
         if lost := holes(records, record.round):
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])
-        return Saved(models, dataclasses.replace(record, left=()), pending, docket, tuple(notes))
+        return Saved(models, dataclasses.replace(record, left=()), pending, registry, tuple(notes))
 
     @property
     def begun(self) -> bool:
@@ -192,7 +202,7 @@ class RunStore:
 
     def _left_by(
         self, record: RoundRecord, lines: dict[int, RoundRecord], size: int
-    ) -> tuple[Vector | None, Docket | None, list[str]]:
+    ) -> tuple[Vector | None, AgentRegistry | None, list[str]]:
         """Return what that round left to the next, and what to tell people of what is gone."""
         number = record.round
         candidate, agents = (self._of_round(kind, number) for kind in KINDS)
@@ -210,19 +220,19 @@ class RunStore:
         pending = self._open(candidate, size)[0] if candidate.exists() else None
         if not agents.exists():
             return pending, None, notes
-        docket, told = self._dockets.unpacked(agents, number, size)
-        return pending, docket, [*notes, *told]
+        registry, told = self._registry_files.unpacked(agents, number, size)
+        return pending, registry, [*notes, *told]
 
     def _forget(self, number: int) -> None:
         """Remove what rounds left, but for this one and the one before the newest model."""
         for round_, file in self._all_left():
             if round_ not in (number, self._spare):
                 remove(file)
-        self._dockets.forget({number, self._spare})
+        self._registry_files.forget({number, self._spare})
 
     def lighten(self) -> None:
         """Remove what detectors remember, of a run that has ended, if it is much."""
-        self._dockets.lighten({round_ for round_, _ in self._all_left()})
+        self._registry_files.lighten({round_ for round_, _ in self._all_left()})
 
     def _sweep(self) -> None:
         """Remove the halves of files that a crash left."""
@@ -246,17 +256,17 @@ class RunStore:
     def _files(self) -> list[tuple[int, Path]]:
         """Return the models' versions and files, oldest first."""
         files = [file for file in self._models.glob("*.safetensors") if file.stem.isdecimal()]
-        found = ((int(file.stem), file) for file in files)
-        return sorted((version, file) for version, file in found if file == self._file(version))
+        result = ((int(file.stem), file) for file in files)
+        return sorted((version, file) for version, file in result if file == self._file(version))
 
     def _read(self, file: Path, size: int | None) -> tuple[Model, RoundRecord]:
         weights, note = self._open(file, size)
         try:
-            version, said = int(note["version"]), json.loads(note["record"])
+            version, message = int(note["version"]), json.loads(note["record"])
         except (KeyError, ValueError, RecursionError) as why:
             raise damaged(file, f"its note: {why}") from why
         with suppress(RecordError):
-            record = read(said, RESUMED)
+            record = read(message, RESUMED)
             if version == record.version == int(file.stem):
                 return Model(version, weights), record
         raise damaged(file, "its note is not of this version")

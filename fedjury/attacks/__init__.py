@@ -11,27 +11,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedjury import registry
+from fedjury.attacks.attack import (
+    AttackContext,
+    BackdoorConfig,
+    LocalTraining,
+    RoundContext,
+    idle_until,
+)
 from fedjury.attacks.colluding import Collusion
-from fedjury.attacks.learner import Called, Learner, Strike, World, dormant
 from fedjury.registry import Registry
 
 __all__ = [
     "ATTACKS",
-    "Called",
+    "AttackContext",
+    "BackdoorConfig",
     "Collusion",
-    "Learner",
-    "Strike",
-    "World",
+    "LocalTraining",
+    "RoundContext",
     "build",
-    "dormant",
+    "idle_until",
 ]
 
-ATTACKS: Registry[Learner | Collusion] = registry.ATTACKS
+ATTACKS: Registry[LocalTraining | Collusion] = registry.ATTACKS
 
 
 def build(
-    name: str, world: World, options: Mapping[str, object] | None = None
-) -> Learner | Collusion:
+    name: str, attack: AttackContext, options: Mapping[str, object] | None = None
+) -> LocalTraining | Collusion:
     """Build the learner of the attack of that name, with options of its own.
 
     Raises
@@ -39,4 +45,4 @@ def build(
     ValueError
         If there is none, or it has no such option.
     """
-    return ATTACKS.build(name, world, options=options)
+    return ATTACKS.build(name, attack, options=options)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedjury.attacks.backdoor import striking
-from fedjury.attacks.learner import Called, Learner, Strike, World
-from fedjury.judges.opinions import Judge, Opinions
+from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
+from fedjury.attacks.backdoor import attacking
+from fedjury.judges.judgements import Judge, Judgements
 from fedjury.judges.profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.weights import Vector
@@ -28,30 +28,34 @@ LADDER = tuple(i / 10 for i in range(10, 0, -1))
     hides_backdoor=True,
     report="It is the strongest that a judge of their own lets pass.",
 )
-def adaptive(world: World) -> Learner:
+def adaptive(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who submit only what their own judge calls clean."""
-    strike = world.strike
+    backdoor = attack.backdoor
 
-    def choose(weights: Vector, step: Vector, called: Called) -> float | None:
-        if strike is None or strike.judge is None:
+    def choose(weights: Vector, step: Vector, context: RoundContext) -> float | None:
+        if backdoor is None or backdoor.judge is None:
             return LADDER[0]
         rungs = [weights + np.float32(strength) * step for strength in LADDER]
-        judged = opinions(world, strike, strike.judge, called.history, rungs)
+        judged = judgements(attack, backdoor, backdoor.judge, context.history, rungs)
         passing = np.flatnonzero(~judged.poisoned)
         return LADDER[passing[0]] if len(passing) else None
 
-    return striking(world, choose)
+    return attacking(attack, choose)
 
 
-def opinions(
-    world: World, strike: Strike, judge: Judge, history: tuple[Vector, ...], rungs: list[Vector]
-) -> Opinions:
+def judgements(
+    attack: AttackContext,
+    backdoor: BackdoorConfig,
+    judge: Judge,
+    history: tuple[Vector, ...],
+    rungs: list[Vector],
+) -> Judgements:
     """Judge candidates, each (d,), after the accepted models, on what the attackers hold."""
-    clean = torch.from_numpy(strike.backdoor.clean(world.data.y[strike.pool].numpy()))
-    held = strike.pool[clean] if strike.clean and clean.any() else strike.pool
-    x, labels = world.data.x[held], world.data.y[held].numpy()
-    answers = np.stack([predict(world.model, model, x) for model in (*history, *rungs)])
-    profiles = error_profile(answers, labels, world.classes)
+    clean = torch.from_numpy(backdoor.backdoor.clean(attack.data.y[backdoor.pool].numpy()))
+    held = backdoor.pool[clean] if backdoor.clean and clean.any() else backdoor.pool
+    x, labels = attack.data.x[held], attack.data.y[held].numpy()
+    answers = np.stack([predict(attack.model, model, x) for model in (*history, *rungs)])
+    profiles = error_profile(answers, labels, attack.classes)
     accepted, candidates = profiles[: len(history)], profiles[len(history) :]
     alike = np.broadcast_to(accepted, (len(rungs), *accepted.shape))
     return judge(alike, candidates)

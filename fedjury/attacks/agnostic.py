@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.attack import AttackContext, RoundContext
+from fedjury.attacks.colluding import Collusion, Strategy, moments
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import unknown
 
@@ -49,19 +49,21 @@ class Spacing(NamedTuple):
     """‖p‖²."""
 
 
-def agnostic(world: World, deviation: str, largest: Callable[[Spacing], float]) -> Collusion:
+def agnostic(
+    attack: AttackContext, deviation: str, largest: Callable[[Spacing], float]
+) -> Collusion:
     """Build the collusion that goes as far along a ``deviation`` as ``largest`` allows."""
     if deviation not in DEVIATIONS:
         raise unknown("deviation", deviation, DEVIATIONS)
 
-    def plot(updates: Matrix, _: Called) -> Scheme:
+    def plot(updates: Matrix, _: RoundContext) -> Strategy:
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = moments(updates)
             p = DEVIATIONS[deviation](mean, std)
             gamma = largest(spacing(mean - updates, p))
-            return Scheme(mean + np.float32(gamma) * p)
+            return Strategy(mean + np.float32(gamma) * p)
 
-    return Collusion(honest(world), plot)
+    return Collusion(honest(attack), plot)
 
 
 def spacing(back: Matrix, p: Vector) -> Spacing:
@@ -72,8 +74,8 @@ def spacing(back: Matrix, p: Vector) -> Spacing:
     rows = torch.from_numpy(np.vstack([back, p]))
     gram = torch.zeros((len(rows), len(rows)), dtype=torch.float64)
     for start in range(0, len(p), BLOCK):
-        some = rows[:, start : start + BLOCK].double()
-        gram += some @ some.T
+        values = rows[:, start : start + BLOCK].double()
+        gram += values @ values.T
     products = gram.numpy()
     inner, along = products[:-1, :-1], products[:-1, -1]
     own = inner.diagonal()

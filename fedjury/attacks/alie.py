@@ -11,9 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.attack import AttackContext, RoundContext
+from fedjury.attacks.colluding import Collusion, Strategy, moments
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
 from fedjury.registry import attack
 
@@ -25,16 +25,16 @@ LARGEST = 0.999
     colludes=True,
     report="They collude: small shifts that hide among the honest differences.",
 )
-def alie(world: World, z: float | None = None) -> Collusion:
+def alie(attack: AttackContext, z: float | None = None) -> Collusion:
     """Build the collusion; ``z`` as the paper has it, if it is not given."""
 
-    def plot(updates: Matrix, called: Called) -> Scheme:
+    def plot(updates: Matrix, context: RoundContext) -> Strategy:
         mean, deviation = moments(updates)
-        away = largest_z(called.contributors, called.attackers) if z is None else z
+        away = largest_z(context.contributors, context.attackers) if z is None else z
         with np.errstate(over="ignore", invalid="ignore"):
-            return Scheme(mean - np.float32(away) * deviation)
+            return Strategy(mean - np.float32(away) * deviation)
 
-    return Collusion(honest(world), plot)
+    return Collusion(honest(attack), plot)
 
 
 def largest_z(n: int, m: int) -> float:

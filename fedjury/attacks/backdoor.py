@@ -18,13 +18,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, Learner, Strike, World
 from fedjury.learning.datasets.dataset import Images, Labels
 from fedjury.learning.weights import Matrix, Vector, flatten, load
 from fedjury.registry import attack
 
-Choose = Callable[[Vector, Vector, Called], float | None]
+Choose = Callable[[Vector, Vector, RoundContext], float | None]
 """G (d,), X - G (d,), who is called -> how much of the step to take; None: train honestly."""
 
 
@@ -32,26 +32,26 @@ Choose = Callable[[Vector, Vector, Called], float | None]
     hides_backdoor=True,
     report="Then the model is replaced by one that behaves, but for the backdoor in it.",
 )
-def backdoor(world: World) -> Learner:
+def backdoor(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who strike in their rounds and else train honestly."""
-    return striking(world, lambda _weights, _step, _called: 1.0)
+    return attacking(attack, lambda _weights, _step, _called: 1.0)
 
 
-def striking(world: World, choose: Choose) -> Learner:
+def attacking(attack: AttackContext, choose: Choose) -> LocalTraining:
     """Build the learner of attackers who take as much of the step to X as they choose."""
-    quiet, strike = honest(world), world.strike
+    quiet, backdoor = honest(attack), attack.backdoor
 
-    def learn(weights: Vector, called: Called) -> Matrix:
-        if strike is None or called.round not in strike.rounds:
-            return quiet(weights, called)
+    def learn(weights: Vector, context: RoundContext) -> Matrix:
+        if backdoor is None or context.round not in backdoor.rounds:
+            return quiet(weights, context)
         with np.errstate(over="ignore", invalid="ignore"):  # G may be anything by now
-            step = attackers_model(world, strike, weights, called) - weights
-            strength = choose(weights, step, called)
-            world.tell(called.round, strength or 0.0)
+            step = attackers_model(attack, backdoor, weights, context) - weights
+            strength = choose(weights, step, context)
+            attack.send(context.round, strength or 0.0)
             if strength is None:
-                return quiet(weights, called)
-            sent = np.float32(_factor(strike, called)) * (np.float32(strength) * step)
-        return np.broadcast_to(sent, (len(called.members), len(sent)))
+                return quiet(weights, context)
+            sent = np.float32(_factor(backdoor, context)) * (np.float32(strength) * step)
+        return np.broadcast_to(sent, (len(context.members), len(sent)))
 
     return learn
 
@@ -65,33 +65,35 @@ def replacing(rule: str, contributors: int, attackers: int, server_lr: float) ->
     return contributors / attackers / server_lr if rule == "mean" else 1 / server_lr
 
 
-def _factor(strike: Strike, called: Called) -> float:
+def _factor(backdoor: BackdoorConfig, context: RoundContext) -> float:
     """Return each attacker's factor; a boost that is given is shared where updates add up."""
-    attackers = called.attackers or strike.attackers
-    if not strike.boost:
-        return replacing(strike.rule, called.contributors, attackers, strike.server_lr)
-    return strike.boost / attackers if strike.rule == "mean" else strike.boost
+    attackers = context.attackers or backdoor.attackers
+    if not backdoor.boost:
+        return replacing(backdoor.rule, context.contributors, attackers, backdoor.server_lr)
+    return backdoor.boost / attackers if backdoor.rule == "mean" else backdoor.boost
 
 
-def attackers_model(world: World, strike: Strike, weights: Vector, called: Called) -> Vector:
+def attackers_model(
+    attack: AttackContext, backdoor: BackdoorConfig, weights: Vector, context: RoundContext
+) -> Vector:
     """Train the attackers' model X (d,) from G (d,), the same whoever of them is called."""
     # Four numbers: two or three would be some agent's own stream, for missing ones count as zero.
-    rng = np.random.default_rng([called.seed, called.round, 0, 1])
-    held = world.data.x[strike.pool].numpy(), world.data.y[strike.pool].numpy()
-    mix = mixed(*held, strike, rng)
-    model = world.model
+    rng = np.random.default_rng([context.seed, context.round, 0, 1])
+    held = attack.data.x[backdoor.pool].numpy(), attack.data.y[backdoor.pool].numpy()
+    mix = mixed(*held, backdoor, rng)
+    model = attack.model
     load(model, weights)
     model.train()
     start = [p.detach().clone() for p in model.parameters()]
-    sgd = torch.optim.SGD(model.parameters(), strike.learning_rate, world.plan.momentum)
-    for _ in range(strike.epochs):
-        for batch in _batches(mix.order, world.plan.batch_size, rng):
+    sgd = torch.optim.SGD(model.parameters(), backdoor.learning_rate, attack.plan.momentum)
+    for _ in range(backdoor.epochs):
+        for batch in _batches(mix.order, attack.plan.batch_size, rng):
             sgd.zero_grad()
             loss = F.cross_entropy(model(mix.x[batch]), mix.y[batch])
-            if strike.alpha < 1:
+            if backdoor.alpha < 1:
                 away = [(p - p0).flatten() for p, p0 in zip(model.parameters(), start, strict=True)]
                 distance = torch.linalg.vector_norm(torch.cat(away))
-                loss = strike.alpha * loss + (1 - strike.alpha) * distance
+                loss = backdoor.alpha * loss + (1 - backdoor.alpha) * distance
             loss.backward()
             sgd.step()
     model.eval()
@@ -109,19 +111,19 @@ class Mix(NamedTuple):
     """(n,): the sample numbers of one pass, not shuffled; poisoned ones come repeatedly."""
 
 
-def mixed(x: Images, y: Labels, strike: Strike, rng: np.random.Generator) -> Mix:
+def mixed(x: Images, y: Labels, backdoor: BackdoorConfig, rng: np.random.Generator) -> Mix:
     """Mix the attackers' samples (s, C, H, W), (s,) with poisoned ones, ``strike.share`` of all.
 
     Of more poisoned samples than that some are drawn; fewer are repeated. Where nothing clean is
     left, or wanted, they come once each.
     """
-    kept = strike.backdoor.clean(y)
-    poisoned_x, poisoned_y = strike.backdoor.poison(x, y)
+    kept = backdoor.backdoor.clean(y)
+    poisoned_x, poisoned_y = backdoor.backdoor.poison(x, y)
     clean, poisoned = int(kept.sum()), len(poisoned_y)
-    if strike.share >= 1:
+    if backdoor.share >= 1:
         clean, kept = 0, np.zeros_like(kept)
     # Rounded up, after a nudge: one at least, and 80 / 0.8 is 100 although not in binary numbers.
-    count = math.ceil(strike.share * clean / (1 - strike.share) - 1e-9) if clean else poisoned
+    count = math.ceil(backdoor.share * clean / (1 - backdoor.share) - 1e-9) if clean else poisoned
     return Mix(
         torch.from_numpy(np.concatenate([x[kept], poisoned_x])),
         torch.from_numpy(np.concatenate([y[kept], poisoned_y])),

@@ -13,27 +13,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.attacks.learner import Called, Learner
+from fedjury.attacks.attack import LocalTraining, RoundContext
 from fedjury.learning.weights import Matrix, Vector
 
 NOTHING = np.empty(0, dtype=np.float32)
 
 
-class Scheme(NamedTuple):
+class Strategy(NamedTuple):
     """What all who collude send: ``centre`` (d,), plus ``spread`` (d,) or (0,) times noise."""
 
     centre: Vector
     spread: Vector = NOTHING
 
 
-Plotter = Callable[[Matrix, Called], Scheme]
+Plotter = Callable[[Matrix, RoundContext], Strategy]
 """The honest updates (m, d) of the m called colluders, in order of number -> what they send."""
 
 
 class Collusion(NamedTuple):
     """Attackers who collude: how they train, and what they plot from what came of it."""
 
-    train: Learner
+    train: LocalTraining
     plot: Plotter
 
 
@@ -45,13 +45,13 @@ def moments(updates: Matrix) -> tuple[Vector, Vector]:
         return mean, np.sqrt(variance).astype(np.float32)
 
 
-def carried_out(scheme: Scheme, called: Called) -> Sequence[Vector]:
+def carried_out(scheme: Strategy, context: RoundContext) -> Sequence[Vector]:
     """Return what each called colluder sends, m times (d,); without a spread one and the same."""
     centre, spread = scheme
     if not len(spread):
-        return [centre] * len(called.members)
+        return [centre] * len(context.members)
     with np.errstate(over="ignore", invalid="ignore"):
         return [
             centre + spread * rng.standard_normal(len(centre), dtype=np.float32)
-            for rng in called.rngs()
+            for rng in context.rngs()
         ]

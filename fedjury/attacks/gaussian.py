@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.attack import AttackContext, RoundContext
+from fedjury.attacks.colluding import Collusion, Strategy, moments
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
 from fedjury.registry import attack
 
@@ -18,12 +18,12 @@ from fedjury.registry import attack
 @attack(
     colludes=True, report="They collude: noise about as strong as what they have learnt together."
 )
-def gaussian(world: World, strength: float = 1.0) -> Collusion:
+def gaussian(attack: AttackContext, strength: float = 1.0) -> Collusion:
     """Build the collusion; ``strength`` multiplies the deviation that was fitted."""
 
-    def plot(updates: Matrix, _: Called) -> Scheme:
+    def plot(updates: Matrix, _: RoundContext) -> Strategy:
         mean, deviation = moments(updates)
         with np.errstate(over="ignore", invalid="ignore"):
-            return Scheme(mean, np.float32(strength) * deviation)
+            return Strategy(mean, np.float32(strength) * deviation)
 
-    return Collusion(honest(world), plot)
+    return Collusion(honest(attack), plot)

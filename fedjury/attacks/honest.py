@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from fedjury.attacks.learner import Called, Learner, World
-from fedjury.learning.training import train, visits
+from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
+from fedjury.learning.training import sample_order, train
 from fedjury.learning.weights import Matrix, Vector
 
 FEWEST_SAMPLES = 32
@@ -18,17 +18,17 @@ learns would depend on how many are called with it. Copies of a member fill the 
 """
 
 
-def honest(world: World) -> Learner:
+def honest(attack: AttackContext) -> LocalTraining:
     """Build the learner of genuine agents, and of attackers between their strikes."""
-    samples = world.data.indices.shape[1]
-    batch = min(world.plan.batch_size, samples)
-    fewest = 1 if len(world.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / batch))
+    samples = attack.data.indices.shape[1]
+    batch = min(attack.plan.batch_size, samples)
+    fewest = 1 if len(attack.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / batch))
 
-    def learn(weights: Vector, called: Called) -> Matrix:
-        members = called.members + called.members[:1] * (fewest - len(called.members))
-        rows = torch.tensor([world.row[i] for i in members])
-        own = world.data._replace(indices=world.data.indices[rows])
-        order = visits(called.seed, called.round, members, world.plan.epochs, samples)
-        return train(world.model, weights, own, world.plan, order)[: len(called.members)]
+    def learn(weights: Vector, context: RoundContext) -> Matrix:
+        members = context.members + context.members[:1] * (fewest - len(context.members))
+        rows = torch.tensor([attack.row[i] for i in members])
+        own = attack.data._replace(indices=attack.data.indices[rows])
+        order = sample_order(context.seed, context.round, members, attack.plan.epochs, samples)
+        return train(attack.model, weights, own, attack.plan, order)[: len(context.members)]
 
     return learn

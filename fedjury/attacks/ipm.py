@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.attacks.colluding import Collusion, Scheme, moments
+from fedjury.attacks.attack import AttackContext, RoundContext
+from fedjury.attacks.colluding import Collusion, Strategy, moments
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, World
 from fedjury.learning.weights import Matrix
 from fedjury.registry import attack
 
@@ -19,11 +19,11 @@ from fedjury.registry import attack
     colludes=True,
     report="They collude: the opposite of what they have learnt together.",
 )
-def ipm(world: World, epsilon: float = 0.1) -> Collusion:
+def ipm(attack: AttackContext, epsilon: float = 0.1) -> Collusion:
     """Build the collusion; the mean is that of the attackers' honest updates."""
 
-    def plot(updates: Matrix, _: Called) -> Scheme:
+    def plot(updates: Matrix, _: RoundContext) -> Strategy:
         with np.errstate(over="ignore", invalid="ignore"):
-            return Scheme(np.float32(-epsilon) * moments(updates)[0])
+            return Strategy(np.float32(-epsilon) * moments(updates)[0])
 
-    return Collusion(honest(world), plot)
+    return Collusion(honest(attack), plot)

@@ -5,13 +5,13 @@ Apart from that they train honestly: the update is one that SGD makes, of data t
 
 from __future__ import annotations
 
+from fedjury.attacks.attack import AttackContext, LocalTraining
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Learner, World
 from fedjury.registry import attack
 
 
 @attack(holds_data=True, report="They learn from their own data with wrong labels.")
-def label_flip(world: World) -> Learner:
+def label_flip(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who call every sample of theirs something else."""
-    flipped = world.data._replace(y=world.classes - 1 - world.data.y)
-    return honest(world._replace(data=flipped))
+    flipped = attack.data._replace(y=attack.classes - 1 - attack.data.y)
+    return honest(attack._replace(data=flipped))

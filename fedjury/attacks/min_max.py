@@ -6,8 +6,8 @@ max_i ‖mean + gamma p - g_i‖ <= max_ij ‖g_i - g_j‖
 from __future__ import annotations
 
 from fedjury.attacks.agnostic import Spacing, agnostic, root
+from fedjury.attacks.attack import AttackContext
 from fedjury.attacks.colluding import Collusion
-from fedjury.attacks.learner import World
 from fedjury.registry import attack
 
 
@@ -15,9 +15,9 @@ from fedjury.registry import attack
     colludes=True,
     report="They collude: as far off as the farthest honest updates are from each other.",
 )
-def min_max(world: World, deviation: str = "std") -> Collusion:
+def min_max(attack: AttackContext, deviation: str = "std") -> Collusion:
     """Build the collusion; ``deviation``: std, sign or unit, what p is the negative of."""
-    return agnostic(world, deviation, farthest)
+    return agnostic(attack, deviation, farthest)
 
 
 def farthest(apart: Spacing) -> float:

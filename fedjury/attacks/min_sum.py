@@ -8,8 +8,8 @@ The bound is the paper's; some public code takes min_i instead of max_i.
 from __future__ import annotations
 
 from fedjury.attacks.agnostic import Spacing, agnostic, root
+from fedjury.attacks.attack import AttackContext
 from fedjury.attacks.colluding import Collusion
-from fedjury.attacks.learner import World
 from fedjury.registry import attack
 
 
@@ -17,9 +17,9 @@ from fedjury.registry import attack
     colludes=True,
     report="They collude: as far off as the honest updates are from each other in all.",
 )
-def min_sum(world: World, deviation: str = "std") -> Collusion:
+def min_sum(attack: AttackContext, deviation: str = "std") -> Collusion:
     """Build the collusion; ``deviation``: std, sign or unit, what p is the negative of."""
-    return agnostic(world, deviation, most_distant)
+    return agnostic(attack, deviation, most_distant)
 
 
 def most_distant(apart: Spacing) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.attacks.learner import Called, Learner, World
+from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import attack
 
@@ -17,13 +17,13 @@ from fedjury.registry import attack
 @attack(
     report="The fakes hold no data: they push the model towards a random one, all the same way."
 )
-def mpaf(world: World) -> Learner:
+def mpaf(attack: AttackContext) -> LocalTraining:
     """Build the learner of MPAF's fakes; ``world.scale`` is λ."""
-    base, scale = world.fresh(), np.float32(world.scale)
+    base, scale = attack.fresh(), np.float32(attack.scale)
 
-    def learn(weights: Vector, called: Called) -> Matrix:
+    def learn(weights: Vector, context: RoundContext) -> Matrix:
         with np.errstate(over="ignore", invalid="ignore"):  # on purpose: λ = 1e6 overflows in time
             step = scale * (base - weights)
-        return np.broadcast_to(step, (len(called.members), len(step)))
+        return np.broadcast_to(step, (len(context.members), len(step)))
 
     return learn

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.attacks.learner import Called, Learner, World
+from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import attack
 
 
 @attack(report="The fakes hold no data: they send noise.")
-def random(world: World) -> Learner:
+def random(attack: AttackContext) -> LocalTraining:
     """Build the learner of fakes who send noise, each its own; ``world.scale`` is λ."""
-    scale = np.float32(world.scale)
+    scale = np.float32(attack.scale)
 
-    def learn(weights: Vector, called: Called) -> Matrix:
-        draws = [rng.standard_normal(len(weights), dtype=np.float32) for rng in called.rngs()]
+    def learn(weights: Vector, context: RoundContext) -> Matrix:
+        draws = [rng.standard_normal(len(weights), dtype=np.float32) for rng in context.rngs()]
         return scale * np.stack(draws)
 
     return learn

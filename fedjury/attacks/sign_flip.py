@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
 from fedjury.attacks.honest import honest
-from fedjury.attacks.learner import Called, Learner, World
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import attack
 
 
 @attack(holds_data=True, report="They send the opposite of what they have learnt.")
-def sign_flip(world: World, factor: float = 1.0) -> Learner:
+def sign_flip(attack: AttackContext, factor: float = 1.0) -> LocalTraining:
     """Build the learner of attackers who undo, ``factor`` times over, what they learnt."""
-    train, times = honest(world), np.float32(-factor)
+    train, times = honest(attack), np.float32(-factor)
 
-    def learn(weights: Vector, called: Called) -> Matrix:
+    def learn(weights: Vector, context: RoundContext) -> Matrix:
         with np.errstate(over="ignore", invalid="ignore"):
-            return times * train(weights, called)
+            return times * train(weights, context)
 
     return learn

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedjury.broker import enrolment, mosquitto, pid_file, register
+from fedjury.broker import enrolment, enrolment_file, mosquitto, pid_file
 from fedjury.broker.enrolment import BROKER
-from fedjury.broker.register import EnrolError, Party, Register
+from fedjury.broker.enrolment_file import EnrolError, Enrolment, Principal
 from fedjury.config.program import run_main
 
 FOLDER = Path("secrets")
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     """Read the command line and do what it says; returns the exit status."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
-    said = {name for name, value in vars(chosen).items() if value != parser.get_default(name)}
+    message = {name for name, value in vars(chosen).items() if value != parser.get_default(name)}
     if not chosen.revoke:
-        _enrol(chosen, said)
-    elif said <= {"revoke", "folder"}:
+        _enrol(chosen, message)
+    elif message <= {"revoke", "folder"}:
         done = enrolment.revoke(chosen.folder, dict.fromkeys(chosen.revoke))
         print(f"revoked: {', '.join(done.left_out)}; {done.total:,} logins are left")
         _tell(chosen.folder)
@@ -57,18 +57,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
+def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     """Enrol who is asked for, and say what was done."""
-    known = register.load(chosen.folder)
-    if known is None and not said & {"n", "slots", "name"}:
+    known = enrolment_file.load(chosen.folder)
+    if known is None and not message & {"n", "slots", "name"}:
         raise EnrolError(
             f"nobody is enrolled in {chosen.folder} yet: say how many agents, like --n 1000"
         )
-    wanted = parties(chosen.n, chosen.slots, chosen.name, chosen.watch)
+    wanted = principals(chosen.n, chosen.slots, chosen.name, chosen.watch)
     renew = dict.fromkeys(chosen.renew or ())
     if chosen.renew == [] and known is not None:  # without names: all who are asked for
-        renew = {party.login: None for party in wanted if party.login in known.parties}
-    settings = _settings(chosen, known or Register())
+        renew = {
+            principal.login: None for principal in wanted if principal.login in known.principals
+        }
+    settings = _settings(chosen, known or Enrolment())
     done = enrolment.enrol(chosen.folder, wanted, renew, chosen.days, **settings)
     print(f"{done.total:,} logins in {chosen.folder}/, {len(done.made):,} of them new")
     if done.left_out:
@@ -96,18 +98,18 @@ def _enrol(chosen: argparse.Namespace, said: set[str]) -> None:
         _tell(chosen.folder)
 
 
-def _named_otherwise(known: Register, names: Sequence[str]) -> list[str]:
+def _named_otherwise(known: Enrolment, names: Sequence[str]) -> list[str]:
     """Return the agents enrolled before whose numbers have another width than these names."""
-    numbered = [login for login in known.parties if re.fullmatch(r"agent-[0-9]+", login)]
+    numbered = [login for login in known.principals if re.fullmatch(r"agent-[0-9]+", login)]
     return sorted(login for login in numbered if len(login) != len(names[0]))
 
 
-def parties(
+def principals(
     n: int | None,
     slots: Sequence[tuple[str, int]] = (),
     names: Sequence[str] = (),
     watchers: Sequence[str] = (),
-) -> list[Party]:
+) -> list[Principal]:
     """List who is to be enrolled, and where each one's secrets go.
 
     ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
@@ -115,33 +117,33 @@ def parties(
     (prefix, how many); agents of these ``names``; people.
     """
     agents = names_of(n) if n is not None else []
-    made = [Party("aggregator", AGGREGATOR), Party("watch", PEOPLE)]
-    made += [Party(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
-    made += [Party(name, AGENTS) for name in (*agents, *names)]
-    made += [Party(f"ear.{name}", AGENTS) for name in agents]
+    result = [Principal("aggregator", AGGREGATOR), Principal("watch", PEOPLE)]
+    result += [Principal(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
+    result += [Principal(name, AGENTS) for name in (*agents, *names)]
+    result += [Principal(f"ear.{name}", AGENTS) for name in agents]
     for prefix, count in slots:
-        made += [Party(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
-        made.append(Party(f"ear.{prefix}", AGENTS))
-    return made
+        result += [Principal(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
+        result.append(Principal(f"ear.{prefix}", AGENTS))
+    return result
 
 
 def names_of(n: int) -> list[str]:
-    """Name the agents of a fleet of ``n``, as ``fedjury.learning.dealing`` does."""
+    """Name the agents of a fleet of ``n``, as ``fedjury.learning.partition`` does."""
     width = len(str(n - 1))
     return [f"agent-{number:0{width}d}" for number in range(n)]
 
 
-def _settings(chosen: argparse.Namespace, known: Register) -> dict[str, Any]:
+def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
     """Say what the flags change of the register."""
-    said = {
+    content = {
         "tls": chosen.tls,
         "run": chosen.run,
         "collusion": chosen.collusion,
         "page": chosen.page,
     }
-    changes: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    ears = [f"ear.{prefix}" for prefix, _ in chosen.slots]
-    changes["gateways"] = list(dict.fromkeys([*known.gateways, *ears]))
+    changes: dict[str, Any] = {name: value for name, value in content.items() if value is not None}
+    listeners = [f"ear.{prefix}" for prefix, _ in chosen.slots]
+    changes["gateways"] = list(dict.fromkeys([*known.gateways, *listeners]))
     if changes.get("tls", known.tls):
         usual = ["localhost", "127.0.0.1", "::1", "broker", socket.gethostname()]
         changes["hosts"] = list(dict.fromkeys([*usual, *known.hosts, *chosen.host]))
@@ -162,14 +164,14 @@ def _tell(folder: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="fedjury enroll",
         description="Give everybody a secret of their own, by which the broker knows them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--n", type=_count, metavar="N", help="agents in the whole fleet")
     add(
         "--slots",
@@ -192,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tls",
         nargs="?",
         const="certificates",
-        choices=register.TLS[1:],
+        choices=enrolment_file.TLS[1:],
         metavar="HOW",
         help="encrypt; clients show certificates (the default) or passwords",
     )
@@ -234,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where all secrets are (default: %(default)s)",
     )
-    return made
+    return parser
 
 
 def _count(text: str) -> int:

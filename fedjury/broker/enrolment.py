@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedjury.broker import authority, mosquitto, passwords, private_files, register
-from fedjury.broker.authority import Authority
-from fedjury.broker.register import EnrolError, Party, Register
+from fedjury.broker import certificates, enrolment_file, mosquitto, passwords, private_files
+from fedjury.broker.certificates import CertificateAuthority
+from fedjury.broker.enrolment_file import EnrolError, Enrolment, Principal
 
 BROKER = "broker"
 KEY = "ca.key"
@@ -42,7 +42,7 @@ class Changed(NamedTuple):
 
 def enrol(
     folder: Path,
-    wanted: Iterable[Party],
+    wanted: Iterable[Principal],
     renew: Iterable[str] = (),
     days: int = DAYS,
     **settings: Any,
@@ -61,23 +61,23 @@ def enrol(
         if not folder.exists():
             private_files.folder(folder, mode=TOP)
         with private_files.alone_in(folder):
-            known = replace(register.load(folder) or Register(), **settings)
-            desk = _Desk(folder, known)
-            renewed = {login: desk.folder_of(login) for login in renew}
-            asked = {party.login: party.folder for party in wanted}
+            known = replace(enrolment_file.load(folder) or Enrolment(), **settings)
+            folder_of_all = _EnrolmentFolder(folder, known)
+            renewed = {login: folder_of_all.folder_of(login) for login in renew}
+            asked = {principal.login: principal.folder for principal in wanted}
             left_out = sorted(asked.keys() & known.revoked.keys() - renewed.keys())
             for login in left_out:
                 del asked[login]
             for login in renewed:
                 known.revoked.pop(login, None)
-            known.parties |= {
+            known.principals |= {
                 login: place
                 for login, place in (asked | renewed).items()
-                if login not in known.parties
+                if login not in known.principals
             }
-            made = desk.issue(renewed.keys(), days)
-            desk.write(days)
-    return Changed(made, left_out, len(known.parties), mosquitto.port_of(known.tls))
+            result = folder_of_all.issue(renewed.keys(), days)
+            folder_of_all.write(days)
+    return Changed(result, left_out, len(known.principals), mosquitto.port_of(known.tls))
 
 
 def revoke(folder: Path, logins: Iterable[str]) -> Changed:
@@ -89,28 +89,28 @@ def revoke(folder: Path, logins: Iterable[str]) -> Changed:
         If nobody of that name is enrolled.
     """
     with _explained(folder):
-        known = register.load(folder)
+        known = enrolment_file.load(folder)
         if known is None:
             raise EnrolError(f"nobody is enrolled in {folder}")
         with private_files.alone_in(folder):
-            known = register.load(folder) or known
-            desk = _Desk(folder, known)
-            places = {login: desk.folder_of(login) for login in logins}
+            known = enrolment_file.load(folder) or known
+            folder_of_all = _EnrolmentFolder(folder, known)
+            places = {login: folder_of_all.folder_of(login) for login in logins}
             for login, place in places.items():
                 known.revoked[login] = place
-                known.parties.pop(login, None)
+                known.principals.pop(login, None)
                 known.withdraw(login)
-                desk.kept.pop(login, None)
+                folder_of_all.kept.pop(login, None)
                 for kind in ("password", "crt", "key"):
                     (folder / place / f"{login}.{kind}").unlink(missing_ok=True)
-            desk.write(None)
-    return Changed([], sorted(places), len(known.parties), mosquitto.port_of(known.tls))
+            folder_of_all.write(None)
+    return Changed([], sorted(places), len(known.principals), mosquitto.port_of(known.tls))
 
 
-class _Desk:
+class _EnrolmentFolder:
     """One enrolment at work in a folder."""
 
-    def __init__(self, folder: Path, known: Register) -> None:
+    def __init__(self, folder: Path, known: Enrolment) -> None:
         self.folder, self.known = folder, known
         self.broker = folder / BROKER
         owner = _user_of_mosquitto() if os.geteuid() == 0 else None
@@ -121,7 +121,7 @@ class _Desk:
 
     def folder_of(self, login: str) -> str:
         """Say which folder a login's secrets are in."""
-        places = self.known.parties | self.known.revoked
+        places = self.known.principals | self.known.revoked
         if login not in places:
             near = difflib.get_close_matches(login, places, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -133,17 +133,17 @@ class _Desk:
         again = set(renew)
         certified = self.known.tls == "certificates"
         have = self.known.serials if certified else self.kept
-        parties = self.known.parties
-        made = [login for login in parties if login in again or login not in have]
+        parties = self.known.principals
+        result = [login for login in parties if login in again or login not in have]
         for place in dict.fromkeys(parties.values()):
             private_files.folder(self.folder / place)
-        for login in made:
+        for login in result:
             home = self.folder / parties[login]
             if certified:
                 self._certify(login, home, days)
             else:
                 self._set_password(login, home, again=login in again)
-        return made
+        return result
 
     def write(self, days: int | None) -> None:
         """Write what the broker reads; with ``days`` also a new certificate of the broker's."""
@@ -153,42 +153,42 @@ class _Desk:
         write(self.broker / "acl", mosquitto.rules(known))
         if self.authority is not None:
             serials = (int(serial, 16) for serial in known.withdrawn)
-            write(self.broker / "crl.pem", authority.revocations(self.authority, serials))
+            write(self.broker / "crl.pem", certificates.revocations(self.authority, serials))
             if days is not None:
-                made = authority.server(self.authority, known.hosts, days)
-                write(self.broker / "server.crt", made.certificate)
-                write(self.broker / "server.key", made.key)
+                result = certificates.server(self.authority, known.hosts, days)
+                write(self.broker / "server.crt", result.certificate)
+                write(self.broker / "server.key", result.key)
                 self._spread()
         text = mosquitto.configuration(self.broker.resolve(), known.tls, known.page)
         write(self.broker / "mosquitto.conf", text)
         if known.page:
             private_files.copy(mosquitto.PAGE, self.broker / "page")
         self._write_watchers()
-        write(self.folder / register.NAME, register.text_of(known))
+        write(self.folder / enrolment_file.NAME, enrolment_file.text_of(known))
 
-    def _authority(self) -> Authority:
+    def _authority(self) -> CertificateAuthority:
         """Read the authority's files, or make them in a folder that has none."""
         certificate, key = self.broker / "ca.crt", self.folder / KEY
         if key.exists() and certificate.exists():
-            return authority.load(certificate, key)
+            return certificates.load(certificate, key)
         if self.known.serials or certificate.exists():
             missing = certificate if key.exists() else key
             raise EnrolError(
                 f"{missing} is not there, and nothing can be certified or revoked without it; "
                 "bring it back, or begin a new folder"
             )
-        made, files = authority.establish()
+        result, files = certificates.establish()
         private_files.write(key, files.key)  # first: a certificate without its key is of no use
         private_files.write(certificate, files.certificate)
-        return made
+        return result
 
     def _certify(self, login: str, home: Path, days: int) -> None:
         assert self.authority is not None
-        made = authority.client(self.authority, login, days)
+        result = certificates.client(self.authority, login, days)
         self.known.withdraw(login)
-        self.known.serials[login] = f"{made.serial:x}"
-        private_files.write(home / f"{login}.key", made.key)
-        private_files.write(home / f"{login}.crt", made.certificate)
+        self.known.serials[login] = f"{result.serial:x}"
+        private_files.write(home / f"{login}.key", result.key)
+        private_files.write(home / f"{login}.crt", result.certificate)
 
     def _set_password(self, login: str, home: Path, *, again: bool) -> None:
         """Give out a new secret, or have the broker know the one that is there already."""
@@ -202,13 +202,13 @@ class _Desk:
     def _spread(self) -> None:
         """Let everybody know the authority that vouches for the broker."""
         ours = (self.broker / "ca.crt").read_bytes()
-        for place in dict.fromkeys(self.known.parties.values()):
+        for place in dict.fromkeys(self.known.principals.values()):
             private_files.write(self.folder / place / "ca.crt", ours)
 
     def _write_watchers(self) -> None:
         """Let ``mosquitto_sub`` find what it needs, so that no secret is on a command line."""
         for login in ("watch", *self.known.watchers):
-            home = self.folder / self.known.parties.get(login, "")
+            home = self.folder / self.known.principals.get(login, "")
             stem = home.resolve() / login
             password, key = home / f"{login}.password", home / f"{login}.key"
             options = [f"-p {mosquitto.port_of(self.known.tls)}"]
@@ -239,5 +239,5 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as why:
         where = why.filename or folder
         raise EnrolError(f"{where} cannot be read or written: {why.strerror or why}") from None
-    except authority.AuthorityError as why:
+    except certificates.CertificateError as why:
         raise EnrolError(str(why)) from None

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from fedjury import processes
 from fedjury.broker import mosquitto, pid_file
-from fedjury.broker.answering import answers
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.probe import answers
 from fedjury.config.program import run_main
 from fedjury.processes import User
 from fedjury.shipped import PACKAGE
@@ -240,8 +240,8 @@ def _start(
 
 
 def _owner(secrets: Path) -> User:
-    found = (secrets / "broker").stat()
-    return User(found.st_uid, found.st_gid)
+    result = (secrets / "broker").stat()
+    return User(result.st_uid, result.st_gid)
 
 
 def _wait_until_it_answers(broker: _Running) -> None:

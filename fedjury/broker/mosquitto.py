@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from fedjury.broker.register import Register
+from fedjury.broker.enrolment_file import Enrolment
 from fedjury.shipped import PACKAGE, shipped
 
 CONFIGURATION = shipped("broker/mosquitto.conf")
@@ -71,8 +71,8 @@ OF_A_LISTENER = (
 
 def find_mosquitto() -> Path | None:
     """Find the Mosquitto broker on PATH or in the folders for system programs."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(SBIN))
-    return Path(found) if found else None
+    result = shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(SBIN))
+    return Path(result) if result else None
 
 
 def port_of(tls: str) -> int:
@@ -146,21 +146,21 @@ def beside(text: str) -> str:
     return re.sub(rf"(?m)^({names}) .*/", r"\1 ", text)
 
 
-def rules(register: Register) -> str:
+def rules(enrolment: Enrolment) -> str:
     """Give the shipped rules of who may say and hear what, for those who are enrolled."""
     text = RULES.read_text(encoding="utf-8")
     _, heading, watcher = text.partition("user watch\n")
-    for login in register.watchers:
+    for login in enrolment.watchers:
         text += "\n" + (heading + watcher).replace("watch", login)
-    for login in register.gateways:
-        if login in register.parties:
+    for login in enrolment.gateways:
+        if login in enrolment.principals:
             text += GATEWAY.format(login=login)
-    if register.collusion:
+    if enrolment.collusion:
         text += COLLUSION
-    if register.tls == "certificates":
-        for login in register.revoked:
+    if enrolment.tls == "certificates":
+        for login in enrolment.revoked:
             text += MUTED.format(login=login)
-    return text.replace("fl/v1/+/", f"fl/v1/{register.run}/")
+    return text.replace("fl/v1/+/", f"fl/v1/{enrolment.run}/")
 
 
 def _instead(text: str, setting: str, line: str) -> str:

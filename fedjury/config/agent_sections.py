@@ -25,7 +25,7 @@ class Agents(Section):
     n: Annotated[int, Flag("--n")] = Field(
         1000, ge=1, le=1_000_000, description="agents in the whole fleet"
     )
-    evil: Annotated[float, Flag("--evil")] = Field(
+    malicious: Annotated[float, Flag("--evil")] = Field(
         0.2, ge=0, le=1, description="share of them that is evil: exactly round(n * evil)"
     )
     attack: Annotated[Text, Flag("--attack", "NAME")] = Field(
@@ -52,11 +52,11 @@ class Agents(Section):
         description="above 1: the evil agents connect, all at once, in this round, and are called "
         "from the next on",
     )
-    liars: Annotated[Text, Flag("--liars", "NAME")] = Field(
+    vote_attack: Annotated[Text, Flag("--vote-attack", "NAME")] = Field(
         "always_accept",
         description="how liars vote: {liar}",
     )
-    lying: float = Field(
+    malicious_validators: float = Field(
         0.0,
         ge=0,
         le=1,
@@ -90,7 +90,7 @@ class Agents(Section):
         description="the part of the fleet that runs here: i/k; auto:FOLDER: replicas that have "
         "this folder in common share the fleet out among themselves",
     )
-    diary: Text = Field(
+    attack_log: Text = Field(
         "", description="file to which attackers write when they strike, and how strongly"
     )
     shared_downlink: Annotated[bool, Flag("--shared-downlink")] = Field(
@@ -101,7 +101,7 @@ class Agents(Section):
     @property
     def prompt(self) -> int:
         """Agents that are there from the beginning."""
-        return self.n - round(self.n * self.evil) if self.arrive > 1 else self.n
+        return self.n - round(self.n * self.malicious) if self.arrive > 1 else self.n
 
     @property
     def part(self) -> tuple[int, int]:
@@ -117,8 +117,8 @@ class Agents(Section):
     @field_validator("shard")
     @classmethod
     def _is_a_part(cls, shard: str) -> str:
-        found = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|auto:.+", shard)
-        fits = found and (not found[1] or int(found[1]) <= int(found[2]))
+        match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})|auto:.+", shard)
+        fits = match and (not match[1] or int(match[1]) <= int(match[2]))
         must(fits, "agents.shard", shard, "i/k with 1 <= i <= k, like 2/4, or auto:FOLDER")
         return shard
 
@@ -141,7 +141,7 @@ class Backdoor(Section):
         description="rounds in which the attackers strike; in all others they train honestly",
         examples=["[30, 35, 40]"],
     )
-    planted: bool = Field(
+    forced: bool = Field(
         True,
         description="all attackers are among the contributors of these rounds, whoever is drawn",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fedjury.config import renamed
 from fedjury.config.program import run_main
 from fedjury.config.section import Flag, bounds, example_of, range_of, type_of
 from fedjury.config.settings import Settings, SettingsError, field_of, fields, load
@@ -33,7 +34,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 def named(text: str) -> str:
     """Put all plug-ins of a kind in the place of the kind in braces, like ``{rule}``."""
     kinds = {kind.mark.kind: kind for kind in KINDS}
-    return re.sub(r"\{(\w+)\}", lambda found: kinds[found[1]].listed(), text)
+    return re.sub(r"\{(\w+)\}", lambda match: kinds[match[1]].listed(), text)
 
 
 METAVARS: Mapping[Any, str] = {
@@ -91,15 +92,15 @@ def parser(
     ``prog``: the program as people type it, like "python run.py". ``defaults``: of the settings
     that have another default in this program, what ``--help`` says of it.
     """
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=prog,
         description=textwrap.fill(description, 80),
         epilog=f"examples:\n{examples}",
         formatter_class=Help,
         allow_abbrev=False,
     )
-    made._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way
-    made.add_argument(
+    parser._negative_number_matcher = NEGATIVE  # noqa: SLF001 - there is no other way
+    parser.add_argument(
         "--config",
         action="append",
         default=[],
@@ -108,21 +109,23 @@ def parser(
         help="TOML file with what differs from config/default.toml, - for standard input; may be "
         "given more than once",
     )
-    made.add_argument(
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="any setting of config/default.toml, like --set agents.lying=0.1",
+        help="any setting of config/default.toml, like --set agents.malicious_validators=0.1",
     )
+    for old in renamed.FLAGS:
+        parser.add_argument(old, action=renamed.OldFlag, nargs="?", help=argparse.SUPPRESS)
     for group in groups:
         title = next(
             (title for title, flags in TITLES.items() if group.items() <= flags.items()), ""
         )
-        place = made.add_argument_group(title or "settings")
+        place = parser.add_argument_group(title or "settings")
         for name, dotted in group.items():
             _add(place, name, dotted, defaults)
-    return made
+    return parser
 
 
 def _add(
@@ -159,9 +162,9 @@ def _add_switch(place: argparse._ArgumentGroup, name: str, dotted: str) -> None:
         )
 
 
-def add_broker(made: argparse.ArgumentParser, text: str) -> None:
+def add_broker(parser: argparse.ArgumentParser, text: str) -> None:
     """Add ``--broker host:port`` to a parser."""
-    made.add_argument("--broker", default=None, metavar="HOST:PORT", help=text)
+    parser.add_argument("--broker", default=None, metavar="HOST:PORT", help=text)
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
@@ -218,11 +221,11 @@ def _read(dotted: str, text: str) -> Any:
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
-    found = re.fullmatch(r"(?:\[(.+)\]|([^:/\[\]]+))(?::([0-9]{1,5}))?", text)
-    port = int(found[3] or 1883) if found else 0
-    if not found or not 1 <= port <= 65535:
+    match = re.fullmatch(r"(?:\[(.+)\]|([^:/\[\]]+))(?::([0-9]{1,5}))?", text)
+    port = int(match[3] or 1883) if match else 0
+    if not match or not 1 <= port <= 65535:
         raise SettingsError(
             f"--broker {text} must be HOST:PORT with a port from 1 to 65535; an IPv6 address goes "
             "in brackets, like [::1]:1883"
         )
-    return found[1] or found[2], port
+    return match[1] or match[2], port

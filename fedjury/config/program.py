@@ -51,11 +51,11 @@ def _failed(why: Exception, expected: tuple[type[Exception], ...]) -> int:
     """Say why a program failed; returns its exit code, or raises what is an error of ours."""
     if isinstance(why, BrokenPipeError) and any(map(unread, (sys.stdout, sys.stderr))):
         return UNREAD
-    said = out_of_memory(why) or (str(why) if isinstance(why, expected) else "")
-    if not said:
+    text = out_of_memory(why) or (str(why) if isinstance(why, expected) else "")
+    if not text:
         raise why
     with suppress(BrokenPipeError):  # nobody reads our errors either
-        print(f"error: {said}", file=sys.stderr, flush=True)
+        print(f"error: {text}", file=sys.stderr, flush=True)
     return FAILED
 
 

@@ -22,7 +22,7 @@ class Aggregation(Section):
         description="longest update let through whole (L2 norm); longer ones are scaled down; "
         "0: off",
     )
-    before: Annotated[Options, Flag("--before")] = Field(
+    pre_aggregation: Annotated[Options, Flag("--pre-aggregation")] = Field(
         {},
         description="fronts of the rule, in this order: clip, bucketing, nnm: { nnm = 200 }; "
         "after clip",
@@ -40,7 +40,7 @@ class Aggregation(Section):
 class Sampling(Section):
     """Who is called to contribute."""
 
-    share: Annotated[float, Flag("--share")] = Field(
+    client_fraction: Annotated[float, Flag("--client-fraction")] = Field(
         1.0, ge=1e-9, le=1, description="share of the agents called to contribute each round"
     )
     newcomers: int = Field(
@@ -69,7 +69,7 @@ class Collect(Section):
     threshold: Annotated[int, Flag("--threshold")] = Field(
         0, ge=0, description="updates that close a round; 0: as many as were called"
     )
-    at_least: int = Field(1, ge=1, description="updates without which a round is repeated")
+    min_updates: int = Field(1, ge=1, description="updates without which a round is repeated")
     seconds: float = Field(60.0, ge=0.01, description="longest time for the updates of a round")
     attempts: int = Field(5, ge=1, description="times a round is tried before the run is given up")
 
@@ -77,7 +77,7 @@ class Collect(Section):
 class Validation(Section):
     """Who votes on a candidate, and how."""
 
-    who: Annotated[Literal["clients", "server", "both"], Flag("--who")] = Field(
+    judged_by: Annotated[Literal["clients", "server", "both"], Flag("--judged-by")] = Field(
         "clients", description="who judges a candidate: clients, server (with data.server), both"
     )
     validators: Annotated[int, Flag("--validators")] = Field(
@@ -99,7 +99,7 @@ class Validation(Section):
         "count",
         description="what rejects: count (the quorum), score (what all of them saw, added up)",
     )
-    liars: int = Field(
+    tolerated_malicious: int = Field(
         0, ge=0, description="lying validators to withstand; score drops as many at each end"
     )
     false_alarm: float = Field(
@@ -146,12 +146,12 @@ class Validation(Section):
     @property
     def asked(self) -> int:
         """Agents who vote on each candidate."""
-        return 0 if self.who == "server" else self.validators
+        return 0 if self.judged_by == "server" else self.validators
 
     @property
     def server(self) -> bool:
         """Whether the aggregator votes too."""
-        return self.who != "clients"
+        return self.judged_by != "clients"
 
     @property
     def voters(self) -> int:
@@ -163,7 +163,7 @@ class Validation(Section):
 
         Half of ten is BAFFLE's own q = 5. Where the server judges alone, its own does.
         """
-        wanted = 1 if self.who == "server" else self.quorum
+        wanted = 1 if self.judged_by == "server" else self.quorum
         return min(wanted or (asked + 1) // 2, asked)
 
     @property
@@ -205,20 +205,24 @@ class Validation(Section):
 
     @model_validator(mode="after")
     def _most_voters_are_honest_where_scores_decide(self) -> Self:
-        voters = self.validators + (self.who == "both")
-        enough = self.decide == "count" or self.piggy_back or 2 * self.liars < max(voters, 1)
+        voters = self.validators + (self.judged_by == "both")
+        enough = (
+            self.decide == "count"
+            or self.piggy_back
+            or 2 * self.tolerated_malicious < max(voters, 1)
+        )
         allowed = f"less than half of the voters ({voters}) where scores decide"
-        must(enough, "validation.liars", self.liars, allowed)
+        must(enough, "validation.tolerated_malicious", self.tolerated_malicious, allowed)
         return self
 
     @model_validator(mode="after")
     def _those_who_judge_are_there(self) -> Self:
-        both = self.who != "both" or self.validators
+        both = self.judged_by != "both" or self.validators
         allowed = "1 or more where both the server and clients judge"
         must(both, "validation.validators", self.validators, allowed)
-        alone = not self.piggy_back or self.who == "clients"
+        alone = not self.piggy_back or self.judged_by == "clients"
         allowed = "clients, for with piggy_back the contributors are the validators"
-        must(alone, "validation.who", self.who, allowed)
+        must(alone, "validation.judged_by", self.judged_by, allowed)
         return self
 
     @model_validator(mode="after")
@@ -247,15 +251,15 @@ class Detection(Section):
         True,
         description="suspected agents are left out of the round, and soon not called",
     )
-    strikes: int = Field(
+    offences: int = Field(
         2,
         ge=1,
         description="rounds of suspicion that lead to quarantine; a round without takes one back",
     )
-    appeal: int = Field(
+    readmission_after: int = Field(
         10, ge=1, description="rounds after which an agent in quarantine is called once more"
     )
-    appeals: int = Field(
+    readmissions: int = Field(
         3,
         ge=0,
         description="failed appeals after which it stays out for good; 0: it never does",
@@ -278,7 +282,7 @@ class Limits(Section):
         ge=1,
         description="agents that may be online at once; presence of more is refused",
     )
-    bytes: int = Field(
+    size: int = Field(
         32_000_000,
         ge=1000,
         description="longest payload that is looked at: 8 million float32 parameters",

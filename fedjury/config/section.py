@@ -63,13 +63,13 @@ class Section(BaseModel):
         SettingsError
             If a value is not possible.
         """
-        made = checked(type(self), {**dict(self), **changes})
-        return made.given_as(self.model_fields_set | changes.keys())
+        result = checked(type(self), {**dict(self), **changes})
+        return result.given_as(self.model_fields_set | changes.keys())
 
     def given_as(self, keys: AbstractSet[str]) -> Self:
         """Return the same values, of which somebody gave those of these keys."""
-        made = type(self).model_construct(set(keys), **dict(self))
-        return cast("Self", made)  # pydantic's plugin for mypy says: a Section
+        result = type(self).model_construct(set(keys), **dict(self))
+        return cast("Self", result)  # pydantic's plugin for mypy says: a Section
 
 
 def checked(kind: type[S], values: Mapping[str, Any]) -> S:

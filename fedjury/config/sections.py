@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -38,6 +38,24 @@ __all__ = [
     "Wire",
 ]
 
+RENAMED: Mapping[str, str] = {
+    "sampling.share": "sampling.client_fraction",
+    "collect.at_least": "collect.min_updates",
+    "validation.who": "validation.judged_by",
+    "validation.liars": "validation.tolerated_malicious",
+    "detection.strikes": "detection.offences",
+    "detection.appeal": "detection.readmission_after",
+    "detection.appeals": "detection.readmissions",
+    "aggregation.before": "aggregation.pre_aggregation",
+    "limits.bytes": "limits.size",
+    "agents.evil": "agents.malicious",
+    "agents.liars": "agents.vote_attack",
+    "agents.lying": "agents.malicious_validators",
+    "agents.diary": "agents.attack_log",
+    "backdoor.planted": "backdoor.forced",
+}
+"""Names that settings had before -> those that they have now, both as "section.key"."""
+
 
 class Settings(Section):
     """All settings of a run."""
@@ -65,7 +83,7 @@ class Settings(Section):
     @property
     def contributors(self) -> int:
         """Agents called to contribute to the first round, if all come that are expected."""
-        return max(1, round(self.sampling.share * self.expected))
+        return max(1, round(self.sampling.client_fraction * self.expected))
 
     @property
     def given(self) -> frozenset[str]:
@@ -114,15 +132,15 @@ class Settings(Section):
     @model_validator(mode="after")
     def _the_server_holds_the_data_it_needs(self) -> Self:
         trusts = self.aggregation.rule == "fltrust"
-        held, who = self.data.server, self.validation.who
+        held, agent = self.data.server, self.validation.judged_by
         must(
             held or not trusts,
             "data.server",
             held,
             "above 0 with the rule fltrust, which trusts it",
         )
-        why = f"above 0 where validation.who is {who!r}, to judge with"
-        must(held or who == "clients", "data.server", held, why)
+        why = f"above 0 where validation.judged_by is {agent!r}, to judge with"
+        must(held or agent == "clients", "data.server", held, why)
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from fedjury.config import renamed
 from fedjury.config.section import SettingsError, checked
 from fedjury.config.sections import Settings
 
@@ -92,6 +93,7 @@ def field_of(dotted: str) -> FieldInfo:
     """
     known = fields()
     if dotted not in known:
+        renamed.check(dotted)
         raise SettingsError(f"unknown setting {dotted!r}{_hint(dotted, known)}")
     return known[dotted]
 
@@ -131,8 +133,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _text(data: bytes) -> str:
     """Decode a file: UTF-8, or what its byte-order mark says, as editors on Windows write it."""
-    found = [encoding for mark, encoding in MARKS if data.startswith(mark)]
-    return data.decode(found[0] if found else "utf-8")
+    result = [encoding for mark, encoding in MARKS if data.startswith(mark)]
+    return data.decode(result[0] if result else "utf-8")
 
 
 def _check_names(tables: Tables) -> None:

@@ -11,14 +11,14 @@ from fedjury.config.sections import Settings
 HEADING = """\
 # Every setting of fedjury with its default, its unit and its meaning.
 # A scenario file holds only what differs:   python run.py --config config/jury.toml
-# On the command line any of them can be set: --set agents.lying=0.1
+# On the command line any of them can be set: --set agents.malicious_validators=0.1
 # This file is written by fedjury config; what it says is said in fedjury/config/*_sections.py.
 """
 
 PLUGINS = r"\{(\w+)\}"
 """A kind of plug-in in a description; ``--help`` puts their names in its place."""
 
-COLUMN = 25
+COLUMN = 29
 """Where comments begin, if what they are about is not longer."""
 
 

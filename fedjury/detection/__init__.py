@@ -7,10 +7,10 @@ function anywhere (``registry``).
 from __future__ import annotations
 
 from fedjury import registry
-from fedjury.detection.detector import SUSPECT, Detector, Memory, Scores, Seen
+from fedjury.detection.detector import SUSPECT, Detector, Memory, Observation, Scores
 from fedjury.registry import Registry
 
-__all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Scores", "Seen", "build"]
+__all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Observation", "Scores", "build"]
 
 DETECTORS: Registry[Detector] = registry.DETECTORS
 

@@ -65,43 +65,43 @@ def about_squared_norms(updates: Matrix) -> Floats:
     return squares
 
 
-def nearest_sines(rows: Matrix, who: Ints, neighbour: int) -> Floats:
-    """Return the sine between each row of ``who`` (m,) and its nearest neighbours, (m,).
+def nearest_sines(rows: Matrix, agent: Ints, neighbour: int) -> Floats:
+    """Return the sine between each row of ``agent`` (m,) and its nearest neighbours, (m,).
 
     ``rows``: (n, d), finite and none zero. ``neighbour``: which one, 1 the nearest. 1 stands for
     a right angle and all beyond, and for a neighbour that there is not.
     """
     if len(rows) <= neighbour:
-        return np.ones(len(who))
-    result = np.empty(len(who))
-    for start in range(0, len(who), SENDERS):
-        some = who[start : start + SENDERS]
-        squares = _squared_distances(rows, some)
-        squares[np.arange(len(some)), some] = np.inf
+        return np.ones(len(agent))
+    result = np.empty(len(agent))
+    for start in range(0, len(agent), SENDERS):
+        values = agent[start : start + SENDERS]
+        squares = _squared_distances(rows, values)
+        squares[np.arange(len(values)), values] = np.inf
         nearest = np.partition(squares, neighbour - 1, axis=1)[:, neighbour - 1]
         result[start : start + SENDERS] = sines(nearest)
     return result
 
 
-def _squared_distances(rows: Matrix, who: Ints) -> Floats:
-    """Return ‖u - v‖² of the rows ``who`` (m,) and all rows of (n, d), made unit vectors, (m, n).
+def _squared_distances(rows: Matrix, agent: Ints) -> Floats:
+    """Return ‖u - v‖² of the rows ``agent`` (m,) and all rows of (n, d), made unit vectors, (m, n).
 
     Without their mean, which changes no distance: of vectors that have much in common, the products
     would hold little else.
     """
-    products, squares = np.zeros((len(who), len(rows))), np.zeros(len(rows))
-    everybody = np.array_equal(who, np.arange(len(rows)))
+    products, squares = np.zeros((len(agent), len(rows))), np.zeros(len(rows))
+    everybody = np.array_equal(agent, np.arange(len(rows)))
     lengths = np.sqrt(squared_norms(rows))[:, np.newaxis]
     width = max(1, 4 * BLOCK // len(rows))
     for start in range(0, rows.shape[1], width):
         part = rows[:, start : start + width] / lengths
         part -= part.mean(axis=0)
         # NumPy sees that the second factor is the first one, and halves the work.
-        products += part @ part.T if everybody else part[who] @ part.T
+        products += part @ part.T if everybody else part[agent] @ part.T
         squares += np.einsum("nd,nd->n", part, part)
     products *= -2
     products += squares
-    products += squares[who][:, np.newaxis]
+    products += squares[agent][:, np.newaxis]
     return products
 
 
@@ -111,8 +111,8 @@ def sines(squares: Floats) -> Floats:
     1 stands for a right angle and all beyond.
     """
     squares = squares.clip(0, 2)
-    found: Floats = np.sqrt(squares * (1 - squares / 4))
-    return found
+    result: Floats = np.sqrt(squares * (1 - squares / 4))
+    return result
 
 
 def beside_median(values: Floats) -> Floats:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.registry import detector
 
 
@@ -33,14 +33,14 @@ def burst(chance: float = 1e-4, crowd: int = 5, probation: int = 10) -> Detector
     if crowd < 1 or probation < 1:
         raise ValueError(f"crowd and probation must be at least 1, not {crowd} and {probation}")
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        joins = Counter(since for since in seen.joined.values() if since > 1)
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
+        joins = Counter(since for since in observation.joined.values() if since > 1)
         scores = {
-            since: _score(count, joins.total() - count, seen.round - 2, chance)
+            since: _score(count, joins.total() - count, observation.round - 2, chance)
             for since, count in joins.items()
-            if count >= crowd and seen.round - since < probation
+            if count >= crowd and observation.round - since < probation
         }
-        return {name: scores.get(since, 0.0) for name, since in seen.joined.items()}, memory
+        return {name: scores.get(since, 0.0) for name, since in observation.joined.items()}, memory
 
     return detect
 

@@ -22,7 +22,7 @@ Scores = Mapping[str, float]
 SUSPECT = 0.5
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What crossed the broker in a round, as the aggregator has it before the rule."""
 
     round: int
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     """Whether that candidate was accepted; None if there was no vote."""
 
 
-Detector = Callable[[Seen, Memory], tuple[Scores, Memory]]
+Detector = Callable[[Observation, Memory], tuple[Scores, Memory]]
 """(what was seen, what it remembered) -> (suspicion by name, what it remembers from now on).
 
 It is pure: same values in, same values out. It never writes what it is given.

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.detection.rows import Bools, Floats, aligned, recall, renewed
 from fedjury.registry import detector
 
@@ -37,20 +37,20 @@ def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detec
         raise ValueError(f"chance must be in (0, 1), not {chance}")
     bar = -math.log(chance)
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         rows = recall(memory, "evidence")
-        if seen.votes and seen.accepted is not None:
-            voters = sorted(seen.votes)
-            said = np.array([seen.votes[name] for name in voters])
+        if observation.votes and observation.accepted is not None:
+            voters = sorted(observation.votes)
+            message = np.array([observation.votes[name] for name in voters])
             before = aligned(rows, "evidence", voters)
             # A floor: who was honest for long and begins to lie is found in twice the time.
-            now = np.maximum(before + _weights(said == seen.accepted, errs, lies), -bar)
+            now = np.maximum(before + _weights(message == observation.accepted, errs, lies), -bar)
             values = {"evidence": now}
-            rows = renewed(rows, voters, values, seen.round, len(seen.joined))
+            rows = renewed(rows, voters, values, observation.round, len(observation.joined))
         tally = dict(zip(rows.names.tolist(), rows.values.get("evidence", ()), strict=True))
-        known = sorted({*seen.joined, *seen.votes})
-        found = {name: tally.get(name.encode(), 0.0) / (2 * bar) for name in known}
-        return {name: float(min(max(score, 0), 1)) for name, score in found.items()}, rows.memory()
+        known = sorted({*observation.joined, *observation.votes})
+        result = {name: tally.get(name.encode(), 0.0) / (2 * bar) for name in known}
+        return {name: float(min(max(score, 0), 1)) for name, score in result.items()}, rows.memory()
 
     return detect
 

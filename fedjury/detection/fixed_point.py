@@ -39,7 +39,7 @@ from fedjury.detection.angles import (
     smallness,
     squared_norms,
 )
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.detection.rows import Floats, Ints
 from fedjury.detection.sent import Sent, last_sent, pairs
 from fedjury.detection.sketch import beside_nearest
@@ -69,37 +69,37 @@ def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> D
     if crowd < 2:
         raise ValueError(f"a crowd is at least 2, not {crowd}")
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        squares = about_squared_norms(seen.updates)
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
+        squares = about_squared_norms(observation.updates)
         usable = np.flatnonzero(np.isfinite(squares) & (squares > 0))
-        scores = _spoilt(seen, squares, memory)
+        scores = _unusable(observation, squares, memory)
         crowding = beside_nearest(
-            seen.updates, squares, usable, np.arange(len(usable)), crowd - 1, parallel
+            observation.updates, squares, usable, np.arange(len(usable)), crowd - 1, parallel
         )
         sent = last_sent(memory)
-        left = partial(_unexplained, seen, squares, usable, sent, memory)
+        left = partial(_unexplained, observation, squares, usable, sent, memory)
         pulling = beside_usual(_roughly(left, len(usable)), fixed, partial(_exactly, left))
         scores[usable] = np.maximum(smallness(crowding, parallel), smallness(pulling, fixed))
-        after = _remembered(seen, usable, sent, memory)
-        return dict(zip(seen.names, scores.tolist(), strict=True)), after
+        after = _remembered(observation, usable, sent, memory)
+        return dict(zip(observation.names, scores.tolist(), strict=True)), after
 
     return detect
 
 
-def _spoilt(seen: Seen, squares: Floats, memory: Memory) -> Floats:
+def _unusable(observation: Observation, squares: Floats, memory: Memory) -> Floats:
     """Score 1 who sends what is not finite while others do not, (n,).
 
     ``squares``: (n,), the updates' squared norms.
     """
     spoilt = ~np.isfinite(squares)
-    lengths = squared_norms(np.vstack([*memory.get("models", ()), seen.weights]))
+    lengths = squared_norms(np.vstack([*memory.get("models", ()), observation.weights]))
     sane = np.isfinite(lengths[-1]) and lengths[-1] <= GROWTH**2 * lengths.min()
     told = bool(sane) and 2 * int(spoilt.sum()) < len(spoilt)
     return np.where(spoilt & told, 1.0, 0.0)
 
 
 def _unexplained(
-    seen: Seen,
+    observation: Observation,
     squares: Floats,
     usable: Ints,
     sent: Sent,
@@ -116,18 +116,18 @@ def _unexplained(
     ``which`` of these (m,) now, with arithmetic of this ``precision``.
     """
     left, error = np.ones(len(which)), np.zeros(len(which))
-    if not np.isfinite(seen.weights).all():
+    if not np.isfinite(observation.weights).all():
         return left, error
     rows = usable[which]
-    for before, those, old, at in sent.rounds([seen.names[i] for i in rows.tolist()]):
+    for before, those, old, at in sent.rounds([observation.names[i] for i in rows.tolist()]):
         [model] = memory["models"][memory["rounds"] == before]
-        step = seen.weights.astype(np.float64) - model
+        step = observation.weights.astype(np.float64) - model
         if not step.any():
             continue
         step = (step / np.sqrt(step @ step)).astype(precision)
         along, whole, length = np.empty(len(those)), np.empty(len(those)), squares[rows[those]]
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, now, then in pairs(seen.updates, rows[those], old, at):
+            for block, now, then in pairs(observation.updates, rows[those], old, at):
                 along[block], whole[block] = _products(now, then, step)
                 if precision is np.float64:
                     length[block] = squared_norms(now)
@@ -167,14 +167,16 @@ def _exactly(
     return np.sqrt(left(which, np.float64)[0])
 
 
-def _remembered(seen: Seen, usable: Ints, sent: Sent, memory: Memory) -> Memory:
+def _remembered(observation: Observation, usable: Ints, sent: Sent, memory: Memory) -> Memory:
     """Keep each agent's last update, and the models these were made from."""
-    if not len(usable) or not np.isfinite(seen.weights).all():
+    if not len(usable) or not np.isfinite(observation.weights).all():
         return memory
-    sent = sent.plus(seen, usable)
-    rounds, models = np.array([seen.round]), seen.weights[np.newaxis]
+    sent = sent.plus(observation, usable)
+    rounds, models = np.array([observation.round]), observation.weights[np.newaxis]
     if "rounds" in memory:
-        needed = np.isin(memory["rounds"], [*sent.updates]) & (memory["rounds"] != seen.round)
+        needed = np.isin(memory["rounds"], [*sent.updates]) & (
+            memory["rounds"] != observation.round
+        )
         rounds = np.concatenate([memory["rounds"][needed], rounds])
         models = np.concatenate([memory["models"][needed], models])
     return sent.memory() | {"rounds": rounds, "models": models.copy()}

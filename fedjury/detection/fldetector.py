@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.detection.angles import about_squared_norms
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.detection.gaps import boundary
 from fedjury.detection.rows import Floats, Ints, Values, aligned
 from fedjury.detection.sent import Sent, last_sent, pairs
@@ -56,24 +56,24 @@ def fldetector(window: int = 10, server_lr: float = 1.0) -> Detector:
             f"window must be at least 1 and server_lr positive, not {window} and {server_lr}"
         )
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         if "distances" in memory and memory["distances"].shape[1] != window:
             memory = {}  # of a run that was resumed with another window
-        scores: dict[str, float] = dict.fromkeys(seen.names, 0.0)
-        squares = about_squared_norms(seen.updates)
+        scores: dict[str, float] = dict.fromkeys(observation.names, 0.0)
+        squares = about_squared_norms(observation.updates)
         usable = np.flatnonzero(np.isfinite(squares) & (squares > 0))
-        if not len(usable) or not np.isfinite(seen.weights).all():
+        if not len(usable) or not np.isfinite(observation.weights).all():
             return scores, memory
-        if "models" in memory and np.array_equal(memory["models"][-1], seen.weights):
+        if "models" in memory and np.array_equal(memory["models"][-1], observation.weights):
             return scores, memory  # nothing to predict: who repeats itself best is not honest
-        path, sent = _path(seen, memory, window), last_sent(memory, "distances")
-        distances = _distances(seen, usable, path, sent, server_lr, window)
+        path, sent = _path(observation, memory, window), last_sent(memory, "distances")
+        distances = _distances(observation, usable, path, sent, server_lr, window)
         if len(path.models) == window + 2:
             judged = np.flatnonzero(np.isfinite(distances).any(axis=1))
-            found = _scores(np.nanmean(distances[judged], axis=1))
-            names = [seen.names[i] for i in usable[judged].tolist()]
-            scores |= dict(zip(names, found.tolist(), strict=True))
-        sent = sent.plus(seen, usable, {"distances": distances})
+            result = _scores(np.nanmean(distances[judged], axis=1))
+            names = [observation.names[i] for i in usable[judged].tolist()]
+            scores |= dict(zip(names, result.tolist(), strict=True))
+        sent = sent.plus(observation, usable, {"distances": distances})
         kept: Values = {"rounds": path.rounds, "models": path.models.astype(np.float32)}
         return scores, {**sent.memory(), **kept}
 
@@ -89,9 +89,12 @@ def _scores(suspicions: Floats) -> Floats:
     return suspicions / (suspicions + split) if split > 0 else np.zeros(len(suspicions))
 
 
-def _path(seen: Seen, memory: Memory, window: int) -> Path:
+def _path(observation: Observation, memory: Memory, window: int) -> Path:
     """Add the round's model to those before it, unless it is the last one again."""
-    rounds, models = np.array([seen.round]), seen.weights[np.newaxis].astype(np.float64)
+    rounds, models = (
+        np.array([observation.round]),
+        observation.weights[np.newaxis].astype(np.float64),
+    )
     if "rounds" not in memory:
         return Path(rounds, models)
     before = memory["models"].astype(np.float64)
@@ -102,10 +105,10 @@ def _path(seen: Seen, memory: Memory, window: int) -> Path:
 
 
 def _distances(
-    seen: Seen, usable: Ints, path: Path, sent: Sent, server_lr: float, window: int
+    observation: Observation, usable: Ints, path: Path, sent: Sent, server_lr: float, window: int
 ) -> Floats:
     """Return these senders' (n,) last distances with this round's, (n, window); NaN: none."""
-    names = [seen.names[i] for i in usable.tolist()]
+    names = [observation.names[i] for i in usable.tolist()]
     now = np.full(len(names), np.nan)
     steps, shifts = np.diff(path.models, axis=0) / server_lr, dict[int, Floats]()
     for before, those, old, at in sent.rounds(names) if len(steps) > 1 else ():
@@ -117,7 +120,7 @@ def _distances(
             shifts[base] = hessian_product(
                 steps[:-1] * server_lr, np.diff(steps, axis=0), path.models[-1] - path.models[base]
             )
-        for block, new, then in pairs(seen.updates, usable[those], old, at):
+        for block, new, then in pairs(observation.updates, usable[those], old, at):
             gone = new - shifts[base]
             gone -= then
             now[those[block]] = np.sqrt(np.einsum("nd,nd->n", gone, gone))

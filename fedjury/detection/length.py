@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.detection.angles import about_squared_norms
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.registry import detector
 
 
@@ -31,14 +31,14 @@ def length(limit: float = 30.0) -> Detector:
     if not limit > 1:
         raise ValueError(f"limit must be above 1, not {limit}")
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        norms = np.sqrt(about_squared_norms(seen.updates))
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
+        norms = np.sqrt(about_squared_norms(observation.updates))
         usual = norms[np.isfinite(norms) & (norms > 0)]
         if 2 * np.isfinite(norms).sum() <= len(norms) or not len(usual):
-            return dict.fromkeys(seen.names, 0.0), memory
+            return dict.fromkeys(observation.names, 0.0), memory
         norms[~np.isfinite(norms)] = np.inf
         times = norms / np.median(usual)
         scores = np.where(times < limit / 2, 0.0, np.minimum(times / (2 * limit), 1.0))
-        return dict(zip(seen.names, scores.tolist(), strict=True)), memory
+        return dict(zip(observation.names, scores.tolist(), strict=True)), memory
 
     return detect

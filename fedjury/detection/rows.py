@@ -58,19 +58,19 @@ def places(rows: Rows, names: Sequence[str]) -> Ints:
     wanted = encoded(names)
     if not len(rows.names):
         return np.full(len(wanted), -1)
-    found = np.searchsorted(rows.names, wanted).clip(max=len(rows.names) - 1)
-    return np.where(rows.names[found] == wanted, found, -1)
+    result = np.searchsorted(rows.names, wanted).clip(max=len(rows.names) - 1)
+    return np.where(rows.names[result] == wanted, result, -1)
 
 
 def aligned(
     rows: Rows, key: str, names: Sequence[str], unknown: float = 0.0, shape: tuple[int, ...] = ()
 ) -> Floats:
     """Return these names' rows in float64, (n, *shape); ``unknown`` for those without."""
-    found = np.full((len(names), *shape), unknown)
+    result = np.full((len(names), *shape), unknown)
     if key in rows.values:
         where = places(rows, names)
-        found[where >= 0] = rows.values[key][where[where >= 0]]
-    return found
+        result[where >= 0] = rows.values[key][where[where >= 0]]
+    return result
 
 
 def renewed(rows: Rows, names: Sequence[str], values: Values, now: int, online: int) -> Rows:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.detection.detector import Memory, Seen
+from fedjury.detection.detector import Memory, Observation
 from fedjury.detection.rows import BLOCK, Ints, Rows, Values, places, recall, renewed
 from fedjury.learning.weights import Matrix
 
@@ -42,15 +42,15 @@ class Sent(NamedTuple):
             those = np.flatnonzero(last == round_)
             yield round_, known[those], self.updates[round_], row[those]
 
-    def plus(self, seen: Seen, which: Ints, more: Values | None = None) -> Sent:
+    def plus(self, observation: Observation, which: Ints, more: Values | None = None) -> Sent:
         """Take note of what these senders (m,) of a round sent; forget who is long gone.
 
         ``more``: other values to be kept of them, (m, ...).
         """
-        names = [seen.names[i] for i in which.tolist()]
+        names = [observation.names[i] for i in which.tolist()]
         values = {"row": which, **(more or {})}
-        rows = renewed(self.rows, names, values, seen.round, len(seen.joined))
-        every = {**self.updates, seen.round: seen.updates}
+        rows = renewed(self.rows, names, values, observation.round, len(observation.joined))
+        every = {**self.updates, observation.round: observation.updates}
         row, updates = rows.values["row"].copy(), {}
         for round_ in np.unique(rows.last).tolist():
             those = np.flatnonzero(rows.last == round_)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjury.detection.angles import about_squared_norms, smallness
-from fedjury.detection.detector import Detector, Memory, Scores, Seen
+from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.detection.rows import Rows, places, recall, renewed
 from fedjury.detection.sent import pairs
 from fedjury.detection.sketch import beside_nearest
@@ -37,15 +37,15 @@ def similarity(limit: float = 0.05) -> Detector:
     if not 0 < limit < 1:
         raise ValueError(f"limit must be in (0, 1), not {limit}")
 
-    def detect(seen: Seen, memory: Memory) -> tuple[Scores, Memory]:
-        finite = np.flatnonzero(np.isfinite(about_squared_norms(seen.updates)))
-        scores = dict.fromkeys(seen.names, 0.0)
+    def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
+        finite = np.flatnonzero(np.isfinite(about_squared_norms(observation.updates)))
+        scores = dict.fromkeys(observation.names, 0.0)
         if not len(finite):
             return scores, memory
-        names = [seen.names[i] for i in finite.tolist()]
+        names = [observation.names[i] for i in finite.tolist()]
         rows = recall(memory, "sums")
-        sums = _added(rows, names, seen.updates[finite])
-        rows = renewed(rows, names, {"sums": sums}, seen.round, len(seen.joined))
+        sums = _added(rows, names, observation.updates[finite])
+        rows = renewed(rows, names, {"sums": sums}, observation.round, len(observation.joined))
         return scores | _judged(rows, names, limit), rows.memory()
 
     return detect
@@ -58,8 +58,8 @@ def _judged(rows: Rows, names: Sequence[str], limit: float) -> dict[str, float]:
     moving = squares > 0
     where, place = places(rows, names), np.cumsum(moving) - 1
     told = np.flatnonzero(moving[where])
-    found = beside_nearest(sums, squares, np.flatnonzero(moving), place[where[told]], 1, limit)
-    scores = smallness(found, limit).tolist()
+    result = beside_nearest(sums, squares, np.flatnonzero(moving), place[where[told]], 1, limit)
+    scores = smallness(result, limit).tolist()
     return {names[i]: score for i, score in zip(told.tolist(), scores, strict=True)}
 
 

@@ -48,32 +48,32 @@ SAFE = (1e-12, 1e12)
 
 
 def beside_nearest(
-    rows: Matrix, squares: Floats, among: Ints, who: Ints, neighbour: int, limit: float
+    rows: Matrix, squares: Floats, among: Ints, agent: Ints, neighbour: int, limit: float
 ) -> Floats:
     """Return the sine between each and its nearest neighbours, beside the median of these, (m,).
 
     What is within ``limit``, and nothing else, is exact and is within it; see ``beside_usual``.
 
     ``rows``: (N, d). ``squares``: their squared lengths (N,). ``among``: which rows are compared
-    (n,), ascending, finite and none zero. ``who``: which of these are looked at (m,).
+    (n,), ascending, finite and none zero. ``agent``: which of these are looked at (m,).
     ``neighbour``: which one, 1 the nearest.
     """
-    if min(len(who), rows.shape[1]) <= FEW:
-        return beside_median(nearest_sines(_these(rows, among), who, neighbour))
+    if min(len(agent), rows.shape[1]) <= FEW:
+        return beside_median(nearest_sines(_these(rows, among), agent, neighbour))
     units = sketches(rows, squares)[among]
-    reach = _nearest(units, who, neighbour)
+    reach = _nearest(units, agent, neighbour)
 
     def exact(which: Ints) -> Floats:
-        if len(which) == len(who):
-            return nearest_sines(_these(rows, among), who, neighbour)
+        if len(which) == len(agent):
+            return nearest_sines(_these(rows, among), agent, neighbour)
         # Whoever may be as near as the nearest neighbours are at the most.
         most = MOST * (reach[which] + NOISE) / LEAST + NOISE
         around = np.zeros(len(among), dtype=np.bool_)
-        for block, distances in _distances(units, who[which]):
+        for block, distances in _distances(units, agent[which]):
             around |= (distances <= most[block][:, np.newaxis]).any(axis=0)
-        around[who[which]] = True
+        around[agent[which]] = True
         place = np.cumsum(around) - 1
-        return nearest_sines(rows[among[around]], place[who[which]], neighbour)
+        return nearest_sines(rows[among[around]], place[agent[which]], neighbour)
 
     bounds = Bounds(
         sines(((reach - NOISE).clip(0) / MOST) ** 2),
@@ -92,18 +92,18 @@ def sketches(rows: Matrix, squares: Floats) -> Floats:
     with np.errstate(all="ignore"):
         lengths = np.sqrt(squares)[:, np.newaxis]
         odd = np.flatnonzero((lengths < SAFE[0]) | (lengths > SAFE[1]))
-        found, apart = np.zeros((len(rows), SIZE)), np.zeros((len(odd), SIZE))
+        result, apart = np.zeros((len(rows), SIZE)), np.zeros((len(odd), SIZE))
         width = BLOCK // SIZE
         for start in range(0, rows.shape[1], width):
             part = rows[:, start : start + width]
-            some = _signs(signs, part.shape[1])
-            found += part @ some
+            values = _signs(signs, part.shape[1])
+            result += part @ values
             if len(odd):
-                apart += (part[odd] / lengths[odd]) @ some
-        found /= lengths
-        found[odd] = apart
-    found /= np.sqrt(SIZE)
-    return found
+                apart += (part[odd] / lengths[odd]) @ values
+        result /= lengths
+        result[odd] = apart
+    result /= np.sqrt(SIZE)
+    return result
 
 
 def _stream(squares: Floats) -> np.random.Generator:
@@ -121,28 +121,28 @@ def _signs(rng: np.random.Generator, d: int) -> Matrix:
     return signs
 
 
-def _nearest(units: Floats, who: Ints, neighbour: int) -> Floats:
-    """Return the distance of each sketch of ``who`` (m,) to its nearest neighbours', (m,)."""
+def _nearest(units: Floats, agent: Ints, neighbour: int) -> Floats:
+    """Return the distance of each sketch of ``agent`` (m,) to its nearest neighbours', (m,)."""
     if len(units) <= neighbour:
-        return np.full(len(who), 2.0)
-    found = np.empty(len(who))
-    for block, distances in _distances(units, who):
-        found[block] = np.partition(distances, neighbour - 1, axis=1)[:, neighbour - 1]
-    return found
+        return np.full(len(agent), 2.0)
+    result = np.empty(len(agent))
+    for block, distances in _distances(units, agent):
+        result[block] = np.partition(distances, neighbour - 1, axis=1)[:, neighbour - 1]
+    return result
 
 
-def _distances(units: Floats, who: Ints) -> Iterator[tuple[slice, Floats]]:
-    """Yield block after block of ``who``, and its sketches' distances to all others', (b, n)."""
+def _distances(units: Floats, agent: Ints) -> Iterator[tuple[slice, Floats]]:
+    """Yield block after block of ``agent``, and its sketches' distances to all others', (b, n)."""
     squares = np.einsum("nk,nk->n", units, units)
-    for start in range(0, len(who), SENDERS):
-        some = who[start : start + SENDERS]
-        found = units[some] @ units.T
-        found *= -2
-        found += squares
-        found += squares[some][:, np.newaxis]
-        np.sqrt(found.clip(0, out=found), out=found)
-        found[np.arange(len(some)), some] = np.inf
-        yield slice(start, start + len(some)), found
+    for start in range(0, len(agent), SENDERS):
+        values = agent[start : start + SENDERS]
+        result = units[values] @ units.T
+        result *= -2
+        result += squares
+        result += squares[values][:, np.newaxis]
+        np.sqrt(result.clip(0, out=result), out=result)
+        result[np.arange(len(values)), values] = np.inf
+        yield slice(start, start + len(values)), result
 
 
 def _these(rows: Matrix, which: Ints) -> Matrix:

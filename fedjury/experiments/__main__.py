@@ -13,11 +13,11 @@ from fedjury.config import flags
 from fedjury.config.sections import Broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.experiments import EXPERIMENTS
-from fedjury.experiments.engine import campaign, report
-from fedjury.experiments.engine.cell import Cell
+from fedjury.experiments.engine import report, runner
+from fedjury.experiments.engine.case import Case
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.setup import Plan
-from fedjury.experiments.engine.work import CellError
+from fedjury.experiments.engine.workers import CaseError
 from fedjury.learning import datasets
 from fedjury.registry import unknown
 
@@ -42,8 +42,8 @@ HELD_OUT = Settings().data.test
 
 def main(arguments: Sequence[str]) -> int:
     """Run one experiment, or list them all."""
-    made = _parser()
-    chosen = made.parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
     if not chosen.name:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:16} {experiment.line}")
@@ -54,25 +54,25 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingsError("--repeats must be 1 or more, --jobs and --seed 0 or more")
     try:
         with broker(chosen.link) as address:
-            run(chosen, campaign.How(chosen.link, address, chosen.jobs, chosen.fresh))
+            run(chosen, runner.How(chosen.link, address, chosen.jobs, chosen.fresh))
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was")
         raise
     return 0
 
 
-def run(chosen: argparse.Namespace, how: campaign.How) -> None:
+def run(chosen: argparse.Namespace, how: runner.How) -> None:
     """Run the cells, write what they came to, and show it."""
     experiment = EXPERIMENTS[chosen.name]
     plan = planned(experiment, chosen)
-    where = campaign.place(Path(chosen.runs), chosen.name, plan.scale.name, *plan.sets)
-    results = campaign.run(picked(experiment, plan, chosen.only), where, how)
+    where = runner.place(Path(chosen.runs), chosen.name, plan.scale.name, *plan.sets)
+    results = runner.run(picked(experiment, plan, chosen.only), where, how)
     name = f"{chosen.name}-picked" if chosen.only else chosen.name  # beside the whole one
     report.write(where.folder, name, experiment, plan, results)
     print((where.folder / f"{name}.md").read_text(encoding="utf-8"))
     for file in sorted(where.folder.glob(f"{name}*")):
         print(file)
-    print(f"{where.cells}/ (each cell's records and settings)")
+    print(f"{where.cases}/ (each cell's records and settings)")
 
 
 def planned(experiment: Experiment[Any], chosen: argparse.Namespace) -> Plan:
@@ -97,7 +97,7 @@ def planned(experiment: Experiment[Any], chosen: argparse.Namespace) -> Plan:
     return plan
 
 
-def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list[Cell]:
+def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list[Case]:
     """Return the cells of an experiment, or of those the ones that were picked.
 
     Raises
@@ -105,20 +105,20 @@ def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list
     SettingsError
         If nothing can be picked by that label, or no cell has that value.
     """
-    cells = experiment.cells(plan)
+    cases = experiment.cases(plan)
     for pick in only:
         label, _, names = pick.partition("=")
         if label not in experiment.only:
             can = ", ".join(experiment.only) or "nothing can be picked here"
             raise SettingsError(f"--only {pick} must be LABEL=NAME,NAME with a label of: {can}")
-        known = dict.fromkeys(str(cell.labels[label]) for cell in cells)
+        known = dict.fromkeys(str(case.labels[label]) for case in cases)
         for name in names.split(","):
             if name not in known:
                 why = unknown(label, name, known)
                 raise SettingsError(f"--only {pick}, at scale {plan.scale.name}: {why}")
         wanted = {*names.split(","), "none"}  # without an attack: what all others are held against
-        cells = [cell for cell in cells if str(cell.labels[label]) in wanted]
-    return cells
+        cases = [case for case in cases if str(case.labels[label]) in wanted]
+    return cases
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def broker(link: str) -> Iterator[Broker]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="fedjury experiment",
         epilog=EXAMPLES,
         allow_abbrev=False,
@@ -140,39 +140,39 @@ def _parser() -> argparse.ArgumentParser:
         description="Run an experiment of a paper and set our figures beside the paper's.\n"
         "Without NAME: list the experiments. A stopped one goes on where it was.",
     )
-    made.add_argument("name", nargs="?", metavar="NAME", help=", ".join(EXPERIMENTS))
-    made.add_argument(
+    parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(EXPERIMENTS))
+    parser.add_argument(
         "--repeats",
         type=int,
         default=5,
         metavar="N",
         help="seeds to run it with (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the first of them (default: %(default)s)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--data",
         action="append",
         metavar="NAME",
         help="data set by name, or an .npz file, instead of the experiment's own; "
         "more than once for several, where it takes several",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         default="",
         metavar="NAME",
         help="network of the small scale; lenet takes six times as long, with "
         "colours twenty times (default: mlp)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--scale",
         choices=["small", "paper", "tiny"],
         default="small",
         help="tiny: seconds, to try it; small: two cores, minutes; paper: the "
         "paper's size, days (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--only",
         action="append",
         default=[],
@@ -180,33 +180,33 @@ def _parser() -> argparse.ArgumentParser:
         help="of the matrix: some rows or columns, like attack=mpaf,alie; more than "
         "once for several labels (attack, rule, guard)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--link",
         choices=["memory", "broker"],
         default="memory",
         help="in one process, or over a private MQTT broker: the same results "
         "(default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--jobs",
         type=int,
         default=2,
         metavar="N",
         help="processes; over a broker runs go one after the other (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--runs", default="runs", metavar="DIR", help="folder for results (default: %(default)s)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--fresh",
         action="store_true",
         help="run again what is done; after a change of the code remove the folder "
         "base-... beside it too",
     )
-    return made
+    return parser
 
 
-EXPECTED = (SettingsError, BrokerError, CellError, OSError)
+EXPECTED = (SettingsError, BrokerError, CaseError, OSError)
 """Errors that are one sentence to people."""
 
 

@@ -18,15 +18,15 @@ from fedjury.config.naming import named
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.config.toml import to_toml
 from fedjury.gateway import app
-from fedjury.gateway.desk import Clerk, Door, ear_of
-from fedjury.gateway.private import own_aggregator
+from fedjury.gateway.broker_session import BrokerWorker, SessionTransport, listener_of
+from fedjury.gateway.local_aggregator import local_aggregator
 from fedjury.gateway.serving import listen, server_of
 from fedjury.gateway.state import names_of
 from fedjury.protocol.credentials import address_of, first_known
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.topics import NAME
-from fedjury.protocol.transport.link import LinkError
-from fedjury.protocol.transport.mqtt_link import MqttHub, probe
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
 from fedjury.protocol.transport.open_files import make_room
 
 EXAMPLES = """  fedjury gateway                       100 updates close a round; port 5000
@@ -35,7 +35,7 @@ EXAMPLES = """  fedjury gateway                       100 updates close a round;
   fedjury gateway 60 --slots 10        ten over HTTP, fifty over MQTT
   fedjury gateway --broker 127.0.0.1:1883 --run lab --slots 20"""
 
-EXPECTED = (SettingsError, LinkError, BrokerError)
+EXPECTED = (SettingsError, TransportError, BrokerError)
 """Errors that are one sentence to people."""
 
 THRESHOLD = 100
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str], command: Command = GATEWAY) -> int:
         raise SettingsError(f"cannot listen on {chosen.host} port {chosen.port}: {why}") from why
     with ExitStack() as stack:
         stack.enter_context(listening)
-        ear = ear_of(chosen.prefix)
+        listener = listener_of(chosen.prefix)
         make_room(len(slots) + 1, "slots", ", or take fewer --slots")
-        first_known(address_of(flags.settings_from(chosen).broker, "agents"), [ear])
+        first_known(address_of(flags.settings_from(chosen).broker, "agents"), [listener])
         if chosen.broker is None:
             settings = named(_own(chosen, max(threshold, len(slots))), "gateway")
             settings = command.start(settings)
@@ -83,9 +83,9 @@ def main(arguments: Sequence[str], command: Command = GATEWAY) -> int:
         else:
             settings = flags.settings_from(chosen)
             address = address_of(settings.broker, "agents")
-            probe(address, ear)
+            probe(address, listener)
             if not flags.names_a_run(chosen, settings):
-                name = await_newest(address, ear, _say)
+                name = await_newest(address, listener, _say)
                 settings = settings.replaced(run=settings.run.replaced(name=name))
         server = _server(settings, slots, chosen.prefix)
         _say(_greeting(chosen, settings, listening.getsockname()[1], len(slots)))
@@ -117,7 +117,7 @@ def _shown() -> dict[str, object]:
 
 
 def _parser(command: Command) -> ArgumentParser:
-    made = flags.parser(
+    parser = flags.parser(
         "The HTTP door to a federation. Without --broker it starts a broker and an aggregator of "
         "its own, to which all flags of python -m aggregator apply; a round then waits a year for "
         "its updates, there are 100,000, and nothing defends them (fedjury/gateway/gateway.toml).",
@@ -128,7 +128,7 @@ def _parser(command: Command) -> ArgumentParser:
         prog=command.prog,
         defaults=_shown(),
     )
-    add = made.add_argument
+    add = parser.add_argument
     add(
         "count",
         metavar="THRESHOLD",
@@ -163,33 +163,33 @@ def _parser(command: Command) -> ArgumentParser:
         metavar="NAME",
         help="of their names; two gateways of a run need two (default: %(default)s)",
     )
-    flags.add_broker(made, "join the run of an aggregator on this broker (default: start both)")
+    flags.add_broker(parser, "join the run of an aggregator on this broker (default: start both)")
     add(
         "--broker-kind",
         choices=KINDS,
         default="auto",
         help="the private broker to start (default: mosquitto if it is there)",
     )
-    return made
+    return parser
 
 
 def _read(chosen: Namespace) -> int:
     """Check the flags that are the gateway's own; returns the threshold."""
     if chosen.count is not None:
         setattr(chosen, "collect.threshold", str(chosen.count))
-    said = getattr(chosen, "collect.threshold")
-    if said is None:  # as a file or --set has it
-        said = str(flags.settings_from(chosen).collect.threshold or THRESHOLD)
-    if not said.isdecimal() or not 1 <= int(said) <= MOST_SLOTS:
-        raise SettingsError(f"a threshold of {said} cannot be: 1 to {MOST_SLOTS:,}")
+    message = getattr(chosen, "collect.threshold")
+    if message is None:  # as a file or --set has it
+        message = str(flags.settings_from(chosen).collect.threshold or THRESHOLD)
+    if not message.isdecimal() or not 1 <= int(message) <= MOST_SLOTS:
+        raise SettingsError(f"a threshold of {message} cannot be: 1 to {MOST_SLOTS:,}")
     if not 0 <= chosen.slots <= MOST_SLOTS:
         raise SettingsError(f"--slots {chosen.slots} cannot be: 1 to {MOST_SLOTS:,}")
     if not 0 <= chosen.port <= 65535:
         raise SettingsError(f"--port {chosen.port} cannot be: 0 to 65535")
     if not NAME.fullmatch(chosen.prefix) or len(chosen.prefix) > PREFIX:
         raise SettingsError(f"--prefix {chosen.prefix!r} must be 1 to {PREFIX} of A-Z a-z 0-9 _ -")
-    setattr(chosen, "collect.threshold", said)
-    return int(said)
+    setattr(chosen, "collect.threshold", message)
+    return int(message)
 
 
 def _own(chosen: Namespace, agents: int) -> Settings:
@@ -210,26 +210,26 @@ def _aggregator(
         if code:
             server.should_exit = True
 
-    return own_aggregator(to_toml(settings), settings.broker.password, ended)
+    return local_aggregator(to_toml(settings), settings.broker.password, ended)
 
 
 def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.Server:
     """Put clerk, application and server together."""
 
-    def connect() -> Door:
+    def connect() -> SessionTransport:
         address = address_of(settings.broker, "agents")
-        hub = MqttHub(address, settings.run.name).open(ear_of(prefix))
-        return Door(hub, lambda: hub.connections)
+        transport = MqttTransport(address, settings.run.name).open(listener_of(prefix))
+        return SessionTransport(transport, lambda: transport.connections)
 
-    clerk = Clerk(connect, slots, prefix)
+    session = BrokerWorker(connect, slots, prefix)
 
     @asynccontextmanager
     async def open_hours(_: FastAPI) -> AsyncIterator[None]:
-        clerk.start()
+        session.start()
         yield
-        clerk.stop()
+        session.stop()
 
-    return server_of(app.build(clerk, settings.run.name, open_hours))
+    return server_of(app.build(session, settings.run.name, open_hours))
 
 
 def _greeting(chosen: Namespace, settings: Settings, port: int, slots: int) -> str:

@@ -16,11 +16,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from fedjury.gateway import schemas, state
-from fedjury.gateway.body import Intake, limit_of
 from fedjury.gateway.metrics import TAKEN, Tally, registry_of
 from fedjury.gateway.page import ModelPage, Sliced, where
+from fedjury.gateway.request_body import RequestBodyReader, limit_of
 from fedjury.gateway.schemas import Failure, GlobalModel, Health, Receipt, StateDict
-from fedjury.gateway.state import Posted, Refused, View, Why
+from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
 from fedjury.protocol.messages import Reason, Update
 
 ABOUT = """The global model of a federation, and a way into it.
@@ -28,33 +28,33 @@ ABOUT = """The global model of a federation, and a way into it.
 An update that is posted enters the federation as that of an ordinary agent on the broker: the
 aggregator's rule, its validators and its checks treat it as they treat any other."""
 
-STATUS: dict[Reason | Why, int] = {
+STATUS: dict[Reason | InvalidReason, int] = {
     Reason.MALFORMED: 400,
-    Why.BAD_REQUEST: 400,
-    Why.NOT_FOUND: 404,
-    Why.METHOD_NOT_ALLOWED: 405,
-    Why.TOO_SLOW: 408,
+    InvalidReason.BAD_REQUEST: 400,
+    InvalidReason.NOT_FOUND: 404,
+    InvalidReason.METHOD_NOT_ALLOWED: 405,
+    InvalidReason.TOO_SLOW: 408,
     Reason.WRONG_PHASE: 409,
     Reason.WRONG_VERSION: 409,
     Reason.NOT_CALLED: 409,
     Reason.DUPLICATE: 409,
     Reason.TOO_LARGE: 413,
-    Why.UNSUPPORTED_TYPE: 415,
+    InvalidReason.UNSUPPORTED_TYPE: 415,
     Reason.WRONG_KEYS: 422,
     Reason.WRONG_TYPE: 422,
     Reason.OUT_OF_RANGE: 422,
     Reason.WRONG_LENGTH: 422,
-    Why.NO_SLOT: 429,
-    Why.INTERNAL: 500,
-    Why.NO_RUN: 503,
-    Why.NO_BROKER: 503,
-    Why.TOO_BUSY: 503,
+    InvalidReason.NO_SLOT: 429,
+    InvalidReason.INTERNAL: 500,
+    InvalidReason.NO_RUN: 503,
+    InvalidReason.NO_BROKER: 503,
+    InvalidReason.TOO_BUSY: 503,
 }
 
 RETRY = {429: "5", 503: "1"}
 """Seconds after which to try again."""
 
-HANGS_UP = {Reason.TOO_LARGE, Why.TOO_SLOW, Why.TOO_BUSY}
+HANGS_UP = {Reason.TOO_LARGE, InvalidReason.TOO_SLOW, InvalidReason.TOO_BUSY}
 """Refusals before the body has been read: what is left of it is not waited for."""
 
 TEXTS = {
@@ -73,30 +73,32 @@ Responses = dict[int | str, dict[str, Any]]
 Full = Annotated[bool, Query(description="true: with the round and the version that it belongs to")]
 
 
-class Desk(Protocol):
-    """What takes posts and knows the run: ``fedjury.gateway.desk.Clerk``."""
+class BrokerSession(Protocol):
+    """What takes posts and knows the run: ``fedjury.gateway.broker_session.BrokerWorker``."""
 
-    view: View
+    state: GatewayState
 
-    async def post(self, posted: Posted) -> Update:
-        """Have an update sent; raises ``Refused`` if it cannot be now."""
+    async def post(self, update: ReceivedUpdate) -> Update:
+        """Have an update sent; raises ``InvalidRequest`` if it cannot be now."""
 
 
 class Parts(NamedTuple):
     """What the endpoints share."""
 
-    desk: Desk
+    session: BrokerSession
     run: str
     tally: Tally
     page: ModelPage
-    intake: Intake
+    body_reader: RequestBodyReader
     readers: anyio.CapacityLimiter
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build(desk: Desk, run: str, lifespan: Lifespan | None = None, seconds: float = 30.0) -> FastAPI:
+def build(
+    session: BrokerSession, run: str, lifespan: Lifespan | None = None, seconds: float = 30.0
+) -> FastAPI:
     """Build the application; ``seconds``: how long a body may take."""
     app = FastAPIOffline(
         docs_url="/docs",
@@ -107,11 +109,13 @@ def build(desk: Desk, run: str, lifespan: Lifespan | None = None, seconds: float
         lifespan=lifespan or _nothing,
         redirect_slashes=False,
     )
-    parts = Parts(desk, run, Tally(), ModelPage(run), Intake(seconds), anyio.CapacityLimiter(2))
+    parts = Parts(
+        session, run, Tally(), ModelPage(run), RequestBodyReader(seconds), anyio.CapacityLimiter(2)
+    )
     _add_reading(app, parts)
     _add_posting(app, parts)
     _add_watching(app, parts)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(InvalidRequest, _refused)
     app.add_exception_handler(HTTPException, _refused_by_starlette)
     app.add_exception_handler(RequestValidationError, _refused_by_fastapi)
     app.add_exception_handler(Exception, _failed)
@@ -141,18 +145,20 @@ def _add_reading(app: FastAPI, parts: Parts) -> None:
     @app.get("/model/", responses=failures(422, 503), response_model=StateDict | GlobalModel)
     async def get_model(full: Full = False) -> Response:
         """Return the global model as a state dict; with ``full`` as a ``GlobalModel``."""
-        view = parts.desk.view
-        if view.model is None or view.manifest is None:
-            raise Refused(Why.NO_RUN, "no aggregator has published this run's model yet")
-        content = await parts.page.of(view, full=full)
-        parts.tally.of(view).bytes["out"] += len(content)
+        state = parts.session.state
+        if state.model is None or state.manifest is None:
+            raise InvalidRequest(
+                InvalidReason.NO_RUN, "no aggregator has published this run's model yet"
+            )
+        content = await parts.page.of(state, full=full)
+        parts.tally.of(state).bytes["out"] += len(content)
         return Sliced(content, media_type="application/json")
 
     @app.get("/model/accuracy/", include_in_schema=False)
     @app.get("/model/accuracy", response_model=list[float | None])
     async def get_accuracy() -> Response:
         """Return the accuracy after each round, the first before any; null where unknown."""
-        return _json(orjson.dumps(parts.desk.view.history))
+        return _json(orjson.dumps(parts.session.state.history))
 
 
 def _add_posting(app: FastAPI, parts: Parts) -> None:
@@ -175,21 +181,21 @@ def _add_posting(app: FastAPI, parts: Parts) -> None:
         """
         try:
             update = await _take(request, parts, full=full)
-        except Refused as why:
-            parts.tally.of(parts.desk.view).posts[why.reason.value] += 1
+        except InvalidRequest as why:
+            parts.tally.of(parts.session.state).posts[why.reason.value] += 1
             raise
-        parts.tally.of(parts.desk.view).posts[TAKEN] += 1
-        said = {"agent": update.agent, "round": update.round, "version": update.version}
-        return _json(orjson.dumps(said), 202)
+        parts.tally.of(parts.session.state).posts[TAKEN] += 1
+        content = {"agent": update.agent, "round": update.round, "version": update.version}
+        return _json(orjson.dumps(content), 202)
 
 
 async def _take(request: Request, parts: Parts, *, full: bool) -> Update:
     """Read an update, check it, and send it."""
-    view = parts.desk.view
+    view = parts.session.state
     known = view.manifest if view.model is not None else None
     limit = limit_of(known.parameters if known else None)
-    with parts.intake.room(request, limit):
-        data = await parts.intake.read(request, limit)
+    with parts.body_reader.room(request, limit):
+        data = await parts.body_reader.read(request, limit)
         parts.tally.of(view).bytes["in"] += len(data)
         _check_type(request)
         if why := state.lacking(view):
@@ -197,27 +203,27 @@ async def _take(request: Request, parts: Parts, *, full: bool) -> Update:
         assert known is not None
         read = partial(schemas.read_update, data, known.tensors, full=full)
         posted = await anyio.to_thread.run_sync(read, limiter=parts.readers)
-        return await parts.desk.post(posted)
+        return await parts.session.post(posted)
 
 
 def _check_type(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refused(Why.UNSUPPORTED_TYPE, "send Content-Type: application/json")
+        raise InvalidRequest(InvalidReason.UNSUPPORTED_TYPE, "send Content-Type: application/json")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refused(Why.UNSUPPORTED_TYPE, "send it without Content-Encoding")
+        raise InvalidRequest(InvalidReason.UNSUPPORTED_TYPE, "send it without Content-Encoding")
 
 
 # ---------------------------------------------------------------- for those who watch
 
 
 def _add_watching(app: FastAPI, parts: Parts) -> None:
-    registry = registry_of(lambda: parts.desk.view, parts.tally)
+    registry = registry_of(lambda: parts.session.state, parts.tally)
 
     @app.get("/healthz", response_model=Health, responses=failures(503))
     async def get_health() -> Response:
         """Say where the run stands; 503 if there is no broker or no run."""
-        view = parts.desk.view
+        view = parts.session.state
         if why := state.lacking(view):
             raise why
         assert view.model is not None
@@ -248,7 +254,7 @@ def _add_watching(app: FastAPI, parts: Parts) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-def _failure(reason: Reason | Why, detail: str, status: int) -> Response:
+def _failure(reason: Reason | InvalidReason, detail: str, status: int) -> Response:
     content = orjson.dumps({"error": reason.value, "detail": detail})
     response = _json(content, status)
     if status in RETRY:
@@ -259,15 +265,15 @@ def _failure(reason: Reason | Why, detail: str, status: int) -> Response:
 
 
 def _refused(_: Request, why: Exception) -> Response:
-    assert isinstance(why, Refused)
+    assert isinstance(why, InvalidRequest)
     return _failure(why.reason, why.detail, STATUS[why.reason])
 
 
 def _refused_by_starlette(request: Request, why: Exception) -> Response:
     """Give what the framework refuses our shape: a path or a method that there is not."""
     assert isinstance(why, HTTPException)
-    reasons = {404: Why.NOT_FOUND, 405: Why.METHOD_NOT_ALLOWED}
-    reason = reasons.get(why.status_code, Why.BAD_REQUEST)
+    reasons = {404: InvalidReason.NOT_FOUND, 405: InvalidReason.METHOD_NOT_ALLOWED}
+    reason = reasons.get(why.status_code, InvalidReason.BAD_REQUEST)
     response = _failure(reason, reason.value.replace("_", " "), why.status_code)
     response.headers.update(why.headers or {})
     if why.status_code == 405 and request.url.path in ("/model", "/model/"):
@@ -283,4 +289,4 @@ def _refused_by_fastapi(_: Request, why: Exception) -> Response:
 
 
 def _failed(_: Request, __: Exception) -> Response:
-    return _failure(Why.INTERNAL, "our fault; it is in the gateway's log", 500)
+    return _failure(InvalidReason.INTERNAL, "our fault; it is in the gateway's log", 500)

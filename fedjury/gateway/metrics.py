@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedjury.gateway.state import View
+from fedjury.gateway.state import GatewayState
 
 TAKEN = "taken"
 
@@ -23,27 +23,27 @@ class Tally:
     def __init__(self) -> None:
         self.posts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self._era = 0
+        self._generation = 0
 
-    def of(self, view: View) -> Tally:
+    def of(self, state: GatewayState) -> Tally:
         """Begin anew if the run has; returns itself. A request may come with an older view."""
-        if view.era > self._era:
+        if state.generation > self._generation:
             self.posts.clear()
             self.bytes.clear()
-            self._era = view.era
+            self._generation = state.generation
         return self
 
 
 class GatewayCollector(Collector):
     """Collects for ``prometheus_client``."""
 
-    def __init__(self, view: Callable[[], View], tally: Tally) -> None:
-        self._view, self._tally = view, tally
+    def __init__(self, state: Callable[[], GatewayState], tally: Tally) -> None:
+        self._state, self._tally = state, tally
 
     def collect(self) -> Iterator[Metric]:
         """Yield all there is to know."""
-        view = self._view()
-        tally = self._tally.of(view)
+        state = self._state()
+        tally = self._tally.of(state)
         posts = CounterMetricFamily(
             "fedjury_gateway_updates", "updates posted over HTTP", labels=["result", "reason"]
         )
@@ -56,7 +56,7 @@ class GatewayCollector(Collector):
             "messages the aggregator refused, whoever sent them",
             labels=["reason"],
         )
-        for reason, count in sorted(view.refused.items()):
+        for reason, count in sorted(state.invalid.items()):
             refused.add_metric([reason], count)
         yield refused
         bodies = CounterMetricFamily(
@@ -65,27 +65,27 @@ class GatewayCollector(Collector):
         for direction in ("in", "out"):
             bodies.add_metric([direction], tally.bytes[direction])
         yield bodies
-        rounds = max(0, len(view.history) - 1)
+        rounds = max(0, len(state.history) - 1)
         yield CounterMetricFamily("fedjury_rounds", "rounds that are over", value=rounds)
-        yield from _gauges(view)
+        yield from _gauges(state)
 
 
-def _gauges(view: View) -> Iterator[Metric]:
-    known = [accuracy for accuracy in view.history if accuracy is not None]
+def _gauges(state: GatewayState) -> Iterator[Metric]:
+    known = [accuracy for accuracy in state.history if accuracy is not None]
     if known:
         yield GaugeMetricFamily("fedjury_accuracy", "of the global model, 0 to 1", value=known[-1])
-    if view.model is not None:
-        version = view.model.version
+    if state.model is not None:
+        version = state.model.version
         yield GaugeMetricFamily("fedjury_version", "of the global model", value=version)
-    if view.round is not None:
-        yield GaugeMetricFamily("fedjury_round", "that is open", value=view.round.round)
-    yield GaugeMetricFamily("fedjury_gateway_slots", "agents it stands for", value=len(view.slots))
-    yield GaugeMetricFamily("fedjury_gateway_clients", "clients by name", value=len(view.bound))
-    yield GaugeMetricFamily("fedjury_gateway_connections", "to the broker", value=view.connections)
+    if state.round is not None:
+        yield GaugeMetricFamily("fedjury_round", "that is open", value=state.round.round)
+    yield GaugeMetricFamily("fedjury_gateway_slots", "agents it stands for", value=len(state.slots))
+    yield GaugeMetricFamily("fedjury_gateway_clients", "clients by name", value=len(state.bound))
+    yield GaugeMetricFamily("fedjury_gateway_connections", "to the broker", value=state.connections)
 
 
-def registry_of(view: Callable[[], View], tally: Tally) -> CollectorRegistry:
+def registry_of(state: Callable[[], GatewayState], tally: Tally) -> CollectorRegistry:
     """Make a registry that holds this and nothing else."""
     registry = CollectorRegistry()
-    registry.register(GatewayCollector(view, tally))
+    registry.register(GatewayCollector(state, tally))
     return registry

@@ -11,18 +11,18 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fedjury.gateway.state import View
-from fedjury.gateway.values import tensors_json
+from fedjury.gateway.json_tensors import tensors_json
+from fedjury.gateway.state import GatewayState
 from fedjury.protocol.messages import Vector
 
 SLICE = 65_536
 """Bytes of a model sent at once."""
 
 
-def where(view: View) -> tuple[int, str]:
+def where(state: GatewayState) -> tuple[int, str]:
     """Return the number of the round and its phase."""
-    now = view.round
-    return (now.round, now.phase.value) if now else (max(0, len(view.history) - 1), "waiting")
+    now = state.round
+    return (now.round, now.phase.value) if now else (max(0, len(state.history) - 1), "waiting")
 
 
 class Sliced(Response):
@@ -55,7 +55,7 @@ class ModelPage:
         self._lock = asyncio.Lock()
         self._pages: dict[bool, Written] = {}
 
-    async def of(self, view: View, *, full: bool) -> bytes:
+    async def of(self, view: GatewayState, *, full: bool) -> bytes:
         """Return the state dict of a view that has a model and a manifest.
 
         If ``full``, with the run, its round and how to train besides.
@@ -78,7 +78,7 @@ class ModelPage:
                 self._pages[full] = page
         return page.content
 
-    def _written(self, view: View, state: bytes) -> bytes:
+    def _written(self, view: GatewayState, state: bytes) -> bytes:
         model, manifest = view.model, view.manifest
         assert model is not None
         assert manifest is not None
@@ -103,8 +103,8 @@ class ModelPage:
         )
 
 
-def _tensors(view: View) -> bytes:
+def _tensors(state: GatewayState) -> bytes:
     """Write the global model as a state dict."""
-    assert view.model is not None
-    assert view.manifest is not None
-    return tensors_json(view.model.weights, view.manifest.tensors)
+    assert state.model is not None
+    assert state.manifest is not None
+    return tensors_json(state.model.weights, state.manifest.tensors)

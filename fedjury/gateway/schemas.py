@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from fedjury.gateway.state import Posted, Refused
-from fedjury.gateway.values import Layout, quote, strict_json, vector_of
+from fedjury.gateway.json_tensors import Layout, quote, strict_json, vector_of
+from fedjury.gateway.state import InvalidRequest, ReceivedUpdate
 from fedjury.protocol.messages import MAX_COUNT, Reason, Vector
 
 CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
@@ -111,7 +111,7 @@ def describe(openapi: dict[str, Any]) -> None:
     parts["StateDict"] |= TENSORS
 
 
-def read_update(data: bytes, layout: Layout, *, full: bool) -> Posted:
+def read_update(data: bytes, layout: Layout, *, full: bool) -> ReceivedUpdate:
     """Read the body of a post strictly: a state dict, or if ``full`` a ``ClientUpdate``.
 
     Raises
@@ -121,33 +121,35 @@ def read_update(data: bytes, layout: Layout, *, full: bool) -> Posted:
     """
     content = strict_json(data)
     if type(content) is not dict:
-        raise Refused(Reason.WRONG_TYPE, "not an object")
+        raise InvalidRequest(Reason.WRONG_TYPE, "not an object")
     if not full:
-        return Posted("", None, 1, _bare(content, layout))
+        return ReceivedUpdate("", None, 1, _bare(content, layout))
     try:
-        said = ClientUpdate.model_validate(content)
+        message = ClientUpdate.model_validate(content)
     except ValidationError as why:
         raise _refusal(why) from None
-    return Posted(said.client or "", said.version, said.samples, vector_of(said.update, layout))
+    return ReceivedUpdate(
+        message.client or "", message.version, message.samples, vector_of(message.update, layout)
+    )
 
 
 def _bare(content: Tensors, layout: Layout) -> Vector:
     """Read a state dict (d,); whoever has wrapped it hears how that is posted."""
     if {"version", "update"} <= content.keys():
-        raise Refused(
+        raise InvalidRequest(
             Reason.WRONG_KEYS,
             "a state dict is expected; 'version' and 'update' go to /model/?full=true",
         )
     return vector_of(content, layout)
 
 
-def _refusal(why: ValidationError) -> Refused:
+def _refusal(why: ValidationError) -> InvalidRequest:
     """Turn the first of what pydantic found into one of our reasons."""
     first = why.errors(include_url=False, include_context=False, include_input=False)[0]
     kind, place = first["type"], quote(".".join(map(str, first["loc"])))
     if kind in ("missing", "extra_forbidden"):
-        said = "is missing" if kind == "missing" else "is unknown"
-        return Refused(Reason.WRONG_KEYS, f"{place} {said}")
+        text = "is missing" if kind == "missing" else "is unknown"
+        return InvalidRequest(Reason.WRONG_KEYS, f"{place} {text}")
     if kind.endswith("_type"):
-        return Refused(Reason.WRONG_TYPE, f"{place}: {first['msg']}")
-    return Refused(Reason.OUT_OF_RANGE, f"{place}: {first['msg']}")
+        return InvalidRequest(Reason.WRONG_TYPE, f"{place}: {first['msg']}")
+    return InvalidRequest(Reason.OUT_OF_RANGE, f"{place}: {first['msg']}")

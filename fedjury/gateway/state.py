@@ -36,7 +36,7 @@ LEASE = 60.0
 """Seconds after a named client's last update in which no other client may have its slot."""
 
 
-class Why(StrEnum):
+class InvalidReason(StrEnum):
     """Why a request was refused, where the protocol has no reason of its own for it."""
 
     NO_RUN = "no_run"
@@ -51,16 +51,16 @@ class Why(StrEnum):
     INTERNAL = "internal"
 
 
-class Refused(Exception):  # noqa: N818 - it names the thing, not a failure of ours
+class InvalidRequest(Exception):  # noqa: N818 - it names the thing, not a failure of ours
     """A request that is not let in: ``reason`` is for counting, ``detail`` for people."""
 
-    def __init__(self, reason: Reason | Why, detail: str) -> None:
+    def __init__(self, reason: Reason | InvalidReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class ReceivedUpdate:
     """An update as it came over HTTP, its content checked.
 
     ``client``: its name, or empty. ``version``: of the global model that it was trained from, or
@@ -82,7 +82,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class GatewayState:
     """A run as far as the gateway knows it; immutable, so that any thread may look at it."""
 
     slots: tuple[str, ...]
@@ -92,7 +92,7 @@ class View:
     round: Round | None = None
     history: tuple[float | None, ...] = ()
     """Accuracy after each round, from that of version 0 on; None where it is not known."""
-    refused: Mapping[str, int] = field(default_factory=dict)
+    invalid: Mapping[str, int] = field(default_factory=dict)
     """What the aggregator refused in finished rounds, whoever sent it: reason -> count."""
     bound: Mapping[str, Lease] = field(default_factory=dict)
     """A client's name -> its slot."""
@@ -103,7 +103,7 @@ class View:
     """Round and attempt that were announced last, whatever was published after that."""
     missed: tuple[int, int] = (-1, -1)
     """Round and attempt that began before our agents were there, so that none of them is called."""
-    era: int = 0
+    generation: int = 0
     """How often a run has begun anew since we listen."""
     connections: int = 0
     """How many of our connections to the broker are up."""
@@ -117,7 +117,9 @@ def names_of(prefix: str, count: int) -> tuple[str, ...]:
 # ---------------------------------------------------------------- what the run says
 
 
-def hear(view: View, message: Message, *, present: bool = True) -> tuple[View, list[Update]]:
+def on_message(
+    state: GatewayState, message: Message, *, present: bool = True
+) -> tuple[GatewayState, list[Update]]:
     """Take a message; returns the view as it is then, and updates that have to be sent again.
 
     ``present``: whether all our agents had joined when it came.
@@ -125,17 +127,19 @@ def hear(view: View, message: Message, *, present: bool = True) -> tuple[View, l
     match message:
         case Manifest():
             known = message if usable(message) else None
-            fits = known and view.model and len(view.model.weights) == known.parameters
-            return replace(view, manifest=known, model=view.model if fits else None, round=None), []
+            fits = known and state.model and len(state.model.weights) == known.parameters
+            return replace(
+                state, manifest=known, model=state.model if fits else None, round=None
+            ), []
         case Model():
-            fits = view.manifest is None or len(message.weights) == view.manifest.parameters
-            return (_modelled(view, message) if fits else view), []
+            fits = state.manifest is None or len(message.weights) == state.manifest.parameters
+            return (_modelled(state, message) if fits else state), []
         case Round():
-            return _announced(view, message, present=present)
+            return _announced(state, message, present=present)
         case RoundLog(RoundRecord() as record):
-            return _recorded(view, record), []
+            return _recorded(state, record), []
         case _:
-            return view, []
+            return state, []
 
 
 def usable(manifest: Manifest) -> bool:
@@ -145,44 +149,53 @@ def usable(manifest: Manifest) -> bool:
     return len(names) == len(sizes) <= MAX_TENSORS and sum(sizes) == manifest.parameters
 
 
-def _modelled(view: View, model: Model) -> View:
+def _modelled(state: GatewayState, model: Model) -> GatewayState:
     """Take the global model; what was trained from another of this version is not sent again."""
-    before = view.model
+    before = state.model
     other = before is None or (
         before.version == model.version
         and not np.array_equal(before.weights, model.weights, equal_nan=True)
     )
-    return replace(view, model=model, sent={} if other else view.sent)
+    return replace(state, model=model, sent={} if other else state.sent)
 
 
-def _announced(view: View, now: Round, *, present: bool) -> tuple[View, list[Update]]:
+def _announced(
+    state: GatewayState, now: Round, *, present: bool
+) -> tuple[GatewayState, list[Update]]:
     """Note where the round stands; what was sent is sent again where it is collected anew."""
     attempt = (now.round, now.attempt)
-    before = (view.round.round, view.round.attempt) if view.round else None
-    if not present and attempt != view.heard:
-        view = replace(view, missed=attempt)
-    if (now.round, now.version) != view.turn:
-        view = replace(view, turn=(now.round, now.version), sent={})
-    view = replace(view, round=now, heard=attempt)
-    if now.phase is not Phase.TRAIN or attempt in (before, view.missed):
-        return view, []
-    called = _called(view, now)
-    return view, [update for slot, update in view.sent.items() if slot in called]
+    before = (state.round.round, state.round.attempt) if state.round else None
+    if not present and attempt != state.heard:
+        state = replace(state, missed=attempt)
+    if (now.round, now.version) != state.turn:
+        state = replace(state, turn=(now.round, now.version), sent={})
+    state = replace(state, round=now, heard=attempt)
+    if now.phase is not Phase.TRAIN or attempt in (before, state.missed):
+        return state, []
+    called = _called(state, now)
+    return state, [update for slot, update in state.sent.items() if slot in called]
 
 
-def _recorded(view: View, record: RoundRecord) -> View:
+def _recorded(state: GatewayState, record: RoundRecord) -> GatewayState:
     """Keep the accuracy after a round; a record of round 0 says that a run begins."""
     number, accuracy = record.round, record.model.accuracy
     if number > MAX_ROUNDS:
-        return view
-    history = view.history
+        return state
+    history = state.history
     if number == 0 and len(history) > 1:
-        return replace(view, history=(accuracy,), refused={}, bound={}, sent={}, era=view.era + 1)
+        return replace(
+            state,
+            history=(accuracy,),
+            invalid={},
+            bound={},
+            sent={},
+            generation=state.generation + 1,
+        )
     if number >= len(history):
         missing = (None,) * (number - len(history))
-        refused = _added(view.refused, record.traffic.refused)
-        return replace(view, history=(*history, *missing, accuracy), refused=refused)
-    return replace(view, history=(*history[:number], accuracy, *history[number + 1 :]))
+        refused = _added(state.invalid, record.traffic.refused)
+        return replace(state, history=(*history, *missing, accuracy), invalid=refused)
+    return replace(state, history=(*history[:number], accuracy, *history[number + 1 :]))
 
 
 def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> Mapping[str, int]:
@@ -193,16 +206,20 @@ def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> Mapping[str, i
 # ---------------------------------------------------------------- who may post
 
 
-def lacking(view: View) -> Refused | None:
+def lacking(state: GatewayState) -> InvalidRequest | None:
     """Say what is missing before anything can be posted, if anything is."""
-    if not view.connections:
-        return Refused(Why.NO_BROKER, "the connection to the broker is down; it is tried again")
-    if view.manifest is None or view.model is None:
-        return Refused(Why.NO_RUN, "no aggregator has published this run's manifest and model yet")
+    if not state.connections:
+        return InvalidRequest(
+            InvalidReason.NO_BROKER, "the connection to the broker is down; it is tried again"
+        )
+    if state.manifest is None or state.model is None:
+        return InvalidRequest(
+            InvalidReason.NO_RUN, "no aggregator has published this run's manifest and model yet"
+        )
     return None
 
 
-def post(view: View, posted: Posted, now: float) -> tuple[View, Update]:
+def post(state: GatewayState, posted: ReceivedUpdate, now: float) -> tuple[GatewayState, Update]:
     """Let an update in; returns the view as it is then, and what has to be sent.
 
     ``now``: the time (s), on a clock that never goes back.
@@ -212,70 +229,76 @@ def post(view: View, posted: Posted, now: float) -> tuple[View, Update]:
     Refused
         If the round does not collect, the version is another, or there is no slot for it.
     """
-    if why := lacking(view):
+    if why := lacking(state):
         raise why
-    round_ = _collecting(view)
+    round_ = _collecting(state)
     if posted.version not in (None, round_.version):
-        raise Refused(
+        raise InvalidRequest(
             Reason.WRONG_VERSION,
             f"trained from version {posted.version}, round {round_.round} trains from "
             f"{round_.version}",
         )
-    if (round_.round, round_.attempt) == view.missed:
-        raise Refused(
+    if (round_.round, round_.attempt) == state.missed:
+        raise InvalidRequest(
             Reason.NOT_CALLED,
             f"round {round_.round} began before the gateway joined; post in the next",
         )
-    slot = _slot(view, posted.client, round_, now)
+    slot = _slot(state, posted.client, round_, now)
     update = Update(slot, round_.round, round_.version, posted.samples, posted.delta)
-    bound = {name: lease for name, lease in view.bound.items() if lease.slot != slot}
+    bound = {name: lease for name, lease in state.bound.items() if lease.slot != slot}
     if posted.client:
         bound[posted.client] = Lease(slot, now)
-    return replace(view, bound=bound, sent={**view.sent, slot: update}), update
+    return replace(state, bound=bound, sent={**state.sent, slot: update}), update
 
 
-def _collecting(view: View) -> Round:
+def _collecting(state: GatewayState) -> Round:
     """Return the round if it collects updates."""
-    now = view.round
+    now = state.round
     if now is None:
-        raise Refused(Reason.WRONG_PHASE, "no round is open: the aggregator waits for agents")
+        raise InvalidRequest(
+            Reason.WRONG_PHASE, "no round is open: the aggregator waits for agents"
+        )
     if now.phase is Phase.TRAIN:
         return now
-    said = {
+    content = {
         Phase.VALIDATE: "is being voted on",
         Phase.JUDGE_AND_TRAIN: "asks for a verdict too (piggy-back), which nobody can give here",
         Phase.DONE: "was the last: the run is done",
     }
-    raise Refused(Reason.WRONG_PHASE, f"round {now.round} {said[now.phase]}")
+    raise InvalidRequest(Reason.WRONG_PHASE, f"round {now.round} {content[now.phase]}")
 
 
-def _called(view: View, now: Round) -> frozenset[str]:
+def _called(state: GatewayState, now: Round) -> frozenset[str]:
     """Return those of our agents who are called."""
-    called = view.slots if now.contributors == "all" else now.contributors
-    return frozenset(called).intersection(view.slots)
+    called = state.slots if now.contributors == "all" else now.contributors
+    return frozenset(called).intersection(state.slots)
 
 
-def _slot(view: View, client: str, round_: Round, now: float) -> str:
+def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     """Find the slot of a client: its own, one of nobody's, or that of a client which is gone."""
-    called = _called(view, round_)
-    if own := view.bound.get(client) if client else None:
+    called = _called(state, round_)
+    if own := state.bound.get(client) if client else None:
         if own.slot not in called:
-            raise Refused(Reason.NOT_CALLED, f"{own.slot} is not called in round {round_.round}")
-        if own.slot in view.sent:
-            raise Refused(
+            raise InvalidRequest(
+                Reason.NOT_CALLED, f"{own.slot} is not called in round {round_.round}"
+            )
+        if own.slot in state.sent:
+            raise InvalidRequest(
                 Reason.DUPLICATE, f"{own.slot} has answered in round {round_.round} already"
             )
         return own.slot
-    leases = {lease.slot: lease.since for lease in view.bound.values()}
+    leases = {lease.slot: lease.since for lease in state.bound.values()}
     gone = sorted((since, slot) for slot, since in leases.items() if now - since > LEASE)
-    free = [slot for slot in view.slots if slot not in leases] + [slot for _, slot in gone]
+    free = [slot for slot in state.slots if slot not in leases] + [slot for _, slot in gone]
     if not free:
-        raise Refused(
-            Why.NO_SLOT,
+        raise InvalidRequest(
+            InvalidReason.NO_SLOT,
             f"all {len(leases)} slots belong to clients with other names, who posted less than "
             f"{LEASE:.0f} s ago; a slot comes free once its client is silent for so long",
         )
     for slot in free:
-        if slot in called and slot not in view.sent:
+        if slot in called and slot not in state.sent:
             return slot
-    raise Refused(Why.NO_SLOT, f"no free slot is left in round {round_.round}; post in the next")
+    raise InvalidRequest(
+        InvalidReason.NO_SLOT, f"no free slot is left in round {round_.round}; post in the next"
+    )

@@ -8,7 +8,7 @@ the same. A new judge is one file here, or a function anywhere (``registry``).
 from __future__ import annotations
 
 from fedjury import registry
-from fedjury.judges.opinions import Judge
+from fedjury.judges.judgements import Judge
 from fedjury.registry import Registry
 
 __all__ = ["JUDGES", "Judge", "build"]

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.judges.opinions import ROUNDING, Judge, Opinions, check_minimum, informed
+from fedjury.judges.judgements import ROUNDING, Judge, Judgements, check_minimum, informed
 from fedjury.judges.prediction import scores, threshold
 from fedjury.judges.profiles import Candidates, Histories
 from fedjury.judges.sums import Array, in_order
@@ -61,13 +61,13 @@ def calibrated(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
     check_minimum(minimum_history, 4, "judge 'calibrated'")
     threshold(2, false_alarm)  # raises if it cannot be
 
-    def judge(profiles: Histories, candidates: Candidates) -> Opinions:
+    def judge(profiles: Histories, candidates: Candidates) -> Judgements:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
         logs = np.log(increases(models, profiles.shape[1] // 2) + SHIFT)
         logs = logs.astype(np.float32).astype(np.float64)
         score = scores(logs[:, :-1], logs[:, -1])
         limit = np.full(len(score), threshold(logs.shape[1] - 1, false_alarm))
-        return Opinions(score > limit + ROUNDING, score, limit, logs)
+        return Judgements(score > limit + ROUNDING, score, limit, logs)
 
     return informed(judge, minimum_history)
 
@@ -77,11 +77,11 @@ def increases(models: Histories, w: int) -> Array:
 
     Exact up to the quotients while w |D| is below 3 * 10⁹.
     """
-    found = []
+    result = []
     for i in range(w, models.shape[1]):
         before = models[:, i - w : i]
         total, squares = before.sum(axis=1), (before * before).sum(axis=1)
         rise = np.maximum(w * models[:, i] - total, 0)
         spread = w * squares - total * total + (w - 1) * (total + w)
-        found.append(np.sqrt((w - 1) * in_order(rise * rise / spread) / w))
-    return np.stack(found, axis=1)
+        result.append(np.sqrt((w - 1) * in_order(rise * rise / spread) / w))
+    return np.stack(result, axis=1)

@@ -71,8 +71,8 @@ def squares(points: Whole) -> Whole:
     between = np.full((sets, count, count), FAR)
     for i in range(count - 1):
         difference = points[:, i + 1 :] - points[:, i : i + 1]
-        found = np.einsum("mlp,mlp->ml", difference, difference, dtype=np.int64)
-        between[:, i, i + 1 :] = between[:, i + 1 :, i] = found
+        result = np.einsum("mlp,mlp->ml", difference, difference, dtype=np.int64)
+        between[:, i, i + 1 :] = between[:, i + 1 :, i] = result
     return between
 
 
@@ -125,5 +125,5 @@ def _factors(near: Neighbours, density: Array, own: Array) -> Array:
 
 def _of(near: Neighbours, values: npt.NDArray[N]) -> npt.NDArray[N]:
     """Pick the neighbours' values out of (m, l), as (m, q, k)."""
-    found: npt.NDArray[N] = np.take_along_axis(values[:, None], near.number, axis=2)
-    return found
+    result: npt.NDArray[N] = np.take_along_axis(values[:, None], near.number, axis=2)
+    return result

@@ -20,16 +20,16 @@ def scores(past: Array, new: Array, least: float = LEAST_SPREAD) -> Array:
     ``least``: floor under the standard deviation.
     """
     spread = np.maximum(deviation(past), least)
-    found: Array = (new - mean(past)) / (spread * np.sqrt(1 + 1 / past.shape[1]))
-    return found
+    result: Array = (new - mean(past)) / (spread * np.sqrt(1 + 1 / past.shape[1]))
+    return result
 
 
 def standardised(draws: Array) -> Array:
     """Put draws (m, N + 1) into units of how the first N of each row vary, around their mean."""
     past = draws[:, :-1]
     spread = np.maximum(deviation(past), LEAST_SPREAD)
-    found: Array = (draws - mean(past)[:, np.newaxis]) / spread[:, np.newaxis]
-    return found
+    result: Array = (draws - mean(past)[:, np.newaxis]) / spread[:, np.newaxis]
+    return result
 
 
 def threshold(draws: int, false_alarm: float) -> float:

@@ -14,18 +14,18 @@ Array = npt.NDArray[np.float64]
 
 def in_order(values: Array) -> Array:
     """Add up along the last axis, (..., n) -> (...), from the first to the last."""
-    found: Array = np.cumsum(values, axis=-1)[..., -1]
-    return found
+    result: Array = np.cumsum(values, axis=-1)[..., -1]
+    return result
 
 
 def mean(values: Array) -> Array:
     """Average along the last axis, (..., n) -> (...), added up in order."""
-    found: Array = in_order(values) / values.shape[-1]
-    return found
+    result: Array = in_order(values) / values.shape[-1]
+    return result
 
 
 def deviation(values: Array) -> Array:
     """Compute the standard deviation (by n - 1) along the last axis, added up in order."""
     apart = values - mean(values)[..., np.newaxis]
-    found: Array = np.sqrt(in_order(apart * apart) / (values.shape[-1] - 1))
-    return found
+    result: Array = np.sqrt(in_order(apart * apart) / (values.shape[-1] - 1))
+    return result

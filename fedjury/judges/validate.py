@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedjury.judges.judgements import ROUNDING, Judge, Judgements, check_minimum, informed
 from fedjury.judges.lof import squares
-from fedjury.judges.opinions import ROUNDING, Judge, Opinions, check_minimum, informed
+from fedjury.judges.lof_variants import LOF_VARIANTS
 from fedjury.judges.profiles import Candidates, Histories, variations
-from fedjury.judges.readings import READINGS
 from fedjury.judges.sums import mean
 from fedjury.registry import judge, unknown
 
@@ -37,16 +37,16 @@ def lof(minimum_history: int = 11, reading: str = "A") -> Judge:
         If there is no such reading, or if ``minimum_history`` is below 3, for B and C below 4:
         they have too few points to compare with.
     """
-    if reading not in READINGS:
-        raise unknown("reading of judge 'lof'", reading, READINGS)
-    read = READINGS[reading]
+    if reading not in LOF_VARIANTS:
+        raise unknown("reading of judge 'lof'", reading, LOF_VARIANTS)
+    read = LOF_VARIANTS[reading]
     check_minimum(minimum_history, read.least + 1, f"reading {reading} of judge 'lof'")
 
-    def judge(profiles: Histories, candidates: Candidates) -> Opinions:
+    def judge(profiles: Histories, candidates: Candidates) -> Judgements:
         models = np.concatenate([profiles, candidates[:, None]], axis=1)
         scores = read.scores(squares(variations(models)))
         threshold = mean(scores.trusted)
         evidence = np.log(np.column_stack([scores.trusted, scores.new]))
-        return Opinions(scores.new > threshold * (1 + ROUNDING), scores.new, threshold, evidence)
+        return Judgements(scores.new > threshold * (1 + ROUNDING), scores.new, threshold, evidence)
 
     return informed(judge, minimum_history)

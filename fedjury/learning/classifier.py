@@ -113,14 +113,14 @@ def test_model(model: nn.Module, data: Dataset) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m fedjury.learning.classifier",
         description="Train and test the classifier alone, and save it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = made.add_argument
+    add = parser.add_argument
     add(
         "--data",
         default="mnist5k",
@@ -175,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where to save it (default: %(default)s)",
     )
-    return made
+    return parser
 
 
 def impossible(chosen: argparse.Namespace) -> str:
@@ -190,16 +190,16 @@ def impossible(chosen: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Train, test and save a classifier."""
-    made = parser()
-    chosen = made.parse_args(arguments)
+    result = parser()
+    chosen = result.parse_args(arguments)
     if wrong := impossible(chosen):
-        made.error(wrong)
+        result.error(wrong)
     try:
         data = datasets.load(chosen.data, chosen.data_root)
         model = models.build(chosen.model, data.shape, data.classes, chosen.seed)
         check_batches(model, data.shape, chosen.batch, len(data.y_train))
     except ValueError as why:
-        made.error(str(why))
+        result.error(str(why))
     for note in data.notes:
         print(note)
     print(f"{chosen.model}: {len(flatten(model)):,} parameters, {len(data.y_train):,} samples")

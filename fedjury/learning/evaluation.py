@@ -62,12 +62,12 @@ def answers_on(model: nn.Module, x: torch.Tensor) -> Answers:
     known: deque[tuple[Vector, Predictions]] = deque(maxlen=REMEMBERED)
 
     def answers(weights: Vector) -> Predictions:
-        for asked, found in known:
+        for asked, result in known:
             if asked is weights:
-                return found
-        found = predict(model, weights, x)
-        known.append((weights, found))
-        return found
+                return result
+        result = predict(model, weights, x)
+        known.append((weights, result))
+        return result
 
     return answers
 
@@ -87,15 +87,15 @@ def flaw_of(answers: Answers) -> Callable[[Vector], str]:
     """Return a function from a model's vector (d,) to what is wrong with its answers, or ""."""
 
     def flaw(weights: Vector) -> str:
-        found = answers(weights)
-        none = int(np.count_nonzero(found == NO_CLASS))
-        said = f"its answers to {none:,} of {len(found):,} held-out samples are not finite"
-        return said if none else ""
+        result = answers(weights)
+        none = int(np.count_nonzero(result == NO_CLASS))
+        text = f"its answers to {none:,} of {len(result):,} held-out samples are not finite"
+        return text if none else ""
 
     return flaw
 
 
 def success_of(model: nn.Module, backdoor: Backdoor) -> Callable[[Vector], float]:
     """Return a function from a model's vector (d,) to the success of a backdoor in its trial."""
-    trial = torch.from_numpy(backdoor.trial_x)
+    trial = torch.from_numpy(backdoor.test_x)
     return lambda weights: success(predict(model, weights, trial), backdoor)

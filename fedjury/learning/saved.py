@@ -64,11 +64,11 @@ def read_weights(file: Path, model: nn.Module) -> Vector:
         values that no model can work with; the message says which.
     """
     try:
-        found = _fitted(_read(file), model, file)
-        _check_values(found, model)
+        result = _fitted(_read(file), model, file)
+        _check_values(result, model)
     except ValueError as why:
         raise ValueError(f"{file} does not hold weights of this model: {why}") from why
-    load(model, found)
+    load(model, result)
     return flatten(model)
 
 
@@ -93,9 +93,9 @@ def _read(file: Path) -> State:
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise ValueError(f"it holds a {kind}, not a state dict; save model.state_dict()")  # noqa: TRY004
-    if not (found := _named(content, DEPTH)):
+    if not (result := _named(content, DEPTH)):
         raise ValueError(f"there are no weights in it, but {_listed(map(str, content))}")
-    return found
+    return result
 
 
 def _read_safetensors(data: bytes) -> State:
@@ -115,17 +115,17 @@ def _read_torch(data: bytes) -> Any:
         raise ValueError(_why_unreadable(data, str(why))) from why
 
 
-def _why_unreadable(data: bytes, said: str) -> str:
+def _why_unreadable(data: bytes, text: str) -> str:
     """Say why PyTorch could not read a file, from its bytes and what PyTorch said."""
-    if "TorchScript" in said:
+    if "TorchScript" in text:
         return "it is a TorchScript program; save model.state_dict() instead"
-    if foreign := re.search(r"GLOBAL ([\w.]+)", said):
+    if foreign := re.search(r"GLOBAL ([\w.]+)", text):
         return (
             f"it holds more than weights ({foreign[1]}), and reading that could run code; "
             "save model.state_dict() and nothing else"
         )
     if data.startswith(b"PK"):
-        damaged = "central directory" in said or "zip" in said
+        damaged = "central directory" in text or "zip" in text
         return "it is damaged or cut short" if damaged else "it is no saved state dict"
     old = data.startswith(b"\x80") and b"l\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in data[:32]
     return "it is damaged or cut short" if old else "it is no saved state dict"
@@ -135,8 +135,8 @@ def _named(content: Mapping[Any, Any], depth: int) -> State:
     """Find the named tensors in a table: itself, or a table in it; empty if there are none."""
     inner = [content[name] for name in TABLES if isinstance(content.get(name), Mapping)]
     for table in inner if depth else ():
-        if found := _named(table, depth - 1):
-            return found
+        if result := _named(table, depth - 1):
+            return result
     return {str(name): v for name, v in content.items() if isinstance(v, torch.Tensor)}
 
 
@@ -172,8 +172,8 @@ def _fitted_flat(weights: torch.Tensor, layout: tuple[Tensor, ...], file: Path) 
 def _layout_beside(file: Path) -> tuple[Tensor, ...] | None:
     """Return the tensors of the run in whose folder a model lies, if its manifest can be read."""
     try:
-        said = json.loads((file.parent.parent / "manifest.json").read_bytes())
-        return tuple(Tensor(name, tuple(shape)) for name, shape in said["manifest"]["tensors"])
+        message = json.loads((file.parent.parent / "manifest.json").read_bytes())
+        return tuple(Tensor(name, tuple(shape)) for name, shape in message["manifest"]["tensors"])
     except (AttributeError, OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -196,8 +196,8 @@ def _by_name(state: State, layout: tuple[Tensor, ...]) -> list[torch.Tensor] | N
     names = {tensor.name for tensor in layout}
     if not floating <= names or not names <= state.keys():
         return None
-    found = [state[tensor.name] for tensor in layout]
-    return found if _same_shapes(found, layout) else None
+    result = [state[tensor.name] for tensor in layout]
+    return result if _same_shapes(result, layout) else None
 
 
 def _by_shape(state: State, layout: tuple[Tensor, ...]) -> list[torch.Tensor] | None:
@@ -205,8 +205,8 @@ def _by_shape(state: State, layout: tuple[Tensor, ...]) -> list[torch.Tensor] | 
 
     A state dict lists layers as they are defined.
     """
-    found = [value for value in state.values() if value.is_floating_point()]
-    return found if _same_shapes(found, layout) else None
+    result = [value for value in state.values() if value.is_floating_point()]
+    return result if _same_shapes(result, layout) else None
 
 
 def _place(name: str) -> tuple[list[tuple[str, int]], bool, str]:
@@ -216,8 +216,8 @@ def _place(name: str) -> tuple[list[tuple[str, int]], bool, str]:
     return numbers, part != "weight", part
 
 
-def _same_shapes(found: list[torch.Tensor], layout: tuple[Tensor, ...]) -> bool:
-    return [tuple(value.shape) for value in found] == [tensor.shape for tensor in layout]
+def _same_shapes(result: list[torch.Tensor], layout: tuple[Tensor, ...]) -> bool:
+    return [tuple(value.shape) for value in result] == [tensor.shape for tensor in layout]
 
 
 def _difference(state: State, layout: tuple[Tensor, ...]) -> str:

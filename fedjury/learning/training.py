@@ -51,7 +51,7 @@ Orders = npt.NDArray[np.int64]
 """(m, epochs, s): the order in which each agent visits its s samples in each epoch."""
 
 
-def visits(
+def sample_order(
     seed: int, round_number: int, members: Sequence[int], epochs: int, samples: int
 ) -> Orders:
     """Draw the visiting orders (m, epochs, s) of members from (seed, round, member) alone.
@@ -140,9 +140,9 @@ def train_together(
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
-        some = slice(first, last)
-        own = data._replace(indices=data.indices[some])
-        _train_block(descend, start, own, plan, order[some], torch.from_numpy(changes[some]))
+        values = slice(first, last)
+        own = data._replace(indices=data.indices[values])
+        _train_block(descend, start, own, plan, order[values], torch.from_numpy(changes[values]))
     return changes
 
 

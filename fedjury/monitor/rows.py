@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fedjury.monitor import harmless
-from fedjury.monitor.harmless import NOTHING
+from fedjury.monitor import sanitize
+from fedjury.monitor.sanitize import NOTHING
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.record import RoundRecord
 
@@ -66,16 +66,16 @@ def suspects_of(record: RoundRecord, before: Suspects | None = None) -> Suspects
 
     A detector that suspected somebody ``before`` and now nobody is there with a 0.
     """
-    if (found := record.detection) is None:
+    if (result := record.detection) is None:
         return None
     return Suspects(
         record.round,
-        _highest(found.suspicion),
-        _by_detector(found.suspected.values(), before.detectors if before is not None else ()),
-        len(found.quarantined),
-        found.quarantined[:SHOWN],
-        len(found.for_good),
-        found.left_out,
+        _highest(result.suspicion),
+        _by_detector(result.suspected.values(), before.detectors if before is not None else ()),
+        len(result.quarantined),
+        result.quarantined[:SHOWN],
+        len(result.for_good),
+        result.left_out,
     )
 
 
@@ -86,13 +86,13 @@ def _highest(scores: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 
 def _by_detector(detectors: Iterable[str], known: Iterable[str]) -> dict[str, int]:
     """Count how many agents each detector suspects; only so many are told apart."""
-    found = dict.fromkeys(known, 0)
-    for said in detectors:
-        detector = harmless.name(said) or OTHER
-        if detector not in found and len(found) >= DETECTORS - 1:
+    result = dict.fromkeys(known, 0)
+    for text in detectors:
+        detector = sanitize.name(text) or OTHER
+        if detector not in result and len(result) >= DETECTORS - 1:
             detector = OTHER
-        found[detector] = found.get(detector, 0) + 1
-    return found
+        result[detector] = result.get(detector, 0) + 1
+    return result
 
 
 # ---------------------------------------------------------------- sums
@@ -119,7 +119,7 @@ def sum_of(rows: Iterable[RoundRecord], start: Tally = Tally()) -> Tally:  # noq
     rows = list(rows)
     refused = dict(start.refused)
     for row in rows:
-        refused = harmless.added(refused, row.traffic.refused)
+        refused = sanitize.added(refused, row.traffic.refused)
     heard = [row.traffic for row in rows if heard_in_full(row)]
     return Tally(
         start.accepted + sum(row.accepted is True for row in rows),

@@ -24,17 +24,17 @@ from fedjury.protocol.messages import (
     LOGS,
     MAX_COUNT,
     AggregatorPresence,
+    AttackVector,
     BadMessage,
     Candidate,
+    ColluderUpdate,
     History,
     Manifest,
     Message,
     Model,
     Phase,
-    Plot,
     Presence,
     Reason,
-    Report,
     Round,
     Update,
     Vector,
@@ -58,22 +58,22 @@ SMALL = 1000
 ENVELOPE = 1000
 """Bytes of a payload around its vector, at the most."""
 
-BROADCAST = (Manifest, Round, Model, Candidate, Plot)
+BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
 
 
 _PAYLOAD = {
-    kind: [said.name for said in fields(kind) if f"{{{said.name}}}" not in channel.topic]
+    kind: [message.name for message in fields(kind) if f"{{{message.name}}}" not in channel.topic]
     for kind, channel in CHANNELS.items()
 }
 """The fields of a message that its topic does not say."""
 
 
 class Limits(NamedTuple):
-    """What a receiver accepts: ``parameters`` d (None: any), payload ``bytes``, finite or not."""
+    """What a receiver accepts: ``parameters`` d (None: any), payload ``size``, finite or not."""
 
     parameters: int | None = None
-    bytes: int = 32_000_000
+    size: int = 32_000_000
     finite: bool = True
 
 
@@ -83,10 +83,10 @@ def encode(message: Message, codec: str = "float32") -> bytes:
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
-    said = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
+    content = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
     if channel.content_type == JSON:
-        return _dumped(jsonable(said))
-    packed: bytes = msgpack.packb(said)
+        return _dumped(jsonable(content))
+    packed: bytes = msgpack.packb(content)
     return packed
 
 
@@ -170,12 +170,12 @@ def _plain(value: Any, codec: str) -> Any:
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
     if kind in (Presence, AggregatorPresence, Vote):
-        return min(limits.bytes, SMALL)
-    longest = limits.bytes
+        return min(limits.size, SMALL)
+    longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
         # No codec takes more than float32, but for what zstd adds where it cannot make it less.
         longest = min(longest, 4 * limits.parameters + limits.parameters // 32 + ENVELOPE)
-    return longest * 2 if kind is Plot else longest
+    return longest * 2 if kind is AttackVector else longest
 
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
@@ -339,7 +339,7 @@ def _vector(key: str, value: Any, limits: Limits) -> Vector:
     if limits.parameters is not None and packed.n != limits.parameters:
         raise BadMessage(Reason.WRONG_LENGTH, f"{packed.n:,} parameters, not {limits.parameters:,}")
     # Before the manifest anybody may say how much is to be inflated; models are never compressed.
-    if 4 * packed.n > limits.bytes * (1 if limits.parameters is None else 100):
+    if 4 * packed.n > limits.size * (1 if limits.parameters is None else 100):
         raise BadMessage(Reason.TOO_LARGE, f"{packed.n:,} parameters announced")
     vector = decompress(packed)
     if limits.finite and not _finite(vector):
@@ -415,8 +415,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "evidence": _evidence,
         "bytes": _count,
     },
-    Report: {"agent": _text, "round": _count, "version": _count, "delta": _vector},
-    Plot: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
+    ColluderUpdate: {"agent": _text, "round": _count, "version": _count, "delta": _vector},
+    AttackVector: {"round": _count, "version": _count, "centre": _vector, "spread": _spread},
     Presence: {"agent": _text, "online": _truth, "since": _number},
     AggregatorPresence: {"online": _truth, "since": _number, "deals": _words},
 }

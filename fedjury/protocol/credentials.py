@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedjury.config.sections import Broker
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 SYSTEM = "system"
 """In the place of an authority's file: those that this machine trusts anyway."""
@@ -71,15 +71,15 @@ class Login(NamedTuple):
     """None: the connection is not encrypted."""
 
 
-def login_of(address: BrokerAddress, party: str) -> Login:
+def login_of(address: BrokerAddress, principal: str) -> Login:
     """Find how a party logs in; without the colon that tells it from an agent, its name is its own.
 
     Raises
     ------
-    LinkError
+    TransportError
         If there are secrets, but none for this party, or they cannot be read.
     """
-    name = party.removeprefix(":")
+    name = principal.removeprefix(":")
     if address.username is not None:
         return Login(address.username, address.password, _tls(address, ""))
     if not address.secrets:
@@ -89,17 +89,17 @@ def login_of(address: BrokerAddress, party: str) -> Login:
     try:
         secret = password.read_text(encoding="ascii").strip() if password.exists() else None
         if secret is None and not certificate.exists():
-            raise LinkError(
+            raise TransportError(
                 f"no secret of {name!r} is in {address.secrets}; "
                 "'fedjury enroll --help' says how to make one"
             )
         login = Login(name, secret, _tls(address, stem if certificate.exists() else ""))
     except (OSError, UnicodeDecodeError) as why:
-        raise LinkError(
+        raise TransportError(
             f"the secret of {name!r} in {address.secrets} cannot be read: {why}"
         ) from why
     if secret is None and login.tls is None:
-        raise LinkError(f"{certificate} is of no use without the authority's ca.crt beside it")
+        raise TransportError(f"{certificate} is of no use without the authority's ca.crt beside it")
     return login
 
 
@@ -110,22 +110,22 @@ def stranger(address: BrokerAddress) -> Login | None:
     return Login(tls=_tls(address, ""))
 
 
-def first_known(address: BrokerAddress, parties: Iterable[str]) -> str:
+def first_known(address: BrokerAddress, principals: Iterable[str]) -> str:
     """Return the first party of whom there is a secret, to ask the broker whether it lets us in.
 
     Raises
     ------
-    LinkError
+    TransportError
         If there are secrets, but none of any of them.
     """
-    missing: LinkError | None = None
-    for party in parties:
+    missing: TransportError | None = None
+    for principal in principals:
         try:
-            login_of(address, party)
-        except LinkError as why:
+            login_of(address, principal)
+        except TransportError as why:
             missing = missing or why
         else:
-            return party
+            return principal
     if missing is not None:
         raise missing
     return ""
@@ -140,14 +140,14 @@ def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:
         return _context("" if ca == SYSTEM else ca, stem) if ca else None
     except OSError as why:
         files = f"{ca or ours} and {stem}.crt" if stem else ca or ours
-        raise LinkError(f"the certificates in {files} cannot be used: {why}") from why
+        raise TransportError(f"the certificates in {files} cannot be used: {why}") from why
 
 
 @cache
 def _context(ca: str, stem: str) -> ssl.SSLContext:
     """Make what TLS needs; all parties without a certificate of their own share one."""
-    made = ssl.create_default_context(cafile=ca or None)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    result = ssl.create_default_context(cafile=ca or None)
+    result.minimum_version = ssl.TLSVersion.TLSv1_2
     if stem:
-        made.load_cert_chain(f"{stem}.crt", f"{stem}.key", password="")  # nobody is here to ask
-    return made
+        result.load_cert_chain(f"{stem}.crt", f"{stem}.key", password="")  # nobody is here to ask
+    return result

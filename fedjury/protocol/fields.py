@@ -114,9 +114,9 @@ def map_of(
     def every(value: object) -> Iterator[tuple[str, Any]]:
         if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
             raise ValueError
-        for said, item in value.items():
+        for message, item in value.items():
             try:
-                yield key(said), read(item)
+                yield key(message), read(item)
             except ValueError:
                 continue
 
@@ -128,12 +128,12 @@ REASONS = frozenset(Reason)
 
 def _refusals(value: object) -> dict[str, int]:
     """Read reason -> count; reasons that we do not know are put together as :data:`OTHER`."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     for reason, count in map_of(_text, _whole(MAX_COUNT))(value).items():
         key = reason if reason in REASONS else OTHER
         if count:
-            found[key] = min(found.get(key, 0) + count, MAX_COUNT)
-    return found
+            result[key] = min(result.get(key, 0) + count, MAX_COUNT)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,18 +230,18 @@ def places(kind: type, prefix: str = "") -> tuple[Place, ...]:
     """Return where the fields of a type stand in JSON."""
     if known := _PLACES.get((kind, prefix)):
         return known
-    found = []
-    for made in fields(kind):
-        if not made.metadata:
+    result = []
+    for built in fields(kind):
+        if not built.metadata:
             continue
-        how, inside = made.metadata.get("entry"), made.metadata.get("part")
-        key = made.metadata["prefix"] if how is None else prefix + (how.key or made.name)
-        default = {} if made.default is MISSING else made.default
-        about = made.metadata.get("about", "")
+        how, inside = built.metadata.get("entry"), built.metadata.get("part")
+        key = built.metadata["prefix"] if how is None else prefix + (how.key or built.name)
+        default = {} if built.default is MISSING else built.default
+        about = built.metadata.get("about", "")
         below = [key] if inside is None else [one.key for one in places(inside, key)]
         words = frozenset(word.partition(".")[0] for word in below)
-        found.append(Place(made.name, key, how, inside, about, default, words))
-    return _PLACES.setdefault((kind, prefix), tuple(found))
+        result.append(Place(built.name, key, how, inside, about, default, words))
+    return _PLACES.setdefault((kind, prefix), tuple(result))
 
 
 def write(value: Any, into: Json, prefix: str = "", *, start: bool = False) -> Json:
@@ -296,24 +296,24 @@ def values(kind: type, value: Json, wrong: set[str], prefix: str = "") -> dict[s
 
     Of a part none of whose keys is there nothing is returned.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for place in places(kind, prefix):
         if place.words.isdisjoint(value):
             continue
         if place.entry is None:
             assert place.part is not None
             if inside := values(place.part, value, wrong, place.key):
-                found[place.name] = place.part(**inside)
+                result[place.name] = place.part(**inside)
             continue
-        said = at(value, place.key)
-        if said is MISSING:
+        message = at(value, place.key)
+        if message is MISSING:
             continue
         try:
-            null = said is None and place.entry.null
-            found[place.name] = None if null else place.entry.kind.read(said)
+            null = message is None and place.entry.null
+            result[place.name] = None if null else place.entry.kind.read(message)
         except ValueError:
             wrong.add(place.key)
-    return found
+    return result
 
 
 def rows(kind: type, prefix: str = "", about: str = "") -> Iterator[tuple[str, str, str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedjury.config.sections import Broker
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
-from fedjury.protocol.transport.link import BrokerAway, LinkError
+from fedjury.protocol.transport.connection import BrokerAway, TransportError
 from fedjury.protocol.transport.mqtt_client import probe
 from fedjury.protocol.transport.waiting import patiently
 
@@ -15,7 +15,7 @@ FOLDER = "secrets"
 """Where ``fedjury enroll`` puts them, and ``docker compose up``."""
 
 
-def secrets_for(broker: Broker, part: str, parties: Callable[[], Iterable[str]]) -> str:
+def secrets_for(broker: Broker, part: str, principals: Callable[[], Iterable[str]]) -> str:
     """Return the folder of secrets to use: the one that was given, else ours if it is wanted.
 
     A broker is first asked whether it lets us in without. A password from a folder that nobody
@@ -26,44 +26,44 @@ def secrets_for(broker: Broker, part: str, parties: Callable[[], Iterable[str]])
     ------
     BrokerAway
         If nobody answers there.
-    LinkError
+    TransportError
         If the broker wants a log-in, and what is at hand is of no use.
     """
     plain = address_of(broker, part)
-    found = plain._replace(secrets=str(Path(FOLDER) / part))
-    if broker.secrets or plain.username is not None or not Path(found.secrets).is_dir():
+    result = plain._replace(secrets=str(Path(FOLDER) / part))
+    if broker.secrets or plain.username is not None or not Path(result.secrets).is_dir():
         return broker.secrets
     try:
         probe(plain)
     except BrokerAway:
         raise
-    except LinkError as why:
-        _check(found, why)
-        probe(found, first_known(found, parties()))
+    except TransportError as why:
+        _check(result, why)
+        probe(result, first_known(result, principals()))
         return FOLDER
     return ""
 
 
-def _check(found: BrokerAddress, why: LinkError) -> None:
-    vouched = (Path(found.secrets) / "ca.crt").exists()
-    if not found.here and not vouched and not found.ca:
-        raise LinkError(
+def _check(result: BrokerAddress, why: TransportError) -> None:
+    vouched = (Path(result.secrets) / "ca.crt").exists()
+    if not result.here and not vouched and not result.ca:
+        raise TransportError(
             f"{why}. The folder {FOLDER} that is here is only used for a broker on another machine "
             f"if you say so, with --secrets {FOLDER}: its passwords would travel unencrypted"
         ) from why
 
 
 def with_log_ins(
-    broker: Broker, part: str, parties: Callable[[], Iterable[str]], say: Callable[[str], None]
+    broker: Broker, part: str, principals: Callable[[], Iterable[str]], say: Callable[[str], None]
 ) -> Broker:
     """Return the settings with the secrets that the broker wants; wait until it is there.
 
     Raises
     ------
-    LinkError
+    TransportError
         If the broker wants a log-in, and what is at hand is of no use.
     """
-    secrets = patiently(lambda: secrets_for(broker, part, parties), say)
+    secrets = patiently(lambda: secrets_for(broker, part, principals), say)
     if secrets == broker.secrets:
         return broker
     say(f"the broker wants a log-in: taking it from the folder {secrets} here")

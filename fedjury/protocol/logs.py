@@ -88,8 +88,8 @@ def log_to_json(log: Log) -> Json:
     if not isinstance(log, RunHistory):
         return write(log, {})
     every = [[column(one) for column in COLUMNS.values()] for one in log.rounds]
-    said: Json = {"columns": [*COLUMNS], "rows": every, "refused": log.refused}
-    return {key: jsonable(value) for key, value in said.items()}
+    content: Json = {"columns": [*COLUMNS], "rows": every, "refused": log.refused}
+    return {key: jsonable(value) for key, value in content.items()}
 
 
 def read_log(kind: type, content: Json) -> Log:
@@ -116,11 +116,11 @@ def _rounds(columns: object, lines: object) -> list[RoundRecord]:
     if not isinstance(columns, list) or not isinstance(lines, list):
         return []
     keys = [key for key in columns[:100] if isinstance(key, str)]
-    found = {}
+    result = {}
     for line in lines[-KEPT:]:
         if isinstance(line, list) and len(line) == len(keys) == len(columns):
-            said = dict(zip(keys, line, strict=True))
+            content = dict(zip(keys, line, strict=True))
             with suppress(RecordError):
-                record = read({**said, "votes": said})
-                found[record.round] = record
-    return [found[number] for number in sorted(found) if number]
+                record = read({**content, "votes": content})
+                result[record.round] = record
+    return [result[number] for number in sorted(result) if number]

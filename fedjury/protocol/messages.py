@@ -140,7 +140,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ColluderUpdate:
     """What a colluding agent learnt honestly in a round, for its ringleader."""
 
     agent: str
@@ -150,7 +150,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class AttackVector:
     """What all who collude send in a round: ``centre`` plus ``spread`` times noise of their own.
 
     ``spread`` has no entries where all send the same.
@@ -177,7 +177,7 @@ class AggregatorPresence:
 
     So whoever was given no run finds the newest, and whoever waits can be told for what.
     ``deals``: how it takes a simulated fleet's data to be dealt, and its backdoor to be
-    (``fedjury.learning.dealing.terms``); agents of one that deals otherwise can say so.
+    (``fedjury.learning.partition.terms``); agents of one that deals otherwise can say so.
     Devices with data of their own need not mind.
     """
 
@@ -218,8 +218,8 @@ Message = (
     | Candidate
     | Update
     | Vote
-    | Report
-    | Plot
+    | ColluderUpdate
+    | AttackVector
     | Presence
     | AggregatorPresence
     | RoundLog

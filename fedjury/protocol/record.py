@@ -58,10 +58,10 @@ class Ballot:
 
 
 def _ballot(value: object) -> Ballot:
-    found = values(Ballot, value, set()) if isinstance(value, dict) else {}
-    if "poisoned" not in found:
+    result = values(Ballot, value, set()) if isinstance(value, dict) else {}
+    if "poisoned" not in result:
         raise ValueError
-    return Ballot(**found)
+    return Ballot(**result)
 
 
 BALLOTS = Kind("map name → map", map_of(name, _ballot), Ballot)
@@ -255,10 +255,10 @@ def read(value: object, needs: Collection[str] = ("round",)) -> RoundRecord:
     RecordError
         If it is no map, or what ``needs`` names is missing or does not fit.
     """
-    found = read_fields(RoundRecord, value, needs)
-    if "judged" not in found:
-        found["judged"] = found["round"]  # written before there was piggy-back
-    return RoundRecord(**found)
+    result = read_fields(RoundRecord, value, needs)
+    if "judged" not in result:
+        result["judged"] = result["round"]  # written before there was piggy-back
+    return RoundRecord(**result)
 
 
 def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, Any]:
@@ -272,11 +272,11 @@ def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, 
     if not isinstance(value, dict):
         raise RecordError("it is no map")
     wrong: set[str] = set()
-    found = values(kind, value, wrong)
+    result = values(kind, value, wrong)
     for key in needs:
         if key in wrong or at(value, key) is MISSING:
             raise RecordError(repr(key))
-    return found
+    return result
 
 
 def table() -> str:

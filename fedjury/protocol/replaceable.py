@@ -22,7 +22,7 @@ class Replaceable:
         if not changed.keys() <= self.__dict__.keys():
             odd = ", ".join(sorted(changed.keys() - self.__dict__.keys()))
             raise TypeError(f"{type(self).__name__} has no field {odd}")
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        made.__dict__.update(changed)
-        return made
+        result = object.__new__(type(self))
+        result.__dict__.update(self.__dict__)
+        result.__dict__.update(changed)
+        return result

@@ -14,9 +14,9 @@ from fedjury.protocol.codec import Limits
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import AggregatorPresence, BadMessage, Phase, Round
 from fedjury.protocol.topics import topic_for
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.connection_pool import ConnectionPool
 from fedjury.protocol.transport.mqtt_client import probe
-from fedjury.protocol.transport.mqtt_network import Network
 
 MOST = 1000
 """Runs that are known; of more, the first that were heard of."""
@@ -30,7 +30,7 @@ SETTLE = 0.5
 PATIENCE = 5.0
 """Seconds that a look around may take where the broker does not answer."""
 
-LIMITS = Limits(bytes=1_000_000)
+LIMITS = Limits(size=1_000_000)
 
 
 class Known(NamedTuple):
@@ -48,7 +48,7 @@ Runs = Mapping[str, Known]
 NONE: Runs = MappingProxyType({})
 
 
-def hear(runs: Runs, topic: str, payload: bytes) -> Runs:
+def on_message(runs: Runs, topic: str, payload: bytes) -> Runs:
     """Take in what came on a topic; what is no message of ours changes nothing."""
     try:
         run, kind, _ = topics.parse(topic)
@@ -91,14 +91,16 @@ def _state(run: Known) -> str:
 
 
 @contextmanager
-def lookout(address: BrokerAddress, party: str) -> Iterator[Callable[[float], tuple[Runs, bool]]]:
+def lookout(
+    address: BrokerAddress, principal: str
+) -> Iterator[Callable[[float], tuple[Runs, bool]]]:
     """Listen for runs; yields what waits some seconds, and returns them and whether that is all.
 
-    "All" once what is retained has had the time to arrive. ``party``: whose log-in is used.
+    "All" once what is retained has had the time to arrive. ``principal``: whose log-in is used.
 
     Raises
     ------
-    LinkError
+    TransportError
         If the broker cannot be reached, or does not let us in.
     """
     runs: Runs = NONE
@@ -106,46 +108,46 @@ def lookout(address: BrokerAddress, party: str) -> Iterator[Callable[[float], tu
 
     def take(_: str, topic: str, payload: bytes) -> None:
         nonlocal runs
-        runs = hear(runs, topic, bytes(payload))
+        runs = on_message(runs, topic, bytes(payload))
 
     def look(seconds: float) -> tuple[Runs, bool]:
         nonlocal since
-        network.turn(seconds, reading=True)
-        if not network.connections:
+        pool.turn(seconds, reading=True)
+        if not pool.connections:
             since = None
         elif since is None:
             since = time.monotonic()
         return runs, since is not None and time.monotonic() - since > SETTLE
 
-    welcome = probe(address, party)
-    network = Network(address, f"look-{uuid.uuid4().hex[:8]}", take, sole=False)
-    network.open(welcome.protocol)
+    welcome = probe(address, principal)
+    pool = ConnectionPool(address, f"look-{uuid.uuid4().hex[:8]}", take, sole=False)
+    pool.open(welcome.protocol)
     try:
         filters = [topic_for("+", kind) for kind in (AggregatorPresence, Round)]
-        network.add(party, filters, presence=False)
+        pool.add(principal, filters, presence=False)
         yield look
-        network.hang_up(time.monotonic() + SETTLE)
+        pool.hang_up(time.monotonic() + SETTLE)
     finally:
-        network.close()
+        pool.close()
 
 
-def around(address: BrokerAddress, party: str) -> Runs:
+def around(address: BrokerAddress, principal: str) -> Runs:
     """Look once which runs there are; none where the broker cannot be asked."""
     until = time.monotonic() + PATIENCE
-    found: Runs = NONE
+    result: Runs = NONE
     try:
-        with lookout(address, party) as look:
+        with lookout(address, principal) as look:
             settled = False
             while not settled and time.monotonic() < until:
-                found, settled = look(0.1)
-    except LinkError:
+                result, settled = look(0.1)
+    except TransportError:
         return NONE
-    return found
+    return result
 
 
 def await_newest(
     address: BrokerAddress,
-    party: str,
+    principal: str,
     say: Callable[[str], None],
     stopping: Callable[[], bool] = lambda: False,
 ) -> str:
@@ -155,12 +157,12 @@ def await_newest(
 
     Raises
     ------
-    LinkError
+    TransportError
         If the broker does not let us in.
     """
     told = ""
     begun = time.monotonic()
-    with lookout(address, party) as look:
+    with lookout(address, principal) as look:
         while not stopping():
             runs, settled = look(0.1)
             if not settled:

@@ -36,8 +36,10 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Candidate: Channel("candidate", retain=True, content_type=MSGPACK, expiry=3600),
     messages.Update: Channel("update/{agent}", retain=False, content_type=MSGPACK),
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
-    messages.Report: Channel("collusion/report/{agent}", retain=False, content_type=MSGPACK),
-    messages.Plot: Channel("collusion/plot", retain=False, content_type=MSGPACK),
+    messages.ColluderUpdate: Channel(
+        "collusion/report/{agent}", retain=False, content_type=MSGPACK
+    ),
+    messages.AttackVector: Channel("collusion/plot", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
@@ -60,8 +62,8 @@ class Address(NamedTuple):
 def topic_of(run: str, message: Message) -> str:
     """Say where a message belongs."""
     kind = type(message)
-    said = {key: getattr(message, key) for key in _SAID[kind]}
-    return f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(said)}"
+    content = {key: getattr(message, key) for key in _SAID[kind]}
+    return f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(content)}"
 
 
 def topic_for(run: str, kind: type[Message], value: object = "+") -> str:
@@ -94,13 +96,13 @@ def parse(topic: str) -> Address:
     """
     word = topic.split("/", 4)[3:4]
     for kind in _KINDS.get(word[0], ()) if word else ():
-        if found := _PATTERNS[kind].fullmatch(topic):
-            field = found.groupdict()
+        if match := _PATTERNS[kind].fullmatch(topic):
+            field = match.groupdict()
             return Address(field.pop("run"), kind, field)
     raise BadMessage(Reason.UNKNOWN_TOPIC, topic[:200])
 
 
-def says_nothing(topic: str, payload: bytes) -> bool:
+def is_retained_clear(topic: str, payload: bytes) -> bool:
     """Say whether this only removed what was retained: an empty payload on a retained topic."""
     try:
         return not payload and CHANNELS[parse(topic).kind].retain

@@ -27,15 +27,15 @@ def found_elsewhere(kind: str, name: str, place: str) -> Callable[..., Any]:
     if not ELSEWHERE.fullmatch(place):
         raise ValueError(f"{kind} {name!r} must be written package.module:name")
     module, _, path = place.partition(":")
-    found = _imported(f"{kind} {name!r}", module)
+    result = _imported(f"{kind} {name!r}", module)
     for part in path.split("."):
-        if not hasattr(found, part):
-            public = [key for key in vars(found) if not key.startswith("_")]
+        if not hasattr(result, part):
+            public = [key for key in vars(result) if not key.startswith("_")]
             raise unknown(f"name in module {module!r} for a {kind}", part, public)
-        found = getattr(found, part)
-    if not callable(found):
-        raise ValueError(f"{kind} {name!r} is a {type(found).__name__}, not a function")  # noqa: TRY004 - of a setting
-    called: Callable[..., Any] = found
+        result = getattr(result, part)
+    if not callable(result):
+        raise ValueError(f"{kind} {name!r} is a {type(result).__name__}, not a function")  # noqa: TRY004 - of a setting
+    called: Callable[..., Any] = result
     return called
 
 

@@ -26,9 +26,9 @@ def filled(text: str) -> str:
     """Return a page with what there is now between its marks."""
     kinds = {kind.mark.kind: kind for kind in KINDS}
 
-    def listing(found: re.Match[str]) -> str:
-        lines = names() if found[2] == "names" else table(kinds[found[2]])
-        return "\n".join([found[1], *lines, "", found[3]])
+    def listing(match: re.Match[str]) -> str:
+        lines = names() if match[2] == "names" else table(kinds[match[2]])
+        return "\n".join([match[1], *lines, "", match[3]])
 
     return PLACE.sub(listing, text)
 
@@ -61,13 +61,13 @@ def _option(option: inspect.Parameter) -> str:
 
 def _facts(facts: Facts) -> str:
     """Return the facts that matter to whoever chooses, in words."""
-    said = {
+    content = {
         "holds data": facts.holds_data,
         "colludes": facts.colludes,
         "hides a backdoor": facts.hides_backdoor,
     }
     needs = [f"needs `{need}`" for need in sorted(facts.needs)]
-    return ", ".join([*needs, *(words for words, true in said.items() if true)])
+    return ", ".join([*needs, *(words for words, true in content.items() if true)])
 
 
 if __name__ == "__main__":

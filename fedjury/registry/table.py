@@ -54,14 +54,14 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         spec = importlib.util.find_spec(top)
         assert spec is not None, top
         assert spec.submodule_search_locations is not None, top
-        found: dict[str, Own] = {}
+        result: dict[str, Own] = {}
         for folder in (Path(place, *inner) for place in spec.submodule_search_locations):
             for file in sorted(folder.glob("*.py")):
                 for name, plugin in self._marked_in(file):
-                    if name in found:
+                    if name in result:
                         raise ValueError(f"{file}: there are two {self.kind}s {name!r}")
-                    found[name] = plugin
-        return dict(sorted(found.items()))
+                    result[name] = plugin
+        return dict(sorted(result.items()))
 
     def _marked_in(self, file: Path) -> Iterator[tuple[str, Own]]:
         text = file.read_text(encoding="utf-8")
@@ -93,8 +93,8 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     @cached_property
     def offered(self) -> Mapping[str, EntryPoint]:
         """What installed packages offer by entry points, but for names that are ours already."""
-        found = {entry.name: entry for entry in entry_points(group=self.group)}
-        return {name: found[name] for name in sorted(found.keys() - self.own.keys())}
+        result = {entry.name: entry for entry in entry_points(group=self.group)}
+        return {name: result[name] for name in sorted(result.keys() - self.own.keys())}
 
     def __iter__(self) -> Iterator[str]:
         yield from self.own
@@ -127,10 +127,10 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         if name in self.own:
             plugin = self.own[name]
-            found: Callable[..., T] = getattr(
+            result: Callable[..., T] = getattr(
                 importlib.import_module(plugin.module), plugin.function
             )
-            return found
+            return result
         if ":" in name:
             return found_elsewhere(self.kind, name, name)
         if name in self.offered:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedjury.reports.conclusion import conclusion
-from fedjury.reports.figures import Row, cells, headings, row
 from fedjury.reports.lines import line
 from fedjury.reports.page import page, reached
 from fedjury.reports.picture import png
-from fedjury.reports.words import Records, Story, of_experiment, of_run
+from fedjury.reports.statistics import Row, cells, headings, row
+from fedjury.reports.summary import Records, ReportData, of_experiment, of_run
 
 __all__ = [
     "FILES",
     "Records",
+    "ReportData",
     "Row",
-    "Story",
     "cells",
     "conclusion",
     "headings",
@@ -53,13 +53,13 @@ def markdown(title: str, rows: list[Row], notes: list[str]) -> str:
     return "\n".join(lines)
 
 
-def write(folder: Path, story: Story) -> list[Row]:
+def write(folder: Path, report: ReportData) -> list[Row]:
     """Write ``report.html``, ``report.md`` and ``accuracy.png``; return the table's rows."""
-    runs = {case.name: case.records for case in story.cases}
-    rows = [row(name, rounds, story.strikes) for name, rounds in runs.items()]
-    said = {"report.md": markdown(story.title, rows, story.notes), "report.html": page(story)}
-    for file, text in said.items():  # a path among the settings may have strange letters
+    runs = {run.name: run.records for run in report.cases}
+    rows = [row(name, rounds, report.attack_rounds) for name, rounds in runs.items()]
+    content = {"report.md": markdown(report.title, rows, report.notes), "report.html": page(report)}
+    for file, text in content.items():  # a path among the settings may have strange letters
         (folder / file).write_text(text, encoding="utf-8", errors="replace")
     lines = [line(name, rounds) for name, rounds in runs.items()]
-    png(folder / "accuracy.png", story.title, lines, reached(story.strikes, runs))
+    png(folder / "accuracy.png", report.title, lines, reached(report.attack_rounds, runs))
     return rows

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from fedjury.config.sections import Detection, Settings
 from fedjury.protocol.record import RoundRecord
 from fedjury.registry import DETECTORS
-from fedjury.reports.caught import fates
-from fedjury.reports.figures import percent
+from fedjury.reports.detection_section import outcomes
 from fedjury.reports.rounds import text
+from fedjury.reports.statistics import percent
 from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, blind
 
 FALL = 0.05
@@ -48,22 +48,24 @@ def named(rounds: list[RoundRecord], detection: Detection) -> str:
     """Return who was found to attack, from which round on, and what became of them."""
     if not any(one.detection for one in rounds):
         return ""
-    found = fates(rounds)
+    result = outcomes(rounds)
     last = rounds[-1]
-    guilty = {name for name, fate in found.items() if fate.out or name in last.suspected}
+    guilty = {name for name, outcome in result.items() if outcome.out or name in last.suspected}
     if not guilty:
-        cleared = f"; {len(found):,} were suspected for a while and cleared" if found else ""
+        cleared = f"; {len(result):,} were suspected for a while and cleared" if result else ""
         by_whom = ", ".join(detection.detectors)
         return (
             f"no agent is suspected by {by_whom}{cleared}; an attack that these do not look for is "
             "not ruled out"
         )
-    by = Counter(" and ".join(found[name].by) for name in guilty)
+    by = Counter(" and ".join(result[name].by) for name in guilty)
     did = "; ".join(_did(detectors, count) for detectors, count in by.most_common())
-    first = min(found[name].first for name in guilty)
+    first = min(result[name].first for name in guilty)
     stopped = "their updates were left out and they are no longer called"
-    fate = stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
-    return f"attacked from round {first} on: {did}; {fate}"
+    outcome = (
+        stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
+    )
+    return f"attacked from round {first} on: {did}; {outcome}"
 
 
 def _did(detectors: str, count: int) -> str:
@@ -81,8 +83,8 @@ def voted(rounds: list[RoundRecord]) -> str:
         return ""
     down = [one.round for one in asked if one.why == VOTED_DOWN]
     few = [one.round for one in asked if one.why.startswith(TOO_FEW)]
-    said = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
-    return said + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
+    text = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
+    return text + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
 
 
 def lost(rounds: list[RoundRecord]) -> str:
@@ -96,8 +98,8 @@ def lost(rounds: list[RoundRecord]) -> str:
         return ""
     [(most, count), *others] = why.most_common()
     more = sum(n for _, n in others)
-    said = f"{count:,} round{'s' * (count != 1)} brought nothing: {text(most)}"
-    return said + (f" ({more:,} more for other reasons)" if more else "")
+    message = f"{count:,} round{'s' * (count != 1)} brought nothing: {text(most)}"
+    return message + (f" ({more:,} more for other reasons)" if more else "")
 
 
 def hidden(rounds: list[RoundRecord]) -> str:
@@ -121,19 +123,19 @@ def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:
     chance = final <= CHANCE / classes
     if best - final < FALL and not chance:
         return ""
-    said = f"accuracy fell from {percent(best)} in round {when} to {percent(final)}"
+    text = f"accuracy fell from {percent(best)} in round {when} to {percent(final)}"
     if best - final < FALL:
-        said = f"accuracy is {percent(final)}"
+        text = f"accuracy is {percent(final)}"
     if chance:
-        said += f", no better than chance with {classes:,} classes"
-    said += f": {_defence(settings)}"
-    return f"{said}; if nobody attacks, {STEPS}" if chance else said
+        text += f", no better than chance with {classes:,} classes"
+    text += f": {_defence(settings)}"
+    return f"{text}; if nobody attacks, {STEPS}" if chance else text
 
 
 def _defence(settings: Settings) -> str:
     """Return in a few words what stands between an update and the model."""
     rule, votes, looks = settings.aggregation, settings.validation, settings.detection
-    bare = rule.rule == "mean" and not (rule.clip or rule.before)
+    bare = rule.rule == "mean" and not (rule.clip or rule.pre_aggregation)
     if bare and not (votes.asked or votes.server or votes.piggy_back or looks.detectors):
         return "nothing defends this run (plain mean, no validators, no detection)"
     parts = [f"rule {rule.rule}" if not bare else "plain mean"]
@@ -155,8 +157,8 @@ def unseen(rounds: list[RoundRecord], classes: int) -> str:
 
 def _in(numbers: Iterable[int]) -> str:
     """List rounds, like " (rounds 3, 6, 9, ...)"; nothing for none."""
-    some = list(numbers)
-    if not some:
+    values = list(numbers)
+    if not values:
         return ""
-    more = ", ..." if len(some) > SHOWN else ""
-    return f" (round{'s' * (len(some) != 1)} {', '.join(map(str, some[:SHOWN]))}{more})"
+    more = ", ..." if len(values) > SHOWN else ""
+    return f" (round{'s' * (len(values) != 1)} {', '.join(map(str, values[:SHOWN]))}{more})"

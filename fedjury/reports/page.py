@@ -15,12 +15,21 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedjury.protocol.record import RoundRecord
-from fedjury.reports import figures
-from fedjury.reports.caught import Group, Tally, Vote, fates, groups, struck, tallies, verdicts
+from fedjury.reports import statistics
+from fedjury.reports.detection_section import (
+    Group,
+    Tally,
+    Vote,
+    attacked,
+    groups,
+    outcomes,
+    tallies,
+    verdicts,
+)
 from fedjury.reports.lines import Line, line
 from fedjury.reports.picture import DASHES, svg
+from fedjury.reports.summary import ReportData, RunInput, common, ending
 from fedjury.reports.table import BETWEEN, CELLS, lines
-from fedjury.reports.words import Case, Story, common, ending
 
 HERE = Path(__file__).resolve().parent
 
@@ -43,14 +52,14 @@ class Found(NamedTuple):
     verdicts: Vote | None
 
 
-class Chapter(NamedTuple):
+class Section(NamedTuple):
     """A run, as the page shows it."""
 
     name: str
     defence: str
     quorum: int
     ending: str
-    figures: figures.Row
+    figures: statistics.Row
     cells: tuple[str, ...]
     rounds: list[Any]
     """Lines of the table."""
@@ -60,8 +69,8 @@ class Chapter(NamedTuple):
     """Whether a backdoor was measured."""
     cells_left_out: int
     found: Found
-    traffic: figures.Traffic
-    refusals: list[figures.Refusal]
+    traffic: statistics.Traffic
+    refusals: list[statistics.Refusal]
     settings: dict[str, str]
     """Those that not all runs have."""
 
@@ -77,29 +86,29 @@ class Picture(NamedTuple):
     crosses: bool
 
 
-def page(story: Story) -> str:
+def page(report: ReportData) -> str:
     """Write the page."""
-    runs = {case.name: case.records for case in story.cases}
-    strikes = reached(story.strikes, runs)
-    shared = common(story.cases)
-    heads = figures.headings(
-        [figures.row(name, rounds, story.strikes) for name, rounds in runs.items()]
+    runs = {run.name: run.records for run in report.cases}
+    attack_rounds = reached(report.attack_rounds, runs)
+    shared = common(report.cases)
+    heads = statistics.headings(
+        [statistics.row(name, rounds, report.attack_rounds) for name, rounds in runs.items()]
     )
-    chapters = [chapter(story, case, runs[case.name], set(shared), heads) for case in story.cases]
+    sections = [section(report, run, runs[run.name], set(shared), heads) for run in report.cases]
     style = (HERE / "report.css").read_text(encoding="utf-8")
-    made: str = _template().render(
-        story=story,
-        strikes=strikes,
-        chapters=chapters,
+    result: str = _template().render(
+        story=report,
+        strikes=attack_rounds,
+        chapters=sections,
         shared=shared,
-        pictures=pictures(runs, strikes),
+        pictures=pictures(runs, attack_rounds),
         headings=heads,
         dashes=DASHES,
         style=style,
         digest=digest(style),
-        unreached=story.strikes if strikes is None else None,
+        unreached=report.attack_rounds if attack_rounds is None else None,
     )
-    return made
+    return result
 
 
 def digest(style: str) -> str:
@@ -108,73 +117,85 @@ def digest(style: str) -> str:
 
 
 def reached(
-    strikes: figures.Strikes | None, runs: dict[str, list[RoundRecord]]
-) -> figures.Strikes | None:
+    attack_rounds: statistics.AttackRounds | None, runs: dict[str, list[RoundRecord]]
+) -> statistics.AttackRounds | None:
     """Return when the evil agents struck, as far as the runs went; None if they did not."""
     last = max((rounds[-1].round for rounds in runs.values() if rounds), default=0)
-    if strikes is None or strikes.first > last:
+    if attack_rounds is None or attack_rounds.first > last:
         return None
-    return strikes._replace(rounds=tuple(r for r in strikes.rounds if r <= last))
+    return attack_rounds._replace(rounds=tuple(r for r in attack_rounds.rounds if r <= last))
 
 
-def chapter(
-    story: Story, case: Case, rounds: list[RoundRecord], shared: set[str], heads: tuple[str, ...]
-) -> Chapter:
+def section(
+    report: ReportData,
+    run: RunInput,
+    rounds: list[RoundRecord],
+    shared: set[str],
+    heads: tuple[str, ...],
+) -> Section:
     """Put together what is said of a run; ``shared``: the settings that all runs have alike."""
-    row = figures.row(case.name, rounds, story.strikes)
-    evil = story.truth.evil if story.truth else frozenset()
-    hits = struck(rounds, story.strikes, story.truth)
-    table = lines(rounds, hits, evil, CELLS // len(story.cases))
-    who = found(story, rounds, hits)
-    return Chapter(
-        case.name,
-        case.defence,
-        case.quorum,
-        ending(row, len(rounds), who.tallies),
+    row = statistics.row(run.name, rounds, report.attack_rounds)
+    malicious = report.truth.evil if report.truth else frozenset()
+    hits = attacked(rounds, report.attack_rounds, report.truth)
+    table = lines(rounds, hits, malicious, CELLS // len(report.cases))
+    agents = result(report, rounds, hits)
+    return Section(
+        run.name,
+        run.defence,
+        run.quorum,
+        ending(row, len(rounds), agents.tallies),
         row,
-        figures.cells(row, heads),
+        statistics.cells(row, heads),
         table,
         len(rounds),
         any(one.votes.asked for one in rounds),
         row.peak is not None,
         sum(one.more for one in table),
-        who,
-        figures.traffic(rounds),
-        figures.refusals(rounds)[:REASONS],
-        {key: value for key, value in case.settings.items() if key not in shared},
+        agents,
+        statistics.traffic(rounds),
+        statistics.refusals(rounds)[:REASONS],
+        {key: value for key, value in run.settings.items() if key not in shared},
     )
 
 
-def found(story: Story, rounds: list[RoundRecord], hits: set[int]) -> Found:
+def result(report: ReportData, rounds: list[RoundRecord], hits: set[int]) -> Found:
     """Say who was caught in a run."""
     looked = any(one.detection for one in rounds)
-    theirs = fates(rounds)
+    theirs = outcomes(rounds)
     return Found(
         looked,
-        tallies(theirs, story.truth) if looked else [],
-        groups(theirs, story.truth) if looked else [],
-        verdicts(rounds, hits) if story.strikes else None,
+        tallies(theirs, report.truth) if looked else [],
+        groups(theirs, report.truth) if looked else [],
+        verdicts(rounds, hits) if report.attack_rounds else None,
     )
 
 
-def pictures(runs: dict[str, list[RoundRecord]], strikes: figures.Strikes | None) -> list[Picture]:
+def pictures(
+    runs: dict[str, list[RoundRecord]], attack_rounds: statistics.AttackRounds | None
+) -> list[Picture]:
     """Draw accuracy, and the backdoor's success if there is one, by round."""
     drawn = [("Accuracy on held-out data", [line(*run) for run in runs.items()])]
     if any(one.model.backdoor is not None for rounds in runs.values() for one in rounds):
         hidden = [line(*run, backdoor=True) for run in runs.items()]
         drawn.append(("Success of the backdoor", hidden))
-    some = any(runs.values())
-    return [_picture(n, what, every, strikes) for n, (what, every) in enumerate(drawn) if some]
+    values = any(runs.values())
+    return [
+        _picture(n, what, every, attack_rounds) for n, (what, every) in enumerate(drawn) if values
+    ]
 
 
-def _picture(n: int, what: str, every: list[Line], strikes: figures.Strikes | None) -> Picture:
-    wide, narrow = (svg(f"p{n}{size}-", what, every, strikes, narrow=size == "n") for size in "wn")
+def _picture(
+    n: int, what: str, every: list[Line], attack_rounds: statistics.AttackRounds | None
+) -> Picture:
+    wide, narrow = (
+        svg(f"p{n}{size}-", what, every, attack_rounds, narrow=size == "n") for size in "wn"
+    )
     each = max((drawn.each for drawn in every), default=1)
     return Picture(what, wide, narrow, each, any(drawn.crosses for drawn in every))
 
 
 def _template() -> Any:
-    made = Environment(
+    result = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
@@ -182,9 +203,13 @@ def _template() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"percent": figures.percent, "size": figures.size, "amount": figures.amount}
-    made.globals |= {"NAMES": NAMES, "EVERY": EVERY, "BETWEEN": BETWEEN, "MEANINGS": MEANINGS}
-    return made.get_template("report.html.jinja")
+    result.filters |= {
+        "percent": statistics.percent,
+        "size": statistics.size,
+        "amount": statistics.amount,
+    }
+    result.globals |= {"NAMES": NAMES, "EVERY": EVERY, "BETWEEN": BETWEEN, "MEANINGS": MEANINGS}
+    return result.get_template("report.html.jinja")
 
 
 MEANINGS = {

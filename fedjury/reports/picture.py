@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedjury.reports.figures import Strikes
 from fedjury.reports.lines import Line, apart, in_words
+from fedjury.reports.statistics import AttackRounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +42,14 @@ WIDE, NARROW = (10.0, 4.4), (5.0, 4.4)
 """Inches of pictures for screens and for telephones."""
 
 
-def png(file: Path, title: str, lines: Sequence[Line], strikes: Strikes | None) -> None:
+def png(file: Path, title: str, lines: Sequence[Line], attack_rounds: AttackRounds | None) -> None:
     """Draw accuracy by round: a dot where a round was accepted, a cross where it was rejected."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
     _lines(axes, lines, COLOURS)
-    if strikes is not None:
-        axes.axvline(strikes.first - 0.5, color="grey", ls="--", lw=1)
-        axes.annotate("fakes strike", (strikes.first - 0.4, 101), color="grey", fontsize=9)
+    if attack_rounds is not None:
+        axes.axvline(attack_rounds.first - 0.5, color="grey", ls="--", lw=1)
+        axes.annotate("fakes strike", (attack_rounds.first - 0.4, 101), color="grey", fontsize=9)
     axes.scatter([], [], color="grey", marker="x", label="rejected round (old model kept)")
     axes.set(xlabel="round", ylabel="accuracy on held-out data (%)", ylim=(0, 105), title=title)
     axes.grid(alpha=0.25)
@@ -59,7 +59,12 @@ def png(file: Path, title: str, lines: Sequence[Line], strikes: Strikes | None) 
 
 
 def svg(
-    prefix: str, what: str, lines: Sequence[Line], strikes: Strikes | None, *, narrow: bool
+    prefix: str,
+    what: str,
+    lines: Sequence[Line],
+    attack_rounds: AttackRounds | None,
+    *,
+    narrow: bool,
 ) -> str:
     """Draw lines as an ``<svg>`` for a page; ``what``: the quantity, for the axis."""
     plt = _pyplot()
@@ -74,7 +79,7 @@ def svg(
         figure.subplots_adjust(
             left=0.45 / size[0], right=0.8 if named else 1 - 0.12 / size[0], bottom=0.115, top=0.92
         )
-        _strikes(axes, strikes, named=not narrow)
+        _attack_rounds(axes, attack_rounds, named=not narrow)
         _lines(axes, lines, COLOURS)
         if named:
             _names(axes, lines)
@@ -88,9 +93,9 @@ def svg(
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         alt = " ".join([f"{what} by round.", *map(in_words, lines)])
-        made = inline(figure, prefix, PALETTE, alt)
+        result = inline(figure, prefix, PALETTE, alt)
         plt.close(figure)
-    return made
+    return result
 
 
 def _pyplot() -> Any:
@@ -133,17 +138,17 @@ def _lines(axes: Axes, lines: Sequence[Line], colours: Sequence[str]) -> None:
             axes.scatter(xs, ys, s=size, color=colour, marker="x", lw=thick, zorder=3)
 
 
-def _strikes(axes: Axes, strikes: Strikes | None, *, named: bool) -> None:
+def _attack_rounds(axes: Axes, attack_rounds: AttackRounds | None, *, named: bool) -> None:
     """Mark when the evil agents strike, and name it where there is room."""
-    if strikes is None:
+    if attack_rounds is None:
         return
-    for number in strikes.rounds[:STRIKES] or (strikes.first - 0.5,):
+    for number in attack_rounds.rounds[:STRIKES] or (attack_rounds.first - 0.5,):
         axes.axvline(number, color=INK, ls=(0, (4, 3)), lw=0.9, alpha=0.7)
     if not named:
         return
     axes.annotate(
-        "strikes" if len(strikes.rounds) > 1 else "first strike",
-        (strikes.first, 1.01),
+        "strikes" if len(attack_rounds.rounds) > 1 else "first strike",
+        (attack_rounds.first, 1.01),
         xycoords=("data", "axes fraction"),
         ha="center",
         color=INK,

@@ -26,12 +26,12 @@ class Voted(NamedTuple):
     threshold: float | None = None
 
 
-def ballots(said: RoundRecord) -> list[Voted]:
+def ballots(message: RoundRecord) -> list[Voted]:
     """Return what each validator said: who called it poisoned first, then by name.
 
     Records that name nobody have their voters without names.
     """
-    votes = said.votes
+    votes = message.votes
     named = [
         Voted(name, vote.poisoned, vote.score, vote.threshold)
         for name, vote in votes.voters.items()
@@ -44,9 +44,9 @@ def ballots(said: RoundRecord) -> list[Voted]:
     return sorted(named, key=lambda vote: (rank[vote.poisoned], vote.name))
 
 
-def about(said: RoundRecord) -> int:
+def about(message: RoundRecord) -> int:
     """Return the round whose candidate the verdict is about."""
-    return said.round if said.judged is None else said.judged
+    return message.round if message.judged is None else message.judged
 
 
 def text(value: str) -> str:

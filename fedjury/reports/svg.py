@@ -50,12 +50,12 @@ def inline(figure: Figure, prefix: str, palette: Mapping[str, str], alt: str) ->
 
 def _referred(node: ET.Element) -> list[str]:
     """Return the ids that an element refers to."""
-    found = [
+    result = [
         REFERENCE.findall(value)
         for key, value in node.attrib.items()
         if "url(#" in value or key.endswith("href")
     ]
-    return [name for names in found for name in names]
+    return [name for names in result for name in names]
 
 
 def _clean(node: ET.Element, prefix: str, palette: Mapping[str, str], used: set[str]) -> None:
@@ -63,13 +63,13 @@ def _clean(node: ET.Element, prefix: str, palette: Mapping[str, str], used: set[
     node.tag = _local(node.tag)
     node.text = (node.text or "").strip() or None
     node.tail = None
-    said = {_local(key): value for key, value in node.attrib.items()}
-    for rule in said.get("style", "").split(";"):
+    content = {_local(key): value for key, value in node.attrib.items()}
+    for rule in content.get("style", "").split(";"):
         key, _, value = rule.partition(":")
         if value:
-            said[key.strip()] = value.strip()
+            content[key.strip()] = value.strip()
     node.attrib.clear()
-    for key, value in said.items():
+    for key, value in content.items():
         if key in UNWANTED or (key == "id" and value not in used):
             continue
         node.set(key, _value(key, value, prefix, palette))
@@ -86,7 +86,7 @@ def _value(key: str, value: str, prefix: str, palette: Mapping[str, str]) -> str
     if key == "href" or "url(#" in value:
         return value.replace("#", f"#{prefix}")
     if key in MEASURED:
-        short = NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+        short = NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), value)
         return " ".join(short.split())
     return palette.get(value, value)
 

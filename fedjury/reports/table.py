@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from fedjury.protocol.record import DetectionRecord, RoundRecord
-from fedjury.reports.figures import percent
 from fedjury.reports.rounds import Voted, about, ballots, text
+from fedjury.reports.statistics import percent
 
 ENDS = 100
 """Rounds at the beginning, and at the end, that are shown in any case."""
@@ -66,13 +66,16 @@ WORDS = {True: "poisoned", False: "clean", None: "silent"}
 
 
 def lines(
-    rounds: list[RoundRecord], struck: Collection[int], evil: Collection[str], budget: int = CELLS
+    rounds: list[RoundRecord],
+    attacked: Collection[int],
+    malicious: Collection[str],
+    budget: int = CELLS,
 ) -> list[Line]:
     """Return the lines of a run's table, with at most ``budget`` votes one by one.
 
-    ``struck``: the rounds in which ``evil`` agents are known to have struck.
+    ``attacked``: the rounds in which ``malicious`` agents are known to have struck.
     """
-    made: list[Line] = []
+    result: list[Line] = []
     shown = chosen(rounds)
     done = 0
     for at in shown:
@@ -81,14 +84,14 @@ def lines(
         cells = votes[: min(WIDE, budget)]
         budget -= len(cells)
         lost = one.round - (rounds[done - 1].round if done else 0) - 1 - len(left_out)
-        made.append(
+        result.append(
             Line(
                 one.round,
-                one.round in struck,
+                one.round in attacked,
                 verdict(one),
                 percent(one.model.accuracy),
                 percent(one.model.backdoor),
-                [cell(vote, evil) for vote in cells],
+                [cell(vote, malicious) for vote in cells],
                 len(votes) - len(cells),
                 counted(one),
                 notes(one),
@@ -96,7 +99,7 @@ def lines(
             )
         )
         done = at + 1
-    return made
+    return result
 
 
 def chosen(rounds: list[RoundRecord]) -> list[int]:
@@ -112,16 +115,16 @@ def chosen(rounds: list[RoundRecord]) -> list[int]:
 
 def skipped(rounds: list[RoundRecord], lost: int) -> str:
     """Say what was left out, and of how many rounds there is no record; empty if nothing was."""
-    said = f"There is no record of {lost:,} round{'s' * (lost > 1)} here." if lost > 0 else ""
+    text = f"There is no record of {lost:,} round{'s' * (lost > 1)} here." if lost > 0 else ""
     if not rounds:
-        return said
+        return text
     thrown = sum(one.accepted is False for one in rounds)
     if len(rounds) == 1:
         which, verb = f"Round {rounds[0].round:,}", "is"
     else:
         which, verb = f"Rounds {rounds[0].round:,} to {rounds[-1].round:,}", "are"
     left = f"{which} {verb} left out here: {thrown:,} rejected, {len(rounds) - thrown:,} not."
-    return f"{left} {said}".rstrip()
+    return f"{left} {text}".rstrip()
 
 
 def verdict(one: RoundRecord) -> str:
@@ -129,14 +132,14 @@ def verdict(one: RoundRecord) -> str:
     return {True: "accepted", False: "rejected", None: "pending"}[one.accepted]
 
 
-def cell(vote: Voted, evil: Collection[str]) -> Cell:
+def cell(vote: Voted, malicious: Collection[str]) -> Cell:
     """Show a vote."""
-    bad = vote.name in evil
-    who = (vote.name or "a validator") + (" (evil)" if bad else "")
-    said = f"{who}: {WORDS[vote.poisoned]}"
+    bad = vote.name in malicious
+    agent = (vote.name or "a validator") + (" (evil)" if bad else "")
+    text = f"{agent}: {WORDS[vote.poisoned]}"
     if vote.score is not None and vote.threshold is not None:
-        said += f", score {vote.score:.4g} against threshold {vote.threshold:.4g}"
-    return Cell(KINDS[vote.poisoned], said, bad)
+        text += f", score {vote.score:.4g} against threshold {vote.threshold:.4g}"
+    return Cell(KINDS[vote.poisoned], text, bad)
 
 
 def counted(one: RoundRecord) -> str:
@@ -144,39 +147,39 @@ def counted(one: RoundRecord) -> str:
     votes = one.votes
     if not votes.asked:
         return ""
-    said = f"{votes.poisoned:,} poisoned, {votes.clean:,} clean, {votes.silent:,} silent"
-    return said if votes.evidence is None else f"{said}; evidence {votes.evidence:+.2f}"
+    text = f"{votes.poisoned:,} poisoned, {votes.clean:,} clean, {votes.silent:,} silent"
+    return text if votes.evidence is None else f"{text}; evidence {votes.evidence:+.2f}"
 
 
 def notes(one: RoundRecord) -> list[str]:
     """Say what else there is to say of a round."""
-    said = [text(one.why)] if one.why else []
+    message = [text(one.why)] if one.why else []
     candidate, detection = one.candidate, one.detection or DetectionRecord()
     if one.accepted is False and candidate and candidate.accuracy is not None:
         hidden = candidate.backdoor
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
-        said.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
+        message.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
     if about(one) != one.round:
-        said.append(f"about the candidate of round {about(one):,}")
+        message.append(f"about the candidate of round {about(one):,}")
     if one.suspected:
         by = Counter(one.suspected.values())
-        who = tally(by)
+        agent = tally(by)
         out = f"; {detection.left_out:,} left out" if detection.left_out else ""
-        said.append(f"{len(one.suspected):,} suspected ({who}){out}")
+        message.append(f"{len(one.suspected):,} suspected ({agent}){out}")
     if one.quarantined:
-        said.append(f"{len(one.quarantined):,} in quarantine after it")
+        message.append(f"{len(one.quarantined):,} in quarantine after it")
     if one.traffic.refused:
-        said.append(f"refused: {tally(one.traffic.refused)}")
+        message.append(f"refused: {tally(one.traffic.refused)}")
     if one.missing:
         names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
-        said.append(
+        message.append(
             f"{one.missing:,} missing ({names})" if one.absent else f"{one.missing:,} missing"
         )
     if one.attempt > 1:
-        said.append(f"attempt {one.attempt:,}")
+        message.append(f"attempt {one.attempt:,}")
     if one.traffic.dropped:
-        said.append(f"the broker dropped {one.traffic.dropped:,}")
-    return said
+        message.append(f"the broker dropped {one.traffic.dropped:,}")
+    return message
 
 
 def tally(counts: Mapping[str, int]) -> str:

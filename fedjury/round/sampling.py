@@ -24,15 +24,15 @@ def draw(
     seed: int,
     round_: int,
     purpose: Purpose,
-    planted: Collection[str] = (),
+    forced: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name.
 
-    Those of ``planted`` who are among the agents are drawn in any case, the others for the rest.
+    Those of ``forced`` who are among the agents are drawn in any case, the others for the rest.
     """
     if count <= 0:
         return ()
-    sure = sorted(set(planted).intersection(agents))[:count]
+    sure = sorted(set(forced).intersection(agents))[:count]
     names = sorted(set(agents).difference(sure)) if sure else sorted(agents)
     count -= len(sure)
     if count >= len(names):

@@ -15,14 +15,20 @@ from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.replaceable import Replaceable
-from fedjury.round.collection import Collection
-from fedjury.round.own_vote import OwnVote
-from fedjury.round.suspicion import EMPTY, NOBODY, Docket, Findings, Watch
+from fedjury.round.detection_state import (
+    EMPTY,
+    NOBODY,
+    AgentRegistry,
+    DetectionPolicy,
+    DetectionResult,
+)
+from fedjury.round.server_validator import ServerValidator
+from fedjury.round.update_buffer import UpdateBuffer
 from fedjury.rules import Rule
 
 
 @dataclass(frozen=True)
-class Policy:
+class RoundConfig:
     """What never changes during a run: its settings, and what is made of them."""
 
     rule: Rule
@@ -38,15 +44,15 @@ class Policy:
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Places of a model that hold variances, which no step takes below zero."""
-    spoilt_seconds: float = 2.0
+    invalid_seconds: float = 2.0
     """How long to wait for those whose update was refused once everybody else has answered."""
-    own: OwnVote | None = None
+    server_validator: ServerValidator | None = None
     """How the server votes, if it does."""
-    planted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    forced: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
-    watch: Watch = NOBODY
+    detection: DetectionPolicy = NOBODY
     """How fakes are looked for."""
-    own_update: Callable[[Vector, int], Vector] | None = None
+    server_update: Callable[[Vector, int], Vector] | None = None
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
     backdoor: Callable[[Vector], float] | None = None
     """Success of an experiment's backdoor in a model (d,), on samples nobody trains on."""
@@ -54,7 +60,7 @@ class Policy:
     @property
     def judged(self) -> bool:
         """Whether anybody votes on candidates."""
-        return bool(self.validation.asked or self.own or self.validation.piggy_back)
+        return bool(self.validation.asked or self.server_validator or self.validation.piggy_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class InvalidMessage:
     """A message that was refused before it got here; ``update``: it came as an update."""
 
     agent: str
@@ -82,7 +88,7 @@ class Refused:
     update: bool = False
 
 
-Event = Update | Vote | Refused | Tick
+Event = Update | Vote | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +113,22 @@ class Persist:
     accepted: Model | None
     pending: Vector | None = None
     """Piggy-back: the round's candidate, of which the next round decides."""
-    docket: Docket | None = None
+    registry: AgentRegistry | None = None
     """What is known of the agents from now on, if anything is to be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class CountInvalid:
     """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
 
     agent: str
     reason: Reason
-    refused: Mapping[str, int]
+    invalid: Mapping[str, int]
 
 
-Effect = Publish | Clear | Persist | Refuse
+Effect = Publish | Clear | Persist | CountInvalid
 
-NO_UPDATES = Collection.of()
+NO_UPDATES = UpdateBuffer.of()
 
 
 @dataclass(frozen=True)
@@ -143,31 +149,31 @@ class State(Replaceable):
     """The aggregated update (d,) that led to the current model; None for the first."""
     profiles: tuple[Profile, ...] = ()
     """What the server, if it votes, found in the last l + 1 accepted models."""
-    docket: Docket = EMPTY
+    registry: AgentRegistry = EMPTY
     """What is known of the agents after the last round."""
-    findings: Findings | None = None
+    detection: DetectionResult | None = None
     """What this round's updates said of their senders, once they are aggregated."""
-    left_out: int = 0
+    filtered: int = 0
     """Updates that were not aggregated, for their senders are suspected."""
-    called: frozenset[str] = frozenset()
+    selected: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     """Validators of this attempt who did not answer, and in whose place others were asked."""
-    updates: Collection = NO_UPDATES
+    updates: UpdateBuffer = NO_UPDATES
     votes: Mapping[str, Vote] = field(default_factory=dict)
-    spoilt: frozenset[str] = frozenset()
+    invalid_from: frozenset[str] = frozenset()
     """Called agents under whose name an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
-    refused: Mapping[str, int] = field(default_factory=dict)
+    invalid: Mapping[str, int] = field(default_factory=dict)
     candidate: Vector | None = None
     pending: Vector | None = None
     """Piggy-back: the candidate of the round before, on which this round's contributors vote."""
     lost: str = ""
     """Piggy-back: why this round's own candidate is not put before anybody, if it is not."""
-    own: Vote | None = None
+    server_vote: Vote | None = None
     """The server's vote on the candidate, if it has one."""
-    found: Profile | None = None
+    server_profile: Profile | None = None
     """What it found in the candidate."""
     opened: Tick = Tick(0.0)
     deadline: float = 0.0

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.judges import prediction, sums
-from fedjury.judges.opinions import ROUNDING
+from fedjury.judges.judgements import ROUNDING
 from fedjury.protocol.messages import Vote
 
 
@@ -34,27 +34,27 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as people read it everywhere: "2 poisoned, 0 clean, 8 silent"."""
-        return ", ".join(f"{number:,} {said}" for said, number in self._asdict().items())
+        return ", ".join(f"{number:,} {text}" for text, number in self._asdict().items())
 
 
-def accepts(said: Verdict, quorum: int) -> bool:
+def accepts(verdict: Verdict, quorum: int) -> bool:
     """Return whether a candidate passes: fewer than ``quorum`` validators call it poisoned."""
-    return said.poisoned < quorum
+    return verdict.poisoned < quorum
 
 
-def too_few(said: Verdict, asked: int, min_votes: int = 0) -> str:
+def too_few(verdict: Verdict, asked: int, min_votes: int = 0) -> str:
     """Return why these votes of ``asked`` are too few to accept a candidate; empty if they are not.
 
     ``min_votes``: how many must come; 0: most of those asked.
     """
-    came, least = said.poisoned + said.clean, min(min_votes or asked // 2 + 1, asked)
+    came, least = verdict.poisoned + verdict.clean, min(min_votes or asked // 2 + 1, asked)
     return f"{TOO_FEW}: {came} of {asked} came, {least} are needed" if came < least else ""
 
 
-def count(votes: Iterable[Vote], called: int) -> Verdict:
-    """Count the votes of ``called`` validators; who has not voted is silent."""
-    said = [vote.poisoned for vote in votes]
-    return Verdict(sum(said), len(said) - sum(said), called - len(said))
+def count(votes: Iterable[Vote], selected: int) -> Verdict:
+    """Count the votes of ``selected`` validators; who has not voted is silent."""
+    message = [vote.poisoned for vote in votes]
+    return Verdict(sum(message), len(message) - sum(message), selected - len(message))
 
 
 def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
@@ -74,11 +74,11 @@ def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
     )
 
 
-def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float | None:
+def evidence(votes: Collection[Vote], malicious: int, false_alarm: float) -> float | None:
     """Add up what validators saw: above 0, the candidate is rejected. None if nobody saw enough.
 
     Each vote holds what its judge measured of N accepted models and of the candidate, here in
-    units of how its own N vary. The ``liars`` votes that speak most for and most against the
+    units of how its own N vary. The ``malicious`` votes that speak most for and most against the
     candidate are left out (as in a trimmed mean: Yin et al., ICML 2018), but never all. The rest is
     averaged model by model. How the averages of the accepted models vary says what is usual: the
     result is how far that of the candidate exceeds what the next one would with a probability of
@@ -89,12 +89,12 @@ def evidence(votes: Collection[Vote], liars: int, false_alarm: float) -> float |
     if length < LEAST_EVIDENCE:
         return None
     seen = prediction.standardised(np.stack([row for row in rows if len(row) == length]))
-    out = min(liars, (len(seen) - 1) // 2)
+    excluded = min(malicious, (len(seen) - 1) // 2)
     # By what they say of the candidate, and of equals by the rest; rounding makes none unequal.
     order = np.lexsort(np.rint(seen / ROUNDING).T)
-    mean = sums.mean(seen[order[out : len(seen) - out]].T)
+    mean = sums.mean(seen[order[excluded : len(seen) - excluded]].T)
     # Averages of independent votes vary by that; less is chance, or a history that stood still.
-    least = 1 / math.sqrt(len(seen) - 2 * out)
+    least = 1 / math.sqrt(len(seen) - 2 * excluded)
     score = prediction.scores(mean[np.newaxis, :-1], mean[-1:], least)
     excess = float(score[0]) - prediction.threshold(length - 1, false_alarm)
     return excess if abs(excess) > ROUNDING else 0.0
@@ -108,24 +108,25 @@ def bound(voters: int, errs: float) -> float:
     return (1 - errs) * voters / (2 - errs)
 
 
-def safe_quorums(voters: int, liars: int, errs: float) -> range:
+def safe_quorums(voters: int, malicious: int, errs: float) -> range:
     """Return the quorums q that are safe: n_M < q <= (1 - r)(n - n_M); it may be none.
 
     There is none for as many liars as ``bound``, and sometimes, as q is whole, for fewer. Fewer
     votes, and the liars alone reject every candidate; more, and the honest validators who judge
     rightly cannot reject one.
     """
-    right = (1 - errs) * (voters - liars) + ROUNDING  # (1 - 0.4) * 10 is a little less than 6
-    return range(liars + 1, math.floor(right) + 1)
+    right = (1 - errs) * (voters - malicious) + ROUNDING  # (1 - 0.4) * 10 is a little less than 6
+    return range(malicious + 1, math.floor(right) + 1)
 
 
-def advice(voters: int, liars: int, errs: float, quorum: int) -> list[str]:
+def advice(voters: int, malicious: int, errs: float, quorum: int) -> list[str]:
     """Tell people which quorums are safe, and whether theirs is; one line each."""
-    safe = safe_quorums(voters, liars, errs)
-    said = f"{safe[0]} to {safe[-1]}" if safe else "none"
+    safe = safe_quorums(voters, malicious, errs)
+    text = f"{safe[0]} to {safe[-1]}" if safe else "none"
     told = (
-        f"{voters} voters, {liars} of them liars (validation.liars), {errs:.0%} of the others "
-        f"wrong: safe quorums: {said}; the bound is fewer than {bound(voters, errs):.2f} liars"
+        f"{voters} voters, {malicious} of them liars (validation.tolerated_malicious), {errs:.0%} "
+        f"of the others "
+        f"wrong: safe quorums: {text}; the bound is fewer than {bound(voters, errs):.2f} liars"
     )
     lines = [told]
     if quorum not in safe:

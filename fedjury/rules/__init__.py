@@ -13,13 +13,22 @@ from collections.abc import Mapping
 from fedjury import registry
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import Need, Registry
-from fedjury.rules.rule import Context, Front, Rule, Samples
+from fedjury.rules.rule import Context, PreAggregation, Rule, Samples
 
-__all__ = ["FRONTS", "RULES", "Context", "Front", "Need", "Rule", "Samples", "build"]
+__all__ = [
+    "PRE_AGGREGATIONS",
+    "RULES",
+    "Context",
+    "Need",
+    "PreAggregation",
+    "Rule",
+    "Samples",
+    "build",
+]
 
 RULES: Registry[Rule] = registry.RULES
 
-FRONTS: Registry[Front] = registry.FRONTS
+PRE_AGGREGATIONS: Registry[PreAggregation] = registry.FRONTS
 """What may stand in front of a rule; each takes one number."""
 
 
@@ -43,19 +52,23 @@ def build(
     given = ({} if clip is None else {"clip": clip}) | dict(before or {})
     if "bucketing" in given and Need.UPDATE_SUMS in RULES.facts(name).needs:
         raise ValueError(f"rule {name!r} must know who sent what, which bucketing hides")
-    return fronted([_front(*item) for item in given.items()], rule) if given else rule
+    return (
+        with_pre_aggregation([_pre_aggregation(*item) for item in given.items()], rule)
+        if given
+        else rule
+    )
 
 
-def _front(name: str, number: object) -> Front:
-    if name not in FRONTS and ":" not in name:
-        raise registry.unknown("front of a rule", name, FRONTS)
+def _pre_aggregation(name: str, number: object) -> PreAggregation:
+    if name not in PRE_AGGREGATIONS and ":" not in name:
+        raise registry.unknown("front of a rule", name, PRE_AGGREGATIONS)
     if type(number) not in (int, float):  # a bool is none here
         raise ValueError(f"{name} in front of a rule must be a number, not {number!r}")
     assert isinstance(number, int | float)
-    return FRONTS.build(name, number)
+    return PRE_AGGREGATIONS.build(name, number)
 
 
-def fronted(fronts: list[Front], rule: Rule) -> Rule:
+def with_pre_aggregation(fronts: list[PreAggregation], rule: Rule) -> Rule:
     """Build the rule that is given what the fronts make of the updates."""
 
     def fronted_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:

@@ -14,11 +14,11 @@ import numpy as np
 from fedjury.learning.weights import Matrix
 from fedjury.registry import front
 from fedjury.rules.blocks import finite_rows, mean_of
-from fedjury.rules.rule import Context, Front, Samples
+from fedjury.rules.rule import Context, PreAggregation, Samples
 
 
 @front
-def bucketing(size: float) -> Front:
+def bucketing(size: float) -> PreAggregation:
     """Build the front that averages ``size`` updates at a time, the last bucket maybe fewer.
 
     The samples of a bucket are added up. Updates that are not finite are left out first; if none
@@ -32,7 +32,7 @@ def bucketing(size: float) -> Front:
     if not 1 <= size < math.inf or size != int(size):
         raise ValueError(f"bucketing takes a whole number of updates, at least 1, not {size}")
 
-    def front(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
+    def apply(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
         rows = finite_rows(updates)
         if not len(rows):
             return updates, samples
@@ -43,4 +43,4 @@ def bucketing(size: float) -> Front:
             mean[:] = mean_of(updates, np.sort(bucket))
         return means, np.array([samples[bucket].sum() for bucket in buckets])
 
-    return front
+    return apply

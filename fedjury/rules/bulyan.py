@@ -42,7 +42,7 @@ def bulyan(count: int | None = None, share: float | None = None) -> Rule:
         rows = finite_rows(updates)
         if not len(rows):
             return np.zeros_like(updates[0])
-        f = max(0, number(len(updates), context.out) - (len(updates) - len(rows)))
+        f = max(0, number(len(updates), context.excluded) - (len(updates) - len(rows)))
         chosen = rows[choose(squared_distances(updates, rows), f)]
         return near_the_median(updates, chosen, max(1, len(chosen) - 2 * f))
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix
 from fedjury.registry import front
-from fedjury.rules.rule import Context, Front, Samples
+from fedjury.rules.rule import Context, PreAggregation, Samples
 
 BLOCK = 1 << 20
 """Elements clipped at a time: 8 MiB in float64."""
 
 
 @front
-def clip(bound: float) -> Front:
+def clip(bound: float) -> PreAggregation:
     """Build the front that clips each update to the norm ``bound``.
 
     Raises
@@ -28,10 +28,10 @@ def clip(bound: float) -> Front:
     if not bound > 0:
         raise ValueError(f"the norm must be clipped to a positive bound, not {bound}")
 
-    def front(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:  # noqa: ARG001
+    def apply(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:  # noqa: ARG001
         return clip_rows(updates, bound), samples
 
-    return front
+    return apply
 
 
 def clip_rows(updates: Matrix, bound: float) -> Matrix:

@@ -35,9 +35,9 @@ def clipped_mean(factor: float = 1.0) -> Rule:
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         lengths = norms(updates)
         rows = np.flatnonzero(np.isfinite(lengths))
-        some = lengths[rows][lengths[rows] > 0]
-        if not len(some):
+        values = lengths[rows][lengths[rows] > 0]
+        if not len(values):
             return np.zeros_like(updates[0])
-        return mean_of_clipped(updates, rows, lengths, factor * float(np.median(some)))
+        return mean_of_clipped(updates, rows, lengths, factor * float(np.median(values)))
 
     return rule

@@ -36,18 +36,21 @@ def cosine_distances(updates: Matrix, rows: Indices, past: Matrix | None = None)
     does not. A row of zeros has the cosine 0 with all. ``past``: (n, d), added to the updates.
     """
 
-    def read(some: Indices) -> Iterator[tuple[slice, Wide]]:
-        for columns, block in blocks(updates, some):
-            yield columns, block if past is None else np.add(block, past[some, columns], out=block)
+    def read(values: Indices) -> Iterator[tuple[slice, Wide]]:
+        for columns, block in blocks(updates, values):
+            yield (
+                columns,
+                block if past is None else np.add(block, past[values, columns], out=block),
+            )
 
     squares = np.zeros(len(updates))
     for _, block in read(rows):
         squares[rows] += np.einsum("nd,nd->n", block, block)
     inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
 
-    def directions(some: Indices) -> Iterator[tuple[slice, Wide]]:
-        for columns, block in read(some):
-            yield columns, np.multiply(block, inverse[some, np.newaxis], out=block)
+    def directions(values: Indices) -> Iterator[tuple[slice, Wide]]:
+        for columns, block in read(values):
+            yield columns, np.multiply(block, inverse[values, np.newaxis], out=block)
 
     distances = _measured(directions, rows)
     distances /= 2

@@ -47,8 +47,8 @@ def dnc(
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows, rng, (n, d) = finite_rows(updates), context.rng(), updates.shape
-        out = rounded_up(factor * number(n, context.out))
-        if out >= n and count is not None and not context.out:
+        out = rounded_up(factor * number(n, context.excluded))
+        if out >= n and count is not None and not context.excluded:
             raise ValueError(f"DnC leaves out {out} of {n} updates: none would be left")
         if not len(rows):
             return np.zeros_like(updates[0])

@@ -54,12 +54,12 @@ def majority(updates: Matrix, rows: Indices) -> Indices:
     n = len(rows)
     if n <= 2:  # two updates have no majority, and HDBSCAN needs more
         return np.arange(n)
-    found = HDBSCAN(
+    result = HDBSCAN(
         min_cluster_size=n // 2 + 1,
         min_samples=1,
         metric="precomputed",
         allow_single_cluster=True,
         copy=True,
     ).fit(cosine_distances(updates, rows))
-    inside = np.flatnonzero(found.labels_ >= 0)
+    inside = np.flatnonzero(result.labels_ >= 0)
     return inside if len(inside) else np.arange(n)

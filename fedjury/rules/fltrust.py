@@ -29,9 +29,9 @@ def fltrust() -> Rule:
     """
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        if context.own is None:
+        if context.server_update is None:
             raise ValueError("FLTrust needs an update of the server's own, and was given none")
-        own = context.own.astype(np.float64)
+        own = context.server_update.astype(np.float64)
         length, lengths = float(np.linalg.norm(own)), norms(updates)
         known = np.isfinite(lengths) & (lengths > 0)
         safe = np.where(known, lengths, 1)

@@ -39,11 +39,11 @@ def foolsgold(confidence: float = 1.0) -> Rule:
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
-        if context.past is not None:
-            rows = np.intersect1d(rows, finite_rows(context.past))
+        if context.update_sums is not None:
+            rows = np.intersect1d(rows, finite_rows(context.update_sums))
         weights = np.zeros(len(updates))
         if len(rows):
-            weights[rows] = trust(cosine_distances(updates, rows, context.past), confidence)
+            weights[rows] = trust(cosine_distances(updates, rows, context.update_sums), confidence)
         return weighted_sum(updates, weights / (weights.sum() or 1))
 
     return rule

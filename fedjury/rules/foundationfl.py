@@ -60,7 +60,7 @@ def foundationfl(
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows, n = finite_rows(updates), len(updates)
-        f = number(n, context.out)
+        f = number(n, context.excluded)
         if not len(rows):
             return np.zeros_like(updates[0])
         row = rows[CHOOSE[copied](scores(updates, rows))]

@@ -34,7 +34,7 @@ def krum(count: int | None = None, share: float | None = None) -> Rule:
     number = byzantine("Krum", count, share, times=2, plus=3)
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        order = by_score(updates, number(len(updates), context.out))
+        order = by_score(updates, number(len(updates), context.excluded))
         return updates[order[0]].copy() if len(order) else np.zeros_like(updates[0])
 
     return rule

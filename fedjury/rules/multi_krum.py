@@ -36,8 +36,8 @@ def multi_krum(
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         n = len(updates)
-        f = number(n, context.out)
-        if best is not None and best > n - f and not context.out:
+        f = number(n, context.excluded)
+        if best is not None and best > n - f and not context.excluded:
             raise ValueError(
                 f"Multi-Krum cannot average the best {best} of {n} updates, of which {f} are "
                 f"Byzantine: at most {n - f}"

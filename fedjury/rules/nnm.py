@@ -14,11 +14,11 @@ from fedjury.learning.weights import Matrix
 from fedjury.registry import front
 from fedjury.rules.blocks import Indices, blocks, finite_rows, narrow
 from fedjury.rules.distances import squared_distances
-from fedjury.rules.rule import Context, Front, Samples
+from fedjury.rules.rule import Context, PreAggregation, Samples
 
 
 @front
-def nnm(count: float) -> Front:
+def nnm(count: float) -> PreAggregation:
     """Build the front that reckons with ``count`` Byzantine updates, f.
 
     Updates that are not finite stay as they are, and are nobody's neighbours; with more than f of
@@ -32,13 +32,13 @@ def nnm(count: float) -> Front:
     if not 0 <= count < math.inf or count != int(count):
         raise ValueError(f"nnm takes a whole number of Byzantine updates, not {count}")
 
-    def front(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
+    def apply(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
         n, rows = len(updates), finite_rows(updates)
-        if count >= n and not context.out:
+        if count >= n and not context.excluded:
             raise ValueError(f"nnm cannot mix {n} updates of which {int(count)} are Byzantine")
         return mixed(updates, rows, min(len(rows), max(1, n - int(count)))), samples
 
-    return front
+    return apply
 
 
 def mixed(updates: Matrix, rows: Indices, nearest: int) -> Matrix:

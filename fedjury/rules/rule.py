@@ -21,13 +21,13 @@ class Context(NamedTuple):
     round: int = 0
     previous: Vector | None = None
     """The step (d,) of the last accepted round, before the server's step size; None before."""
-    past: Matrix | None = None
+    update_sums: Matrix | None = None
     """(n, d): what the sender of each row sent in earlier rounds, added up. For rules that need
     ``update_sums``."""
-    own: Vector | None = None
+    server_update: Vector | None = None
     """(d,): the update that the server trained on its own data. For rules that need
     ``server_update``."""
-    out: int = 0
+    excluded: int = 0
     """Agents left out or not called because they are suspected: n is smaller for that, and a count
     of Byzantine ones that n does not allow any more is no error, but lowered."""
 
@@ -40,5 +40,5 @@ class Context(NamedTuple):
 Rule = Callable[[Matrix, Samples, Context], Vector]
 """(updates (n, d), samples (n,), context) -> aggregated update (d,)."""
 
-Front = Callable[[Matrix, Samples, Context], tuple[Matrix, Samples]]
+PreAggregation = Callable[[Matrix, Samples, Context], tuple[Matrix, Samples]]
 """(updates (n, d), samples (n,), context) -> what the rule is given instead, (m, d) and (m,)."""

@@ -59,8 +59,8 @@ def signs(updates: Matrix, rows: Indices, columns: Indices) -> Wide:
     width = max(1, BLOCK // len(rows))
     for start in range(0, len(columns), width):
         block = updates[np.ix_(rows, columns[start : start + width])]
-        for place, said in enumerate((block > 0, block == 0, block < 0)):
-            counts[:, place] += said.sum(axis=1)
+        for place, message in enumerate((block > 0, block == 0, block < 0)):
+            counts[:, place] += message.sum(axis=1)
     return counts / len(columns)
 
 
@@ -77,7 +77,7 @@ def largest_group(features: Wide) -> npt.NDArray[np.bool_]:
         return np.asarray(group.reshape(-1) == sizes.argmax()) if len(values) > 1 else everybody
     # One seed a cell of a grid, as scikit-learn has it, whose own way warns of thin grids.
     seeds = np.unique(np.round(features / bandwidth), axis=0) * bandwidth
-    found = MeanShift(bandwidth=bandwidth, seeds=seeds, cluster_all=False).fit(features).labels_
-    if not (found >= 0).any():
+    result = MeanShift(bandwidth=bandwidth, seeds=seeds, cluster_all=False).fit(features).labels_
+    if not (result >= 0).any():
         return everybody
-    return np.asarray(found == np.bincount(found[found >= 0]).argmax())
+    return np.asarray(result == np.bincount(result[result >= 0]).argmax())

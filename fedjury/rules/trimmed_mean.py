@@ -34,9 +34,9 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
     number = byzantine("trimmed mean", count, share, times=2, plus=1)
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        if count is not None and not context.out:
+        if count is not None and not context.excluded:
             return trim(updates, count)
-        return trim(updates, number(len(updates), context.out))
+        return trim(updates, number(len(updates), context.excluded))
 
     return rule
 

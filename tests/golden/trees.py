@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,15 +60,28 @@ def scenarios() -> list[str]:
     return sorted(file.stem for file in (GOLDEN / "scenarios").glob("*.toml"))
 
 
+@cache
+def upgraded() -> tempfile.TemporaryDirectory[str]:
+    """Write the scenarios in today's names of settings into a folder that is gone at the end."""
+    folder = tempfile.TemporaryDirectory(prefix="fedjury-golden-scenarios-")
+    shutil.copytree(GOLDEN, folder.name, dirs_exist_ok=True)
+    files = [str(file) for file in Path(folder.name).rglob("*.toml")]
+    subprocess.run(
+        [sys.executable, "-m", "fedjury", "config", "upgrade", *files],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return folder
+
+
 def scenario_for(tree: Tree, name: str) -> list[Path]:
     """Return the files of settings of a scenario, the first under the second.
 
-    If settings are renamed: the files in today's names go into a folder of their own, and are
-    returned for a tree that is not ``tree.reference``. ``common.toml`` and ``scenarios/`` stay as
-    they are for as long as the reference commit does.
+    ``common.toml`` and ``scenarios/`` are in the names that the reference commit knows.
     """
-    del tree  # today both use the same names
-    return [GOLDEN / "common.toml", GOLDEN / "scenarios" / f"{name}.toml"]
+    folder = GOLDEN if tree.reference else Path(upgraded().name)
+    return [folder / "common.toml", folder / "scenarios" / f"{name}.toml"]
 
 
 def command_for(tree: Tree, name: str, runs: Path) -> list[str]:

@@ -56,7 +56,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 
 def told(updates: Matrix) -> Context:
     """Make a context with all that any rule may ask for."""
-    return Context(previous=updates[0], past=updates, own=updates[0])
+    return Context(previous=updates[0], update_sums=updates, server_update=updates[0])
 
 
 def memory(name: str, say: Callable[[str], None]) -> Figure:

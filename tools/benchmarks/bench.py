@@ -109,21 +109,21 @@ def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         ("all", 8, {1_000: 1.0, 10_000: 1.0}),
         ("100", 30, {1_000: 0.1, 10_000: 0.01}),
     ):
-        found: dict[int, list[float]] = {n: [] for n in share}
+        result: dict[int, list[float]] = {n: [] for n in share}
         for number in range(1, repeats + 1):
             for n, part in share.items():
                 say(f"{n:,} agents, {called} called, {number} of {repeats}")
                 run = network.federation(
-                    rounds, "--n", str(n), "--shared-downlink", "--share", str(part)
+                    rounds, "--n", str(n), "--shared-downlink", "--client-fraction", str(part)
                 )
-                found[n].append(1e3 * sum(run.processor.values()))
+                result[n].append(1e3 * sum(run.processor.values()))
         name = f"shared downlink, {called} called"
         figures += [
             *(
-                Figure(f"{name}: processor time, {n:,} agents", found[n], "ms/update")
-                for n in found
+                Figure(f"{name}: processor time, {n:,} agents", result[n], "ms/update")
+                for n in result
             ),
-            ratios(f"{name}: 10,000 / 1,000 agents", found[10_000], found[1_000], at_most=1),
+            ratios(f"{name}: 10,000 / 1,000 agents", result[10_000], result[1_000], at_most=1),
         ]
     return figures
 

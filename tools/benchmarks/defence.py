@@ -46,8 +46,8 @@ def of_network(name: str, repeats: int, say: Callable[[str], None]) -> list[Figu
     most = {"detection and jury": 1.5}
     return [
         *(
-            Figure(f"{name}, {side}: aggregator and broker", found, "ms/update")
-            for side, found in spent.items()
+            Figure(f"{name}, {side}: aggregator and broker", result, "ms/update")
+            for side, result in spent.items()
         ),
         *(
             ratios(f"{name}: {side} / neither", spent[side], plain, at_most=most.get(side))

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from fedjury import judges
-from fedjury.agents import profiler
+from fedjury.agents import error_profile_cache
 from fedjury.agents.agent import Judge
-from fedjury.agents.population import assemble
-from fedjury.agents.spawn import population_of
+from fedjury.agents.simulated import assemble
+from fedjury.agents.spawn import simulated_agents_of
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import load
 from fedjury.learning.evaluation import predict
@@ -43,7 +43,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     return figures + [
         Figure(
             f"{VALIDATORS} opinions, {judge}, look-back {look_back}",
-            opinions(judge, look_back, repeats),
+            judgements(judge, look_back, repeats),
             "ms",
         )
         for judge in judges.JUDGES
@@ -51,7 +51,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     ]
 
 
-def opinions(name: str, look_back: int, repeats: int) -> list[float]:
+def judgements(name: str, look_back: int, repeats: int) -> list[float]:
     """Let 100 validators with 500 samples in 10 classes judge; returns milliseconds."""
     errors = np.random.default_rng(0).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20))
     judge = partial(judges.build(name), errors[:, :-1], errors[:, -1])
@@ -70,19 +70,19 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
         },
     )
     parts = build(settings)
-    population = population_of(settings)
-    made = assemble(population, population.check(), range(VALIDATORS), parts.manifest)
-    names = [population.name(number) for number in range(VALIDATORS)]
+    simulated = simulated_agents_of(settings)
+    result = assemble(simulated, simulated.check(), range(VALIDATORS), parts.manifest)
+    names = [simulated.name(number) for number in range(VALIDATORS)]
     rng, weights = np.random.default_rng(0), flatten(parts.model)
     passes, seconds = [], []
     for version in range(rounds):
-        made.keep(version, weights)
+        result.keep(version, weights)
         weights = weights + rng.normal(0, 0.01, len(weights)).astype(np.float32)
         candidate = as_received(weights, parts.manifest.history_codec)
         versions = tuple(range(max(0, version - look_back), version + 1))
         task = Judge(version + 1, 1, versions)
-        with mock.patch.object(profiler, "predict", side_effect=predict) as looked:
-            seconds.append(timed(partial(made.votes, names, task, candidate)))
+        with mock.patch.object(error_profile_cache, "predict", side_effect=predict) as looked:
+            seconds.append(timed(partial(result.votes, names, task, candidate)))
             passes.append(looked.call_count)
     return passes, seconds
 

@@ -124,9 +124,9 @@ def _spent(
 
 def clocks(pid: int) -> dict[int, tuple[str, float]]:
     """Return the command and the processor time (seconds) of a process and all below it."""
-    found = {}
+    result = {}
     for one in family(pid):
         with suppress(OSError):
             command = Path(f"/proc/{one}/comm").read_text(encoding="utf-8")
-            found[one] = command, cpu_seconds(one)
-    return found
+            result[one] = command, cpu_seconds(one)
+    return result

@@ -48,16 +48,18 @@ WATCH = """() => {
 
 def main() -> None:
     """Publish rounds and print what the page made of them."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m tools.benchmarks.page",
         description=__doc__,
         epilog="example:\n  python -m tools.benchmarks.page --rate 10 --agents 1000 --rounds 200",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--rate", type=float, default=10.0, help="rounds/s (default: %(default)s)")
-    made.add_argument("--agents", type=int, default=1000, help="of a fleet (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=200, help="published (default: %(default)s)")
-    chosen = made.parse_args()
+    parser.add_argument("--rate", type=float, default=10.0, help="rounds/s (default: %(default)s)")
+    parser.add_argument(
+        "--agents", type=int, default=1000, help="of a fleet (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=200, help="published (default: %(default)s)")
+    chosen = parser.parse_args()
     names = [f"agent-{number:05d}" for number in range(chosen.agents)]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -90,15 +92,15 @@ def main() -> None:
 @contextmanager
 def client(address: BrokerAddress) -> Iterator[paho.Client]:
     """Connect a plain client."""
-    made = paho.Client(CallbackAPIVersion.VERSION2)
-    made.max_inflight_messages_set(1000)
-    made.connect(address.host, address.port)
-    made.loop_start()
+    result = paho.Client(CallbackAPIVersion.VERSION2)
+    result.max_inflight_messages_set(1000)
+    result.connect(address.host, address.port)
+    result.loop_start()
     try:
-        yield made
+        yield result
     finally:
-        made.disconnect()
-        made.loop_stop()
+        result.disconnect()
+        result.loop_stop()
 
 
 def begin(sender: paho.Client, names: list[str]) -> None:
@@ -146,8 +148,8 @@ def record(number: int, names: list[str]) -> dict[str, Any]:
 
 def busy(clock: CDPSession) -> float:
     """Return the seconds that the page's thread has been at work so far."""
-    found = {one["name"]: one["value"] for one in clock.send("Performance.getMetrics")["metrics"]}
-    return float(found["TaskDuration"])
+    result = {one["name"]: one["value"] for one in clock.send("Performance.getMetrics")["metrics"]}
+    return float(result["TaskDuration"])
 
 
 if __name__ == "__main__":

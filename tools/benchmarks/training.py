@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedjury.learning import batched, datasets, models
-from fedjury.learning.training import Orders, Shards, Training, train_alone, train_together, visits
+from fedjury.learning.training import (
+    Orders,
+    Shards,
+    Training,
+    sample_order,
+    train_alone,
+    train_together,
+)
 from fedjury.learning.weights import Matrix, Vector, flatten
 from tools.benchmarks.figures import ROOT, Figure, ratios, timed
 
@@ -42,12 +49,12 @@ def rate(train: Callable[..., np.ndarray], work: Workload, agents: int) -> float
     weights = flatten(model)
     plan = Training(1, work.batch, 0.1, 0.0)
     chunk = min(CHUNK, agents)
-    order = visits(0, 1, range(chunk), 1, work.samples)
+    order = sample_order(0, 1, range(chunk), 1, work.samples)
     held = torch.arange(agents * work.samples).reshape(-1, chunk, work.samples) % len(x)
 
     def go() -> None:
-        for some in held:
-            train(model, weights, Shards(x, y, some), plan, order)
+        for values in held:
+            train(model, weights, Shards(x, y, values), plan, order)
 
     return agents / timed(go)
 
@@ -93,16 +100,16 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         }
         for train in ways.values():
             train()  # warms up
-        found: dict[str, list[float]] = {way: [] for way in ways}
+        result: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(repeats):
             for way, train in ways.items():
-                found[way].append(train())
+                result[way].append(train())
         name = f"training, {work.model}, {work.samples} samples"
         figures += [
-            Figure(f"{name}: plain loop, one core", found["plain"], "updates/s"),
-            Figure(f"{name}: batched, one core", found["batched"], "updates/s"),
-            ratios(f"{name}: lean loop / plain", found["lean"], found["plain"]),
-            ratios(f"{name}: vmap / plain", found["vmap"], found["plain"]),
-            ratios(f"{name}: batched / plain", found["batched"], found["plain"], at_least=goal),
+            Figure(f"{name}: plain loop, one core", result["plain"], "updates/s"),
+            Figure(f"{name}: batched, one core", result["batched"], "updates/s"),
+            ratios(f"{name}: lean loop / plain", result["lean"], result["plain"]),
+            ratios(f"{name}: vmap / plain", result["vmap"], result["plain"]),
+            ratios(f"{name}: batched / plain", result["batched"], result["plain"], at_least=goal),
         ]
     return figures

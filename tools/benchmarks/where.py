@@ -30,7 +30,7 @@ EXAMPLES = """examples:
 KINDS = {
     "training": ("fedjury/learning/training.py", "fedjury/attacks/"),
     "evaluation": ("fedjury/learning/evaluation.py",),
-    "collecting and rule": ("fedjury/rules/", "fedjury/round/collection.py", "shape_base.py"),
+    "collecting and rule": ("fedjury/rules/", "fedjury/round/update_buffer.py", "shape_base.py"),
     "encoding, decoding": (
         "fedjury/protocol/codec.py",
         "fedjury/protocol/compression.py",
@@ -102,11 +102,11 @@ def sample() -> dict[str, dict[str, float]]:
     rounds += file.read_bytes().count(b"\n")
     spent = {part: sum(map(cpu_seconds, pids)) - before[part] for part, pids in parts.items()}
     process.wait()
-    found = {"broker": {"broker": spent["mosquitto"] / rounds}}
+    result = {"broker": {"broker": spent["mosquitto"] / rounds}}
     for part in ("aggregator", "agents"):
-        found[part] = shared(folder / part, spent[part] / rounds)
+        result[part] = shared(folder / part, spent[part] / rounds)
     shutil.rmtree(folder)
-    return found
+    return result
 
 
 def spy(pid: int, file: Path) -> subprocess.Popen[bytes]:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fedjury.config.program import run_main
 from tools.chaos.faults import FAULTS, Outcome, Row
-from tools.chaos.lab import Lab
+from tools.chaos.harness import Harness
 from tools.chaos.programs import ChaosError
 
 EXAMPLES = """examples:
@@ -50,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = WIDTH
     began, rows, stopped, dropped = time.monotonic(), {}, False, 0
     try:
-        with Lab(lambda text: say(f"  {text}")) as lab:
+        with Harness(lambda text: say(f"  {text}")) as harness:
             for name in names:
                 if times := times_of(FAULTS[name], chosen.times, quick=chosen.quick):
-                    rows[name] = one(lab, name, times, chosen.seed)
-            dropped = lab.dropped()
+                    rows[name] = one(harness, name, times, chosen.seed)
+            dropped = harness.dropped()
     except ChaosError as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
@@ -76,17 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the flags."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m tools.chaos",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Kill, stall, cut off and flood tiny federations of real programs on a real\n"
         "Mosquitto, and say whether each came to what it would have come to undisturbed.",
     )
-    made.add_argument(
+    parser.add_argument(
         "--only", nargs="+", metavar="FAULT", help="these alone, see --list (default: all)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--times",
         type=int,
         default=0,
@@ -94,19 +94,19 @@ def parser() -> argparse.ArgumentParser:
         help="times each is injected; messages of a flood, rounds of endurance "
         "(default: what docs/reliability.md says)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
         help="of the random moments (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--quick", action="store_true", help="each once, and not those that take long"
     )
-    made.add_argument("--list", action="store_true", help="only say what each is")
-    made.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
-    return made
+    parser.add_argument("--list", action="store_true", help="only say what each is")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
+    return parser
 
 
 def times_of(row: Row, wanted: int, *, quick: bool) -> int:
@@ -116,12 +116,12 @@ def times_of(row: Row, wanted: int, *, quick: bool) -> int:
     return wanted or (row.quick if quick else row.times)
 
 
-def one(lab: Lab, name: str, times: int, seed: int) -> tuple[Outcome, float]:
+def one(harness: Harness, name: str, times: int, seed: int) -> tuple[Outcome, float]:
     """Inject one fault so many times; returns what came of it, and how long it took."""
     began = time.monotonic()
     say(f"{name} ...")
     try:
-        outcome = FAULTS[name].inject(lab, Random(f"{seed} {name}"), times)
+        outcome = FAULTS[name].inject(harness, Random(f"{seed} {name}"), times)
     except ChaosError as why:
         outcome = Outcome(times, 0, 0, None, str(why))
     spent = time.monotonic() - began
@@ -151,13 +151,13 @@ def cells(name: str, outcome: Outcome) -> tuple[str, ...]:
 
 def table(rows: Rows) -> Table:
     """Make the table for a terminal."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in HEADINGS:
         right = heading in ("injected", "survived", "lost")
-        made.add_column(heading, justify="right" if right else "left", no_wrap=right)
+        result.add_column(heading, justify="right" if right else "left", no_wrap=right)
     for name, (outcome, _) in rows.items():
-        made.add_row(*cells(name, outcome), style="" if outcome.good else "bold red")
-    return made
+        result.add_row(*cells(name, outcome), style="" if outcome.good else "bold red")
+    return result
 
 
 def markdown(rows: Rows) -> str:

@@ -45,10 +45,10 @@ class Broker:
         self._configuration.write_text(
             configuration(private_configuration(self.port), folder), encoding="utf-8"
         )
-        found = find_mosquitto()
-        if found is None:
+        result = find_mosquitto()
+        if result is None:
             raise ChaosError("no Mosquitto here: `apt install mosquitto`")
-        self._program = str(found)
+        self._program = str(result)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -119,8 +119,8 @@ class Counter:
         with suppress(OSError), self._connection:
             while more := self._connection.recv(4096):
                 heard += more
-                for found in re.finditer(re.escape(DROPPED) + rb"(\d+)", heard):
-                    self.count = int(found[1])
+                for match in re.finditer(re.escape(DROPPED) + rb"(\d+)", heard):
+                    self.count = int(match[1])
                 heard = heard[-len(DROPPED) - 20 :]
 
 
@@ -131,8 +131,8 @@ def configuration(shipped: str, folder: Path) -> str:
         r"(?m)^sys_interval .*$": f"sys_interval {COUNTED_EVERY}",
     }
     for line, instead in changes.items():
-        shipped, found = re.subn(line, instead, shipped)
-        if found != 1:
+        shipped, result = re.subn(line, instead, shipped)
+        if result != 1:
             raise ChaosError(f"mosquitto.conf must have exactly one line like {line}")
     return shipped
 

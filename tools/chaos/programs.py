@@ -22,7 +22,7 @@ PATIENCE = 10.0
 """Seconds for what takes a moment."""
 
 Trap = tuple[str, float]
-"""What is to be different in a program, and its number: see ``tools.chaos.traps``."""
+"""What is to be different in a program, and its number: see ``tools.chaos.failpoints``."""
 
 
 class ChaosError(Exception):
@@ -102,14 +102,14 @@ class Programs:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         ours, theirs = socket.socketpair()
-        self._door = ours
+        self._socket = ours
         self._children: dict[int, Child] = {}
         self._born: list[Child] = []
         self._news = threading.Condition()
         self._asking = threading.Lock()
         self._ready = self._gone = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tools.chaos.nursery", str(theirs.fileno())],
+            [sys.executable, "-m", "tools.chaos.fork_server", str(theirs.fileno())],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -128,17 +128,17 @@ class Programs:
         self.close()
 
     def start(
-        self, program: str, arguments: Sequence[str], output: Path, traps: Sequence[Trap] = ()
+        self, program: str, arguments: Sequence[str], output: Path, failpoints: Sequence[Trap] = ()
     ) -> Child:
-        """Start one of our programs (see ``tools.chaos.nursery.be``); what it says is appended."""
+        """Start one of our programs (``tools.chaos.fork_server.be``); what it says is appended."""
         wanted = {
             "program": program,
             "arguments": list(arguments),
             "output": str(output),
-            "traps": list(traps),
+            "traps": list(failpoints),
         }
         with self._asking:  # one after the other, so that the next that is born is ours
-            self._door.sendall(json.dumps(wanted).encode() + b"\n")
+            self._socket.sendall(json.dumps(wanted).encode() + b"\n")
             self._until(lambda: bool(self._born), PATIENCE)
             child = self._born.pop()
         child.output = output
@@ -146,14 +146,14 @@ class Programs:
 
     def close(self) -> None:
         """End everything."""
-        self._door.close() if self._gone else self._door.shutdown(socket.SHUT_WR)
+        self._socket.close() if self._gone else self._socket.shutdown(socket.SHUT_WR)
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._reader.join(PATIENCE)
-        self._door.close()
+        self._socket.close()
 
     def _until(self, there: Callable[[], bool], seconds: float) -> None:
         with self._news:
@@ -161,7 +161,7 @@ class Programs:
                 raise ChaosError("the process that forks the programs does not answer")
 
     def _read(self) -> None:
-        with suppress(OSError), self._door.makefile("rb") as lines:
+        with suppress(OSError), self._socket.makefile("rb") as lines:
             for line in lines:
                 with self._news:
                     self._take(json.loads(line))
@@ -170,10 +170,10 @@ class Programs:
             self._gone = True
             self._news.notify_all()
 
-    def _take(self, said: dict[str, Any]) -> None:
-        self._ready |= "ready" in said
-        if "born" in said:
-            child = self._children[said["born"]] = Child(said["born"], Path(os.devnull))
+    def _take(self, content: dict[str, Any]) -> None:
+        self._ready |= "ready" in content
+        if "born" in content:
+            child = self._children[content["born"]] = Child(content["born"], Path(os.devnull))
             self._born.append(child)
-        if "dead" in said:
-            self._children.pop(said["dead"]).ended(said["code"])
+        if "dead" in content:
+            self._children.pop(content["dead"]).ended(content["code"])

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from fedjury.config.program import run_main
 from tools.fuzz import targets
-from tools.fuzz.growth import Growth
+from tools.fuzz.memory_growth import MemoryGrowth
 
 EXAMPLES = """examples:
   python -m tools.fuzz                               all targets, about ten minutes
@@ -127,48 +127,48 @@ def main(arguments: Sequence[str]) -> int:
 def fuzz(name: str, seconds: float, inputs: int, *, keep: bool) -> Row:
     """Fuzz a target for so long, then look at what its memory does."""
     CRASHES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fedjury-fuzz-") as made:
-        new = Path(made) / "new"
+    with tempfile.TemporaryDirectory(prefix="fedjury-fuzz-") as result:
+        new = Path(result) / "new"
         new.mkdir()
         before = set(CRASHES.iterdir())
-        said = child(
+        text = child(
             "driver",
             name,
-            made,
+            result,
             *LIMITS,
             f"-max_total_time={seconds:.0f}",
             "-print_final_stats=1",
             f"-artifact_prefix={CRASHES}/{name}-",
             str(new),
-            f"{made}/known",
+            f"{result}/known",
             seconds=seconds,
         )
         crashes = tuple(sorted(set(CRASHES.iterdir()) - before))
         growth, wrong = looked(name, inputs, SETTLING * seconds)
-        ended = "DONE" in said and not crashes
+        ended = "DONE" in text and not crashes
         if keep and ended:
-            merge(name, Path(made))
+            merge(name, Path(result))
         return Row(
             name,
-            counted(said, "number_of_executed_units"),
-            counted(said, "average_exec_per_sec"),
+            counted(text, "number_of_executed_units"),
+            counted(text, "average_exec_per_sec"),
             len(list(new.iterdir())),
             crashes,
             growth.slowest,
-            counted(said, "peak_rss_mb"),
+            counted(text, "peak_rss_mb"),
             growth.inputs,
             growth.grown,
-            wrong if ended else last_words(said),
+            wrong if ended else last_words(text),
         )
 
 
-def looked(name: str, inputs: int, seconds: float) -> tuple[Growth, str]:
+def looked(name: str, inputs: int, seconds: float) -> tuple[MemoryGrowth, str]:
     """Look at a target's memory; returns what it did, and what was said if it went wrong."""
-    said = child("growth", name, f"--inputs={inputs}", f"--seconds={seconds}", seconds=seconds)
+    text = child("growth", name, f"--inputs={inputs}", f"--seconds={seconds}", seconds=seconds)
     try:
-        return Growth(**json.loads(said.strip().splitlines()[-1])), ""
+        return MemoryGrowth(**json.loads(text.strip().splitlines()[-1])), ""
     except (ValueError, TypeError, IndexError):
-        return Growth(0, GROWTH, 0.0), last_words(said)
+        return MemoryGrowth(0, GROWTH, 0.0), last_words(text)
 
 
 def child(module: str, *arguments: str, seconds: float) -> str:
@@ -185,33 +185,33 @@ def child(module: str, *arguments: str, seconds: float) -> str:
     return done.stdout.decode(errors="replace")
 
 
-def counted(said: str, what: str) -> int:
+def counted(text: str, what: str) -> int:
     """Read one of libFuzzer's counts; 0 if it did not get so far."""
-    found = re.search(rf"stat::{what}:\s+(\d+)", said)
-    return int(found[1]) if found else 0
+    match = re.search(rf"stat::{what}:\s+(\d+)", text)
+    return int(match[1]) if match else 0
 
 
-def last_words(said: str) -> str:
+def last_words(text: str) -> str:
     """Return what was said of a crash: from the exception on, or the end."""
-    place = said.rfind("=== Uncaught")
-    return said[place:][:3000] if place >= 0 else said[-1500:]
+    place = text.rfind("=== Uncaught")
+    return text[place:][:3000] if place >= 0 else text[-1500:]
 
 
-def merge(name: str, made: Path) -> None:
+def merge(name: str, result: Path) -> None:
     """Keep as few inputs as reach all that these do; those that were bugs have names, and stay."""
-    corpus, least = targets.CORPUS / name, made / "least"
+    corpus, least = targets.CORPUS / name, result / "least"
     corpus.mkdir(parents=True, exist_ok=True)
     least.mkdir()
     child(
         "driver",
         name,
-        str(made),
+        str(result),
         "-set_cover_merge=1",
         "-use_counters=0",
         "-timeout=5",
         str(least),
-        f"{made}/known",
-        f"{made}/new",
+        f"{result}/known",
+        f"{result}/new",
         seconds=600,
     )
     chosen = sorted(least.iterdir())
@@ -227,7 +227,7 @@ def merge(name: str, made: Path) -> None:
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay out what was found."""
-    made = Table(
+    result = Table(
         "target",
         "inputs",
         "inputs/s",
@@ -238,10 +238,10 @@ def table(rows: Sequence[Row]) -> Table:
         "growth",
         title=f"{sum(row.inputs for row in rows):,} inputs",
     )
-    for column in made.columns[1:]:
+    for column in result.columns[1:]:
         column.justify = "right"
     for row in rows:
-        made.add_row(
+        result.add_row(
             row.target,
             f"{row.inputs:,}",
             f"{row.rate:,}",
@@ -251,7 +251,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.peak} MB",
             f"{row.grown / 1e6:+.1f} MB / {row.looked:,}",
         )
-    return made
+    return result
 
 
 if __name__ == "__main__":

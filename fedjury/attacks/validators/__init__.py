@@ -10,7 +10,7 @@ that are made up as well (``invented``).
 from __future__ import annotations
 
 from fedjury import registry
-from fedjury.attacks.validators.liars import Liar, Turn
+from fedjury.attacks.validators.malicious import Liar, Turn
 from fedjury.registry import Registry
 
 __all__ = ["LIARS", "Liar", "Turn", "build"]

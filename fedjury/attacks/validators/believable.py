@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.judges.opinions import Judge, Opinions, merged, no_opinion
+from fedjury.judges.judgements import Judge, Judgements, merged, no_judgement
 from fedjury.judges.profiles import Histories, Profile
 
 Verdicts = npt.NDArray[np.bool_]
@@ -38,32 +38,32 @@ Then the errors of the accepted models are shuffled, to tell of another history.
 
 def believable(
     judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs, samples: int
-) -> Opinions:
+) -> Judgements:
     """Return opinions of m validators with these verdicts (m,), as the judge would give them.
 
     ``accepted``: (m, l+1, 2C), what each has found in the accepted models, or made up. Where the
     judge never says what is wanted (it calls everything clean while the history is short), a score
     is raised or lowered. ``rngs``: one of each; ``samples``: how many each holds.
     """
-    found = no_opinion(0)
+    result = no_judgement(0)
     left = np.ones(len(wanted), dtype=np.bool_)
     past = accepted.copy()
-    made = past[:, -1].copy()
+    built = past[:, -1].copy()
     for tried in range(TRIES):
         if not left.any():
-            return found
+            return result
         for i in _places(left):
             if tried >= STEADY:
                 rngs[i].shuffle(past[i])
-            made[i] = past[i, -1] + (
+            built[i] = past[i, -1] + (
                 _backdoor(past[i, -1], samples * 1.33**tried, rngs[i])
                 if wanted[i]
                 else _harmless(past[i], rngs[i])
             )
-        opinions = judge(past[left], made[left])
-        found = merged(found.of(~left), opinions, left) if tried else opinions
-        left = found.poisoned != wanted
-    return _forced(found, wanted, rngs)
+        opinions = judge(past[left], built[left])
+        result = merged(result.of(~left), opinions, left) if tried else opinions
+        left = result.poisoned != wanted
+    return _forced(result, wanted, rngs)
 
 
 def _places(chosen: Verdicts) -> list[int]:
@@ -78,26 +78,26 @@ def _harmless(accepted: Counts, rng: np.random.Generator) -> Profile:
         return none
     one, other = steps[rng.integers(len(steps) // 2 + 1, size=2)]
     step = np.where(rng.random(len(none)) < 0.5, one, other)
-    found: Profile = np.maximum(step, -accepted[-1])  # there are no errors below none
-    return found
+    result: Profile = np.maximum(step, -accepted[-1])  # there are no errors below none
+    return result
 
 
 def _backdoor(last: Profile, samples: float, rng: np.random.Generator) -> Profile:
     """Make up a change (2C,): of one class of so many samples a good part is called another."""
-    found: Profile = np.zeros_like(last)
+    result: Profile = np.zeros_like(last)
     classes = len(last) // 2
     source, target = rng.integers(classes, size=2)
-    found[[source, classes + target]] = int(np.ceil(rng.uniform(0.3, 1) * samples / classes))
-    return found
+    result[[source, classes + target]] = int(np.ceil(rng.uniform(0.3, 1) * samples / classes))
+    return result
 
 
-def _forced(found: Opinions, wanted: Verdicts, rngs: Rngs) -> Opinions:
+def _forced(result: Judgements, wanted: Verdicts, rngs: Rngs) -> Judgements:
     """Move the scores that do not fit the verdicts to the other side of their thresholds."""
-    score, evidence = found.score.copy(), found.evidence.copy()
-    for i in _places(found.poisoned != wanted):
-        away = (abs(found.threshold[i]) + 1) * rngs[i].uniform(0.05, 1)
-        score[i] = found.threshold[i] + (away if wanted[i] else -away / 10)
+    score, evidence = result.score.copy(), result.evidence.copy()
+    for i in _places(result.poisoned != wanted):
+        away = (abs(result.threshold[i]) + 1) * rngs[i].uniform(0.05, 1)
+        score[i] = result.threshold[i] + (away if wanted[i] else -away / 10)
         past = evidence[i, :-1]
         if past.size:
             evidence[i, -1] = past.max() + np.ptp(past) + away if wanted[i] else past.mean()
-    return Opinions(wanted, score, found.threshold, evidence)
+    return Judgements(wanted, score, result.threshold, evidence)

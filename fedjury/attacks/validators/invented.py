@@ -74,16 +74,16 @@ class Inventor:
 
     def history(self, agents: Sequence[int], versions: Sequence[int]) -> Histories:
         """Make up what these agents find in accepted models: (m, versions, 2C)."""
-        made = [[self._errors(agent, version) for version in versions] for agent in agents]
-        return np.array(made, np.int64).reshape(len(agents), len(versions), 2 * self._classes)
+        result = [[self._errors(agent, version) for version in versions] for agent in agents]
+        return np.array(result, np.int64).reshape(len(agents), len(versions), 2 * self._classes)
 
     def forget(self, oldest: int) -> None:
         """Forget the versions before ``oldest``."""
-        self._found = {v: found for v, found in self._found.items() if v >= oldest}
+        self._found = {v: result for v, result in self._found.items() if v >= oldest}
 
     def _errors(self, agent: int, version: int) -> Profile:
-        found = self._found.setdefault(version, {})
-        if agent not in found:
+        result = self._found.setdefault(version, {})
+        if agent not in result:
             own = self._samples_of(agent)
             rng = Stream.ERRORS.rng(self._seed, version, agent)
             guessing = 1 - 1 / self._classes
@@ -93,8 +93,8 @@ class Inventor:
             hard = RESTLESS * rng.standard_normal(self._count)
             wrong = own.ease * np.exp(hard) < rate * np.exp(swings[own.labels])
             called = np.where(wrong, own.mistaken, own.labels)
-            found[agent] = error_profile(called, own.labels, self._classes)
-        return found[agent]
+            result[agent] = error_profile(called, own.labels, self._classes)
+        return result[agent]
 
     def _samples_of(self, agent: int) -> _Samples:
         if agent not in self._samples:

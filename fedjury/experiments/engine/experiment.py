@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
-from fedjury.experiments.engine.cell import Cell, Result
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.setup import P, Setup
 from fedjury.experiments.engine.tables import Table
 
@@ -24,7 +24,7 @@ class Experiment(Generic[P]):
     """Of the picture."""
     setup: Setup[P]
     """What it shares with others of its kind."""
-    cells: Callable[[P], list[Cell]]
+    cases: Callable[[P], list[Case]]
     tables: Callable[[list[Result]], list[Table]]
     draw: Callable[[Figure, list[Result]], None]
     size: tuple[float, float] = (10.0, 6.0)

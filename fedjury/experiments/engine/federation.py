@@ -13,23 +13,23 @@ from pathlib import Path
 import torch
 
 from fedjury import federation as run
-from fedjury.agents.population import fleet_of
-from fedjury.agents.spawn import diary, population_of
+from fedjury.agents.simulated import runner_of
+from fedjury.agents.spawn import attack_log, simulated_agents_of
 from fedjury.aggregator.__main__ import description, explained, resume
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings
-from fedjury.experiments.engine.cell import MODEL, Records
+from fedjury.experiments.engine.case import MODEL, Records
 from fedjury.learning import weights
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.codec import Limits
 from fedjury.protocol.messages import Phase
 from fedjury.protocol.record import RoundRecord, Truth
-from fedjury.protocol.transport.link import Link, LinkError
-from fedjury.protocol.transport.memory_link import MemoryBroker, MemoryHub
+from fedjury.protocol.transport.connection import Connection, TransportError
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
+from fedjury.round.detection_state import against_truth
 from fedjury.round.state import State
-from fedjury.round.suspicion import against_truth
 
 OnRound = Callable[[], None]
 
@@ -64,39 +64,41 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     ------
     SettingsError
         If the settings ask for what cannot be had.
-    LinkError
+    TransportError
         If the run was given up.
     """
     with explained():
-        population = population_of(settings)
-        data = population.check()
+        simulated = simulated_agents_of(settings)
+        data = simulated.check()
         parts = build(settings, data)
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
     store.describe(description(settings, parts))
     broker = MemoryBroker()
-    hub = MemoryHub(broker, settings.run.name)
+    transport = MemoryTransport(broker, settings.run.name)
     agents = settings.agents
-    fleet = fleet_of(
-        population,
+    runner = runner_of(
+        simulated,
         data,
         range(agents.n),
-        MemoryHub(broker, settings.run.name),
-        tell=diary(agents.diary),
+        MemoryTransport(broker, settings.run.name),
+        send=attack_log(agents.attack_log),
         shared=agents.shared_downlink,
     )
     limits = settings.limits
-    hub.decoder.limit(Limits(parts.manifest.parameters, limits.bytes, limits.finite))
-    aggregator = Aggregator(Link(hub, ":aggregator"), parts.policy, store, _Screen(on_round))
-    fleet.join()
+    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+    aggregator = Aggregator(
+        Connection(transport, ":aggregator"), parts.config, store, _Screen(on_round)
+    )
+    runner.join()
     aggregator.begin(parts.manifest, history)
     state = aggregator.gather(state, settings.expected, settings.collect.patience)
     while state.phase is not Phase.DONE:
         state = aggregator.turn(state)
-        fleet.turn()
+        runner.turn()
     aggregator.end()
     if state.failure:
-        raise LinkError(state.failure)
+        raise TransportError(state.failure)
     return with_truth(read_records(folder), settings)
 
 
@@ -105,11 +107,11 @@ def over_broker(settings: Settings, folder: Path, on_round: OnRound) -> Records:
 
     Raises
     ------
-    LinkError
+    TransportError
         If it does not come to its end.
     """
     if run.federation(settings, folder):
-        raise LinkError("the aggregator stopped")
+        raise TransportError("the aggregator stopped")
     records = with_truth(read_records(folder), settings)
     for _ in records:
         on_round()
@@ -122,19 +124,19 @@ def with_truth(records: Records, settings: Settings) -> Records:
     How strongly the attackers struck in its round, as they wrote down; and, where somebody looks
     for fakes, how right they were.
     """
-    diary_file, plan = settings.agents.diary, plan_of(settings)
-    evil = frozenset(plan.name(number) for number in plan.evils)
+    diary_file, spec = settings.agents.attack_log, partition_spec_of(settings)
+    malicious = frozenset(spec.name(number) for number in spec.malicious_agents)
     file = Path(diary_file)
     lines = file.read_text(encoding="utf-8").splitlines() if diary_file and file.exists() else []
     told = {note["round"]: note["strength"] for note in map(json.loads, lines)}
     return [
-        replace(record, truth=replace(_found(record, evil), strength=told.get(record.round)))
+        replace(record, truth=replace(_found(record, malicious), strength=told.get(record.round)))
         for record in records
     ]
 
 
-def _found(record: RoundRecord, evil: frozenset[str]) -> Truth:
-    return against_truth(record.detection, evil) if record.detection else Truth()
+def _found(record: RoundRecord, malicious: frozenset[str]) -> Truth:
+    return against_truth(record.detection, malicious) if record.detection else Truth()
 
 
 LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {

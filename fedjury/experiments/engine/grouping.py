@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from fedjury.experiments.engine.cell import Records, Result
-from fedjury.experiments.engine.counting import judged
+from fedjury.experiments.engine.case import Records, Result
+from fedjury.experiments.engine.metrics import judged
 from fedjury.protocol.record import RoundRecord
 
 Key = tuple[str | int | float, ...]
@@ -34,7 +34,7 @@ def lately(result: Result, figure: Measured, rounds: int) -> float:
     return sum(values) / len(values)
 
 
-def struck(result: Result) -> Records:
+def attacked(result: Result) -> Records:
     """Return the records that judge the rounds in which the attacker was to strike."""
     inject = set(result.settings.backdoor.inject)
     return [record for record in result.records if judged(record) in inject]
@@ -42,7 +42,7 @@ def struck(result: Result) -> Records:
 
 def measured(result: Result) -> list[float]:
     """Return the backdoor's success in the candidates of these rounds."""
-    return [hidden(record) for record in struck(result)]
+    return [hidden(record) for record in attacked(result)]
 
 
 def hidden(record: RoundRecord) -> float:

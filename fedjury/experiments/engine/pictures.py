@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedjury.experiments.engine.counting import Rate
+from fedjury.experiments.engine.metrics import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedjury.experiments.engine import tables
-from fedjury.experiments.engine.cell import Result
+from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.setup import P, Plan
 
@@ -14,8 +14,8 @@ def write(
     folder: Path, name: str, experiment: Experiment[P], plan: P, results: list[Result]
 ) -> None:
     """Write all files of an experiment into its folder."""
-    made = experiment.tables(results)
-    for table in made:
+    result = experiment.tables(results)
+    for table in result:
         file = "-".join(filter(None, (name, table.name)))
         tables.write_csv(folder / f"{file}.csv", table)
     lines = [
@@ -30,7 +30,7 @@ def write(
     ]
     if experiment.note:
         lines += [experiment.note, ""]
-    for table in made:
+    for table in result:
         lines += [tables.markdown(table), ""]
     lines += [f"![{name}]({name}.png)", ""]
     (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")

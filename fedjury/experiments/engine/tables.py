@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fedjury.experiments.engine.counting import Mean, Rate
+from fedjury.experiments.engine.metrics import Mean, Rate
 
 Value = str | int | float | Rate | Mean | None
 Row = Mapping[str, Value]
@@ -32,11 +32,11 @@ def write_csv(file: Path, table: Table) -> None:
 
 def _plain(row: Row) -> dict[str, str | int | float | None]:
     """Spread rates and means over columns."""
-    cells: dict[str, str | int | float | None] = {}
+    cases: dict[str, str | int | float | None] = {}
     for name, value in row.items():
         if isinstance(value, Rate):
             low, high = value.interval or (None, None)
-            cells |= {
+            cases |= {
                 name: value.value,
                 f"{name} low": low,
                 f"{name} high": high,
@@ -44,10 +44,10 @@ def _plain(row: Row) -> dict[str, str | int | float | None]:
                 f"{name} of": value.of,
             } | _spread(name, value.each)
         elif isinstance(value, Mean):
-            cells |= {name: value.value} | _spread(name, value.values)
+            cases |= {name: value.value} | _spread(name, value.values)
         else:
-            cells[name] = value
-    return cells
+            cases[name] = value
+    return cases
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:

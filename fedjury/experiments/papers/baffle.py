@@ -13,7 +13,7 @@ from typing import Any
 
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.experiments.engine import setup
-from fedjury.experiments.engine.cell import Cell, Job, Labels
+from fedjury.experiments.engine.case import Case, Job, Labels
 from fedjury.experiments.engine.setup import Plan, Scale, Setup
 from fedjury.learning.datasets.dataset import Dataset
 
@@ -49,11 +49,11 @@ class BaffleScale(Scale):
 
 COMMON: dict[str, Any] = {
     "agents.n": 100,
-    "agents.evil": 0.01,
+    "agents.malicious": 0.01,
     "agents.attack": "backdoor",
     "agents.split": "dirichlet",
     "agents.alpha": 0.9,
-    "sampling.share": 0.1,
+    "sampling.client_fraction": 0.1,
     "training.epochs": 2,
     "training.batch_size": 64,
     "backdoor.task": "label_flip",
@@ -103,8 +103,8 @@ TINY = BaffleScale(
         "model.name": "mlp",
         "data.test": 300,
         "agents.n": 12,
-        "agents.evil": 0.084,
-        "sampling.share": 0.5,
+        "agents.malicious": 0.084,
+        "sampling.client_fraction": 0.5,
         "training.epochs": 1,
         "training.batch_size": 10,
         "training.learning_rate": 0.2,
@@ -156,14 +156,14 @@ class BafflePlan(Plan):
         left = self.train * (1 - given.get("data.server", 0.0))
         return load(overrides={"agents.samples": int(left / given["agents.n"])} | given)
 
-    def cell(
+    def case(
         self,
         labels: Labels,
         changes: Mapping[str, Any],
         *,
         trained: bool = True,
         shared: bool = True,
-    ) -> Cell:
+    ) -> Case:
         """Make a cell.
 
         ``trained``: it starts from a model that an honest federation made. ``shared``: its rounds
@@ -175,7 +175,7 @@ class BafflePlan(Plan):
             f"{name[0]}{value}" if isinstance(value, int) else str(value)
             for name, value in labels.items()
         )
-        return Cell(labels, Job(title, settings, start, calm(settings, start) if shared else None))
+        return Case(labels, Job(title, settings, start, calm(settings, start) if shared else None))
 
     def _base(self, settings: Settings) -> Job:
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
@@ -207,13 +207,17 @@ def undefended(settings: Settings, rounds: int) -> Settings:
     return settings.replaced(
         run=settings.run.replaced(rounds=rounds),
         validation=DEFAULT.validation.replaced(validators=0, look_back=KEPT),
-        agents=settings.agents.replaced(lying=liars.lying, liars=liars.liars),
+        agents=settings.agents.replaced(lying=liars.malicious_validators, liars=liars.vote_attack),
     )
 
 
-def defence(who: str, judge: str = "lof", **changes: Any) -> dict[str, Any]:
+def defence(agent: str, judge: str = "lof", **changes: Any) -> dict[str, Any]:
     """Return the settings of a defence; ``look_back=10`` stands for validation.look_back."""
-    chosen = {"who": who, "judge": judge, "validators": 0 if who == "server" else VALIDATORS}
+    chosen = {
+        "judged_by": agent,
+        "judge": judge,
+        "validators": 0 if agent == "server" else VALIDATORS,
+    }
     return {f"validation.{name}": value for name, value in (chosen | changes).items()}
 
 
@@ -239,10 +243,11 @@ def describe(plan: BafflePlan) -> str:
     """Say in a few words what was run."""
     common = plan.common
     settings = plan.settings(plan.seeds[0], {})
-    called = round(settings.agents.n * settings.sampling.share)
+    called = round(settings.agents.n * settings.sampling.client_fraction)
     return (
         f"model {settings.model.name}, "
-        f"{settings.agents.n} agents of whom {round(settings.agents.n * settings.agents.evil)} "
+        f"{settings.agents.n} agents of whom "
+        f"{round(settings.agents.n * settings.agents.malicious)} "
         f"evil, {called} called a round, Dirichlet {settings.agents.alpha:g}, SGD lr "
         f"{settings.training.learning_rate:g} momentum {settings.training.momentum:g} (no weight "
         f"decay: it is not supported), task {common['backdoor.task']}"

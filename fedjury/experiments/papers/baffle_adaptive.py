@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Records, Result
-from fedjury.experiments.engine.counting import Count, Mean, Rate, errors, pool
+from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, hidden, struck
+from fedjury.experiments.engine.grouping import attacked, by, hidden
+from fedjury.experiments.engine.metrics import Count, Mean, Rate, errors, pool
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Row, Table
-from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
 from fedjury.experiments.papers.baffle_stable import WHO
@@ -29,7 +29,7 @@ TOOK = 0.5
 """Success of the backdoor in a candidate from which an injection counts as one."""
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make the grid: judge, what the attacker judges on, configuration, step and split."""
     common = {"agents.attack": "adaptive", "backdoor.inject": list(plan.scale.often)}
     first, *others = plan.scale.splits
@@ -37,12 +37,12 @@ def cells(plan: BafflePlan) -> list[Cell]:
     places += [("all", "eta/N", server) for server in others]
     # Not from shared first rounds: the attacker judges by the models it has heard itself.
     return [
-        plan.cell(
+        plan.case(
             {
                 "judge": judge,
                 "attacker judges": on,
                 "step": step,
-                "who": who,
+                "who": agent,
                 "split": split_name(server),
                 "seed": seed,
             },
@@ -52,24 +52,24 @@ def cells(plan: BafflePlan) -> list[Cell]:
                 "aggregation.server_lr": STEPS[step],
                 "backdoor.judged_clean": on == "clean",
             }
-            | defence(who, judge),
+            | defence(agent, judge),
             shared=False,
         )
         for seed in plan.seeds
         for judge in ("lof", "calibrated")
-        for who in WHO
+        for agent in WHO
         for on, step, server in places
     ]
 
 
 def took(result: Result) -> Records:
     """Return the records of injections that put the backdoor into the candidate."""
-    return [r for r in struck(result) if hidden(r) >= TOOK]
+    return [r for r in attacked(result) if hidden(r) >= TOOK]
 
 
 def submitted(result: Result) -> Records:
     """Return the records of rounds in which the attacker submitted poison, however weak."""
-    return [r for r in struck(result) if strength(r) > 0]
+    return [r for r in attacked(result) if strength(r) > 0]
 
 
 def strength(record: RoundRecord) -> float:
@@ -90,24 +90,24 @@ def passed(results: list[Result]) -> list[float]:
 def tables(results: list[Result]) -> list[Table]:
     """Return the table, how many validators flagged an injection, and the target."""
     rows: list[Row] = []
-    for key, some in by(results, *COLUMNS).items():
+    for key, values in by(results, *COLUMNS).items():
         labels = dict(zip(COLUMNS, key, strict=True))
-        sent, hits = caught(some), caught(some, took)
+        sent, hits = caught(values), caught(values, took)
         papers = labels["judge"] == "lof" and labels["step"] == "eta/N"
-        said = published.adaptive(str(labels["who"]), str(labels["split"])) if papers else ""
+        text = published.adaptive(str(labels["who"]), str(labels["split"])) if papers else ""
         rows.append(
             labels
             | {
-                "rounds": sum(len(struck(r)) for r in some),
+                "rounds": sum(len(attacked(r)) for r in values),
                 "submitted": sent.of,
-                "strength": Mean(tuple(strength(x) for r in some for x in submitted(r)), ""),
+                "strength": Mean(tuple(strength(x) for r in values for x in submitted(r)), ""),
                 "caught": sent,
                 "took": hits.of,
                 "caught of those": hits,
-                "backdoor in what passed": Mean(tuple(passed(some))),
+                "backdoor in what passed": Mean(tuple(passed(values))),
                 "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
-                "FN paper, CIFAR-10": said,
-                "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in some),
+                "FN paper, CIFAR-10": text,
+                "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in values),
             }
         )
     return [
@@ -132,7 +132,9 @@ def voting(results: list[Result]) -> list[Result]:
 
 
 def _flags(results: list[Result]) -> list[Row]:
-    counts = {str(judge): flags(some) for (judge,), some in by(voting(results), "judge").items()}
+    counts = {
+        str(judge): flags(values) for (judge,), values in by(voting(results), "judge").items()
+    }
     return [
         {"flagged by": number} | {judge: count[number] for judge, count in counts.items()}
         for number in range(11)
@@ -143,10 +145,10 @@ def _targets(results: list[Result]) -> list[Row]:
     return [
         target(
             f"caught, {judge}, attacker judges {on}, step {step}{of}",
-            caught(some, among),
+            caught(values, among),
             least=0.95 if judge == "calibrated" else None,
         )
-        for (judge, on, step), some in by(voting(results), *COLUMNS[:3]).items()
+        for (judge, on, step), values in by(voting(results), *COLUMNS[:3]).items()
         for of, among in (("", submitted), (", of those that took", took))
     ]
 
@@ -155,8 +157,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
     """Draw how many agents flagged an injection, and the share that was caught."""
     left, right = figure.subplots(1, 2)
     groups = by(voting(results), "judge")
-    for number, ((judge,), some) in enumerate(groups.items()):
-        count = flags(some)
+    for number, ((judge,), values) in enumerate(groups.items()):
+        count = flags(values)
         x = np.arange(11) + (number - (len(groups) - 1) / 2) * 0.4
         grey = ("#dddddd", "#7f9fbf")[number % 2]
         left.bar(
@@ -172,8 +174,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
     left.set(xlabel='agents of 10 who said "poisoned"', ylabel="injections", xticks=range(11))
     lines: dict[str, dict[float, Rate]] = {}
     places = list(by(results, *COLUMNS[1:]))
-    for (judge, *place), some in by(results, *COLUMNS).items():
-        lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(some)
+    for (judge, *place), values in by(results, *COLUMNS).items():
+        lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(values)
     pictures.rates(right, lines, joined=False)
     pictures.as_rate(right, "caught, of injections submitted")
     right.set_xticks(
@@ -186,7 +188,7 @@ EXPERIMENT = Experiment(
     line="an attacker who runs the judge itself first: caught, and flagged by how many",
     title="BAFFLE against an adaptive attacker, q = 5",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(12.0, 5.0),

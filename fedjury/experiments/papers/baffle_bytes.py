@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Count, Mean, pool, voted
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.metrics import Count, Mean, pool, voted
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
@@ -27,11 +27,11 @@ WINDOW = 20
 """Rounds that the paper counts bytes over."""
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make a cell for each way; all run from round 1, since who was there early lacks less."""
     common = {"data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell(
+        plan.case(
             {"judge": judge, "way": way, "seed": seed},
             common | changes | defence("clients", judge),
             shared=False,
@@ -49,12 +49,12 @@ def tables(results: list[Result]) -> list[Table]:
     }
     whole = min(received(r) for r in plain.values()) / models(next(iter(plain.values())))
     rows: list[Row] = []
-    for (judge, way), some in by(results, "judge", "way").items():
+    for (judge, way), values in by(results, "judge", "way").items():
         paper = published.BYTES[str(way)]
-        votes = tuple(received(r) for r in some)
-        asked = tuple(calls(r) for r in some)
+        votes = tuple(received(r) for r in values)
+        asked = tuple(calls(r) for r in values)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
-        unlike = [_unlike(r, plain[judge, r.labels["seed"]]) for r in some]
+        unlike = [_unlike(r, plain[judge, r.labels["seed"]]) for r in values]
         rows.append(
             {
                 "judge": judge,
@@ -104,17 +104,17 @@ def _unlike(result: Result, plain: Result) -> tuple[Count, Count]:
 
     From the first decision that differs on, the two runs judge other models: there it ends.
     """
-    said = differ = rounds = decided = 0
+    message = differ = rounds = decided = 0
     for one, other in zip(voted(result.records), voted(plain.records), strict=False):
         rounds += 1
         mine, theirs = one.votes.voters, other.votes.voters
         for name in mine.keys() & theirs.keys():
-            said += 1
+            message += 1
             differ += mine[name].poisoned != theirs[name].poisoned
         if one.accepted != other.accepted:
             decided = 1
             break
-    return Count(differ, said), Count(decided, rounds)
+    return Count(differ, message), Count(decided, rounds)
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
@@ -122,9 +122,9 @@ def draw(figure: Figure, results: list[Result]) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     groups = by(results, "way")
     names = [str(way) for (way,) in groups]
-    for (way,), some in groups.items():
+    for (way,), several in groups.items():
         rounds: dict[int, list[int]] = {}
-        for record in (record for r in some for record in voted(r.records)):
+        for record in (record for r in several for record in voted(r.records)):
             rounds.setdefault(record.round, []).extend(
                 vote.size for name, vote in record.votes.voters.items() if name[0] != ":"
             )
@@ -139,7 +139,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         )
     left.set(xlabel="round", ylabel="received for a vote (kB)", yscale="log")
     left.grid(alpha=0.25)
-    mean = [sum(map(received, some)) / len(some) / 1e3 for some in groups.values()]
+    mean = [sum(map(received, several)) / len(several) / 1e3 for several in groups.values()]
     bars = right.bar(
         names, mean, color="#dddddd", edgecolor="black", hatch=list(pictures.HATCHES[: len(names)])
     )
@@ -155,7 +155,7 @@ EXPERIMENT = Experiment(
     line="overhead: bytes a validator receives, plain, compressed and incremental",
     title="BAFFLE's overhead, look-back 20, step eta/N",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(11.0, 4.6),

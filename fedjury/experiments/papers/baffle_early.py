@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by, last
+from fedjury.experiments.engine.metrics import Mean
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, BafflePlan, defence
@@ -27,26 +27,26 @@ STRIKES = 12
 """Late strikes, evenly spread."""
 
 
-def strikes(rounds: int) -> list[int]:
+def attack_rounds(rounds: int) -> list[int]:
     """Return the rounds in which the attacker strikes."""
     first, end = LATE
     late = (first + (end - first) * i / (STRIKES - 1) for i in range(STRIKES))
     return sorted({round(rounds * share) for share in (*EARLY, *late)})
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make a run for each judge and seed; their rounds before the defence is on are shared."""
     scale = plan.scale
     rounds, on = scale.early_rounds, round(scale.early_rounds * ON)
     common = {
         "run.rounds": rounds,
-        "backdoor.inject": strikes(rounds),
+        "backdoor.inject": attack_rounds(rounds),
         "data.server": scale.splits[0],
         "aggregation.server_lr": scale.early_step,
         "validation.warm_up": on,
     }
     return [
-        plan.cell(
+        plan.case(
             {"judge": judge, "seed": seed},
             common | (defence("clients", judge) if judge != "none" else {}),
             trained=False,
@@ -59,20 +59,20 @@ def cells(plan: BafflePlan) -> list[Cell]:
 def tables(results: list[Result]) -> list[Table]:
     """Return errors and where the runs end; then how long the early injections live."""
     rows: list[Row] = []
-    for (judge,), some in by(results, "judge").items():
-        missed, alarms = rates(some)
+    for (judge,), values in by(results, "judge").items():
+        missed, alarms = rates(values)
         judged = judge != "none"
         rows.append(
             {
                 "judge": judge,
                 "FN": missed if judged else None,
                 "FP": alarms if judged else None,
-                "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in some)),
-                "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in some)),
-                "highest backdoor with the defence on": Mean(tuple(map(highest, some))),
+                "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
+                "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in values)),
+                "highest backdoor with the defence on": Mean(tuple(map(highest, values))),
             }
         )
-    fading = [_fading(results, strike) for strike in early(results[0])]
+    fading = [_fading(results, attack_round) for attack_round in early(results[0])]
     return [
         Table("", "Errors after the defence was switched on", rows),
         Table("fading", "Success of the backdoor after an early injection, no defence", fading),
@@ -91,15 +91,15 @@ def highest(result: Result) -> float:
     return max(r.model.backdoor or 0.0 for r in result.records if r.round > on)
 
 
-def _fading(results: list[Result], strike: int) -> Row:
+def _fading(results: list[Result], attack_round: int) -> Row:
     """Return the mean success so many rounds after an injection."""
     runs = [r.records for r in results if r.labels["judge"] == "none"]
-    row: dict[str, str | int | Mean] = {"injected in round": strike}
+    row: dict[str, str | int | Mean] = {"injected in round": attack_round}
     for later in (0, 1, 2, 5, 10):
         values = [
-            run[strike - 1 + later].model.backdoor or 0.0
+            run[attack_round - 1 + later].model.backdoor or 0.0
             for run in runs
-            if strike - 1 + later < len(run)
+            if attack_round - 1 + later < len(run)
         ]
         row[f"{later} rounds later" if later else "at once"] = Mean(tuple(values))
     return row
@@ -109,10 +109,10 @@ def draw(figure: Figure, results: list[Result]) -> None:
     """Draw accuracy and backdoor by round, of the first seed, a panel for each judge."""
     groups = by(results, "judge")
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, ((judge,), some) in zip(panels, groups.items(), strict=True):
-        _curves(axes, some[0])
+    for axes, ((judge,), values) in zip(panels, groups.items(), strict=True):
+        _curves(axes, values[0])
         axes.set_title(
-            f"{judge}, seed {some[0].labels['seed']}" if judge != "none" else "no defence",
+            f"{judge}, seed {values[0].labels['seed']}" if judge != "none" else "no defence",
             fontsize=10,
         )
     panels[-1].set_xlabel("round")
@@ -126,8 +126,8 @@ def _curves(axes: Axes, result: Result) -> None:
         axes.plot(
             rounds, values, drawn, color="black" if drawn == "-" else "#b2452e", lw=1.2, label=name
         )
-    for strike in result.settings.backdoor.inject:
-        axes.axvline(strike, color="grey", ls=":", lw=0.9, label="injection")
+    for attack_round in result.settings.backdoor.inject:
+        axes.axvline(attack_round, color="grey", ls=":", lw=0.9, label="injection")
     rejected = [r for r in result.records if not r.accepted]
     axes.scatter(
         [r.round for r in rejected],
@@ -147,7 +147,7 @@ EXPERIMENT = Experiment(
     line="from scratch: early injections fade, late ones meet the defence",
     title="BAFFLE in early rounds",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(11.0, 8.0),

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Count, Rate, judged, pool, voted
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.metrics import Count, Rate, judged, pool, voted
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Row, Table
-from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ WORSE = 0.1
 """How much higher FN and FP may be with liars up to the bound than without."""
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make the grid: judge, how they lie, their share of the agents."""
     common = {"data.server": plan.scale.splits[0], "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell(
+        plan.case(
             {"judge": judge, "how": how, "share": share, "seed": seed},
-            common | defence("clients", judge) | {"agents.liars": how, "agents.lying": share},
+            common
+            | defence("clients", judge)
+            | {"agents.vote_attack": how, "agents.malicious_validators": share},
         )
         for seed in plan.seeds
         for judge in JUDGES
@@ -53,8 +55,8 @@ def cells(plan: BafflePlan) -> list[Cell]:
 
 def liars(result: Result, record: RoundRecord) -> int:
     """Count the liars among those who voted in a round."""
-    plan = plan_of(result.settings)
-    lying = {plan.name(number) for number in plan.liars}
+    spec = partition_spec_of(result.settings)
+    lying = {spec.name(number) for number in spec.malicious_validators}
     return len(lying.intersection(record.votes.voters))
 
 
@@ -86,14 +88,14 @@ def wrong(runs: Iterable[Verdicts], *, poisoned: bool, fewest: int, most: int) -
 def tables(results: list[Result]) -> list[Table]:
     """Return errors by share of liars, by their number among the voters, and the targets."""
     shares: list[Row] = []
-    for key, some in by(results, *COLUMNS).items():
-        missed, alarms = rates(some)
+    for key, values in by(results, *COLUMNS).items():
+        missed, alarms = rates(values)
         shares.append(dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms})
     numbers: list[Row] = []
     targets: list[Row] = []
-    for (judge, how), some in by(results, "judge", "how").items():
-        runs = [verdicts(r) for r in some]
-        within = [verdicts(r) for r in some if 10 * float(r.labels["share"]) <= int(BOUND)]
+    for (judge, how), values in by(results, "judge", "how").items():
+        runs = [verdicts(r) for r in values]
+        within = [verdicts(r) for r in values if 10 * float(r.labels["share"]) <= int(BOUND)]
         for n in range(11):
             missed, alarms = (wrong(runs, poisoned=bad, fewest=n, most=n) for bad in (True, False))
             if missed.of or alarms.of:
@@ -116,9 +118,9 @@ def _targets(case: str, runs: list[Verdicts]) -> list[Row]:
     rows: list[Row] = []
     for name, poisoned in (("FN", True), ("FP", False)):
         none = wrong(runs, poisoned=poisoned, fewest=0, most=0)
-        some = wrong(runs, poisoned=poisoned, fewest=1, most=int(BOUND))
+        values = wrong(runs, poisoned=poisoned, fewest=1, most=int(BOUND))
         limit = None if none.value is None else none.value + WORSE
-        rows.append({**target(f"{name}, {case}", some, limit), "without liars": none})
+        rows.append({**target(f"{name}, {case}", values, limit), "without liars": none})
     return rows
 
 
@@ -126,8 +128,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP by the share of liars, then by their number among the voters."""
     hows = by(results, "how")
     axes = figure.subplots(4, len(hows), squeeze=False, sharex="row", sharey=True)
-    for column, ((how,), some) in enumerate(hows.items()):
-        judges = {str(judge): cells_ for (judge,), cells_ in by(some, "judge").items()}
+    for column, ((how,), values) in enumerate(hows.items()):
+        judges = {str(judge): cells_ for (judge,), cells_ in by(values, "judge").items()}
         for row, (name, poisoned) in enumerate((("FN", True), ("FP", False))):
             shares = {judge: by_share(runs, poisoned=poisoned) for judge, runs in judges.items()}
             numbers = {judge: by_number(runs, poisoned=poisoned) for judge, runs in judges.items()}
@@ -140,8 +142,8 @@ def draw(figure: Figure, results: list[Result]) -> None:
 def by_share(results: list[Result], *, poisoned: bool) -> dict[float, Rate]:
     """Return the wrong verdicts by the share of agents who lie."""
     return {
-        float(share): wrong(map(verdicts, some), poisoned=poisoned, fewest=0, most=10)
-        for (share,), some in by(results, "share").items()
+        float(share): wrong(map(verdicts, values), poisoned=poisoned, fewest=0, most=10)
+        for (share,), values in by(results, "share").items()
     }
 
 
@@ -167,7 +169,7 @@ EXPERIMENT = Experiment(
     line="lying validators: errors by their share and number, with the paper's bound",
     title="BAFFLE and lying validators, q = 5, step eta/N",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(12.0, 12.0),

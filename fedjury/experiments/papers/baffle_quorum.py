@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Rate
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.metrics import Rate
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 COLUMNS = ("judge", "who", "q")
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make the grid: judge, configuration, quorum."""
     server = plan.scale.splits[0]
     common = {"data.server": server, "aggregation.server_lr": STEPS["eta/N"]}
     return [
-        plan.cell(
-            {"judge": judge, "who": who, "q": q, "seed": seed},
-            common | defence(who, judge, quorum=q),
+        plan.case(
+            {"judge": judge, "who": agent, "q": q, "seed": seed},
+            common | defence(agent, judge, quorum=q),
         )
         for seed in plan.seeds
         for judge in ("lof", "calibrated")
-        for who in ("clients", "both")
+        for agent in ("clients", "both")
         for q in plan.scale.quorums
     ]
 
@@ -39,20 +39,22 @@ def cells(plan: BafflePlan) -> list[Cell]:
 def tables(results: list[Result]) -> list[Table]:
     """Return the table of errors by quorum."""
     rows: list[Row] = []
-    for key, some in by(results, *COLUMNS).items():
+    for key, values in by(results, *COLUMNS).items():
         labels = dict(zip(COLUMNS, key, strict=True))
-        missed, alarms = rates(some)
-        said = published.quorum(int(labels["q"])) if labels["judge"] == "lof" else published.UNKNOWN
-        rows.append(labels | {"FN": missed, "FP": alarms, PAPER: published.shown(said)})
+        missed, alarms = rates(values)
+        message = (
+            published.quorum(int(labels["q"])) if labels["judge"] == "lof" else published.UNKNOWN
+        )
+        rows.append(labels | {"FN": missed, "FP": alarms, PAPER: published.shown(message)})
     return [Table("", "Errors by quorum q, of 10 validators (11 with the server)", rows)]
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against q."""
     lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-    for (judge, who, q), some in by(results, *COLUMNS).items():
-        for line, rate in zip(lines, rates(some), strict=True):
-            line.setdefault(f"{judge}, {who}", {})[float(q)] = rate
+    for (judge, agent, q), values in by(results, *COLUMNS).items():
+        for line, rate in zip(lines, rates(values), strict=True):
+            line.setdefault(f"{judge}, {agent}", {})[float(q)] = rate
     pictures.errors(figure, lines, 'quorum q ("poisoned" votes that reject)')
 
 
@@ -60,7 +62,7 @@ EXPERIMENT = Experiment(
     line="quorum q = 3 to 9: missed injections against false alarms",
     title="BAFFLE's quorum, step eta/N, split 90-10",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(10.0, 4.6),

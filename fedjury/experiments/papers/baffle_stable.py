@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Labels, Result
-from fedjury.experiments.engine.counting import Mean, Rate, both, errors
+from fedjury.experiments.engine.case import Case, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by, last, measured
+from fedjury.experiments.engine.metrics import Mean, Rate, both, errors
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Row, Table
-from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
 
@@ -25,20 +25,20 @@ Calm = dict[tuple[str | int | float, ...], float]
 """(step, split, seed) -> the accuracy at the end of a run without attack."""
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make the paper's grid, ours beside it, and runs without defence for reference."""
     scale = plan.scale
     grid: list[tuple[str, str, int, str, float, str]] = [
-        ("lof", "eta/N", look_back, who, server, "yes")
+        ("lof", "eta/N", look_back, agent, server, "yes")
         for look_back in scale.look_backs
-        for who in WHO
+        for agent in WHO
         for server in scale.splits
     ]
     ours = [("lof", "mean"), ("calibrated", "eta/N"), ("calibrated", "mean")]
     grid += [
-        (*pair, scale.look_back, who, server, "yes")
+        (*pair, scale.look_back, agent, server, "yes")
         for pair in ours
-        for who in WHO
+        for agent in WHO
         for server in scale.splits
     ]
     grid += [
@@ -47,35 +47,35 @@ def cells(plan: BafflePlan) -> list[Cell]:
         for server in scale.splits
         for attack in ("no", "yes")
     ]
-    return [cell(plan, seed, *point) for seed in plan.seeds for point in grid]
+    return [case(plan, seed, *point) for seed in plan.seeds for point in grid]
 
 
-def cell(
+def case(
     plan: BafflePlan,
     seed: int,
     judge: str,
     step: str,
     look_back: int,
-    who: str,
+    agent: str,
     server: float,
     attack: str,
-) -> Cell:
+) -> Case:
     """Make one cell."""
     labels: Labels = {
         "judge": judge,
         "step": step,
         "l": look_back,
-        "who": who,
+        "who": agent,
         "split": split_name(server),
         "attack": attack,
         "seed": seed,
     }
     changes: dict[str, Any] = {"data.server": server, "aggregation.server_lr": STEPS[step]}
     if judge != "none":
-        changes |= defence(who, judge, look_back=look_back)
+        changes |= defence(agent, judge, look_back=look_back)
     if attack == "no":
         changes["backdoor.inject"] = []
-    return plan.cell(labels, changes)
+    return plan.case(labels, changes)
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -86,8 +86,8 @@ def tables(results: list[Result]) -> list[Table]:
         if r.labels["attack"] == "no"
     }
     rows = [
-        _row(dict(zip(COLUMNS, key, strict=True)), some, calm)
-        for key, some in by(results, *COLUMNS).items()
+        _row(dict(zip(COLUMNS, key, strict=True)), values, calm)
+        for key, values in by(results, *COLUMNS).items()
     ]
     return [
         Table("", "Errors by look-back l, configuration and split (q = 5)", rows),
@@ -95,37 +95,37 @@ def tables(results: list[Result]) -> list[Table]:
     ]
 
 
-def _row(key: dict[str, str | int | float], some: list[Result], calm: Calm) -> Row:
+def _row(key: dict[str, str | int | float], values: list[Result], calm: Calm) -> Row:
     row: dict[str, str | int | float | Rate | Mean | None] = dict(key)
-    look_back, who, split = int(key["l"]), str(key["who"]), str(key["split"])
+    look_back, agent, split = int(key["l"]), str(key["who"]), str(key["split"])
     row["l"] = look_back or None
     judged = key["judge"] != "none"
-    missed, alarms = rates(some)
+    missed, alarms = rates(values)
     papers = key["judge"] == "lof" and key["step"] == "eta/N"
     row |= {
         "FN": missed if judged else None,
-        f"FN {PAPER}": published.shown(published.missed(look_back, who, split)) if papers else "",
+        f"FN {PAPER}": published.shown(published.missed(look_back, agent, split)) if papers else "",
         "FP": alarms if judged else None,
-        f"FP {PAPER}": published.shown(published.alarms(look_back, who)) if papers else "",
-        "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in some)),
-        "less than without attack (points)": cost(some, calm),
-        "backdoor as injected": Mean(tuple(x for r in some for x in measured(r))),
-        "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in some)),
+        f"FP {PAPER}": published.shown(published.alarms(look_back, agent)) if papers else "",
+        "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
+        "less than without attack (points)": cost(values, calm),
+        "backdoor as injected": Mean(tuple(x for r in values for x in measured(r))),
+        "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in values)),
     }
     return row
 
 
-def rates(some: list[Result]) -> tuple[Rate, Rate]:
+def rates(values: list[Result]) -> tuple[Rate, Rate]:
     """Return the rates of false negatives and false positives."""
-    return both([errors(r.records, r.settings.backdoor.inject) for r in some])
+    return both([errors(r.records, r.settings.backdoor.inject) for r in values])
 
 
-def cost(some: list[Result], calm: Calm) -> Mean:
+def cost(values: list[Result], calm: Calm) -> Mean:
     """Return what runs end below those without attack and without defence, seed by seed."""
     return Mean(
         tuple(
             calm[r.labels["step"], r.labels["split"], r.labels["seed"]] - last(r, "accuracy")
-            for r in some
+            for r in values
         ),
         "points",
     )
@@ -134,14 +134,14 @@ def cost(some: list[Result], calm: Calm) -> Mean:
 def _targets(results: list[Result], calm: Calm) -> list[Row]:
     """Set what was to be reached beside what was seen: l = 20, clients or both, all splits."""
     rows: list[Row] = []
-    for (judge, step, who), some in by(_central(results), "judge", "step", "who").items():
-        missed, alarms = rates(some)
-        case = f"{judge}, step {step}, {who}"
+    for (judge, step, agent), values in by(_central(results), "judge", "step", "who").items():
+        missed, alarms = rates(values)
+        case = f"{judge}, step {step}, {agent}"
         strict = judge == "calibrated"
         if strict or step == "eta/N":
             rows.append(target(f"FN, {case}", missed, 0.02 if strict else 0.1))
             rows.append(target(f"FP, {case}", alarms, 0.02 if strict else None))
-        rows.append(target(f"accuracy lost, {case}", cost(some, calm), 0.01))
+        rows.append(target(f"accuracy lost, {case}", cost(values, calm), 0.01))
     return rows
 
 
@@ -157,13 +157,15 @@ def draw(figure: Figure, results: list[Result]) -> None:
     judged = [r for r in results if r.labels["judge"] != "none"]
     splits = by(judged, "split")
     axes = figure.subplots(2, len(splits), squeeze=False, sharex=True, sharey=True)
-    for column, ((split,), some) in enumerate(splits.items()):
+    for column, ((split,), values) in enumerate(splits.items()):
         lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-        for (judge, step, who, look_back), cell in by(some, "judge", "step", "who", "l").items():
+        for (judge, step, agent, look_back), case in by(
+            values, "judge", "step", "who", "l"
+        ).items():
             if step != "eta/N":
                 continue
-            for line, rate in zip(lines, rates(cell), strict=True):
-                line.setdefault(f"{judge}, {who}", {})[float(look_back)] = rate
+            for line, rate in zip(lines, rates(case), strict=True):
+                line.setdefault(f"{judge}, {agent}", {})[float(look_back)] = rate
         for row, name in enumerate(("FN", "FP")):
             pictures.rates(axes[row, column], lines[row], gap=10)
             pictures.as_rate(axes[row, column], name)
@@ -179,7 +181,7 @@ EXPERIMENT = Experiment(
     line="look-back table: l x configuration x split, a trained model attacked in three rounds",
     title="BAFFLE on a stable model, q = 5, step eta/N",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(12.0, 7.0),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Rate
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.metrics import Rate
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 COLUMNS = ("samples", "decide", "validators")
 
 
-def cells(plan: BafflePlan) -> list[Cell]:
+def cases(plan: BafflePlan) -> list[Case]:
     """Make the grid: samples of an agent, way to decide, number of validators."""
     return [
-        cell(plan, seed, samples, decide, validators)
+        case(plan, seed, samples, decide, validators)
         for seed in plan.seeds
         for samples in plan.scale.holdings
         for decide in ("count", "score")
@@ -30,7 +30,7 @@ def cells(plan: BafflePlan) -> list[Cell]:
     ]
 
 
-def cell(plan: BafflePlan, seed: int, samples: int, decide: str, validators: int) -> Cell:
+def case(plan: BafflePlan, seed: int, samples: int, decide: str, validators: int) -> Case:
     """Make one cell; half of the validators are a quorum. ``samples``: 0 shares all data out."""
     changes: dict[str, Any] = {
         "data.server": plan.scale.splits[0],
@@ -41,15 +41,15 @@ def cell(plan: BafflePlan, seed: int, samples: int, decide: str, validators: int
     if samples:
         changes["agents.samples"] = samples
     labels = {"samples": samples or "all", "decide": decide, "validators": validators, "seed": seed}
-    return plan.cell(labels, changes)
+    return plan.case(labels, changes)
 
 
 def tables(results: list[Result]) -> list[Table]:
     """Return the table of errors."""
     rows: list[Row] = []
-    for key, some in by(results, *COLUMNS).items():
-        missed, alarms = rates(some)
-        held = some[0].settings.agents.samples
+    for key, values in by(results, *COLUMNS).items():
+        missed, alarms = rates(values)
+        held = values[0].settings.agents.samples
         rows.append(
             dict(zip(COLUMNS, key, strict=True))
             | {
@@ -64,9 +64,9 @@ def tables(results: list[Result]) -> list[Table]:
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against the number of validators."""
     lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-    for (_, decide, validators), some in by(results, *COLUMNS).items():
-        name = f"{decide}, {some[0].settings.agents.samples} samples"
-        for line, rate in zip(lines, rates(some), strict=True):
+    for (_, decide, validators), values in by(results, *COLUMNS).items():
+        name = f"{decide}, {values[0].settings.agents.samples} samples"
+        for line, rate in zip(lines, rates(values), strict=True):
             line.setdefault(name, {})[float(validators)] = rate
     pictures.errors(figure, lines, "validators")
 
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     line="ours: counting votes against adding up what validators saw",
     title="Counting votes or adding up evidence, calibrated judge, plain mean",
     setup=BAFFLE,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(10.0, 4.6),

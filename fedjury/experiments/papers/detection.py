@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Cell, Records, Result
-from fedjury.experiments.engine.counting import Count, Mean, Rate, pool
+from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by
+from fedjury.experiments.engine.metrics import Count, Mean, Rate, pool
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Row, Table
-from fedjury.experiments.engine.targets import target
-from fedjury.experiments.papers.fakes import FAKES, FakesPlan, Fleet
-from fedjury.learning.dealing import plan_of
+from fedjury.experiments.papers.mpaf_setup import FAKES, MpafAgents, MpafPlan
+from fedjury.learning.partition import partition_spec_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,28 +30,28 @@ SOON = 3
 """Rounds within which fakes are to be found."""
 
 
-def cells(plan: FakesPlan) -> list[Cell]:
+def cases(plan: MpafPlan) -> list[Case]:
     """Make the cells: benign runs as long as the scale says, and strikes by fraction and lambda."""
     benign = [("none", 0, 1.0)]
-    struck = [("mpaf", percent, scale) for percent in _percent(plan) for scale in SCALES]
+    attacked = [("mpaf", percent, scale) for percent in _percent(plan) for scale in SCALES]
     return [
-        _cell(plan, data, detector, attack, percent, scale, seed)
+        _case(plan, data, detector, attack, percent, scale, seed)
         for seed in plan.seeds
         for data in plan.sets
         for detector in DETECTORS
-        for attack, percent, scale in benign + struck
+        for attack, percent, scale in benign + attacked
     ]
 
 
-def _percent(plan: FakesPlan) -> list[int]:
+def _percent(plan: MpafPlan) -> list[int]:
     """Return the fractions: the smallest, a tenth of the genuine, and the largest."""
-    known = [percent for percent in plan.scale.percent if plan.scale.fakes(percent)]
+    known = [percent for percent in plan.scale.percent if plan.scale.fake_agents(percent)]
     return sorted({known[0], 10, known[-1]})
 
 
-def _cell(
-    plan: FakesPlan, data: str, detector: str, attack: str, percent: int, scale: float, seed: int
-) -> Cell:
+def _case(
+    plan: MpafPlan, data: str, detector: str, attack: str, percent: int, scale: float, seed: int
+) -> Case:
     labels: dict[str, str | int | float] = {
         "data": data,
         "detector": detector,
@@ -69,35 +69,37 @@ def _cell(
             "agents.start": calm + 1,
             "run.rounds": calm + 2 * SOON,
         }
-    return plan.cell(labels, data, Fleet(plan.scale.genuine, plan.scale.fakes(percent)), changes)
+    return plan.case(
+        labels, data, MpafAgents(plan.scale.genuine, plan.scale.fake_agents(percent)), changes
+    )
 
 
 def tables(results: list[Result]) -> list[Table]:
     """Return what became of the fakes, of honest agents in benign runs, and the targets."""
-    struck, benign = split(results)
+    attacked, benign = split(results)
     return [
-        Table("", f"MPAF's fakes, after {SOON} rounds of their strike", _struck(struck)),
+        Table("", f"MPAF's fakes, after {SOON} rounds of their strike", _attacked(attacked)),
         Table("benign", "Benign runs: honest agents suspected or put out", _benign(benign)),
-        Table("targets", "Targets (fixed_point)", _targets(struck, benign)),
+        Table("targets", "Targets (fixed_point)", _targets(attacked, benign)),
     ]
 
 
 def split(results: list[Result]) -> tuple[list[Result], list[Result]]:
     """Part runs with fakes from those without."""
-    struck = [result for result in results if result.labels["attack"] != "none"]
-    return struck, [result for result in results if result.labels["attack"] == "none"]
+    attacked = [result for result in results if result.labels["attack"] != "none"]
+    return attacked, [result for result in results if result.labels["attack"] == "none"]
 
 
-def _struck(results: list[Result]) -> list[Row]:
+def _attacked(results: list[Result]) -> list[Row]:
     return [
         dict(zip(("data", *COLUMNS), key, strict=True))
         | {
-            "precision": precision(some),
-            "recall": recall(some),
-            "accuracy before": Mean(tuple(accuracy(r, before(r)) for r in some)),
-            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
+            "precision": precision(values),
+            "recall": recall(values),
+            "accuracy before": Mean(tuple(accuracy(r, before(r)) for r in values)),
+            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in values)),
         }
-        for key, some in by(results, "data", *COLUMNS).items()
+        for key, values in by(results, "data", *COLUMNS).items()
     ]
 
 
@@ -113,23 +115,23 @@ def accuracy(result: Result, round_: int) -> float:
 
 def flagged(result: Result) -> tuple[set[str], set[str]]:
     """Return who was suspected in the rounds in which fakes are to be found, and who is evil."""
-    plan = plan_of(result.settings)
-    evil = {plan.name(number) for number in plan.evils}
+    spec = partition_spec_of(result.settings)
+    malicious = {spec.name(number) for number in spec.malicious_agents}
     first = before(result) + 1
-    some = [r for r in result.records if first <= r.round < first + SOON]
-    return {name for record in some for name in record.suspected}, evil
+    values = [r for r in result.records if first <= r.round < first + SOON]
+    return {name for record in values for name in record.suspected}, malicious
 
 
 def precision(results: list[Result]) -> Rate:
     """Return the share of those flagged that is evil."""
-    found = [flagged(result) for result in results]
-    return pool(Count(len(said & evil), len(said)) for said, evil in found)
+    matches = [flagged(result) for result in results]
+    return pool(Count(len(message & malicious), len(message)) for message, malicious in matches)
 
 
 def recall(results: list[Result]) -> Rate:
     """Return the share of the evil that was flagged."""
-    found = [flagged(result) for result in results]
-    return pool(Count(len(said & evil), len(evil)) for said, evil in found)
+    matches = [flagged(result) for result in results]
+    return pool(Count(len(message & malicious), len(malicious)) for message, malicious in matches)
 
 
 def _benign(results: list[Result]) -> list[Row]:
@@ -137,14 +139,14 @@ def _benign(results: list[Result]) -> list[Row]:
         {
             "data": data,
             "detector": detector,
-            "rounds": len(some[0].records),
-            "suspicions": ever(some, lambda r: [n for x in r for n in x.suspected]),
-            "agents suspected": ever(some, lambda r: {n for x in r for n in x.suspected}),
-            "ever in quarantine": ever(some, lambda r: {n for x in r for n in x.quarantined}),
-            "for good": ever(some, for_good),
-            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in some)),
+            "rounds": len(values[0].records),
+            "suspicions": ever(values, lambda r: [n for x in r for n in x.suspected]),
+            "agents suspected": ever(values, lambda r: {n for x in r for n in x.suspected}),
+            "ever in quarantine": ever(values, lambda r: {n for x in r for n in x.quarantined}),
+            "for good": ever(values, for_good),
+            "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in values)),
         }
-        for (data, detector), some in by(results, "data", "detector").items()
+        for (data, detector), values in by(results, "data", "detector").items()
     ]
 
 
@@ -158,8 +160,8 @@ def ever(results: list[Result], names: Callable[[Records], Any]) -> Mean:
     return Mean(tuple(float(len(names(result.records))) for result in results), "")
 
 
-def _targets(struck: list[Result], benign: list[Result]) -> list[Row]:
-    ours = [r for r in struck if r.labels["detector"] == "fixed_point"]
+def _targets(attacked: list[Result], benign: list[Result]) -> list[Row]:
+    ours = [r for r in attacked if r.labels["detector"] == "fixed_point"]
     calm = [r for r in benign if r.labels["detector"] == "fixed_point"]
     rows = [
         target(f"precision within {SOON} rounds", precision(ours), least=0.99),
@@ -175,16 +177,16 @@ def _targets(struck: list[Result], benign: list[Result]) -> list[Row]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw recall and precision by lambda, a line for each detector and fraction."""
-    struck, _ = split(results)
-    data = struck[0].labels["data"]
-    struck = [result for result in struck if result.labels["data"] == data]
-    fractions = list(by(struck, "percent"))
+    attacked, _ = split(results)
+    data = attacked[0].labels["data"]
+    attacked = [result for result in attacked if result.labels["data"] == data]
+    fractions = list(by(attacked, "percent"))
     panels = figure.subplots(2, len(fractions), squeeze=False, sharey=True)
     for column, (percent,) in enumerate(fractions):
-        some = [result for result in struck if result.labels["percent"] == percent]
+        values = [result for result in attacked if result.labels["percent"] == percent]
         for row, (name, share) in enumerate((("recall", recall), ("precision", precision))):
             lines: dict[str, dict[float, Rate]] = {}
-            for (detector, scale), runs in by(some, "detector", "scale").items():
+            for (detector, scale), runs in by(values, "detector", "scale").items():
                 place = float(SCALES.index(float(scale)))
                 lines.setdefault(str(detector), {})[place] = share(runs)
             axes = panels[row, column]
@@ -199,7 +201,7 @@ EXPERIMENT = Experiment(
     line="detectors at work: MPAF's fakes found within three rounds, honest agents left alone",
     title="Detection of MPAF under the mean, with quarantine",
     setup=FAKES,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(11.0, 6.5),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedjury.experiments.engine.cell import Cell, Result
-from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.grouping import by, last
+from fedjury.experiments.engine.metrics import Mean
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.matrix_plan import GUARDS, MATRIX, NONE, MatrixPlan
-from fedjury.learning.dealing import plan_of
+from fedjury.learning.partition import partition_spec_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,13 +24,13 @@ SETTLED = 2
 """Rounds after the strike that detectors are given before they are held against the truth."""
 
 
-def cells(plan: MatrixPlan) -> list[Cell]:
+def cases(plan: MatrixPlan) -> list[Case]:
     """Make a cell for each data set, guard, attack, rule and seed."""
     return [
-        plan.cell({"data": data, "guard": guard, "attack": attack, "rule": rule, "seed": seed})
+        plan.case({"data": data, "guard": defence, "attack": attack, "rule": rule, "seed": seed})
         for seed in plan.seeds
         for data in plan.sets
-        for guard in GUARDS
+        for defence in GUARDS
         for attack in plan.scale.attacks
         for rule in plan.scale.columns
     ]
@@ -47,23 +47,23 @@ def tables(results: list[Result]) -> list[Table]:
 
 def cells_in_rows(results: list[Result]) -> list[Row]:
     """Return all figures of each cell."""
-    calm = {key: some for key, some in by(results, *PLACE).items() if key[2] == NONE}
+    calm = {key: values for key, values in by(results, *PLACE).items() if key[2] == NONE}
     rows: list[Row] = []
-    for key, some in by(results, *PLACE).items():
-        data, guard, _, rule = key
+    for key, values in by(results, *PLACE).items():
+        data, defence, _, rule = key
         rows.append(
             dict(zip(PLACE, key, strict=True))
             | {
-                "accuracy": mean(some, accuracy),
-                "no attack": mean(calm.get((data, guard, NONE, rule), []), accuracy),
-                "backdoor": mean(some, lambda r: r.records[-1].model.backdoor),
-                "precision": mean(some, lambda r: over(r, "precision")),
-                "recall": mean(some, lambda r: over(r, "recall")),
-                "wrongly quarantined": mean(some, wrongly, ""),
-                "rejected": mean(some, lambda r: sum(x.accepted is False for x in r.records), ""),
-                "MB a round": mean(some, megabytes, ""),
+                "accuracy": mean(values, accuracy),
+                "no attack": mean(calm.get((data, defence, NONE, rule), []), accuracy),
+                "backdoor": mean(values, lambda r: r.records[-1].model.backdoor),
+                "precision": mean(values, lambda r: over(r, "precision")),
+                "recall": mean(values, lambda r: over(r, "recall")),
+                "wrongly quarantined": mean(values, wrongly, ""),
+                "rejected": mean(values, lambda r: sum(x.accepted is False for x in r.records), ""),
+                "MB a round": mean(values, megabytes, ""),
                 "seconds": mean(
-                    some, lambda r: sum(x.timing.seconds or 0.0 for x in r.records), ""
+                    values, lambda r: sum(x.timing.seconds or 0.0 for x in r.records), ""
                 ),
             }
         )
@@ -114,18 +114,18 @@ def megabytes(result: Result) -> float:
 def worst(results: list[Result]) -> list[Row]:
     """Return each rule's accuracy without attack and under the attack that hurts it most."""
     rows: list[Row] = []
-    for (data, rule), some in by(results, "data", "rule").items():
+    for (data, rule), values in by(results, "data", "rule").items():
         row: dict[str, Any] = {"data": data, "rule": rule}
-        for (guard,), guarded in by(some, "guard").items():
+        for (defence,), guarded in by(values, "guard").items():
             seen = {
                 attack: mean(runs, accuracy) for (attack,), runs in by(guarded, "attack").items()
             }
-            struck = {name: found.value or 0.0 for name, found in seen.items() if name != NONE}
-            name = min(struck, key=struck.__getitem__, default=NONE)
+            attacked = {name: result.value or 0.0 for name, result in seen.items() if name != NONE}
+            name = min(attacked, key=attacked.__getitem__, default=NONE)
             row |= {
-                f"{guard}: no attack": seen.get(NONE),
-                f"{guard}: worst": seen.get(name),
-                f"{guard}: by": name,
+                f"{defence}: no attack": seen.get(NONE),
+                f"{defence}: worst": seen.get(name),
+                f"{defence}: by": name,
             }
         rows.append(row)
     return rows
@@ -137,21 +137,21 @@ def caught(results: list[Result]) -> list[Row]:
         {
             "data": data,
             "attack": attack,
-            "guard": guard,
-            "precision": mean(some, lambda r: over(r, "precision")),
-            "recall": mean(some, lambda r: over(r, "recall")),
-            "honest ones ever suspected": mean(some, suspected, ""),
-            "wrongly quarantined": mean(some, wrongly, ""),
+            "guard": defence,
+            "precision": mean(values, lambda r: over(r, "precision")),
+            "recall": mean(values, lambda r: over(r, "recall")),
+            "honest ones ever suspected": mean(values, suspected, ""),
+            "wrongly quarantined": mean(values, wrongly, ""),
         }
-        for (data, attack, guard), some in by(results, "data", "attack", "guard").items()
+        for (data, attack, defence), values in by(results, "data", "attack", "guard").items()
     ]
 
 
 def suspected(result: Result) -> int:
     """Count the honest agents that were suspected in some round."""
-    plan = plan_of(result.settings)
-    evil = {plan.name(number) for number in plan.evils}
-    return len({name for record in result.records for name in record.suspected} - evil)
+    spec = partition_spec_of(result.settings)
+    malicious = {spec.name(number) for number in spec.malicious_agents}
+    return len({name for record in result.records for name in record.suspected} - malicious)
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
@@ -159,16 +159,18 @@ def draw(figure: Figure, results: list[Result]) -> None:
     data = results[0].labels["data"]
     groups = by([r for r in results if r.labels["data"] == data], "guard")
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-    for axes, ((guard,), some) in zip(panels, groups.items(), strict=True):
-        heat(axes, some)
-        axes.set_title(f"{guard} ({data})", fontsize=10)
+    for axes, ((defence,), values) in zip(panels, groups.items(), strict=True):
+        heat(axes, values)
+        axes.set_title(f"{defence} ({data})", fontsize=10)
 
 
 def heat(axes: Axes, results: list[Result]) -> None:
     """Draw attack x rule, each field with its accuracy in percent."""
-    found = {key: mean(some, accuracy).value for key, some in by(results, "attack", "rule").items()}
-    attacks, rules = (list(dict.fromkeys(str(key[i]) for key in found)) for i in (0, 1))
-    values = np.array([[found.get((a, r)) or np.nan for r in rules] for a in attacks]) * 100
+    result = {
+        key: mean(several, accuracy).value for key, several in by(results, "attack", "rule").items()
+    }
+    attacks, rules = (list(dict.fromkeys(str(key[i]) for key in result)) for i in (0, 1))
+    values = np.array([[result.get((a, r)) or np.nan for r in rules] for a in attacks]) * 100
     axes.imshow(values, cmap="gray", vmin=0, vmax=110, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         axes.text(
@@ -188,7 +190,7 @@ EXPERIMENT = Experiment(
     line="all attacks against all rules, alone, with validators and with quarantine",
     title="Accuracy in percent after the last round",
     setup=MATRIX,
-    cells=cells,
+    cases=cases,
     tables=tables,
     draw=draw,
     size=(12.0, 15.0),

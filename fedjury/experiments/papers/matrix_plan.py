@@ -8,15 +8,21 @@ from typing import Any
 
 from fedjury.config.settings import load
 from fedjury.experiments.engine import setup
-from fedjury.experiments.engine.cell import Cell, Job, Labels
+from fedjury.experiments.engine.case import Case, Job, Labels
 from fedjury.experiments.engine.setup import Plan, Scale, Setup
 from fedjury.registry import ATTACKS, RULES, Need
 
 NONE = "none"
 FRONTED: dict[str, dict[str, Any]] = {
-    "clip + mean": {"aggregation.rule": "mean", "aggregation.before": {"clip": 0.3}},
-    "bucketing + krum": {"aggregation.rule": "krum", "aggregation.before": {"bucketing": 2}},
-    "nnm + trimmed_mean": {"aggregation.rule": "trimmed_mean", "aggregation.before": {"nnm": -1}},
+    "clip + mean": {"aggregation.rule": "mean", "aggregation.pre_aggregation": {"clip": 0.3}},
+    "bucketing + krum": {
+        "aggregation.rule": "krum",
+        "aggregation.pre_aggregation": {"bucketing": 2},
+    },
+    "nnm + trimmed_mean": {
+        "aggregation.rule": "trimmed_mean",
+        "aggregation.pre_aggregation": {"nnm": -1},
+    },
 }
 """Rules behind a front, which are columns of their own; -1 stands for the number of attackers."""
 
@@ -69,7 +75,7 @@ class MatrixScale(Scale):
     """How large the matrix is."""
 
     n: int = 50
-    evil: int = 10
+    malicious: int = 10
     """Attackers, of the ``n``; those of attacks without data are fakes."""
     rounds: int = 40
     start: int = 16
@@ -85,7 +91,7 @@ class MatrixPlan(Plan):
 
     scale: MatrixScale
 
-    def cell(self, labels: Labels) -> Cell:
+    def case(self, labels: Labels) -> Case:
         """Make the cell of this attack, rule, guard, data set and seed."""
         scale, data = self.scale, str(labels["data"])
         attack, rule = str(labels["attack"]), str(labels["rule"])
@@ -95,28 +101,30 @@ class MatrixPlan(Plan):
             "data.name": data,
             "agents.n": scale.n,
             "agents.samples": int(self.sets[data] * (1 - KEPT) / scale.n),
-            "agents.evil": 0.0,
+            "agents.malicious": 0.0,
         }
         if attack != NONE:
-            given |= {"agents.evil": scale.evil / scale.n, "agents.attack": attack}
+            given |= {"agents.malicious": scale.malicious / scale.n, "agents.attack": attack}
             given["agents.start"] = scale.start
         if attack != NONE and ATTACKS.facts(attack).hides_backdoor:
             given["backdoor.inject"] = list(range(scale.start, scale.rounds + 1))
-        changes = dict(self.common) | given | ruled(rule, scale.evil) | GUARDS[str(labels["guard"])]
+        changes = (
+            dict(self.common) | given | ruled(rule, scale.malicious) | GUARDS[str(labels["guard"])]
+        )
         title = " ".join(str(labels[name]) for name in ("attack", "rule", "guard", "seed"))
-        return Cell(labels, Job(title, load(overrides=changes)))
+        return Case(labels, Job(title, load(overrides=changes)))
 
 
-def ruled(rule: str, evil: int) -> dict[str, Any]:
-    """Return the settings of a column: a rule that reckons with ``evil`` attackers.
+def ruled(rule: str, malicious: int) -> dict[str, Any]:
+    """Return the settings of a column: a rule that reckons with ``malicious`` attackers.
 
     Rules that have to know reckon with a fifth of the updates, unless told otherwise: as many as
     there are attackers, and fewer where some are left out.
     """
     chosen = dict(FRONTED.get(rule, {"aggregation.rule": rule}))
-    for front, number in chosen.get("aggregation.before", {}).items():
+    for front, number in chosen.get("aggregation.pre_aggregation", {}).items():
         if number < 0:
-            chosen["aggregation.before"] = {front: evil}
+            chosen["aggregation.pre_aggregation"] = {front: malicious}
     if Need.SERVER_UPDATE in RULES.facts(chosen["aggregation.rule"]).needs:
         chosen["data.server"] = KEPT
     return chosen
@@ -128,7 +136,7 @@ PAPER = MatrixScale(
     ("mnist", "fashion-mnist"),
     {"model.name": "cnn", "training.learning_rate": 0.05},
     n=100,
-    evil=20,
+    malicious=20,
     rounds=200,
     start=21,
 )
@@ -137,7 +145,7 @@ TINY = MatrixScale(
     ("digits",),
     {"model.name": "mlp", "data.test": 300, "training.learning_rate": 0.2},
     n=15,
-    evil=3,
+    malicious=3,
     rounds=5,
     start=3,
     attacks=(NONE, "mpaf", "min_max", "backdoor"),
@@ -155,7 +163,8 @@ def describe(plan: MatrixPlan) -> str:
     """Say in a few words what was run."""
     common, scale = plan.common, plan.scale
     return (
-        f"model {common['model.name']}, {scale.n} agents of whom {scale.evil} are evil and strike "
+        f"model {common['model.name']}, {scale.n} agents of whom {scale.malicious} are evil and "
+        f"strike "
         f"from round {scale.start} of {scale.rounds} on, groups of degree "
         f"{common['agents.degree']:g}, SGD lr {common['training.learning_rate']:g}, batches of "
         f"{common['training.batch_size']}, {common['training.epochs']} local epochs; detectors: "

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fedjury.experiments.engine.cell import Cell
+from fedjury.experiments.engine.case import Case
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.papers import mpaf_picture, mpaf_tables, published
-from fedjury.experiments.papers.fakes import FAKES, FakesPlan, Fleet, defended
 from fedjury.experiments.papers.mpaf_point import (
     ATTACKS,
     CENTRAL,
@@ -22,36 +21,37 @@ from fedjury.experiments.papers.mpaf_point import (
     point,
     trimmed,
 )
+from fedjury.experiments.papers.mpaf_setup import FAKES, MpafAgents, MpafPlan, defended
 
 
-def cells(plan: FakesPlan) -> list[Cell]:
+def cases(plan: MpafPlan) -> list[Case]:
     """Make the cells of all tables; what two of them share is run once."""
     points = dict.fromkeys(
         each
         for grid in (fractions, betas, scales, bounds, compared, claimed)
         for each in grid(plan)
     )
-    return [cell(plan, each, seed) for seed in plan.seeds for each in points]
+    return [case(plan, each, seed) for seed in plan.seeds for each in points]
 
 
-def cell(plan: FakesPlan, at: Point, seed: int) -> Cell:
+def case(plan: MpafPlan, at: Point, seed: int) -> Case:
     """Make one cell."""
-    fleet = Fleet(plan.scale.genuine, plan.scale.fakes(at.percent), at.beta)
+    agents = MpafAgents(plan.scale.genuine, plan.scale.fake_agents(at.percent), at.beta)
     attack = {} if at.attack == NONE else {"agents.attack": at.attack, "agents.scale": at.scale}
     changes = defended(at.defence, at.f) | attack | {"aggregation.clip": at.clip}
-    return plan.cell({**at._asdict(), "seed": seed}, at.data, fleet, changes)
+    return plan.case({**at._asdict(), "seed": seed}, at.data, agents, changes)
 
 
-def fractions(plan: FakesPlan) -> Iterator[Point]:
+def fractions(plan: MpafPlan) -> Iterator[Point]:
     """Yield attack x rule x fraction on all data sets; k is the number of fakes, as published."""
     for data in plan.sets:
         for rule in RULES:
             for percent in plan.scale.percent:
                 for attack in ATTACKS:
-                    yield point(data, rule, attack, percent, f=plan.scale.fakes(percent))
+                    yield point(data, rule, attack, percent, f=plan.scale.fake_agents(percent))
 
 
-def betas(plan: FakesPlan) -> Iterator[Point]:
+def betas(plan: MpafPlan) -> Iterator[Point]:
     """Yield the shares of agents called; k is the number of fakes expected, and all."""
     for beta in plan.scale.betas:
         for attack in (NONE, "mpaf"):
@@ -61,42 +61,42 @@ def betas(plan: FakesPlan) -> Iterator[Point]:
                     yield point(first(plan), rule, attack, CENTRAL, f=f, beta=beta)
 
 
-def scales(plan: FakesPlan) -> Iterator[Point]:
+def scales(plan: MpafPlan) -> Iterator[Point]:
     """Yield the lambdas of MPAF."""
     for scale in plan.scale.scales:
         for rule in RULES:
-            f = plan.scale.fakes(CENTRAL)
+            f = plan.scale.fake_agents(CENTRAL)
             yield point(first(plan), rule, "mpaf", CENTRAL, f=f, scale=scale)
 
 
-def bounds(plan: FakesPlan) -> Iterator[Point]:
+def bounds(plan: MpafPlan) -> Iterator[Point]:
     """Yield the clipping bounds, and none, with MPAF and without attack."""
     return _held([(rule, clip) for clip in (*plan.scale.bounds, 0.0) for rule in RULES], plan)
 
 
-def compared(plan: FakesPlan) -> Iterator[Point]:
+def compared(plan: MpafPlan) -> Iterator[Point]:
     """Yield the defences."""
     return _held(COMPARED, plan)
 
 
-def _held(defences: Iterable[tuple[str, float]], plan: FakesPlan) -> Iterator[Point]:
+def _held(defences: Iterable[tuple[str, float]], plan: MpafPlan) -> Iterator[Point]:
     """Yield defences with and without attack; without, they reckon with as many fakes."""
     for defence, clip in defences:
         for attack in (NONE, "mpaf"):
-            f = plan.scale.fakes(CENTRAL)
+            f = plan.scale.fake_agents(CENTRAL)
             yield point(first(plan), defence, attack, CENTRAL, f=f, clip=clip)
 
 
-def claimed(plan: FakesPlan) -> Iterator[Point]:
+def claimed(plan: MpafPlan) -> Iterator[Point]:
     """Yield what published figures are set beside."""
     for claim in published.CLAIMS:
         if claim.percent in plan.scale.percent:
             for attack in claim.attacks:
-                f = plan.scale.fakes(claim.percent)
+                f = plan.scale.fake_agents(claim.percent)
                 yield point(first(plan), claim.rule, attack, claim.percent, f=f)
 
 
-def first(plan: FakesPlan) -> str:
+def first(plan: MpafPlan) -> str:
     """Return the data set of all tables but that of fractions."""
     return next(iter(plan.sets))
 
@@ -105,7 +105,7 @@ EXPERIMENT = Experiment(
     line="accuracy by fraction of fakes, sampling, lambda and clipping, for three attacks",
     title="MPAF",
     setup=FAKES,
-    cells=cells,
+    cases=cases,
     tables=mpaf_tables.tables,
     draw=mpaf_picture.draw,
     size=(12.0, 10.0),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.cell import Result
-from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.case import Result
+from fedjury.experiments.engine.metrics import Mean
 from fedjury.experiments.papers.mpaf_point import ATTACKS, CENTRAL, NONE, RULES, Seen
 from fedjury.experiments.papers.mpaf_tables import WAYS, central, first, numbers, percents, sampled
 

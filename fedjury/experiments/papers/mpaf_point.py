@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fedjury.experiments.engine.cell import Result
-from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.grouping import lately
-from fedjury.experiments.papers.fakes import DEFENCES, Fleet, counts
+from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.papers.mpaf_setup import DEFENCES, MpafAgents, counts
 
 NONE = "none"
 ATTACKS = ("random", "history", "mpaf")
@@ -68,9 +68,9 @@ def trimmed(genuine: int, beta: float, attack: str, *, all_fakes: bool) -> int:
     As many are dropped without an attack. Where too few are called, all but the middle is dropped.
     """
     usual = round(genuine * CENTRAL / 100)
-    fleet = Fleet(genuine, usual, beta)
-    called = Fleet(genuine, 0, beta) if attack == NONE else fleet
-    return min(fleet.fakes if all_fakes else fleet.expected, called.droppable)
+    agents = MpafAgents(genuine, usual, beta)
+    called = MpafAgents(genuine, 0, beta) if attack == NONE else agents
+    return min(agents.fake_agents if all_fakes else agents.expected, called.droppable)
 
 
 class Seen:
@@ -85,13 +85,13 @@ class Seen:
             accuracy = lately(result, "accuracy", SETTLED)
             self._runs.setdefault(at, {})[int(result.labels["seed"])] = accuracy
             agents = result.settings.agents
-            self.genuine = agents.n - round(agents.n * agents.evil)
+            self.genuine = agents.n - round(agents.n * agents.malicious)
 
     def values(self, name: str) -> list[str | int | float]:
         """Return what a label was set to, in the order in which the cells were made."""
         return list(dict.fromkeys(getattr(at, name) for at in self._runs))
 
-    def fakes(self, percent: int) -> int:
+    def fake_agents(self, percent: int) -> int:
         """Return how many fakes that is."""
         return round(self.genuine * percent / 100)
 
@@ -108,7 +108,7 @@ class Seen:
 
     def of(self, data: str, rule: str, attack: str, percent: int) -> Point:
         """Return the point of the table of fractions: the rule reckons with the fakes there are."""
-        return point(data, rule, attack, percent, f=self.fakes(percent))
+        return point(data, rule, attack, percent, f=self.fake_agents(percent))
 
     def lost(self, data: str, rule: str, attack: str, percent: int) -> Mean:
         """Return by how much an attack lowers the accuracy."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from fedjury.experiments.engine.cell import Result
-from fedjury.experiments.engine.counting import Mean
+from fedjury.experiments.engine.case import Result
+from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Row, Table
-from fedjury.experiments.engine.targets import target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.mpaf_point import (
     ATTACKS,
@@ -115,7 +115,7 @@ def central(
     seen: Seen, defence: str, attack: str, *, scale: float = 1e6, clip: float = 0.0
 ) -> Point:
     """Return a point with the usual number of fakes, and a rule that reckons with them."""
-    f = seen.fakes(CENTRAL)
+    f = seen.fake_agents(CENTRAL)
     return point(first(seen), defence, attack, CENTRAL, f=f, scale=scale, clip=clip)
 
 

@@ -24,15 +24,15 @@ class Overhead(NamedTuple):
 UNKNOWN: Pair = ("", "")
 
 
-def missed(look_back: int, who: str, split: str) -> Pair:
+def missed(look_back: int, agent: str, split: str) -> Pair:
     """Return the false-negative rates with q = 5."""
     if look_back == 30:
-        worst = (who, split) == ("clients", "90-10")
+        worst = (agent, split) == ("clients", "90-10")
         return (".6" if worst else "≤ .6"), "≤ .1"
     return {10: ("0 to .1", "1.0"), 20: ("0 to .1", "≤ .1")}.get(look_back, UNKNOWN)
 
 
-def alarms(look_back: int, who: str) -> Pair:
+def alarms(look_back: int, agent: str) -> Pair:
     """Return the false-positive rates with q = 5."""
     server = {
         10: (".11 to .19", "0"),
@@ -40,7 +40,7 @@ def alarms(look_back: int, who: str) -> Pair:
         30: (".021 to .193", ".01 to .22"),
     }
     clients = {10: ("0 to .043", "0"), 20: ("0 to .043", "0"), 30: ("0 to .032", "0")}
-    return (server if who == "server" else clients).get(look_back, UNKNOWN)
+    return (server if agent == "server" else clients).get(look_back, UNKNOWN)
 
 
 def quorum(q: int) -> Pair:
@@ -48,11 +48,11 @@ def quorum(q: int) -> Pair:
     return ("safe" if 5 <= q <= 7 else ""), ("FN = FP = 0" if 3 <= q <= 9 else "")
 
 
-def adaptive(who: str, split: str) -> str:
+def adaptive(agent: str, split: str) -> str:
     """Return the share of adaptive injections missed on CIFAR-10; over all, 0 to .05 are."""
-    if who == "both":
+    if agent == "both":
         return "0"
-    return ".333" if who == "server" and split in ("90-10", "99-1") else ""
+    return ".333" if agent == "server" and split in ("90-10", "99-1") else ""
 
 
 ADAPTIVE = "paper: 95 to 100 % of adaptive injections are detected, most by 5 of 10 or more"

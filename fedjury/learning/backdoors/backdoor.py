@@ -36,9 +36,9 @@ class Backdoor(NamedTuple):
 
     poison: Poison
     clean: Clean
-    trial_x: Images
+    test_x: Images
     """(t, C, H, W): samples that nobody trains on; with the backdoor all are the target."""
-    trial_y: Labels
+    test_y: Labels
     """(t,): the class that the backdoor wants for each."""
     source: int | None
     """The class to be mistaken, if it is a single one."""
@@ -59,7 +59,7 @@ class Task(NamedTuple):
 
 def success(predictions: Labels, backdoor: Backdoor) -> float:
     """Return the share of the trial (t,) that a model called what the backdoor wants."""
-    return float(np.mean(predictions == backdoor.trial_y))
+    return float(np.mean(predictions == backdoor.test_y))
 
 
 def everything(labels: Labels) -> npt.NDArray[np.bool_]:

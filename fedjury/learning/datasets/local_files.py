@@ -72,11 +72,13 @@ def advice(root: Path, files: Files) -> str:
     home = root / files.folder
     told = [f"{home / name} is {why}" for name, why in wanted.items() if why != MISSING]
     if absent := [name for name, why in wanted.items() if why == MISSING]:
-        some = f" of its {len(files.names)} files" if len(absent) < len(files.names) else ""
+        values = f" of its {len(files.names)} files" if len(absent) < len(files.names) else ""
         places = ", ".join(map(str, _places(root, files)))
         looked = f", looked for in {places}" if places else ""
         packed = " or ".join(files.archives) or "packed as .gz or not"
-        told.append(f"missing{some}: {', '.join(absent)}{looked}; put them ({packed}) into {home}")
+        told.append(
+            f"missing{values}: {', '.join(absent)}{looked}; put them ({packed}) into {home}"
+        )
     return "; ".join(told)
 
 
@@ -117,8 +119,8 @@ def _places(root: Path, files: Files) -> Sequence[Path]:
     wanted = {_spelt(name) for name in (Path(files.folder).parts[0], *files.also)}
     if not root.is_dir():
         return []
-    found = [d for d in sorted(root.iterdir()) if d.is_dir() and _spelt(d.name) in wanted]
-    return [*found, root] if files.archives else found
+    result = [d for d in sorted(root.iterdir()) if d.is_dir() and _spelt(d.name) in wanted]
+    return [*result, root] if files.archives else result
 
 
 def _near(root: Path, files: Files) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """How a training set is dealt to agents: who gets which classes, then who gets which samples.
 
-A split gives every agent a class mixture; ``deal`` draws the agent's samples by it.
+A split gives every agent a class mixture; ``partition`` draws the agent's samples by it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def build(name: str, **hyperparameters: float) -> Split:
     return SPLITS.build(name, options=hyperparameters)
 
 
-def deal(labels: Labels, mixtures: Mixtures, samples: int, rng: np.random.Generator) -> Indices:
+def partition(
+    labels: Labels, mixtures: Mixtures, samples: int, rng: np.random.Generator
+) -> Indices:
     """Deal ``samples`` samples to every agent by its mixture, (agents, samples) int64.
 
     Samples come from one shuffled pool per class and none comes twice until its pool is used up;

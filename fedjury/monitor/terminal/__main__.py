@@ -13,13 +13,13 @@ from rich.live import Live
 
 from fedjury.config import flags
 from fedjury.config.settings import SettingsError
-from fedjury.monitor import people
-from fedjury.monitor.ear import Ear
-from fedjury.monitor.people import SETTLE, Several
-from fedjury.monitor.terminal import lines, picture, words
-from fedjury.monitor.terminal.picture import Frame
-from fedjury.monitor.watched import Run, Sight
-from fedjury.protocol.transport.link import LinkError
+from fedjury.monitor import logins
+from fedjury.monitor.listener import Listener
+from fedjury.monitor.logins import SETTLE, Several
+from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.terminal import dashboard, formatting, text_log
+from fedjury.monitor.terminal.dashboard import Frame
+from fedjury.protocol.transport.connection import TransportError
 
 EXAMPLES = """  fedjury watch                          the run on 127.0.0.1:1883
   fedjury watch --broker 127.0.0.1:1883 --run lab
@@ -27,7 +27,7 @@ EXAMPLES = """  fedjury watch                          the run on 127.0.0.1:1883
   fedjury watch --secrets secrets --as ann    ann's own log-in (fedjury.broker.enrol --watch ann)
   fedjury watch --run lab --plain >> lab.log"""
 
-EXPECTED = (SettingsError, LinkError, Several)
+EXPECTED = (SettingsError, TransportError, Several)
 """Errors that are told to people in words."""
 
 LOOK = 0.25
@@ -42,55 +42,55 @@ def main(arguments: Sequence[str]) -> int:
     chosen = _parser().parse_args(arguments)
     settings = flags.settings_from(chosen)
     run = settings.run.name if flags.names_a_run(chosen, settings) else ""
-    address, party = people.login(settings.broker, chosen.person or "")
+    address, principal = logins.login(settings.broker, chosen.person or "")
     console = Console(highlight=False)
     drawn = console.is_terminal and not console.is_dumb_terminal and not chosen.plain
-    ear = Ear(address, party, run).open()
+    listener = Listener(address, principal, run).open()
     try:
         with Drawn(str(address), console) if drawn else Plain(str(address)) as show:
-            watch(ear, show, run)
+            watch(listener, show, run)
     finally:
-        ear.close()
+        listener.close()
     return 0
 
 
 def _parser() -> ArgumentParser:
-    made = flags.parser(
+    parser = flags.parser(
         "Watch a run in the terminal, from what it says on its topics; as plain lines where the "
         "output is no terminal. Ends when the run is over.",
         EXAMPLES,
         flags.LISTENER_FLAGS,
         prog="fedjury watch",
     )
-    flags.add_broker(made, "where the broker is (default: 127.0.0.1:1883)")
-    people.add_as(made, "watch")
-    made.add_argument(
+    flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
+    logins.add_as(parser, "watch")
+    parser.add_argument(
         "--run",
         dest="run.name",
         default=None,
         metavar="NAME",
         help="the run to watch (default: the one that is there)",
     )
-    made.add_argument("--plain", action="store_true", help="a line for each round and event")
-    return made
+    parser.add_argument("--plain", action="store_true", help="a line for each round and event")
+    return parser
 
 
 class Show(Protocol):
     """How people are told."""
 
-    def look(self, sight: Sight, run: Run | None, hint: str) -> None:
+    def look(self, snapshot: Snapshot, run: Run | None, hint: str) -> None:
         """Show what there is to see; ``hint``: why there is no run."""
 
     def end(self, run: Run) -> None:
         """Show how a run ended."""
 
 
-def watch(ear: Ear, show: Show, name: str) -> None:
+def watch(listener: Listener, show: Show, name: str) -> None:
     """Watch a run until it is over; without a name, the one that is there.
 
     Raises
     ------
-    LinkError
+    TransportError
         If the connection breaks for good.
     Several
         If there are several runs, and none stands out.
@@ -101,11 +101,11 @@ def watch(ear: Ear, show: Show, name: str) -> None:
         else ("no run is on this broker yet; waiting for one")
     )
     while True:
-        sight = ear.sight
-        name = name or people.choose(sight)
-        run = sight.state.runs.get(name)
-        show.look(sight, run, hint)
-        silent = sight.now - max(run.heard, sight.since) if run is not None else 0.0
+        snapshot = listener.snapshot
+        name = name or logins.choose(snapshot)
+        run = snapshot.state.runs.get(name)
+        show.look(snapshot, run, hint)
+        silent = snapshot.now - max(run.heard, snapshot.since) if run is not None else 0.0
         if run is not None and run.over and silent > SETTLE:
             show.end(run)
             return
@@ -117,7 +117,7 @@ class Plain:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._told = lines.Told()
+        self._told = text_log.TextLog()
         self._hinted = False
 
     def __enter__(self) -> Self:
@@ -126,22 +126,22 @@ class Plain:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def look(self, sight: Sight, run: Run | None, hint: str) -> None:
+    def look(self, snapshot: Snapshot, run: Run | None, hint: str) -> None:
         """Write down what is new, once what was retained has come: rounds stay in order."""
-        if sight.connected and sight.now - sight.since < SETTLE:
+        if snapshot.connected and snapshot.now - snapshot.since < SETTLE:
             return
-        self._told, said = lines.news(self._told, sight, run, self._where)
-        if run is None and sight.connected and not self._hinted:
-            said.append(hint)
+        self._told, message = text_log.news(self._told, snapshot, run, self._where)
+        if run is None and snapshot.connected and not self._hinted:
+            message.append(hint)
             self._hinted = True
-        self._write(said)
+        self._write(message)
 
     def end(self, run: Run) -> None:
         """Write the last line."""
-        self._write([words.closing(run)])
+        self._write([formatting.closing(run)])
 
-    def _write(self, said: Sequence[str]) -> None:
-        for line in said:
+    def _write(self, message: Sequence[str]) -> None:
+        for line in message:
             print(line, flush=True)
 
 
@@ -163,30 +163,32 @@ class Drawn:
     ) -> None:
         self._live.stop()
         if kind is KeyboardInterrupt and self._run is not None:
-            self._console.print(f"run {self._run.name}: {words.where(self._run)}", markup=False)
+            self._console.print(
+                f"run {self._run.name}: {formatting.where(self._run)}", markup=False
+            )
 
-    def look(self, sight: Sight, run: Run | None, hint: str) -> None:
+    def look(self, snapshot: Snapshot, run: Run | None, hint: str) -> None:
         """Draw, if there is anything new."""
         self._run = run
         frame = self._frame()
-        news = (run, sight.connected, sight.notices, frame, int(sight.now / CLOCK))
+        news = (run, snapshot.connected, snapshot.notices, frame, int(snapshot.now / CLOCK))
         if news == self._shown:
             return
         self._shown = news
-        self._live.update(self._drawn(sight, run, hint, frame), refresh=True)
+        self._live.update(self._drawn(snapshot, run, hint, frame), refresh=True)
 
     def end(self, run: Run) -> None:
         """Leave the last picture behind."""
         self._live.stop()
-        over = Sight(connected=True, now=run.heard)
+        over = Snapshot(connected=True, now=run.heard)
         frame = self._frame()
         shorter = frame._replace(height=frame.height - 1)  # a line for the prompt
         self._console.print(self._drawn(over, run, "", shorter))
 
-    def _drawn(self, sight: Sight, run: Run | None, hint: str, frame: Frame) -> Group:
+    def _drawn(self, snapshot: Snapshot, run: Run | None, hint: str, frame: Frame) -> Group:
         if run is None:
-            return picture.waiting(sight, hint, self._where, frame)
-        return picture.picture(sight, run, self._where, frame)
+            return dashboard.waiting(snapshot, hint, self._where, frame)
+        return dashboard.dashboard(snapshot, run, self._where, frame)
 
     def _frame(self) -> Frame:
         size = self._console.size

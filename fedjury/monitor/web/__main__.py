@@ -24,25 +24,25 @@ The broker must speak MQTT over websockets. Mosquitto does, and can serve the pa
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the page until Ctrl-C."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="fedjury page",
         description="Serve the live page, which shows what the runs on a broker say.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument(
+    parser.add_argument(
         "--broker",
         required=True,
         type=_websockets,
         metavar="ws://HOST:PORT",
         help="where it speaks websockets, as browsers see it",
     )
-    made.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
-    made.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
-    chosen = made.parse_args(arguments)
+    parser.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
+    parser.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
+    chosen = parser.parse_args(arguments)
     if not 0 <= chosen.port <= 65535:
-        made.error(f"--port {chosen.port} must be 0 to 65535")
+        parser.error(f"--port {chosen.port} must be 0 to 65535")
     try:
         with served(chosen.broker, chosen.host, chosen.port) as where:
             print(f"the live page: {where}  (stop it with Ctrl-C)", flush=True)

@@ -54,15 +54,15 @@ AT_WORK = 90_000
 
 def main(arguments: Sequence[str]) -> int:
     """Run a federation, look at it, and write the pictures."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m fedjury.monitor.web.screenshots",
         description="Run a federation under attack and take pictures of the live page.",
         epilog="example:\n  python -m fedjury.monitor.web.screenshots --folder docs",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--folder", type=Path, default=ROOT / "docs", help="default: docs")
-    made.add_argument("--round", type=int, default=19, help="when (default: round %(default)s)")
-    chosen = made.parse_args(arguments)
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="default: docs")
+    parser.add_argument("--round", type=int, default=19, help="when (default: round %(default)s)")
+    chosen = parser.parse_args(arguments)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with launched() as browser, federation() as url:
         pages = {name: opened(browser, url, **screen) for name, screen in SCREENS.items()}
@@ -100,12 +100,12 @@ def federation() -> Iterator[str]:
 def address_in(child: subprocess.Popen[str]) -> str:
     """Read where the page is from what run.py says; raises RuntimeError if it does not."""
     assert child.stdout is not None
-    said = ""
+    text = ""
     for line in child.stdout:
-        said += line
-        if found := re.search(r"http://\S+", line):
-            return found[0]
-    raise RuntimeError(f"run.py did not say where its page is:\n{said}")
+        text += line
+        if match := re.search(r"http://\S+", line):
+            return match[0]
+    raise RuntimeError(f"run.py did not say where its page is:\n{text}")
 
 
 def opened(browser: Browser, url: str, **screen: Any) -> Page:

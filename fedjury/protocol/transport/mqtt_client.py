@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fedjury.protocol.credentials import BrokerAddress, Login, login_of, stranger
 from fedjury.protocol.transport import reasons
-from fedjury.protocol.transport.link import BrokerAway, LinkError
+from fedjury.protocol.transport.connection import BrokerAway, TransportError
 from fedjury.protocol.transport.reasons import BrokerLimits, Reason
 
 PATIENCE = 5.0
@@ -252,44 +252,46 @@ class Welcome(NamedTuple):
     """What it takes, where it says so."""
 
 
-def probe(address: BrokerAddress, party: str = "") -> Welcome:
+def probe(address: BrokerAddress, principal: str = "") -> Welcome:
     """Find out how the broker speaks to a party.
 
     Raises
     ------
     BrokerAway
         If nobody answers there.
-    LinkError
+    TransportError
         If we are not let in, it does not do what we need, or it is no broker; one sentence.
     """
-    login = login_of(address, party)
+    login = login_of(address, principal)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
     except (OSError, UnicodeError) as why:
         # What cannot be a host's name never will be one, and our own lack of files is no absence.
         away = isinstance(why, OSError) and not reasons.ours(why)
-        raise (BrokerAway if away else LinkError)(reasons.unreachable(address, why)) from why
+        raise (BrokerAway if away else TransportError)(reasons.unreachable(address, why)) from why
     refusal: Reason | None = None
     answer = _Answer()
     for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
         answer = _handshake(address, login, protocol)
         if answer.reason is not None and not answer.reason.refuses:
             if text := reasons.lacking(str(address), answer.limits):
-                raise LinkError(text)
+                raise TransportError(text)
             return Welcome(int(protocol), answer.limits)
         if answer.reason is not None and answer.reason.code in reasons.FINAL:
-            raise LinkError(reasons.lacking(str(address), BrokerLimits(0, retain=False, qos=0)))
+            raise TransportError(
+                reasons.lacking(str(address), BrokerLimits(0, retain=False, qos=0))
+            )
         # What MQTT 5 says is the more exact, unless it is that it is not spoken.
         spoken = refusal is not None and refusal.code != reasons.UNSUPPORTED_VERSION
         refusal = refusal if spoken else answer.reason or refusal
     if refusal is not None:
-        said = reasons.refused(refusal, login.username)
-        raise LinkError(f"the broker at {address} does not let us in: {said}")
+        message = reasons.refused(refusal, login.username)
+        raise TransportError(f"the broker at {address} does not let us in: {message}")
     if answer.complaint:
-        raise LinkError(f"the broker at {address} does not let us in: {answer.complaint}")
+        raise TransportError(f"the broker at {address} does not let us in: {answer.complaint}")
     encrypted, silent = login.tls is not None, answer.closed and not answer.first
     expects_tls = silent and not encrypted and _speaks_tls(address)
-    raise LinkError(
+    raise TransportError(
         reasons.no_mqtt(str(address), tls=encrypted, silent=silent, expects_tls=expects_tls)
     )
 
@@ -312,7 +314,7 @@ def lets_anybody_in(address: BrokerAddress) -> bool:
         return False
     try:
         reason = _handshake(address, nobody, mqtt.MQTTv311).reason
-    except LinkError:
+    except TransportError:
         return False
     return reason is not None and not reason.refuses
 
@@ -361,30 +363,30 @@ def _handshake(address: BrokerAddress, login: Login, protocol: int) -> _Answer:
 
     Raises
     ------
-    LinkError
+    TransportError
         If the broker's certificate is not to be trusted, or this machine has no connection for us.
     """
-    said: list[tuple[Reason, BrokerLimits]] = []
+    message: list[tuple[Reason, BrokerLimits]] = []
     client = Client(f"probe-{uuid.uuid4().hex[:16]}", login, protocol, lambda *_: None)
-    client.on_connect = lambda *args: said.append((reason_of(args[3]), limits_of(args[4])))
+    client.on_connect = lambda *args: message.append((reason_of(args[3]), limits_of(args[4])))
     deadline = time.monotonic() + PATIENCE
     result = mqtt.MQTT_ERR_SUCCESS
     try:
         client.connect(address.host, address.port)
-        while not said and time.monotonic() < deadline and result == mqtt.MQTT_ERR_SUCCESS:
+        while not message and time.monotonic() < deadline and result == mqtt.MQTT_ERR_SUCCESS:
             result = client.loop(0.1)
         client.disconnect()
     except ssl.SSLCertVerificationError as why:
-        raise LinkError(
+        raise TransportError(
             f"the certificate of the broker at {address} is not to be trusted: "
             f"{reasons.distrust(why, address.host)}"
         ) from why
     except (OSError, ValueError) as why:
         if reasons.ours(why):
-            raise LinkError(reasons.unreachable(address, why)) from why
+            raise TransportError(reasons.unreachable(address, why)) from why
         complaint = reasons.of_tls(why, address.host)
         return _Answer(complaint=complaint if "alert" in complaint else "", closed=True)
-    if said:
-        return _Answer(*said[0])
+    if message:
+        return _Answer(*message[0])
     closed = result == mqtt.MQTT_ERR_CONN_LOST
     return _Answer(complaint=client.complaint, first=client.first, closed=closed)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedjury import processes
-from fedjury.protocol.transport.link import LinkError
+from fedjury.protocol.transport.connection import TransportError
 
 SPARE = 24
 """Besides connections and what is open already: pipes, data, and what only lasts a moment."""
@@ -17,14 +17,14 @@ def make_room(connections: int, what: str = "connections", otherwise: str = "") 
 
     Raises
     ------
-    LinkError
+    TransportError
         If they do not: how many files are needed, how many are allowed, and what to do; or
         ``otherwise``.
     """
     processes.open_many_files()
     needed, allowed = connections + _open() + SPARE, processes.most_open_files()
     if needed > allowed:
-        raise LinkError(
+        raise TransportError(
             f"{connections:,} {what} in one process need {needed:,} open files, and "
             f"{allowed:,.0f} are allowed: raise that ('ulimit -n {needed}', LimitNOFILE= of "
             f"a service, --ulimit nofile={needed} of a container){otherwise}"

@@ -247,8 +247,8 @@ def of_cut(name: str, run: str, told: Reason, limits: BrokerLimits, times: int) 
     """
     often = times > GIVEN_UP
     if told.refuses:
-        said = f"the broker cut {name} off: {cut_off(told, limits)}"
-        return Cut(said, told.words, said if often or told.code in FINAL else "")
+        text = f"the broker cut {name} off: {cut_off(told, limits)}"
+        return Cut(text, told.words, text if often or told.code in FINAL else "")
     silent = f"and does not say why: perhaps another client of run {run!r} uses its name"
     if often:
         final = f"the broker cut {name} off {times} times within {LATELY:.0f} s {silent}, and has "

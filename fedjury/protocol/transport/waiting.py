@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from fedjury.protocol.transport.dialing import KNOCKS, pause
-from fedjury.protocol.transport.link import BrokerAway
+from fedjury.protocol.transport.connection import BrokerAway
+from fedjury.protocol.transport.reconnect import ATTEMPTS, backoff
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def patiently(
             if str(why) != told:
                 told = str(why)
                 say(f"{told}; waiting until one does (Ctrl-C ends)")
-        until = time.monotonic() + pause(failures, KNOCKS)
+        until = time.monotonic() + backoff(failures, ATTEMPTS)
         failures += 1
         while time.monotonic() < until and not stopping():
             time.sleep(STEP)

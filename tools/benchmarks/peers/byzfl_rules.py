@@ -53,9 +53,9 @@ def timed(name: str, by: dict[str, Callable[[], Any]]) -> list[dict[str, Any]]:
     """Time one rule by everybody who has it, after one call that is left out."""
     right = by["ours"]()
     rows: list[dict[str, Any]] = []
-    for who, rule in by.items():
+    for agent, rule in by.items():
         off = float(np.abs(np.asarray(rule()) - right).max())
-        rows.append({"rule": name, "by": who, "seconds": [], "off": off})
+        rows.append({"rule": name, "by": agent, "seconds": [], "off": off})
     for _ in range(REPEATS):
         for row in rows:  # in turn, so that noise of the machine meets all of them
             start = time.perf_counter()

@@ -23,10 +23,10 @@ def make() -> None:
     if (VENV / "bin" / "pip").exists():
         return
     print(f"making {VENV}", flush=True)
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "venv", VENV], capture_output=True, text=True, check=False
     )
-    if made.returncode:
+    if result.returncode:
         raise Failed("cannot make a virtual environment; on Debian: apt install python3-venv")
 
 

@@ -103,12 +103,12 @@ def main() -> None:
 def compare(only: Sequence[str] | None, rounds: int, around: Mapping[str, str]) -> list[str]:
     """Measure and print; save if all were wanted; returns who could not be measured."""
     missing: list[str] = []
-    wanted = [who for who in [*PEERS, RULES] if who in (only or [*PEERS, RULES])]
-    for who in wanted:
-        with noting(who, missing):
-            set_up(who)
-    ready = [who for who in wanted if who not in missing]
-    peers = speeds([who for who in ready if who in PEERS], rounds, around, missing)
+    wanted = [agent for agent in [*PEERS, RULES] if agent in (only or [*PEERS, RULES])]
+    for agent in wanted:
+        with noting(agent, missing):
+            set_up(agent)
+    ready = [agent for agent in wanted if agent not in missing]
+    peers = speeds([agent for agent in ready if agent in PEERS], rounds, around, missing)
     rules: list[table.Row] = []
     if RULES in ready:
         with noting(RULES, missing):
@@ -121,22 +121,22 @@ def compare(only: Sequence[str] | None, rounds: int, around: Mapping[str, str]) 
 
 
 @contextmanager
-def noting(who: str, missing: list[str]) -> Iterator[None]:
+def noting(agent: str, missing: list[str]) -> Iterator[None]:
     """Say why somebody cannot be measured, and go on."""
     try:
         yield
     except Failed as why:
-        print(f"{who}: {why}", flush=True)
-        missing.append(who)
+        print(f"{agent}: {why}", flush=True)
+        missing.append(agent)
 
 
-def set_up(who: str) -> None:
+def set_up(agent: str) -> None:
     """Install what a peer needs, unless it is there."""
-    if who in ALONE:
-        environment.install(who, ALONE[who])
-        environment.install(who, [who], ["--no-deps", "--ignore-requires-python"])
+    if agent in ALONE:
+        environment.install(agent, ALONE[agent])
+        environment.install(agent, [agent], ["--no-deps", "--ignore-requires-python"])
     else:
-        environment.install(who, [PEERS[who].package])
+        environment.install(agent, [PEERS[agent].package])
 
 
 def surroundings(folder: str) -> dict[str, str]:
@@ -159,14 +159,14 @@ def speeds(
     if not ready:
         return []
     base, rows = [run(PLAIN, rounds, around)], []
-    for who in ready:
-        with noting(who, missing):
-            measured = run(PEERS[who], rounds, around)
+    for agent in ready:
+        with noting(agent, missing):
+            measured = run(PEERS[agent], rounds, around)
             base.append(run(PLAIN, rounds, around))
             moved = measured.moved / base[0].moved
             if abs(moved - 1) > SAME:
                 raise Failed(f"its model moved {moved:.4f} times as far as the plain loop's")
-            rows.append(row(PEERS[who], [measured], base[-2:]))
+            rows.append(row(PEERS[agent], [measured], base[-2:]))
     return [row(PLAIN, base, base), *rows]
 
 
@@ -198,10 +198,10 @@ def rule_times(around: Mapping[str, str]) -> list[table.Row]:
     print("rules: ...", flush=True)
     command = [PYTHON, "-m", "tools.benchmarks.peers.byzfl_rules"]
     done = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
-    found = [line for line in done.stdout.splitlines() if line.startswith("@rules ")]
-    if not found:
+    result = [line for line in done.stdout.splitlines() if line.startswith("@rules ")]
+    if not result:
         raise Failed(f"{(done.stderr.splitlines() or ['it says nothing'])[-1][:300]}")
-    rows: list[table.Row] = json.loads(found[0].removeprefix("@rules "))
+    rows: list[table.Row] = json.loads(result[0].removeprefix("@rules "))
     return rows
 
 

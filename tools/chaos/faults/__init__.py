@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tools.chaos.faults import agents, aggregator, broker, disk, load, network
 from tools.chaos.faults.outcome import Fault, Outcome
-from tools.chaos.lab import DETECTION, PIGGY_BACK, PLAIN
+from tools.chaos.harness import DETECTION, PIGGY_BACK, PLAIN
 
 __all__ = ["FAULTS", "Outcome", "Row"]
 

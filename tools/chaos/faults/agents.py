@@ -11,7 +11,7 @@ from random import Random
 from fedjury.protocol.record import RoundRecord
 from tools.chaos.faults.broker import PACE
 from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.lab import PLAIN, SHARDS, Federation, Lab, Setup
+from tools.chaos.harness import PLAIN, SHARDS, Federation, Harness, Setup
 from tools.chaos.programs import Child
 
 DEADLINE = 1.2
@@ -31,79 +31,79 @@ Hurt = Callable[[Federation, Random], str]
 def at_work(hurt: Hurt) -> Fault:
     """Do something to one of the two programs of agents while they train."""
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        quiet = lab.quiet()
+        quiet = harness.quiet()
         for _ in range(times):
-            with lab.federation() as made:
-                made.start(pace=PACE)
-                made.train(random.randint(1, 6))
+            with harness.federation() as result:
+                result.start(pace=PACE)
+                result.train(random.randint(1, 6))
                 time.sleep(random.uniform(0.0, PACE / 2))
-                wrong = hurt(made, random)
-                tally.add(made.finish(), 1, quiet, wrong)
+                wrong = hurt(result, random)
+                tally.add(result.finish(), 1, quiet, wrong)
         return tally.outcome()
 
     return fault
 
 
-def restarted(made: Federation, random: Random) -> str:
+def restarted(result: Federation, random: Random) -> str:
     """``kill -9`` for one of the two programs, which is started again by hand."""
-    made.agents[1].kill_all()
+    result.agents[1].kill_all()
     time.sleep(random.uniform(0.0, 0.5))
-    made.agents[1] = made.join(2)
+    result.agents[1] = result.join(2)
     return ""
 
 
-def asked_to_end(made: Federation, random: Random) -> str:
+def asked_to_end(result: Federation, random: Random) -> str:
     """Ask one of the two programs to end (SIGTERM), within five seconds; then start it again."""
     del random
-    made.agents[1].signal(signal.SIGTERM)
-    code = made.agents[1].wait(5.0)
-    made.agents[1].kill_all()
-    made.agents[1] = made.join(2)
+    result.agents[1].signal(signal.SIGTERM)
+    code = result.agents[1].wait(5.0)
+    result.agents[1].kill_all()
+    result.agents[1] = result.join(2)
     return "" if code == 130 else f"asked to end, they ended with {code} after 5 s"
 
 
-def revived(made: Federation, random: Random) -> str:
+def revived(result: Federation, random: Random) -> str:
     """``kill -9`` for a process that a program has started for its agents: it is started again."""
     del random
-    doomed = made.agents[1].workers()
+    doomed = result.agents[1].workers()
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
     return "" if doomed else "there is no such process"
 
 
-def gone(lab: Lab, random: Random, times: int) -> Outcome:
+def gone(harness: Harness, random: Random, times: int) -> Outcome:
     """Half of the agents vanish: one round waits for them, later ones do not call them."""
     tally = Tally()
     for _ in range(times):
-        with lab.federation(HASTY) as made:
-            made.start(pace=PACE)
-            made.train(random.randint(1, 2))
+        with harness.federation(HASTY) as built:
+            built.start(pace=PACE)
+            built.train(random.randint(1, 2))
             time.sleep(random.uniform(0.0, PACE / 2))
-            made.agents.pop().kill_all()
-            result = made.finish()
+            built.agents.pop().kill_all()
+            result = built.finish()
             missing = [r.missing for r in result.records]
             right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].called == HALF
             tally.add(result, 1, None, "" if right else f"missing are {missing}")
     return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
 
 
-def unanswering(trap: str, number: float, refused: str = "") -> Fault:
+def unanswering(failpoint: str, number: float, refused: str = "") -> Fault:
     """Half of the agents do not answer in time: every round closes at its deadline without them.
 
     It says who was missing, and counts what comes too late as ``refused``.
     """
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         del random
         tally = Tally()
         for _ in range(times):
-            with lab.federation(SHORT) as made:
-                made.serve()
-                made.agents = [made.join(1), made.join(2, (trap, number))]
-                result = made.finish()
-                tally.add(result, 1, None, _wrong(result.records, made.agents[1], refused))
+            with harness.federation(SHORT) as built:
+                built.serve()
+                built.agents = [built.join(1), built.join(2, (failpoint, number))]
+                result = built.finish()
+                tally.add(result, 1, None, _wrong(result.records, built.agents[1], refused))
         return tally.outcome(f"{HALF} of {2 * HALF} missing in every round")
 
     return fault

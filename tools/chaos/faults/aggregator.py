@@ -7,7 +7,7 @@ import time
 from random import Random
 
 from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.lab import PLAIN, Lab, Setup
+from tools.chaos.harness import PLAIN, Harness, Setup
 from tools.chaos.programs import Trap
 
 RUN = 0.4
@@ -19,45 +19,45 @@ KILLS = 5
 def at_random(setup: Setup) -> Fault:
     """Kill it again and again, whatever it does at that moment."""
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
         while tally.injected < times:
-            with lab.federation(setup) as made:
-                made.start()
+            with harness.federation(setup) as result:
+                result.start()
                 kills = 0
                 while kills < min(KILLS, times - tally.injected):
                     time.sleep(random.uniform(0.0, RUN))
-                    if not made.aggregator.kill():
+                    if not result.aggregator.kill():
                         break
                     kills += 1
-                    made.serve()
-                tally.add(made.finish(), kills, lab.quiet(setup))
+                    result.serve()
+                tally.add(result.finish(), kills, harness.quiet(setup))
         return tally.outcome()
 
     return fault
 
 
 def at_point(point: str, setup: Setup = PLAIN, last: bool = False) -> Fault:
-    """Kill it at one point of a round (see ``tools.chaos.traps``); ``last``: of the last round."""
+    """Kill it at one point of a round (``tools.chaos.failpoints``); ``last``: of the last round."""
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        rounds = lab.quiet(setup).settings.run.rounds
+        rounds = harness.quiet(setup).settings.run.rounds
         for _ in range(times):
             number = rounds if last else random.randint(2, rounds - 2)
-            if not tally_one(lab, tally, setup, (point, number)):
+            if not tally_one(harness, tally, setup, (point, number)):
                 return tally.outcome(f"it did not come to {point} of round {number}")
         return tally.outcome()
 
     return fault
 
 
-def writing(lab: Lab, random: Random, times: int) -> Outcome:
+def writing(harness: Harness, random: Random, times: int) -> Outcome:
     """Kill it at each of the moments at which something is made durable, one after the other."""
     tally = Tally()
     number = random.randint(1, 20)
     while tally.injected < times:
-        if tally_one(lab, tally, PLAIN, ("syncing", number)):
+        if tally_one(harness, tally, PLAIN, ("syncing", number)):
             number += 1
         elif number == 1:
             break
@@ -66,28 +66,28 @@ def writing(lab: Lab, random: Random, times: int) -> Outcome:
     return tally.outcome()
 
 
-def tally_one(lab: Lab, tally: Tally, setup: Setup, trap: Trap) -> bool:
+def tally_one(harness: Harness, tally: Tally, setup: Setup, failpoint: Trap) -> bool:
     """Let it die in a trap, start it again, and count the run; False if it did not die there."""
-    with lab.federation(setup) as made:
-        made.start(trap)
-        sprung = made.aggregator.wait(30.0) == -signal.SIGKILL
+    with harness.federation(setup) as result:
+        result.start(failpoint)
+        sprung = result.aggregator.wait(30.0) == -signal.SIGKILL
         if sprung:
-            made.serve()
-            tally.add(made.finish(), 1, lab.quiet(setup))
+            result.serve()
+            tally.add(result.finish(), 1, harness.quiet(setup))
         return sprung
 
 
-def asked_to_end(lab: Lab, random: Random, times: int) -> Outcome:
+def asked_to_end(harness: Harness, random: Random, times: int) -> Outcome:
     """Ask it to end (SIGTERM): it does so within five seconds, and goes on when started again."""
     tally = Tally()
     for _ in range(times):
-        with lab.federation() as made:
-            made.start()
-            made.reach(random.randint(1, 5))
-            made.aggregator.signal(signal.SIGTERM)
-            code = made.aggregator.wait(5.0)
+        with harness.federation() as result:
+            result.start()
+            result.reach(random.randint(1, 5))
+            result.aggregator.signal(signal.SIGTERM)
+            code = result.aggregator.wait(5.0)
             wrong = "" if code == 130 else f"asked to end, it ended with {code} after 5 s"
-            made.aggregator.kill()
-            made.serve()
-            tally.add(made.finish(), 1, lab.quiet(), wrong)
+            result.aggregator.kill()
+            result.serve()
+            tally.add(result.finish(), 1, harness.quiet(), wrong)
     return tally.outcome()

@@ -6,7 +6,7 @@ import time
 from random import Random
 
 from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.lab import PLAIN, Lab, Setup
+from tools.chaos.harness import PLAIN, Harness, Setup
 
 PACE = 0.08
 """Seconds that agents take more to train, so that there is a middle of a round to hit."""
@@ -24,50 +24,50 @@ def killed(*, keep: bool, away: float = 0.0) -> Fault:
     ``keep``: with what it retained.
     """
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        quiet = lab.quiet()
+        quiet = harness.quiet()
         for _ in range(times):
-            with lab.federation() as made:
-                made.start(pace=PACE)
-                made.reach(random.randint(1, 6))
+            with harness.federation() as result:
+                result.start(pace=PACE)
+                result.reach(random.randint(1, 6))
                 time.sleep(random.uniform(0.0, PACE))
-                lab.broker.kill(keep=keep)
+                harness.broker.kill(keep=keep)
                 time.sleep(away)
-                lab.broker.start()
-                tally.add(made.finish(60.0 + 3 * away), 1, quiet)
+                harness.broker.start()
+                tally.add(result.finish(60.0 + 3 * away), 1, quiet)
         return tally.outcome()
 
     return fault
 
 
-def again_and_again(lab: Lab, random: Random, times: int) -> Outcome:
+def again_and_again(harness: Harness, random: Random, times: int) -> Outcome:
     """Kill it several times in one run, at random moments."""
     tally = Tally()
-    quiet = lab.quiet()
-    with lab.federation() as made:
-        made.start(pace=PACE)
+    quiet = harness.quiet()
+    with harness.federation() as result:
+        result.start(pace=PACE)
         hit = 0
-        while hit < times and made.aggregator.code is None:
+        while hit < times and result.aggregator.code is None:
             time.sleep(random.uniform(0.5, 1.5))
-            lab.broker.kill(keep=random.random() < 0.5)
-            lab.broker.start()
+            harness.broker.kill(keep=random.random() < 0.5)
+            harness.broker.start()
             hit += 1
-        tally.add(made.finish(), hit, quiet)
+        tally.add(result.finish(), hit, quiet)
     return tally.outcome()
 
 
-def paused(lab: Lab, random: Random, times: int) -> Outcome:
+def paused(harness: Harness, random: Random, times: int) -> Outcome:
     """Stop it for longer than the keep-alive: connections stand, and nobody answers."""
     tally = Tally()
-    quiet = lab.quiet()
+    quiet = harness.quiet()
     for _ in range(times):
-        with lab.federation(BRIEF) as made:
-            made.start(pace=PACE)
-            made.reach(random.randint(1, 6))
+        with harness.federation(BRIEF) as result:
+            result.start(pace=PACE)
+            result.reach(random.randint(1, 6))
             time.sleep(random.uniform(0.0, PACE))
-            lab.broker.pause()
+            harness.broker.pause()
             time.sleep(SILENCE)
-            lab.broker.resume()
-            tally.add(made.finish(), 1, quiet)
+            harness.broker.resume()
+            tally.add(result.finish(), 1, quiet)
     return tally.outcome()

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tools.chaos.faults.outcome import Outcome, Tally
-from tools.chaos.lab import Federation, Lab, Result
+from tools.chaos.harness import Federation, Harness, Result
 
 LOG = 3000
 """Bytes that an aggregator prints, at the most: that limit is on what it says too."""
@@ -17,44 +17,44 @@ ENDED = 20.0
 """Seconds in which an aggregator that cannot go on has to say so."""
 
 
-def full(lab: Lab, random: Random, times: int) -> Outcome:
+def full(harness: Harness, random: Random, times: int) -> Outcome:
     """No room for the next model, or for the next record; then there is, and it goes on.
 
     The limit is that of the process (RLIMIT_FSIZE), which half of a file goes through as on a
     full disk.
     """
     tally = Tally()
-    quiet = lab.quiet()
+    quiet = harness.quiet()
     for turn in range(times):
-        with lab.federation() as made:
-            made.start(pace=PACE)
-            made.reach(random.randint(2, 6))
-            records = (made.folder / "rounds.jsonl").stat().st_size
-            made.aggregator.limit_files(records + 100 if turn % 2 else random.randint(LOG, 9000))
-            wrong = refused(made, "cannot write") or untouched(made, quiet)
-            made.aggregator.kill()
-            made.serve()
-            tally.add(made.finish(), 1, quiet, wrong)
+        with harness.federation() as result:
+            result.start(pace=PACE)
+            result.reach(random.randint(2, 6))
+            records = (result.folder / "rounds.jsonl").stat().st_size
+            result.aggregator.limit_files(records + 100 if turn % 2 else random.randint(LOG, 9000))
+            wrong = refused(result, "cannot write") or untouched(result, quiet)
+            result.aggregator.kill()
+            result.serve()
+            tally.add(result.finish(), 1, quiet, wrong)
     return tally.outcome()
 
 
-def cut_in_half(lab: Lab, random: Random, times: int) -> Outcome:
+def cut_in_half(harness: Harness, random: Random, times: int) -> Outcome:
     """Cut a checkpoint in half: it is named, removed by hand, and done without."""
     tally = Tally()
-    quiet = lab.quiet()
+    quiet = harness.quiet()
     for _ in range(times):
-        with lab.federation() as made:
-            made.start(pace=PACE)
-            made.train(random.randint(2, 6))  # agents are in a round that will be taken back
+        with harness.federation() as result:
+            result.start(pace=PACE)
+            result.train(random.randint(2, 6))  # agents are in a round that will be taken back
             time.sleep(PACE / 2)
-            made.aggregator.kill()
-            newest = max((made.folder / "models").glob("*.safetensors"))
+            result.aggregator.kill()
+            newest = max((result.folder / "models").glob("*.safetensors"))
             halve(newest)
-            made.serve()
-            wrong = refused(made, newest.name, "damaged")
+            result.serve()
+            wrong = refused(result, newest.name, "damaged")
             newest.unlink()
-            made.serve()
-            tally.add(made.finish(), 1, quiet, wrong)
+            result.serve()
+            tally.add(result.finish(), 1, quiet, wrong)
     return tally.outcome()
 
 
@@ -64,22 +64,22 @@ def halve(file: Path) -> None:
     file.write_bytes(data[: len(data) // 2])
 
 
-def refused(made: Federation, *words: str) -> str:
+def refused(result: Federation, *words: str) -> str:
     """Wait for an aggregator that cannot go on; says what is wrong with how it ended, if anything.
 
     It has to be one sentence, and exit code 2.
     """
-    code, said = made.aggregator.wait(ENDED), made.aggregator.last_words()
+    code, text = result.aggregator.wait(ENDED), result.aggregator.last_words()
     if code != 2:
-        return f"it should have ended with 2, not with {code}: {said}"
-    if not said.startswith("error: ") or not all(word in said for word in words):
-        return f"it said: {said}"
-    return "it said more than one sentence" if "Traceback" in made.aggregator.said() else ""
+        return f"it should have ended with 2, not with {code}: {text}"
+    if not text.startswith("error: ") or not all(word in text for word in words):
+        return f"it said: {text}"
+    return "it said more than one sentence" if "Traceback" in result.aggregator.said() else ""
 
 
-def untouched(made: Federation, quiet: Result) -> str:
+def untouched(built: Federation, quiet: Result) -> str:
     """Say which of the models on disk is not that of the undisturbed run."""
-    for version, found in made.stored().items():
-        if found != quiet.stored.get(version):
+    for version, result in built.stored().items():
+        if result != quiet.stored.get(version):
             return f"version {version} on disk is not what it was"
     return ""

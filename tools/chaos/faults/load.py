@@ -12,12 +12,12 @@ from random import Random
 from tools.chaos.faults.broker import PACE
 from tools.chaos.faults.disk import refused
 from tools.chaos.faults.outcome import Outcome, Tally
-from tools.chaos.lab import PLAIN, SMALL, Federation, Lab, Setup
+from tools.chaos.harness import PLAIN, SMALL, Federation, Harness, Setup
 
 CLIENTS = 20
 SHORT = 10_000
 """Messages for which ordinary rounds take long enough."""
-FLOODED: Setup = PLAIN | {"limits.bytes": 50_000}
+FLOODED: Setup = PLAIN | {"limits.size": 50_000}
 OVERSIZE = 100_000
 """Bytes: more than what is looked at."""
 MEMORY = 400
@@ -25,7 +25,7 @@ MEMORY = 400
 
 TINY: Setup = SMALL | {
     "agents.n": 4,
-    "agents.evil": 0.0,
+    "agents.malicious": 0.0,
     "agents.samples": 4,
     "validation.look_back": 2,
 }
@@ -35,49 +35,51 @@ SAY = 10.0
 """Seconds between two words on how far it is."""
 
 
-def flood(lab: Lab, random: Random, times: int) -> Outcome:
+def flood(harness: Harness, random: Random, times: int) -> Outcome:
     """Twenty clients publish so many messages of garbage, some too large, during the rounds."""
     del random
     tally = Tally()
-    with lab.federation(FLOODED) as made:
-        made.start(pace=PACE * (10 if times > SHORT else 1))
-        made.reach(1)
-        name = made.settings.run.name
-        arguments = [str(lab.broker.port), name, str(times), str(CLIENTS), str(OVERSIZE)]
-        hostile = made.attack(arguments)
+    with harness.federation(FLOODED) as built:
+        built.start(pace=PACE * (10 if times > SHORT else 1))
+        built.reach(1)
+        name = built.settings.run.name
+        arguments = [str(harness.broker.port), name, str(times), str(CLIENTS), str(OVERSIZE)]
+        hostile = built.attack(arguments)
         peak, whole = 0.0, False
-        while made.aggregator.wait(0.05) is None and peak < 10 * MEMORY:
-            peak = max(peak, memory(made.aggregator.pid))
+        while built.aggregator.wait(0.05) is None and peak < 10 * MEMORY:
+            peak = max(peak, memory(built.aggregator.pid))
             # What the broker has taken before the last round opens is read before that closes.
-            whole = whole or (hostile.code == 0 and made.ear.round < made.settings.run.rounds)
-        result = made.finish()
+            whole = whole or (
+                hostile.code == 0 and built.listener.round < built.settings.run.rounds
+            )
+        result = built.finish()
         refused = sum(sum(r.traffic.refused.values()) for r in result.records)
         wrong = "" if hostile.wait(10.0) == 0 else f"the flood failed: {hostile.last_words()}"
         if peak > MEMORY:
             wrong = f"the aggregator took {peak:.0f} MB"
         elif refused < (times if whole else 1):
             wrong = f"{refused:,} of {times:,} were refused"
-        tally.add(result, 1, lab.quiet(FLOODED), wrong)
+        tally.add(result, 1, harness.quiet(FLOODED), wrong)
     note = f"{refused:,} of {times:,} refused in time, at most {peak:.0f} MB"
     return tally.outcome(note)
 
 
-def second_here(lab: Lab, random: Random, times: int) -> Outcome:
+def second_here(harness: Harness, random: Random, times: int) -> Outcome:
     """Start a second aggregator on the same folder: it says so and ends, the first goes on."""
     tally = Tally()
     for _ in range(times):
-        with lab.federation() as made:
-            first = made.start(pace=PACE).aggregator
-            made.reach(random.randint(1, 5))
-            second = made.serve()
-            made.aggregator = second
-            wrong = refused(made, "in use")
-            made.aggregator = first
-            tally.add(made.finish(), 1, lab.quiet(), wrong)
+        with harness.federation() as result:
+            first = result.start(pace=PACE).aggregator
+            result.reach(random.randint(1, 5))
+            second = result.serve()
+            result.aggregator = second
+            wrong = refused(result, "in use")
+            result.aggregator = first
+            tally.add(result.finish(), 1, harness.quiet(), wrong)
     return tally.outcome()
 
 
-def endurance(lab: Lab, random: Random, times: int) -> Outcome:
+def endurance(harness: Harness, random: Random, times: int) -> Outcome:
     """So many rounds of a tiny federation: memory and open files stay what they were."""
     del random
     setup = TINY | {"run.rounds": times}
@@ -85,13 +87,13 @@ def endurance(lab: Lab, random: Random, times: int) -> Outcome:
     folder = tempfile.mkdtemp(prefix="fedjury-chaos-", dir=fast if fast.is_dir() else None)
     tally = Tally()
     try:
-        with lab.federation(setup | {"run.directory": folder}) as made:
+        with harness.federation(setup | {"run.directory": folder}) as result:
             began = time.monotonic()
-            made.start()
-            early = after(lab, made, times // 10)
-            late = after(lab, made, times - 5)
+            result.start()
+            early = after(harness, result, times // 10)
+            late = after(harness, result, times - 5)
             spent = time.monotonic() - began
-            tally.add(made.finish(), times, None, grown(early, late))
+            tally.add(result.finish(), times, None, grown(early, late))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     shown = "; ".join(
@@ -106,17 +108,17 @@ Taken = dict[str, tuple[float, int]]
 """Program -> MB of memory, open files."""
 
 
-def after(lab: Lab, made: Federation, number: int) -> Taken:
+def after(harness: Harness, result: Federation, number: int) -> Taken:
     """Wait for that round, and say what each process takes then."""
     told = time.monotonic()
-    while (reached := made.ear.round) < number:
-        if made.aggregator.wait(0.02) is not None:
+    while (reached := result.listener.round) < number:
+        if result.aggregator.wait(0.02) is not None:
             break
         if time.monotonic() > told + SAY:
             told = time.monotonic()
-            lab.say(f"round {reached:,}")
-    taken = {"aggregator": made.aggregator.pid}
-    for place, agents in enumerate(made.agents, start=1):
+            harness.say(f"round {reached:,}")
+    taken = {"aggregator": result.aggregator.pid}
+    for place, agents in enumerate(result.agents, start=1):
         taken |= {f"agents {place}": pid for pid in agents.workers()}
     return {name: (memory(pid), files(pid)) for name, pid in taken.items()}
 

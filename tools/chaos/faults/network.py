@@ -9,7 +9,7 @@ from random import Random
 
 from tools.chaos.faults.broker import BRIEF, PACE, SILENCE
 from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.lab import PLAIN, Federation, Lab, Setup
+from tools.chaos.harness import PLAIN, Federation, Harness, Setup
 from tools.chaos.proxy import Proxy
 
 ANSWERED = 8 * PACE
@@ -24,54 +24,54 @@ RATE = 40_000.0
 
 
 @contextmanager
-def between(lab: Lab, setup: Setup, random: Random) -> Iterator[tuple[Federation, Proxies]]:
+def between(harness: Harness, setup: Setup, random: Random) -> Iterator[tuple[Federation, Proxies]]:
     """Start a federation that goes through proxies, and wait for the middle of some round."""
     with (
-        Proxy(lab.broker.port) as one,
-        Proxy(lab.broker.port) as other,
-        lab.federation(setup, (one.port, other.port)) as made,
+        Proxy(harness.broker.port) as one,
+        Proxy(harness.broker.port) as other,
+        harness.federation(setup, (one.port, other.port)) as result,
     ):
-        made.start(pace=PACE)
-        made.reach(random.randint(1, 6))
+        result.start(pace=PACE)
+        result.reach(random.randint(1, 6))
         time.sleep(random.uniform(0.0, PACE))
-        yield made, {"aggregator": one, "agents": other}
+        yield result, {"aggregator": one, "agents": other}
 
 
-def stalled(*who: str) -> Fault:
+def stalled(*agents: str) -> Fault:
     """Forward nothing for longer than the keep-alive, for "aggregator", "agents" or both.
 
     Agents that are silent for so long are not called to the rounds that open meanwhile: the models
     need not be the same.
     """
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        quiet = lab.quiet() if "agents" not in who else None
+        quiet = harness.quiet() if "agents" not in agents else None
         for _ in range(times):
-            with between(lab, BRIEF, random) as (made, proxies):
-                for name in who:
+            with between(harness, BRIEF, random) as (result, proxies):
+                for name in agents:
                     proxies[name].stall()
                 time.sleep(SILENCE)
-                for name in who:
+                for name in agents:
                     proxies[name].flow()
-                tally.add(made.finish(), 1, quiet)
+                tally.add(result.finish(), 1, quiet)
         return tally.outcome()
 
     return fault
 
 
-def cut(*who: str) -> Fault:
+def cut(*agents: str) -> Fault:
     """Break all connections of "aggregator", "agents" or both; the same holds of agents."""
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        quiet = lab.quiet() if "agents" not in who else None
+        quiet = harness.quiet() if "agents" not in agents else None
         for _ in range(times):
-            with between(lab, PLAIN, random) as (made, proxies):
+            with between(harness, PLAIN, random) as (built, proxies):
                 began = time.monotonic()
-                for name in who:
+                for name in agents:
                     proxies[name].cut()
-                result = made.finish()
+                result = built.finish()
                 most = at_once(proxies["agents"].attempts, began)
                 herd = f"{most} agents came back at once" if most > HERD else ""
                 tally.add(result, 1, quiet, herd)
@@ -92,38 +92,38 @@ def in_flight(*, broker: bool = False) -> Fault:
     ``broker``: by ``kill -9`` of the broker, and not by the aggregator's connection alone.
     """
 
-    def fault(lab: Lab, random: Random, times: int) -> Outcome:
+    def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
-        quiet = lab.quiet()
+        quiet = harness.quiet()
         for _ in range(times):
             with (
-                Proxy(lab.broker.port) as proxy,
-                lab.federation(ports=(proxy.port, lab.broker.port)) as made,
+                Proxy(harness.broker.port) as proxy,
+                harness.federation(ports=(proxy.port, harness.broker.port)) as result,
             ):
-                made.start(pace=PACE)
-                made.reach(random.randint(1, 6))
+                result.start(pace=PACE)
+                result.reach(random.randint(1, 6))
                 time.sleep(random.uniform(0.0, PACE))
                 proxy.stall()
                 time.sleep(ANSWERED)
                 if broker:
-                    lab.broker.kill()
+                    harness.broker.kill()
                 proxy.cut()
                 if broker:
-                    lab.broker.start()
+                    harness.broker.start()
                 proxy.flow()
-                tally.add(made.finish(), 1, quiet)
+                tally.add(result.finish(), 1, quiet)
         return tally.outcome()
 
     return fault
 
 
-def slow(lab: Lab, random: Random, times: int) -> Outcome:
+def slow(harness: Harness, random: Random, times: int) -> Outcome:
     """Give every connection of the agents so little bandwidth that a round takes a second."""
     del random
     tally = Tally()
     for _ in range(times):
-        with Proxy(lab.broker.port) as proxy:
+        with Proxy(harness.broker.port) as proxy:
             proxy.slow(RATE)
-            with lab.federation(ports=(lab.broker.port, proxy.port)) as made:
-                tally.add(made.start().finish(), 1, lab.quiet())
+            with harness.federation(ports=(harness.broker.port, proxy.port)) as result:
+                tally.add(result.start().finish(), 1, harness.quiet())
     return tally.outcome()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from tools.chaos.lab import Lab, Result
+from tools.chaos.harness import Harness, Result
 
 
 class Outcome(NamedTuple):
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
         return 0 < self.injected == self.survived and self.identical is not False
 
 
-Fault = Callable[[Lab, Random, int], Outcome]
+Fault = Callable[[Harness, Random, int], Outcome]
 """(where, random moments, how often) -> what came of it."""
 
 

@@ -16,8 +16,8 @@ NAMES = (
     "packets",
     "stream",
     "settings",
-    "posts",
-    "hearers",
+    "http_requests",
+    "subscribers",
     "folder",
     "weights",
 )

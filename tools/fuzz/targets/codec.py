@@ -18,9 +18,9 @@ from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
 from tools.fuzz.target import Target, tried
 
 LIMITS = (
-    Limits(bytes=100_000),
+    Limits(size=100_000),
     Limits(PARAMETERS),
-    Limits(PARAMETERS, bytes=400, finite=False),
+    Limits(PARAMETERS, size=400, finite=False),
 )
 TOPICS = tuple(topic_of("run", message) for message in MESSAGES)
 KINDS = tuple(map(type, MESSAGES))
@@ -93,7 +93,7 @@ def check(value: object, limits: Limits) -> None:
 
 def check_again(kind: int, message: Message, limits: Limits) -> None:
     """Check that a message, written anew, is read as the same."""
-    again = decode(TOPICS[kind], encode(message), limits._replace(bytes=1_000_000))
+    again = decode(TOPICS[kind], encode(message), limits._replace(size=1_000_000))
     for mine, theirs in zip(parts(message), parts(again), strict=True):
         if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
             assert mine.tobytes() == theirs.tobytes()
@@ -103,13 +103,13 @@ def check_again(kind: int, message: Message, limits: Limits) -> None:
 
 def seeds() -> list[bytes]:
     """Return every kind under all limits, and updates in every codec."""
-    found = [
+    result = [
         bytes([kind, limits]) + encode(message)
         for kind, message in enumerate(MESSAGES)
         for limits in range(len(LIMITS))
     ]
     updates = [(kind, m) for kind, m in enumerate(MESSAGES) if isinstance(m, Update)]
-    return found + [bytes([k, 1]) + encode(m, codec) for k, m in updates for codec in CODECS]
+    return result + [bytes([k, 1]) + encode(m, codec) for k, m in updates for codec in CODECS]
 
 
 def words() -> tuple[bytes, ...]:

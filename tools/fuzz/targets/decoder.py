@@ -62,15 +62,15 @@ def same(one: Message | Reason, other: Message | Reason) -> bool:
 
 def seeds() -> list[bytes]:
     """Return turns in which everything is said twice, under changing limits."""
-    said = b""
-    found = []
+    text = b""
+    result = []
     for kind, message in enumerate(MESSAGES):
         payload = encode(message)
         if len(payload) < AGAIN:
             turn = bytes([kind, len(payload)]) + payload + bytes([kind, AGAIN, 0xF0 + kind, AGAIN])
-            found.append(turn)
-            said += turn
-    return [*found, said]
+            result.append(turn)
+            text += turn
+    return [*result, text]
 
 
 TARGET = Target(one, seeds, longest=2048)

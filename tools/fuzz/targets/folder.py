@@ -13,8 +13,8 @@ from safetensors.numpy import save
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import Quality, RoundRecord, Traffic
-from fedjury.round.past import Past
-from fedjury.round.suspicion import Docket, Standing
+from fedjury.round.detection_state import AgentRegistry, AgentStatus
+from fedjury.round.update_sums import UpdateSums
 from tools.fuzz.examples import VECTOR
 from tools.fuzz.target import Target, tried
 
@@ -40,9 +40,9 @@ def good() -> dict[str, bytes]:
     """Return what the files of a run hold."""
     with tempfile.TemporaryDirectory(prefix="fedjury-fuzz-") as name:
         store = RunStore(Path(name), keep=2)
-        past = Past(np.array([b"ann"]), VECTOR[np.newaxis])
-        docket = Docket(
-            {"ann": Standing(1, 2, 0)},
+        past = UpdateSums(np.array([b"ann"]), VECTOR[np.newaxis])
+        registry = AgentRegistry(
+            {"ann": AgentStatus(1, 2, 0)},
             {"burst": {"joined": np.arange(3)}},
             {"ann": 1},
             {"ann": 1},
@@ -58,7 +58,7 @@ def good() -> dict[str, bytes]:
                 traffic=Traffic({"duplicate": 1}),
             )
             model = Model(number, VECTOR) if number < 3 else None
-            store.persist(record, model, VECTOR, docket)
+            store.persist(record, model, VECTOR, registry)
         store.describe({"format": 1, "settings": {}, "manifest": {}})
         files = [file for file in Path(name).rglob("*") if file.is_file()]
         return {file.relative_to(name).as_posix(): file.read_bytes() for file in files}
@@ -78,8 +78,8 @@ def one(data: bytes) -> None:
         (place / file).write_bytes(data[1:] if file == changed else content)
     store = RunStore(place, keep=2)
     for read in (store.described, lambda: read_records(place)):
-        found = tried(read, StoreError)
-        assert isinstance(found, StoreError | dict | list)
+        result = tried(read, StoreError)
+        assert isinstance(result, StoreError | dict | list)
     saved = tried(lambda: store.load(len(VECTOR)), StoreError)
     if isinstance(saved, StoreError):
         assert len(str(saved)) < 1000
@@ -94,13 +94,13 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return every file as it should be, and model files that hold something else."""
-    found = [bytes([number]) + good()[file] for number, file in enumerate(FILES)]
+    result = [bytes([number]) + good()[file] for number, file in enumerate(FILES)]
     note = {"version": "2", "record": json.dumps({"round": 2, "accuracy": 0.5})}
     odd = VECTOR.astype(np.float64), VECTOR[np.newaxis], VECTOR[:0]
-    found += [b"\0" + save({"weights": weights}, metadata=note) for weights in odd]
-    found.append(b"\0" + save({"other": VECTOR}, metadata=note))
-    found.append(b"\0" + save({"weights": VECTOR}))
-    return found
+    result += [b"\0" + save({"weights": weights}, metadata=note) for weights in odd]
+    result.append(b"\0" + save({"other": VECTOR}, metadata=note))
+    result.append(b"\0" + save({"weights": VECTOR}))
+    return result
 
 
 WORDS = (

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from fedjury.protocol.codec import Limits, decode, encode
 from fedjury.protocol.messages import BadMessage
-from fedjury.protocol.topics import says_nothing
+from fedjury.protocol.topics import is_retained_clear
 from fedjury.protocol.transport import packets
-from tools.fuzz import wire
+from tools.fuzz import fake_socket
 from tools.fuzz.examples import MESSAGES, PARAMETERS
 from tools.fuzz.target import Target
 from tools.fuzz.targets.codec import TOPICS
 
-LIMITS = Limits(PARAMETERS, bytes=1000)
+LIMITS = Limits(PARAMETERS, size=1000)
 RAW = 200
 """A topic's number from here on: so many more bytes of the input are the topic."""
 
@@ -25,17 +25,17 @@ def one(data: bytes) -> None:
     """Deliver packets, and read what came."""
     if not data:
         return
-    protocol = wire.FIVE if data[0] % 2 else wire.THREE
-    said, sent, mids = written(data[1:], protocol)
-    socket = wire.Socket(said, wire.PIECES[data[0] // 2 % len(wire.PIECES)])
-    client, heard = wire.connected(protocol, socket)
+    protocol = fake_socket.FIVE if data[0] % 2 else fake_socket.THREE
+    message, sent, mids = written(data[1:], protocol)
+    socket = fake_socket.Socket(message, fake_socket.PIECES[data[0] // 2 % len(fake_socket.PIECES)])
+    client, heard = fake_socket.connected(protocol, socket)
     while socket.left:
         client.read()
         assert client.socket() is not None, "the connection was given up"
     assert heard == sent
     assert socket.sent == b"".join(b"\x40\x02" + mid for mid in mids)
     for topic, payload in heard:
-        says_nothing(topic, payload)
+        is_retained_clear(topic, payload)
         try:
             decode(topic, payload, LIMITS)
         except BadMessage:
@@ -44,7 +44,7 @@ def one(data: bytes) -> None:
 
 def written(data: bytes, protocol: int) -> tuple[bytes, list[tuple[str, bytes]], list[bytes]]:
     """Write packets; returns them, what they say, and the ids that want an acknowledgement."""
-    said, sent, mids, place = bytearray(), [], [], 0
+    message, sent, mids, place = bytearray(), [], [], 0
     while place + 4 <= len(data):
         flags, number, beside, size = data[place : place + 4]
         place += 4
@@ -53,29 +53,31 @@ def written(data: bytes, protocol: int) -> tuple[bytes, list[tuple[str, bytes]],
             raw = data[place : place + number - RAW]
             place += len(raw)
             topic = raw.decode(errors="replace").replace("\0", "0")
-        properties = data[place : place + beside] if protocol == wire.FIVE else b""
+        properties = data[place : place + beside] if protocol == fake_socket.FIVE else b""
         place += len(properties)
         payload = data[place : place + size]
         place += size
         qos = flags >> 1 & 1
         mid = bytes([1 + flags % 255, number])
         body = packets.text(topic) + mid * qos
-        body += packets.length(len(properties)) + properties if protocol == wire.FIVE else b""
-        said += packets.packet(0x30 | (flags & 0b1011), body + payload)
+        body += (
+            packets.length(len(properties)) + properties if protocol == fake_socket.FIVE else b""
+        )
+        message += packets.packet(0x30 | (flags & 0b1011), body + payload)
         sent.append((topic, payload))
         mids += [mid] * qos
-    return bytes(said), sent, mids
+    return bytes(message), sent, mids
 
 
 def seeds() -> list[bytes]:
     """Return every kind of message, in one piece and in many, with properties and without."""
-    found = []
+    result = []
     for number, message in enumerate(MESSAGES):
         payload = encode(message)[:255]
         for first, beside in ((0, b""), (12, b""), (13, b""), (9, b"\x03\0\x01a")):
             turn = bytes([2, number, len(beside), len(payload)]) + beside * (first % 2) + payload
-            found.append(bytes([first]) + turn * 2)
-    return found
+            result.append(bytes([first]) + turn * 2)
+    return result
 
 
 TARGET = Target(one, seeds, longest=2048)

@@ -22,9 +22,18 @@ from fedjury.protocol.codec import Limits, decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Phase, Reason, Update, Vector, Vote
 from fedjury.protocol.topics import topic_of
 from fedjury.round import rounds
-from fedjury.round.own_vote import OwnVote
-from fedjury.round.state import Effect, Persist, Policy, Publish, Refuse, Refused, State, Tick
-from fedjury.round.suspicion import Watch
+from fedjury.round.detection_state import DetectionPolicy
+from fedjury.round.server_validator import ServerValidator
+from fedjury.round.state import (
+    CountInvalid,
+    Effect,
+    InvalidMessage,
+    Persist,
+    Publish,
+    RoundConfig,
+    State,
+    Tick,
+)
 from tools.fuzz.examples import EVIDENCE, PARAMETERS
 from tools.fuzz.target import Target
 
@@ -37,13 +46,13 @@ OFF = (0, 0, 0, 0, 0, 1, -1, 2**30)
 """What is added to the right round or version: mostly nothing."""
 
 
-def watch(quarantine: bool, newcomers: int, *names: str) -> Watch:
+def watch(quarantine: bool, newcomers: int, *names: str) -> DetectionPolicy:
     """Let some detectors look."""
-    return Watch(
+    return DetectionPolicy(
         {name: detection.build(name) for name in names},
-        Detection(quarantine=quarantine, strikes=1, appeal=1, appeals=1),
+        Detection(quarantine=quarantine, offences=1, readmission_after=1, readmissions=1),
         newcomers=newcomers,
-        past=True,
+        update_sums=True,
     )
 
 
@@ -62,10 +71,10 @@ SHORT = {
 
 def policy(
     rule: str = "mean", changes: Mapping[str, object] | None = None, **parts: object
-) -> Policy:
+) -> RoundConfig:
     """Make a policy with short phases, of what differs."""
     settings = load(overrides={**SHORT, **(changes or {})})
-    return Policy(
+    return RoundConfig(
         rule=rules.build(rule),
         evaluate=accuracy,
         run=settings.run,
@@ -90,13 +99,13 @@ def accuracy(weights: Vector) -> float:
 
 def profile(weights: Vector) -> Profile:
     """Stand for the errors of a model."""
-    found: Profile = np.rint(9 * np.abs(np.nan_to_num(np.tanh(weights)))).astype(np.int64)
-    return found
+    result: Profile = np.rint(9 * np.abs(np.nan_to_num(np.tanh(weights)))).astype(np.int64)
+    return result
 
 
-def server() -> OwnVote:
+def server() -> ServerValidator:
     """Let the server vote."""
-    return OwnVote(profile, judges.build("calibrated", minimum_history=4), 10, 5)
+    return ServerValidator(profile, judges.build("calibrated", minimum_history=4), 10, 5)
 
 
 DETECTORS = tuple(detection.DETECTORS)
@@ -104,18 +113,23 @@ LET_IN = {"limits.finite": False}
 POLICIES = (
     policy(),
     policy("median", votes(validators=3, quorum=2)),
-    policy("trimmed_mean", {"collect.at_least": 4, "collect.threshold": 5, "sampling.share": 0.8}),
+    policy(
+        "trimmed_mean",
+        {"collect.min_updates": 4, "collect.threshold": 5, "sampling.client_fraction": 0.8},
+    ),
     policy("krum", votes(piggy_back=True, quorum=2)),
-    policy("mean", LET_IN | votes(validators=2, quorum=1), own=server()),
-    policy("geometric_median", votes(validators=3, decide="score", liars=1), own=server()),
-    policy("foolsgold", votes(validators=3, quorum=2), watch=watch(True, 0, *DETECTORS)),
+    policy("mean", LET_IN | votes(validators=2, quorum=1), server_validator=server()),
+    policy(
+        "geometric_median", votes(validators=3, decide="score", liars=1), server_validator=server()
+    ),
+    policy("foolsgold", votes(validators=3, quorum=2), detection=watch(True, 0, *DETECTORS)),
     policy(
         "centered_clipping",
-        votes(piggy_back=True, quorum=3) | {"collect.at_least": 2},
-        watch=watch(False, 1, "burst", "dissent"),
+        votes(piggy_back=True, quorum=3) | {"collect.min_updates": 2},
+        detection=watch(False, 1, "burst", "dissent"),
     ),
     policy("multi_krum", LET_IN | {"collect.threshold": 2}),
-    policy("median", votes(warm_up=2, validators=2, quorum=1), planted={2: AGENTS[:2]}),
+    policy("median", votes(warm_up=2, validators=2, quorum=1), forced={2: AGENTS[:2]}),
 )
 
 
@@ -129,11 +143,13 @@ class Heard(NamedTuple):
 class Play:
     """A run, its clock, who is online, and what has been counted besides."""
 
-    def __init__(self, chosen: Policy) -> None:
-        self.policy = chosen
-        self.limits = Limits(PARAMETERS, bytes=2000, finite=chosen.limits.finite)
+    def __init__(self, chosen: RoundConfig) -> None:
+        self.config = chosen
+        self.limits = Limits(PARAMETERS, size=2000, finite=chosen.limits.finite)
         weights = np.zeros(PARAMETERS, dtype=np.float32)
-        first = () if chosen.own is None else (chosen.own.profile(weights),)
+        first = (
+            () if chosen.server_validator is None else (chosen.server_validator.profile(weights),)
+        )
         self.state = State(version=0, weights=weights, round=0, accuracy=0.0, profiles=first)
         self.online = set(AGENTS)
         self.now = 0.0
@@ -143,38 +159,38 @@ class Play:
         self.taken: dict[tuple[int, int, str, str], bytes] = {}
         self.last = Heard(topic_of("run", self.update(0, 0, 0)), b"")
 
-    def move(self, kind: int, who: int, what: int, how: int) -> None:
+    def move(self, kind: int, agent: int, what: int, how: int) -> None:
         """Make one move."""
         match kind % 8:
             case 0 | 1:
                 self.now += what / 8
                 self.tick(reachable=how < 240)
             case 2:
-                self.say(self.update(who, what, how))
-            case 3:  # many at once, by the bits of ``who``; the lowest: they vote
+                self.say(self.update(agent, what, how))
+            case 3:  # many at once, by the bits of ``agent``; the lowest: they vote
                 for number in range(len(AGENTS)):
-                    if who >> 1 >> number & 1:
+                    if agent >> 1 >> number & 1:
                         self.say(
-                            (self.vote if who & 1 else self.update)(number, what, how + number)
+                            (self.vote if agent & 1 else self.update)(number, what, how + number)
                         )
             case 4:
-                self.say(self.vote(who, what, how))
+                self.say(self.vote(agent, what, how))
             case 5:
-                (self.online.add if what % 2 else self.online.discard)(NAMES[who % len(NAMES)])
+                (self.online.add if what % 2 else self.online.discard)(NAMES[agent % len(NAMES)])
             case 6:  # damaged on its way
                 payload = bytearray(self.last.payload or b"?")
                 payload[what % len(payload)] = how
-                self.hear(Heard(self.last.topic, bytes(payload)))
+                self.on_message(Heard(self.last.topic, bytes(payload)))
             case _:  # said again, maybe by another
                 place = self.last.topic.rpartition("/")[0]
-                self.hear(Heard(f"{place}/{NAMES[who % len(NAMES)]}", self.last.payload))
+                self.on_message(Heard(f"{place}/{NAMES[agent % len(NAMES)]}", self.last.payload))
 
-    def update(self, who: int, what: int, how: int) -> Update:
+    def update(self, agent: int, what: int, how: int) -> Update:
         """Make an update that fits, or nearly."""
         judging = self.state.phase is Phase.JUDGE_AND_TRAIN
         values = (VALUES[(how + i * (what >> 6)) % len(VALUES)] for i in range(PARAMETERS))
         return Update(
-            NAMES[who % len(NAMES)],
+            NAMES[agent % len(NAMES)],
             max(0, self.state.round + OFF[what % 8]),
             max(0, self.state.version + judging + OFF[what >> 3 & 7]),
             how << (how & 15),
@@ -184,11 +200,11 @@ class Play:
             evidence=EVIDENCE,
         )
 
-    def vote(self, who: int, what: int, how: int) -> Vote:
+    def vote(self, agent: int, what: int, how: int) -> Vote:
         """Make a vote that fits, or nearly."""
         evidence = np.full(how >> 4, VALUES[how % 7], "<f4").tobytes()
         return Vote(
-            NAMES[who % len(NAMES)],
+            NAMES[agent % len(NAMES)],
             max(0, self.state.round + OFF[what % 8]),
             max(0, self.state.attempt + OFF[what >> 3 & 7]),
             poisoned=bool(what >> 6 & 1),
@@ -201,31 +217,31 @@ class Play:
     def say(self, message: Update | Vote) -> None:
         """Send a message."""
         codec = "float32" if isinstance(message, Vote) else ("float32", "int8+zstd")[self.odd]
-        self.hear(Heard(topic_of("run", message), encode(message, codec)))
+        self.on_message(Heard(topic_of("run", message), encode(message, codec)))
 
     @property
     def odd(self) -> int:
         """Whether the last payload has an odd length: as good as a coin."""
         return len(self.last.payload) % 2
 
-    def hear(self, heard: Heard) -> None:
+    def on_message(self, heard: Heard) -> None:
         """Let the round have what came: it is taken, or it is counted as refused."""
         self.last = heard
         before, total = self.state, self.refused.total()
-        event: Update | Vote | Refused
+        event: Update | Vote | InvalidMessage
         try:
             message = decode(*heard, self.limits)
             assert isinstance(message, Update | Vote)
             event = message
         except BadMessage as bad:
-            event = Refused(bad.agent, bad.reason, bad.kind is Update)
+            event = InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         effects = self.step(event)
         after = self.state
         assert not any(isinstance(effect, Publish) for effect in effects)
         new = (set(after.updates) - set(before.updates)) | (
             after.votes.keys() - before.votes.keys()
         )
-        if isinstance(event, Refused) or not new:
+        if isinstance(event, InvalidMessage) or not new:
             assert self.refused.total() == total + 1
             assert (*after.updates,) == (*before.updates,)
             assert after.votes == before.votes
@@ -236,12 +252,12 @@ class Play:
 
     def remember(self, event: Update | Vote) -> None:
         """Note what was taken: nobody's answer is taken twice."""
-        said = event.delta.tobytes() if isinstance(event, Update) else encode(event)
+        message = event.delta.tobytes() if isinstance(event, Update) else encode(event)
         state = self.state
         key = state.round, state.attempt, type(event).__name__, event.agent
         assert key not in self.taken
-        assert event.agent in state.called or event.agent in state.validators
-        self.taken[key] = said
+        assert event.agent in state.selected or event.agent in state.validators
+        self.taken[key] = message
 
     def tick(self, *, reachable: bool = True) -> None:
         """Let the round look at the clock."""
@@ -259,7 +275,7 @@ class Play:
                 case Publish(Model(number, weights)):
                     assert written, "published before it was written"
                     assert number == version + 1
-                    assert not self.policy.limits.finite or np.isfinite(weights).all()
+                    assert not self.config.limits.finite or np.isfinite(weights).all()
                     version = number
         assert self.state.version == version
 
@@ -273,27 +289,27 @@ class Play:
             key = state.round, state.attempt, Update.__name__, name
             assert row.tobytes() == self.taken[key]
 
-    def step(self, event: Update | Vote | Refused | Tick) -> list[Effect]:
+    def step(self, event: Update | Vote | InvalidMessage | Tick) -> list[Effect]:
         """Take one step, and check what must always hold."""
-        self.state, effects = rounds.step(self.state, event, self.policy)
+        self.state, effects = rounds.step(self.state, event, self.config)
         state = self.state
         for effect in effects:
             match effect:
-                case Refuse(_, reason, _):
+                case CountInvalid(_, reason, _):
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
                     self.recorded.update(record.traffic.refused)
                     # When all is done, the state still holds the counts of the last record.
                     self.told = Counter(record.traffic.refused if state.phase is Phase.DONE else {})
-        counted = self.recorded + Counter(state.refused) - self.told
+        counted = self.recorded + Counter(state.invalid) - self.told
         assert self.refused == counted, "a refusal is not counted"
-        assert state.refused.keys() <= REASONS
-        assert len(state.updates) <= len(state.called)
-        assert len(state.votes) <= len(state.called) + len(state.validators)
-        assert state.spoilt <= state.called
+        assert state.invalid.keys() <= REASONS
+        assert len(state.updates) <= len(state.selected)
+        assert len(state.votes) <= len(state.selected) + len(state.validators)
+        assert state.invalid_from <= state.selected
         assert state.round <= ROUNDS
         assert state.attempt <= ATTEMPTS
-        assert len(state.docket.seen) <= len(NAMES)
+        assert len(state.registry.seen) <= len(NAMES)
         return effects
 
 
@@ -309,7 +325,7 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return runs in which all answer, round after round, under every policy."""
-    found = []
+    result = []
     answers, votes, against = (
         bytes([3, 126, 0, 0]),
         bytes([3, 127, 0, 0x32]),
@@ -320,9 +336,9 @@ def seeds() -> list[bytes]:
     for number in range(len(POLICIES)):
         first = bytes([number])
         turns = (answers + junk + soon + votes + soon, answers + soon + against + soon + junk)
-        found.append(first + turns[0] * 6 + turns[1] * 2 + late * 3)
-        found.append(first + one + junk * 3 + late + answers + junk + two * 2 + late * 3)
-    return found
+        result.append(first + turns[0] * 6 + turns[1] * 2 + late * 3)
+        result.append(first + one + junk * 3 + late + answers + junk + two * 2 + late * 3)
+    return result
 
 
 TARGET = Target(one, seeds, longest=256)

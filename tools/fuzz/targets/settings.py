@@ -39,13 +39,13 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return all files of settings that we ship, and each of their sections alone."""
-    found = []
+    result = []
     for file in sorted(CONFIG.glob("*.toml")):
         text = file.read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         sections = "\n".join(line.partition("  #")[0] for line in lines).split("\n[")
-        found += [f"[{section.removeprefix('[')}\n".encode() for section in sections]
-    return sorted(set(found))
+        result += [f"[{section.removeprefix('[')}\n".encode() for section in sections]
+    return sorted(set(result))
 
 
 WORDS = (

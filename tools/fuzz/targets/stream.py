@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fedjury.protocol.codec import encode
 from fedjury.protocol.transport.packets import length, packet, text
-from tools.fuzz import wire
+from tools.fuzz import fake_socket
 from tools.fuzz.examples import MESSAGES
 from tools.fuzz.target import Target
 from tools.fuzz.targets.codec import TOPICS
@@ -19,9 +19,11 @@ def one(data: bytes) -> None:
     """Read until nothing is left, or the connection is given up."""
     if not data:
         return
-    protocol = wire.FIVE if data[0] % 2 else wire.THREE
-    socket = wire.Socket(data[1:], wire.PIECES[data[0] // 2 % len(wire.PIECES)])
-    client, heard = wire.connected(protocol, socket)
+    protocol = fake_socket.FIVE if data[0] % 2 else fake_socket.THREE
+    socket = fake_socket.Socket(
+        data[1:], fake_socket.PIECES[data[0] // 2 % len(fake_socket.PIECES)]
+    )
+    client, heard = fake_socket.connected(protocol, socket)
     client.publish("fl/v1/run/vote/ann", b"?", qos=1)
     for _ in range(READS):
         client.read()
@@ -34,7 +36,7 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return every packet that a broker may send."""
-    found = []
+    result = []
     for first, beside in ((12, b""), (13, b"\0")):
         publish = [
             packet(
@@ -59,15 +61,15 @@ def seeds() -> list[bytes]:
             packet(0xE0, b"\x8e" + beside),
             packet(0xE0, b""),
         ]
-        found += [bytes([first]) + said for said in publish[:6] + others]
-        found.append(bytes([first]) + b"".join(publish))
-        found.append(bytes([first]) + b"".join(others))
+        result += [bytes([first]) + content for content in publish[:6] + others]
+        result.append(bytes([first]) + b"".join(publish))
+        result.append(bytes([first]) + b"".join(others))
     properties = (
         b"\x11\0\0\0\x05\x21\0\x10\x24\x01\x27\0\1\0\0\x12\0\1a\x22\0\x0a\x1f\0\1b"
         b"\x26\0\1c\0\1d\x28\1\x29\1\x2a\1\x13\0\x3c"
     )
-    found.append(b"\x0d" + packet(0x20, b"\0\0" + length(len(properties)) + properties))
-    return found
+    result.append(b"\x0d" + packet(0x20, b"\0\0" + length(len(properties)) + properties))
+    return result
 
 
 TARGET = Target(one, seeds, longest=1024)

@@ -32,12 +32,12 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return some vectors in every codec."""
-    found = []
+    result = []
     for number, codec in enumerate(CODECS):
         for n in (0, 1, 300):
             packed = compress(np.linspace(-1, 1, n, dtype=np.float32), codec)
-            found.append(bytes([number]) + n.to_bytes(2, "little") + packed.data)
-    return found
+            result.append(bytes([number]) + n.to_bytes(2, "little") + packed.data)
+    return result
 
 
 WORDS = (b"\x28\xb5\x2f\xfd", b"\x00\x00\x80\x7f", b"\x00\x00\xc0\x7f", b"\xff\xff\xff\xff")

@@ -42,7 +42,7 @@ def one(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return weights as PyTorch writes them, in both of its formats, and as safetensors does."""
-    found = [
+    result = [
         safetensors.torch.save(network().state_dict()),
         safetensors.torch.save({"weights": torch.zeros(3)}),
     ]
@@ -50,8 +50,8 @@ def seeds() -> list[bytes]:
         for state in (network().state_dict(), {"model": network().state_dict()}, [1, 2], {}):
             file = io.BytesIO()
             torch.save(state, file, _use_new_zipfile_serialization=zipped)
-            found.append(file.getvalue())
-    return found
+            result.append(file.getvalue())
+    return result
 
 
 WORDS = (

@@ -1,0 +1,347 @@
+"""The members of one process: their data, their training in one batch, their votes.
+
+A cohort of one is a device. Nothing here knows of networks or clocks: the fleet tells a cohort
+what has to be done, and sends what it makes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from fedjury.agents.agent import Contribute, Train
+from fedjury.agents.agent import Judge as JudgeTask
+from fedjury.agents.collusion import ColluderPool
+from fedjury.agents.error_profile_cache import ErrorProfileCache
+from fedjury.attacks import LocalTraining, RoundContext
+from fedjury.attacks.validators import Liar, Turn
+from fedjury.attacks.validators.believable import Verdicts, believable
+from fedjury.attacks.validators.invented import Inventor, Stream
+from fedjury.judges.judgements import Judge, Judgements, merged
+from fedjury.judges.profiles import Histories
+from fedjury.learning.training import Shards
+from fedjury.learning.weights import Vector
+from fedjury.protocol.codec import MAX_EVIDENCE
+from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
+
+CHUNK = 100
+"""Members trained in one batch: few enough for the cache, many enough for the processor.
+
+Chunks are cut by the members' numbers in the whole fleet, never by arrival: which members share a
+batch may touch the last bit of a result, and the same seed must give the same bits. So the parts
+into which a fleet is cut must not cut through a chunk. Where few are called, whole chunks are put
+together: a call has its price, however few it trains (see ``fedjury.attacks.honest``).
+"""
+
+
+class Member(NamedTuple):
+    """One agent of the cohort: its name on the wire and its number in the whole fleet."""
+
+    name: str
+    number: int
+
+
+class Members(NamedTuple):
+    """Who is in the cohort, and how they behave."""
+
+    holders: tuple[Member, ...]
+    """Those with data, in the order of the rows of the cohort's shards."""
+    malicious: tuple[Member, ...]
+    """Those who train by ``attack``; fakes are no holders."""
+    malicious_validators: frozenset[str]
+    """Those who say in a vote what ``vote_attack`` makes of their verdict."""
+    train: LocalTraining
+    attack: LocalTraining
+    judge: Judge
+    vote_attack: Liar
+    attackers: frozenset[str] = frozenset()
+    """The evil agents of the whole fleet."""
+    colluders: ColluderPool | None = None
+    """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""
+
+
+class AgentBatch:
+    """Trains and judges for all members of a process."""
+
+    def __init__(
+        self,
+        members: Members,
+        model: nn.Module,
+        data: Shards,
+        classes: int,
+        seed: int,
+        look_back: int,
+        codec: str = "float32",
+        attacked: Callable[[int], bool] = lambda _: False,
+        everybody: int = 0,
+    ) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it.
+
+        ``attacked``: whether the evil agents strike in a round.
+        ``everybody``: agents in the whole fleet; 0: those of this cohort.
+        """
+        self._members, self._samples = members, data.indices.shape[1]
+        self._seed, self._look_back, self._attacked = seed, look_back, attacked
+        self._row = {member.name: row for row, member in enumerate(members.holders)}
+        self._member = {member.name: member for member in (*members.holders, *members.malicious)}
+        self._everybody = everybody or len(self._member)
+        self._malicious = {member.name for member in members.malicious}
+        self._colluders = members.colluders
+        self._absent: frozenset[str] = frozenset()
+        self._models: dict[int, Vector] = {}
+        self._classes = classes
+        self._profiles = ErrorProfileCache(model, data, classes, codec)
+        self._inventor = Inventor(seed, self._samples, classes)
+        self._round, self._attempt = (-1, -1), 0
+        self._start: Vector | None = None
+        """What is trained from, if not the version of the round: a candidate."""
+        self._contributors: str | tuple[str, ...] = ()
+        self._planned: set[str] = set()
+        self._chunks: deque[tuple[bool, tuple[Member, ...]]] = deque()
+        """Who is still to train, and whether they are evil."""
+        self._deltas: dict[str, Vector] = {}
+        self._verdicts: dict[str, Vote] = {}
+
+    @property
+    def number(self) -> int:
+        """The round it is in; -1 before the first."""
+        return self._round[0]
+
+    def keep(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model; forget those that no judge will ask for."""
+        self._models[version] = weights
+        oldest = version - max(self._look_back, 1)
+        self._models = {v: w for v, w in self._models.items() if v >= oldest}
+        self._profiles.forget(oldest)
+        self._inventor.forget(oldest)
+
+    def look_back_at(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model that came as history."""
+        self._profiles.receive(version, weights)
+
+    def exclude(self, absent: frozenset[str]) -> None:
+        """From now on, leave out of rounds to which all are called those who have not come."""
+        self._absent, self._contributors = absent, ()
+
+    def begin(self, message: Round) -> None:
+        """Plan the training of a round; what was learnt for it already is kept.
+
+        An earlier round is over: a member with a slower connection has only now heard of it.
+        """
+        if self._colluders is not None:
+            self._colluders.announce(message)
+        turn = message.round, message.version
+        if turn[0] < self._round[0] or message.phase is Phase.JUDGE_AND_TRAIN:
+            return
+        if turn != self._round or self._start is not None:
+            self._reset(turn, None, message.seconds)
+        elif message.contributors == self._contributors:
+            return
+        self._contributors = message.contributors
+        self._plan(message.contributors)
+
+    def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
+        """Let the called members judge a candidate, and plan the training of those who pass it.
+
+        All called members of the process do so at once, whoever heard of it first.
+        """
+        turn = message.round, message.version
+        if turn[0] < self._round[0]:
+            return  # a member with a slow connection has only now heard of a round that is over
+        start = self._start if turn == self._round else None
+        if start is None or not np.array_equal(start, candidate, equal_nan=True):
+            self._reset(turn, candidate, message.seconds)
+        elif message.attempt == self._attempt:
+            return
+        self._attempt, self._contributors = message.attempt, message.contributors
+        names = self._member if message.contributors == "all" else message.contributors
+        selected = [name for name in names if name in self._member and name not in self._absent]
+        judging = JudgeTask(task.round, task.attempt, task.versions)
+        votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
+        self._verdicts = {vote.agent: vote for vote in votes}
+        # Who colludes trains even if it votes against: its ringleader waits for its report.
+        colluding = self._malicious if self._colluders is not None else ()
+        self._plan([v.agent for v in votes if not v.poisoned or v.agent in colluding])
+
+    def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
+        self._round, self._start, self._attempt = turn, start, 0
+        self._deltas.clear()
+        self._chunks.clear()
+        self._planned.clear()
+        self._verdicts.clear()
+        if self._colluders is not None:
+            self._colluders.begin(turn, seconds)
+
+    def _plan(self, contributors: str | Sequence[str]) -> None:
+        """Put those who are called and not planned yet into chunks, the evil ones first."""
+        names = self._member if contributors == "all" else contributors
+        selected = [self._member[name] for name in names if name in self._member]
+        done = self._planned | self._absent
+        selected = sorted(
+            (member for member in selected if member.name not in done),
+            key=lambda member: member.number,
+        )
+        self._planned.update(member.name for member in selected)
+        for malicious in (True, False):
+            values = [
+                member for member in selected if (member.name in self._malicious) is malicious
+            ]
+            self._chunks.extend((malicious, chunk) for chunk in _chunks(values))
+
+    def train_chunk(self) -> list[str]:
+        """Train the next chunk of the planned round; returns who that was.
+
+        Nobody, if there is no chunk left, or the model has not come.
+        """
+        number, version = self._round
+        weights = self._models.get(version) if self._start is None else self._start
+        if not self._chunks or weights is None:
+            return []
+        malicious, members = self._chunks.popleft()
+        learner = self._members.attack if malicious else self._members.train
+        known = [self._models[v] for v in sorted(self._models) if v <= version]
+        if self._start is not None:
+            known = [*known, weights][-self._look_back - 1 :]
+        everybody = self._contributors == "all"
+        context = RoundContext(
+            number,
+            tuple(member.number for member in members),
+            self._seed,
+            tuple(known),
+            self._everybody if everybody else len(self._contributors),
+            0 if everybody else len(self._members.attackers.intersection(self._contributors)),
+        )
+        deltas = learner(weights, context)
+        # Fakes that all send the same share one row, and so one payload.
+        rows = [deltas[0]] * len(members) if deltas.strides[0] == 0 else deltas
+        learnt = {m.name: row for m, row in zip(members, rows, strict=True)}
+        if malicious and self._colluders is not None and self._attacked(number):
+            self._colluders.learn(learnt)
+        else:
+            self._deltas.update(learnt)
+        return [member.name for member in members]
+
+    def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
+        """Let those who collude hear what one of them said; ``now``: in seconds."""
+        if self._colluders is not None:
+            self._colluders.on_message(message, now)
+
+    def collude(self, now: float) -> tuple[list[ColluderUpdate | AttackVector], Collection[str]]:
+        """Return what those who collude tell each other now, and who of them is ready to send."""
+        if self._colluders is None:
+            return [], ()
+        message = self._colluders.messages(now)
+        ready = self._colluders.ready(now)
+        self._deltas.update(ready)
+        return message, ready.keys()
+
+    def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
+        """Return what a member sends for this round, if it is ready.
+
+        That is its update; where it judged the candidate as well, the update says so, or there is
+        only its vote against it.
+        """
+        piggy_back = isinstance(task, Contribute)
+        version = self._round[1] if isinstance(task, Contribute) else task.version
+        if (task.round, version) != self._round:
+            return None
+        vote = self._verdicts.get(name) if piggy_back else None
+        if vote is not None and vote.poisoned:
+            return vote
+        if name not in self._deltas or (piggy_back and vote is None):
+            return None
+        delta = self._deltas[name]
+        update = Update(name, task.round, version + piggy_back, self._samples, delta)
+        if vote is None:
+            return update
+        return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
+
+    def votes(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None
+    ) -> list[Vote]:
+        """Let validators judge a candidate: one forward pass for all of them together.
+
+        Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
+        round is over. ``made_in``: the round that made the candidate, if not the task's.
+        """
+        if not self._profiles.knows(task.versions, self._models):
+            return []
+        message = self._judgements(names, task, candidate, self._attacked(made_in or task.round))
+        seen = [row.astype("<f4").tobytes() for row in message.evidence[:, -MAX_EVIDENCE:]]
+        columns = (
+            message.poisoned.tolist(),
+            message.score.tolist(),
+            message.threshold.tolist(),
+            seen,
+        )
+        return [
+            Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)
+            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
+        ]
+
+    def _judgements(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
+    ) -> Judgements:
+        """Return what these members say: what they found, or what liars say in its place."""
+        accepted = self._accepted(names, task.versions)
+        able = np.array([name in self._row for name in names], dtype=np.bool_)
+        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
+        true = self._members.judge(accepted[able], self._profiles.candidate(rows, candidate))
+        honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
+        honest[able] = true.poisoned
+        wanted = self._wanted(names, honest, task, attacked)
+        lying = (wanted != honest) | ~able
+        rngs = [
+            Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
+            for name, lies in zip(names, lying, strict=True)
+            if lies
+        ]
+        untrue = believable(
+            self._members.judge, accepted[lying], wanted[lying], rngs, self._samples
+        )
+        return merged(true.of(~lying[able]), untrue, lying)
+
+    def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:
+        """Count errors of accepted models on these members' data; who has none makes them up."""
+        able = [place for place, name in enumerate(names) if name in self._row]
+        unable = [place for place, name in enumerate(names) if name not in self._row]
+        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
+        numbers = [self._member[names[place]].number for place in unable]
+        result = np.empty((len(names), len(versions), 2 * self._classes), dtype=np.int64)
+        result[able] = self._profiles.history(rows, versions, self._models)
+        result[unable] = self._inventor.history(numbers, versions)
+        return result
+
+    def _wanted(
+        self, names: Sequence[str], honest: Verdicts, task: JudgeTask, attacked: bool
+    ) -> Verdicts:
+        """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
+        malicious_validators = [
+            place for place, name in enumerate(names) if name in self._members.malicious_validators
+        ]
+        if not malicious_validators:
+            return honest
+        numbers = tuple(self._member[names[place]].number for place in malicious_validators)
+        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
+        wanted = honest.copy()
+        wanted[malicious_validators] = self._members.vote_attack(honest[malicious_validators], turn)
+        return wanted
+
+
+def _chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+    """Cut members, in order of number, into chunks, small ones put together."""
+    together: tuple[Member, ...] = ()
+    for _, values in groupby(selected, key=lambda member: member.number // CHUNK):
+        chunk = tuple(values)
+        if together and len(together) + len(chunk) > CHUNK:
+            yield together
+            together = ()
+        together += chunk
+    if together:
+        yield together

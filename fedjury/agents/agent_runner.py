@@ -1,0 +1,333 @@
+"""The agents of one process on the network: what they hear, the cohort's work, what they send.
+
+One loop does it all: read what has come, train one chunk, send what is ready, again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, concerned, on_message
+from fedjury.agents.agent_batch import AgentBatch
+from fedjury.agents.collusion import Colluders
+from fedjury.agents.waiting import Waiting
+from fedjury.protocol.codec import Limits
+from fedjury.protocol.messages import (
+    PROTOCOL,
+    AggregatorPresence,
+    AttackVector,
+    BadMessage,
+    Candidate,
+    ColluderUpdate,
+    History,
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Round,
+    Update,
+    Vector,
+)
+from fedjury.protocol.transport.connection import Transport, TransportError
+
+WANTED = (Manifest, Round, Model)
+"""What everybody hears; candidates and history are for those who judge."""
+
+READS = 200
+"""Messages read before the next chunk is trained."""
+
+IDLE = 0.2
+"""Seconds to wait for a message when there is nothing to train."""
+
+OTHERWISE = (
+    "the aggregator reckons with other agents than these, so what it reports may be wrong: it has "
+    "{theirs}; these have {ours}; give both the same --config, --seed and --set"
+)
+"""What people are told where one side has a scenario that the other has not."""
+
+NOBODY = Colluders()
+"""No evil agent is any different on the network."""
+
+
+class AgentRunner:
+    """Runs the members of one process until the run is done or ``stopping`` says so."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        names: list[str],
+        assemble: Callable[[Manifest], AgentBatch],
+        say: Callable[[str], None],
+        stopping: Callable[[], bool],
+        remember: bool = True,
+        colluders: Colluders = NOBODY,
+        *,
+        shared: bool = False,
+        waiting: Waiting | None = None,
+        deals: str = "",
+    ) -> None:
+        """``shared``: all of them hear through one connection, a downlink.
+
+        ``deals``: how their data are dealt, which the run's aggregator is to take them to be.
+
+        ``waiting``: says what is waited for, where nothing comes.
+
+        ``remember``: whether validators keep the models they have seen. ``colluders``: who
+        colludes, and who comes late.
+        """
+        self._transport, self._assemble, self._say, self._stopping = (
+            transport,
+            assemble,
+            say,
+            stopping,
+        )
+        self._names, self._colluders, self._clock = names, colluders, time.monotonic
+        self._waiting, self._deals = waiting, deals
+        self._absent = colluders.late.intersection(names)
+        """Who comes late, until there is a round to which they can have been called."""
+        self._came: tuple[int, int] | None = None
+        """Round and attempt in which they connected."""
+        self._agents = {name: Agent(name, remember=remember) for name in names}
+        listener = (
+            f":ear.{names[0]}" if names else ""
+        )  # with a dot, so that it can pass for no agent
+        if shared:
+            self._agents = {listener: Agent(listener, shares=frozenset(names), remember=remember)}
+        elif len(self._absent) == len(names):  # somebody has to hear when it is time to come
+            self._agents[listener] = Agent(listener, shares=frozenset())
+        self.parties = tuple(self._agents)
+        """Who hears for somebody."""
+        self.listeners = len(self._agents.keys() - set(names))
+        """Connections that are no agent's."""
+        self._listener = {name: listener if shared else name for name in names}
+        """An agent's name -> that of the connection through which it hears."""
+        self._bytes = dict.fromkeys(self._agents, 0)
+        """What a connection received for the vote at hand: the candidate and past models."""
+        self._batch: AgentBatch | None = None
+        self._tasks: dict[str, Train | Contribute] = {}
+        """Who has been called and has not answered."""
+        self._fresh: list[str] = []
+        """Who has been called, or trained, since we last looked what can be sent."""
+        self._voting: dict[Judge, list[str]] = {}
+        self._candidate: tuple[tuple[int, int], Vector] | None = None
+        self._models: dict[int, Vector] = {}
+        """The last global model that was heard."""
+        self._again: dict[str, Manifest] = {}
+        """A connection -> the manifest that it has heard since it heard of a round."""
+        self._ignored: set[str] = set()
+        self.took_part = False
+        """Whether agents of this fleet have heard a round of the run."""
+        self.done = False
+
+    def join(self) -> None:
+        """Connect everybody who does not come late."""
+        for name in dict.fromkeys((*self._agents, *self._names)):
+            if name not in self._absent:
+                self._connect(name)
+
+    def _connect(self, name: str) -> None:
+        """Connect an agent, or an ear, which hears for others and is not there itself."""
+        wanted: tuple[type[Message], ...] = WANTED if name in self._agents else ()
+        if self._deals and name == self.parties[0]:  # one of them is enough
+            wanted = (*wanted, AggregatorPresence)
+        if (
+            name == self._colluders.coordinator
+        ):  # in this order: who is called, then what they report
+            wanted = (*dict.fromkeys((*wanted, Manifest, Round)), ColluderUpdate)
+        hearing = (name,) if name in self._listener else self._names
+        if name in self._agents and not self._colluders.colluding.isdisjoint(hearing):
+            wanted = (*wanted, AttackVector)
+        self._transport.join(name, *wanted, presence=name in self._listener)
+
+    def run(self) -> bool:
+        """Take part until the end; True if the run is done, False if we were stopped."""
+        self.join()
+        busy = False
+        while not self.done and not self._stopping():
+            busy = self.turn(0.0 if busy else IDLE)
+            if self._waiting is not None and not busy and not self.done:
+                self._tell_of_waiting(self._waiting)
+        return self.done
+
+    def _tell_of_waiting(self, waiting: Waiting) -> None:
+        """Tell people, where we have waited for long, what for."""
+        if not self._transport.connections:
+            waiting.unheard(self._clock())
+        elif text := waiting.due(self._clock()):
+            self._say(text)
+
+    def turn(self, wait: float = 0.0) -> bool:
+        """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
+        self._read(wait)
+        for text in self._transport.notices.take():
+            self._say(text)
+        if self._batch is None:
+            return False
+        trained = self._batch.train_chunk()
+        self._fresh.extend(trained)
+        content, ready = self._batch.collude(self._clock())
+        for message in content:
+            sender = (
+                message.agent
+                if isinstance(message, ColluderUpdate)
+                else self._colluders.coordinator
+            )
+            self._transport.send(sender, message)
+        self._fresh.extend(ready)
+        self._send(self._batch)
+        return bool(trained)
+
+    def _read(self, wait: float) -> None:
+        """Take the messages that have come, waiting up to ``wait`` seconds for the first."""
+        for taken in range(READS):
+            try:
+                delivery = self._transport.receive(wait if taken == 0 else 0.0)
+            except BadMessage as bad:
+                if bad.reason not in self._ignored:
+                    self._ignored.add(bad.reason)
+                    self._say(f"ignored a message (told once for each reason): {bad}")
+                continue
+            if delivery is None:
+                return
+            if isinstance(delivery.message, Candidate | History):
+                self._bytes[delivery.to] += delivery.size
+            self._on_message(delivery.to, delivery.message)
+
+    def _on_message(self, name: str, message: Message) -> None:
+        if self._waiting is not None:
+            self._waiting.on_message(message, self._clock())
+        match message:
+            case Manifest(protocol=protocol) if self._batch is None:
+                if protocol != PROTOCOL:
+                    raise TransportError(f"the run speaks protocol {protocol}, we speak {PROTOCOL}")
+                self._start(message)
+            case Manifest():
+                self._again[name] = message
+            case Round(phase=Phase.DONE):
+                # To a newcomer a retained "done" only says how an earlier run ended.
+                self.done = self.done or self.took_part
+            case Round():
+                self.took_part = True
+                self._arrive(message)
+                self._begin(message, self._again.pop(name, None))
+            case Candidate(number, attempt, _, weights):
+                if self._candidate is None or (number, attempt) >= self._candidate[0]:
+                    self._candidate = (number, attempt), weights
+            case Model(version, weights):
+                self._keep(version, weights)
+            case History(version, weights) if self._batch is not None:
+                self._batch.look_back_at(version, weights)
+            case AggregatorPresence(deals=deals) if deals not in ("", self._deals):
+                self._say(OTHERWISE.format(theirs=deals, ours=self._deals))
+                self._deals = ""  # once is enough
+            case ColluderUpdate() | AttackVector() if self._batch is not None:
+                self._batch.observe(message, self._clock())
+        if name not in self._agents:
+            return  # a ringleader that hears all else through a shared connection
+        agent, task = on_message(self._agents[name], message)
+        self._agents[name] = agent
+        if task is not None:
+            self._take(agent, task)
+
+    def _arrive(self, message: Round) -> None:
+        """Let who comes late connect when it is time; they are first called at the next turn."""
+        turn = message.round, message.attempt
+        if not self._absent or message.round < self._colluders.arrive:
+            return
+        if self._came is None:
+            self._came = turn
+            for name in sorted(self._absent):
+                self._connect(name)
+        elif turn > self._came:
+            self._absent = frozenset()
+            if self._batch is not None:
+                self._batch.exclude(self._absent)
+
+    def _take(self, agent: Agent, task: Task) -> None:
+        assert agent.round is not None
+        match task:
+            case Fetch(versions, candidate):
+                self._bytes[agent.name] = 0
+                if candidate:
+                    self._transport.fetch(agent.name, Candidate)
+                for version in versions:
+                    self._transport.fetch(agent.name, History, version)
+            case Train() | Contribute():
+                selected = concerned(agent, agent.round.contributors)
+                self._tasks.update(dict.fromkeys(selected, task))
+                self._fresh.extend(selected)
+                if isinstance(task, Contribute):
+                    self._contribute(agent.round, task)
+            case Judge():
+                selected = concerned(agent, agent.round.validators)
+                self._voting.setdefault(task, []).extend(selected)
+
+    def _contribute(self, message: Round, task: Contribute) -> None:
+        turn = task.round, task.attempt
+        if self._batch is not None and self._candidate is not None and self._candidate[0] == turn:
+            self._batch.contribute(message, task, self._candidate[1])
+
+    def _start(self, manifest: Manifest) -> None:
+        """Build the cohort now that we know what is trained, and catch up with what was heard."""
+        limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
+        self._transport.decoder.limit(limits)
+        self._transport.codecs[Update] = manifest.codec
+        self._batch = self._assemble(manifest)
+        self._batch.exclude(self._absent)
+        for name, agent in self._agents.items():
+            self._agents[name] = agent.but(look_back=manifest.look_back)
+            if agent.round is not None:
+                self._batch.begin(agent.round)
+        for version, weights in self._models.items():
+            if len(weights) == manifest.parameters:
+                self._batch.keep(version, weights)
+
+    def _begin(self, message: Round, manifest: Manifest | None) -> None:
+        """Let the cohort begin a round.
+
+        ``manifest``: what was heard just before. If the round is an earlier one all the same, an
+        aggregator has lost the end of its run and goes through it once more: what we know of these
+        rounds is of no use.
+        """
+        if self._batch is None:
+            return
+        if manifest is not None and message.round < self._batch.number:
+            self._batch = self._assemble(manifest)
+            self._batch.exclude(self._absent)
+            for version, weights in self._models.items():
+                self._batch.keep(version, weights)
+            self._candidate = None
+            for name, agent in self._agents.items():
+                self._agents[name] = agent.but(
+                    trained=None,
+                    voted=None,
+                    asked=None,
+                    candidate=None,
+                    seen=frozenset({agent.latest}),
+                )
+        self._batch.begin(message)
+
+    def _keep(self, version: int, weights: Vector) -> None:
+        self._models = {version: weights}
+        if self._batch is not None:
+            self._batch.keep(version, weights)
+
+    def _send(self, batch: AgentBatch) -> None:
+        """Send the updates that are trained, and let all validators who are ready vote at once."""
+        for name in self._fresh:
+            task = self._tasks.get(name)
+            if task is not None and (answer := batch.update(name, task)) is not None:
+                if isinstance(task, Contribute):
+                    answer = replace(answer, bytes=self._bytes[self._listener[name]])
+                self._transport.send(name, answer)
+                del self._tasks[name]
+        self._fresh.clear()
+        voting, self._voting = self._voting, {}
+        for judging, names in voting.items():
+            turn = judging.round, judging.attempt
+            if self._candidate is not None and self._candidate[0] == turn:
+                for vote in batch.votes(names, judging, self._candidate[1]):
+                    heard = self._bytes[self._listener[vote.agent]]
+                    self._transport.send(vote.agent, replace(vote, bytes=heard))

@@ -1,0 +1,112 @@
+"""What the members of a process find in models: each one's error profile on its own data.
+
+A model is looked at once by each member and then remembered, and an accepted candidate is the
+next accepted model: a steady validator has one model to run a round, whatever the look-back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fedjury.judges.profiles import error_profile
+from fedjury.learning.evaluation import predict
+from fedjury.learning.training import Shards
+from fedjury.learning.weights import Vector
+from fedjury.protocol.compression import as_received
+
+Rows = npt.NDArray[np.int64]
+"""(m,): places of members in the shards."""
+
+Values = npt.NDArray[np.int64]
+
+
+class Found(NamedTuple):
+    """The error profiles of one model on the data of each member, as far as they are known."""
+
+    values: Values
+    """(members, 2C): rows that are not known hold anything."""
+    known: npt.NDArray[np.bool_]
+    """(members,)"""
+
+
+class ErrorProfileCache:
+    """Profiles models on the data of members, each model and member once."""
+
+    def __init__(self, model: nn.Module, data: Shards, classes: int, codec: str) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it."""
+        self._model, self._data, self._classes, self._codec = model, data, classes, codec
+        self._received: dict[int, Vector] = {}
+        """Accepted models as they arrive as history: the same whether they did or not."""
+        self._found: dict[int, Found] = {}
+        self._tried: tuple[Vector, Found] | None = None
+        """The last candidate, and what was found in it."""
+        self._last: tuple[Rows, torch.Tensor, npt.NDArray[np.int64]] | None = None
+        """Who looked last, and at what: a newcomer looks at the whole look-back in turn."""
+
+    def receive(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model that came as history."""
+        self._received.setdefault(version, weights)
+
+    def forget(self, oldest: int) -> None:
+        """Forget the versions before ``oldest``."""
+        for kept in (self._received, self._found):
+            for gone in [version for version in kept if version < oldest]:
+                del kept[gone]
+
+    def knows(self, versions: Sequence[int], models: Mapping[int, Vector]) -> bool:
+        """Say whether all versions are here, as history or among ``models``."""
+        return self._received.keys() | models.keys() >= set(versions)
+
+    def history(self, rows: Rows, versions: Sequence[int], models: Mapping[int, Vector]) -> Values:
+        """Profile accepted models on the data of these members: (m, versions, 2C)."""
+        for version in versions:
+            if version not in self._received:
+                self._received[version] = as_received(models[version], self._codec)
+            if version not in self._found:
+                self._found[version] = self._as_candidate(self._received[version])
+            self._measure(self._received[version], rows, self._found[version])
+        return np.stack([self._found[version].values[rows] for version in versions], axis=1)
+
+    def candidate(self, rows: Rows, weights: Vector) -> Values:
+        """Profile a candidate on the data of these members: (m, 2C)."""
+        if self._tried is None or self._tried[0] is not weights:
+            self._tried = weights, self._nothing()
+        self._measure(weights, rows, self._tried[1])
+        return self._tried[1].values[rows]
+
+    def _as_candidate(self, weights: Vector) -> Found:
+        """Return what was found in an accepted model while it was the candidate, if it was."""
+        if self._tried is None or not np.array_equal(self._tried[0], weights):
+            return self._nothing()
+        return self._tried[1]
+
+    def _nothing(self) -> Found:
+        members = len(self._data.indices)
+        return Found(
+            np.empty((members, 2 * self._classes), dtype=np.int64), np.zeros(members, dtype=bool)
+        )
+
+    def _measure(self, weights: Vector, rows: Rows, result: Found) -> None:
+        """Profile a model on the data of those of these members who have not yet."""
+        rows = rows[~result.known[rows]]
+        if not len(rows):
+            return
+        x, labels = self._samples(rows)
+        answers = predict(self._model, weights, x).reshape(labels.shape)
+        for row, message, right in zip(rows, answers, labels, strict=True):
+            result.values[row] = error_profile(message, right, self._classes)
+        result.known[rows] = True
+
+    def _samples(self, rows: Rows) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
+        """Return what these members hold: inputs (m s, ...), labels (m, s)."""
+        if self._last is None or not np.array_equal(self._last[0], rows):
+            held = self._data.indices[torch.from_numpy(rows)]
+            x = self._data.x.index_select(0, held.reshape(-1))
+            self._last = rows, x, self._data.y[held].numpy()
+        return self._last[1:]

@@ -1,0 +1,81 @@
+"""Settings and flags that were called otherwise before: the new name of each, and files of old.
+
+An old name is not read as if nothing had happened: whoever uses it is told the new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AbstractTable, InlineTable
+
+from fedjury.config.sections import RENAMED, SettingsError
+
+FLAGS: Mapping[str, str] = {
+    "--before": "--pre-aggregation",
+    "--share": "--client-fraction",
+    "--who": "--judged-by",
+    "--liars": "--vote-attack",
+}
+
+
+def check(dotted: str) -> None:
+    """Raise a ``SettingsError`` with the new name if a setting has one."""
+    if new := RENAMED.get(dotted):
+        raise SettingsError(
+            f"the setting {dotted} is called {new} now; 'fedjury config upgrade FILE' writes the "
+            "new names into a file"
+        )
+
+
+class OldFlag(argparse.Action):
+    """A flag that has another name now: it ends the program with that."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse's signature
+        values: str | Sequence[Any] | None,  # noqa: ARG002
+        option_string: str | None = None,
+    ) -> NoReturn:
+        """Say the new name, and exit with 2."""
+        parser.error(f"{option_string} is called {FLAGS[option_string or '']} now")
+
+
+def upgrade(file: Path) -> list[str]:
+    """Write the new names into a file of settings; returns what changed, as "old -> new".
+
+    Comments and order stay.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or written, or holds old and new name of the same setting.
+    """
+    try:
+        document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    except OSError as why:
+        raise SettingsError(f"cannot read {file}: {why.strerror}") from why
+    except (UnicodeDecodeError, TOMLKitError) as why:
+        raise SettingsError(f"{file} is not TOML: {why}") from why
+    changed = []
+    for old, new in RENAMED.items():
+        (section, key), (_, name) = old.split("."), new.split(".")
+        table = document.get(section)
+        if not isinstance(table, AbstractTable | InlineTable) or key not in table:
+            continue
+        if name in table:
+            raise SettingsError(f"{file} sets both {old} and {new}, which are the same; remove one")
+        table.value._replace(key, name, table[key])
+        changed.append(f"{old} -> {new}")
+    if changed:
+        try:
+            file.write_text(tomlkit.dumps(document), encoding="utf-8")
+        except OSError as why:
+            raise SettingsError(f"cannot write {file}: {why.strerror}") from why
+    return changed

@@ -1,0 +1,90 @@
+"""What is run: a cell of an experiment's grid, and the runs that it starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from fedjury.config.sections import Broker
+from fedjury.config.settings import Settings
+from fedjury.config.toml import to_toml
+from fedjury.protocol.record import RoundRecord
+
+Records = list[RoundRecord]
+"""One record a round, as in ``rounds.jsonl``."""
+
+Labels = Mapping[str, str | int | float]
+"""Where a cell stands in its grid: column -> value."""
+
+MODEL = "model.pth"
+"""In the folder of a run that others start from: its last model."""
+
+NAME = 40
+"""Characters of a key that are there for people."""
+
+
+class Job(NamedTuple):
+    """One run of a federation, and what it needs of others."""
+
+    title: str
+    settings: Settings
+    """Without folder, broker and first model: these are given when it is run."""
+    start: Job | None = None
+    """Its first global model is the last one of this run."""
+    before: Job | None = None
+    """Its first rounds are those of this run: it goes on where that one stopped."""
+
+    @property
+    def key(self) -> str:
+        """A name that changes with the settings of the run or of what it needs."""
+        settings = self.settings.replaced(
+            broker=Broker(), run=self.settings.run.replaced(name="run")
+        )
+        needs = [job.key if job else "" for job in (self.start, self.before)]
+        digest = hashlib.sha256("\n".join([to_toml(settings), *needs]).encode()).hexdigest()
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", self.title).strip("-")
+        return f"{readable[:NAME].strip('-')}-{digest[:10]}"
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that are left to run once what it needs is there."""
+        return self.settings.run.rounds - (self.before.settings.run.rounds if self.before else 0)
+
+
+class Case(NamedTuple):
+    """One point of an experiment's grid, with one seed."""
+
+    labels: Labels
+    job: Job
+
+    @property
+    def settings(self) -> Settings:
+        """What is run."""
+        return self.job.settings
+
+
+class Result(NamedTuple):
+    """A cell and the records of its rounds."""
+
+    case: Case
+    records: Records
+
+    @property
+    def labels(self) -> Labels:
+        """Where it stands in the grid."""
+        return self.case.labels
+
+    @property
+    def settings(self) -> Settings:
+        """What was run."""
+        return self.case.settings
+
+
+def placed(settings: Settings, directory: Path, name: str, start: Path | None) -> Settings:
+    """Say where a run's folder is, and the file of its first model."""
+    run = settings.run.replaced(name=name, directory=str(directory))
+    init = str(start) if start else settings.model.init
+    return settings.replaced(run=run, model=settings.model.replaced(init=init))

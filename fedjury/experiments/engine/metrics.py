@@ -1,0 +1,104 @@
+"""Counting a defence's errors: pure functions of the records of rounds.
+
+A false negative is a poisoned candidate that was accepted, a false positive a benign one that was
+rejected. Only candidates that were voted on count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from fedjury.experiments.engine.case import Records
+from fedjury.protocol.record import RoundRecord
+
+LEVEL = 0.95
+"""Confidence of all intervals."""
+
+
+class Count(NamedTuple):
+    """So many of so many, in one run."""
+
+    hits: int
+    of: int
+
+
+class Rate(NamedTuple):
+    """A share, from the counts of several runs put together."""
+
+    hits: int
+    of: int
+    each: tuple[float, ...]
+    """The share in each run that has any, for the spread over repeats."""
+
+    @property
+    def value(self) -> float | None:
+        """The share; None if there was nothing to count."""
+        return self.hits / self.of if self.of else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of Wilson (1927); it takes the rounds of a run for independent."""
+        if not self.of:
+            return None
+        from scipy.stats import binomtest  # type: ignore[import-untyped] # noqa: PLC0415 - slow
+
+        result = binomtest(self.hits, self.of).proportion_ci(LEVEL, method="wilson")
+        return float(result.low), float(result.high)
+
+
+class Mean(NamedTuple):
+    """A figure over repeats."""
+
+    values: tuple[float, ...]
+    unit: str = "%"
+    """"%": of shares, and shown times 100, as are "points"; else it is shown as it is."""
+
+    @property
+    def value(self) -> float | None:
+        """The mean."""
+        return sum(self.values) / len(self.values) if self.values else None
+
+
+class Errors(NamedTuple):
+    """What a defence got wrong in one run."""
+
+    missed: Count
+    """False negatives, of the poisoned candidates."""
+    alarms: Count
+    """False positives, of the benign ones."""
+
+
+def errors(records: Records, poisoned: Collection[int]) -> Errors:
+    """Count a run's errors; ``poisoned`` are the rounds whose candidate was."""
+    missed = alarms = bad = good = 0
+    for record in voted(records):
+        if judged(record) in poisoned:
+            bad += 1
+            missed += bool(record.accepted)
+        else:
+            good += 1
+            alarms += not bool(record.accepted)
+    return Errors(Count(missed, bad), Count(alarms, good))
+
+
+def voted(records: Records) -> Records:
+    """Return the rounds in which there was a vote."""
+    return [record for record in records if record.votes.asked]
+
+
+def judged(record: RoundRecord) -> int:
+    """Return the round whose candidate a record's verdict is about; 0 where there was none."""
+    return record.judged or 0
+
+
+def pool(counts: Iterable[Count]) -> Rate:
+    """Put the counts of several runs together."""
+    runs = list(counts)
+    each = tuple(run.hits / run.of for run in runs if run.of)
+    return Rate(sum(run.hits for run in runs), sum(run.of for run in runs), each)
+
+
+def both(runs: Sequence[Errors]) -> tuple[Rate, Rate]:
+    """Return the rates of false negatives and of false positives over runs."""
+    return pool(run.missed for run in runs), pool(run.alarms for run in runs)

@@ -1,0 +1,344 @@
+"""What is known of the runs on a broker, from their topics alone. All of it is pure.
+
+``on_message`` takes what came on a topic and returns the next state. Nothing that comes is
+believed: what does not fit is counted as odd and changes nothing, and of everything only so much
+is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fedjury.monitor import sanitize
+from fedjury.monitor.rows import Suspects, Tally, alike, sum_of, suspects_of
+from fedjury.monitor.sanitize import NOTHING
+from fedjury.protocol import codec, topics
+from fedjury.protocol.codec import Limits
+from fedjury.protocol.logs import Refusals, RoundRepeated, RunHistory
+from fedjury.protocol.messages import (
+    BadMessage,
+    Manifest,
+    PastLog,
+    Phase,
+    Presence,
+    RefusedLog,
+    Round,
+    RoundLog,
+)
+from fedjury.protocol.record import RoundRecord
+
+RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50
+"""Runs that are known; of each the agents who are online, rounds, and rounds tried again."""
+
+LIMITS = Limits(size=8_000_000)
+"""Payloads that are looked at: the record of a round of 20,000 agents is shorter."""
+
+OVER_FOR, QUIET_FOR = 60.0, 600.0
+"""Seconds after which a new run may take the place of one that is over, and of a silent one."""
+
+TOLD = (Manifest, Round, RoundLog, RefusedLog, PastLog)
+"""What only an aggregator says: a run exists once one of these has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A round that is tried again, and why."""
+
+    round: int
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of a run."""
+
+    name: str
+    heard: float = 0.0
+    """When its aggregator last said something (seconds)."""
+    generation: int = 0
+    """How often it began anew."""
+    model: str = ""
+    parameters: int = 0
+    phase: str = ""
+    round: int = 0
+    attempt: int = 1
+    version: int | None = None
+    called: int | None = None
+    """How many are called to train; None: everybody."""
+    validators: int = 0
+    removed: bool = False
+    """Whether it was removed from the broker."""
+    start: RoundRecord | None = None
+    """How the model was before any round."""
+    rows: tuple[RoundRecord, ...] = ()
+    """The last rounds that are over, in order."""
+    forgotten: Tally = field(default_factory=Tally)
+    """What older rounds add up to."""
+    horizon: int = 0
+    """The last of these."""
+    past_refused: Mapping[str, int] | None = None
+    """What ``log/past`` says was refused up to the round ``past_round``."""
+    past_round: int = 0
+    refusing: Mapping[str, int] = field(default_factory=dict)
+    """What was refused so far in the round ``refusing_round``."""
+    refusing_round: int = 0
+    latest: tuple[str, str] | None = None
+    """Who was refused last, and why."""
+    repeats: tuple[Repeat, ...] = ()
+    repeated: int = 0
+    """How many times a round was tried again."""
+    suspects: Suspects | None = None
+    online: frozenset[str] = frozenset()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to come."""
+        return self.phase == Phase.DONE or self.removed
+
+    @property
+    def last(self) -> RoundRecord | None:
+        """The last round that is over."""
+        return self.rows[-1] if self.rows else None
+
+    @property
+    def tally(self) -> Tally:
+        """What all rounds add up to that were heard of."""
+        return sum_of(self.rows, self.forgotten)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """What was refused in the whole run: reason -> count."""
+        total = dict(self.forgotten.refused if self.past_refused is None else self.past_refused)
+        after = self.past_round if self.past_refused is not None else 0
+        for row in self.rows:
+            if row.round > after:
+                total = sanitize.added(total, row.traffic.refused)
+        if self.refusing_round > max(after, self.rows[-1].round if self.rows else 0):
+            total = sanitize.added(total, self.refusing)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of all runs."""
+
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    malformed: int = 0
+    """Messages that were none."""
+    turned_away: int = 0
+    """Messages of runs for which there was no place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All there is to see at a moment; ``since`` and ``now`` are in seconds."""
+
+    state: State = field(default_factory=State)
+    connected: bool = False
+    since: float = 0.0
+    """When that last changed."""
+    now: float = 0.0
+    outages: int = 0
+    """How often the broker was lost."""
+    lost: float = 0.0
+    """When it last was."""
+    notices: tuple[str, ...] = ()
+    """The last things that people should know of the connection."""
+
+
+Received = tuple[str, bytes]
+"""A topic and its payload."""
+
+
+def on_message(state: State, topic: str, payload: bytes, now: float) -> State:
+    """Take in what came on a topic at a time (seconds)."""
+    return on_messages(state, [(topic, payload)], now)
+
+
+def on_messages(state: State, heard: Iterable[Received], now: float) -> State:
+    """Take in messages in the order in which they came."""
+    runs, malformed, away = dict(state.runs), state.malformed, state.turned_away
+    presences: dict[str, dict[str, bool]] = {}
+    for topic, payload in heard:
+        try:
+            run, kind, field = topics.parse(topic)
+            if kind is Presence:  # a thousand come at once: they are put in together below
+                presences.setdefault(run, {})[field["agent"]] = _is_online(topic, payload)
+            elif kind not in TOLD:
+                malformed += 1
+            elif run in runs or _make_room(runs, now):
+                known = runs.get(run) or Run(run)
+                runs[run] = replace(_told(known, kind, topic, payload), heard=now)
+            else:
+                away += 1
+        except BadMessage:
+            malformed += 1
+    for run, content in presences.items():
+        if run in runs:
+            runs[run] = _present(runs[run], content)
+    return State(runs, malformed, away)
+
+
+def reconnected(state: State) -> State:
+    """Forget who is online: the broker says it anew, and who left meanwhile is not in it."""
+    return replace(
+        state, runs={name: replace(run, online=frozenset()) for name, run in state.runs.items()}
+    )
+
+
+def _make_room(runs: dict[str, Run], now: float) -> bool:
+    """Let go of the run that was silent for longest, if there are too many and it was for long."""
+    if len(runs) < RUNS:
+        return True
+    stale = [
+        run for run in runs.values() if now - run.heard > (OVER_FOR if run.over else QUIET_FOR)
+    ]
+    if not stale:
+        return False
+    del runs[min(stale, key=lambda run: run.heard).name]
+    return True
+
+
+def _is_online(topic: str, payload: bytes) -> bool:
+    message = codec.decode(topic, payload, LIMITS) if payload else None
+    return isinstance(message, Presence) and message.online
+
+
+def _present(run: Run, content: Mapping[str, bool]) -> Run:
+    """Note who is there and who is not; beyond :data:`AGENTS` nobody new is counted."""
+    online = set(run.online)
+    for agent, there in content.items():
+        if not there:
+            online.discard(agent)
+        elif len(online) < AGENTS:
+            online.add(agent)
+    return replace(run, online=frozenset(online))
+
+
+def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
+    """Take in what the aggregator said.
+
+    Raises
+    ------
+    BadMessage
+        If it is none of its messages.
+    """
+    if not payload:
+        gone = {Manifest: replace(run, removed=True), Round: replace(run, phase="")}
+        return gone.get(kind, run)
+    match codec.decode(topic, payload, LIMITS):
+        case Manifest() as manifest:
+            model = sanitize.text(manifest.model, 40)
+            return replace(run, model=model, parameters=manifest.parameters, removed=False)
+        case Round() as opened:
+            called = None if opened.contributors == "all" else len(opened.contributors)
+            return replace(
+                run,
+                phase=str(opened.phase),
+                round=opened.round,
+                attempt=opened.attempt,
+                called=called,
+                version=opened.version,
+                validators=len(opened.validators),
+                removed=False,
+            )
+        case RoundLog(RoundRepeated() as record):
+            return _again(run, record)
+        case RoundLog(RoundRecord() as record):
+            return _recorded(run, record)
+        case RefusedLog(record):
+            return _refusing(run, record)
+        case PastLog(record):
+            return _past(run, record)
+    return run
+
+
+def _again(run: Run, message: RoundRepeated) -> Run:
+    """Take in that a round is tried again."""
+    repeat = Repeat(message.round, message.attempt, sanitize.text(message.why))
+    if repeat in run.repeats[-1:]:
+        return run  # retained: it came again with a new connection
+    repeats = (*run.repeats, repeat)[-REPEATS:]
+    return replace(run, repeats=repeats, repeated=run.repeated + 1)
+
+
+def _recorded(run: Run, record: RoundRecord) -> Run:
+    """Take in the record of a round, or that the run begins."""
+    row = _row(record)
+    if row.round == 0:
+        return _begun(run, row)
+    before = run.rows
+    if (
+        before
+        and row.round <= before[-1].round
+        and not (row.round == before[-1].round and alike(row, before[-1]))
+    ):
+        run = _gone_back(run, row.round)
+    kept = (known for known in run.rows if known.round < row.round)
+    suspects = suspects_of(record, run.suspects)
+    return _limited(replace(run, rows=(*kept, row), suspects=suspects))
+
+
+def _row(record: RoundRecord) -> RoundRecord:
+    """Return what is kept of a round: it is short, and fit for a terminal."""
+    return replace(record.short(), why=sanitize.text(record.why))
+
+
+def _begun(run: Run, row: RoundRecord) -> Run:
+    """Begin anew; who is online stays."""
+    if not run.rows and not run.horizon:
+        return replace(run, start=row)
+    return Run(
+        run.name,
+        generation=run.generation + 1,
+        model=run.model,
+        parameters=run.parameters,
+        phase=run.phase,
+        round=run.round,
+        attempt=run.attempt,
+        version=run.version,
+        start=row,
+        online=run.online,
+    )
+
+
+def _gone_back(run: Run, number: int) -> Run:
+    """Forget this round and those after it: the aggregator has lost them, or it is another run."""
+    kept = tuple(row for row in run.rows if row.round < number)
+    if number <= run.horizon:
+        run = replace(run, forgotten=Tally(), horizon=0)
+    return replace(run, rows=kept, refusing=NOTHING, refusing_round=0)
+
+
+def _refusing(run: Run, record: Refusals) -> Run:
+    """Take in what was refused so far in a round."""
+    return replace(
+        run,
+        refusing=record.refused,
+        refusing_round=record.round,
+        latest=(record.agent or "somebody", record.reason),
+    )
+
+
+def _past(run: Run, record: RunHistory) -> Run:
+    """Fill in the rounds that were not heard of; where the two differ, the past is right."""
+    rows = [_row(one) for one in record.rounds]
+    first, last = (rows[0].round, rows[-1].round) if rows else (0, 0)
+    known = {row.round: row for row in run.rows}
+    merged = {number: row for number, row in known.items() if not first <= number <= last}
+    for row in rows:
+        ours = known.get(row.round)
+        if row.round > run.horizon:
+            merged[row.round] = ours if ours is not None and alike(ours, row) else row
+    ordered = tuple(merged[number] for number in sorted(merged))
+    return _limited(replace(run, rows=ordered, past_refused=record.refused, past_round=last))
+
+
+def _limited(run: Run) -> Run:
+    """Keep the last rounds, and of older ones what they add up to."""
+    old, kept = run.rows[:-ROUNDS], run.rows[-ROUNDS:]
+    if not old:
+        return run
+    return replace(run, rows=kept, forgotten=sum_of(old, run.forgotten), horizon=old[-1].round)

@@ -1,0 +1,305 @@
+"""What a terminal shows of a run, as large as the terminal is. All of it is pure.
+
+What was heard is only ever put into ``Text``, which takes no markup, after ``harmless`` has taken
+out whatever moves a cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.console import Group
+from rich.text import Text
+
+from fedjury.monitor.rows import heard_in_full, verdict
+from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.terminal import braille_plot, formatting
+from fedjury.protocol.record import RoundRecord
+
+POISONED, CLEAN, SILENT = "red", "green", "dim"
+ACCURACY, BACKDOOR = "bold cyan", "red"
+
+LABEL = 6
+"""Columns left of a curve."""
+
+SMALLEST, TALLEST = 4, 20
+"""Lines of the curve."""
+
+LEAST_ROUNDS = 4
+"""Lines of the table before there is a curve."""
+
+VOTE = 60
+"""Columns of a vote, at the most."""
+
+QUIET = 30.0
+"""Seconds of an aggregator's silence that are worth a remark."""
+
+
+class Frame(NamedTuple):
+    """Where a picture is drawn: characters across and down; ``plain``: ASCII alone."""
+
+    width: int = 80
+    height: int = 24
+    plain: bool = False
+
+
+class Marks(NamedTuple):
+    """What validators and verdicts are drawn with."""
+
+    poisoned: str
+    clean: str
+    silent: str
+    rejected: str
+    accepted: str
+    pending: str
+
+
+PLAIN, FANCY = Marks("P", "c", ".", "x", "-", "."), Marks("■", "□", "·", "x", "─", "·")
+
+
+def dashboard(snapshot: Snapshot, run: Run, where: str, frame: Frame) -> Group:
+    """Draw a run."""
+    top = [*_head(snapshot, run, where), *_remarks(snapshot, run, where)]
+    bottom = _foot(run)
+    room = max(0, frame.height - len(top) - len(bottom))
+    lines = _curve(run, frame, room) if run.rows or run.start else []
+    lines += _table(run, frame, room - len(lines))
+    lines += [Text()] * (room - len(lines))
+    return _cut([*top, *lines, *bottom], frame)
+
+
+def waiting(snapshot: Snapshot, text: str, where: str, frame: Frame) -> Group:
+    """Draw that there is no run to be seen yet."""
+    lines = [Text.assemble(("fedjury", "bold"), f"  {where}"), Text(), Text(text)]
+    return _cut([*lines, *_trouble(snapshot, where)], frame)
+
+
+def _cut(lines: Sequence[Text], frame: Frame) -> Group:
+    """Fit lines into the frame."""
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(frame.width, overflow="crop" if frame.plain else "ellipsis")
+    return Group(*lines[: frame.height])
+
+
+# ---------------------------------------------------------------- above
+
+
+def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
+    last, tally = run.last or run.start, run.tally
+    about = f"  {run.model}, {run.parameters:,} parameters" if run.model else ""
+    lines = [Text.assemble(("fedjury", "bold"), "  run ", (run.name, "bold"), f"  {where}{about}")]
+    called = "" if run.called is None else f"  {run.called:,} called"
+    attempt = f"  attempt {run.attempt}" if run.attempt > 1 else ""
+    voting = f"  {run.validators:,} validators" if run.validators else ""
+    silent = snapshot.now - run.heard
+    lines.append(
+        Text.assemble(
+            ("round ", ""),
+            (f"{run.round}", "bold"),
+            f"  {formatting.phase(run)}{attempt}{called}{voting}",
+            (f"  nothing heard for {formatting.lasting(silent)}", "yellow")
+            if silent > QUIET and not run.over
+            else "",
+        )
+    )
+    measured = Text("accuracy ")
+    measured.append(formatting.percent(last.model.accuracy if last else None), ACCURACY)
+    if last is not None and last.model.backdoor is not None:
+        measured.append("  backdoor ").append(formatting.percent(last.model.backdoor), BACKDOOR)
+    measured.append("  accepted ").append(f"{tally.accepted:,}", "green")
+    measured.append("  rejected ").append(f"{tally.rejected:,}", "bold red" * bool(tally.rejected))
+    measured.append("  online ").append(f"{len(run.online):,}", "bold")
+    return [*lines, measured, _speed(run)]
+
+
+def _speed(run: Run) -> Text:
+    """Say how fast it is and what it costs."""
+    last, tally = run.last, run.tally
+    rate = last.timing.updates_per_second if last is not None else None
+    text = Text("- updates/s" if rate is None else f"{rate:,.0f} updates/s")
+    if last is not None and heard_in_full(last):
+        came, went = last.traffic.bytes_in or 0, last.traffic.bytes_out or 0
+        text.append(f"  in {formatting.size(came)} out {formatting.size(went)} a round")
+        text.append(
+            f"  (in all {formatting.size(tally.bytes_in)}, {formatting.size(tally.bytes_out)})",
+            "dim",
+        )
+        if last.missing:
+            text.append(f"  missing {last.missing:,}", "yellow")
+    if tally.dropped:
+        text.append(f"  broker dropped {tally.dropped:,}", "bold red")
+    return text
+
+
+def _remarks(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
+    """Say what stands out: the broker is gone, the run is over, a round is tried again."""
+    lines = _trouble(snapshot, where)
+    if run.over:
+        lines.append(Text(f" {formatting.closing(run)} ", "reverse"))
+    elif run.repeats and run.repeats[-1].round >= run.round:
+        again = run.repeats[-1]
+        lines.append(
+            Text(
+                f"round {again.round} is tried again (attempt {again.attempt}): {again.why}",
+                "yellow",
+            )
+        )
+    return lines
+
+
+def _trouble(snapshot: Snapshot, where: str) -> list[Text]:
+    lines = [Text(f"note: {text}", "yellow") for text in snapshot.notices[-2:]]
+    if not snapshot.connected:
+        gone = formatting.lasting(snapshot.now - snapshot.since)
+        what = "BROKER GONE" if snapshot.outages else "NO ANSWER FROM THE BROKER"
+        message = f" {what} for {gone}, at {where}; waiting, what you see is old "
+        lines.insert(0, Text(message, "bold white on red"))
+    return lines
+
+
+# ---------------------------------------------------------------- the curve
+
+
+def _curve(run: Run, frame: Frame, room: int) -> list[Text]:
+    """Draw accuracy and backdoor by round, and below it the verdicts."""
+    height = min(TALLEST, (room - 3 - LEAST_ROUNDS) * 2 // 3)
+    width = frame.width - LABEL - 1
+    if height < SMALLEST or width < 10:
+        return []
+    rows = ([run.start] if run.start else []) + list(run.rows)
+    shown = [
+        braille_plot.Line(
+            [(row.round, row.model.backdoor) for row in rows], BACKDOOR, dotted=True, mark="o"
+        ),
+        braille_plot.Line([(row.round, row.model.accuracy) for row in rows], ACCURACY),
+    ]
+    title = Text(" " * LABEL).append("accuracy", ACCURACY)
+    if any(row.model.backdoor is not None for row in rows):
+        title.append("  backdoor success (dotted)", BACKDOOR)
+    marks = PLAIN if frame.plain else FANCY
+    title.append(f"  rounds {rows[0].round} to {rows[-1].round}", "dim")
+    title.append(f"  {marks.accepted} accepted", CLEAN).append(f" {marks.rejected} rejected", "red")
+    lines = [title]
+    labels = {0: "100%", (height - 1) // 2: "50%", height - 1: "0%"}
+    for number, drawn in enumerate(braille_plot.draw(shown, width, height, plain=frame.plain)):
+        edge = "|" if frame.plain else "▕"
+        label = Text().append(f"{labels.get(number, ''):>4} {edge}", "dim")
+        lines.append(label.append_text(drawn))
+    return [*lines, _verdicts(rows, width, marks)]
+
+
+def _verdicts(rows: Sequence[RoundRecord], width: int, marks: Marks) -> Text:
+    """Draw a line of verdicts below the curve: a rejected round is never hidden by another."""
+    first, last = rows[0].round, rows[-1].round
+    cells = [" "] * width
+    worth = {" ": 0, marks.pending: 1, marks.accepted: 2, marks.rejected: 3}
+    by_verdict = {True: marks.accepted, False: marks.rejected, None: marks.pending}
+    for row in rows:
+        if row.round:
+            place = round((row.round - first) / (last - first) * (width - 1)) if last > first else 0
+            cells[place] = max(cells[place], by_verdict[row.accepted], key=worth.__getitem__)
+    for column in range(1, width):  # a round reaches to the next one
+        if cells[column] == " ":
+            cells[column] = cells[column - 1]
+    text = Text(" " * LABEL)
+    styles = {marks.accepted: CLEAN, marks.rejected: "bold red", marks.pending: "dim"}
+    for cell in cells:
+        text.append(cell, styles.get(cell, ""))
+    return text
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _table(run: Run, frame: Frame, room: int) -> list[Text]:
+    """Write the last rounds down, the newest first, each with its vote."""
+    if room < 2:
+        return []
+    hidden = any(row.model.backdoor is not None for row in run.rows)
+    head = "round  verdict   accuracy  candidate"
+    marks = PLAIN if frame.plain else FANCY
+    legend = Text().append(head + ("  backdoor  " if hidden else "  "), "dim")
+    legend.append(f"{marks.poisoned} poisoned ", POISONED).append(f"{marks.clean} clean ", CLEAN)
+    legend.append(f"{marks.silent} silent", SILENT)
+    rows = run.rows[::-1][: room - 1]
+    return [legend, *(_line(row, frame, marks, hidden=hidden) for row in rows)]
+
+
+def _line(row: RoundRecord, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
+    styles = {True: "green", False: "bold red", None: "dim"}
+    message = "REJECTED" if row.accepted is False else verdict(row)
+    text = Text(f"{row.round:>5}  ").append(f"{message:<8}", styles[row.accepted])
+    text.append(f"  {formatting.percent(row.model.accuracy):>8}  ")
+    text.append(f"{formatting.percent(row.candidate.accuracy if row.candidate else None):>9}")
+    if hidden:
+        text.append(f"  {formatting.percent(row.model.backdoor):>8}")
+    text.append("  ")
+    why = row.why if row.why != "voted down" else ""
+    if row.votes.asked:
+        room = frame.width - len(text) - 8 - (min(len(why), 30) + 1 if why else 0)
+        text.append(f"{row.votes.poisoned}/{row.votes.poisoned + row.votes.clean} ".rjust(6))
+        text.append_text(vote(row, max(3, min(VOTE, room)), marks))
+        text.append(" ")
+    if why:
+        text.append(why, "yellow")
+    elif not row.votes.asked:
+        text.append("no vote", "dim")
+    if row.attempt > 1:
+        text.append(f" (attempt {row.attempt})", "yellow")
+    return text
+
+
+def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
+    """Draw a vote as a row of validators: one character each, or a share of them if they are many.
+
+    Nobody who spoke vanishes where many share a character.
+    """
+    message = row.votes.counts
+    lengths = message if row.votes.asked <= width else _shares(message, width)
+    text = Text()
+    drawn = zip(lengths, marks[:3], (POISONED, CLEAN, SILENT), strict=True)
+    for length, mark, style in drawn:
+        text.append(mark * length, style)
+    return text
+
+
+def _shares(message: Iterable[int], width: int) -> list[int]:
+    """Share ``width`` characters out by how many there are of each, at least one to each."""
+    parts = list(message)
+    total = sum(parts)
+    lengths = [max(1, part * width // total) if part else 0 for part in parts]
+    largest = parts.index(max(parts))
+    lengths[largest] = max(1, lengths[largest] + width - sum(lengths))
+    return lengths
+
+
+# ---------------------------------------------------------------- below
+
+
+def _foot(run: Run) -> list[Text]:
+    """Say what was refused, who is suspected, and who is there."""
+    refused = run.refused
+    text = Text().append("refused ", "dim").append(f"{sum(refused.values()):,}")
+    if refused:
+        text.append(f": {formatting.counts(refused)}", "yellow")
+    if run.latest:
+        text.append(f"  (last: {run.latest[0]}, {run.latest[1]})", "dim")
+    lines = [text]
+    if run.suspects is not None:
+        seen = run.suspects
+        text = Text().append("suspected ", "dim").append(f"{seen.suspected:,}", "yellow")
+        if seen.suspected:
+            text.append(f" ({formatting.counts(seen.detectors)})")
+        text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
+        text.append(f" ({seen.for_good:,} for good)  left out {seen.left_out:,}", "dim")
+        lines.append(text)
+        if seen.most:
+            named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])
+            lines.append(Text().append("most suspected: ", "dim").append(named, "yellow"))
+    online = Text().append("online ", "dim").append(f"{len(run.online):,}", "bold")
+    if run.online:
+        first = sorted(run.online)[:20]
+        online.append(f": {formatting.values(first, len(run.online), 20)}", "dim")
+    return [*lines, online]

@@ -1,0 +1,164 @@
+"""Numbers in words, and what plain lines say of a run. All of it is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fedjury.monitor.rows import Suspects, heard_in_full, verdict
+from fedjury.monitor.run_view import Repeat, Run
+from fedjury.protocol.record import RoundRecord
+
+PHASES = {
+    "train": "training",
+    "validate": "voting",
+    "judge_and_train": "voting and training",
+    "done": "over",
+}
+
+NAMED = 5
+"""Agents that are named in a line."""
+
+
+def percent(value: float | None) -> str:
+    """Write a share, like 73.6%; a dash if it is not known."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def size(number: float) -> str:
+    """Write a number of bytes, like 52.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def lasting(seconds: float) -> str:
+    """Write a time, like 2 min 5 s."""
+    heard_in_full = max(0, int(seconds))
+    if heard_in_full < 60:
+        return f"{heard_in_full} s"
+    if heard_in_full < 3600:
+        return f"{heard_in_full // 60} min {heard_in_full % 60} s"
+    return f"{heard_in_full // 3600} h {heard_in_full % 3600 // 60} min"
+
+
+def values(names: Iterable[str], total: int, most: int = NAMED) -> str:
+    """Name the first of so many."""
+    shown = [name for name, _ in zip(names, range(most), strict=False)]
+    return ", ".join(shown) + (", ..." if shown and total > len(shown) else "")
+
+
+def counts(refused: Mapping[str, int]) -> str:
+    """Write reasons and how often, the most frequent first."""
+    ordered = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} {times:,}" for reason, times in ordered if times)
+
+
+def phase(run: Run) -> str:
+    """Say what the run is at."""
+    if run.removed:
+        return "removed"
+    return PHASES.get(run.phase, "not begun")
+
+
+def where(run: Run) -> str:
+    """Say in short where a run stands."""
+    text = f"round {run.round}, {phase(run)}" if run.phase else "no round yet"
+    reached = run.last or run.start
+    if reached is not None and reached.model.accuracy is not None:
+        text += f", accuracy {percent(reached.model.accuracy)}"
+    return f"{text}, {len(run.online):,} online"
+
+
+def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None = None) -> str:
+    """Put a round into one line: words and numbers, each kind always in the same words."""
+    judged = f" (of round {row.judged})" if row.judged not in (None, row.round) else ""
+    message = [
+        f"round {row.round:>3}",
+        f"{verdict(row)}{judged}",
+        f"accuracy {percent(row.model.accuracy)}",
+    ]
+    candidate, votes = row.candidate, row.votes
+    if candidate and candidate.accuracy is not None and row.accepted is not True:
+        message.append(f"candidate {percent(candidate.accuracy)}")
+    if row.model.backdoor is not None:
+        message.append(f"backdoor {percent(row.model.backdoor)}")
+    if votes.asked:
+        message.append(
+            f"votes {votes.poisoned} poisoned, {votes.clean} clean, {votes.silent} silent"
+        )
+    if row.why:
+        message.append(f"why: {row.why}")
+    message.append(f"updates {row.updates:,}/{row.called:,}")
+    if row.attempt > 1:
+        message.append(f"attempt {row.attempt}")
+    if heard_in_full(row):
+        message += _details(row)
+    if online is not None:
+        message.append(f"online {online:,}")
+    if suspects is not None and suspects.round == row.round:
+        message += _suspicion(suspects)
+    return "  ".join(message)
+
+
+def _details(row: RoundRecord) -> list[str]:
+    """Say what only the heard_in_full record of a round says."""
+    message = []
+    traffic, rate = row.traffic, row.timing.updates_per_second
+    if rate is not None:
+        message.append(f"{rate:,.0f} updates/s")
+    message.append(f"in {size(traffic.bytes_in or 0)} out {size(traffic.bytes_out or 0)}")
+    if row.missing:
+        message.append(f"missing {row.missing:,}")
+    if traffic.dropped:
+        message.append(f"dropped {traffic.dropped:,}")
+    if traffic.refused:
+        message.append(f"refused: {counts(traffic.refused)}")
+    return message
+
+
+def _suspicion(suspects: Suspects) -> list[str]:
+    message = []
+    if suspects.suspected:
+        message.append(f"suspected {suspects.suspected:,} ({counts(suspects.detectors)})")
+    if suspects.quarantined:
+        named = values(suspects.named, suspects.quarantined, 3)
+        message.append(f"quarantined {suspects.quarantined:,} ({named})")
+    return message
+
+
+def given_up(run: Run) -> Repeat | None:
+    """Return what was last said of the round that ended a run before its time, if one did."""
+    last = run.repeats[-1] if run.repeats else None
+    ended = run.last.round if run.last is not None else 0
+    return last if run.over and last is not None and last.round == run.round > ended else None
+
+
+def closing(run: Run) -> str:
+    """Say how a run ended."""
+    tally, last = run.tally, run.last or run.start
+    rounds = last.round if last else 0
+    message = [
+        f"run {run.name} is over: {rounds:,} round{'s' * (rounds != 1)}",
+        f"{tally.accepted:,} accepted",
+        f"{tally.rejected:,} rejected",
+    ]
+    if last is not None:
+        message.append(f"accuracy {percent(last.model.accuracy)}")
+        if last.model.backdoor is not None:
+            message.append(f"backdoor {percent(last.model.backdoor)}")
+    if refused := sum(run.refused.values()):
+        message.append(f"{refused:,} refused")
+    if again := given_up(run):
+        message.append(f"round {again.round} was given up: {again.why}")
+    if run.removed and run.phase != "done":
+        message.append("it was removed from the broker")
+    return ", ".join(message)
+
+
+def begun(run: Run) -> str:
+    """Say what a run is about, as far as it has said so."""
+    about = f" (model {run.model}, {run.parameters:,} parameters)" if run.model else ""
+    start = f": accuracy {percent(run.start.model.accuracy)} before any round" if run.start else ""
+    return f"run {run.name}{about}{start}"

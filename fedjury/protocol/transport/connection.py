@@ -1,0 +1,145 @@
+"""The only doors to the network: typed messages in and out, no bytes, no library objects.
+
+A ``Transport`` holds the doors of many parties in one process: each has a connection of its own,
+and they share one inbox. A ``Connection`` is a hub with a single door, as the aggregator has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from fedjury.protocol.codec import Decoder
+from fedjury.protocol.messages import AggregatorPresence, Message
+from fedjury.protocol.transport.once_only import OnceOnlyWarnings
+
+
+class TransportError(Exception):
+    """The network cannot be had: one sentence for the person who asked for it."""
+
+
+class BrokerAway(TransportError):  # noqa: N818 - it is no error to whoever waits for it
+    """Nobody answers where the broker should be, which may change."""
+
+
+class Traffic(NamedTuple):
+    """Bytes of payload received and sent so far."""
+
+    received: int = 0
+    sent: int = 0
+
+
+class Delivery(NamedTuple):
+    """A message, the party to whom it was delivered, and the bytes of its payload."""
+
+    to: str
+    message: Message
+    size: int = 0
+
+
+class Transport(Protocol):
+    """The doors of many parties of one run, and one inbox for them all."""
+
+    decoder: Decoder
+    codecs: dict[type[Message], str]
+    """How the vectors of a kind of messages travel, where not as float32."""
+    traffic: Traffic
+
+    @property
+    def connections(self) -> int:
+        """How many parties are connected right now."""
+
+    @property
+    def outside(self) -> Mapping[str, str]:
+        """Who is not let in, or cannot get there -> why."""
+
+    @property
+    def notices(self) -> OnceOnlyWarnings:
+        """What people should know of the connections."""
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the broker has thrown away since we look: of anybody, for anybody."""
+
+    def watch_drops(self, name: str) -> None:
+        """Let a party hear how many messages the broker throws away, where the broker says it."""
+
+    def join(
+        self,
+        name: str,
+        *kinds: type[Message],
+        presence: bool = True,
+        serves: AggregatorPresence | None = None,
+    ) -> None:
+        """Connect a party that wants these kinds, retained messages included.
+
+        With ``presence`` it says that it is there, and its last will that it no longer is.
+        ``serves``: it is the run's aggregator, and says this instead.
+        """
+
+    def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
+        """Ask once, for one party, for a retained message: of that version, where there are many.
+
+        Where it is not there yet, it comes when it is published.
+        """
+
+    def send(self, name: str, message: Message) -> None:
+        """Publish through the party's own connection; returns at once."""
+
+    def clear(self, name: str, message: Message) -> None:
+        """Remove the retained message that stands where ``message`` would."""
+
+    def forget(self, name: str) -> int:
+        """Remove all that is retained of this run; returns how many topics that were.
+
+        Nothing is received any more after it.
+        """
+
+    def receive(self, timeout: float) -> Delivery | None:
+        """Wait up to ``timeout`` seconds for the next message.
+
+        Raises ``BadMessage`` for one that is none, ``TransportError`` if there can be no more.
+        """
+
+    def close(self, *, forget: bool = False) -> None:
+        """Send what is still to be sent, say goodbye for everyone, and leave.
+
+        ``forget``: without leaving behind that they were there.
+        """
+
+
+class Connection:
+    """One party's door: a hub that nobody else uses.
+
+    A name that no agent can have, such as ``:aggregator``, keeps others off its client id.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self.transport = transport
+        self.name = name
+
+    def subscribe(self, *kinds: type[Message], serves: AggregatorPresence | None = None) -> None:
+        """Connect, and ask for all messages of these kinds; ``serves``: see ``Hub.join``."""
+        self.transport.join(self.name, *kinds, presence=False, serves=serves)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the party can be heard right now."""
+        return self.transport.connections > 0
+
+    def publish(self, message: Message) -> None:
+        """Send a message; returns at once."""
+        self.transport.send(self.name, message)
+
+    def clear(self, message: Message) -> None:
+        """Remove the retained message that stands where ``message`` would."""
+        self.transport.clear(self.name, message)
+
+    def receive(self, timeout: float) -> Message | None:
+        """Wait up to ``timeout`` seconds for the next message; raises as ``Hub.receive``."""
+        delivery = self.transport.receive(timeout)
+        return delivery.message if delivery else None
+
+    def close(self) -> None:
+        """Send what is still to be sent, and leave."""
+        self.transport.close()

@@ -1,0 +1,138 @@
+"""A broker inside one process: the same topics and bytes as on a network, and no network.
+
+For tests and for experiments. Messages arrive in the order in which they were published.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from fedjury.protocol import topics
+from fedjury.protocol.codec import Decoder, Encoder
+from fedjury.protocol.messages import AggregatorPresence, Message, Presence
+from fedjury.protocol.topics import CHANNELS
+from fedjury.protocol.transport.connection import Delivery, Traffic
+from fedjury.protocol.transport.once_only import OnceOnlyWarnings
+
+
+class MemoryBroker:
+    """Keeps retained messages and hands every message to whoever asked for its topic."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.listeners: list[Callable[[str, bytes], None]] = []
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Take one message; an empty retained payload removes what was retained."""
+        if retain:
+            self.retained.pop(topic, None)
+            if payload:
+                self.retained[topic] = payload
+        for listener in self.listeners:
+            listener(topic, payload)
+
+
+class MemoryTransport:
+    """The doors of many parties to a memory broker, and one inbox."""
+
+    def __init__(self, broker: MemoryBroker, run: str) -> None:
+        self.codecs: dict[type[Message], str] = {}
+        self._encoder = Encoder()
+        self.traffic = Traffic()
+        self.inbox: deque[tuple[str, str, bytes]] = deque()
+        self._broker, self._run = broker, run
+        self.decoder = Decoder()
+        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._present: set[str] = set()
+        self._serves: dict[str, AggregatorPresence] = {}
+        self.notices = OnceOnlyWarnings()
+        self.outside: dict[str, str] = {}
+        self.connections = 1
+        self.dropped = 0
+        broker.listeners.append(self._hear)
+
+    def watch_drops(self, name: str) -> None:
+        """Do nothing: memory drops nothing."""
+
+    def join(
+        self,
+        name: str,
+        *kinds: type[Message],
+        presence: bool = True,
+        serves: AggregatorPresence | None = None,
+    ) -> None:
+        """Connect a party that wants these kinds, retained messages included."""
+        self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
+        for topic, payload in list(self._broker.retained.items()):
+            self._deliver(name, topic, payload)
+        if serves is not None:
+            self._serves[name] = serves
+            self.send(name, serves)
+        elif presence:
+            self._present.add(name)
+            self.send(name, Presence(name, online=True, since=0.0))
+
+    def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
+        """Ask once, for one party, for a retained message."""
+        topic = topics.topic_for(self._run, kind, value)
+        if topic in self._broker.retained:
+            self.inbox.append((name, topic, self._broker.retained[topic]))
+
+    def send(self, name: str, message: Message) -> None:
+        """Publish a message of a party."""
+        del name
+        payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
+        self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
+        retain = CHANNELS[type(message)].retain
+        self._broker.publish(topics.topic_of(self._run, message), payload, retain=retain)
+
+    def clear(self, name: str, message: Message) -> None:
+        """Remove the retained message that stands where ``message`` would."""
+        del name
+        self._broker.publish(topics.topic_of(self._run, message), b"", retain=True)
+
+    def forget(self, name: str) -> int:
+        """Remove all that is retained of this run; returns how many topics that were."""
+        self._wanted.pop(name, None)
+        ours = [
+            topic
+            for topic in self._broker.retained
+            if topic.startswith(f"{topics.ROOT}/{self._run}/")
+        ]
+        for topic in ours:
+            self._broker.publish(topic, b"", retain=True)
+        return len(ours)
+
+    def receive(self, timeout: float = 0) -> Delivery | None:
+        """Return the next message, or None: in one process there is nothing to wait for."""
+        del timeout
+        if not self.inbox:
+            return None
+        name, topic, payload = self.inbox.popleft()
+        self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
+        return Delivery(name, self.decoder.decode(topic, payload), len(payload))
+
+    def close(self, *, forget: bool = False) -> None:
+        """Say goodbye for everyone; ``forget``: without leaving behind that they were there."""
+        self._wanted.clear()
+        leaving: list[tuple[str, Message]] = [
+            *((name, Presence(name, online=False, since=0.0)) for name in sorted(self._present)),
+            *((name, replace(message, online=False)) for name, message in self._serves.items()),
+        ]
+        for name, goodbye in leaving:
+            self.send(name, goodbye)
+            if forget:
+                self.clear(name, goodbye)
+        self._present.clear()
+        self._serves.clear()
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        for name in self._wanted:
+            self._deliver(name, topic, payload)
+
+    def _deliver(self, name: str, topic: str, payload: bytes) -> None:
+        """Put a message into the inbox if the party asked for it."""
+        if topic.startswith(self._wanted[name]) and not topics.is_retained_clear(topic, payload):
+            self.inbox.append((name, topic, payload))

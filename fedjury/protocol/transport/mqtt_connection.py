@@ -1,0 +1,103 @@
+"""What is known of one party's connection: what it hears, what it said, how it fared."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable, Iterable
+
+from fedjury.protocol.messages import Message
+from fedjury.protocol.transport.mqtt_client import Client, discarded
+from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
+
+
+class MqttConnection:
+    """One party's connection."""
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        filters: list[str],
+        presence: Callable[[bool], Message] | None,
+        limits: BrokerLimits,
+    ) -> None:
+        """``presence``: what it says of itself, online or not, if anything."""
+        self.name = name
+        self.client = client
+        self.filters = filters
+        self.presence = presence
+        self.fetching: set[str] = set()
+        """Topics it hears until the first message has come."""
+        self.fetched: list[str] = []
+        """Topics of which it has: we unsubscribe as soon as paho lets us."""
+        self.retained: dict[str, tuple[Message, bytes]] = {}
+        """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
+        self.unacknowledged = 0
+        self.limits = limits
+        """What the broker takes, where it says so."""
+        self.failures = 0
+        """How often in a row it was turned away, or cut off before it could settle."""
+        self.cut_off: list[float] = []
+        """When it lately was, though the broker was there (seconds, monotonic)."""
+        self.connected = False
+        self.before = False
+        """Whether it was connected once."""
+        self.since = 0.0
+        """When it last began to connect, or was connected (seconds, monotonic)."""
+        self.away = False
+        """Whether it never connects."""
+        self.due = True
+        """Whether it waits for its turn to connect."""
+        self.writing = False
+        """Whether the selector tells us when the socket can take more."""
+
+    def fetch(self, topic: str, *, once: bool = True) -> None:
+        """Subscribe to a topic; ``once``: until the first message has come."""
+        if topic not in self.filters:
+            self.filters.append(topic)  # so that a new connection asks for it again
+        if once:
+            self.fetching.add(topic)
+        self.client.subscribe(topic, qos=1)
+
+    def has_come(self, topic: str) -> None:
+        """Note that a message has come on a topic."""
+        if topic in self.fetching:
+            self.fetching.discard(topic)
+            self.fetched.append(topic)
+
+    def leave_fetched(self) -> None:
+        """Unsubscribe from what was fetched: nobody wants what is retained there later."""
+        if self.fetched:
+            self.client.unsubscribe(self.fetched)
+            self.filters[:] = [topic for topic in self.filters if topic not in self.fetched]
+            self.fetched.clear()
+
+    def cut(self, now: float) -> int:
+        """Note that it was cut off; returns how often it lately was."""
+        self.cut_off = [when for when in self.cut_off if now - when < LATELY] + [now]
+        return len(self.cut_off)
+
+
+def events(writing: bool) -> int:
+    """Return what a selector watches a connection for."""
+    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+
+
+def hang_up(
+    doors: Iterable[MqttConnection], selector: selectors.BaseSelector, until: float
+) -> None:
+    """Close connections; until then (seconds, monotonic) the broker may close its ends first.
+
+    Whose end is closed with something unread in it resets the connection: the broker may then
+    overlook that it was said goodbye to, and tell our last will.
+    """
+    clients = [connection.client for connection in doors]
+    left = {sock for client in clients if (sock := client.hang_up()) is not None}
+    while left and (wait := until - time.monotonic()) > 0:
+        for key, _ in selector.select(wait):
+            if not discarded(key.fileobj) and key.fileobj in left:
+                left.remove(key.fileobj)
+                selector.unregister(key.fileobj)
+    for client in clients:
+        client.close()

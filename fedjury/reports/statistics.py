@@ -1,0 +1,216 @@
+"""A run in figures: what the report's tables show of it. All of it is pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fedjury.protocol.record import RoundRecord
+
+OFTEN = 10
+"""Names of those who were missing most often."""
+
+UNKNOWN = "\N{EN DASH}"
+"""What was not recorded."""
+
+
+class AttackRounds(NamedTuple):
+    """When the evil agents strike, where that is known."""
+
+    first: int
+    rounds: tuple[int, ...] = ()
+    """Those alone; empty: every round from the first on."""
+
+    def hit(self, number: int) -> bool:
+        """Say whether they strike in this round."""
+        return number in self.rounds if self.rounds else number >= self.first
+
+
+class Row(NamedTuple):
+    """A run in figures. Accuracies are shares of the held-out samples; None: nobody knows."""
+
+    name: str
+    before: float | None
+    """Of the last round before the evil agents struck; None if nobody is known to have struck."""
+    final: float | None
+    best: float | None
+    backdoor: float | None
+    """Its success at the end."""
+    peak: float | None
+    """The backdoor's greatest success after any round."""
+    accepted: int
+    rejected: int
+    updates: int
+    refused: int
+    seconds: float
+
+    @property
+    def kept(self) -> float | None:
+        """Share of the accuracy before the strike that is left at the end."""
+        return self.final / self.before if self.before and self.final is not None else None
+
+    @property
+    def rate(self) -> float:
+        """Updates a second, over the whole run."""
+        return self.updates / self.seconds if self.seconds else 0.0
+
+
+def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> Row:
+    """Sum up a run."""
+    reached = [one.model.accuracy for one in rounds if one.model.accuracy is not None]
+    hidden = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
+    return Row(
+        name=name,
+        before=before(rounds, attack_rounds),
+        final=rounds[-1].model.accuracy if rounds else None,
+        best=max(reached, default=None),
+        backdoor=rounds[-1].model.backdoor if rounds else None,
+        peak=max(hidden, default=None),
+        accepted=sum(one.accepted is True for one in rounds),
+        rejected=sum(one.accepted is False for one in rounds),
+        updates=sum(one.updates for one in rounds),
+        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
+        seconds=sum(one.timing.seconds or 0.0 for one in rounds),
+    )
+
+
+def before(rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> float | None:
+    """Return the accuracy of the last round before the first strike, if there was one."""
+    if attack_rounds is None or not any(one.round >= attack_rounds.first for one in rounds):
+        return None
+    calm = [one.model.accuracy for one in rounds if one.round < attack_rounds.first]
+    return calm[-1] if calm else None
+
+
+HEADINGS = (
+    "run",
+    "before",
+    "final",
+    "kept",
+    "best",
+    "accepted",
+    "rejected",
+    "updates",
+    "refused",
+    "seconds",
+    "updates/s",
+)
+
+HIDDEN = ("backdoor", "at most")
+"""Where there is a backdoor: its success at the end, and its greatest."""
+
+
+def headings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the table's headings: where any run measured a backdoor, it stands beside accuracy."""
+    after = HEADINGS.index("kept") + 1
+    hidden = HIDDEN if any(one.peak is not None for one in rows) else ()
+    return (*HEADINGS[:after], *hidden, *HEADINGS[after:])
+
+
+def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
+    """Return a row's figures as the table shows them under these headings."""
+    written = {
+        "run": figures.name,
+        "before": percent(figures.before),
+        "final": percent(figures.final),
+        "kept": "" if figures.kept is None else f"{figures.kept:.0%}",
+        "backdoor": percent(figures.backdoor),
+        "at most": percent(figures.peak),
+        "best": percent(figures.best),
+        "accepted": f"{figures.accepted:,}",
+        "rejected": f"{figures.rejected:,}",
+        "updates": f"{figures.updates:,}",
+        "refused": f"{figures.refused:,}",
+        "seconds": f"{figures.seconds:,.1f}",
+        "updates/s": f"{figures.rate:,.0f}",
+    }
+    return tuple(written[heading] for heading in heads)
+
+
+def percent(share: float | None) -> str:
+    """Write a share as 12.3%; empty if nobody knows it."""
+    return "" if share is None else f"{share:.1%}"
+
+
+class Traffic(NamedTuple):
+    """What crossed the network in a run. None: no round says."""
+
+    rounds: int
+    seconds: float
+    updates: int
+    bytes_in: int | None
+    bytes_out: int | None
+    dropped: int | None
+    missing: int
+    absent: list[tuple[str, int]]
+    """Who was missing most often, and in how many rounds."""
+    repeated: int
+    """Rounds that had to be tried again."""
+    refused: int
+
+
+def traffic(rounds: list[RoundRecord]) -> Traffic:
+    """Add up what crossed the network."""
+    absent = Counter(name for one in rounds for name in one.absent)
+    often = sorted(absent.items(), key=lambda item: (-item[1], item[0]))[:OFTEN]
+    return Traffic(
+        rounds=len(rounds),
+        seconds=sum(one.timing.seconds or 0.0 for one in rounds),
+        updates=sum(one.updates for one in rounds),
+        bytes_in=_sum(one.traffic.bytes_in for one in rounds),
+        bytes_out=_sum(one.traffic.bytes_out for one in rounds),
+        dropped=_sum(one.traffic.dropped for one in rounds),
+        missing=sum(one.missing for one in rounds),
+        absent=often,
+        repeated=sum(one.attempt > 1 for one in rounds),
+        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
+    )
+
+
+class Refusal(NamedTuple):
+    """What was refused for one reason."""
+
+    reason: str
+    messages: int
+    rounds: int
+    """Rounds in which it was."""
+    first: int
+    last: int
+
+
+def refusals(rounds: list[RoundRecord]) -> list[Refusal]:
+    """Count what was refused by reason, the most frequent first."""
+    counts: Counter[str] = Counter()
+    where: dict[str, list[int]] = {}
+    for one in rounds:
+        counts.update(one.traffic.refused)
+        for reason in one.traffic.refused:
+            where.setdefault(reason, []).append(one.round)
+    result = [
+        Refusal(reason, count, len(where[reason]), where[reason][0], where[reason][-1])
+        for reason, count in counts.items()
+    ]
+    return sorted(result, key=lambda item: (-item.messages, item.reason))
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes, like 52.1 MB."""
+    if count is None:
+        return UNKNOWN
+    left, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while left >= 999.95 and len(units) > 1:
+        left /= 1000
+        units.pop(0)
+    return f"{left:,.0f} B" if units[0] == "B" else f"{left:,.1f} {units[0]}"
+
+
+def amount(count: int | None) -> str:
+    """Write a number of things; a dash if nobody knows it."""
+    return UNKNOWN if count is None else f"{count:,}"
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Add up what is known; None if nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

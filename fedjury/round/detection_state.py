@@ -1,0 +1,305 @@
+"""Who is suspected of being fake, who is no longer called, and who is heard again. All pure.
+
+Detectors score everybody in each round. Who is suspected in ``strikes`` rounds, not made good by
+as many without, is in quarantine if there is to be one: not called for ``appeal`` rounds, then
+once more. Suspected again it has failed its appeal, and after ``appeals`` of these it stays out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Names
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.config.sections import Detection
+from fedjury.detection import SUSPECT, Detector, Memory, Observation
+from fedjury.protocol.record import DetectionRecord, Truth
+from fedjury.round.sampling import Purpose, draw
+from fedjury.round.update_sums import NOTHING, UpdateSums
+
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+PERMANENT = 2**31 - 1
+"""A round that never comes."""
+
+STRANGERS = 4
+"""Times as many agents as are online are known by name, at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionPolicy:
+    """How fakes are looked for, and what becomes of them."""
+
+    detectors: Mapping[str, Detector] = field(default_factory=dict)
+    rules: Detection = field(default_factory=lambda: Detection(quarantine=False))
+    """What becomes of those who are suspected."""
+    newcomers: int = 0
+    """Agents let in a round once the run has begun; 0: all who come."""
+    update_sums: bool = False
+    """Whether the rule asks for what each agent sent in earlier rounds."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything has to be kept from round to round."""
+        return bool(self.detectors or self.newcomers or self.update_sums)
+
+
+NOBODY = DetectionPolicy()
+"""Nobody is looked for."""
+
+
+class AgentStatus(NamedTuple):
+    """Where an agent stands. Agents without strikes have none."""
+
+    offences: int = 0
+    until: int = 0
+    """The round in which it is called again; 0: it is not in quarantine."""
+    failed: int = 0
+    """Appeals that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRegistry:
+    """What is known of the agents after a round."""
+
+    statuses: Mapping[str, AgentStatus] = field(default_factory=dict)
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    """Detector -> what it remembers."""
+    seen: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> the round before which it was first seen."""
+    admitted: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> the round from which on it may be called."""
+    votes: Mapping[str, bool] = field(default_factory=dict)
+    """Who voted in the last round -> whether it said "poisoned"."""
+    verdict: bool | None = None
+    """Whether that candidate was accepted; None if nobody voted."""
+    update_sums: UpdateSums = NOTHING
+
+
+EMPTY = AgentRegistry()
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionResult:
+    """What a round's updates said of their senders."""
+
+    registry: AgentRegistry
+    """What will be known after the round."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Agent -> its suspicion, the highest of all detectors."""
+    flagged: Mapping[str, str] = field(default_factory=dict)
+    """Agent -> the detector that suspects it most, of those suspected in this round."""
+
+
+def admit(
+    registry: AgentRegistry, online: Names[str], round_: int, detection: DetectionPolicy, seed: int
+) -> AgentRegistry:
+    """Take note of who is there before a round, and let newcomers in: all, or so many a round.
+
+    Who was there before the first round is let in at once; of others those that the seed says.
+    Names are free to make up: too many are not kept, but for those of the first round, who are no
+    newcomers if the network lost them for a while.
+    """
+    if not detection.remembers:
+        return registry
+    seen, statuses = dict(registry.seen), registry.statuses
+    if len(seen) > STRANGERS * len(online):
+        seen = {name: since for name, since in seen.items() if name in online or since == 1}
+        statuses = {name: status for name, status in statuses.items() if name in seen}
+    since = round_ if registry.seen else 1
+    seen |= dict.fromkeys(sorted(name for name in online if name not in seen), since)
+    outside = sorted(name for name in online if name not in registry.admitted)
+    if detection.newcomers and registry.admitted:
+        already = sum(since == round_ for since in registry.admitted.values())
+        outside = list(draw(outside, detection.newcomers - already, seed, round_, Purpose.ADMIT))
+    kept = {name: since for name, since in registry.admitted.items() if name in seen}
+    admitted = kept | dict.fromkeys(outside, round_)
+    return replace(registry, statuses=statuses, seen=seen, admitted=admitted)
+
+
+def resumed(registry: AgentRegistry, detection: DetectionPolicy) -> AgentRegistry:
+    """Return what a resumed run, whose settings may have changed, goes by of what was known.
+
+    Memories of detectors that do not look any more are dropped by ``inspect``.
+    """
+    statuses = registry.statuses
+    if not detection.rules.quarantine:
+        statuses = {name: AgentStatus(at.offences) for name, at in statuses.items() if at.offences}
+    return replace(
+        registry,
+        statuses=statuses,
+        update_sums=registry.update_sums if detection.update_sums else NOTHING,
+    )
+
+
+def in_quarantine(registry: AgentRegistry, round_: int) -> Names[str]:
+    """Return who is not to be called in a round."""
+    return {name for name, status in registry.statuses.items() if status.until > round_}
+
+
+def eligible(
+    registry: AgentRegistry, online: Names[str], round_: int, detection: DetectionPolicy
+) -> Names[str]:
+    """Return those who may be called: let in, and not in quarantine."""
+    if not detection.remembers:
+        return online
+    excluded = in_quarantine(registry, round_)
+    return [name for name in online if name in registry.admitted and name not in excluded]
+
+
+def passes_over(registry: AgentRegistry, round_: int) -> bool:
+    """Say whether anybody may not be called in a round, so that who may has to be named."""
+    return bool(in_quarantine(registry, round_)) or len(registry.admitted) < len(registry.seen)
+
+
+def inspect(
+    detection: DetectionPolicy, registry: AgentRegistry, observation: Observation
+) -> DetectionResult:
+    """Let the detectors look at a round, and say where everybody stands after it."""
+    scores: dict[str, float] = {}
+    by: dict[str, str] = {}
+    memories: dict[str, Memory] = {}
+    for detector, detect in detection.detectors.items():
+        result, memories[detector] = detect(observation, registry.memories.get(detector, NONE))
+        for name, score in result.items():
+            if score > scores.get(name, -1.0):
+                scores[name], by[name] = float(score), detector
+    suspected = {name: by[name] for name in sorted(scores) if scores[name] >= SUSPECT}
+    statuses = dict(registry.statuses)
+    for name in {*observation.names, *suspected}:
+        now = judged(
+            statuses.get(name, AgentStatus()), name in suspected, observation.round, detection
+        )
+        if now == AgentStatus():
+            statuses.pop(name, None)
+        else:
+            statuses[name] = now
+    after = replace(
+        registry,
+        statuses={name: statuses[name] for name in sorted(statuses)},
+        memories=memories,
+        update_sums=registry.update_sums.plus(observation.names, observation.updates, registry.seen)
+        if detection.update_sums
+        else registry.update_sums,
+    )
+    return DetectionResult(after, scores, suspected)
+
+
+def judged(
+    status: AgentStatus, suspected: bool, round_: int, detection: DetectionPolicy
+) -> AgentStatus:
+    """Return where an agent stands after a round in which it was suspected, or was not."""
+    if status.until > round_:
+        return status
+    on_readmission, rules = status.until > 0, detection.rules
+    if not suspected:
+        left = max(0, status.offences - 1)
+        return AgentStatus(left, status.until if left else 0, status.failed if left else 0)
+    offences = min(status.offences + 1, rules.offences)
+    if not rules.quarantine or offences < rules.offences:
+        return status._replace(offences=offences)
+    failed = status.failed + on_readmission
+    until = (
+        PERMANENT
+        if rules.readmissions and failed >= rules.readmissions
+        else round_ + rules.readmission_after + 1
+    )
+    return AgentStatus(offences, until, failed)
+
+
+def record(result: DetectionResult, filtered: int, round_: int) -> DetectionRecord:
+    """Write down who was suspected of what, and who is out after the round.
+
+    Most scores of a thousand agents can be nothing; these are left out.
+    """
+    statuses = result.registry.statuses
+    scores = {name: round(score, 3) for name, score in sorted(result.scores.items())}
+    return DetectionRecord(
+        suspicion={name: score for name, score in scores.items() if score},
+        suspected=dict(result.flagged),
+        left_out=filtered,
+        quarantined=tuple(sorted(in_quarantine(result.registry, round_))),
+        for_good=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
+    )
+
+
+def against_truth(message: DetectionRecord, malicious: Names[str]) -> Truth:
+    """Hold a round's detection against who is evil, which only an experiment knows.
+
+    Flagged is who was suspected in the round or is in quarantine after it. ``precision``: the share
+    of the flagged that are evil; ``recall``: the share of the evil that are flagged; None where
+    there is nobody to take a share of.
+    """
+    flagged = {*message.suspected, *message.quarantined}
+    hits = len(flagged.intersection(malicious))
+    return Truth(
+        precision=hits / len(flagged) if flagged else None,
+        recall=hits / len(malicious) if malicious else None,
+        wrongly_quarantined=len(set(message.quarantined).difference(malicious)),
+        wrongly_for_good=len(set(message.for_good).difference(malicious)),
+    )
+
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+def to_arrays(registry: AgentRegistry) -> Arrays:
+    """Write a docket as plain arrays, for the disk."""
+    names = _names(registry.statuses)
+    arrays: Arrays = {
+        "standings.names": names,
+        "standings": np.array(list(registry.statuses.values()), np.int64).reshape(-1, 3),
+        "verdict": np.array([-1 if registry.verdict is None else registry.verdict], np.int64),
+        "past.names": registry.update_sums.names,
+        "past": registry.update_sums.rows,
+    }
+    for key in ("seen", "admitted", "votes"):
+        numbers: Mapping[str, int] = getattr(registry, key)
+        arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
+    for detector, memory in registry.memories.items():
+        arrays |= {f"memory.{detector}.{key}": value for key, value in memory.items()}
+    return arrays
+
+
+def from_arrays(arrays: Arrays) -> AgentRegistry:
+    """Read what ``to_arrays`` wrote.
+
+    Raises
+    ------
+    KeyError
+        If something is missing.
+    """
+    memories: dict[str, Arrays] = {}
+    for name, value in arrays.items():
+        if name.startswith("memory."):
+            detector, key = name.removeprefix("memory.").split(".", 1)
+            memories.setdefault(detector, {})[key] = value
+    verdict = int(arrays["verdict"].item())
+    statuses = (AgentStatus(*map(int, row)) for row in arrays["standings"].tolist())
+    past = UpdateSums(arrays["past.names"], arrays["past"].astype(np.float32))
+    return AgentRegistry(
+        dict(zip(_texts(arrays["standings.names"]), statuses, strict=True)),
+        memories,
+        _counts(arrays, "seen"),
+        _counts(arrays, "admitted"),
+        {name: bool(message) for name, message in _counts(arrays, "votes").items()},
+        None if verdict < 0 else bool(verdict),
+        past,
+    )
+
+
+def _names(names: Names[str]) -> npt.NDArray[np.bytes_]:
+    return np.array(list(names), dtype="S64")
+
+
+def _texts(names: npt.NDArray[np.generic]) -> list[str]:
+    return [name.decode() for name in names.tolist()]
+
+
+def _counts(arrays: Arrays, key: str) -> dict[str, int]:
+    return dict(zip(_texts(arrays[f"{key}.names"]), arrays[key].tolist(), strict=True))

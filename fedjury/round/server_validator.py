@@ -1,0 +1,56 @@
+"""The server as a validator: BAFFLE-S, where it judges alone, or one voter among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedjury.judges.judgements import Judge
+from fedjury.judges.profiles import Profile, error_profile
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.datasets.split import Indices
+from fedjury.learning.evaluation import predict
+from fedjury.learning.weights import Vector
+from fedjury.protocol.codec import MAX_EVIDENCE
+from fedjury.protocol.compression import as_received
+from fedjury.protocol.fields import SERVER
+from fedjury.protocol.messages import Vote
+
+
+class ServerValidator(NamedTuple):
+    """How the server judges: what it finds in a model on its own data, and what it makes of it."""
+
+    profile: Callable[[Vector], Profile]
+    """A model (d,) -> its error profile (2C,) on the server's data, as a client would find it."""
+    judge: Judge
+    samples: int
+    """|D|: how many it holds."""
+    models: int
+    """Accepted models to compare a candidate with: l + 1."""
+
+    def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
+        """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
+        opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis])
+        poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
+        seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
+        return Vote(SERVER, *turn, poisoned, score, threshold, self.samples, seen)
+
+
+def server_validator(
+    model: nn.Module, data: Dataset, held: Indices, judge: Judge, look_back: int, codec: str
+) -> ServerValidator:
+    """Let the server judge with the training samples ``held`` (k,) that it kept for itself.
+
+    ``codec``: how candidates and history travel. The server has the models themselves, and looks at
+    what arrives of them all the same: it is one validator among the others.
+    """
+    x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
+
+    def profile(weights: Vector) -> Profile:
+        return error_profile(predict(model, as_received(weights, codec), x), y, data.classes)
+
+    return ServerValidator(profile, judge, len(y), look_back + 1)

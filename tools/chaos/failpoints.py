@@ -1,0 +1,194 @@
+"""What is made different in a program before it begins: where it kills itself, how it misbehaves.
+
+The product knows nothing of this. A trap wraps a method of it in a process that was forked to be
+sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from fedjury.agents.agent_batch import AgentBatch
+from fedjury.agents.agent_runner import AgentRunner
+from fedjury.aggregator.service import Aggregator
+from fedjury.aggregator.store import RunStore
+from fedjury.protocol.messages import Model, Phase
+from fedjury.round import aggregate
+from fedjury.round.state import Publish, State
+
+Method = Callable[..., Any]
+
+
+def set_failpoints(failpoints: Iterable[tuple[str, float]]) -> None:
+    """Set traps in this process: names of the table, each with its number."""
+    for name, number in failpoints:
+        TRAPS[name](number)
+
+
+def die() -> NoReturn:
+    """End this process as ``kill -9`` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def wrap(owner: Any, name: str, around: Callable[[Method], Method]) -> None:
+    """Put a function of ours around one of theirs."""
+    setattr(owner, name, around(getattr(owner, name)))
+
+
+def before(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
+    """Die before a call whose arguments are wanted."""
+
+    def around(method: Method) -> Method:
+        def called(*arguments: Any) -> Any:
+            if wanted(*arguments):
+                die()
+            return method(*arguments)
+
+        return called
+
+    wrap(owner, name, around)
+
+
+def after(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
+    """Die after a call; ``wanted`` is given what it returned and its arguments."""
+
+    def around(method: Method) -> Method:
+        def called(*arguments: Any) -> Any:
+            given = method(*arguments)
+            if wanted(given, *arguments):
+                die()
+            return given
+
+        return called
+
+    wrap(owner, name, around)
+
+
+# ---------------------------------------------------------------- where the aggregator dies
+
+
+def opening(number: float) -> None:
+    """Die when the round is open and nobody has answered."""
+    after(Aggregator, "_take", lambda now, *_: _training(now, number))
+
+
+def collecting(number: float) -> None:
+    """Die when half of the round's updates are in."""
+
+    def wanted(now: State, *_: object) -> bool:
+        return _training(now, number) and 2 * len(now.updates) >= len(now.selected) > 0
+
+    after(Aggregator, "_take", wanted)
+
+
+def aggregating(number: float) -> None:
+    """Die when all updates are in and the candidate is about to be made."""
+    before(aggregate, "aggregate", lambda state, *_: state.round == number)
+
+
+def validating(number: float) -> None:
+    """Die when the first vote is in."""
+
+    def wanted(now: State, *_: object) -> bool:
+        asked = now.phase in (Phase.VALIDATE, Phase.JUDGE_AND_TRAIN)
+        return asked and now.round == number and len(now.votes) > 0
+
+    after(Aggregator, "_take", wanted)
+
+
+def unrecorded(number: float) -> None:
+    """Die when the accepted model is on disk, and the round's record is not."""
+    after(RunStore, "save", lambda _, _store, _model, record, *__: record.round >= number)
+
+
+def unpublished(number: float) -> None:
+    """Die when all of the round is on disk and nobody has been told."""
+    after(RunStore, "persist", lambda _, _store, record, *__: record.round == number)
+
+
+def published(number: float) -> None:
+    """Die when the version is published and the next round is not open."""
+
+    def wanted(_: object, __: object, effect: Any, *___: object) -> bool:
+        message = effect.message if isinstance(effect, Publish) else None
+        return isinstance(message, Model) and message.version >= number
+
+    after(Aggregator, "_carry_out", wanted)
+
+
+def gathering(_: float) -> None:
+    """Die when all agents have joined and no round is open."""
+    after(Aggregator, "gather", lambda *_: True)
+
+
+def ending(_: float) -> None:
+    """Die when the last round is over and everybody has been told."""
+    before(Aggregator, "end", lambda *_: True)
+
+
+def syncing(number: float) -> None:
+    """Die at so many-th time that something is to be made durable, before it is."""
+    counted = 0
+
+    def wanted(_: int) -> bool:
+        nonlocal counted
+        counted += 1
+        return counted == number
+
+    before(os, "fsync", wanted)
+
+
+def _training(now: State, number: float) -> bool:
+    return now.phase in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN) and now.round == number
+
+
+# ---------------------------------------------------------------- how agents misbehave
+
+
+def mute(number: float) -> None:
+    """From this round on, train and never answer."""
+
+    def around(method: Method) -> Method:
+        def called(fleet: Any, cohort: Any) -> None:
+            if cohort._round[0] < number:  # noqa: SLF001 - nobody else would ask
+                method(fleet, cohort)
+
+        return called
+
+    wrap(AgentRunner, "_send", around)
+
+
+def slow(seconds: float) -> None:
+    """Take so many seconds more to train a chunk."""
+
+    def around(method: Method) -> Method:
+        def called(cohort: Any) -> Any:
+            trained = method(cohort)
+            if trained:
+                time.sleep(seconds)
+            return trained
+
+        return called
+
+    wrap(AgentBatch, "train_chunk", around)
+
+
+TRAPS: dict[str, Callable[[float], None]] = {
+    "opening": opening,
+    "collecting": collecting,
+    "aggregating": aggregating,
+    "validating": validating,
+    "unrecorded": unrecorded,
+    "unpublished": unpublished,
+    "published": published,
+    "gathering": gathering,
+    "ending": ending,
+    "syncing": syncing,
+    "mute": mute,
+    "slow": slow,
+}

@@ -1,0 +1,319 @@
+"""A tiny federation of real programs, and what it should have come to had nothing happened to it.
+
+Thirty-two agents in two processes, a network of 2,410 parameters, fakes that strike and are
+clipped, five validators who judge: everything that a round can do, in a few hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from safetensors.numpy import load_file
+
+from fedjury.aggregator.store import read_records
+from fedjury.config.settings import Settings, load
+from fedjury.config.toml import to_toml
+from fedjury.protocol.record import RoundRecord
+from tools.chaos.broker import Broker
+from tools.chaos.listener import Listener, digest
+from tools.chaos.programs import ChaosError, Child, Programs, Trap
+
+Setup = dict[str, Any]
+
+SMALL: Setup = {
+    "run.rounds": 10,
+    "data.name": "digits",
+    "data.test": 500,
+    "model.name": "mlp",
+    "agents.n": 32,
+    "agents.malicious": 0.125,
+    "agents.samples": 20,
+    "agents.processes": 1,
+    "collect.agents": 32,
+    "agents.start": 3,
+    "training.batch_size": 10,
+    "training.learning_rate": 0.2,
+    "training.epochs": 1,
+    "training.momentum": 0.0,
+    "aggregation.rule": "mean",
+    "aggregation.clip": 1.0,
+    "aggregation.server_lr": 3.0,
+    "collect.seconds": 30.0,
+    "collect.patience": 30.0,
+    "validation.validators": 0,
+    "detection.detectors": [],
+}
+PLAIN = SMALL | {
+    "validation.validators": 5,
+    "validation.quorum": 3,
+    "validation.look_back": 10,
+    "validation.minimum_history": 4,
+    "validation.seconds": 30.0,
+}
+"""Validators vote; all models of the run stay on disk."""
+PIGGY_BACK = SMALL | {
+    "validation.piggy_back": True,
+    "validation.quorum": 20,
+    "validation.look_back": 10,
+    "validation.minimum_history": 4,
+}
+"""Contributors judge the candidate of the round before."""
+DETECTION = SMALL | {
+    "detection.detectors": ["fixed_point"],
+    "detection.quarantine": True,
+    "aggregation.clip": 0.0,
+    "validation.look_back": 10,
+}
+"""Suspects are left out, and what is known of agents has to survive too."""
+
+OPEN = ("attempt", "absent", "run", "traffic", "timing", "left", "truth")
+"""What may differ in a record, whatever happened: when, how often and at what cost."""
+
+
+def differing(mine: RoundRecord, theirs: RoundRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields of two records in which they must not differ and do, with both values."""
+    for field in fields(RoundRecord):
+        message, right = getattr(mine, field.name), getattr(theirs, field.name)
+        if field.name == "votes":
+            message, right = (replace(votes, voters={}, replaced=()) for votes in (message, right))
+        if field.name not in OPEN and message != right:
+            yield field.name, message, right
+
+
+OVER = "rounds already"
+"""What an aggregator says that is started after the end of its run."""
+SHARDS = 2
+GOODBYE = 10.0
+"""Seconds that agents have to end once the aggregator has."""
+BOUND = 60.0
+"""Seconds after which a run that still goes on has not survived."""
+
+
+class Result(NamedTuple):
+    """What became of a run."""
+
+    code: int | None
+    """Of the aggregator that ran last; None if it had to be ended."""
+    agents: tuple[int | None, ...]
+    """Exit codes of those that were to see the end."""
+    records: list[RoundRecord]
+    stored: dict[int, str]
+    """Version -> the model on disk."""
+    published: dict[int, set[str]]
+    """Version -> all that was heard of it."""
+    last_words: str
+    settings: Settings
+
+    @property
+    def survived(self) -> bool:
+        """Whether it came to its end by itself, with all rounds done, and the agents too."""
+        rounds = [r.round for r in self.records]
+        done = rounds == list(range(1, self.settings.run.rounds + 1))
+        # What is started again after a kill in its very last moment has nothing left to do.
+        over = self.code == 0 or (self.code == 2 and OVER in self.last_words)
+        return done and over and not any(code != 0 for code in self.agents)
+
+    @property
+    def lost(self) -> int:
+        """Answers that were asked for and did not come, and what the broker threw away."""
+        silent = sum(r.votes.silent for r in self.records)
+        if self.settings.validation.piggy_back:
+            silent = 0  # there an answer is both, and counted as missing
+        return silent + sum(r.missing + (r.traffic.dropped or 0) for r in self.records)
+
+    def against(self, quiet: Result) -> str:
+        """Say what differs from an undisturbed run; empty if every accepted model is the same."""
+        if len(self.records) != len(quiet.records):
+            return f"{len(self.records)} rounds are recorded, not {len(quiet.records)}"
+        for mine, theirs in zip(self.records, quiet.records, strict=True):
+            for key, message, right in differing(mine, theirs):
+                return f"round {mine.round}: {key} is {message}, not {right}"
+        if self.stored != quiet.stored:
+            return "the models on disk differ"
+        for version, heard in self.published.items():
+            if heard != {quiet.stored.get(version, "")}:
+                return f"version {version} was published with other weights"
+        return ""
+
+
+class Federation:
+    """One run: an aggregator and agents that can be started, killed and waited for."""
+
+    def __init__(
+        self, programs: Programs, folder: Path, settings: Settings, ports: tuple[int, int]
+    ) -> None:
+        """``ports``: where aggregator and agents find the broker."""
+        self.settings = settings
+        self.folder = Path(settings.run.directory) / settings.run.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._programs, self._logs = programs, folder
+        self._files = [self._write(port) for port in ports]
+        self.children: list[Child] = []
+        self.listener = Listener(settings)
+        self.aggregator: Child
+        self.agents: list[Child] = []
+
+    def _write(self, port: int) -> Path:
+        file = self.folder / f"settings-{port}.toml"
+        settings = self.settings
+        here = settings.replaced(broker=settings.broker.replaced(port=port))
+        file.write_text(to_toml(here), encoding="utf-8")
+        return file
+
+    def start(self, *failpoints: Trap, pace: float = 0.0) -> Federation:
+        """Start everything; the traps are for the aggregator.
+
+        ``pace``: seconds that agents take more to train, where rounds would be over too soon.
+        """
+        self.serve(*failpoints)
+        slow: list[Trap] = [("slow", pace)] if pace else []
+        self.agents = [self.join(shard, *slow) for shard in range(1, SHARDS + 1)]
+        return self
+
+    def serve(self, *failpoints: Trap, folder: str = "") -> Child:
+        """Start the aggregator, or start it again; ``folder``: with the runs of another."""
+        arguments = ["--config", str(self._files[0]), "--no-report"]
+        if folder:
+            arguments += ["--runs", folder]
+        self.aggregator = self._start("aggregator", arguments, "aggregator", failpoints)
+        return self.aggregator
+
+    def join(self, shard: int, *failpoints: Trap) -> Child:
+        """Start the agents of one of the shards."""
+        arguments = ["--config", str(self._files[-1]), "--shard", f"{shard}/{SHARDS}"]
+        return self._start("agents", arguments, f"agents-{shard}", failpoints)
+
+    def attack(self, arguments: list[str]) -> Child:
+        """Start hostile clients (see ``tools.chaos.flood``)."""
+        return self._start("flood", arguments, "flood", ())
+
+    def _start(
+        self, program: str, arguments: list[str], name: str, failpoints: Sequence[Trap]
+    ) -> Child:
+        log = self._logs / f"{self.settings.run.name}-{name}.log"
+        self.children.append(self._programs.start(program, arguments, log, failpoints))
+        return self.children[-1]
+
+    def records(self) -> list[RoundRecord]:
+        """Return the rounds that are recorded so far."""
+        with suppress(OSError):
+            return read_records(self.folder)
+        return []
+
+    def until(self, condition: Callable[[], object], seconds: float = BOUND) -> bool:
+        """Wait until something holds; False if it never did, or the aggregator ended before."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until or self.aggregator.code is not None:
+                return bool(condition())
+            time.sleep(0.003)
+        return True
+
+    def reach(self, number: int, seconds: float = BOUND) -> bool:
+        """Wait until so many rounds are recorded."""
+        return self.until(lambda: len(self.records()) >= number, seconds)
+
+    def train(self, number: int) -> bool:
+        """Wait for a round after so many: then all are called and, at their pace, at work."""
+        there = self.reach(number)
+        return there and self.until(lambda: self.listener.round > len(self.records()))
+
+    def finish(self, seconds: float = BOUND) -> Result:
+        """Wait for the end of the run, and say what became of it."""
+        code = self.aggregator.wait(seconds)
+        # Of an end that came by itself the agents have heard too.
+        patience = 0.0 if code is None or code < 0 else GOODBYE
+        codes = tuple(agents.wait(patience) for agents in self.agents)
+        return Result(
+            code,
+            codes,
+            self.records(),
+            self.stored(),
+            dict(self.listener.models),
+            self.aggregator.last_words(),
+            self.settings,
+        )
+
+    def stored(self) -> dict[int, str]:
+        """Return what the models on disk are, by version."""
+        return {
+            int(file.stem): digest(load_file(file)["weights"])
+            for file in sorted((self.folder / "models").glob("*.safetensors"))
+        }
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.listener.close()
+        for child in self.children:
+            child.kill_all()
+
+
+class Harness:
+    """Where federations are made: a folder, the parent of all programs, a broker."""
+
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self.say = say
+        self.folder = Path(tempfile.mkdtemp(prefix="fedjury-chaos-"))
+        self.folder.chmod(0o755)  # root's broker becomes another user
+        self._numbers = itertools.count(1)
+        self._quiet: dict[str, Result] = {}
+        self.programs = Programs()
+        self.broker = Broker(self.programs, self.folder / "broker")
+        self.broker.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything and leave nothing behind."""
+        self.programs.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def dropped(self) -> int:
+        """Say how many messages the broker has thrown away in all."""
+        return self.broker.dropped()
+
+    @contextmanager
+    def federation(
+        self, setup: Setup = PLAIN, ports: tuple[int, int] | None = None
+    ) -> Iterator[Federation]:
+        """Make a run of its own name; ``ports``: if aggregator and agents go through a proxy."""
+        name = f"chaos-{next(self._numbers)}"
+        settings = load(
+            overrides={
+                "run.directory": str(self.folder / "runs"),
+                **setup,
+                "run.name": name,
+                "broker.port": self.broker.port,
+            }
+        )
+        here = self.broker.port
+        result = Federation(self.programs, self.folder, settings, ports or (here, here))
+        try:
+            yield result
+        finally:
+            result.close()
+            shutil.rmtree(result.folder, ignore_errors=True)
+
+    def quiet(self, setup: Setup = PLAIN) -> Result:
+        """Return what becomes of a run that nobody disturbs; made once for each setup."""
+        key = json.dumps(setup, sort_keys=True)
+        if key not in self._quiet:
+            with self.federation(setup) as built:
+                result = built.start().finish()
+            if not result.survived:
+                raise ChaosError(f"even an undisturbed run fails: {result.last_words}")
+            self._quiet[key] = result
+        return self._quiet[key]

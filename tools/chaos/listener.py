@@ -1,0 +1,67 @@
+"""Who listens: collects what every accepted model was when it was published."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import suppress
+from typing import Any
+
+from fedjury.config.settings import Settings
+from fedjury.protocol.logs import RoundRepeated
+from fedjury.protocol.messages import BadMessage, Model, Round, RoundLog
+from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
+
+WAIT = 0.1
+
+
+def digest(weights: Any) -> str:
+    """Say what a vector is, bit by bit, in few letters."""
+    return hashlib.sha256(weights.tobytes()).hexdigest()[:16]
+
+
+class Listener:
+    """A stranger on the broker, on a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.models: dict[int, set[str]] = {}
+        """Version -> all that was ever published as it."""
+        self.records: list[RoundRecord | RoundRepeated] = []
+        self.phase: Round | None = None
+        """What agents are asked to do right now."""
+        broker = settings.broker
+        self._transport = MqttTransport(
+            BrokerAddress(broker.host, broker.port), settings.run.name
+        ).open()
+        self._transport.join(":ear", Model, Round, RoundLog, presence=False)
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
+        self._thread.start()
+
+    @property
+    def round(self) -> int:
+        """The round that was announced last; 0 before the first."""
+        return self.phase.round if self.phase else 0
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._leaving.set()
+        self._thread.join()
+        self._transport.close()
+
+    def _listen(self) -> None:
+        while not self._leaving.is_set():
+            with suppress(BadMessage):
+                try:
+                    heard = self._transport.receive(WAIT)
+                except TransportError:
+                    return
+                match heard and heard.message:
+                    case Model(version, weights):
+                        self.models.setdefault(version, set()).add(digest(weights))
+                    case Round() as now:
+                        self.phase = now
+                    case RoundLog(record):
+                        self.records.append(record)
