@@ -15,36 +15,59 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 RETIRED = {
-    "fedjury.protocol": "Door Hub Link Network Dialing KNOCKS pause Notices says_nothing keeper "
-    "_keeper door link memory_link mqtt_link mqtt_network dialing notices Report Plot hear",
-    "fedjury.round": "closing past collection _Ledger suspicion Docket docket Standing standings "
-    "Watch Seen Findings findings strikes appeal appeals FOR_GOOD welcome own_vote OwnVote "
-    "own_update planted spoilt spoilt_seconds Policy at_least inspected ballots outcome conclude",
-    "fedjury.detection": "Seen",
-    "fedjury.aggregator": "Dockets Series described disk dockets series policy_of watch_of "
-    "planted docket",
-    "fedjury.rules": "Front FRONTS front fronted own past out OWN_UPDATE PAST",
-    "fedjury.agents": "Cohort Fleet Crew Post Population Blow Ring Ringleader Accomplices Profiler "
-    "cohort fleet population processes profiler evil evils liars hear overhear tell prompter diary",
-    "fedjury.attacks": "Called Strike World dormant Scheme Learner LEARNERS learner liars tell "
-    "striking strike struck",
-    "fedjury.learning": "dealing deal Holdings Plan visits tables trial_x trial_y evil evils liars "
-    "lying",
-    "fedjury.judges": "Opinions opinions Reading readings no_opinion",
-    "fedjury.broker": "answering authority register Authority Register Party parties party _Desk",
-    "fedjury.gateway": "desk Desk Clerk Door visit Visit body Intake values private Why Posted "
-    "View era ear_of hear",
-    "fedjury.monitor": "ear Ear watched Sight sight harmless people words lines Told picture curve "
-    "exported odd era hear hear_all",
-    "fedjury.experiments": "campaign work cell Cell CellError cells counting fakes targets guard",
-    "fedjury.reports": "caught fates Fate words figures Story Chapter chapter Case Strikes",
-    "fedjury.config": "share at_least who liars lying strikes appeal appeals before bytes evil "
-    "diary planted",
-    "tools.chaos": "nursery Nursery hose Hose traps set_traps lab Lab ear Ear",
-    "tools.fuzz": "hearers posts growth Growth wire",
+    "fedjury.protocol": (
+        "Door Hub Link Network Dialing KNOCKS pause Notices says_nothing keeper _keeper "
+        "Report Plot hear door.py link.py memory_link.py mqtt_link.py mqtt_network.py "
+        "dialing.py notices.py"
+    ),
+    "fedjury.round": (
+        "_Ledger Docket docket Standing standings Watch Seen Findings findings strikes "
+        "appeal appeals FOR_GOOD welcome own_vote OwnVote own_update planted spoilt "
+        "spoilt_seconds Policy at_least inspected ballots outcome conclude closing.py "
+        "past.py collection.py suspicion.py own_vote.py own_update.py"
+    ),
+    "fedjury.detection": ("Seen"),
+    "fedjury.aggregator": (
+        "Dockets Series policy_of watch_of planted docket described.py disk.py dockets.py series.py"
+    ),
+    "fedjury.rules": ("Front FRONTS front fronted own OWN_UPDATE PAST"),
+    "fedjury.agents": (
+        "Cohort Fleet Crew Post Population Blow Ring Ringleader Accomplices Profiler cohort "
+        "fleet population evil evils liars hear overhear tell prompter diary cohort.py "
+        "fleet.py population.py processes.py profiler.py"
+    ),
+    "fedjury.attacks": (
+        "Called Strike World dormant Scheme Learner LEARNERS liars tell striking strike "
+        "struck learner.py liars.py"
+    ),
+    "fedjury.learning": (
+        "deal Holdings Plan visits trial_x trial_y evil evils liars lying dealing.py tables.py"
+    ),
+    "fedjury.judges": ("Opinions opinions Reading no_opinion opinions.py readings.py"),
+    "fedjury.broker": (
+        "Authority Register Party parties party _Desk answering.py authority.py register.py"
+    ),
+    "fedjury.gateway": (
+        "desk Desk Clerk Door visit Visit Intake Why Posted View era ear_of hear desk.py "
+        "visit.py body.py values.py private.py"
+    ),
+    "fedjury.monitor": (
+        "ear Ear Sight sight Told odd era hear hear_all ear.py watched.py harmless.py "
+        "people.py words.py lines.py picture.py curve.py exported.py"
+    ),
+    "fedjury.experiments": (
+        "Cell CellError cells guard campaign.py work.py cell.py counting.py fakes.py targets.py"
+    ),
+    "fedjury.reports": (
+        "caught fates Fate Story Chapter chapter Case Strikes caught.py words.py figures.py"
+    ),
+    "fedjury.config": (
+        "share at_least who liars lying strikes appeal appeals before bytes evil diary planted"
+    ),
+    "tools.chaos": ("Nursery Hose set_traps Lab Ear nursery.py hose.py traps.py lab.py ear.py"),
+    "tools.fuzz": ("Growth hearers.py posts.py growth.py wire.py"),
 }
-"""Part -> the names that modules, classes, functions, fields and parameters in it no longer have;
-what came in their place is in docs/glossary.md."""
+"""Part -> the names that files, classes, functions, fields and parameters in it no longer have."""
 
 KEPT = {
     ("fedjury.config", "share"): "backdoor.share is what part of the samples is poisoned",
@@ -104,7 +127,7 @@ def retired_in(source: str, module: str) -> list[str]:
     """Return where a module's source defines, or is called by, a retired name of its part."""
     part = ".".join(module.split(".")[:2])
     retired = set(RETIRED.get(part, "").split()) - {name for of, name in KEPT if of == part}
-    names = [*defined(ast.parse(source)), (module.rsplit(".", 1)[-1], 1)]
+    names = [*defined(ast.parse(source)), (module.rsplit(".", 1)[-1] + ".py", 1)]
     return [f"{module}:{line} {name}" for name, line in names if name in retired]
 
 
@@ -119,9 +142,9 @@ def prose_of(source: str) -> Iterator[tuple[int, str]]:
 
 def test_a_retired_name_is_found_wherever_it_is_defined():
     """As a module, class, function, field or parameter; what is only used or said is no matter."""
-    source = "class Door:\n    pause: int\n\ndef link(Hub):\n    '''A Network.'''\n    return fates"
+    source = "class Door:\n    pause: int\n\ndef hear(Hub):\n    '''A Network.'''\n    return Plot"
     found = retired_in(source, "fedjury.protocol.dialing")
-    assert [at.split()[1] for at in found] == ["Door", "link", "Hub", "pause", "dialing"]
+    assert [at.split()[1] for at in found] == ["Door", "hear", "Hub", "pause", "dialing.py"]
     assert retired_in("def deal(): pass", "fedjury.protocol.codec") == []
 
 
