@@ -90,7 +90,7 @@ export class Member {
       return;
     }
     this.begun = true;
-    if (this.anew) this.answered = null; // the aggregator began anew and asks again
+    if (this.anew) this.answered = null; // the aggregator began again and asks again
     this.anew = false;
     this.asked += 1;
     this.round = round;

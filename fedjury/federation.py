@@ -147,7 +147,7 @@ def single(settings: Settings) -> int:
 
 
 def first_attack(settings: Settings) -> int | None:
-    """Return the round in which the evil agents first strike, if they do."""
+    """Return the round in which the malicious agents first strike, if they do."""
     agents = settings.agents
     if not round(agents.n * agents.malicious):
         return None
@@ -158,7 +158,7 @@ def first_attack(settings: Settings) -> int | None:
 
 
 def too_late(settings: Settings) -> str:
-    """Warn of evil agents who would strike only after the last round; empty if there are none."""
+    """Warn of malicious agents that would attack only after the last round; empty if none do."""
     first_attack_round = first_attack(settings)
     if first_attack_round is None or first_attack_round <= settings.run.rounds:
         return ""

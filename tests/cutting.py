@@ -129,7 +129,7 @@ CASES = {
     "rejected": REJECTED,
     "piggy-back": PIGGY,
     "docket": WATCHED,
-    "docket, rejected": {**WATCHED, **REJECTED},
+    "agent registry, rejected": {**WATCHED, **REJECTED},
     "all of it": {**PIGGY, **WATCHED},
 }
 """Rounds that accept a model, or reject one (from round 3 on), and that leave more than that."""

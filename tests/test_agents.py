@@ -226,14 +226,14 @@ def test_a_contributor_answers_once():
     """After judging and training it does neither again for that attempt."""
     agent, tasks = tell(Agent("me"), Model(0, W), both(), Candidate(2, 1, 0, W), both())
     assert tasks == [None, Fetch((), candidate=True), Contribute(2, 1, (0,)), None]
-    again = [manifest(), Candidate(2, 1, 0, W), both()]  # of an aggregator that began anew
+    again = [manifest(), Candidate(2, 1, 0, W), both()]  # of an aggregator that began again
     assert tell(agent, *again)[1][-1] == Contribute(2, 1, (0,))
     after = [training(3), Model(1, W)]  # voted down; a plain round
     assert tell(agent, *after)[1] == [Train(3, 1, 0), None]
 
 
 def test_who_does_not_remember_fetches_all_each_time():
-    """It takes models to train from, but for each vote the whole look-back comes anew."""
+    """It takes models to train from, but for each vote the whole look-back comes again."""
     forgetful = Agent("me", look_back=2, remember=False)
     agent, tasks = tell(forgetful, *ACCEPTED, training(3, 1, 2), voting(3, version=2))
     assert tasks[3:] == [Train(3, 1, 2), Fetch(LOOK, candidate=True)]
@@ -586,7 +586,7 @@ def test_who_is_called_at_a_second_attempt_only_trains_then():
 
 
 def test_old_news_does_not_disturb_a_round():
-    """A member with a slower connection hears of a round that is over: nothing is planned anew."""
+    """A member with a slower connection hears of a round that is over: nothing is planned again."""
     made, _ = small_cohort()
     calls = counting(made)
     learnt(made, training(1))
@@ -784,7 +784,7 @@ def test_an_old_candidate_does_not_replace_a_new_one():
     fleet._on_message("agent-0", Candidate(4, 1, 3, W + 1))
     fleet._on_message("agent-1", Candidate(3, 2, 3, W))
     assert fleet._candidate[0] == (4, 1)
-    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began anew
+    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began again
     assert fleet._candidate[1][0] == 2
 
 
@@ -868,7 +868,7 @@ def test_sleepers_send_zeros_until_they_strike():
 
 @pytest.mark.parametrize("attack", ["sign_flip", "label_flip", "alie"])
 def test_who_holds_data_is_honest_until_it_strikes(attack):
-    """With start = 3 it sends in round 2 what it would if nobody were evil, bit by bit."""
+    """With start = 3 it sends in round 2 what it would if nobody were evil, bit for bit."""
     changes = {"agents__attack": attack, "agents__start": 3}
     for number, differs in ((2, False), (3, True)):
         honest, evil = small_cohort(agents__malicious=0.0)[0], small_cohort(**changes)[0]

@@ -338,7 +338,7 @@ def test_the_attack_lands_where_nobody_defends(name):
 
 @pytest.mark.parametrize("name", ARMED)
 def test_between_strikes_attackers_are_honest(name):
-    """Outside their rounds, and without a plan, what they send is the honest update, bit by bit."""
+    """Outside their rounds, and without a plan, they send the honest update, bit for bit."""
     weights = trained()[-1]
     for blow, number in ((strike(), 2), (strike(), 4), (None, 3)):
         asked = called(number, (2, 7))
@@ -453,7 +453,7 @@ JUDGES = {
 def test_an_adaptive_attacker_submits_the_strongest_that_passes(name, clean):
     """What it submits its judge calls clean, the next rung of its ladder poisoned."""
     judge, weights = JUDGES[name], trained()[-1]
-    # One contributor and a step of 1: what is sent is what the attacker tried, bit by bit.
+    # One contributor and a step of 1: what is sent is what the attacker tried, bit for bit.
     blow, asked = strike(judge=judge, clean=clean), called(contributors=1)
     step = wanted(blow, asked) - weights
     rungs = [weights + np.float32(strength) * step for strength in LADDER]

@@ -47,11 +47,11 @@ def same(plot, expected):
     return (plot.round, plot.version, plot.centre.tolist(), plot.spread.tolist()) == expected
 
 
-# The ringleader
+# The coordinator
 
 
 def leader(message=None):
-    """Make a ringleader whose plot is the sum of the updates, spread by what was called."""
+    """Make a coordinator whose plot is the sum of the updates, spread by what was called."""
     told = []
 
     def plotter(updates, called):
@@ -170,7 +170,7 @@ def test_a_second_attempt_may_call_more():
 
 
 def accomplices(number=4):
-    """Make the accomplices of a process, in a round of eight seconds."""
+    """Make the colluders of a process, in a round of eight seconds."""
     made = ColluderPool(ATTACKERS, seed=5, coordinator=None)
     made.begin((number, 2), seconds=8.0)
     return made
@@ -189,7 +189,7 @@ PLOT = AttackVector(4, 2, row(7), row())
 
 
 def test_who_has_learnt_reports_it_once_and_sends_what_was_plotted():
-    """First its honest update for the ringleader, then the plot's for the aggregator."""
+    """First its honest update for the coordinator, then the plot's for the aggregator."""
     made = accomplices()
     made.learn({"agent-2": row(1), "agent-7": row(2)})
     assert told(made) == {"agent-2": [1], "agent-7": [2]}
@@ -307,7 +307,7 @@ class Overheard(Federation):
 
     @property
     def evils(self):
-        """The names of the evil agents, in order of number."""
+        """The names of the malicious agents, in order of number."""
         return sorted(simulated_agents_of(self.settings).spec.colluding)
 
 
@@ -490,7 +490,7 @@ def test_after_a_restart_of_the_aggregator_the_same_is_sent_again(tmp_path):
 
 
 def test_agents_that_begin_anew_in_a_round_are_told_the_plot_again(tmp_path):
-    """A process without the ringleader is replaced after the plot: it comes to send the same."""
+    """A process without the coordinator is replaced after the plot: it comes to send the same."""
     changes = COLLUDING | {"agents__attack": "min_max", "run__rounds": 1}
     undisturbed = Federation(tmp_path / "a", **changes).whole()
     run = Overheard(tmp_path / "b", fleets=4, **changes)
@@ -583,7 +583,7 @@ def test_late_attackers_strike_when_they_are_there():
 
 @pytest.mark.parametrize("attack", ["mpaf", "sign_flip", "backdoor"])
 def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
-    """Not even if that is tried again, so that they are called: they lie low or train honestly."""
+    """Not even if that is tried again, so that they are called: they are idle or train honestly."""
     settings = settings_of(
         agents__malicious=0.2,
         agents__attack=attack,

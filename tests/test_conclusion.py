@@ -30,13 +30,13 @@ def looked(number, suspected=(), out=(), **changes):
 
 
 def test_who_attacked_how_many_they_were_and_what_stopped_them():
-    """Two agents are suspected in rounds 1 and 2, and no longer called from then on."""
+    """Two agents are suspected in rounds 1 and 2, and no longer selected from then on."""
     fakes = ["agent-3", "agent-7"]
     lines = told(looked(1, fakes), looked(2, fakes, fakes), looked(3, out=fakes, **VOTES))
     assert lines == [
         (
             "attacked from round 1 on: 2 agents pulled the model towards one fixed point (found by "
-            "fixed_point); their updates were left out and they are no longer called"
+            "fixed_point); their updates were left out and they are no longer selected"
         ),
         "validators voted down 0 of 1 candidates",
     ]
@@ -63,7 +63,7 @@ def test_what_validators_voted_down_and_what_they_did_not_vote_on():
 
 def test_an_undefended_run_that_falls_says_so_and_why():
     """From 73.6 % to 10.0 %, which is chance with ten classes; nothing stood in the way."""
-    why = "0 of 9 called agents sent an update that counts, 1 needed; refused: 9 not finite"
+    why = "0 of 9 selected agents sent an update that counts, 1 needed; refused: 9 not finite"
     lost = [record(n, 0.1, accepted=False, why=why) for n in (3, 4)]
     assert told(record(1, 0.736), record(2, 0.1), *lost, settings=BARE) == [
         f"2 rounds brought nothing: {why}",

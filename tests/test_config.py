@@ -934,7 +934,7 @@ def test_help_shows_each_flag_and_its_default():
         assert f"{name} " in text
         assert flags.named(FIELDS[setting].description) in text
     assert "share of them that is evil: exactly round(n * evil) (0 to 1; default: 0.2)" in text
-    assert "round in which evil agents begin" in text
+    assert "round in which malicious agents begin" in text
     assert "(1 or more; default: 1)" in text
     assert "similarity (default: fixed_point, length)" in text
     assert "soon not called (default) --no-quarantine the opposite of --quarantine" in text
@@ -1110,7 +1110,7 @@ def test_old_names_are_answered_with_the_new_ones(tmp_path):
     """In a file, by --set and as a flag: one sentence that says how it is called now."""
     file = tmp_path / "old.toml"
     file.write_text(OLD)
-    said = "the setting agents.evil is called agents.malicious now; 'fedjury config upgrade FILE'"
+    said = "the setting agents.evil is selected agents.malicious now; 'fedjury config upgrade FILE'"
     with pytest.raises(SettingsError, match=re.escape(said)):
         load([file])
     with pytest.raises(SettingsError, match=re.escape(said)):

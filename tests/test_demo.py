@@ -60,11 +60,11 @@ def test_the_demo_tells_its_story(tmp_path):
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()
     assert "Accuracy was" in page
-    assert "Suspected: 12 of 12 evil agents, 0 of 48 honest agents." in page
+    assert "Suspected: 12 of 12 malicious agents, 0 of 48 honest agents." in page
     assert "of 3 candidates of rounds with a strike 3 were rejected; of 12 others, 0" in page
     report = (folder / "report.md").read_text()
-    assert "of 12 evil agents 12 were suspected" in report
-    assert "of 12 evil agents 12 were suspected" in done.stdout
+    assert "of 12 malicious agents 12 were suspected" in report
+    assert "of 12 malicious agents 12 were suspected" in done.stdout
     for name in runs:
         assert f"| {name} |" in report
         assert name in done.stdout

@@ -174,12 +174,12 @@ CASES = [  # strikes, until, failed; suspected?; strikes, until, failed after ro
 
 @pytest.mark.parametrize(("before", "suspected", "after"), CASES)
 def test_where_an_agent_stands(before, suspected, after):
-    """Strikes add up and wear off; out for three rounds; two failed appeals are for good."""
+    """Offences add up and wear off; out for three rounds; the second failure is permanent."""
     assert detection_state.judged(before, suspected, 5, GUARDED) == after
 
 
 def test_without_a_limit_there_is_always_another_appeal():
-    """With appeals = 0 nobody stays out for good."""
+    """With appeals = 0 nobody stays out permanently."""
     endless = replace(GUARDED, rules=GUARDED.rules.replaced(appeals=0))
     assert detection_state.judged(AgentStatus(2, 5, 99), True, 5, endless) == AgentStatus(2, 9, 100)
 
@@ -264,7 +264,7 @@ def test_the_past_stays_finite():
 
 
 def docket():
-    """Make a docket with something in every field."""
+    """Make an agent registry with something in every field."""
     return AgentRegistry(
         {"a": AgentStatus(2, 7, 1), "c": AgentStatus(1)},
         {"long": {"count": np.array([3])}, "crowd": {"x.y": np.ones((2, 3), np.float32)}},

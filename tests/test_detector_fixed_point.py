@@ -194,7 +194,7 @@ def test_a_model_that_stays_tells_nothing_of_one_alone():
 
 
 def test_zeros_are_not_suspect_and_do_not_make_one_forget():
-    """Who lies low between two strikes is known again; many zeros are no crowd."""
+    """Who is idle between two strikes is known again; many zeros are no crowd."""
     rows = {"a": [1, 0, 0], "b": [5, 4, 0], "c": [0, -1, 2], "d": [-1, 1, 1]}
     strike = seen(1, [0, 0, 0], **rows, y=[0, 0, 0], z=[6, 2, 2])
     low = seen(2, [2, 1, 0], **rows, x=[0, 0, 0], y=[0, 0, 0], z=[0, 0, 0])

@@ -184,7 +184,7 @@ def test_enrolling_again_keeps_what_is_there(folder, capsys):
 
 
 def test_secrets_that_moved_to_their_machines_still_hold(folder):
-    """Who took a file away keeps being let in; a password file that was lost is made anew."""
+    """Who took a file away keeps being let in; a password file that was lost is made again."""
     run(folder, "--n", "2")
     moved = folder / "agents" / "agent-0.password"
     secret = moved.read_text()
@@ -332,7 +332,7 @@ def test_an_agents_certificate_makes_nobody_a_broker(folder):
 
 
 def test_the_brokers_certificate_names_its_hosts(folder):
-    """Loopback, this machine and compose's name are in it, and what --host adds, for good."""
+    """Loopback, this machine and compose's name are in it, and what --host adds, permanently."""
     run(folder, "--n", "1", "--tls", "--host", "fl.example.org", "--host", "192.0.2.7")
     run(folder, "--n", "2")
     names = certificate(folder / "broker" / "server.crt").extensions.get_extension_for_class(
@@ -575,7 +575,7 @@ def test_the_page_is_the_brokers_and_asks_who_comes(folder, capsys, tls):
     assert "listener 8099" in file.read_text()
     run(folder, "--page", "0")
     assert "websockets" not in file.read_text()
-    assert "must be started anew" in capsys.readouterr().out
+    assert "must be started again" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the program

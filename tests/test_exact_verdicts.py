@@ -130,7 +130,7 @@ def majority(world):
 
 
 def odd(world):
-    """Let lengths go from 1e-30 to 1e30, some lie low, some be no numbers, and one crowd."""
+    """Let lengths go from 1e-30 to 1e30, some are idle, some be no numbers, and one crowd."""
     rows = honest(world)
     rows[:30] = world.target - world.weights
     rows[:60] *= np.geomspace(1e-30, 1e30, 60)[:, np.newaxis]

@@ -423,7 +423,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
         os.killpg(first.pid, signal.SIGINT)  # as a terminal does
         out, err = first.communicate(timeout=30)
     assert first.returncode == 130
-    assert "stopped; the same command goes on where it was" in out
+    assert "stopped; the same command resumes" in out
     assert err == ""
     kept = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert 0 < len(kept) < 72

@@ -141,7 +141,7 @@ def test_the_baselines_are_no_match_for_trimming(tmp_path, attack):
 
 @pytest.fixture(scope="module")
 def jury(tmp_path_factory):
-    """Hold a run whose fakes lie low for eight rounds and then strike against a jury."""
+    """Hold a run whose fakes are idle for eight rounds and then strike against a jury."""
     return Federation(tmp_path_factory.mktemp("jury"), **JURY).whole()
 
 
@@ -435,7 +435,8 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     while run.state.phase is not Phase.DONE:
         run.state = run.aggregator.turn(run.state)
     assert run.state.failure.startswith(
-        "round 1 was given up after 2 attempts: 0 of 20 called agents sent an update that counts, "
+        "round 1 was given up after 2 attempts: 0 of 20 selected agents sent an update that "
+        "counts, "
         "1 needed; refused: "
     )
     assert len(run.hub.inbox) > 3000
@@ -565,7 +566,7 @@ def test_a_run_cannot_look_back_further_than_what_was_kept(tmp_path, changes):
 
 @pytest.mark.parametrize(("fleets", "shared"), [(1, False), (2, True)])
 def test_agents_follow_an_aggregator_that_lost_the_end_of_its_run(tmp_path, jury, fleets, shared):
-    """Without its newest model it opens a round anew that agents have behind them; all go along."""
+    """Without its newest model it opens a round again that agents have done; all go along."""
     run = Federation(tmp_path, fleets=fleets, shared=shared, **JURY)
     run.begin()
     run.run(lambda state: state.round == 8 and len(state.updates) > 3)

@@ -103,7 +103,7 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
     """Twenty clients flood a round: all honest updates count, all refusals are counted.
 
     Half of the agents answer only behind the flood, so all of it lies in that round. The models
-    are those of the undisturbed run, bit by bit; memory is bounded by what may wait to be read,
+    are those of the undisturbed run, bit for bit; memory is bounded by what may wait to be read,
     and what was read is not kept.
     """
     sent = []

@@ -94,7 +94,7 @@ def test_the_fakes_are_named_and_nobody_else(attacked):
     }
     (line,) = [line for line in said.splitlines() if line.startswith("attacked from round 1 on")]
     assert "20 agents pulled the model towards one fixed point" in line
-    assert "no longer called" in line
+    assert "no longer selected" in line
 
 
 def test_a_jury_votes_in_every_round(attacked):

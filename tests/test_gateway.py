@@ -226,7 +226,7 @@ def test_a_new_hub_shuts_nobody_out_of_the_round():
 
 @pytest.mark.parametrize("parameters", [8, 9])
 def test_what_was_trained_from_another_run_s_model_is_not_sent_again(parameters):
-    """Nor does it take up a slot: version 0 of a run that begins anew may be another model."""
+    """Nor does it take up a slot: version 0 of a run that begins again may be another model."""
     view, _ = sent(collecting(), "ann")
     manifest = replace(MANIFEST, parameters=parameters, tensors=(("w", (parameters,)),))
     first = Model(0, np.ones(parameters, np.float32))
@@ -320,7 +320,7 @@ floats = st.floats(width=32)
 
 @given(st.lists(floats, min_size=8, max_size=8))
 def test_models_come_back_as_they_were(values):
-    """Every float32, infinities and NaN too, is the same after JSON, bit by bit but for NaN's."""
+    """Every float32, infinities and NaN too, is the same after JSON, bit for bit but for NaN's."""
     vector = np.array(values, np.float32)
     text = tensors_json(vector, TENSORS)
     read = vector_of(strict_json(text), TENSORS)

@@ -404,7 +404,7 @@ def test_a_crashed_aggregator_gets_the_updates_again(gateway):
 
 
 def test_nothing_leaks_from_one_run_into_the_next(tmp_path):
-    """A run of the same name that begins anew has its own history, names and counts."""
+    """A run of the same name that begins again has its own history, names and counts."""
     gateway = Gateway(tmp_path / "one").begin()
     for name in ("ann", "bob", "cid"):
         gateway.post(client=name, step=0.1)
@@ -494,7 +494,7 @@ def test_metrics_are_what_prometheus_reads(gateway):
 
 
 def test_a_request_from_before_a_new_run_does_not_clear_its_counts():
-    """A run that begins anew begins at zero, once: a request may still know the last."""
+    """A run that begins again begins at zero, once: a request may still know the last."""
     tally, view = Tally(), GatewayState(())
     tally.of(replace(view, generation=1)).posts["taken"] += 1
     tally.of(view).posts["malformed"] += 1

@@ -1,7 +1,7 @@
 """Whole federations with secrets, by the real programs: who is enrolled and hostile gains nothing.
 
 What the hostile agent sends as itself is refused by the aggregator and counted; all else it tries
-is not delivered. So the models are those of a run that nobody disturbs, bit by bit.
+is not delivered. So the models are those of a run that nobody disturbs, bit for bit.
 """
 
 from __future__ import annotations

@@ -502,7 +502,7 @@ def test_who_is_in_quarantine_keeps_what_brought_it_there(alone):
     out = rounds_of(2, suspicion={}, suspected={}, quarantined=["a", "b"], for_good=["b"])
     assert known_of(alone, *caught, *out)["suspects"] == [
         ["a", {"suspicion": 0.9, "detector": "burst", "state": "in quarantine"}],
-        ["b", {"suspicion": None, "detector": "", "state": "out for good"}],
+        ["b", {"suspicion": None, "detector": "", "state": "out permanently"}],
     ]
 
 

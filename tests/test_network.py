@@ -280,7 +280,7 @@ def counted(records):
 
 
 def test_hostile_clients_change_nothing(quiet, tmp_path):
-    """Every attack is refused and counted; the models are those of the undisturbed run, bit by bit.
+    """Every attack is refused and counted; the models are those of the undisturbed run.
 
     On the embedded broker: so this also says that neither the network nor the kind of broker
     has a part in the result. Where Mosquitto is, the other federations run on that.

@@ -45,7 +45,7 @@ def test_notices_are_bounded():
     ],
 )
 def test_drops_are_what_came_on_top_of_the_first_count(counts, total):
-    """The first count is the baseline, a smaller one a broker that began anew, garbage nothing."""
+    """The first count is the baseline, a smaller one a broker that began again, garbage nothing."""
     drops = Drops()
     for count in counts:
         drops.on_message(count)

@@ -406,7 +406,7 @@ def play(people, part, message):
 
 @pytest.mark.broker
 def test_it_takes_part_whatever_strangers_say(broker, agents, honest_path):
-    """Garbled messages are ignored; it trains, says the same again, begins anew, and leaves."""
+    """Garbled messages are ignored; it trains, says the same again, begins again, and leaves."""
     network, path = honest_path
     manifest = manifest_of(network)
     limits = Limits(manifest.parameters)

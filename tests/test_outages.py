@@ -196,7 +196,7 @@ def test_a_network_that_stalls_is_noticed_and_loses_nothing(opened, mosquitto, m
 
 @pytest.mark.broker
 def test_a_broker_that_does_not_answer_is_asked_again(opened, broker, monkeypatch):
-    """A connection that is accepted but never welcomed is given up, and tried anew."""
+    """A connection that is accepted but never welcomed is given up, and tried again."""
     monkeypatch.setattr(connection_pool, "WELCOME", 0.3)
     monkeypatch.setattr(connection_pool, "TICK", 0.1)
     monkeypatch.setattr(reconnect, "BACKOFF", (0.1, 0.2))

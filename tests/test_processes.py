@@ -105,7 +105,7 @@ def test_an_error_is_told_while_others_go_on(tmp_path):
 
 
 def test_who_dies_is_started_again(tmp_path):
-    """A killed process comes again, is told so, and its agents count anew; the other lives on."""
+    """A killed process comes again, is told so, and its agents count again; the other lives on."""
     first = tmp_path / "up"
 
     def work(post):
@@ -307,7 +307,7 @@ def children(pid):
 @pytest.mark.broker
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
-    """Kill -9 of half the fleet while its updates are awaited: the same models, bit by bit."""
+    """Kill -9 of half the fleet while its updates are awaited: the same models, bit for bit."""
     changes = {"agents__n": 200, "agents__samples": 5, "training__batch_size": 5, "run__rounds": 6}
     settings = settings_of(**changes, agents__processes=2)
     file = tmp_path / "scenario.toml"

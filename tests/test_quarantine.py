@@ -166,7 +166,7 @@ def test_where_everybody_is_out_the_run_says_so_and_ends():
         state, effects = play(state, said, Tick(now, set("abc")))
     assert state.phase is Phase.DONE
     assert state.failure == (
-        "round 2 was given up after 2 attempts: 0 of 0 called agents sent an update that counts, "
+        "round 2 was given up after 2 attempts: 0 of 0 selected agents sent an update that counts, "
         "1 needed (3 agents are in quarantine)"
     )
 
@@ -291,7 +291,7 @@ def test_a_resumed_run_forgets_what_nobody_needs():
 
 
 def test_fldetector_goes_on_with_another_window():
-    """A window that was changed begins anew; it is no error."""
+    """A window that was changed begins again; it is no error."""
     rng, memory = np.random.default_rng(0), {}
     for number in range(1, 30):
         seen = Observation(

@@ -90,7 +90,7 @@ def test_one_knocks_for_all_where_the_broker_cannot_be_reached():
     assert len({name for _, name in knocks}) == 12  # not always the same
     parties.reached()
     assert sorted(named(parties, now)) == names
-    parties.unreachable("agent-000", now)  # once it was reached, the pauses begin anew
+    parties.unreachable("agent-000", now)  # once it was reached, the pauses begin again
     assert parties.wait(now) <= 0.75
 
 

@@ -154,7 +154,7 @@ def no_file(file):
 
 @pytest.mark.parametrize("spoil", [cut_short, one_byte, no_file])
 def test_damage_is_named_and_what_we_say_to_do_helps(folder, spoil):
-    """Without the file only the detector that lacks it begins anew."""
+    """Without the file only the detector that lacks it begins again."""
     persist(folder, 1)
     file = folder / "rows-000001-1.bin"
     spoil(file)
@@ -180,7 +180,7 @@ def test_much_that_detectors_remember_goes_with_the_end_of_a_run(folder, monkeyp
     saved = RunStore(folder, keep=3).load()
     assert [*saved.registry.memories] == ([] if goes else ["new", "old"])
     assert saved.notes == (
-        ("what new and old remembered went when the run ended: begun anew",) if goes else ()
+        ("what new and old remembered went when the run ended: begun again",) if goes else ()
     )
     assert saved.registry.update_sums.rows.tolist() == large(7).tolist()
     assert saved.registry.statuses == whole.statuses
@@ -188,8 +188,8 @@ def test_much_that_detectors_remember_goes_with_the_end_of_a_run(folder, monkeyp
 
 def test_a_run_that_is_killed_comes_to_the_same(tmp_path):
     """All detectors and a rule that remembers, with everything in files of its own."""
-    whole = federation(tmp_path / "whole", "docket, rejected").whole()
-    run = federation(tmp_path / "killed", "docket, rejected")
+    whole = federation(tmp_path / "whole", "agent registry, rejected").whole()
+    run = federation(tmp_path / "killed", "agent registry, rejected")
     run.begin()
     run.run(lambda state: state.round == 4)
     assert len(rows(run.folder)) >= 4

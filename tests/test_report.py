@@ -91,7 +91,7 @@ FEW = [
     REJECTED,
     record(4, 0.3, refused={"duplicate": 1, "malformed": 1}, attempt=2),
 ]
-"""Four rounds; the evil agents strike from the third on."""
+"""Four rounds; the malicious agents strike from the third on."""
 
 STRIKES = AttackRounds(3)
 TRUTH = Truth(frozenset({"agent-1", "agent-9"}), frozenset({"agent-0", "agent-2", "agent-3"}))
@@ -292,8 +292,10 @@ def test_the_sentence_on_detection():
     """It is on the terminal, too."""
     [said] = detection_summary(read_all(WATCHED), TRUTH)
     assert said == (
-        "Detection: of 2 evil agents 1 were suspected in some round and 1 are in quarantine at the "
-        "end, 1 for good; of 3 honest ones 1 were suspected, 1 were ever in quarantine, 0 for good."
+        "Detection: of 2 malicious agents 1 were suspected in some round and 1 are in quarantine "
+        "at the "
+        "end, 1 permanently; of 3 honest ones 1 were suspected, 1 were ever in quarantine, 0 "
+        "permanently."
     )
     assert detection_summary(read_all(FEW), TRUTH) == []
 
@@ -453,7 +455,7 @@ DEFENCES = {
     "quarantine": (
         {"detection.detectors": ["burst"], "detection.quarantine": True},
         """Updates are averaged. The detector burst looks for fakes; who is suspected is left out,
-        and after 2 rounds of that no longer called.""",
+        and after 2 rounds of that no longer selected.""",
     ),
     "detectors alone": (
         {"detection.detectors": ["burst", "dissent"]},
@@ -496,7 +498,7 @@ def test_how_it_ended_in_words():
     rounds = read_all(FEW)
     assert ending(row("lab", rounds, STRIKES), 4, tallies({}, TRUTH)) == (
         "Accuracy fell from 40.0% before the first strike to 30.0% at the end. Of 4 rounds 3 were "
-        "accepted and 1 rejected. Suspected: 0 of 2 evil agents, 0 of 3 honest agents."
+        "accepted and 1 rejected. Suspected: 0 of 2 malicious agents, 0 of 3 honest agents."
     )
     assert ending(row("lab", rounds[:1], None), 1, []) == (
         "Accuracy is 20.0% at the end. One round was finished."
@@ -548,7 +550,7 @@ def test_the_page_says_who_was_caught():
     made = Page(page(story(WATCHED)))
     assert "✗ falsely accused 1: agent-2 fixed_point round 2" in made.text
     assert "○ missed 1: agent-9" in made.text
-    assert "✓ caught 1: agent-1 fixed_point round 3 2 first after round 4, for good" in made.text
+    assert "✓ caught 1: agent-1 fixed_point round 3 2 first after round 4, permanently" in made.text
 
 
 def test_the_page_has_a_picture_for_each_quantity():

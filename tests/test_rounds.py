@@ -302,7 +302,7 @@ def test_only_some_contributors_may_vote():
 
 
 def test_counts_add_up_and_end_with_the_round():
-    """Refusals are counted per reason into the round's record; the next round counts anew."""
+    """Refusals are counted per reason into the round's record; the next round counts again."""
     said = policy()
     state, _ = start(said)
     doubled = [message for message in updates(state) for _ in range(3)]
@@ -385,7 +385,7 @@ def test_too_few_updates_repeat_the_round():
     said = policy(at_least=2)
     state, _ = start(said)
     state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
-    why = "1 of 3 called agents sent an update that counts, 2 needed"
+    why = "1 of 3 selected agents sent an update that counts, 2 needed"
     assert effects == [
         Publish(RoundLog(RoundRepeated(1, 2, why))),
         Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
@@ -419,7 +419,7 @@ def test_a_run_is_given_up_after_its_attempts():
     assert [m.attempt for m in published(effects, Round)] == [2, 3, 3]
     assert effects[-1] == Publish(Round(1, 3, Phase.DONE, 0, "all", (), 10))
     assert state.failure == (
-        "round 1 was given up after 3 attempts: 0 of 3 called agents sent an update that counts, "
+        "round 1 was given up after 3 attempts: 0 of 3 selected agents sent an update that counts, "
         "1 needed"
     )
     assert not records(effects)
@@ -435,7 +435,7 @@ def test_a_round_whose_updates_are_all_refused_is_lost_not_repeated():
     (record,) = records(effects)
     assert (record.accepted, record.attempt, record.updates) == (False, 1, 0)
     assert record.why == (
-        "0 of 3 called agents sent an update that counts, 1 needed; refused: 3 not finite"
+        "0 of 3 selected agents sent an update that counts, 1 needed; refused: 3 not finite"
     )
     assert (state.round, state.attempt, state.version) == (2, 1, 0)
 
@@ -778,7 +778,7 @@ def waiting(phase):
 
 @pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.VALIDATE, Phase.JUDGE_AND_TRAIN])
 def test_without_a_broker_no_deadline_comes_nearer(phase):
-    """While it cannot be reached nothing is said or closed; after it the whole time begins anew."""
+    """While it cannot be reached nothing is said or closed; then the whole time begins again."""
     said, state, rest = waiting(phase)
     long = (said.validation if phase is Phase.VALIDATE else said.collect).seconds
     at = state.deadline

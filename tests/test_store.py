@@ -302,7 +302,7 @@ def test_records_of_what_is_not_a_number_are_json(store, folder):
 
 
 def test_a_line_says_when_its_round_was_over(store, folder):
-    """The time is in rounds.jsonl, and outlives what is done anew after a crash.
+    """The time is in rounds.jsonl, and outlives what is done again after a crash.
 
     A model's file holds none, so that the same run comes to the same bytes.
     """

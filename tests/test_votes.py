@@ -138,7 +138,7 @@ def test_remembering_changes_no_model(tmp_path):
 
 
 def test_a_newcomer_receives_what_it_lacks(tmp_path):
-    """Agents who start anew before round 5 hold version 4 alone: two more and the candidate."""
+    """Agents who start again before round 5 hold version 4 alone: two more and the candidate."""
     run = Federation(tmp_path, agents__n=6, collect__agents=6, run__rounds=6, **ASKED)
     candidates, history = weighed(run)
     run.begin()

@@ -240,7 +240,7 @@ def presence(online, since=1.0):
 
 
 def test_who_is_online_is_counted():
-    """Last wills and emptied topics take one off; after a reconnect all say it anew."""
+    """Last wills and emptied topics take one off; after a reconnect all say it again."""
     state = State()
     for part, said in (
         ("round", opened(1)),
@@ -501,7 +501,7 @@ def test_each_round_is_one_line():
 
 
 def test_events_are_lines():
-    """A round tried again, a run that begins anew, goes back, and who is in quarantine."""
+    """A round tried again, a run that begins again, goes back, and who is in quarantine."""
     records = [say("log/round", record(n)) for n in range(1, 5)]
     said = told(
         records,
@@ -518,7 +518,7 @@ def test_events_are_lines():
     assert said[1] == ["round   5  tried again  attempt 2  why: 2 came in time"]
     assert said[2] == ["run lab has gone back to round 2"]
     assert said[3][0].endswith("suspected 1 (burst 1)  quarantined 1 (a)")
-    assert said[4][0] == "run lab begins anew"
+    assert said[4][0] == "run lab begins again"
     assert said[4][1].startswith("round   1  accepted")
 
 

@@ -149,7 +149,7 @@ def test_flame_by_definition():
 
 
 def test_flames_noise_is_a_share_of_the_median_norm():
-    """Around equal updates of norm 100 it varies by 0.1, anew in each round."""
+    """Around equal updates of norm 100 it varies by 0.1, again in each round."""
     updates = np.full((5, 10_000), 1, dtype=np.float32)
     first, second = (build("flame")(updates, ones(5), Context(round=r)) - 1 for r in (1, 2))
     np.testing.assert_allclose([first.std(), second.std()], 0.1, rtol=0.05)

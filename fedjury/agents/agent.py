@@ -104,7 +104,7 @@ def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
 
 
 def _forget(agent: Agent) -> Agent:
-    """Forget the attempt that was answered: an aggregator that began anew has no answers.
+    """Forget the attempt that was answered: an aggregator that began again has no answers.
 
     It says the manifest first, and then the round again, which it may call by the same attempt.
     """

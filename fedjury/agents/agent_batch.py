@@ -61,7 +61,7 @@ class Members(NamedTuple):
     judge: Judge
     vote_attack: Liar
     attackers: frozenset[str] = frozenset()
-    """The evil agents of the whole fleet."""
+    """The malicious agents of the whole fleet."""
     colluders: ColluderPool | None = None
     """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""
 
@@ -83,7 +83,7 @@ class AgentBatch:
     ) -> None:
         """``codec``: how candidates and history travel; what is judged has been through it.
 
-        ``attacked``: whether the evil agents strike in a round.
+        ``attacked``: whether the malicious agents strike in a round.
         ``everybody``: agents in the whole fleet; 0: those of this cohort.
         """
         self._members, self._samples = members, data.indices.shape[1]
@@ -165,7 +165,7 @@ class AgentBatch:
         judging = JudgeTask(task.round, task.attempt, task.versions)
         votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
         self._verdicts = {vote.agent: vote for vote in votes}
-        # Who colludes trains even if it votes against: its ringleader waits for its report.
+        # Who colludes trains even if it votes against: its coordinator waits for its report.
         colluding = self._malicious if self._colluders is not None else ()
         self._plan([v.agent for v in votes if not v.poisoned or v.agent in colluding])
 

@@ -225,7 +225,7 @@ class AgentRunner:
             case ColluderUpdate() | AttackVector() if self._batch is not None:
                 self._batch.observe(message, self._clock())
         if name not in self._agents:
-            return  # a ringleader that hears all else through a shared connection
+            return  # a coordinator that hears all else through a shared connection
         agent, task = on_message(self._agents[name], message)
         self._agents[name] = agent
         if task is not None:

@@ -1,8 +1,8 @@
-"""How evil agents collude over the broker: reports to the ringleader, one plot for all.
+"""How malicious agents collude over the broker: reports to the coordinator, one plot for all.
 
-Each attacker who is called trains honestly and reports that update to the ringleader, the evil
-agent with the lowest number, called or not. The ringleader plots from all reports what they send
-instead, and tells all of them at once: O(m) messages. A round never waits for them: the ringleader
+Each attacker who is called trains honestly and reports that update to the coordinator, the evil
+agent with the lowest number, called or not. The coordinator plots from all reports what they send
+instead, and tells all of them at once: O(m) messages. A round never waits for them: the coordinator
 makes do with the reports that came in time, and who hears of no plot sends its honest update.
 
 Nothing here knows a clock: the time now, in seconds, comes in as a value.
@@ -20,7 +20,7 @@ from fedjury.attacks.colluding import Plotter, Strategy, carried_out
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Vector
 
 GATHER = 0.25
-"""Share of a round's time that the ringleader waits for reports after the first one."""
+"""Share of a round's time that the coordinator waits for reports after the first one."""
 
 PATIENCE = 0.5
 """Share of a round's time that an attacker waits for a plot after its report."""
@@ -33,7 +33,7 @@ ENOUGH = 2
 
 
 class Colluders(NamedTuple):
-    """What sets evil agents apart on the network: whom they hear, and when they come."""
+    """What sets malicious agents apart on the network: whom they hear, and when they come."""
 
     colluding: frozenset[str] = frozenset()
     """Who hears of plots."""
@@ -126,7 +126,7 @@ class ColluderPool:
         self._vector: AttackVector | None = None
 
     def announce(self, message: Round) -> None:
-        """Let the ringleader hear who is called."""
+        """Let the coordinator hear who is called."""
         if self._coordinator is not None:
             self._coordinator.begin(message)
 

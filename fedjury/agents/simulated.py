@@ -51,7 +51,7 @@ class SimulatedAgents(NamedTuple):
 
     @property
     def without_data(self) -> frozenset[int]:
-        """The numbers of the evil agents."""
+        """The numbers of the malicious agents."""
         return self.spec.malicious_agents
 
     @property
@@ -61,7 +61,7 @@ class SimulatedAgents(NamedTuple):
 
     @property
     def colluders(self) -> Colluders:
-        """What sets the evil agents apart on the network."""
+        """What sets the malicious agents apart on the network."""
         colluding = self.spec.colluding
         late = frozenset(self.name(number) for number in self.late)
         return Colluders(frozenset(colluding), next(iter(colluding), ""), late, self.agents.arrive)
@@ -103,12 +103,12 @@ class SimulatedAgents(NamedTuple):
 
     @property
     def there(self) -> int:
-        """The first round in which the evil agents may strike: those who come late are there."""
+        """The first round in which malicious agents may attack: those that come late are there."""
         arrive = self.agents.arrive
         return arrive + 1 if arrive > 1 else 1
 
     def attacked(self, round_: int) -> bool:
-        """Say whether the evil agents strike in a round."""
+        """Say whether the malicious agents strike in a round."""
         if not self.spec.malicious_agents or round_ < self.there:
             return False
         return round_ in self.backdoor.inject if self.spec.armed else round_ >= self.agents.start
@@ -241,7 +241,7 @@ def _members(
 
 
 def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> ColluderPool:
-    """Let the evil ones of these agents collude, with the ringleader if it is one of them."""
+    """Let the evil ones of these agents collude, with the coordinator if it is one of them."""
     attackers = spec.colluding
     coordinator = None
     if attackers and min(attackers.values()) in numbers:
@@ -260,7 +260,7 @@ def _tiny(data: Dataset) -> AttackContext:
 def _backdoor_config(
     simulated: SimulatedAgents, partition: Partition, judge: Judge
 ) -> BackdoorConfig | None:
-    """Say how the evil agents put their backdoor in, if they have one."""
+    """Say how the malicious agents put their backdoor in, if they have one."""
     if partition.backdoor is None:
         return None
     hidden, aggregation = simulated.backdoor, simulated.aggregation

@@ -49,7 +49,7 @@ Table = dict[str, Place]
 
 
 class RegistryFiles:
-    """The dockets in a run's folder."""
+    """The agent registries in a run's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -172,7 +172,7 @@ class RegistryFiles:
             return []
         whose = sorted({_owner(key) for key in gone})
         if (self._folder / "ended").exists():
-            return [f"what {' and '.join(whose)} remembered went when the run ended: begun anew"]
+            return [f"what {' and '.join(whose)} remembered went when the run ended: begun again"]
         lost = sorted({self._folder / name for name in gone.values()})
         return [f"{file} is gone: the run goes on without it" for file in lost]
 
@@ -199,7 +199,7 @@ def _owner(key: str) -> str:
 
 
 def _without(arrays: Arrays, gone: dict[str, str]) -> Arrays:
-    """Leave out all that those remembered who lack a part of it: they begin anew."""
+    """Leave out all that those remembered who lack a part of it: they begin again."""
     losers = {_owner(key) for key in gone}
     kept = {
         key: array

@@ -5,7 +5,7 @@
     runs/<run>/models/000012.safetensors   the last accepted models, each with its round's record
     runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
     runs/<run>/agents-000012.npz   where agents are watched: what is known of them
-    runs/<run>/rows-000012-1.bin   large arrays of that; see dockets.py
+    runs/<run>/rows-000012-1.bin   large arrays of that; see agent registries.py
     runs/<run>/lock                held by the aggregator that uses the folder
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
@@ -174,7 +174,7 @@ class RunStore:
         if not read and lines:
             raise StoreError(
                 f"{self.folder / ROUNDS} holds {len(lines)} rounds and {self._models} no model of "
-                "them; choose another --run, or remove that file to begin anew"
+                "them; choose another --run, or remove that file to begin again"
             )
         if not read:
             return None

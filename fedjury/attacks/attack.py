@@ -33,7 +33,7 @@ class RoundContext(NamedTuple):
         return self.history[-2] if len(self.history) > 1 else None
 
     attackers: int = 0
-    """How many evil agents are called in the round; 0: all there are."""
+    """How many malicious agents are called in the round; 0: all there are."""
 
     def rngs(self) -> list[np.random.Generator]:
         """Make each member's own generator, from (seed, round, agent) alone."""
@@ -99,7 +99,7 @@ class AttackContext(NamedTuple):
 
 
 def zeros(weights: Vector, context: RoundContext) -> Matrix:
-    """Learn nothing (m, d): what fakes do who lie low."""
+    """Learn nothing (m, d): what fakes do who are idle."""
     return np.broadcast_to(np.zeros_like(weights), (len(context.members), len(weights)))
 
 

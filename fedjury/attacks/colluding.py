@@ -1,6 +1,6 @@
 """What colluding attackers share: who they are to the cohort, and what they make of each other.
 
-They train honestly and report what they learnt to their ringleader, who plots from all reports
+They train honestly and report what they learnt to their coordinator, who plots from all reports
 what they send instead: the centre, plus each one's own noise where there is a spread. Of the
 honest agents' updates they know nothing: in the papers' terms, the updates of benign agents are
 unknown, and those of the attackers stand for them.

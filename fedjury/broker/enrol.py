@@ -93,7 +93,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     if any(
         settings.get(key, getattr(known, key)) != getattr(known, key) for key in ("tls", "page")
     ):
-        print(f"the broker must be started anew: from now on it listens on port {done.port}")
+        print(f"the broker must be started again: from now on it listens on port {done.port}")
     else:
         _tell(chosen.folder)
 

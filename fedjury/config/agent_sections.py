@@ -30,7 +30,7 @@ class Agents(Section):
     )
     attack: Annotated[Text, Flag("--attack", "NAME")] = Field(
         "mpaf",
-        description="what evil agents send: {attack}; see docs/attacks.md",
+        description="what malicious agents send: {attack}; see docs/attacks.md",
     )
     options: Options = Field(
         {},
@@ -43,14 +43,14 @@ class Agents(Section):
     start: Annotated[int, Flag("--start")] = Field(
         1,
         ge=1,
-        description="round in which evil agents begin to strike; before it fakes send zeros, "
+        description="round in which malicious agents begin to strike; before it fakes send zeros, "
         "others train honestly",
     )
     arrive: Annotated[int, Flag("--arrive")] = Field(
         1,
         ge=1,
-        description="above 1: the evil agents connect, all at once, in this round, and are called "
-        "from the next on",
+        description="above 1: the malicious agents connect, all at once, in this round, and are "
+        "called from the next on",
     )
     vote_attack: Annotated[Text, Flag("--vote-attack", "NAME")] = Field(
         "always_accept",

@@ -100,7 +100,7 @@ class Validation(Section):
         description="what rejects: count (the quorum), score (what all of them saw, added up)",
     )
     tolerated_malicious: int = Field(
-        0, ge=0, description="lying validators to withstand; score drops as many at each end"
+        0, ge=0, description="malicious validators to withstand; score drops as many at each end"
     )
     false_alarm: float = Field(
         0.02,
@@ -262,7 +262,7 @@ class Detection(Section):
     readmissions: int = Field(
         3,
         ge=0,
-        description="failed appeals after which it stays out for good; 0: it never does",
+        description="failed readmissions after which it stays out permanently; 0: it never does",
     )
 
 

@@ -8,7 +8,7 @@ one cluster in these, 2-means splits them, and those of the upper cluster are su
 
 Decisions of ours. What the rule made of a round is what came of the model: g_t is
 (w_{t+1} - w_t) / η, so a rejected round says nothing of H. An agent that was not called is
-predicted from its own last update. Zeros say nothing: fakes that lie low are predicted so well
+predicted from its own last update. Zeros say nothing: fakes that are idle are predicted so well
 that the honest are the upper cluster. Once the window is full, whoever has any distance is judged:
 else fakes would have ``window`` rounds from their first strike on. And the score is s / (s + b): b
 lies in the middle between the clusters, or, if there is one, at twice the highest suspicion s,

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         with broker(chosen.link) as address:
             run(chosen, runner.How(chosen.link, address, chosen.jobs, chosen.fresh))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was")
+        print("stopped; the same command resumes")
         raise
     return 0
 
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run an experiment of a paper and set our figures beside the paper's.\n"
-        "Without NAME: list the experiments. A stopped one goes on where it was.",
+        "Without NAME: list the experiments. A stopped one resumes.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument(

@@ -214,7 +214,7 @@ def _aggregator(
 
 
 def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.Server:
-    """Put clerk, application and server together."""
+    """Put worker, application and server together."""
 
     def connect() -> SessionTransport:
         address = address_of(settings.broker, "agents")

@@ -43,7 +43,7 @@ BUSY = 1.0
 """Seconds after a post in which more are expected."""
 
 PATIENCE = 10.0
-"""Seconds after which a post that the clerk has not looked at is given up."""
+"""Seconds after which a post that the worker has not looked at is given up."""
 
 AGAIN = 1.0
 """Seconds before a hub that broke is replaced."""
@@ -99,7 +99,7 @@ class BrokerSession:
             # Looked at after it came: the last of us may have connected while we waited for it.
             if self._joined and self._connections() > len(self.state.slots):
                 self._present = (
-                    True  # for good: who is away for a moment may be called all the same
+                    True  # permanently: who is away for a moment may be called all the same
                 )
             self.state, again = state.on_message(
                 self.state, delivery.message, present=self._present

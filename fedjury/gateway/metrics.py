@@ -1,6 +1,6 @@
 """What Prometheus gets to see: made from the view and a tally whenever it asks.
 
-Nothing is kept beside these two, so that a run which begins anew begins at zero.
+Nothing is kept beside these two, so that a run which begins again begins at zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Tally:
         self._generation = 0
 
     def of(self, state: GatewayState) -> Tally:
-        """Begin anew if the run has; returns itself. A request may come with an older view."""
+        """Begin again if the run has; returns itself. A request may come with an older view."""
         if state.generation > self._generation:
             self.posts.clear()
             self.bytes.clear()

@@ -104,7 +104,7 @@ class GatewayState:
     missed: tuple[int, int] = (-1, -1)
     """Round and attempt that began before our agents were there, so that none of them is called."""
     generation: int = 0
-    """How often a run has begun anew since we listen."""
+    """How often a run has begun again since we listen."""
     connections: int = 0
     """How many of our connections to the broker are up."""
 
@@ -162,7 +162,7 @@ def _modelled(state: GatewayState, model: Model) -> GatewayState:
 def _announced(
     state: GatewayState, now: Round, *, present: bool
 ) -> tuple[GatewayState, list[Update]]:
-    """Note where the round stands; what was sent is sent again where it is collected anew."""
+    """Note where the round stands; what was sent is sent again where it is collected again."""
     attempt = (now.round, now.attempt)
     before = (state.round.round, state.round.attempt) if state.round else None
     if not present and attempt != state.heard:

@@ -42,29 +42,29 @@ class PartitionSpec(NamedTuple):
 
     @property
     def holding(self) -> bool:
-        """Whether the evil agents hold data."""
+        """Whether the malicious agents hold data."""
         return ATTACKS.facts(self.attack).holds_data
 
     @property
     def armed(self) -> bool:
-        """Whether the evil agents hide a backdoor."""
+        """Whether the malicious agents hide a backdoor."""
         return ATTACKS.facts(self.attack).hides_backdoor
 
     @property
     def colluding(self) -> dict[str, int]:
-        """Name -> number of those who collude, ascending; the first of them is the ringleader."""
+        """Name -> number of those who collude, ascending; the first of them is the coordinator."""
         colludes = ATTACKS.facts(self.attack).colludes
         malicious = sorted(self.malicious_agents) if colludes else []
         return {self.name(number): number for number in malicious}
 
     @property
     def malicious_agents(self) -> frozenset[int]:
-        """The numbers of the evil agents: exactly round(n * evil) of them."""
+        """The numbers of the malicious agents: exactly round(n * evil) of them."""
         return _draw(range(self.n), round(self.n * self.malicious), self.seed, 0)
 
     @property
     def malicious_validators(self) -> frozenset[int]:
-        """Who lies when it votes: the evil agents, and round(n * lying) of the others."""
+        """Who lies when it votes: the malicious agents, and round(n * lying) of the others."""
         malicious = self.malicious_agents
         others = tuple(number for number in range(self.n) if number not in malicious)
         count = min(len(others), round(self.n * self.malicious_validator_fraction))
@@ -95,9 +95,9 @@ class Partition(NamedTuple):
     agents: Indices
     """(holders, samples): a row for each of ``Plan.holders``."""
     backdoor: Backdoor | None
-    """What the evil agents hide in the model with what they hold, if they do."""
+    """What the malicious agents hide in the model with what they hold, if they do."""
     pool: Indices
-    """(p,): what the evil agents hold together."""
+    """(p,): what the malicious agents hold together."""
 
 
 def partition_spec_of(settings: Settings) -> PartitionSpec:

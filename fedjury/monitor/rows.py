@@ -42,7 +42,7 @@ def heard_in_full(row: RoundRecord) -> bool:
 
 
 class Suspects(NamedTuple):
-    """Whom the detectors suspected in a round, and who is no longer called after it."""
+    """Whom the detectors suspected in a round, and who is no longer selected after it."""
 
     round: int = 0
     most: tuple[tuple[str, float], ...] = ()

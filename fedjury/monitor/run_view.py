@@ -58,7 +58,7 @@ class Run:
     heard: float = 0.0
     """When its aggregator last said something (seconds)."""
     generation: int = 0
-    """How often it began anew."""
+    """How often it began again."""
     model: str = ""
     parameters: int = 0
     phase: str = ""
@@ -182,7 +182,7 @@ def on_messages(state: State, heard: Iterable[Received], now: float) -> State:
 
 
 def reconnected(state: State) -> State:
-    """Forget who is online: the broker says it anew, and who left meanwhile is not in it."""
+    """Forget who is online: the broker says it again, and who left meanwhile is not in it."""
     return replace(
         state, runs={name: replace(run, online=frozenset()) for name, run in state.runs.items()}
     )
@@ -287,7 +287,7 @@ def _row(record: RoundRecord) -> RoundRecord:
 
 
 def _begun(run: Run, row: RoundRecord) -> Run:
-    """Begin anew; who is online stays."""
+    """Begin again; who is online stays."""
     if not run.rows and not run.horizon:
         return replace(run, start=row)
     return Run(

@@ -141,7 +141,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ColluderUpdate:
-    """What a colluding agent learnt honestly in a round, for its ringleader."""
+    """What a colluding agent learnt honestly in a round, for its coordinator."""
 
     agent: str
     round: int

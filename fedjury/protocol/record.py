@@ -206,7 +206,7 @@ class RoundRecord:
     )
     called: int = entry(COUNT, "agents that were called", 0)
     updates: int = entry(COUNT, "updates that were taken", 0)
-    missing: int = entry(COUNT, "called agents that did not answer", 0)
+    missing: int = entry(COUNT, "selected agents that did not answer", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
     model: Quality = part(Quality, "of the global model after the round: ")
     candidate: Quality | None = part(

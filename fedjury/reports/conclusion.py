@@ -61,7 +61,7 @@ def named(rounds: list[RoundRecord], detection: Detection) -> str:
     by = Counter(" and ".join(result[name].by) for name in guilty)
     did = "; ".join(_did(detectors, count) for detectors, count in by.most_common())
     first = min(result[name].first for name in guilty)
-    stopped = "their updates were left out and they are no longer called"
+    stopped = "their updates were left out and they are no longer selected"
     outcome = (
         stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
     )

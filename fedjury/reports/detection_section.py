@@ -141,7 +141,7 @@ class Tally(NamedTuple):
 
 
 def tallies(result: Mapping[str, Outcome], truth: Truth | None) -> list[Tally]:
-    """Count the fates of the evil, the honest and all others."""
+    """Count the outcomes of the evil, the honest and all others."""
     kinds: list[tuple[str, frozenset[str], int | None]] = []
     if truth:
         kinds += [(kind, names, len(names)) for kind, names in truth._asdict().items()]
@@ -169,17 +169,18 @@ def detection_summary(rounds: list[RoundRecord], truth: Truth) -> list[str]:
         return []
     malicious, honest = tallies(outcomes(rounds), truth)[:2]
     text = (
-        f"Detection: of {malicious.agents:,} evil agents {malicious.suspected:,} were suspected in "
+        f"Detection: of {malicious.agents:,} malicious agents {malicious.suspected:,} were "
+        f"suspected in "
         f"some round and {malicious.out:,} are in quarantine at the end, "
-        f"{malicious.for_good:,} for good; of {honest.agents:,} honest ones "
+        f"{malicious.for_good:,} permanently; of {honest.agents:,} honest ones "
         f"{honest.suspected:,} were suspected, {honest.ever:,} were ever in quarantine, "
-        f"{honest.for_good:,} for good."
+        f"{honest.for_good:,} permanently."
     )
     return [text]
 
 
 class Vote(NamedTuple):
-    """Verdicts on candidates, held against when the evil agents strike."""
+    """Verdicts on candidates, held against when the malicious agents strike."""
 
     hit: int
     """Candidates of rounds in which they strike."""
@@ -195,7 +196,7 @@ class Vote(NamedTuple):
 def attacked(
     rounds: list[RoundRecord], attack_rounds: AttackRounds | None, truth: Truth | None
 ) -> set[int]:
-    """Return the rounds in which evil agents struck, as far as they were called.
+    """Return the rounds in which malicious agents struck, as far as they were called.
 
     Where all of them are in quarantine they cannot. Who is called on appeal either is suspected
     again or leaves it.

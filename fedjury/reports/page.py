@@ -119,7 +119,7 @@ def digest(style: str) -> str:
 def reached(
     attack_rounds: statistics.AttackRounds | None, runs: dict[str, list[RoundRecord]]
 ) -> statistics.AttackRounds | None:
-    """Return when the evil agents struck, as far as the runs went; None if they did not."""
+    """Return when the malicious agents struck, as far as the runs went; None if they did not."""
     last = max((rounds[-1].round for rounds in runs.values() if rounds), default=0)
     if attack_rounds is None or attack_rounds.first > last:
         return None

@@ -139,7 +139,7 @@ def _lines(axes: Axes, lines: Sequence[Line], colours: Sequence[str]) -> None:
 
 
 def _attack_rounds(axes: Axes, attack_rounds: AttackRounds | None, *, named: bool) -> None:
-    """Mark when the evil agents strike, and name it where there is room."""
+    """Mark when the malicious agents strike, and name it where there is room."""
     if attack_rounds is None:
         return
     for number in attack_rounds.rounds[:STRIKES] or (attack_rounds.first - 0.5,):

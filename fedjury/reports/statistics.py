@@ -16,7 +16,7 @@ UNKNOWN = "\N{EN DASH}"
 
 
 class AttackRounds(NamedTuple):
-    """When the evil agents strike, where that is known."""
+    """When the malicious agents strike, where that is known."""
 
     first: int
     rounds: tuple[int, ...] = ()
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
     name: str
     before: float | None
-    """Of the last round before the evil agents struck; None if nobody is known to have struck."""
+    """Of the last round before the attack; None if no attack is known."""
     final: float | None
     best: float | None
     backdoor: float | None

@@ -134,7 +134,7 @@ def _detection(message: Detection) -> str:
     if not message.quarantine:
         return f"{look}; who is suspected is only noted"
     rounds = f"{message.offences} round{'s' * (message.offences > 1)}"
-    return f"{look}; who is suspected is left out, and after {rounds} of that no longer called"
+    return f"{look}; who is suspected is left out, and after {rounds} of that no longer selected"
 
 
 def differing(settings: Settings) -> dict[str, str]:

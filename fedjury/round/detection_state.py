@@ -1,4 +1,4 @@
-"""Who is suspected of being fake, who is no longer called, and who is heard again. All pure.
+"""Who is suspected of being fake, who is no longer selected, and who is heard again. All pure.
 
 Detectors score everybody in each round. Who is suspected in ``strikes`` rounds, not made good by
 as many without, is in quarantine if there is to be one: not called for ``appeal`` rounds, then
@@ -249,7 +249,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 def to_arrays(registry: AgentRegistry) -> Arrays:
-    """Write a docket as plain arrays, for the disk."""
+    """Write an agent registry as plain arrays, for the disk."""
     names = _names(registry.statuses)
     arrays: Arrays = {
         "standings.names": names,

@@ -106,7 +106,7 @@ def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
 
 
 def _tick(state: State, tick: Tick, config: RoundConfig) -> Step:
-    if not tick.reachable:  # nobody can answer: once somebody can, the time begins anew
+    if not tick.reachable:  # nobody can answer: once somebody can, the time begins again
         voting = state.phase is Phase.VALIDATE
         left = (config.validation if voting else config.collect).seconds
         return state.but(deadline=tick.now + left, settled=None), []
@@ -211,7 +211,7 @@ def announcement(state: State, config: RoundConfig) -> Round:
 
 def _too_few(state: State, config: RoundConfig) -> str:
     text = (
-        f"{len(state.updates):,} of {len(state.selected):,} called agents sent an update that "
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent an update that "
         f"counts, {config.collect.min_updates:,} needed"
     )
     if refused := verdict.refusals(state.invalid):

@@ -1,6 +1,6 @@
 """The parent of all programs of a sweep: it has loaded everything once, and forks.
 
-A program that is started anew imports torch for two seconds; one that is forked begins at once.
+A program that is started again imports torch for two seconds; one that is forked begins at once.
 Each is a process of its own all the same, with a session, files and a death of its own. This
 process has no threads, so that nobody is forked while somebody holds a lock.
 

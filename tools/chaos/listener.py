@@ -18,7 +18,7 @@ WAIT = 0.1
 
 
 def digest(weights: Any) -> str:
-    """Say what a vector is, bit by bit, in few letters."""
+    """Say what a vector is, bit for bit, in few letters."""
     return hashlib.sha256(weights.tobytes()).hexdigest()[:16]
 
 

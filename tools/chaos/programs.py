@@ -17,7 +17,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = 60.0
-"""Seconds that the nursery has to load everything."""
+"""Seconds that the fork server has to load everything."""
 PATIENCE = 10.0
 """Seconds for what takes a moment."""
 

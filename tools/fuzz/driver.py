@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     warnings.simplefilter("error", RuntimeWarning)  # numbers that overflow unseen
     target.one(b"")
     more = {} if target.head is None else {"custom_mutator": mutator(atheris, variant, target.head)}
-    # libFuzzer starts itself anew to merge folders, by what it takes for its own name.
+    # libFuzzer starts itself again to merge folders, by what it takes for its own name.
     program = f"{sys.executable} -m tools.fuzz.driver {name} {folder}"
     flags = [*prepared(name, target, Path(folder)), *flags]
     atheris.Setup([program, *flags], target.one, **more)

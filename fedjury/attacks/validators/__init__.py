@@ -1,4 +1,4 @@
-"""Validators who lie: what evil agents say when they are asked to vote.
+"""Validators who lie: what malicious agents say when they are asked to vote.
 
 Honest ones say what the judges of ``fedjury.judges`` say. A liar is a function
 ``(verdicts (m,), turn) -> verdicts (m,)`` for m liars at once: what their judge honestly says, and

@@ -166,8 +166,8 @@ def _panel(
 
 
 EXPERIMENT = Experiment(
-    line="lying validators: errors by their share and number, with the paper's bound",
-    title="BAFFLE and lying validators, q = 5, step eta/N",
+    line="malicious validators: errors by their share and number, with the paper's bound",
+    title="BAFFLE and malicious validators, q = 5, step eta/N",
     setup=BAFFLE,
     cases=cases,
     tables=tables,

@@ -143,7 +143,7 @@ def _benign(results: list[Result]) -> list[Row]:
             "suspicions": ever(values, lambda r: [n for x in r for n in x.suspected]),
             "agents suspected": ever(values, lambda r: {n for x in r for n in x.suspected}),
             "ever in quarantine": ever(values, lambda r: {n for x in r for n in x.quarantined}),
-            "for good": ever(values, for_good),
+            "permanently": ever(values, for_good),
             "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in values)),
         }
         for (data, detector), values in by(results, "data", "detector").items()
@@ -170,7 +170,9 @@ def _targets(attacked: list[Result], benign: list[Result]) -> list[Row]:
     if calm:
         out = ever(calm, for_good)
         rows.append(
-            target(f"honest agents out for good, {len(calm[0].records)} benign rounds", out, most=0)
+            target(
+                f"honest agents out permanently, {len(calm[0].records)} benign rounds", out, most=0
+            )
         )
     return rows
 
@@ -210,7 +212,8 @@ EXPERIMENT = Experiment(
         "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
     ),
     note=(
-        f"The rule is the mean. Fakes lie low for {CALM} rounds and then strike; who was suspected "
+        f"The rule is the mean. Fakes are idle for {CALM} rounds and then strike; who was "
+        f"suspected "
         f"in one of the next {SOON} rounds is flagged. Suspected agents are left out of the round, "
         "and in quarantine after two."
     ),

@@ -142,6 +142,6 @@ def repeats(dealt: Indices) -> int:
 
 
 def _draw(pool: Indices, count: int, rng: np.random.Generator) -> Indices:
-    """Draw from a shuffled pool, shuffled anew whenever it is used up, (count,)."""
+    """Draw from a shuffled pool, shuffled again whenever it is used up, (count,)."""
     rounds = math.ceil(count / len(pool))
     return rng.permuted(np.tile(pool, (rounds, 1)), axis=1).ravel()[:count]

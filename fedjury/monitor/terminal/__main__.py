@@ -34,7 +34,7 @@ LOOK = 0.25
 """Seconds between two looks: however much comes, the terminal gets no more."""
 
 CLOCK = 1.0
-"""Seconds after which what counts seconds is drawn anew."""
+"""Seconds after which what counts seconds is drawn again."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,7 +91,7 @@ def watch(listener: Listener, show: Show, name: str) -> None:
     Raises
     ------
     TransportError
-        If the connection breaks for good.
+        If the connection breaks permanently.
     Several
         If there are several runs, and none stands out.
     """

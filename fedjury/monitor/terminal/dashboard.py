@@ -293,7 +293,7 @@ def _foot(run: Run) -> list[Text]:
         if seen.suspected:
             text.append(f" ({formatting.counts(seen.detectors)})")
         text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
-        text.append(f" ({seen.for_good:,} for good)  left out {seen.left_out:,}", "dim")
+        text.append(f" ({seen.for_good:,} permanently)  left out {seen.left_out:,}", "dim")
         lines.append(text)
         if seen.most:
             named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])

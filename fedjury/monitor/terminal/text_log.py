@@ -70,11 +70,11 @@ def _connection(told: TextLog, snapshot: Snapshot, where: str) -> tuple[TextLog,
 
 
 def _begun(before: Run | None, run: Run, where: str) -> list[str]:
-    """Say what is watched, and that it began anew or lost rounds."""
+    """Say what is watched, and that it began again or lost rounds."""
     if before is None:
         return [f"watching {formatting.begun(run)}, at {where}"]
     if run.generation != before.generation:
-        return [f"run {run.name} begins anew"]
+        return [f"run {run.name} begins again"]
     if before.last is not None and run.last is not None and run.last.round < before.last.round:
         return [f"run {run.name} has gone back to round {run.last.round}"]
     return []

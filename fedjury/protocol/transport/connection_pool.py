@@ -36,7 +36,7 @@ CONNECTING = 32
 (Mosquitto: 100) overflows, and each that does not fit then waits for seconds."""
 TICK = 5.0
 WELCOME = 10.0
-"""Seconds after which a broker that has not answered is asked anew."""
+"""Seconds after which a broker that has not answered is asked again."""
 SETTLED = 10.0
 """Seconds after which a connection counts as good: who is cut off sooner waits longer each time."""
 HEAD = 100

@@ -136,7 +136,7 @@ class Client(mqtt.Client):
         return sock
 
     def reconnect(self) -> MQTTErrorCode:
-        """Connect anew; what is left of the old connection is of no use."""
+        """Connect again; what is left of the old connection is of no use."""
         self._held, self._taken, self.complaint, self.first = b"", [], "", b""
         return super().reconnect()
 

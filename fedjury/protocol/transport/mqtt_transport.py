@@ -3,8 +3,8 @@
 One epoll watches all sockets of the process (paho's own threads stop at 340 clients), and it runs
 on the thread of whoever waits for a message: reading, decoding and sending happen on one thread,
 which costs a third of what handing every message from a thread to another does. While that thread
-is busy with other things, such as training, a keeper takes its place, so that connections stay
-alive and what was sent goes out. Whoever holds the lock runs the loop (``mqtt_network.py``).
+is busy with other things, such as training, a network thread takes its place, so that connections
+stay alive and what was sent goes out. Whoever holds the lock runs the loop (``mqtt_network.py``).
 
 MQTT 5 where the broker speaks it, else 3.1.1: nothing here depends on more than topic and payload.
 """
@@ -39,7 +39,7 @@ CLEARED = 1_000
 QUIET = 0.5
 """Seconds in which the next retained message comes, if there is one."""
 BUSY = 0.25
-"""Seconds without a turn of the loop after which the keeper takes over."""
+"""Seconds without a turn of the loop after which the network thread takes over."""
 
 
 class MqttTransport:
@@ -222,7 +222,7 @@ class MqttTransport:
 
     @contextlib.contextmanager
     def _mine(self) -> Iterator[None]:
-        """Take the loop from the keeper, who gives way at the end of its turn."""
+        """Take the loop from the network thread, who gives way at the end of its turn."""
         if not self._lock.acquire(blocking=False):
             self._claims += 1
             self.pool.wake()

@@ -71,7 +71,7 @@ class Outside:
 
 
 class Drops:
-    """Adds up a broker's count of dropped messages, which begins anew when the broker does."""
+    """Adds up a broker's count of dropped messages, which begins again when the broker does."""
 
     def __init__(self) -> None:
         self.total = 0

@@ -2,7 +2,7 @@
 
 Of its three trainers the serial one is the fastest here. Threads, which it recommends, run in
 parallel only on a free-threaded Python from 3.14 on; with the lock of this one they are half as
-fast. Its two processes are forked anew each round and write a file a client: a seventh.
+fast. Its two processes are forked again each round and write a file a client: a seventh.
 """
 
 # mypy: disable-error-code="import-not-found"

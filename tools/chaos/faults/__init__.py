@@ -63,7 +63,7 @@ FAULTS: dict[str, Row] = {
     "agents-restarted": Row("agents killed, started by hand", agents.at_work(agents.restarted)),
     "agents-revived": Row("agents killed, started by spawn", agents.at_work(agents.revived)),
     "agents-terminated": Row("agents ended with SIGTERM", agents.at_work(agents.asked_to_end), 3),
-    "half-gone": Row("half of the agents gone for good", agents.gone, 2),
+    "half-gone": Row("half of the agents gone permanently", agents.gone, 2),
     "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(
         "half of them a thousand times slower",

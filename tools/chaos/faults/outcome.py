@@ -43,7 +43,7 @@ class Tally:
     ) -> None:
         """Count a run that was disturbed so many times.
 
-        ``quiet``: what it has to be bit by bit. ``wrong``: what else went wrong, if anything did.
+        ``quiet``: what it has to be bit for bit. ``wrong``: what else went wrong, if anything did.
         """
         self.injected += injected
         self.lost += result.lost

@@ -92,7 +92,7 @@ def check(value: object, limits: Limits) -> None:
 
 
 def check_again(kind: int, message: Message, limits: Limits) -> None:
-    """Check that a message, written anew, is read as the same."""
+    """Check that a message, written again, is read as the same."""
     again = decode(TOPICS[kind], encode(message), limits._replace(size=1_000_000))
     for mine, theirs in zip(parts(message), parts(again), strict=True):
         if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):

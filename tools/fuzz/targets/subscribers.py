@@ -84,7 +84,7 @@ def record_of(number: int) -> RoundRecord:
 
 
 def seeds() -> list[bytes]:
-    """Return rounds of every kind, and a run that ends and begins anew."""
+    """Return rounds of every kind, and a run that ends and begins again."""
     opened = Round(7, 1, Phase.TRAIN, 3, "all", ("ann",), 2.5)
     models = [Model(version, VECTOR) for version in (2, 3)]
     past = [History(version, VECTOR) for version in range(4)]

@@ -9,7 +9,7 @@ const Agents = (() => {
 
   function stateOf(board, name) {
     const suspect = board.suspects.get(name);
-    if (suspect?.state === "in quarantine" || suspect?.state === "out for good") return "quarantined";
+    if (suspect?.state === "in quarantine" || suspect?.state === "out permanently") return "quarantined";
     if (suspect?.state === "suspected") return "suspected";
     return board.agents.get(name) ? "online" : "offline";
   }

@@ -113,7 +113,7 @@ const Board = (() => {
     return back || missing;
   }
 
-  /** The run begins, perhaps anew: only who is there stays. */
+  /** The run begins, perhaps again: only who is there stays. */
   function begin(board) {
     const { manifest, agents, round } = board;
     const first = round?.round === 1 && AT_WORK.has(round.phase);
@@ -175,7 +175,7 @@ const Board = (() => {
     });
   }
 
-  /** The rounds in short; where we know something else, the run has gone back or begun anew. */
+  /** The rounds in short; where we know something else, the run has gone back or begun again. */
   function hearPast(board, said) {
     const columns = list(said.columns).slice(0, 100), past = new Map();
     for (const values of list(said.rows).slice(-LIMITS.rounds)) {
@@ -232,7 +232,7 @@ const Board = (() => {
     const found = new Map(Object.entries(map(said.suspicion)));
     for (const name of [...quarantined, ...forGood]) if (typeof name === "string" && !found.has(name)) found.set(name, null);
     for (const [name, value] of [...found].slice(0, LIMITS.agents)) {
-      const state = forGood.has(name) ? "out for good" : quarantined.has(name) ? "in quarantine"
+      const state = forGood.has(name) ? "out permanently" : quarantined.has(name) ? "in quarantine"
         : Object.hasOwn(detector, name) ? "suspected" : "";
       if (!state && !share(value)) continue;
       const then = before.get(text(name));

@@ -101,7 +101,7 @@ const Charts = (() => {
     rows.map((row) => row.bytesOut),
   ];
 
-  /** One picture in an element, made anew when the colours change; `line` says what the keyboard is at. */
+  /** One picture in an element, made again when the colours change; `line` says what the keyboard is at. */
   class Chart {
     constructor({ place, line }, options, data) {
       Object.assign(this, { place, line, options, data });
