@@ -222,9 +222,9 @@ def test_newcomers_are_let_in_a_few_a_round():
 def test_a_later_attempt_lets_nobody_else_in():
     """A round that is repeated is still the same round."""
     said = policy(detection=DetectionPolicy(newcomers=1), min_updates=3, attempts=9)
-    docket = detection_state.admit(AgentRegistry(), "abc", 1, said.watch, 0)
-    once = detection_state.admit(docket, "abcdef", 2, said.watch, 0)
-    assert detection_state.admit(once, "abcdef", 2, said.watch, 0) == once
+    docket = detection_state.admit(AgentRegistry(), "abc", 1, said.detection, 0)
+    once = detection_state.admit(docket, "abcdef", 2, said.detection, 0)
+    assert detection_state.admit(once, "abcdef", 2, said.detection, 0) == once
     assert len(once.admitted) == 4
 
 

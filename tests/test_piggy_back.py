@@ -316,7 +316,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"decide": "score", "quorum": 4}]
+    "changes", [{"quorum": 5}, {"quorum": 4, "min_updates": 2}, {"decide": "score", "quorum": 4}]
 )
 def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     """Three are called and none would train from it: less than q, but no attempt would help."""
@@ -381,7 +381,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     ("changes", "why"),
     [
         ({"rule": rules.build("trimmed_mean", count=1)}, "leaves nothing of 2 updates"),
-        ({"at_least": 3}, "2 of 3 selected agents sent an update that counts, 3 needed"),
+        ({"min_updates": 3}, "2 of 3 selected agents sent an update that counts, 3 needed"),
     ],
 )
 def test_where_all_have_answered_asking_again_would_change_nothing(changes, why):
@@ -465,7 +465,7 @@ def test_a_resumed_round_goes_on_with_its_candidate():
             Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (state.attempt, state.selected, len(state.votes)) == (1, before.called, 0)
+    assert (state.attempt, state.selected, len(state.votes)) == (1, before.selected, 0)
 
 
 def test_a_vote_that_says_clean_is_counted_without_an_update():
