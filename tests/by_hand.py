@@ -43,6 +43,7 @@ SHORT = {
     "vote_seconds": "validation.seconds",
     "finite": "limits.finite",
     "samples_cap": "limits.samples",
+    "agents_cap": "limits.agents",
 }
 """How tests write the settings of a round for short."""
 
