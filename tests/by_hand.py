@@ -10,8 +10,8 @@ import numpy as np
 from fedjury import rules
 from fedjury.config.sections import Settings
 from fedjury.protocol.messages import Update, Vote
-from fedjury.round.rounds import step
-from fedjury.round.state import Persist, Publish, RoundConfig, State, Tick
+from fedjury.round.machine import step
+from fedjury.round.state import GlobalModel, Persist, Publish, RoundConfig, State, Tick
 
 MEAN = rules.build("mean")
 DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}
@@ -77,14 +77,24 @@ def changed(said, **changes):
     """Return a policy with other settings, as short as in ``SHORT``; what they fit is not asked."""
     for key, value in changes.items():
         section, _, name = SHORT.get(key, key).partition(".")
+        if section == "invalid_seconds":
+            said = replace(said, collecting=replace(said.collecting, settle_seconds=value))
+            continue
         part = getattr(said, section).model_copy(update={name: value}) if name else value
         said = replace(said, **{section: part})
-    return said
+    cap = said.limits.samples
+    collecting = replace(said.collecting, threshold=said.collect.threshold, largest_weight=cap)
+    return replace(said, collecting=collecting)
+
+
+def pending(state):
+    """Return the candidate on which the round's contributors vote, if they do."""
+    return getattr(state.phase, "pending", None)
 
 
 def start(said, online="abc", now=0.0):
     """Open round 1 of a run whose first model is (0, 0)."""
-    return step(State(0, vector(0, 0), 0), Tick(now, set(online)), said)
+    return step(State(GlobalModel(0, vector(0, 0)), 0), Tick(now, set(online)), said)
 
 
 def play(state, said, *events):

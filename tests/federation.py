@@ -140,7 +140,7 @@ class Federation:
 
     def run(self, until: Callable[[State], bool] = lambda _: False) -> State:
         """Turn until the run is done, or ``until`` says so."""
-        while self.state.phase is not Phase.DONE and not until(self.state):
+        while self.state.phase.name is not Phase.DONE and not until(self.state):
             self.turn()
         return self.state
 

@@ -7,7 +7,7 @@ from records import read_all
 
 from fedjury.config.settings import load
 from fedjury.reports import conclusion
-from fedjury.round.verdict import blind
+from fedjury.reports.quorum import blind
 
 DEFENDED = load()
 BARE = load(

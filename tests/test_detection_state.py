@@ -11,13 +11,13 @@ from by_hand import accepted_models, play, policy, published, records, start, up
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.sections import Detection
 from fedjury.detection import Observation
+from fedjury.detection import state as detection_state
+from fedjury.detection.state import PERMANENT, AgentRegistry, AgentStatus, DetectionPolicy
+from fedjury.detection.update_sums import NOTHING
 from fedjury.protocol.messages import Model, Phase, Round
 from fedjury.protocol.record import DetectionRecord, RoundRecord, Truth
-from fedjury.round import detection_state
-from fedjury.round.detection_state import PERMANENT, AgentRegistry, AgentStatus, DetectionPolicy
-from fedjury.round.rounds import step
-from fedjury.round.state import State, Tick
-from fedjury.round.update_sums import NOTHING
+from fedjury.round.machine import step
+from fedjury.round.state import GlobalModel, State, Tick
 
 
 def long_updates(seen, memory):
@@ -111,7 +111,7 @@ def test_the_last_vote_is_shown_to_detectors():
 
     said = policy(detection=DetectionPolicy({"look": look}), validators=2, quorum=2)
     state, _ = rounds(said, FAKE)
-    assert state.phase is Phase.VALIDATE
+    assert state.phase.name is Phase.VALIDATE
     first, second = state.validators
     votes = vote(first, poisoned=True), vote(second)
     state, _ = play(state, said, *votes, Tick(2.0, set("abc")))
@@ -152,7 +152,9 @@ def test_who_is_in_quarantine_does_not_vote_either():
     out = AgentRegistry(
         {"c": AgentStatus(2, 9)}, admitted=dict.fromkeys("abc", 1), seen=dict.fromkeys("abc", 1)
     )
-    state, effects = step(State(0, vector(0, 0), 0, registry=out), Tick(0.0, set("abc")), said)
+    state, effects = step(
+        State(GlobalModel(0, vector(0, 0)), 0, registry=out), Tick(0.0, set("abc")), said
+    )
     assert state.validators == ("a", "b")
     [said_so] = [e.message for e in effects if isinstance(e.message, Round)]
     assert said_so.validators == ("a", "b")

@@ -216,7 +216,7 @@ def at_training(state):
 
 
 def at_voting(state):
-    return state.phase is Phase.VALIDATE and state.round == 5 and len(state.votes) == 3
+    return state.phase.name is Phase.VALIDATE and state.round == 5 and len(state.votes) == 3
 
 
 def after_a_rejection(state):
@@ -282,7 +282,7 @@ def test_agents_who_start_anew_catch_up(tmp_path, jury):
     """Agents killed in mid-round know nothing; they fetch the history and vote as before."""
     run = Federation(tmp_path, **JURY)
     run.begin()
-    run.run(lambda state: state.phase is Phase.VALIDATE and state.round == 10)
+    run.run(lambda state: state.phase.name is Phase.VALIDATE and state.round == 10)
     run.join()
     run.run()
     assert run.models == jury.models
@@ -318,7 +318,7 @@ def vector(values, **more):
 
 def hostile(state, size, *, piggy_back):
     """Make messages for the aggregator, none of which fits: (topic below the run, payload)."""
-    judging = state.phase is Phase.JUDGE_AND_TRAIN
+    judging = state.phase.name is Phase.JUDGE_AND_TRAIN
     r, v, called = state.round, state.version + judging, min(state.selected)
     good = np.zeros(size)
     for agent in (called, "outsider"):
@@ -387,15 +387,15 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
     run.begin()
     size = len(weights(run, 0))
     thrown, seen = 0, set()
-    while run.state.phase is not Phase.DONE:
+    while run.state.phase.name is not Phase.DONE:
         run.turn()
         moment = (
             run.state.round,
-            run.state.phase,
+            run.state.phase.name,
             len(run.state.updates) >= 10,
             len(run.state.votes) > 4,
         )
-        if moment not in seen and run.state.phase is not Phase.DONE:
+        if moment not in seen and run.state.phase.name is not Phase.DONE:
             seen.add(moment)
             thrown += attack(run, size)
     run.aggregator._log_refusals(now=True)
@@ -432,7 +432,7 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     run.begin()
     for _ in range(5000):
         run.broker.publish("fl/v1/lab/update/agent-00", b"garbage")
-    while run.state.phase is not Phase.DONE:
+    while run.state.phase.name is not Phase.DONE:
         run.state = run.aggregator.turn(run.state)
     assert run.state.failure.startswith(
         "round 1 was given up after 2 attempts: 0 of 20 selected agents sent an update that "

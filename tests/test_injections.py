@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fedjury.agents import agent_batch
 from fedjury.aggregator.assembly import advice, build, forced
+from fedjury.detection.selection import Purpose, draw
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
 from fedjury.protocol.topics import topic_for
-from fedjury.round.sampling import Purpose, draw
 from fedjury.round.state import Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -39,7 +39,7 @@ from fedjury.protocol.transport import connection_pool, mqtt_transport, reconnec
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
-from fedjury.round.state import State
+from fedjury.round.state import GlobalModel, State
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
 BEGUN = Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0)
@@ -554,7 +554,7 @@ class Board:
         self.aggregator = Aggregator(Connection(self.hub, "aggregator"), said, None, self.screen)
         self.aggregator._clock = lambda: self.now
         self.aggregator.connection.subscribe(Update, Presence)
-        self.state = State(0, vector(0, 0), 0)
+        self.state = State(GlobalModel(0, vector(0, 0)), 0)
         for name in online:
             self.says(name)
         self.turn()

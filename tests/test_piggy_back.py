@@ -12,6 +12,7 @@ from by_hand import (
     all_but_the_count,
     changed,
     evidence,
+    pending,
     plain,
     play,
     policy,
@@ -37,8 +38,8 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot
-from fedjury.round.rounds import step
-from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick
+from fedjury.round.machine import step
+from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick, Waiting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +52,7 @@ SCORES = {"score": 1.125, "threshold": 1.25, "bytes": 500}
 def answers(state, names="abc", deltas=DELTAS):
     """Make the updates of some agents who find the candidate clean, and have trained from it."""
     some = {name: deltas[name] for name in names}
-    version = state.version + (state.phase is Phase.JUDGE_AND_TRAIN)
+    version = state.version + (state.phase.name is Phase.JUDGE_AND_TRAIN)
     return [replace(u, version=version, **SCORES) for u in updates(state, some)]
 
 
@@ -129,7 +130,7 @@ def test_votes_of_contributors_count():
     assert record.votes.counts == (1, 2, 0)
     assert record.votes.voters["b"] == Ballot(True, 1.5, 1.25, 300)
     assert (record.updates, record.missing, record.accepted) == (2, 0, True)
-    assert state.pending.tolist() == [2 + (1 + 2) / 2, 2 + (0 + 6) / 2]
+    assert pending(state).tolist() == [2 + (1 + 2) / 2, 2 + (0 + 6) / 2]
 
 
 def test_a_rejected_candidate_takes_the_updates_with_it():
@@ -148,10 +149,10 @@ def test_a_rejected_candidate_takes_the_updates_with_it():
     )
     assert (record.why, record.judged, record.updates) == ("voted down", 1, 1)
     assert (record.candidate.accuracy, record.model.accuracy) == (2.0, None)
-    assert (state.pending, state.weights.tolist()) == (None, [0, 0])
+    assert (pending(state), state.weights.tolist()) == (None, [0, 0])
     state, _ = play(state, PIGGY, *updates(state), Tick(3.0, set("abc")))
-    assert (state.round, state.phase) == (4, Phase.JUDGE_AND_TRAIN)
-    assert state.pending.tolist() == [2, 2]
+    assert (state.round, state.phase.name) == (4, Phase.JUDGE_AND_TRAIN)
+    assert pending(state).tolist() == [2, 2]
 
 
 def test_after_a_rejection_there_is_again_nothing_to_judge():
@@ -170,7 +171,7 @@ def test_the_last_candidate_is_dropped():
     state, effects = play(state, said, *answers(state), Tick(2.0, set("abc")))
     assert effects[-1] == Publish(Round(2, 1, Phase.DONE, 1, "all", (), 10))
     assert not published(effects, Candidate)
-    assert (state.phase, state.version, state.weights.tolist()) == (Phase.DONE, 1, [2, 2])
+    assert (state.phase.name, state.version, state.weights.tolist()) == (Phase.DONE, 1, [2, 2])
     assert [model.version for model in accepted_models(effects)] == [1]
 
 
@@ -181,9 +182,9 @@ def test_nobody_judges_in_the_warm_up():
     for number in (1, 2):
         state, effects = play(state, said, *updates(state), Tick(float(number), set("abc")))
         assert (records(effects)[0].judged, records(effects)[0].votes.asked) == (number, 0)
-        assert (state.version, state.phase, state.pending) == (number, Phase.TRAIN, None)
+        assert (state.version, state.phase.name, pending(state)) == (number, Phase.TRAIN, None)
     state, effects = play(state, said, *updates(state), Tick(3.0, set("abc")))
-    assert (state.version, state.phase) == (2, Phase.JUDGE_AND_TRAIN)
+    assert (state.version, state.phase.name) == (2, Phase.JUDGE_AND_TRAIN)
     assert published(effects, Candidate)[0].base == 2
 
 
@@ -274,7 +275,7 @@ def test_the_deadline_closes_with_who_answered():
     said = changed(PIGGY, min_votes=1)
     state, _ = second(said)
     state, _ = play(state, said, *answers(state, "b"), Tick(11.0, set("abc")))
-    assert (state.version, state.pending.tolist()) == (1, [5, 2])
+    assert (state.version, pending(state).tolist()) == (1, [5, 2])
 
 
 def test_where_most_are_silent_they_are_asked_again_then_the_candidate_is_rejected():
@@ -312,7 +313,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "ab"), Tick(11.0, set("abc")))
     assert records(effects)[0].why == "voted down"
-    assert (state.round, state.phase) == (3, Phase.TRAIN)
+    assert (state.round, state.phase.name) == (3, Phase.TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -336,9 +337,9 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     assert record.votes.counts == (3, 0, 0)
     assert list(record.votes.voters) == [*"abc"]
     assert (record.judged, record.updates, record.votes.evidence) == (1, 0, None)
-    assert (state.version, state.weights.tolist(), state.pending) == (0, [0, 0], None)
+    assert (state.version, state.weights.tolist(), pending(state)) == (0, [0, 0], None)
     state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
-    assert (state.round, state.phase) == (4, Phase.JUDGE_AND_TRAIN)
+    assert (state.round, state.phase.name) == (4, Phase.JUDGE_AND_TRAIN)
 
 
 def test_where_nobody_answers_the_round_is_repeated():
@@ -347,7 +348,7 @@ def test_where_nobody_answers_the_round_is_repeated():
     state, _ = second(said)
     state, effects = play(state, said, Tick(11.0, set("abc")))
     assert not records(effects)
-    assert (state.round, state.attempt, state.phase) == (2, 2, Phase.JUDGE_AND_TRAIN)
+    assert (state.round, state.attempt, state.phase.name) == (2, 2, Phase.JUDGE_AND_TRAIN)
 
 
 def test_one_who_would_train_from_it_keeps_it():
@@ -357,7 +358,7 @@ def test_one_who_would_train_from_it_keeps_it():
     events = [*against(state, "ac"), *answers(state, "b")]
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
     assert (records(effects)[0].accepted, state.version) == (True, 1)
-    assert state.pending.tolist() == [5, 2]
+    assert pending(state).tolist() == [5, 2]
 
 
 def test_the_first_to_answer_do_not_refuse_for_all():
@@ -374,7 +375,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     state, _ = second(said)
     state, effects = play(state, said, *answers(state, "ab"), Tick(11.0, set("abc")))
     assert "leaves nothing of 2 updates" in published(effects, RoundLog)[0].record.why
-    assert (state.attempt, state.version, state.phase) == (2, 0, Phase.JUDGE_AND_TRAIN)
+    assert (state.attempt, state.version, state.phase.name) == (2, 0, Phase.JUDGE_AND_TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -396,8 +397,8 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes, why)
     (record,) = records(effects)
     assert (record.accepted, record.judged, record.updates) == (True, 1, 2)
     assert why in record.lost
-    assert (state.round, state.version, state.weights is before.pending) == (3, 1, True)
-    assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
+    assert (state.round, state.version, state.weights is pending(before)) == (3, 1, True)
+    assert (state.phase.name, pending(state), effects[0].pending) == (Phase.TRAIN, None, None)
 
 
 def test_who_sent_rubbish_is_waited_for_a_little():
@@ -422,8 +423,8 @@ def test_what_is_not_finite_is_not_put_before_anybody():
     (record,) = records(effects)
     assert (record.accepted, record.judged, record.version) == (True, 1, 1)
     assert record.lost == "the candidate is not finite"
-    assert (state.phase, state.version, state.weights.tolist()) == (Phase.TRAIN, 1, [2, 2])
-    assert (state.pending, effects[0].pending) == (None, None)
+    assert (state.phase.name, state.version, state.weights.tolist()) == (Phase.TRAIN, 1, [2, 2])
+    assert (pending(state), effects[0].pending) == (None, None)
     assert not published(effects, Candidate)
 
 
@@ -436,7 +437,7 @@ def test_a_first_candidate_that_is_not_finite_is_rejected():
     state, effects = play(state, said, *sent, Tick(1.0, set("abc")))
     (record,) = records(effects)
     assert (record.why, record.judged) == ("the candidate is not finite", 1)
-    assert (state.phase, state.pending, effects[0].pending) == (Phase.TRAIN, None, None)
+    assert (state.phase.name, pending(state), effects[0].pending) == (Phase.TRAIN, None, None)
 
 
 def test_only_those_called_judge():
@@ -457,7 +458,7 @@ def test_a_resumed_round_goes_on_with_its_candidate():
     """From what was persisted the first tick opens the round as it was, candidate and all."""
     before, effects = second()
     kept = effects[0]
-    resumed = before.but(phase=None, round=kept.record.round, pending=kept.pending)
+    resumed = before.but(phase=Waiting(kept.pending), round=kept.record.round)
     state, effects = step(resumed, Tick(50.0, set("abc")), PIGGY)
     assert plain(effects) == plain(
         [
@@ -475,7 +476,7 @@ def test_a_vote_that_says_clean_is_counted_without_an_update():
     state, effects = play(state, PIGGY, *events, Tick(2.0, set("abc")))
     (record,) = records(effects)
     assert (record.votes.clean, record.updates) == (3, 2)
-    assert state.pending.tolist() == [2 + (3 + 2) / 2, 2 + (0 + 6) / 2]
+    assert pending(state).tolist() == [2 + (3 + 2) / 2, 2 + (0 + 6) / 2]
 
 
 # Whole federations

@@ -16,10 +16,10 @@ from federation import one_thread  # noqa: F401 - a fixture
 
 from fedjury.aggregator import durable_files, registry_files
 from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.detection.state import AgentRegistry, AgentStatus, to_arrays
+from fedjury.detection.update_sums import UpdateSums
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import Quality, RoundRecord
-from fedjury.round.detection_state import AgentRegistry, AgentStatus, to_arrays
-from fedjury.round.update_sums import UpdateSums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjury.protocol.messages import Update
-from fedjury.round.update_buffer import UpdateBuffer
+from fedjury.round.collect.update_buffer import UpdateBuffer
 
 
 def update(name, *delta, samples=4):

@@ -24,6 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedjury.aggregator.server_validator import ServerValidator, server_validator
+from fedjury.judges import evidence as scores
 from fedjury.judges.judgements import Judgements
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
@@ -31,9 +33,10 @@ from fedjury.learning.weights import flatten
 from fedjury.protocol import fields, topics
 from fedjury.protocol.messages import Candidate, Phase, Vote
 from fedjury.protocol.record import Ballot
-from fedjury.round import aggregate, verdict
-from fedjury.round.server_validator import ServerValidator, server_validator
-from fedjury.round.state import Persist, State, Tick
+from fedjury.reports import quorum as quorums
+from fedjury.round import verdict
+from fedjury.round.collect.update_buffer import UpdateBuffer
+from fedjury.round.state import Aggregated, GlobalModel, Persist, State, Tick, Training
 
 # Counting
 
@@ -72,7 +75,7 @@ def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
 )
 def test_the_bound_by_hand(voters, errs, found):
     """It is (1 - r) n / (2 - r): .6 * 10 / 1.6 of ten voters where .4 of the honest err."""
-    assert verdict.bound(voters, errs) == pytest.approx(found)
+    assert quorums.bound(voters, errs) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_the_bound_by_hand(voters, errs, found):
 )
 def test_safe_quorums_by_hand(voters, liars, errs, safe):
     """More than the liars, and no more than the honest ones who judge rightly."""
-    assert list(verdict.safe_quorums(voters, liars, errs)) == safe
+    assert list(quorums.safe_quorums(voters, liars, errs)) == safe
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20))
@@ -101,18 +104,18 @@ def test_a_safe_quorum_is_one_that_liars_cannot_turn(voters, liars, twentieths):
     """It is safe exactly if liars alone reject nothing, and cannot save what is poisoned."""
     liars, errs = min(liars, voters), twentieths / 20
     right = (20 - twentieths) * (voters - liars) // 20  # honest ones who judge rightly
-    safe = verdict.safe_quorums(voters, liars, errs)
+    safe = quorums.safe_quorums(voters, liars, errs)
     for quorum in range(1, voters + 2):
         clean = verdict.accepts(verdict.Verdict(liars, voters - liars, 0), quorum)
         poisoned = verdict.accepts(verdict.Verdict(right, voters - right, 0), quorum)
         assert (quorum in safe) is (clean and not poisoned)
-    assert not safe or liars < verdict.bound(voters, errs)
+    assert not safe or liars < quorums.bound(voters, errs)
 
 
 @pytest.mark.parametrize("quorum", [3, 4, 5])
 def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
-    lines = verdict.advice(10, 3, 0.4, quorum)
+    lines = quorums.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
         "10 voters, 3 of them liars (validation.tolerated_malicious), 40% of the others wrong: "
         "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
@@ -123,7 +126,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
 
 def test_the_advice_says_when_no_quorum_is_safe():
     """Five liars of ten can always have their way."""
-    first, second = verdict.advice(10, 5, 0.0, 5)
+    first, second = quorums.advice(10, 5, 0.0, 5)
     assert first.endswith("safe quorums: none; the bound is fewer than 5.00 liars")
     assert second == "warning: the quorum 5 is not safe against that"
 
@@ -165,7 +168,7 @@ def three(*scores):
 @pytest.mark.parametrize(("liars", "score"), [(0, 52.5), (1, 2 * np.sqrt(3)), (2, 2 * np.sqrt(3))])
 def test_evidence_by_hand(liars, score, false_alarm):
     """The score of the averages of those who are left, less Student's quantile; one is left."""
-    found = verdict.evidence(saw(*ROWS), liars, false_alarm)
+    found = scores.evidence(saw(*ROWS), liars, false_alarm)
     assert found == pytest.approx(score - limit(false_alarm))
     assert limit(0.02) == pytest.approx(4.84873, abs=1e-5)
     assert limit(0.2) == pytest.approx(1.06066, abs=1e-5)
@@ -173,13 +176,13 @@ def test_evidence_by_hand(liars, score, false_alarm):
 
 def test_evidence_of_one_validator_is_its_own():
     """Two accepted models, 0 and 2, are the fewest: s = √2, (5 - 1) / (√2 √(3/2)) = 4 / √3."""
-    found = verdict.evidence(saw((0, 2, 5)), 0, 0.25)
+    found = scores.evidence(saw((0, 2, 5)), 0, 0.25)
     assert found == pytest.approx(4 / np.sqrt(3) - 1)  # Cauchy: tan(π / 4) is 1
 
 
 def test_evidence_of_one_validator_whose_models_were_all_alike():
     """Its s is raised to .1, once: the candidate scores what the calibrated judge itself says."""
-    still = verdict.evidence(saw((1, 1, 1, 1, 1.25)), 0, 0.1)
+    still = scores.evidence(saw((1, 1, 1, 1, 1.25)), 0, 0.1)
     assert still == pytest.approx(0.25 / (0.1 * np.sqrt(5 / 4)) - stats.t.isf(0.1, 3))
 
 
@@ -190,15 +193,15 @@ def test_which_of_equal_votes_is_left_out_is_not_for_rounding_to_say(seed):
     rows = rng.permuted(np.tile([0.0, 1, 2, 5], (7, 1)), axis=1)  # many alike, s far above .1
     rows = np.column_stack([rows, rng.integers(3, 5, 7)])
     scaled = rng.choice([1, 3, 7], (7, 1)) * rows
-    found = verdict.evidence(saw(*scaled), 2, 0.1)
-    assert found == pytest.approx(verdict.evidence(saw(*rows), 2, 0.1))
+    found = scores.evidence(saw(*scaled), 2, 0.1)
+    assert found == pytest.approx(scores.evidence(saw(*rows), 2, 0.1))
 
 
 @pytest.mark.parametrize("times", [3, 7, 11, 13])
 def test_evidence_that_is_nothing_but_rounding_is_none(times):
     """Two who see as much in opposite directions, in other units, cancel out: 2 / s - 2 / s."""
     votes = saw((0, 1, 5, 4), (0, times, 5 * times, 0))
-    assert verdict.evidence(votes, 0, 0.5) == 0
+    assert scores.evidence(votes, 0, 0.5) == 0
 
 
 NOTHING = {
@@ -216,7 +219,7 @@ NOTHING = {
 def test_where_there_is_no_evidence(case):
     """Too short a history, or nobody at all, says nothing."""
     rows, liars = NOTHING[case]
-    assert verdict.evidence(saw(*rows), liars, 0.02) is None
+    assert scores.evidence(saw(*rows), liars, 0.02) is None
 
 
 @pytest.mark.parametrize(
@@ -230,18 +233,18 @@ def test_where_there_is_no_evidence(case):
 )
 def test_one_or_two_are_always_left(rows, left):
     """More liars than there are to leave out at each end leave the middle: one, or two of even."""
-    assert verdict.evidence(saw(*rows), 9, 0.1) == verdict.evidence(saw(*left), 0, 0.1)
+    assert scores.evidence(saw(*rows), 9, 0.1) == scores.evidence(saw(*left), 0, 0.1)
 
 
 def test_evidence_of_another_length_is_left_out():
     """Most have seen three accepted models; who has seen two, or none, is not looked at."""
-    alone = verdict.evidence(saw(*ROWS), 0, 0.1)
+    alone = scores.evidence(saw(*ROWS), 0, 0.1)
     others = (9, 9, -50), (), (1, 2, 3, 4, -50), tuple(range(101))
     for where in range(4):
         rows = list(ROWS)
         rows.insert(where, others[where])
-        assert verdict.evidence(saw(*rows), 0, 0.1) == alone
-    assert verdict.evidence(saw(others[0], *ROWS, others[1]), 0, 0.1) == alone
+        assert scores.evidence(saw(*rows), 0, 0.1) == alone
+    assert scores.evidence(saw(others[0], *ROWS, others[1]), 0, 0.1) == alone
 
 
 @given(st.permutations("abcde"), st.data(), st.integers(0, 2))
@@ -275,7 +278,7 @@ def test_liars_hide_nothing_that_every_honest_one_sees(honest, lies):
     """
     sure = min((row[-1] - np.mean(row[:-1])) / max(np.std(row[:-1], ddof=1), 0.1) for row in honest)
     if len(lies) < len(honest) and sure > 0:
-        found = verdict.evidence(saw(*honest, *lies), len(lies), 0.02)
+        found = scores.evidence(saw(*honest, *lies), len(lies), 0.02)
         assert found >= sure / np.sqrt(4 / 3) - limit(0.02) - 1e-6
 
 
@@ -289,7 +292,7 @@ CLAIMS = list(itertools.product([-LARGEST, 1.1, LARGEST], repeat=4))
 def with_one_liar(candidate, claims):
     """Return the evidence of four honest ones and one liar, of whom one is left out at each end."""
     honest = [(*row, candidate + i / 100) for i, row in enumerate(CALM)]
-    return [verdict.evidence(saw(*honest, claim), 1, 0.02) for claim in claims]
+    return [scores.evidence(saw(*honest, claim), 1, 0.02) for claim in claims]
 
 
 OTHERS = [(), (LARGEST,), (0, 0, LARGEST), (0, 0, 0, 0, LARGEST)]
@@ -315,8 +318,8 @@ def test_one_liar_cannot_reject():
 def test_one_liar_among_those_who_are_not_ready_for_it_does_both():
     """With nobody left out one huge number rejects a clean candidate, and hides a poisoned one."""
     clean, poison = ([(*row, candidate) for row in CALM] for candidate in (1.2, 3.0))
-    assert verdict.evidence(saw(*clean, (1.1, 1.1, 1.1, LARGEST)), 0, 0.02) > 0
-    assert verdict.evidence(saw(*poison, (1.1, 1.1, 1.1, -LARGEST)), 0, 0.02) < 0
+    assert scores.evidence(saw(*clean, (1.1, 1.1, 1.1, LARGEST)), 0, 0.02) > 0
+    assert scores.evidence(saw(*poison, (1.1, 1.1, 1.1, -LARGEST)), 0, 0.02) < 0
 
 
 @pytest.mark.parametrize("liars", [0, 1])
@@ -326,17 +329,17 @@ def test_the_largest_numbers_that_can_be_sent_break_nothing(liars, length):
     rng = np.random.default_rng(length)
     for _ in range(20):
         rows = rng.choice([-LARGEST, 0.0, LARGEST], (4, length))
-        assert math.isfinite(verdict.evidence(saw(*rows), liars, 0.02))
+        assert math.isfinite(scores.evidence(saw(*rows), liars, 0.02))
     steady = np.full((4, length), -LARGEST)
     steady[:, -1] = LARGEST
-    assert verdict.evidence(saw(*steady), liars, 0.02) > 1e30
+    assert scores.evidence(saw(*steady), liars, 0.02) > 1e30
 
 
 def test_scores_and_heads_are_no_evidence():
     """What a vote says beside its evidence does not touch it."""
     ballots = saw(*ROWS)
     claims = [replace(b, poisoned=True, score=1e308, threshold=-1e308) for b in ballots]
-    assert verdict.evidence(claims, 1, 0.02) == verdict.evidence(ballots, 1, 0.02)
+    assert scores.evidence(claims, 1, 0.02) == scores.evidence(ballots, 1, 0.02)
 
 
 # The server's own vote
@@ -418,10 +421,10 @@ def decided(who, poisoned, own=False, quorum=2, **more):
     if who != CLIENTS:
         said = changed(said, server_validator=server(poisoned=own))
     state, _ = start(said)
-    state = state.but(profiles=(np.zeros(2),))
+    state = state.but(model=replace(state.model, profiles=(np.zeros(2),)))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     if asked:
-        assert state.phase is Phase.VALIDATE
+        assert state.phase.name is Phase.VALIDATE
         ballots = [vote(name, poisoned=name in poisoned) for name in "abc"]
         state, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
     return records(effects)[0]
@@ -458,9 +461,9 @@ def test_where_the_server_judges_alone_nobody_is_asked():
     """No candidate is published and no vote opened: the round closes at once."""
     said = policy(server_validator=server(poisoned=True), quorum=1)
     state, _ = start(said)
-    state = state.but(profiles=(np.zeros(2),))
+    state = state.but(model=replace(state.model, profiles=(np.zeros(2),)))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    assert (state.round, state.version, state.phase) == (2, 0, Phase.TRAIN)
+    assert (state.round, state.version, state.phase.name) == (2, 0, Phase.TRAIN)
     assert not published(effects, Candidate)
     assert records(effects)[0].judged == 1
 
@@ -469,7 +472,7 @@ def test_silent_clients_are_silent_beside_the_server():
     """Of three clients and the server two say nothing by the deadline: one of four is silent."""
     said = policy(validators=3, server_validator=server(), quorum=2)
     state, _ = start(said)
-    state = state.but(profiles=(np.zeros(2),))
+    state = state.but(model=replace(state.model, profiles=(np.zeros(2),)))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     _, effects = play(state, said, vote("a"), vote("b"), Tick(6.0, set("abc")))
     assert records(effects)[0].votes.counts == (0, 3, 1)
@@ -480,7 +483,7 @@ def test_nobody_votes_in_the_warm_up(warm_up, voters):
     """In a round of the warm-up neither clients nor server vote, and every candidate passes."""
     said = policy(validators=3, server_validator=server(poisoned=True), quorum=1, warm_up=warm_up)
     state, _ = start(said)
-    state = state.but(profiles=(np.zeros(2),))
+    state = state.but(model=replace(state.model, profiles=(np.zeros(2),)))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     if not warm_up:
         ballots = [vote(name) for name in "abc"]
@@ -488,7 +491,7 @@ def test_nobody_votes_in_the_warm_up(warm_up, voters):
     (record,) = records(effects)
     assert list(record.votes.voters) == voters
     assert record.accepted is bool(warm_up)
-    assert len(state.profiles) == 1 + warm_up
+    assert len(state.model.profiles) == 1 + warm_up
 
 
 def test_the_server_remembers_what_it_found_in_accepted_models():
@@ -496,11 +499,11 @@ def test_the_server_remembers_what_it_found_in_accepted_models():
     said = policy(server_validator=server(), quorum=1, look_back=2)
     down = changed(said, server_validator=server(poisoned=True))
     state, _ = start(said)
-    state = state.but(profiles=(vector(0, 0),))
+    state = state.but(model=replace(state.model, profiles=(vector(0, 0),)))
     for number, now in enumerate([said, said, down, said], start=1):
         state, _ = play(state, now, *updates(state), Tick(float(number), set("abc")))
     assert state.version == 3
-    assert [found.tolist() for found in state.profiles] == [[2, 2], [4, 4], [6, 6]]
+    assert [found.tolist() for found in state.model.profiles] == [[2, 2], [4, 4], [6, 6]]
 
 
 def test_no_vote_is_cast_on_what_is_not_finite():
@@ -512,7 +515,7 @@ def test_no_vote_is_cast_on_what_is_not_finite():
     state, effects = play(state, said, *sent, Tick(1.0, set("abc")))
     (record,) = records(effects)
     assert (record.why, record.votes.voters) == ("the candidate is not finite", {})
-    assert state.profiles == ()
+    assert state.model.profiles == ()
 
 
 SCORES = {
@@ -576,7 +579,7 @@ def test_what_the_server_saw_is_one_of_them():
     own = server()._replace(judge=judge)
     said = policy(validators=3, decide="score", server_validator=own, false_alarm=0.2)
     state, _ = start(said)
-    state = state.but(profiles=(np.zeros(2),))
+    state = state.but(model=replace(state.model, profiles=(np.zeros(2),)))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [replace(b, agent=name) for name, b in zip("abc", three(0, 0, 0), strict=True)]
     _, effects = play(state, said, *ballots, Tick(2.0, set("abc")))
@@ -602,6 +605,8 @@ def test_a_backdoor_s_success_is_in_every_record():
 
 def test_closing_writes_down_first():
     """Whoever judges, the record and the model are durable before anything is told."""
-    state = State(0, vector(0, 0), 1, selected=frozenset("a"), phase=Phase.TRAIN)
-    _, effects = aggregate.finish(state, Tick(1.0), policy(), vector(1, 1))
+    model, training = GlobalModel(0, vector(0, 0)), Training(UpdateBuffer.of("a"))
+    state = State(model, 1, training, selected=frozenset("a"))
+    question = verdict.Question(Aggregated(vector(1, 1)), vector(1, 1))
+    _, effects = verdict.finish(state, Tick(1.0), policy(), question)
     assert isinstance(effects[0], Persist)

@@ -24,6 +24,7 @@ from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config import flags
 from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError
+from fedjury.detection.state import AgentRegistry, resumed
 from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.learning.weights import Vector, flatten
 from fedjury.protocol.codec import Limits
@@ -34,9 +35,9 @@ from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.waiting import patiently
-from fedjury.round.aggregate import measured, step_between
-from fedjury.round.detection_state import AgentRegistry, resumed
-from fedjury.round.state import RoundConfig, State
+from fedjury.round.aggregate import step_between
+from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
+from fedjury.round.verdict import measured
 
 EXAMPLES = """  python -m aggregator
   python -m aggregator --config config/jury.toml --run lab --rounds 50
@@ -150,7 +151,8 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
         with suppress(StoreError):
             store.lighten()
         screen.say(
-            f"done: accuracy {state.accuracy or 0:.1%} after {state.round} rounds; {folder}/"
+            f"done: accuracy {state.model.quality.accuracy or 0:.1%} after {state.round} rounds; "
+            f"{folder}/"
         )
         for line in told:
             screen.say(line)
@@ -303,14 +305,9 @@ def begin(
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
     return State(
-        version=history[-1].version,
-        weights=history[-1].weights,
-        round=record.round,
-        step=step,
-        accuracy=record.model.accuracy,
-        backdoor=record.model.backdoor,
-        profiles=profiles,
-        pending=pending if config.validation.piggy_back else None,
+        GlobalModel(history[-1].version, history[-1].weights, record.model, step, profiles),
+        record.round,
+        Waiting(pending if config.validation.piggy_back else None),
         registry=resumed(registry or AgentRegistry(), config.detection),
     )
 

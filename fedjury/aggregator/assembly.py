@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from fedjury import detection, judges, rules
+from fedjury.aggregator.matrix_pool import MatrixPool
+from fedjury.aggregator.server_update import server_update
+from fedjury.aggregator.server_validator import server_validator
 from fedjury.config.settings import Settings
+from fedjury.detection.state import DetectionPolicy
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
@@ -22,10 +26,8 @@ from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress
 from fedjury.protocol.messages import Manifest
 from fedjury.registry import Need
-from fedjury.round import verdict
-from fedjury.round.detection_state import DetectionPolicy
-from fedjury.round.server_update import server_update
-from fedjury.round.server_validator import server_validator
+from fedjury.reports import quorum
+from fedjury.round.collect import Synchronous
 from fedjury.round.state import RoundConfig
 
 ENVELOPE = 1000
@@ -91,6 +93,9 @@ def round_config_of(
         collect=settings.collect,
         validation=votes,
         limits=settings.limits,
+        collecting=Synchronous(
+            settings.collect.threshold, settings.limits.samples, allocate=MatrixPool().take
+        ),
         server_validator=server_validator(
             model, data, partition.server, judge, votes.look_back, settings.wire.history
         )
@@ -213,7 +218,7 @@ def _safety(settings: Settings) -> list[str]:
         voters = settings.contributors
     if voters < 2 or votes.decide == "score":
         return []
-    return verdict.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
+    return quorum.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedjury.protocol.messages import Phase
 from fedjury.protocol.record import RoundRecord
-from fedjury.round.state import State
-from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, blind, refusals
+from fedjury.reports.quorum import blind
+from fedjury.round.state import State, Voting
+from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, refusals
 
 REDRAW = 0.1
 SPEAK = 5.0
@@ -55,16 +55,18 @@ class RunConsole:
         if not self._terminal or time.monotonic() < self._due:
             return
         elapsed = max(time.monotonic() - state.opened.now, 1e-9)
+        voting = state.phase if isinstance(state.phase, Voting) else None
+        updates = len(voting.aggregated.contributors if voting else state.updates)
         parts = [
             f"round {state.round}/{self.rounds}",
-            "voting" if state.phase is Phase.VALIDATE else "training",
-            f"updates {len(state.updates):,}/{len(state.selected):,}",
-            f"{len(state.updates) / elapsed:,.0f} updates/s",
+            "voting" if voting else "training",
+            f"updates {updates:,}/{len(state.selected):,}",
+            f"{updates / elapsed:,.0f} updates/s",
         ]
-        if state.phase is Phase.VALIDATE:
-            parts.append(f"votes {len(state.votes)}/{len(state.validators)}")
-        if state.accuracy is not None:
-            parts.append(f"accuracy {state.accuracy:.1%}")
+        if voting:
+            parts.append(f"votes {len(voting.votes)}/{len(state.validators)}")
+        if (accuracy := state.model.quality.accuracy) is not None:
+            parts.append(f"accuracy {accuracy:.1%}")
         self._show("  ".join(parts))
 
     def finished(self, record: RoundRecord) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from fedjury.aggregator.history import History as Series
+from fedjury.detection.state import AgentRegistry
 from fedjury.protocol.logs import Refusals
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -15,7 +16,6 @@ from fedjury.protocol.messages import (
     History,
     Manifest,
     Model,
-    Phase,
     Presence,
     Reason,
     RefusedLog,
@@ -24,10 +24,9 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
-from fedjury.protocol.record import Quality, RoundRecord, Timing
+from fedjury.protocol.record import RoundRecord, Timing
 from fedjury.protocol.transport.connection import Connection
-from fedjury.round import rounds
-from fedjury.round.detection_state import AgentRegistry
+from fedjury.round import machine
 from fedjury.round.state import (
     Clear,
     CountInvalid,
@@ -85,9 +84,10 @@ class Screen(Protocol):
 
 def start_of(config: RoundConfig, state: State) -> RoundRecord:
     """Return the record of round 0: how the model is before any round."""
-    measured = Quality(state.accuracy, state.backdoor)
     now = Timing(time=round(time.time(), 3))
-    return RoundRecord(0, config.run.name, version=state.version, model=measured, timing=now)
+    return RoundRecord(
+        0, config.run.name, version=state.version, model=state.model.quality, timing=now
+    )
 
 
 class Aggregator:
@@ -143,7 +143,7 @@ class Aggregator:
         has its history from before any round, and knows that an earlier run's has ended.
         """
         # What was retained may say that the run is over: it goes on.
-        self.connection.clear(rounds.announcement(state, self.config))
+        self.connection.clear(machine.announcement(state, self.config))
         if not state.round:
             self.connection.publish(RoundLog(start_of(self.config, state)))
         until = self._clock() + patience
@@ -162,7 +162,7 @@ class Aggregator:
 
     def run(self, state: State) -> State:
         """Go through the rounds from ``state`` until they are done; return the last state."""
-        while state.phase is not Phase.DONE:
+        while not state.done:
             state = self.turn(state)
         self.end()
         return state
@@ -208,7 +208,7 @@ class Aggregator:
         return state
 
     def _take(self, state: State, event: Event) -> State:
-        state, effects = rounds.step(state, event, self.config)
+        state, effects = machine.step(state, event, self.config)
         for effect in effects:
             self._carry_out(effect, state)
         return state

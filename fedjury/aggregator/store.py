@@ -48,10 +48,10 @@ from fedjury.aggregator.records import (
     until,
 )
 from fedjury.aggregator.registry_files import ROWS, RegistryFiles
+from fedjury.detection.state import AgentRegistry
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
-from fedjury.round.detection_state import AgentRegistry
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 

@@ -1,30 +1,46 @@
-"""What the round is made of: its policy and state, the events it takes, the effects it has."""
+"""What a round is made of: its configuration, its phases, the events it takes, its effects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fedjury.config.sections import Aggregation, Collect, Limits, Run, Sampling, Validation
-from fedjury.judges.profiles import Profile
-from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
-from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.replaceable import Replaceable
-from fedjury.round.detection_state import (
+from fedjury.detection.state import (
     EMPTY,
     NOBODY,
     AgentRegistry,
     DetectionPolicy,
     DetectionResult,
 )
-from fedjury.round.server_validator import ServerValidator
-from fedjury.round.update_buffer import UpdateBuffer
+from fedjury.judges.profiles import Profile
+from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
+from fedjury.protocol.record import Quality, RoundRecord
+from fedjury.protocol.replaceable import Replaceable
+from fedjury.round.collect import CollectStrategy, Synchronous
+from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.rules import Rule
+
+
+class ServerValidator(Protocol):
+    """How the server votes, where it does."""
+
+    @property
+    def models(self) -> int:
+        """Accepted models to compare a candidate with: l + 1."""
+
+    @property
+    def profile(self) -> Callable[[Vector], Profile]:
+        """A model (d,) -> its error profile (2C,) on the server's own data."""
+
+    def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
+        """Vote on a candidate of this (round, attempt), going by the accepted models' profiles."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,8 @@ class RoundConfig:
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Places of a model that hold variances, which no step takes below zero."""
-    invalid_seconds: float = 2.0
-    """How long to wait for those whose update was refused once everybody else has answered."""
+    collecting: CollectStrategy = field(default_factory=Synchronous)
+    """How contributions come together."""
     server_validator: ServerValidator | None = None
     """How the server votes, if it does."""
     forced: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -128,54 +144,140 @@ class CountInvalid:
 
 Effect = Publish | Clear | Persist | CountInvalid
 
+
 NO_UPDATES = UpdateBuffer.of()
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalModel:
+    """The last accepted model, and what is known of it."""
+
+    version: int
+    weights: Vector
+    quality: Quality = Quality()  # noqa: RUF009 - it is frozen
+    step: Vector | None = None
+    """The aggregated update (d,) that led to it; None for the first."""
+    profiles: tuple[Profile, ...] = ()
+    """What the server, if it votes, found in the last l + 1 accepted models."""
+
+
+@dataclass(frozen=True)
+class Waiting(Replaceable):
+    """No round is open yet: the first tick opens one."""
+
+    name: ClassVar[Phase | None] = None
+    pending: Vector | None = None
+    """Piggy-back, in a run that resumes: the candidate on which the next round decides."""
+
+
+@dataclass(frozen=True)
+class Training(Replaceable):
+    """The selected agents train from the global model, and their updates come in."""
+
+    name: ClassVar[Phase | None] = Phase.TRAIN
+    updates: UpdateBuffer
+    invalid_from: frozenset[str] = frozenset()
+    """Selected agents under whose name an update came that was refused for its content."""
+    settled: float | None = None
+    """Since when nobody is missing but those."""
+
+
+@dataclass(frozen=True)
+class JudgingAndTraining(Training):
+    """Piggy-back: they judge the candidate of the round before, and train from it."""
+
+    name: ClassVar[Phase | None] = Phase.JUDGE_AND_TRAIN
+    pending: Vector = field(kw_only=True)
+    """The candidate in question."""
+    votes: Mapping[str, Vote] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What became of a round's contributions."""
+
+    candidate: Vector | None = None
+    """None where there is none that anybody could judge or train from."""
+    why: str = ""
+    """Why there is none, if there is not."""
+    contributors: tuple[str, ...] = ()
+    """Agents whose updates were accepted, sorted."""
+    detection: DetectionResult | None = None
+    """What they said of their senders, where somebody looks."""
+    filtered: int = 0
+    """Updates that were left out because their senders are flagged."""
+
+
+@dataclass(frozen=True)
+class Voting(Replaceable):
+    """The validators judge the candidate."""
+
+    name: ClassVar[Phase | None] = Phase.VALIDATE
+    aggregated: Aggregated
+    votes: Mapping[str, Vote] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    """Validators that did not answer, and in whose place others were asked."""
+    server_vote: Vote | None = None
+    server_profile: Profile | None = None
+    """What the server found in the candidate."""
+
+
+@dataclass(frozen=True)
+class Done(Replaceable):
+    """The run is over."""
+
+    name: ClassVar[Phase | None] = Phase.DONE
+    failure: str = ""
+    """Why it was given up, if it was."""
+
+
+RoundPhase = Waiting | Training | JudgingAndTraining | Voting | Done
 
 
 @dataclass(frozen=True)
 class State(Replaceable):
-    """A round as far as it has got. Models are (d,) vectors."""
+    """A run as far as it has got."""
 
-    version: int
-    weights: Vector
+    model: GlobalModel
     round: int
     """Counted from 1; the round before the first is 0."""
-    phase: Phase | None = None
-    """None until the first tick opens a round."""
+    phase: RoundPhase = Waiting()
     attempt: int = 1
-    accuracy: float | None = None
-    backdoor: float | None = None
-    """Success of the backdoor in the current model, if it is measured."""
-    step: Vector | None = None
-    """The aggregated update (d,) that led to the current model; None for the first."""
-    profiles: tuple[Profile, ...] = ()
-    """What the server, if it votes, found in the last l + 1 accepted models."""
     registry: AgentRegistry = EMPTY
     """What is known of the agents after the last round."""
-    detection: DetectionResult | None = None
-    """What this round's updates said of their senders, once they are aggregated."""
-    filtered: int = 0
-    """Updates that were not aggregated, for their senders are suspected."""
     selected: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
-    """Validators of this attempt who did not answer, and in whose place others were asked."""
-    updates: UpdateBuffer = NO_UPDATES
-    votes: Mapping[str, Vote] = field(default_factory=dict)
-    invalid_from: frozenset[str] = frozenset()
-    """Called agents under whose name an update came that was refused for its content."""
-    settled: float | None = None
-    """Since when nobody is missing but those."""
     invalid: Mapping[str, int] = field(default_factory=dict)
-    candidate: Vector | None = None
-    pending: Vector | None = None
-    """Piggy-back: the candidate of the round before, on which this round's contributors vote."""
-    lost: str = ""
-    """Piggy-back: why this round's own candidate is not put before anybody, if it is not."""
-    server_vote: Vote | None = None
-    """The server's vote on the candidate, if it has one."""
-    server_profile: Profile | None = None
-    """What it found in the candidate."""
+    """Messages of the round that were refused, by reason."""
     opened: Tick = Tick(0.0)
     deadline: float = 0.0
-    failure: str | None = None
-    """Why the run was given up, if it was."""
+
+    @property
+    def version(self) -> int:
+        """The version of the global model."""
+        return self.model.version
+
+    @property
+    def weights(self) -> Vector:
+        """The global model (d,)."""
+        return self.model.weights
+
+    @property
+    def updates(self) -> UpdateBuffer:
+        """The updates that have come; empty where none are collected."""
+        return self.phase.updates if isinstance(self.phase, Training) else NO_UPDATES
+
+    @property
+    def votes(self) -> Mapping[str, Vote]:
+        """The votes that have come; empty where nobody votes."""
+        return self.phase.votes if isinstance(self.phase, JudgingAndTraining | Voting) else {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is over."""
+        return isinstance(self.phase, Done)
+
+    @property
+    def failure(self) -> str:
+        """Why the run was given up; empty if it was not."""
+        return self.phase.failure if isinstance(self.phase, Done) else ""

@@ -16,9 +16,9 @@ from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore
-from fedjury.protocol.messages import Model, Phase
-from fedjury.round import aggregate
-from fedjury.round.state import Publish, State
+from fedjury.protocol.messages import Model
+from fedjury.round import machine
+from fedjury.round.state import Publish, State, Training
 
 Method = Callable[..., Any]
 
@@ -88,15 +88,14 @@ def collecting(number: float) -> None:
 
 def aggregating(number: float) -> None:
     """Die when all updates are in and the candidate is about to be made."""
-    before(aggregate, "aggregate", lambda state, *_: state.round == number)
+    before(machine, "aggregate", lambda state, *_: state.round == number)
 
 
 def validating(number: float) -> None:
     """Die when the first vote is in."""
 
     def wanted(now: State, *_: object) -> bool:
-        asked = now.phase in (Phase.VALIDATE, Phase.JUDGE_AND_TRAIN)
-        return asked and now.round == number and len(now.votes) > 0
+        return now.round == number and len(now.votes) > 0
 
     after(Aggregator, "_take", wanted)
 
@@ -144,7 +143,7 @@ def syncing(number: float) -> None:
 
 
 def _training(now: State, number: float) -> bool:
-    return now.phase in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN) and now.round == number
+    return isinstance(now.phase, Training) and now.round == number
 
 
 # ---------------------------------------------------------------- how agents misbehave

@@ -20,15 +20,14 @@ from fedjury.aggregator.assembly import build
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings
+from fedjury.detection.state import against_truth
 from fedjury.experiments.engine.case import MODEL, Records
 from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.codec import Limits
-from fedjury.protocol.messages import Phase
 from fedjury.protocol.record import RoundRecord, Truth
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
-from fedjury.round.detection_state import against_truth
 from fedjury.round.state import State
 
 OnRound = Callable[[], None]
@@ -93,7 +92,7 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     runner.join()
     aggregator.begin(parts.manifest, history)
     state = aggregator.gather(state, settings.expected, settings.collect.patience)
-    while state.phase is not Phase.DONE:
+    while not state.done:
         state = aggregator.turn(state)
         runner.turn()
     aggregator.end()

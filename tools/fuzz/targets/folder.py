@@ -11,10 +11,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from fedjury.aggregator.store import RunStore, StoreError, read_records
+from fedjury.detection.state import AgentRegistry, AgentStatus
+from fedjury.detection.update_sums import UpdateSums
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import Quality, RoundRecord, Traffic
-from fedjury.round.detection_state import AgentRegistry, AgentStatus
-from fedjury.round.update_sums import UpdateSums
 from tools.fuzz.examples import VECTOR
 from tools.fuzz.target import Target, tried
 

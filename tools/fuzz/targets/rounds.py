@@ -15,24 +15,28 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury import detection, judges, rules
+from fedjury.aggregator.server_validator import ServerValidator
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
+from fedjury.detection.state import DetectionPolicy
 from fedjury.judges.profiles import Profile
 from fedjury.protocol.codec import Limits, decode, encode
-from fedjury.protocol.messages import BadMessage, Model, Phase, Reason, Update, Vector, Vote
+from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
+from fedjury.protocol.record import Quality
 from fedjury.protocol.topics import topic_of
-from fedjury.round import rounds
-from fedjury.round.detection_state import DetectionPolicy
-from fedjury.round.server_validator import ServerValidator
+from fedjury.round import machine
 from fedjury.round.state import (
     CountInvalid,
     Effect,
+    GlobalModel,
     InvalidMessage,
+    JudgingAndTraining,
     Persist,
     Publish,
     RoundConfig,
     State,
     Tick,
+    Training,
 )
 from tools.fuzz.examples import EVIDENCE, PARAMETERS
 from tools.fuzz.target import Target
@@ -150,7 +154,7 @@ class Play:
         first = (
             () if chosen.server_validator is None else (chosen.server_validator.profile(weights),)
         )
-        self.state = State(version=0, weights=weights, round=0, accuracy=0.0, profiles=first)
+        self.state = State(GlobalModel(0, weights, Quality(0.0), profiles=first), 0)
         self.online = set(AGENTS)
         self.now = 0.0
         self.refused: Counter[str] = Counter()
@@ -187,7 +191,7 @@ class Play:
 
     def update(self, agent: int, what: int, how: int) -> Update:
         """Make an update that fits, or nearly."""
-        judging = self.state.phase is Phase.JUDGE_AND_TRAIN
+        judging = isinstance(self.state.phase, JudgingAndTraining)
         values = (VALUES[(how + i * (what >> 6)) % len(VALUES)] for i in range(PARAMETERS))
         return Update(
             NAMES[agent % len(NAMES)],
@@ -291,7 +295,7 @@ class Play:
 
     def step(self, event: Update | Vote | InvalidMessage | Tick) -> list[Effect]:
         """Take one step, and check what must always hold."""
-        self.state, effects = rounds.step(self.state, event, self.config)
+        self.state, effects = machine.step(self.state, event, self.config)
         state = self.state
         for effect in effects:
             match effect:
@@ -300,13 +304,14 @@ class Play:
                 case Persist(record, _, _, _):
                     self.recorded.update(record.traffic.refused)
                     # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record.traffic.refused if state.phase is Phase.DONE else {})
+                    self.told = Counter(record.traffic.refused if state.done else {})
         counted = self.recorded + Counter(state.invalid) - self.told
         assert self.refused == counted, "a refusal is not counted"
         assert state.invalid.keys() <= REASONS
         assert len(state.updates) <= len(state.selected)
         assert len(state.votes) <= len(state.selected) + len(state.validators)
-        assert state.invalid_from <= state.selected
+        if isinstance(state.phase, Training):
+            assert state.phase.invalid_from <= state.selected
         assert state.round <= ROUNDS
         assert state.attempt <= ATTEMPTS
         assert len(state.registry.seen) <= len(NAMES)

@@ -11,9 +11,8 @@ and nothing has to be sorted or copied before it is aggregated.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Iterator
 from collections.abc import Collection as Names
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 class _Storage:
     """What collections share: who came when, and what they brought."""
 
-    def __init__(self, row: dict[str, int]) -> None:
+    def __init__(self, row: dict[str, int], allocate: Allocate) -> None:
+        self.allocate = allocate
         self.row = row
         """A called agent's name -> its row."""
         self.place: dict[str, int] = {}
@@ -38,7 +38,7 @@ class _Storage:
     def write(self, update: Update) -> None:
         """Copy the delta (d,) of an agent who is not here yet to its row."""
         if not self.place:
-            self.updates = _matrix(len(self.row), len(update.delta))
+            self.updates = self.allocate(len(self.row), len(update.delta))
         row = self.row[update.agent]
         self.updates[row] = update.delta
         self.samples[row] = update.samples
@@ -46,29 +46,19 @@ class _Storage:
 
     def until(self, count: int) -> _Storage:
         """Copy the first ``count`` that came."""
-        copy = _Storage(self.row)
+        copy = _Storage(self.row, self.allocate)
         copy.place = {name: place for name, place in self.place.items() if place < count}
         copy.updates, copy.samples = self.updates.copy(), self.samples.copy()
         return copy
 
 
-_matrices: list[Matrix] = []
-"""The last matrices, for rounds to come: new memory costs twice as much to write, for the system
-hands it out page by page, each filled with zeros (52 MB: 15 ms)."""
-
-MATRICES = 3
-"""How many: a round's, the one before that detectors remember, and one to spare."""
+Allocate = Callable[[int, int], "Matrix"]
+"""(n, d) -> a float32 matrix that holds anything, and that nobody else sees."""
 
 
-def _matrix(n: int, d: int) -> Matrix:
-    """Return a matrix (n, d) that holds anything, and that nobody else sees."""
-    _matrices[:] = [matrix for matrix in _matrices if matrix.shape == (n, d)]
-    for matrix in _matrices:
-        # Three references are the list's, ours and the call's: nobody holds it, or a view of it.
-        if sys.getrefcount(matrix) == 3:
-            return matrix
-    _matrices[:] = [*_matrices, np.empty((n, d), np.float32)][-MATRICES:]
-    return _matrices[-1]
+def fresh(n: int, d: int) -> Matrix:
+    """Return a new matrix (n, d)."""
+    return np.empty((n, d), np.float32)
 
 
 class UpdateBuffer:
@@ -78,9 +68,10 @@ class UpdateBuffer:
         self._storage, self._count = ledger, count
 
     @classmethod
-    def of(cls, selected: Names[str] = ()) -> UpdateBuffer:
-        """Begin a collection of the updates of those called."""
-        return cls(_Storage({name: row for row, name in enumerate(sorted(selected))}), 0)
+    def of(cls, selected: Names[str] = (), allocate: Allocate = fresh) -> UpdateBuffer:
+        """Begin a collection of the updates of the selected agents."""
+        rows = {name: row for row, name in enumerate(sorted(selected))}
+        return cls(_Storage(rows, allocate), 0)
 
     def __len__(self) -> int:
         return self._count

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Observation
+from fedjury.detection.selection import Purpose, draw
+from fedjury.detection.update_sums import NOTHING, UpdateSums
 from fedjury.protocol.record import DetectionRecord, Truth
-from fedjury.round.sampling import Purpose, draw
-from fedjury.round.update_sums import NOTHING, UpdateSums
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 

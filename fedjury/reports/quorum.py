@@ -1,0 +1,58 @@
+"""What people should know of a quorum: which are safe, and what validators cannot see."""
+
+from __future__ import annotations
+
+import math
+
+from fedjury.judges.judgements import ROUNDING
+
+
+def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
+    """Return that validators hold too few samples to see a backdoor in one class; "" if enough.
+
+    A validator with ``samples`` of ``classes`` equally frequent ones holds any of a given class
+    with a probability of 1 - (1 - 1 / classes)^samples; who holds none cannot see what befalls it.
+    """
+    holders = asked * (1 - (1 - 1 / classes) ** samples)
+    if holders >= quorum:
+        return ""
+    return (
+        f"validators cannot see a backdoor in one class: with {samples:,} "
+        f"sample{'s' * (samples != 1)} each (the median) about {holders:.0f} of {asked:,} hold any "
+        f'of that class, and {quorum:,} must say "poisoned"; fewer agents with more data each '
+        "(--n, --samples) can see it"
+    )
+
+
+def bound(voters: int, errs: float) -> float:
+    """Return how many liars are too many for ``voters``: (1 - r) n / (2 - r).
+
+    ``errs``: r, the share of honest validators who judge wrongly (section IV-B of the paper).
+    """
+    return (1 - errs) * voters / (2 - errs)
+
+
+def safe_quorums(voters: int, malicious: int, errs: float) -> range:
+    """Return the quorums q that are safe: n_M < q <= (1 - r)(n - n_M); it may be none.
+
+    There is none for as many liars as ``bound``, and sometimes, as q is whole, for fewer. Fewer
+    votes, and the liars alone reject every candidate; more, and the honest validators who judge
+    rightly cannot reject one.
+    """
+    right = (1 - errs) * (voters - malicious) + ROUNDING  # (1 - 0.4) * 10 is a little less than 6
+    return range(malicious + 1, math.floor(right) + 1)
+
+
+def advice(voters: int, malicious: int, errs: float, quorum: int) -> list[str]:
+    """Tell people which quorums are safe, and whether theirs is; one line each."""
+    safe = safe_quorums(voters, malicious, errs)
+    text = f"{safe[0]} to {safe[-1]}" if safe else "none"
+    told = (
+        f"{voters} voters, {malicious} of them liars (validation.tolerated_malicious), {errs:.0%} "
+        f"of the others "
+        f"wrong: safe quorums: {text}; the bound is fewer than {bound(voters, errs):.2f} liars"
+    )
+    lines = [told]
+    if quorum not in safe:
+        lines.append(f"warning: the quorum {quorum} is not safe against that")
+    return lines
