@@ -886,5 +886,5 @@ def test_a_run_whose_rounds_are_all_done_says_so_and_ends():
     assert step(state, gone, said)[0].phase.name is None
     state, effects = step(state, Tick(1.0, set("abc")), said)
     assert effects == [Publish(Round(3, 1, Phase.DONE, 2, "all", (), 10))]
-    assert (state.phase.name, state.failure) == (Phase.DONE, None)
+    assert (state.phase.name, state.failure) == (Phase.DONE, "")
     assert step(state, Tick(2.0, set("abc")), said) == (state, [])
