@@ -16,7 +16,7 @@ import pytest
 import yaml
 from listening import until
 
-from fedjury.agents import spawn
+from fedjury.agents import __main__ as spawn
 from fedjury.aggregator import __main__ as aggregator
 from fedjury.broker import enrol, enrolment, local
 from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, find_mosquitto, on_loopback

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from fedjury import cli
-from fedjury import federation as run
 from fedjury.agents import spawn
 from fedjury.config import flags, settings
 from fedjury.config.section import example_of
 from fedjury.config.toml import to_toml
+from fedjury.federation import run
 from fedjury.gateway import __main__ as gateway
 
 ROOT = Path(__file__).resolve().parent.parent
