@@ -373,7 +373,7 @@ def test_planting_changes_only_the_rounds_it_is_for():
     """With c planted in round 2, the other rounds call whom they would have called."""
     called = []
     for planting in ({}, {2: ("c",)}):
-        said = policy(share=0.34, planted=planting, rounds=5)
+        said = policy(client_fraction=0.34, forced=planting, rounds=5)
         state, _ = start(said)
         called.append([])
         for number in range(1, 5):
