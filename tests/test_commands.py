@@ -93,7 +93,7 @@ def closed():
         ([str(ROOT / "run.py")], "python run.py --demo"),
         (SPAWN, "python agents/spawn.py --n 1000 --evil 0.2"),
         (AGGREGATOR, "python -m aggregator --config"),
-        (["-m", "fedjury.broker.local"], "fedjury broker --port 1883"),
+        (["-m", "fedjury.broker"], "fedjury broker --port 1883"),
         (["-m", "fedjury.learning.classifier"], "python -m fedjury.learning.classifier"),
     ],
     ids=["run", "spawn", "aggregator", "broker", "classifier"],
@@ -226,7 +226,7 @@ def test_whole_federation_refuses_what_its_agents_refuse(tmp_path):
         [*RUN, *SMALL, "--model", "mlp", "--n", "9", "--attack", "bribe", "--runs", str(tmp_path)]
     )
     assert code == 2
-    assert errors.startswith("error: unknown attack: 'bribe'; valid: mpaf, ")
+    assert errors.startswith("error: unknown attack: 'bribe'; valid: adaptive, ")
     assert errors.count("\n") == 1
 
 

@@ -16,6 +16,9 @@ from fedjury.config.program import run_main
 from fedjury.processes import death
 from fedjury.protocol.transport.connection import TransportError
 
+AGENTS_LOG = "agents.log"
+"""In the folder of a run whose agents are ours: what they say."""
+
 LEAVING = 15.0
 """Seconds that agents have to leave by themselves once the run is done."""
 

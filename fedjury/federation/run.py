@@ -15,7 +15,7 @@ from fedjury.aggregator.store import read_records, writable
 from fedjury.broker.local import BrokerError, local_broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.federation.description import told, too_late
-from fedjury.federation.parts import Part, start, watch
+from fedjury.federation.parts import AGENTS_LOG, Part, start, watch
 from fedjury.federation.result import Result, finish
 from fedjury.monitor.web.opening import opened
 from fedjury.protocol.transport.connection import TransportError
@@ -74,7 +74,7 @@ def federation(settings: Settings, folder: Path, *, telling: bool = True) -> int
 
     serving = Part("aggregator", be_aggregator, EXPECTED)
     joining = Part("agents", lambda: spawn.spawn(settings), EXPECTED)
-    file = folder / "agents.log"
+    file = folder / AGENTS_LOG
     running: list[BaseProcess] = []
     with held(folder, settings.run.name), explained(file), file.open("w", encoding="utf-8") as log:
         try:
