@@ -43,13 +43,18 @@ def check_format(folder: Path, content: Said) -> None:
     StoreError
         If it did not.
     """
+    if text := written_by_another(folder, content):
+        raise StoreError(f"{text}; choose another --run")
+
+
+def written_by_another(folder: Path, content: Said) -> str:
+    """Return a sentence if neither this code nor an earlier one wrote the folder; else ""."""
     number = content.get("format", FORMAT)
-    if type(number) is not int or number != FORMAT:
-        later = "a later fedjury" if type(number) is int and number > FORMAT else "no fedjury"
-        raise StoreError(
-            f"{folder} was written by {later} (format {json.dumps(number)}; this one reads "
-            f"{FORMAT}); choose another --run"
-        )
+    if type(number) is int and number == FORMAT:
+        return ""
+    later = "a later fedjury" if type(number) is int and number > FORMAT else "no fedjury"
+    shown = json.dumps(number)
+    return f"{folder} was written by {later} (format {shown}; this one reads {FORMAT})"
 
 
 def changes(folder: Path, before: Said | None, now: Said) -> list[str]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +134,11 @@ def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
         return "mosquitto"
     if secrets is not None:
         raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
+    if find_spec("amqtt") is None:
+        raise BrokerError(
+            "no Mosquitto on this machine, and the embedded broker needs a package that is not "
+            "installed: `apt install mosquitto`, or pip install 'fedjury[lab]'"
+        )
     if kind == "embedded":
         return kind
     if kind == "mosquitto":

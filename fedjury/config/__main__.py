@@ -50,7 +50,8 @@ def work(chosen: argparse.Namespace, output: Output) -> int:
         return 0
     settings = load(files) if files else Settings()
     text = to_toml(settings) if files else default_toml()
-    output.result(lambda: print(text, end=""), settings.model_dump())
+    data = settings.model_dump(exclude={"broker": {"password"}})
+    output.result(lambda: print(text, end=""), data)
     return 0
 
 

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -151,14 +152,17 @@ def missing(why: BaseException) -> str:
 
 
 def extras() -> Mapping[str, str]:
-    """Return the packages that ours needs -> the extra that brings each; "": it always comes."""
-    found: dict[str, str] = {}
+    """Return the packages that ours needs -> the smallest extra that brings each; "": it comes."""
+    lines: Sequence[str] = ()
     with suppress(PackageNotFoundError):
-        for line in requires(OWN) or ():
-            package = re.split(r"[^\w.-]", line, maxsplit=1)[0].replace("_", "-").lower()
-            extra = re.search(r"extra == ['\"](\w+)", line)
-            found.setdefault(package, extra[1] if extra else "")
-    return found
+        lines = requires(OWN) or ()
+    found = [
+        (re.split(r"[^\w.-]", line, maxsplit=1)[0].replace("_", "-").lower(), extra)
+        for line in lines
+        for extra in re.findall(r"extra == ['\"](\w+)", line) or [""]
+    ]
+    size = Counter(extra for _, extra in found)
+    return dict(sorted(found, key=lambda pair: (-size[pair[1]], pair[0] == pair[1])))
 
 
 def print_anything() -> None:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fedjury import reports
-from fedjury.aggregator.durable_files import StoreError, damaged, readable
-from fedjury.aggregator.manifest import MANIFEST, check_format, settings_in
+from fedjury.aggregator.durable_files import StoreError, readable
+from fedjury.aggregator.manifest import MANIFEST, settings_in, written_by_another
 from fedjury.aggregator.records import check, read_records
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.federation.demo import CASES, TITLE
 from fedjury.federation.description import told
 from fedjury.federation.parts import AGENTS_LOG
 from fedjury.federation.result import Result, finish
-
-Said = Mapping[str, Any]
 
 
 def remade(folder: Path) -> Result:
@@ -34,37 +32,51 @@ def remade(folder: Path) -> Result:
         return finish(folder, told(TITLE, cases[0][1], cases))
     settings, records = _run(folder, content)
     name = settings.run.name
-    if (folder / AGENTS_LOG).exists():  # its agents were ours, so that everything is known of them
+    if _ours(folder):
         return finish(folder, told(f"Run {name}", settings, [(name, settings, records)]))
     return finish(folder, reports.of_run(name, settings, records))
 
 
+def _ours(folder: Path) -> bool:
+    """Return whether agents and aggregator were started together: then all is known of them."""
+    return (folder / AGENTS_LOG).exists()
+
+
 def _run(folder: Path, content: object) -> tuple[Settings, reports.Records]:
     """Return what was set and what happened in each round."""
-    if not isinstance(content, dict):
-        raise damaged(folder / MANIFEST, "it does not say what was run")
-    check_format(folder, content)
+    if not isinstance(content, Mapping):
+        raise _unusable(folder, "it is no table")
+    if text := written_by_another(folder, content):
+        raise StoreError(text)
     try:
         settings = load(overrides=settings_in(folder, content))
     except SettingsError as why:
-        raise damaged(folder / MANIFEST, str(why)) from why
+        raise _unusable(folder, str(why)) from why
+    if _ours(folder) and settings.collect.agents == settings.agents.prompt:
+        # Nobody set that: the aggregator was told how many come.
+        settings = settings.replaced(collect=settings.collect.replaced(agents=0))
     check(folder)
     records = read_records(folder)
     if not records:
-        raise StoreError(f"{folder} holds no round of a run; there is nothing to report")
+        raise StoreError(f"{folder} holds no round of a run: there is nothing to report")
     return settings, records
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Read what was run."""
     file = folder / MANIFEST
-    if not file.is_file():
-        what = "has no manifest.json" if folder.is_dir() else "is no folder"
+    if not file.exists():
+        what = f"has no {MANIFEST}" if folder.is_dir() else "is no folder"
         raise StoreError(f"{folder} {what}: give the folder of a run, like runs/fedjury")
     try:
         content = json.loads(readable(file).read_bytes())
     except (OSError, ValueError, RecursionError) as why:
-        raise damaged(file, why) from why
+        raise _unusable(folder, str(why)) from why
     if not isinstance(content, dict):
-        raise damaged(file, "it is no table")
+        raise _unusable(folder, "it is no table")
     return content
+
+
+def _unusable(folder: Path, why: str) -> StoreError:
+    """Make the error for a manifest without which nothing can be reported."""
+    return StoreError(f"{folder / MANIFEST} is damaged ({why[:200]}): it does not say what was run")
