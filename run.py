@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedjury.config.program import run_main
-from fedjury.federation import EXPECTED, main
+from fedjury.federation.__main__ import EXPECTED, main
 
 if __name__ == "__main__":
-    run_main(main, EXPECTED)
+    run_main(lambda given: main(given, "python run.py"), EXPECTED)

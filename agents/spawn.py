@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedjury.agents.spawn import EXPECTED, main
+from fedjury.agents.__main__ import EXPECTED, main
 from fedjury.config.program import run_main
 
 if __name__ == "__main__":
-    run_main(main, EXPECTED)
+    run_main(lambda given: main(given, "python agents/spawn.py"), EXPECTED)

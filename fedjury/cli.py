@@ -7,39 +7,55 @@ fedjury spawn --n 1000 --evil 0.2
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, NoReturn
 
-from fedjury.config.program import run_main
+from fedjury.config.program import Output, Program, run_main
+
+EXPECTED = ()
+"""Errors that are one sentence to people; the commands have their own."""
 
 
-class Program(NamedTuple):
-    """A subcommand: the module that it runs, what it is for, and flags that it implies."""
+class Command(NamedTuple):
+    """A command: where its program is, and what it is for."""
 
     module: str
     summary: str
-    implied: tuple[str, ...] = ()
+    main: str = "main"
+
+    def program(self) -> tuple[Program, tuple[type[Exception], ...]]:
+        """Load its program, and the errors of that which are one sentence to people."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.main), module.EXPECTED
 
 
-PROGRAMS = {
-    "demo": Program(
-        "fedjury.federation", "show one attack against three defences (a minute)", ("--demo",)
+COMMANDS = {
+    "demo": Command(
+        "fedjury.federation.__main__",
+        "show one attack against three defences (a minute)",
+        "demo_main",
     ),
-    "run": Program("fedjury.federation", "run a whole federation on this machine"),
-    "serve": Program("fedjury.aggregator.__main__", "run the aggregator"),
-    "spawn": Program("fedjury.agents.spawn", "spawn a fleet of agents"),
-    "broker": Program("fedjury.broker.local", "run a broker for this machine, until Ctrl-C"),
-    "enroll": Program("fedjury.broker.enrol", "make log-ins and certificates"),
-    "watch": Program("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
-    "page": Program("fedjury.monitor.web.__main__", "show the live page in a browser"),
-    "gateway": Program("fedjury.gateway.__main__", "let agents take part over HTTP"),
-    "exporter": Program("fedjury.monitor.prometheus.__main__", "export metrics to Prometheus"),
-    "experiment": Program("fedjury.experiments.__main__", "run the experiment of a paper"),
-    "config": Program("fedjury.config.__main__", "print every setting with its meaning"),
+    "run": Command("fedjury.federation.__main__", "run a whole federation on this machine"),
+    "serve": Command("fedjury.aggregator.__main__", "run the aggregator"),
+    "spawn": Command("fedjury.agents.__main__", "spawn a fleet of agents"),
+    "broker": Command("fedjury.broker.__main__", "run a broker for this machine, until Ctrl-C"),
+    "enroll": Command("fedjury.broker.enrol", "make log-ins and certificates"),
+    "watch": Command("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
+    "page": Command("fedjury.monitor.web.__main__", "show the live page in a browser"),
+    "gateway": Command("fedjury.gateway.__main__", "let agents take part over HTTP"),
+    "exporter": Command("fedjury.monitor.prometheus.__main__", "export metrics to Prometheus"),
+    "experiment": Command("fedjury.experiments.__main__", "run the experiment of a paper"),
+    "report": Command("fedjury.federation.report", "make the report of a run again"),
+    "config": Command("fedjury.config.__main__", "print every setting with its meaning"),
+    "completion": Command("fedjury.completion", "make a shell complete commands and flags"),
+    "version": Command("fedjury.cli", "show the version", "version_main"),
 }
 
 
@@ -49,23 +65,21 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
     name, *rest = arguments
-    if name in {"--version", "version"}:
-        print(f"fedjury {current()}")
-        return 0
-    if name not in PROGRAMS:
-        near = difflib.get_close_matches(name, PROGRAMS, 1)
+    if name == "--version":
+        name = "version"
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else "fedjury --help lists them"
         print(f"error: there is no command {name!r}; {hint}", file=sys.stderr)
         return 2
-    program = PROGRAMS[name]
-    module = importlib.import_module(program.module)
-    return run_main(module.main, module.EXPECTED, [*program.implied, *rest])
+    program, expected = COMMANDS[name].program()
+    return run_main(lambda given: program(given, f"fedjury {name}"), expected, rest)
 
 
 def usage() -> str:
     """Return what ``fedjury --help`` prints."""
-    width = max(map(len, PROGRAMS))
-    lines = (f"  {name:{width}}  {program.summary}" for name, program in PROGRAMS.items())
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
     return "\n".join(
         [
             "usage: fedjury COMMAND ...",
@@ -73,11 +87,17 @@ def usage() -> str:
             "Federated learning over MQTT that can be attacked and defends itself.",
             "",
             *lines,
-            f"  {'version':{width}}  show the version",
             "",
             "fedjury COMMAND --help describes a command.",
         ]
     )
+
+
+def parsers() -> Iterator[tuple[str, str, ArgumentParser]]:
+    """Yield name, summary and parser of each command; what cannot be loaded is left out."""
+    for name, command in COMMANDS.items():
+        with suppress(ModuleNotFoundError):  # of an extra that is not installed
+            yield name, command.summary, command.program()[0].flags(f"fedjury {name}")
 
 
 def current() -> str:
@@ -88,6 +108,28 @@ def current() -> str:
         return "(not installed)"
 
 
+def _version_parser(prog: str) -> ArgumentParser:
+    return ArgumentParser(
+        prog=prog,
+        description="Show the version of fedjury that is installed.",
+        epilog="example:\n  %(prog)s --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _version(_: Namespace, output: Output) -> int:
+    output.result(lambda: print(f"fedjury {current()}"), {"version": current()})
+    return 0
+
+
+version_main = Program("fedjury version", _version_parser, _version)
+
+
 def run() -> NoReturn:
     """Be the command ``fedjury``."""
-    run_main(main, ())
+    run_main(main, EXPECTED)
+
+
+if __name__ == "__main__":
+    run_main(main, EXPECTED)

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from fedjury.agents.agent_runner import AgentRunner
+from fedjury.agents.assembly import simulated_agents_of
 from fedjury.agents.simulated import SimulatedAgents, runner_of
-from fedjury.agents.spawn import simulated_agents_of
-from fedjury.aggregator.__main__ import resume
 from fedjury.aggregator.assembly import build
+from fedjury.aggregator.resume import resume
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings, load

@@ -19,14 +19,32 @@ OUTSIDE = {"tests", "runs", "data"}
 LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py"}
 """What one types in a checkout: they only start a program of the package."""
 
+WIRING = {
+    "fedjury/aggregator/assembly.py",
+    "fedjury/aggregator/resume.py",
+    "fedjury/aggregator/serve.py",
+    "fedjury/agents/assembly.py",
+    "fedjury/agents/spawn.py",
+    "fedjury/agents/work.py",
+    "fedjury/federation/demo.py",
+    "fedjury/federation/description.py",
+    "fedjury/federation/parts.py",
+    "fedjury/federation/remade.py",
+    "fedjury/federation/run.py",
+    "fedjury/gateway/program.py",
+    "fedjury/gateway/serve.py",
+}
+"""What makes an aggregator, agents or a federation of all the settings."""
+
 ENTRY = {
     *LAUNCHERS,
-    "fedjury/federation.py",
     "fedjury/aggregator/__main__.py",
-    "fedjury/aggregator/assembly.py",
-    "fedjury/agents/spawn.py",
+    "fedjury/agents/__main__.py",
     "fedjury/cli.py",
+    "fedjury/completion.py",
     "fedjury/config/__main__.py",
+    "fedjury/federation/__main__.py",
+    "fedjury/federation/report.py",
     "fedjury/gateway/__main__.py",
     "fedjury/monitor/terminal/__main__.py",
     "fedjury/monitor/prometheus/__main__.py",
@@ -34,13 +52,16 @@ ENTRY = {
     "fedjury/monitor/web/screenshots.py",
     "fedjury/broker/embedded.py",
     "fedjury/broker/enrol.py",
-    "fedjury/broker/local.py",
+    "fedjury/broker/__main__.py",
     "fedjury/learning/classifier.py",
     "examples/mpaf_over_http/server.py",
     "examples/mpaf_over_http/client.py",
     "examples/mpaf_over_http/mpaf.py",
     "examples/mpaf_over_http/clients_sim.py",
 }
+"""What one types: they read flags, and call what does the work. Nobody imports from them."""
+
+READERS = ENTRY | WIRING
 
 SECTIONS = "fedjury.config.sections"
 """The types of the settings: parts are handed the sections that configure them, whole."""
@@ -87,9 +108,10 @@ MAY_IMPORT = {
     "processes": set(),
     "shipped": set(),
     "cli": {"config"},
+    "completion": {"cli"},
 }
 """Part of the package -> parts it may import besides itself. All may import ``registry``, which
-knows folders and names alone, and the sections of the settings; entry points all of ``config``."""
+knows folders and names alone, and the sections of the settings; READERS all of ``config``."""
 
 PURE = [
     "fedjury/rules/",
@@ -247,7 +269,7 @@ def part_of(file):
 def test_all_parts_are_seen():
     """Every package and every pure part exists, and has been read."""
     assert {part_of(file) for file in TREES} - {"", "__init__", "__main__"} == set(MAY_IMPORT)
-    assert set(TREES) >= ENTRY
+    assert set(TREES) >= READERS
     for part in PURE:
         assert any(file.startswith(part) for file in TREES), part
 
@@ -284,8 +306,21 @@ def test_parts_import_only_what_they_may(part):
         if part_of(found.file) == part
         and found.name.startswith("fedjury.")
         and found.part not in may
-        and not (found.file in ENTRY and found.part == "config")
+        and not (found.file in READERS and found.part == "config")
         and not found.name.startswith(f"{SECTIONS}.")
+    ]
+    assert not offenders, listed(offenders)
+
+
+def test_nobody_imports_from_an_entry_point():
+    """What a program is made of is in a module beside it, where anything else can use it too."""
+    programs = {file.removesuffix(".py").replace("/", ".") for file in ENTRY if "__main__" in file}
+    starters = LAUNCHERS | {"tools/chaos/fork_server.py"}
+    offenders = [
+        found
+        for found in IMPORTS
+        if found.file not in starters
+        and any(f"{found.name}.".startswith(f"{program}.") for program in programs)
     ]
     assert not offenders, listed(offenders)
 
@@ -309,7 +344,7 @@ def test_only_entry_points_import_config():
     }
     inside = "fedjury/config/", "fedjury/experiments/", "tools/"
     outside = {file for file in readers if not file.startswith(inside)}
-    assert outside == {file for file in ENTRY if not file.startswith(inside)}
+    assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
     assert sections == {"section", "sections", "run_sections", "round_sections", "agent_sections"}
 

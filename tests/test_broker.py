@@ -17,6 +17,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from fedjury import processes
+from fedjury.broker import __main__ as program
 from fedjury.broker import enrolment, local, mosquitto, pid_file
 from fedjury.broker.enrolment_file import Principal
 from fedjury.broker.mosquitto import find_mosquitto
@@ -134,7 +135,7 @@ def test_the_child_is_gone_afterwards(problem):
 @pytest.mark.broker
 @pytest.mark.skipif(not processes.dying_with_parent(), reason="no setpriv of util-linux here")
 def test_the_child_dies_with_a_killed_parent():
-    command = [sys.executable, "-u", "-m", "fedjury.broker.local"]
+    command = [sys.executable, "-u", "-m", "fedjury.broker"]
     with tempfile.TemporaryDirectory() as folder:  # a killed parent cannot tidy up
         Path(folder).chmod(0o755)
         environment = {**os.environ, "TMPDIR": folder}
@@ -160,14 +161,15 @@ def test_without_a_port_it_is_where_programs_look_or_they_are_told(taken, monkey
             server.close()
         monkeypatch.setattr(local.mosquitto, "PORT", port)
         monkeypatch.setattr(local, "_follow", lambda _: None)
-        assert local.main(["--kind", "embedded"]) == 1  # not followed, as if it ended
+        with pytest.raises(local.BrokerError, match="ended by itself"):  # for it is not followed
+            program.main(["--kind", "embedded"])
     first, following, *_ = capsys.readouterr().out.splitlines()
     at = re.fullmatch(r"embedded broker on (127\.0\.0\.1:(\d+)), stop it with Ctrl-C", first)
     assert (int(at[2]) == port) == (not taken)
     flags = f" --broker {at[1]}" if taken else ""
     assert following == (
         f"{f'port {port} is taken; ' if taken else ''}in other terminals: "
-        f"python -m aggregator{flags}   and: python agents/spawn.py --n 1000 --evil 0.2{flags}"
+        f"fedjury serve{flags}   and: fedjury spawn --n 1000 --evil 0.2{flags}"
     )
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from listening import RawClient, until
 
-from fedjury import federation as run
 from fedjury import processes
-from fedjury.agents import spawn
+from fedjury.agents import __main__ as spawn
 from fedjury.aggregator import __main__ as aggregator
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import SettingsError
+from fedjury.federation import parts, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SPAWN = [str(ROOT / "agents" / "spawn.py")]
@@ -93,7 +93,7 @@ def closed():
         ([str(ROOT / "run.py")], "python run.py --demo"),
         (SPAWN, "python agents/spawn.py --n 1000 --evil 0.2"),
         (AGGREGATOR, "python -m aggregator --config"),
-        (["-m", "fedjury.broker.local"], "fedjury broker --port 1883"),
+        (["-m", "fedjury.broker"], "fedjury broker --port 1883"),
         (["-m", "fedjury.learning.classifier"], "python -m fedjury.learning.classifier"),
     ],
     ids=["run", "spawn", "aggregator", "broker", "classifier"],
@@ -449,7 +449,7 @@ class Deaf:
 def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
     """Ctrl-C in a terminal reaches all: aggregator and agents wait until run.py tells them."""
     file, running = tmp_path / "said", []
-    run.start(running, run.Part("deaf", Deaf(file).main, ()))
+    parts.start(running, parts.Part("deaf", Deaf(file).main, ()))
     try:
         until(lambda: file.exists() and file.read_text() == "up")
         os.kill(running[0].pid, signal.SIGINT)

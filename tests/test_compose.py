@@ -16,9 +16,9 @@ import pytest
 import yaml
 from listening import until
 
-from fedjury.agents import spawn
+from fedjury.agents import __main__ as spawn
 from fedjury.aggregator import __main__ as aggregator
-from fedjury.broker import enrol, enrolment, local
+from fedjury.broker import enrol, enrolment, local, principals
 from fedjury.broker.mosquitto import CONFIGURATION, PAGE, PAGE_PORT, find_mosquitto, on_loopback
 from fedjury.broker.probe import answers
 from fedjury.config import flags
@@ -196,8 +196,8 @@ def test_the_secrets_are_where_programs_of_this_machine_look():
 def test_everybody_who_comes_is_enrolled(monkeypatch):
     """The agents that spawn have a login each, and the aggregator and people have theirs."""
     fleet = settings_of("agents", monkeypatch)
-    chosen = enrol._parser().parse_args(shlex.split(SERVICES["enrol"]["command"]))
-    logins = {party.login for party in enrol.principals(chosen.n, watchers=chosen.watch)}
+    chosen = enrol.main.flags().parse_args(shlex.split(SERVICES["enrol"]["command"]))
+    logins = {party.login for party in principals.principals(chosen.n, watchers=chosen.watch)}
     assert chosen.n == fleet.agents.n
     assert chosen.tls is None
     assert chosen.page == PAGE_PORT
@@ -261,7 +261,9 @@ def test_an_enrolment_with_tls_is_left_to_who_made_it(tmp_path):
     """Containers speak without TLS: they say so, and how to keep secrets of their own."""
     (tmp_path / "docker-compose.yml").touch()
     (tmp_path / "runs").mkdir()
-    enrolment.enrol(tmp_path / "secrets", enrol.principals(2), tls="passwords", hosts=["localhost"])
+    enrolment.enrol(
+        tmp_path / "secrets", principals.principals(2), tls="passwords", hosts=["localhost"]
+    )
     done = enrol_in(tmp_path, ["--n", "2"])
     assert done.returncode == 2
     assert "FEDJURY_SECRETS=" in done.stderr

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from fedjury.aggregator import __main__ as entry
 from fedjury.aggregator import durable_files
 from fedjury.aggregator import manifest as described
+from fedjury.aggregator import serve as entry
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import SettingsError

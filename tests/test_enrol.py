@@ -27,6 +27,7 @@ from fedjury.broker import (
     enrolment_file,
     mosquitto,
     passwords,
+    principals,
     private_files,
 )
 from fedjury.broker.enrolment_file import EnrolError
@@ -102,7 +103,7 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
 def test_agents_are_named_as_a_fleet_names_them(n):
     """The names are those of the agents that will come, whatever their number."""
     plan = PartitionSpec(n, 0, "", 0, 1, "iid", {}, 0, "", Options(0, 0, (), ()), 0)
-    assert enrol.names_of(n) == [plan.name(number) for number in range(n)]
+    assert principals.names_of(n) == [plan.name(number) for number in range(n)]
 
 
 def test_a_gateway_has_its_slots_and_its_ear(folder):
@@ -583,12 +584,12 @@ def test_the_page_is_the_brokers_and_asks_who_comes(folder, capsys, tls):
 
 def test_the_examples_of_the_help_are_true():
     """Every command line in --help that is ours parses."""
-    lines = [line.strip() for line in enrol.EXAMPLES.splitlines()]
+    lines = [line.strip() for line in enrol.main.flags().format_help().splitlines()]
     ours = [line for line in lines if line.startswith("fedjury enroll")]
     assert len(ours) > 5
     for line in ours:
         words = shlex.split(re.split(r"\s{2,}", line)[0])
-        enrol._parser().parse_args(words[2:])
+        enrol.main.flags().parse_args(words[2:])
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
@@ -611,4 +612,4 @@ def test_an_interrupt_is_no_traceback(folder, name):
         finally:
             it.kill()
     assert (it.returncode, out, err) == (130, b"", b"")
-    assert enrolment.enrol(folder, enrol.principals(1)).total == 4
+    assert enrolment.enrol(folder, principals.principals(1)).total == 4

@@ -20,7 +20,7 @@ from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError, load
 from fedjury.experiments import EXPERIMENTS, __main__
 from fedjury.experiments.engine import metrics, runner, tables, workers
-from fedjury.experiments.engine.case import Case, Job, Result
+from fedjury.experiments.engine.case import Case, CaseError, Job, Result
 from fedjury.experiments.engine.metrics import Count, Mean, Rate
 from fedjury.experiments.engine.published_targets import target
 from fedjury.experiments.engine.tables import Table
@@ -439,7 +439,7 @@ def test_a_cell_that_fails_names_its_log(tiny, tmp_path):
     settings = one.settings.replaced(model=one.settings.model.replaced(name="none"))
     broken = one._replace(job=Job("broken", settings))
     where = runner.place(tmp_path, "x", "tiny", "digits")
-    with pytest.raises(workers.CaseError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):
+    with pytest.raises(CaseError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):
         runner.run([broken], where, runner.How(jobs=1))
     [log] = where.cases.glob("*.log")
     assert "Traceback" in log.read_text()

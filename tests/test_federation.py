@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from federation import STEP, Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
-from fedjury.agents import agent_batch, spawn
+from fedjury.agents import agent_batch, assembly
 from fedjury.aggregator.store import StoreError
 from fedjury.protocol import codec
 from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
@@ -537,10 +537,10 @@ def test_a_shared_downlink_trains_only_who_is_called(tmp_path):
 @pytest.mark.parametrize(("n", "count"), [(1000, 2), (1000, 3), (1000, 4), (10_000, 7), (250, 2)])
 def test_a_fleet_is_cut_between_chunks(n, count):
     """Parts cover the fleet in order, each of whole chunks but for the fleet's own end."""
-    parts = spawn.parts(range(n), count)
+    parts = assembly.parts(range(n), count)
     assert [number for part in parts for number in part] == list(range(n))
     assert all(part.start % agent_batch.CHUNK == 0 for part in parts)
-    assert spawn.CHUNK == agent_batch.CHUNK
+    assert assembly.CHUNK == agent_batch.CHUNK
 
 
 @pytest.mark.parametrize(

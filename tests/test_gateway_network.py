@@ -20,7 +20,7 @@ from test_network import KIND, Programs
 from fedjury.aggregator import durable_files
 from fedjury.broker.local import local_broker
 from fedjury.gateway import __main__ as gateway
-from fedjury.gateway import app, serving
+from fedjury.gateway import app, program, serving
 from fedjury.gateway.client import GatewayClient, GatewayError
 from fedjury.gateway.state import GatewayState
 
@@ -292,9 +292,9 @@ def test_a_gateway_that_is_refused_has_written_nothing(tmp_path):
 )
 def test_the_threshold_is_that_of_the_settings(flags, threshold, agents):
     """A position, a flag, --set or a file, or else 100; all slots are waited for at least."""
-    chosen = gateway._parser(gateway.GATEWAY).parse_args(flags)
-    assert gateway._read(chosen) == threshold
-    collect = gateway._own(chosen, threshold).collect
+    chosen = gateway.main.flags().parse_args(flags)
+    assert program.read(chosen) == threshold
+    collect = program.own_settings(chosen, threshold).collect
     assert (collect.threshold, collect.agents) == (threshold, agents)
 
 
@@ -323,7 +323,7 @@ def test_impossible_flags_are_one_sentence(flags, word):
 class Nobody:
     """A desk without a broker."""
 
-    view = GatewayState(())
+    state = GatewayState(())
 
     async def post(self, posted):
         """Nobody gets so far."""

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from fedjury import cli
-from fedjury import federation as run
 from fedjury.agents import spawn
 from fedjury.config import flags, settings
+from fedjury.config.program import Program
 from fedjury.config.section import example_of
 from fedjury.config.toml import to_toml
-from fedjury.gateway import __main__ as gateway
+from fedjury.federation import run
+from fedjury.gateway import program
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +30,10 @@ COMMANDS = [
     "python run.py",
     "python -m aggregator",
     "python agents/spawn.py",
+    "fedjury demo",
+    "fedjury run",
+    "fedjury serve",
+    "fedjury spawn",
     "fedjury broker",
     "python -m fedjury.broker.embedded",
     "fedjury enroll",
@@ -43,7 +48,10 @@ COMMANDS = [
     "fedjury watch",
     "fedjury exporter",
     "fedjury experiment",
+    "fedjury report",
     "fedjury config",
+    "fedjury completion",
+    "fedjury version",
     "python -m tools.chaos",
     "python -m tools.chaos.flood",
     "python -m tools.fuzz",
@@ -56,7 +64,6 @@ COMMANDS = [
 
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
-    "fedjury/aggregator/__main__.py": "what python -m aggregator starts",
     "tools/chaos/fork_server.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
     "tools/fuzz/memory_growth.py": "a process of python -m tools.fuzz",
@@ -78,7 +85,7 @@ def module_of(command: str) -> str:
     """Return the module that a command runs, with dots."""
     name = command.rpartition(" ")[2]
     if command.startswith("fedjury "):
-        return cli.PROGRAMS[name].module
+        return cli.COMMANDS[name].module
     if " -m " not in command:
         return name.removesuffix(".py").replace("/", ".")
     return f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name
@@ -121,7 +128,11 @@ def start(monkeypatch):
             patch.setattr(sys, "path", [str(ROOT), beside, *sys.path])
             patch.setattr(sys, "argv", ["pytest", *arguments])
             patch.chdir(ROOT)
-            main = importlib.import_module(module_of(command)).main
+            name = command.rpartition(" ")[2]
+            attribute = cli.COMMANDS[name].main if command.startswith("fedjury ") else "main"
+            main = getattr(importlib.import_module(module_of(command)), attribute)
+            if isinstance(main, Program):
+                return main(arguments, command)
             return main(arguments) if inspect.signature(main).parameters else main()
 
     return started
@@ -305,9 +316,9 @@ def test_the_gateway_tells_its_own_defaults(answers):
     """Where the gateway's federation has other defaults, its help says those."""
     for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
-        rounds = gateway.defaults().run.rounds
+        rounds = program.defaults().run.rounds
         assert f"rounds to finish, rejected ones included (1 or more; default: {rounds})" in text
-        assert f"updates that close a round (default: {gateway.THRESHOLD})" in text
+        assert f"updates that close a round (default: {program.THRESHOLD})" in text
         assert "drawn at random; 0: none (default: 0)" in text
         assert re.search(r"resnet18 \(default: classifier\)", text)
         assert re.search(r"--rule NAME [^(]*\(default: mean\)", text)

@@ -20,9 +20,9 @@ from listening import RawClient, until
 from fedjury.aggregator.history import History
 from fedjury.aggregator.store import read_records
 from fedjury.broker import enrolment
-from fedjury.broker.enrol import principals
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.principals import principals
 from fedjury.monitor.web.browser import find_chromium, launched
 from fedjury.monitor.web.serving import FILES, served
 from fedjury.protocol.logs import log_to_json

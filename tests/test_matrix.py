@@ -9,7 +9,7 @@ import pytest
 
 from fedjury import rules
 from fedjury.config.settings import SettingsError
-from fedjury.experiments import EXPERIMENTS, __main__
+from fedjury.experiments import EXPERIMENTS, running
 from fedjury.experiments.engine.case import Case, Job, Result
 from fedjury.experiments.papers import matrix, matrix_plan
 from fedjury.experiments.papers.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
@@ -120,7 +120,7 @@ def test_honest_agents_who_were_suspected_are_counted():
 
 
 def pick(*only):
-    return __main__.picked(EXPERIMENTS["matrix"], PLAN, only)
+    return running.picked(EXPERIMENTS["matrix"], PLAN, only)
 
 
 def test_rows_and_columns_are_picked():
@@ -149,4 +149,4 @@ def test_other_experiments_are_run_whole():
     asked = Namespace(scale="tiny", data=None, seed=0, repeats=1, model="")
     other = EXPERIMENTS["baffle-quorum"]
     with pytest.raises(SettingsError, match="nothing can be picked here"):
-        __main__.picked(other, __main__.planned(other, asked), ["judge=lof"])
+        running.picked(other, running.planned(other, asked), ["judge=lof"])

@@ -9,13 +9,23 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import classifier
+import client
+import clients_sim
 import httpx
+import mpaf
 import numpy as np
 import pytest
+import server as server_program
 import torch
 import torch.nn.functional as F
+from classifier import Net, random_dataloader
+from client import Client, load_model
+from clients_sim import ClientSim
 from federation import one_thread  # noqa: F401 - a fixture
 from listening import until
+from mpaf import MPAF
+from server import FederatedLearning
 from test_gateway_network import door
 from test_network import ENVIRONMENT, ROOT
 
@@ -23,18 +33,6 @@ from fedjury.gateway.client import GatewayError
 from fedjury.learning.weights import flatten
 
 EXAMPLES = ROOT / "examples" / "mpaf_over_http"
-sys.path.insert(0, str(EXAMPLES))
-
-import classifier
-import client
-import clients_sim
-import mpaf
-import server as server_program
-from classifier import Net, random_dataloader
-from client import Client, load_model
-from clients_sim import ClientSim
-from mpaf import MPAF
-from server import FederatedLearning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -313,7 +311,7 @@ def test_samples_of_another_shape_are_refused(server):
 
 def test_a_start_of_ones_own_is_kept():
     """--init, another network or other data: nothing is trained, and nothing is replaced."""
-    plain = server_program.gateway.defaults()
+    plain = server_program.program.defaults()
     for change in ({"model.init": "my.pth"}, {"model.name": "mlp"}, {"data.name": "digits"}):
         [(setting, value)] = change.items()
         section, key = setting.split(".")
@@ -336,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, c
         return Path(file)
 
     monkeypatch.setattr(server_program, "trained", trained)
-    settings = server_program.start(server_program.gateway.defaults())
+    settings = server_program.start(server_program.program.defaults())
     assert settings.model.init == str(made[1])
     assert "cannot be kept" in capsys.readouterr().out
 

@@ -25,7 +25,7 @@ from strange_brokers import raw_broker, tls_broker
 from test_network import KIND, RUN, Programs
 
 from fedjury import judges
-from fedjury.broker import enrol, enrolment
+from fedjury.broker import enrolment, principals
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.judges.profiles import error_profile
@@ -495,7 +495,9 @@ def test_a_broker_that_comes_back_hears_of_it(agents, honest_path):
 def test_it_logs_in_with_what_enrol_made(agents, tmp_path, tls):
     """With its secret it is let in, over TLS too; with a wrong one it says so and ends with 2."""
     secrets = tmp_path / "secrets"
-    enrolment.enrol(secrets, enrol.principals(None, names=[NAME]), tls=tls, hosts=["127.0.0.1"])
+    enrolment.enrol(
+        secrets, principals.principals(None, names=[NAME]), tls=tls, hosts=["127.0.0.1"]
+    )
     with local_broker("mosquitto", say=lambda _: None, secrets=secrets) as address:
         agent = agents.start(address, "--secrets", str(secrets))
         until(lambda: "joins run" in agent.said())

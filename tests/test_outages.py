@@ -18,7 +18,7 @@ from federation import Federation
 from listening import RawClient, until
 
 from fedjury import processes
-from fedjury.aggregator.__main__ import forgotten
+from fedjury.aggregator.serve import forgotten
 from fedjury.aggregator.service import GONE, Aggregator
 from fedjury.broker import enrol
 from fedjury.broker.local import HOST, _free_port, local_broker

@@ -16,7 +16,7 @@ from listening import until
 from safetensors.numpy import load_file
 
 from fedjury.agents import worker_pool
-from fedjury.agents.spawn import simulated_agents_of
+from fedjury.agents.assembly import simulated_agents_of
 from fedjury.agents.worker_pool import WorkerPool
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto

@@ -11,7 +11,7 @@ from by_hand import pending, play, policy, published, records, start, updates, v
 from federation import Federation, one_thread  # noqa: F401 - a fixture
 
 from fedjury import detection, rules
-from fedjury.aggregator.__main__ import begin
+from fedjury.aggregator.resume import begin
 from fedjury.config.sections import Detection
 from fedjury.detection import Observation
 from fedjury.detection import state as detection_state

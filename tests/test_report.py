@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from records import read_all
 
-from fedjury import federation as run
 from fedjury import reports
 from fedjury.config.settings import load
 from fedjury.experiments.engine.setup import PLAIN
+from fedjury.federation import description as run
 from fedjury.protocol.messages import Reason
 from fedjury.registry import ATTACKS, DETECTORS
 from fedjury.reports import rounds as rounds_of

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedjury import federation as run
-from fedjury.agents.spawn import simulated_agents_of
+from fedjury.agents.assembly import simulated_agents_of
 from fedjury.aggregator import durable_files
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import SettingsError, load
+from fedjury.federation import __main__ as entry
+from fedjury.federation import demo, description, run
 from fedjury.learning import models
 from fedjury.shipped import shipped
 
@@ -99,8 +100,8 @@ def test_a_run_is_described(case):
     """The report says who attacks how and when, and the picture is marked there."""
     changes, said, strike = SAID[case]
     settings = load(overrides=LAB | changes)
-    assert run.describe(settings) == said
-    assert run.first_attack(settings) == strike
+    assert description.describe(settings) == said
+    assert description.first_attack(settings) == strike
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_run_is_described(case):
 def test_fakes_who_come_too_late_are_told_of(changes, warned):
     """A run that is over before anybody strikes says so before it begins."""
     settings = load([], {"run.rounds": 2, "agents.malicious": 0.2, **changes})
-    assert ("nobody will strike" in run.too_late(settings)) == warned
+    assert ("nobody will strike" in description.too_late(settings)) == warned
 
 
 def test_a_run_in_use_is_left_as_it_is(tmp_path):
@@ -142,7 +143,7 @@ def test_a_run_in_use_is_left_as_it_is(tmp_path):
 def test_the_demo_takes_no_defence(arguments, named):
     """Its four cases set their own: what would be overridden is refused before anything starts."""
     with pytest.raises(SettingsError) as caught:
-        run.main(["--demo", *arguments])
+        entry.main(["--demo", *arguments])
     assert str(caught.value).startswith(
         f"--demo sets up 4 defences of its own and takes no {named}; leave it out, or "
     )
@@ -152,7 +153,7 @@ def test_the_jury_of_a_small_demo_are_all_agents(tmp_path):
     """Of 40 validators with a quorum of 20, 30 vote where there are 30 agents, and 10 of 10."""
     for n, votes in ((30, (30, 20)), (10, (10, 10)), (60, (40, 20))):
         small = load([shipped("config/demo.toml")], {"agents.n": n, "run.directory": str(tmp_path)})
-        jury = run.layered(small, "jury")
+        jury = demo.layered(small, "jury")
         assert (jury.validation.validators, jury.validation.quorum) == votes
         assert (jury.run.name, jury.agents.n, jury.run.rounds) == ("jury", n, 22)
         assert bool(jury.jury_note()) is (n < 40)

@@ -6,16 +6,10 @@ It is a handful of names for what ``fedjury/learning/`` does.
 from __future__ import annotations
 
 import os
-import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-
-# The programs of this folder are started as scripts: Python knows this folder, and not ours.
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
 
 import numpy as np
 import torch
@@ -28,6 +22,8 @@ from fedjury.learning.datasets.dataset import Dataset
 
 DATA = "mnist5k"
 """5,000 of MNIST's digits, 1,000 of them to test with; no download."""
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SAVED = Path(__file__).with_name("classifier.pth")
 """The trained classifier with which the server starts."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ from classifier import SAVED, test_model, trained
 from client import FOLDER
 from torch import nn
 
-from fedjury.config import flags
+from fedjury.config.program import Program, run_main
 from fedjury.config.settings import Settings
-from fedjury.gateway import __main__ as gateway
+from fedjury.gateway import program
 from fedjury.gateway.json_tensors import vector_of
 from fedjury.gateway.state import InvalidRequest
 from fedjury.learning.weights import Vector, flatten, load, tensors
 from fedjury.rules import Context, build
 
-EXAMPLES = f"""  {FOLDER}/server.py                 100 updates close a round; port 5000
-  {FOLDER}/server.py 10
-  {FOLDER}/server.py 10 --rule median
-  {FOLDER}/server.py 10 --init my.pth      another start than the trained classifier"""
+EXAMPLES = """  %(prog)s                 100 updates close a round; port 5000
+  %(prog)s 10
+  %(prog)s 10 --rule median
+  %(prog)s 10 --init my.pth      another start than the trained classifier"""
 
 
 class FederatedLearning:
@@ -76,7 +77,7 @@ class FederatedLearning:
 
 def start(settings: Settings) -> Settings:
     """Let a federation begin with the trained classifier, unless it is to begin otherwise."""
-    plain = gateway.defaults()
+    plain = program.defaults()
     same = settings.model == plain.model and settings.data.test == plain.data.test
     if not same or settings.data.name != plain.data.name:
         return settings
@@ -90,10 +91,12 @@ def start(settings: Settings) -> Settings:
     return settings.replaced(model=settings.model.replaced(init=str(file)))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until Ctrl-C."""
-    return gateway.main(arguments, gateway.Command(f"{FOLDER}/server.py", EXAMPLES, start))
+main = Program(
+    f"{FOLDER}/server.py",
+    partial(program.parser_of, examples=EXAMPLES),
+    partial(program.work, start=start),
+)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, gateway.EXPECTED)
+    run_main(main, program.EXPECTED)

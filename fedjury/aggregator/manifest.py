@@ -43,13 +43,18 @@ def check_format(folder: Path, content: Said) -> None:
     StoreError
         If it did not.
     """
+    if text := written_by_another(folder, content):
+        raise StoreError(f"{text}; choose another --run")
+
+
+def written_by_another(folder: Path, content: Said) -> str:
+    """Return a sentence if neither this code nor an earlier one wrote the folder; else ""."""
     number = content.get("format", FORMAT)
-    if type(number) is not int or number != FORMAT:
-        later = "a later fedjury" if type(number) is int and number > FORMAT else "no fedjury"
-        raise StoreError(
-            f"{folder} was written by {later} (format {json.dumps(number)}; this one reads "
-            f"{FORMAT}); choose another --run"
-        )
+    if type(number) is int and number == FORMAT:
+        return ""
+    later = "a later fedjury" if type(number) is int and number > FORMAT else "no fedjury"
+    shown = json.dumps(number)
+    return f"{folder} was written by {later} (format {shown}; this one reads {FORMAT})"
 
 
 def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
@@ -90,17 +95,32 @@ def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
     return [f"settings changed since: {', '.join(told)}"] if told else []
 
 
+def settings_in(folder: Path, content: Said) -> dict[str, Any]:
+    """Return the settings of a run, as ``section.key`` -> value, by the names of today.
+
+    Raises
+    ------
+    StoreError
+        If it does not say them.
+    """
+    try:
+        return {
+            RENAMED.get(name := f"{section}.{key}", name): value
+            for section, keys in content["settings"].items()
+            for key, value in keys.items()
+        }
+    except (AttributeError, KeyError, TypeError) as why:
+        raise damaged(folder / MANIFEST, "it does not say what was run") from why
+
+
 def _flat(folder: Path, content: Said) -> dict[str, Any]:
     """Return ``manifest.key`` and ``settings.section.key`` -> value."""
     try:
         flat = {f"manifest.{key}": value for key, value in content["manifest"].items()}
-        for section, keys in content["settings"].items():
-            for key, value in keys.items():
-                name = f"{section}.{key}"
-                flat[f"settings.{RENAMED.get(name, name)}"] = value
     except (AttributeError, KeyError, TypeError) as why:
         raise damaged(folder / MANIFEST, "it does not say what was run") from why
-    return flat
+    settings = settings_in(folder, content).items()
+    return flat | {f"settings.{key}": value for key, value in settings}
 
 
 def _data(folder: Path, content: Said) -> dict[str, str]:

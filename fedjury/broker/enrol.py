@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fedjury.broker import enrolment, enrolment_file, mosquitto, pid_file
 from fedjury.broker.enrolment import BROKER
-from fedjury.broker.enrolment_file import EnrolError, Enrolment, Principal
-from fedjury.config.program import run_main
+from fedjury.broker.enrolment_file import EnrolError, Enrolment
+from fedjury.broker.principals import named_otherwise, names_of, principals
+from fedjury.config.program import Output, Program, run_main
 
 FOLDER = Path("secrets")
 
@@ -21,31 +21,28 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MOST = 1_000_000
 
-PEOPLE, AGENTS, AGGREGATOR = "people", "agents", "aggregator"
-
 EXAMPLES = """examples:
-  fedjury enroll --n 1000                    passwords for aggregator, 1,000 agents, people
-  fedjury enroll --n 1000 --tls              certificates instead; connections encrypted
-  fedjury enroll --n 1000 --tls passwords --host fl.example.org
-  fedjury enroll --slots http=20             an HTTP gateway with 20 slots besides
-  fedjury enroll --name robot --watch ann    one agent, and one person who watches
-  fedjury enroll --page                      the live page, at port 8080
-  fedjury enroll --renew agent-007           another secret; a revoked one is let in again
-  fedjury enroll --revoke agent-007 --revoke agent-123
+  %(prog)s --n 1000                    passwords for aggregator, 1,000 agents, people
+  %(prog)s --n 1000 --tls              certificates instead; connections encrypted
+  %(prog)s --n 1000 --tls passwords --host fl.example.org
+  %(prog)s --slots http=20             an HTTP gateway with 20 slots besides
+  %(prog)s --name robot --watch ann    one agent, and one person who watches
+  %(prog)s --page                      the live page, at port 8080
+  %(prog)s --renew agent-007           another secret; a revoked one is let in again
+  %(prog)s --revoke agent-007 --revoke agent-123
 
 What is there already is kept: call it again to add who is missing. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
-  python -m aggregator --secrets secrets             reads secrets/aggregator/ alone
-  python agents/spawn.py --n 1000 --secrets secrets  reads secrets/agents/ alone
+  fedjury serve --secrets secrets                    reads secrets/aggregator/ alone
+  fedjury spawn --n 1000 --secrets secrets           reads secrets/agents/ alone
   XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#' -t 'fl/v1/+/vote/+'
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Read the command line and do what it says; returns the exit status."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    message = {name for name, value in vars(chosen).items() if value != parser.get_default(name)}
+def work(chosen: argparse.Namespace, _: Output) -> int:
+    """Enrol who is asked for, or lock out who is to be."""
+    usual = vars(main.flags().parse_args([])) | {"quiet": chosen.quiet}
+    message = {name for name, value in vars(chosen).items() if value != usual[name]}
     if not chosen.revoke:
         _enrol(chosen, message)
     elif message <= {"revoke", "folder"}:
@@ -84,7 +81,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
         elif chosen.page:
             print(f"the live page, on port {chosen.page}; log in as watch")
         return
-    if chosen.n is not None and (others := _named_otherwise(known, names_of(chosen.n))):
+    if chosen.n is not None and (others := named_otherwise(known, names_of(chosen.n))):
         digits = len(str(chosen.n - 1))
         print(
             f"note: {len(others):,} agents enrolled before, like {others[0]}, are none of a fleet "
@@ -96,41 +93,6 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
         print(f"the broker must be started again: from now on it listens on port {done.port}")
     else:
         _tell(chosen.folder)
-
-
-def _named_otherwise(known: Enrolment, names: Sequence[str]) -> list[str]:
-    """Return the agents enrolled before whose numbers have another width than these names."""
-    numbered = [login for login in known.principals if re.fullmatch(r"agent-[0-9]+", login)]
-    return sorted(login for login in numbered if len(login) != len(names[0]))
-
-
-def principals(
-    n: int | None,
-    slots: Sequence[tuple[str, int]] = (),
-    names: Sequence[str] = (),
-    watchers: Sequence[str] = (),
-) -> list[Principal]:
-    """List who is to be enrolled, and where each one's secrets go.
-
-    ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
-    all its agents through one more connection, named after its first. ``slots`` of HTTP gateways
-    (prefix, how many); agents of these ``names``; people.
-    """
-    agents = names_of(n) if n is not None else []
-    result = [Principal("aggregator", AGGREGATOR), Principal("watch", PEOPLE)]
-    result += [Principal(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
-    result += [Principal(name, AGENTS) for name in (*agents, *names)]
-    result += [Principal(f"ear.{name}", AGENTS) for name in agents]
-    for prefix, count in slots:
-        result += [Principal(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
-        result.append(Principal(f"ear.{prefix}", AGENTS))
-    return result
-
-
-def names_of(n: int) -> list[str]:
-    """Name the agents of a fleet of ``n``, as ``fedjury.learning.partition`` does."""
-    width = len(str(n - 1))
-    return [f"agent-{number:0{width}d}" for number in range(n)]
 
 
 def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
@@ -163,9 +125,10 @@ def _tell(folder: Path) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
-        prog="fedjury enroll",
+        prog=prog,
         description="Give everybody a secret of their own, by which the broker knows them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -283,6 +246,8 @@ def _host(text: str) -> str:
 
 EXPECTED = (EnrolError,)
 """Errors that are one sentence to people."""
+
+main = Program("fedjury enroll", parser_of, work, results=False)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ an enrolment it knows everybody by their own, else it lets everybody in: that is
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import pwd
@@ -16,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ from fedjury import processes
 from fedjury.broker import mosquitto, pid_file
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
-from fedjury.config.program import run_main
 from fedjury.processes import User
 from fedjury.shipped import PACKAGE
 
@@ -71,9 +70,6 @@ class _Running(NamedTuple):
     child: subprocess.Popen[bytes]
     log: Path
     tls: bool = False
-
-
-# ---------------------------------------------------------------- starting and stopping
 
 
 @contextlib.contextmanager
@@ -138,6 +134,11 @@ def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
         return "mosquitto"
     if secrets is not None:
         raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
+    if find_spec("amqtt") is None:
+        raise BrokerError(
+            "no Mosquitto on this machine, and the embedded broker needs a package that is not "
+            "installed: `apt install mosquitto`, or pip install 'fedjury[lab]'"
+        )
     if kind == "embedded":
         return kind
     if kind == "mosquitto":
@@ -263,77 +264,29 @@ def _last_words(broker: _Running, what: str) -> str:
     return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
 
 
-# ---------------------------------------------------------------- the command
+def usual_port() -> int:
+    """Return the port at which programs look for a broker, or if that is taken a free one."""
+    return _free_if_possible(mosquitto.PORT)
 
 
-EXAMPLES = """examples:
-  fedjury broker                              at port 1883, Mosquitto if it is there
-  fedjury broker --port 1883 --kind embedded  without Mosquitto
-  fedjury broker --port 1883 --secrets secrets  everybody logs in (fedjury enroll)
-  fedjury broker --port 1883 --page   and the live page at port 8080
-"""
+def follow(
+    kind: str,
+    port: int,
+    secrets: Path | None,
+    page: int | None,
+    begun: Callable[[BrokerAddress], object],
+) -> None:
+    """Run a broker, copying its log to stderr, until Ctrl-C; ``begun`` is told where it is.
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Read the command line, and run a broker until Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="fedjury broker",
-        description="A private MQTT broker on 127.0.0.1, for this machine only, until Ctrl-C.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--kind", choices=KINDS, default="auto", help="which broker to start (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=None,
-        help=f"TCP port of MQTT; 0: any free one (default: {mosquitto.PORT}, or "
-        "a free one if that is taken)",
-    )
-    parser.add_argument(
-        "--secrets",
-        type=Path,
-        metavar="DIR",
-        help="made by fedjury.broker.enrol (default: let everybody in)",
-    )
-    parser.add_argument(
-        "--page",
-        type=int,
-        nargs="?",
-        const=mosquitto.PAGE_PORT,
-        metavar="PORT",
-        help="serve the live page there, with websockets (%(const)s)",
-    )
-    chosen = parser.parse_args(arguments)
-    if chosen.port is not None and not 0 <= chosen.port <= 65535:
-        parser.error(f"--port {chosen.port} must be 0 to 65535")
-    port = _free_if_possible(mosquitto.PORT) if chosen.port is None else chosen.port
-    try:
-        with _running(chosen.kind, _say_now, None, port, chosen.secrets, chosen.page) as broker:
-            host, port, kind, websockets = broker.address
-            _say_now(f"{kind} broker on {host}:{port}, stop it with Ctrl-C")
-            _say_now(_next(port, chosen.secrets, port_was_chosen=chosen.port is not None))
-            if websockets:
-                another = f"fedjury page --broker {websockets}"
-                _say_now(f"the live page: {broker.address.page or another}")
-            _follow(broker)
-    except KeyboardInterrupt:
-        return 0
-    return 1
-
-
-def _next(port: int, secrets: Path | None, *, port_was_chosen: bool) -> str:
-    """Say what to type next, in other terminals."""
-    usual = port == mosquitto.PORT
-    flags = "" if usual else f" --broker {HOST}:{port}"
-    flags += f" --secrets {secrets}" if secrets is not None else ""
-    taken = "" if usual or port_was_chosen else f"port {mosquitto.PORT} is taken; "
-    return (
-        f"{taken}in other terminals: python -m aggregator{flags}   and: "
-        f"python agents/spawn.py --n 1000 --evil 0.2{flags}"
-    )
+    Raises
+    ------
+    BrokerError
+        If it does not start, or ends by itself.
+    """
+    with _running(kind, say_now, None, port, secrets, page) as broker:
+        begun(broker.address)
+        _follow(broker)
+        raise BrokerError(f"the {broker.address.kind} broker ended by itself")
 
 
 def _follow(broker: _Running) -> None:
@@ -343,17 +296,8 @@ def _follow(broker: _Running) -> None:
             sys.stderr.write(log.read())
             time.sleep(0.3)
         sys.stderr.write(log.read())
-    raise BrokerError(f"the {broker.address.kind} broker ended by itself")
 
 
-def _say_now(line: str) -> None:
+def say_now(line: str) -> None:
     """Print a line at once, also into a pipe."""
     print(line, flush=True)
-
-
-EXPECTED = (BrokerError,)
-"""Errors that are one sentence to people."""
-
-
-if __name__ == "__main__":
-    run_main(main, EXPECTED)

@@ -1,4 +1,4 @@
-"""How every program ends, one place for all of them.
+"""How every program is called, speaks and ends, one place for all of them.
 
 What people did wrong, or what the machine could not give, is one sentence and exit code 2; Ctrl-C
 is 130; where nobody reads the output any more, as after ``| head``, it ends quietly.
@@ -7,12 +7,19 @@ is 130; where nobody reads the output any more, as after ``| head``, it ends qui
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 FAILED, INTERRUPTED, UNREAD = 2, 130, 141
@@ -20,6 +27,63 @@ FAILED, INTERRUPTED, UNREAD = 2, 130, 141
 
 MEMORY = "can't allocate memory", "out of memory", "not enough memory", "cannot allocate memory"
 """Words in which PyTorch says, as a RuntimeError, that there is no memory left."""
+
+MODULES = {"sklearn": "scikit-learn"}
+"""Modules that are called otherwise than the package that has them."""
+
+OWN = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the results of a program go, whatever else it says."""
+
+    stream: TextIO
+    json: bool = False
+
+    def result(self, show: Callable[[], object], data: object) -> None:
+        """Let ``show`` print a result for people, or with ``--json`` print ``data`` in a line."""
+        with redirect_stdout(self.stream):
+            if self.json:
+                print(json.dumps(data, default=str), flush=True)
+            else:
+                show()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of ours: its flags, what it does, and the flags that all of them have.
+
+    ``name``: as people type it, unless whoever starts it says otherwise. ``parser``: makes its
+    parser, given that name. ``work``: does what the flags say, and returns the exit code.
+    ``results``: there are any for ``--json``.
+    """
+
+    name: str
+    parser: Callable[[str], ArgumentParser]
+    work: Callable[[Namespace, Output], int]
+    results: bool = True
+
+    def flags(self, prog: str = "") -> ArgumentParser:
+        """Return the parser of all its flags."""
+        parser = self.parser(prog or self.name)
+        group = parser.add_argument_group("output")
+        group.add_argument("--quiet", action="store_true", help="only errors and results")
+        if self.results:
+            group.add_argument(
+                "--json", action="store_true", help="only errors, and results as a line of JSON"
+            )
+        return parser
+
+    def __call__(self, arguments: Sequence[str], prog: str = "") -> int:
+        """Read the command line and do what it says; returns the exit code."""
+        chosen = self.flags(prog).parse_args(arguments)
+        output = Output(sys.stdout, self.results and chosen.json)
+        with ExitStack() as stack:
+            if chosen.quiet or output.json:
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(redirect_stdout(nowhere))
+            return self.work(chosen, output)
 
 
 def run_main(
@@ -51,7 +115,7 @@ def _failed(why: Exception, expected: tuple[type[Exception], ...]) -> int:
     """Say why a program failed; returns its exit code, or raises what is an error of ours."""
     if isinstance(why, BrokenPipeError) and any(map(unread, (sys.stdout, sys.stderr))):
         return UNREAD
-    text = out_of_memory(why) or (str(why) if isinstance(why, expected) else "")
+    text = out_of_memory(why) or missing(why) or (str(why) if isinstance(why, expected) else "")
     if not text:
         raise why
     with suppress(BrokenPipeError):  # nobody reads our errors either
@@ -72,6 +136,33 @@ def out_of_memory(why: BaseException | None) -> str:
             )
         why = why.__cause__
     return ""
+
+
+def missing(why: BaseException) -> str:
+    """Return a sentence if an error is that a package is not installed; else ""."""
+    if not isinstance(why, ModuleNotFoundError) or not why.name:
+        return ""
+    module = why.name.partition(".")[0]
+    package = MODULES.get(module, module).replace("_", "-").lower()
+    extra = extras().get(package)
+    if module == OWN or extra is None:
+        return ""
+    wanted = f"{OWN}[{extra}]" if extra else OWN
+    return f"this needs {package}, which is not installed: pip install '{wanted}'"
+
+
+def extras() -> Mapping[str, str]:
+    """Return the packages that ours needs -> the smallest extra that brings each; "": it comes."""
+    lines: Sequence[str] = ()
+    with suppress(PackageNotFoundError):
+        lines = requires(OWN) or ()
+    found = [
+        (re.split(r"[^\w.-]", line, maxsplit=1)[0].replace("_", "-").lower(), extra)
+        for line in lines
+        for extra in re.findall(r"extra == ['\"](\w+)", line) or [""]
+    ]
+    size = Counter(extra for _, extra in found)
+    return dict(sorted(found, key=lambda pair: (-size[pair[1]], pair[0] == pair[1])))
 
 
 def print_anything() -> None:

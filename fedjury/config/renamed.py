@@ -6,6 +6,7 @@ An old name is not read as if nothing had happened: whoever uses it is told the 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +32,12 @@ def check(dotted: str) -> None:
             f"the setting {dotted} is called {new} now; 'fedjury config upgrade FILE' writes the "
             "new names into a file"
         )
+
+
+def program(old: str, new: str) -> NoReturn:
+    """End a program that was started by the name that it had before."""
+    print(f"error: '{old}' is called '{new}' now", file=sys.stderr)
+    raise SystemExit(2)
 
 
 class OldFlag(argparse.Action):

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.papers import (
-    baffle_adaptive,
-    baffle_bytes,
-    baffle_early,
-    baffle_liars,
-    baffle_quorum,
-    baffle_stable,
-    baffle_votes,
-    detection,
-    matrix,
-    mpaf,
+if TYPE_CHECKING:
+    from fedjury.experiments.engine.experiment import Experiment
+
+NAMES = (
+    "baffle-stable",
+    "baffle-quorum",
+    "baffle-early",
+    "baffle-adaptive",
+    "baffle-liars",
+    "baffle-bytes",
+    "baffle-votes",
+    "mpaf",
+    "detection",
+    "matrix",
 )
+"""Each is a module of ``papers``, with an underscore for a dash."""
 
-EXPERIMENTS: dict[str, Experiment[Any]] = {
-    "baffle-stable": baffle_stable.EXPERIMENT,
-    "baffle-quorum": baffle_quorum.EXPERIMENT,
-    "baffle-early": baffle_early.EXPERIMENT,
-    "baffle-adaptive": baffle_adaptive.EXPERIMENT,
-    "baffle-liars": baffle_liars.EXPERIMENT,
-    "baffle-bytes": baffle_bytes.EXPERIMENT,
-    "baffle-votes": baffle_votes.EXPERIMENT,
-    "mpaf": mpaf.EXPERIMENT,
-    "detection": detection.EXPERIMENT,
-    "matrix": matrix.EXPERIMENT,
-}
+
+class _Experiments(Mapping[str, "Experiment[Any]"]):
+    """Experiments by name, which are loaded when they are asked for: their names cost nothing."""
+
+    def __getitem__(self, name: str) -> Experiment[Any]:
+        if name not in NAMES:
+            raise KeyError(name)
+        module = importlib.import_module(f"{__name__}.papers.{name.replace('-', '_')}")
+        found: Experiment[Any] = module.EXPERIMENT
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
+EXPERIMENTS: Mapping[str, Experiment[Any]] = _Experiments()

@@ -3,137 +3,60 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-from fedjury.broker.local import BrokerError, local_broker
-from fedjury.config import flags
-from fedjury.config.sections import Broker
-from fedjury.config.settings import Settings, SettingsError
+from fedjury.broker.local import BrokerError
+from fedjury.config.program import Output, Program, run_main
+from fedjury.config.settings import SettingsError
 from fedjury.experiments import EXPERIMENTS
-from fedjury.experiments.engine import report, runner
-from fedjury.experiments.engine.case import Case
-from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.setup import Plan
-from fedjury.experiments.engine.workers import CaseError
-from fedjury.learning import datasets
+from fedjury.experiments.engine.case import CaseError
 from fedjury.registry import unknown
 
 EXAMPLES = """examples:
-  fedjury experiment
-  fedjury experiment mpaf --scale tiny --repeats 1      seconds, to see that it works
-  fedjury experiment baffle-stable
-  fedjury experiment baffle-quorum --repeats 3 --jobs 4
-  fedjury experiment baffle-early --link broker
-  fedjury experiment baffle-stable --data cifar10.npz --repeats 1 --model lenet
-  fedjury experiment mpaf --repeats 3
-  fedjury experiment mpaf --data fashion-mnist --model lenet
-  fedjury experiment matrix --repeats 1
-  fedjury experiment matrix --only attack=mpaf,alie --only guard=alone --link broker
-  fedjury experiment baffle-stable --scale paper"""
-
-ROOT = Path("data")
-"""Where downloads are kept: the default of data.root."""
-
-HELD_OUT = Settings().data.test
+  %(prog)s
+  %(prog)s mpaf --scale tiny --repeats 1      seconds, to see that it works
+  %(prog)s baffle-stable
+  %(prog)s baffle-quorum --repeats 3 --jobs 4
+  %(prog)s baffle-early --link broker
+  %(prog)s baffle-stable --data cifar10.npz --repeats 1 --model lenet
+  %(prog)s mpaf --repeats 3
+  %(prog)s mpaf --data fashion-mnist --model lenet
+  %(prog)s matrix --repeats 1
+  %(prog)s matrix --only attack=mpaf,alie --only guard=alone --link broker
+  %(prog)s baffle-stable --scale paper"""
 
 
-def main(arguments: Sequence[str]) -> int:
+def work(chosen: argparse.Namespace, output: Output) -> int:
     """Run one experiment, or list them all."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
     if not chosen.name:
-        for name, experiment in EXPERIMENTS.items():
-            print(f"{name:16} {experiment.line}")
+        found = {name: experiment.line for name, experiment in EXPERIMENTS.items()}
+        output.result(lambda: show(found), found)
         return 0
     if chosen.name not in EXPERIMENTS:
         raise SettingsError(str(unknown("experiment", chosen.name, EXPERIMENTS)))
     if chosen.repeats < 1 or chosen.jobs < 0 or chosen.seed < 0:
         raise SettingsError("--repeats must be 1 or more, --jobs and --seed 0 or more")
+    from fedjury.experiments.running import run  # noqa: PLC0415 - imports torch
+
     try:
-        with broker(chosen.link) as address:
-            run(chosen, runner.How(chosen.link, address, chosen.jobs, chosen.fresh))
+        written = run(chosen)
     except KeyboardInterrupt:
         print("stopped; the same command resumes")
         raise
+    output.result(written.show, written.figures())
     return 0
 
 
-def run(chosen: argparse.Namespace, how: runner.How) -> None:
-    """Run the cells, write what they came to, and show it."""
-    experiment = EXPERIMENTS[chosen.name]
-    plan = planned(experiment, chosen)
-    where = runner.place(Path(chosen.runs), chosen.name, plan.scale.name, *plan.sets)
-    results = runner.run(picked(experiment, plan, chosen.only), where, how)
-    name = f"{chosen.name}-picked" if chosen.only else chosen.name  # beside the whole one
-    report.write(where.folder, name, experiment, plan, results)
-    print((where.folder / f"{name}.md").read_text(encoding="utf-8"))
-    for file in sorted(where.folder.glob(f"{name}*")):
-        print(file)
-    print(f"{where.cases}/ (each cell's records and settings)")
+def show(experiments: Mapping[str, str]) -> None:
+    """Print what each experiment is."""
+    for name, line in experiments.items():
+        print(f"{name:16} {line}")
 
 
-def planned(experiment: Experiment[Any], chosen: argparse.Namespace) -> Plan:
-    """Make the plan of an experiment from what was asked for.
-
-    Raises
-    ------
-    SettingsError
-        If a data set cannot be had, or the experiment knows no such network.
-    """
-    setup = experiment.setup
-    scale = setup.scales[chosen.scale]
-    test = scale.changes.get("data.test", HELD_OUT)
-    try:
-        if chosen.model and chosen.model not in setup.models:
-            raise unknown("network of this experiment", chosen.model, setup.models)
-        sets = {name: datasets.load(name, ROOT, test) for name in chosen.data or scale.data}
-    except ValueError as why:
-        raise SettingsError(str(why)) from why
-    seeds = range(chosen.seed, chosen.seed + chosen.repeats)
-    plan: Plan = setup.plan(chosen.scale, sets, seeds, chosen.model)
-    return plan
-
-
-def picked(experiment: Experiment[Any], plan: Plan, only: Sequence[str]) -> list[Case]:
-    """Return the cells of an experiment, or of those the ones that were picked.
-
-    Raises
-    ------
-    SettingsError
-        If nothing can be picked by that label, or no cell has that value.
-    """
-    cases = experiment.cases(plan)
-    for pick in only:
-        label, _, names = pick.partition("=")
-        if label not in experiment.only:
-            can = ", ".join(experiment.only) or "nothing can be picked here"
-            raise SettingsError(f"--only {pick} must be LABEL=NAME,NAME with a label of: {can}")
-        known = dict.fromkeys(str(case.labels[label]) for case in cases)
-        for name in names.split(","):
-            if name not in known:
-                why = unknown(label, name, known)
-                raise SettingsError(f"--only {pick}, at scale {plan.scale.name}: {why}")
-        wanted = {*names.split(","), "none"}  # without an attack: what all others are held against
-        cases = [case for case in cases if str(case.labels[label]) in wanted]
-    return cases
-
-
-@contextmanager
-def broker(link: str) -> Iterator[Broker]:
-    """Start a private broker if runs are to go over one."""
-    if link == "memory":
-        yield Broker()
-        return
-    with local_broker("auto", say=print) as address:
-        yield Broker(host=address.host, port=address.port)
-
-
-def _parser() -> argparse.ArgumentParser:
+def parser_of(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
-        prog="fedjury experiment",
+        prog=prog,
         epilog=EXAMPLES,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -209,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
 EXPECTED = (SettingsError, BrokerError, CaseError, OSError)
 """Errors that are one sentence to people."""
 
+main = Program("fedjury experiment", parser_of, work)
+
 
 if __name__ == "__main__":
-    flags.run_main(main, EXPECTED)
+    run_main(main, EXPECTED)

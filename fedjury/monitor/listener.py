@@ -155,7 +155,7 @@ class Explained(OnceOnlyWarnings):
         if kind in (RIVAL, CUT_OFF):
             text = (
                 f"the broker cuts us off again and again: it seems that another program uses the "
-                f"log-in {self._login!r}, which is good for one connection; 'python -m "
-                "fedjury.broker.enrol --watch NAME' makes one more, for --as NAME"
+                f"log-in {self._login!r}, which is good for one connection; 'fedjury enroll "
+                "--watch NAME' makes one more, for --as NAME"
             )
         super().add(text, kind)

@@ -34,7 +34,7 @@ def main() -> None:
     import torch  # noqa: PLC0415 - takes seconds, as all of these
 
     from fedjury.agents import agent_runner, simulated, spawn  # noqa: F401, PLC0415
-    from fedjury.aggregator import __main__ as aggregator  # noqa: F401, PLC0415
+    from fedjury.aggregator import serve  # noqa: F401, PLC0415
     from fedjury.learning import datasets  # noqa: PLC0415
     from tools.chaos import failpoints  # noqa: F401, PLC0415
 
@@ -155,7 +155,7 @@ def be(wanted: dict[str, Any]) -> int:
 
 
 def _program(name: str) -> tuple[Callable[..., int], tuple[type[Exception], ...]]:
-    from fedjury.agents import spawn  # noqa: PLC0415
+    from fedjury.agents import __main__ as spawn  # noqa: PLC0415
     from fedjury.aggregator import __main__ as aggregator  # noqa: PLC0415
     from tools.chaos import flood  # noqa: PLC0415
 

@@ -26,6 +26,10 @@ NAME = 40
 """Characters of a key that are there for people."""
 
 
+class CaseError(Exception):
+    """A run that did not come to its end; one sentence."""
+
+
 class Job(NamedTuple):
     """One run of a federation, and what it needs of others."""
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import torch
 
-from fedjury import federation as run
+from fedjury.agents.assembly import attack_log, simulated_agents_of
 from fedjury.agents.simulated import runner_of
-from fedjury.agents.spawn import attack_log, simulated_agents_of
-from fedjury.aggregator.__main__ import description, explained, resume
 from fedjury.aggregator.assembly import build
+from fedjury.aggregator.resume import description, explained, resume
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings
 from fedjury.detection.state import against_truth
 from fedjury.experiments.engine.case import MODEL, Records
+from fedjury.federation import run
 from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.codec import Limits

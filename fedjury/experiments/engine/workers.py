@@ -23,14 +23,11 @@ from typing import Any, NamedTuple, NoReturn, Self
 from fedjury import processes
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
+from fedjury.experiments.engine.case import CaseError
 from fedjury.protocol.record import to_json
 
 GOODBYE = 20.0
 """Seconds that a worker has to end, with the programs it started."""
-
-
-class CaseError(Exception):
-    """A run that did not come to its end; one sentence."""
 
 
 class Task(NamedTuple):

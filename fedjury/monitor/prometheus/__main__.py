@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from argparse import ArgumentParser, Namespace
 
 from fedjury.config import flags
+from fedjury.config.program import Output, Program, run_main
 from fedjury.config.settings import Settings, SettingsError
-from fedjury.gateway.serving import listen, server_of
 from fedjury.monitor import logins
 from fedjury.monitor.listener import Listener
-from fedjury.monitor.prometheus.metrics import registry_of
 from fedjury.protocol.transport.connection import TransportError
 
-EXAMPLES = """  fedjury exporter                    of 127.0.0.1:1883, on port 9100
-  fedjury exporter --broker 127.0.0.1:1883 --port 9100
-  fedjury exporter --secrets secrets --as exporter   (fedjury.broker.enrol --watch exporter)
+EXAMPLES = """  %(prog)s                    of 127.0.0.1:1883, on port 9100
+  %(prog)s --broker 127.0.0.1:1883 --port 9100
+  %(prog)s --secrets secrets --as exporter   (fedjury enroll --watch exporter)
   curl -s http://127.0.0.1:9100/metrics"""
 
 EXPECTED = (SettingsError, TransportError)
@@ -26,14 +22,14 @@ EXPECTED = (SettingsError, TransportError)
 PORT = 9100
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Read the flags and serve until Ctrl-C."""
+def parser_of(prog: str) -> ArgumentParser:
+    """Return the parser of its flags."""
     parser = flags.parser(
         "Listen to the runs on a broker and serve what Prometheus reads under /metrics. The "
         "dashboard for Grafana is in fedjury/monitor/prometheus/grafana/.",
         EXAMPLES,
         flags.LISTENER_FLAGS,
-        prog="fedjury exporter",
+        prog=prog,
     )
     flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
     logins.add_as(parser, "watch")
@@ -46,7 +42,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def work(chosen: Namespace, output: Output) -> int:
+    """Serve until Ctrl-C."""
+    # Serving wants packages that the flags do without.
+    from fedjury.gateway.serving import listen  # noqa: PLC0415
+    from fedjury.monitor.prometheus.serving import serve  # noqa: PLC0415
+
     if not 0 <= chosen.port <= 65535:
         raise SettingsError(f"--port {chosen.port} cannot be: 0 to 65535")
     settings = flags.settings_from(chosen)
@@ -60,33 +64,18 @@ def main(arguments: Sequence[str]) -> int:
         listener = Listener(address, principal, settings.run.name if named else "").open()
         host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         port = listening.getsockname()[1]
-        print(f"runs at {address}: http://{host}:{port}/metrics", flush=True)
+        where = f"http://{host}:{port}/metrics"
+        line = f"runs at {address}: {where}"
+        output.result(lambda: print(line, flush=True), {"metrics": where})
         try:
-            server_of(app_of(registry_of(lambda: listener.snapshot))).run(sockets=[listening])
+            serve(listener, listening)
         finally:
             listener.close()
     return 0
 
 
-def app_of(registry: CollectorRegistry) -> FastAPI:
-    """Make what answers over HTTP."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-
-    @app.get("/metrics", response_class=Response)
-    async def get_metrics() -> Response:
-        """Return what Prometheus reads; 503 if there will be nothing more."""
-        try:
-            return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-        except TransportError as why:
-            return Response(f"{why}\n", 503, media_type="text/plain")
-
-    @app.get("/", response_class=Response)
-    async def get_root() -> Response:
-        """Say where it is."""
-        return Response("fedjury: see /metrics\n", media_type="text/plain")
-
-    return app
+main = Program("fedjury exporter", parser_of, work)
 
 
 if __name__ == "__main__":
-    flags.run_main(main, EXPECTED)
+    run_main(main, EXPECTED)

@@ -1,31 +1,30 @@
-"""Serve the live page for a broker that does not serve it itself: python -m fedjury.monitor.web."""
+"""Serve the live page for a broker that does not serve it itself: fedjury page."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import signal
-from collections.abc import Sequence
 
-from fedjury.config import flags
+from fedjury.config.program import Output, Program, run_main
 from fedjury.config.settings import SettingsError
 from fedjury.monitor.web.serving import HOST, PORT, served
 
 EXAMPLES = """examples:
-  fedjury page --broker ws://127.0.0.1:9001
-  fedjury page --broker wss://fl.example.org:8081 --host 0.0.0.0 --port 80
+  %(prog)s --broker ws://127.0.0.1:9001
+  %(prog)s --broker wss://fl.example.org:8081 --host 0.0.0.0 --port 80
 
 The broker must speak MQTT over websockets. Mosquitto does, and can serve the page itself:
   fedjury broker --port 1883 --page          a private broker on this machine
   fedjury enroll --n 1000 --page             one with log-ins
-  python run.py --monitor                            with a whole federation
+  fedjury run --monitor                      with a whole federation
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve the page until Ctrl-C."""
+def parser_of(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
-        prog="fedjury page",
+        prog=prog,
         description="Serve the live page, which shows what the runs on a broker say.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,12 +39,17 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
     parser.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def work(chosen: argparse.Namespace, output: Output) -> int:
+    """Serve the page until Ctrl-C."""
     if not 0 <= chosen.port <= 65535:
-        parser.error(f"--port {chosen.port} must be 0 to 65535")
+        raise SettingsError(f"--port {chosen.port} must be 0 to 65535")
     try:
         with served(chosen.broker, chosen.host, chosen.port) as where:
-            print(f"the live page: {where}  (stop it with Ctrl-C)", flush=True)
+            line = f"the live page: {where}  (stop it with Ctrl-C)"
+            output.result(lambda: print(line, flush=True), {"page": where})
             signal.pause()
     except OSError as why:
         where = f"{chosen.host}:{chosen.port}"
@@ -62,6 +66,8 @@ def _websockets(text: str) -> str:
 EXPECTED = (SettingsError,)
 """Errors that are one sentence to people."""
 
+main = Program("fedjury page", parser_of, work)
+
 
 if __name__ == "__main__":
-    flags.run_main(main, EXPECTED)
+    run_main(main, EXPECTED)

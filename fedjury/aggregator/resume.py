@@ -1,0 +1,137 @@
+"""Where a run goes on: from what is in its folder, or from its first model."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fedjury.aggregator import manifest, records
+from fedjury.aggregator.assembly import Parts
+from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.config.settings import Settings, SettingsError
+from fedjury.detection.state import AgentRegistry, resumed
+from fedjury.learning.weights import Vector, flatten
+from fedjury.protocol.messages import Manifest, Model
+from fedjury.protocol.record import RoundRecord
+from fedjury.round.aggregate import step_between
+from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
+from fedjury.round.verdict import measured
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
+
+
+def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Model], State]:
+    """Go on where the run stopped, or begin with version 0.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds another run, or one that cannot go on.
+    """
+    now, before = description(settings, parts), store.described()
+    told = manifest.changes(store.folder, before, now) if store.begun else []
+    records.check(store.folder)
+    saved = store.load(parts.manifest.parameters if before else None)
+    if saved is None:
+        store.describe(now)
+        first = Model(0, flatten(parts.model))
+        record = RoundRecord(0, settings.run.name, model=measured(parts.config, first.weights))
+        store.save(first, record)
+        return [first], begin([first], record, parts.config)
+    history = fitting(saved.models, store, settings, parts.manifest)
+    number, latest = saved.record.round, history[-1].version
+    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
+    for line in (*told, *saved.notes):
+        print(line)
+    return history, begin(history, saved.record, parts.config, saved.pending, saved.registry)
+
+
+def fitting(
+    models: list[Model], store: RunStore, settings: Settings, manifest: Manifest
+) -> list[Model]:
+    """Return the accepted models that the next round needs, of those that were kept.
+
+    Raises
+    ------
+    StoreError
+        If they are those of another model, or too few.
+    """
+    wanted, kept, version = settings.validation.look_back + 1, len(models), models[-1].version
+    for model in models:
+        if len(model.weights) != manifest.parameters:
+            raise StoreError(
+                f"{store.folder} holds a run of another model ({len(model.weights):,} parameters, "
+                f"not {manifest.parameters:,}); choose another --run"
+            )
+    voting = settings.validation
+    votes = voting.asked or voting.piggy_back or voting.server
+    if votes and 3 <= kept < min(wanted, version + 1):
+        raise StoreError(
+            f"{store.folder} keeps the last {kept} models, too few to look back at {wanted - 1}; "
+            f"go on with --look-back {kept - 1} at most"
+        )
+    # Some rules go by the step between the last two.
+    if kept < min(wanted if votes else 2, version + 1):
+        raise StoreError(
+            f"{store.folder} lacks version {version - kept}, which the next round needs; remove "
+            "the models after it to go on from an older one, or choose another --run"
+        )
+    return models[-wanted:]
+
+
+def begin(
+    history: list[Model],
+    record: RoundRecord,
+    config: RoundConfig,
+    pending: Vector | None = None,
+    registry: AgentRegistry | None = None,
+) -> State:
+    """Return the state after the round of this record, with these accepted models."""
+    profiles = (
+        ()
+        if config.server_validator is None
+        else tuple(map(config.server_validator.profile, weights_of(history)))
+    )
+    step = None
+    if len(history) > 1:
+        step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
+    return State(
+        GlobalModel(history[-1].version, history[-1].weights, record.model, step, profiles),
+        record.round,
+        Waiting(pending if config.validation.piggy_back else None),
+        registry=resumed(registry or AgentRegistry(), config.detection),
+    )
+
+
+def weights_of(history: list[Model]) -> list[Vector]:
+    """Return the vectors of models."""
+    return [model.weights for model in history]
+
+
+def description(settings: Settings, parts: Parts) -> dict[str, Any]:
+    """Write down what was run, so that it can be run again."""
+    message = settings.model_dump()
+    del message["broker"]["password"]
+    packages = {name: version(name) for name in PACKAGES}
+    return {
+        "format": manifest.FORMAT,
+        "settings": message,
+        "manifest": asdict(parts.manifest),
+        "data": dict(parts.data),
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "packages": packages,
+    }
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what tables and builders refuse into an error of the settings."""
+    try:
+        yield
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
