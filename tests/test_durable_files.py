@@ -17,11 +17,10 @@ import pytest
 from cutting import CASES, FULL, Torn, contents, cut, every_case, federation, same_run
 from federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 from listening import RawClient, until
-from test_network import KIND, RUN, ended
-from test_network import federation as on_broker
+from network import KIND, RUN, ended, scenario
+from network import federation as on_broker
 
 from fedjury.aggregator.store import RunStore, StoreError, read_records
-from fedjury.config.toml import to_toml
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import RoundRecord
 
@@ -293,8 +292,7 @@ class Scene:
     def __init__(self, programs, **changes):
         self.programs, self.folder = programs, programs.run
         self.changes = NETWORK | changes
-        file = programs.folder / "scenario.toml"
-        file.write_text(to_toml(settings_of(**self.changes)), encoding="utf-8")
+        file = scenario(programs.folder, settings_of(**self.changes))
         broker = f"{programs.address.host}:{programs.address.port}"
         self._flags = ["--config", str(file), "--broker", broker]
 

@@ -14,8 +14,8 @@ from collections import Counter
 import httpx
 import pytest
 from listening import RawClient, until
+from network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from prometheus_client.parser import text_string_to_metric_families
-from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from watching import MANIFEST, opened, record, say, sight_of
 
 from fedjury.broker.local import local_broker

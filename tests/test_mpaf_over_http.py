@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from federation import one_thread  # noqa: F401 - a fixture
 from listening import until
+from network import ENVIRONMENT, ROOT
 from test_gateway_network import door
-from test_network import ENVIRONMENT, ROOT
 
 from fedjury.gateway.client import GatewayError
 from fedjury.learning.weights import flatten

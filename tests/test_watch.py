@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listening import RawClient, until
+from network import ENVIRONMENT, KIND, ROOT, ROUNDS, ended, federation
+from network import RUN as NET
 from rich.console import Console
-from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, ended, federation
-from test_network import RUN as NET
 from watching import (
     BAD_PAYLOADS,
     BAD_TEXT,
