@@ -323,7 +323,7 @@ def test_impossible_flags_are_one_sentence(flags, word):
 class Nobody:
     """A desk without a broker."""
 
-    view = GatewayState(())
+    state = GatewayState(())
 
     async def post(self, posted):
         """Nobody gets so far."""

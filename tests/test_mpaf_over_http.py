@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import warm
 from federation import one_thread  # noqa: F401 - a fixture
 from listening import until
 from network import ENVIRONMENT, ROOT
@@ -64,7 +64,7 @@ def server(project, tmp_path_factory):
 
 def ran(project, *command):
     """Run a program in its folder until it ends by itself; returns what it said."""
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, *command],
         cwd=project,
         env=ENVIRONMENT,

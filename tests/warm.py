@@ -5,7 +5,7 @@ at once. It is a process of its own all the same: with arguments, environment, f
 signals and an end like any other's. ``Popen`` and ``run`` are those of ``subprocess``, which they
 leave everything to that cannot be had this way (another interpreter, options for it, a
 ``preexec_fn``). What begins with nothing imported is started as people start it: README's commands,
-the demo, every ``--help``, the golden federations.
+the demo, every ``--help``, the golden federations, ``run.py``.
 
     python tests/warm.py FD      the parent of these processes, asked through that socket
 
@@ -46,9 +46,15 @@ LOADED = (
     "fedjury.agents.simulated",
     "fedjury.agents.spawn",
     "fedjury.aggregator.__main__",
+    "fedjury.gateway.app",
+    "fedjury.gateway.client",
     "fedjury.learning.datasets",
+    "fedjury.monitor.run_view",
     "fedjury.registry",
+    "matplotlib.figure",
+    "rich.console",
     "sklearn.datasets",
+    "uvicorn",
 )
 """What most programs import, and what takes long."""
 
@@ -222,7 +228,7 @@ def become(wanted, files):
 
 
 def open_streams():
-    """Make the three streams anew: they remember what kind of file they are."""
+    """Make the three streams new: they remember what kind of file they are."""
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
