@@ -5,7 +5,7 @@ at once. It is a process of its own all the same: with arguments, environment, f
 signals and an end like any other's. ``Popen`` and ``run`` are those of ``subprocess``, which they
 leave everything to that cannot be had this way (another interpreter, options for it, a
 ``preexec_fn``). What begins with nothing imported is started as people start it: README's commands,
-the demo, every ``--help``, the golden federations, ``run.py``.
+the demo, every ``--help``, the golden federations.
 
     python tests/warm.py FD      the parent of these processes, asked through that socket
 
