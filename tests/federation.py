@@ -92,7 +92,7 @@ class Federation:
         self.models: dict[int, bytes] = {}
         self.said: list[str] = []
         self.inbox_order: np.random.Generator | None = None
-        self._clock = itertools.count()
+        self._looks = itertools.count()
         self.fleets: list[AgentRunner] = []
         self.join(fleets)
         self.state: State
@@ -119,12 +119,17 @@ class Federation:
         limits = settings.limits
         self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
         link = Connection(self.hub, "aggregator")
-        self.aggregator = Aggregator(link, parts.config, store, Watcher(), self.records)
-        self.aggregator._clock = lambda: next(self._clock) * STEP
+        self.aggregator = Aggregator(
+            link, parts.config, store, Watcher(), self.records, self.seconds
+        )
         deals = terms(partition_spec_of(settings), settings.data)
         self.aggregator.begin(parts.manifest, history, deals)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
         return self.aggregator
+
+    def seconds(self) -> float:
+        """Look at the clock, by which time goes on."""
+        return next(self._looks) * STEP
 
     def turn(self) -> State:
         """Let the aggregator take one message, and every fleet all that it has."""
@@ -168,9 +173,14 @@ class Federation:
     def _fleet(self, population: SimulatedAgents, numbers: range) -> AgentRunner:
         hub = MemoryTransport(self.broker, self.settings.run.name)
         fleet = runner_of(
-            population, population.check(), numbers, hub, self.said.append, shared=self.shared
+            population,
+            population.check(),
+            numbers,
+            hub,
+            self.said.append,
+            shared=self.shared,
+            clock=self.seconds,
         )
-        fleet._clock = lambda: next(self._clock) * STEP
         fleet.join()
         return fleet
 

@@ -6,6 +6,7 @@ All of it is read from the source, so that nothing has to be imported to be judg
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,8 +227,15 @@ def imports_in(module, file):
             yield from (Import(file, node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-TREES = {file: tree(file) for file in sources()}
-IMPORTS = [found for file, module in TREES.items() for found in imports_in(module, file)]
+@cache
+def trees():
+    """Return the syntax trees of all our files; read once, and only where they are looked at."""
+    return {file: tree(file) for file in sources()}
+
+
+@cache
+def imports():
+    return [found for file, module in trees().items() for found in imports_in(module, file)]
 
 
 def reached(folder, modules):
@@ -237,12 +245,12 @@ def reached(folder, modules):
     while todo:
         name = todo.pop()
         file = f"{folder}/{name}.py"
-        if name in seen or file not in TREES:
+        if name in seen or file not in trees():
             continue
         seen.add(name)
         todo |= {
             found.name.removeprefix(f"{package}.").split(".")[0]
-            for found in imports_in(TREES[file], file)
+            for found in imports_in(trees()[file], file)
             if found.name.startswith(f"{package}.")
         }
     return seen
@@ -268,10 +276,10 @@ def part_of(file):
 
 def test_all_parts_are_seen():
     """Every package and every pure part exists, and has been read."""
-    assert {part_of(file) for file in TREES} - {"", "__init__", "__main__"} == set(MAY_IMPORT)
-    assert set(TREES) >= READERS
+    assert {part_of(file) for file in trees()} - {"", "__init__", "__main__"} == set(MAY_IMPORT)
+    assert set(trees()) >= READERS
     for part in PURE:
-        assert any(file.startswith(part) for file in TREES), part
+        assert any(file.startswith(part) for file in trees()), part
 
 
 @pytest.mark.parametrize(
@@ -302,7 +310,7 @@ def test_parts_import_only_what_they_may(part):
     may = {part, "registry"} | MAY_IMPORT[part]
     offenders = [
         found
-        for found in IMPORTS
+        for found in imports()
         if part_of(found.file) == part
         and found.name.startswith("fedjury.")
         and found.part not in may
@@ -318,7 +326,7 @@ def test_nobody_imports_from_an_entry_point():
     starters = LAUNCHERS | {"tools/chaos/fork_server.py"}
     offenders = [
         found
-        for found in IMPORTS
+        for found in imports()
         if found.file not in starters
         and any(f"{found.name}.".startswith(f"{program}.") for program in programs)
     ]
@@ -329,7 +337,7 @@ def test_the_package_imports_nothing_around_it():
     """It is installed without the checkout's tools, tests and examples."""
     offenders = [
         found
-        for found in IMPORTS
+        for found in imports()
         if part_of(found.file) and found.top in {"tools", "tests", "examples", "run"}
     ]
     assert not offenders, listed(offenders)
@@ -339,7 +347,7 @@ def test_only_entry_points_import_config():
     """Settings are read at the door and handed on as values; experiments and tools make them up."""
     readers = {
         found.file
-        for found in IMPORTS
+        for found in imports()
         if found.part == "config" and not found.name.startswith(f"{SECTIONS}.")
     }
     inside = "fedjury/config/", "fedjury/experiments/", "tools/"
@@ -351,7 +359,7 @@ def test_only_entry_points_import_config():
 
 def test_only_the_mqtt_client_knows_paho():
     """One file knows the MQTT library, so that another one could take its place."""
-    offenders = [found for found in IMPORTS if part_of(found.file) and found.top == "paho"]
+    offenders = [found for found in imports() if part_of(found.file) and found.top == "paho"]
     assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
         listed(offenders)
     )
@@ -359,14 +367,14 @@ def test_only_the_mqtt_client_knows_paho():
 
 def test_pure_parts_import_nothing_impure():
     """Rules, rounds, verdicts, agents, learners and judges see no socket, clock, file or thread."""
-    offenders = [found for found in IMPORTS if is_pure(found.file) and found.top in IMPURE]
+    offenders = [found for found in imports() if is_pure(found.file) and found.top in IMPURE]
     assert not offenders, listed(offenders)
 
 
 def test_pure_parts_open_nothing():
     """Pure parts open no file, and draw no number without a seed."""
     offenders = []
-    for file, module in TREES.items():
+    for file, module in trees().items():
         for node in ast.walk(module):
             if is_pure(file) and isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
@@ -382,7 +390,7 @@ def test_pure_parts_open_nothing():
 
 def test_files_are_short():
     """No file is longer than LINES; those that were may only shrink."""
-    length = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in TREES}
+    length = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in trees()}
     long = {file: lines for file, lines in length.items() if lines > LONGER.get(file, LINES)}
     assert not long, listed(f"{file} has {lines} lines" for file, lines in long.items())
     short_now = [file for file in LONGER if length[file] <= LINES]
@@ -393,7 +401,7 @@ def test_functions_are_short():
     """No function is longer than FUNCTION lines, its docstring included."""
     offenders = [
         f"{file}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for file, module in TREES.items()
+        for file, module in trees().items()
         for node in ast.walk(module)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno - node.lineno + 1 > FUNCTION

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import warm
 from listening import RawClient, until
 
 from fedjury import processes
@@ -42,7 +43,7 @@ def offline(mark="1"):
 
 def said(arguments, cwd=ROOT, seconds=60):
     """Run a program to its end; returns exit code, stdout, stderr."""
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, *arguments],
         cwd=cwd,
         env=offline(),

@@ -13,9 +13,10 @@ from collections import Counter
 
 import httpx
 import pytest
+import warm
 from listening import RawClient, until
+from network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from prometheus_client.parser import text_string_to_metric_families
-from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
 from watching import MANIFEST, opened, record, say, sight_of
 
 from fedjury.broker.local import local_broker
@@ -215,7 +216,7 @@ class Scraped:
     def __init__(self, address, log, *more):
         self.log = log
         with log.open("wb") as output:
-            self.child = subprocess.Popen(
+            self.child = warm.Popen(
                 [
                     sys.executable,
                     "-m",

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from flooding import flood, publish
 from listening import RawClient, until
-from test_network import RUN, N, counted, ended, federation
+from network import RUN, N, counted, ended, federation
 
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto

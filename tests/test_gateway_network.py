@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from listening import until
-from test_network import KIND, Programs
+from network import KIND, Programs
 
 from fedjury.aggregator import durable_files
 from fedjury.broker.local import local_broker

@@ -14,8 +14,8 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from listening import until
+from network import ROUNDS, RUN, N, Programs, ended
 from strangers import Caller, House
-from test_network import ROUNDS, RUN, N, Programs, ended
 
 from fedjury.broker import enrol
 from fedjury.broker.local import local_broker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -19,15 +18,16 @@ import pytest
 import server as server_program
 import torch
 import torch.nn.functional as F
+import warm
 from classifier import Net, random_dataloader
 from client import Client, load_model
 from clients_sim import ClientSim
 from federation import one_thread  # noqa: F401 - a fixture
 from listening import until
 from mpaf import MPAF
+from network import ENVIRONMENT, ROOT
 from server import FederatedLearning
 from test_gateway_network import door
-from test_network import ENVIRONMENT, ROOT
 
 from fedjury.gateway.client import GatewayError
 from fedjury.learning.weights import flatten
@@ -62,7 +62,7 @@ def server(project, tmp_path_factory):
 
 def ran(project, *command):
     """Run a program in its folder until it ends by itself; returns what it said."""
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, *command],
         cwd=project,
         env=ENVIRONMENT,

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import msgpack
 import numpy as np
 import pytest
 from federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 from listening import RawClient, until
-from safetensors.numpy import load_file
+from network import KIND, ROUNDS, RUN, N, counted, ended, federation, scenario
 
-from fedjury.aggregator.store import read_records
-from fedjury.broker.local import local_broker
-from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.config.toml import to_toml
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
 from fedjury.protocol.record import read
 
 pytestmark = pytest.mark.broker
 
-ROOT = Path(__file__).resolve().parent.parent
-RUN = "net"
-N = 60
-ROUNDS = 6
-KIND = "mosquitto" if find_mosquitto() else "embedded"
 RECORD = {
     "round",
     "version",
@@ -51,101 +38,6 @@ RECORD = {
     "evidence",
     "backdoor",
 }
-AGENTS = ["--n", str(N), "--evil", "0.2", "--data", "digits", "--samples", "20"]
-AGGREGATOR = [
-    "--config",
-    "tools/benchmarks/w1.toml",  # one epoch of plain averaging, without a defence
-    "--agents",
-    str(N),
-    "--rounds",
-    str(ROUNDS),
-    "--data",
-    "digits",
-    "--model",
-    "mlp",
-    "--clip",
-    "1",
-    "--validators",
-    "5",
-    "--quorum",
-    "4",
-    "--look-back",
-    "2",
-    "--set",
-    "aggregation.server_lr=3",
-    "--set",
-    "collect.patience=60",
-]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-class Programs:
-    """The real programs as child processes, their output in files; none outlives the test."""
-
-    def __init__(self, folder, address):
-        self.folder, self.address = folder, address
-        self.run = folder / RUN
-        self._children = []
-
-    def start(self, *command):
-        """Start a program and return its process, with ``log`` for what it says."""
-        log = self.folder / f"program-{len(self._children)}.log"
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output
-            )
-        child.log = log
-        self._children.append(child)
-        return child
-
-    def aggregator(self, *more):
-        """Start the aggregator of the run."""
-        where = ["--broker", f"{self.address.host}:{self.address.port}", "--run", RUN]
-        flags = [*where, "--runs", str(self.folder), *AGGREGATOR, *more]
-        return self.start("-m", "aggregator", *flags)
-
-    def agents(self, *more):
-        """Start agents of the run."""
-        where = ["--broker", f"{self.address.host}:{self.address.port}", "--run", RUN]
-        return self.start("agents/spawn.py", *where, *AGENTS, "--processes", "1", *more)
-
-    def records(self):
-        """Return what rounds.jsonl holds so far, whole lines only."""
-        return read_records(self.run)
-
-    def weights(self, version):
-        """Return the bytes of an accepted model."""
-        file = self.run / "models" / f"{version:06d}.safetensors"
-        return load_file(file)["weights"].tobytes()
-
-    def kill(self):
-        """End what still runs, and the children of what was killed: they see it and leave."""
-        for child in self._children:
-            child.kill()
-            child.wait()
-
-
-def ended(*children, seconds=100):
-    """Wait until programs have ended by themselves without an error."""
-    for child in children:
-        try:
-            code = child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"it still runs: {child.args}\n{child.log.read_text()}")
-        assert code == 0, f"{child.args}\n{child.log.read_text()}"
-
-
-@contextlib.contextmanager
-def federation(kind, folder):
-    """Start a broker, and the programs on it as the caller wants."""
-    with local_broker(kind, say=lambda _: None, log=folder / "broker.log") as address:
-        programs = Programs(folder, address)
-        try:
-            yield programs
-        finally:
-            programs.kill()
 
 
 @pytest.fixture(scope="module")
@@ -270,15 +162,6 @@ class Hostile(RawClient):
         self.paho.publish(f"fl/v1/{RUN}/update/mallory/too", b"?", qos=1)
 
 
-def counted(records):
-    """Add up the refusals of all rounds: reason -> count."""
-    total = {}
-    for record in records:
-        for reason, count in record.traffic.refused.items():
-            total[reason] = total.get(reason, 0) + count
-    return total
-
-
 def test_hostile_clients_change_nothing(quiet, tmp_path):
     """Every attack is refused and counted; the models are those of the undisturbed run.
 
@@ -365,14 +248,18 @@ JURIES = {
 }
 
 
+def said_of(r):
+    """Return what a record says wherever its run was."""
+    return (r.accepted, r.judged, r.votes, r.updates, r.model, r.traffic.refused)
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("case", JURIES)
 def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
     """Fetched over a broker, candidates and history are judged alike: same votes, same bytes."""
     changes, advice = JURIES[case]
     settings = settings_of(**BACKDOOR | changes)
-    file = tmp_path / "scenario.toml"
-    file.write_text(to_toml(settings), encoding="utf-8")
+    file = scenario(tmp_path, settings)
     with federation(KIND, tmp_path) as programs:
         address = programs.address
         flags = ["--config", str(file), "--broker", f"{address.host}:{address.port}"]
@@ -387,16 +274,7 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
     by_score = settings.validation.decide == "score"
     assert [r.votes.evidence is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
     for mine, theirs in zip(programs.records(), alone.records, strict=True):
-        assert (mine.accepted, mine.judged, mine.votes) == (
-            theirs.accepted,
-            theirs.judged,
-            theirs.votes,
-        )
-        assert (mine.updates, mine.model, mine.traffic.refused) == (
-            theirs.updates,
-            theirs.model,
-            theirs.traffic.refused,
-        )
+        assert said_of(mine) == said_of(theirs)
     for version in range(max(alone.models) - 2, max(alone.models) + 1):
         assert programs.weights(version) == alone.models[version]
     assert all(
@@ -421,8 +299,7 @@ SHARDS = {
 
 def in_two_shards(programs, folder, settings):
     """Run an aggregator and two shards of agents to their end; returns the shards."""
-    file = folder / "scenario.toml"
-    file.write_text(to_toml(settings), encoding="utf-8")
+    file = scenario(folder, settings)
     flags = ["--config", str(file), "--broker", f"{programs.address.host}:{programs.address.port}"]
     server = programs.start("-m", "aggregator", *flags, "--runs", str(folder))
     halves = [programs.start("agents/spawn.py", *flags, "--shard", f"{i}/2") for i in (1, 2)]

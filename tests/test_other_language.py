@@ -21,8 +21,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from listening import RawClient, until
+from network import KIND, RUN, Programs
 from strange_brokers import raw_broker, tls_broker
-from test_network import KIND, RUN, Programs
 
 from fedjury import judges
 from fedjury.broker import enrolment, principals

@@ -551,13 +551,18 @@ class Board:
         self.hub, self.agents = MemoryTransport(broker, "lab"), MemoryTransport(broker, "lab")
         self.agents.join("ear", Round, presence=False)
         said = policy(collect_seconds=10, **changes)
-        self.aggregator = Aggregator(Connection(self.hub, "aggregator"), said, None, self.screen)
-        self.aggregator._clock = lambda: self.now
+        link = Connection(self.hub, "aggregator")
+        self.aggregator = Aggregator(link, said, None, self.screen, clock=self.seconds)
+        self.look = lambda: self.now
         self.aggregator.connection.subscribe(Update, Presence)
         self.state = State(GlobalModel(0, vector(0, 0)), 0)
         for name in online:
             self.says(name)
         self.turn()
+
+    def seconds(self):
+        """Look at the clock."""
+        return self.look()
 
     def says(self, name, *, online=True):
         """Let an agent say that it is there."""
@@ -680,7 +685,7 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
                 board.says("a", online=False)
             return board.now
 
-        board.aggregator._clock = tick
+        board.look = tick
         assert board.aggregator.forget(5.0) == 4
         assert broker.retained == {}
         assert (board.now < 3) == leaves

@@ -51,16 +51,16 @@ RECIPES = {
 
 ELSEWHERE = {
     **RECIPES,
-    "make": "CI runs make setup, make check and make test; the demo has tests/test_demo.py",
-    "docker": "there is no engine here; tests/test_compose.py runs the services' commands",
+    "make": "CI runs make setup, make check and make test; the demo has test_demo.py",
+    "docker": "there is no engine here; test_compose.py runs the services' commands",
     "XDG_CONFIG_HOME=secrets/people": "hears the containers' run",
-    "fedjury experiment": "tests/test_experiments.py and tests/test_matrix.py run each of them",
-    "python run.py --demo": "tests/test_demo.py; its page stays until Ctrl-C",
+    "fedjury experiment": "test_experiments.py and test_matrix.py run each of them",
+    "python run.py --demo": "test_demo.py; its page stays until Ctrl-C",
 }
 """What is not typed here, and why."""
 
 STANDS_FOR = {"docker compose up -d broker aggregator": "python -m aggregator"}
-"""What a service runs (tests/test_compose.py), where the next command joins it; the broker with
+"""What a service runs (test_compose.py), where the next command joins it; the broker with
 log-ins is there already."""
 
 needs_a_machine = pytest.mark.skipif(

@@ -148,8 +148,8 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
 def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
     """Three and one in two processes are four; less is told again, and so is that all are in."""
     said, clock = [], iter(range(0, 1000, 2))
-    outside = once_only.Outside(said.append)
-    outside._clock = lambda: next(clock)  # two seconds later at each look; three must pass
+    # Two seconds later at each look; three must pass.
+    outside = once_only.Outside(said.append, lambda: next(clock))
     outside.note(0, dict.fromkeys("abc", "full"))
     outside.look(9)
     outside.note(1, {"d": "no secret"})

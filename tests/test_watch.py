@@ -12,12 +12,13 @@ import termios
 from dataclasses import replace
 
 import pytest
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listening import RawClient, until
+from network import ENVIRONMENT, KIND, ROOT, ROUNDS, ended, federation
+from network import RUN as NET
 from rich.console import Console
-from test_network import ENVIRONMENT, KIND, ROOT, ROUNDS, ended, federation
-from test_network import RUN as NET
 from watching import (
     BAD_PAYLOADS,
     BAD_TEXT,
@@ -811,7 +812,7 @@ def command(*words_):
 
 def watch_it(*words_, **options):
     """Run it to its end; returns what it did."""
-    return subprocess.run(
+    return warm.run(
         command(*words_),
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -904,7 +905,7 @@ def test_in_a_terminal_it_is_drawn(seen):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     environment = {**ENVIRONMENT, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    with subprocess.Popen(
+    with warm.Popen(
         command(*where(seen.address), "--run", NET),
         cwd=ROOT,
         env=environment,
@@ -933,7 +934,7 @@ def test_in_a_terminal_it_is_drawn(seen):
 @pytest.mark.broker
 def test_a_run_that_is_not_there_is_waited_for(seen):
     """Ctrl-C ends the waiting with 130, and without a traceback."""
-    with subprocess.Popen(
+    with warm.Popen(
         command(*where(seen.address), "--run", "later"),
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -950,7 +951,7 @@ def test_a_run_that_is_not_there_is_waited_for(seen):
 @pytest.mark.broker
 def test_who_stops_reading_ends_it_quietly(seen):
     """A pipe whose reader has left, as with head, is no reason for a traceback."""
-    with subprocess.Popen(
+    with warm.Popen(
         command(*where(seen.address), "--run", NET),
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -1031,7 +1032,7 @@ def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
     with local_broker(KIND, say=lambda _: None, port=port) as address:
         log = tmp_path / "watch.log"
         with log.open("wb") as output:
-            child = subprocess.Popen(
+            child = warm.Popen(
                 command(*where(address), "--run", RUN),
                 cwd=ROOT,
                 env=ENVIRONMENT,

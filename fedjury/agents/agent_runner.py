@@ -67,6 +67,7 @@ class AgentRunner:
         shared: bool = False,
         waiting: Waiting | None = None,
         deals: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
 
@@ -75,7 +76,7 @@ class AgentRunner:
         ``waiting``: says what is waited for, where nothing comes.
 
         ``remember``: whether validators keep the models they have seen. ``colluders``: who
-        colludes, and who comes late.
+        colludes, and who comes late. ``clock``: tells seconds, from whenever.
         """
         self._transport, self._assemble, self._say, self._stopping = (
             transport,
@@ -83,7 +84,7 @@ class AgentRunner:
             say,
             stopping,
         )
-        self._names, self._colluders, self._clock = names, colluders, time.monotonic
+        self._names, self._colluders, self._clock = names, colluders, clock
         self._waiting, self._deals = waiting, deals
         self._absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""

@@ -6,6 +6,7 @@ process then takes its part; so a fleet is the same however it is cut into shard
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -192,6 +193,7 @@ def runner_of(
     *,
     shared: bool = False,
     waiting: Waiting | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AgentRunner:
     """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
 
@@ -205,6 +207,7 @@ def runner_of(
         stopping=stopping,
         shared=shared,
         waiting=waiting,
+        clock=clock,
         remember=simulated.agents.remember,
         colluders=simulated.colluders,
         deals=terms(simulated.spec, simulated.data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fedjury.aggregator.history import History as Series
@@ -100,14 +100,18 @@ class Aggregator:
         store: Store,
         screen: Screen,
         records: Iterable[RoundRecord] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Serve a run over a link; ``records`` are those of rounds that are over."""
+        """Serve a run over a link; ``records`` are those of rounds that are over.
+
+        ``clock``: tells seconds, from whenever.
+        """
         self.connection = connection
         self.config = config
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
         self._store, self._screen = store, screen
-        self._clock = time.monotonic
+        self._clock = clock
         self._refused_due = 0.0
         self._invalid: Refusals | None = None
         self._connected: bool | None = None

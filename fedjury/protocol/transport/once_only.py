@@ -44,8 +44,11 @@ class Outside:
     Each of several places, such as processes, says who is not there, and why.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._clock = say, time.monotonic
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``say``: tells people. ``clock``: tells seconds, from whenever."""
+        self._say, self._clock = say, clock
         self._places: dict[int, Mapping[str, str]] = {}
         self._count, self._since, self._told = 0, 0.0, 0
 
