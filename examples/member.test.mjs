@@ -92,7 +92,7 @@ test('a validator asks for the candidate and the models before, and votes once',
   const { part, message } = answer(member);
   assert.equal(part, 'vote/node-1');
   const { round: number, attempt, samples } = message;
-  assert.deepEqual([number, attempt, samples, message.bytes], [4, 1, 2, bytes]);
+  assert.deepEqual([number, attempt, samples, message.size], [4, 1, 2, bytes]);
   assert.equal(answer(member), null);
   assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
 });

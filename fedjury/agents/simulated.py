@@ -207,7 +207,7 @@ def runner_of(
         waiting=waiting,
         remember=simulated.agents.remember,
         colluders=simulated.colluders,
-        deals=terms(simulated.spec, simulated.data),
+        partition=terms(simulated.spec, simulated.data),
     )
 
 

@@ -37,7 +37,7 @@ What is there already is kept: call it again to add who is missing. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
   python -m aggregator --secrets secrets             reads secrets/aggregator/ alone
   python agents/spawn.py --n 1000 --secrets secrets  reads secrets/agents/ alone
-  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#' -t 'fl/v1/+/vote/+'
+  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v2/+/log/#' -t 'fl/v2/+/vote/+'
 """
 
 
@@ -112,18 +112,18 @@ def principals(
 ) -> list[Principal]:
     """List who is to be enrolled, and where each one's secrets go.
 
-    ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
-    all its agents through one more connection, named after its first. ``slots`` of HTTP gateways
-    (prefix, how many); agents of these ``names``; people.
+    ``n`` agents, named as a fleet of so many names them, each with a listener: a process may
+    hear for all its agents through one more connection, named after its first. ``slots`` of HTTP
+    gateways (prefix, how many); agents of these ``names``; people.
     """
     agents = names_of(n) if n is not None else []
     result = [Principal("aggregator", AGGREGATOR), Principal("watch", PEOPLE)]
     result += [Principal(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
     result += [Principal(name, AGENTS) for name in (*agents, *names)]
-    result += [Principal(f"ear.{name}", AGENTS) for name in agents]
+    result += [Principal(f"listener.{name}", AGENTS) for name in agents]
     for prefix, count in slots:
         result += [Principal(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
-        result.append(Principal(f"ear.{prefix}", AGENTS))
+        result.append(Principal(f"listener.{prefix}", AGENTS))
     return result
 
 
@@ -142,7 +142,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
         "page": chosen.page,
     }
     changes: dict[str, Any] = {name: value for name, value in content.items() if value is not None}
-    listeners = [f"ear.{prefix}" for prefix, _ in chosen.slots]
+    listeners = [f"listener.{prefix}" for prefix, _ in chosen.slots]
     changes["gateways"] = list(dict.fromkeys([*known.gateways, *listeners]))
     if changes.get("tls", known.tls):
         usual = ["localhost", "127.0.0.1", "::1", "broker", socket.gethostname()]

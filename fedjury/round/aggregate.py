@@ -46,7 +46,7 @@ def detect(state: State, tick: Tick, config: RoundConfig, start: Vector) -> Stat
 def aggregate(state: State, config: RoundConfig, start: Vector) -> Vector:
     """Make the candidate (d,): ``start`` and a step along the updates that came.
 
-    Under quarantine those of suspected agents are left out, and where nobody else is left the
+    Under quarantine those of flagged agents are left out, and where nobody else is left the
     candidate is ``start``.
 
     Raises
@@ -250,7 +250,7 @@ def _votes(state: State, result: Decision) -> Votes:
         clean=result.verdict.clean,
         silent=result.verdict.silent,
         voters={
-            name: Ballot(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.bytes)
+            name: Ballot(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
             for name, vote in every.items()
         },
         evidence=result.evidence,
@@ -274,7 +274,7 @@ def _record(
         accepted=not why_not,
         why=why_not,
         lost=state.lost,
-        called=len(state.selected),
+        selected=len(state.selected),
         updates=len(state.updates),
         missing=len(state.selected) - len(answered),
         absent=tuple(sorted(state.selected - set(answered))[:ABSENT]),

@@ -64,7 +64,7 @@ def _update(state: State, update: Update) -> Step:
     if update.version != state.version + judging:
         return _count_invalid(state, update.agent, Reason.WRONG_VERSION)
     if update.agent not in state.selected:
-        return _count_invalid(state, update.agent, Reason.NOT_CALLED)
+        return _count_invalid(state, update.agent, Reason.NOT_SELECTED)
     if update.agent in state.updates or update.agent in state.votes:
         return _count_invalid(state, update.agent, Reason.DUPLICATE)
     if judging:
@@ -83,7 +83,7 @@ def _clean(update: Update, state: State) -> Vote:
         threshold=update.threshold,
         samples=update.samples,
         evidence=update.evidence,
-        bytes=update.bytes,
+        size=update.size,
     )
 
 
@@ -94,7 +94,7 @@ def _vote(state: State, vote: Vote) -> Step:
     if (vote.round, vote.attempt) != (state.round, state.attempt):
         return _count_invalid(state, vote.agent, Reason.WRONG_ROUND)
     if vote.agent not in asked[state.phase]:
-        return _count_invalid(state, vote.agent, Reason.NOT_CALLED)
+        return _count_invalid(state, vote.agent, Reason.NOT_SELECTED)
     if vote.agent in state.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
     return state.but(votes={**state.votes, vote.agent: vote}, settled=None), []

@@ -154,7 +154,7 @@ class State(Replaceable):
     detection: DetectionResult | None = None
     """What this round's updates said of their senders, once they are aggregated."""
     filtered: int = 0
-    """Updates that were not aggregated, for their senders are suspected."""
+    """Updates that were not aggregated, for their senders are flagged."""
     selected: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()

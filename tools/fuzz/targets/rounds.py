@@ -18,8 +18,9 @@ from fedjury import detection, judges, rules
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.judges.profiles import Profile
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Phase, Reason, Update, Vector, Vote
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from fedjury.round import rounds
 from fedjury.round.detection_state import DetectionPolicy
@@ -298,9 +299,11 @@ class Play:
                 case CountInvalid(_, reason, _):
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
-                    self.recorded.update(record.traffic.refused)
+                    self.recorded.update(record.traffic.invalid_messages)
                     # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record.traffic.refused if state.phase is Phase.DONE else {})
+                    self.told = Counter(
+                        record.traffic.invalid_messages if state.phase is Phase.DONE else {}
+                    )
         counted = self.recorded + Counter(state.invalid) - self.told
         assert self.refused == counted, "a refusal is not counted"
         assert state.invalid.keys() <= REASONS
