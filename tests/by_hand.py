@@ -26,16 +26,16 @@ SHORT = {
     "rounds": "run.rounds",
     "seed": "run.seed",
     "server_lr": "aggregation.server_lr",
-    "share": "sampling.client_fraction",
+    "client_fraction": "sampling.client_fraction",
     "threshold": "collect.threshold",
-    "at_least": "collect.min_updates",
+    "min_updates": "collect.min_updates",
     "collect_seconds": "collect.seconds",
     "attempts": "collect.attempts",
     "validators": "validation.validators",
     "quorum": "validation.quorum",
     "min_votes": "validation.min_votes",
     "decide": "validation.decide",
-    "liars": "validation.tolerated_malicious",
+    "tolerated_malicious": "validation.tolerated_malicious",
     "false_alarm": "validation.false_alarm",
     "piggy_back": "validation.piggy_back",
     "look_back": "validation.look_back",
@@ -43,6 +43,7 @@ SHORT = {
     "vote_seconds": "validation.seconds",
     "finite": "limits.finite",
     "samples_cap": "limits.samples",
+    "agents_cap": "limits.agents",
 }
 """How tests write the settings of a round for short."""
 

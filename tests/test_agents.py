@@ -428,7 +428,7 @@ def test_mistakes_are_explained_before_anybody_connects(changes, message):
     population = simulated_agents_of(settings_of())
     plan = {key: value for key, value in changes.items() if key in population.spec._fields}
     plan.pop("options", None)  # of the attack; the plan's are the backdoor's
-    kept = {key: value for key, value in changes.items() if key in ("options", "liars")}
+    kept = {key: value for key, value in changes.items() if key in ("options", "vote_attack")}
     rest = {"agents": population.agents.replaced(**kept)}
     if "data" in changes:
         rest["data"] = population.data.replaced(name=changes["data"])

@@ -118,7 +118,7 @@ def test_the_watch_is_what_the_settings_say():
     )
     watch = detection_policy_of(settings)
     assert list(watch.detectors) == ["burst", "fixed_point"]
-    assert watch[1:] == (settings.detection, 4, True)
+    assert (watch.rules, watch.newcomers, watch.update_sums) == (settings.detection, 4, True)
     assert detection_policy_of(settings_of()).remembers is False
 
 

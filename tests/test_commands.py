@@ -226,7 +226,7 @@ def test_whole_federation_refuses_what_its_agents_refuse(tmp_path):
         [*RUN, *SMALL, "--model", "mlp", "--n", "9", "--attack", "bribe", "--runs", str(tmp_path)]
     )
     assert code == 2
-    assert errors.startswith("error: unknown attack: 'bribe'; valid: mpaf, ")
+    assert errors.startswith("error: unknown attack: 'bribe'; valid: adaptive, alie, ")
     assert errors.count("\n") == 1
 
 

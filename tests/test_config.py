@@ -1110,7 +1110,7 @@ def test_old_names_are_answered_with_the_new_ones(tmp_path):
     """In a file, by --set and as a flag: one sentence that says how it is called now."""
     file = tmp_path / "old.toml"
     file.write_text(OLD)
-    said = "the setting agents.evil is selected agents.malicious now; 'fedjury config upgrade FILE'"
+    said = "the setting agents.evil is called agents.malicious now; 'fedjury config upgrade FILE'"
     with pytest.raises(SettingsError, match=re.escape(said)):
         load([file])
     with pytest.raises(SettingsError, match=re.escape(said)):

@@ -51,7 +51,7 @@ def rounds(said, *deltas, online="abc", state=None):
 
 def test_detectors_look_and_change_nothing():
     """Without quarantine suspicion is written down; the model is what it would have been."""
-    _, effects = rounds(policy(watch=LOOKING), FAKE)
+    _, effects = rounds(policy(detection=LOOKING), FAKE)
     [record] = records(effects)
     assert record.detection.flagged == {"c": "long"}
     assert record.detection.suspicion == {"a": 0.1, "b": 0.3, "c": 1.0}
@@ -71,14 +71,14 @@ def test_records_of_runs_without_detectors_say_nothing_of_suspicion():
 
 def test_under_quarantine_the_suspected_are_left_out_of_the_round():
     """(60, 80) is left out at once: the mean of (1, 0) and (3, 0) is (2, 0)."""
-    _, effects = rounds(policy(watch=GUARDED), FAKE)
+    _, effects = rounds(policy(detection=GUARDED), FAKE)
     assert accepted_models(effects)[0].weights.tolist() == [2, 0]
     assert records(effects)[0].detection.filtered == 1
 
 
 def test_where_all_are_suspected_the_model_stays():
     """With nobody left to learn from, the round ends with the model as it was."""
-    state, effects = rounds(policy(watch=GUARDED), dict.fromkeys("abc", (9, 9)))
+    state, effects = rounds(policy(detection=GUARDED), dict.fromkeys("abc", (9, 9)))
     assert accepted_models(effects)[0].weights.tolist() == [0, 0]
     assert records(effects)[0].detection.filtered == 3
     assert state.round == 2
@@ -86,13 +86,13 @@ def test_where_all_are_suspected_the_model_stays():
 
 def test_memory_goes_from_round_to_round():
     """A detector gets back what it returned the round before."""
-    state, _ = rounds(policy(watch=LOOKING), FAKE, FAKE, FAKE)
+    state, _ = rounds(policy(detection=LOOKING), FAKE, FAKE, FAKE)
     assert state.registry.memories["long"]["count"].tolist() == [3]
 
 
 def test_a_round_that_is_repeated_is_looked_at_once():
     """Too few updates: the attempt that failed leaves no trace in what is known of the agents."""
-    said = policy(watch=LOOKING, at_least=3)
+    said = policy(detection=LOOKING, min_updates=3)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state, {"c": (60, 80)}), Tick(11.0, set("abc")))
     assert state.attempt == 2
@@ -109,7 +109,7 @@ def test_the_last_vote_is_shown_to_detectors():
         shown.append((dict(seen.votes), seen.accepted))
         return {}, memory
 
-    said = policy(watch=DetectionPolicy({"look": look}), validators=2, quorum=2)
+    said = policy(detection=DetectionPolicy({"look": look}), validators=2, quorum=2)
     state, _ = rounds(said, FAKE)
     assert state.phase is Phase.VALIDATE
     first, second = state.validators
@@ -124,18 +124,18 @@ def test_the_last_vote_is_shown_to_detectors():
 
 def test_two_strikes_lead_to_quarantine():
     """Flagged in two rounds, c is not called in the next three; then once more."""
-    state, effects = rounds(policy(watch=GUARDED), FAKE, FAKE)
+    state, effects = rounds(policy(detection=GUARDED), FAKE, FAKE)
     assert records(effects)[-1].detection.quarantined == ("c",)
     called = []
     for _ in range(4):
         called.append("".join(sorted(state.selected)))
-        state, _ = rounds(policy(watch=GUARDED), FAKE, state=state)
+        state, _ = rounds(policy(detection=GUARDED), FAKE, state=state)
     assert called == ["ab", "ab", "ab", "abc"]
 
 
 def test_who_is_not_called_is_told_so():
     """While c is out the others are called by name; before and after, everybody is."""
-    state, effects = rounds(policy(watch=GUARDED), *[FAKE | {"c": (2, 0)}], FAKE, FAKE, FAKE)
+    state, effects = rounds(policy(detection=GUARDED), *[FAKE | {"c": (2, 0)}], FAKE, FAKE, FAKE)
     assert [message.contributors for message in published(effects, Round)] == [
         "all",
         "all",
@@ -148,7 +148,7 @@ def test_who_is_not_called_is_told_so():
 
 def test_who_is_in_quarantine_does_not_vote_either():
     """Validators are drawn from those who may be called."""
-    said = policy(watch=GUARDED, validators=3, quorum=3)
+    said = policy(detection=GUARDED, validators=3, quorum=3)
     out = AgentRegistry(
         {"c": AgentStatus(2, 9)}, admitted=dict.fromkeys("abc", 1), seen=dict.fromkeys("abc", 1)
     )
@@ -180,14 +180,14 @@ def test_where_an_agent_stands(before, flagged, after):
 
 def test_without_a_limit_there_is_always_another_appeal():
     """With appeals = 0 nobody stays out permanently."""
-    endless = replace(GUARDED, rules=GUARDED.rules.replaced(appeals=0))
+    endless = replace(GUARDED, rules=GUARDED.rules.replaced(readmissions=0))
     assert detection_state.judged(AgentStatus(2, 5, 99), True, 5, endless) == AgentStatus(2, 9, 100)
 
 
 def test_an_honest_agent_comes_back():
     """Flagged twice for an accident, c is called in round 6 and cleared by two good rounds."""
     good = FAKE | {"c": (2, 0)}
-    state, effects = rounds(policy(watch=GUARDED), FAKE, FAKE, *[good] * 6)
+    state, effects = rounds(policy(detection=GUARDED), FAKE, FAKE, *[good] * 6)
     assert state.registry.statuses == {}
     assert [len(record.detection.quarantined) for record in records(effects)] == [
         0,
@@ -206,7 +206,7 @@ def test_an_honest_agent_comes_back():
 
 def test_newcomers_are_let_in_a_few_a_round():
     """Who was there at the start is in; of eight who come later two are let in each round."""
-    said = policy(watch=DetectionPolicy(newcomers=2), rounds=99)
+    said = policy(detection=DetectionPolicy(newcomers=2), rounds=99)
     state, _ = rounds(said, {})
     crowd = "abcdefghijk"
     sizes = []
@@ -221,10 +221,10 @@ def test_newcomers_are_let_in_a_few_a_round():
 
 def test_a_later_attempt_lets_nobody_else_in():
     """A round that is repeated is still the same round."""
-    said = policy(watch=DetectionPolicy(newcomers=1), at_least=3, attempts=9)
-    docket = detection_state.admit(AgentRegistry(), "abc", 1, said.watch, 0)
-    once = detection_state.admit(docket, "abcdef", 2, said.watch, 0)
-    assert detection_state.admit(once, "abcdef", 2, said.watch, 0) == once
+    said = policy(detection=DetectionPolicy(newcomers=1), min_updates=3, attempts=9)
+    docket = detection_state.admit(AgentRegistry(), "abc", 1, said.detection, 0)
+    once = detection_state.admit(docket, "abcdef", 2, said.detection, 0)
+    assert detection_state.admit(once, "abcdef", 2, said.detection, 0) == once
     assert len(once.admitted) == 4
 
 

@@ -239,7 +239,7 @@ def small(tmp_path):
     """Yield a file system of its own, of so little room that a run does not fit."""
     folder = tmp_path / RUN
     folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=56k", "tmpfs", folder)
+    mount("-t", "tmpfs", "-o", "size=60k", "tmpfs", folder)
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 

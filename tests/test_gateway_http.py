@@ -59,7 +59,7 @@ def quiet(tmp_path_factory):
 def test_the_model_is_json_with_every_tensor(quiet):
     """In full it says version and round, and holds all tensors, nested as they are, exactly."""
     said = quiet.get(FULL)
-    assert (said["run"], said.round, said.version, said["phase"]) == ("lab", 1, 0, "train")
+    assert (said["run"], said["round"], said["version"], said["phase"]) == ("lab", 1, 0, "train")
     assert said["model"] == "mlp"
     flat = np.concatenate([np.array(t, np.float32).ravel() for t in said["state"].values()])
     assert np.array_equal(flat, quiet.desk.state.model.weights)

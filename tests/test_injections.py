@@ -101,7 +101,7 @@ def test_an_injection_is_voted_down(tmp_path, case):
     assert len(down) <= 3  # the paper's judge now and then calls an honest candidate poisoned
     for r in done.records:
         assert r.votes.asked == len(r.votes.voters) == voters
-        assert (SERVER in r.votes.voters) is ("who" in str(changes))
+        assert (SERVER in r.votes.voters) is ("judged_by" in str(changes))
         by_score = case.startswith("by score") and r.round > 10  # l + 1 = 11 models are there
         assert (r.votes.evidence is not None) is by_score
         assert r.model.backdoor < 0.1
@@ -373,7 +373,7 @@ def test_planting_changes_only_the_rounds_it_is_for():
     """With c planted in round 2, the other rounds call whom they would have called."""
     called = []
     for planting in ({}, {2: ("c",)}):
-        said = policy(share=0.34, planted=planting, rounds=5)
+        said = policy(client_fraction=0.34, forced=planting, rounds=5)
         state, _ = start(said)
         called.append([])
         for number in range(1, 5):
@@ -446,13 +446,13 @@ def test_who_is_planted_comes_from_the_settings(changes, expected):
     [
         ({"validators": 10, "quorum": 5}, 10, False),
         ({"validators": 10, "quorum": 7}, 10, True),
-        ({"validators": 10, "quorum": 5, "liars": 3}, 10, True),
-        ({"validators": 10, "quorum": 4, "liars": 3}, 10, False),
-        ({"validators": 9, "quorum": 4, "liars": 3, "who": "both"}, 10, False),
+        ({"validators": 10, "quorum": 5, "tolerated_malicious": 3}, 10, True),
+        ({"validators": 10, "quorum": 4, "tolerated_malicious": 3}, 10, False),
+        ({"validators": 9, "quorum": 4, "tolerated_malicious": 3, "judged_by": "both"}, 10, False),
         ({"piggy_back": True, "quorum": 3}, 6, False),
         ({"piggy_back": True, "quorum": 4}, 6, True),
         ({"validators": 10, "decide": "score", "quorum": 7}, None, None),
-        ({"who": "server"}, None, None),
+        ({"judged_by": "server"}, None, None),
         ({}, None, None),
     ],
 )

@@ -25,6 +25,7 @@ from fedjury import processes
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
+from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
@@ -40,6 +41,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport import connection_pool, mqtt_client, mqtt_transport, reconnect
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport, probe
@@ -72,8 +74,8 @@ SAYS_AGGREGATOR = (
     Model(2, WEIGHTS),
     History(2, WEIGHTS),
     Candidate(3, 1, 2, WEIGHTS),
-    RoundLog({"round": 3, "accepted": True}),
-    InvalidLog({"round": 3, "invalid_messages": {"duplicate": 1}}),
+    RoundLog(RoundRecord(3, accepted=True)),
+    InvalidLog(InvalidMessages(3, {"duplicate": 1})),
 )
 BEGUN = Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0)
 SAYS_AGENT = (

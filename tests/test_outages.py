@@ -34,6 +34,7 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
+from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport import connection_pool, mqtt_transport, reconnect
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
@@ -475,7 +476,7 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
     server = listening_to(opened(broker), "server", Update)
     agents = opened(broker)
     agents.join("a")
-    for message in (BEGUN, Model(1, WEIGHTS), RoundLog({"round": 1})):
+    for message in (BEGUN, Model(1, WEIGHTS), RoundLog(RoundRecord(1))):
         server.send("server", message)
     kept = ["fl/v2/lab2/round", "fl/v2/labor/of/love", "fl/v2/la", "fl/v2/lab/round"]
     garbage = ["fl/v2/lab/update/mallory", "fl/v2/lab/x/y/z", "fl/v2/lab/history/-1"]

@@ -289,7 +289,7 @@ def test_where_most_are_silent_they_are_asked_again_then_the_candidate_is_reject
 
 def test_too_few_updates_repeat_the_round_with_its_candidate():
     """One of two needed: the same candidate at attempt 2, and everybody is asked again."""
-    said = changed(PIGGY, at_least=2)
+    said = changed(PIGGY, min_updates=2)
     state, _ = second(said)
     events = [*answers(state, "b"), *against(state, "c")]
     state, effects = play(state, said, *events, Tick(11.0, set("abc")))
@@ -308,7 +308,7 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
 
 def test_a_candidate_is_voted_down_however_few_updates_there_are():
     """A quorum against it ends the round, although nobody sent an update."""
-    said = changed(PIGGY, at_least=2)
+    said = changed(PIGGY, min_updates=2)
     state, _ = second(said)
     state, effects = play(state, said, *against(state, "ab"), Tick(11.0, set("abc")))
     assert records(effects)[0].why == "voted down"
@@ -316,7 +316,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"quorum": 5}, {"quorum": 4, "at_least": 2}, {"decide": "score", "quorum": 4}]
+    "changes", [{"quorum": 5}, {"quorum": 4, "min_updates": 2}, {"decide": "score", "quorum": 4}]
 )
 def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     """Three are called and none would train from it: less than q, but no attempt would help."""
@@ -381,7 +381,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     ("changes", "why"),
     [
         ({"rule": rules.build("trimmed_mean", count=1)}, "leaves nothing of 2 updates"),
-        ({"at_least": 3}, "2 of 3 selected agents sent an update that counts, 3 needed"),
+        ({"min_updates": 3}, "2 of 3 selected agents sent an update that counts, 3 needed"),
     ],
 )
 def test_where_all_have_answered_asking_again_would_change_nothing(changes, why):
@@ -402,7 +402,7 @@ def test_where_all_have_answered_asking_again_would_change_nothing(changes, why)
 
 def test_who_sent_rubbish_is_waited_for_a_little():
     """All have answered but one whose update was refused: two seconds, then without it."""
-    said = changed(PIGGY, spoilt_seconds=2)
+    said = changed(PIGGY, invalid_seconds=2)
     state, _ = second(said)
     rubbish = InvalidMessage("c", Reason.NOT_FINITE, update=True)
     events = [*answers(state, "a"), *against(state, "b"), rubbish, Tick(2.0), Tick(3.9)]
@@ -441,7 +441,7 @@ def test_a_first_candidate_that_is_not_finite_is_rejected():
 
 def test_only_those_called_judge():
     """With two thirds called, the third has no say; others are called in the next round."""
-    said = changed(PIGGY, share=0.67)
+    said = changed(PIGGY, client_fraction=0.67)
     state, _ = start(said)
     state, _ = play(state, said, *answers(state, sorted(state.selected)), Tick(1.0, set("abc")))
     assert len(state.selected) == 2
@@ -465,7 +465,7 @@ def test_a_resumed_round_goes_on_with_its_candidate():
             Publish(Round(2, 1, Phase.JUDGE_AND_TRAIN, 0, "all", (), 10)),
         ]
     )
-    assert (state.attempt, state.selected, len(state.votes)) == (1, before.called, 0)
+    assert (state.attempt, state.selected, len(state.votes)) == (1, before.selected, 0)
 
 
 def test_a_vote_that_says_clean_is_counted_without_an_update():

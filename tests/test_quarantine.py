@@ -54,7 +54,7 @@ COUNTED = {
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_count_is_lowered_where_suspects_are_left_out(name):
     """Seven are called and four of them caught: the run goes on, then and while they are out."""
-    said = policy(rule=rules.build(name, **COUNTED[name]), watch=guarded("defg"), attempts=1)
+    said = policy(rule=rules.build(name, **COUNTED[name]), detection=guarded("defg"), attempts=1)
     state, _ = start(said, CROWD)
     for number in (2, 3):
         sent = updates(state, {agent: CROWD[agent] for agent in state.selected})
@@ -98,7 +98,7 @@ def test_a_vote_is_shown_once():
         shown.append((dict(seen.votes), seen.accepted))
         return {}, memory
 
-    said = policy(watch=DetectionPolicy({"look": look}), validators=2, quorum=2)
+    said = policy(detection=DetectionPolicy({"look": look}), validators=2, quorum=2)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     first, other = state.validators
@@ -111,7 +111,7 @@ def test_a_vote_is_shown_once():
 
 def test_rounds_in_which_nobody_looks_still_say_who_is_out():
     """With piggy-back the updates of a rejected round are lost; the record is complete."""
-    said = policy(piggy_back=True, quorum=1, watch=guarded("c"))
+    said = policy(piggy_back=True, quorum=1, detection=guarded("c"))
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     assert state.selected == {"a", "b"}
@@ -128,7 +128,7 @@ def test_what_detectors_saw_is_kept_where_the_rule_cannot_work():
     """With piggy-back such a round ends all the same; its strikes count."""
     trimmed = rules.build("trimmed_mean", count=1)
     said = policy(
-        rule=trimmed, piggy_back=True, watch=DetectionPolicy({"blame": blames("c")}), quorum=2
+        rule=trimmed, piggy_back=True, detection=DetectionPolicy({"blame": blames("c")}), quorum=2
     )
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -158,7 +158,7 @@ def test_a_candidate_waits_for_somebody_to_judge_it():
 
 def test_where_everybody_is_out_the_run_says_so_and_ends():
     """Nobody is called, and after all attempts the failure says why."""
-    said = policy(watch=guarded("abc"), attempts=2)
+    said = policy(detection=guarded("abc"), attempts=2)
     state, _ = start(said)
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
     assert published(effects, Round)[-1].contributors == ()
@@ -264,7 +264,7 @@ OUT = AgentRegistry(
 
 def resumed(watch):
     """Resume after round 4 with this watch; return the state in round 5, and the policy."""
-    said = policy(watch=watch)
+    said = policy(detection=watch)
     state = begin([Model(0, vector(0, 0))], RoundRecord(4, model=Quality(0.5)), said, registry=OUT)
     return step(state, Tick(0.0, set("abc")), said)[0], said
 

@@ -75,7 +75,7 @@ def typed():
     blocks = re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     lines = [" ".join(re.sub(r"\s#\s.*", "", line).split()) for line in lines]
-    begins = re.compile(r"(python|make|docker|mosquitto(_sub)?|[A-Z_]+=\S+) ")
+    begins = re.compile(r"(python|fedjury|make|docker|mosquitto(_sub)?|[A-Z_]+=\S+) ")
     return [line for line in lines if begins.match(f"{line} ")]
 
 
@@ -96,7 +96,10 @@ class Machine:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.folder / name)
         programs = Path(sys.executable).parent  # as "source .venv/bin/activate" has it
-        self.environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin"}
+        self.environment = os.environ | {
+            "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin",
+            "PYTHONPATH": str(self.folder),  # as if this copy were the one that is installed
+        }
         self.logs = folder
         self.running: list[tuple[str, subprocess.Popen]] = []
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "600"])

@@ -371,7 +371,7 @@ def test_a_threshold_above_the_number_of_agents_waits_for_all():
 
 def test_the_deadline_closes_with_enough():
     """At the deadline at_least updates will do; before it they will not."""
-    said = policy(at_least=2)
+    said = policy(min_updates=2)
     state, _ = start(said)
     state, effects = play(state, said, *updates(state)[:2], Tick(9.9, "abc"))
     assert effects == []
@@ -382,7 +382,7 @@ def test_the_deadline_closes_with_enough():
 
 def test_too_few_updates_repeat_the_round():
     """One update of two needed: the same round opens again as attempt 2, and says why."""
-    said = policy(at_least=2)
+    said = policy(min_updates=2)
     state, _ = start(said)
     state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
     why = "1 of 3 selected agents sent an update that counts, 2 needed"
@@ -395,7 +395,7 @@ def test_too_few_updates_repeat_the_round():
 
 def test_a_repeated_round_goes_on_as_any_other():
     """Updates do not name the attempt, so that they need not be made again; the record does."""
-    said = policy(at_least=2, validators=1, quorum=1)
+    said = policy(min_updates=2, validators=1, quorum=1)
     state, _ = start(said)
     state, _ = play(state, said, InvalidMessage("a", Reason.MALFORMED), Tick(10.0, set("abc")))
     state, effects = play(state, said, *updates(state), Tick(12.0, set("abc")))
@@ -516,7 +516,7 @@ def test_arrival_order_does_not_touch_the_last_bit():
     for name in rules.RULES:
         own = lambda weights, _: np.ones_like(weights)  # noqa: E731 - for rules that trust it
         said = policy(
-            rule=rules.build(name), own_update=own, watch=DetectionPolicy(update_sums=True)
+            rule=rules.build(name), server_update=own, detection=DetectionPolicy(update_sums=True)
         )
         opened, _ = step(State(0, np.zeros(50, np.float32), 0), Tick(0.0, set(names)), said)
         outcomes = set()
@@ -663,7 +663,7 @@ def test_every_finished_round_is_durable_before_anything_is_told():
 def test_who_is_called_depends_on_seed_and_round_alone():
     """Neither the clock nor the order in which agents came nor an attempt changes a draw."""
     names = [f"agent-{i}" for i in range(40)]
-    one = policy(share=0.25, validators=10, seed=7)
+    one = policy(client_fraction=0.25, validators=10, seed=7)
     first, effects = step(State(0, vector(0, 0), 0), Tick(0.0, names), one)
     second, _ = step(State(0, vector(0, 0), 0), Tick(9.0, names[::-1]), one)
     repeated, _ = step(first, Tick(99.0, names), one)
@@ -716,7 +716,7 @@ def test_nobody_votes_during_warm_up():
 
 def test_who_sent_rubbish_is_not_waited_for_until_the_deadline():
     """Once all are in but those whose update was refused, the round waits a little, then closes."""
-    said = policy(spoilt_seconds=2)
+    said = policy(invalid_seconds=2)
     state, _ = start(said)
     a, b, _ = updates(state)
     rubbish = InvalidMessage("c", Reason.NOT_FINITE, update=True)
@@ -729,7 +729,7 @@ def test_who_sent_rubbish_is_not_waited_for_until_the_deadline():
 
 def test_rubbish_under_another_s_name_does_not_shut_it_out():
     """An honest update that comes within the little wait counts as if nothing had been."""
-    said = policy(spoilt_seconds=2)
+    said = policy(invalid_seconds=2)
     state, _ = start(said)
     a, b, c = updates(state)
     rubbish = InvalidMessage("c", Reason.MALFORMED, update=True)
@@ -742,7 +742,7 @@ def test_rubbish_under_another_s_name_does_not_shut_it_out():
 @pytest.mark.parametrize("agent", ["stranger", "c"])
 def test_rubbish_of_strangers_or_votes_closes_nothing(agent):
     """Only an update under a called agent's name can end the wait for it."""
-    said = policy(spoilt_seconds=2)
+    said = policy(invalid_seconds=2)
     state, _ = start(said)
     a, b, _ = updates(state)
     refused = InvalidMessage(agent, Reason.MALFORMED, update=agent == "stranger")
@@ -759,7 +759,7 @@ def waiting(phase):
     """Bring a run to a phase that waits for agents, of whom one has answered; what is missing."""
     match phase:
         case Phase.TRAIN:
-            said = policy(at_least=2)
+            said = policy(min_updates=2)
             state, _ = start(said)
             first, *rest = updates(state)
         case Phase.VALIDATE:
@@ -811,7 +811,7 @@ def test_without_a_broker_nothing_begins_or_ends():
 
 def test_patience_with_the_spoilt_begins_anew_too():
     """The two seconds for who sent something unusable do not pass while nobody can send."""
-    said = policy(at_least=2)
+    said = policy(min_updates=2)
     state, _ = start(said)
     state, _ = play(
         state, said, *updates(state)[1:], InvalidMessage("a", Reason.NOT_FINITE, update=True)
@@ -828,7 +828,7 @@ def test_patience_with_the_spoilt_begins_anew_too():
 
 def test_the_record_says_who_was_missing():
     """Names in order, of a thousand the first hundred; with piggy-back those who did not vote."""
-    said = policy(at_least=1)
+    said = policy(min_updates=1)
     state, _ = start(said, online="dcba")
     state, effects = play(state, said, updates(state)[1], Tick(10.0, set("abcd")))
     assert (records(effects)[0].absent, records(effects)[0].missing) == (("a", "c", "d"), 3)
@@ -846,7 +846,7 @@ def test_the_record_says_who_was_missing():
 
 def test_the_record_says_what_the_broker_dropped():
     """It is what was thrown away since the round opened, at whatever attempt."""
-    said = policy(at_least=3)
+    said = policy(min_updates=3)
     state, _ = step(State(0, vector(0, 0), 0), Tick(0.0, set("abc"), dropped=7), said)
     state, _ = step(state, Tick(10.0, set("abc"), dropped=9), said)
     assert state.attempt == 2

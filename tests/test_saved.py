@@ -19,6 +19,7 @@ from fedjury.learning import models
 from fedjury.learning.saved import read_weights
 from fedjury.learning.weights import flatten, variances
 from fedjury.protocol.messages import Model
+from fedjury.protocol.record import RoundRecord
 
 
 def network(seed=0):
@@ -103,7 +104,7 @@ def test_weights_trained_on_a_gpu_are_read_without_one(tmp_path, monkeypatch):
 def left_by_a_run(folder, tensors):
     """Let a run's store write a model of the network, beside a manifest; returns its file."""
     store = RunStore(folder, keep=2)
-    store.save(Model(30, flatten(network(1))), {"round": 30, "version": 30})
+    store.save(Model(30, flatten(network(1))), RoundRecord(30, version=30))
     store.describe({"settings": {}, "manifest": {"tensors": tensors}})
     return folder / "models" / "000030.safetensors"
 

@@ -249,7 +249,7 @@ def test_the_order_in_which_votes_come_does_not_matter(order, data, liars):
     """To the last bit, for the same seed gives the same models."""
     rows = st.lists(st.floats(-LARGEST, LARGEST, width=32), min_size=4, max_size=4)
     votes = {name: vote(name, seen=data.draw(rows)) for name in "abcde"}
-    said = policy(validators=5, decide="score", liars=liars)
+    said = policy(validators=5, decide="score", tolerated_malicious=liars)
     state, _ = start(said, "abcde")
     sent = updates(state, dict.fromkeys("abcde", (1, 1)))
     state, _ = play(state, said, *sent, Tick(1.0, set("abcde")))
@@ -416,7 +416,7 @@ def decided(who, poisoned, own=False, quorum=2, **more):
     asked = 0 if who == SERVER else 3
     said = policy(validators=asked, quorum=1 if who == SERVER else quorum, **more)
     if who != CLIENTS:
-        said = changed(said, own=server(poisoned=own))
+        said = changed(said, server_validator=server(poisoned=own))
     state, _ = start(said)
     state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -456,7 +456,7 @@ def test_votes_of_each_configuration(who, poisoned, own, counted, accepted):
 
 def test_where_the_server_judges_alone_nobody_is_asked():
     """No candidate is published and no vote opened: the round closes at once."""
-    said = policy(own=server(poisoned=True), quorum=1)
+    said = policy(server_validator=server(poisoned=True), quorum=1)
     state, _ = start(said)
     state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -467,7 +467,7 @@ def test_where_the_server_judges_alone_nobody_is_asked():
 
 def test_silent_clients_are_silent_beside_the_server():
     """Of three clients and the server two say nothing by the deadline: one of four is silent."""
-    said = policy(validators=3, own=server(), quorum=2)
+    said = policy(validators=3, server_validator=server(), quorum=2)
     state, _ = start(said)
     state = state.but(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -478,7 +478,7 @@ def test_silent_clients_are_silent_beside_the_server():
 @pytest.mark.parametrize(("warm_up", "voters"), [(0, [fields.SERVER, *"abc"]), (1, [])])
 def test_nobody_votes_in_the_warm_up(warm_up, voters):
     """In a round of the warm-up neither clients nor server vote, and every candidate passes."""
-    said = policy(validators=3, own=server(poisoned=True), quorum=1, warm_up=warm_up)
+    said = policy(validators=3, server_validator=server(poisoned=True), quorum=1, warm_up=warm_up)
     state, _ = start(said)
     state = state.but(profiles=(np.zeros(2),))
     state, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
@@ -493,8 +493,8 @@ def test_nobody_votes_in_the_warm_up(warm_up, voters):
 
 def test_the_server_remembers_what_it_found_in_accepted_models():
     """The last l + 1 = 3 of them, oldest first; nothing of a candidate that was rejected."""
-    said = policy(own=server(), quorum=1, look_back=2)
-    down = changed(said, own=server(poisoned=True))
+    said = policy(server_validator=server(), quorum=1, look_back=2)
+    down = changed(said, server_validator=server(poisoned=True))
     state, _ = start(said)
     state = state.but(profiles=(vector(0, 0),))
     for number, now in enumerate([said, said, down, said], start=1):
@@ -505,7 +505,7 @@ def test_the_server_remembers_what_it_found_in_accepted_models():
 
 def test_no_vote_is_cast_on_what_is_not_finite():
     """The server does not look at a candidate of infinities either."""
-    said = policy(own=server(), quorum=1, server_lr=2.0)
+    said = policy(server_validator=server(), quorum=1, server_lr=2.0)
     state, _ = start(said)
     huge = float(np.finfo(np.float32).max)
     sent = updates(state, dict.fromkeys("abc", (huge, huge)))
@@ -533,7 +533,9 @@ def test_evidence_decides_where_it_is_to(case, heads):
     """Above 0 it rejects, whatever heads would say."""
     votes, liars, false_alarm, score, accepted = SCORES[case]
     found = pytest.approx(score - limit(false_alarm), abs=1e-6)
-    said = policy(validators=3, decide="score", liars=liars, quorum=1, false_alarm=false_alarm)
+    said = policy(
+        validators=3, decide="score", tolerated_malicious=liars, quorum=1, false_alarm=false_alarm
+    )
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [
@@ -549,7 +551,7 @@ def test_evidence_decides_where_it_is_to(case, heads):
 @pytest.mark.parametrize("heads", ["", "a", "ab"])
 def test_where_nobody_saw_enough_heads_decide(heads):
     """With one accepted model there is no evidence: q = 2 of three reject, whatever they saw."""
-    said = policy(validators=3, decide="score", liars=1)
+    said = policy(validators=3, decide="score", tolerated_malicious=1)
     state, _ = start(said)
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))
     ballots = [vote(name, poisoned=name in heads, seen=(0, 9)) for name in "abc"]
@@ -572,7 +574,7 @@ def test_what_the_server_saw_is_one_of_them():
     """Both: clients' candidates at 0 and the server's at 8 √3 are 2 √3 on average, scoring 3."""
     judge = lambda *_: opinion(poisoned=False, saw=(0, 1, -1, 8 * np.sqrt(3)))  # noqa: E731
     own = server()._replace(judge=judge)
-    said = policy(validators=3, decide="score", own=own, false_alarm=0.2)
+    said = policy(validators=3, decide="score", server_validator=own, false_alarm=0.2)
     state, _ = start(said)
     state = state.but(profiles=(np.zeros(2),))
     state, _ = play(state, said, *updates(state), Tick(1.0, set("abc")))

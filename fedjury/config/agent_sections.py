@@ -30,7 +30,7 @@ class Agents(Section):
     )
     attack: Annotated[Text, Flag("--attack", "NAME")] = Field(
         "mpaf",
-        description="what malicious agents send: {attack}; see docs/attacks.md",
+        description="what malicious agents send, see docs/attacks.md: {attack}",
     )
     options: Options = Field(
         {},

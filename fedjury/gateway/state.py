@@ -179,7 +179,7 @@ def _announced(
 def _recorded(state: GatewayState, record: RoundRecord) -> GatewayState:
     """Keep the accuracy after a round; a record of round 0 says that a run begins."""
     number, accuracy = record.round, record.model.accuracy
-    if number > MAX_ROUNDS:
+    if number > MAX_ROUNDS or accuracy is None:  # from a stranger, or nothing that we tell
         return state
     history = state.history
     if number == 0 and len(history) > 1:

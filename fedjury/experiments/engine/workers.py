@@ -72,7 +72,7 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
         shutil.copytree(task.before, task.folder)
     else:
         task.folder.mkdir(parents=True)
-    agents = task.settings.agents.replaced(diary=str(task.folder / "strikes.jsonl"))
+    agents = task.settings.agents.replaced(attack_log=str(task.folder / "strikes.jsonl"))
     settings = task.settings.replaced(agents=agents)
     records = federation.LINKS[task.link](settings, task.folder, on_round)
     if task.kept.suffix != ".json":

@@ -207,7 +207,9 @@ def undefended(settings: Settings, rounds: int) -> Settings:
     return settings.replaced(
         run=settings.run.replaced(rounds=rounds),
         validation=DEFAULT.validation.replaced(validators=0, look_back=KEPT),
-        agents=settings.agents.replaced(lying=liars.malicious_validators, liars=liars.vote_attack),
+        agents=settings.agents.replaced(
+            malicious_validators=liars.malicious_validators, vote_attack=liars.vote_attack
+        ),
     )
 
 
