@@ -126,7 +126,9 @@ class Agent {
   /** Say once that the aggregator is of another version, and wait for one that is not. */
   #hearOld(payload) {
     const theirs = payload.length ? readProtocol(payload) : PROTOCOL;
-    if (theirs !== PROTOCOL && !this.member.network) this.#ignore('manifest', { message: otherProtocol(theirs) });
+    if (theirs === PROTOCOL || this.member.network || this.ignored.has('protocol')) return;
+    this.ignored.add('protocol');
+    say(otherProtocol(theirs));
   }
 
   /** Say why a message is ignored, once for each kind of message and reason. */

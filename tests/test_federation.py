@@ -328,7 +328,6 @@ def hostile(state, size, *, piggy_back):
         yield topic, b"x" * 20_000
         yield topic, msgpack.packb([1, 2])
         yield topic, update(agent, r, v, size, delta=None)
-        yield topic, update(agent, r, v, size, extra=1)
         yield topic, update(agent, r, v, size, samples="many")
         yield topic, update(agent, r, v, size, samples=-1)
         yield topic, update(agent, r, v, size, delta=vector(good, codec="float999"))

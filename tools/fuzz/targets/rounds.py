@@ -121,7 +121,9 @@ POLICIES = (
     policy("krum", votes(piggy_back=True, quorum=2)),
     policy("mean", LET_IN | votes(validators=2, quorum=1), server_validator=server()),
     policy(
-        "geometric_median", votes(validators=3, decide="score", liars=1), server_validator=server()
+        "geometric_median",
+        votes(validators=3, decide="score", tolerated_malicious=1),
+        server_validator=server(),
     ),
     policy("foolsgold", votes(validators=3, quorum=2), detection=watch(True, 0, *DETECTORS)),
     policy(
