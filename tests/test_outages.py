@@ -478,7 +478,7 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
     agents.join("a")
     for message in (BEGUN, Model(1, WEIGHTS), RoundLog(RoundRecord(1))):
         server.send("server", message)
-    kept = ["fl/v2/lab2/round", "fl/v2/labor/of/love", "fl/v2/la", "fl/v2/lab/round"]
+    kept = ["fl/v2/lab2/round", "fl/v2/labor/of/love", "fl/v2/la", "fl/v3/lab/round"]
     garbage = ["fl/v2/lab/update/mallory", "fl/v2/lab/x/y/z", "fl/v2/lab/history/-1"]
     with RawClient(broker) as mallory:
         for topic in (*kept, *garbage):
@@ -491,7 +491,7 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
         assert server.receive(0.1) is None
         server.close(forget=True)
         agents.close(forget=True)
-        with RawClient(broker, "fl/v2/#", "fl/v2/#") as late:
+        with RawClient(broker, "fl/v2/#", "fl/v3/#") as late:
             until(lambda: len(late.heard) >= len(kept))
             time.sleep(0.2)
             assert sorted(m.topic for m in late.heard) == sorted(kept)
@@ -580,7 +580,7 @@ class Board:
 
 def test_while_the_broker_is_gone_the_round_waits():
     """People hear that it is gone and back, once; no deadline passes meanwhile."""
-    board = Board("abc", at_least=2)
+    board = Board("abc", min_updates=2)
     assert board.state.selected == {"a", "b", "c"}
     board.hub.connections = 0
     for now in (5.0, 11.0, 100.0, 1000.0):
@@ -597,7 +597,7 @@ def test_while_the_broker_is_gone_the_round_waits():
 
 def test_who_does_not_come_back_with_the_broker_is_no_longer_called():
     """After collect.seconds those are gone who have not said again that they are there."""
-    board = Board("abcd", at_least=2)
+    board = Board("abcd", min_updates=2)
     board.hub.connections = 0
     board.turn(50.0)
     board.hub.connections = 1

@@ -219,7 +219,7 @@ def test_nobody_speaks_for_others(house, aggregator, protocol, retain):
         for topic in FORBIDDEN:
             receipt = caller.say(f"{RUN}/{topic}", b"forged", retain=retain)
             assert receipt == (REFUSED if protocol == paho.MQTTv5 else "Success"), topic
-        for topic in ("fl/v2/round", "fl/v2/lab/round", "round", "$SYS/broker/uptime"):
+        for topic in ("fl/v2/round", "fl/v3/lab/round", "round", "$SYS/broker/uptime"):
             caller.say(topic, b"forged", retain=retain)
         caller.say(f"{RUN}/vote/agent-1", b"end")
     assert aggregator.until_heard(f"{RUN}/vote/agent-1", b"end") == []

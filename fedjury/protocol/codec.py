@@ -35,7 +35,7 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RecordError
-from fedjury.protocol.schema import PAYLOAD, REQUIRED, SCHEMA, VECTORS, Limits, count
+from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS, Limits, count
 from fedjury.protocol.topics import CHANNELS, JSON
 
 MAX_KEYS = 64
@@ -183,7 +183,7 @@ def _message(
     values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
     if "version" in field:
         values["version"] = count("version", int(field["version"]), limits)
-    for key, check in SCHEMA[kind].items():  # keys that we do not know are skipped
-        if key in content and key not in field:
+    for key, check in CHECKS[kind]:  # keys that we do not know are skipped
+        if key in content:
             values[key] = check(key, content[key], limits)
     return kind(**values)

@@ -260,6 +260,12 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
 }
 """The keys that we know, and what each must be."""
 
+CHECKS = {
+    kind: [(key, check) for key, check in checks.items() if key in PAYLOAD[kind]]
+    for kind, checks in SCHEMA.items()
+}
+"""The same of the keys in the payload: a thousand messages a round are read."""
+
 REQUIRED: dict[type[Message], frozenset[str]] = {
     kind: frozenset(
         one.name
