@@ -154,11 +154,11 @@ METRICS = (
     ),
     Shown("fedjury_agents_online", "agents", (), lambda s: _one(len(s.run.online))),
     Shown(
-        "fedjury_selected", "agents called in the last round", (), _last(lambda row: row.selected)
+        "fedjury_selected", "agents selected in the last round", (), _last(lambda row: row.selected)
     ),
     Shown(
         "fedjury_missing",
-        "of those called, who did not answer",
+        "of those selected, who did not answer",
         (),
         _last(lambda row: row.missing, whole=True),
     ),
@@ -195,8 +195,13 @@ METRICS = (
         ("detector",),
         lambda s: _each(s.run.suspects.detectors) if s.run.suspects else [],
     ),
-    Shown("fedjury_quarantined", "agents that are not called", (), _suspects("quarantined")),
-    Shown("fedjury_permanent", "of these, who never will be", (), _suspects("permanent")),
+    Shown(
+        "fedjury_quarantined",
+        "agents in quarantine, which are not selected",
+        (),
+        _suspects("quarantined"),
+    ),
+    Shown("fedjury_permanent", "of these, permanently", (), _suspects("permanent")),
     Shown("fedjury_filtered", "updates that were not aggregated", (), _suspects("filtered")),
 )
 """What there is of each run; ``fedjury_suspicion`` besides."""
