@@ -11,7 +11,9 @@ import { Unfit } from './network.mjs';
 import { newestRun } from './newest.mjs';
 import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
-import { BadMessage, presence, topicOf } from './wire.mjs';
+import {
+  BadMessage, PROTOCOL, oldManifestOf, otherProtocol, presence, readProtocol, topicOf,
+} from './wire.mjs';
 
 const SLICE = 20; // ms of work between two looks at the network and at Ctrl-C
 const GOODBYE = 2000; // ms that a goodbye may take
@@ -98,6 +100,7 @@ class Agent {
   /** Bring subscriptions to what the member wants. */
   #subscribe() {
     const wanted = new Set(this.member.wanted().map(this.topic));
+    if (!this.member.network) wanted.add(oldManifestOf(this.options.run));
     const gone = [...this.subscribed].filter((topic) => !wanted.has(topic));
     const fresh = [...wanted].filter((topic) => !this.subscribed.has(topic));
     if (gone.length) this.client.unsubscribe(gone);
@@ -108,6 +111,7 @@ class Agent {
   #hear(topic, payload) {
     const part = topic.slice(this.topic('').length);
     try {
+      if (topic === oldManifestOf(this.options.run)) return this.#hearOld(payload);
       this.member.hear(part, payload);
     } catch (error) {
       if (error instanceof Unfit && !this.member.network) return this.fail(error);
@@ -117,6 +121,14 @@ class Agent {
     if (this.member.done) return this.leave('the run is done');
     this.#subscribe();
     return this.#work();
+  }
+
+  /** Say once that the aggregator is of another version, and wait for one that is not. */
+  #hearOld(payload) {
+    const theirs = payload.length ? readProtocol(payload) : PROTOCOL;
+    if (theirs === PROTOCOL || this.member.network || this.ignored.has('protocol')) return;
+    this.ignored.add('protocol');
+    say(otherProtocol(theirs));
   }
 
   /** Say why a message is ignored, once for each kind of message and reason. */

@@ -13,9 +13,7 @@ const same = (a, b) => a.length === b.length && a.every((value, i) => Object.is(
 
 /** Make the manifest's network; throws Unfit if it is not what the manifest says it is. */
 function networkOf(manifest) {
-  if (manifest.protocol !== 1) {
-    throw new Unfit(`the run speaks protocol ${manifest.protocol}, this agent 1`);
-  }
+  if (manifest.protocol !== wire.PROTOCOL) throw new Unfit(wire.otherProtocol(manifest.protocol));
   const network = new Network(manifest.model, manifest.input_shape, manifest.classes);
   const shapes = manifest.tensors.map(([, shape]) => shape);
   if (JSON.stringify(shapes) !== JSON.stringify(network.tensors)

@@ -4,7 +4,9 @@ import mqtt from 'mqtt';
 
 import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, loginOf } from './settings.mjs';
-import { BadMessage, isName, readPresence, readRound } from './wire.mjs';
+import {
+  BadMessage, PROTOCOL, isName, otherProtocol, readPresence, readProtocol, readRound,
+} from './wire.mjs';
 
 const SETTLE = 500; // ms for what is retained to arrive
 const MOST = 1000; // runs that are remembered
@@ -22,6 +24,8 @@ export class Runs {
       if (kind === 'aggregator') {
         const { online, since } = payload.length ? readPresence(payload) : {};
         Object.assign(known, { online, since });
+      } else if (kind === 'manifest') {
+        known.protocol = payload.length ? readProtocol(payload) : undefined;
       } else if (kind === 'round') {
         known.over = payload.length > 0 && readRound(payload).phase === 'done';
       } else return;
@@ -30,6 +34,11 @@ export class Runs {
       return;
     }
     this.#known.set(run, known);
+  }
+
+  /** The protocol of a run that speaks another than ours, if there is one. */
+  other() {
+    return [...this.#known.values()].map((run) => run.protocol).find((p) => p && p !== PROTOCOL);
   }
 
   /** The run to join, or undefined: those whose aggregator is there first, then the latest. */
@@ -56,6 +65,7 @@ export function newestRun(options, say) {
     const look = () => {
       const found = runs.newest();
       if (found) resolve(found);
+      else if (runs.other()) once(`waiting for a run at ${broker}: ${otherProtocol(runs.other())}`);
       else once(`waiting for a run at ${broker}: no aggregator has begun one that is not over`);
     };
     let settled = false;
@@ -70,7 +80,7 @@ export function newestRun(options, say) {
     client
       .on('connect', () => {
         there = true;
-        client.subscribe(['fl/v1/+/aggregator', 'fl/v1/+/round'], { qos: 1 });
+        client.subscribe(['fl/v2/+/aggregator', 'fl/v2/+/round', 'fl/v1/+/manifest'], { qos: 1 });
         setTimeout(() => { settled = true; look(); }, SETTLE);
       })
       .on('message', (topic, payload) => {

@@ -80,7 +80,7 @@ function unzip(frame, long) {
  */
 export function decodeVector(map, n) {
   if (map === null || typeof map !== 'object') throw new BadMessage('wrong_type');
-  if (Object.keys(map).sort().join() !== KEYS.join()) throw new BadMessage('wrong_keys');
+  if (!KEYS.every((key) => Object.hasOwn(map, key))) throw new BadMessage('missing_key');
   const { codec, n: said, data } = map;
   if (typeof codec !== 'string' || !Number.isInteger(said) || !(data instanceof Uint8Array)) {
     throw new BadMessage('wrong_type');

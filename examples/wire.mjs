@@ -11,7 +11,11 @@ const MOST_PARAMETERS = 8_000_000; // ours: as float32 they are as long as broke
 
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 export const isName = (text) => typeof text === 'string' && NAME.test(text);
-export const topicOf = (run, part) => `fl/v1/${run}/${part}`;
+export const PROTOCOL = 2;
+export const oldManifestOf = (run) => `fl/v1/${run}/manifest`;
+export const otherProtocol = (theirs) => `the aggregator of this run speaks protocol ${theirs}, `
+  + `and this agent ${PROTOCOL}: they need the same version`;
+export const topicOf = (run, part) => `fl/v2/${run}/${part}`;
 
 // What a value must be: [has the type, is in range].
 
@@ -68,21 +72,19 @@ const ROUND = {
   seconds: number((v) => v >= 0),
 };
 
-/** Check a map against what each of its keys must be; exactly these, no other. */
+/** Check a map against what each of its keys must be; other keys are skipped. */
 function checked(map, keys) {
   if (map === null || typeof map !== 'object' || Array.isArray(map)) {
     throw new BadMessage('wrong_type');
   }
-  if (Object.keys(map).sort().join() !== Object.keys(keys).sort().join()) {
-    throw new BadMessage('wrong_keys');
-  }
+  if (!Object.keys(keys).every((key) => Object.hasOwn(map, key))) throw new BadMessage('missing_key');
   for (const [key, [type]] of Object.entries(keys)) {
     if (!type(map[key])) throw new BadMessage('wrong_type');
   }
   for (const [key, [, fits]] of Object.entries(keys)) {
     if (!fits(map[key])) throw new BadMessage('out_of_range');
   }
-  return map;
+  return Object.fromEntries(Object.keys(keys).map((key) => [key, map[key]]));
 }
 
 function parsed(parse, payload) {
@@ -96,10 +98,12 @@ function parsed(parse, payload) {
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
 export const readManifest = (payload) => checked(parsed(asJson, payload), MANIFEST);
-/** {online, since, deals} of an aggregator. */
+/** What the aggregator of a run speaks, by what it says to agents of the first version. */
+export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
+/** {online, since} of an aggregator. */
 export const readPresence = (payload) => checked(
   parsed(asJson, payload),
-  { online: [(v) => typeof v === 'boolean', always], since: number(), deals: text },
+  { online: [(v) => typeof v === 'boolean', always], since: number() },
 );
 export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
 
@@ -120,7 +124,7 @@ export const readCandidate = withWeights('round', 'attempt', 'base');
 /** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[]}} Opinion */
 
 const opinionPart = ({ score, threshold, evidence }, bytes) => ({
-  score, threshold, evidence: floatBytes(evidence), bytes,
+  score, threshold, evidence: floatBytes(evidence), size: bytes,
 });
 
 export const presence = (online) => JSON.stringify({ online, since: Date.now() / 1000 });

@@ -115,7 +115,7 @@ def updates(state, deltas=DELTAS):
 
 
 def vote(agent, round_=1, attempt=1, *, poisoned=False, seen=()):
-    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, evidence(*seen), bytes=300)
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, evidence(*seen), size=300)
 
 
 def evidence(*numbers):

@@ -147,7 +147,7 @@ def every_case(folder):
 def essence(r):
     """Return what a record says whatever happened on the way."""
     verdict = r.accepted, r.judged, r.votes.counts
-    return r.round, r.version, r.model.accuracy, r.called, r.suspected, *verdict
+    return r.round, r.version, r.model.accuracy, r.selected, r.flagged, *verdict
 
 
 def same_run(run, whole):

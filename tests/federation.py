@@ -25,9 +25,9 @@ from fedjury.config.settings import Settings, load
 from fedjury.experiments.engine.setup import PLAIN
 from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol import codec
-from fedjury.protocol.codec import Limits
 from fedjury.protocol.messages import Model, Phase
 from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
@@ -122,8 +122,8 @@ class Federation:
         self.aggregator = Aggregator(
             link, parts.config, store, Watcher(), self.records, self.seconds
         )
-        deals = terms(partition_spec_of(settings), settings.data)
-        self.aggregator.begin(parts.manifest, history, deals)
+        partition = terms(partition_spec_of(settings), settings.data)
+        self.aggregator.begin(parts.manifest, history, partition)
         self.state = self.aggregator.gather(self.state, settings.expected, 1.0)
         return self.aggregator
 

@@ -131,6 +131,6 @@ def counted(records):
     """Add up the refusals of all rounds: reason -> count."""
     total = {}
     for record in records:
-        for reason, count in record.traffic.refused.items():
+        for reason, count in record.traffic.invalid_messages.items():
             total[reason] = total.get(reason, 0) + count
     return total

@@ -15,7 +15,7 @@ import threading
 import paho.mqtt.client as paho
 from listening import until
 
-RUN = "fl/v1/lab"
+RUN = "fl/v2/lab"
 
 
 class Caller:

@@ -774,7 +774,7 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
     server.send("server", Candidate(5, 1, 3, weights))
     server.send("server", voting(5, 1, 3, both))
     fleet.turn()
-    assert votes == ["fl/v1/lab/vote/agent-0", "fl/v1/lab/vote/agent-1"]
+    assert votes == ["fl/v2/lab/vote/agent-0", "fl/v2/lab/vote/agent-1"]
     assert fleet._voting == {}
 
 

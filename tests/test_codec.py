@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 import struct
 import tracemalloc
 from dataclasses import fields, replace
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -17,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedjury.protocol import codec
-from fedjury.protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode
-from fedjury.protocol.compression import CODECS, compress, decompress
+from fedjury.protocol import codec, schema
+from fedjury.protocol.codec import SMALL, Decoder, Encoder, decode, encode
+from fedjury.protocol.compression import CODECS, compress, decompress, or_float32
 from fedjury.protocol.fields import jsonable
-from fedjury.protocol.logs import Refusals, RunHistory
+from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import (
     LOGS,
     AggregatorPresence,
@@ -30,13 +32,15 @@ from fedjury.protocol.messages import (
     Candidate,
     ColluderUpdate,
     History,
+    HistoryLog,
+    InvalidLog,
     Manifest,
+    Manifest1,
     Model,
-    PastLog,
     Phase,
     Presence,
+    Presence1,
     Reason,
-    RefusedLog,
     Round,
     RoundLog,
     Update,
@@ -51,11 +55,12 @@ from fedjury.protocol.record import (
     Traffic,
     Votes,
 )
+from fedjury.protocol.schema import REQUIRED, Limits
 from fedjury.protocol.topics import CHANNELS, JSON, parse, topic_for, topic_of
 
 LARGEST = float(np.finfo(np.float32).max)
 OPEN = Limits(finite=False)
-UPDATE_TOPIC = "fl/v1/run/update/ann"
+UPDATE_TOPIC = "fl/v2/run/update/ann"
 
 
 def vector(*values):
@@ -89,20 +94,24 @@ EXAMPLES = {
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
     Update: Update(
-        "ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN, bytes=300
+        "ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN, size=300
     ),
     Vote: Vote(
-        "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, bytes=300
+        "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, size=300
     ),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
-    AggregatorPresence: AggregatorPresence(online=True, since=1.5, deals="seed 0"),
+    AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
-    RefusedLog: RefusedLog(Refusals(7, {"duplicate": 2}, "ann", "duplicate")),
-    PastLog: PastLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
+    InvalidLog: InvalidLog(InvalidMessages(7, {"duplicate": 2}, "ann", "duplicate")),
+    HistoryLog: HistoryLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
+    Manifest1: Manifest1(2),
+    Presence1: Presence1(online=True, since=1.5),
 }
 """One message of each kind."""
+
+SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Vote)
 
 KINDS = list(EXAMPLES)
 CHECKED = [kind for kind in KINDS if kind not in LOGS]
@@ -177,12 +186,14 @@ vectors = arrays(
 )
 seen = arrays(
     np.dtype("<f4"),
-    st.integers(0, codec.MAX_EVIDENCE),
+    st.integers(0, schema.MAX_EVIDENCE),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 ).map(np.ndarray.tobytes)
 ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
-options = st.dictionaries(texts, st.booleans() | texts | counts | numbers, max_size=codec.MAX_KEYS)
+options = st.dictionaries(
+    texts, st.booleans() | texts | counts | numbers, max_size=schema.MAX_OPTIONS
+)
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -257,10 +268,13 @@ MESSAGES = {
     Presence: st.builds(Presence, names, st.booleans(), numbers),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     RoundLog: st.builds(RoundLog, records),
-    RefusedLog: st.builds(
-        RefusedLog, st.builds(Refusals, counts, tallies, names, st.sampled_from(list(Reason)))
+    InvalidLog: st.builds(
+        InvalidLog,
+        st.builds(InvalidMessages, counts, tallies, names, st.sampled_from(list(Reason))),
     ),
-    PastLog: st.builds(PastLog, st.builds(RunHistory, st.just(()), tallies)),
+    HistoryLog: st.builds(HistoryLog, st.builds(RunHistory, st.just(()), tallies)),
+    Manifest1: st.builds(Manifest1, counts),
+    Presence1: st.builds(Presence1, st.booleans(), numbers, names),
 }
 
 timestamps = st.datetimes(
@@ -443,7 +457,7 @@ UPDATE_BYTES = (
     b"\xa8evidence\xc4\x08"  # eight bytes: 0.5 and 3.0, little-endian
     b"\x00\x00\x00\x3f"
     b"\x00\x00\x40\x40"
-    b"\xa5bytes\xcd\x01\x2c"  # 300
+    b"\xa4size\xcd\x01\x2c"  # 300
 )
 ROUND_BYTES = (
     b'{"round":7,"attempt":0,"phase":"train","version":3,'
@@ -478,7 +492,7 @@ def test_any_bytes(kind, payload):
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.text() | names.map(lambda name: f"fl/v1/{name}"), st.binary(max_size=20))
+@given(st.text() | names.map(lambda name: f"fl/v2/{name}"), st.binary(max_size=20))
 def test_any_topic(where, payload):
     """Whatever comes on a topic of nobody's is refused for its topic."""
     assert refusal(where, payload) is Reason.UNKNOWN_TOPIC
@@ -543,7 +557,7 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    too_large = kind in (Presence, AggregatorPresence, Vote) and len(payload) > SMALL
+    too_large = kind in SMALL_KINDS and len(payload) > SMALL
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
 
@@ -557,8 +571,6 @@ def test_nasty_bytes(kind, payload):
         ("parameters", 0),
         ("momentum", 1),
         ("momentum", -0.1),
-        ("codec", "nope"),
-        ("history_codec", "nope"),
         ("look_back", 10_001),
     ],
 )
@@ -568,20 +580,63 @@ def test_a_manifest_that_nobody_could_follow(key, value):
     assert refusal(topic(Manifest), json.dumps(manifest).encode()) is Reason.OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("kind", [Presence, AggregatorPresence, Vote])
+@pytest.mark.parametrize("kind", SMALL_KINDS)
 def test_what_anybody_may_send_is_small(kind):
     """A vote or a presence of more than a kilobyte is refused unread, whatever the limits."""
     assert refusal(topic(kind), b" " * (SMALL + 1)) is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize("kind", CHECKED)
-def test_keys_are_exact(kind):
-    """A message without one of its keys, or with one more, is refused."""
+def test_what_may_be_missing_and_what_may_be_more(kind):
+    """Keys that a message needs are there; others have a default, and unknown ones are skipped.
+
+    So a later program may say more, and one that is older still reads the rest.
+    """
     content = content_of(kind)
     for key in content:
-        fewer = {name: value for name, value in content.items() if name != key}
-        assert refusal(topic(kind), packed(kind, fewer)) is Reason.WRONG_KEYS
-    assert refusal(topic(kind), packed(kind, {**content, "extra": 1})) is Reason.WRONG_KEYS
+        fewer = packed(kind, {name: value for name, value in content.items() if name != key})
+        if key in REQUIRED[kind]:
+            assert refusal(topic(kind), fewer) is Reason.MISSING_KEY
+        else:
+            default = {one.name: one for one in fields(kind)}[key].default
+            assert getattr(decode(topic(kind), fewer, Limits()), key) in (default, {})
+    more = {"later": {"deep": {"deeper": b"x" if kind in BINARY else [1]}}, "é": None, "x": 1.5}
+    read = decode(topic(kind), packed(kind, {**content, **more}), Limits())
+    assert same(read, EXAMPLES[kind])
+
+
+def test_the_required_keys_are_the_documented_ones():
+    """What the first programs of this protocol need, all later ones send: it never grows."""
+    needed = {kind.__name__: sorted(keys) for kind, keys in REQUIRED.items()}
+    page = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)` needs \| (.*) \|$", page)
+    assert {name: sorted(re.findall(r"`(\w+)`", keys)) for name, keys in rows} == needed
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_what_is_skipped_is_bounded(kind):
+    """A key that nobody knows may hold no list, and its map no more keys than any may."""
+    content = content_of(kind)
+    for bomb_ in ([0], {f"{i}": 0 for i in range(codec.MAX_KEYS + 1)}):
+        assert refusal(topic(kind), packed(kind, {**content, "x": bomb_})) is Reason.MALFORMED
+    many = {f"{i}": 0 for i in range(codec.MAX_KEYS - len(content))}
+    assert same(decode(topic(kind), packed(kind, {**content, **many}), Limits()), EXAMPLES[kind])
+    assert refusal(topic(kind), packed(kind, {**content, **many, "x": 0})) is Reason.MALFORMED
+
+
+def test_a_phase_that_is_not_known_is_told_as_such():
+    """An older agent says that it can take no part in it, rather than what is out of range."""
+    payload = json.dumps({**content_of(Round), "phase": "mask\x1b"}).encode()
+    with pytest.raises(BadMessage, match="take no part in a phase") as caught:
+        decode(topic(Round), payload, Limits())
+    assert caught.value.reason is Reason.OUT_OF_RANGE
+
+
+def test_a_codec_that_is_not_known_is_answered_in_float32():
+    """A manifest may ask for a codec of a later version: every codec is accepted."""
+    manifest = json.dumps({**content_of(Manifest), "codec": "int4"}).encode()
+    assert or_float32(decode(topic(Manifest), manifest, Limits()).codec) == "float32"
+    assert or_float32("int7+zstd") == "int7+zstd"
 
 
 WRONG = {
@@ -616,7 +671,7 @@ WRONG = {
         b"\0",
         bytes(3),
         bytes(5),
-        bytes(4 * (codec.MAX_EVIDENCE + 1)),
+        bytes(4 * (schema.MAX_EVIDENCE + 1)),
         struct.pack("<f", math.nan),
         struct.pack("<2f", 1, math.inf),
         struct.pack("<2f", -math.inf, 1),
@@ -642,7 +697,6 @@ WRONG = {
         b"\0\0\0\0",
         {},
         {"codec": "float32", "n": 0},
-        {"codec": "float32", "n": 0, "data": b"", "more": 0},
         {"codec": "float32", "n": 0, "data": ""},
         {"codec": 1, "n": 0, "data": b""},
         {"codec": "float32", "n": False, "data": b""},
@@ -681,13 +735,13 @@ IS = {
     History: {"vector": ("weights",)},
     Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
     Update: {
-        "count": ("round", "version", "samples", "bytes"),
+        "count": ("round", "version", "samples", "size"),
         "vector": ("delta",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
     },
     Vote: {
-        "count": ("round", "attempt", "samples", "bytes"),
+        "count": ("round", "attempt", "samples", "size"),
         "truth": ("poisoned",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
@@ -695,7 +749,9 @@ IS = {
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},
-    AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
+    AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
+    Manifest1: {"count": ("protocol",)},
+    Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
 }
 """Kind of message -> kind of value -> its keys in the payload."""
 
@@ -704,7 +760,8 @@ IS = {
 def test_values_are_checked(kind):
     """Under every key, every value of a wrong type or out of range is refused."""
     content = content_of(kind)
-    assert sorted(content) == sorted(key for keys in IS[kind].values() for key in keys)
+    known = content.keys() & schema.SCHEMA[kind].keys()
+    assert sorted(known) == sorted(key for keys in IS[kind].values() for key in keys)
     for what, keys in IS[kind].items():
         for key in keys:
             for wrong in WRONG[what]:
@@ -723,8 +780,8 @@ def test_values_are_checked(kind):
         (struct.pack("<3f", 1, 2, math.inf), Reason.NOT_FINITE),
         (struct.pack("<f", -math.inf), Reason.NOT_FINITE),
         (bytes(7), Reason.OUT_OF_RANGE),
-        (bytes(4 * codec.MAX_EVIDENCE + 1), Reason.OUT_OF_RANGE),
-        (bytes(4 * codec.MAX_EVIDENCE + 4), Reason.OUT_OF_RANGE),
+        (bytes(4 * schema.MAX_EVIDENCE + 1), Reason.OUT_OF_RANGE),
+        (bytes(4 * schema.MAX_EVIDENCE + 4), Reason.OUT_OF_RANGE),
         ([1.0, 2.0], Reason.MALFORMED),  # no binary message holds a list
         ("four", Reason.WRONG_TYPE),
     ],
@@ -740,10 +797,10 @@ def test_evidence_that_is_none(kind, evidence, reason):
 def test_the_longest_evidence_of_the_largest_numbers_is_let_in(kind):
     """A hundred accepted models and the candidate, beside the largest of all else: it fits."""
     count = 2**31 - 1
-    longest = {"round": count, "samples": count, "bytes": count, "score": -1e308}
-    evidence = struct.pack("<f", -LARGEST) * codec.MAX_EVIDENCE
+    longest = {"round": count, "samples": count, "size": count, "score": -1e308}
+    evidence = struct.pack("<f", -LARGEST) * schema.MAX_EVIDENCE
     sent = replace(EXAMPLES[kind], evidence=evidence, **longest)
-    assert codec.MAX_EVIDENCE == 101
+    assert schema.MAX_EVIDENCE == 101
     assert same(decode(topic(kind), encode(sent), Limits()), sent)
     assert kind is Update or len(encode(sent)) < SMALL
 
@@ -804,10 +861,10 @@ def in_model(name, n, data):
 
 
 REASONS = {
-    Reason.UNKNOWN_TOPIC: ("fl/v2/run/round", b"{}", Limits()),
+    Reason.UNKNOWN_TOPIC: ("fl/v3/run/round", b"{}", Limits()),
     Reason.TOO_LARGE: (UPDATE_TOPIC, UPDATE_BYTES, Limits(size=len(UPDATE_BYTES) - 1)),
     Reason.MALFORMED: (UPDATE_TOPIC, UPDATE_BYTES[:-1], Limits()),
-    Reason.WRONG_KEYS: (UPDATE_TOPIC, b"\x81\xa5round\x01", Limits()),
+    Reason.MISSING_KEY: (UPDATE_TOPIC, b"\x81\xa5round\x01", Limits()),
     Reason.WRONG_TYPE: (
         UPDATE_TOPIC,
         UPDATE_BYTES.replace(b"\xa5round\x01", b"\xa5round\xc3"),
@@ -828,7 +885,7 @@ OF_THE_ROUND = {
     Reason.WRONG_PHASE,
     Reason.WRONG_ROUND,
     Reason.WRONG_VERSION,
-    Reason.NOT_CALLED,
+    Reason.NOT_SELECTED,
     Reason.DUPLICATE,
 }
 """What only the round can say of a message."""

@@ -19,8 +19,9 @@ from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, RoundContext
 from fedjury.attacks.colluding import Strategy, carried_out
 from fedjury.learning.weights import flatten
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import AttackVector, BadMessage, ColluderUpdate, Phase, Round, Update
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import parse, topic_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -322,7 +323,7 @@ def test_the_same_models_whatever_the_processes(attack, tmp_path):
     ]
     assert all(run.models == runs[0].models for run in runs[1:])
     assert [r.updates for r in runs[0].records] == [20, 20, 20]
-    assert not any(r.traffic.refused for r in runs[0].records)
+    assert not any(r.traffic.invalid_messages for r in runs[0].records)
     honest = Federation(tmp_path / "honest", **changes | {"agents__malicious": 0.0}).whole()
     assert honest.models[1] != runs[0].models[1]
 
@@ -379,7 +380,7 @@ def test_a_stranger_s_report_is_ignored(tmp_path):
         for name in (stranger, "eve"):
             wild = ColluderUpdate(name, state.round, state.version, np.full(2410, 1e9, np.float32))
             run.broker.publish(topic_of("lab", wild), encode(wild))
-        run.broker.publish("fl/v1/lab/collusion/report/eve", b"\x93")
+        run.broker.publish("fl/v2/lab/collusion/update/eve", b"\x93")
         return False
 
     run.run(disturb)
@@ -528,7 +529,7 @@ def test_late_attackers_are_called_from_the_round_after_they_came(fleets, shared
     called = [len(run.heard(Update, number)) for number in range(1, 7)]
     assert called == [15, 15, 15, 20, 20, 20]
     assert [r.updates for r in run.records] == called
-    assert not any(r.traffic.refused or r.missing for r in run.records)
+    assert not any(r.traffic.invalid_messages or r.missing for r in run.records)
     assert {m.round for m in run.heard(ColluderUpdate)} == (
         {4, 5, 6} if attack == "alie" else set()
     )
@@ -557,7 +558,7 @@ def test_until_they_come_late_attackers_change_nothing(tmp_path):
     )
     same_bits = [flip.models[version] == ipm.models[version] for version in range(7)]
     assert same_bits == [True] * 4 + [False] * 3
-    assert [r.called for r in flip.records] == [15] * 3 + [20] * 3
+    assert [r.selected for r in flip.records] == [15] * 3 + [20] * 3
 
 
 def test_somebody_has_to_be_there():

@@ -322,7 +322,7 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
         str(tmp_path),
     ]
     with (
-        RawClient(address, f"fl/v1/{run}/agent/+") as witness,
+        RawClient(address, f"fl/v2/{run}/agent/+") as witness,
         Started([*SPAWN, *there, *flags], tmp_path) as agents,
         Started(lonely, ROOT, tmp_path / "lonely.log") as alone,
     ):
@@ -466,8 +466,8 @@ def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
 
 def retained(address, run):
     """Return what is retained of a run at the broker: topic -> payload."""
-    with RawClient(address, f"fl/v1/{run}/#", "fl/v1/end/of/it") as late:
-        late.publish("fl/v1/end/of/it", b"end")
+    with RawClient(address, f"fl/v2/{run}/#", "fl/v2/end/of/it") as late:
+        late.publish("fl/v2/end/of/it", b"end")
         until(lambda: late.payloads("end/of/it"))
         return {m.topic: m.payload for m in late.heard if m.retain}
 
@@ -495,11 +495,11 @@ def test_a_run_can_be_forgotten(address, there, tmp_path):
         "--runs",
         str(tmp_path),
     ]
-    with RawClient(address, "fl/v1/gone/#") as witness:
+    with RawClient(address, "fl/v2/gone/#") as witness:
         code, _, errors = said([str(ROOT / "run.py"), *there, *flags])
         assert (code, errors) == (0, "")
         heard = {m.topic for m in witness.heard if m.payload}
-        assert heard >= {f"fl/v1/gone/{w}" for w in ("manifest", "model", "history/2", "log/round")}
+        assert heard >= {f"fl/v2/gone/{w}" for w in ("manifest", "model", "history/2", "log/round")}
         assert sum("gone/agent/" in topic for topic in heard) == 20
     # Settings lie nowhere in between, where another run's could be read instead.
     assert not [*tmp_path.rglob("*.toml")]
@@ -527,8 +527,8 @@ def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path, c
         assert agents.child.wait(10) == 0
         assert "the run is done; the agents have said goodbye" in agents.log.read_text()
     left = retained(address, "late")
-    assert json.loads(left["fl/v1/late/round"])["phase"] == "done"
-    assert json.loads(left["fl/v1/late/log/round"])["round"] == int(rounds)
+    assert json.loads(left["fl/v2/late/round"])["phase"] == "done"
+    assert json.loads(left["fl/v2/late/log/round"])["round"] == int(rounds)
     with pytest.raises(SettingsError, match=f"^run 'late' has its {rounds} rounds already"):
         aggregator.main([*mine, "--rounds", rounds])
     assert aggregator.main([*mine, "--rounds", rounds, "--forget"]) == 0

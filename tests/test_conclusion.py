@@ -24,13 +24,13 @@ def told(*records, settings=DEFENDED):
     return conclusion(read_all(records), settings, classes=10)
 
 
-def looked(number, suspected=(), out=(), **changes):
-    by = dict.fromkeys(suspected, "fixed_point")
-    return record(number, suspected=by, quarantined=list(out), **changes)
+def looked(number, flagged=(), out=(), **changes):
+    by = dict.fromkeys(flagged, "fixed_point")
+    return record(number, flagged=by, quarantined=list(out), **changes)
 
 
 def test_who_attacked_how_many_they_were_and_what_stopped_them():
-    """Two agents are suspected in rounds 1 and 2, and no longer selected from then on."""
+    """Two agents are flagged in rounds 1 and 2, and no longer selected from then on."""
     fakes = ["agent-3", "agent-7"]
     lines = told(looked(1, fakes), looked(2, fakes, fakes), looked(3, out=fakes, **VOTES))
     assert lines == [
@@ -46,7 +46,7 @@ def test_who_is_cleared_did_not_attack():
     """One suspicion in three rounds that was not repeated is no attack, but it is told."""
     assert told(looked(1, ["agent-3"]), looked(2), looked(3)) == [
         (
-            "no agent is suspected by fixed_point, length; 1 were suspected for a while and "
+            "no agent is flagged by fixed_point, length; 1 were flagged for a while and "
             "cleared; an attack that these do not look for is not ruled out"
         )
     ]

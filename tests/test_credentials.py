@@ -49,7 +49,7 @@ def certified():
 @pytest.fixture
 def folder(tmp_path):
     """Give a folder with secrets of an agent, the aggregator and an ear."""
-    for name in ("a1", "aggregator", "ear.a1"):
+    for name in ("a1", "aggregator", "listener.a1"):
         (tmp_path / f"{name}.password").write_text(f"secret of {name}\n")
     return tmp_path
 
@@ -71,7 +71,8 @@ def refusal(where, party="a1"):
 
 
 @pytest.mark.parametrize(
-    ("party", "name"), [("a1", "a1"), (":aggregator", "aggregator"), (":ear.a1", "ear.a1")]
+    ("party", "name"),
+    [("a1", "a1"), (":aggregator", "aggregator"), (":listener.a1", "listener.a1")],
 )
 def test_everybody_has_a_log_in_of_their_own(folder, party, name):
     """A party logs in by its name, without the colon that tells it from an agent."""

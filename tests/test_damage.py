@@ -310,7 +310,7 @@ def test_lost_records_are_told(folder, capsys):
     assert [r.round for r in run.records] == [2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("key", ["accuracy", "accepted", "updates", "refused", "seconds"])
+@pytest.mark.parametrize("key", ["accuracy", "accepted", "updates", "invalid_messages", "seconds"])
 @pytest.mark.parametrize("value", [None, "x"])
 def test_a_record_that_lacks_something_is_named(folder, key, value):
     """The report of a long run must not fail at its end for a record that was spoilt before."""

@@ -51,7 +51,7 @@ def test_the_demo_tells_its_story(tmp_path):
     assert undefended[11].model.accuracy > 0.4
     assert undefended[-1].model.accuracy < undefended[11].model.accuracy - 0.2
     assert clipped[-1].model.accuracy > 0.85 * clipped[11].model.accuracy
-    assert [len(record.detection.suspected) for record in detected] == [0] * 12 + [12, 12, 0]
+    assert [len(record.detection.flagged) for record in detected] == [0] * 12 + [12, 12, 0]
     assert [len(record.detection.quarantined) for record in detected[-2:]] == [12, 12]
     assert detected[-1].model.accuracy > 0.9 * undefended[11].model.accuracy
     assert [record.accepted for record in jury] == [True] * 12 + [False] * 3
@@ -60,11 +60,11 @@ def test_the_demo_tells_its_story(tmp_path):
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()
     assert "Accuracy was" in page
-    assert "Suspected: 12 of 12 malicious agents, 0 of 48 honest agents." in page
+    assert "Flagged: 12 of 12 malicious agents, 0 of 48 honest agents." in page
     assert "of 3 candidates of rounds with a strike 3 were rejected; of 12 others, 0" in page
     report = (folder / "report.md").read_text()
-    assert "of 12 malicious agents 12 were suspected" in report
-    assert "of 12 malicious agents 12 were suspected" in done.stdout
+    assert "of 12 malicious agents 12 were flagged" in report
+    assert "of 12 malicious agents 12 were flagged" in done.stdout
     for name in runs:
         assert f"| {name} |" in report
         assert name in done.stdout

@@ -53,10 +53,10 @@ def test_detectors_look_and_change_nothing():
     """Without quarantine suspicion is written down; the model is what it would have been."""
     _, effects = rounds(policy(detection=LOOKING), FAKE)
     [record] = records(effects)
-    assert record.detection.suspected == {"c": "long"}
+    assert record.detection.flagged == {"c": "long"}
     assert record.detection.suspicion == {"a": 0.1, "b": 0.3, "c": 1.0}
-    assert record.detection.left_out == 0
-    assert record.detection.quarantined == record.detection.for_good == ()
+    assert record.detection.filtered == 0
+    assert record.detection.quarantined == record.detection.permanent == ()
     _, plain = rounds(policy(), FAKE)
     assert (
         accepted_models(effects)[0].weights.tolist() == accepted_models(plain)[0].weights.tolist()
@@ -73,14 +73,14 @@ def test_under_quarantine_the_suspected_are_left_out_of_the_round():
     """(60, 80) is left out at once: the mean of (1, 0) and (3, 0) is (2, 0)."""
     _, effects = rounds(policy(detection=GUARDED), FAKE)
     assert accepted_models(effects)[0].weights.tolist() == [2, 0]
-    assert records(effects)[0].detection.left_out == 1
+    assert records(effects)[0].detection.filtered == 1
 
 
 def test_where_all_are_suspected_the_model_stays():
     """With nobody left to learn from, the round ends with the model as it was."""
     state, effects = rounds(policy(detection=GUARDED), dict.fromkeys("abc", (9, 9)))
     assert accepted_models(effects)[0].weights.tolist() == [0, 0]
-    assert records(effects)[0].detection.left_out == 3
+    assert records(effects)[0].detection.filtered == 3
     assert state.round == 2
 
 
@@ -123,7 +123,7 @@ def test_the_last_vote_is_shown_to_detectors():
 
 
 def test_two_strikes_lead_to_quarantine():
-    """Suspected in two rounds, c is not called in the next three; then once more."""
+    """Flagged in two rounds, c is not called in the next three; then once more."""
     state, effects = rounds(policy(detection=GUARDED), FAKE, FAKE)
     assert records(effects)[-1].detection.quarantined == ("c",)
     called = []
@@ -160,7 +160,7 @@ def test_who_is_in_quarantine_does_not_vote_either():
     assert said_so.validators == ("a", "b")
 
 
-CASES = [  # strikes, until, failed; suspected?; strikes, until, failed after round 5
+CASES = [  # strikes, until, failed; flagged?; strikes, until, failed after round 5
     (AgentStatus(), True, AgentStatus(1)),
     (AgentStatus(), False, AgentStatus()),
     (AgentStatus(1), False, AgentStatus()),
@@ -174,10 +174,10 @@ CASES = [  # strikes, until, failed; suspected?; strikes, until, failed after ro
 ]
 
 
-@pytest.mark.parametrize(("before", "suspected", "after"), CASES)
-def test_where_an_agent_stands(before, suspected, after):
+@pytest.mark.parametrize(("before", "flagged", "after"), CASES)
+def test_where_an_agent_stands(before, flagged, after):
     """Offences add up and wear off; out for three rounds; the second failure is permanent."""
-    assert detection_state.judged(before, suspected, 5, GUARDED) == after
+    assert detection_state.judged(before, flagged, 5, GUARDED) == after
 
 
 def test_without_a_limit_there_is_always_another_appeal():
@@ -187,7 +187,7 @@ def test_without_a_limit_there_is_always_another_appeal():
 
 
 def test_an_honest_agent_comes_back():
-    """Suspected twice for an accident, c is called in round 6 and cleared by two good rounds."""
+    """Flagged twice for an accident, c is called in round 6 and cleared by two good rounds."""
     good = FAKE | {"c": (2, 0)}
     state, effects = rounds(policy(detection=GUARDED), FAKE, FAKE, *[good] * 6)
     assert state.registry.statuses == {}
@@ -319,9 +319,9 @@ def test_a_damaged_docket_is_named(tmp_path):
 
 def test_precision_and_recall_by_hand():
     """Flagged: x, y, h; evil: x, y, z, w. Two of three are right, two of four are found."""
-    record = DetectionRecord(suspected={"x": "long"}, quarantined=("h", "y"), for_good=("h",))
+    record = DetectionRecord(flagged={"x": "long"}, quarantined=("h", "y"), permanent=("h",))
     told = detection_state.against_truth(record, frozenset("xyzw"))
-    assert told == Truth(precision=2 / 3, recall=0.5, wrongly_quarantined=1, wrongly_for_good=1)
+    assert told == Truth(precision=2 / 3, recall=0.5, wrongly_quarantined=1, wrongly_permanent=1)
     nobody = detection_state.against_truth(DetectionRecord(), set())
     assert (nobody.precision, nobody.recall) == (None, None)
 

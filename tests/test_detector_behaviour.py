@@ -53,7 +53,7 @@ def test_a_burst_is_forgiven_after_its_probation():
 
 
 def test_four_are_no_crowd():
-    """However rare, a few who join together are suspected of nothing."""
+    """However rare, a few who join together are flagged of nothing."""
     assert not suspects(detection.build("burst")(joining(99, r1=9, r98=4), {})[0])
 
 
@@ -110,7 +110,7 @@ def test_no_vote_changes_nothing():
 def test_liars_are_found_among_validators_who_often_err(shared):
     """Ten of 100 vote in a round, 40 % of the honest wrongly, alone or all in the same rounds.
 
-    Twenty liars always contradict; after 400 rounds all of them and no honest one are suspected.
+    Twenty liars always contradict; after 400 rounds all of them and no honest one are flagged.
     """
     rng = np.random.default_rng(0)
     names = [f"{i:03d}" for i in range(100)]

@@ -89,8 +89,8 @@ def federation(
             weights = weights + aggregate(updates, np.ones(len(updates), dtype=np.int64), Context())
 
 
-def suspected(rounds, **hyperparameters):
-    """Return who is suspected in each round."""
+def flagged(rounds, **hyperparameters):
+    """Return who is flagged in each round."""
     detect, memory = detection.build("fixed_point", **hyperparameters), {}
     for seen in rounds:
         scores, memory = detect(seen, memory)
@@ -113,7 +113,7 @@ def test_all_fakes_and_nobody_else_are_found_within_three_rounds(rule, fakes, sc
     A crowd is found in the round it strikes; one alone in its second.
     """
     rounds = federation(STRIKE + 2, fakes=fakes, scale=scale, rule=rule)
-    found = list(suspected(rounds))
+    found = list(flagged(rounds))
     assert found[: STRIKE - 1] == [set()] * (STRIKE - 1)
     assert found[STRIKE - 1] == (fakes_of(fakes) if fakes > 1 else set())
     assert found[STRIKE] == fakes_of(fakes)
@@ -133,13 +133,13 @@ BENIGN = {
 @pytest.mark.parametrize("case", BENIGN)
 def test_no_honest_agent_is_suspected(case):
     """In 25 rounds of a hundred agents on data of many kinds, not once."""
-    assert set().union(*suspected(federation(25, **BENIGN[case]))) == set()
+    assert set().union(*flagged(federation(25, **BENIGN[case]))) == set()
 
 
 def test_fakes_called_now_and_then_are_found():
     """Of three in ten called each round, fakes are known again by name; honest agents are not."""
     rounds = federation(20, fakes=2, scale=1e6, rule="median", called=0.3)
-    assert set().union(*suspected(rounds)) == fakes_of(2)
+    assert set().union(*flagged(rounds)) == fakes_of(2)
 
 
 @pytest.mark.parametrize("encoding", ["float16", "int8"])
@@ -150,7 +150,7 @@ def test_rounding_on_the_wire_does_not_hide_a_crowd(encoding):
         return np.stack([decompress(compress(row, encoding)) for row in updates])
 
     rounds = federation(STRIKE, fakes=11, scale=1e3, rule="median", sent=rounded)
-    assert list(suspected(rounds))[-1] == fakes_of(11)
+    assert list(flagged(rounds))[-1] == fakes_of(11)
 
 
 # By hand
@@ -221,7 +221,7 @@ def test_what_is_not_finite_is_suspect_at_once_but_not_of_most_nor_in_a_ruined_m
 
 
 def test_twins_are_no_crowd_and_a_majority_is_the_honest():
-    """Two agents with the same data send the same; and where most agree, they are not suspected."""
+    """Two agents with the same data send the same; and where most agree, they are not flagged."""
     others = {"a": [1, 0, 0], "b": [5, 4, 0], "c": [0, -1, 2], "d": [-1, 1, 1]}
     twins = scored(seen(1, [0, 0, 0], **others, x=[1, 2, 3], y=[2, 4, 6]))
     assert max(twins.values()) < SUSPECT

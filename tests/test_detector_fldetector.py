@@ -80,12 +80,12 @@ def quadratic_rounds(count, noise):
 
 
 def test_who_cannot_be_predicted_is_suspected_and_nobody_before_the_window_is_full():
-    """The attacker, awake in round 6, is suspected from its second distance on."""
+    """The attacker, awake in round 6, is flagged from its second distance on."""
     detect, memory = detection.build("fldetector", window=4), {}
     for seen in quadratic_rounds(14, 1e-3):
         scores, memory = detect(seen, memory)
-        suspected = [name for name, score in scores.items() if score >= SUSPECT]
-        assert suspected == (["d"] if seen.round >= 8 else [])
+        flagged = [name for name, score in scores.items() if score >= SUSPECT]
+        assert flagged == (["d"] if seen.round >= 8 else [])
 
 
 def test_a_rejected_round_leaves_the_path_of_models_alone():

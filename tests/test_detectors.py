@@ -72,7 +72,7 @@ def locked(seen, memory):
 
 
 def test_scores_are_of_those_who_are_known_and_between_0_and_1(detect):
-    """Also of fakes, liars and newcomers, some of whom are suspected."""
+    """Also of fakes, liars and newcomers, some of whom are flagged."""
     said, _ = played(detect, [seen_in(t, named(20)) for t in range(1, 16)])
     for scores in said:
         assert set(scores) <= set(named(20))
@@ -141,7 +141,7 @@ def test_detectors_survive_anything(detect, bad):
 
 
 def test_one_sender_and_nobody(detect):
-    """One agent alone, who cannot be compared, is not suspected for its updates; nor is nobody."""
+    """One agent alone, who cannot be compared, is not flagged for its updates; nor is nobody."""
     alone = [
         seen_in(t, named(1), joined={"agent-000": 1}, votes={}, accepted=None) for t in range(1, 16)
     ]

@@ -156,7 +156,7 @@ def test_an_aggregator_whose_disk_is_full_stops_and_goes_on_with_room(small, tmp
     Nobody hears of what was not written; the agents stay, and the models are those of a run that
     nothing happened to.
     """
-    with scene(tmp_path) as run, RawClient(run.programs.address, f"fl/v1/{RUN}/#") as spy:
+    with scene(tmp_path) as run, RawClient(run.programs.address, f"fl/v2/{RUN}/#") as spy:
         doomed, agents = run.aggregator(), run.agents()
         assert run.refused(doomed, "No space left on device") == "models/000003.safetensors"
         assert run.rounds() == [1, 2]

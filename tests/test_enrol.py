@@ -90,7 +90,7 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
         "aggregator",
         "watch",
         *agents,
-        *(f"ear.{name}" for name in agents),
+        *(f"listener.{name}" for name in agents),
     }
     places = {path.partition("/")[0] for path in secrets_in(folder)}
     assert places == {"aggregator", "agents", "people"}
@@ -110,7 +110,7 @@ def test_a_gateway_has_its_slots_and_its_ear(folder):
     """Slots are called as the gateway calls them, and are agents like others."""
     run(folder, "--slots", "http=12")
     made = {file.stem for file in (folder / "agents").glob("*.password")}
-    assert made == {*names_of("http", 12), "ear.http"}
+    assert made == {*names_of("http", 12), "listener.http"}
 
 
 def test_secrets_are_random_and_private_with_any_umask(folder):
@@ -180,7 +180,7 @@ def test_enrolling_again_keeps_what_is_there(folder, capsys):
     assert before.items() <= after.items()
     assert {path.rpartition("/")[2] for path in after.keys() - before.keys()} == {
         "agent-11.password",
-        "ear.agent-11.password",
+        "listener.agent-11.password",
     }
 
 
@@ -237,7 +237,9 @@ def test_an_enrolment_cut_short_is_completed_by_the_next(folder, monkeypatch, tl
             break
         count += 1
         if tls:
-            assert_certificates_fit(folder, ["agent-0", "agent-1", "ear.agent-1", "aggregator"])
+            assert_certificates_fit(
+                folder, ["agent-0", "agent-1", "listener.agent-1", "aggregator"]
+            )
         else:
             assert len(logins_of(folder)) == 6
         for path in sorted(folder.rglob("*"), reverse=True):
@@ -265,12 +267,12 @@ def test_revoked_is_out_until_named_again(folder, capsys):
     """A revoked login and its file are gone, and enrolling the fleet again does not let it in."""
     run(folder, "--n", "3")
     old = logins_of(folder)["agent-1"]
-    run(folder, "--revoke", "agent-1", "--revoke", "ear.agent-1")
-    assert not {"agent-1", "ear.agent-1"} & logins_of(folder).keys()
+    run(folder, "--revoke", "agent-1", "--revoke", "listener.agent-1")
+    assert not {"agent-1", "listener.agent-1"} & logins_of(folder).keys()
     assert "agent-1" not in (folder / "broker" / "passwords").read_text()
     capsys.readouterr()
     run(folder, "--n", "3")
-    assert "left out: agent-1, ear.agent-1" in capsys.readouterr().out
+    assert "left out: agent-1, listener.agent-1" in capsys.readouterr().out
     assert "agent-1" not in logins_of(folder)
     run(folder, "--renew", "agent-1")
     assert logins_of(folder)["agent-1"] != old
@@ -312,7 +314,7 @@ def assert_certificates_fit(folder, logins):
 def test_certificates_say_who_is_who(folder):
     """Each login has one by the federation's authority; there are no passwords beside."""
     run(folder, "--n", "2", "--tls")
-    assert_certificates_fit(folder, ["agent-0", "agent-1", "ear.agent-0", "aggregator"])
+    assert_certificates_fit(folder, ["agent-0", "agent-1", "listener.agent-0", "aggregator"])
     assert not list(folder.rglob("*password*"))
     keys = [file.read_bytes() for file in folder.rglob("*.key")]
     assert len(set(keys)) == len(keys)
@@ -363,7 +365,7 @@ def test_a_certificate_is_revoked_wherever_it_is(folder):
     run(folder, "--revoke", "agent-0")
     run(folder, "--renew", "agent-1")
     assert revoked_serials(folder) == set(serials[:2])
-    assert "user agent-0\ntopic deny fl/v1/#" in (folder / "broker" / "acl").read_text()
+    assert "user agent-0\ntopic deny fl/v2/#" in (folder / "broker" / "acl").read_text()
     run(folder, "--n", "3")
     assert not (folder / "agents" / "agent-0.crt").exists()
 
@@ -414,10 +416,10 @@ def test_the_rules_fit_who_is_enrolled(folder):
     run(folder, "--slots", "http=2", "--watch", "ann", "--collusion")
     told = acl(folder)
     assert told[: len(plain)] == plain
-    ann, gateway = told.index("user watch.ann"), told.index("user ear.http")
-    assert "topic deny fl/v1/+/agent/watch.ann" in told[ann:gateway]
-    assert "topic read fl/v1/+/log/+" in told[gateway:]
-    assert "pattern write fl/v1/+/collusion/report/%u" in told
+    ann, gateway = told.index("user watch.ann"), told.index("user listener.http")
+    assert "topic deny fl/v2/+/agent/watch.ann" in told[ann:gateway]
+    assert "topic read fl/v2/+/log/+" in told[gateway:]
+    assert "pattern write fl/v2/+/collusion/update/%u" in told
     run(folder, "--no-collusion")
     assert not any("collusion" in line for line in acl(folder))
 
@@ -425,11 +427,11 @@ def test_the_rules_fit_who_is_enrolled(folder):
 def test_logins_can_be_for_one_run(folder):
     """With --run every rule is about that run, until it is said to be for any."""
     run(folder, "--n", "2", "--run", "lab")
-    topics = [line.split()[-1] for line in acl(folder) if "fl/v1" in line]
+    topics = [line.split()[-1] for line in acl(folder) if "fl/v2" in line]
     assert topics
-    assert all(topic.startswith("fl/v1/lab/") for topic in topics)
+    assert all(topic.startswith("fl/v2/lab/") for topic in topics)
     run(folder, "--run", "+")
-    assert "pattern write fl/v1/+/update/%u" in acl(folder)
+    assert "pattern write fl/v2/+/update/%u" in acl(folder)
 
 
 def test_people_need_not_type_a_secret(folder):
@@ -479,7 +481,7 @@ def test_an_unknown_name_is_told_with_the_nearest(folder, flag):
         (["--n", "1", "--days", "0"], "0 must be"),
         (["--name", "a b"], "'a b' must be 1 to 64 of"),
         (["--name", "aggregator"], "no name for an agent"),
-        (["--name", "ear.agent-0"], "must be 1 to 64 of"),
+        (["--name", "listener.agent-0"], "must be 1 to 64 of"),
         (["--slots", "http"], "must be a number"),
         (["--slots", "../x=3"], "must be 1 to 64 of"),
         (["--n", "1", "--run", "a/#"], "must be 1 to 64 of"),

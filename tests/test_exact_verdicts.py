@@ -164,7 +164,7 @@ def rounds_of(case, seed, count=4):
 
 
 def same_verdicts(detector, reference, rounds):
-    """Check that the same are suspected, with the same scores, and others' are about the same."""
+    """Check that the same are flagged, with the same scores, and others' are about the same."""
     detect, memory = detection.build(detector), {}
     for seen, told in zip(rounds, reference(rounds), strict=True):
         scores, memory = detect(seen, memory)
@@ -176,7 +176,7 @@ def same_verdicts(detector, reference, rounds):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("case", CASES)
 def test_fixed_points_are_told_as_exact_arithmetic_tells_them(case, seed):
-    """Who is suspected, and how much, is what comes of looking at every pair and every change."""
+    """Who is flagged, and how much, is what comes of looking at every pair and every change."""
     same_verdicts("fixed_point", fixed_points, list(rounds_of(case, seed)))
 
 
@@ -187,7 +187,7 @@ def test_similar_sums_are_told_as_exact_arithmetic_tells_them(case):
 
 
 def test_the_cases_are_about_something():
-    """In each of them somebody is suspected, but where nobody is to be; some are near the limit."""
+    """In each of them somebody is flagged, but where nobody is to be; some are near the limit."""
     most = {case: [] for case in CASES}
     for case in CASES:
         for told in fixed_points(list(rounds_of(case, 0))):

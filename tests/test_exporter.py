@@ -59,12 +59,12 @@ def rich_state():
         1,
         backdoor=0.1,
         candidate_backdoor=0.2,
-        refused={"duplicate": 1},
+        invalid_messages={"duplicate": 1},
         suspicion={"a": 0.9},
-        suspected={"a": "burst"},
+        flagged={"a": "burst"},
         quarantined=["a"],
-        for_good=[],
-        left_out=1,
+        permanent=[],
+        filtered=1,
     )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
     return run_view.on_messages(State(), messages, 1.0)
@@ -138,7 +138,7 @@ def test_the_dashboard_shows_everything_that_was_asked_for():
         "updates_per_second",
         "bytes_total",
         "dropped_total",
-        "suspected",
+        "flagged",
         "quarantined",
         "suspicion",
     ):
@@ -151,7 +151,9 @@ def test_the_dashboard_shows_everything_that_was_asked_for():
 def test_metrics_are_the_state():
     """Gauges are the last round's, counters the whole run's, and reasons are there with a zero."""
     state = rich_state()
-    said = record(2, accepted=False, refused={"duplicate": 2, "not_finite": 1}, accuracy=0.4)
+    said = record(
+        2, accepted=False, invalid_messages={"duplicate": 2, "not_finite": 1}, accuracy=0.4
+    )
     state = run_view.on_message(state, *say("log/round", said), 1.0)
     found = {(s.name, frozenset(s.labels.items())): s.value for s in collected(state, outages=3)}
 
@@ -183,9 +185,9 @@ def test_names_cannot_blow_up_the_series():
         said = record(
             number,
             suspicion=dict.fromkeys(names, 1.0),
-            suspected={n: f"d-{n}" for n in names},
+            flagged={n: f"d-{n}" for n in names},
             quarantined=names,
-            refused=dict.fromkeys(names, 1),
+            invalid_messages=dict.fromkeys(names, 1),
             why=names[0],
         )
         messages = [say("log/round", said), say("log/round", said, f"run{number}")]
@@ -201,7 +203,7 @@ def test_names_cannot_blow_up_the_series():
     assert len(reasons) == len(Reason) + 1
     agents = {s for s in series if s[0] == "fedjury_suspicion"}
     assert len(agents) == metrics.NAMED
-    assert len({s for s in series if s[0] == "fedjury_suspected"}) <= rows.DETECTORS
+    assert len({s for s in series if s[0] == "fedjury_flagged"}) <= rows.DETECTORS
     assert len(series) < 120
     runs = {s.labels["run"] for s in collected(state) if "run" in s.labels}
     assert len(runs) == run_view.RUNS
@@ -262,7 +264,7 @@ def scraped(tmp_path_factory):
         children = [programs.aggregator("--detect", "fixed_point"), programs.agents()]
         with RawClient(programs.address) as stranger:
             until(lambda: (scraped.of("round", run=RUN) or 0) >= 1, 60)
-            stranger.publish(f"fl/v1/{RUN}/update/agent-07", b"junk")
+            stranger.publish(f"fl/v2/{RUN}/update/agent-07", b"junk")
             during = []
             while children[0].poll() is None:
                 during.append(scraped.scrape())
@@ -303,11 +305,11 @@ def test_what_is_scraped_is_what_was_recorded(scraped):
         assert value("votes_total", verdict=verdict) == sum(
             getattr(r.votes, verdict) for r in records
         )
-    refused = sum((Counter(r.traffic.refused) for r in records), Counter())
+    refused = sum((Counter(r.traffic.invalid_messages) for r in records), Counter())
     assert refused["malformed"] == 1
     assert {reason: value("refused_total", reason=reason) for reason in refused} == refused
-    for detector, times in Counter(last.detection.suspected.values()).items():
-        assert value("suspected", detector=detector) == times
+    for detector, times in Counter(last.detection.flagged.values()).items():
+        assert value("flagged", detector=detector) == times
 
 
 @pytest.mark.broker
@@ -451,12 +453,12 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
                             record(
                                 number,
                                 backdoor=0.1,
-                                refused={"duplicate": 1},
+                                invalid_messages={"duplicate": 1},
                                 suspicion={"a": 0.9},
-                                suspected={"a": "burst"},
+                                flagged={"a": "burst"},
                                 quarantined=["a"],
-                                for_good=[],
-                                left_out=1,
+                                permanent=[],
+                                filtered=1,
                             ),
                         )
                     )

@@ -12,7 +12,7 @@ from federation import STEP, Federation, one_thread, settings_of  # noqa: F401 -
 
 from fedjury.agents import agent_batch, assembly
 from fedjury.aggregator.store import StoreError
-from fedjury.protocol import codec
+from fedjury.protocol import codec, schema
 from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
 from fedjury.protocol.topics import topic_of
 
@@ -47,7 +47,7 @@ def test_a_federation_learns(tmp_path):
     """Twenty honest agents take a network from chance to 85 % in fifteen rounds."""
     done = Federation(tmp_path, run__rounds=15, training__learning_rate=0.5).whole()
     assert [r.round for r in done.records] == list(range(1, 16))
-    assert all(r.accepted and r.updates == r.called == 20 for r in done.records)
+    assert all(r.accepted and r.updates == r.selected == 20 for r in done.records)
     assert sorted(done.models) == list(range(16))
     assert done.accuracies[0] < 0.5
     assert done.accuracies[-1] > 0.85
@@ -92,7 +92,7 @@ def test_an_undefended_run_overflows_and_goes_on(tmp_path):
     assert done.accuracies[-3:] == [0.0, 0.0, 0.0]
     for line in (tmp_path / "rounds.jsonl").read_text().splitlines():
         strictly(line)
-    assert strictly(done.broker.retained["fl/v1/lab/log/round"])["round"] == 12
+    assert strictly(done.broker.retained["fl/v2/lab/log/round"])["round"] == 12
 
 
 def test_finite_limits_keep_an_overflow_out(tmp_path):
@@ -162,7 +162,7 @@ def test_all_validators_vote(jury):
     for r in jury.records:
         assert r.votes.asked == 10
         assert r.votes.silent == 0
-        assert r.traffic.refused == {}
+        assert r.traffic.invalid_messages == {}
         if r.round <= 6:
             assert r.votes.poisoned == 0
 
@@ -171,10 +171,10 @@ def test_what_is_retained_after_a_vote(jury):
     """The last l + 1 models stay on the broker, and no candidate."""
     topics = set(jury.broker.retained)
     newest = max(jury.models)
-    history = {f"fl/v1/lab/history/{version}" for version in range(newest - 6, newest + 1)}
+    history = {f"fl/v2/lab/history/{version}" for version in range(newest - 6, newest + 1)}
     assert {topic for topic in topics if "/history/" in topic} == history
-    assert "fl/v1/lab/candidate" not in topics
-    assert strictly(jury.broker.retained["fl/v1/lab/round"])["phase"] == "done"
+    assert "fl/v2/lab/candidate" not in topics
+    assert strictly(jury.broker.retained["fl/v2/lab/round"])["phase"] == "done"
 
 
 # The same seed, the same bits
@@ -204,7 +204,7 @@ def test_shares_are_drawn_from_the_seed(tmp_path):
         run = Federation(tmp_path / name, sampling__client_fraction=0.5, run__rounds=5)
         run.inbox_order = np.random.default_rng(len(name))
         runs.append(run.whole())
-    assert [r.called for r in runs[0].records] == [10] * 5
+    assert [r.selected for r in runs[0].records] == [10] * 5
     assert runs[0].models == runs[1].models
 
 
@@ -298,7 +298,7 @@ def test_who_has_left_is_not_called(tmp_path):
     gone = Presence("agent-03", online=False, since=0.0)
     run.hub.send("agent-03", gone)
     run.run()
-    assert [r.called for r in run.records] == [20, 20, 19]
+    assert [r.selected for r in run.records] == [20, 20, 19]
     assert all(r.timing.seconds < 10 for r in run.records)
 
 
@@ -328,7 +328,6 @@ def hostile(state, size, *, piggy_back):
         yield topic, b"x" * 20_000
         yield topic, msgpack.packb([1, 2])
         yield topic, update(agent, r, v, size, delta=None)
-        yield topic, update(agent, r, v, size, extra=1)
         yield topic, update(agent, r, v, size, samples="many")
         yield topic, update(agent, r, v, size, samples=-1)
         yield topic, update(agent, r, v, size, delta=vector(good, codec="float999"))
@@ -364,13 +363,13 @@ def attack(run, size):
     piggy_back = run.settings.validation.piggy_back
     messages = list(hostile(run.state, size, piggy_back=piggy_back))
     for topic, payload in messages:
-        run.broker.publish(f"fl/v1/lab/{topic}", payload)
-        run.broker.publish(f"fl/v1/lab2/{topic}", payload)
+        run.broker.publish(f"fl/v2/lab/{topic}", payload)
+        run.broker.publish(f"fl/v2/lab2/{topic}", payload)
         run.broker.publish(f"fl/v2/lab/{topic}", payload)
     for topic in ("manifest", "round", "model", "candidate"):
         for payload in NOISE:
-            run.broker.publish(f"fl/v1/lab/{topic}", payload)
-    run.broker.publish("fl/v1/lab2/round", run.broker.retained["fl/v1/lab/round"])
+            run.broker.publish(f"fl/v2/lab/{topic}", payload)
+    run.broker.publish("fl/v2/lab2/round", run.broker.retained["fl/v2/lab/round"])
     return len(messages)
 
 
@@ -401,16 +400,19 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
     run.aggregator._log_refusals(now=True)
     assert run.models == jury.models
     told, right = (
-        [(r.accepted, r.why, r.called, r.updates, r.missing, r.votes.counts, r.model) for r in done]
+        [
+            (r.accepted, r.why, r.selected, r.updates, r.missing, r.votes.counts, r.model)
+            for r in done
+        ]
         for done in (run.records, jury.records)
     )
     assert told == right
-    refused = [record.traffic.refused for record in run.records]
+    refused = [record.traffic.invalid_messages for record in run.records]
     found = {reason for counts in refused for reason in counts}
     # Contributors who vote all answer at once: what is thrown after them comes too late to repeat.
     assert set(Reason) - found == {Reason.TOO_MANY} | ({Reason.DUPLICATE} if piggy_back else set())
     assert sum(sum(counts.values()) for counts in refused) == thrown - len(run.hub.inbox)
-    told = strictly(run.broker.retained["fl/v1/lab/log/refused"])
+    told = strictly(run.broker.retained["fl/v2/lab/log/invalid"])
     assert told["round"] == 13
     assert told["latest"].keys() == {"agent", "reason"}
     assert any("malformed" in words for words in run.said)
@@ -420,10 +422,10 @@ def test_empty_payloads_are_refused_where_nothing_is_retained(tmp_path):
     """An empty update is malformed; an empty presence clears a retained one and says nothing."""
     run = Federation(tmp_path, run__rounds=1)
     run.begin()
-    run.broker.publish("fl/v1/lab/update/agent-00", b"")
-    run.broker.publish("fl/v1/lab/agent/agent-00", b"")
+    run.broker.publish("fl/v2/lab/update/agent-00", b"")
+    run.broker.publish("fl/v2/lab/agent/agent-00", b"")
     run.run()
-    assert run.records[0].traffic.refused == {"malformed": 1}
+    assert run.records[0].traffic.invalid_messages == {"malformed": 1}
 
 
 def test_a_flood_does_not_stop_the_clock(tmp_path):
@@ -431,7 +433,7 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     run = Federation(tmp_path, collect__seconds=0.5, collect__attempts=2)
     run.begin()
     for _ in range(5000):
-        run.broker.publish("fl/v1/lab/update/agent-00", b"garbage")
+        run.broker.publish("fl/v2/lab/update/agent-00", b"garbage")
     while run.state.phase.name is not Phase.DONE:
         run.state = run.aggregator.turn(run.state)
     assert run.state.failure.startswith(
@@ -450,17 +452,19 @@ def test_refusals_are_told_once_a_second(tmp_path):
     run.begin()
     told = []
     run.broker.listeners.append(
-        lambda topic, payload: told.append(strictly(payload)) if "log/refused" in topic else None
+        lambda topic, payload: told.append(strictly(payload)) if "log/invalid" in topic else None
     )
     for _ in range(3000):
-        run.broker.publish("fl/v1/lab/update/agent-00", b"garbage")
+        run.broker.publish("fl/v2/lab/update/agent-00", b"garbage")
     begun = run.seconds()
     while run.hub.inbox:
         run.state = run.aggregator.turn(run.state)
     seconds = run.seconds() - begun
     assert 2 <= len(told) <= seconds + 1
     assert told[-1]["latest"] == {"agent": "agent-00", "reason": "malformed"}
-    assert told[0]["refused"]["malformed"] < told[-1]["refused"]["malformed"] <= 3000
+    assert (
+        told[0]["invalid_messages"]["malformed"] < told[-1]["invalid_messages"]["malformed"] <= 3000
+    )
 
 
 # The beginning
@@ -472,11 +476,11 @@ def test_the_first_round_waits_for_its_agents(tmp_path):
     late = run.fleets.pop()
     run.broker.listeners.remove(late._transport._hear)
     for number in range(10, 20):
-        run.broker.retained.pop(f"fl/v1/lab/agent/agent-{number}")
+        run.broker.retained.pop(f"fl/v2/lab/agent/agent-{number}")
     run.begin()
     assert run.aggregator.online == {f"agent-{number:02d}" for number in range(10)}
     run.run()
-    assert [r.called for r in run.records] == [10, 10]
+    assert [r.selected for r in run.records] == [10, 10]
 
 
 def test_newcomers_find_what_they_need(tmp_path):
@@ -484,9 +488,9 @@ def test_newcomers_find_what_they_need(tmp_path):
     run = Federation(tmp_path, **VOTING)
     run.begin()
     assert {"manifest", "model", "history/0"} <= {t[10:] for t in run.broker.retained}
-    assert topic_of("lab", Model(0, np.zeros(1))) == "fl/v1/lab/model"
+    assert topic_of("lab", Model(0, np.zeros(1))) == "fl/v2/lab/model"
     manifest = codec.decode(
-        "fl/v1/lab/manifest", run.broker.retained["fl/v1/lab/manifest"], codec.Limits()
+        "fl/v2/lab/manifest", run.broker.retained["fl/v2/lab/manifest"], schema.Limits()
     )
     assert isinstance(manifest, Manifest)
     assert (manifest.parameters, manifest.look_back) == (2410, 6)

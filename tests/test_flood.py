@@ -37,7 +37,7 @@ MESSAGES = int(os.environ.get("FEDJURY_FLOOD", "10000"))
 CLIENTS = 20
 ROUNDS = 3
 FLAGS = ["--rounds", str(ROUNDS), "--no-report"]
-HERE = f"fl/v1/{RUN}"
+HERE = f"fl/v2/{RUN}"
 SLACK = 10_000_000
 """Bytes by which the memory of two runs may differ anyway."""
 
@@ -126,7 +126,7 @@ def test_a_flood_changes_nothing(quiet, tmp_path):
     for version in range(1, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
     assert was.messages == MESSAGES
-    assert sum(records[0].traffic.refused.values()) == sum(refused.values()) == was.refused
+    assert sum(records[0].traffic.invalid_messages.values()) == sum(refused.values()) == was.refused
     assert refused["too_large"] >= was.kinds["large"]
     assert refused["not_finite"] == was.kinds["not finite"]
     assert peak < quiet.peak + min(was.bytes / 2, INBOX_BYTES) + SLACK
@@ -181,7 +181,7 @@ def stalled(address):
     delta = np.full(PARAMETERS, 0.5, np.float32)
     names = [f"agent-{number}" for number in range(UPDATES)]
     updates = [
-        ("", f"fl/v1/lab/update/{name}", encode(Update(name, 1, 0, 4, delta)), False)
+        ("", f"fl/v2/lab/update/{name}", encode(Update(name, 1, 0, 4, delta)), False)
         for name in names
     ]
     command = [sys.executable, "-c", READER, str(address.port), str(UPDATES)]

@@ -46,7 +46,7 @@ def attacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("front")
     with (
         local_broker(KIND, say=lambda _: None, log=folder / "broker.log") as address,
-        RawClient(address, "fl/v1/+/vote/+", "fl/v1/+/log/round") as people,
+        RawClient(address, "fl/v2/+/vote/+", "fl/v2/+/log/round") as people,
     ):
         where = ["--broker", f"{address.host}:{address.port}"]
         # Only the number of rounds and where the run lies are not what the user would have typed.

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import AttackVector, BadMessage, Reason, Update, Vote
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from tools.fuzz import target as target_module
 from tools.fuzz import targets
@@ -93,7 +94,7 @@ def test_variants_get_behind_the_first_check():
             outcomes["let in"] += 1
     faults = {
         Reason.MALFORMED,
-        Reason.WRONG_KEYS,
+        Reason.MISSING_KEY,
         Reason.WRONG_TYPE,
         Reason.OUT_OF_RANGE,
         Reason.UNKNOWN_CODEC,

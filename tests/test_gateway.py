@@ -167,7 +167,7 @@ def test_only_the_called_answer():
     """Where a share is called, a name whose slot is not called hears so; others get one that is."""
     view, _ = sent(collecting(), "ann")
     view, _ = after(record(1, 0.2), opened(2, called=("http-001", "agent-7")), view=view)
-    assert refusal(view, "ann") is Reason.NOT_CALLED
+    assert refusal(view, "ann") is Reason.NOT_SELECTED
     view, slots = sent(view, "")
     assert slots == ["http-001"]
     assert refusal(view) is InvalidReason.NO_SLOT
@@ -191,7 +191,7 @@ def test_nothing_is_taken_without_run_or_broker():
 def test_a_round_that_began_without_us_is_not_answered():
     """Agents who joined after a round was opened are not called in it, but in the next."""
     view, _ = after(MANIFEST, Model(4, ZEROS), opened(9, version=4), present=False)
-    assert refusal(view, version=4) is Reason.NOT_CALLED
+    assert refusal(view, version=4) is Reason.NOT_SELECTED
     view, _ = after(opened(10, version=4), view=view)
     assert post(view, posted(version=4), 0.0)[1].agent == "http-000"
 
@@ -221,7 +221,7 @@ def test_a_new_hub_shuts_nobody_out_of_the_round():
     assert [update.agent for update in updates] == ["http-000"]
     assert sent(view, "bob")[1] == ["http-001"]
     view, _ = after(record(1, 0.2), opened(2), view=view, present=False)
-    assert refusal(view, "cid") is Reason.NOT_CALLED
+    assert refusal(view, "cid") is Reason.NOT_SELECTED
 
 
 @pytest.mark.parametrize("parameters", [8, 9])
@@ -260,7 +260,7 @@ def test_rounds_before_we_came_are_null():
 def test_a_run_that_begins_anew_forgets_the_last():
     """History, names, what was sent and what was refused belong to one run."""
     view, _ = sent(collecting(), "ann")
-    view, _ = after(record(1, 0.3, refused={"duplicate": 2}), opened(2), view=view)
+    view, _ = after(record(1, 0.3, invalid_messages={"duplicate": 2}), opened(2), view=view)
     assert view.invalid == {"duplicate": 2}
     view, _ = after(MANIFEST, Model(0, ZEROS), record(0, 0.1), view=view)
     assert (view.history, view.bound, view.sent, view.invalid) == ((0.1,), {}, {}, {})
@@ -269,7 +269,7 @@ def test_a_run_that_begins_anew_forgets_the_last():
 
 def test_a_record_that_comes_twice_counts_once():
     """After a lost connection the broker hands out the last record again."""
-    view, _ = after(record(0, 0.1), *[record(1, 0.2, refused={"malformed": 3})] * 2)
+    view, _ = after(record(0, 0.1), *[record(1, 0.2, invalid_messages={"malformed": 3})] * 2)
     assert (view.history, view.invalid, view.generation) == ((0.1, 0.2), {"malformed": 3}, 0)
 
 
@@ -295,7 +295,7 @@ def test_an_accuracy_that_cannot_be_is_not_known(odd):
 def test_only_reasons_that_there_are_become_labels():
     """What a record says was refused is counted by our own names, or as other."""
     odd = {"not_finite": 2, "x" * 99: 1, "duplicate": -1, "malformed": "many"}
-    view, _ = after(record(0, 0.1), record(1, 0.2, refused=odd))
+    view, _ = after(record(0, 0.1), record(1, 0.2, invalid_messages=odd))
     assert view.invalid == {"not_finite": 2, "other": 1}
 
 
@@ -380,10 +380,10 @@ def test_what_float32_cannot_hold_is_infinite():
         ("null", "wrong_type"),
         ("3", "wrong_type"),
         ('"x"', "wrong_type"),
-        ("{}", "wrong_keys"),
-        ('{"version": 0}', "wrong_keys"),
-        ('{"update": {}}', "wrong_keys"),
-        ('{"version": 0, "update": {}, "more": 1}', "wrong_keys"),
+        ("{}", "missing_key"),
+        ('{"version": 0}', "missing_key"),
+        ('{"update": {}}', "missing_key"),
+        ('{"version": 0, "update": {}, "more": 1}', "missing_key"),
         ('{"version": "0", "update": {}}', "wrong_type"),
         ('{"version": true, "update": {}}', "wrong_type"),
         ('{"version": 0.5, "update": {}}', "wrong_type"),
@@ -398,8 +398,8 @@ def test_what_float32_cannot_hold_is_infinite():
         ('{"version": 0, "update": {}, "client": "' + 65 * "a" + '"}', "out_of_range"),
         ('{"version": 0, "update": {}, "client": 7}', "wrong_type"),
         ('{"version": 0, "update": {}, "samples": -1}', "out_of_range"),
-        ('{"version": 0, "update": {}}', "wrong_keys"),
-        ('{"version": 0, "update": {"w": [[0,0,0],[0,0,0]], "\\ud800": [0,0]}}', "wrong_keys"),
+        ('{"version": 0, "update": {}}', "missing_key"),
+        ('{"version": 0, "update": {"w": [[0,0,0],[0,0,0]], "\\ud800": [0,0]}}', "missing_key"),
     ],
     ids=lambda value: value[:50],
 )

@@ -89,9 +89,9 @@ def test_bare_state_dicts_close_a_round(gateway):
 def test_a_wrapped_update_is_told_where_it_goes(quiet):
     """The richer form without its parameter, and the bare one with it, say what was expected."""
     answer = quiet.ask("POST", "/model/", json=quiet.update())
-    refused(answer, 422, "wrong_keys")
+    refused(answer, 422, "missing_key")
     assert "full=true" in answer.json()["detail"]
-    refused(quiet.post(quiet.get("/model/")), 422, "wrong_keys")
+    refused(quiet.post(quiet.get("/model/")), 422, "missing_key")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -155,7 +155,7 @@ def test_the_aggregators_own_checks_decide(gateway):
     gateway.post()
     gateway.post()
     gateway.desk.work(3000)  # two seconds on the federation's clock: it waits for another try
-    assert gateway.run.records[0].traffic.refused == {"not_finite": 1}
+    assert gateway.run.records[0].traffic.invalid_messages == {"not_finite": 1}
     assert gateway.run.records[0].updates == 2
     assert 'fedjury_refused_total{reason="not_finite"} 1.0' in gateway.ask("GET", "/metrics").text
 
@@ -201,10 +201,10 @@ def test_another_version_is_a_conflict(quiet):
 @pytest.mark.parametrize(
     ("change", "status", "reason"),
     [
-        (lambda c: c.pop("version"), 422, "wrong_keys"),
-        (lambda c: c.update(colour="red"), 422, "wrong_keys"),
-        (lambda c: c["update"].pop("3.bias"), 422, "wrong_keys"),
-        (lambda c: c["update"].update({"<script>": [1]}), 422, "wrong_keys"),
+        (lambda c: c.pop("version"), 422, "missing_key"),
+        (lambda c: c.update(colour="red"), 422, "missing_key"),
+        (lambda c: c["update"].pop("3.bias"), 422, "missing_key"),
+        (lambda c: c["update"].update({"<script>": [1]}), 422, "missing_key"),
         (lambda c: c["update"]["3.bias"].pop(), 422, "wrong_length"),
         (lambda c: c["update"].update({"3.bias": 1}), 422, "wrong_type"),
         (lambda c: c["update"]["3.bias"].append(None), 422, "wrong_length"),
@@ -249,7 +249,7 @@ def test_input_is_not_reflected(quiet):
     """Of what was sent, an answer holds at most a short quotation in ASCII."""
     name = "<script>alert('\u2603')</script>" * 100
     answer = quiet.post({**quiet.update(), name: 1})
-    refused(answer, 422, "wrong_keys")
+    refused(answer, 422, "missing_key")
     assert answer.headers["content-type"] == "application/json"
     assert len(answer.text) < 200
 
@@ -428,9 +428,9 @@ def test_a_hostile_broker_breaks_nothing(gateway):
     publish = gateway.run.broker.publish
     for topic in ("manifest", "round", "model", "log/round"):
         for payload in (b"", b"{", b"[]", b'{"round": 3}', b"\xc1", b'{"accuracy": "x"}'):
-            publish(f"fl/v1/lab/{topic}", payload)
-    publish("fl/v1/lab/model", encode(Model(5, np.zeros(7, np.float32))))
-    publish("fl/v1/lab/log/round", b'{"round": 2000000000, "accuracy": 0.5}')
+            publish(f"fl/v2/lab/{topic}", payload)
+    publish("fl/v2/lab/model", encode(Model(5, np.zeros(7, np.float32))))
+    publish("fl/v2/lab/log/round", b'{"round": 2000000000, "accuracy": 0.5}')
     gateway.desk.desk.turn()
     assert gateway.ask("GET", "/model/").content == before
     assert len(gateway.get("/model/accuracy")) == 1
@@ -483,7 +483,7 @@ def test_metrics_are_what_prometheus_reads(gateway):
     text = gateway.ask("GET", "/metrics").text
     for line in (
         'fedjury_gateway_updates_total{reason="",result="taken"} 1.0',
-        'fedjury_gateway_updates_total{reason="wrong_keys",result="refused"} 1.0',
+        'fedjury_gateway_updates_total{reason="missing_key",result="refused"} 1.0',
         "fedjury_rounds_total 0.0",
         "fedjury_version 0.0",
         "fedjury_gateway_clients 1.0",
@@ -531,7 +531,7 @@ def test_every_refusal_of_the_desk_has_a_status(quiet):
     """Whatever the pure part refuses with can be answered."""
     assert {
         Reason.WRONG_PHASE,
-        Reason.NOT_CALLED,
+        Reason.NOT_SELECTED,
         Reason.DUPLICATE,
         *InvalidReason,
     } <= STATUS.keys()

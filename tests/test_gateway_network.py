@@ -149,7 +149,7 @@ def test_http_and_mqtt_in_one_federation(tmp_path):
             assert len(visit.accuracy()) == 4
         records = made.records()
     assert [record.updates for record in records] == [7, 7, 7]
-    assert not any(record.traffic.refused for record in records)
+    assert not any(record.traffic.invalid_messages for record in records)
 
 
 def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
@@ -178,7 +178,7 @@ def test_a_gateway_that_joins_later_waits_for_the_next_round(tmp_path):
         finally:
             made.kill()
     record = made.records()[after - 1]
-    assert (record.updates, record.traffic.refused) == (62, {})
+    assert (record.updates, record.traffic.invalid_messages) == (62, {})
     assert history[0] is None
     assert history[after] == record.model.accuracy
 

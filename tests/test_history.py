@@ -20,7 +20,7 @@ def test_a_round_in_short_by_hand():
             attempt=2,
             accepted=False,
             why="voted down",
-            called=20,
+            selected=20,
             updates=19,
             model=Quality(0.5),
             candidate=Quality(0.1),
@@ -36,7 +36,7 @@ def test_a_round_in_short_by_hand():
         [7, 2, False, "voted down", 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
         [8, 1, True, "", *[None] * 6, 0, 0, *[None] * 3],
     ]
-    assert said["refused"] == {"duplicate": 3, "malformed": 1}
+    assert said["invalid_messages"] == {"duplicate": 3, "malformed": 1}
 
 
 def test_it_stays_short():
@@ -45,13 +45,13 @@ def test_it_stays_short():
     series = History(RoundRecord(n, traffic=refused) for n in range(1, KEPT + 501))
     said = log_to_json(series.message().record)
     assert [row[0] for row in said["rows"]] == list(range(501, KEPT + 501))
-    assert said["refused"] == {"duplicate": KEPT + 500}
+    assert said["invalid_messages"] == {"duplicate": KEPT + 500}
     assert len(json.dumps(said)) < 100_000
 
 
 def retained(lab):
     """Return what the broker of a federation retains of the rounds so far."""
-    topic = f"fl/v1/{lab.settings.run.name}/log/past"
+    topic = f"fl/v2/{lab.settings.run.name}/log/history"
     return json.loads(lab.broker.retained[topic])
 
 
@@ -69,7 +69,7 @@ def test_it_is_retained_with_the_last_round_and_survives_a_restart(tmp_path):
 def test_a_run_that_goes_on_is_not_said_to_be_over(tmp_path):
     """Between a resumed run's start and its next round nothing says that it is done."""
     first = Federation(tmp_path, run__rounds=2).whole()
-    topic = f"fl/v1/{first.settings.run.name}/round"
+    topic = f"fl/v2/{first.settings.run.name}/round"
     assert json.loads(first.broker.retained[topic])["phase"] == "done"
     again = Federation(tmp_path, run__rounds=3)
     again.broker.retained[topic] = first.broker.retained[topic]

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(find_mosquitto() is None, reason="only Mosquitto can tell who is who"),
 ]
 
-HERE = f"fl/v1/{RUN}"
+HERE = f"fl/v2/{RUN}"
 VICTIM = "agent-07"
 
 
@@ -152,7 +152,7 @@ class Mallory(Caller):
                 self._say(topic, b"", retain=retain)
                 self._say(topic, fair, retain=retain)
             self._say("log/round", b'{"round": 99}', retain=retain)
-            self._say("log/refused", b"{}", retain=retain)
+            self._say("log/invalid", b"{}", retain=retain)
         # As herself: nobody has called her.
         self._say("update/mallory", fair)
         self._say("update/mallory", b"\x81" * 100_000)
@@ -187,7 +187,7 @@ def test_a_hostile_agent_changes_nothing(quiet, tmp_path, words):
     assert [record.updates for record in records] == [N] * ROUNDS
     for version in range(ROUNDS - 3, ROUNDS + 1):
         assert programs.weights(version) == quiet.weights(version)
-    refused = [sum(record.traffic.refused.values()) for record in records]
+    refused = [sum(record.traffic.invalid_messages.values()) for record in records]
     assert sum(refused) == Mallory.OWN * len(Mallory.ROUNDS)
 
 
@@ -196,12 +196,12 @@ def test_whose_rights_are_gone_is_missing_in_the_record(tmp_path):
     with federation(tmp_path) as programs:
         acl = programs.secrets / "broker" / "acl"
         with acl.open("a") as rules:
-            rules.write(f"\nuser {VICTIM}\ntopic deny fl/v1/+/update/#\n")
+            rules.write(f"\nuser {VICTIM}\ntopic deny fl/v2/+/update/#\n")
         with contextlib.redirect_stdout(None):
             enrol._tell(programs.secrets)
         server = whole(programs, "--rounds", "1", "--set", "collect.seconds=2")
     for record in programs.records():
-        assert (record.called, record.updates, record.missing) == (N, N - 1, 1)
+        assert (record.selected, record.updates, record.missing) == (N, N - 1, 1)
         assert record.absent == (VICTIM,)
     assert "1 missing" in server.log.read_text()
 
@@ -217,7 +217,7 @@ def test_a_revoked_agent_is_out_of_a_run_that_goes_on(tmp_path, words):
         until(lambda: programs.records()[-1].absent == (VICTIM,), 30)
         assert programs.records()[-1].updates == N - 1
         programs.restart_broker()
-        until(lambda: programs.records()[-1].called == N - 1, 60)
+        until(lambda: programs.records()[-1].selected == N - 1, 60)
         assert programs.records()[-1].absent == ()
         until(lambda: VICTIM in agents.log.read_text(), 30)
         assert "the broker is back" in server.log.read_text()

@@ -68,7 +68,7 @@ def test_a_backdoor_lands_where_nobody_defends(undefended):
         assert r.accepted
         assert r.model.backdoor == r.candidate.backdoor
         assert r.model.backdoor > 0.9 if r.round in INJECT else r.model.backdoor < 0.1
-        assert r.updates == r.called == 6
+        assert r.updates == r.selected == 6
     last_before = undefended.records[INJECT[0] - 2]
     assert last_before.model.accuracy > 0.9
     assert undefended.records[INJECT[0] - 1].model.accuracy > 0.75  # all but one class still works
@@ -195,7 +195,7 @@ def test_a_server_s_one_vote_decides_whatever_the_quorum(tmp_path):
     assert build(settings_of(**ATTACK | DEFENCE | changes)).config.validation.rejects(1) == 1
     done = Federation(tmp_path, **ATTACK | DEFENCE | changes).whole()
     assert [r.round for r in done.records if not r.accepted] == INJECT
-    assert "fl/v1/lab/candidate" not in done.broker.retained
+    assert "fl/v2/lab/candidate" not in done.broker.retained
 
 
 def test_a_warm_up_lets_the_injection_in(tmp_path):
@@ -390,7 +390,7 @@ def contributors(folder, **changes):
     called = {}
 
     def note(topic, payload):
-        if topic == "fl/v1/lab/round" and payload:
+        if topic == "fl/v2/lab/round" and payload:
             said = json.loads(payload)
             called[said["round"]] = said["contributors"]
 

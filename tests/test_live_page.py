@@ -190,7 +190,7 @@ def test_a_run_is_shown_as_its_records_have_it(kind, chromium, tmp_path):
         ]
         check_a_vote(page, records)
         check_the_suspected(page, last)
-        with looked_at(chromium, where.url) as late:  # it sees what log/past says
+        with looked_at(chromium, where.url) as late:  # it sees what log/history says
             until(lambda: drawn(late, 0)[1] == [one["accuracy"] for one in records], 5)
             assert drawn(late, 1) == drawn(page, 1)
             shown = rows_of(late)
@@ -281,15 +281,15 @@ def check_a_vote(page, records):
 
 def check_the_suspected(page, last):
     """Read the table: it names those whom the record suspects, with the detector."""
-    assert last["suspected"], "nobody is suspected: nothing to compare"
+    assert last["flagged"], "nobody is flagged: nothing to compare"
     cells = page.eval_on_selector_all(
         "#suspects tbody tr",
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))",
     )
-    found = {name: (float(value), by) for name, value, by, state in cells if state == "suspected"}
+    found = {name: (float(value), by) for name, value, by, state in cells if state == "flagged"}
     assert found == {
         name: (pytest.approx(last["suspicion"][name], abs=0.005), by)
-        for name, by in last["suspected"].items()
+        for name, by in last["flagged"].items()
     }
 
 
@@ -342,8 +342,8 @@ def test_run_py_shows_it(chromium, tmp_path):
 def record_of(number, **more):
     """Make a record by hand, of a round in which one of two validators found poison."""
     voters = {
-        "agent-1": {"poisoned": True, "score": 2.0, "threshold": 1.0, "bytes": 9},
-        "agent-2": {"poisoned": False, "score": 0.5, "threshold": 1.0, "bytes": 9},
+        "agent-1": {"poisoned": True, "score": 2.0, "threshold": 1.0, "size": 9},
+        "agent-2": {"poisoned": False, "score": 0.5, "threshold": 1.0, "size": 9},
     }
     return {
         "round": number,
@@ -351,10 +351,10 @@ def record_of(number, **more):
         "version": number,
         "accepted": True,
         "why": "",
-        "called": 2,
+        "selected": 2,
         "updates": 2,
         "missing": 0,
-        "refused": {"duplicate": 1},
+        "invalid_messages": {"duplicate": 1},
         "accuracy": 0.5,
         "backdoor": None,
         "votes": {"poisoned": 1, "clean": 1, "silent": 0},
@@ -411,9 +411,9 @@ def known_of(page, *said):
 
 
 def in_short(records, refused):
-    """Make what is said on log/past."""
+    """Make what is said on log/history."""
     series = History(read(record) for record in records)
-    return ["log/past", {**log_to_json(series.message().record), "refused": refused}]
+    return ["log/history", {**log_to_json(series.message().record), "invalid_messages": refused}]
 
 
 def rounds_of(*numbers, **more):
@@ -429,7 +429,7 @@ def test_rounds_that_were_not_heard_come_from_the_rounds_in_short(alone):
     assert [number for number, _ in found["rows"]] == [1, 2, 3, 4, 5, 6, 7]
     assert found["voters"][0][0] == ["agent-1", "poisoned"]  # heard with its name
     assert found["voters"][2] == [["", "poisoned"], ["", "clean"]]  # known by number alone
-    assert found["refused"] == {"duplicate": 7}
+    assert found["invalid_messages"] == {"duplicate": 7}
     assert found["accepted"] == 7
 
 
@@ -476,7 +476,7 @@ def test_a_run_that_begins_is_not_over(alone):
 
 def test_a_record_that_is_said_again_changes_nothing(alone):
     """After a reconnect the last record comes once more, when others are asked already."""
-    vote = {"agent-1": {"poisoned": True, "score": 2.0, "threshold": 1.0, "bytes": 9}}
+    vote = {"agent-1": {"poisoned": True, "score": 2.0, "threshold": 1.0, "size": 9}}
     votes = {"poisoned": 1, "clean": 0, "silent": 1}
     last = ["log/round", record_of(1, voters=vote, votes=votes)]
     asked = ["round", phase(1, "validate", ["agent-1", "agent-2"])]
@@ -490,16 +490,22 @@ def test_a_record_that_is_said_again_changes_nothing(alone):
 
 def test_refusals_of_the_round_at_hand_are_counted_once(alone):
     """They are there before the round is over, and its record has them then."""
-    now = ["log/refused", {"round": 2, "refused": {"malformed": 4}, "latest": {}}]
-    assert known_of(alone, *rounds_of(1), now)["refused"] == {"duplicate": 1, "malformed": 4}
-    then = rounds_of(2, refused={"malformed": 6})
-    assert known_of(alone, *rounds_of(1), now, *then)["refused"] == {"duplicate": 1, "malformed": 6}
+    now = ["log/invalid", {"round": 2, "invalid_messages": {"malformed": 4}, "latest": {}}]
+    assert known_of(alone, *rounds_of(1), now)["invalid_messages"] == {
+        "duplicate": 1,
+        "malformed": 4,
+    }
+    then = rounds_of(2, invalid_messages={"malformed": 6})
+    assert known_of(alone, *rounds_of(1), now, *then)["invalid_messages"] == {
+        "duplicate": 1,
+        "malformed": 6,
+    }
 
 
 def test_who_is_in_quarantine_keeps_what_brought_it_there(alone):
     """A record names those who are out, and how suspect they are only while they are called."""
-    caught = rounds_of(1, suspicion={"a": 0.9}, suspected={"a": "burst"}, quarantined=[])
-    out = rounds_of(2, suspicion={}, suspected={}, quarantined=["a", "b"], for_good=["b"])
+    caught = rounds_of(1, suspicion={"a": 0.9}, flagged={"a": "burst"}, quarantined=[])
+    out = rounds_of(2, suspicion={}, flagged={}, quarantined=["a", "b"], permanent=["b"])
     assert known_of(alone, *caught, *out)["suspects"] == [
         ["a", {"suspicion": 0.9, "detector": "burst", "state": "in quarantine"}],
         ["b", {"suspicion": None, "detector": "", "state": "out permanently"}],
@@ -549,7 +555,7 @@ def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):
         1,
         **huge | {"bytes_in": 1e300},
         suspicion={"a": 1e308, "constructor": 0.5},
-        suspected={},
+        flagged={},
         quarantined=["__proto__"],
         why="a\u202eb\u0007\ud800\u2028c",
     )
@@ -622,7 +628,7 @@ class Says(RawClient):
     def tell(self, topic, message, *, retain=True, run=RUN):
         """Publish something of a run, and wait until the broker has it."""
         payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self.paho.publish(f"fl/v1/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
+        self.paho.publish(f"fl/v2/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
 
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -648,16 +654,21 @@ HOSTILE = {
             "accepted": False,
             "voters": {SCRIPT: {"poisoned": True}},
             "suspicion": {SCRIPT: 1.0},
-            "suspected": {SCRIPT: SCRIPT},
-            "refused": {SCRIPT: 3},
+            "flagged": {SCRIPT: SCRIPT},
+            "invalid_messages": {SCRIPT: 3},
         },
         {"round": 6, "attempt": 2, "repeated": SCRIPT},
         {"round": 6, "voters": {f"v{i}": {"poisoned": True} for i in range(5000)}},
-        {"round": 7, "suspicion": [1], "quarantined": {"a": 1}, "refused": {"x": -3, "y": "many"}},
+        {
+            "round": 7,
+            "suspicion": [1],
+            "quarantined": {"a": 1},
+            "invalid_messages": {"x": -3, "y": "many"},
+        },
         {"__proto__": {"polluted": 1}, "round": 8, "votes": {"__proto__": {"polluted": 1}}},
     ],
-    "log/past": [b"[1]", {"columns": 3, "rows": "x"}, {"columns": ["round"], "rows": [1, [{}]]}],
-    "log/refused": [{"latest": 3}, {"latest": {"agent": SCRIPT, "reason": SCRIPT}}],
+    "log/history": [b"[1]", {"columns": 3, "rows": "x"}, {"columns": ["round"], "rows": [1, [{}]]}],
+    "log/invalid": [{"latest": 3}, {"latest": {"agent": SCRIPT, "reason": SCRIPT}}],
     "round": [b"\0", {"round": {}}, {"phase": SCRIPT, "round": 1, "validators": 3}],
     "manifest": [b"", {"model": SCRIPT, "codec": [], "parameters": -1}],
     "agent/agent-1": [b"x", {"online": "yes"}, [True]],
@@ -780,7 +791,7 @@ def test_it_keeps_up_with_a_thousand_agents_and_ten_rounds_a_second(chromium, st
         sender = stack.enter_context(Says(where.address))
         sender.tell("round", phase(1, "train"))
         for name in names:
-            sender.paho.publish(f"fl/v1/{RUN}/agent/{name}", b'{"online":true,"since":1}', 1, True)
+            sender.paho.publish(f"fl/v2/{RUN}/agent/{name}", b'{"online":true,"since":1}', 1, True)
         until(lambda: text_of(page, "f-online") == "1,000 of 1,000", 20)
         page.evaluate(READ_OUT)
         began = time.monotonic()
@@ -788,7 +799,7 @@ def test_it_keeps_up_with_a_thousand_agents_and_ten_rounds_a_second(chromium, st
             sender.tell("round", phase(number, "train"))
             sender.tell("log/round", busy_record(number, names))
             for turn in range(30):
-                sender.paho.publish(f"fl/v1/{RUN}/update/{names[turn]}", b"an update")
+                sender.paho.publish(f"fl/v2/{RUN}/update/{names[turn]}", b"an update")
                 due = began + number / 10 + turn / 300
                 time.sleep(max(0.0, due - time.monotonic()))
         until(lambda: text_of(page, "f-round") == "100", 10)
@@ -803,11 +814,11 @@ def test_it_keeps_up_with_a_thousand_agents_and_ten_rounds_a_second(chromium, st
 
 def busy_record(number, names):
     """Make the record of a round with forty validators, and a suspicion of everybody."""
-    vote = {"score": 1.0, "threshold": 2.0, "bytes": 1}
+    vote = {"score": 1.0, "threshold": 2.0, "size": 1}
     return record_of(
         number,
         accuracy=number / 1000,
-        suspected={},
+        flagged={},
         quarantined=[],
         voters={name: {"poisoned": i % 3 == 0, **vote} for i, name in enumerate(names[:40])},
         suspicion={name: (number + i) % 100 / 100 for i, name in enumerate(names)},

@@ -59,14 +59,14 @@ def result(records, guard="alone", attack="mpaf", rule="mean", seed=0):
     return Result(Case(labels, Job("", settings)), records)
 
 
-def record(round_, accuracy, *, accepted=True, suspected=None, wrongly_quarantined=0, **truth):
+def record(round_, accuracy, *, accepted=True, flagged=None, wrongly_quarantined=0, **truth):
     return RoundRecord(
         round_,
         accepted=accepted,
         model=Quality(accuracy),
         traffic=Traffic({}, 3_000_000, 1_000_000),
         timing=Timing(0.5),
-        detection=DetectionRecord(suspected=suspected or {}),
+        detection=DetectionRecord(flagged=flagged or {}),
         truth=Truth(wrongly_quarantined=wrongly_quarantined, **truth),
     )
 
@@ -104,16 +104,16 @@ def test_a_rule_at_its_worst():
 
 
 def test_honest_agents_who_were_suspected_are_counted():
-    """Evil ones are not among them, however often somebody was suspected."""
+    """Evil ones are not among them, however often somebody was flagged."""
     run = result([])
     plan = partition_spec_of(run.settings)
     evil = {plan.name(number) for number in plan.malicious_agents}
     honest = sorted({plan.name(i) for i in range(50)} - evil)[:2]
     records = [
-        record(20, 0.5, suspected=dict.fromkeys([*evil, honest[0]], "x")),
-        record(21, 0.5, suspected=dict.fromkeys(honest, "x")),
+        record(20, 0.5, flagged=dict.fromkeys([*evil, honest[0]], "x")),
+        record(21, 0.5, flagged=dict.fromkeys(honest, "x")),
     ]
-    assert matrix.suspected(run._replace(records=records)) == 2
+    assert matrix.flagged(run._replace(records=records)) == 2
 
 
 # --only

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedjury.protocol import codec
-from fedjury.protocol.codec import Limits
+from fedjury.protocol import codec, schema
 from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
@@ -21,6 +20,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
@@ -240,7 +240,7 @@ def test_the_hubs_codec_is_used(broker):
     np.testing.assert_allclose(message.delta, [127, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [0, 3, codec.MAX_EVIDENCE])
+@pytest.mark.parametrize("size", [0, 3, schema.MAX_EVIDENCE])
 def test_what_a_judge_saw_arrives(server, fleet, size):
     """A vote, and an update that is one, carry their evidence to the last bit."""
     server.subscribe(Update, Vote)
@@ -267,9 +267,9 @@ def test_evidence_that_is_none_is_refused(server, fleet):
 def test_bad_messages_are_raised_and_passed(server, fleet, broker):
     """Bytes that are no message are one BadMessage with its sender; the next one is read."""
     server.subscribe(Update)
-    broker.publish("fl/v1/lab/update/eve", b"\x07")
-    broker.publish("fl/v1/lab/update/eve", b"")
-    broker.publish("fl/v1/lab/update/a/b", b"")
+    broker.publish("fl/v2/lab/update/eve", b"\x07")
+    broker.publish("fl/v2/lab/update/eve", b"")
+    broker.publish("fl/v2/lab/update/a/b", b"")
     fleet.send("ann", an_update("ann"))
     for sender, reason in (
         ("eve", Reason.WRONG_TYPE),

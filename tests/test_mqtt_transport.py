@@ -25,17 +25,17 @@ from fedjury import processes
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
-from fedjury.protocol.logs import Refusals
+from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     History,
+    InvalidLog,
     Manifest,
     Model,
     Phase,
     Presence,
     Reason,
-    RefusedLog,
     Round,
     RoundLog,
     Update,
@@ -75,7 +75,7 @@ SAYS_AGGREGATOR = (
     History(2, WEIGHTS),
     Candidate(3, 1, 2, WEIGHTS),
     RoundLog(RoundRecord(3, accepted=True)),
-    RefusedLog(Refusals(3, {"duplicate": 1})),
+    InvalidLog(InvalidMessages(3, {"duplicate": 1})),
 )
 BEGUN = Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0)
 SAYS_AGENT = (
@@ -89,7 +89,7 @@ SAYS_AGENT = (
         threshold=1.5,
         samples=4,
         evidence=np.array([0.5, -2.25, 7], "<f4").tobytes(),
-        bytes=9000,
+        size=9000,
     ),
 )
 
@@ -210,7 +210,7 @@ def test_last_will_of_a_dead_connection_and_its_return(opened, monkeypatch):
 
 def test_goodbye_is_said_once_and_no_will_follows(opened, broker):
     """Closing a hub says offline for each of its agents, once, and leaves no connection open."""
-    witness = RawClient(broker, "fl/v1/lab/agent/+", "fl/v1/lab/end")
+    witness = RawClient(broker, "fl/v2/lab/agent/+", "fl/v2/lab/end")
     with witness:
         agents = opened()
         for name in ("a", "b"):
@@ -221,10 +221,10 @@ def test_goodbye_is_said_once_and_no_will_follows(opened, broker):
         assert all(client.socket() is None for client in clients)
         del clients
         gc.collect()
-        witness.publish("fl/v1/lab/end", b"end")
+        witness.publish("fl/v2/lab/end", b"end")
         until(lambda: witness.payloads("end"))
         offline = [m.topic for m in witness.heard if b'"online":false' in m.payload]
-        assert sorted(offline) == ["fl/v1/lab/agent/a", "fl/v1/lab/agent/b"]
+        assert sorted(offline) == ["fl/v2/lab/agent/a", "fl/v2/lab/agent/b"]
 
 
 def test_all_that_was_sent_before_close_arrives(opened):
@@ -301,7 +301,7 @@ def test_garbage_is_refused_with_its_sender_and_the_next_message_is_read(opened,
     """Bytes that are no message raise BadMessage, which names agent and reason, and only once."""
     server = joined(opened(), "aggregator", Update, Vote)
     with RawClient(broker) as hostile:
-        hostile.publish("fl/v1/lab/update/mallory", b"\xff garbage")
+        hostile.publish("fl/v2/lab/update/mallory", b"\xff garbage")
     server.send("aggregator", SAYS_AGENT[0])
     refused = []
 
@@ -320,7 +320,7 @@ def test_a_hundred_megabytes_harm_nobody_else(opened, broker):
     """A giant payload is stopped by Mosquitto or refused as too large; the others go on."""
     server = joined(opened(), "aggregator", Update)
     with RawClient(broker) as flood:
-        flood.paho.publish("fl/v1/lab/update/mallory", bytes(100_000_000), qos=1)
+        flood.paho.publish("fl/v2/lab/update/mallory", bytes(100_000_000), qos=1)
         if broker.kind == "mosquitto":
             assert flood.lost.wait(20)
             flood.paho.on_connect = lambda client, *_: client.disconnect()
@@ -370,7 +370,7 @@ def test_odd_properties_of_others_do_not_cut_us_off(opened, broker):
     odd = Properties(PacketTypes.PUBLISH)
     odd.UserProperty = [("key", "\ufeff" + "x" * 200)]
     with RawClient(broker, protocol=paho.MQTTv5) as mallory:
-        topic = "fl/v1/lab/update/mallory"
+        topic = "fl/v2/lab/update/mallory"
         mallory.paho.publish(topic, b"?", qos=1, retain=True, properties=odd)
         with pytest.raises(BadMessage, match="not a map"):
             until(lambda: server.receive(0.1))
@@ -439,7 +439,7 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
             # The agents' loop stands still until a witness hears the new broker from the start.
             with agents._mine():
                 stack.enter_context(local.local_broker(kind, say=lambda _: None, port=address.port))
-                witness = stack.enter_context(RawClient(address, "fl/v1/#"))
+                witness = stack.enter_context(RawClient(address, "fl/v2/#"))
             until(lambda: agents.connections == 20)
             until(lambda: server.connections == 1)
             until(lambda: len(set(online(witness))) == 21)
@@ -642,10 +642,10 @@ def test_newest_protocol_the_broker_speaks(opened, broker):
     assert server.speaks == {"mosquitto": "MQTT 5", "embedded": "MQTT 3.1.1"}[broker.kind]
     if broker.kind == "embedded":
         return
-    with RawClient(broker, "fl/v1/lab/#", protocol=paho.MQTTv5) as witness:
+    with RawClient(broker, "fl/v2/lab/#", protocol=paho.MQTTv5) as witness:
         for message in (Model(0, WEIGHTS), Round(1, 1, Phase.TRAIN, 0, "all", (), 1.0)):
             server.send("aggregator", message)
         until(lambda: witness.payloads("/round"))
         types = {m.topic: m.properties.ContentType for m in witness.heard if m.payload}
-        assert types["fl/v1/lab/model"] == "application/msgpack"
-        assert types["fl/v1/lab/round"] == "application/json"
+        assert types["fl/v2/lab/model"] == "application/msgpack"
+        assert types["fl/v2/lab/round"] == "application/json"

@@ -27,7 +27,7 @@ RECORD = {
     "accepted",
     "votes",
     "updates",
-    "refused",
+    "invalid_messages",
     "accuracy",
     "seconds",
     "updates_per_second",
@@ -46,7 +46,7 @@ def quiet(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quiet")
     with (
         federation(KIND, folder) as programs,
-        RawClient(programs.address, f"fl/v1/{RUN}/log/#") as people,
+        RawClient(programs.address, f"fl/v2/{RUN}/log/#") as people,
     ):
         ended(programs.aggregator(), programs.agents())
         until(lambda: len(people.payloads("log/round")) > ROUNDS, 5)
@@ -68,7 +68,7 @@ def test_federation_ends_by_itself_and_leaves_its_files(quiet):
 def test_federation_learns(quiet):
     """Clipped, the fakes cannot keep it from learning: every update came, the accuracy doubled."""
     records = quiet.records()
-    assert all(r.updates == N and not r.traffic.refused and not r.missing for r in records)
+    assert all(r.updates == N and not r.traffic.invalid_messages and not r.missing for r in records)
     assert records[-1].model.accuracy > 0.4
     assert records[-1].model.accuracy > 2 * records[0].model.accuracy
 
@@ -114,7 +114,7 @@ class Hostile(RawClient):
     def __init__(self, address):
         self.attacked = set()
         self._echoed = set()
-        topics = f"fl/v1/{RUN}/round", f"fl/v1/{RUN}/update/+"
+        topics = f"fl/v2/{RUN}/round", f"fl/v2/{RUN}/update/+"
         super().__init__(address, *topics)
         self.paho.on_message = self._hear
 
@@ -138,7 +138,7 @@ class Hostile(RawClient):
             self._say(message.topic.rpartition("update/")[2], message.payload)
 
     def _say(self, agent, payload, kind="update"):
-        self.paho.publish(f"fl/v1/{RUN}/{kind}/{agent}", payload, qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/{kind}/{agent}", payload, qos=1)
 
     def _attack(self, number, version):
         fair = Update("mallory", number, version, 20, np.ones(2410, dtype=np.float32))
@@ -155,11 +155,11 @@ class Hostile(RawClient):
         self._say("mallory", b'{"online": 1e999, "since": "now"}', "agent")
         self._say("mallory", msgpack.packb({"round": 2**60, "version": -1}), "vote")
         # What agents hear, and what nobody does.
-        self.paho.publish(f"fl/v1/{RUN}/model", os.urandom(5_000), qos=1)
-        self.paho.publish(f"fl/v1/{RUN}/round", GARBAGE, qos=1)
-        self.paho.publish(f"fl/v1/{RUN}/candidate", b"", qos=1)
-        self.paho.publish(f"fl/v1/{RUN}/update", b"?", qos=1)
-        self.paho.publish(f"fl/v1/{RUN}/update/mallory/too", b"?", qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/model", os.urandom(5_000), qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/round", GARBAGE, qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/candidate", b"", qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/update", b"?", qos=1)
+        self.paho.publish(f"fl/v2/{RUN}/update/mallory/too", b"?", qos=1)
 
 
 def test_hostile_clients_change_nothing(quiet, tmp_path):
@@ -181,11 +181,11 @@ def test_hostile_clients_change_nothing(quiet, tmp_path):
         "not_finite": 1,
         "wrong_length": 1,
         "wrong_type": 1,
-        "wrong_keys": 1,
+        "missing_key": 1,
     }
     for reason, count in each.items():
         assert refused[reason] == count * len(Hostile.ROUNDS)
-    assert refused.keys() >= {"not_called", "wrong_round", "wrong_version"}
+    assert refused.keys() >= {"not_selected", "wrong_round", "wrong_version"}
     # A second update may find its round still open, or closed already.
     assert refused.get("duplicate", 0) + refused.get("wrong_phase", 0) >= len(Hostile.ROUNDS)
     assert sum(refused.values()) == Hostile.ATTACKS * len(Hostile.ROUNDS)
@@ -250,7 +250,7 @@ JURIES = {
 
 def said_of(r):
     """Return what a record says wherever its run was."""
-    return (r.accepted, r.judged, r.votes, r.updates, r.model, r.traffic.refused)
+    return (r.accepted, r.judged, r.votes, r.updates, r.model, r.traffic.invalid_messages)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -314,11 +314,11 @@ def test_collusion_on_the_network_is_that_in_memory(tmp_path, shared):
     changes = SHARDS | {"agents__attack": "gaussian", "agents__shared_downlink": shared}
     with (
         federation(KIND, tmp_path) as programs,
-        RawClient(programs.address, f"fl/v1/{RUN}/collusion/#") as spy,
+        RawClient(programs.address, f"fl/v2/{RUN}/collusion/#") as spy,
     ):
         halves = in_two_shards(programs, tmp_path, settings_of(**changes))
-        until(lambda: len(spy.payloads("collusion/plot")) >= 3, 5)
-        plots = [msgpack.unpackb(payload)["round"] for payload in spy.payloads("collusion/plot")]
+        until(lambda: len(spy.payloads("collusion/attack")) >= 3, 5)
+        plots = [msgpack.unpackb(payload)["round"] for payload in spy.payloads("collusion/attack")]
         assert plots == [1, 2, 3]
     assert sum("(3 evil: gaussian)" in half.log.read_text() for half in halves) == 1
     alone = Federation(tmp_path / "memory", shared=shared, **changes).whole()
@@ -334,7 +334,7 @@ def test_late_attackers_come_all_at_once(tmp_path):
     with federation(KIND, tmp_path) as programs:
         halves = in_two_shards(programs, tmp_path, settings_of(**changes))
         logs = [half.log.read_text() for half in halves]
-    called = [record.called for record in programs.records()]
+    called = [record.selected for record in programs.records()]
     assert (called[:2], called[-1]) == ([15, 15], 20)
     assert called == sorted(called)
     assert all("all 10 agents are connected" in log for log in logs)

@@ -33,14 +33,15 @@ from fedjury.learning import datasets, models
 from fedjury.learning.evaluation import predict
 from fedjury.learning.training import Shards, Training, train_alone
 from fedjury.learning.weights import flatten, tensors
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import Candidate, History, Manifest, Model, Phase, Round, Update
+from fedjury.protocol.schema import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 NAME = "node-1"
-TOPIC = f"fl/v1/{RUN}"
+TOPIC = f"fl/v2/{RUN}"
 SAMPLES = 60
 
 
@@ -296,7 +297,7 @@ def test_it_votes_as_our_own_judges(node, digits, csv, honest_path, judge, codec
     assert vote.threshold == pytest.approx(opinion.threshold[0], rel=1e-12)
     seen = np.frombuffer(vote.evidence, "<f4")
     np.testing.assert_array_equal(seen, opinion.evidence[0].astype("<f4"))
-    assert vote.bytes == sum(len(payload) for _, payload in heard[2:])
+    assert vote.size == sum(len(payload) for _, payload in heard[2:])
 
 
 JUDGE = """
@@ -593,19 +594,19 @@ def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
         until(lambda: "no MQTT broker answers at" in log.read_text())
         with (
             local_broker(KIND, say=lambda _: None, port=gone.port) as address,
-            RawClient(address, "fl/v1/+/agent/#") as people,
+            RawClient(address, "fl/v2/+/agent/#") as people,
         ):
             until(lambda: "waiting for a run at" in log.read_text())
             for run, payload in (
-                ("old", b'{"online": true, "since": 1, "deals": ""}'),
+                ("old", b'{"online": true, "since": 1, "partition": ""}'),
                 ("evil", b'{"since": 9}'),
-                ("new", b'{"online": true, "since": 2, "deals": ""}'),
+                ("new", b'{"online": true, "since": 2, "partition": ""}'),
             ):
                 if run != "new":  # nothing that can be joined comes before it
-                    people.publish(f"fl/v1/{run}/round", DONE, retain=True)
-                people.publish(f"fl/v1/{run}/aggregator", payload, retain=True)
-            until(lambda: people.payloads("fl/v1/new/agent/"))
-            assert not people.payloads("fl/v1/old/agent/")
+                    people.publish(f"fl/v2/{run}/round", DONE, retain=True)
+                people.publish(f"fl/v2/{run}/aggregator", payload, retain=True)
+            until(lambda: people.payloads("fl/v2/new/agent/"))
+            assert not people.payloads("fl/v2/old/agent/")
             agent.send_signal(signal.SIGINT)
             assert agent.wait(10) == 130
     finally:
@@ -692,8 +693,8 @@ def test_its_updates_count(federation):
     records, agent, _ = federation
     assert [record.round for record in records] == list(range(1, ROUNDS + 1))
     for record in records:
-        assert (record.called, record.updates, record.missing) == (6, 6, 0)
-        assert record.traffic.refused == {}
+        assert (record.selected, record.updates, record.missing) == (6, 6, 0)
+        assert record.traffic.invalid_messages == {}
     assert agent.ended == 0
     assert agent.said().endswith("the run is done; goodbye\n")
 

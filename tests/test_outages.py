@@ -449,7 +449,7 @@ def test_what_the_broker_drops_is_counted(opened, tmp_path):
         mosquitto_with(tmp_path, *few) as there,
         socket.create_connection(there[:2]) as stalled,
     ):
-        topic = b"\x00\x12fl/v1/lab/update/+\x01"
+        topic = b"\x00\x12fl/v2/lab/update/+\x01"
         hello = b"\x00\x04MQTT\x04\x02\x01\x2c\x00\x04deaf"
         stalled.sendall(bytes([0x10, len(hello)]) + hello)
         stalled.sendall(bytes([0x82, 2 + len(topic), 0, 1]) + topic)
@@ -478,8 +478,8 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
     agents.join("a")
     for message in (BEGUN, Model(1, WEIGHTS), RoundLog(RoundRecord(1))):
         server.send("server", message)
-    kept = ["fl/v1/lab2/round", "fl/v1/labor/of/love", "fl/v1/la", "fl/v2/lab/round"]
-    garbage = ["fl/v1/lab/update/mallory", "fl/v1/lab/x/y/z", "fl/v1/lab/history/-1"]
+    kept = ["fl/v2/lab2/round", "fl/v2/labor/of/love", "fl/v2/la", "fl/v3/lab/round"]
+    garbage = ["fl/v2/lab/update/mallory", "fl/v2/lab/x/y/z", "fl/v2/lab/history/-1"]
     with RawClient(broker) as mallory:
         for topic in (*kept, *garbage):
             mallory.publish(topic, b"?", retain=True)
@@ -491,7 +491,7 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
         assert server.receive(0.1) is None
         server.close(forget=True)
         agents.close(forget=True)
-        with RawClient(broker, "fl/v1/#", "fl/v2/#") as late:
+        with RawClient(broker, "fl/v2/#", "fl/v3/#") as late:
             until(lambda: len(late.heard) >= len(kept))
             time.sleep(0.2)
             assert sorted(m.topic for m in late.heard) == sorted(kept)
@@ -503,19 +503,19 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
 @pytest.mark.parametrize("forget", [False, True])
 def test_a_goodbye_may_leave_no_presence(opened, broker, forget):
     """Those who listen hear that all are offline; who comes later hears it, or nothing at all."""
-    with RawClient(broker, "fl/v1/lab/agent/+") as witness:
+    with RawClient(broker, "fl/v2/lab/agent/+") as witness:
         agents = opened(broker)
         for name in "ab":
             agents.join(name)
         until(lambda: len(witness.heard) == 2)
         agents.close(forget=forget)
         until(lambda: len(witness.payloads("agent/")) == 4)
-        with RawClient(broker, "fl/v1/lab/agent/+", "fl/v1/lab/end") as late:
-            late.publish("fl/v1/lab/end", b"end")
+        with RawClient(broker, "fl/v2/lab/agent/+", "fl/v2/lab/end") as late:
+            late.publish("fl/v2/lab/end", b"end")
             until(lambda: late.payloads("end"))
             assert len(late.payloads("agent/")) == (0 if forget else 2)
         for name in "ab":
-            witness.publish(f"fl/v1/lab/agent/{name}", b"", retain=True)
+            witness.publish(f"fl/v2/lab/agent/{name}", b"", retain=True)
 
 
 def test_a_hub_that_never_opened_can_be_closed():
@@ -585,7 +585,7 @@ class Board:
 
 def test_while_the_broker_is_gone_the_round_waits():
     """People hear that it is gone and back, once; no deadline passes meanwhile."""
-    board = Board("abc", at_least=2)
+    board = Board("abc", min_updates=2)
     assert board.state.selected == {"a", "b", "c"}
     board.hub.connections = 0
     for now in (5.0, 11.0, 100.0, 1000.0):
@@ -602,7 +602,7 @@ def test_while_the_broker_is_gone_the_round_waits():
 
 def test_who_does_not_come_back_with_the_broker_is_no_longer_called():
     """After collect.seconds those are gone who have not said again that they are there."""
-    board = Board("abcd", at_least=2)
+    board = Board("abcd", min_updates=2)
     board.hub.connections = 0
     board.turn(50.0)
     board.hub.connections = 1
@@ -653,9 +653,9 @@ def test_more_agents_than_the_limit_are_refused_and_counted(tmp_path):
         tmp_path, agents__n=8, limits__agents=5, collect__agents=5, run__rounds=2
     ).whole()
     first, second = lab.records
-    assert (first.called, first.traffic.refused) == (5, {"too_many": 3})
-    assert (second.called, second.updates, second.missing) == (5, 5, 0)
-    assert second.traffic.refused.keys() <= {"wrong_round", "not_called"}
+    assert (first.selected, first.traffic.invalid_messages) == (5, {"too_many": 3})
+    assert (second.selected, second.updates, second.missing) == (5, 5, 0)
+    assert second.traffic.invalid_messages.keys() <= {"wrong_round", "not_selected"}
 
 
 def test_who_leaves_makes_room():
@@ -677,7 +677,7 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
         board = Board("a")
         board.aggregator.connection.publish(MANIFEST)
         broker = board.hub._broker
-        assert broker.retained.keys() == {"fl/v1/lab/manifest", *OTHERS}
+        assert broker.retained.keys() == {"fl/v2/lab/manifest", *OTHERS}
 
         def tick(board=board, leaves=leaves):
             board.now += 0.5
@@ -701,7 +701,7 @@ def test_a_broker_that_is_gone_forgets_nothing():
     assert forgotten(1234) == "the broker retains nothing of it any more (1,234 topics)"
 
 
-OTHERS = {"fl/v1/lab/round", "fl/v1/lab/agent/a", "fl/v1/lab/log/past"}
+OTHERS = {"fl/v2/lab/round", "fl/v2/lab/agent/a", "fl/v2/lab/log/history"}
 MANIFEST = Manifest(
     model="mlp",
     tensors=(("w", (2,)),),

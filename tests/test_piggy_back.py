@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PIGGY = policy(piggy_back=True, quorum=2)
 """Three agents; two of them reject the candidate of the round before."""
 
-SCORES = {"score": 1.125, "threshold": 1.25, "bytes": 500}
+SCORES = {"score": 1.125, "threshold": 1.25, "size": 500}
 
 
 def answers(state, names="abc", deltas=DELTAS):
@@ -222,12 +222,12 @@ def test_messages_that_do_not_fit_a_round_that_judges_and_trains():
         (replace(good, version=0), Reason.WRONG_VERSION),
         (replace(good, version=2), Reason.WRONG_VERSION),
         (replace(good, round=1), Reason.WRONG_ROUND),
-        (replace(good, agent="z"), Reason.NOT_CALLED),
+        (replace(good, agent="z"), Reason.NOT_SELECTED),
         (replace(good, agent="a"), Reason.DUPLICATE),
         (replace(good, agent="b"), Reason.DUPLICATE),
         (vote("c", 1), Reason.WRONG_ROUND),
         (vote("c", 2, attempt=2), Reason.WRONG_ROUND),
-        (vote("z", 2, poisoned=True), Reason.NOT_CALLED),
+        (vote("z", 2, poisoned=True), Reason.NOT_SELECTED),
         (vote("a", 2, poisoned=True), Reason.DUPLICATE),
         (vote("b", 2), Reason.DUPLICATE),
     ]
@@ -447,7 +447,7 @@ def test_only_those_called_judge():
     state, _ = play(state, said, *answers(state, sorted(state.selected)), Tick(1.0, set("abc")))
     assert len(state.selected) == 2
     (other,) = set("abc") - state.selected
-    assert step(state, *against(state, [other]), said)[1][0].reason is Reason.NOT_CALLED
+    assert step(state, *against(state, [other]), said)[1][0].reason is Reason.NOT_SELECTED
     state, effects = play(
         state, said, *answers(state, sorted(state.selected)), Tick(2.0, set("abc"))
     )
@@ -526,7 +526,7 @@ def test_contributors_are_the_jury(piggy):
 def test_everybody_answers_once(piggy):
     """Nobody is silent, nobody is refused, and no round is repeated."""
     for r in piggy.records:
-        assert (r.missing, r.traffic.refused, r.attempt) == (0, {}, 1)
+        assert (r.missing, r.traffic.invalid_messages, r.attempt) == (0, {}, 1)
         assert r.votes.asked == (20 if r.judged else 0)
         assert r.timing.seconds < 2
     assert piggy.said == []
@@ -674,5 +674,5 @@ def test_a_contributor_that_trained_from_the_model_is_refused(tmp_path):
         "agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32))
     )
     run.run()
-    assert [r.traffic.refused for r in run.records] == [{}, {"wrong_version": 1}, {}]
+    assert [r.traffic.invalid_messages for r in run.records] == [{}, {"wrong_version": 1}, {}]
     assert [r.updates for r in run.records] == [20, 20, 20]

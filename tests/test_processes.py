@@ -349,7 +349,7 @@ def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
     assert f"an agent process died ({death(-9)}): its 100 agents come again" in said
     assert "the run is done; the agents have said goodbye" in said
     told = [json.loads(line) for line in records.read_text().splitlines()]
-    assert [(r["called"], r["updates"], r["attempt"]) for r in told] == [(200, 200, 1)] * 6
+    assert [(r["selected"], r["updates"], r["attempt"]) for r in told] == [(200, 200, 1)] * 6
     alone = Federation(tmp_path / "alone", **changes).whole()
     stored = load_file(tmp_path / "lab" / "models" / "000006.safetensors")["weights"]
     assert stored.tobytes() == alone.models[6]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedjury.agents.agent import Contribute, Judge, Train
 from fedjury.protocol import messages, topics
-from fedjury.protocol.logs import Refusals, RunHistory
+from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.topics import CHANNELS, NAME, is_retained_clear, parse, topic_for, topic_of
@@ -30,15 +30,17 @@ SAID = {
     "candidate": messages.Candidate(1, 0, 3, VECTOR),
     "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
     "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
-    "collusion/report/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
-    "collusion/plot": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
+    "collusion/update/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
+    "collusion/attack": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "log/round": messages.RoundLog(RoundRecord(1)),
-    "log/refused": messages.RefusedLog(Refusals(1)),
-    "log/past": messages.PastLog(RunHistory()),
+    "log/invalid": messages.InvalidLog(InvalidMessages(1)),
+    "log/history": messages.HistoryLog(RunHistory()),
 }
 """Topic below the run -> a message that belongs there."""
+
+OLD = {messages.Manifest1: "manifest", messages.Presence1: "aggregator"}
 
 RETAINED = {
     "manifest",
@@ -49,8 +51,8 @@ RETAINED = {
     "agent/ann",
     "aggregator",
     "log/round",
-    "log/refused",
-    "log/past",
+    "log/invalid",
+    "log/history",
 }
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
@@ -71,12 +73,12 @@ def refused(topic):
 def test_every_message_has_a_channel():
     """What can be said has a topic, and every topic something that is said there."""
     assert set(CHANNELS) == set(typing.get_args(Message))
-    assert {type(message) for message in SAID.values()} == set(CHANNELS)
+    assert {*(type(message) for message in SAID.values()), *OLD} == set(CHANNELS)
 
 
 def test_no_two_kinds_share_a_topic():
     """A topic says what its message is."""
-    assert len({channel.topic for channel in CHANNELS.values()}) == len(CHANNELS)
+    assert len({(channel.root, channel.topic) for channel in CHANNELS.values()}) == len(CHANNELS)
 
 
 def test_channels_travel_as_documented():
@@ -97,8 +99,8 @@ def test_channels_travel_as_documented():
 @pytest.mark.parametrize("topic", SAID)
 def test_topics_by_hand(topic):
     """Every message belongs on the topic that the protocol's page shows."""
-    assert topic_of("run", SAID[topic]) == f"fl/v1/run/{topic}"
-    address = parse(f"fl/v1/run/{topic}")
+    assert topic_of("run", SAID[topic]) == f"fl/v2/run/{topic}"
+    address = parse(f"fl/v2/run/{topic}")
     assert (address.run, address.kind) == ("run", type(SAID[topic]))
     assert list(address.field.values()) == topic.split("/")[-1:][: len(address.field)]
 
@@ -125,10 +127,10 @@ def test_versions_survive_their_topic(run, version):
 @given(names, names)
 def test_filters_by_hand(run, agent):
     """``topic_for`` gives one sender's topic or, by default, a wildcard for all of them."""
-    assert topic_for(run, messages.Update, agent) == f"fl/v1/{run}/update/{agent}"
-    assert topic_for(run, messages.Update) == f"fl/v1/{run}/update/+"
-    assert topic_for(run, messages.History, 12) == f"fl/v1/{run}/history/12"
-    assert topic_for(run, messages.Round) == f"fl/v1/{run}/round"
+    assert topic_for(run, messages.Update, agent) == f"fl/v2/{run}/update/{agent}"
+    assert topic_for(run, messages.Update) == f"fl/v2/{run}/update/+"
+    assert topic_for(run, messages.History, 12) == f"fl/v2/{run}/history/12"
+    assert topic_for(run, messages.Round) == f"fl/v2/{run}/round"
 
 
 # Names
@@ -144,15 +146,15 @@ def test_names_are_let_through(name):
 def test_bad_names_are_refused(name):
     """Slashes, wildcards, nothing, too much: no name, in no topic."""
     assert not NAME.fullmatch(name)
-    assert refused(f"fl/v1/{name}/round")
-    for kind in ("update", "vote", "agent", "collusion/report"):
-        assert refused(f"fl/v1/run/{kind}/{name}")
+    assert refused(f"fl/v2/{name}/round")
+    for kind in ("update", "vote", "agent", "collusion/update"):
+        assert refused(f"fl/v2/run/{kind}/{name}")
 
 
 @pytest.mark.parametrize("version", ["", "-1", "01", "1.0", "x", "+", "12345678901", "1\n", "٣"])
 def test_bad_versions_are_refused(version):
     """A version in a topic is a plain decimal number, written in one way only."""
-    assert refused(f"fl/v1/run/history/{version}")
+    assert refused(f"fl/v2/run/history/{version}")
 
 
 @pytest.mark.parametrize(
@@ -160,19 +162,20 @@ def test_bad_versions_are_refused(version):
     [
         "",
         "round",
-        "fl/v1/run",
-        "fl/v1/run/",
-        "fl/v2/run/round",
-        "fl/v1/run/rounds",
-        "x/fl/v1/run/round",
-        "fl/v1/run/round/",
-        "/fl/v1/run/round",
-        "fl/v1/run/update",
-        "FL/v1/run/round",
+        "fl/v2/run",
+        "fl/v2/run/",
+        "fl/v1/run/round",
+        "fl/v3/run/round",
+        "fl/v2/run/rounds",
+        "x/fl/v2/run/round",
+        "fl/v2/run/round/",
+        "/fl/v2/run/round",
+        "fl/v2/run/update",
+        "FL/v2/run/round",
         "$SYS/broker",
-        "fl/v1/run/collusion",
-        "fl/v1/run/collusion/report",
-        "fl/v1/run/collusion/plot/ann",
+        "fl/v2/run/collusion",
+        "fl/v2/run/collusion/update",
+        "fl/v2/run/collusion/attack/ann",
     ],
 )
 def test_other_topics_are_refused(topic):
@@ -193,13 +196,13 @@ def test_a_long_topic_is_cut_in_the_message():
 @pytest.mark.parametrize("topic", SAID)
 def test_only_an_empty_retained_message_says_nothing(topic):
     """An empty payload clears what is retained; where nothing is, it is a bad message."""
-    assert is_retained_clear(f"fl/v1/run/{topic}", b"") == (topic in RETAINED)
-    assert not is_retained_clear(f"fl/v1/run/{topic}", b"{}")
+    assert is_retained_clear(f"fl/v2/run/{topic}", b"") == (topic in RETAINED)
+    assert not is_retained_clear(f"fl/v2/run/{topic}", b"{}")
 
 
 def test_a_strange_topic_never_says_nothing():
     """Emptiness on a topic of nobody's is left for the decoder to refuse."""
-    assert not is_retained_clear("fl/v1/run/nowhere", b"")
+    assert not is_retained_clear("fl/v2/run/nowhere", b"")
 
 
 # Bad messages
@@ -219,17 +222,17 @@ def test_bad_messages_say_why():
 
 def test_bad_messages_are_safe_to_print():
     """Control characters and half characters of a sender's are shown by their numbers."""
-    detail = BadMessage(Reason.WRONG_KEYS, "\x1b[2J \ud800").detail
+    detail = BadMessage(Reason.MISSING_KEY, "\x1b[2J \ud800").detail
     assert detail == r"'\x1b[2J \ud800'"
 
 
 def test_reasons_are_the_documented_ones():
-    """The list of reasons is part of the protocol: fifteen, and no other."""
+    """The list of reasons is part of the protocol: fifteen, until there are more."""
     assert [str(reason) for reason in Reason] == [
         "unknown_topic",
         "too_large",
         "malformed",
-        "wrong_keys",
+        "missing_key",
         "wrong_type",
         "out_of_range",
         "unknown_codec",
@@ -238,15 +241,23 @@ def test_reasons_are_the_documented_ones():
         "wrong_phase",
         "wrong_round",
         "wrong_version",
-        "not_called",
+        "not_selected",
         "duplicate",
         "too_many",
     ]
 
 
-def test_topics_are_below_version_one():
-    """The protocol's version is in the topic and in the manifest, and both say 1."""
-    assert (topics.ROOT, messages.PROTOCOL, SAID["manifest"].protocol) == ("fl/v1", 1, 1)
+def test_topics_are_below_version_two():
+    """The protocol's version is in the topic and in the manifest, and both say 2."""
+    assert (topics.ROOT, messages.PROTOCOL, SAID["manifest"].protocol) == ("fl/v2", 2, 2)
+
+
+def test_the_first_version_is_told_where_it_looks():
+    """What its agents read, a manifest and a presence, is still written below fl/v1."""
+    for kind, part in OLD.items():
+        assert topic_for("run", kind) == f"fl/v1/run/{part}"
+        assert parse(f"fl/v1/run/{part}") == ("run", kind, {})
+        assert CHANNELS[kind].retain
 
 
 # Values

@@ -120,7 +120,7 @@ def test_rounds_in_which_nobody_looks_still_say_who_is_out():
     against = vote("a", 2, poisoned=True), vote("b", 2, poisoned=True)
     state, effects = play(state, said, *against, Tick(2.0, set("abc")))
     [record] = records(effects)
-    assert (record.accepted, record.quarantined, record.suspected) == (False, ("c",), {})
+    assert (record.accepted, record.quarantined, record.flagged) == (False, ("c",), {})
 
 
 # Piggy-back
@@ -138,7 +138,7 @@ def test_what_detectors_saw_is_kept_where_the_rule_cannot_work():
     events = [*two, vote("a", 2, poisoned=True)]
     state, effects = play(state, said, *events, Tick(2.0, set("abc")))
     [record] = records(effects)
-    assert (record.accepted, record.detection.suspected) == (True, {"c": "blame"})
+    assert (record.accepted, record.detection.flagged) == (True, {"c": "blame"})
     assert state.registry.statuses == {"c": AgentStatus(2)}
 
 
@@ -236,7 +236,7 @@ WATCHED = {
 def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
     """Killed in the middle of every round, it makes the same models and the same records."""
     whole = Federation(tmp_path / "whole", **WATCHED).whole()
-    assert [len(record.detection.suspected) for record in whole.records] == [0, 2, 2, 0, 0, 2, 0]
+    assert [len(record.detection.flagged) for record in whole.records] == [0, 2, 2, 0, 0, 2, 0]
     torn = Federation(tmp_path / "torn", **WATCHED)
     for number in range(1, 8):
         torn.begin()
@@ -245,7 +245,7 @@ def test_a_resumed_run_suspects_whom_it_would_have(tmp_path):
     torn.whole()
     assert torn.models == whole.models
     said, right = (
-        [(r.detection, r.votes.counts, r.called) for r in run.records] for run in (torn, whole)
+        [(r.detection, r.votes.counts, r.selected) for r in run.records] for run in (torn, whole)
     )
     assert said == right
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedjury.protocol.fields import MAX_ENTRIES, MAX_TEXT, rows
-from fedjury.protocol.logs import Refusals, RoundRepeated
+from fedjury.protocol.logs import InvalidMessages, RoundRepeated
 from fedjury.protocol.record import (
     Ballot,
     DetectionRecord,
@@ -40,7 +40,7 @@ FULL = RoundRecord(
     why="voted down",
     judged=6,
     lost="the candidate is not finite",
-    called=20,
+    selected=20,
     updates=18,
     missing=2,
     absent=("agent-3", "agent-9"),
@@ -72,7 +72,7 @@ JSON = {
     "why": "voted down",
     "judged": 6,
     "lost": "the candidate is not finite",
-    "called": 20,
+    "selected": 20,
     "updates": 18,
     "missing": 2,
     "absent": ["agent-3", "agent-9"],
@@ -83,14 +83,14 @@ JSON = {
     "metrics": {"loss": -1.5},
     "votes": {"poisoned": 2, "clean": 1, "silent": 1},
     "voters": {
-        ":server": {"poisoned": True, "score": 2.5, "threshold": 1.5, "bytes": 0},
-        "ann": {"poisoned": False, "score": 0.5, "threshold": 1.5, "bytes": 300},
+        ":server": {"poisoned": True, "score": 2.5, "threshold": 1.5, "size": 0},
+        "ann": {"poisoned": False, "score": 0.5, "threshold": 1.5, "size": 300},
     },
     "evidence": 0.125,
     "quorum": 2,
     "replaced": ["bob"],
     "voter_samples": 40,
-    "refused": {"duplicate": 3},
+    "invalid_messages": {"duplicate": 3},
     "bytes_in": 4000,
     "bytes_out": 300,
     "dropped": 0,
@@ -98,10 +98,10 @@ JSON = {
     "updates_per_second": 12.0,
     "time": 1_700_000_000.125,
     "suspicion": {"eve": 0.9},
-    "suspected": {"eve": "burst"},
-    "left_out": 1,
+    "flagged": {"eve": "burst"},
+    "filtered": 1,
     "quarantined": ["eve"],
-    "for_good": [],
+    "permanent": [],
     "strength": 2.0,
     "precision": 1.0,
     "recall": 0.5,
@@ -122,7 +122,7 @@ def test_a_plain_round_says_nothing_of_what_there_was_not():
     """Nobody was asked, no detector looked, no candidate was made: these keys are not there."""
     said = to_json(RoundRecord(1, timing=Timing(0.5, 4.0)))
     assert (said["votes"], said["voters"], said["evidence"]) == ({}, {}, None)
-    absent = {"quorum", "replaced", "voter_samples", "suspected", "candidate_accuracy", "lost"}
+    absent = {"quorum", "replaced", "voter_samples", "flagged", "candidate_accuracy", "lost"}
     assert not absent & said.keys()
     found = read(said)
     assert (found.candidate, found.detection, found.truth) == (None, None, None)
@@ -173,7 +173,7 @@ WRONG = [
     ("evidence", float("inf")),
     ("seconds", -1),
     ("bytes_in", 10**400),
-    ("refused", {"duplicate": "many", "malformed": -1}),
+    ("invalid_messages", {"duplicate": "many", "malformed": -1}),
     ("suspicion", {"eve": 2, "not a name": 0.5}),
 ]
 
@@ -211,8 +211,8 @@ def test_texts_are_bounded_and_move_no_cursor():
 
 def test_reasons_are_those_of_the_protocol():
     """Others are put together, so that nobody can make up a thousand."""
-    found = read({"round": 1, "refused": {"duplicate": 2, "x": 3, "y": 4}})
-    assert found.traffic.refused == {"duplicate": 2, "other": 7}
+    found = read({"round": 1, "invalid_messages": {"duplicate": 2, "x": 3, "y": 4}})
+    assert found.traffic.invalid_messages == {"duplicate": 2, "other": 7}
 
 
 values = st.recursive(
@@ -264,7 +264,7 @@ ELSEWHERE = {
 
 def test_nobody_reads_a_record_by_its_keys():
     """Only ``fedjury.protocol`` knows them: all others read fields of the type."""
-    kinds = (RoundRecord, RoundRepeated, Refusals)
+    kinds = (RoundRecord, RoundRepeated, InvalidMessages)
     keys = {word for kind in kinds for key, *_ in rows(kind) for word in key.split(".")}
     found = set()
     for file in sorted(

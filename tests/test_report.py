@@ -44,12 +44,12 @@ def record(number, accuracy=0.5, **changes):
         "version": number,
         "accepted": True,
         "why": "",
-        "called": 4,
+        "selected": 4,
         "updates": 4,
         "missing": 0,
         "absent": [],
         "votes": {},
-        "refused": {},
+        "invalid_messages": {},
         "accuracy": accuracy,
         "seconds": 0.5,
         "updates_per_second": 8.0,
@@ -68,7 +68,7 @@ def record(number, accuracy=0.5, **changes):
 
 def vote(poisoned, score=3.0, threshold=2.0):
     """Return what a record says of a vote."""
-    return {"poisoned": poisoned, "score": score, "threshold": threshold, "bytes": 100}
+    return {"poisoned": poisoned, "score": score, "threshold": threshold, "size": 100}
 
 
 REJECTED = record(
@@ -81,7 +81,7 @@ REJECTED = record(
     candidate_accuracy=0.1,
     missing=1,
     absent=["agent-0"],
-    refused={"duplicate": 2},
+    invalid_messages={"duplicate": 2},
 )
 """The third round, in which two of four validators say poisoned."""
 
@@ -89,7 +89,7 @@ FEW = [
     record(1, 0.2),
     record(2, 0.4),
     REJECTED,
-    record(4, 0.3, refused={"duplicate": 1, "malformed": 1}, attempt=2),
+    record(4, 0.3, invalid_messages={"duplicate": 1, "malformed": 1}, attempt=2),
 ]
 """Four rounds; the malicious agents strike from the third on."""
 
@@ -217,15 +217,15 @@ def test_bytes_are_written_for_people(count, said):
 # Who was caught
 
 
-def looked(number, suspected, quarantined=(), for_good=(), **changes):
+def looked(number, flagged, quarantined=(), permanent=(), **changes):
     """Return the record of a round in which detectors looked."""
     return record(
         number,
-        suspected=dict.fromkeys(suspected, "fixed_point"),
+        flagged=dict.fromkeys(flagged, "fixed_point"),
         suspicion={},
-        left_out=len(suspected),
+        filtered=len(flagged),
         quarantined=[*quarantined],
-        for_good=[*for_good],
+        permanent=[*permanent],
         **changes,
     )
 
@@ -262,7 +262,7 @@ def test_fates_are_held_against_the_truth():
 def test_without_the_truth_there_is_suspicion_alone():
     """What an aggregator knows; nobody can be missed."""
     found = groups(outcomes(read_all(WATCHED)), None)
-    assert {group.outcome for group in found} == {"suspected"}
+    assert {group.outcome for group in found} == {"flagged"}
 
 
 def test_agents_with_one_fate_are_one_group():
@@ -292,17 +292,17 @@ def test_the_sentence_on_detection():
     """It is on the terminal, too."""
     [said] = detection_summary(read_all(WATCHED), TRUTH)
     assert said == (
-        "Detection: of 2 malicious agents 1 were suspected in some round and 1 are in quarantine "
+        "Detection: of 2 malicious agents 1 were flagged in some round and 1 are in quarantine "
         "at the "
-        "end, 1 permanently; of 3 honest ones 1 were suspected, 1 were ever in quarantine, 0 "
+        "end, 1 permanently; of 3 honest ones 1 were flagged, 1 were ever in quarantine, 0 "
         "permanently."
     )
     assert detection_summary(read_all(FEW), TRUTH) == []
 
 
 def test_who_is_in_quarantine_does_not_strike():
-    """From the round after it, until it is called on appeal and suspected again."""
-    out = {"quarantined": TRUTH.evil, "suspected": []}
+    """From the round after it, until it is called on appeal and flagged again."""
+    out = {"quarantined": TRUTH.evil, "flagged": []}
     records = [
         looked(1, []),
         looked(2, TRUTH.evil),
@@ -392,9 +392,9 @@ def test_votes_are_cells_with_their_scores():
 
 
 def test_what_detectors_say_of_a_round():
-    """How many are suspected by whom, left out, and in quarantine."""
+    """How many are flagged by whom, left out, and in quarantine."""
     [*_, shown] = table.lines(read_all(WATCHED[:3]), set(), set())
-    assert shown.notes == ["2 suspected (fixed_point 2); 2 left out", "1 in quarantine after it"]
+    assert shown.notes == ["2 flagged (fixed_point 2); 2 left out", "1 in quarantine after it"]
 
 
 def test_of_very_many_rounds_some_are_shown():
@@ -454,12 +454,12 @@ DEFENCES = {
     ),
     "quarantine": (
         {"detection.detectors": ["burst"], "detection.quarantine": True},
-        """Updates are averaged. The detector burst looks for fakes; who is suspected is left out,
+        """Updates are averaged. The detector burst looks for fakes; who is flagged is left out,
         and after 2 rounds of that no longer selected.""",
     ),
     "detectors alone": (
         {"detection.detectors": ["burst", "dissent"]},
-        """Updates are averaged. The detectors burst, dissent look for fakes; who is suspected is
+        """Updates are averaged. The detectors burst, dissent look for fakes; who is flagged is
         only noted.""",
     ),
 }
@@ -494,11 +494,11 @@ def test_settings_of_several_runs_are_told_once():
 
 
 def test_how_it_ended_in_words():
-    """Accuracy from before the strike to the end, verdicts, and who was suspected."""
+    """Accuracy from before the strike to the end, verdicts, and who was flagged."""
     rounds = read_all(FEW)
     assert ending(row("lab", rounds, STRIKES), 4, tallies({}, TRUTH)) == (
         "Accuracy fell from 40.0% before the first strike to 30.0% at the end. Of 4 rounds 3 were "
-        "accepted and 1 rejected. Suspected: 0 of 2 malicious agents, 0 of 3 honest agents."
+        "accepted and 1 rejected. Flagged: 0 of 2 malicious agents, 0 of 3 honest agents."
     )
     assert ending(row("lab", rounds[:1], None), 1, []) == (
         "Accuracy is 20.0% at the end. One round was finished."
@@ -624,7 +624,7 @@ def test_hostile_text_stays_text():
             accepted=False,
             absent=[HOSTILE],
             missing=1,
-            refused={HOSTILE: 3, '"onclick="x': 1},
+            invalid_messages={HOSTILE: 3, '"onclick="x': 1},
             voters={HOSTILE: vote(True), '" onmouseover="alert(3)': vote(False)},
             votes={"poisoned": 1, "clean": 1, "silent": 0, HOSTILE: 4},
         ),
@@ -673,7 +673,7 @@ def test_every_reference_and_id_is_once():
 # Strange runs
 
 
-OLD = {"round", "version", "accepted", "updates", "refused", "accuracy", "seconds"}
+OLD = {"round", "version", "accepted", "updates", "invalid_messages", "accuracy", "seconds"}
 """What the oldest records have."""
 
 
@@ -706,7 +706,7 @@ def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     reports.write(tmp_path, reports.of_run("lab", settings, read_all(WATCHED)))
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "Who among the agents is evil, if anybody is, the aggregator does not know." in text
-    assert "▲ suspected" in text
+    assert "▲ flagged" in text
     assert "caught 1" not in text
     assert "evil agent, which" not in text
 
@@ -742,7 +742,7 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize("key", [*sorted(record(1)), "suspected", "quarantined", "for_good"])
+@pytest.mark.parametrize("key", [*sorted(record(1)), "flagged", "quarantined", "permanent"])
 def test_spoilt_records_make_a_report_all_the_same(key):
     """Whatever is in the place of a value, the page is whole."""
     spoilt = [looked(n, ["agent-1"]) | {key: value} for n, value in enumerate(SPOILT, start=2)]
@@ -753,7 +753,7 @@ def test_spoilt_records_make_a_report_all_the_same(key):
 
 
 def test_ten_thousand_rounds_make_a_small_file(tmp_path):
-    """With forty validators, and agents suspected in each: below two megabytes and a half."""
+    """With forty validators, and agents flagged in each: below two megabytes and a half."""
     names = [f"agent-{number:03}" for number in range(1000)]
     voters = {name: vote(n < 30, 1.23456) for n, name in enumerate(names[:40])}
     crowd = {"votes": {"poisoned": 30, "clean": 10, "silent": 0}, "voters": voters}

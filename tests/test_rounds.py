@@ -86,7 +86,7 @@ def test_a_round_without_validators_by_hand():
         version=1,
         accepted=True,
         judged=1,
-        called=3,
+        selected=3,
         updates=3,
         model=Quality(2.0),
         candidate=Quality(2.0),
@@ -225,7 +225,7 @@ def test_others_are_asked_once_in_place_of_the_silent():
     assert not {*silent} & {*others}
     assert state.deadline == 13.0
     state, effects = step(state, vote(silent[0], poisoned=True), said)
-    assert effects == [CountInvalid(silent[0], Reason.NOT_CALLED, {"not_called": 1})]
+    assert effects == [CountInvalid(silent[0], Reason.NOT_SELECTED, {"not_selected": 1})]
     state, effects = play(state, said, *map(vote, others), Tick(9.0, set("abcdef")))
     (record,) = records(effects)
     assert (record.accepted, record.votes.replaced) == (True, tuple(silent))
@@ -272,7 +272,7 @@ def test_updates_that_do_not_fit():
         (collecting, replace(fitting, round=0), Reason.WRONG_ROUND),
         (collecting, replace(fitting, round=2), Reason.WRONG_ROUND),
         (collecting, replace(fitting, version=1), Reason.WRONG_VERSION),
-        (collecting, replace(fitting, agent="z"), Reason.NOT_CALLED),
+        (collecting, replace(fitting, agent="z"), Reason.NOT_SELECTED),
         (collecting, replace(fitting, agent="a"), Reason.DUPLICATE),
         (collecting, InvalidMessage("b", Reason.NOT_FINITE), Reason.NOT_FINITE),
         (collecting, InvalidMessage("", Reason.UNKNOWN_TOPIC), Reason.UNKNOWN_TOPIC),
@@ -294,7 +294,7 @@ def test_votes_that_do_not_fit():
         (training, vote("b"), Reason.WRONG_PHASE),
         (voting, vote("b", round_=2), Reason.WRONG_ROUND),
         (voting, vote("b", attempt=2), Reason.WRONG_ROUND),
-        (voting, vote("z", poisoned=True), Reason.NOT_CALLED),
+        (voting, vote("z", poisoned=True), Reason.NOT_SELECTED),
         (voting, vote("a", poisoned=True), Reason.DUPLICATE),
     ]
     for state, event, reason in cases:
@@ -310,7 +310,7 @@ def test_only_some_contributors_may_vote():
     (drawn,) = state.validators
     (other, *_) = sorted(set("abc") - {drawn})
     state, effects = step(state, vote(other, poisoned=True), said)
-    assert effects == [CountInvalid(other, Reason.NOT_CALLED, {"not_called": 1})]
+    assert effects == [CountInvalid(other, Reason.NOT_SELECTED, {"not_selected": 1})]
     state, _ = play(state, said, vote(drawn), Tick(3.1, set("abc")))
     assert state.version == 1
 
@@ -327,7 +327,7 @@ def test_counts_add_up_and_end_with_the_round():
         "malformed": 1,
         "duplicate": 6,
     }
-    assert records(effects)[0].traffic.refused == {"malformed": 1, "duplicate": 6}
+    assert records(effects)[0].traffic.invalid_messages == {"malformed": 1, "duplicate": 6}
     assert state.invalid == {}
 
 
@@ -339,7 +339,7 @@ def test_what_was_refused_before_the_first_round_is_in_its_record():
     )
     state, _ = step(state, Tick(0.0, set("abc")), said)
     _, effects = play(state, said, *updates(state), Tick(1.0, set("abc")))
-    assert records(effects)[0].traffic.refused == {"malformed": 1}
+    assert records(effects)[0].traffic.invalid_messages == {"malformed": 1}
 
 
 def test_the_first_message_wins():
@@ -358,7 +358,7 @@ def test_the_first_vote_wins():
     ballots = [vote("a"), vote("a", poisoned=True), vote("b"), vote("c")]
     state, effects = play(state, said, *ballots, Tick(3.1, set("abc")))
     assert state.version == 1
-    assert records(effects)[0].traffic.refused == {"duplicate": 1}
+    assert records(effects)[0].traffic.invalid_messages == {"duplicate": 1}
 
 
 # When a round closes
@@ -419,7 +419,7 @@ def test_a_repeated_round_goes_on_as_any_other():
     (drawn,) = state.validators
     state, effects = play(state, said, vote(drawn, attempt=2), Tick(14.0, set("abc")))
     (record,) = records(effects)
-    assert (record.attempt, record.timing.seconds, record.traffic.refused) == (
+    assert (record.attempt, record.timing.seconds, record.traffic.invalid_messages) == (
         2,
         14.0,
         {"malformed": 1},
@@ -490,7 +490,7 @@ def test_a_flood_does_not_hold_back_a_deadline():
         state, effects = play(state, said, next(flood), next(flood))
         taken += 1
     assert taken == 1000  # 1000 / 100 = 10 seconds
-    assert records(effects)[0].traffic.refused == {"malformed": 1000}
+    assert records(effects)[0].traffic.invalid_messages == {"malformed": 1000}
 
 
 def test_a_rule_that_cannot_repeats_the_round():

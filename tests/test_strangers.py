@@ -75,7 +75,7 @@ def vault(tmp_path_factory):
 @pytest.fixture
 def aggregator(house):
     """Connect as the aggregator, who hears everything that is delivered to anybody."""
-    with house.call("aggregator", "fl/v1/#", protocol=paho.MQTTv5) as made:
+    with house.call("aggregator", "fl/v2/#", protocol=paho.MQTTv5) as made:
         yield made
         for topic in sorted(made.topics):
             made.say(topic, b"", retain=True)
@@ -109,7 +109,14 @@ def test_nobody_comes_in_without_a_secret_of_their_own(open_house, protocol, log
 @BOTH
 def test_whoever_is_enrolled_comes_in(house, protocol):
     """Agents, slots, ears, the aggregator and people are let in with what enrolment gave them."""
-    for login in ("agent-0", "http-001", "ear.agent-3", "ear.http", "aggregator", "watch.ann"):
+    for login in (
+        "agent-0",
+        "http-001",
+        "listener.agent-3",
+        "listener.http",
+        "aggregator",
+        "watch.ann",
+    ):
         with house.call(login, protocol=protocol) as caller:
             assert caller.let_in, login
 
@@ -184,12 +191,12 @@ FORBIDDEN = [
     "history/3",
     "candidate",
     "log/round",
-    "log/refused",
+    "log/invalid",
     "update",
     "vote",
     "update/agent-1/more",
-    "collusion/report/agent-1",
-    "collusion/plot",
+    "collusion/update/agent-1",
+    "collusion/attack",
     "anything",
 ]
 
@@ -212,11 +219,11 @@ def test_nobody_speaks_for_others(house, aggregator, protocol, retain):
         for topic in FORBIDDEN:
             receipt = caller.say(f"{RUN}/{topic}", b"forged", retain=retain)
             assert receipt == (REFUSED if protocol == paho.MQTTv5 else "Success"), topic
-        for topic in ("fl/v1/round", "fl/v2/lab/round", "round", "$SYS/broker/uptime"):
+        for topic in ("fl/v2/round", "fl/v3/lab/round", "round", "$SYS/broker/uptime"):
             caller.say(topic, b"forged", retain=retain)
         caller.say(f"{RUN}/vote/agent-1", b"end")
     assert aggregator.until_heard(f"{RUN}/vote/agent-1", b"end") == []
-    with house.call("watch", "fl/v1/#", "$SYS/broker/uptime") as late:
+    with house.call("watch", "fl/v2/#", "$SYS/broker/uptime") as late:
         assert all(topic.startswith("$SYS") for topic, _ in late.heard)
 
 
@@ -260,7 +267,7 @@ def test_people_only_watch(house, aggregator, login):
     assert aggregator.until_heard(f"{RUN}/vote/agent-1", b"end") == []
 
 
-@pytest.mark.parametrize("login", ["ear.agent-1", "ear.http"])
+@pytest.mark.parametrize("login", ["listener.agent-1", "listener.http"])
 def test_an_ear_passes_for_nobody(house, aggregator, login):
     """What an ear may publish is on no agent's topic: every reader refuses it."""
     with house.call(login, protocol=paho.MQTTv5) as caller:
@@ -280,12 +287,12 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
 # ---------------------------------------------------------------- what is not heard
 
 TOLD = ["manifest", "round", "model", "history/3", "candidate"]
-WIDE = ["fl/v1/#", f"{RUN}/+/+", f"{RUN}/update/+", f"{RUN}/vote/agent-0", "$share/all/fl/v1/#"]
+WIDE = ["fl/v2/#", f"{RUN}/+/+", f"{RUN}/update/+", f"{RUN}/vote/agent-0", "$share/all/fl/v2/#"]
 
 
 def everything_happens(house, aggregator):
     """Let the aggregator and an agent say everything there is, retained, and wait for the end."""
-    for topic in (*TOLD, "log/round", "log/refused"):
+    for topic in (*TOLD, "log/round", "log/invalid"):
         aggregator.say(f"{RUN}/{topic}", b"said", retain=True)
     with house.call("agent-0") as agent:
         for kind in OWN:
@@ -294,7 +301,7 @@ def everything_happens(house, aggregator):
 
 
 @BOTH
-@pytest.mark.parametrize("login", ["agent-1", "ear.agent-1", "http-000"])
+@pytest.mark.parametrize("login", ["agent-1", "listener.agent-1", "http-000"])
 @pytest.mark.parametrize("late", [False, True], ids=["live", "retained"])
 def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, late):
     """Whatever they subscribe to, of others' updates, votes and presence they get nothing."""
@@ -317,13 +324,13 @@ def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, la
     [
         (
             "watch",
-            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/refused"],
+            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/invalid"],
         ),
         (
             "watch.ann",
-            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/refused"],
+            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/invalid"],
         ),
-        ("ear.http", [*TOLD, "log/round", "log/refused"]),
+        ("listener.http", [*TOLD, "log/round", "log/invalid"]),
     ],
 )
 def test_people_and_gateways_hear_the_log(house, aggregator, login, allowed):
@@ -343,16 +350,16 @@ def test_attackers_meet_only_where_an_experiment_lets_them(tmp_path):
     with (
         house_of(tmp_path / "secrets", *words) as house,
         house.call("agent-0", f"{RUN}/collusion/#", protocol=paho.MQTTv5) as leader,
-        house.call("agent-1", "fl/v1/#", protocol=paho.MQTTv5) as other,
+        house.call("agent-1", "fl/v2/#", protocol=paho.MQTTv5) as other,
     ):
-        assert other.say(f"{RUN}/collusion/report/agent-1") == "Success"
-        assert other.say(f"{RUN}/collusion/report/agent-2") == REFUSED
-        assert other.say("fl/v1/elsewhere/collusion/report/agent-1") == REFUSED
-        assert other.say("fl/v1/elsewhere/update/agent-1", retain=True) == REFUSED
+        assert other.say(f"{RUN}/collusion/update/agent-1") == "Success"
+        assert other.say(f"{RUN}/collusion/update/agent-2") == REFUSED
+        assert other.say("fl/v2/elsewhere/collusion/update/agent-1") == REFUSED
+        assert other.say("fl/v2/elsewhere/update/agent-1", retain=True) == REFUSED
         assert other.say(f"{RUN}/update/agent-1") == "Success"
-        assert leader.until_heard(f"{RUN}/collusion/report/agent-1") == []
-        assert leader.say(f"{RUN}/collusion/plot") == "Success"
-        other.until_heard(f"{RUN}/collusion/plot")
+        assert leader.until_heard(f"{RUN}/collusion/update/agent-1") == []
+        assert leader.say(f"{RUN}/collusion/attack") == "Success"
+        other.until_heard(f"{RUN}/collusion/attack")
 
 
 # ---------------------------------------------------------------- names
@@ -414,7 +421,7 @@ def test_a_revoked_password_is_out_at_once(tmp_path, capsys):
     """Its connection is cut, it is not let in again, and nobody else is disturbed."""
     with house_of(tmp_path / "secrets") as house:
         secret = house.secret("agent-1")
-        with house.call("aggregator", "fl/v1/#") as aggregator, house.call("agent-0") as other:
+        with house.call("aggregator", "fl/v2/#") as aggregator, house.call("agent-0") as other:
             doomed = house.call("agent-1", protocol=paho.MQTTv5)
             revoked(house.folder, "agent-1")
             assert "the private broker has been told" in capsys.readouterr().out
@@ -445,7 +452,7 @@ def test_a_revoked_certificate_is_mute_and_deaf_at_once(tmp_path):
     """Mosquitto leaves its connection: nothing goes through it, and it does not come back."""
     with house_of(tmp_path / "secrets", "--tls") as house:
         context = house.context("agent-1")
-        with house.call("aggregator", "fl/v1/#") as aggregator, house.call("agent-0") as other:
+        with house.call("aggregator", "fl/v2/#") as aggregator, house.call("agent-0") as other:
             with house.call("agent-1", f"{RUN}/round", protocol=paho.MQTTv5) as doomed:
                 revoked(house.folder, "agent-1")
                 with house.call("agent-2"):
@@ -494,7 +501,7 @@ def test_people_watch_with_one_command(open_house, tmp_path):
         aggregator.say(f"{RUN}/log/round", json.dumps({"round": 1}), retain=True)
         aggregator.say(f"{RUN}/vote/agent-0", b"a vote", retain=True)
         done = subprocess.run(
-            [*words, "-t", "fl/v1/+/log/#", "-t", "fl/v1/+/vote/+"],
+            [*words, "-t", "fl/v2/+/log/#", "-t", "fl/v2/+/vote/+"],
             env=environment,
             capture_output=True,
             text=True,

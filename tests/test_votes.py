@@ -23,11 +23,11 @@ from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.learning.training import Training, sample_order, train_alone
 from fedjury.learning.weights import flatten
-from fedjury.protocol import codec
-from fedjury.protocol.codec import MAX_EVIDENCE
+from fedjury.protocol import codec, schema
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Phase, Round, Update, Vote
+from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.protocol.topics import topic_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -279,7 +279,7 @@ def test_votes_carry_what_the_judge_measured():
             last = row[-MAX_EVIDENCE:].astype(np.float32)
             np.testing.assert_array_equal(measured(vote.evidence), last)
             topic = topic_of("lab", vote)
-            assert codec.decode(topic, codec.encode(vote), codec.Limits()) == vote
+            assert codec.decode(topic, codec.encode(vote), schema.Limits()) == vote
 
 
 def test_who_has_no_data_moves_nobody_else():
@@ -410,8 +410,8 @@ def heard_votes(run):
     heard = []
     run.broker.listeners.append(lambda topic, payload: heard.append((topic, payload)))
     run.whole()
-    votes = [codec.decode(*each, codec.Limits()) for each in heard if "/vote/" in each[0]]
-    return [replace(vote, bytes=0) for vote in votes]
+    votes = [codec.decode(*each, schema.Limits()) for each in heard if "/vote/" in each[0]]
+    return [replace(vote, size=0) for vote in votes]
 
 
 def consistent(judge, vote):

@@ -71,7 +71,7 @@ def test_a_run_is_what_its_topics_say():
         say("round", opened(3, "validate", contributors=["a", "b"], validators=["c"])),
     )
     assert (run.model, run.parameters) == ("mlp", 2410)
-    assert (run.phase, run.round, run.called, run.validators) == ("validate", 3, 2, 1)
+    assert (run.phase, run.round, run.selected, run.validators) == ("validate", 3, 2, 1)
     assert run.start.model.accuracy == 0.1
     assert [row.round for row in run.rows] == [1, 2]
     assert run.last == read(record(2, accepted=False, why="voted down", version=1)).short()
@@ -98,7 +98,7 @@ def test_a_round_that_decides_nothing_is_pending():
 def test_who_comes_late_fills_in_what_was(first):
     """The past and the last record make the whole run, in whichever order they come."""
     records = [record(number) for number in range(1, 31)]
-    messages = [say("log/past", past_of(records)), say("log/round", records[-1])]
+    messages = [say("log/history", past_of(records)), say("log/round", records[-1])]
     run = after(*(messages if first == "past" else messages[::-1]))
     assert [row.round for row in run.rows] == list(range(1, 31))
     assert heard_in_full(run.last)
@@ -113,7 +113,7 @@ def test_an_outage_is_filled_in():
     """Rounds that passed while the broker was gone come from the past; the others stay whole."""
     records = [record(number) for number in range(1, 11)]
     run = after(
-        *(say("log/round", records[n]) for n in (0, 1, 2, 9)), say("log/past", past_of(records))
+        *(say("log/round", records[n]) for n in (0, 1, 2, 9)), say("log/history", past_of(records))
     )
     assert [row.round for row in run.rows] == list(range(1, 11))
     assert [row.round for row in run.rows if heard_in_full(row)] == [1, 2, 3, 10]
@@ -123,14 +123,14 @@ def test_the_past_is_right_where_it_differs():
     """Rounds of an earlier run of the name, which ended unheard, do not stay among the new ones."""
     old = [say("log/round", record(n, accuracy=0.9)) for n in range(1, 8)]
     new = [record(n) for n in range(1, 4)]
-    run = after(*old, say("log/round", new[-1]), say("log/past", past_of(new)))
+    run = after(*old, say("log/round", new[-1]), say("log/history", past_of(new)))
     assert [row.model.accuracy for row in run.rows] == [r["accuracy"] for r in new]
 
 
 def test_a_run_that_begins_anew_forgets():
     """A record of round 0 after others means another run; who is online stays."""
     run = after(
-        say("log/round", record(1, refused={"duplicate": 3})),
+        say("log/round", record(1, invalid_messages={"duplicate": 3})),
         say("agent/a", {"online": True, "since": 1.0}),
         say("log/round", {"round": 0, "accuracy": 0.2}),
     )
@@ -151,7 +151,7 @@ def test_a_run_that_lost_rounds_goes_back():
 def test_only_the_last_thousand_rounds_are_kept():
     """Of older rounds there is what they add up to, and the past does not bring them back."""
     state = State()
-    records = [record(n, refused={"duplicate": 1}) for n in range(1, 1301)]
+    records = [record(n, invalid_messages={"duplicate": 1}) for n in range(1, 1301)]
     for number in range(0, 1300, 100):
         batch = [say("log/round", said) for said in records[number : number + 100]]
         state = run_view.on_messages(state, batch, 1.0)
@@ -159,7 +159,7 @@ def test_only_the_last_thousand_rounds_are_kept():
     assert [run.rows[0].round, len(run.rows)] == [301, run_view.ROUNDS]
     assert run.tally.updates == 13_000
     assert run.refused == {"duplicate": 1300}
-    run = after(say("log/past", past_of(records)), state=state)
+    run = after(say("log/history", past_of(records)), state=state)
     assert [run.rows[0].round, len(run.rows)] == [301, run_view.ROUNDS]
     assert run.tally.updates == 13_000
     assert run.refused == {"duplicate": 1300}
@@ -167,18 +167,18 @@ def test_only_the_last_thousand_rounds_are_kept():
 
 def test_refusals_are_counted_once():
     """The past, records after it, and the round that is open add up; none is counted twice."""
-    records = [record(n, refused={"duplicate": 1}) for n in range(1, 4)]
+    records = [record(n, invalid_messages={"duplicate": 1}) for n in range(1, 4)]
     said = [say("log/round", r) for r in records]
-    past = say("log/past", past_of(records[:2], {"duplicate": 7, "malformed": 1}))
+    past = say("log/history", past_of(records[:2], {"duplicate": 7, "malformed": 1}))
     still = say(
-        "log/refused",
+        "log/invalid",
         {
             "round": 4,
-            "refused": {"wrong_round": 2},
+            "invalid_messages": {"wrong_round": 2},
             "latest": {"agent": "a", "reason": "wrong_round"},
         },
     )
-    ended_ = say("log/refused", {"round": 3, "refused": {"duplicate": 1}, "latest": {}})
+    ended_ = say("log/invalid", {"round": 3, "invalid_messages": {"duplicate": 1}, "latest": {}})
     assert after(*said).refused == {"duplicate": 3}
     assert after(*said, past).refused == {"duplicate": 8, "malformed": 1}
     assert after(*said, past, ended_).refused == {"duplicate": 8, "malformed": 1}
@@ -207,18 +207,18 @@ def test_detectors_tell_whom_they_suspect():
             record(
                 1,
                 suspicion=suspicion,
-                suspected={"a99": "burst", "a98": "burst", "a97": "dissent"},
+                flagged={"a99": "burst", "a98": "burst", "a97": "dissent"},
                 quarantined=["a99", "a98", "not a name"],
-                for_good=["a99"],
-                left_out=2,
+                permanent=["a99"],
+                filtered=2,
             ),
         )
     )
     seen = run.suspects
     assert seen.most[:2] == (("a99", 0.99), ("a98", 0.98))
     assert seen.detectors == {"burst": 2, "dissent": 1}
-    assert (seen.suspected, seen.quarantined, seen.for_good, seen.left_out) == (3, 2, 1, 2)
-    run = after(say("log/round", record(2, suspicion={}, suspected={})), state=State({RUN: run}))
+    assert (seen.flagged, seen.quarantined, seen.permanent, seen.filtered) == (3, 2, 1, 2)
+    run = after(say("log/round", record(2, suspicion={}, flagged={})), state=State({RUN: run}))
     assert run.suspects.detectors == {"burst": 0, "dissent": 0}
     assert after(say("log/round", record(3))).suspects is None
 
@@ -275,13 +275,13 @@ def test_many_messages_are_heard_as_each_alone():
 def test_names_without_end_are_not_kept():
     """Neither agents nor runs nor suspects beyond what is allowed for are remembered."""
     online = json.dumps(presence(True)).encode()
-    crowd = ((f"fl/v1/{RUN}/agent/a{n}", online) for n in range(200_000))
+    crowd = ((f"fl/v2/{RUN}/agent/a{n}", online) for n in range(200_000))
     state = run_view.on_messages(
         run_view.on_message(State(), *say("round", opened(1)), 1.0), crowd, 1.0
     )
     assert len(state.runs[RUN].online) == run_view.AGENTS
     manifest = json.dumps(MANIFEST).encode()
-    runs = ((f"fl/v1/r{n}/manifest", manifest) for n in range(10_000))
+    runs = ((f"fl/v2/r{n}/manifest", manifest) for n in range(10_000))
     state = run_view.on_messages(state, runs, 1.0)
     assert len(state.runs) == run_view.RUNS
     assert RUN in state.runs
@@ -290,11 +290,11 @@ def test_names_without_end_are_not_kept():
     said = record(1, suspicion=dict.fromkeys(names, 1.0), quarantined=names)
     assert state.runs[RUN] == replace(after(say("log/round", said), state=state), heard=1.0)
     names = names[:50_000]
-    suspected = {name: f"detector-{name}" for name in names}
-    run = after(say("log/round", record(1, suspected=suspected, quarantined=names)))
+    flagged = {name: f"detector-{name}" for name in names}
+    run = after(say("log/round", record(1, flagged=flagged, quarantined=names)))
     assert (run.suspects.quarantined, len(run.suspects.named)) == (50_000, rows.SHOWN)
     assert len(run.suspects.detectors) <= rows.DETECTORS
-    assert run.suspects.suspected == 50_000
+    assert run.suspects.flagged == 50_000
 
 
 def test_presence_alone_makes_no_run():
@@ -348,7 +348,7 @@ def rendered(group, frame=USUAL, **options):
 
 
 @pytest.mark.parametrize(
-    "part", ["manifest", "round", "log/round", "log/refused", "log/past", "agent/a"]
+    "part", ["manifest", "round", "log/round", "log/invalid", "log/history", "agent/a"]
 )
 def test_payloads_that_are_none_change_nothing_worth_speaking_of(part):
     """Whatever comes on a topic, what was known stays, and a terminal is safe."""
@@ -365,9 +365,9 @@ def test_topics_that_are_none_are_odd():
     for odd in (
         "",
         "/",
-        "fl/v1",
-        "fl/v1/x/y/z",
-        "fl/v1/a b/round",
+        "fl/v2",
+        "fl/v2/x/y/z",
+        "fl/v2/a b/round",
         "fl/v2/lab/round",
         topic("model"),
         topic("update/a"),
@@ -378,7 +378,7 @@ def test_topics_that_are_none_are_odd():
 
 
 @pytest.mark.parametrize(
-    "key", [*record(1), "suspicion", "suspected", "quarantined", "for_good", "left_out", "repeated"]
+    "key", [*record(1), "suspicion", "flagged", "quarantined", "permanent", "filtered", "repeated"]
 )
 def test_values_that_are_none_are_left_out(key):
     """A record with anything in the place of a value is read without it, and never believed."""
@@ -394,18 +394,18 @@ def test_values_that_are_none_are_left_out(key):
         assert all(type(row.updates) is int for row in run.rows)
 
 
-@pytest.mark.parametrize("key", ["columns", "rows", "refused"])
+@pytest.mark.parametrize("key", ["columns", "rows", "invalid_messages"])
 def test_a_past_that_is_none_is_none(key):
     """The same goes for the past as a whole, and for each value in its rows."""
     for value in BAD_VALUES:
         state = run_view.on_message(State(), *say("log/round", record(1)), 1.0)
         said = past_of([record(1), record(2)])
         state = run_view.on_message(
-            state, topic("log/past"), json.dumps(said | {key: value}).encode(), 1
+            state, topic("log/history"), json.dumps(said | {key: value}).encode(), 1
         )
         rows = [[value] * 11, [2, *[value] * 10], [3, value]]
         state = run_view.on_message(
-            state, topic("log/past"), json.dumps(said | {"rows": rows}).encode(), 1.0
+            state, topic("log/history"), json.dumps(said | {"rows": rows}).encode(), 1.0
         )
         assert all(HARMLESS.fullmatch(line) for line in shown(state).splitlines())
         assert state.runs[RUN].rows
@@ -416,7 +416,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=5)
         | st.dictionaries(
-            st.sampled_from(sorted({*record(1), *past_of([]), "latest", "suspicion", "suspected"}))
+            st.sampled_from(sorted({*record(1), *past_of([]), "latest", "suspicion", "flagged"}))
             | st.text(max_size=5),
             inner,
             max_size=8,
@@ -431,7 +431,7 @@ JSON = st.recursive(
     st.lists(
         st.tuples(
             st.sampled_from(
-                ["round", "log/round", "log/refused", "log/past", "manifest", "agent/a"]
+                ["round", "log/round", "log/invalid", "log/history", "manifest", "agent/a"]
             ),
             JSON,
         ),
@@ -462,7 +462,7 @@ def test_texts_are_short_and_plain():
 
 def test_reasons_are_those_of_the_protocol():
     """What is no reason of ours is counted, without its words."""
-    run = after(say("log/round", record(1, refused={"duplicate": 2, BAD_TEXT: 3, "x": 4})))
+    run = after(say("log/round", record(1, invalid_messages={"duplicate": 2, BAD_TEXT: 3, "x": 4})))
     assert run.refused == {"duplicate": 2, OTHER: 7}
     assert {*run.refused} <= {*Reason, OTHER}
 
@@ -486,10 +486,10 @@ def told(*steps, where=WHERE):
 def test_each_round_is_one_line():
     """What is new since the last look is written, once, in the order of rounds."""
     first, second, third, fourth = told(
-        [say("log/past", past_of([record(1), record(2)]))],
-        [say("log/round", record(3, refused={"duplicate": 4}, missing=2, dropped=1))],
+        [say("log/history", past_of([record(1), record(2)]))],
+        [say("log/round", record(3, invalid_messages={"duplicate": 4}, missing=2, dropped=1))],
         [],
-        [say("log/round", record(3, refused={"duplicate": 4}, missing=2, dropped=1))],
+        [say("log/round", record(3, invalid_messages={"duplicate": 4}, missing=2, dropped=1))],
     )
     assert [line[:9] for line in first[1:]] == ["round   1", "round   2"]
     assert first[0].startswith("watching run lab")
@@ -511,14 +511,14 @@ def test_events_are_lines():
         [
             say(
                 "log/round",
-                record(3, suspicion={"a": 1.0}, suspected={"a": "burst"}, quarantined=["a"]),
+                record(3, suspicion={"a": 1.0}, flagged={"a": "burst"}, quarantined=["a"]),
             )
         ],
         [say("log/round", {"round": 0, "accuracy": 0.1}), records[0]],
     )
     assert said[1] == ["round   5  tried again  attempt 2  why: 2 came in time"]
     assert said[2] == ["run lab has gone back to round 2"]
-    assert said[3][0].endswith("suspected 1 (burst 1)  quarantined 1 (a)")
+    assert said[3][0].endswith("flagged 1 (burst 1)  quarantined 1 (a)")
     assert said[4][0] == "run lab begins again"
     assert said[4][1].startswith("round   1  accepted")
 
@@ -553,7 +553,7 @@ def test_an_open_round_is_told_of_now_and_then():
         state,
         [
             say("agent/a", presence(True)),
-            say("log/refused", {"round": 1, "refused": {"malformed": 2}, "latest": {}}),
+            say("log/invalid", {"round": 1, "invalid_messages": {"malformed": 2}, "latest": {}}),
         ],
         1.0,
     )
@@ -576,7 +576,7 @@ def test_notices_are_told_once():
 def test_the_end_is_told():
     """Rounds, verdicts and accuracy in one line; and why, where a round was given up."""
     run = after(
-        say("log/round", record(1, refused={"duplicate": 2}, backdoor=0.25)),
+        say("log/round", record(1, invalid_messages={"duplicate": 2}, backdoor=0.25)),
         say("round", opened(1, "done")),
     )
     assert formatting.closing(run) == (
@@ -611,12 +611,12 @@ def attacked():
             backdoor=0.02,
             votes={"poisoned": 0 if n <= 20 else 31, "clean": 38 if n <= 20 else 7, "silent": 2},
             accuracy=min(0.03 * n, 0.6),
-            refused={"not_finite": 1},
+            invalid_messages={"not_finite": 1},
             suspicion={"agent-05": 0.9},
-            suspected={"agent-05": "burst"},
+            flagged={"agent-05": "burst"},
             quarantined=["agent-05"],
-            for_good=[],
-            left_out=1,
+            permanent=[],
+            filtered=1,
         )
         for n in range(1, 31)
     ]
@@ -650,7 +650,7 @@ def test_the_picture_says_it_all(attacked, size, plain):
         "20 updates/s",
         "in 1.0 kB out 100 B",
         "refused 30: not_finite 30",
-        "suspected 1 (burst 1)",
+        "flagged 1 (burst 1)",
         "in quarantine 1",
         "agent-05 0.90",
         "online 40: agent-00",
@@ -710,7 +710,7 @@ def test_a_vote_is_a_row_of_validators():
 def test_a_rejected_round_is_seen_below_the_curve():
     """Of a thousand rounds in eighty columns, the one that was rejected is marked."""
     records = [record(n, accepted=n != 500) for n in range(1, 1001)]
-    run = after(say("log/past", past_of(records)))
+    run = after(say("log/history", past_of(records)))
     [strip] = [
         row
         for row in drawn(run, Frame(80, 24, plain=True)).split("\n")
@@ -864,7 +864,7 @@ def test_plain_lines_are_the_records(seen):
             f"{r.model.accuracy:.1%}"[:-1],
             *r.votes.counts,
             r.updates,
-            r.called,
+            r.selected,
         ]
         for r in seen.records()
     ]
@@ -1050,7 +1050,7 @@ def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
             RawClient(address) as client,
         ):
             records = [record(n) for n in range(1, 5)]
-            client.publish(*say("log/past", past_of(records)), retain=True)
+            client.publish(*say("log/history", past_of(records)), retain=True)
             client.publish(*say("log/round", records[-1]), retain=True)
             until(lambda: "the broker is back after" in log.read_text(), 60)
             until(lambda: "round   4  accepted" in log.read_text())

@@ -71,17 +71,17 @@ def test_it_refuses_beside_a_living_one_and_says_what_to_do(tmp_path):
 
 
 def heard(*said):
-    """Hear (topic below fl/v1/, payload) one after the other."""
+    """Hear (topic below fl/v2/, payload) one after the other."""
     known = runs.NONE
     for topic, what in said:
         payload = what if isinstance(what, bytes) else json.dumps(what).encode()
-        known = on_message(known, f"fl/v1/{topic}", payload)
+        known = on_message(known, f"fl/v2/{topic}", payload)
     return known
 
 
 def there(since, *, online=True):
     """Say what an aggregator's presence says."""
-    return {"online": online, "since": since, "deals": ""}
+    return {"online": online, "since": since, "partition": ""}
 
 
 def phase(name):
@@ -125,9 +125,9 @@ HOSTILE = [
     b'{"online": true}',
     there("now"),
     there(-1e400),
-    {"online": 1, "since": 1, "deals": ""},
-    {"online": True, "since": 1, "deals": "\x1b[2J"},
-    {"online": True, "since": 1, "deals": "", "more": 1},
+    {"online": 1, "since": 1, "partition": ""},
+    {"online": True, "since": 1, "partition": "\x1b[2J"},
+    {"online": True, "partition": "", "more": 1},
     b" " * 2000,
 ]
 
@@ -263,7 +263,7 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
             Started(["-m", *shlex.split(advice), "--kind", "embedded"], ROOT, tmp_path / "broker"),
         ):
             assert first.child.wait(90) == 0
-            listen = f"mosquitto_sub -p {port} -v -t 'fl/v1/{name}/log/#' -t 'fl/v1/{name}/vote/+'"
+            listen = f"mosquitto_sub -p {port} -v -t 'fl/v2/{name}/log/#' -t 'fl/v2/{name}/vote/+'"
             assert f"to listen: {listen}\n" in (tmp_path / "serve").read_text()
             assert agents.child.wait(30) == 0
             assert "is over" not in agents.log.read_text()  # it was there until the end
@@ -271,7 +271,7 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
             assert (tmp_path / name / ENDED).exists()
             with (
                 Started(fleet, ROOT, tmp_path / "later") as later,
-                RawClient(BrokerAddress("127.0.0.1", port), "fl/v1/+/aggregator") as people,
+                RawClient(BrokerAddress("127.0.0.1", port), "fl/v2/+/aggregator") as people,
             ):
                 later.says(f"what is there is finished: {name} (over)")
                 with Started(serve, ROOT, tmp_path / "second") as second:
@@ -292,9 +292,9 @@ def test_looking_around_tells_of_all_runs(broker):
     with RawClient(broker) as aggregator:
         for run, since in (("old", 1.0), ("new", 2.0)):
             payload = json.dumps(there(since)).encode()
-            aggregator.publish(f"fl/v1/{run}/aggregator", payload, retain=True)
+            aggregator.publish(f"fl/v2/{run}/aggregator", payload, retain=True)
         done = json.dumps(phase("done")).encode()
-        aggregator.publish("fl/v1/old/round", done, retain=True)
+        aggregator.publish("fl/v2/old/round", done, retain=True)
         address = BrokerAddress(broker.host, broker.port)
         assert runs.around(address, "") == {
             "old": Known(1.0, online=True, over=True),

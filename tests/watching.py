@@ -22,7 +22,7 @@ COLUMNS = [
     "poisoned",
     "clean",
     "silent",
-    "called",
+    "selected",
     "updates",
 ]
 
@@ -68,7 +68,7 @@ def record(number, **more):
         "version": number,
         "accepted": True,
         "why": "",
-        "called": 10,
+        "selected": 10,
         "updates": 10,
         "missing": 0,
         "absent": [],
@@ -76,7 +76,7 @@ def record(number, **more):
         "voters": {},
         "evidence": None,
         "judged": number,
-        "refused": {},
+        "invalid_messages": {},
         "accuracy": 0.5 + number / 10_000,
         "candidate_accuracy": 0.5 + number / 10_000,
         "backdoor": None,
@@ -90,19 +90,19 @@ def record(number, **more):
 
 
 def past_of(records, refused=None):
-    """Make what is said on ``log/past`` of these records."""
+    """Make what is said on ``log/history`` of these records."""
     rows = [[{**r, **r["votes"]}.get(column) for column in COLUMNS] for r in records]
     if refused is None:
         refused = {}
         for said in records:
-            for reason, times in said["refused"].items():
+            for reason, times in said["invalid_messages"].items():
                 refused[reason] = refused.get(reason, 0) + times
-    return {"columns": COLUMNS, "rows": rows, "refused": refused}
+    return {"columns": COLUMNS, "rows": rows, "invalid_messages": refused}
 
 
 def topic(part, run=RUN):
     """Return a topic of a run."""
-    return f"fl/v1/{run}/{part}"
+    return f"fl/v2/{run}/{part}"
 
 
 def say(part, said, run=RUN):

@@ -72,7 +72,7 @@ class Agent(Replaceable):
     trained: tuple[int, int] | None = None
     voted: tuple[int, int] | None = None
     shares: frozenset[str] | None = None
-    """The agents that hear through this one, if it is an ear and no agent itself."""
+    """The agents that hear through this one, if it is a listener and no agent itself."""
     remember: bool = True
     """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 

@@ -27,8 +27,8 @@ from fedjury.judges.judgements import Judge, Judgements, merged
 from fedjury.judges.profiles import Histories
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
-from fedjury.protocol.codec import MAX_EVIDENCE
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
+from fedjury.protocol.schema import MAX_EVIDENCE
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.

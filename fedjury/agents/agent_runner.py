@@ -13,7 +13,7 @@ from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, c
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.collusion import Colluders
 from fedjury.agents.waiting import Waiting
-from fedjury.protocol.codec import Limits
+from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
     PROTOCOL,
     AggregatorPresence,
@@ -23,6 +23,7 @@ from fedjury.protocol.messages import (
     ColluderUpdate,
     History,
     Manifest,
+    Manifest1,
     Message,
     Model,
     Phase,
@@ -30,6 +31,7 @@ from fedjury.protocol.messages import (
     Update,
     Vector,
 )
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
 
 WANTED = (Manifest, Round, Model)
@@ -46,6 +48,12 @@ OTHERWISE = (
     "{theirs}; these have {ours}; give both the same --config, --seed and --set"
 )
 """What people are told where one side has a scenario that the other has not."""
+
+OTHER_PROTOCOL = (
+    "the aggregator of this run speaks protocol {theirs}, and these agents speak {ours}: install "
+    "the same version of fedjury on both sides"
+)
+"""What people are told where the two cannot talk to each other."""
 
 NOBODY = Colluders()
 """No evil agent is any different on the network."""
@@ -66,12 +74,12 @@ class AgentRunner:
         *,
         shared: bool = False,
         waiting: Waiting | None = None,
-        deals: str = "",
+        partition: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
 
-        ``deals``: how their data are dealt, which the run's aggregator is to take them to be.
+        ``partition``: how their data are partitioned, and the run's aggregator should say the same.
 
         ``waiting``: says what is waited for, where nothing comes.
 
@@ -85,14 +93,14 @@ class AgentRunner:
             stopping,
         )
         self._names, self._colluders, self._clock = names, colluders, clock
-        self._waiting, self._deals = waiting, deals
+        self._waiting, self._partition = waiting, partition
         self._absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None
         """Round and attempt in which they connected."""
         self._agents = {name: Agent(name, remember=remember) for name in names}
         listener = (
-            f":ear.{names[0]}" if names else ""
+            f":listener.{names[0]}" if names else ""
         )  # with a dot, so that it can pass for no agent
         if shared:
             self._agents = {listener: Agent(listener, shares=frozenset(names), remember=remember)}
@@ -129,10 +137,10 @@ class AgentRunner:
                 self._connect(name)
 
     def _connect(self, name: str) -> None:
-        """Connect an agent, or an ear, which hears for others and is not there itself."""
+        """Connect an agent, or a listener, which hears for others and is not there itself."""
         wanted: tuple[type[Message], ...] = WANTED if name in self._agents else ()
-        if self._deals and name == self.parties[0]:  # one of them is enough
-            wanted = (*wanted, AggregatorPresence)
+        if name == self.parties[0]:  # one of them is enough
+            wanted = (*wanted, Manifest1, *[AggregatorPresence] * bool(self._partition))
         if (
             name == self._colluders.coordinator
         ):  # in this order: who is called, then what they report
@@ -202,10 +210,12 @@ class AgentRunner:
         match message:
             case Manifest(protocol=protocol) if self._batch is None:
                 if protocol != PROTOCOL:
-                    raise TransportError(f"the run speaks protocol {protocol}, we speak {PROTOCOL}")
+                    raise TransportError(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
                 self._start(message)
             case Manifest():
                 self._again[name] = message
+            case Manifest1(protocol) if protocol != PROTOCOL and self._batch is None:
+                self._say(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
             case Round(phase=Phase.DONE):
                 # To a newcomer a retained "done" only says how an earlier run ended.
                 self.done = self.done or self.took_part
@@ -220,9 +230,9 @@ class AgentRunner:
                 self._keep(version, weights)
             case History(version, weights) if self._batch is not None:
                 self._batch.look_back_at(version, weights)
-            case AggregatorPresence(deals=deals) if deals not in ("", self._deals):
-                self._say(OTHERWISE.format(theirs=deals, ours=self._deals))
-                self._deals = ""  # once is enough
+            case AggregatorPresence(partition=partition) if partition not in ("", self._partition):
+                self._say(OTHERWISE.format(theirs=partition, ours=self._partition))
+                self._partition = ""  # once is enough
             case ColluderUpdate() | AttackVector() if self._batch is not None:
                 self._batch.observe(message, self._clock())
         if name not in self._agents:
@@ -274,7 +284,7 @@ class AgentRunner:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self._transport.decoder.limit(limits)
-        self._transport.codecs[Update] = manifest.codec
+        self._transport.codecs[Update] = or_float32(manifest.codec)
         self._batch = self._assemble(manifest)
         self._batch.exclude(self._absent)
         for name, agent in self._agents.items():
@@ -321,7 +331,7 @@ class AgentRunner:
             task = self._tasks.get(name)
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute):
-                    answer = replace(answer, bytes=self._bytes[self._listener[name]])
+                    answer = replace(answer, size=self._bytes[self._listener[name]])
                 self._transport.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
@@ -331,4 +341,4 @@ class AgentRunner:
             if self._candidate is not None and self._candidate[0] == turn:
                 for vote in batch.votes(names, judging, self._candidate[1]):
                     heard = self._bytes[self._listener[vote.agent]]
-                    self._transport.send(vote.agent, replace(vote, bytes=heard))
+                    self._transport.send(vote.agent, replace(vote, size=heard))

@@ -210,7 +210,7 @@ def runner_of(
         clock=clock,
         remember=simulated.agents.remember,
         colluders=simulated.colluders,
-        deals=terms(simulated.spec, simulated.data),
+        partition=terms(simulated.spec, simulated.data),
     )
 
 

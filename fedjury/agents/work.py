@@ -84,5 +84,5 @@ def work(settings: Settings, simulated: SimulatedAgents, data: Dataset, worker: 
 
 def others(settings: Settings, address: BrokerAddress, numbers: range) -> str:
     """Name the runs that are there, asking as the listener of our last agent."""
-    listener = f":ear.{partition_spec_of(settings).name(numbers[-1])}"
+    listener = f":listener.{partition_spec_of(settings).name(numbers[-1])}"
     return listed(around(address, listener))

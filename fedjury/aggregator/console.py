@@ -92,7 +92,7 @@ class RunConsole:
 def listening(port: int, run: str, secrets: str) -> str:
     """Return what people on this machine type to hear a run; ``secrets``: folder of log-ins."""
     log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
-    topics = " ".join(f"-t 'fl/v1/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    topics = " ".join(f"-t 'fl/v2/{run}/{topic}'" for topic in ("log/#", "vote/+"))
     return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
 
 
@@ -118,16 +118,16 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")
-    if suspected := len(record.suspected):
-        line.append(f"  {suspected:,} suspected", style="yellow")
+    if flagged := len(record.flagged):
+        line.append(f"  {flagged:,} flagged", style="yellow")
     if out := len(record.quarantined):
         line.append(f"  {out:,} in quarantine", style="yellow")
     if record.missing:
         line.append(f"  {record.missing:,} missing{_some(record)}", style="yellow")
     if traffic.dropped:
         line.append(f"  broker dropped {traffic.dropped:,}", style="bold red")
-    if traffic.refused:
-        line.append(f"  refused: {refusals(traffic.refused)}", style="yellow")
+    if traffic.invalid_messages:
+        line.append(f"  refused: {refusals(traffic.invalid_messages)}", style="yellow")
     return line
 
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from fedjury.protocol.logs import KEPT, RunHistory
-from fedjury.protocol.messages import PastLog
+from fedjury.protocol.messages import HistoryLog
 from fedjury.protocol.record import RoundRecord
 
 
@@ -22,8 +22,8 @@ class History:
     def add(self, record: RoundRecord) -> None:
         """Take in the record of a finished round."""
         self._rounds.append(record.short())
-        self._refused.update(record.traffic.refused)
+        self._refused.update(record.traffic.invalid_messages)
 
-    def message(self) -> PastLog:
+    def message(self) -> HistoryLog:
         """Say all of it."""
-        return PastLog(RunHistory(tuple(self._rounds), dict(self._refused)))
+        return HistoryLog(RunHistory(tuple(self._rounds), dict(self._refused)))

@@ -16,7 +16,7 @@ ROUNDS = "rounds.jsonl"
 RESUMED = ("round", "version")
 """What resuming goes by."""
 
-REPORTED = ("accepted", "accuracy", "refused", "seconds", "updates")
+REPORTED = ("accepted", "accuracy", "invalid_messages", "seconds", "updates")
 """What a report is made of."""
 
 SHOWN = 5

@@ -22,10 +22,10 @@ from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.learning.partition import partition_spec_of, terms
-from fedjury.protocol.codec import Limits
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Model, RoundLog
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.waiting import patiently
@@ -158,8 +158,8 @@ def serve(
         for line in advice(settings):
             screen.say(line)
         transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
-        deals = terms(partition_spec_of(settings), settings.data)
-        aggregator.begin(parts.manifest, history, deals)
+        partition = terms(partition_spec_of(settings), settings.data)
+        aggregator.begin(parts.manifest, history, partition)
         for record in done[-1:]:  # who was killed may not have told of it
             aggregator.connection.publish(RoundLog(record))
         if state.round < settings.run.rounds:

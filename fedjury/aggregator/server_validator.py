@@ -15,10 +15,10 @@ from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
 from fedjury.learning.evaluation import predict
 from fedjury.learning.weights import Vector
-from fedjury.protocol.codec import MAX_EVIDENCE
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Vote
+from fedjury.protocol.schema import MAX_EVIDENCE
 
 
 class ServerValidator(NamedTuple):

@@ -8,17 +8,20 @@ from typing import Protocol
 
 from fedjury.aggregator.history import History as Series
 from fedjury.detection.state import AgentRegistry
-from fedjury.protocol.logs import Refusals
+from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
+    PROTOCOL,
     AggregatorPresence,
     BadMessage,
     Candidate,
     History,
+    InvalidLog,
     Manifest,
+    Manifest1,
     Model,
     Presence,
+    Presence1,
     Reason,
-    RefusedLog,
     RoundLog,
     Update,
     Vector,
@@ -46,11 +49,11 @@ POLL = 0.05
 GONE = "the broker is gone, or another took our place there: the round waits until it is back"
 
 REFUSED_EVERY = 1.0
-"""Seconds between two lines on ``log/refused``: a flood of refusals must not become one of ours."""
+"""Seconds between two lines on ``log/invalid``: a flood of others must not become one of ours."""
 
 
 PAST_EVERY = 1.0
-"""Seconds between two messages on ``log/past``, which are long and for newcomers alone."""
+"""Seconds between two messages on ``log/history``, which are long and for newcomers alone."""
 
 
 class Store(Protocol):
@@ -90,6 +93,14 @@ def start_of(config: RoundConfig, state: State) -> RoundRecord:
     )
 
 
+def told_to_the_first_version(since: float = 0.0) -> tuple[Manifest1, Presence1]:
+    """Return what is retained where agents of protocol 1 look: that they are too old for the run.
+
+    They find the run by the presence, and the manifest is what they refuse, in one sentence.
+    """
+    return Manifest1(PROTOCOL), Presence1(online=True, since=since)
+
+
 class Aggregator:
     """Runs the rounds of one run over a link."""
 
@@ -113,25 +124,27 @@ class Aggregator:
         self._store, self._screen = store, screen
         self._clock = clock
         self._refused_due = 0.0
-        self._invalid: Refusals | None = None
+        self._invalid: InvalidMessages | None = None
         self._connected: bool | None = None
         """Whether the broker could be heard at the last turn; None before the first time."""
         self._unheard: set[str] = set()
         """Who was online before the broker was gone, and has not said so since."""
         self._unheard_until = 0.0
 
-    def begin(self, manifest: Manifest, history: list[Model], deals: str = "") -> None:
+    def begin(self, manifest: Manifest, history: list[Model], partition: str = "") -> None:
         """Publish what a newcomer needs: what the run is about and the accepted models.
 
-        ``deals``: how it takes the fleet's data to be dealt, see ``AggregatorPresence``.
+        ``partition``: how it takes the fleet's data to be partitioned, see ``AggregatorPresence``.
         """
         self.connection.transport.codecs |= dict.fromkeys(
             (History, Candidate), manifest.history_codec
         )
-        there = AggregatorPresence(online=True, since=round(time.time(), 3), deals=deals)
+        there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
         self.connection.subscribe(Update, Vote, Presence, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
+        for message in told_to_the_first_version(there.since):
+            self.connection.publish(message)
         if self.config.validation.asked or self.config.validation.piggy_back:
             for model in history:
                 self.connection.publish(History(model.version, model.weights))
@@ -184,11 +197,11 @@ class Aggregator:
         until = self._clock() + patience
         while self.online and self._clock() < until:
             self._receive(POLL)
-        return (
-            self.connection.transport.forget(self.connection.name)
-            if self.connection.connected
-            else 0
-        )
+        if not self.connection.connected:
+            return 0
+        for message in told_to_the_first_version():
+            self.connection.clear(message)
+        return self.connection.transport.forget(self.connection.name)
 
     def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""
@@ -273,11 +286,11 @@ class Aggregator:
                 self._history.add(record)
                 self._history_sent = False
             case CountInvalid(agent, reason, refused):
-                self._invalid = Refusals(state.round, dict(refused), agent, reason.value)
+                self._invalid = InvalidMessages(state.round, dict(refused), agent, reason.value)
 
     def _log_refusals(self, *, now: bool = False) -> None:
         if self._invalid is not None and (now or self._clock() >= self._refused_due):
-            self.connection.publish(RefusedLog(self._invalid))
+            self.connection.publish(InvalidLog(self._invalid))
             self._invalid = None
             self._refused_due = self._clock() + REFUSED_EVERY
 

@@ -35,7 +35,7 @@ What is there already is kept: call it again to add who is missing. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
   fedjury serve --secrets secrets                    reads secrets/aggregator/ alone
   fedjury spawn --n 1000 --secrets secrets           reads secrets/agents/ alone
-  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v1/+/log/#' -t 'fl/v1/+/vote/+'
+  XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v2/+/log/#' -t 'fl/v2/+/vote/+'
 """
 
 
@@ -104,7 +104,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
         "page": chosen.page,
     }
     changes: dict[str, Any] = {name: value for name, value in content.items() if value is not None}
-    listeners = [f"ear.{prefix}" for prefix, _ in chosen.slots]
+    listeners = [f"listener.{prefix}" for prefix, _ in chosen.slots]
     changes["gateways"] = list(dict.fromkeys([*known.gateways, *listeners]))
     if changes.get("tls", known.tls):
         usual = ["localhost", "127.0.0.1", "::1", "broker", socket.gethostname()]

@@ -44,20 +44,21 @@ protocol websockets
 
 GATEWAY = """
 user {login}
-topic read fl/v1/+/log/+
+topic read fl/v2/+/log/+
 """
 
 MUTED = """
 user {login}
-topic deny fl/v1/#
+topic deny fl/v2/#
+topic deny fl/v2/#
 """
 """A certificate that is revoked lets nobody in, but whoever is in stays connected: silent."""
 
 COLLUSION = """
 # Attackers of an experiment tell each other what they learnt.
-pattern write fl/v1/+/collusion/report/%u
-pattern read fl/v1/+/collusion/report/+
-pattern readwrite fl/v1/+/collusion/plot
+pattern write fl/v2/+/collusion/update/%u
+pattern read fl/v2/+/collusion/update/+
+pattern readwrite fl/v2/+/collusion/attack
 """
 
 
@@ -160,7 +161,7 @@ def rules(enrolment: Enrolment) -> str:
     if enrolment.tls == "certificates":
         for login in enrolment.revoked:
             text += MUTED.format(login=login)
-    return text.replace("fl/v1/+/", f"fl/v1/{enrolment.run}/")
+    return re.sub(r"fl/(v\d)/\+/", rf"fl/\1/{enrolment.run}/", text)
 
 
 def _instead(text: str, setting: str, line: str) -> str:

@@ -27,10 +27,10 @@ def principals(
     result = [Principal("aggregator", AGGREGATOR), Principal("watch", PEOPLE)]
     result += [Principal(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
     result += [Principal(name, AGENTS) for name in (*agents, *names)]
-    result += [Principal(f"ear.{name}", AGENTS) for name in agents]
+    result += [Principal(f"listener.{name}", AGENTS) for name in agents]
     for prefix, count in slots:
         result += [Principal(f"{prefix}-{number:03d}", AGENTS) for number in range(count)]
-        result.append(Principal(f"ear.{prefix}", AGENTS))
+        result.append(Principal(f"listener.{prefix}", AGENTS))
     return result
 
 

@@ -249,7 +249,7 @@ class Detection(Section):
     )
     quarantine: Annotated[bool, Flag("--quarantine")] = Field(
         True,
-        description="suspected agents are left out of the round, and soon not called",
+        description="flagged agents are left out of the round, and soon not called",
     )
     offences: int = Field(
         2,

@@ -3,7 +3,7 @@
 Agents who are there from the start say nothing. If the others came independently of each other,
 the number that came in one round would be Poisson, at the rate μ of all other rounds. By Chernoff's
 bound c or more come with probability exp(-(c ln(c/μ) - c + μ)) at most. Where that is less than
-``chance`` it is a burst, and who came in it is suspected for a while. The logarithm makes the
+``chance`` it is a burst, and who came in it is flagged for a while. The logarithm makes the
 score, 1/2 at ``chance``.
 """
 
@@ -21,7 +21,7 @@ def burst(chance: float = 1e-4, crowd: int = 5, probation: int = 10) -> Detector
     """Build the detector of agents who joined in a burst.
 
     ``chance``: how rare a number of joins makes a burst. ``crowd``: how many it is at least.
-    ``probation``: rounds after the join during which they are suspected.
+    ``probation``: rounds after the join during which they are flagged.
 
     Raises
     ------

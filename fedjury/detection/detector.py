@@ -17,7 +17,7 @@ It is written to disk with the round, so that a resumed run suspects whom it wou
 """
 
 Scores = Mapping[str, float]
-"""An agent's name -> its suspicion in this round, 0 to 1; from ``SUSPECT`` on it is suspected."""
+"""An agent's name -> its suspicion in this round, 0 to 1; from ``SUSPECT`` on it is flagged."""
 
 SUSPECT = 0.5
 

@@ -5,7 +5,7 @@ evidence for a liar, who does so with probability ``lies``, and against an hones
 does so with probability p; a vote with the outcome is the reverse. p is what an honest validator
 may err at worst, ``errs``, or the rate at which the others contradicted this very outcome, if that
 is more: honest validators share what their data lack, and err together. So an honest agent is
-ever suspected with probability ``chance`` at most (Ville 1939), however often it is looked at.
+ever flagged with probability ``chance`` at most (Ville 1939), however often it is looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detec
     """Build the detector of validators who vote against the outcome.
 
     ``errs``: share of rounds in which an honest validator may err. ``lies``: share in which a liar
-    contradicts. ``chance``: that an honest validator is ever suspected.
+    contradicts. ``chance``: that an honest validator is ever flagged.
 
     Raises
     ------

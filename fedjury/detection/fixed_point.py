@@ -13,10 +13,10 @@ update that once moved the mean by itself makes w_t - w_s parallel to g_s, and i
 small, the change would be explained without any fixed point.
 
 An update of zeros has no direction: it is no sign, and is not remembered. A sender of values that
-are not finite is suspected at once where most updates are finite and the model is not ruined: a
+are not finite is flagged at once where most updates are finite and the model is not ruined: a
 model of huge weights makes honest agents overflow, and not all of them in the same round.
 
-Who is suspected is as exact as float64 is. Who cannot be is told by cheaper arithmetic, a sketch
+Who is flagged is as exact as float64 is. Who cannot be is told by cheaper arithmetic, a sketch
 for the first sign (``sketch.py``) and float32 for the second, whose errors are bounded: the scores
 of those are good to a digit or two.
 """

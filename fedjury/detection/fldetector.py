@@ -4,7 +4,7 @@ An honest update changes with the model: g_t is about g_s + H (w_t - w_s), where
 integrated between the two models. L-BFGS gives H times a vector from the last models alone. The
 distances between predicted and received updates are divided by their mean in the round, and an
 agent's suspicion is the mean of its last ``window`` distances. If the Gap statistic sees more than
-one cluster in these, 2-means splits them, and those of the upper cluster are suspected.
+one cluster in these, 2-means splits them, and those of the upper cluster are flagged.
 
 Decisions of ours. What the rule made of a round is what came of the model: g_t is
 (w_{t+1} - w_t) / η, so a rejected round says nothing of H. An agent that was not called is

@@ -17,11 +17,11 @@ from fedjury.registry import detector
 
 @detector(report="sent updates many times too long")
 def length(limit: float = 30.0) -> Detector:
-    """Build the detector; ``limit``: the L2 norm that is suspected, in medians of the round.
+    """Build the detector; ``limit``: the L2 norm that is flagged, in medians of the round.
 
     The score is norm / (2 limit medians), at most 1, and 0 below half of the limit. The median is
     that of the finite norms that are not zero; where most updates are not finite, nobody is
-    suspected: then the model is ruined, and honest agents overflow too.
+    flagged: then the model is ruined, and honest agents overflow too.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def similarity(limit: float = 0.05) -> Detector:
     """Build the detector of agents whose summed updates are alike.
 
     ``limit``: sine of the angle to the most similar agent, beside the median, from which on
-    downwards an agent is suspected.
+    downwards an agent is flagged.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 A random matrix of signs (d, k), divided by √k, keeps the length of any one vector but for a factor
 near 1 (Johnson, Lindenstrauss 1984; with signs: Achlioptas, JCSS 2003). So the distances between
 the sketches of unit vectors bound the angles between updates, and costly arithmetic is left for
-those few who may be suspected. With k = 64 a squared length is more than fourfold with probability
+those few who may be flagged. With k = 64 a squared length is more than fourfold with probability
 exp(-32 (3 - ln 4)) = 4e-23, and less than a sixteenth with 1e-16 at the most: among a thousand
 agents' half a million pairs no bound ever fails.
 

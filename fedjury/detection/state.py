@@ -1,8 +1,8 @@
-"""Who is suspected of being fake, who is no longer selected, and who is heard again. All pure.
+"""Who is flagged as fake, who is no longer selected, and who is heard again. All pure.
 
-Detectors score everybody in each round. Who is suspected in ``strikes`` rounds, not made good by
+Detectors score everybody in each round. Who is flagged in ``strikes`` rounds, not made good by
 as many without, is in quarantine if there is to be one: not called for ``appeal`` rounds, then
-once more. Suspected again it has failed its appeal, and after ``appeals`` of these it stays out.
+once more. Flagged again it has failed its appeal, and after ``appeals`` of these it stays out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DetectionPolicy:
 
     detectors: Mapping[str, Detector] = field(default_factory=dict)
     rules: Detection = field(default_factory=lambda: Detection(quarantine=False))
-    """What becomes of those who are suspected."""
+    """What becomes of those who are flagged."""
     newcomers: int = 0
     """Agents let in a round once the run has begun; 0: all who come."""
     update_sums: bool = False
@@ -93,7 +93,7 @@ class DetectionResult:
     scores: Mapping[str, float] = field(default_factory=dict)
     """Agent -> its suspicion, the highest of all detectors."""
     flagged: Mapping[str, str] = field(default_factory=dict)
-    """Agent -> the detector that suspects it most, of those suspected in this round."""
+    """Agent -> the detector that suspects it most, of those flagged in this round."""
 
 
 def admit(
@@ -169,11 +169,11 @@ def inspect(
         for name, score in result.items():
             if score > scores.get(name, -1.0):
                 scores[name], by[name] = float(score), detector
-    suspected = {name: by[name] for name in sorted(scores) if scores[name] >= SUSPECT}
+    flagged = {name: by[name] for name in sorted(scores) if scores[name] >= SUSPECT}
     statuses = dict(registry.statuses)
-    for name in {*observation.names, *suspected}:
+    for name in {*observation.names, *flagged}:
         now = judged(
-            statuses.get(name, AgentStatus()), name in suspected, observation.round, detection
+            statuses.get(name, AgentStatus()), name in flagged, observation.round, detection
         )
         if now == AgentStatus():
             statuses.pop(name, None)
@@ -187,17 +187,17 @@ def inspect(
         if detection.update_sums
         else registry.update_sums,
     )
-    return DetectionResult(after, scores, suspected)
+    return DetectionResult(after, scores, flagged)
 
 
 def judged(
-    status: AgentStatus, suspected: bool, round_: int, detection: DetectionPolicy
+    status: AgentStatus, flagged: bool, round_: int, detection: DetectionPolicy
 ) -> AgentStatus:
-    """Return where an agent stands after a round in which it was suspected, or was not."""
+    """Return where an agent stands after a round in which it was flagged, or was not."""
     if status.until > round_:
         return status
     on_readmission, rules = status.until > 0, detection.rules
-    if not suspected:
+    if not flagged:
         left = max(0, status.offences - 1)
         return AgentStatus(left, status.until if left else 0, status.failed if left else 0)
     offences = min(status.offences + 1, rules.offences)
@@ -213,7 +213,7 @@ def judged(
 
 
 def record(result: DetectionResult, filtered: int, round_: int) -> DetectionRecord:
-    """Write down who was suspected of what, and who is out after the round.
+    """Write down who was flagged of what, and who is out after the round.
 
     Most scores of a thousand agents can be nothing; these are left out.
     """
@@ -221,27 +221,27 @@ def record(result: DetectionResult, filtered: int, round_: int) -> DetectionReco
     scores = {name: round(score, 3) for name, score in sorted(result.scores.items())}
     return DetectionRecord(
         suspicion={name: score for name, score in scores.items() if score},
-        suspected=dict(result.flagged),
-        left_out=filtered,
+        flagged=dict(result.flagged),
+        filtered=filtered,
         quarantined=tuple(sorted(in_quarantine(result.registry, round_))),
-        for_good=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
+        permanent=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
     )
 
 
 def against_truth(message: DetectionRecord, malicious: Names[str]) -> Truth:
     """Hold a round's detection against who is evil, which only an experiment knows.
 
-    Flagged is who was suspected in the round or is in quarantine after it. ``precision``: the share
+    Flagged is who was flagged in the round or is in quarantine after it. ``precision``: the share
     of the flagged that are evil; ``recall``: the share of the evil that are flagged; None where
     there is nobody to take a share of.
     """
-    flagged = {*message.suspected, *message.quarantined}
+    flagged = {*message.flagged, *message.quarantined}
     hits = len(flagged.intersection(malicious))
     return Truth(
         precision=hits / len(flagged) if flagged else None,
         recall=hits / len(malicious) if malicious else None,
         wrongly_quarantined=len(set(message.quarantined).difference(malicious)),
-        wrongly_for_good=len(set(message.for_good).difference(malicious)),
+        wrongly_permanent=len(set(message.permanent).difference(malicious)),
     )
 
 

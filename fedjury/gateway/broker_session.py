@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from fedjury.gateway import state
 from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
-from fedjury.protocol.codec import Limits
+from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import BadMessage, Manifest, Model, Round, RoundLog, Update
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.once_only import Outside
 
@@ -58,7 +59,7 @@ class SessionTransport(NamedTuple):
 
 def listener_of(prefix: str) -> str:
     """Name the connection through which all slots hear; no agent can have such a name."""
-    return f":ear.{prefix}"
+    return f":listener.{prefix}"
 
 
 class BrokerSession:
@@ -128,7 +129,7 @@ class BrokerSession:
     def _limit(self, manifest: Manifest) -> None:
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self._transport.decoder.limit(limits)
-        self._transport.codecs[Update] = manifest.codec
+        self._transport.codecs[Update] = or_float32(manifest.codec)
 
     def _join(self) -> None:
         """Connect our agents, once what was retained has been heard."""

@@ -30,7 +30,7 @@ PATIENCE = 3600.0
 CLOSING, MAYBE_CLOSING = 60.0, 3.0
 """Seconds to wait for the end of a round in which all slots have answered, or some of them."""
 
-MOVED_ON = {"wrong_version", "wrong_phase", "not_called"}
+MOVED_ON = {"wrong_version", "wrong_phase", "not_selected"}
 """Refusals that say: look at the model again and answer the round that is open now."""
 
 FULL_UP = {"no_slot", "too_busy", "no_run", "no_broker"}
@@ -154,7 +154,7 @@ class GatewayClient:
                 if full_up and not told and time.monotonic() > until - patience + HINT:
                     told = True
                     print(f"waiting: {why}", flush=True)
-                after = start.round if why.reason == "not_called" else after
+                after = start.round if why.reason == "not_selected" else after
             time.sleep(pause)
             pause = min(1.0, 2 * pause)
 

@@ -102,7 +102,7 @@ def vector_of(tensors: Mapping[str, Any], layout: Layout) -> Vector:
     if tensors.keys() != wanted.keys():
         odd = sorted(tensors.keys() ^ wanted.keys())[:3]
         raise InvalidRequest(
-            Reason.WRONG_KEYS, f"missing or unknown tensors: {', '.join(map(quote, odd))}"
+            Reason.MISSING_KEY, f"missing or unknown tensors: {', '.join(map(quote, odd))}"
         )
     parts = [_numbers(name, _flat(name, tensors[name], shape)) for name, shape in layout]
     return np.concatenate(parts, dtype=np.float32)

@@ -137,7 +137,7 @@ def _bare(content: Tensors, layout: Layout) -> Vector:
     """Read a state dict (d,); whoever has wrapped it hears how that is posted."""
     if {"version", "update"} <= content.keys():
         raise InvalidRequest(
-            Reason.WRONG_KEYS,
+            Reason.MISSING_KEY,
             "a state dict is expected; 'version' and 'update' go to /model/?full=true",
         )
     return vector_of(content, layout)
@@ -149,7 +149,7 @@ def _refusal(why: ValidationError) -> InvalidRequest:
     kind, place = first["type"], quote(".".join(map(str, first["loc"])))
     if kind in ("missing", "extra_forbidden"):
         text = "is missing" if kind == "missing" else "is unknown"
-        return InvalidRequest(Reason.WRONG_KEYS, f"{place} {text}")
+        return InvalidRequest(Reason.MISSING_KEY, f"{place} {text}")
     if kind.endswith("_type"):
         return InvalidRequest(Reason.WRONG_TYPE, f"{place}: {first['msg']}")
     return InvalidRequest(Reason.OUT_OF_RANGE, f"{place}: {first['msg']}")

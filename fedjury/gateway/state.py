@@ -193,7 +193,7 @@ def _recorded(state: GatewayState, record: RoundRecord) -> GatewayState:
         )
     if number >= len(history):
         missing = (None,) * (number - len(history))
-        refused = _added(state.invalid, record.traffic.refused)
+        refused = _added(state.invalid, record.traffic.invalid_messages)
         return replace(state, history=(*history, *missing, accuracy), invalid=refused)
     return replace(state, history=(*history[:number], accuracy, *history[number + 1 :]))
 
@@ -240,7 +240,7 @@ def post(state: GatewayState, posted: ReceivedUpdate, now: float) -> tuple[Gatew
         )
     if (round_.round, round_.attempt) == state.missed:
         raise InvalidRequest(
-            Reason.NOT_CALLED,
+            Reason.NOT_SELECTED,
             f"round {round_.round} began before the gateway joined; post in the next",
         )
     slot = _slot(state, posted.client, round_, now)
@@ -280,7 +280,7 @@ def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     if own := state.bound.get(client) if client else None:
         if own.slot not in called:
             raise InvalidRequest(
-                Reason.NOT_CALLED, f"{own.slot} is not called in round {round_.round}"
+                Reason.NOT_SELECTED, f"{own.slot} is not called in round {round_.round}"
             )
         if own.slot in state.sent:
             raise InvalidRequest(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fedjury.monitor import run_view
 from fedjury.monitor.run_view import Snapshot, State
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import Manifest, PastLog, Presence, RefusedLog, Round, RoundLog
+from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence, Round, RoundLog
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
@@ -19,7 +19,7 @@ from fedjury.protocol.transport.mqtt_client import probe
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.protocol.transport.reasons import CUT_OFF, RIVAL
 
-KINDS = (Manifest, Round, PastLog, RefusedLog, RoundLog)
+KINDS = (Manifest, Round, HistoryLog, InvalidLog, RoundLog)
 """What is heard of every run; who is online, of those runs alone that are known."""
 
 TURN = 0.1
@@ -44,7 +44,7 @@ class Listener:
         self._snapshot = Snapshot(now=time.monotonic(), since=time.monotonic())
         self._failure = ""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="ear", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="listener", daemon=True)
 
     def open(self) -> Listener:
         """Find the broker and begin to listen; returns itself.

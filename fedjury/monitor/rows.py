@@ -15,7 +15,7 @@ DETECTORS = 8
 """Names of detectors that are told apart."""
 
 SHOWN = 20
-"""Suspected agents, and agents in quarantine, that are named."""
+"""Flagged agents, and agents in quarantine, that are named."""
 
 
 def verdict(row: RoundRecord) -> str:
@@ -34,7 +34,7 @@ def alike(one: RoundRecord, other: RoundRecord) -> bool:
 
 
 def heard_in_full(row: RoundRecord) -> bool:
-    """Say whether all of the record was heard of, and not only what ``log/past`` says of it."""
+    """Say whether all of the record was heard of, and not only what ``log/history`` says of it."""
     return row.timing.seconds is not None
 
 
@@ -42,7 +42,7 @@ def heard_in_full(row: RoundRecord) -> bool:
 
 
 class Suspects(NamedTuple):
-    """Whom the detectors suspected in a round, and who is no longer selected after it."""
+    """Whom the detectors flagged in a round, and who is no longer selected after it."""
 
     round: int = 0
     most: tuple[tuple[str, float], ...] = ()
@@ -52,30 +52,30 @@ class Suspects(NamedTuple):
     quarantined: int = 0
     named: tuple[str, ...] = ()
     """The first of those in quarantine."""
-    for_good: int = 0
-    left_out: int = 0
+    permanent: int = 0
+    filtered: int = 0
 
     @property
-    def suspected(self) -> int:
-        """How many agents are suspected."""
+    def flagged(self) -> int:
+        """How many agents are flagged."""
         return sum(self.detectors.values())
 
 
 def suspects_of(record: RoundRecord, before: Suspects | None = None) -> Suspects | None:
     """Read what a record says of suspicion; None if nobody looks.
 
-    A detector that suspected somebody ``before`` and now nobody is there with a 0.
+    A detector that flagged somebody ``before`` and now nobody is there with a 0.
     """
     if (result := record.detection) is None:
         return None
     return Suspects(
         record.round,
         _highest(result.suspicion),
-        _by_detector(result.suspected.values(), before.detectors if before is not None else ()),
+        _by_detector(result.flagged.values(), before.detectors if before is not None else ()),
         len(result.quarantined),
         result.quarantined[:SHOWN],
-        len(result.for_good),
-        result.left_out,
+        len(result.permanent),
+        result.filtered,
     )
 
 
@@ -119,7 +119,7 @@ def sum_of(rows: Iterable[RoundRecord], start: Tally = Tally()) -> Tally:  # noq
     rows = list(rows)
     refused = dict(start.refused)
     for row in rows:
-        refused = sanitize.added(refused, row.traffic.refused)
+        refused = sanitize.added(refused, row.traffic.invalid_messages)
     heard = [row.traffic for row in rows if heard_in_full(row)]
     return Tally(
         start.accepted + sum(row.accepted is True for row in rows),

@@ -14,19 +14,19 @@ from fedjury.monitor import sanitize
 from fedjury.monitor.rows import Suspects, Tally, alike, sum_of, suspects_of
 from fedjury.monitor.sanitize import NOTHING
 from fedjury.protocol import codec, topics
-from fedjury.protocol.codec import Limits
-from fedjury.protocol.logs import Refusals, RoundRepeated, RunHistory
+from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
 from fedjury.protocol.messages import (
     BadMessage,
+    HistoryLog,
+    InvalidLog,
     Manifest,
-    PastLog,
     Phase,
     Presence,
-    RefusedLog,
     Round,
     RoundLog,
 )
 from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.schema import Limits
 
 RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50
 """Runs that are known; of each the agents who are online, rounds, and rounds tried again."""
@@ -37,7 +37,7 @@ LIMITS = Limits(size=8_000_000)
 OVER_FOR, QUIET_FOR = 60.0, 600.0
 """Seconds after which a new run may take the place of one that is over, and of a silent one."""
 
-TOLD = (Manifest, Round, RoundLog, RefusedLog, PastLog)
+TOLD = (Manifest, Round, RoundLog, InvalidLog, HistoryLog)
 """What only an aggregator says: a run exists once one of these has come."""
 
 
@@ -65,8 +65,8 @@ class Run:
     round: int = 0
     attempt: int = 1
     version: int | None = None
-    called: int | None = None
-    """How many are called to train; None: everybody."""
+    selected: int | None = None
+    """How many are selected to train; None: everybody."""
     validators: int = 0
     removed: bool = False
     """Whether it was removed from the broker."""
@@ -79,7 +79,7 @@ class Run:
     horizon: int = 0
     """The last of these."""
     past_refused: Mapping[str, int] | None = None
-    """What ``log/past`` says was refused up to the round ``past_round``."""
+    """What ``log/history`` says was refused up to the round ``past_round``."""
     past_round: int = 0
     refusing: Mapping[str, int] = field(default_factory=dict)
     """What was refused so far in the round ``refusing_round``."""
@@ -114,7 +114,7 @@ class Run:
         after = self.past_round if self.past_refused is not None else 0
         for row in self.rows:
             if row.round > after:
-                total = sanitize.added(total, row.traffic.refused)
+                total = sanitize.added(total, row.traffic.invalid_messages)
         if self.refusing_round > max(after, self.rows[-1].round if self.rows else 0):
             total = sanitize.added(total, self.refusing)
         return total
@@ -233,13 +233,13 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
             model = sanitize.text(manifest.model, 40)
             return replace(run, model=model, parameters=manifest.parameters, removed=False)
         case Round() as opened:
-            called = None if opened.contributors == "all" else len(opened.contributors)
+            selected = None if opened.contributors == "all" else len(opened.contributors)
             return replace(
                 run,
                 phase=str(opened.phase),
                 round=opened.round,
                 attempt=opened.attempt,
-                called=called,
+                selected=selected,
                 version=opened.version,
                 validators=len(opened.validators),
                 removed=False,
@@ -248,9 +248,9 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
             return _again(run, record)
         case RoundLog(RoundRecord() as record):
             return _recorded(run, record)
-        case RefusedLog(record):
+        case InvalidLog(record):
             return _refusing(run, record)
-        case PastLog(record):
+        case HistoryLog(record):
             return _past(run, record)
     return run
 
@@ -312,11 +312,11 @@ def _gone_back(run: Run, number: int) -> Run:
     return replace(run, rows=kept, refusing=NOTHING, refusing_round=0)
 
 
-def _refusing(run: Run, record: Refusals) -> Run:
+def _refusing(run: Run, record: InvalidMessages) -> Run:
     """Take in what was refused so far in a round."""
     return replace(
         run,
-        refusing=record.refused,
+        refusing=record.invalid_messages,
         refusing_round=record.round,
         latest=(record.agent or "somebody", record.reason),
     )
@@ -333,7 +333,9 @@ def _past(run: Run, record: RunHistory) -> Run:
         if row.round > run.horizon:
             merged[row.round] = ours if ours is not None and alike(ours, row) else row
     ordered = tuple(merged[number] for number in sorted(merged))
-    return _limited(replace(run, rows=ordered, past_refused=record.refused, past_round=last))
+    return _limited(
+        replace(run, rows=ordered, past_refused=record.invalid_messages, past_round=last)
+    )
 
 
 def _limited(run: Run) -> Run:

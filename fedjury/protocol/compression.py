@@ -46,6 +46,11 @@ def compress(vector: Vector, codec: str = "float32") -> Packed:
     return Packed(codec, len(vector), data)
 
 
+def or_float32(codec: str) -> str:
+    """Return a codec to send in: the one that is asked for, or float32 where we do not know it."""
+    return codec if codec in CODECS else "float32"
+
+
 def decompress(packed: Packed) -> Vector:
     """Unpack a vector (n,), read-only; float32 is a view of the bytes, not a copy.
 

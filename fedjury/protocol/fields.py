@@ -25,7 +25,7 @@ MAX_SIZE = 2**53
 """Bytes, and the magnitude of a number: beyond that JSON's numbers are not exact."""
 
 OTHER = "other"
-"""In the place of a reason for refusing that we do not know."""
+"""In the place of a reason that we do not know."""
 
 SERVER = ":server"
 """The server as a voter; no agent can be called so."""
@@ -125,12 +125,16 @@ def map_of(
 
 REASONS = frozenset(Reason)
 
+OLD_REASONS = {"wrong_keys": Reason.MISSING_KEY, "not_called": Reason.NOT_SELECTED}
+"""Reasons that had another name in protocol 1, by that name."""
 
-def _refusals(value: object) -> dict[str, int]:
+
+def _reasons(value: object) -> dict[str, int]:
     """Read reason -> count; reasons that we do not know are put together as :data:`OTHER`."""
     result: dict[str, int] = {}
-    for reason, count in map_of(_text, _whole(MAX_COUNT))(value).items():
-        key = reason if reason in REASONS else OTHER
+    for said, count in map_of(_text, _whole(MAX_COUNT))(value).items():
+        reason = OLD_REASONS.get(said, said)
+        key = str(reason) if reason in REASONS else OTHER
         if count:
             result[key] = min(result.get(key, 0) + count, MAX_COUNT)
     return result
@@ -158,7 +162,7 @@ NAMES = Kind("list of names", list_of(name))
 SHARES = Kind("map name → number 0 to 1", map_of(name, _share))
 TEXTS = Kind("map name → text", map_of(name, _text))
 NUMBERS = Kind("map text → number", map_of(_text, _number))
-REFUSALS = Kind("map reason → whole number", _refusals)
+COUNTS = Kind("map reason → whole number", _reasons)
 NAME_OR_NOTHING = Kind("name", lambda value: name(value) if value else "")
 REASON = Kind("reason", lambda value: _text(value) if value in list(REASONS) else OTHER)
 LEFT = Kind("list of texts", list_of(_text))
@@ -181,6 +185,8 @@ class Entry:
     """Whether it is written even if its part of the record is missing."""
     optional: bool = False
     """Whether it is only written where it differs from the default."""
+    old: str = ""
+    """Its key in records of protocol 1, which are still read; none is written."""
 
 
 def entry(kind: Kind, meaning: str, default: Any = MISSING, key: str = "", **how: Any) -> Any:
@@ -219,6 +225,8 @@ class Place:
     part: type | None
     about: str
     default: Any
+    old: str
+    """The key that it had in protocol 1, where that was another."""
     words: frozenset[str]
     """First words of the keys: where none of them is in a map, the field is not either."""
 
@@ -238,9 +246,12 @@ def places(kind: type, prefix: str = "") -> tuple[Place, ...]:
         key = built.metadata["prefix"] if how is None else prefix + (how.key or built.name)
         default = {} if built.default is MISSING else built.default
         about = built.metadata.get("about", "")
-        below = [key] if inside is None else [one.key for one in places(inside, key)]
-        words = frozenset(word.partition(".")[0] for word in below)
-        result.append(Place(built.name, key, how, inside, about, default, words))
+        old = how.old if how is not None else ""
+        keys = {key, old}
+        if inside is not None:
+            keys = {word for one in places(inside, key) for word in (one.key, one.old)}
+        words = frozenset(word.partition(".")[0] for word in keys if word)
+        result.append(Place(built.name, key, how, inside, about, default, old, words))
     return _PLACES.setdefault((kind, prefix), tuple(result))
 
 
@@ -291,8 +302,8 @@ def at(value: Json, key: str) -> Any:
     return inside
 
 
-def values(kind: type, value: Json, wrong: set[str], prefix: str = "") -> dict[str, Any]:
-    """Read the fields of a type that are there; the keys of those that do not fit go to ``wrong``.
+def values(kind: type, value: Json, fits: dict[str, bool], prefix: str = "") -> dict[str, Any]:
+    """Read the fields of a type that are there; ``fits`` is told of their keys whether they fit.
 
     Of a part none of whose keys is there nothing is returned.
     """
@@ -302,17 +313,20 @@ def values(kind: type, value: Json, wrong: set[str], prefix: str = "") -> dict[s
             continue
         if place.entry is None:
             assert place.part is not None
-            if inside := values(place.part, value, wrong, place.key):
+            if inside := values(place.part, value, fits, place.key):
                 result[place.name] = place.part(**inside)
             continue
         message = at(value, place.key)
+        if message is MISSING and place.old:
+            message = at(value, place.old)
         if message is MISSING:
             continue
         try:
             null = message is None and place.entry.null
             result[place.name] = None if null else place.entry.kind.read(message)
+            fits[place.key] = True
         except ValueError:
-            wrong.add(place.key)
+            fits[place.key] = False
     return result
 
 

@@ -1,4 +1,4 @@
-"""What the topics for people carry: records of rounds, refusals, and a run's rounds in short.
+"""What the topics for people carry: records of rounds, invalid messages, a run's rounds in short.
 
 Each is one type with one writer and one reader, as a record is; see ``fedjury/protocol/record.py``.
 """
@@ -12,17 +12,17 @@ from typing import Any
 
 from fedjury.protocol.fields import (
     COUNT,
+    COUNTS,
     NAME_OR_NOTHING,
     OTHER,
     REASON,
-    REFUSALS,
     TEXT,
     Json,
     entry,
     jsonable,
     write,
 )
-from fedjury.protocol.messages import RefusedLog, RoundLog
+from fedjury.protocol.messages import InvalidLog, RoundLog
 from fedjury.protocol.record import RecordError, RoundRecord, read, read_fields, to_json
 
 
@@ -36,24 +36,24 @@ class RoundRepeated:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """What was refused so far in a round, and who sent the latest of it: on ``log/refused``."""
+class InvalidMessages:
+    """Which messages were invalid so far in a round, and the latest of them: on ``log/invalid``."""
 
     round: int = entry(COUNT, "the round")
-    refused: Mapping[str, int] = entry(REFUSALS, "messages that were refused, by reason", {})
+    invalid_messages: Mapping[str, int] = entry(COUNTS, "how many were invalid, by reason", {})
     agent: str = entry(
         NAME_OR_NOTHING, "who sent the latest; empty if nobody knows", "", "latest.agent"
     )
-    reason: str = entry(REASON, "why that was refused", OTHER, "latest.reason")
+    reason: str = entry(REASON, "why it was invalid", OTHER, "latest.reason")
 
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """A run's last rounds in short, for people who begin to watch in mid-run: on ``log/past``."""
+    """A run's last rounds in short, for people who begin to watch in mid-run."""
 
     rounds: tuple[RoundRecord, ...] = ()
     """Of each what :data:`COLUMNS` names."""
-    refused: Mapping[str, int] = entry(REFUSALS, "messages refused in the whole run, by reason", {})
+    invalid_messages: Mapping[str, int] = entry(COUNTS, "in the whole run, by reason", {})
 
 
 COLUMNS: Mapping[str, Callable[[RoundRecord], Any]] = {
@@ -67,18 +67,18 @@ COLUMNS: Mapping[str, Callable[[RoundRecord], Any]] = {
     "poisoned": lambda record: record.votes.poisoned if record.votes.asked else None,
     "clean": lambda record: record.votes.clean if record.votes.asked else None,
     "silent": lambda record: record.votes.silent if record.votes.asked else None,
-    "called": lambda record: record.called,
+    "selected": lambda record: record.selected,
     "updates": lambda record: record.updates,
     "updates_per_second": lambda record: record.timing.updates_per_second,
     "bytes_in": lambda record: record.traffic.bytes_in,
     "bytes_out": lambda record: record.traffic.bytes_out,
 }
-"""What ``log/past`` says of a round: keys of its record, and of the ``votes`` in it."""
+"""What ``log/history`` says of a round: keys of its record, and of the ``votes`` in it."""
 
 KEPT = 1000
 """Rounds of which it tells."""
 
-Log = RoundRecord | RoundRepeated | Refusals | RunHistory
+Log = RoundRecord | RoundRepeated | InvalidMessages | RunHistory
 
 
 def log_to_json(log: Log) -> Json:
@@ -88,7 +88,7 @@ def log_to_json(log: Log) -> Json:
     if not isinstance(log, RunHistory):
         return write(log, {})
     every = [[column(one) for column in COLUMNS.values()] for one in log.rounds]
-    content: Json = {"columns": [*COLUMNS], "rows": every, "refused": log.refused}
+    content: Json = {"columns": [*COLUMNS], "rows": every, "invalid_messages": log.invalid_messages}
     return {key: jsonable(value) for key, value in content.items()}
 
 
@@ -104,11 +104,11 @@ def read_log(kind: type, content: Json) -> Log:
         return RoundRepeated(**read_fields(RoundRepeated, content, ("round",)))
     if kind is RoundLog:
         return read(content)
-    if kind is RefusedLog:
-        return Refusals(**read_fields(Refusals, content, ("round",)))
+    if kind is InvalidLog:
+        return InvalidMessages(**read_fields(InvalidMessages, content, ("round",)))
     columns, lines = content.get("columns"), content.get("rows")
-    refused = read_fields(RunHistory, content, ())
-    return RunHistory(tuple(_rounds(columns, lines)), **refused)
+    counts = read_fields(RunHistory, content, ())
+    return RunHistory(tuple(_rounds(columns, lines)), **counts)
 
 
 def _rounds(columns: object, lines: object) -> list[RoundRecord]:

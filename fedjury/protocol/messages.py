@@ -6,7 +6,7 @@ rules are what makes it true.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:  # it knows messages by their names
-    from fedjury.protocol.logs import Refusals, RoundRepeated, RunHistory
+    from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
     from fedjury.protocol.record import RoundRecord
 
 Vector = npt.NDArray[np.float32]
 """(d,) float32: all parameters, flat, in the manifest's order."""
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""The version that we speak; docs/protocol.md says how it may grow without another."""
 
 MAX_COUNT = 2**31 - 1
 """The largest whole number in a message."""
@@ -59,6 +60,33 @@ class Manifest:
     look_back: int
     minimum_history: int
     protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest1:
+    """A manifest as the first version's agents read it, where they look for it.
+
+    All that it says is which protocol the run speaks: such an agent tells its people so, and ends.
+    The other keys hold nothing; it refuses a manifest without them.
+    """
+
+    protocol: int
+    model: str = ""
+    tensors: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    parameters: int = 1
+    classes: int = 1
+    input_shape: tuple[int, ...] = (1, 1, 1)
+    epochs: int = 1
+    batch_size: int = 1
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    codec: str = "float32"
+    history_codec: str = "float32"
+    max_bytes: int = 1
+    judge: str = ""
+    judge_options: dict[str, Any] = field(default_factory=dict)
+    look_back: int = 0
+    minimum_history: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +133,7 @@ class Update:
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
-    ``version``; score, threshold, evidence and bytes are those of the vote, else 0 or nothing.
+    ``version``; score, threshold, evidence and size are those of the vote, else 0 or nothing.
     """
 
     agent: str
@@ -116,7 +144,7 @@ class Update:
     score: float = 0.0
     threshold: float = 0.0
     evidence: bytes = b""
-    bytes: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +152,8 @@ class Vote:
     """A validator's verdict on the candidate: poisoned where the score is over the threshold.
 
     ``evidence``: little-endian float32, what its judge measured of some accepted models, oldest
-    first, and of the candidate; empty if nothing. ``bytes``: of the candidate and the past models
-    that it received to come to it.
+    first, and of the candidate; empty if nothing. ``size``: bytes of the candidate and the past
+    models that it received to come to it.
     """
 
     agent: str
@@ -136,7 +164,7 @@ class Vote:
     threshold: float
     samples: int
     evidence: bytes = b""
-    bytes: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +204,19 @@ class AggregatorPresence:
     """Whether the run's aggregator is there; ``since``: when it began its work (Unix seconds).
 
     So whoever was given no run finds the newest, and whoever waits can be told for what.
-    ``deals``: how it takes a simulated fleet's data to be dealt, and its backdoor to be
-    (``fedjury.learning.partition.terms``); agents of one that deals otherwise can say so.
+    ``partition``: how it takes a simulated fleet's data to be partitioned, and its backdoor to be
+    (``fedjury.learning.partition.terms``); agents that partition them otherwise can say so.
     Devices with data of their own need not mind.
     """
+
+    online: bool
+    since: float
+    partition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence1:
+    """An aggregator's presence as the first version's agents read it, to find the newest run."""
 
     online: bool
     since: float
@@ -194,20 +231,20 @@ class RoundLog:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedLog:
-    """What was refused so far in a round, for people."""
+class InvalidLog:
+    """Which messages were invalid so far in a round, for people."""
 
-    record: Refusals
+    record: InvalidMessages
 
 
 @dataclass(frozen=True, slots=True)
-class PastLog:
+class HistoryLog:
     """A run's last rounds in short, for people who begin to watch in mid-run."""
 
     record: RunHistory
 
 
-LOGS = (RoundLog, RefusedLog, PastLog)
+LOGS = (RoundLog, InvalidLog, HistoryLog)
 """What is for people alone: each carries a record."""
 
 Message = (
@@ -223,18 +260,20 @@ Message = (
     | Presence
     | AggregatorPresence
     | RoundLog
-    | RefusedLog
-    | PastLog
+    | InvalidLog
+    | HistoryLog
+    | Manifest1
+    | Presence1
 )
 
 
 class Reason(StrEnum):
-    """Why a message was refused. The list is complete."""
+    """Why a message was invalid. Later versions may know more reasons."""
 
     UNKNOWN_TOPIC = "unknown_topic"
     TOO_LARGE = "too_large"
     MALFORMED = "malformed"
-    WRONG_KEYS = "wrong_keys"
+    MISSING_KEY = "missing_key"
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
     UNKNOWN_CODEC = "unknown_codec"
@@ -243,7 +282,7 @@ class Reason(StrEnum):
     WRONG_PHASE = "wrong_phase"
     WRONG_ROUND = "wrong_round"
     WRONG_VERSION = "wrong_version"
-    NOT_CALLED = "not_called"
+    NOT_SELECTED = "not_selected"
     DUPLICATE = "duplicate"
     TOO_MANY = "too_many"
 

@@ -5,23 +5,24 @@ The metadata of its fields (``fields.py``) say under which key each travels and 
 table in ``docs/protocol.md`` is made from them.
 
 Records come from strangers on a broker and from files that may be damaged. Only a value that has
-no round, or lacks what the caller needs, is refused.
+no round, or lacks what the caller needs, is no record. Those of protocol 1 had other keys for a few
+fields, which are read too (``old``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedjury.protocol.fields import (
     COUNT,
+    COUNTS,
     LEFT,
     NAMES,
     NUMBER,
     NUMBERS,
     POSITIVE,
-    REFUSALS,
     SHARE,
     SHARES,
     SIZE,
@@ -30,7 +31,6 @@ from fedjury.protocol.fields import (
     TRUTH,
     Json,
     Kind,
-    at,
     entry,
     map_of,
     name,
@@ -53,12 +53,12 @@ class Ballot:
     score: float | None = entry(NUMBER, "what its judge made of the candidate", None)
     threshold: float | None = entry(NUMBER, "a higher score is poisoned", None)
     size: int = entry(
-        SIZE, "payloads of candidate and history that it received", 0, "bytes", unit="bytes"
+        SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
     )
 
 
 def _ballot(value: object) -> Ballot:
-    result = values(Ballot, value, set()) if isinstance(value, dict) else {}
+    result = values(Ballot, value, {}) if isinstance(value, dict) else {}
     if "poisoned" not in result:
         raise ValueError
     return Ballot(**result)
@@ -118,7 +118,9 @@ class Votes:
 class Traffic:
     """What crossed the network, as the aggregator saw it."""
 
-    refused: Mapping[str, int] = entry(REFUSALS, "messages that were refused, by reason", {})
+    invalid_messages: Mapping[str, int] = entry(
+        COUNTS, "messages that were invalid, by reason", {}, old="refused"
+    )
     bytes_in: int | None = entry(SIZE, "payloads that the aggregator received", None, unit="bytes")
     bytes_out: int | None = entry(SIZE, "payloads that it sent", None, unit="bytes")
     dropped: int | None = entry(
@@ -149,32 +151,43 @@ class DetectionRecord:
     suspicion: Mapping[str, float] = entry(
         SHARES, "how much an agent is suspected; one that is not named is not", {}
     )
-    suspected: Mapping[str, str] = entry(
-        TEXTS, "the detector that suspects an agent most, of those that are suspected", {}
+    flagged: Mapping[str, str] = entry(
+        TEXTS,
+        "agents that are flagged, and the detector that suspects each most",
+        {},
+        old="suspected",
     )
-    left_out: int = entry(COUNT, "updates that were not aggregated for that", 0)
+    filtered: int = entry(
+        COUNT, "updates that were not aggregated, as their senders are flagged", 0, old="left_out"
+    )
     quarantined: tuple[str, ...] = entry(
-        NAMES, "agents that are not called after this round, until their next appeal", ()
+        NAMES, "agents that are not selected after this round, until their readmission", ()
     )
-    for_good: tuple[str, ...] = entry(NAMES, "agents that are never called again", ())
+    permanent: tuple[str, ...] = entry(
+        NAMES, "agents that are never selected again", (), old="for_good"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What only an experiment knows: how strongly attackers struck, how right the detectors are."""
+    """What only an experiment knows: how strong the attack was, how right the detectors are."""
 
-    strength: float | None = entry(NUMBER, "how strongly the attackers struck", None)
+    strength: float | None = entry(NUMBER, "how strong the attack was", None)
     precision: float | None = entry(
-        SHARE, "malicious share of the agents suspected or in quarantine", None, optional=True
+        SHARE, "malicious share of the agents flagged or in quarantine", None, optional=True
     )
     recall: float | None = entry(
-        SHARE, "share of the malicious agents suspected or in quarantine", None, optional=True
+        SHARE, "share of the malicious agents flagged or in quarantine", None, optional=True
     )
     wrongly_quarantined: int | None = entry(
         COUNT, "honest agents in quarantine", None, optional=True
     )
-    wrongly_for_good: int | None = entry(
-        COUNT, "honest agents that are never called again", None, optional=True
+    wrongly_permanent: int | None = entry(
+        COUNT,
+        "honest agents that are never selected again",
+        None,
+        optional=True,
+        old="wrongly_for_good",
     )
 
 
@@ -204,7 +217,7 @@ class RoundRecord:
         "",
         optional=True,
     )
-    called: int = entry(COUNT, "agents that were called", 0)
+    selected: int = entry(COUNT, "agents that were selected", 0, old="called")
     updates: int = entry(COUNT, "updates that were taken", 0)
     missing: int = entry(COUNT, "selected agents that did not answer", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
@@ -227,13 +240,13 @@ class RoundRecord:
     )
 
     @property
-    def suspected(self) -> Mapping[str, str]:
+    def flagged(self) -> Mapping[str, str]:
         """Agent -> the detector that suspects it most; empty if nobody looks."""
-        return self.detection.suspected if self.detection else {}
+        return self.detection.flagged if self.detection else {}
 
     @property
     def quarantined(self) -> tuple[str, ...]:
-        """The agents that are not called after this round."""
+        """The agents that are not selected after this round."""
         return self.detection.quarantined if self.detection else ()
 
     def short(self) -> RoundRecord:
@@ -271,10 +284,10 @@ def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, 
     """
     if not isinstance(value, dict):
         raise RecordError("it is no map")
-    wrong: set[str] = set()
-    result = values(kind, value, wrong)
+    fits: dict[str, bool] = {}
+    result = values(kind, value, fits)
     for key in needs:
-        if key in wrong or at(value, key) is MISSING:
+        if not fits.get(key):
             raise RecordError(repr(key))
     return result
 

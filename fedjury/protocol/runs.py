@@ -10,9 +10,16 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fedjury.protocol import codec, topics
-from fedjury.protocol.codec import Limits
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import AggregatorPresence, BadMessage, Phase, Round
+from fedjury.protocol.messages import (
+    PROTOCOL,
+    AggregatorPresence,
+    BadMessage,
+    Manifest1,
+    Phase,
+    Round,
+)
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
@@ -42,6 +49,8 @@ class Known(NamedTuple):
     """Whether that aggregator is there."""
     over: bool = False
     """Whether all its rounds are done."""
+    protocol: int = PROTOCOL
+    """What its aggregator speaks, as far as it says."""
 
 
 Runs = Mapping[str, Known]
@@ -61,6 +70,8 @@ def on_message(runs: Runs, topic: str, payload: bytes) -> Runs:
                     known = known._replace(online=online, since=since)
                 case Round(phase=phase):
                     known = known._replace(over=phase is Phase.DONE)
+                case Manifest1(protocol):
+                    known = known._replace(protocol=protocol)
     except BadMessage:
         return runs
     if run not in runs and len(runs) >= MOST:
@@ -123,7 +134,7 @@ def lookout(
     pool = ConnectionPool(address, f"look-{uuid.uuid4().hex[:8]}", take, sole=False)
     pool.open(welcome.protocol)
     try:
-        filters = [topic_for("+", kind) for kind in (AggregatorPresence, Round)]
+        filters = [topic_for("+", kind) for kind in (AggregatorPresence, Round, Manifest1)]
         pool.add(principal, filters, presence=False)
         yield look
         pool.hang_up(time.monotonic() + SETTLE)
@@ -183,5 +194,12 @@ def await_newest(
 def _why(address: BrokerAddress, runs: Runs) -> str:
     """Say what is waited for where no run can be joined."""
     over = listed({name: run for name, run in runs.items() if run.over})
+    for name, run in sorted(runs.items()):
+        if run.since is None and run.protocol != PROTOCOL:
+            return (
+                f"waiting for a run at {address}: the aggregator of run {name!r} speaks protocol "
+                f"{run.protocol}, and this agent speaks {PROTOCOL}; install the same version of "
+                "fedjury on both sides"
+            )
     there = f"what is there is finished: {over}" if over else "no aggregator has begun one yet"
     return f"waiting for a run at {address}: {there}; 'python -m aggregator' begins the next"

@@ -8,7 +8,10 @@ from typing import NamedTuple
 from fedjury.protocol import messages
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
-ROOT = "fl/v1"
+ROOT = "fl/v2"
+ROOT_1 = "fl/v1"
+"""Where programs of the first version look; all that we say there is that they are too old."""
+
 MSGPACK = "application/msgpack"
 JSON = "application/json"
 
@@ -19,13 +22,14 @@ VERSION = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 class Channel(NamedTuple):
-    """A topic below ``fl/v1/{run}/`` and how its messages travel; ``expiry`` is in seconds."""
+    """A topic below ``{root}/{run}/`` and how its messages travel; ``expiry`` is in seconds."""
 
     topic: str
     retain: bool
     content_type: str
     expiry: int | None = None
     qos: int = 1
+    root: str = ROOT
 
 
 CHANNELS: dict[type[Message], Channel] = {
@@ -37,14 +41,16 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Update: Channel("update/{agent}", retain=False, content_type=MSGPACK),
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
     messages.ColluderUpdate: Channel(
-        "collusion/report/{agent}", retain=False, content_type=MSGPACK
+        "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),
-    messages.AttackVector: Channel("collusion/plot", retain=False, content_type=MSGPACK),
+    messages.AttackVector: Channel("collusion/attack", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
-    messages.RefusedLog: Channel("log/refused", retain=True, content_type=JSON),
-    messages.PastLog: Channel("log/past", retain=True, content_type=JSON),
+    messages.InvalidLog: Channel("log/invalid", retain=True, content_type=JSON),
+    messages.HistoryLog: Channel("log/history", retain=True, content_type=JSON),
+    messages.Manifest1: Channel("manifest", retain=True, content_type=JSON, root=ROOT_1),
+    messages.Presence1: Channel("aggregator", retain=True, content_type=JSON, root=ROOT_1),
 }
 
 _SAID = {kind: re.findall(r"{(\w+)}", channel.topic) for kind, channel in CHANNELS.items()}
@@ -60,25 +66,27 @@ class Address(NamedTuple):
 
 
 def topic_of(run: str, message: Message) -> str:
-    """Say where a message belongs."""
+    """Return where a message belongs."""
     kind = type(message)
+    channel = CHANNELS[kind]
     content = {key: getattr(message, key) for key in _SAID[kind]}
-    return f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(content)}"
+    return f"{channel.root}/{run}/{channel.topic.format_map(content)}"
 
 
 def topic_for(run: str, kind: type[Message], value: object = "+") -> str:
-    """Say where messages of a kind are found: by default all, or those of one agent or version."""
-    return f"{ROOT}/{run}/{re.sub('{.*}', str(value), CHANNELS[kind].topic)}"
+    """Return where messages of a kind are: by default all, or those of one agent or version."""
+    channel = CHANNELS[kind]
+    return f"{channel.root}/{run}/{re.sub('{.*}', str(value), channel.topic)}"
 
 
-def _pattern(topic: str) -> re.Pattern[str]:
+def _pattern(channel: Channel) -> re.Pattern[str]:
     """Turn ``history/{version}`` into a pattern with the groups ``run`` and ``version``."""
     fields = {"agent": NAME.pattern, "version": VERSION.pattern}
-    body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", topic)
-    return re.compile(f"{ROOT}/(?P<run>{NAME.pattern})/{body}")
+    body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", channel.topic)
+    return re.compile(f"{channel.root}/(?P<run>{NAME.pattern})/{body}")
 
 
-_PATTERNS = {kind: _pattern(channel.topic) for kind, channel in CHANNELS.items()}
+_PATTERNS = {kind: _pattern(channel) for kind, channel in CHANNELS.items()}
 
 _KINDS: dict[str, list[type[Message]]] = {}
 """The first word after the run -> what may be meant: a thousand messages a round are read."""

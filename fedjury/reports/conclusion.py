@@ -51,12 +51,12 @@ def named(rounds: list[RoundRecord], detection: Detection) -> str:
         return ""
     result = outcomes(rounds)
     last = rounds[-1]
-    guilty = {name for name, outcome in result.items() if outcome.out or name in last.suspected}
+    guilty = {name for name, outcome in result.items() if outcome.out or name in last.flagged}
     if not guilty:
-        cleared = f"; {len(result):,} were suspected for a while and cleared" if result else ""
+        cleared = f"; {len(result):,} were flagged for a while and cleared" if result else ""
         by_whom = ", ".join(detection.detectors)
         return (
-            f"no agent is suspected by {by_whom}{cleared}; an attack that these do not look for is "
+            f"no agent is flagged by {by_whom}{cleared}; an attack that these do not look for is "
             "not ruled out"
         )
     by = Counter(" and ".join(result[name].by) for name in guilty)
@@ -72,7 +72,7 @@ def named(rounds: list[RoundRecord], detection: Detection) -> str:
 def _did(detectors: str, count: int) -> str:
     """Return what so many agents did that these detectors name, like "fixed_point and length"."""
     did = " and ".join(
-        DETECTORS.known(one).report or "were suspected" for one in detectors.split(" and ")
+        DETECTORS.known(one).report or "were flagged" for one in detectors.split(" and ")
     )
     return f"{count:,} agent{'s' * (count != 1)} {did} (found by {detectors})"
 

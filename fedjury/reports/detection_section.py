@@ -21,26 +21,26 @@ class Truth(NamedTuple):
 class Outcome(NamedTuple):
     """What became of one agent."""
 
-    suspected: int = 0
+    flagged: int = 0
     """Rounds."""
     first: int = 0
-    """The round in which it was first suspected; 0: never."""
+    """The round in which it was first flagged; 0: never."""
     by: tuple[str, ...] = ()
     """Detectors."""
     since: int = 0
     """The round after which it was first in quarantine; 0: never."""
     out: bool = False
     """In quarantine at the end."""
-    for_good: bool = False
+    permanent: bool = False
 
 
 class Group(NamedTuple):
     """Agents of one kind with one fate."""
 
     outcome: str
-    """caught, missed, accused (falsely), suspected (nobody knows the truth)."""
+    """caught, missed, accused (falsely), flagged (nobody knows the truth)."""
     fate: Outcome
-    """``suspected`` is the most rounds in which any of them was."""
+    """``flagged`` is the most rounds in which any of them was."""
     least: int
     """The fewest."""
     names: tuple[str, ...]
@@ -53,26 +53,26 @@ NOTHING = Outcome()
 EACH = 15
 """Groups of one outcome; the smallest are put together."""
 
-ORDER = ("accused", "missed", "caught", "suspected")
+ORDER = ("accused", "missed", "caught", "flagged")
 """What is most worth knowing first."""
 
 
 def outcomes(rounds: list[RoundRecord]) -> dict[str, Outcome]:
-    """Follow everybody who was ever suspected or in quarantine through a run."""
+    """Follow everybody who was ever flagged or in quarantine through a run."""
     times: Counter[str] = Counter()
     first: dict[str, int] = {}
     since: dict[str, int] = {}
     by: dict[str, set[str]] = {}
     for one in rounds:
-        times.update(dict.fromkeys(one.suspected, 1))
-        for name, detector in one.suspected.items():
+        times.update(dict.fromkeys(one.flagged, 1))
+        for name, detector in one.flagged.items():
             first.setdefault(name, one.round)
             by.setdefault(name, set()).add(detector)
         for name in one.quarantined:
             since.setdefault(name, one.round)
     looked = [one.detection for one in rounds if one.detection]
     last = looked[-1] if looked else DetectionRecord()
-    out, good = frozenset(last.quarantined), frozenset(last.for_good)
+    out, good = frozenset(last.quarantined), frozenset(last.permanent)
     return {
         name: Outcome(
             times[name],
@@ -91,13 +91,13 @@ def groups(result: Mapping[str, Outcome], truth: Truth | None) -> list[Group]:
     missed = dict.fromkeys(truth.evil.difference(result), NOTHING) if truth else {}
     together: dict[tuple[str, Outcome], list[str]] = {}
     for name, fate in [*result.items(), *missed.items()]:
-        key = outcome(name, fate, truth), fate._replace(suspected=0)
+        key = outcome(name, fate, truth), fate._replace(flagged=0)
         together.setdefault(key, []).append(name)
     every = {**missed, **result}
     built = []
     for (text, fate), names in together.items():
-        times = [every[name].suspected for name in names]
-        shared = fate._replace(suspected=max(times))
+        times = [every[name].flagged for name in names]
+        shared = fate._replace(flagged=max(times))
         built.append(Group(text, shared, min(times), tuple(sorted(names))))
     built.sort(key=lambda g: (ORDER.index(g.outcome), -len(g.names), g.fate, g.names))
     few: list[Group] = []
@@ -110,7 +110,7 @@ def groups(result: Mapping[str, Outcome], truth: Truth | None) -> list[Group]:
 def _mixed(alike: list[Group]) -> Group:
     """Put groups of one outcome together."""
     outcome = Outcome(
-        suspected=max(group.fate.suspected for group in alike),
+        flagged=max(group.fate.flagged for group in alike),
         first=min(group.fate.first for group in alike),
         by=tuple(sorted({detector for group in alike for detector in group.fate.by})),
     )
@@ -121,7 +121,7 @@ def _mixed(alike: list[Group]) -> Group:
 def outcome(name: str, outcome: Outcome, truth: Truth | None) -> str:
     """Say what it came to for one agent."""
     if truth is None or name not in truth.evil | truth.honest:
-        return "suspected"
+        return "flagged"
     if name not in truth.evil:
         return "accused"
     return "missed" if outcome == NOTHING else "caught"
@@ -132,12 +132,12 @@ class Tally(NamedTuple):
 
     kind: str
     agents: int | None
-    suspected: int
+    flagged: int
     ever: int
     """In quarantine after some round."""
     out: int
     """In quarantine at the end."""
-    for_good: int
+    permanent: int
 
 
 def tallies(result: Mapping[str, Outcome], truth: Truth | None) -> list[Tally]:
@@ -156,25 +156,25 @@ def _tally(kind: str, fates_: list[Outcome], agents: int | None) -> Tally:
     return Tally(
         kind,
         agents,
-        sum(outcome.suspected > 0 for outcome in fates_),
+        sum(outcome.flagged > 0 for outcome in fates_),
         sum(outcome.since > 0 for outcome in fates_),
         sum(outcome.out for outcome in fates_),
-        sum(outcome.for_good for outcome in fates_),
+        sum(outcome.permanent for outcome in fates_),
     )
 
 
 def detection_summary(rounds: list[RoundRecord], truth: Truth) -> list[str]:
-    """Say who was suspected of being fake, if anybody looked, held against who is."""
+    """Say who was flagged as fake, if anybody looked, held against who is."""
     if not any(one.detection for one in rounds):
         return []
     malicious, honest = tallies(outcomes(rounds), truth)[:2]
     text = (
-        f"Detection: of {malicious.agents:,} malicious agents {malicious.suspected:,} were "
-        f"suspected in "
+        f"Detection: of {malicious.agents:,} malicious agents {malicious.flagged:,} were "
+        f"flagged in "
         f"some round and {malicious.out:,} are in quarantine at the end, "
-        f"{malicious.for_good:,} permanently; of {honest.agents:,} honest ones "
-        f"{honest.suspected:,} were suspected, {honest.ever:,} were ever in quarantine, "
-        f"{honest.for_good:,} permanently."
+        f"{malicious.permanent:,} permanently; of {honest.agents:,} honest ones "
+        f"{honest.flagged:,} were flagged, {honest.ever:,} were ever in quarantine, "
+        f"{honest.permanent:,} permanently."
     )
     return [text]
 
@@ -198,7 +198,7 @@ def attacked(
 ) -> set[int]:
     """Return the rounds in which malicious agents struck, as far as they were called.
 
-    Where all of them are in quarantine they cannot. Who is called on appeal either is suspected
+    Where all of them are in quarantine they cannot. Who is called on appeal either is flagged
     again or leaves it.
     """
     if attack_rounds is None or truth is None:
@@ -206,7 +206,7 @@ def attacked(
     result = set()
     before: frozenset[str] = frozenset()
     for one in rounds:
-        out = before.intersection(one.quarantined).difference(one.suspected)
+        out = before.intersection(one.quarantined).difference(one.flagged)
         if attack_rounds.hit(one.round) and not truth.evil <= out:
             result.add(one.round)
         before = frozenset(one.quarantined)

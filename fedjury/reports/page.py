@@ -216,7 +216,7 @@ MEANINGS = {
     "unknown_topic": "sent to no topic of the protocol",
     "too_large": "longer than such a message can be",
     "malformed": "not readable at all",
-    "wrong_keys": "a key was missing or unknown",
+    "missing_key": "a key was missing or unknown",
     "wrong_type": "a value of another type",
     "out_of_range": "a value that cannot be",
     "unknown_codec": "a vector in a codec that does not exist",
@@ -225,7 +225,7 @@ MEANINGS = {
     "wrong_phase": "an update while votes were taken, or the other way round",
     "wrong_round": "of another round or attempt",
     "wrong_version": "trained from another version of the model",
-    "not_called": "the agent was not called",
+    "not_selected": "the agent was not called",
     "duplicate": "its second in a round",
     "too_many": "more agents than may be online at once",
 }

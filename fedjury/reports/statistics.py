@@ -70,7 +70,7 @@ def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None
         accepted=sum(one.accepted is True for one in rounds),
         rejected=sum(one.accepted is False for one in rounds),
         updates=sum(one.updates for one in rounds),
-        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
+        refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
         seconds=sum(one.timing.seconds or 0.0 for one in rounds),
     )
 
@@ -164,7 +164,7 @@ def traffic(rounds: list[RoundRecord]) -> Traffic:
         missing=sum(one.missing for one in rounds),
         absent=often,
         repeated=sum(one.attempt > 1 for one in rounds),
-        refused=sum(sum(one.traffic.refused.values()) for one in rounds),
+        refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
     )
 
 
@@ -184,8 +184,8 @@ def refusals(rounds: list[RoundRecord]) -> list[Refusal]:
     counts: Counter[str] = Counter()
     where: dict[str, list[int]] = {}
     for one in rounds:
-        counts.update(one.traffic.refused)
-        for reason in one.traffic.refused:
+        counts.update(one.traffic.invalid_messages)
+        for reason in one.traffic.invalid_messages:
             where.setdefault(reason, []).append(one.round)
     result = [
         Refusal(reason, count, len(where[reason]), where[reason][0], where[reason][-1])

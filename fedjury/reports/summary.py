@@ -132,9 +132,9 @@ def _detection(message: Detection) -> str:
     look = f"the detector{'s' * several} {', '.join(message.detectors)} "
     look += "look for fakes" if several else "looks for fakes"
     if not message.quarantine:
-        return f"{look}; who is suspected is only noted"
+        return f"{look}; who is flagged is only noted"
     rounds = f"{message.offences} round{'s' * (message.offences > 1)}"
-    return f"{look}; who is suspected is left out, and after {rounds} of that no longer selected"
+    return f"{look}; who is flagged is left out, and after {rounds} of that no longer selected"
 
 
 def differing(settings: Settings) -> dict[str, str]:
@@ -158,7 +158,7 @@ def common(runs: Iterable[RunInput]) -> dict[str, str]:
 
 
 def ending(figures: Row, rounds: int, result: Iterable[Tally]) -> str:
-    """Say in a few sentences what a run came to; ``result``: who was suspected, counted."""
+    """Say in a few sentences what a run came to; ``result``: who was flagged, counted."""
     if not rounds:
         return "No round was finished."
     message = []
@@ -184,9 +184,9 @@ def ending(figures: Row, rounds: int, result: Iterable[Tally]) -> str:
         if rounds > 1
         else f"One round was finished{', and rejected' if figures.rejected else ''}."
     )
-    suspected = [
-        f"{one.suspected:,} of {one.agents:,} {one.kind} agents" for one in result if one.agents
+    flagged = [
+        f"{one.flagged:,} of {one.agents:,} {one.kind} agents" for one in result if one.agents
     ]
-    if suspected:
-        message.append(f"Suspected: {', '.join(suspected)}.")
+    if flagged:
+        message.append(f"Flagged: {', '.join(flagged)}.")
     return " ".join(message)

@@ -161,15 +161,15 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
     if about(one) != one.round:
         message.append(f"about the candidate of round {about(one):,}")
-    if one.suspected:
-        by = Counter(one.suspected.values())
+    if one.flagged:
+        by = Counter(one.flagged.values())
         agent = tally(by)
-        out = f"; {detection.left_out:,} left out" if detection.left_out else ""
-        message.append(f"{len(one.suspected):,} suspected ({agent}){out}")
+        out = f"; {detection.filtered:,} left out" if detection.filtered else ""
+        message.append(f"{len(one.flagged):,} flagged ({agent}){out}")
     if one.quarantined:
         message.append(f"{len(one.quarantined):,} in quarantine after it")
-    if one.traffic.refused:
-        message.append(f"refused: {tally(one.traffic.refused)}")
+    if one.traffic.invalid_messages:
+        message.append(f"refused: {tally(one.traffic.invalid_messages)}")
     if one.missing:
         names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
         message.append(

@@ -80,7 +80,7 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
         wanted = state.version + judging
         why = config.collecting.refusal(update, phase.updates, version=wanted)
     if why is None and update.agent not in state.selected:
-        why = Reason.NOT_CALLED
+        why = Reason.NOT_SELECTED
     if isinstance(phase, JudgingAndTraining):
         if why is None and update.agent in phase.votes:
             why = Reason.DUPLICATE
@@ -99,7 +99,7 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
     if (vote.round, vote.attempt) != (state.round, state.attempt):
         return _count_invalid(state, vote.agent, Reason.WRONG_ROUND)
     if vote.agent not in (state.selected if judging else state.validators):
-        return _count_invalid(state, vote.agent, Reason.NOT_CALLED)
+        return _count_invalid(state, vote.agent, Reason.NOT_SELECTED)
     if vote.agent in phase.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
     changed = phase.but(votes={**phase.votes, vote.agent: vote})

@@ -164,7 +164,7 @@ def clean(update: Update, attempt: int) -> Vote:
         threshold=update.threshold,
         samples=update.samples,
         evidence=update.evidence,
-        bytes=update.bytes,
+        size=update.size,
     )
 
 
@@ -292,7 +292,7 @@ def _votes(poll: Poll, decision: Decision) -> Votes:
         clean=decision.verdict.clean,
         silent=decision.verdict.silent,
         voters={
-            name: Ballot(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.bytes)
+            name: Ballot(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
             for name, vote in poll.all.items()
         },
         evidence=decision.evidence,
@@ -324,7 +324,7 @@ def _record(
         accepted=not against,
         why=against,
         lost=question.lost,
-        called=len(state.selected),
+        selected=len(state.selected),
         updates=updates,
         missing=len(missing),
         absent=tuple(sorted(missing)[:ABSENT]),

@@ -7,7 +7,7 @@ some rounds down, some takes ``share`` for both ends together. Give ``count`` wh
 
 A count that a rule cannot withstand is an error; an f that only comes from the share is lowered to
 the largest that it can withstand, down to 0, so that a rule works for few updates, too. So is a
-count where suspected agents are left out: it was set for as many updates as there would be with
+count where flagged agents are left out: it was set for as many updates as there would be with
 them.
 """
 
@@ -22,7 +22,7 @@ def byzantine(
 ) -> Callable[[int, int], int]:
     """Build the function (n, out) -> f for a rule that needs n >= ``times`` f + ``plus`` updates.
 
-    ``out``: how many agents are left out because they are suspected (``Context.out``).
+    ``out``: how many agents are left out because they are flagged (``Context.out``).
 
     Raises
     ------

@@ -28,7 +28,7 @@ class Context(NamedTuple):
     """(d,): the update that the server trained on its own data. For rules that need
     ``server_update``."""
     excluded: int = 0
-    """Agents left out or not called because they are suspected: n is smaller for that, and a count
+    """Agents left out or not called because they are flagged: n is smaller for that, and a count
     of Byzantine ones that n does not allow any more is no error, but lowered."""
 
     def rng(self) -> np.random.Generator:

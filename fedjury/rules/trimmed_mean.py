@@ -29,7 +29,7 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
     ------
     ValueError
         If both are given or one is out of range; by the rule, if nothing would be left
-        although nobody is left out as suspected.
+        although nobody is left out as flagged.
     """
     number = byzantine("trimmed mean", count, share, times=2, plus=1)
 

@@ -24,7 +24,7 @@ from fedjury.broker.local import BrokerAddress, local_broker
 from fedjury.config.program import run_main
 from fedjury.monitor.web.browser import launched
 
-RUN = "fl/v1/bench"
+RUN = "fl/v2/bench"
 UPDATES = 30
 """Updates a round."""
 
@@ -125,7 +125,7 @@ def publish(sender: paho.Client, names: list[str], rounds: int, rate: float) -> 
 
 def record(number: int, names: list[str]) -> dict[str, Any]:
     """Make up the record of a round."""
-    vote = {"score": 1.0, "threshold": 2.0, "bytes": 1000}
+    vote = {"score": 1.0, "threshold": 2.0, "size": 1000}
     return {
         "round": number,
         "attempt": 1,
@@ -135,9 +135,9 @@ def record(number: int, names: list[str]) -> dict[str, Any]:
         "votes": {"poisoned": 14, "clean": 26, "silent": 0},
         "voters": {name: {"poisoned": i % 3 == 0, **vote} for i, name in enumerate(names[:40])},
         "suspicion": {name: (number + i) % 100 / 100 for i, name in enumerate(names)},
-        "suspected": {},
+        "flagged": {},
         "quarantined": names[:20],
-        "refused": {"duplicate": 1},
+        "invalid_messages": {"duplicate": 1},
         "updates": 30,
         "updates_per_second": 300.0,
         "bytes_in": 1_000_000,

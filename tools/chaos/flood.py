@@ -71,7 +71,7 @@ def _batch(run: str, number: int, count: int, oversize: int) -> Iterator[tuple[s
     for i in range(count):
         kind = ("update", "vote", "agent")[i % 3]
         payload = os.urandom(oversize if i % 100 == 99 else 40)
-        yield f"fl/v1/{run}/{kind}/mallory-{number}", payload, False
+        yield f"fl/v2/{run}/{kind}/mallory-{number}", payload, False
 
 
 if __name__ == "__main__":

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from fedjury.protocol.logs import Refusals, RunHistory
+from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import (
     AggregatorPresence,
     AttackVector,
     Candidate,
     ColluderUpdate,
     History,
+    HistoryLog,
+    InvalidLog,
     Manifest,
+    Manifest1,
     Message,
     Model,
-    PastLog,
     Phase,
     Presence,
-    RefusedLog,
+    Presence1,
     Round,
     RoundLog,
     Update,
@@ -66,15 +68,17 @@ MESSAGES: tuple[Message, ...] = (
         threshold=1.25,
         samples=4,
         evidence=EVIDENCE,
-        bytes=300,
+        size=300,
     ),
     ColluderUpdate("ann", 7, 3, VECTOR),
     AttackVector(7, 3, VECTOR, VECTOR),
     Presence("ann", online=True, since=1.5),
     AggregatorPresence(online=True, since=1.5),
     RoundLog(RoundRecord(7, judged=7, traffic=Traffic({"duplicate": 1}))),
-    RefusedLog(Refusals(7, {"duplicate": 1}, "ann", "duplicate")),
-    PastLog(RunHistory((RoundRecord(7, judged=7, timing=Timing(updates_per_second=1.5)),))),
+    InvalidLog(InvalidMessages(7, {"duplicate": 1}, "ann", "duplicate")),
+    HistoryLog(RunHistory((RoundRecord(7, judged=7, timing=Timing(updates_per_second=1.5)),))),
+    Manifest1(2),
+    Presence1(online=True, since=1.5),
 )
 
 

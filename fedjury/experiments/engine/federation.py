@@ -24,8 +24,8 @@ from fedjury.experiments.engine.case import MODEL, Records
 from fedjury.federation import run
 from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
-from fedjury.protocol.codec import Limits
 from fedjury.protocol.record import RoundRecord, Truth
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.round.state import State

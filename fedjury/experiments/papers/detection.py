@@ -79,7 +79,7 @@ def tables(results: list[Result]) -> list[Table]:
     attacked, benign = split(results)
     return [
         Table("", f"MPAF's fakes, after {SOON} rounds of their strike", _attacked(attacked)),
-        Table("benign", "Benign runs: honest agents suspected or put out", _benign(benign)),
+        Table("benign", "Benign runs: honest agents flagged or put out", _benign(benign)),
         Table("targets", "Targets (fixed_point)", _targets(attacked, benign)),
     ]
 
@@ -114,12 +114,12 @@ def accuracy(result: Result, round_: int) -> float:
 
 
 def flagged(result: Result) -> tuple[set[str], set[str]]:
-    """Return who was suspected in the rounds in which fakes are to be found, and who is evil."""
+    """Return who was flagged in the rounds in which fakes are to be found, and who is evil."""
     spec = partition_spec_of(result.settings)
     malicious = {spec.name(number) for number in spec.malicious_agents}
     first = before(result) + 1
     values = [r for r in result.records if first <= r.round < first + SOON]
-    return {name for record in values for name in record.suspected}, malicious
+    return {name for record in values for name in record.flagged}, malicious
 
 
 def precision(results: list[Result]) -> Rate:
@@ -140,19 +140,19 @@ def _benign(results: list[Result]) -> list[Row]:
             "data": data,
             "detector": detector,
             "rounds": len(values[0].records),
-            "suspicions": ever(values, lambda r: [n for x in r for n in x.suspected]),
-            "agents suspected": ever(values, lambda r: {n for x in r for n in x.suspected}),
+            "suspicions": ever(values, lambda r: [n for x in r for n in x.flagged]),
+            "agents flagged": ever(values, lambda r: {n for x in r for n in x.flagged}),
             "ever in quarantine": ever(values, lambda r: {n for x in r for n in x.quarantined}),
-            "permanently": ever(values, for_good),
+            "permanently": ever(values, permanent),
             "accuracy at the end": Mean(tuple(accuracy(r, len(r.records)) for r in values)),
         }
         for (data, detector), values in by(results, "data", "detector").items()
     ]
 
 
-def for_good(records: Records) -> tuple[str, ...]:
+def permanent(records: Records) -> tuple[str, ...]:
     """Return the agents that are never called again at the end."""
-    return records[-1].detection.for_good if records[-1].detection else ()
+    return records[-1].detection.permanent if records[-1].detection else ()
 
 
 def ever(results: list[Result], names: Callable[[Records], Any]) -> Mean:
@@ -168,7 +168,7 @@ def _targets(attacked: list[Result], benign: list[Result]) -> list[Row]:
         target(f"recall within {SOON} rounds", recall(ours), least=0.99),
     ]
     if calm:
-        out = ever(calm, for_good)
+        out = ever(calm, permanent)
         rows.append(
             target(
                 f"honest agents out permanently, {len(calm[0].records)} benign rounds", out, most=0
@@ -213,8 +213,8 @@ EXPERIMENT = Experiment(
     ),
     note=(
         f"The rule is the mean. Fakes are idle for {CALM} rounds and then strike; who was "
-        f"suspected "
-        f"in one of the next {SOON} rounds is flagged. Suspected agents are left out of the round, "
+        f"flagged "
+        f"in one of the next {SOON} rounds is flagged. Flagged agents are left out of the round, "
         "and in quarantine after two."
     ),
 )

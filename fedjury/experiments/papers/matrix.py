@@ -140,18 +140,18 @@ def caught(results: list[Result]) -> list[Row]:
             "guard": defence,
             "precision": mean(values, lambda r: over(r, "precision")),
             "recall": mean(values, lambda r: over(r, "recall")),
-            "honest ones ever suspected": mean(values, suspected, ""),
+            "honest ones ever flagged": mean(values, flagged, ""),
             "wrongly quarantined": mean(values, wrongly, ""),
         }
         for (data, attack, defence), values in by(results, "data", "attack", "guard").items()
     ]
 
 
-def suspected(result: Result) -> int:
-    """Count the honest agents that were suspected in some round."""
+def flagged(result: Result) -> int:
+    """Count the honest agents that were flagged in some round."""
     spec = partition_spec_of(result.settings)
     malicious = {spec.name(number) for number in spec.malicious_agents}
-    return len({name for record in result.records for name in record.suspected} - malicious)
+    return len({name for record in result.records for name in record.flagged} - malicious)
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
@@ -196,7 +196,7 @@ EXPERIMENT = Experiment(
     size=(12.0, 15.0),
     only=("attack", "rule", "guard"),
     note=(
-        "backdoor: its success at the end, where the attack has one. precision: of those suspected "
+        "backdoor: its success at the end, where the attack has one. precision: of those flagged "
         "in a round or in quarantine after it, the share that is evil; recall: the share of the "
         "evil that they are; the mean over the rounds from the third after the strike on. "
         "wrongly quarantined: honest agents, at the worst moment. MB a round: in and out of the "

@@ -174,7 +174,7 @@ def describe(plan: MatrixPlan) -> str:
 
 LEGEND = (
     "alone: the rule, nobody else. votes: ten validators and their calibrated judge, five of whom "
-    "reject. quarantine: suspected agents are left out, and soon not called. Rules that have to "
+    "reject. quarantine: flagged agents are left out, and soon not called. Rules that have to "
     "know reckon with the attackers there are, and without attack with as many."
 )
 

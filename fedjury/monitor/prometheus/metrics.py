@@ -53,7 +53,7 @@ def _one(value: float | None) -> list[Sample]:
 def _last(
     read: Callable[[RoundRecord], float | None], *, whole: bool = False
 ) -> Callable[[Reading], list[Sample]]:
-    """Make what reads the last round; ``whole``: what ``log/past`` does not say."""
+    """Make what reads the last round; ``whole``: what ``log/history`` does not say."""
 
     def of(seen: Reading) -> list[Sample]:
         last = seen.run.last
@@ -153,10 +153,12 @@ METRICS = (
         counter=True,
     ),
     Shown("fedjury_agents_online", "agents", (), lambda s: _one(len(s.run.online))),
-    Shown("fedjury_called", "agents called in the last round", (), _last(lambda row: row.called)),
+    Shown(
+        "fedjury_selected", "agents selected in the last round", (), _last(lambda row: row.selected)
+    ),
     Shown(
         "fedjury_missing",
-        "of those called, who did not answer",
+        "of those selected, who did not answer",
         (),
         _last(lambda row: row.missing, whole=True),
     ),
@@ -188,14 +190,19 @@ METRICS = (
         counter=True,
     ),
     Shown(
-        "fedjury_suspected",
+        "fedjury_flagged",
         "agents, by the detector that suspects them most",
         ("detector",),
         lambda s: _each(s.run.suspects.detectors) if s.run.suspects else [],
     ),
-    Shown("fedjury_quarantined", "agents that are not called", (), _suspects("quarantined")),
-    Shown("fedjury_for_good", "of these, who never will be", (), _suspects("for_good")),
-    Shown("fedjury_left_out", "updates that were not aggregated", (), _suspects("left_out")),
+    Shown(
+        "fedjury_quarantined",
+        "agents in quarantine, which are not selected",
+        (),
+        _suspects("quarantined"),
+    ),
+    Shown("fedjury_permanent", "of these, permanently", (), _suspects("permanent")),
+    Shown("fedjury_filtered", "updates that were not aggregated", (), _suspects("filtered")),
 )
 """What there is of each run; ``fedjury_suspicion`` besides."""
 

@@ -90,7 +90,7 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
     last, tally = run.last or run.start, run.tally
     about = f"  {run.model}, {run.parameters:,} parameters" if run.model else ""
     lines = [Text.assemble(("fedjury", "bold"), "  run ", (run.name, "bold"), f"  {where}{about}")]
-    called = "" if run.called is None else f"  {run.called:,} called"
+    selected = "" if run.selected is None else f"  {run.selected:,} selected"
     attempt = f"  attempt {run.attempt}" if run.attempt > 1 else ""
     voting = f"  {run.validators:,} validators" if run.validators else ""
     silent = snapshot.now - run.heard
@@ -98,7 +98,7 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
         Text.assemble(
             ("round ", ""),
             (f"{run.round}", "bold"),
-            f"  {formatting.phase(run)}{attempt}{called}{voting}",
+            f"  {formatting.phase(run)}{attempt}{selected}{voting}",
             (f"  nothing heard for {formatting.lasting(silent)}", "yellow")
             if silent > QUIET and not run.over
             else "",
@@ -279,7 +279,7 @@ def _shares(message: Iterable[int], width: int) -> list[int]:
 
 
 def _foot(run: Run) -> list[Text]:
-    """Say what was refused, who is suspected, and who is there."""
+    """Say what was refused, who is flagged, and who is there."""
     refused = run.refused
     text = Text().append("refused ", "dim").append(f"{sum(refused.values()):,}")
     if refused:
@@ -289,11 +289,11 @@ def _foot(run: Run) -> list[Text]:
     lines = [text]
     if run.suspects is not None:
         seen = run.suspects
-        text = Text().append("suspected ", "dim").append(f"{seen.suspected:,}", "yellow")
-        if seen.suspected:
+        text = Text().append("flagged ", "dim").append(f"{seen.flagged:,}", "yellow")
+        if seen.flagged:
             text.append(f" ({formatting.counts(seen.detectors)})")
         text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
-        text.append(f" ({seen.for_good:,} permanently)  left out {seen.left_out:,}", "dim")
+        text.append(f" ({seen.permanent:,} permanently)  left out {seen.filtered:,}", "dim")
         lines.append(text)
         if seen.most:
             named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])

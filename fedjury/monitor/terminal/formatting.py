@@ -90,7 +90,7 @@ def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None 
         )
     if row.why:
         message.append(f"why: {row.why}")
-    message.append(f"updates {row.updates:,}/{row.called:,}")
+    message.append(f"updates {row.updates:,}/{row.selected:,}")
     if row.attempt > 1:
         message.append(f"attempt {row.attempt}")
     if heard_in_full(row):
@@ -113,15 +113,15 @@ def _details(row: RoundRecord) -> list[str]:
         message.append(f"missing {row.missing:,}")
     if traffic.dropped:
         message.append(f"dropped {traffic.dropped:,}")
-    if traffic.refused:
-        message.append(f"refused: {counts(traffic.refused)}")
+    if traffic.invalid_messages:
+        message.append(f"refused: {counts(traffic.invalid_messages)}")
     return message
 
 
 def _suspicion(suspects: Suspects) -> list[str]:
     message = []
-    if suspects.suspected:
-        message.append(f"suspected {suspects.suspected:,} ({counts(suspects.detectors)})")
+    if suspects.flagged:
+        message.append(f"flagged {suspects.flagged:,} ({counts(suspects.detectors)})")
     if suspects.quarantined:
         named = values(suspects.named, suspects.quarantined, 3)
         message.append(f"quarantined {suspects.quarantined:,} ({named})")

@@ -84,7 +84,7 @@ def gone(harness: Harness, random: Random, times: int) -> Outcome:
             built.agents.pop().kill_all()
             result = built.finish()
             missing = [r.missing for r in result.records]
-            right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].called == HALF
+            right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].selected == HALF
             tally.add(result, 1, None, "" if right else f"missing are {missing}")
     return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
 
@@ -112,13 +112,13 @@ def unanswering(failpoint: str, number: float, refused: str = "") -> Fault:
 def _wrong(records: list[RoundRecord], others: Child, refused: str) -> str:
     """Say what is wrong with rounds in which half of the agents did not answer."""
     for record in records:
-        if (record.called, record.updates, record.missing) != (2 * HALF, HALF, HALF):
-            return f"round {record.round}: {record.updates} of {record.called} updates"
+        if (record.selected, record.updates, record.missing) != (2 * HALF, HALF, HALF):
+            return f"round {record.round}: {record.updates} of {record.selected} updates"
         if (record.timing.seconds or 0.0) > 3 * DEADLINE:
             return f"round {record.round} took {record.timing.seconds} s"
         if len(record.absent) != HALF:
             return f"round {record.round} does not name who was missing"
-    late = sum(record.traffic.refused.get(refused, 0) for record in records)
+    late = sum(record.traffic.invalid_messages.get(refused, 0) for record in records)
     if refused and not late:
         return f"nothing came too late: {others.last_words()}"
     return ""

@@ -53,7 +53,7 @@ def flood(harness: Harness, random: Random, times: int) -> Outcome:
                 hostile.code == 0 and built.listener.round < built.settings.run.rounds
             )
         result = built.finish()
-        refused = sum(sum(r.traffic.refused.values()) for r in result.records)
+        refused = sum(sum(r.traffic.invalid_messages.values()) for r in result.records)
         wrong = "" if hostile.wait(10.0) == 0 else f"the flood failed: {hostile.last_words()}"
         if peak > MEMORY:
             wrong = f"the aggregator took {peak:.0f} MB"

@@ -10,9 +10,10 @@ import json
 
 import numpy as np
 
-from fedjury.protocol.codec import SCHEMA, Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import LOGS, MAX_COUNT, BadMessage, Message, Phase, Reason, Update
+from fedjury.protocol.schema import SCHEMA, Limits
 from fedjury.protocol.topics import topic_of
 from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
 from tools.fuzz.target import Target, tried
@@ -28,7 +29,7 @@ OF_THE_ROUND = {
     Reason.WRONG_PHASE,
     Reason.WRONG_ROUND,
     Reason.WRONG_VERSION,
-    Reason.NOT_CALLED,
+    Reason.NOT_SELECTED,
     Reason.DUPLICATE,
     Reason.TOO_MANY,
 }

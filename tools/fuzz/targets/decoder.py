@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.protocol.codec import BROADCAST, Decoder, Limits, decode, encode
+from fedjury.protocol.codec import BROADCAST, Decoder, decode, encode
 from fedjury.protocol.messages import BadMessage, Message, Reason
+from fedjury.protocol.schema import Limits
 from tools.fuzz.examples import MESSAGES, parts
 from tools.fuzz.target import Target
 from tools.fuzz.targets.codec import LIMITS, TOPICS

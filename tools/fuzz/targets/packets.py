@@ -7,8 +7,9 @@ to whoever published them. All must be heard as they were sent, and none may cos
 
 from __future__ import annotations
 
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import is_retained_clear
 from fedjury.protocol.transport import packets
 from tools.fuzz import fake_socket

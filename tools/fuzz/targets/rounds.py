@@ -20,9 +20,10 @@ from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.detection.state import DetectionPolicy
 from fedjury.judges.profiles import Profile
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
 from fedjury.protocol.record import Quality
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from fedjury.round import machine
 from fedjury.round.state import (
@@ -124,7 +125,9 @@ POLICIES = (
     policy("krum", votes(piggy_back=True, quorum=2)),
     policy("mean", LET_IN | votes(validators=2, quorum=1), server_validator=server()),
     policy(
-        "geometric_median", votes(validators=3, decide="score", liars=1), server_validator=server()
+        "geometric_median",
+        votes(validators=3, decide="score", tolerated_malicious=1),
+        server_validator=server(),
     ),
     policy("foolsgold", votes(validators=3, quorum=2), detection=watch(True, 0, *DETECTORS)),
     policy(
@@ -302,9 +305,9 @@ class Play:
                 case CountInvalid(_, reason, _):
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
-                    self.recorded.update(record.traffic.refused)
+                    self.recorded.update(record.traffic.invalid_messages)
                     # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record.traffic.refused if state.done else {})
+                    self.told = Counter(record.traffic.invalid_messages if state.done else {})
         counted = self.recorded + Counter(state.invalid) - self.told
         assert self.refused == counted, "a refusal is not counted"
         assert state.invalid.keys() <= REASONS

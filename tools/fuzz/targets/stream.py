@@ -24,7 +24,7 @@ def one(data: bytes) -> None:
         data[1:], fake_socket.PIECES[data[0] // 2 % len(fake_socket.PIECES)]
     )
     client, heard = fake_socket.connected(protocol, socket)
-    client.publish("fl/v1/run/vote/ann", b"?", qos=1)
+    client.publish("fl/v2/run/vote/ann", b"?", qos=1)
     for _ in range(READS):
         client.read()
         if client.socket() is None or not socket.left:

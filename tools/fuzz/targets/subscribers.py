@@ -15,7 +15,7 @@ import numpy as np
 from fedjury.agents.agent import Agent, Fetch, Task, on_message
 from fedjury.gateway import state
 from fedjury.gateway.state import GatewayState, InvalidRequest, ReceivedUpdate
-from fedjury.protocol.codec import Limits, decode, encode
+from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
@@ -28,6 +28,7 @@ from fedjury.protocol.messages import (
     RoundLog,
 )
 from fedjury.protocol.record import Quality, RoundRecord, Traffic
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from tools.fuzz.examples import MANIFEST, MESSAGES, PARAMETERS, VECTOR
 from tools.fuzz.target import Target, tried

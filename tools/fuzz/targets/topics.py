@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedjury.protocol.messages import BadMessage, Reason
-from fedjury.protocol.topics import CHANNELS, NAME, ROOT, is_retained_clear, parse, topic_of
+from fedjury.protocol.topics import CHANNELS, NAME, is_retained_clear, parse, topic_of
 from tools.fuzz.examples import MESSAGES
 from tools.fuzz.target import Target, tried
 
@@ -22,7 +22,8 @@ def one(data: bytes) -> None:
     run, kind, field = result
     assert silent == CHANNELS[kind].retain
     assert NAME.fullmatch(run)
-    assert topic == f"{ROOT}/{run}/{CHANNELS[kind].topic.format_map(field)}"
+    channel = CHANNELS[kind]
+    assert topic == f"{channel.root}/{run}/{channel.topic.format_map(field)}"
 
 
 def seeds() -> list[bytes]:
@@ -31,9 +32,10 @@ def seeds() -> list[bytes]:
 
 
 WORDS = (
+    b"fl/v2/",
     b"fl/v1/",
     b"update/",
-    b"collusion/report/",
+    b"collusion/update/",
     b"history/",
     b"log/round",
     b"agent/",

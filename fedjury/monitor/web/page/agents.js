@@ -1,6 +1,6 @@
 "use strict";
 
-/* Every agent as a square, and those who are suspected most as a table. */
+/* Every agent as a square, and those who are flagged most as a table. */
 
 const Agents = (() => {
   const MOST = 12; // agents in the table
@@ -10,7 +10,7 @@ const Agents = (() => {
   function stateOf(board, name) {
     const suspect = board.suspects.get(name);
     if (suspect?.state === "in quarantine" || suspect?.state === "out permanently") return "quarantined";
-    if (suspect?.state === "suspected") return "suspected";
+    if (suspect?.state === "flagged") return "flagged";
     return board.agents.get(name) ? "online" : "offline";
   }
 
@@ -55,15 +55,15 @@ const Agents = (() => {
       states.forEach((state, i) => this.square(ctx, i, state));
     }
 
-    /** Offline is hollow, suspected has a dot, quarantined a cross: colour is not the only sign. */
+    /** Offline is hollow, flagged has a dot, quarantined a cross: colour is not the only sign. */
     square(ctx, i, state) {
       const gap = this.size > 6 ? 2 : 1, edge = this.size - gap;
       const x = (i % this.columns) * this.size, y = Math.floor(i / this.columns) * this.size;
-      ctx.fillStyle = ctx.strokeStyle = Charts.colour({ online: "clean", offline: "muted", suspected: "suspected", quarantined: "poisoned" }[state]);
+      ctx.fillStyle = ctx.strokeStyle = Charts.colour({ online: "clean", offline: "muted", flagged: "flagged", quarantined: "poisoned" }[state]);
       if (state === "offline") ctx.strokeRect(x + 0.5, y + 0.5, edge - 1, edge - 1);
       else ctx.fillRect(x, y, edge, edge);
       ctx.strokeStyle = ctx.fillStyle = Charts.colour("ground");
-      if (state === "suspected") ctx.fillRect(x + edge / 3, y + edge / 3, edge / 3, edge / 3);
+      if (state === "flagged") ctx.fillRect(x + edge / 3, y + edge / 3, edge / 3, edge / 3);
       if (state === "quarantined") {
         ctx.beginPath();
         ctx.moveTo(x, y); ctx.lineTo(x + edge, y + edge); ctx.moveTo(x + edge, y); ctx.lineTo(x, y + edge);

@@ -28,7 +28,7 @@ const Board = (() => {
     return {
       name,
       manifest: null,
-      round: null, // what the retained message "round" says: number, attempt, phase, how many are called
+      round: null, // what the retained message "round" says: number, attempt, phase, how many are selected
       removed: false, // whether the manifest was removed from the broker
       asked: { round: null, names: [] }, // who is to vote
       rows: [], // a row a round, in order
@@ -48,15 +48,15 @@ const Board = (() => {
 
   /** Take in what a topic below the run said; an unreadable message changes nothing.
 
-  Returns whether rounds are missing, which `log/past` may know. */
+  Returns whether rounds are missing, which `log/history` may know. */
   function hear(board, topic, data) {
     if (topic.startsWith("agent/")) hearAgent(board, topic.slice(6), data);
     else if (topic === "round") return hearRound(board, data);
     else if (topic === "manifest") hearManifest(board, data);
     else if (data === null) return false; // removed from the broker
     else if (topic === "log/round") return hearRecord(board, map(data));
-    else if (topic === "log/refused") hearRefused(board, map(data));
-    else if (topic === "log/past") hearPast(board, map(data));
+    else if (topic === "log/invalid") hearRefused(board, map(data));
+    else if (topic === "log/history") hearPast(board, map(data));
     return false;
   }
 
@@ -82,7 +82,7 @@ const Board = (() => {
     const said = map(data), round = count(said.round), names = list(said.validators);
     board.round = {
       round, attempt: count(said.attempt) ?? 1, phase: text(said.phase),
-      called: said.contributors === "all" ? null : list(said.contributors).length,
+      selected: said.contributors === "all" ? null : list(said.contributors).length,
     };
     if (names.length) board.asked = { round, names: names.slice(0, LIMITS.voters).map(text) };
     return round !== null && AT_WORK.has(board.round.phase) && drop(board, round);
@@ -99,7 +99,7 @@ const Board = (() => {
       return drop(board, round);
     }
     board.note = "";
-    board.refused.now = readCounts(said.refused);
+    board.refused.now = readCounts(said.invalid_messages);
     hearSuspicion(board, said);
     const row = readRecord(round, said, readVoters(board, round, said)), last = board.rows.at(-1);
     const again = last !== undefined && alike(last, row);
@@ -159,7 +159,7 @@ const Board = (() => {
       voters, evidence: number(said.evidence),
       updates: count(said.updates), missing: count(said.missing), rate: amount(said.updates_per_second),
       bytesIn: amount(said.bytes_in), bytesOut: amount(said.bytes_out), dropped: count(said.dropped),
-      refused: readCounts(said.refused),
+      refused: readCounts(said.invalid_messages),
     };
   }
 
@@ -171,7 +171,7 @@ const Board = (() => {
     return names.slice(0, LIMITS.voters).map((name) => {
       const vote = Object.hasOwn(voters, name) ? map(voters[name]) : {};
       const how = vote.poisoned === true ? "poisoned" : vote.poisoned === false ? "clean" : "silent";
-      return { name: text(name), how, score: number(vote.score), threshold: number(vote.threshold), bytes: amount(vote.bytes) };
+      return { name: text(name), how, score: number(vote.score), threshold: number(vote.threshold), size: amount(vote.size) };
     });
   }
 
@@ -188,7 +188,7 @@ const Board = (() => {
     for (const [round, row] of past) merged.push(known.has(round) && alike(known.get(round), row) ? known.get(round) : row);
     board.rows = merged.sort((a, b) => a.round - b.round);
     board.votes = board.rows.reduce((sum, row) => sum + row.voters.length, 0);
-    Object.assign(board.refused, { until: last, before: readCounts(said.refused), since: new Map() });
+    Object.assign(board.refused, { until: last, before: readCounts(said.invalid_messages), since: new Map() });
     limit(board);
   }
 
@@ -204,7 +204,7 @@ const Board = (() => {
     if (latest.reason) refused.latest = `${text(latest.agent) || "somebody"}: ${text(latest.reason)}`;
     if (count(said.round) <= (board.rows.at(-1)?.round ?? 0)) return; // the record of that round has them all
     refused.round = count(said.round);
-    refused.now = readCounts(said.refused);
+    refused.now = readCounts(said.invalid_messages);
   }
 
   function add(total, counts) {
@@ -227,13 +227,13 @@ const Board = (() => {
     if (!("suspicion" in said)) return;
     const before = board.suspects; // who is in quarantine is not looked at any more
     board.suspects = new Map();
-    const detector = map(said.suspected), quarantined = new Set(list(said.quarantined));
-    const forGood = new Set(list(said.for_good));
+    const detector = map(said.flagged), quarantined = new Set(list(said.quarantined));
+    const permanent = new Set(list(said.permanent));
     const found = new Map(Object.entries(map(said.suspicion)));
-    for (const name of [...quarantined, ...forGood]) if (typeof name === "string" && !found.has(name)) found.set(name, null);
+    for (const name of [...quarantined, ...permanent]) if (typeof name === "string" && !found.has(name)) found.set(name, null);
     for (const [name, value] of [...found].slice(0, LIMITS.agents)) {
-      const state = forGood.has(name) ? "out permanently" : quarantined.has(name) ? "in quarantine"
-        : Object.hasOwn(detector, name) ? "suspected" : "";
+      const state = permanent.has(name) ? "out permanently" : quarantined.has(name) ? "in quarantine"
+        : Object.hasOwn(detector, name) ? "flagged" : "";
       if (!state && !share(value)) continue;
       const then = before.get(text(name));
       board.suspects.set(text(name), {
@@ -249,7 +249,7 @@ const Board = (() => {
     const decided = (verdict) => rows.filter((row) => row.accepted === verdict).length;
     let online = 0, quarantined = 0;
     for (const there of board.agents.values()) online += there;
-    for (const { state } of board.suspects.values()) quarantined += state !== "" && state !== "suspected";
+    for (const { state } of board.suspects.values()) quarantined += state !== "" && state !== "flagged";
     return {
       last: rows.at(-1) ?? null, first: forgotten.first ?? rows[0]?.round ?? 1,
       accepted: forgotten.accepted + decided(true), rejected: forgotten.rejected + decided(false),

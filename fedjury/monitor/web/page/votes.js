@@ -14,7 +14,7 @@ const Votes = (() => {
   function said(vote, row) {
     const who = vote.name === ":server" ? "the server" : vote.name || "a validator";
     if (vote.how === "silent") return `round ${row.round}, ${who}: silent`;
-    const bytes = vote.bytes ? `, having fetched ${Charts.short(vote.bytes)}B` : "";
+    const bytes = vote.size ? `, having fetched ${Charts.short(vote.size)}B` : "";
     if (vote.score === null) return `round ${row.round}, ${who}: ${vote.how}`;
     const against = `score ${figure(vote.score)} ${vote.score > vote.threshold ? "above" : "within"} threshold ${figure(vote.threshold)}`;
     return `round ${row.round}, ${who}: ${vote.how}, ${against}${bytes}`;

@@ -3,11 +3,11 @@
 /* The connection: MQTT over websockets, straight to the broker. */
 
 const Wire = (() => {
-  const TOPIC = /^fl\/v1\/([A-Za-z0-9_-]{1,64})\/(manifest|round|log\/(?:round|refused|past)|agent\/[A-Za-z0-9_-]{1,64})$/;
+  const TOPIC = /^fl\/v2\/([A-Za-z0-9_-]{1,64})\/(manifest|round|log\/(?:round|invalid|history)|agent\/[A-Za-z0-9_-]{1,64})$/;
   const LONGEST = 4_000_000; // bytes of a message that we read
   const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong log-in, or none
-  const ALL = ["fl/v1/+/manifest", "fl/v1/+/round"];
-  const PAST = "log/past";
+  const ALL = ["fl/v2/+/manifest", "fl/v2/+/round"];
+  const PAST = "log/history";
   const OFTEN = 3, MINUTE = 60_000; // cut off so often within a minute: that is no broker that goes
   const STEADY = 15_000; // milliseconds after which a connection is believed again
 
@@ -37,7 +37,7 @@ const Wire = (() => {
   }
 
   /** What one run says. */
-  const topicsOf = (run) => ["log/round", "log/refused", PAST, "agent/+"].map((rest) => `fl/v1/${run}/${rest}`);
+  const topicsOf = (run) => ["log/round", "log/invalid", PAST, "agent/+"].map((rest) => `fl/v2/${run}/${rest}`);
 
   /** Whether a run can be called so. */
   const isName = (text) => /^[A-Za-z0-9_-]{1,64}$/.test(text);
@@ -103,7 +103,7 @@ const Wire = (() => {
       recall() {
         if (!open || past) return;
         past = true;
-        client.subscribe(`fl/v1/${run}/${PAST}`, { qos: 1 });
+        client.subscribe(`fl/v2/${run}/${PAST}`, { qos: 1 });
       },
     };
   }

@@ -57,8 +57,8 @@ const Words = (() => {
     else if (!manifest && !rows.length) said = "nothing heard of this run yet";
     if (round && !removed && round.phase !== "done") {
       const again = round.attempt > 1 ? `, attempt ${round.attempt}` : "";
-      const called = round.called === null ? "" : `; ${grouped.format(round.called)} agents are called`;
-      said = `round ${round.round}${again}, ${said}${called}`;
+      const selected = round.selected === null ? "" : `; ${grouped.format(round.selected)} agents are selected`;
+      said = `round ${round.round}${again}, ${said}${selected}`;
     }
     return `${name}: ${said}${note ? `; ${note}` : ""}`;
   }
