@@ -51,7 +51,7 @@ def test_a_federation_learns(tmp_path):
     assert sorted(done.models) == list(range(16))
     assert done.accuracies[0] < 0.5
     assert done.accuracies[-1] > 0.85
-    assert done.state.failure is None
+    assert done.state.failure == ""
     assert all(fleet.done for fleet in done.fleets)
     assert done.said == []
 
@@ -108,7 +108,7 @@ def test_finite_limits_keep_an_overflow_out(tmp_path):
     why = "the candidate is unusable: its answers to 500 of 500 held-out samples are not finite"
     assert {record.why for record in done.records[3:]} == {why}
     assert {record.candidate.accuracy for record in done.records[3:]} == {0.0}
-    assert done.state.failure is None
+    assert done.state.failure == ""
 
 
 def test_the_median_does_not_care_for_the_scale(tmp_path):

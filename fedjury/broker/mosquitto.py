@@ -49,7 +49,7 @@ topic read fl/v2/+/log/+
 
 MUTED = """
 user {login}
-topic deny fl/v2/#
+topic deny fl/v1/#
 topic deny fl/v2/#
 """
 """A certificate that is revoked lets nobody in, but whoever is in stays connected: silent."""
