@@ -363,7 +363,7 @@ def attack(run, size):
     piggy_back = run.settings.validation.piggy_back
     messages = list(hostile(run.state, size, piggy_back=piggy_back))
     for topic, payload in messages:
-        run.broker.publish(f"fl/v2/lab/{topic}", payload)
+        run.broker.publish(f"fl/v3/lab/{topic}", payload)
         run.broker.publish(f"fl/v2/lab2/{topic}", payload)
         run.broker.publish(f"fl/v2/lab/{topic}", payload)
     for topic in ("manifest", "round", "model", "candidate"):
