@@ -40,7 +40,7 @@ def detect(state: State, tick: Tick, config: RoundConfig, start: Vector) -> Stat
     )
     result = detection_state.inspect(detection, state.registry, observation)
     filtered = sum(name in result.flagged for name in names) if detection.rules.quarantine else 0
-    return state.but(findings=result, left_out=filtered)
+    return state.but(detection=result, filtered=filtered)
 
 
 def aggregate(state: State, config: RoundConfig, start: Vector) -> Vector:
@@ -96,7 +96,7 @@ def server_vote(state: State, config: RoundConfig) -> State:
     own = None
     if state.round > config.validation.warm_up:
         own = config.server_validator.cast(state.profiles, result, (state.round, state.attempt))
-    return state.but(own=own, found=result)
+    return state.but(server_vote=own, server_profile=result)
 
 
 def all_votes(state: State) -> dict[str, Vote]:
@@ -194,7 +194,7 @@ def _noted(state: State, config: RoundConfig, record: RoundRecord) -> tuple[Stat
     # A vote is shown to detectors once, in the round after it.
     content = {name: state.votes[name].poisoned for name in sorted(state.votes)}
     registry = replace(result.registry, votes=content, verdict=record.accepted if content else None)
-    return state.but(docket=registry), record
+    return state.but(registry=registry), record
 
 
 def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | None:

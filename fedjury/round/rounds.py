@@ -49,7 +49,7 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
             training = state.phase in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN)
             invalid = event.update and training and event.agent in state.selected
             if invalid and event.agent not in state.invalid_from:
-                state = state.but(spoilt=state.invalid_from | {event.agent}, settled=None)
+                state = state.but(invalid_from=state.invalid_from | {event.agent}, settled=None)
             return _count_invalid(state, event.agent, event.reason)
         case Tick():
             return _tick(state, event, config)
@@ -101,8 +101,8 @@ def _vote(state: State, vote: Vote) -> Step:
 
 
 def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
-    refused = {**state.invalid, reason.value: state.invalid.get(reason.value, 0) + 1}
-    return state.but(refused=refused), [CountInvalid(agent, reason, refused)]
+    invalid = {**state.invalid, reason.value: state.invalid.get(reason.value, 0) + 1}
+    return state.but(invalid=invalid), [CountInvalid(agent, reason, invalid)]
 
 
 def _tick(state: State, tick: Tick, config: RoundConfig) -> Step:
