@@ -272,16 +272,6 @@ def test_stages_serve_every_model_but_those_with_batch_norm():
 # Visiting orders
 
 
-def test_split_mix_is_split_mix():
-    """The first numbers from seed 0 are those of the published generator."""
-    drawn = training._split_mix(np.zeros(1, np.uint64), np.arange(3, dtype=np.uint64))
-    assert [f"{n:016x}" for n in drawn] == [
-        "e220a8397b1dcdaf",
-        "6e789e6aa1b965f4",
-        "06c45d188009454f",
-    ]
-
-
 def test_visiting_orders_come_from_seed_round_and_member_alone():
     """Whoever else is called changes nothing; another seed, round, member or epoch does."""
     drawn = sample_order(5, 2, (3, 8, 4), 2, 9)

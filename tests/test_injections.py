@@ -17,7 +17,8 @@ from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
 from fedjury.protocol.topics import topic_for
-from fedjury.round.sampling import Purpose, draw
+from fedjury.randomness import Purpose
+from fedjury.round.sampling import draw
 from fedjury.round.state import Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -346,8 +347,8 @@ def test_a_server_that_judges_resumes_where_it_was(tmp_path, judging, number):
 def test_planted_ones_are_drawn_in_any_case(agents, chosen, count, round_):
     """Those who are there are among the drawn, as many as fit; the number drawn does not change."""
     names, wanted = {f"a{i:02d}" for i in agents}, {f"a{i:02d}" for i in chosen}
-    drawn = draw(names, count, 3, round_, Purpose.TRAIN, wanted)
-    plain = draw(names, count, 3, round_, Purpose.TRAIN)
+    drawn = draw(names, count, 3, round_, Purpose.CONTRIBUTORS, wanted)
+    plain = draw(names, count, 3, round_, Purpose.CONTRIBUTORS)
     assert list(drawn) == sorted(set(drawn))
     assert set(drawn) <= names
     assert len(drawn) == len(plain) == min(count, len(names))
@@ -362,7 +363,7 @@ def test_who_is_drawn_beside_planted_ones_is_drawn_evenly():
     names = [f"a{i}" for i in range(10)]
     counts = dict.fromkeys(names, 0)
     for number in range(2000):
-        for name in draw(names, 5, 1, number, Purpose.TRAIN, ("a3",)):
+        for name in draw(names, 5, 1, number, Purpose.CONTRIBUTORS, ("a3",)):
             counts[name] += 1
     assert counts.pop("a3") == 2000
     # Binomial(2000, 4/9) has mean 889 and a deviation of 22.2.

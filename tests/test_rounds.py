@@ -40,9 +40,10 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
+from fedjury.randomness import Purpose
 from fedjury.round.detection_state import DetectionPolicy
 from fedjury.round.rounds import step
-from fedjury.round.sampling import Purpose, draw
+from fedjury.round.sampling import draw
 from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, State, Tick
 
 # The way through a round
@@ -685,8 +686,8 @@ def test_contributors_and_validators_are_drawn_independently():
     names = "abcdefgh"
     both = dict.fromkeys(names, 0)
     for number in range(1, 2001):
-        trained = draw(names, 4, 3, number, Purpose.TRAIN)
-        judged = draw(names, 4, 3, number, Purpose.VALIDATE)
+        trained = draw(names, 4, 3, number, Purpose.CONTRIBUTORS)
+        judged = draw(names, 4, 3, number, Purpose.VALIDATORS)
         for name in set(trained) & set(judged):
             both[name] += 1
     # Binomial(2000, 1/4) has mean 500 and a deviation of 19.4.
@@ -695,8 +696,8 @@ def test_contributors_and_validators_are_drawn_independently():
 
 def test_fewer_agents_than_wanted_are_all_drawn():
     """Asking for more than there are gives everybody, sorted."""
-    assert draw({"c", "a", "b"}, 5, 0, 1, Purpose.TRAIN) == ("a", "b", "c")
-    assert draw(set(), 5, 0, 1, Purpose.TRAIN) == ()
+    assert draw({"c", "a", "b"}, 5, 0, 1, Purpose.CONTRIBUTORS) == ("a", "b", "c")
+    assert draw(set(), 5, 0, 1, Purpose.CONTRIBUTORS) == ()
 
 
 def test_nobody_votes_during_warm_up():

@@ -22,13 +22,14 @@ from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.attacks import LocalTraining, RoundContext
 from fedjury.attacks.validators import Liar, Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
-from fedjury.attacks.validators.invented import Inventor, Stream
+from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
 from fedjury.judges.profiles import Histories
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.codec import MAX_EVIDENCE
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
+from fedjury.randomness import Purpose, stream
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -298,7 +299,12 @@ class AgentBatch:
         wanted = self._wanted(names, honest, task, attacked)
         lying = (wanted != honest) | ~able
         rngs = [
-            Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
+            stream(
+                self._seed,
+                Purpose.INVENTED_CANDIDATE,
+                task.round,
+                self._member[name].number,
+            )
             for name, lies in zip(names, lying, strict=True)
             if lies
         ]

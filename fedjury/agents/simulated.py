@@ -29,6 +29,7 @@ from fedjury.learning.training import Shards, Training, check_batches
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.transport.connection import Transport
+from fedjury.randomness import Purpose
 
 
 class MismatchError(ValueError):
@@ -155,7 +156,6 @@ def assemble(
         check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
     row = {holders[place]: index for index, place in enumerate(mine)}
     judge = judges.build(chosen, minimum_history=manifest.minimum_history, **manifest.judge_options)
-    # The attackers' own seed: anything but that of the first global model.
     attack = AttackContext(
         model=model,
         plan=Training(
@@ -164,7 +164,9 @@ def assemble(
         data=shards,
         row=row,
         scale=simulated.agents.scale,
-        fresh=lambda: flatten(models.build(network, data.shape, data.classes, spec.seed + 1)),
+        fresh=lambda: flatten(
+            models.build(network, data.shape, data.classes, spec.seed, Purpose.FAKE_MODEL)
+        ),
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
     )

@@ -21,6 +21,7 @@ from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress
 from fedjury.protocol.messages import Manifest
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
 from fedjury.round import verdict
 from fedjury.round.detection_state import DetectionPolicy
@@ -139,7 +140,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     n = min(settings.collect.threshold or called, called)
     if n > TRIED:
         return
-    updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+    updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
     name = settings.aggregation.rule
     try:
         result = np.shape(

@@ -18,6 +18,7 @@ from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import ATTACKS
 
 
@@ -60,7 +61,7 @@ class PartitionSpec(NamedTuple):
     @property
     def malicious_agents(self) -> frozenset[int]:
         """The numbers of the malicious agents: exactly round(n * evil) of them."""
-        return _draw(range(self.n), round(self.n * self.malicious), self.seed, 0)
+        return _draw(range(self.n), round(self.n * self.malicious), self.seed, Purpose.MALICIOUS)
 
     @property
     def malicious_validators(self) -> frozenset[int]:
@@ -68,7 +69,7 @@ class PartitionSpec(NamedTuple):
         malicious = self.malicious_agents
         others = tuple(number for number in range(self.n) if number not in malicious)
         count = min(len(others), round(self.n * self.malicious_validator_fraction))
-        return malicious | _draw(others, count, self.seed, 2)
+        return malicious | _draw(others, count, self.seed, Purpose.MALICIOUS_VALIDATORS)
 
     @property
     def holders(self) -> list[int]:
@@ -147,7 +148,7 @@ def partition(spec: PartitionSpec, data: Dataset) -> Partition:
     server, pool = _keep_back(len(data.y_train), spec, task.reserved if task else ())
     holders = spec.holders
     each = spec.samples or max(1, len(pool) // max(len(holders), 1))
-    rng = np.random.default_rng([spec.seed, 1])
+    rng = stream(spec.seed, Purpose.PARTITION)
     mixtures = split.build(spec.split, **spec.split_options)(len(holders), data.classes, rng)
     dealt = pool[split.partition(data.y_train[pool], mixtures, each, rng)]
     theirs = dealt[[row for row, number in enumerate(holders) if number in malicious]].ravel()
@@ -163,11 +164,13 @@ def _keep_back(
     count = min(round(total * spec.server), len(free) - 1)
     if spec.server and not count:
         raise ValueError(f"data.server = {spec.server:g} of {total:,} samples is less than one")
-    drawn = np.random.default_rng([spec.seed, 3]).choice(len(free), count, replace=False)
+    drawn = stream(spec.seed, Purpose.SERVER_DATA).choice(len(free), count, replace=False)
     return free[np.sort(drawn)], np.delete(free, drawn)
 
 
 @cache
-def _draw(numbers: range | tuple[int, ...], count: int, seed: int, purpose: int) -> frozenset[int]:
-    drawn = np.random.default_rng([seed, purpose]).choice(numbers, count, replace=False)
+def _draw(
+    numbers: range | tuple[int, ...], count: int, seed: int, purpose: Purpose
+) -> frozenset[int]:
+    drawn = stream(seed, purpose).choice(numbers, count, replace=False)
     return frozenset(int(number) for number in drawn)

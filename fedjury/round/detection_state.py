@@ -19,7 +19,8 @@ import numpy.typing as npt
 from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Observation
 from fedjury.protocol.record import DetectionRecord, Truth
-from fedjury.round.sampling import Purpose, draw
+from fedjury.randomness import Purpose
+from fedjury.round.sampling import draw
 from fedjury.round.update_sums import NOTHING, UpdateSums
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -116,7 +117,9 @@ def admit(
     outside = sorted(name for name in online if name not in registry.admitted)
     if detection.newcomers and registry.admitted:
         already = sum(since == round_ for since in registry.admitted.values())
-        outside = list(draw(outside, detection.newcomers - already, seed, round_, Purpose.ADMIT))
+        outside = list(
+            draw(outside, detection.newcomers - already, seed, round_, Purpose.NEWCOMERS)
+        )
     kept = {name: since for name, since in registry.admitted.items() if name in seen}
     admitted = kept | dict.fromkeys(outside, round_)
     return replace(registry, statuses=statuses, seen=seen, admitted=admitted)

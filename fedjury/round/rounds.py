@@ -21,8 +21,9 @@ from dataclasses import replace
 from fedjury.learning.weights import Vector
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Candidate, Phase, Reason, Round, RoundLog, Update, Vote
+from fedjury.randomness import Purpose
 from fedjury.round import aggregate, detection_state, verdict
-from fedjury.round.sampling import Purpose, draw
+from fedjury.round.sampling import draw
 from fedjury.round.state import (
     CountInvalid,
     Effect,
@@ -166,7 +167,7 @@ def _open(state: State, tick: Tick, config: RoundConfig, attempt: int) -> Step:
     votes = config.validation
     validators = votes.asked if number > votes.warm_up and not votes.piggy_back else 0
     forced = config.forced.get(number, ())
-    selected = draw(agents, count, config.run.seed, number, Purpose.TRAIN, forced)
+    selected = draw(agents, count, config.run.seed, number, Purpose.CONTRIBUTORS, forced)
     state = State(
         version=state.version,
         weights=state.weights,
@@ -182,7 +183,7 @@ def _open(state: State, tick: Tick, config: RoundConfig, attempt: int) -> Step:
         phase=Phase.TRAIN if state.pending is None else Phase.JUDGE_AND_TRAIN,
         selected=frozenset(selected),
         updates=UpdateBuffer.of(selected),
-        validators=draw(agents, validators, config.run.seed, number, Purpose.VALIDATE),
+        validators=draw(agents, validators, config.run.seed, number, Purpose.VALIDATORS),
         opened=state.opened if attempt > 1 else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
@@ -264,7 +265,7 @@ def _count(state: State, tick: Tick, config: RoundConfig) -> Step:
             len(silent),
             config.run.seed,
             state.round,
-            Purpose.REPLACE,
+            Purpose.REPLACEMENTS,
         )
         if others:
             state = state.but(
