@@ -19,7 +19,7 @@ from fedjury.learning.partition import Partition, PartitionSpec, partition, part
 from fedjury.learning.saved import read_weights
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
-from fedjury.protocol.compression import compress
+from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
@@ -221,6 +221,11 @@ def check_size(settings: Settings, weights: Vector) -> None:
     """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
     for codec in (settings.wire.codec, settings.wire.history):
         compress(weights, codec)  # raises if there is no such codec
+    if encoding_of(settings.wire.history).sender is not None:
+        raise ValueError(
+            f"wire.history = {settings.wire.history!r}: this codec leaves out of an update what it "
+            "adds to the sender's next one; a model has no next one, so take another codec for it"
+        )
     needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
     if needed > settings.limits.size:
         raise ValueError(

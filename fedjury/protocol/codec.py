@@ -17,7 +17,15 @@ import msgpack
 import numpy as np
 
 from fedjury.protocol import topics
-from fedjury.protocol.compression import CODECS, Packed, compress, decompress
+from fedjury.protocol.codecs.encoding import Encode
+from fedjury.protocol.compression import (
+    CODECS,
+    Packed,
+    compress,
+    decompress,
+    encoding_of,
+    most_bytes,
+)
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.logs import log_to_json, read_log
 from fedjury.protocol.messages import (
@@ -77,13 +85,13 @@ class Limits(NamedTuple):
     finite: bool = True
 
 
-def encode(message: Message, codec: str = "float32") -> bytes:
-    """Write a message as its payload; vectors travel in ``codec``."""
+def encode(message: Message, codec: str = "float32", by: Encode | None = None) -> bytes:
+    """Write a message as its payload; vectors travel in ``codec``, written ``by`` its sender."""
     kind = type(message)
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
-    content = {key: _plain(getattr(message, key), codec) for key in _PAYLOAD[kind]}
+    content = {key: _plain(getattr(message, key), codec, by) for key in _PAYLOAD[kind]}
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
     packed: bytes = msgpack.packb(content)
@@ -114,22 +122,32 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
 
 
 class Encoder:
-    """Encodes for many senders: the one update that hundreds of fakes send is packed once."""
+    """Encodes for many senders: the one update that hundreds of fakes send is packed once.
+
+    It keeps what each sender remembers of its updates, where the codec has such a memory.
+    """
 
     def __init__(self) -> None:
-        self._last: tuple[Message, str, bytes] | None = None
+        self._last: dict[str, tuple[Update, str, bytes]] = {}
+        """The last update: of anybody (""), or of each sender who has a memory."""
+        self._memories: dict[tuple[str, str], Encode] = {}
+        """Sender and codec -> how it writes its next update."""
 
     def encode(self, message: Message, codec: str) -> bytes:
         """Write as :func:`encode` does; an update of the same array as the last is the same."""
         if not isinstance(message, Update):
             return encode(message, codec)
-        if self._last is not None:
-            last, used, payload = self._last
-            same = isinstance(last, Update) and last.delta is message.delta and used == codec
-            if same and _said(last) == _said(message):
+        memory = encoding_of(codec).sender
+        whose = "" if memory is None else message.agent
+        if whose in self._last:
+            last, used, payload = self._last[whose]
+            if last.delta is message.delta and used == codec and _said(last) == _said(message):
                 return payload
-        self._last = message, codec, encode(message, codec)
-        return self._last[2]
+        if memory is not None and (whose, codec) not in self._memories:
+            self._memories[whose, codec] = memory()
+        payload = encode(message, codec, self._memories.get((whose, codec)))
+        self._last[whose] = message, codec, payload
+        return payload
 
 
 _said = operator.attrgetter(*(key for key in _PAYLOAD[Update] if key != "delta"))
@@ -163,8 +181,8 @@ def _dumped(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: Any, codec: str) -> Any:
-    return compress(value, codec)._asdict() if isinstance(value, np.ndarray) else value
+def _plain(value: Any, codec: str, by: Encode | None) -> Any:
+    return compress(value, codec, by)._asdict() if isinstance(value, np.ndarray) else value
 
 
 def _longest(kind: type[Message], limits: Limits) -> int:
@@ -173,8 +191,7 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
-        # No codec takes more than float32, but for what zstd adds where it cannot make it less.
-        longest = min(longest, 4 * limits.parameters + limits.parameters // 32 + ENVELOPE)
+        longest = min(longest, most_bytes(limits.parameters) + ENVELOPE)
     return longest * 2 if kind is AttackVector else longest
 
 
