@@ -41,6 +41,9 @@ class Purpose(IntEnum):
     PARTITION = 6
     """What each agent is dealt."""
     BACKDOOR_TARGET = 7
+    """The class that a backdoor's samples are called, if none is given."""
+    SAMPLE_COUNTS = 8
+    """How many samples each agent holds, where they hold unequal numbers."""
 
     CONTRIBUTORS = 20
     """Who is selected to train in a round."""

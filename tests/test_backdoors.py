@@ -444,7 +444,7 @@ JUDGES = {
     "lof": judges.build("lof", minimum_history=5),
     "calibrated": judges.build("calibrated", minimum_history=5),
     "loose": judge_of(80),
-    "strict": judge_of(8),
+    "strict": judge_of(4),
     "too strict": judge_of(-1),
 }
 
@@ -473,7 +473,7 @@ def test_the_ladder():
     """Ten rungs, strongest first; one judge lets part of it pass, another one nothing."""
     assert LADDER == (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     full, asked = sent("backdoor", strike(), called()), called()
-    part = sent("adaptive", strike(judge=judge_of(80)), asked)
+    part = sent("adaptive", strike(judge=judge_of(100)), asked)
     strength = np.linalg.norm(part) / np.linalg.norm(full)
     assert strength == pytest.approx(0.6)  # the fifth rung
     none = sent("adaptive", strike(judge=judge_of(-1)), asked)

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import codec, compression
-from fedjury.protocol.codec import SMALL, Decoder, Encoder, Limits, decode, encode
+from fedjury.protocol.codec import SMALL, Decoder, Limits, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
 from fedjury.protocol.compression import CODECS, compress, decompress
+from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.logs import Refusals, RunHistory
 from fedjury.protocol.messages import (
@@ -373,7 +374,9 @@ def test_int7_in_zstd_is_less_than_a_quarter_of_float32():
 def test_one_update_of_many_senders_is_packed_once(monkeypatch):
     """Fakes that send the same array share a payload; another round or array is another."""
     packs = []
-    monkeypatch.setattr(codec, "encode", lambda *given: packs.append(given) or encode(*given))
+    monkeypatch.setattr(
+        "fedjury.protocol.encoder.encode", lambda *given: packs.append(given) or encode(*given)
+    )
     encoder, delta = Encoder(), vector(1, 2)
     sent = [encoder.encode(Update(name, 3, 2, 4, delta), "float32") for name in "abc"]
     assert sent == [encode(Update("a", 3, 2, 4, delta))] * 3

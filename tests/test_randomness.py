@@ -48,7 +48,7 @@ def test_no_two_streams_share_their_first_numbers():
     names += [*product((5,), (Purpose.ATTACK, Purpose.SAMPLE_ORDER), BORDERS, range(60))]
     names = list(dict.fromkeys(names))
     drawn = [stream(*name).bit_generator.random_raw(2).tolist() for name in names]
-    assert len({number for pair in drawn for number in pair}) == 2 * len(names) == 6912
+    assert len({number for pair in drawn for number in pair}) == 2 * len(names)
 
 
 def test_a_stream_depends_on_its_name_alone():

@@ -88,6 +88,8 @@ class AgentBatch:
         ``everybody``: agents in the whole fleet; 0: those of this cohort.
         """
         self._members, self._samples = members, data.indices.shape[1]
+        counts: list[int] = data.counts.tolist()
+        self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
         self._seed, self._look_back, self._attacked = seed, look_back, attacked
         self._row = {member.name: row for row, member in enumerate(members.holders)}
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
@@ -258,7 +260,7 @@ class AgentBatch:
         if name not in self._deltas or (piggy_back and vote is None):
             return None
         delta = self._deltas[name]
-        update = Update(name, task.round, version + piggy_back, self._samples, delta)
+        update = Update(name, task.round, version + piggy_back, self._holds(name), delta)
         if vote is None:
             return update
         return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
@@ -282,9 +284,15 @@ class AgentBatch:
             seen,
         )
         return [
-            Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)
+            Vote(
+                name, task.round, task.attempt, poisoned, score, threshold, self._holds(name), seen
+            )
             for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
         ]
+
+    def _holds(self, name: str) -> int:
+        """Return how many samples a member says it holds: who has none says as many as any."""
+        return self._held.get(name, self._samples)
 
     def _judgements(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
@@ -308,9 +316,8 @@ class AgentBatch:
             for name, lies in zip(names, lying, strict=True)
             if lies
         ]
-        untrue = believable(
-            self._members.judge, accepted[lying], wanted[lying], rngs, self._samples
-        )
+        held = np.array([self._holds(name) for name in names], dtype=np.int64)[lying]
+        untrue = believable(self._members.judge, accepted[lying], wanted[lying], rngs, held)
         return merged(true.of(~lying[able]), untrue, lying)
 
     def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:

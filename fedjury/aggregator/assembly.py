@@ -104,7 +104,7 @@ def round_config_of(
             model,
             data,
             partition.server,
-            partition.agents.shape[1],
+            int(partition.held.mean()) if len(partition.held) else 1,
             training_of(settings),
             settings.run.seed,
         )
@@ -164,7 +164,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
-    shares = [held.agents.shape[1]] if len(held.agents) else []
+    shares = [int(held.held.min())] if len(held.held) else []
     if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:

@@ -17,7 +17,7 @@ from fedjury.learning import backdoors
 from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.datasets.split import Indices
+from fedjury.learning.datasets.split import Counts, Indices
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import ATTACKS
 
@@ -30,6 +30,7 @@ class PartitionSpec(NamedTuple):
     attack: str
     malicious_validator_fraction: float
     samples: int
+    min_samples: int
     split: str
     split_options: dict[str, Any]
     server: float
@@ -94,7 +95,9 @@ class Partition(NamedTuple):
     server: Indices
     """(k,): what the aggregator keeps to judge with."""
     agents: Indices
-    """(holders, samples): a row for each of ``Plan.holders``."""
+    """(holders, s): a row for each of ``PartitionSpec.holders``; the first ``held`` count."""
+    held: Counts
+    """(holders,): how many samples each of them holds."""
     backdoor: Backdoor | None
     """What the malicious agents hide in the model with what they hold, if they do."""
     pool: Indices
@@ -111,6 +114,7 @@ def partition_spec_of(settings: Settings) -> PartitionSpec:
         attack=agents.attack,
         malicious_validator_fraction=agents.malicious_validators,
         samples=agents.samples,
+        min_samples=agents.min_samples,
         split=agents.split,
         split_options=options.get(agents.split, {}),
         server=settings.data.server,
@@ -148,12 +152,28 @@ def partition(spec: PartitionSpec, data: Dataset) -> Partition:
     server, pool = _keep_back(len(data.y_train), spec, task.reserved if task else ())
     holders = spec.holders
     each = spec.samples or max(1, len(pool) // max(len(holders), 1))
+    held = _held(spec, each, len(holders))
     rng = stream(spec.seed, Purpose.PARTITION)
     mixtures = split.build(spec.split, **spec.split_options)(len(holders), data.classes, rng)
-    dealt = pool[split.partition(data.y_train[pool], mixtures, each, rng)]
-    theirs = dealt[[row for row, number in enumerate(holders) if number in malicious]].ravel()
+    counts = held if spec.min_samples else each
+    dealt = pool[split.partition(data.y_train[pool], mixtures, counts, rng)]
+    rows = [row for row, number in enumerate(holders) if number in malicious]
+    theirs = dealt[rows][np.arange(dealt.shape[1]) < held[rows, np.newaxis]]
     backdoor = task.arm(data, data.y_train[theirs], spec.seed) if task and len(theirs) else None
-    return Partition(server, dealt, backdoor, theirs)
+    return Partition(server, dealt, held, backdoor, theirs)
+
+
+def _held(spec: PartitionSpec, each: int, holders: int) -> Counts:
+    """Return how many samples each holds, (holders,): as many, or around ``each``, drawn evenly."""
+    fewest = spec.min_samples or each
+    if fewest > each:
+        mean = "agents.samples" if spec.samples else "an equal share"
+        raise ValueError(
+            f"agents.min_samples = {fewest:,} is more than agents hold on average, {each:,} "
+            f"({mean}); take fewer"
+        )
+    drawn = stream(spec.seed, Purpose.SAMPLE_COUNTS)
+    return drawn.integers(fewest, 2 * each - fewest, size=holders, endpoint=True)
 
 
 def _keep_back(

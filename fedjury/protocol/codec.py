@@ -8,7 +8,6 @@ Whether a message fits the round is for the round to say.
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ from fedjury.protocol.compression import (
     Packed,
     compress,
     decompress,
-    encoding_of,
     most_bytes,
 )
 from fedjury.protocol.fields import jsonable
@@ -70,7 +68,7 @@ BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
 
 
-_PAYLOAD = {
+PAYLOAD = {
     kind: [message.name for message in fields(kind) if f"{{{message.name}}}" not in channel.topic]
     for kind, channel in CHANNELS.items()
 }
@@ -91,7 +89,7 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
-    content = {key: _plain(getattr(message, key), codec, by) for key in _PAYLOAD[kind]}
+    content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
     packed: bytes = msgpack.packb(content)
@@ -119,39 +117,6 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
     except BadMessage as bad:
         bad.agent, bad.kind = agent, kind
         raise
-
-
-class Encoder:
-    """Encodes for many senders: the one update that hundreds of fakes send is packed once.
-
-    It keeps what each sender remembers of its updates, where the codec has such a memory.
-    """
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[Update, str, bytes]] = {}
-        """The last update: of anybody (""), or of each sender who has a memory."""
-        self._memories: dict[tuple[str, str], Encode] = {}
-        """Sender and codec -> how it writes its next update."""
-
-    def encode(self, message: Message, codec: str) -> bytes:
-        """Write as :func:`encode` does; an update of the same array as the last is the same."""
-        if not isinstance(message, Update):
-            return encode(message, codec)
-        memory = encoding_of(codec).sender
-        whose = "" if memory is None else message.agent
-        if whose in self._last:
-            last, used, payload = self._last[whose]
-            if last.delta is message.delta and used == codec and _said(last) == _said(message):
-                return payload
-        if memory is not None and (whose, codec) not in self._memories:
-            self._memories[whose, codec] = memory()
-        payload = encode(message, codec, self._memories.get((whose, codec)))
-        self._last[whose] = message, codec, payload
-        return payload
-
-
-_said = operator.attrgetter(*(key for key in _PAYLOAD[Update] if key != "delta"))
-"""What an update says beside its vector; the agent is in the topic."""
 
 
 class Decoder:
