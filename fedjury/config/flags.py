@@ -234,9 +234,9 @@ def _broker_at(text: str) -> dict[str, Any]:
     if not match or not 1 <= port <= 65535:
         shown = re.sub("//.*@", "//...@", text)  # there may be a password in it
         raise SettingsError(
-            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or, with TLS, mqtts://HOST:PORT, "
-            "with a port from 1 to 65535; an IPv6 address goes in brackets, like [::1]:1883; a "
-            "log-in goes into --username and FEDJURY_PASSWORD"
+            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or, with TLS, mqtts://HOST:PORT; "
+            "the port is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
+            "log-in into --username and FEDJURY_PASSWORD"
         )
     found = {"broker.host": match[2] or match[3], "broker.port": port}
     return found | ({"broker.tls": True} if scheme == "mqtts" else {})
