@@ -932,7 +932,7 @@ def test_broker_addresses_that_cannot_be(text):
     """A bad port, a bare IPv6 address or a URL is refused, not guessed at."""
     said = flag_error("--broker", text)
     shown = text.replace("ann@", "...@")
-    assert said.startswith(f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or, with TLS, ")
+    assert said.startswith(f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://")
 
 
 def test_flags_are_not_abbreviated(capsys):

@@ -234,7 +234,7 @@ def _broker_at(text: str) -> dict[str, Any]:
     if not match or not 1 <= port <= 65535:
         shown = re.sub("//.*@", "//...@", text)  # there may be a password in it
         raise SettingsError(
-            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or, with TLS, mqtts://HOST:PORT; "
+            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); "
             "the port is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
             "log-in into --username and FEDJURY_PASSWORD"
         )
