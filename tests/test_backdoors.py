@@ -22,6 +22,7 @@ from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import predict
 from fedjury.learning.training import Shards, Training, sample_order, train_alone
 from fedjury.learning.weights import flatten, load
+from fedjury.randomness import Purpose, stream
 
 ARMED = [name for name in ATTACKS if ATTACKS.facts(name).hides_backdoor]
 
@@ -288,7 +289,7 @@ def test_the_attackers_model_is_that_of_plain_training():
     blow, asked, weights = strike(epochs=3), called(), trained()[-1]
     x = attackers_model(world(blow)._replace(plan=plan), blow, weights, asked)
     own = (digits().x_train[held().ravel()], digits().y_train[held().ravel()])
-    mix = mixed(*own, blow, np.random.default_rng([0, 3, 0, 1]))
+    mix = mixed(*own, blow, stream(0, Purpose.BACKDOOR_TRAINING, 3))
     data = Shards(mix.x, mix.y, torch.from_numpy(mix.order[None]))
     plan = Training(3, 10_000, blow.learning_rate, PLAN.momentum)
     order = np.arange(len(mix.order))[None, None].repeat(3, axis=1)
@@ -443,7 +444,7 @@ JUDGES = {
     "lof": judges.build("lof", minimum_history=5),
     "calibrated": judges.build("calibrated", minimum_history=5),
     "loose": judge_of(80),
-    "strict": judge_of(8),
+    "strict": judge_of(4),
     "too strict": judge_of(-1),
 }
 
@@ -472,7 +473,7 @@ def test_the_ladder():
     """Ten rungs, strongest first; one judge lets part of it pass, another one nothing."""
     assert LADDER == (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     full, asked = sent("backdoor", strike(), called()), called()
-    part = sent("adaptive", strike(judge=judge_of(80)), asked)
+    part = sent("adaptive", strike(judge=judge_of(100)), asked)
     strength = np.linalg.norm(part) / np.linalg.norm(full)
     assert strength == pytest.approx(0.6)  # the fifth rung
     none = sent("adaptive", strike(judge=judge_of(-1)), asked)

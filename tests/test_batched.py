@@ -269,17 +269,86 @@ def test_stages_serve_every_model_but_those_with_batch_norm():
         assert served == (name != "resnet18")
 
 
+# Unequal numbers of samples
+
+
+def unequal_shards(shape, held, seed=0):
+    """Deal so many random images to each."""
+    data = shards(shape, len(held), max(held), seed=seed)
+    held = torch.tensor(held)
+    first, place = data.indices[:, :1], torch.arange(data.indices.shape[1])
+    return data._replace(indices=torch.where(place < held[:, None], data.indices, first), held=held)
+
+
+def by_torch(model, weights, data, plan, order, agent):
+    """Train one agent with torch.optim.SGD on its own samples, batch by batch."""
+    held = int(data.held[agent])
+    load(model, weights)
+    sgd = torch.optim.SGD(model.parameters(), plan.learning_rate, plan.momentum)
+    for epoch in order[agent]:
+        visits = data.indices[agent][[place for place in epoch if place < held]]
+        for batch in visits.split(plan.batch_size):
+            sgd.zero_grad()
+            F.cross_entropy(model(data.x[batch]), data.y[batch]).backward()
+            sgd.step()
+    return flatten(model) - weights
+
+
+HELD = [5, 1, 3, 9, 4, 8, 12, 1]
+"""With batches of four: from one step a pass to three, the last short, full or of one."""
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (1, 5, 4)), ("lenet", (1, 18, 21))])
+def test_agents_of_unequal_numbers_train_as_alone(name, shape, momentum):
+    """Together or one by one, each takes the steps that PyTorch takes on its own samples alone."""
+    plan, data = Training(2, 4, 0.1, momentum), unequal_shards(shape, HELD)
+    model = models.build(name, shape, 4, 1)
+    weights, order = flatten(model), sample_order(3, 1, range(len(HELD)), 2, max(HELD))
+    together = train_together(model, weights, data, plan, order)
+    alone = train_alone(model, weights, data, plan, order)
+    for agent in range(len(HELD)):
+        expected = by_torch(model, weights, data, plan, order, agent)
+        np.testing.assert_allclose(together[agent], expected, atol=2e-6)
+        np.testing.assert_array_equal(alone[agent], expected)
+
+
+def test_unequal_numbers_go_the_general_way_too():
+    """Networks that are not written out, here with tanh, train by vmap with the same result."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(20, 6), nn.Tanh(), nn.Linear(6, 4))
+    plan, data = Training(2, 4, 0.1, 0.5), unequal_shards((1, 5, 4), HELD)
+    assert batched.network(model) is None
+    weights, order = flatten(model), sample_order(3, 1, range(len(HELD)), 2, max(HELD))
+    together = train_together(model, weights, data, plan, order)
+    np.testing.assert_allclose(together, train_alone(model, weights, data, plan, order), atol=2e-6)
+
+
+def test_equal_numbers_that_are_told_are_equal_numbers():
+    """Told that all hold as many, agents learn the same up to rounding."""
+    data, plan = shards((1, 5, 4), 9, 6), Training(2, 4, 0.1, 0.5)
+    model = models.build("mlp", (1, 5, 4), 4, 1)
+    weights, order = flatten(model), sample_order(0, 0, range(9), 2, 6)
+    told = data._replace(held=torch.full((9,), 6))
+    np.testing.assert_allclose(
+        train_together(model, weights, told, plan, order),
+        train_together(model, weights, data, plan, order),
+        atol=2e-6,
+    )
+
+
+def test_who_trains_together_changes_no_bit_of_unequal_numbers():
+    """An agent learns the same bits among a hundred others as among thirty-five."""
+    held = [1 + 7 * i % 12 for i in range(101)]
+    plan, data = Training(2, 4, 0.1, 0.5), unequal_shards((1, 8, 8), held)
+    model = models.build("mlp", (1, 8, 8), 4, 1)
+    weights, order = flatten(model), sample_order(0, 0, range(101), 2, 12)
+    whole = train_together(model, weights, data, plan, order)
+    some = torch.arange(0, 101)[3:97:3][:32]
+    part = train_together(model, weights, data.of(some), plan, order[some.numpy()])
+    np.testing.assert_array_equal(part, whole[some.numpy()])
+
+
 # Visiting orders
-
-
-def test_split_mix_is_split_mix():
-    """The first numbers from seed 0 are those of the published generator."""
-    drawn = training._split_mix(np.zeros(1, np.uint64), np.arange(3, dtype=np.uint64))
-    assert [f"{n:016x}" for n in drawn] == [
-        "e220a8397b1dcdaf",
-        "6e789e6aa1b965f4",
-        "06c45d188009454f",
-    ]
 
 
 def test_visiting_orders_come_from_seed_round_and_member_alone():

@@ -19,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedjury.protocol import codec, schema
-from fedjury.protocol.codec import SMALL, Decoder, Encoder, decode, encode
+from fedjury.protocol import codec, compression, schema
+from fedjury.protocol.codec import SMALL, Decoder, decode, encode
+from fedjury.protocol.codecs.encoding import Encoding
 from fedjury.protocol.compression import CODECS, compress, decompress, or_float32
+from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import (
@@ -386,7 +388,9 @@ def test_int7_in_zstd_is_less_than_a_quarter_of_float32():
 def test_one_update_of_many_senders_is_packed_once(monkeypatch):
     """Fakes that send the same array share a payload; another round or array is another."""
     packs = []
-    monkeypatch.setattr(codec, "encode", lambda *given: packs.append(given) or encode(*given))
+    monkeypatch.setattr(
+        "fedjury.protocol.encoder.encode", lambda *given: packs.append(given) or encode(*given)
+    )
     encoder, delta = Encoder(), vector(1, 2)
     sent = [encoder.encode(Update(name, 3, 2, 4, delta), "float32") for name in "abc"]
     assert sent == [encode(Update("a", 3, 2, 4, delta))] * 3
@@ -400,6 +404,92 @@ def test_one_update_of_many_senders_is_packed_once(monkeypatch):
         assert encoder.encode(other, "float32") == encode(other)
     assert encoder.encode(Update("a", 4, 2, 4, delta), "int8") != sent[0]
     assert len(packs) == 5
+
+
+def largest_first(send=2):
+    """Build a sparse codec: the ``send`` largest values and their places; the rest comes later."""
+
+    def encode(values):
+        places = np.sort(np.argsort(-np.abs(values), kind="stable")[:send])
+        return places.astype("<u4").tobytes() + values[places].tobytes()
+
+    def decode(data, n):
+        if len(data) % 8:
+            raise ValueError("a place without a value")
+        places = np.frombuffer(data, "<u4", len(data) // 8)
+        if len(places) and places.max() >= n:
+            raise ValueError("a place beyond the last")
+        result = np.zeros(n, np.float32)
+        result[places] = np.frombuffer(data, "<f4", offset=len(data) // 2)
+        return result
+
+    def sender():
+        left = np.zeros(1, np.float32)
+
+        def write(values):
+            nonlocal left
+            left = left + values
+            data = encode(left)
+            left = left - decode(data, len(values))
+            return data
+
+        return write
+
+    return Encoding(lambda n: 8 * n, encode, decode, varies=True, sender=sender)
+
+
+@pytest.fixture
+def sparse(monkeypatch):
+    """Have a sparse codec with a memory, named as any other."""
+    monkeypatch.setitem(compression.ENCODINGS, "sparse", largest_first())
+    names = (*compression.CODECS, "sparse", "sparse+zstd")
+    monkeypatch.setattr(compression, "CODECS", names)
+
+
+def received(payload, parameters=4):
+    """Return the delta of an update's payload."""
+    return decode("fl/v1/lab/update/a", payload, Limits(parameters)).delta.tolist()
+
+
+@pytest.mark.parametrize("name", ["sparse", "sparse+zstd"])
+@pytest.mark.usefixtures("sparse")
+def test_what_a_sender_left_out_comes_with_its_next_update(name):
+    """Each sender has a memory of its own; the same update sent again has the same payload."""
+    encoder, delta = Encoder(), vector(4, 1, -3, 2)
+    first = Update("a", 1, 0, 4, delta)
+    assert received(encoder.encode(first, name)) == [4, 0, -3, 0]
+    assert received(encoder.encode(first, name)) == [4, 0, -3, 0]
+    assert received(encoder.encode(replace(first, agent="b"), name)) == [4, 0, -3, 0]
+    second = encoder.encode(Update("a", 2, 1, 4, vector(1, 1, 0, 1)), name)
+    assert received(second) == [0, 2, 0, 3]
+    assert received(encoder.encode(Update("b", 2, 1, 4, vector(0, 0, 0, 0)), name)) == [0, 1, 0, 2]
+
+
+@pytest.mark.usefixtures("sparse")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bytes(8 * 5), Reason.WRONG_LENGTH),
+        (zstandard.compress(bytes(8 * 5)), Reason.WRONG_LENGTH),
+        (bytes(7), Reason.MALFORMED),
+        (b"\4\0\0\0\0\0\0\0", Reason.MALFORMED),
+    ],
+)
+def test_encodings_that_vary_in_length_are_checked(data, reason):
+    """More bytes than there can be are refused unread, and what is no encoding by the codec."""
+    name = "sparse+zstd" if data.startswith(b"\x28\xb5") else "sparse"
+    with pytest.raises(BadMessage) as refused:
+        decompress(compression.Packed(name, 4, data))
+    assert refused.value.reason is reason
+
+
+def test_no_memory_is_kept_for_codecs_without_one():
+    """A thousand senders cost an encoder nothing where their codec remembers nothing."""
+    encoder = Encoder()
+    for number in range(1000):
+        encoder.encode(Update(f"a{number}", 1, 0, 4, vector(number, 1)), "int8")
+    assert len(encoder._last) == 1
+    assert not encoder._memories
 
 
 def test_int8_by_hand():

@@ -23,6 +23,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import AttackVector, BadMessage, ColluderUpdate, Phase, Round, Update
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import parse, topic_of
+from fedjury.randomness import Purpose, stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,7 +209,7 @@ def test_each_adds_noise_of_its_own():
     sent = made.ready(0.0)
     for name, number in ATTACKERS.items():
         if name in sent:
-            noise = np.random.default_rng([5, 4, number]).standard_normal(1, dtype=np.float32)
+            noise = stream(5, Purpose.ATTACK, 4, number).standard_normal(1, dtype=np.float32)
             np.testing.assert_array_equal(sent[name], row(7) + row(3) * noise)
     assert sent.keys() == {"agent-2", "agent-7"}
 

@@ -885,12 +885,25 @@ def test_set_of_what_does_not_exist(pair):
         ("127.0.0.1:65535", "127.0.0.1", 65535),
         ("[::1]:1884", "::1", 1884),
         ("[fe80::1%eth0]", "fe80::1%eth0", 1883),
+        ("mqtt://broker.local:1884", "broker.local", 1884),
+        ("mqtt://[::1]", "::1", 1883),
+        ("mqtts://broker.local", "broker.local", 8883),
+        ("MQTTS://broker.local:1/", "broker.local", 1),
     ],
 )
 def test_broker_addresses(text, host, port):
-    """``--broker`` takes a name or an address, IPv6 in brackets; the port may be left out."""
+    """``--broker`` takes a name, an address or a URL; the port may be left out."""
     broker = parsed("--broker", text).broker
     assert (broker.host, broker.port) == (host, port)
+    assert broker.tls is text.lower().startswith("mqtts")
+
+
+def test_a_password_in_a_broker_s_url_is_not_repeated():
+    """Log-ins go elsewhere, and what is said of that does not show the password."""
+    said = flag_error("--broker", "mqtts://ann:hunter2@broker.local:8883")
+    assert "--broker mqtts://...@broker.local:8883 must be HOST:PORT" in said
+    assert "FEDJURY_PASSWORD" in said
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize(
@@ -908,7 +921,9 @@ def test_broker_addresses(text, host, port):
         "[]:1883",
         "[::1",
         "host:18 83",
-        "mqtt://host:1883",
+        "ws://host:1883",
+        "mqtt://",
+        "mqtts://ann@host:1",
         "host:١٨٨٣",
         "a:b:1",
     ],
@@ -916,7 +931,8 @@ def test_broker_addresses(text, host, port):
 def test_broker_addresses_that_cannot_be(text):
     """A bad port, a bare IPv6 address or a URL is refused, not guessed at."""
     said = flag_error("--broker", text)
-    assert said.startswith(f"--broker {text} must be HOST:PORT with a port from 1 to 65535")
+    shown = text.replace("ann@", "...@")
+    assert said.startswith(f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://")
 
 
 def test_flags_are_not_abbreviated(capsys):
@@ -1080,10 +1096,10 @@ def test_flags_say_who_we_are_to_the_broker(toml):
 def test_settings_become_the_broker_s_address():
     """What is empty is none, and each part of the system looks into its own folder."""
     plain = address_of(parsed("--broker", "h:7").broker, "agents")
-    assert plain == ("h", 7, None, None, "", "", 60)
+    assert plain == ("h", 7, None, None, "", "", 60, False)
     flags_ = ("--username", "ann", "--password", "x", "--secrets", "keys", "--ca", "ca.pem")
     said = address_of(parsed("--broker", "h:7", *flags_).broker, "aggregator")
-    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60)
+    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60, False)
 
 
 def test_settings_from_needs_no_broker_flag():

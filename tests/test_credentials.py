@@ -172,7 +172,7 @@ def test_the_broker_is_always_asked_who_it_is(folder, certified, monkeypatch):
     """Whoever vouches, certificate and host name are looked at, and old TLS is not spoken."""
     (folder / "ca.crt").write_bytes(certified[0])
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.crt"))
-    for where in (address(folder), address(ca=SYSTEM)):
+    for where in (address(folder), address(ca=SYSTEM), address()._replace(tls=True)):
         tls = login_of(where, "a1").tls
         assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert tls.minimum_version >= ssl.TLSVersion.TLSv1_2

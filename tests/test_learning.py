@@ -254,13 +254,13 @@ def test_training_leaves_its_inputs_alone(name):
     weights, data = flatten(model), shards(shape, samples=2)
     before = weights.copy()
     weights.setflags(write=False)
-    images, labels, indices = (part.clone() for part in data)
+    images, labels, indices = (part.clone() for part in data[:3])
     order = visits(3, 1, 2)
     first = train(model, weights, data, Training(1, 2, 0.1, 0.0), order)
     second = train(model, weights, data, Training(1, 2, 0.1, 0.0), order)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(weights, before)
-    for now, then in zip(data, (images, labels, indices), strict=True):
+    for now, then in zip(data[:3], (images, labels, indices), strict=True):
         assert torch.equal(now, then)
 
 

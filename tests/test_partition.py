@@ -20,6 +20,7 @@ PLAN = PartitionSpec(
     attack="mpaf",
     malicious_validator_fraction=0.0,
     samples=10,
+    min_samples=0,
     split="iid",
     split_options={},
     server=0.0,
@@ -243,6 +244,7 @@ def test_a_plan_is_read_from_the_settings():
         agents__split="dirichlet",
         agents__alpha=0.5,
         data__server=0.25,
+        agents__min_samples=2,
         backdoor__task="semantic",
         backdoor__target=3,
         backdoor__train=[1],
@@ -255,6 +257,7 @@ def test_a_plan_is_read_from_the_settings():
         attack="adaptive",
         malicious_validator_fraction=0.2,
         samples=7,
+        min_samples=2,
         split="dirichlet",
         split_options={"alpha": 0.5},
         server=0.25,
@@ -262,6 +265,35 @@ def test_a_plan_is_read_from_the_settings():
         options=Options(-1, 3, (1,), (2, 3)),
         seed=9,
     )
+
+
+@pytest.mark.parametrize("split", ["iid", "dirichlet"])
+def test_agents_may_hold_unequal_numbers(split):
+    """From 3 samples up, 10 on average; beyond what it holds an agent's row repeats its first."""
+    options = {"alpha": 0.5} if split == "dirichlet" else {}
+    plan = PLAN._replace(n=400, malicious=0.1, min_samples=3, split=split, split_options=options)
+    whole = partition(plan._replace(attack="label_flip"), datasets.load("digits", None, 500))
+    assert (whole.held.min(), whole.held.max(), whole.agents.shape) == (3, 17, (400, 17))
+    assert whole.held.mean() == pytest.approx(10, abs=0.5)  # the mean's deviation is 0.22
+    for row, held in zip(whole.agents, whole.held, strict=True):
+        assert (row[held:] == row[0]).all()
+    assert len(whole.pool) == sum(whole.held[list(plan.malicious_agents)])
+    assert plan.min_samples <= partition(plan, datasets.load("digits", None, 500)).held.min()
+
+
+def test_unequal_numbers_deal_each_sample_as_often():
+    """Whoever holds them, no sample is dealt twice before all are dealt once."""
+    data = datasets.load("digits", None, 500)
+    plan = PLAN._replace(malicious=0.0, samples=len(data.y_train) // 20, min_samples=1)
+    whole = partition(plan, data)
+    dealt = np.concatenate([row[:held] for row, held in zip(whole.agents, whole.held, strict=True)])
+    assert len(np.unique(dealt)) == min(whole.held.sum(), len(data.y_train))
+
+
+def test_more_samples_at_least_than_on_average_is_refused():
+    """Nobody can hold more than all hold on average if that is the least."""
+    with pytest.raises(ValueError, match="min_samples = 11 is more than agents hold on average"):
+        partition(PLAN._replace(min_samples=11), datasets.load("digits", None, 500))
 
 
 def test_names_sort_like_numbers():

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from fedjury import rules
 from fedjury.config.sections import Validation
-from fedjury.detection.selection import Purpose, draw
+from fedjury.detection.selection import draw
 from fedjury.detection.state import DetectionPolicy
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
@@ -42,6 +42,7 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
+from fedjury.randomness import Purpose
 from fedjury.round.machine import step
 from fedjury.round.state import (
     Clear,
@@ -705,8 +706,8 @@ def test_contributors_and_validators_are_drawn_independently():
     names = "abcdefgh"
     both = dict.fromkeys(names, 0)
     for number in range(1, 2001):
-        trained = draw(names, 4, 3, number, Purpose.TRAIN)
-        judged = draw(names, 4, 3, number, Purpose.VALIDATE)
+        trained = draw(names, 4, 3, number, Purpose.CONTRIBUTORS)
+        judged = draw(names, 4, 3, number, Purpose.VALIDATORS)
         for name in set(trained) & set(judged):
             both[name] += 1
     # Binomial(2000, 1/4) has mean 500 and a deviation of 19.4.
@@ -715,8 +716,8 @@ def test_contributors_and_validators_are_drawn_independently():
 
 def test_fewer_agents_than_wanted_are_all_drawn():
     """Asking for more than there are gives everybody, sorted."""
-    assert draw({"c", "a", "b"}, 5, 0, 1, Purpose.TRAIN) == ("a", "b", "c")
-    assert draw(set(), 5, 0, 1, Purpose.TRAIN) == ()
+    assert draw({"c", "a", "b"}, 5, 0, 1, Purpose.CONTRIBUTORS) == ("a", "b", "c")
+    assert draw(set(), 5, 0, 1, Purpose.CONTRIBUTORS) == ()
 
 
 def test_nobody_votes_during_warm_up():

@@ -22,13 +22,14 @@ from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.attacks import LocalTraining, RoundContext
 from fedjury.attacks.validators import Liar, Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
-from fedjury.attacks.validators.invented import Inventor, Stream
+from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
 from fedjury.judges.profiles import Histories
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
+from fedjury.randomness import Purpose, stream
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -87,6 +88,8 @@ class AgentBatch:
         ``everybody``: agents in the whole fleet; 0: those of this cohort.
         """
         self._members, self._samples = members, data.indices.shape[1]
+        counts: list[int] = data.counts.tolist()
+        self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
         self._seed, self._look_back, self._attacked = seed, look_back, attacked
         self._row = {member.name: row for row, member in enumerate(members.holders)}
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
@@ -257,7 +260,7 @@ class AgentBatch:
         if name not in self._deltas or (piggy_back and vote is None):
             return None
         delta = self._deltas[name]
-        update = Update(name, task.round, version + piggy_back, self._samples, delta)
+        update = Update(name, task.round, version + piggy_back, self._holds(name), delta)
         if vote is None:
             return update
         return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
@@ -281,9 +284,15 @@ class AgentBatch:
             seen,
         )
         return [
-            Vote(name, task.round, task.attempt, poisoned, score, threshold, self._samples, seen)
+            Vote(
+                name, task.round, task.attempt, poisoned, score, threshold, self._holds(name), seen
+            )
             for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
         ]
+
+    def _holds(self, name: str) -> int:
+        """Return how many samples a member says it holds: who has none says as many as any."""
+        return self._held.get(name, self._samples)
 
     def _judgements(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
@@ -298,13 +307,17 @@ class AgentBatch:
         wanted = self._wanted(names, honest, task, attacked)
         lying = (wanted != honest) | ~able
         rngs = [
-            Stream.CANDIDATE.rng(self._seed, task.round, self._member[name].number)
+            stream(
+                self._seed,
+                Purpose.INVENTED_CANDIDATE,
+                task.round,
+                self._member[name].number,
+            )
             for name, lies in zip(names, lying, strict=True)
             if lies
         ]
-        untrue = believable(
-            self._members.judge, accepted[lying], wanted[lying], rngs, self._samples
-        )
+        held = np.array([self._holds(name) for name in names], dtype=np.int64)[lying]
+        untrue = believable(self._members.judge, accepted[lying], wanted[lying], rngs, held)
         return merged(true.of(~lying[able]), untrue, lying)
 
     def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:

@@ -46,7 +46,7 @@ class ErrorProfileCache:
         self._found: dict[int, Found] = {}
         self._tried: tuple[Vector, Found] | None = None
         """The last candidate, and what was found in it."""
-        self._last: tuple[Rows, torch.Tensor, npt.NDArray[np.int64]] | None = None
+        self._last: tuple[Rows, torch.Tensor, Values, Values] | None = None
         """Who looked last, and at what: a newcomer looks at the whole look-back in turn."""
 
     def receive(self, version: int, weights: Vector) -> None:
@@ -97,16 +97,20 @@ class ErrorProfileCache:
         rows = rows[~result.known[rows]]
         if not len(rows):
             return
-        x, labels = self._samples(rows)
-        answers = predict(self._model, weights, x).reshape(labels.shape)
-        for row, message, right in zip(rows, answers, labels, strict=True):
-            result.values[row] = error_profile(message, right, self._classes)
+        x, labels, ends = self._samples(rows)
+        answers = np.split(predict(self._model, weights, x), ends)
+        for row, answered, right in zip(rows, answers, np.split(labels, ends), strict=True):
+            result.values[row] = error_profile(answered, right, self._classes)
         result.known[rows] = True
 
-    def _samples(self, rows: Rows) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
-        """Return what these members hold: inputs (m s, ...), labels (m, s)."""
+    def _samples(self, rows: Rows) -> tuple[torch.Tensor, Values, Values]:
+        """Return inputs and labels of what these members hold, and where one ends, the next begins.
+
+        (N, ...), (N,) and (m - 1,), for N samples of all of them.
+        """
         if self._last is None or not np.array_equal(self._last[0], rows):
-            held = self._data.indices[torch.from_numpy(rows)]
-            x = self._data.x.index_select(0, held.reshape(-1))
-            self._last = rows, x, self._data.y[held].numpy()
+            own = self._data.of(torch.from_numpy(rows))
+            held = own.indices[torch.arange(own.indices.shape[1]) < own.counts[:, None]]
+            ends = own.counts.cumsum(0)[:-1].numpy()
+            self._last = rows, own.x.index_select(0, held), own.y[held].numpy(), ends
         return self._last[1:]

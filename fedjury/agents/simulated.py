@@ -26,10 +26,11 @@ from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
-from fedjury.learning.training import Shards, Training, check_batches
+from fedjury.learning.training import Shards, Training, check_batches, unequal
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.transport.connection import Transport
+from fedjury.randomness import Purpose
 
 
 class MismatchError(ValueError):
@@ -151,12 +152,12 @@ def assemble(
         torch.from_numpy(data.x_train),
         torch.from_numpy(data.y_train),
         torch.from_numpy(holdings.agents[mine]),
+        unequal(holdings.held, mine),
     )
     if mine:
-        check_batches(model, data.shape, manifest.batch_size, shards.indices.shape[1])
+        check_batches(model, data.shape, manifest.batch_size, int(holdings.held[mine].min()))
     row = {holders[place]: index for index, place in enumerate(mine)}
     judge = judges.build(chosen, minimum_history=manifest.minimum_history, **manifest.judge_options)
-    # The attackers' own seed: anything but that of the first global model.
     attack = AttackContext(
         model=model,
         plan=Training(
@@ -165,7 +166,9 @@ def assemble(
         data=shards,
         row=row,
         scale=simulated.agents.scale,
-        fresh=lambda: flatten(models.build(network, data.shape, data.classes, spec.seed + 1)),
+        fresh=lambda: flatten(
+            models.build(network, data.shape, data.classes, spec.seed, Purpose.FAKE_MODEL)
+        ),
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
     )

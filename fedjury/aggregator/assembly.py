@@ -23,8 +23,9 @@ from fedjury.learning.partition import Partition, PartitionSpec, partition, part
 from fedjury.learning.saved import read_weights
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
-from fedjury.protocol.compression import compress
+from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
 from fedjury.reports import quorum
 from fedjury.round.collect import Synchronous
@@ -108,7 +109,7 @@ def round_config_of(
             model,
             data,
             partition.server,
-            partition.agents.shape[1],
+            int(partition.held.mean()) if len(partition.held) else 1,
             training_of(settings),
             settings.run.seed,
         )
@@ -144,7 +145,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     n = min(settings.collect.threshold or called, called)
     if n > TRIED:
         return
-    updates = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+    updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
     name = settings.aggregation.rule
     try:
         result = np.shape(
@@ -168,7 +169,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
-    shares = [held.agents.shape[1]] if len(held.agents) else []
+    shares = [int(held.held.min())] if len(held.held) else []
     if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:
@@ -225,6 +226,11 @@ def check_size(settings: Settings, weights: Vector) -> None:
     """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
     for codec in (settings.wire.codec, settings.wire.history):
         compress(weights, codec)  # raises if there is no such codec
+    if encoding_of(settings.wire.history).sender is not None:
+        raise ValueError(
+            f"wire.history = {settings.wire.history!r}: this codec leaves out of an update what it "
+            "adds to the sender's next one; a model has no next one, so take another codec for it"
+        )
     needed = weights.nbytes + ENVELOPE  # models travel as float32, whatever updates do
     if needed > settings.limits.size:
         raise ValueError(

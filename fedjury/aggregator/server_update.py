@@ -18,9 +18,7 @@ from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
 from fedjury.learning.training import Shards, Training, sample_order, train
 from fedjury.learning.weights import Vector
-
-NUMBER = 2**31 - 1
-"""The server's number where it draws the order of its samples; no agent has it."""
+from fedjury.randomness import Purpose
 
 
 def server_update(
@@ -39,7 +37,9 @@ def server_update(
     )
 
     def learn(weights: Vector, round_: int) -> Vector:
-        order = sample_order(seed, round_, (NUMBER,), plan.epochs, len(held))
+        order = sample_order(
+            seed, round_, (0,), plan.epochs, len(held), Purpose.SERVER_SAMPLE_ORDER
+        )
         update: Vector = train(model, weights, shard, plan, order)[0]
         return update
 

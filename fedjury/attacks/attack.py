@@ -13,6 +13,7 @@ from fedjury.judges.judgements import Judge
 from fedjury.learning.backdoors.backdoor import Backdoor
 from fedjury.learning.training import Shards, Training
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.randomness import Purpose, stream
 
 
 class RoundContext(NamedTuple):
@@ -36,8 +37,8 @@ class RoundContext(NamedTuple):
     """How many malicious agents are called in the round; 0: all there are."""
 
     def rngs(self) -> list[np.random.Generator]:
-        """Make each member's own generator, from (seed, round, agent) alone."""
-        return [np.random.default_rng([self.seed, self.round, i]) for i in self.members]
+        """Make each member's own generator in this round."""
+        return [stream(self.seed, Purpose.ATTACK, self.round, i) for i in self.members]
 
 
 LocalTraining = Callable[[Vector, RoundContext], Matrix]

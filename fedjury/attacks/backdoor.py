@@ -22,6 +22,7 @@ from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining,
 from fedjury.attacks.honest import honest
 from fedjury.learning.datasets.dataset import Images, Labels
 from fedjury.learning.weights import Matrix, Vector, flatten, load
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import attack
 
 Choose = Callable[[Vector, Vector, RoundContext], float | None]
@@ -77,8 +78,7 @@ def attackers_model(
     attack: AttackContext, backdoor: BackdoorConfig, weights: Vector, context: RoundContext
 ) -> Vector:
     """Train the attackers' model X (d,) from G (d,), the same whoever of them is called."""
-    # Four numbers: two or three would be some agent's own stream, for missing ones count as zero.
-    rng = np.random.default_rng([context.seed, context.round, 0, 1])
+    rng = stream(context.seed, Purpose.BACKDOOR_TRAINING, context.round)
     held = attack.data.x[backdoor.pool].numpy(), attack.data.y[backdoor.pool].numpy()
     mix = mixed(*held, backdoor, rng)
     model = attack.model

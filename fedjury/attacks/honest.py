@@ -27,7 +27,7 @@ def honest(attack: AttackContext) -> LocalTraining:
     def learn(weights: Vector, context: RoundContext) -> Matrix:
         members = context.members + context.members[:1] * (fewest - len(context.members))
         rows = torch.tensor([attack.row[i] for i in members])
-        own = attack.data._replace(indices=attack.data.indices[rows])
+        own = attack.data.of(rows)
         order = sample_order(context.seed, context.round, members, attack.plan.epochs, samples)
         return train(attack.model, weights, own, attack.plan, order)[: len(context.members)]
 

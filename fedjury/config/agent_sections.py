@@ -70,6 +70,12 @@ class Agents(Section):
         ge=0,
         description="samples of each genuine agent; 0: the training set shared out evenly",
     )
+    min_samples: int = Field(
+        0,
+        ge=0,
+        description="above 0: agents hold unequal numbers of samples, from this many up, drawn "
+        "evenly so that samples is their average",
+    )
     split: Annotated[Text, Flag("--split", "NAME")] = Field(
         "iid", description="how data are dealt: {split}"
     )

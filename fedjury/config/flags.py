@@ -163,7 +163,7 @@ def _add_switch(place: argparse._ArgumentGroup, name: str, dotted: str) -> None:
 
 
 def add_broker(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add ``--broker host:port`` to a parser."""
+    """Add ``--broker``, which takes host:port or a URL, to a parser."""
     parser.add_argument("--broker", default=None, metavar="HOST:PORT", help=text)
 
 
@@ -185,7 +185,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         if "." in dotted and text is not None:
             overrides[dotted] = _read(dotted, text)
     if getattr(arguments, "broker", None):
-        overrides["broker.host"], overrides["broker.port"] = _host_and_port(arguments.broker)
+        overrides |= _broker_at(arguments.broker)
     return load(arguments.config, overrides)
 
 
@@ -220,12 +220,23 @@ def _read(dotted: str, text: str) -> Any:
         return text
 
 
-def _host_and_port(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[(.+)\]|([^:/\[\]]+))(?::([0-9]{1,5}))?", text)
-    port = int(match[3] or 1883) if match else 0
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+"""Scheme of a broker's URL -> the port where none is said."""
+
+
+def _broker_at(text: str) -> dict[str, Any]:
+    """Read HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT as settings of the section broker."""
+    match = re.fullmatch(
+        r"(?:(mqtts?)://)?(?:\[(.+)\]|([^:/@\[\]]+))(?::([0-9]{1,5}))?/?", text, re.IGNORECASE
+    )
+    scheme = (match[1] or "mqtt").lower() if match else "mqtt"
+    port = int(match[4] or PORTS[scheme]) if match else 0
     if not match or not 1 <= port <= 65535:
+        shown = re.sub("//.*@", "//...@", text)  # there may be a password in it
         raise SettingsError(
-            f"--broker {text} must be HOST:PORT with a port from 1 to 65535; an IPv6 address goes "
-            "in brackets, like [::1]:1883"
+            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); "
+            "the port is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
+            "log-in into --username and FEDJURY_PASSWORD"
         )
-    return match[1] or match[2], port
+    found = {"broker.host": match[2] or match[3], "broker.port": port}
+    return found | ({"broker.tls": True} if scheme == "mqtts" else {})

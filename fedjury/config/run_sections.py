@@ -59,6 +59,11 @@ class Broker(Section):
         description="TLS: PEM file of who vouches for the broker, or system; empty: the one among "
         "the secrets, if any",
     )
+    tls: bool = Field(
+        False,
+        description="whether the connection is encrypted (--broker mqtts://...) although ca names "
+        "nobody: then whom this machine trusts vouches for the broker",
+    )
     keepalive: int = Field(
         60,
         ge=2,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.detection.rows import Floats
+from fedjury.randomness import Purpose, stream
 
 REFERENCES = 20
 """Sets of uniform numbers; drawn from the same seed each time."""
@@ -22,7 +23,7 @@ def boundary(values: Floats) -> float | None:
         return None
     ordered = np.sort((values - low) / (high - low))
     within, cut = _dispersions(ordered)
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.GAP)
     uniform = np.sort(rng.random((REFERENCES, len(values))), axis=1)
     logs = np.log([_dispersions(reference)[0] for reference in uniform])
     with np.errstate(divide="ignore"):

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import IntEnum
 
-import numpy as np
-
-
-class Purpose(IntEnum):
-    """What agents are drawn for; each is drawn independently of the others."""
-
-    TRAIN = 1
-    VALIDATE = 2
-    ADMIT = 3
-    REPLACE = 4
-    """Validators in place of those who were silent."""
+from fedjury.randomness import Purpose, stream
 
 
 def draw(
@@ -37,6 +26,6 @@ def draw(
     count -= len(sure)
     if count >= len(names):
         return tuple(sorted([*names, *sure]))
-    rng = np.random.default_rng([seed, round_, purpose])
+    rng = stream(seed, purpose, round_)
     drawn = (names[i] for i in rng.choice(len(names), count, replace=False))
     return tuple(sorted([*drawn, *sure]))

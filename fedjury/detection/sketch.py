@@ -14,7 +14,6 @@ are drawn from what all have sent in this very round, which nobody knows who sen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,6 +28,7 @@ from fedjury.detection.angles import (
 )
 from fedjury.detection.rows import BLOCK, Floats, Ints
 from fedjury.learning.weights import Matrix
+from fedjury.randomness import Purpose, stream_of_bytes
 
 SIZE = 64
 """k: numbers in a sketch."""
@@ -108,8 +108,7 @@ def sketches(rows: Matrix, squares: Floats) -> Floats:
 
 def _stream(squares: Floats) -> np.random.Generator:
     """Return the stream of a round's signs, drawn from what was sent, in whatever order."""
-    sent = hashlib.blake2b(np.sort(squares).tobytes(), digest_size=32, person=b"sketch")
-    return np.random.default_rng(int.from_bytes(sent.digest(), "little"))
+    return stream_of_bytes(np.sort(squares).tobytes(), Purpose.SKETCH)
 
 
 def _signs(rng: np.random.Generator, d: int) -> Matrix:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Observation
-from fedjury.detection.selection import Purpose, draw
+from fedjury.detection.selection import draw
 from fedjury.detection.update_sums import NOTHING, UpdateSums
 from fedjury.protocol.record import DetectionRecord, Truth
+from fedjury.randomness import Purpose
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -116,7 +117,9 @@ def admit(
     outside = sorted(name for name in online if name not in registry.admitted)
     if detection.newcomers and registry.admitted:
         already = sum(since == round_ for since in registry.admitted.values())
-        outside = list(draw(outside, detection.newcomers - already, seed, round_, Purpose.ADMIT))
+        outside = list(
+            draw(outside, detection.newcomers - already, seed, round_, Purpose.NEWCOMERS)
+        )
     kept = {name: since for name, since in registry.admitted.items() if name in seen}
     admitted = kept | dict.fromkeys(outside, round_)
     return replace(registry, statuses=statuses, seen=seen, admitted=admitted)

@@ -82,17 +82,26 @@ class Network(NamedTuple):
         return x
 
     @torch.inference_mode()
-    def descend(self, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, step: Step) -> None:
+    def descend(
+        self,
+        params: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        step: Step,
+        shares: torch.Tensor | None = None,
+    ) -> None:
         """Take the gradients of the mean cross-entropy on inputs (m, n, C, H, W), labels (m, n).
 
-        ``step.into`` may be ``params`` itself.
+        ``step.into`` may be ``params`` itself. ``shares`` (m, n): what each sample counts in place
+        of an n-th.
         """
         way_back: list[Backward] = []
         for stage in self.stages:
             x, backward = stage(params, x)
             way_back.append(backward)
         g = x.softmax(2)
-        g.scatter_add_(2, y.unsqueeze(2), g.new_full((*y.shape, 1), -1.0)).div_(y.shape[1])
+        g.scatter_add_(2, y.unsqueeze(2), g.new_full((*y.shape, 1), -1.0))
+        g = g.div_(y.shape[1]) if shares is None else g.mul_(shares.unsqueeze(2))
         for i, backward in reversed(list(enumerate(way_back))):
             g = backward(g, step, i > 0)
 

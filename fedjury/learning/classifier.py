@@ -25,6 +25,7 @@ from fedjury.learning.evaluation import accuracy_on
 from fedjury.learning.saved import read_weights
 from fedjury.learning.training import batches, check_batches, fewest
 from fedjury.learning.weights import flatten
+from fedjury.randomness import Purpose, stream
 
 __all__ = ["loader_of", "main", "read_weights", "test_model", "train_epochs", "training_samples"]
 
@@ -52,10 +53,10 @@ class Batches:
 
     def __init__(self, samples: int, size: int, seed: int, least: int) -> None:
         self._samples, self._size, self._least = samples, size, least
-        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = stream(seed, Purpose.CLASSIFIER_ORDER)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self._samples, generator=self._generator)
+        order = torch.from_numpy(self._rng.permutation(self._samples))
         return (batch.tolist() for batch in batches(order, self._size, self._least))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from fedjury import registry
+from fedjury.randomness import Purpose, torch_stream
 from fedjury.registry import Registry
 
 InputShape = Sequence[int]
@@ -19,8 +19,14 @@ InputShape = Sequence[int]
 MODELS: Registry[nn.Module] = registry.MODELS
 
 
-def build(name: str, input_shape: InputShape, classes: int, seed: int) -> nn.Module:
-    """Build a network whose first weights depend on ``seed`` alone.
+def build(
+    name: str,
+    input_shape: InputShape,
+    classes: int,
+    seed: int,
+    purpose: Purpose = Purpose.MODEL,
+) -> nn.Module:
+    """Build a network whose first weights depend on ``seed`` and ``purpose`` alone.
 
     Raises
     ------
@@ -28,8 +34,7 @@ def build(name: str, input_shape: InputShape, classes: int, seed: int) -> nn.Mod
         If no network has this name, or the input is too small for it.
     """
     MODELS.check(name, {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_stream(seed, purpose):
         try:
             model = MODELS.build(name, input_shape, classes)
         except ValueError as why:

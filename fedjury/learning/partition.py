@@ -17,7 +17,8 @@ from fedjury.learning import backdoors
 from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.datasets.split import Indices
+from fedjury.learning.datasets.split import Counts, Indices
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import ATTACKS
 
 
@@ -29,6 +30,7 @@ class PartitionSpec(NamedTuple):
     attack: str
     malicious_validator_fraction: float
     samples: int
+    min_samples: int
     split: str
     split_options: dict[str, Any]
     server: float
@@ -60,7 +62,7 @@ class PartitionSpec(NamedTuple):
     @property
     def malicious_agents(self) -> frozenset[int]:
         """The numbers of the malicious agents: exactly round(n * evil) of them."""
-        return _draw(range(self.n), round(self.n * self.malicious), self.seed, 0)
+        return _draw(range(self.n), round(self.n * self.malicious), self.seed, Purpose.MALICIOUS)
 
     @property
     def malicious_validators(self) -> frozenset[int]:
@@ -68,7 +70,7 @@ class PartitionSpec(NamedTuple):
         malicious = self.malicious_agents
         others = tuple(number for number in range(self.n) if number not in malicious)
         count = min(len(others), round(self.n * self.malicious_validator_fraction))
-        return malicious | _draw(others, count, self.seed, 2)
+        return malicious | _draw(others, count, self.seed, Purpose.MALICIOUS_VALIDATORS)
 
     @property
     def holders(self) -> list[int]:
@@ -93,7 +95,9 @@ class Partition(NamedTuple):
     server: Indices
     """(k,): what the aggregator keeps to judge with."""
     agents: Indices
-    """(holders, samples): a row for each of ``Plan.holders``."""
+    """(holders, s): a row for each of ``PartitionSpec.holders``; the first ``held`` count."""
+    held: Counts
+    """(holders,): how many samples each of them holds."""
     backdoor: Backdoor | None
     """What the malicious agents hide in the model with what they hold, if they do."""
     pool: Indices
@@ -110,6 +114,7 @@ def partition_spec_of(settings: Settings) -> PartitionSpec:
         attack=agents.attack,
         malicious_validator_fraction=agents.malicious_validators,
         samples=agents.samples,
+        min_samples=agents.min_samples,
         split=agents.split,
         split_options=options.get(agents.split, {}),
         server=settings.data.server,
@@ -147,12 +152,28 @@ def partition(spec: PartitionSpec, data: Dataset) -> Partition:
     server, pool = _keep_back(len(data.y_train), spec, task.reserved if task else ())
     holders = spec.holders
     each = spec.samples or max(1, len(pool) // max(len(holders), 1))
-    rng = np.random.default_rng([spec.seed, 1])
+    held = _held(spec, each, len(holders))
+    rng = stream(spec.seed, Purpose.PARTITION)
     mixtures = split.build(spec.split, **spec.split_options)(len(holders), data.classes, rng)
-    dealt = pool[split.partition(data.y_train[pool], mixtures, each, rng)]
-    theirs = dealt[[row for row, number in enumerate(holders) if number in malicious]].ravel()
+    counts = held if spec.min_samples else each
+    dealt = pool[split.partition(data.y_train[pool], mixtures, counts, rng)]
+    rows = [row for row, number in enumerate(holders) if number in malicious]
+    theirs = dealt[rows][np.arange(dealt.shape[1]) < held[rows, np.newaxis]]
     backdoor = task.arm(data, data.y_train[theirs], spec.seed) if task and len(theirs) else None
-    return Partition(server, dealt, backdoor, theirs)
+    return Partition(server, dealt, held, backdoor, theirs)
+
+
+def _held(spec: PartitionSpec, each: int, holders: int) -> Counts:
+    """Return how many samples each holds, (holders,): as many, or around ``each``, drawn evenly."""
+    fewest = spec.min_samples or each
+    if fewest > each:
+        mean = "agents.samples" if spec.samples else "an equal share"
+        raise ValueError(
+            f"agents.min_samples = {fewest:,} is more than agents hold on average, {each:,} "
+            f"({mean}); take fewer"
+        )
+    drawn = stream(spec.seed, Purpose.SAMPLE_COUNTS)
+    return drawn.integers(fewest, 2 * each - fewest, size=holders, endpoint=True)
 
 
 def _keep_back(
@@ -163,11 +184,13 @@ def _keep_back(
     count = min(round(total * spec.server), len(free) - 1)
     if spec.server and not count:
         raise ValueError(f"data.server = {spec.server:g} of {total:,} samples is less than one")
-    drawn = np.random.default_rng([spec.seed, 3]).choice(len(free), count, replace=False)
+    drawn = stream(spec.seed, Purpose.SERVER_DATA).choice(len(free), count, replace=False)
     return free[np.sort(drawn)], np.delete(free, drawn)
 
 
 @cache
-def _draw(numbers: range | tuple[int, ...], count: int, seed: int, purpose: int) -> frozenset[int]:
-    drawn = np.random.default_rng([seed, purpose]).choice(numbers, count, replace=False)
+def _draw(
+    numbers: range | tuple[int, ...], count: int, seed: int, purpose: Purpose
+) -> frozenset[int]:
+    drawn = stream(seed, purpose).choice(numbers, count, replace=False)
     return frozenset(int(number) for number in drawn)

@@ -7,10 +7,10 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from fedjury.learning import batched
 from fedjury.learning.batched import Step
 from fedjury.learning.models import has_batch_norm
 from fedjury.learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
+from fedjury.randomness import Purpose, keys
 
 
 class Training(NamedTuple):
@@ -36,46 +37,56 @@ class Training(NamedTuple):
 class Shards(NamedTuple):
     """The data of m agents: ``x`` (N, C, H, W) and ``y`` (N,), and who holds which samples.
 
-    Agent i holds the samples ``indices[i]``; ``indices`` is (m, s) int64.
+    Agent i holds the samples ``indices[i]``; ``indices`` is (m, s) int64. Where agents hold unequal
+    numbers, ``held`` (m,) int64 says how many of its row each holds.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     indices: torch.Tensor
+    held: torch.Tensor | None = None
+
+    def of(self, rows: torch.Tensor | slice) -> Shards:
+        """Return the data of these agents."""
+        held = None if self.held is None else self.held[rows]
+        return self._replace(indices=self.indices[rows], held=held)
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """How many samples each agent holds, (m,) int64."""
+        m, s = self.indices.shape
+        return torch.full((m,), s) if self.held is None else self.held
+
+
+def unequal(held: npt.NDArray[np.int64], rows: Sequence[int]) -> torch.Tensor | None:
+    """Return what ``Shards.held`` is for some of many agents (n,); None if all hold as many."""
+    return torch.from_numpy(held[rows]) if len(held) and np.ptp(held) else None
 
 
 BLOCK = 400
 """Samples a pass: few enough for the cache, many enough to hide what a call costs."""
+
+FEWEST = 32
+"""Agents of unequal steps that train together at the least, while there are as many."""
 
 Orders = npt.NDArray[np.int64]
 """(m, epochs, s): the order in which each agent visits its s samples in each epoch."""
 
 
 def sample_order(
-    seed: int, round_number: int, members: Sequence[int], epochs: int, samples: int
+    seed: int,
+    round_number: int,
+    members: Sequence[int],
+    epochs: int,
+    samples: int,
+    purpose: Purpose = Purpose.SAMPLE_ORDER,
 ) -> Orders:
     """Draw the visiting orders (m, epochs, s) of members from (seed, round, member) alone.
 
-    Samples are sorted by random keys: SplitMix64 (Steele, Lea, Flood 2014), its state mixed from
-    the three numbers. A generator for each member takes 20 ms for 1,000 members, a third of what
-    their training takes; this takes 0.2.
+    Samples are sorted by random keys.
     """
-    state = np.zeros(1, dtype=np.uint64)
-    for numbers in (seed, round_number, members):
-        state = _split_mix(state, np.array(numbers, dtype=np.uint64, ndmin=1))
-    keys = _split_mix(state[:, np.newaxis], np.arange(epochs * samples, dtype=np.uint64))
-    return keys.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
-
-
-Words = npt.NDArray[np.uint64]
-
-
-def _split_mix(state: Words, count: Words) -> Words:
-    """Return the ``count``-th random numbers, from 0, of SplitMix64 from ``state``."""
-    z: Words = state + (count + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    drawn = keys(seed, purpose, round_number, members, epochs * samples)
+    return drawn.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
 
 
 def train(model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders) -> Matrix:
@@ -139,10 +150,11 @@ def train_together(
     changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
+    train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
-        own = data._replace(indices=data.indices[values])
-        _train_block(descend, start, own, plan, order[values], torch.from_numpy(changes[values]))
+        own, change = data.of(values), torch.from_numpy(changes[values])
+        train_block(descend, start, own, plan, order[values], change)
     return changes
 
 
@@ -173,6 +185,57 @@ def _train_block(
     params.sub_(start)
 
 
+def _train_unequal(
+    descend: Descend,
+    start: torch.Tensor,
+    data: Shards,
+    plan: Training,
+    order: Orders,
+    change: torch.Tensor,
+) -> None:
+    """Train as :func:`_train_block` does m agents who hold unequal numbers of samples.
+
+    Agents take their t-th steps together, on batches that are all as long, in which what an agent
+    lacks counts nothing. Who has taken its last step leaves, so they stand in the order of how many
+    they take; but a few always stay (``FEWEST``), for products of few rows are added up otherwise.
+    """
+    numbers, shares = steps_of(data, plan, torch.from_numpy(order))
+    last = (shares > 0).any(2).sum(1)
+    ranks = last.argsort(descending=True, stable=True)
+    last, numbers, shares = last[ranks], numbers[ranks], shares[ranks]
+    step = change.new_zeros(change.shape)
+    params = start.repeat(len(change), 1)
+    for t in range(int(last.max())):
+        there = max(int((last > t).sum()), min(FEWEST, len(last)))
+        now, into = params[:there], Step(step[:there], plan.learning_rate, plan.momentum)
+        descend(now, *_pick(data, numbers[:there, t]), into, shares[:there, t])
+        now.add_(into.into)
+        done = last == t + 1
+        change[ranks[done]] = params[done] - start
+
+
+def steps_of(
+    data: Shards, plan: Training, order: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut the samples of m agents, in the ``order`` (m, epochs, s), into the batches of all steps.
+
+    Returns sample numbers (m, steps, b) and each one's share in its batch: equal ones that add up
+    to 1, 0 for what fills a short batch up, or comes after an agent's last step.
+    """
+    held, size = data.counts[:, None, None], min(plan.batch_size, order.shape[2])
+    later = (order >= held).to(torch.int8)  # what is no sample of the agent is visited last
+    visits = order.gather(2, later.argsort(dim=2, stable=True))
+    a_pass = (held + size - 1) // size
+    step = torch.arange(plan.epochs * int(a_pass.max()))[None, :, None]
+    place = step % a_pass * size + torch.arange(size)
+    counts = (place < held) & (step < plan.epochs * a_pass)
+    epoch = (step // a_pass).clamp(max=plan.epochs - 1).expand_as(place)
+    flat = epoch * order.shape[2] + torch.minimum(place, held - 1)
+    visited = visits.flatten(1).gather(1, flat.flatten(1))
+    numbers = data.indices.gather(1, visited).view(place.shape)
+    return numbers, counts / counts.sum(2, keepdim=True).clamp(min=1)
+
+
 def train_alone(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
@@ -184,15 +247,18 @@ def train_alone(
         If a batch is too small for the model's batch norm.
     """
     shape = data.x.shape[1:]
-    check_batches(model, shape, plan.batch_size, data.indices.shape[1])
+    check_batches(model, shape, plan.batch_size, int(data.counts.min()))
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     for i in range(len(deltas)):
         load(model, weights)
         model.train()
         sgd = torch.optim.SGD(model.parameters(), plan.learning_rate, plan.momentum)
-        alone = data._replace(indices=data.indices[i : i + 1])
-        for batch in _batches(alone, plan, order[i : i + 1], least):
+        held = int(data.counts[i])
+        alone = data.of(slice(i, i + 1))._replace(indices=data.indices[i : i + 1, :held])
+        mine = order[i : i + 1]
+        visits = mine[mine < held].reshape(1, plan.epochs, held)
+        for batch in _batches(alone, plan, visits, least):
             sgd.zero_grad()
             F.cross_entropy(model(data.x[batch[0]]), data.y[batch[0]]).backward()
             sgd.step()
@@ -215,8 +281,22 @@ def _pick(data: Shards, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return x.unflatten(0, batch.shape), data.y[batch]
 
 
-Descend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Step], None]
-"""Weights (m or 1, d), inputs (m, b, ...), labels (m, b): add the gradients to a step."""
+class Descend(Protocol):
+    """How a model learns from a batch of each of m agents."""
+
+    def __call__(
+        self,
+        params: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        step: Step,
+        shares: torch.Tensor | None = None,
+        /,
+    ) -> None:
+        """Add the gradients at weights (m or 1, d), of inputs (m, b, ...) and labels (m, b).
+
+        ``shares``: (m, b), what each sample counts in its batch; None: all as much.
+        """
 
 
 def _descend(model: nn.Module) -> Descend:
@@ -226,13 +306,23 @@ def _descend(model: nn.Module) -> Descend:
         return network.descend
     layout = tensors(model)
 
-    def loss(params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def loss(
+        params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, shares: torch.Tensor | None
+    ) -> torch.Tensor:
         logits = torch.func.functional_call(model, unflatten(params, layout), (x,))
-        return F.cross_entropy(logits, y)
+        if shares is None:
+            return F.cross_entropy(logits, y)
+        return F.cross_entropy(logits, y, reduction="none") @ shares
 
-    gradient = torch.func.vmap(torch.func.grad(loss))
-
-    def descend(params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, step: Step) -> None:
-        step.add(0, gradient(params.expand(len(x), -1), x, y))
+    def descend(
+        params: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        step: Step,
+        shares: torch.Tensor | None = None,
+    ) -> None:
+        places = (0, 0, 0, None if shares is None else 0)
+        gradient = torch.func.vmap(torch.func.grad(loss), places)
+        step.add(0, gradient(params.expand(len(x), -1), x, y, shares))
 
     return descend

@@ -8,14 +8,14 @@ Whether a message fits the round is for the round to say.
 from __future__ import annotations
 
 import json
-import operator
 from typing import Any
 
 import msgpack
 import numpy as np
 
 from fedjury.protocol import topics
-from fedjury.protocol.compression import compress
+from fedjury.protocol.codecs.encoding import Encode
+from fedjury.protocol.compression import compress, most_bytes
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.logs import log_to_json, read_log
 from fedjury.protocol.messages import (
@@ -31,7 +31,6 @@ from fedjury.protocol.messages import (
     Presence1,
     Reason,
     Round,
-    Update,
     Vote,
 )
 from fedjury.protocol.record import RecordError
@@ -52,13 +51,13 @@ BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
 
 
-def encode(message: Message, codec: str = "float32") -> bytes:
-    """Write a message as its payload; vectors travel in ``codec``."""
+def encode(message: Message, codec: str = "float32", by: Encode | None = None) -> bytes:
+    """Write a message as its payload; vectors travel in ``codec``, written ``by`` its sender."""
     kind = type(message)
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
-    content = {key: _plain(getattr(message, key), codec) for key in PAYLOAD[kind]}
+    content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
     packed: bytes = msgpack.packb(content)
@@ -88,29 +87,6 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
         raise
 
 
-class Encoder:
-    """Encodes for many senders: the one update that hundreds of fakes send is packed once."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Message, str, bytes] | None = None
-
-    def encode(self, message: Message, codec: str) -> bytes:
-        """Write as :func:`encode` does; an update of the same array as the last is the same."""
-        if not isinstance(message, Update):
-            return encode(message, codec)
-        if self._last is not None:
-            last, used, payload = self._last
-            same = isinstance(last, Update) and last.delta is message.delta and used == codec
-            if same and _said(last) == _said(message):
-                return payload
-        self._last = message, codec, encode(message, codec)
-        return self._last[2]
-
-
-_said = operator.attrgetter(*(key for key in PAYLOAD[Update] if key != "delta"))
-"""What an update says beside its vector; the agent is in the topic."""
-
-
 class Decoder:
     """Decodes for many receivers: a broadcast that a thousand of them got is read once."""
 
@@ -138,8 +114,8 @@ def _dumped(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: Any, codec: str) -> Any:
-    return compress(value, codec)._asdict() if isinstance(value, np.ndarray) else value
+def _plain(value: Any, codec: str, by: Encode | None) -> Any:
+    return compress(value, codec, by)._asdict() if isinstance(value, np.ndarray) else value
 
 
 def _longest(kind: type[Message], limits: Limits) -> int:
@@ -148,8 +124,7 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
-        # No codec takes more than float32, but for what zstd adds where it cannot make it less.
-        longest = min(longest, 4 * limits.parameters + limits.parameters // 32 + ENVELOPE)
+        longest = min(longest, most_bytes(limits.parameters) + ENVELOPE)
     return longest * 2 if kind is AttackVector else longest
 
 

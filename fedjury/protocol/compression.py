@@ -7,13 +7,14 @@ from the wire is only looked up among the codecs that are there.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import zstandard
 
 from fedjury import registry
-from fedjury.protocol.codecs.encoding import Encoding
+from fedjury.protocol.codecs.encoding import Encode, Encoding
 from fedjury.protocol.messages import BadMessage, Reason, Vector
 
 ZSTD = "+zstd"
@@ -29,8 +30,8 @@ class Packed(NamedTuple):
     data: bytes
 
 
-def compress(vector: Vector, codec: str = "float32") -> Packed:
-    """Pack a vector (d,).
+def encoding_of(codec: str) -> Encoding:
+    """Return the encoding of a codec's name.
 
     Raises
     ------
@@ -39,8 +40,26 @@ def compress(vector: Vector, codec: str = "float32") -> Packed:
     """
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; valid: {', '.join(CODECS)}")
-    encoding = ENCODINGS[codec.removesuffix(ZSTD)]
-    data = encoding.encode(np.ascontiguousarray(vector, dtype="<f4"))
+    return ENCODINGS[codec.removesuffix(ZSTD)]
+
+
+@lru_cache(maxsize=8)
+def most_bytes(n: int) -> int:
+    """Return how many bytes n values take at the most, in any codec, with what zstd adds."""
+    most = max(encoding.size(n) for encoding in ENCODINGS.values())
+    return most + most // 128
+
+
+def compress(vector: Vector, codec: str = "float32", encode: Encode | None = None) -> Packed:
+    """Pack a vector (d,), by the ``encode`` of its sender where the codec has such.
+
+    Raises
+    ------
+    ValueError
+        If there is no such codec.
+    """
+    encode = encode or encoding_of(codec).encode
+    data = encode(np.ascontiguousarray(vector, dtype="<f4"))
     if codec.endswith(ZSTD):
         data = zstandard.ZstdCompressor().compress(data)
     return Packed(codec, len(vector), data)
@@ -65,10 +84,13 @@ def decompress(packed: Packed) -> Vector:
     encoding = ENCODINGS[codec.removesuffix(ZSTD)]
     size = encoding.size(n)
     if codec.endswith(ZSTD):
-        data = _inflate(data, size)
-    if len(data) != size:
+        data = _inflate(data, size, varies=encoding.varies)
+    if len(data) > size or (len(data) < size and not encoding.varies):
         raise BadMessage(Reason.WRONG_LENGTH, f"{len(data)} bytes are not {n} values of {codec}")
-    vector = encoding.decode(data, n)
+    try:
+        vector = encoding.decode(data, n)
+    except ValueError as why:
+        raise BadMessage(Reason.MALFORMED, f"no {n} values of {codec}: {why}") from why
     vector.flags.writeable = False  # many receivers of a broadcast share it
     return vector
 
@@ -78,10 +100,11 @@ def as_received(vector: Vector, codec: str) -> Vector:
     return decompress(compress(vector, codec.removesuffix(ZSTD)))
 
 
-def _inflate(data: bytes, size: int) -> bytes:
+def _inflate(data: bytes, size: int, *, varies: bool) -> bytes:
     """Undo zstd; the size is checked before a byte is inflated, so nothing can blow up."""
     try:
-        if zstandard.frame_content_size(data) == size:
+        announced = zstandard.frame_content_size(data)  # -1 where it announces none
+        if announced == size or (varies and 0 <= announced < size):
             return zstandard.ZstdDecompressor().decompress(
                 data, max_output_size=size, allow_extra_data=False
             )

@@ -34,6 +34,9 @@ class BrokerAddress(NamedTuple):
     ca: str = ""
     """PEM file of the authority that vouches for the broker; empty: the folder's, if it has one."""
     keepalive: int = 60
+    tls: bool = False
+    """Whether the connection is encrypted although no authority is given: then by whom this machine
+    trusts."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -59,6 +62,7 @@ def address_of(broker: Broker, part: str) -> BrokerAddress:
         secrets,
         broker.ca,
         broker.keepalive,
+        broker.tls,
     )
 
 
@@ -137,6 +141,8 @@ def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:
     try:
         if not ca and address.secrets and ours.exists():
             ca = str(ours)
+        if not ca and address.tls:
+            ca = SYSTEM
         return _context("" if ca == SYSTEM else ca, stem) if ca else None
     except OSError as why:
         files = f"{ca or ours} and {stem}.crt" if stem else ca or ours

@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fedjury.detection import state as detection_state
-from fedjury.detection.selection import Purpose, draw
+from fedjury.detection.selection import draw
 from fedjury.learning.weights import Vector
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Candidate, Phase, Reason, Round, RoundLog, Update, Vote
+from fedjury.randomness import Purpose
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
 from fedjury.round.collect import Progress
@@ -177,7 +178,7 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
         silent = tuple(name for name in state.validators if name not in phase.votes)
         there = detection_state.eligible(state.registry, tick.online, state.round, config.detection)
         free = set(there).difference(state.validators)
-        others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACE)
+        others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
         if others:
             state = state.but(
                 phase=phase.but(silent=silent),
@@ -210,7 +211,7 @@ def open_round(
     agents = detection_state.eligible(registry, tick.online, number, detection)
     count = max(1, round(config.sampling.client_fraction * len(agents)))
     forced = config.forced.get(number, ())
-    selected = draw(agents, count, seed, number, Purpose.TRAIN, forced)
+    selected = draw(agents, count, seed, number, Purpose.CONTRIBUTORS, forced)
     asked = votes.asked if number > votes.warm_up and not votes.piggy_back else 0
     updates = config.collecting.begin(selected)
     kept = again or isinstance(state.phase, Waiting)
@@ -223,7 +224,7 @@ def open_round(
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
         selected=frozenset(selected),
-        validators=draw(agents, asked, seed, number, Purpose.VALIDATE),
+        validators=draw(agents, asked, seed, number, Purpose.VALIDATORS),
         invalid=state.invalid if kept else {},
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,

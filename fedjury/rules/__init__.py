@@ -72,8 +72,8 @@ def with_pre_aggregation(fronts: list[PreAggregation], rule: Rule) -> Rule:
     """Build the rule that is given what the fronts make of the updates."""
 
     def fronted_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:
-        for front in fronts:
-            updates, samples = front(updates, samples, context)
+        for place, front in enumerate(fronts, start=1):
+            updates, samples = front(updates, samples, context._replace(place=place))
         return rule(updates, samples, context)
 
     return fronted_rule

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.randomness import Purpose, stream
 
 Samples = npt.NDArray[np.int64]
 """(n,): how many samples each update was trained on, as its sender says."""
@@ -30,11 +31,12 @@ class Context(NamedTuple):
     excluded: int = 0
     """Agents left out or not called because they are flagged: n is smaller for that, and a count
     of Byzantine ones that n does not allow any more is no error, but lowered."""
+    place: int = 0
+    """0: it is for the rule; 1 and on: for the steps before it, in their order."""
 
     def rng(self) -> np.random.Generator:
-        """Make the round's generator, from (seed, round) alone."""
-        # Four numbers: two or three would be some agent's own stream, for missing ones count as 0.
-        return np.random.default_rng([self.seed, self.round, 0, 2])
+        """Make the generator of the rule, or of a step before it, in this round."""
+        return stream(self.seed, Purpose.AGGREGATION, self.round, self.place)
 
 
 Rule = Callable[[Matrix, Samples, Context], Vector]

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,28 +59,13 @@ def scenarios() -> list[str]:
     return sorted(file.stem for file in (GOLDEN / "scenarios").glob("*.toml"))
 
 
-@cache
-def upgraded() -> tempfile.TemporaryDirectory[str]:
-    """Write the scenarios in today's names of settings into a folder that is gone at the end."""
-    folder = tempfile.TemporaryDirectory(prefix="fedjury-golden-scenarios-")
-    shutil.copytree(GOLDEN, folder.name, dirs_exist_ok=True)
-    files = [str(file) for file in Path(folder.name).rglob("*.toml")]
-    subprocess.run(
-        [sys.executable, "-m", "fedjury", "config", "upgrade", *files],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    return folder
-
-
-def scenario_for(tree: Tree, name: str) -> list[Path]:
+def scenario_for(_tree: Tree, name: str) -> list[Path]:
     """Return the files of settings of a scenario, the first under the second.
 
-    ``common.toml`` and ``scenarios/`` are in the names that the reference commit knows.
+    They are in the names that the reference commit knows, and today's tree knows the same. Once
+    names of settings change, today's tree is given what ``fedjury config upgrade`` makes of them.
     """
-    folder = GOLDEN if tree.reference else Path(upgraded().name)
-    return [folder / "common.toml", folder / "scenarios" / f"{name}.toml"]
+    return [GOLDEN / "common.toml", GOLDEN / "scenarios" / f"{name}.toml"]
 
 
 def command_for(tree: Tree, name: str, runs: Path) -> list[str]:

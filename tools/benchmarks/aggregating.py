@@ -11,6 +11,7 @@ import torch
 
 from fedjury import rules
 from fedjury.learning.weights import Matrix
+from fedjury.randomness import Purpose, stream
 from fedjury.rules import Context
 from fedjury.rules.byzantine import rounded_up
 from tools.benchmarks.figures import Figure, ratios, timed
@@ -38,7 +39,7 @@ THEIRS = {"median": torch_median, "trimmed_mean": torch_trimmed_mean}
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure the speed and the memory of all rules."""
     torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.BENCHMARK)
     updates = rng.normal(0, 0.01, (AGENTS, SMALL)).astype(np.float32)
     tensor = torch.from_numpy(updates)
     figures = []

@@ -21,6 +21,7 @@ from fedjury.learning.weights import Vector, flatten
 from fedjury.protocol import codec
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import History, Update
+from fedjury.randomness import Purpose, stream
 from tools.benchmarks.figures import ROOT, Figure, timed
 from tools.benchmarks.network import W1
 
@@ -53,7 +54,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 
 def judgements(name: str, look_back: int, repeats: int) -> list[float]:
     """Let 100 validators with 500 samples in 10 classes judge; returns milliseconds."""
-    errors = np.random.default_rng(0).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20))
+    errors = stream(0, Purpose.BENCHMARK).binomial(500, 0.01, (VALIDATORS, look_back + 2, 20))
     judge = partial(judges.build(name), errors[:, :-1], errors[:, -1])
     judge()
     return [1e3 * timed(judge) for _ in range(repeats)]
@@ -73,7 +74,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
     simulated = simulated_agents_of(settings)
     result = assemble(simulated, simulated.check(), range(VALIDATORS), parts.manifest)
     names = [simulated.name(number) for number in range(VALIDATORS)]
-    rng, weights = np.random.default_rng(0), flatten(parts.model)
+    rng, weights = stream(0, Purpose.BENCHMARK), flatten(parts.model)
     passes, seconds = [], []
     for version in range(rounds):
         result.keep(version, weights)
@@ -91,7 +92,7 @@ def sizes() -> list[Figure]:
     """Return the bytes of an update and of a model in the history, by codec."""
     settings = load(overrides={"data.root": str(ROOT / "data")})
     weights: Vector = flatten(build(settings).model)
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.BENCHMARK)
     delta = rng.normal(0, 0.01, len(weights)).astype(np.float32)
     update, model = Update("agent-000", 10, 9, 4, delta), History(9, weights)
     plain = len(codec.encode(model))

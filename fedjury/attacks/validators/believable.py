@@ -23,6 +23,9 @@ Verdicts = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 """(l+1, 2C): the errors that one validator has counted, or made up, of the accepted models."""
 
+Samples = npt.NDArray[np.int64]
+"""(m,)"""
+
 Rngs = Sequence[np.random.Generator]
 
 TRIES = 24
@@ -37,14 +40,15 @@ Then the errors of the accepted models are shuffled, to tell of another history.
 
 
 def believable(
-    judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs, samples: int
+    judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs, samples: Samples | int
 ) -> Judgements:
     """Return opinions of m validators with these verdicts (m,), as the judge would give them.
 
     ``accepted``: (m, l+1, 2C), what each has found in the accepted models, or made up. Where the
     judge never says what is wanted (it calls everything clean while the history is short), a score
-    is raised or lowered. ``rngs``: one of each; ``samples``: how many each holds.
+    is raised or lowered. ``rngs``: one of each; ``samples`` (m,): how many each holds.
     """
+    held = np.broadcast_to(samples, len(wanted))
     result = no_judgement(0)
     left = np.ones(len(wanted), dtype=np.bool_)
     past = accepted.copy()
@@ -56,7 +60,7 @@ def believable(
             if tried >= STEADY:
                 rngs[i].shuffle(past[i])
             built[i] = past[i, -1] + (
-                _backdoor(past[i, -1], samples * 1.33**tried, rngs[i])
+                _backdoor(past[i, -1], held[i] * 1.33**tried, rngs[i])
                 if wanted[i]
                 else _harmless(past[i], rngs[i])
             )

@@ -13,13 +13,13 @@ same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
 from fedjury.judges.profiles import Classes, Histories, Profile, error_profile
 from fedjury.judges.sums import Array
+from fedjury.randomness import Purpose, stream
 
 REST = 0.02, 0.1
 """The error rate that versions come to."""
@@ -35,18 +35,6 @@ TRADE = 0.0, 0.4
 
 RESTLESS = 0.08
 """The same of how hard each sample is for it."""
-
-
-class Stream(IntEnum):
-    """What is drawn for; large, for other streams of a seed begin with the number of a round."""
-
-    SAMPLES = 1 << 30
-    ERRORS = SAMPLES + 1
-    CANDIDATE = SAMPLES + 2
-
-    def rng(self, seed: int, number: int, agent: int) -> np.random.Generator:
-        """Make the generator of (seed, purpose, round or version, agent)."""
-        return np.random.default_rng([seed, self, number, agent])
 
 
 class _Samples(NamedTuple):
@@ -85,7 +73,7 @@ class Inventor:
         result = self._found.setdefault(version, {})
         if agent not in result:
             own = self._samples_of(agent)
-            rng = Stream.ERRORS.rng(self._seed, version, agent)
+            rng = stream(self._seed, Purpose.INVENTED_ERRORS, version, agent)
             guessing = 1 - 1 / self._classes
             rate = own.rest + (guessing - own.rest) * np.exp(-version / own.pace)
             swing = own.swing * rng.standard_normal()
@@ -98,7 +86,8 @@ class Inventor:
 
     def _samples_of(self, agent: int) -> _Samples:
         if agent not in self._samples:
-            rng, classes = Stream.SAMPLES.rng(self._seed, 0, agent), self._classes
+            rng = stream(self._seed, Purpose.INVENTED_SAMPLES, agent=agent)
+            classes = self._classes
             labels = rng.integers(classes, size=self._count)
             other = 1 + rng.integers(max(classes - 1, 1), size=self._count)
             ease, rest = rng.random(self._count), float(np.exp(rng.uniform(*np.log(REST))))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.attacks.validators.believable import Verdicts
+from fedjury.randomness import Purpose, stream
 from fedjury.registry import liar
 
 
@@ -77,7 +78,7 @@ def random() -> Liar:
     """Build the validator who tosses a coin, its own in each round."""
 
     def lie(_own: Verdicts, turn: Turn) -> Verdicts:
-        rngs = [np.random.default_rng([turn.seed, turn.round, i]) for i in turn.members]
+        rngs = [stream(turn.seed, Purpose.COIN, turn.round, i) for i in turn.members]
         return np.array([rng.random() < 0.5 for rng in rngs], dtype=np.bool_)
 
     return lie

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.datasets.dataset import Dataset, Images, Labels
+from fedjury.randomness import Purpose, stream
 
 
 class Options(NamedTuple):
@@ -105,7 +106,7 @@ def choose_target(given: int, classes: int, source: int | None, seed: int) -> in
     """
     if given < 0:
         others = [label for label in range(classes) if label != source]
-        return int(np.random.default_rng([seed, 4]).choice(others))
+        return int(stream(seed, Purpose.BACKDOOR_TARGET).choice(others))
     if given == source:
         raise ValueError(f"the backdoor's source and target are the same class, {given}")
     return class_of("target", given, classes)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.randomness import Purpose, stream
+
 Images = npt.NDArray[np.float32]
 """(N, C, H, W) float32 in [0, 1]."""
 
@@ -98,7 +100,7 @@ def hold_out(
     most = classes * (int(np.bincount(labels, minlength=classes).min()) - 1)
     if not classes <= test <= most:
         raise ValueError(f"{name} can hold out {classes} to {most:,} test samples, not {test:,}")
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = stream(seed, Purpose.HOLD_OUT).permutation(len(labels))
     quotas = test // classes + (np.arange(classes) < test % classes)
     held = np.zeros(len(labels), dtype=bool)
     for label, quota in enumerate(quotas):

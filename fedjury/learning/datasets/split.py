@@ -21,6 +21,9 @@ Mixtures = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 """(agents, samples) int64: places in the training set."""
 
+Counts = npt.NDArray[np.int64]
+"""(agents,) int64: how many samples each is dealt."""
+
 Split = Callable[[int, int, np.random.Generator], Mixtures]
 """(agents, classes, rng) -> mixtures. Hyper-parameters by closure."""
 
@@ -97,9 +100,12 @@ def build(name: str, **hyperparameters: float) -> Split:
 
 
 def partition(
-    labels: Labels, mixtures: Mixtures, samples: int, rng: np.random.Generator
+    labels: Labels, mixtures: Mixtures, samples: int | Counts, rng: np.random.Generator
 ) -> Indices:
     """Deal ``samples`` samples to every agent by its mixture, (agents, samples) int64.
+
+    ``samples`` may be (agents,), a number for each: then rows are as long as the longest, and what
+    is beyond an agent's own number repeats its first sample.
 
     Samples come from one shuffled pool per class and none comes twice until its pool is used up;
     then the pool is shuffled and begun again (``repeats`` counts them). If all mixtures are
@@ -112,18 +118,24 @@ def partition(
         If ``samples`` is below 1, a label has no mixture, or a wanted class has no samples.
     """
     agents, classes = mixtures.shape
-    if samples < 1:
-        raise ValueError(f"every agent needs at least 1 sample, not {samples}")
+    held = np.broadcast_to(np.asarray(samples, dtype=np.int64), agents)
+    width = int(np.max(samples))
+    if (held < 1).any():
+        raise ValueError(f"every agent needs at least 1 sample, not {held.min()}")
     sizes = np.bincount(labels, minlength=classes)
     if len(sizes) > classes:
         raise ValueError(
             f"labels go up to {len(sizes) - 1}, but the mixtures have {classes} classes"
         )
     if np.allclose(mixtures, 1 / classes):
-        return _draw(np.arange(len(labels)), agents * samples, rng).reshape(agents, samples)
-    counts = rng.multinomial(samples, mixtures)
+        return in_rows(_draw(np.arange(len(labels)), int(held.sum()), rng), held, width)
+    counts = rng.multinomial(held, mixtures)
     kinds = np.repeat(np.tile(np.arange(classes), agents), counts.ravel())
-    kinds = rng.permuted(kinds.reshape(agents, samples), axis=1)
+    if isinstance(samples, int):
+        kinds = rng.permuted(kinds.reshape(agents, samples), axis=1).ravel()
+    else:
+        owner = np.repeat(np.arange(agents), held)
+        kinds = kinds[np.lexsort((rng.random(len(kinds)), owner))]
     dealt = np.empty_like(kinds)
     for kind in np.flatnonzero(counts.any(axis=0)):
         if sizes[kind] == 0:
@@ -133,7 +145,14 @@ def partition(
             )
         mine = kinds == kind
         dealt[mine] = _draw(np.flatnonzero(labels == kind), int(mine.sum()), rng)
-    return dealt
+    return in_rows(dealt, held, width)
+
+
+def in_rows(dealt: Indices, held: Counts, width: int) -> Indices:
+    """Put samples (sum of ``held``,) into rows (agents, width), see :func:`partition`."""
+    first = held.cumsum() - held
+    place = np.arange(width)
+    return dealt[first[:, np.newaxis] + np.where(place < held[:, np.newaxis], place, 0)]
 
 
 def repeats(dealt: Indices) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fedjury.protocol import topics
-from fedjury.protocol.codec import Decoder, Encoder
+from fedjury.protocol.codec import Decoder
+from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.messages import AggregatorPresence, Message, Presence
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.connection import Delivery, Traffic

@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from fedjury.protocol import codec, topics
-from fedjury.protocol.codec import Decoder, Encoder
+from fedjury.protocol.codec import Decoder
 from fedjury.protocol.credentials import BrokerAddress
+from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.messages import AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import Delivery, Traffic, TransportError
