@@ -448,7 +448,7 @@ def sparse(monkeypatch):
 
 def received(payload, parameters=4):
     """Return the delta of an update's payload."""
-    return decode("fl/v1/lab/update/a", payload, Limits(parameters)).delta.tolist()
+    return decode("fl/v2/lab/update/a", payload, Limits(parameters)).delta.tolist()
 
 
 @pytest.mark.parametrize("name", ["sparse", "sparse+zstd"])
