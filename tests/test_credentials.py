@@ -378,7 +378,7 @@ def test_who_has_no_secret_stays_away_and_holds_up_nobody(secured):
         started = time.monotonic()
         fleet.close()
         assert time.monotonic() - started < 2
-        assert fleet.network.connections_by_name["stranger"].client._out_messages == {}
+        assert fleet.pool.connections_by_name["stranger"].client._out_messages == {}
         with pytest.raises(TransportError, match=r"^no secret of 'nobody'"):
             MqttTransport(to(secured, "aggregator"), "lab", sole=True).open(":nobody")
 

@@ -365,7 +365,10 @@ def test_a_certificate_is_revoked_wherever_it_is(folder):
     run(folder, "--revoke", "agent-0")
     run(folder, "--renew", "agent-1")
     assert revoked_serials(folder) == set(serials[:2])
-    assert "user agent-0\ntopic deny fl/v2/#" in (folder / "broker" / "acl").read_text()
+    assert (
+        "user agent-0\ntopic deny fl/v1/#\ntopic deny fl/v2/#"
+        in (folder / "broker" / "acl").read_text()
+    )
     run(folder, "--n", "3")
     assert not (folder / "agents" / "agent-0.crt").exists()
 

@@ -79,7 +79,7 @@ def test_an_undefended_mean_falls(tmp_path):
     """Four MPAF fakes of twenty, λ = 1e6: chance from the first round on."""
     fallen = Federation(tmp_path / "fallen", run__rounds=4, **MPAF, limits__finite=False).whole()
     calm = Federation(tmp_path / "calm", run__rounds=4).whole()
-    assert calm.accuracies[-1] > 0.45
+    assert calm.accuracies[-1] > 0.4
     assert max(fallen.accuracies) < CHANCE
 
 
@@ -150,7 +150,7 @@ def test_a_jury_keeps_the_last_good_model(jury):
     before, after = jury.records[:8], jury.records[8:]
     assert all(r.why == "voted down" and r.votes.poisoned >= 5 for r in after)
     assert max(r.candidate.accuracy for r in after) < CHANCE
-    assert before[-1].model.accuracy > 0.55
+    assert before[-1].model.accuracy > 0.5
     good = before[-1].version
     assert {r.version for r in after} == {good}
     assert {r.model.accuracy for r in after} == {before[-1].model.accuracy}

@@ -116,7 +116,7 @@ def test_posts_close_a_round_and_move_the_model(gateway):
 def test_history_has_an_entry_before_any_round(gateway):
     """GET /model/accuracy begins with version 0, and the index is the round."""
     first = gateway.get("/model/accuracy")
-    assert first == [pytest.approx(gateway.run.state.accuracy)]
+    assert first == [pytest.approx(gateway.run.state.model.quality.accuracy)]
     for _ in range(3):
         gateway.post(step=0.1)
     history = gateway.get("/model/accuracy")
@@ -490,7 +490,7 @@ def test_metrics_are_what_prometheus_reads(gateway):
     ):
         assert line in text.splitlines()
     assert re.search(r'^fedjury_gateway_bytes_total\{direction="in"\} [1-9]', text, re.MULTILINE)
-    assert f"fedjury_accuracy {gateway.run.state.accuracy}" in text
+    assert f"fedjury_accuracy {gateway.run.state.model.quality.accuracy}" in text
 
 
 def test_a_request_from_before_a_new_run_does_not_clear_its_counts():

@@ -232,6 +232,7 @@ def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
         "validation.minimum_history": 4,
         "validation.piggy_back": "true",
         "run.rounds": 40,
+        "run.seed": 1,
         "run.name": RUN,
         "run.directory": tmp_path,
     }
@@ -403,7 +404,7 @@ def known_of(page, *said):
                 rows: board.rows.map((row) => [row.round, row.accuracy]),
                 suspects: [...board.suspects],
                 voters: board.rows.map((row) => Votes.votesOf(row).map((v) => [v.name, v.how])),
-                refused: Object.fromEntries(Board.refusals(board)), now: Words.now(board),
+                invalid_messages: Object.fromEntries(Board.refusals(board)), now: Words.now(board),
             };
         }""",
         list(said),
@@ -705,7 +706,7 @@ def test_it_has_limits(alone):
             for (let round = 1; round <= 6000; round++) Board.hear(board, "log/round", { round });
             for (let i = 0; i < 30000; i++) Board.hear(board, `agent/a${i}`, { online: true });
             const many = Object.fromEntries(Array.from({ length: 30000 }, (_, i) => [`a${i}`, 1]));
-            const round = { round: 6001, suspicion: many, refused: many, voters: many };
+            const round = { round: 6001, suspicion: many, invalid_messages: many, voters: many };
             Board.hear(board, "log/round", round);
             const kept = [board.rows.length, board.agents.size, board.suspects.size,
                     board.rows.at(-1).voters.length, board.rows.at(-1).refused.size];

@@ -22,7 +22,6 @@ from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.toml import to_toml
 from fedjury.processes import death
-from fedjury.protocol.messages import Phase
 from fedjury.protocol.transport.connection import TransportError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,13 +250,12 @@ def test_who_does_not_end_is_ended(monkeypatch):
 
 
 SUDDEN = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-from fedjury.agents.worker_pool import Crew
+import os, signal
+from fedjury.agents.worker_pool import WorkerPool
 from fedjury.config import flags
 
 def main(_):
-    crew = Crew(lambda post: [None for _ in iter(post.stopping, True)], [range(1)] * 3, print)
+    crew = WorkerPool(lambda post: [None for _ in iter(post.stopping, True)], [range(1)] * 3, print)
     try:
         crew.start()
         {how}
@@ -279,7 +277,7 @@ for _ in range(10):
 )
 def test_told_to_end_as_soon_as_it_was_started(how):
     """Between its fork and its first line a process is not torn apart: nobody reads a traceback."""
-    script = SUDDEN.format(root=str(ROOT), how=how)
+    script = SUDDEN.format(how=how)
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -372,7 +370,7 @@ def stands_still(records):
 def test_a_fleet_that_was_in_the_run_believes_that_it_is_done(tmp_path):
     """A retained "done" ends a fleet that comes again; to a newcomer it is of an earlier run."""
     done = Federation(tmp_path, run__rounds=1).whole()
-    assert done.state.phase is Phase.DONE
+    assert done.state.done
     for took_part in (False, True):
         fleet = done._fleet(simulated_agents_of(done.settings), range(20))
         fleet.took_part = took_part

@@ -302,13 +302,13 @@ def test_the_sentence_on_detection():
 
 def test_who_is_in_quarantine_does_not_strike():
     """From the round after it, until it is called on appeal and flagged again."""
-    out = {"quarantined": TRUTH.evil, "flagged": []}
+    out = {"quarantined": TRUTH.malicious, "flagged": []}
     records = [
         looked(1, []),
-        looked(2, TRUTH.evil),
-        looked(3, TRUTH.evil, TRUTH.evil),
+        looked(2, TRUTH.malicious),
+        looked(3, TRUTH.malicious, TRUTH.malicious),
         looked(4, **out),
-        looked(5, TRUTH.evil, TRUTH.evil),
+        looked(5, TRUTH.malicious, TRUTH.malicious),
         looked(6, **out),
         looked(7, []),
     ]
@@ -377,7 +377,7 @@ def test_votes_are_cells_with_their_scores():
     assert shown.cells == [
         ("p", "agent-2: poisoned, score 5.25 against threshold 2", False),
         ("p", "agent-3: poisoned, score 3 against threshold 2", False),
-        ("c", "agent-1 (evil): clean, score 1.5 against threshold 2", True),
+        ("c", "agent-1 (malicious): clean, score 1.5 against threshold 2", True),
         ("s", "a validator: silent", False),
     ]
     assert (shown.verdict, shown.struck, shown.accuracy) == ("rejected", True, "40.0%")
@@ -705,7 +705,7 @@ def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     settings = load(overrides={"detection.detectors": ["burst"]})
     reports.write(tmp_path, reports.of_run("lab", settings, read_all(WATCHED)))
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "Who among the agents is evil, if anybody is, the aggregator does not know." in text
+    assert "Which agents are malicious, if any are, the aggregator does not know." in text
     assert "▲ flagged" in text
     assert "caught 1" not in text
     assert "evil agent, which" not in text

@@ -12,9 +12,9 @@ from fedjury.reports.statistics import AttackRounds
 
 
 class Truth(NamedTuple):
-    """Who is evil, which only an experiment knows; who is neither is no agent of its."""
+    """Who is malicious, which only an experiment knows; who is neither is no agent of its."""
 
-    evil: frozenset[str]
+    malicious: frozenset[str]
     honest: frozenset[str]
 
 
@@ -88,7 +88,7 @@ def outcomes(rounds: list[RoundRecord]) -> dict[str, Outcome]:
 
 def groups(result: Mapping[str, Outcome], truth: Truth | None) -> list[Group]:
     """Put together who shares an outcome, detectors, beginning and end."""
-    missed = dict.fromkeys(truth.evil.difference(result), NOTHING) if truth else {}
+    missed = dict.fromkeys(truth.malicious.difference(result), NOTHING) if truth else {}
     together: dict[tuple[str, Outcome], list[str]] = {}
     for name, fate in [*result.items(), *missed.items()]:
         key = outcome(name, fate, truth), fate._replace(flagged=0)
@@ -120,9 +120,9 @@ def _mixed(alike: list[Group]) -> Group:
 
 def outcome(name: str, outcome: Outcome, truth: Truth | None) -> str:
     """Say what it came to for one agent."""
-    if truth is None or name not in truth.evil | truth.honest:
+    if truth is None or name not in truth.malicious | truth.honest:
         return "flagged"
-    if name not in truth.evil:
+    if name not in truth.malicious:
         return "accused"
     return "missed" if outcome == NOTHING else "caught"
 
@@ -141,11 +141,11 @@ class Tally(NamedTuple):
 
 
 def tallies(result: Mapping[str, Outcome], truth: Truth | None) -> list[Tally]:
-    """Count the outcomes of the evil, the honest and all others."""
+    """Count the outcomes of the malicious, the honest and all others."""
     kinds: list[tuple[str, frozenset[str], int | None]] = []
     if truth:
         kinds += [(kind, names, len(names)) for kind, names in truth._asdict().items()]
-    known = truth.evil | truth.honest if truth else frozenset()
+    known = truth.malicious | truth.honest if truth else frozenset()
     others = frozenset(result) - known
     if others or not truth:
         kinds.append(("strangers" if truth else "all", others, None))
@@ -207,7 +207,7 @@ def attacked(
     before: frozenset[str] = frozenset()
     for one in rounds:
         out = before.intersection(one.quarantined).difference(one.flagged)
-        if attack_rounds.hit(one.round) and not truth.evil <= out:
+        if attack_rounds.hit(one.round) and not truth.malicious <= out:
             result.add(one.round)
         before = frozenset(one.quarantined)
     return result

@@ -135,7 +135,7 @@ def section(
 ) -> Section:
     """Put together what is said of a run; ``shared``: the settings that all runs have alike."""
     row = statistics.row(run.name, rounds, report.attack_rounds)
-    malicious = report.truth.evil if report.truth else frozenset()
+    malicious = report.truth.malicious if report.truth else frozenset()
     hits = attacked(rounds, report.attack_rounds, report.truth)
     table = lines(rounds, hits, malicious, CELLS // len(report.cases))
     agents = result(report, rounds, hits)

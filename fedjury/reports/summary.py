@@ -19,7 +19,7 @@ Records = list[RoundRecord]
 PRIVATE = {"broker", "run.directory", "data.root", "agents.attack_log"}
 """Sections and settings that say where things are on somebody's machine: no report names them."""
 
-UNTOLD = "Who among the agents is evil, if anybody is, the aggregator does not know."
+UNTOLD = "Which agents are malicious, if any are, the aggregator does not know."
 
 
 class RunInput(NamedTuple):

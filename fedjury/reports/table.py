@@ -39,7 +39,7 @@ class Cell(NamedTuple):
     kind: str
     """p (poisoned), c (clean), s (silent)."""
     title: str
-    evil: bool
+    malicious: bool
 
 
 class Line(NamedTuple):
@@ -135,7 +135,7 @@ def verdict(one: RoundRecord) -> str:
 def cell(vote: Voted, malicious: Collection[str]) -> Cell:
     """Show a vote."""
     bad = vote.name in malicious
-    agent = (vote.name or "a validator") + (" (evil)" if bad else "")
+    agent = (vote.name or "a validator") + (" (malicious)" if bad else "")
     text = f"{agent}: {WORDS[vote.poisoned]}"
     if vote.score is not None and vote.threshold is not None:
         text += f", score {vote.score:.4g} against threshold {vote.threshold:.4g}"
