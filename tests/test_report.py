@@ -282,7 +282,7 @@ def test_agents_are_counted_by_kind():
     """Evil, honest, and names that are no agents of the experiment's."""
     found = outcomes(read_all([*WATCHED, looked(6, ["mallory"], [], ["agent-1"])]))
     assert tallies(found, TRUTH) == [
-        ("evil", 2, 1, 1, 0, 1),
+        ("malicious", 2, 1, 1, 0, 1),
         ("honest", 3, 1, 1, 0, 0),
         ("strangers", None, 1, 0, 0, 0),
     ]
