@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
 from fedjury.randomness import Purpose
+from fedjury.round import machine
 from fedjury.round.machine import step
 from fedjury.round.state import (
     Clear,
@@ -889,3 +891,9 @@ def test_a_run_whose_rounds_are_all_done_says_so_and_ends():
     assert effects == [Publish(Round(3, 1, Phase.DONE, 2, "all", (), 10))]
     assert (state.phase.name, state.failure) == (Phase.DONE, "")
     assert step(state, Tick(2.0, set("abc")), said) == (state, [])
+
+
+def test_the_table_in_the_docs_is_the_machines():
+    """``docs/architecture.md`` shows which function takes which event in which phase."""
+    docs = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
+    assert f"{machine.table()}\n<!-- end -->" in docs.read_text(encoding="utf-8")

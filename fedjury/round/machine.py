@@ -358,3 +358,15 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
 }
 """(phase, event) -> what takes it. What is not here is counted as invalid if it is a message, and
 changes nothing else."""
+
+
+def table() -> str:
+    """Return the table as Markdown, for ``docs/architecture.md``."""
+    events = (Update, Vote, InvalidMessage, Tick)
+    lines = ["| phase | " + " | ".join(event.__name__ for event in events) + " |"]
+    lines.append("|---" * (len(events) + 1) + "|")
+    for phase in (Waiting, Training, JudgingAndTraining, Voting, Done):
+        handlers = [TABLE.get((phase, event)) for event in events]
+        names = [f"`{handler.__name__}`" if handler else "-" for handler in handlers]
+        lines.append(f"| `{phase.__name__}` | {' | '.join(names)} |")
+    return "\n".join(lines)
