@@ -519,7 +519,7 @@ def test_contributors_are_the_jury(piggy):
             assert (r.why, r.votes.poisoned + r.updates) == ("voted down", 20)
             assert r.votes.poisoned > 9
         assert r.version == 8
-        assert r.model.accuracy == before[-1].model.accuracy > 0.55
+        assert r.model.accuracy == before[-1].model.accuracy > 0.5
     assert max(piggy.models) == 8
 
 

@@ -67,7 +67,7 @@ FAULTS: dict[str, Row] = {
     "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(
         "half of them a thousand times slower",
-        agents.unanswering("slow", agents.LATE, "wrong_round"),
+        agents.unanswering("slow", agents.LATE, agents.TOO_LATE),
         3,
     ),
     # The disk fails.

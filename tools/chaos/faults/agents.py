@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from fedjury.protocol.record import RoundRecord
@@ -20,6 +20,8 @@ HASTY: Setup = PLAIN | {"run.rounds": 4, "collect.seconds": DEADLINE, "validatio
 SHORT: Setup = HASTY | {"run.rounds": 2}
 LATE = 1.3
 """Seconds that slow agents take to train a few: a thousand times what the others do."""
+TOO_LATE = "wrong_phase", "wrong_round"
+"""What an update is refused for that comes while its round is voted on, or after it."""
 HALF = PLAIN["agents.n"] // SHARDS
 """Agents of one process."""
 
@@ -89,7 +91,7 @@ def gone(harness: Harness, random: Random, times: int) -> Outcome:
     return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
 
 
-def unanswering(failpoint: str, number: float, refused: str = "") -> Fault:
+def unanswering(failpoint: str, number: float, refused: Collection[str] = ()) -> Fault:
     """Half of the agents do not answer in time: every round closes at its deadline without them.
 
     It says who was missing, and counts what comes too late as ``refused``.
@@ -109,7 +111,7 @@ def unanswering(failpoint: str, number: float, refused: str = "") -> Fault:
     return fault
 
 
-def _wrong(records: list[RoundRecord], others: Child, refused: str) -> str:
+def _wrong(records: list[RoundRecord], others: Child, refused: Collection[str]) -> str:
     """Say what is wrong with rounds in which half of the agents did not answer."""
     for record in records:
         if (record.selected, record.updates, record.missing) != (2 * HALF, HALF, HALF):
@@ -118,7 +120,9 @@ def _wrong(records: list[RoundRecord], others: Child, refused: str) -> str:
             return f"round {record.round} took {record.timing.seconds} s"
         if len(record.absent) != HALF:
             return f"round {record.round} does not name who was missing"
-    late = sum(record.traffic.invalid_messages.get(refused, 0) for record in records)
+    late = sum(
+        record.traffic.invalid_messages.get(reason, 0) for record in records for reason in refused
+    )
     if refused and not late:
         return f"nothing came too late: {others.last_words()}"
     return ""

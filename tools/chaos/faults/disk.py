@@ -70,6 +70,9 @@ def refused(result: Federation, *words: str) -> str:
     It has to be one sentence, and exit code 2.
     """
     code, text = result.aggregator.wait(ENDED), result.aggregator.last_words()
+    # Another one may print into the same file meanwhile.
+    errors = [line for line in result.aggregator.said().splitlines() if line.startswith("error: ")]
+    text = errors[-1] if errors else text
     if code != 2:
         return f"it should have ended with 2, not with {code}: {text}"
     if not text.startswith("error: ") or not all(word in text for word in words):
