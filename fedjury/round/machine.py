@@ -56,6 +56,8 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
     """Take one event; returns the next state and the effects to carry out, in order."""
     handler = TABLE.get((type(state.phase), type(event)))
     if handler is not None:
+        if isinstance(event, Tick) and not event.reachable:
+            return _postpone(state, event, config)
         return handler(state, event, config)
     match event:
         case Update() | Vote():
@@ -74,21 +76,18 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     phase = state.phase
     assert isinstance(phase, Training)
     judging = isinstance(phase, JudgingAndTraining)
-    why: Reason | None = None
     if update.round != state.round:
-        why = Reason.WRONG_ROUND
-    else:
-        wanted = state.version + judging
-        why = config.collecting.refusal(update, phase.updates, version=wanted)
-    if why is None and update.agent not in state.selected:
-        why = Reason.NOT_SELECTED
-    if isinstance(phase, JudgingAndTraining):
-        if why is None and update.agent in phase.votes:
-            why = Reason.DUPLICATE
-        votes = {**phase.votes, update.agent: verdict.clean(update, state.attempt)}
-        phase = phase if why else phase.but(votes=votes)
-    if why is not None:
+        return _count_invalid(state, update.agent, Reason.WRONG_ROUND)
+    wanted = state.version + judging
+    if why := config.collecting.refusal(update, phase.updates, version=wanted):
         return _count_invalid(state, update.agent, why)
+    if update.agent not in state.selected:
+        return _count_invalid(state, update.agent, Reason.NOT_SELECTED)
+    if isinstance(phase, JudgingAndTraining):
+        if update.agent in phase.votes:
+            return _count_invalid(state, update.agent, Reason.DUPLICATE)
+        vote = verdict.clean(update, state.attempt)
+        phase = phase.but(votes={**phase.votes, update.agent: vote})
     return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
 
 
@@ -111,7 +110,8 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
     """Count an invalid message; nobody waits long for a selected agent that sent one as update."""
     phase = state.phase
     assert isinstance(phase, Training)
-    if event.update and event.agent in state.selected - phase.invalid_from:
+    new = event.agent in state.selected and event.agent not in phase.invalid_from
+    if event.update and new:
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))
     return _count_invalid(state, event.agent, event.reason)
@@ -128,8 +128,6 @@ def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
 def first_round(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Open the first round; of a run that has all of its rounds, say so."""
     assert isinstance(state.phase, Waiting)
-    if not tick.reachable:
-        return _postpone(state, tick, config)
     if state.round >= config.run.rounds:
         return _announced(state.but(phase=Done()), config)
     return open_round(state, tick, config, state.phase.pending)
@@ -139,9 +137,6 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Close the collection when the strategy says so."""
     phase = state.phase
     assert isinstance(phase, Training)
-    if not tick.reachable:
-        return _postpone(state, tick, config)
-    judging = isinstance(phase, JudgingAndTraining)
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     progress = Progress(
@@ -155,7 +150,7 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Collected.WAIT:
             return state, []
-    if judging:
+    if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
@@ -169,8 +164,6 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
     phase = state.phase
     assert isinstance(phase, Voting)
-    if not tick.reachable:
-        return _postpone(state, tick, config)
     if tick.now < state.deadline and len(phase.votes) < len(state.validators):
         return state, []
     poll = Poll.of_validators(state, phase)
