@@ -30,15 +30,16 @@ class Several(Exception):  # noqa: N818 - it is a question, not a failure
     """There are several runs, and none stands out; names them."""
 
 
-def add_as(parser: ArgumentParser, usual: str) -> None:
-    """Let people say under which of their log-ins they listen."""
+def add_flags(parser: ArgumentParser, run: str) -> None:
+    """Let people say under which of their log-ins they listen, and to which ``run``."""
     parser.add_argument(
         "--as",
         dest="person",
         default=None,
         metavar="NAME",
-        help=f"the log-in made by 'fedjury enroll --watch NAME', in --secrets (default: {usual})",
+        help="the log-in made by 'fedjury enroll --watch NAME', in --secrets (default: watch)",
     )
+    parser.add_argument("--run", dest="run.name", default=None, metavar="NAME", help=run)
 
 
 def login(broker: Broker, person: str) -> tuple[BrokerAddress, str]:

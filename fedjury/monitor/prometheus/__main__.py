@@ -32,14 +32,7 @@ def parser_of(prog: str) -> ArgumentParser:
         prog=prog,
     )
     flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
-    logins.add_as(parser, "watch")
-    parser.add_argument(
-        "--run",
-        dest="run.name",
-        default=None,
-        metavar="NAME",
-        help="of this run alone (default: of all)",
-    )
+    logins.add_flags(parser, "of this run alone (default: of all)")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
     return parser

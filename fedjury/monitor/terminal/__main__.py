@@ -50,14 +50,7 @@ def parser_of(prog: str) -> ArgumentParser:
         prog=prog,
     )
     flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
-    logins.add_as(parser, "watch")
-    parser.add_argument(
-        "--run",
-        dest="run.name",
-        default=None,
-        metavar="NAME",
-        help="the run to watch (default: the one that is there)",
-    )
+    logins.add_flags(parser, "the run to watch (default: the one that is there)")
     parser.add_argument("--plain", action="store_true", help="a line for each round and event")
     return parser
 
