@@ -9,7 +9,7 @@ import numpy as np
 
 from fedjury import rules
 from fedjury.config.sections import Settings
-from fedjury.protocol.messages import Update, Vote
+from fedjury.protocol.messages import Manifest, Update, Vote
 from fedjury.round.machine import step
 from fedjury.round.state import GlobalModel, Persist, Publish, RoundConfig, State, Tick
 
@@ -162,3 +162,26 @@ def records(effects):
 
 def published(effects, kind):
     return [e.message for e in effects if isinstance(e, Publish) and isinstance(e.message, kind)]
+
+
+def toy_manifest(**changes):
+    """Make the manifest of a toy model of two parameters, or what differs from it."""
+    usual = {
+        "model": "mlp",
+        "tensors": (("w", (2,)),),
+        "parameters": 2,
+        "classes": 10,
+        "input_shape": (1, 8, 8),
+        "epochs": 1,
+        "batch_size": 4,
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "codec": "float32",
+        "history_codec": "float32",
+        "max_bytes": 8_000_000,
+        "judge": "lof",
+        "judge_options": {},
+        "look_back": 10,
+        "minimum_history": 11,
+    }
+    return Manifest(**usual | changes)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
+from by_hand import toy_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,25 +26,17 @@ from fedjury.gateway.state import (
     post,
 )
 from fedjury.protocol.logs import RoundRepeated
-from fedjury.protocol.messages import Manifest, Model, Phase, Reason, Round, RoundLog
+from fedjury.protocol.messages import Model, Phase, Reason, Round, RoundLog
 from fedjury.protocol.record import Quality, RoundRecord, read
 
 TENSORS = (("w", (2, 3)), ("b", (2,)))
-MANIFEST = Manifest(
+MANIFEST = toy_manifest(
     model="toy",
     tensors=TENSORS,
     parameters=8,
     classes=2,
     input_shape=(1, 1, 3),
-    epochs=1,
-    batch_size=4,
-    learning_rate=0.1,
-    momentum=0.0,
-    codec="float32",
-    history_codec="float32",
     max_bytes=1000,
-    judge="lof",
-    judge_options={},
     look_back=2,
     minimum_history=0,
 )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from by_hand import toy_manifest
 from listening import RawClient, until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -50,23 +51,8 @@ from fedjury.protocol.transport.reasons import BrokerLimits
 pytestmark = pytest.mark.broker
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
-MANIFEST = Manifest(
-    model="mlp",
-    tensors=(("w", (13, 100)),),
-    parameters=1300,
-    classes=10,
-    input_shape=(1, 8, 8),
-    epochs=1,
-    batch_size=4,
-    learning_rate=0.1,
-    momentum=0.0,
-    codec="float32",
-    history_codec="float32",
-    max_bytes=8_000_000,
-    judge="lof",
-    judge_options={"false_alarm": 0.05},
-    look_back=10,
-    minimum_history=11,
+MANIFEST = toy_manifest(
+    tensors=(("w", (13, 100)),), parameters=1300, judge_options={"false_alarm": 0.05}
 )
 SAYS_AGGREGATOR = (
     MANIFEST,

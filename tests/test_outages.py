@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from by_hand import policy, vector
+from by_hand import policy, toy_manifest, vector
 from federation import Federation
 from listening import RawClient, until
 
@@ -26,7 +26,6 @@ from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
 from fedjury.protocol.messages import (
     BadMessage,
-    Manifest,
     Model,
     Phase,
     Presence,
@@ -702,21 +701,4 @@ def test_a_broker_that_is_gone_forgets_nothing():
 
 
 OTHERS = {"fl/v2/lab/round", "fl/v2/lab/agent/a", "fl/v2/lab/log/history"}
-MANIFEST = Manifest(
-    model="mlp",
-    tensors=(("w", (2,)),),
-    parameters=2,
-    classes=10,
-    input_shape=(1, 8, 8),
-    epochs=1,
-    batch_size=4,
-    learning_rate=0.1,
-    momentum=0.0,
-    codec="float32",
-    history_codec="float32",
-    max_bytes=8_000_000,
-    judge="lof",
-    judge_options={},
-    look_back=10,
-    minimum_history=11,
-)
+MANIFEST = toy_manifest()

@@ -86,12 +86,8 @@ class AgentRunner:
         ``remember``: whether validators keep the models they have seen. ``colluders``: who
         colludes, and who comes late. ``clock``: tells seconds, from whenever.
         """
-        self._transport, self._assemble, self._say, self._stopping = (
-            transport,
-            assemble,
-            say,
-            stopping,
-        )
+        self._transport, self._assemble = transport, assemble
+        self._say, self._stopping = say, stopping
         self._names, self._colluders, self._clock = names, colluders, clock
         self._waiting, self._partition = waiting, partition
         self._absent = colluders.late.intersection(names)
@@ -99,9 +95,8 @@ class AgentRunner:
         self._came: tuple[int, int] | None = None
         """Round and attempt in which they connected."""
         self._agents = {name: Agent(name, remember=remember) for name in names}
-        listener = (
-            f":listener.{names[0]}" if names else ""
-        )  # with a dot, so that it can pass for no agent
+        # With a dot, so that it can pass for no agent.
+        listener = f":listener.{names[0]}" if names else ""
         if shared:
             self._agents = {listener: Agent(listener, shares=frozenset(names), remember=remember)}
         elif len(self._absent) == len(names):  # somebody has to hear when it is time to come
