@@ -1,4 +1,4 @@
-"""Who is called: drawn from (seed, round) alone, so that a resumed run calls the same agents."""
+"""Draw agents from (seed, purpose, round), so that a resumed run selects the same ones."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Who is flagged as fake, who is no longer selected, and who is heard again. All pure.
+"""Which agents are flagged as fake, which are no longer selected, and which come back. All pure.
 
-Detectors score everybody in each round. Who is flagged in ``strikes`` rounds, not made good by
-as many without, is in quarantine if there is to be one: not called for ``appeal`` rounds, then
-once more. Flagged again it has failed its appeal, and after ``appeals`` of these it stays out.
+Detectors score all agents in each round. An agent that is flagged in ``offences`` rounds, not made
+good by as many without, is in quarantine if there is to be one: it is not selected for
+``readmission_after`` rounds, then once more. Flagged again it has failed its readmission, and after
+``readmissions`` failures it stays out.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ NOBODY = DetectionPolicy()
 
 
 class AgentStatus(NamedTuple):
-    """Where an agent stands. Agents without strikes have none."""
+    """Where an agent stands. Agents without offences have none."""
 
     offences: int = 0
     until: int = 0
-    """The round in which it is called again; 0: it is not in quarantine."""
+    """The round in which it is selected again; 0: it is not in quarantine."""
     failed: int = 0
-    """Appeals that failed."""
+    """Readmissions that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class AgentRegistry:
     seen: Mapping[str, int] = field(default_factory=dict)
     """Agent -> the round before which it was first seen."""
     admitted: Mapping[str, int] = field(default_factory=dict)
-    """Agent -> the round from which on it may be called."""
+    """Agent -> the round from which on it may be selected."""
     votes: Mapping[str, bool] = field(default_factory=dict)
     """Who voted in the last round -> whether it said "poisoned"."""
     verdict: bool | None = None

@@ -1,4 +1,4 @@
-"""The updates of a round: a matrix with a row for each called agent, filled as they arrive.
+"""The updates of a round: a matrix with a row for each selected agent, filled as they arrive.
 
 To those who hold it a collection is a value: adding an update gives a new collection and leaves
 the old one as it was. They share one matrix all the same, for a row is written once: adding costs
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class _Storage:
-    """What collections share: who came when, and what they brought."""
+    """What buffers share: which agents answered when, and with what."""
 
     def __init__(self, row: dict[str, int], allocate: Allocate) -> None:
         self.allocate = allocate
         self.row = row
-        """A called agent's name -> its row."""
+        """A selected agent's name -> its row."""
         self.place: dict[str, int] = {}
         """An agent's name -> its place in the order of arrival."""
         self.updates: Matrix = np.empty((0, 0), dtype=np.float32)
@@ -62,10 +62,10 @@ def fresh(n: int, d: int) -> Matrix:
 
 
 class UpdateBuffer:
-    """The updates that have come of those called; ``name in collection``, ``len(collection)``."""
+    """The updates that have come of the selected agents: ``name in buffer``, ``len(buffer)``."""
 
-    def __init__(self, ledger: _Storage, count: int) -> None:
-        self._storage, self._count = ledger, count
+    def __init__(self, storage: _Storage, count: int) -> None:
+        self._storage, self._count = storage, count
 
     @classmethod
     def of(cls, selected: Names[str] = (), allocate: Allocate = fresh) -> UpdateBuffer:
@@ -90,20 +90,20 @@ class UpdateBuffer:
         return tuple(sorted(self))
 
     def add(self, update: Update) -> UpdateBuffer:
-        """Return the collection with one update more, of a called agent who is not in it yet."""
-        ledger = self._storage
-        if len(ledger.place) > self._count:  # somebody else went on from here
-            ledger = ledger.until(self._count)
-        ledger.write(update)
-        return UpdateBuffer(ledger, self._count + 1)
+        """Return the buffer with one update more, of a selected agent that is not in it yet."""
+        storage = self._storage
+        if len(storage.place) > self._count:  # somebody else went on from here
+            storage = storage.until(self._count)
+        storage.write(update)
+        return UpdateBuffer(storage, self._count + 1)
 
     def matrix(self) -> tuple[Matrix, npt.NDArray[np.int64]]:
         """Return the updates (n, d) and what each says of its samples (n,), in order of name.
 
         No copy where everybody answered; do not write to it.
         """
-        ledger = self._storage
-        if self._count == len(ledger.row):
-            return ledger.updates, ledger.samples
-        rows = sorted(ledger.row[name] for name in self)
-        return ledger.updates[rows], ledger.samples[rows]
+        storage = self._storage
+        if self._count == len(storage.row):
+            return storage.updates, storage.samples
+        rows = sorted(storage.row[name] for name in self)
+        return storage.updates[rows], storage.samples[rows]
