@@ -894,13 +894,15 @@ def test_it_can_be_read_in_light_and_in_dark(scheme, chromium, tmp_path):
 @pytest.mark.broker
 def test_the_keyboard_reaches_every_vote_agent_and_run(chromium, stack, tmp_path):
     """With tab and arrow keys alone each vote and agent is told, and another run is picked."""
-    with place("mosquitto", tmp_path) as where, looked_at(chromium, where.url) as page:
+    with place("mosquitto", tmp_path) as where:
         sender = stack.enter_context(Says(where.address))
         for run in ("one", "two"):
             sender.tell("round", phase(3, "train"), run=run)
             for number in (1, 2):
                 sender.tell("log/round", record_of(number), run=run)
             sender.tell("agent/agent-1", {"online": True, "since": 1}, run=run)
+        # A page that was there before would stay with the run that it heard first.
+        page = stack.enter_context(looked_at(chromium, where.url))
         until(lambda: text_of(page, "f-round") == "2", 10)
         sender.tell("round", phase(4, "train"), run="two")  # who spoke last is shown
         until(lambda: text_of(page, "now").startswith("two: round 4"), 10)
