@@ -5,16 +5,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format docs setup dev bench chaos fuzz notebook screenshots clean
+.PHONY: help demo test test-fast test-all check format docs setup dev bench chaos fuzz notebook screenshots clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: setup  ## Set up, then show one attack against three defences (1,000 agents, a minute)
 	@$(BIN)/python run.py --demo
 
-test: dev  ## Set up, then run all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder -n
+WAITING := $(shell expr 2 + $$(nproc 2>/dev/null || echo 2))
+
+test: dev  ## Set up, then run all tests but the long chaos sweep and those in browsers
+	@$(PYTEST) $(WAITING) -m 'not chaos and not browser'
+
+test-fast: dev  ## What needs no broker and no other program: functions and federations in memory
+	@$(PYTEST) auto tests/unit tests/federation
+
+test-all: dev  ## All tests (Chromium, Node.js, Prometheus and Mosquitto have to be installed)
+	@$(PYTEST) $(WAITING)
 
 check: dev  ## Lint and type-check
 	@$(BIN)/ruff check .

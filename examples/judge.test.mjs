@@ -1,4 +1,4 @@
-// The judges by hand; tests/test_other_language.py compares them with those in Python.
+// The judges by hand; tests/browser/test_other_language.py compares them with those in Python.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -37,7 +37,7 @@ test('lof: a change like those before is clean, one far from them poisoned', () 
 
 test('lof: of equally distant changes the earlier is the neighbour, whatever their roots', () => {
   // On 30 samples; in thirtieths the roots of equal squares differ, and it would be poisoned.
-  // tests/test_validation.py has it worked out: both are (1 + (√18 + √21) / (2 √21)) / 2.
+  // tests/unit/test_validation.py has it worked out: both are (1 + (√18 + √21) / (2 √21)) / 2.
   const past = [[3, 2, 0, 0], [3, 3, 2, 1], [3, 2, 3, 0], [3, 1, 1, 2]];
   const said = judge('lof', 4)(past.map((row) => Float64Array.from(row)),
     Float64Array.of(3, 2, 1, 3));

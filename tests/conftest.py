@@ -21,6 +21,31 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from fedjury.broker.local import local_broker  # noqa: E402
 from fedjury.broker.mosquitto import find_mosquitto  # noqa: E402
 
+LANES = ("programs", "broker", "browser", "federation", "unit")
+"""The folders of the tests, those with the longest tests first."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark each test with its lane, its folder: ``pytest -m unit``. The lanes of long tests begin.
+
+    A worker takes a whole file, but of the long tests each that shares nothing with its file.
+    """
+    here = Path(__file__).parent
+    lanes = {item: item.path.relative_to(here).parts[0] for item in items}
+    for item, lane in lanes.items():
+        if lane in LANES:
+            item.add_marker(lane)
+        if lane in ("federation", "unit") or shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: LANES.index(lanes[item]) if lanes[item] in LANES else -1)
+
+
+def shares(item):
+    """Return whether a test uses what is made once for its file."""
+    made = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
+    return any(each.scope == "module" and each.argname != "one_thread" for each in made)
+
 
 @pytest.fixture(params=["mosquitto", "embedded"])
 def broker(request, tmp_path):

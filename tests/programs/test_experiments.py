@@ -1,0 +1,461 @@
+"""Experiments: counting, tables, what is kept and resumed, and each of them from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.federation import one_thread  # noqa: F401 - a fixture
+
+from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.config.sections import Broker
+from fedjury.config.settings import SettingsError, load
+from fedjury.experiments import EXPERIMENTS, __main__
+from fedjury.experiments.engine import metrics, runner, tables, workers
+from fedjury.experiments.engine.case import Case, CaseError, Job, Result
+from fedjury.experiments.engine.metrics import Count, Mean, Rate
+from fedjury.experiments.engine.published_targets import target
+from fedjury.experiments.engine.tables import Table
+from fedjury.experiments.papers import baffle_bytes, baffle_liars
+from fedjury.experiments.papers.baffle import BAFFLE
+from fedjury.learning import datasets
+from fedjury.protocol.record import Ballot, RoundRecord, Votes, to_json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def record(number, *, accepted=True, voted=True, voters=None, **more):
+    votes = Votes(0 if accepted else 5, 5 * voted, voters=voters or {}) if voted else Votes()
+    return RoundRecord(number, accepted=accepted, votes=votes, **({"judged": number} | more))
+
+
+# Counting
+
+
+def test_errors_are_counted_by_hand():
+    """Two of three injections missed, one of four benign rounds rejected, two without a vote."""
+    records = [
+        record(1, voted=False),
+        record(2),
+        record(3),
+        record(4, accepted=False),
+        record(5),
+        record(6),
+        record(7, accepted=False),
+        record(8),
+        record(9, voted=False),
+    ]
+    found = metrics.errors(records, poisoned={1, 3, 5, 7})
+    assert found == (Count(2, 3), Count(1, 4))
+
+
+def test_a_verdict_belongs_to_the_round_it_judges():
+    """With piggy-back the verdict of round 4 is about the candidate of round 3."""
+    records = [record(4, accepted=False, judged=3), record(5, judged=None)]
+    found = metrics.errors(records, poisoned={3})
+    assert found == (Count(0, 1), Count(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    [
+        # By hand, with z = 1.959964: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
+        (0, 15, 0.0, 0.203883),
+        (3, 15, 0.070475, 0.451854),
+        (15, 15, 0.796117, 1.0),
+        (2, 400, 0.001372, 0.018045),
+    ],
+)
+def test_intervals_are_wilsons(hits, of, low, high):
+    """Golden numbers; they stay within 0 and 1, and are wide where little was counted."""
+    assert Rate(hits, of, ()).interval == pytest.approx((low, high), abs=1e-6)
+
+
+def test_repeats_are_put_together():
+    """Counts add up; a run with nothing to count has no share of its own."""
+    rate = metrics.pool([Count(1, 4), Count(0, 0), Count(3, 4)])
+    assert (rate.value, rate.each) == (0.5, (0.25, 0.75))
+    nothing = metrics.pool([])
+    assert nothing.value is None
+    assert nothing.interval is None
+
+
+def test_liars_are_found_among_the_voters():
+    """Verdicts are counted by how many of those who voted are liars by the seed's draw."""
+    settings = load(
+        overrides={"agents.n": 10, "agents.malicious": 0.1, "agents.malicious_validators": 0.2}
+    )
+    lying = [f"agent-{n}" for n in cell_liars(settings)]
+    honest = [f"agent-{n}" for n in range(10) if f"agent-{n}" not in lying]
+    assert len(lying) == 3
+    voters = {name: Ballot(poisoned=False) for name in [lying[0], *honest[:4]]}
+    result = Result(Case({}, Job("x", settings)), [record(1, voters=voters)])
+    assert baffle_liars.verdicts(result) == [(1, False, True)]
+
+
+def cell_liars(settings):
+    from fedjury.learning.partition import partition_spec_of  # noqa: PLC0415
+
+    return partition_spec_of(settings).malicious_validators
+
+
+def test_wrong_verdicts_by_the_number_of_liars():
+    """Accepted poison and rejected clean candidates are wrong."""
+    runs = [[(0, True, True), (1, True, False), (1, False, False)], [(1, False, True)]]
+    assert baffle_liars.wrong(runs, poisoned=True, fewest=0, most=0)[:2] == (1, 1)
+    assert baffle_liars.wrong(runs, poisoned=True, fewest=1, most=3)[:2] == (0, 1)
+    assert baffle_liars.wrong(runs, poisoned=False, fewest=1, most=1)[:2] == (1, 2)
+
+
+# Tables
+
+
+def test_a_table_as_csv_and_as_markdown(tmp_path):
+    """Every number is in the CSV; Markdown shows the rate with its interval beside the paper's."""
+    rows = [
+        {
+            "who": "both",
+            "FN": Rate(3, 15, (0.0, 0.4)),
+            "paper": "≤ .1",
+            "accuracy": Mean((0.8, 0.9)),
+            "lost": Mean((0.01,), "points"),
+        }
+    ]
+    table = Table("", "Errors", rows)
+    tables.write_csv(tmp_path / "t.csv", table)
+    [row] = csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines())
+    assert row["FN"] == "0.2"
+    assert (row["FN count"], row["FN of"], row["FN least run"]) == ("3", "15", "0.0")
+    assert row["FN low"].startswith("0.0704")
+    assert (row["accuracy least run"], row["accuracy most run"]) == ("0.8", "0.9")
+    text = tables.markdown(table).splitlines()
+    assert text[2] == "| who | FN | paper | accuracy | lost |"
+    assert text[3] == "| --- | ---: | --- | ---: | ---: |"
+    assert text[4] == "| both | 0.200 [0.070, 0.452] | ≤ .1 | 85.0 % (80.0 to 90.0) | +1.0 |"
+
+
+def test_targets_are_reached_or_missed():
+    """A figure without a limit is only reported; one that was never seen is neither."""
+    low = Rate(1, 100, ())
+    assert target("FN", low, most=0.02)["outcome"] == "reached"
+    assert target("FN", low, most=0.005)["outcome"] == "missed"
+    assert target("caught", low, least=0.95)["outcome"] == "missed"
+    assert target("FP", low)["target"] == "as it is"
+    assert target("FN", Rate(0, 0, ()), most=0.1)["outcome"] == ""
+    assert target("lost", Mean((0.004, 0.02), "points"), most=0.01)["outcome"] == "missed"
+
+
+# Cells, and what is kept
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Plan experiments at the scale of tests."""
+    return BAFFLE.plan("tiny", {"digits": datasets.load("digits", Path("data"), 300)}, range(1), "")
+
+
+def stable(tiny, **labels):
+    """Return the cells of the look-back table with these labels."""
+    return [
+        c for c in EXPERIMENTS["baffle-stable"].cases(tiny) if labels.items() <= c.labels.items()
+    ]
+
+
+def test_keys_follow_the_settings(tiny):
+    """Another setting, or another run to start from, is another cell; the broker is not."""
+    [one] = stable(tiny, judge="lof", step="eta/N", who="both")
+    settings = one.settings
+    other = settings.replaced(broker=Broker(port=1999))
+    assert one.job._replace(settings=other).key == one.job.key
+    other = settings.replaced(wire=settings.wire.replaced(history="float16"))
+    changed = [
+        one.job._replace(settings=other),
+        one.job._replace(start=None),
+        one.job._replace(before=one.job.before._replace(start=None)),
+    ]
+    assert len({one.job.key, *(job.key for job in changed)}) == 4
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", ["small", "paper", "tiny"])
+def test_every_grid_has_each_cell_once(name, scale):
+    """No two cells are the same run, and every one has a seed."""
+    setup = EXPERIMENTS[name].setup
+    made = setup.plan(scale, {"digits": datasets.load("digits", Path("data"))}, range(3, 4), "")
+    cells = EXPERIMENTS[name].cases(made)
+    assert len({c.job.key for c in cells}) == len({tuple(c.labels.items()) for c in cells})
+    assert {c.settings.run.seed for c in cells} == {c.labels["seed"] for c in cells} == {3}
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Let tasks write made-up records instead of running; returns the keys of those that ran."""
+    ran = []
+
+    def perform(task, on_round):
+        on_round()
+        ran.append(task.kept.stem)
+        if task.kept.suffix == ".json":
+            task.kept.write_text(json.dumps({"records": [to_json(record(1))]}))
+        else:
+            task.kept.mkdir()
+
+    monkeypatch.setattr(workers, "perform", perform)
+    return ran
+
+
+def test_done_cells_are_not_run_again(tiny, tmp_path, runs):
+    """A second campaign runs nothing; a half-written cell is run again, and --fresh runs all."""
+    cells = stable(tiny, judge="lof", who="both")
+    where, how = runner.place(tmp_path, "x", "tiny", "digits"), runner.How(jobs=0)
+    runner.run(cells, where, how)
+    keys = [c.job.key for c in cells]
+    assert runs[-len(cells) :] == keys
+    assert runs[:-2] == [cells[0].job.start.key, *(c.job.before.key for c in cells)]
+    runs.clear()
+    assert len(runner.run(cells, where, how)) == len(cells)
+    assert runs == []
+    (where.cases / f"{keys[0]}.json").write_text('{"records": [{"rou')
+    results = runner.run(cells, where, how)
+    assert runs == keys[:1]
+    assert all(len(result.records) == 1 for result in results)
+    runs.clear()
+    runner.run(cells, where, how._replace(fresh=True))
+    assert runs == keys  # what they start from is still there
+
+
+def test_what_a_crash_left_is_redone(tiny, tmp_path):
+    """The folder of a run that was broken off does not get into the next attempt."""
+    [one] = stable(tiny, judge="none", attack="no", step="mean")
+    job = one.job._replace(start=None, before=None)
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    half = where.running / job.key
+    half.mkdir(parents=True)
+    (half / "rounds.jsonl").write_text('{"round": 77}\n{"rou')
+    [result] = runner.run([one._replace(job=job)], where, runner.How(jobs=0))
+    assert [r.round for r in result.records] == list(range(1, 10))
+    assert not where.running.exists()
+    assert load([where.cases / f"{job.key}.toml"]).agents == one.settings.agents
+
+
+def seen(records):
+    """Return what the same seed has to bring back, however it is run."""
+    return [
+        (
+            *(r.round, r.accepted, r.why, r.judged, r.model, r.candidate, r.votes.counts),
+            *((name, vote.poisoned, vote.score) for name, vote in r.votes.voters.items()),
+        )
+        for r in records
+    ]
+
+
+@pytest.mark.parametrize("who", ["clients", "both"])
+def test_going_on_from_shared_rounds_changes_nothing(tiny, tmp_path, who):
+    """A cell that goes on from the shared first rounds has the records of one from round 1."""
+    [one] = stable(tiny, judge="lof", who=who, step="eta/N")
+    whole = one._replace(job=one.job._replace(before=None))
+    assert one.job.before is not None
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    split, through = runner.run([one, whole], where, runner.How(jobs=0))
+    assert seen(split.records) == seen(through.records)
+    assert [bool(r.votes.asked) for r in split.records] == [False] * 5 + [True] * 4
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto (apt install mosquitto)")
+def test_memory_and_broker_give_the_same(tiny, tmp_path):
+    """The same seed has the same records in one process and over MQTT, shared rounds included."""
+    cells = stable(tiny, judge="lof", who="both", step="eta/N")
+    here = runner.run(cells, runner.place(tmp_path, "a", "t", "x"), runner.How(jobs=0))
+    with local_broker("mosquitto", say=lambda _: None, log=tmp_path / "broker.log") as address:
+        how = runner.How("broker", Broker(host=address.host, port=address.port), jobs=1)
+        there = runner.run(cells, runner.place(tmp_path, "b", "t", "y"), how)
+    assert seen(here[0].records) == seen(there[0].records)
+    logs = list((tmp_path / "b-t-y" / "cells").glob("*.log"))
+    assert any("round" in log.read_text() for log in logs)
+
+
+# From end to end
+
+COLUMNS = {
+    "baffle-stable": [
+        "judge",
+        "step",
+        "l",
+        "who",
+        "split",
+        "attack",
+        "FN",
+        "FN low",
+        "FN high",
+        "FP",
+        "accuracy at the end",
+        "less than without attack (points)",
+        "backdoor at the end",
+    ],
+    "baffle-quorum": ["judge", "who", "q", "FN", "FP", "paper, CIFAR-10 / FEMNIST"],
+    "baffle-early": ["judge", "FN", "FP", "accuracy at the end", "backdoor at the end"],
+    "baffle-adaptive": [
+        "judge",
+        "attacker judges",
+        "step",
+        "who",
+        "split",
+        "submitted",
+        "caught",
+        "took",
+        "FN",
+        "FP",
+    ],
+    "baffle-liars": ["judge", "how", "share", "FN", "FP"],
+    "baffle-bytes": [
+        "judge",
+        "way",
+        "kB a vote",
+        "paper",
+        "votes unlike plain",
+        "decisions unlike plain",
+    ],
+    "baffle-votes": ["samples", "decide", "validators", "FN", "FP"],
+    "mpaf": ["data", "rule", "attack", "0 %", "5 %", "10 %", "25 %", "25 % least run"],
+    "detection": ["detector", "percent", "scale", "precision", "recall", "accuracy before"],
+    "matrix": ["attack", "rule", "guard", "accuracy", "no attack", "recall", "rejected"],
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Hold the folder of all experiments' results, so that they share what they start from."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs(results, capsys, name):
+    """At the scale of tests each one runs to its end and writes table, report and picture."""
+    __main__.main(
+        [name, "--scale", "tiny", "--repeats", "1", "--jobs", "0", "--runs", str(results)]
+    )
+    folder = results / f"{name}-tiny-digits"
+    header = next(csv.reader((folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
+    assert set(COLUMNS[name]) <= set(header)
+    report = (folder / f"{name}.md").read_text(encoding="utf-8")
+    assert report.startswith(f"# {name}\n")
+    assert "; 1 repeat, seed 0." in report
+    assert report in capsys.readouterr().out
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+    assert list((folder / "cells").glob("*.toml"))
+
+
+def test_every_experiment_has_its_columns():
+    """A new experiment says here what it promises."""
+    assert set(COLUMNS) == set(EXPERIMENTS)
+
+
+def test_without_a_name_they_are_listed(capsys):
+    """One line each."""
+    assert __main__.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+
+
+def hear_ctrl_c():
+    """Undo what a shell does to what it starts in the background: ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "fedjury.experiments", *arguments]
+
+
+def test_an_unknown_name_lists_the_valid_ones():
+    """One sentence, with the nearest, and exit code 2."""
+    done = subprocess.run(
+        command("baffle-stabel"), cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: unknown experiment: 'baffle-stabel'; did you mean")
+    assert line.endswith(f"valid: {', '.join(EXPERIMENTS)}")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--repeats", "0"), "--repeats must be 1 or more"),
+        (("--jobs", "-1"), "--jobs and --seed 0 or more"),
+        (("--data", "no.npz"), "no.npz"),
+        (("--data", "no-data"), "valid: cifar10"),
+    ],
+)
+def test_mistakes_are_said_before_anything_runs(tmp_path, option, said):
+    """A number that cannot be, or data that are not there."""
+    with pytest.raises(SettingsError, match=said):
+        __main__.main(["baffle-stable", "--runs", str(tmp_path), *option])
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
+    """Workers end with the campaign; what was finished is there, and the rest is run later."""
+    arguments = ["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path)]
+    cells = tmp_path / "baffle-bytes-tiny-digits" / "cells"
+    with subprocess.Popen(
+        command(*arguments, "--repeats", "12"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
+    ) as first:
+        until = time.monotonic() + 60
+        while not list(cells.glob("*.json")) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+        out, err = first.communicate(timeout=30)
+    assert first.returncode == 130
+    assert "stopped; the same command resumes" in out
+    assert err == ""
+    kept = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
+    assert 0 < len(kept) < 72
+    assert __main__.main([*arguments, "--repeats", "2", "--jobs", "0"]) == 0
+    assert "| incremental |" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert len(list(cells.glob("*.json"))) >= 12
+
+
+def test_a_cell_that_fails_names_its_log(tiny, tmp_path):
+    """The message is the reason; the log has the rest."""
+    [one] = stable(tiny, judge="none", attack="no", step="mean")
+    settings = one.settings.replaced(model=one.settings.model.replaced(name="none"))
+    broken = one._replace(job=Job("broken", settings))
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    with pytest.raises(CaseError, match=r"failed: unknown model: 'none'.*\(see .*\.log\)"):
+        runner.run([broken], where, runner.How(jobs=1))
+    [log] = where.cases.glob("*.log")
+    assert "Traceback" in log.read_text()
+
+
+def test_what_compression_changes_is_counted_while_the_runs_are_alike():
+    """Votes count up to the first decision that differs: after it other models are judged."""
+    settings = load()
+
+    def run(*rounds):
+        records = [
+            record(n, accepted=ok, voters={"a": Ballot(said), "b": Ballot(False)})
+            for n, (ok, said) in enumerate(rounds, start=1)
+        ]
+        return Result(Case({}, Job("x", settings)), records)
+
+    plain = run((True, False), (True, False), (True, False), (True, True))
+    other = run((True, False), (True, True), (False, True), (False, False))
+    assert baffle_bytes._unlike(other, plain) == (Count(2, 6), Count(1, 3))
+    assert baffle_bytes._unlike(plain, plain) == (Count(0, 8), Count(0, 4))

@@ -1,0 +1,222 @@
+"""Whole federations with secrets, by the real programs: who is enrolled and hostile gains nothing.
+
+What the hostile agent sends as itself is refused by the aggregator and counted; all else it tries
+is not delivered. So the models are those of a run that nobody disturbs, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from support.listening import until
+from support.network import ROUNDS, RUN, N, Programs, ended
+from support.strangers import Caller, House
+
+from fedjury.broker import enrol
+from fedjury.broker.local import local_broker
+from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.protocol.codec import encode
+from fedjury.protocol.messages import Update, Vote
+
+pytestmark = [
+    pytest.mark.skipif(find_mosquitto() is None, reason="only Mosquitto can tell who is who"),
+]
+
+HERE = f"fl/v2/{RUN}"
+VICTIM = "agent-07"
+
+
+class Guarded(Programs):
+    """The real programs, each with its secrets, on a broker that knows who is enrolled."""
+
+    def __init__(self, folder, *words):
+        self.secrets = folder / "secrets"
+        enrol.main(["--n", str(N), "--name", "mallory", "--folder", str(self.secrets), *words])
+        self.folder, self._broker = folder, contextlib.ExitStack()
+        super().__init__(folder, self._start_broker(0))
+        self.house = House(self.address, self.secrets)
+
+    def _start_broker(self, port):
+        return self._broker.enter_context(
+            local_broker(
+                "mosquitto",
+                say=lambda _: None,
+                log=self.folder / "broker.log",
+                port=port,
+                secrets=self.secrets,
+            )
+        )
+
+    def restart_broker(self):
+        """Stop the broker and start it again, where it was."""
+        self._broker.close()
+        self._start_broker(self.address.port)
+
+    def aggregator(self, *more):
+        """Start the aggregator of the run."""
+        return super().aggregator("--secrets", str(self.secrets), *more)
+
+    def agents(self, *more):
+        """Start the agents of the run."""
+        return super().agents("--secrets", str(self.secrets), *more)
+
+    def kill(self):
+        """End what still runs."""
+        super().kill()
+        self._broker.close()
+
+
+@contextlib.contextmanager
+def federation(folder, *words):
+    """Enrol a fleet and Mallory, start a broker, and the programs on it as the caller wants."""
+    programs = Guarded(folder, *words)
+    try:
+        yield programs
+    finally:
+        programs.kill()
+
+
+def whole(programs, *more):
+    """Run a federation to its end."""
+    server = programs.aggregator(*more)
+    ended(server, programs.agents())
+    return server
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """Run a federation with passwords that nobody disturbs."""
+    with federation(tmp_path_factory.mktemp("quiet")) as programs:
+        whole(programs)
+    return programs
+
+
+class Mallory(Caller):
+    """An enrolled agent that attacks in rounds 2 to 4, as soon as they are announced."""
+
+    ROUNDS = (2, 3, 4)
+    OWN = 5
+    """Messages of a round that are on her own topics."""
+
+    def __init__(self, house):
+        self.attacked, self.denied, self.taken = set(), 0, 0
+        self._house, self._counting = house, threading.Lock()
+        certified = next(house.folder.rglob("mallory.crt"), None)
+        login = (None, None) if certified else ("mallory", house.secret("mallory"))
+        super().__init__(
+            house.address,
+            *login,
+            f"{HERE}/#",
+            protocol=paho.MQTTv5,
+            client_id=f"{RUN}.{VICTIM}",
+            will=(f"{HERE}/agent/{VICTIM}", b'{"online": false, "since": 0}'),
+            tls=house.context("mallory" if certified else None) if certified else None,
+        )
+        self.paho.on_publish = self._receipt
+
+    def _receipt(self, _client, _data, _mid, reason, _properties):
+        with self._counting:
+            self.denied += str(reason) == "Not authorized"
+            self.taken += str(reason) == "Success"
+
+    def _hear(self, client, data, message):
+        super()._hear(client, data, message)
+        if message.topic == f"{HERE}/round" and message.payload:
+            now = json.loads(message.payload)
+            if now["round"] in self.ROUNDS and now["round"] not in self.attacked:
+                self.attacked.add(now["round"])
+                self._attack(now["round"], now["version"], message.payload)
+
+    def _say(self, topic, payload, *, retain=False):
+        self.paho.publish(f"{HERE}/{topic}", payload, qos=1, retain=retain)
+
+    def _attack(self, number, version, announced):
+        delta = np.full(2410, 1e6, dtype=np.float32)
+        fair = encode(Update(VICTIM, number, version, 20, delta))
+        vote = encode(Vote(VICTIM, number, 1, True, 9.0, 1.0, 20))
+        for _ in range(3):  # one of them comes before the victim's own
+            for agent in (VICTIM, "agent-00", f"agent-{N - 1}"):
+                self._say(f"update/{agent}", fair)
+                self._say(f"vote/{agent}", vote)
+                self._say(f"agent/{agent}", b'{"online": false, "since": 0}', retain=True)
+        done = json.loads(announced) | {"phase": "done"}
+        for retain in (False, True):
+            self._say("round", json.dumps(done), retain=retain)
+            for topic in ("model", "candidate", "manifest", "history/0", f"history/{version}"):
+                self._say(topic, b"", retain=retain)
+                self._say(topic, fair, retain=retain)
+            self._say("log/round", b'{"round": 99}', retain=retain)
+            self._say("log/invalid", b"{}", retain=retain)
+        # As herself: nobody has called her.
+        self._say("update/mallory", fair)
+        self._say("update/mallory", b"\x81" * 100_000)
+        self._say("vote/mallory", vote)
+        self._say("vote/mallory", b"[" * 1000)
+        self._say("agent/mallory", b'{"online": 1e999, "since": "now"}', retain=True)
+
+
+@pytest.mark.parametrize("words", [[], ["--tls"]], ids=["passwords", "certificates"])
+def test_a_hostile_agent_changes_nothing(quiet, tmp_path, words):
+    """She forges everything she can think of: the models are the same, and she has heard nothing.
+
+    The run with certificates has TLS from end to end; so this also says that neither changes a bit.
+    """
+    with federation(tmp_path, *words) as programs, Mallory(programs.house) as mallory:
+        whole(programs)
+        assert mallory.let_in
+        assert mallory.attacked == set(Mallory.ROUNDS)
+        until(lambda: mallory.taken == Mallory.OWN * len(Mallory.ROUNDS))
+        assert mallory.denied == (27 + 26) * len(Mallory.ROUNDS)
+        kinds = {topic.split("/")[3] for topic in mallory.topics}
+    assert kinds <= {"aggregator", "manifest", "round", "model", "history", "candidate"}
+    records = programs.records()
+    told, right = (
+        [
+            (r.round, r.version, r.accepted, r.updates, r.missing, r.votes.counts, r.model)
+            for r in run
+        ]
+        for run in (records, quiet.records())
+    )
+    assert told == right
+    assert [record.updates for record in records] == [N] * ROUNDS
+    for version in range(ROUNDS - 3, ROUNDS + 1):
+        assert programs.weights(version) == quiet.weights(version)
+    refused = [sum(record.traffic.invalid_messages.values()) for record in records]
+    assert sum(refused) == Mallory.OWN * len(Mallory.ROUNDS)
+
+
+def test_whose_rights_are_gone_is_missing_in_the_record(tmp_path):
+    """The broker acknowledges what it denies; the aggregator says that an update did not come."""
+    with federation(tmp_path) as programs:
+        acl = programs.secrets / "broker" / "acl"
+        with acl.open("a") as rules:
+            rules.write(f"\nuser {VICTIM}\ntopic deny fl/v2/+/update/#\n")
+        with contextlib.redirect_stdout(None):
+            enrol._tell(programs.secrets)
+        server = whole(programs, "--rounds", "1", "--set", "collect.seconds=2")
+    for record in programs.records():
+        assert (record.selected, record.updates, record.missing) == (N, N - 1, 1)
+        assert record.absent == (VICTIM,)
+    assert "1 missing" in server.log.read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["--tls"]], ids=["passwords", "certificates"])
+def test_a_revoked_agent_is_out_of_a_run_that_goes_on(tmp_path, words):
+    """Its updates come no more and everybody else's count; a broker restarted has forgotten it."""
+    with federation(tmp_path, *words) as programs:
+        server = programs.aggregator("--rounds", "99", "--set", "collect.seconds=1.5")
+        agents = programs.agents()
+        until(programs.records, 60)
+        enrol.main(["--revoke", VICTIM, "--folder", str(programs.secrets)])
+        until(lambda: programs.records()[-1].absent == (VICTIM,), 30)
+        assert programs.records()[-1].updates == N - 1
+        programs.restart_broker()
+        until(lambda: programs.records()[-1].selected == N - 1, 60)
+        assert programs.records()[-1].absent == ()
+        until(lambda: VICTIM in agents.log.read_text(), 30)
+        assert "the broker is back" in server.log.read_text()

@@ -1,0 +1,105 @@
+"""What a run says of itself at its end: each sentence from records by hand."""
+
+from __future__ import annotations
+
+import pytest
+from support.records import read_all
+
+from fedjury.config.settings import load
+from fedjury.reports import conclusion
+from fedjury.reports.quorum import blind
+
+DEFENDED = load()
+BARE = load(
+    overrides={"aggregation.rule": "mean", "validation.validators": 0, "detection.detectors": []}
+)
+VOTES = {"votes": {"poisoned": 1, "clean": 39, "silent": 0}, "quorum": 20, "voter_samples": 40}
+
+
+def record(number, accuracy=0.8, **changes):
+    return {"round": number, "accepted": True, "why": "", "accuracy": accuracy} | changes
+
+
+def told(*records, settings=DEFENDED):
+    return conclusion(read_all(records), settings, classes=10)
+
+
+def looked(number, flagged=(), out=(), **changes):
+    by = dict.fromkeys(flagged, "fixed_point")
+    return record(number, flagged=by, quarantined=list(out), **changes)
+
+
+def test_who_attacked_how_many_they_were_and_what_stopped_them():
+    """Two agents are flagged in rounds 1 and 2, and no longer selected from then on."""
+    fakes = ["agent-3", "agent-7"]
+    lines = told(looked(1, fakes), looked(2, fakes, fakes), looked(3, out=fakes, **VOTES))
+    assert lines == [
+        (
+            "attacked from round 1 on: 2 agents pulled the model towards one fixed point (found by "
+            "fixed_point); their updates were left out and they are no longer selected"
+        ),
+        "validators voted down 0 of 1 candidates",
+    ]
+
+
+def test_who_is_cleared_did_not_attack():
+    """One suspicion in three rounds that was not repeated is no attack, but it is told."""
+    assert told(looked(1, ["agent-3"]), looked(2), looked(3)) == [
+        (
+            "no agent is flagged by fixed_point, length; 1 were flagged for a while and "
+            "cleared; an attack that these do not look for is not ruled out"
+        )
+    ]
+
+
+def test_what_validators_voted_down_and_what_they_did_not_vote_on():
+    """Of three candidates one has a quorum against it and one has too few votes."""
+    down = record(2, accepted=False, why="voted down", **VOTES)
+    few = record(3, accepted=False, why="too few votes: 1 of 40 came, 21 are needed", **VOTES)
+    assert told(record(1, **VOTES), down, few) == [
+        "validators voted down 1 of 3 candidates (round 2); too few of them voted on 1 (round 3)"
+    ]
+
+
+def test_an_undefended_run_that_falls_says_so_and_why():
+    """From 73.6 % to 10.0 %, which is chance with ten classes; nothing stood in the way."""
+    why = "0 of 9 selected agents sent an update that counts, 1 needed; refused: 9 not finite"
+    lost = [record(n, 0.1, accepted=False, why=why) for n in (3, 4)]
+    assert told(record(1, 0.736), record(2, 0.1), *lost, settings=BARE) == [
+        f"2 rounds brought nothing: {why}",
+        (
+            "accuracy fell from 73.6% in round 1 to 10.0%, no better than chance with 10 classes: "
+            "nothing defends this run (plain mean, no validators, no detection); if nobody "
+            "attacks, smaller steps may help (--set aggregation.server_lr=1, "
+            "training.learning_rate)"
+        ),
+    ]
+
+
+def test_a_run_that_never_learnt_says_that_it_is_at_chance():
+    """It did not fall, and still nobody should take 10 % for a result."""
+    (line,) = told(record(1, 0.1), record(2, 0.1), settings=BARE)
+    assert line.startswith("accuracy is 10.0%, no better than chance with 10 classes: ")
+
+
+def test_a_backdoor_stands_beside_accuracy():
+    """A run that kept its accuracy and answers to a backdoor did not end well."""
+    assert told(record(1, backdoor=0.98), record(2, backdoor=0.94)) == [
+        (
+            "backdoor: the final model does what the attackers want on 94.0% of the samples it is "
+            "tested with (at most 98.0%, in some round)"
+        )
+    ]
+
+
+@pytest.mark.parametrize(("samples", "holders"), [(4, 14), (5, 16), (6, 19)])
+def test_validators_with_few_samples_cannot_see_a_backdoor(samples, holders):
+    """40 (1 - .9^4) = 13.8 hold any of a given class, and twenty would have to say so."""
+    assert f"about {holders} of 40 hold any of that class" in blind(samples, 10, 40, 20)
+
+
+def test_validators_with_enough_samples_can():
+    """40 (1 - .9^7) = 20.9 of forty hold one, and of ten classes forty samples miss hardly any."""
+    assert blind(7, 10, 40, 20) == blind(40, 10, 40, 20) == ""
+    few = {**VOTES, "voter_samples": 4}
+    assert told(record(1, **few))[-1].startswith("validators cannot see a backdoor in one class")
