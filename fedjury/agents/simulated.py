@@ -26,6 +26,7 @@ from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
+from fedjury.learning.task import task_of
 from fedjury.learning.training import Shards, Training, check_batches, unequal
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
@@ -143,7 +144,8 @@ def assemble(
         chosen = judges.JUDGES.agreed(manifest.judge, simulated.judge)
     except ValueError as why:
         raise MismatchError(str(why)) from why
-    model = models.build(network, data.shape, data.classes, spec.seed)
+    task = task_of(data)
+    model = task.build(network, data.shape, seed=spec.seed)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = partition(spec, data), spec.holders
@@ -159,6 +161,7 @@ def assemble(
     row = {holders[place]: index for index, place in enumerate(mine)}
     judge = judges.build(chosen, minimum_history=manifest.minimum_history, **manifest.judge_options)
     attack = AttackContext(
+        task=task,
         model=model,
         plan=Training(
             manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum
@@ -167,7 +170,7 @@ def assemble(
         row=row,
         scale=simulated.agents.scale,
         fresh=lambda: flatten(
-            models.build(network, data.shape, data.classes, spec.seed, Purpose.FAKE_MODEL)
+            task.build(network, data.shape, seed=spec.seed, purpose=Purpose.FAKE_MODEL)
         ),
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
@@ -176,7 +179,7 @@ def assemble(
         _members(simulated, numbers, attack, judge),
         model,
         shards,
-        manifest.classes,
+        task,
         spec.seed,
         manifest.look_back,
         manifest.history_codec,
@@ -257,10 +260,13 @@ def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> Co
 
 def _tiny(data: Dataset) -> AttackContext:
     """Make a world of one agent with one sample, to try whether an attack can be built."""
-    model = models.build("mlp", data.shape, data.classes, 0)
+    task = task_of(data)
+    model = task.build("mlp", data.shape, seed=0)
     x, y = torch.from_numpy(data.x_train[:1]), torch.from_numpy(data.y_train[:1])
     held = Shards(x, y, torch.zeros((1, 1), dtype=torch.int64))
-    return AttackContext(model, Training(1, 1, 0.0, 0.0), held, {0: 0}, 1.0, lambda: flatten(model))
+    return AttackContext(
+        task, model, Training(1, 1, 0.0, 0.0), held, {0: 0}, 1.0, lambda: flatten(model)
+    )
 
 
 def _backdoor_config(

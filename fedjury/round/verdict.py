@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fedjury.detection import state as detection_state
 from fedjury.detection.state import DetectionResult
 from fedjury.judges.evidence import evidence
-from fedjury.judges.profiles import Profile
+from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Candidate, History, Model, RoundLog, Update, Vote

@@ -19,7 +19,7 @@ from fedjury.aggregator.server_validator import ServerValidator
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.detection.state import DetectionPolicy
-from fedjury.judges.profiles import Profile
+from fedjury.learning.error_profiles import Profile
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
 from fedjury.protocol.record import Quality
