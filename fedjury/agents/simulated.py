@@ -25,6 +25,7 @@ from fedjury.judges.judgements import Judge
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.device import device_named
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
 from fedjury.learning.task import task_of
 from fedjury.learning.training import Shards, Training, check_batches, unequal
@@ -51,6 +52,8 @@ class SimulatedAgents(NamedTuple):
     """The network and the judge that our own settings name; others that have to be imported from
     elsewhere are not, whatever a manifest says."""
     judge: str = ""
+    device: str = "cpu"
+    """Where its members train and judge, as ``device_named`` takes it."""
 
     @property
     def without_data(self) -> frozenset[int]:
@@ -79,7 +82,8 @@ class SimulatedAgents(NamedTuple):
         Raises
         ------
         ValueError
-            If a name or a value is not valid, or the data cannot be had, or not be dealt so.
+            If a name or a value is not valid, or the data or the device cannot be had, or the data
+            not be dealt so.
         """
         spec = self.spec
         if spec.attack == "honest":
@@ -88,6 +92,7 @@ class SimulatedAgents(NamedTuple):
         validators.build(self.agents.vote_attack)
         split.build(spec.split, **spec.split_options)
         spec.arms()
+        device_named(self.device)
         data = datasets.load(self.data.name, Path(self.data.root), self.data.test)
         partition(spec, data)
         attacks.build(spec.attack, _tiny(data), self.agents.options)
@@ -103,6 +108,11 @@ class SimulatedAgents(NamedTuple):
             f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
         )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether they train and judge on a GPU: then their processes cannot be forked."""
+        return device_named(self.device).type == "cuda"
 
     @property
     def there(self) -> int:
@@ -145,7 +155,7 @@ def assemble(
     except ValueError as why:
         raise MismatchError(str(why)) from why
     task = task_of(data)
-    model = task.build(network, data.shape, seed=spec.seed)
+    model = task.build(network, data.shape, seed=spec.seed).to(device_named(simulated.device))
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = partition(spec, data), spec.holders

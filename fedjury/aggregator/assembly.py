@@ -18,6 +18,7 @@ from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
 from fedjury.learning import datasets
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.device import device_named
 from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_of
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
@@ -57,7 +58,8 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     if data is None:
         data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
     task = task_of(data)
-    model = task.build(settings.model.name, data.shape, seed=settings.run.seed)
+    device = device_named(settings.run.device)
+    model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     check_size(settings, flatten(model))

@@ -11,6 +11,7 @@ from torch import nn
 
 from fedjury.learning import batched
 from fedjury.learning.backdoors.backdoor import Backdoor, success
+from fedjury.learning.device import device_of
 from fedjury.learning.task import Predictions, Task, answered
 from fedjury.learning.weights import Vector, load
 
@@ -29,14 +30,15 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor, task: Task) -> P
     load(model, weights)
     model.eval()
     network = batched.network(model)
-    params = torch.tensor(weights).unsqueeze(0)
+    device = device_of(model)
+    params = torch.tensor(weights, device=device).unsqueeze(0)
 
     def outputs(part: torch.Tensor) -> torch.Tensor:
         return model(part) if network is None else network.logits(params, part.unsqueeze(0))[0]
 
     with torch.inference_mode():
-        parts = [task.predict(outputs(part)) for part in x.split(BATCH)]
-    return torch.cat(parts).numpy()
+        parts = [task.predict(outputs(part.to(device))) for part in x.split(BATCH)]
+    return torch.cat(parts).cpu().numpy()
 
 
 def answers_on(model: nn.Module, x: torch.Tensor, task: Task) -> Answers:

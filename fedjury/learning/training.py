@@ -19,6 +19,7 @@ from torch import nn
 
 from fedjury.learning import batched
 from fedjury.learning.batched import Step
+from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
 from fedjury.learning.task import Loss, Task, cross_entropy
 from fedjury.learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
@@ -147,16 +148,19 @@ def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
 ) -> Matrix:
     """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
-    descend = _descend(model, task.loss)
-    start = torch.tensor(weights)
+    descend, device = _descend(model, task.loss), device_of(model)
+    start = torch.tensor(weights, device=device)
     changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
     train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
-        own, change = data.of(values), torch.from_numpy(changes[values])
-        train_block(descend, start, own, plan, order[values], change)
+        change = torch.from_numpy(changes[values])
+        there = change.to(device)  # on the processor these are one and the same
+        train_block(descend, start, data.of(values), plan, order[values], there)
+        if there is not change:
+            change.copy_(there)
     return changes
 
 
@@ -174,14 +178,15 @@ def _train_block(
     single step, as in the main workload, the matrix (m, d) is written once and never read.
     """
     first, *later = _batches(data, plan, order)
-    descend(start.unsqueeze(0), *_pick(data, first), Step(change, plan.learning_rate, 0.0))
+    picked = _pick(data, first, start.device)
+    descend(start.unsqueeze(0), *picked, Step(change, plan.learning_rate, 0.0))
     if not later:
         return
     step = change.clone() if plan.momentum else change
     params = change.add_(start)
     for batch in later:
         keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
-        descend(params, *_pick(data, batch), Step(step, plan.learning_rate, keep))
+        descend(params, *_pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
         if plan.momentum:
             params.add_(step)
     params.sub_(start)
@@ -210,7 +215,8 @@ def _train_unequal(
     for t in range(int(last.max())):
         there = max(int((last > t).sum()), min(FEWEST, len(last)))
         now, into = params[:there], Step(step[:there], plan.learning_rate, plan.momentum)
-        descend(now, *_pick(data, numbers[:there, t]), into, shares[:there, t])
+        batch = _pick(data, numbers[:there, t], start.device)
+        descend(now, *batch, into, shares[:there, t].to(start.device))
         now.add_(into.into)
         done = last == t + 1
         change[ranks[done]] = params[done] - start
@@ -271,8 +277,9 @@ def step(
     model: nn.Module, sgd: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
     """Take a step on a batch of inputs (b, ...) and targets (b, ...); return its mean loss, ()."""
+    device = device_of(model)
     sgd.zero_grad()
-    mean = loss(model(x), y).mean()
+    mean = loss(model(x.to(device)), y.to(device)).mean()
     mean.backward()
     sgd.step()
     return mean.detach()
@@ -286,10 +293,12 @@ def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Ite
         yield from batches(shuffled, plan.batch_size, least)
 
 
-def _pick(data: Shards, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the inputs (m, b, C, H, W) and targets (m, b) of sample numbers (m, b)."""
+def _pick(
+    data: Shards, batch: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return on a device the inputs (m, b, C, H, W) and targets (m, b) of numbers (m, b)."""
     x = data.x.index_select(0, batch.flatten())  # data.x[batch] takes twice as long
-    return x.unflatten(0, batch.shape), data.y[batch]
+    return x.unflatten(0, batch.shape).to(device), data.y[batch].to(device)
 
 
 class Descend(Protocol):
