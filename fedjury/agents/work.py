@@ -12,8 +12,8 @@ from fedjury.config.settings import Settings
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.runs import around, listed
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.waiting import patiently
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def work(settings: Settings, simulated: SimulatedAgents, data: Dataset, worker: 
 
     torch.set_num_threads(1)  # a process that was not forked does not know yet
     address = address_of(settings.broker, "agents")
-    transport = MqttTransport(address, settings.run.name)
+    transport = transport_at(address, settings.run.name)
     last, due, begun = -1, 0.0, worker.begun
     outside: dict[str, str] = {}
 

@@ -25,6 +25,7 @@ from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, firs
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
 from fedjury.protocol.topics import topic_of
 from fedjury.protocol.transport import mqtt_client
+from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
 
@@ -232,14 +233,15 @@ def secured(request, tmp_path_factory):
 def to(secured, part):
     """Return the address of the broker for a part of the system."""
     broker, secrets = secured
-    return BrokerAddress(broker.host, broker.port, secrets=str(secrets / part))
+    there = address_at(f"mqtts://{broker.host}:{broker.port}")
+    return there._replace(secrets=str(secrets / part))
 
 
 @contextmanager
 def hubs(secured):
     """Open the aggregator's hub and one of agents."""
-    server = MqttTransport(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
-    agents = MqttTransport(to(secured, "agents"), "lab").open("agent-0")
+    server = transport_at(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
+    agents = transport_at(to(secured, "agents"), "lab").open("agent-0")
     try:
         yield server, agents
     finally:

@@ -44,6 +44,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport import connection_pool, mqtt_client, mqtt_transport, reconnect
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport, probe
 from fedjury.protocol.transport.reasons import BrokerLimits
@@ -84,7 +85,7 @@ def opened(broker):
     hubs = []
 
     def open_one(run="lab"):
-        hubs.append(MqttTransport(BrokerAddress(broker.host, broker.port), run).open())
+        hubs.append(transport_at(f"mqtt://{broker.host}:{broker.port}", run).open())
         return hubs[-1]
 
     yield open_one

@@ -1,6 +1,6 @@
-"""What happens on the network, one turn of the loop after the other; see ``mqtt_link.py``.
+"""What happens on the network, one turn of the loop after the other; see ``mqtt_transport.py``.
 
-Nothing here is safe to use by two threads at once: the hub holds a lock.
+Nothing here is safe to use by two threads at once: the transport holds a lock.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ConnectionPool:
         with contextlib.suppress(OSError):
             self._wake_in.send(b"!")
 
-    # What the hub asks for.
+    # What the transport asks for.
 
     def add(
         self,
