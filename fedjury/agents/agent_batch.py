@@ -25,8 +25,8 @@ from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
 from fedjury.learning.error_profiles import Histories
+from fedjury.learning.shards import Shards
 from fedjury.learning.task import Task
-from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE

@@ -27,8 +27,9 @@ from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
+from fedjury.learning.shards import Shards, unequal
 from fedjury.learning.task import task_of
-from fedjury.learning.training import Shards, Training, check_batches, unequal
+from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.transport.connection import Transport

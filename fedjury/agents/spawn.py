@@ -18,7 +18,7 @@ from fedjury.protocol.credentials import address_of, first_known
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.waiting import patiently
 

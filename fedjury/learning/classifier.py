@@ -22,8 +22,9 @@ from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import answers_on, metric_of
 from fedjury.learning.saved import read_weights
+from fedjury.learning.shards import batches
 from fedjury.learning.task import cross_entropy, task_of
-from fedjury.learning.training import batches, check_batches, fewest, step
+from fedjury.learning.training import check_batches, fewest, step
 from fedjury.learning.weights import flatten
 from fedjury.randomness import Purpose, stream
 

@@ -15,7 +15,7 @@ from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
-from fedjury.protocol.transport.mqtt_client import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.protocol.transport.reasons import CUT_OFF, RIVAL
 

@@ -24,10 +24,11 @@ from fedjury.protocol import codec, credentials
 from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
 from fedjury.protocol.topics import topic_of
-from fedjury.protocol.transport import mqtt_client
+from fedjury.protocol.transport import mqtt_client, mqtt_probe
 from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
+from fedjury.protocol.transport.mqtt_probe import probe
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 
 MEGABYTE = np.random.default_rng(0).standard_normal(262_144).astype(np.float32)
 BEGUN = Round(3, 1, Phase.TRAIN, 2, "all", (), 60.0)
@@ -425,7 +426,7 @@ def test_plain_words_to_a_port_with_tls(secured):
 
 def test_tls_to_a_plain_port(broker, certified, tmp_path, monkeypatch):
     """Who encrypts where the broker does not is told that nobody there speaks TLS."""
-    monkeypatch.setattr(mqtt_client, "PATIENCE", 0.3)
+    monkeypatch.setattr(mqtt_probe, "PATIENCE", 0.3)
     (tmp_path / "ca.pem").write_bytes(certified[0])
     where = BrokerAddress(broker.host, broker.port, ca=str(tmp_path / "ca.pem"))
     assert no_way(where).startswith(f"what listens at {where} does not speak MQTT with TLS (")

@@ -24,6 +24,7 @@ from fedjury.broker import enrol
 from fedjury.broker.local import HOST, _free_port, local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
+from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import (
     BadMessage,
     Model,
@@ -37,7 +38,7 @@ from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport import connection_pool, mqtt_transport, reconnect
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.round.state import GlobalModel, State
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)

@@ -25,7 +25,8 @@ from fedjury.learning import models
 from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.partition import partition
-from fedjury.learning.training import Training, sample_order, train_alone
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (

@@ -22,7 +22,8 @@ from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
-from fedjury.learning.training import Training, sample_order, train_alone
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol import codec, schema
 from fedjury.protocol.compression import as_received

@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 """
 
 KINDS = {
-    "training": ("fedjury/learning/training.py", "fedjury/attacks/"),
+    "training": ("fedjury/learning/training.py", "fedjury/learning/shards.py", "fedjury/attacks/"),
     "evaluation": ("fedjury/learning/evaluation.py",),
     "collecting and rule": ("fedjury/rules/", "fedjury/round/update_buffer.py", "shape_base.py"),
     "encoding, decoding": (

@@ -27,10 +27,9 @@ from fedjury.protocol.messages import AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import Delivery, Traffic, TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
-from fedjury.protocol.transport.mqtt_client import lets_anybody_in, probe, speaks_five
+from fedjury.protocol.transport.mqtt_client import speaks_five
+from fedjury.protocol.transport.mqtt_probe import lets_anybody_in, probe
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
-
-__all__ = ["BrokerAddress", "MqttTransport", "probe"]
 
 INBOX = 20_000
 INBOX_BYTES = 256_000_000
