@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 
 from fedjury import attacks, judges
-from fedjury.agents.agent_batch import AgentBatch, Member, Members
+from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Colluders, Coordinator
+from fedjury.agents.members import Member, Members
 from fedjury.agents.waiting import Waiting
 from fedjury.attacks import AttackContext, BackdoorConfig, Collusion, idle_until, validators
 from fedjury.attacks.honest import honest
