@@ -12,17 +12,23 @@ from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-from torch import nn
 
 from fedjury.agents.agent import Contribute, Train
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.members import Member, Members
 from fedjury.agents.voting import Validators
-from fedjury.attacks import RoundContext
-from fedjury.learning.shards import Shards
-from fedjury.learning.task import Task
+from fedjury.attacks import AttackContext, RoundContext
+from fedjury.learning.partition import PartitionSpec
 from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
+from fedjury.protocol.messages import (
+    AttackVector,
+    ColluderUpdate,
+    Manifest,
+    Phase,
+    Round,
+    Update,
+    Vote,
+)
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -40,29 +46,21 @@ class AgentBatch:
     def __init__(
         self,
         members: Members,
-        model: nn.Module,
-        data: Shards,
-        task: Task,
-        seed: int,
-        look_back: int,
-        codec: str = "float32",
-        attacked: Callable[[int], bool] = lambda _: False,
-        everybody: int = 0,
+        world: AttackContext,
+        manifest: Manifest,
+        spec: PartitionSpec,
+        attacked: Callable[[int], bool],
     ) -> None:
-        """``codec``: how candidates and history travel; what is judged has been through it.
-
-        ``attacked``: whether the malicious agents strike in a round.
-        ``everybody``: agents in the whole fleet; 0: those of this cohort.
-        """
+        """``world``: what they learn in. ``attacked``: whether attackers strike in a round."""
         self._members = members
-        self._seed, self._look_back, self._attacked = seed, look_back, attacked
+        self._seed, self._look_back, self._attacked = spec.seed, manifest.look_back, attacked
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
-        self._everybody = everybody or len(self._member)
+        self._everybody = spec.n
         self._malicious = {member.name for member in members.malicious}
         self._colluders = members.colluders
         self._absent: frozenset[str] = frozenset()
         self._models: dict[int, Vector] = {}
-        self._validators = Validators(members, model, data, task, seed, codec)
+        self._validators = Validators(members, world, spec.seed, manifest.history_codec)
         self._profiles = self._validators.profiles
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import nn
 
 from fedjury.agents.agent import Judge
 from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.agents.members import Members
+from fedjury.attacks import AttackContext
 from fedjury.attacks.validators import Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judgements, merged
 from fedjury.learning.error_profiles import Histories
-from fedjury.learning.shards import Shards
-from fedjury.learning.task import Task
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
@@ -26,11 +24,10 @@ from fedjury.randomness import Purpose, stream
 class Validators:
     """What the members of a process count on their data, or make up, and how they vote by it."""
 
-    def __init__(
-        self, members: Members, model: nn.Module, data: Shards, task: Task, seed: int, codec: str
-    ) -> None:
+    def __init__(self, members: Members, world: AttackContext, seed: int, codec: str) -> None:
         """``codec``: how candidates and history travel; what is judged has been through it."""
-        self.profiles = ErrorProfileCache(model, data, task, codec)
+        task, data = world.task, world.data
+        self.profiles = ErrorProfileCache(world.model, data, task, codec)
         self._samples, self._seed, self._task = data.indices.shape[1], seed, task
         counts: list[int] = data.counts.tolist()
         self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}

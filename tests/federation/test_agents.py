@@ -15,7 +15,7 @@ from fedjury import attacks, rules
 from fedjury.agents import agent_batch as cohort_module
 from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, on_message
 from fedjury.agents.agent_runner import AgentRunner
-from fedjury.agents.simulated import MismatchError, assemble
+from fedjury.agents.batch_assembly import MismatchError, assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, Collusion, RoundContext, idle_until
 from fedjury.attacks.colluding import carried_out

@@ -13,7 +13,7 @@ from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.agents.agent import Contribute, Judge, Train
-from fedjury.agents.simulated import assemble
+from fedjury.agents.batch_assembly import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks.validators import Turn
 from fedjury.judges import prediction

@@ -43,7 +43,7 @@ LONGEST = 1 << 17
 
 LOADED = (
     "fedjury.agents.agent_runner",
-    "fedjury.agents.simulated",
+    "fedjury.agents.batch_assembly",
     "fedjury.agents.spawn",
     "fedjury.aggregator.__main__",
     "fedjury.gateway.app",

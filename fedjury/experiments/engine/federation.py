@@ -14,7 +14,7 @@ from uuid import uuid4
 import torch
 
 from fedjury.agents.assembly import attack_log, simulated_agents_of
-from fedjury.agents.simulated import runner_of
+from fedjury.agents.batch_assembly import runner_of
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.resume import description, explained, resume
 from fedjury.aggregator.service import Aggregator
