@@ -58,7 +58,7 @@ class Listener:
         # Where nobody logs in, this is what tells two who listen apart.
         name = f"watch-{uuid.uuid4().hex[:8]}"
         self._pool = ConnectionPool(self.address, name, self._take, sole=False)
-        self._pool.notices = Explained(self._principal)
+        self._pool.troubles.notices = Explained(self._principal)
         self._pool.open(protocol)
         filters = [topic_for(self._run, kind) for kind in KINDS]
         self._pool.add(self._principal, filters, presence=False)
@@ -94,7 +94,7 @@ class Listener:
         try:
             while not self._stopping.is_set():
                 self._pool.turn(TURN, reading=True)
-                self._notices.extend(self._pool.notices.take())
+                self._notices.extend(self._pool.troubles.notices.take())
                 self._look()
                 self._ask()
             self._pool.hang_up(time.monotonic() + 0.5)

@@ -95,7 +95,7 @@ class MqttTransport:
         TransportError
             If it says that it does not.
         """
-        if text := reasons.too_small(str(self._address), self.pool.limits, size):
+        if text := reasons.too_small(self._address, self.pool.limits, size):
             raise TransportError(text)
 
     @property
@@ -111,12 +111,12 @@ class MqttTransport:
     @property
     def outside(self) -> Mapping[str, str]:
         """Who is not let in, or cannot get there -> why."""
-        return dict(self.pool.outside)
+        return dict(self.pool.troubles.outside)
 
     @property
     def notices(self) -> OnceOnlyWarnings:
         """What people should know of the connections."""
-        return self.pool.notices
+        return self.pool.troubles.notices
 
     @property
     def dropped(self) -> int:
