@@ -52,7 +52,9 @@ def assemble(
     """
     spec, task = simulated.spec, task_of(data)
     network, judge = agreed(simulated, data, manifest)
-    model = task.build(network, data.shape, seed=spec.seed).to(device_named(simulated.device))
+    model = task.build(network, data.shape, seed=spec.seed).to(
+        device_named(simulated.settings.run.device)
+    )
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = partition(spec, data), spec.holders
@@ -71,7 +73,7 @@ def assemble(
         plan=plan_of(manifest),
         data=shards,
         row={holders[place]: index for index, place in enumerate(mine)},
-        scale=simulated.agents.scale,
+        scale=simulated.settings.agents.scale,
         fresh=lambda: flatten(
             task.build(network, data.shape, seed=spec.seed, purpose=Purpose.FAKE_MODEL)
         ),
@@ -96,8 +98,8 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
             f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
         )
     try:
-        network = models.MODELS.agreed(manifest.model, simulated.model)
-        chosen = judges.JUDGES.agreed(manifest.judge, simulated.judge)
+        network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)
+        chosen = judges.JUDGES.agreed(manifest.judge, simulated.settings.validation.judge)
     except ValueError as why:
         raise MismatchError(str(why)) from why
     options = {"minimum_history": manifest.minimum_history, **manifest.judge_options}
@@ -135,9 +137,9 @@ def runner_of(
         shared=shared,
         waiting=waiting,
         clock=clock,
-        remember=simulated.agents.remember,
+        remember=simulated.settings.agents.remember,
         colluders=simulated.colluders,
-        partition=terms(simulated.spec, simulated.data),
+        partition=terms(simulated.spec, simulated.settings.data),
     )
 
 
@@ -148,8 +150,8 @@ def _members(
     spec = simulated.spec
     malicious, malicious_validators = spec.malicious_agents, spec.malicious_validators
     learn = honest(world)
-    attack = attacks.build(spec.attack, world, simulated.agents.options)
-    start = max(simulated.agents.start, simulated.there)
+    attack = attacks.build(spec.attack, world, simulated.settings.agents.options)
+    start = max(simulated.settings.agents.start, simulated.there)
     colluders = None
     if isinstance(attack, Collusion):
         colluders, attack = _colluder_pool(spec, attack, numbers), attack.train
@@ -164,7 +166,7 @@ def _members(
         train=learn,
         attack=attack,
         judge=judge,
-        vote_attack=validators.build(simulated.agents.vote_attack),
+        vote_attack=validators.build(simulated.settings.agents.vote_attack),
         attackers=frozenset(spec.name(i) for i in malicious),
         colluders=colluders,
     )
@@ -185,7 +187,7 @@ def _backdoor_config(
     """Say how the malicious agents put their backdoor in, if they have one."""
     if partition.backdoor is None:
         return None
-    hidden, aggregation = simulated.backdoor, simulated.aggregation
+    hidden, aggregation = simulated.settings.backdoor, simulated.settings.aggregation
     return BackdoorConfig(
         rounds=frozenset(filter(simulated.attacked, hidden.inject)),
         backdoor=partition.backdoor,

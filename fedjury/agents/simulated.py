@@ -14,7 +14,7 @@ import torch
 from fedjury import attacks
 from fedjury.agents.collusion import Colluders
 from fedjury.attacks import AttackContext, validators
-from fedjury.config.sections import Agents, Aggregation, Backdoor, Data
+from fedjury.config.sections import Settings
 from fedjury.learning import datasets
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
@@ -27,20 +27,14 @@ from fedjury.learning.weights import flatten
 
 
 class SimulatedAgents(NamedTuple):
-    """The whole fleet: who is in it, and the settings of what they do."""
+    """The whole fleet: who is in it, and the settings of what they do.
+
+    Other networks and judges that have to be imported from elsewhere than the settings' own are
+    not, whatever a manifest says.
+    """
 
     spec: PartitionSpec
-    agents: Agents
-    data: Data
-    backdoor: Backdoor
-    aggregation: Aggregation
-    """Of the run: a backdoor is made as strong as it takes to get through it."""
-    model: str = ""
-    """The network and the judge that our own settings name; others that have to be imported from
-    elsewhere are not, whatever a manifest says."""
-    judge: str = ""
-    device: str = "cpu"
-    """Where its members train and judge, as ``device_named`` takes it."""
+    settings: Settings
 
     @property
     def without_data(self) -> frozenset[int]:
@@ -50,14 +44,16 @@ class SimulatedAgents(NamedTuple):
     @property
     def late(self) -> frozenset[int]:
         """The numbers of those who are not there from the beginning."""
-        return self.spec.malicious_agents if self.agents.arrive > 1 else frozenset()
+        return self.spec.malicious_agents if self.settings.agents.arrive > 1 else frozenset()
 
     @property
     def colluders(self) -> Colluders:
         """What sets the malicious agents apart on the network."""
         colluding = self.spec.colluding
         late = frozenset(self.name(number) for number in self.late)
-        return Colluders(frozenset(colluding), next(iter(colluding), ""), late, self.agents.arrive)
+        return Colluders(
+            frozenset(colluding), next(iter(colluding), ""), late, self.settings.agents.arrive
+        )
 
     def name(self, number: int) -> str:
         """Return an agent's name on the wire."""
@@ -75,14 +71,15 @@ class SimulatedAgents(NamedTuple):
         spec = self.spec
         if spec.attack == "honest":
             raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
-        attacks.ATTACKS.check(spec.attack, self.agents.options)
-        validators.build(self.agents.vote_attack)
+        attacks.ATTACKS.check(spec.attack, self.settings.agents.options)
+        validators.build(self.settings.agents.vote_attack)
         split.build(spec.split, **spec.split_options)
         spec.arms()
-        device_named(self.device)
-        data = datasets.load(self.data.name, Path(self.data.root), self.data.test)
+        _ = self.device  # raises if it cannot be had
+        there = self.settings.data
+        data = datasets.load(there.name, Path(there.root), there.test)
         partition(spec, data)
-        attacks.build(spec.attack, _tiny(data), self.agents.options)
+        attacks.build(spec.attack, _tiny(data), self.settings.agents.options)
         return data
 
     def repeats(self, data: Dataset) -> str:
@@ -97,21 +94,25 @@ class SimulatedAgents(NamedTuple):
         )
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether they train and judge on a GPU: then their processes cannot be forked."""
-        return device_named(self.device).type == "cuda"
+    def device(self) -> torch.device:
+        """Where they train and judge; processes of those on a GPU cannot be forked."""
+        return device_named(self.settings.run.device)
 
     @property
     def there(self) -> int:
         """The first round in which malicious agents may attack: those that come late are there."""
-        arrive = self.agents.arrive
+        arrive = self.settings.agents.arrive
         return arrive + 1 if arrive > 1 else 1
 
     def attacked(self, round_: int) -> bool:
         """Say whether the malicious agents strike in a round."""
         if not self.spec.malicious_agents or round_ < self.there:
             return False
-        return round_ in self.backdoor.inject if self.spec.armed else round_ >= self.agents.start
+        return (
+            round_ in self.settings.backdoor.inject
+            if self.spec.armed
+            else round_ >= self.settings.agents.start
+        )
 
 
 def _tiny(data: Dataset) -> AttackContext:

@@ -80,7 +80,7 @@ def join(
     )
     late = sum(number in simulated.late for number in numbers)
     be = partial(work, settings, simulated, data)
-    pool = WorkerPool(be, ours, say, fresh=simulated.on_gpu)
+    pool = WorkerPool(be, ours, say, fresh=simulated.device.type == "cuda")
     return supervise(pool, progress(len(numbers), late), tending(settings, pool, cut, claims))
 
 

@@ -430,11 +430,13 @@ def test_mistakes_are_explained_before_anybody_connects(changes, message):
     plan = {key: value for key, value in changes.items() if key in population.spec._fields}
     plan.pop("options", None)  # of the attack; the plan's are the backdoor's
     kept = {key: value for key, value in changes.items() if key in ("options", "vote_attack")}
-    rest = {"agents": population.agents.replaced(**kept)}
+    settings = population.settings
+    rest = {"agents": settings.agents.replaced(**kept)}
     if "data" in changes:
-        rest["data"] = population.data.replaced(name=changes["data"])
+        rest["data"] = settings.data.replaced(name=changes["data"])
+    spec = population.spec._replace(**plan)
     with pytest.raises(ValueError, match=message):
-        population._replace(spec=population.spec._replace(**plan), **rest).check()
+        population._replace(spec=spec, settings=settings.replaced(**rest)).check()
 
 
 # The cohort

@@ -578,7 +578,8 @@ def test_late_attackers_strike_when_they_are_there():
             )
         )
         assert [population.attacked(number) for number in (1, 2, 4, 5)] == [False] * 3 + [True]
-        prompt = population._replace(agents=population.agents.replaced(arrive=1))
+        agents = population.settings.agents.replaced(arrive=1)
+        prompt = population._replace(settings=population.settings.replaced(agents=agents))
         assert [prompt.attacked(number) for number in (1, 2)] == [False, True]
         assert (population.late, prompt.late) == (population.spec.malicious_agents, frozenset())
 
