@@ -19,7 +19,6 @@ from fedjury.attacks.honest import honest
 from fedjury.judges.judgements import Judge
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.device import device_named
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
 from fedjury.learning.shards import Shards, unequal
 from fedjury.learning.task import task_of
@@ -52,9 +51,7 @@ def assemble(
     """
     spec, task = simulated.spec, task_of(data)
     network, judge = agreed(simulated, data, manifest)
-    model = task.build(network, data.shape, seed=spec.seed).to(
-        device_named(simulated.settings.run.device)
-    )
+    model = task.build(network, data.shape, seed=spec.seed).to(simulated.device)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = partition(spec, data), spec.holders
