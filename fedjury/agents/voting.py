@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedjury.agents.agent import Judge
-from fedjury.agents.error_profile_cache import ErrorProfileCache
+from fedjury.agents.error_profile_cache import ErrorProfileCache, Rows
 from fedjury.agents.members import Members
 from fedjury.attacks import AttackContext
 from fedjury.attacks.validators import Turn
@@ -19,6 +19,9 @@ from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream
+
+NO_DATA = -1
+"""In the place of a member's row in the data, if it holds none."""
 
 
 class Validators:
@@ -76,10 +79,10 @@ class Validators:
         attacked: bool,
     ) -> Judgements:
         """Return what these members say: what they found, or what liars say in its place."""
-        accepted = self._accepted(names, task.versions, models)
-        able = np.array([name in self._row for name in names], dtype=np.bool_)
-        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
-        true = members.judge(accepted[able], self.profiles.candidate(rows, candidate))
+        rows = np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
+        able = rows != NO_DATA
+        accepted = self._accepted(names, rows, task.versions, models)
+        true = members.judge(accepted[able], self.profiles.candidate(rows[able], candidate))
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
         wanted = self._wanted(members, names, honest, task, attacked)
@@ -94,16 +97,18 @@ class Validators:
         return merged(true.of(~lying[able]), untrue, lying)
 
     def _accepted(
-        self, names: Sequence[str], versions: Sequence[int], models: Mapping[int, Vector]
+        self,
+        names: Sequence[str],
+        rows: Rows,
+        versions: Sequence[int],
+        models: Mapping[int, Vector],
     ) -> Histories:
         """Count errors of accepted models on these members' data; who has none makes them up."""
-        able = [place for place, name in enumerate(names) if name in self._row]
-        unable = [place for place, name in enumerate(names) if name not in self._row]
-        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
-        numbers = [self._number[names[place]] for place in unable]
+        able = rows != NO_DATA
+        numbers = [self._number[name] for name, has in zip(names, able, strict=True) if not has]
         result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
-        result[able] = self.profiles.history(rows, versions, models)
-        result[unable] = self._inventor.history(numbers, versions)
+        result[able] = self.profiles.history(rows[able], versions, models)
+        result[~able] = self._inventor.history(numbers, versions)
         return result
 
     def _wanted(
@@ -115,13 +120,11 @@ class Validators:
         attacked: bool,
     ) -> Verdicts:
         """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
-        malicious_validators = [
-            place for place, name in enumerate(names) if name in members.malicious_validators
-        ]
-        if not malicious_validators:
+        liars = [i for i, name in enumerate(names) if name in members.malicious_validators]
+        if not liars:
             return honest
-        numbers = tuple(self._number[names[place]] for place in malicious_validators)
+        numbers = tuple(self._number[names[i]] for i in liars)
         turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
         wanted = honest.copy()
-        wanted[malicious_validators] = members.vote_attack(honest[malicious_validators], turn)
+        wanted[liars] = members.vote_attack(honest[liars], turn)
         return wanted
