@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -116,7 +117,6 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
     message = settings.model_dump()
     del message["broker"]["password"]
-    packages = {name: version(name) for name in PACKAGES}
     return {
         "format": manifest.FORMAT,
         "settings": message,
@@ -124,8 +124,14 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
         "data": dict(parts.data),
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "packages": packages,
+        "packages": packages(),
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Return the versions of the packages whose numbers decide what a run comes to."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @contextmanager
