@@ -13,9 +13,9 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.server_update import server_update
-from fedjury.aggregator.server_validator import server_validator
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
+from fedjury.judges.server_validator import server_validator
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
@@ -25,10 +25,11 @@ from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
+from fedjury.protocol.record import Quality
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
-from fedjury.reports import quorum
-from fedjury.round.collect import Synchronous
+from fedjury.reports import jury
+from fedjury.round.collect import COLLECT
 from fedjury.round.state import RoundConfig
 
 ENVELOPE = 1000
@@ -83,9 +84,11 @@ def round_config_of(
     )
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test))
+    accuracy = accuracy_of(answers, torch.from_numpy(data.y_test))
+    hidden = success_of(model, partition.backdoor) if partition.backdoor else None
     return RoundConfig(
         rule=rule,
-        evaluate=accuracy_of(answers, torch.from_numpy(data.y_test)),
+        measure=lambda weights: Quality(accuracy(weights), hidden(weights) if hidden else None),
         flaw=flaw_of(answers),
         variances=variances(model),
         run=settings.run,
@@ -94,8 +97,12 @@ def round_config_of(
         collect=settings.collect,
         validation=votes,
         limits=settings.limits,
-        collecting=Synchronous(
-            settings.collect.threshold, settings.limits.samples, allocate=MatrixPool().take
+        collecting=COLLECT.build(
+            settings.collect.strategy,
+            settings.collect.threshold,
+            settings.limits.samples,
+            MatrixPool().take,
+            options=settings.collect.options,
         ),
         server_validator=server_validator(
             model, data, partition.server, judge, votes.look_back, settings.wire.history
@@ -103,7 +110,6 @@ def round_config_of(
         if spec.server and votes.server
         else None,
         forced=forced(settings, spec),
-        backdoor=success_of(model, partition.backdoor) if partition.backdoor else None,
         detection=detection_policy_of(settings),
         server_update=server_update(
             model,
@@ -219,7 +225,7 @@ def _safety(settings: Settings) -> list[str]:
         voters = settings.contributors
     if voters < 2 or votes.decide == "score":
         return []
-    return quorum.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
+    return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

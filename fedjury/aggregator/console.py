@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedjury.protocol.record import RoundRecord
-from fedjury.reports.quorum import blind
+from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
+from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
-from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, refusals
 
 REDRAW = 0.1
 SPEAK = 5.0
@@ -76,7 +75,7 @@ class RunConsole:
         if self._warned or not votes.median_samples:
             return
         self._warned = True
-        if text := blind(votes.median_samples, self.classes, votes.asked, votes.quorum):
+        if text := blind(votes.median_samples, self.classes, votes.asked, votes.rejects_at):
             self.console.print(f"note: {text}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:
@@ -110,11 +109,9 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append(f"  backdoor {record.model.backdoor:.1%}")
     votes, traffic = record.votes, record.traffic
     if votes.asked:
-        line.append(f"  {Verdict(*votes.counts)}")
-        if votes.evidence is not None:
-            line.append(f" (evidence {votes.evidence:+.1f})")
-        elif not record.why.startswith(TOO_FEW):
-            line.append(f" (quorum {votes.quorum})")
+        line.append(f"  {votes}")
+        if votes.evidence is not None or not record.why.startswith(TOO_FEW):
+            line.append(f" ({votes.decided_by})")
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")

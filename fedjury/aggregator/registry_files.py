@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.aggregator.durable_files import damaged, readable, remove, replace
-from fedjury.detection.state import AgentRegistry, Arrays, from_arrays, to_arrays
+from fedjury.detection.registry_arrays import Arrays, from_arrays, to_arrays
+from fedjury.detection.state import AgentRegistry
 
 APART = 1 << 18
 """Bytes from which on an array has a file of its own."""

@@ -15,12 +15,10 @@ from fedjury.aggregator.assembly import Parts
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.detection.state import AgentRegistry, resumed
-from fedjury.learning.weights import Vector, flatten
+from fedjury.learning.weights import Vector, flatten, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
-from fedjury.round.aggregate import step_between
 from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
-from fedjury.round.verdict import measured
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
@@ -40,7 +38,7 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     if saved is None:
         store.describe(now)
         first = Model(0, flatten(parts.model))
-        record = RoundRecord(0, settings.run.name, model=measured(parts.config, first.weights))
+        record = RoundRecord(0, settings.run.name, model=parts.config.measure(first.weights))
         store.save(first, record)
         return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)

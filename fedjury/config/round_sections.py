@@ -49,8 +49,10 @@ class Sampling(Section):
 
 
 class Collect(Section):
-    """When a round has enough updates."""
+    """How updates come together, and when a round has enough of them."""
 
+    strategy: Text = Field("synchronous", description="how updates come together: {collect}")
+    options: Options = Field({}, description="of the strategy", examples=["{ settle_seconds = 5 }"])
     agents: int = Field(
         0,
         ge=0,

@@ -23,6 +23,7 @@ from fedjury.protocol.fields import (
     NUMBER,
     NUMBERS,
     POSITIVE,
+    SERVER,
     SHARE,
     SHARES,
     SIZE,
@@ -39,6 +40,13 @@ from fedjury.protocol.fields import (
     values,
     write,
 )
+from fedjury.protocol.messages import Vote
+
+VOTED_DOWN = "voted down"
+"""Why a candidate is not accepted that its validators call poisoned."""
+
+TOO_FEW = "too few votes"
+"""How the reason begins why a candidate is not accepted on which too few have voted."""
 
 
 class RecordError(ValueError):
@@ -55,6 +63,11 @@ class Ballot:
     size: int = entry(
         SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
     )
+
+    @classmethod
+    def of(cls, vote: Vote) -> Ballot:
+        """Return what the record of a round holds of a vote."""
+        return cls(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
 
 
 def _ballot(value: object) -> Ballot:
@@ -90,7 +103,7 @@ class Votes:
     evidence: float | None = entry(
         NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
     )
-    quorum: int = entry(COUNT, 'how many "poisoned" votes reject', 0)
+    rejects_at: int = entry(COUNT, 'how many "poisoned" votes reject', 0, "quorum")
     replaced: tuple[str, ...] = entry(
         NAMES, "silent validators in whose place others were asked", ()
     )
@@ -108,10 +121,31 @@ class Votes:
         """The votes counted: poisoned, clean, silent."""
         return self.poisoned, self.clean, self.silent
 
+    def __str__(self) -> str:
+        """Return the votes as people read them everywhere: "2 poisoned, 0 clean, 8 silent"."""
+        return f"{self.poisoned:,} poisoned, {self.clean:,} clean, {self.silent:,} silent"
+
+    @property
+    def decided_by(self) -> str:
+        """What they were held against, as people read it: "quorum 5" or "evidence -1.3"."""
+        if self.evidence is None:
+            return f"quorum {self.rejects_at}"
+        return f"evidence {self.evidence:+.1f}"
+
+    @property
+    def of_agents(self) -> dict[str, bool]:
+        """Agent that voted -> whether it said "poisoned"."""
+        return {name: one.poisoned for name, one in self.voters.items() if name != SERVER}
+
     @property
     def present(self) -> bool:
         """Whether anybody was asked."""
         return self.asked > 0
+
+
+def refusals(counts: Mapping[str, int]) -> str:
+    """Return how many messages were refused and why, as people read it: "800 not finite"."""
+    return ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ __all__ = [
     "ATTACKS",
     "BACKDOORS",
     "CODECS",
+    "COLLECT",
     "DATASETS",
     "DETECTORS",
     "FRONTS",
@@ -41,6 +42,7 @@ __all__ = [
     "attack",
     "backdoor",
     "codec",
+    "collect",
     "dataset",
     "detector",
     "front",
@@ -65,6 +67,7 @@ model = Mark("model")
 dataset = Mark("dataset", words="data set")
 split = Mark("split")
 codec = Mark("codec")
+collect = Mark("collect", words="collect strategy")
 
 # Names of packages and not the packages, for this module is imported by them all.
 RULES: Registry[Any] = Registry(rule, "fedjury.rules", "fedjury.rules")
@@ -84,6 +87,12 @@ DATASETS: Registry[Any] = Registry(
 )
 SPLITS: Registry[Any] = Registry(split, "fedjury.learning.datasets", "fedjury.splits")
 CODECS: Registry[Any] = Registry(codec, "fedjury.protocol.codecs", "fedjury.codecs")
+COLLECT: Registry[Any] = Registry(
+    collect,
+    "fedjury.round.collect",
+    "fedjury.collect",
+    ("threshold", "largest_weight", "allocate"),
+)
 
 KINDS: tuple[Registry[Any], ...] = (
     RULES,
@@ -97,4 +106,5 @@ KINDS: tuple[Registry[Any], ...] = (
     DATASETS,
     SPLITS,
     CODECS,
+    COLLECT,
 )

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Settings
-from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
-from fedjury.reports.quorum import blind
+from fedjury.reports.jury import blind
 from fedjury.reports.rounds import text
 from fedjury.reports.statistics import percent
-from fedjury.round.verdict import TOO_FEW, VOTED_DOWN
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""
@@ -148,12 +147,12 @@ def _defence(settings: Settings) -> str:
 
 def unseen(rounds: list[RoundRecord], classes: int) -> str:
     """Return what the validators cannot see for want of samples, if there is such a thing."""
-    judged = [one.votes for one in rounds if one.votes.median_samples and one.votes.quorum]
+    judged = [one.votes for one in rounds if one.votes.median_samples and one.votes.rejects_at]
     if not judged:
         return ""
     last = judged[-1]
     assert last.median_samples
-    return blind(last.median_samples, classes, last.asked, last.quorum)
+    return blind(last.median_samples, classes, last.asked, last.rejects_at)
 
 
 def _in(numbers: Iterable[int]) -> str:

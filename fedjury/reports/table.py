@@ -147,8 +147,7 @@ def counted(one: RoundRecord) -> str:
     votes = one.votes
     if not votes.asked:
         return ""
-    text = f"{votes.poisoned:,} poisoned, {votes.clean:,} clean, {votes.silent:,} silent"
-    return text if votes.evidence is None else f"{text}; evidence {votes.evidence:+.2f}"
+    return f"{votes}" if votes.evidence is None else f"{votes}; evidence {votes.evidence:+.2f}"
 
 
 def notes(one: RoundRecord) -> list[str]:

@@ -16,7 +16,8 @@ from support.federation import one_thread  # noqa: F401 - a fixture
 
 from fedjury.aggregator import durable_files, registry_files
 from fedjury.aggregator.store import RunStore, StoreError
-from fedjury.detection.state import AgentRegistry, AgentStatus, to_arrays
+from fedjury.detection.registry_arrays import to_arrays
+from fedjury.detection.state import AgentRegistry, AgentStatus
 from fedjury.detection.update_sums import UpdateSums
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import Quality, RoundRecord

@@ -7,7 +7,7 @@ from support.records import read_all
 
 from fedjury.config.settings import load
 from fedjury.reports import conclusion
-from fedjury.reports.quorum import blind
+from fedjury.reports.jury import blind
 
 DEFENDED = load()
 BARE = load(

@@ -53,7 +53,7 @@ FULL = RoundRecord(
         silent=1,
         voters={":server": Ballot(True, 2.5, 1.5, 0), "ann": Ballot(False, 0.5, 1.5, 300)},
         evidence=0.125,
-        quorum=2,
+        rejects_at=2,
         replaced=("bob",),
         median_samples=40,
     ),

@@ -29,7 +29,6 @@ from support.by_hand import (
 
 from fedjury import rules
 from fedjury.config.sections import Validation
-from fedjury.detection.selection import draw
 from fedjury.detection.state import DetectionPolicy
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
@@ -43,7 +42,7 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
-from fedjury.randomness import Purpose
+from fedjury.randomness import Purpose, draw
 from fedjury.round import machine
 from fedjury.round.machine import step
 from fedjury.round.state import (

@@ -15,17 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury import detection, judges, rules
-from fedjury.aggregator.server_validator import ServerValidator
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.detection.state import DetectionPolicy
 from fedjury.judges.profiles import Profile
+from fedjury.judges.server_validator import ServerValidator
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
 from fedjury.protocol.record import Quality
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from fedjury.round import machine
+from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.state import (
     CountInvalid,
     Effect,
@@ -81,7 +82,7 @@ def policy(
     settings = load(overrides={**SHORT, **(changes or {})})
     return RoundConfig(
         rule=rules.build(rule),
-        evaluate=accuracy,
+        measure=measure,
         run=settings.run,
         aggregation=settings.aggregation,
         sampling=settings.sampling,
@@ -97,9 +98,9 @@ def votes(**changes: object) -> dict[str, object]:
     return {f"validation.{key}": value for key, value in changes.items()}
 
 
-def accuracy(weights: Vector) -> float:
+def measure(weights: Vector) -> Quality:
     """Stand for the measurement of a model."""
-    return float(np.isfinite(weights).mean())
+    return Quality(float(np.isfinite(weights).mean()))
 
 
 def profile(weights: Vector) -> Profile:
@@ -245,12 +246,12 @@ class Play:
         effects = self.step(event)
         after = self.state
         assert not any(isinstance(effect, Publish) for effect in effects)
-        new = (set(after.updates) - set(before.updates)) | (
+        new = (set(after.updates.names) - set(before.updates.names)) | (
             after.votes.keys() - before.votes.keys()
         )
         if isinstance(event, InvalidMessage) or not new:
             assert self.refused.total() == total + 1
-            assert (*after.updates,) == (*before.updates,)
+            assert after.updates.names == before.updates.names
             assert after.votes == before.votes
         else:
             assert new == {event.agent}
@@ -291,6 +292,7 @@ class Play:
         state = self.state
         if not len(state.updates):
             return
+        assert isinstance(state.updates, UpdateBuffer)
         matrix, _ = state.updates.matrix()
         for name, row in zip(state.updates.names, matrix, strict=True):
             key = state.round, state.attempt, Update.__name__, name

@@ -1,4 +1,4 @@
-"""What people should know of a quorum: which are safe, and what validators cannot see."""
+"""What people should know of a jury: which quorums are safe, and what validators cannot see."""
 
 from __future__ import annotations
 
