@@ -24,7 +24,8 @@ from fedjury.attacks.validators import Liar, Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
-from fedjury.judges.profiles import Histories
+from fedjury.learning.error_profiles import Histories
+from fedjury.learning.task import Task
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
@@ -75,7 +76,7 @@ class AgentBatch:
         members: Members,
         model: nn.Module,
         data: Shards,
-        classes: int,
+        task: Task,
         seed: int,
         look_back: int,
         codec: str = "float32",
@@ -98,9 +99,9 @@ class AgentBatch:
         self._colluders = members.colluders
         self._absent: frozenset[str] = frozenset()
         self._models: dict[int, Vector] = {}
-        self._classes = classes
-        self._profiles = ErrorProfileCache(model, data, classes, codec)
-        self._inventor = Inventor(seed, self._samples, classes)
+        self._task = task
+        self._profiles = ErrorProfileCache(model, data, task, codec)
+        self._inventor = Inventor(seed, self._samples, task)
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -326,7 +327,7 @@ class AgentBatch:
         unable = [place for place, name in enumerate(names) if name not in self._row]
         rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
         numbers = [self._member[names[place]].number for place in unable]
-        result = np.empty((len(names), len(versions), 2 * self._classes), dtype=np.int64)
+        result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
         result[able] = self._profiles.history(rows, versions, self._models)
         result[unable] = self._inventor.history(numbers, versions)
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -27,6 +27,11 @@ class Run(Section):
     )
     directory: Annotated[Text, Flag("--runs", "DIR")] = Field(
         "runs", description="folder that holds one folder a run"
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Flag("--device")] = Field(
+        "cpu",
+        description="where models are trained and evaluated: cpu, cuda, or auto (cuda where "
+        "PyTorch finds it). Not on every device do the same settings give the same bits",
     )
 
     @field_validator("name")

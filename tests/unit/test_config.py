@@ -161,6 +161,7 @@ TABLES = [
     ("wire.history", registry.CODECS),
     ("validation.judge", JUDGES),
     ("validation.judged_by", get_args(FIELDS["validation.judged_by"].annotation)),
+    ("run.device", get_args(FIELDS["run.device"].annotation)),
     ("validation.decide", get_args(FIELDS["validation.decide"].annotation)),
     ("backdoor.task", BACKDOORS),
 ]
@@ -481,6 +482,7 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "run.device": "auto or cpu or cuda",
     }.get(key, called)
     section, name = key.split(".")
     wrong = {
@@ -772,6 +774,8 @@ def another(key):
         return {"nnm": 3, "clip": 1.5}, "{ nnm = 3, clip = 1.5 }"
     if key == "validation.judged_by":
         return "server", "server"
+    if key == "run.device":
+        return "auto", "auto"
     if type(default) is int:
         return default + 9, str(default + 9)  # validators enough for the quorum
     if type(default) is float:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.judges.judgements import Judge, Judgements, merged, no_judgement
-from fedjury.judges.profiles import Histories, Profile
+from fedjury.learning.error_profiles import Histories, Profile
 
 Verdicts = npt.NDArray[np.bool_]
 """(m,): whether each of m validators says "poisoned"."""

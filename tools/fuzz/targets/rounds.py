@@ -18,8 +18,8 @@ from fedjury import detection, judges, rules
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.detection.state import DetectionPolicy
-from fedjury.judges.profiles import Profile
 from fedjury.judges.server_validator import ServerValidator
+from fedjury.learning.error_profiles import Profile
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
 from fedjury.protocol.record import Quality

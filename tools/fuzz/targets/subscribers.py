@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from fedjury.agents.agent import Agent, Fetch, Task, on_message
+from fedjury.agents.agent import Agent, Assignment, Fetch, on_message
 from fedjury.gateway import state
 from fedjury.gateway.state import GatewayState, InvalidRequest, ReceivedUpdate
 from fedjury.protocol.codec import decode, encode
@@ -67,7 +67,7 @@ def one(data: bytes) -> None:
         assert len(view.sent) <= len(view.slots)
 
 
-def check(agent: Agent, task: Task | None) -> None:
+def check(agent: Agent, task: Assignment | None) -> None:
     """Check what an agent is to do next."""
     if task is None:
         return
