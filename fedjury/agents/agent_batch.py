@@ -20,7 +20,7 @@ from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.collusion import ColluderPool
 from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.attacks import LocalTraining, RoundContext
-from fedjury.attacks.validators import Liar, Turn
+from fedjury.attacks.validators import Turn, VoteAttack
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
@@ -61,7 +61,7 @@ class Members(NamedTuple):
     train: LocalTraining
     attack: LocalTraining
     judge: Judge
-    vote_attack: Liar
+    vote_attack: VoteAttack
     attackers: frozenset[str] = frozenset()
     """The malicious agents of the whole fleet."""
     colluders: ColluderPool | None = None

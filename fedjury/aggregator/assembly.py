@@ -135,7 +135,7 @@ def round_config_of(
 
 
 def rule_of(settings: Settings) -> rules.Rule:
-    """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
+    """Build the rule with its options and pre-aggregation; a ``ValueError`` says what is wrong."""
     message = settings.aggregation
     options: dict[str, Any] = dict(message.options)
     clip = options.pop("clip", message.clip) or None  # it may stand in either place

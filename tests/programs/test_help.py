@@ -317,7 +317,7 @@ def test_the_gateway_tells_its_own_defaults(answers):
     for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
         rounds = program.defaults().run.rounds
-        assert f"rounds to finish, rejected ones included (1 or more; default: {rounds})" in text
+        assert f"rounds to run, rejected ones included (1 or more; default: {rounds})" in text
         assert f"updates that close a round (default: {program.THRESHOLD})" in text
         assert "drawn at random; 0: none (default: 0)" in text
         assert re.search(r"resnet18 \(default: classifier\)", text)

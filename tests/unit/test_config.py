@@ -35,10 +35,10 @@ from fedjury.registry import (
     BACKDOORS,
     DATASETS,
     JUDGES,
-    LIARS,
     MODELS,
     RULES,
     SPLITS,
+    VOTE_ATTACKS,
     Registry,
 )
 
@@ -153,7 +153,7 @@ def test_every_setting_is_explained():
 TABLES = [
     ("aggregation.rule", RULES),
     ("agents.attack", ATTACKS),
-    ("agents.vote_attack", LIARS),
+    ("agents.vote_attack", VOTE_ATTACKS),
     ("agents.split", SPLITS),
     ("model.name", MODELS),
     ("data.name", DATASETS),
@@ -953,11 +953,12 @@ def test_help_shows_each_flag_and_its_default():
     for name, setting in ALL_FLAGS.items():
         assert f"{name} " in text
         assert flags.named(FIELDS[setting].description) in text
-    assert "share of them that is evil: exactly round(n * evil) (0 to 1; default: 0.2)" in text
-    assert "round in which malicious agents begin" in text
+    share = "share of them that is malicious: exactly round(n * share) agents"
+    assert f"{share} (0 to 1; default: 0.2)" in text
+    assert "first round in which malicious agents attack" in text
     assert "(1 or more; default: 1)" in text
     assert "similarity (default: fixed_point, length)" in text
-    assert "soon not called (default) --no-quarantine the opposite of --quarantine" in text
+    assert "not selected (default) --no-quarantine the opposite of --quarantine" in text
     assert "one example" in text
 
 
