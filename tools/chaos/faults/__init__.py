@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from tools.chaos.faults import agents, aggregator, broker, disk, load, network
 from tools.chaos.faults.broker import BRIEF
-from tools.chaos.faults.mid_round import mid_round
-from tools.chaos.faults.outcome import Fault, Outcome
+from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, PIGGY_BACK, PLAIN
 
 __all__ = ["FAULTS", "Outcome", "Row"]

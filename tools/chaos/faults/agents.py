@@ -9,8 +9,7 @@ from collections.abc import Collection
 from random import Random
 
 from fedjury.protocol.record import RoundRecord
-from tools.chaos.faults.mid_round import end
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
+from tools.chaos.faults.outcome import Fault, Outcome, Tally, end
 from tools.chaos.harness import PLAIN, SHARDS, Federation, Harness, Result, Setup
 from tools.chaos.programs import Child
 

@@ -6,8 +6,7 @@ import signal
 import time
 from random import Random
 
-from tools.chaos.faults.mid_round import end
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
+from tools.chaos.faults.outcome import Fault, Outcome, Tally, end
 from tools.chaos.harness import PLAIN, Federation, Harness, Setup
 from tools.chaos.programs import Trap
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from random import Random
 
-from tools.chaos.faults.mid_round import PACE, mid_round
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
+from tools.chaos.faults.outcome import PACE, Fault, Outcome, Tally, mid_round
 from tools.chaos.harness import PLAIN, Federation, Harness, Setup
 
 KEEPALIVE = 2

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from random import Random
 
-from tools.chaos.faults.mid_round import Hurt
+from tools.chaos.faults.outcome import Hurt
 from tools.chaos.harness import Federation, Harness, Result
 
 LOG = 3000

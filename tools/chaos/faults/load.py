@@ -10,8 +10,7 @@ from pathlib import Path
 from random import Random
 
 from tools.chaos.faults.disk import refused
-from tools.chaos.faults.mid_round import PACE
-from tools.chaos.faults.outcome import Outcome, Tally
+from tools.chaos.faults.outcome import PACE, Outcome, Tally
 from tools.chaos.harness import PLAIN, SMALL, Federation, Harness, Setup
 
 CLIENTS = 20

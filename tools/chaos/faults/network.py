@@ -6,8 +6,7 @@ import time
 from random import Random
 
 from tools.chaos.faults.broker import BRIEF, SILENCE
-from tools.chaos.faults.mid_round import PACE, mid_round
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
+from tools.chaos.faults.outcome import PACE, Fault, Outcome, Tally, mid_round
 from tools.chaos.harness import Federation, Harness, Result
 
 ANSWERED = 8 * PACE
