@@ -64,9 +64,7 @@ COMMANDS = [
 
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
-    "tools/chaos/fork_server.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
-    "tools/fuzz/memory_growth.py": "a process of python -m tools.fuzz",
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
