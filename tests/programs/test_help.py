@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import warm
 
 from fedjury import cli
 from fedjury.agents import spawn
@@ -104,7 +105,7 @@ def helped(command: str) -> subprocess.CompletedProcess[str]:
     """Start a command as people do who know nothing of it."""
     words = [sys.executable, *after_python(command), "--help"]
     around = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(
+    return warm.run(
         words, cwd=ROOT, env=around, text=True, capture_output=True, timeout=120, check=False
     )
 
