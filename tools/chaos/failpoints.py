@@ -1,7 +1,7 @@
 """What is made different in a program before it begins: where it kills itself, how it misbehaves.
 
-The product knows nothing of this. A trap wraps a method of it in a process that was forked to be
-sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
+The product knows nothing of this. A trap wraps a public method of it in a process that was forked
+to be sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def after(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
 
 def opening(number: float) -> None:
     """Die when the round is open and nobody has answered."""
-    after(Aggregator, "_take", lambda now, *_: _training(now, number))
+    after(Aggregator, "take", lambda now, *_: _training(now, number))
 
 
 def collecting(number: float) -> None:
@@ -83,7 +83,7 @@ def collecting(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return _training(now, number) and 2 * len(now.updates) >= len(now.selected) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def aggregating(number: float) -> None:
@@ -97,7 +97,7 @@ def validating(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return now.round == number and len(now.votes) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def unrecorded(number: float) -> None:
@@ -117,7 +117,7 @@ def published(number: float) -> None:
         message = effect.message if isinstance(effect, Publish) else None
         return isinstance(message, Model) and message.version >= number
 
-    after(Aggregator, "_carry_out", wanted)
+    after(Aggregator, "carry_out", wanted)
 
 
 def gathering(_: float) -> None:
@@ -154,12 +154,12 @@ def mute(number: float) -> None:
 
     def around(method: Method) -> Method:
         def called(fleet: Any, cohort: Any) -> None:
-            if cohort._round[0] < number:  # noqa: SLF001 - nobody else would ask
+            if cohort.number < number:
                 method(fleet, cohort)
 
         return called
 
-    wrap(AgentRunner, "_send", around)
+    wrap(AgentRunner, "send_ready", around)
 
 
 def slow(seconds: float) -> None:
