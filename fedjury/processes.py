@@ -7,7 +7,6 @@ the processes of a fleet, the gateway's aggregator, and the workers of an experi
 from __future__ import annotations
 
 import ctypes
-import multiprocessing as mp
 import os
 import resource
 import shutil
@@ -17,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,13 +38,17 @@ class User(NamedTuple):
     group: int
 
 
-def fork(target: Callable[..., None], *arguments: Any, daemon: bool = False) -> BaseProcess:
+def fork(
+    target: Callable[..., None], *arguments: Any, daemon: bool = False, fresh: bool = False
+) -> BaseProcess:
     """Start a forked process, which has what this one has loaded.
 
-    ENDING signals are held back until the child unblocks them: one that came between the fork and
-    its first line would end it with a traceback.
+    ``fresh``: one that has nothing of it, for what does not survive a fork, such as CUDA; then
+    ``target`` and arguments are pickled. ENDING signals are held back until the child unblocks
+    them: one that came between the fork and its first line would end it with a traceback.
     """
-    process = mp.get_context("fork").Process(target=target, args=arguments, daemon=daemon)
+    kind = SpawnProcess if fresh else ForkProcess
+    process = kind(target=target, args=arguments, daemon=daemon)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         process.start()

@@ -51,7 +51,7 @@ class Fetch:
     candidate: bool = False
 
 
-Task = Train | Judge | Contribute | Fetch
+Assignment = Train | Judge | Contribute | Fetch
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Agent(Replaceable):
     """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 
 
-def on_message(agent: Agent, message: Message) -> tuple[Agent, Task | None]:
+def on_message(agent: Agent, message: Message) -> tuple[Agent, Assignment | None]:
     """Take a message; returns the agent as it is then, and its task if it has one now."""
     match message:
         case Manifest():
@@ -114,7 +114,7 @@ def _forget(agent: Agent) -> Agent:
     return agent.but(round=None, trained=None, voted=None, asked=None, candidate=None)
 
 
-def _react(agent: Agent) -> tuple[Agent, Task | None]:
+def _react(agent: Agent) -> tuple[Agent, Assignment | None]:
     """Find what is to be done now."""
     now = agent.round
     if now is None:
@@ -133,7 +133,9 @@ def _react(agent: Agent) -> tuple[Agent, Task | None]:
     return agent, None
 
 
-def _judge(agent: Agent, now: Round, kind: type[Judge | Contribute]) -> tuple[Agent, Task | None]:
+def _judge(
+    agent: Agent, now: Round, kind: type[Judge | Contribute]
+) -> tuple[Agent, Assignment | None]:
     """Judge if everything is here; else ask for what is not, once."""
     turn = (now.round, now.attempt)
     wanted = tuple(range(max(0, now.version - agent.look_back), now.version + 1))

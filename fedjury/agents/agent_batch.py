@@ -20,11 +20,12 @@ from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.collusion import ColluderPool
 from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.attacks import LocalTraining, RoundContext
-from fedjury.attacks.validators import Liar, Turn
+from fedjury.attacks.validators import Turn, VoteAttack
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judge, Judgements, merged
-from fedjury.judges.profiles import Histories
+from fedjury.learning.error_profiles import Histories
+from fedjury.learning.task import Task
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
@@ -60,7 +61,7 @@ class Members(NamedTuple):
     train: LocalTraining
     attack: LocalTraining
     judge: Judge
-    vote_attack: Liar
+    vote_attack: VoteAttack
     attackers: frozenset[str] = frozenset()
     """The malicious agents of the whole fleet."""
     colluders: ColluderPool | None = None
@@ -75,7 +76,7 @@ class AgentBatch:
         members: Members,
         model: nn.Module,
         data: Shards,
-        classes: int,
+        task: Task,
         seed: int,
         look_back: int,
         codec: str = "float32",
@@ -100,9 +101,9 @@ class AgentBatch:
         self._absent: frozenset[str] = frozenset()
         self.models: dict[int, Vector] = {}
         """Version -> the accepted models that a judge may ask for."""
-        self._classes = classes
-        self.profiles = ErrorProfileCache(model, data, classes, codec)
-        self._inventor = Inventor(seed, self._samples, classes)
+        self._task = task
+        self.profiles = ErrorProfileCache(model, data, task, codec)
+        self._inventor = Inventor(seed, self._samples, task)
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -329,7 +330,7 @@ class AgentBatch:
         unable = [place for place, name in enumerate(names) if name not in self._row]
         rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
         numbers = [self._member[names[place]].number for place in unable]
-        result = np.empty((len(names), len(versions), 2 * self._classes), dtype=np.int64)
+        result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
         result[able] = self.profiles.history(rows, versions, self.models)
         result[unable] = self._inventor.history(numbers, versions)
         return result

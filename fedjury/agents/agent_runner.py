@@ -9,7 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Task, Train, concerned, on_message
+from fedjury.agents.agent import (
+    Agent,
+    Assignment,
+    Contribute,
+    Fetch,
+    Judge,
+    Train,
+    concerned,
+    on_message,
+)
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.collusion import Colluders
 from fedjury.agents.waiting import Waiting
@@ -254,7 +263,7 @@ class AgentRunner:
             if self._batch is not None:
                 self._batch.exclude(self._absent)
 
-    def _take(self, agent: Agent, task: Task) -> None:
+    def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None
         match task:
             case Fetch(versions, candidate):

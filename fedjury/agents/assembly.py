@@ -38,6 +38,7 @@ def simulated_agents_of(settings: Settings) -> SimulatedAgents:
         settings.aggregation,
         settings.model.name,
         settings.validation.judge,
+        settings.run.device,
     )
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fedjury.judges.profiles import error_profile
 from fedjury.learning.evaluation import predict
+from fedjury.learning.task import Predictions, Task
 from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.compression import as_received
@@ -30,7 +30,7 @@ class Found(NamedTuple):
     """The error profiles of one model on the data of each member, as far as they are known."""
 
     values: Values
-    """(members, 2C): rows that are not known hold anything."""
+    """(members, p): rows that are not known hold anything."""
     known: npt.NDArray[np.bool_]
     """(members,)"""
 
@@ -38,15 +38,15 @@ class Found(NamedTuple):
 class ErrorProfileCache:
     """Profiles models on the data of members, each model and member once."""
 
-    def __init__(self, model: nn.Module, data: Shards, classes: int, codec: str) -> None:
+    def __init__(self, model: nn.Module, data: Shards, task: Task, codec: str) -> None:
         """``codec``: how candidates and history travel; what is judged has been through it."""
-        self._model, self.data, self._classes, self._codec = model, data, classes, codec
+        self._model, self.data, self._task, self._codec = model, data, task, codec
         self._received: dict[int, Vector] = {}
         """Accepted models as they arrive as history: the same whether they did or not."""
         self._found: dict[int, Found] = {}
         self._tried: tuple[Vector, Found] | None = None
         """The last candidate, and what was found in it."""
-        self._last: tuple[Rows, torch.Tensor, Values, Values] | None = None
+        self._last: tuple[Rows, torch.Tensor, Predictions, Values] | None = None
         """Who looked last, and at what: a newcomer looks at the whole look-back in turn."""
 
     def receive(self, version: int, weights: Vector) -> None:
@@ -69,7 +69,7 @@ class ErrorProfileCache:
         return self._received.keys() | models.keys() >= set(versions)
 
     def history(self, rows: Rows, versions: Sequence[int], models: Mapping[int, Vector]) -> Values:
-        """Profile accepted models on the data of these members: (m, versions, 2C)."""
+        """Profile accepted models on the data of these members: (m, versions, p)."""
         for version in versions:
             if version not in self._received:
                 self._received[version] = as_received(models[version], self._codec)
@@ -79,7 +79,7 @@ class ErrorProfileCache:
         return np.stack([self._found[version].values[rows] for version in versions], axis=1)
 
     def candidate(self, rows: Rows, weights: Vector) -> Values:
-        """Profile a candidate on the data of these members: (m, 2C)."""
+        """Profile a candidate on the data of these members: (m, p)."""
         if self._tried is None or self._tried[0] is not weights:
             self._tried = weights, self._nothing()
         self._measure(weights, rows, self._tried[1])
@@ -93,23 +93,22 @@ class ErrorProfileCache:
 
     def _nothing(self) -> Found:
         members = len(self.data.indices)
-        return Found(
-            np.empty((members, 2 * self._classes), dtype=np.int64), np.zeros(members, dtype=bool)
-        )
+        values = np.empty((members, self._task.kinds), dtype=np.int64)
+        return Found(values, np.zeros(members, dtype=bool))
 
     def _measure(self, weights: Vector, rows: Rows, result: Found) -> None:
         """Profile a model on the data of those of these members who have not yet."""
         rows = rows[~result.known[rows]]
         if not len(rows):
             return
-        x, labels, ends = self._samples(rows)
-        answers = np.split(predict(self._model, weights, x), ends)
-        for row, answered, right in zip(rows, answers, np.split(labels, ends), strict=True):
-            result.values[row] = error_profile(answered, right, self._classes)
+        x, targets, ends = self._samples(rows)
+        answers = np.split(predict(self._model, weights, x, self._task), ends)
+        for row, answered, right in zip(rows, answers, np.split(targets, ends), strict=True):
+            result.values[row] = self._task.profile(answered, right)
         result.known[rows] = True
 
-    def _samples(self, rows: Rows) -> tuple[torch.Tensor, Values, Values]:
-        """Return inputs and labels of what these members hold, and where one ends, the next begins.
+    def _samples(self, rows: Rows) -> tuple[torch.Tensor, Predictions, Values]:
+        """Return inputs and targets of what these members hold, and where each next one begins.
 
         (N, ...), (N,) and (m - 1,), for N samples of all of them.
         """

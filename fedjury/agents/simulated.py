@@ -25,7 +25,9 @@ from fedjury.judges.judgements import Judge
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.device import device_named
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
+from fedjury.learning.task import task_of
 from fedjury.learning.training import Shards, Training, check_batches, unequal
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
@@ -50,6 +52,8 @@ class SimulatedAgents(NamedTuple):
     """The network and the judge that our own settings name; others that have to be imported from
     elsewhere are not, whatever a manifest says."""
     judge: str = ""
+    device: str = "cpu"
+    """Where its members train and judge, as ``device_named`` takes it."""
 
     @property
     def without_data(self) -> frozenset[int]:
@@ -78,7 +82,8 @@ class SimulatedAgents(NamedTuple):
         Raises
         ------
         ValueError
-            If a name or a value is not valid, or the data cannot be had, or not be dealt so.
+            If a name or a value is not valid, or the data or the device cannot be had, or the data
+            not be dealt so.
         """
         spec = self.spec
         if spec.attack == "honest":
@@ -87,6 +92,7 @@ class SimulatedAgents(NamedTuple):
         validators.build(self.agents.vote_attack)
         split.build(spec.split, **spec.split_options)
         spec.arms()
+        device_named(self.device)
         data = datasets.load(self.data.name, Path(self.data.root), self.data.test)
         partition(spec, data)
         attacks.build(spec.attack, _tiny(data), self.agents.options)
@@ -102,6 +108,11 @@ class SimulatedAgents(NamedTuple):
             f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
         )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether they train and judge on a GPU: then their processes cannot be forked."""
+        return device_named(self.device).type == "cuda"
 
     @property
     def there(self) -> int:
@@ -143,7 +154,8 @@ def assemble(
         chosen = judges.JUDGES.agreed(manifest.judge, simulated.judge)
     except ValueError as why:
         raise MismatchError(str(why)) from why
-    model = models.build(network, data.shape, data.classes, spec.seed)
+    task = task_of(data)
+    model = task.build(network, data.shape, seed=spec.seed).to(device_named(simulated.device))
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
         raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
     holdings, holders = partition(spec, data), spec.holders
@@ -159,6 +171,7 @@ def assemble(
     row = {holders[place]: index for index, place in enumerate(mine)}
     judge = judges.build(chosen, minimum_history=manifest.minimum_history, **manifest.judge_options)
     attack = AttackContext(
+        task=task,
         model=model,
         plan=Training(
             manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum
@@ -167,7 +180,7 @@ def assemble(
         row=row,
         scale=simulated.agents.scale,
         fresh=lambda: flatten(
-            models.build(network, data.shape, data.classes, spec.seed, Purpose.FAKE_MODEL)
+            task.build(network, data.shape, seed=spec.seed, purpose=Purpose.FAKE_MODEL)
         ),
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
@@ -176,7 +189,7 @@ def assemble(
         _members(simulated, numbers, attack, judge),
         model,
         shards,
-        manifest.classes,
+        task,
         spec.seed,
         manifest.look_back,
         manifest.history_codec,
@@ -257,10 +270,13 @@ def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> Co
 
 def _tiny(data: Dataset) -> AttackContext:
     """Make a world of one agent with one sample, to try whether an attack can be built."""
-    model = models.build("mlp", data.shape, data.classes, 0)
+    task = task_of(data)
+    model = task.build("mlp", data.shape, seed=0)
     x, y = torch.from_numpy(data.x_train[:1]), torch.from_numpy(data.y_train[:1])
     held = Shards(x, y, torch.zeros((1, 1), dtype=torch.int64))
-    return AttackContext(model, Training(1, 1, 0.0, 0.0), held, {0: 0}, 1.0, lambda: flatten(model))
+    return AttackContext(
+        task, model, Training(1, 1, 0.0, 0.0), held, {0: 0}, 1.0, lambda: flatten(model)
+    )
 
 
 def _backdoor_config(

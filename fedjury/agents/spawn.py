@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fedjury.agents.assembly import CHUNK, parts, processes_for, simulated_agents_of
 from fedjury.agents.shares import MOST, Claims, claimed
 from fedjury.agents.work import work
-from fedjury.agents.worker_pool import Worker, WorkerPool
+from fedjury.agents.worker_pool import WorkerPool
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.credentials import address_of, first_known
@@ -77,12 +78,9 @@ def join(
         f"{len(numbers):,} agents ({malicious:,} {kind}: {settings.agents.attack}) "
         f"join run {settings.run.name!r} at {address}"
     )
-
-    def be(worker: Worker) -> None:
-        work(settings, simulated, data, worker)
-
     late = sum(number in simulated.late for number in numbers)
-    pool = WorkerPool(be, ours, say)
+    be = partial(work, settings, simulated, data)
+    pool = WorkerPool(be, ours, say, fresh=simulated.on_gpu)
     return supervise(pool, progress(len(numbers), late), tending(settings, pool, cut, claims))
 
 

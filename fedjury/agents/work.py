@@ -26,9 +26,12 @@ REPORT = 0.2
 
 def work(settings: Settings, simulated: SimulatedAgents, data: Dataset, worker: Worker) -> None:
     """Be one process of the fleet."""
-    from fedjury.agents.simulated import runner_of  # noqa: PLC0415 - see population_of
+    import torch  # noqa: PLC0415 - see simulated_agents_of
+
+    from fedjury.agents.simulated import runner_of  # noqa: PLC0415
     from fedjury.agents.waiting import Waiting  # noqa: PLC0415
 
+    torch.set_num_threads(1)  # a process that was not forked does not know yet
     address = address_of(settings.broker, "agents")
     transport = MqttTransport(address, settings.run.name)
     last, due, begun = -1, 0.0, worker.begun

@@ -49,17 +49,26 @@ DEATHS, WITHIN = 3, 60.0
 class WorkerPool:
     """Processes that share the agents of a fleet.
 
-    They are forked: libraries and data are loaded once, and the memory they take is shared by all.
-    Each reports through a pipe of its own, so that one that is killed cannot hold up the others.
+    They are forked: libraries and data are loaded once, and the memory they take is shared by all;
+    or spawned afresh, where they use a GPU, which does not survive a fork. Each
+    reports through a pipe of its own, so that one that is killed cannot hold up the others.
     """
 
     def __init__(
-        self, work: Work, shares: list[range] | dict[int, range], say: Callable[[str], None]
+        self,
+        work: Work,
+        shares: list[range] | dict[int, range],
+        say: Callable[[str], None],
+        *,
+        fresh: bool = False,
     ) -> None:
-        """``shares``: the numbers of the agents of each process, by its place."""
+        """``shares``: the numbers of the agents of each process, by its place.
+
+        ``fresh``: the processes are spawned, and ``work`` is pickled.
+        """
         self._shares = shares if isinstance(shares, dict) else dict(enumerate(shares))
         self._connected = dict.fromkeys(self._shares, 0)
-        self._work, self._say = work, say
+        self._work, self._say, self._fresh = work, say, fresh
         self._said: set[str] = set()
         self._outside = Outside(say)
         self._begun = False
@@ -138,7 +147,7 @@ class WorkerPool:
     def _fork(self, place: int, *, again: bool) -> None:
         ours, theirs = mp.Pipe(duplex=False)
         start = self._shares[place], again, self._begun, os.getpid()
-        process = processes.fork(_be, self._work, theirs, *start, daemon=True)
+        process = processes.fork(_be, self._work, theirs, *start, daemon=True, fresh=self._fresh)
         theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
         self.processes[place], self._reports[ours] = process, place
 

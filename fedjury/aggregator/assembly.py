@@ -16,11 +16,13 @@ from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
 from fedjury.judges.server_validator import server_validator
-from fedjury.learning import datasets, models
+from fedjury.learning import datasets
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.evaluation import accuracy_of, answers_on, flaw_of, success_of
+from fedjury.learning.device import device_named
+from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_of
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
+from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress, encoding_of
@@ -56,7 +58,9 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
     if data is None:
         data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
-    model = models.build(settings.model.name, data.shape, data.classes, settings.run.seed)
+    task = task_of(data)
+    device = device_named(settings.run.device)
+    model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     check_size(settings, flatten(model))
@@ -66,7 +70,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
         partition_spec_of(settings), data
     )  # even if unused: agents would fail at the same
     check_trainable(settings, model, data, holdings)
-    config = round_config_of(settings, rule, model, data, holdings)
+    config = round_config_of(settings, rule, task, model, data, holdings)
     if settings.model.init and settings.limits.finite and (why := config.flaw(flatten(model))):
         raise ValueError(f"{settings.model.init} cannot be started from: {why}")
     manifest = manifest_of(settings, data, model)
@@ -74,7 +78,12 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
 
 
 def round_config_of(
-    settings: Settings, rule: rules.Rule, model: nn.Module, data: Dataset, partition: Partition
+    settings: Settings,
+    rule: rules.Rule,
+    task: Task,
+    model: nn.Module,
+    data: Dataset,
+    partition: Partition,
 ) -> RoundConfig:
     """Make the policy of a run, of its settings and of what the server looks at models with."""
     votes, aggregation, spec = (
@@ -83,12 +92,12 @@ def round_config_of(
         partition_spec_of(settings),
     )
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
-    answers = answers_on(model, torch.from_numpy(data.x_test))
-    accuracy = accuracy_of(answers, torch.from_numpy(data.y_test))
-    hidden = success_of(model, partition.backdoor) if partition.backdoor else None
+    answers = answers_on(model, torch.from_numpy(data.x_test), task)
+    metric = metric_of(answers, torch.from_numpy(data.y_test), task)
+    hidden = success_of(model, partition.backdoor, task) if partition.backdoor else None
     return RoundConfig(
         rule=rule,
-        measure=lambda weights: Quality(accuracy(weights), hidden(weights) if hidden else None),
+        measure=lambda weights: Quality(metric(weights), hidden(weights) if hidden else None),
         flaw=flaw_of(answers),
         variances=variances(model),
         run=settings.run,
@@ -105,7 +114,7 @@ def round_config_of(
             options=settings.collect.options,
         ),
         server_validator=server_validator(
-            model, data, partition.server, judge, votes.look_back, settings.wire.history
+            model, task, data, partition.server, judge, votes.look_back, settings.wire.history
         )
         if spec.server and votes.server
         else None,
@@ -113,6 +122,7 @@ def round_config_of(
         detection=detection_policy_of(settings),
         server_update=server_update(
             model,
+            task,
             data,
             partition.server,
             int(partition.held.mean()) if len(partition.held) else 1,
@@ -125,7 +135,7 @@ def round_config_of(
 
 
 def rule_of(settings: Settings) -> rules.Rule:
-    """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
+    """Build the rule with its options and pre-aggregation; a ``ValueError`` says what is wrong."""
     message = settings.aggregation
     options: dict[str, Any] = dict(message.options)
     clip = options.pop("clip", message.clip) or None  # it may stand in either place

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedjury.aggregator.assembly import Parts
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.detection.state import AgentRegistry, resumed
-from fedjury.judges.profiles import Profile
+from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector, flatten, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
@@ -108,7 +109,6 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
     message = settings.model_dump()
     del message["broker"]["password"]
-    packages = {name: version(name) for name in PACKAGES}
     return {
         "format": manifest.FORMAT,
         "settings": message,
@@ -116,8 +116,14 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
         "data": dict(parts.data),
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "packages": packages,
+        "packages": packages(),
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Return the versions of the packages whose numbers decide what a run comes to."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @contextmanager

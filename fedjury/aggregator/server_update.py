@@ -16,13 +16,20 @@ from torch import nn
 
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
+from fedjury.learning.task import Task
 from fedjury.learning.training import Shards, Training, sample_order, train
 from fedjury.learning.weights import Vector
 from fedjury.randomness import Purpose
 
 
 def server_update(
-    model: nn.Module, data: Dataset, held: Indices, samples: int, plan: Training, seed: int
+    model: nn.Module,
+    task: Task,
+    data: Dataset,
+    held: Indices,
+    samples: int,
+    plan: Training,
+    seed: int,
 ) -> Callable[[Vector, int], Vector]:
     """Let the server train on the training samples ``held`` (k,) that it kept.
 
@@ -40,7 +47,7 @@ def server_update(
         order = sample_order(
             seed, round_, (0,), plan.epochs, len(held), Purpose.SERVER_SAMPLE_ORDER
         )
-        update: Vector = train(model, weights, shard, plan, order)[0]
+        update: Vector = train(model, weights, shard, plan, order, task)[0]
         return update
 
     return learn

@@ -15,7 +15,6 @@ import torch
 from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
 from fedjury.attacks.backdoor import attacking
 from fedjury.judges.judgements import Judge, Judgements
-from fedjury.judges.profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.weights import Vector
 from fedjury.registry import attack
@@ -54,8 +53,9 @@ def judgements(
     clean = torch.from_numpy(backdoor.backdoor.clean(attack.data.y[backdoor.pool].numpy()))
     held = backdoor.pool[clean] if backdoor.clean and clean.any() else backdoor.pool
     x, labels = attack.data.x[held], attack.data.y[held].numpy()
-    answers = np.stack([predict(attack.model, model, x) for model in (*history, *rungs)])
-    profiles = error_profile(answers, labels, attack.classes)
+    models = (*history, *rungs)
+    answers = np.stack([predict(attack.model, model, x, attack.task) for model in models])
+    profiles = attack.task.profile(answers, labels)
     accepted, candidates = profiles[: len(history)], profiles[len(history) :]
     alike = np.broadcast_to(accepted, (len(rungs), *accepted.shape))
     return judge(alike, candidates)

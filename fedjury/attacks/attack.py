@@ -11,6 +11,7 @@ from torch import nn
 
 from fedjury.judges.judgements import Judge
 from fedjury.learning.backdoors.backdoor import Backdoor
+from fedjury.learning.task import Task
 from fedjury.learning.training import Shards, Training
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.randomness import Purpose, stream
@@ -77,6 +78,7 @@ class BackdoorConfig(NamedTuple):
 class AttackContext(NamedTuple):
     """What a learner can be built from; each takes what it needs."""
 
+    task: Task
     model: nn.Module
     plan: Training
     data: Shards
@@ -91,12 +93,6 @@ class AttackContext(NamedTuple):
     send: Callable[[int, float], None] = lambda _round, _strength: None
     """Told by attackers in which round they strike, and with what share of the step they trained
     for; 0: they stood down. For experiments, which have to know the truth."""
-
-    @property
-    def classes(self) -> int:
-        """How many classes the model tells apart."""
-        with torch.inference_mode():
-            return int(self.model.eval()(self.data.x[:1]).shape[1])
 
 
 def zeros(weights: Vector, context: RoundContext) -> Matrix:

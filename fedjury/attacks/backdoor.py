@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
 from fedjury.attacks.honest import honest
 from fedjury.learning.datasets.dataset import Images, Labels
+from fedjury.learning.training import step
 from fedjury.learning.weights import Matrix, Vector, flatten, load
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import attack
@@ -85,17 +85,19 @@ def attackers_model(
     load(model, weights)
     model.train()
     start = [p.detach().clone() for p in model.parameters()]
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        losses = attack.task.loss(outputs, y)
+        if backdoor.alpha == 1:
+            return losses
+        away = [(p - p0).flatten() for p, p0 in zip(model.parameters(), start, strict=True)]
+        distance: torch.Tensor = torch.linalg.vector_norm(torch.cat(away))
+        return backdoor.alpha * losses.mean() + (1 - backdoor.alpha) * distance
+
     sgd = torch.optim.SGD(model.parameters(), backdoor.learning_rate, attack.plan.momentum)
     for _ in range(backdoor.epochs):
         for batch in _batches(mix.order, attack.plan.batch_size, rng):
-            sgd.zero_grad()
-            loss = F.cross_entropy(model(mix.x[batch]), mix.y[batch])
-            if backdoor.alpha < 1:
-                away = [(p - p0).flatten() for p, p0 in zip(model.parameters(), start, strict=True)]
-                distance = torch.linalg.vector_norm(torch.cat(away))
-                loss = backdoor.alpha * loss + (1 - backdoor.alpha) * distance
-            loss.backward()
-            sgd.step()
+            step(model, sgd, loss, mix.x[batch], mix.y[batch])
     model.eval()
     return flatten(model)
 

@@ -29,6 +29,8 @@ def honest(attack: AttackContext) -> LocalTraining:
         rows = torch.tensor([attack.row[i] for i in members])
         own = attack.data.of(rows)
         order = sample_order(context.seed, context.round, members, attack.plan.epochs, samples)
-        return train(attack.model, weights, own, attack.plan, order)[: len(context.members)]
+        return train(attack.model, weights, own, attack.plan, order, attack.task)[
+            : len(context.members)
+        ]
 
     return learn

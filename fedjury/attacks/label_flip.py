@@ -13,5 +13,5 @@ from fedjury.registry import attack
 @attack(holds_data=True, report="They learn from their own data with wrong labels.")
 def label_flip(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who call every sample of theirs something else."""
-    flipped = attack.data._replace(y=attack.classes - 1 - attack.data.y)
+    flipped = attack.data._replace(y=attack.task.classes - 1 - attack.data.y)
     return honest(attack._replace(data=flipped))

@@ -60,7 +60,7 @@ def _flag_of(dotted: str) -> Flag | None:
     return next((item for item in field_of(dotted).metadata if isinstance(item, Flag)), None)
 
 
-RUN_FLAGS = _flags("run.name", "run.seed", "data")
+RUN_FLAGS = _flags("run.name", "run.seed", "run.device", "data")
 BROKER_FLAGS = _flags("broker")
 LISTENER_FLAGS = {flag: key for flag, key in BROKER_FLAGS.items() if key != "broker.forget"}
 """For who only listens, and has nothing to remove."""

@@ -98,7 +98,8 @@ def check(settings: Settings) -> str:
     simulated = simulated_agents_of(settings)
     try:
         data = simulated.check()
-        build(settings, data)
+        # Not on a GPU: a process that has begun to use it cannot be forked, as this one will be.
+        build(settings.replaced(run=settings.run.replaced(device="cpu")), data)
         return simulated.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why

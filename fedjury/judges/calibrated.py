@@ -38,8 +38,8 @@ import numpy as np
 
 from fedjury.judges.judgements import ROUNDING, Judge, Judgements, check_minimum, informed
 from fedjury.judges.prediction import scores, threshold
-from fedjury.judges.profiles import Candidates, Histories
 from fedjury.judges.sums import Array, in_order
+from fedjury.learning.error_profiles import Candidates, Histories
 from fedjury.registry import judge
 
 SHIFT = 0.1

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.judges.profiles import Candidates, Histories
+from fedjury.learning.error_profiles import Candidates, Histories
 
 Value = TypeVar("Value", np.bool_, np.float64)
 

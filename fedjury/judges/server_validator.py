@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from fedjury.judges.judgements import Judge
-from fedjury.judges.profiles import Profile, error_profile
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
+from fedjury.learning.error_profiles import Profile
 from fedjury.learning.evaluation import predict
+from fedjury.learning.task import Task
 from fedjury.learning.weights import Vector
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
@@ -34,7 +35,7 @@ class ServerValidator(NamedTuple):
     """How the server judges: what it finds in a model on its own data, and what it makes of it."""
 
     profile: Callable[[Vector], Profile]
-    """A model (d,) -> its error profile (2C,) on the server's data, as a client would find it."""
+    """A model (d,) -> its error profile (p,) on the server's data, as a client would find it."""
     judge: Judge
     samples: int
     """|D|: how many it holds."""
@@ -57,7 +58,13 @@ class ServerValidator(NamedTuple):
 
 
 def server_validator(
-    model: nn.Module, data: Dataset, held: Indices, judge: Judge, look_back: int, codec: str
+    model: nn.Module,
+    task: Task,
+    data: Dataset,
+    held: Indices,
+    judge: Judge,
+    look_back: int,
+    codec: str,
 ) -> ServerValidator:
     """Let the server judge with the training samples ``held`` (k,) that it kept for itself.
 
@@ -67,6 +74,6 @@ def server_validator(
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
 
     def profile(weights: Vector) -> Profile:
-        return error_profile(predict(model, as_received(weights, codec), x), y, data.classes)
+        return task.profile(predict(model, as_received(weights, codec), x, task), y)
 
     return ServerValidator(profile, judge, len(y), look_back + 1)

@@ -18,8 +18,8 @@ import numpy as np
 from fedjury.judges.judgements import ROUNDING, Judge, Judgements, check_minimum, informed
 from fedjury.judges.lof import squares
 from fedjury.judges.lof_variants import LOF_VARIANTS
-from fedjury.judges.profiles import Candidates, Histories, variations
 from fedjury.judges.sums import mean
+from fedjury.learning.error_profiles import Candidates, Histories, variations
 from fedjury.registry import judge, unknown
 
 

@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedjury.config.program import run_main
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.evaluation import accuracy_on
+from fedjury.learning.evaluation import answers_on, metric_of
 from fedjury.learning.saved import read_weights
-from fedjury.learning.training import batches, check_batches, fewest
+from fedjury.learning.task import cross_entropy, task_of
+from fedjury.learning.training import batches, check_batches, fewest, step
 from fedjury.learning.weights import flatten
 from fedjury.randomness import Purpose, stream
 
@@ -97,10 +97,7 @@ def train_epochs(
         model.train()
         total = count = 0.0
         for x, y in loader:
-            sgd.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            sgd.step()
+            loss = step(model, sgd, cross_entropy, x, y)
             total, count = total + loss.item() * len(y), count + len(y)
         yield total / count
     model.eval()
@@ -108,8 +105,9 @@ def train_epochs(
 
 def test_model(model: nn.Module, data: Dataset) -> float:
     """Return the model's accuracy on the held-out samples."""
-    measure = accuracy_on(model, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))
-    return measure(flatten(model))
+    task = task_of(data)
+    answers = answers_on(model, torch.from_numpy(data.x_test), task)
+    return metric_of(answers, torch.from_numpy(data.y_test), task)(flatten(model))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,12 +15,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fedjury.learning import batched
 from fedjury.learning.batched import Step
+from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.task import Loss, Task, cross_entropy
 from fedjury.learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
 from fedjury.randomness import Purpose, keys
 
@@ -89,13 +90,15 @@ def sample_order(
     return drawn.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
 
 
-def train(model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders) -> Matrix:
+def train(
+    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
+) -> Matrix:
     """Train m agents from the same ``weights`` (d,) and return their deltas (m, d).
 
     Networks with batch norm train one after the other: their running statistics are their own.
     """
     one_by_one = has_batch_norm(model)
-    return (train_alone if one_by_one else train_together)(model, weights, data, plan, order)
+    return (train_alone if one_by_one else train_together)(model, weights, data, plan, order, task)
 
 
 def fewest(model: nn.Module, shape: Sequence[int]) -> int:
@@ -142,19 +145,22 @@ def batches(order: torch.Tensor, size: int, least: int = 1) -> list[torch.Tensor
 
 
 def train_together(
-    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
+    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
 ) -> Matrix:
     """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
-    descend = _descend(model)
-    start = torch.tensor(weights)
+    descend, device = _descend(model, task.loss), device_of(model)
+    start = torch.tensor(weights, device=device)
     changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
     train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
-        own, change = data.of(values), torch.from_numpy(changes[values])
-        train_block(descend, start, own, plan, order[values], change)
+        change = torch.from_numpy(changes[values])
+        there = change.to(device)  # on the processor these are one and the same
+        train_block(descend, start, data.of(values), plan, order[values], there)
+        if there is not change:
+            change.copy_(there)
     return changes
 
 
@@ -172,14 +178,15 @@ def _train_block(
     single step, as in the main workload, the matrix (m, d) is written once and never read.
     """
     first, *later = _batches(data, plan, order)
-    descend(start.unsqueeze(0), *_pick(data, first), Step(change, plan.learning_rate, 0.0))
+    picked = _pick(data, first, start.device)
+    descend(start.unsqueeze(0), *picked, Step(change, plan.learning_rate, 0.0))
     if not later:
         return
     step = change.clone() if plan.momentum else change
     params = change.add_(start)
     for batch in later:
         keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
-        descend(params, *_pick(data, batch), Step(step, plan.learning_rate, keep))
+        descend(params, *_pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
         if plan.momentum:
             params.add_(step)
     params.sub_(start)
@@ -208,7 +215,8 @@ def _train_unequal(
     for t in range(int(last.max())):
         there = max(int((last > t).sum()), min(FEWEST, len(last)))
         now, into = params[:there], Step(step[:there], plan.learning_rate, plan.momentum)
-        descend(now, *_pick(data, numbers[:there, t]), into, shares[:there, t])
+        batch = _pick(data, numbers[:there, t], start.device)
+        descend(now, *batch, into, shares[:there, t].to(start.device))
         now.add_(into.into)
         done = last == t + 1
         change[ranks[done]] = params[done] - start
@@ -237,7 +245,7 @@ def steps_of(
 
 
 def train_alone(
-    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
+    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
 ) -> Matrix:
     """Train the agents one after the other with ``torch.optim.SGD``: the plain loop.
 
@@ -259,12 +267,22 @@ def train_alone(
         mine = order[i : i + 1]
         visits = mine[mine < held].reshape(1, plan.epochs, held)
         for batch in _batches(alone, plan, visits, least):
-            sgd.zero_grad()
-            F.cross_entropy(model(data.x[batch[0]]), data.y[batch[0]]).backward()
-            sgd.step()
+            step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
         np.subtract(flatten(model), weights, out=deltas[i])
     model.eval()
     return deltas
+
+
+def step(
+    model: nn.Module, sgd: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
+    """Take a step on a batch of inputs (b, ...) and targets (b, ...); return its mean loss, ()."""
+    device = device_of(model)
+    sgd.zero_grad()
+    mean = loss(model(x.to(device)), y.to(device)).mean()
+    mean.backward()
+    sgd.step()
+    return mean.detach()
 
 
 def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Iterator[torch.Tensor]:
@@ -275,10 +293,12 @@ def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Ite
         yield from batches(shuffled, plan.batch_size, least)
 
 
-def _pick(data: Shards, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the inputs (m, b, C, H, W) and labels (m, b) of sample numbers (m, b)."""
+def _pick(
+    data: Shards, batch: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return on a device the inputs (m, b, C, H, W) and targets (m, b) of numbers (m, b)."""
     x = data.x.index_select(0, batch.flatten())  # data.x[batch] takes twice as long
-    return x.unflatten(0, batch.shape), data.y[batch]
+    return x.unflatten(0, batch.shape).to(device), data.y[batch].to(device)
 
 
 class Descend(Protocol):
@@ -293,26 +313,28 @@ class Descend(Protocol):
         shares: torch.Tensor | None = None,
         /,
     ) -> None:
-        """Add the gradients at weights (m or 1, d), of inputs (m, b, ...) and labels (m, b).
+        """Add the gradients at weights (m or 1, d), of inputs (m, b, ...) and targets (m, b).
 
         ``shares``: (m, b), what each sample counts in its batch; None: all as much.
         """
 
 
-def _descend(model: nn.Module) -> Descend:
-    """Return the model's gradients: by hand if its layers are known, else those of vmap."""
-    network = batched.network(model)
+def _descend(model: nn.Module, loss: Loss) -> Descend:
+    """Return the model's gradients of a loss: written out where they are known, else by vmap.
+
+    Written out they are for known layers with the cross-entropy, see :mod:`batched`.
+    """
+    network = batched.network(model) if loss is cross_entropy else None
     if network is not None:
         return network.descend
     layout = tensors(model)
 
-    def loss(
+    def of_batch(
         params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, shares: torch.Tensor | None
     ) -> torch.Tensor:
-        logits = torch.func.functional_call(model, unflatten(params, layout), (x,))
-        if shares is None:
-            return F.cross_entropy(logits, y)
-        return F.cross_entropy(logits, y, reduction="none") @ shares
+        outputs = torch.func.functional_call(model, unflatten(params, layout), (x,))
+        losses = loss(outputs, y)
+        return losses.mean() if shares is None else losses @ shares
 
     def descend(
         params: torch.Tensor,
@@ -322,7 +344,7 @@ def _descend(model: nn.Module) -> Descend:
         shares: torch.Tensor | None = None,
     ) -> None:
         places = (0, 0, 0, None if shares is None else 0)
-        gradient = torch.func.vmap(torch.func.grad(loss), places)
+        gradient = torch.func.vmap(torch.func.grad(of_batch), places)
         step.add(0, gradient(params.expand(len(x), -1), x, y, shares))
 
     return descend

@@ -55,13 +55,17 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """What one validator said of a candidate, and what it received to come to that."""
+    """One validator's vote on a candidate, and how many bytes it received for it."""
 
     poisoned: bool = entry(TRUTH, "whether it called the candidate poisoned")
-    score: float | None = entry(NUMBER, "what its judge made of the candidate", None)
-    threshold: float | None = entry(NUMBER, "a higher score is poisoned", None)
+    score: float | None = entry(NUMBER, "the score that its judge gave the candidate", None)
+    threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
     size: int = entry(
-        SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
+        SIZE,
+        "payloads of candidate and history received for the vote",
+        0,
+        unit="bytes",
+        old="bytes",
     )
 
     @classmethod
@@ -86,7 +90,10 @@ class Quality:
 
     accuracy: float | None = entry(SHARE, "correct share of the held-out samples", None, start=True)
     backdoor: float | None = entry(
-        SHARE, "success of an experiment's backdoor, on samples nobody trains on", None, start=True
+        SHARE,
+        "success of an experiment's backdoor, on samples that no agent trains on",
+        None,
+        start=True,
     )
 
 
@@ -96,17 +103,15 @@ class Votes:
 
     poisoned: int = entry(COUNT, "votes that call the candidate poisoned", 0, "votes.poisoned")
     clean: int = entry(COUNT, "votes that call it clean", 0, "votes.clean")
-    silent: int = entry(COUNT, "those who were asked and did not vote", 0, "votes.silent")
+    silent: int = entry(COUNT, "validators that were asked and did not vote", 0, "votes.silent")
     voters: Mapping[str, Ballot] = entry(
-        BALLOTS, "who said what; the server is `:server`", {}, always=True
+        BALLOTS, "the vote of each validator; the server is `:server`", {}, always=True
     )
     evidence: float | None = entry(
         NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
     )
     rejects_at: int = entry(COUNT, 'how many "poisoned" votes reject', 0, "quorum")
-    replaced: tuple[str, ...] = entry(
-        NAMES, "silent validators in whose place others were asked", ()
-    )
+    replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
         COUNT, "samples that the median voter holds", None, "voter_samples"
     )
@@ -158,7 +163,7 @@ class Traffic:
     bytes_in: int | None = entry(SIZE, "payloads that the aggregator received", None, unit="bytes")
     bytes_out: int | None = entry(SIZE, "payloads that it sent", None, unit="bytes")
     dropped: int | None = entry(
-        COUNT, "messages that the broker says it threw away, whoever they were for", None
+        COUNT, "messages that the broker reports as dropped, for any subscriber", None
     )
 
 
@@ -170,7 +175,7 @@ class Timing:
     updates_per_second: float | None = entry(POSITIVE, "updates in that time", None, unit="1/s")
     time: float | None = entry(
         POSITIVE,
-        "when it was over, by the aggregator's clock",
+        "when it ended, by the aggregator's clock",
         None,
         unit="s since 1970, UTC",
         start=True,
@@ -180,19 +185,22 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class DetectionRecord:
-    """What detectors said of the agents, where any look."""
+    """What detectors found, if there are any."""
 
     suspicion: Mapping[str, float] = entry(
-        SHARES, "how much an agent is suspected; one that is not named is not", {}
+        SHARES, "suspicion of each agent; of agents not named it is 0", {}
     )
     flagged: Mapping[str, str] = entry(
         TEXTS,
-        "agents that are flagged, and the detector that suspects each most",
+        "flagged agents, and the detector with the highest suspicion of each",
         {},
         old="suspected",
     )
     filtered: int = entry(
-        COUNT, "updates that were not aggregated, as their senders are flagged", 0, old="left_out"
+        COUNT,
+        "updates that were not aggregated because their senders are flagged",
+        0,
+        old="left_out",
     )
     quarantined: tuple[str, ...] = entry(
         NAMES, "agents that are not selected after this round, until their readmission", ()
@@ -252,7 +260,7 @@ class RoundRecord:
         optional=True,
     )
     selected: int = entry(COUNT, "agents that were selected", 0, old="called")
-    updates: int = entry(COUNT, "updates that were taken", 0)
+    updates: int = entry(COUNT, "updates that were accepted", 0)
     missing: int = entry(COUNT, "selected agents that did not answer", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
     model: Quality = part(Quality, "of the global model after the round: ")
@@ -260,17 +268,15 @@ class RoundRecord:
         Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True
     )
     metrics: Mapping[str, float] = entry(
-        NUMBERS, "further measurements of the global model, by name", {}, start=True, optional=True
+        NUMBERS, "other measurements of the global model, by name", {}, start=True, optional=True
     )
     votes: Votes = part(Votes)
     traffic: Traffic = part(Traffic)
     timing: Timing = part(Timing)
-    detection: DetectionRecord | None = part(
-        DetectionRecord, "where detectors look: ", optional=True
-    )
-    truth: Truth | None = part(Truth, "in experiments alone: ", optional=True)
+    detection: DetectionRecord | None = part(DetectionRecord, "with detectors: ", optional=True)
+    truth: Truth | None = part(Truth, "only in experiments: ", optional=True)
     left: tuple[str, ...] = entry(
-        LEFT, "what the round left to the next; in `rounds.jsonl` alone", (), optional=True
+        LEFT, "files that the round left for the next; only in `rounds.jsonl`", (), optional=True
     )
 
     @property
@@ -295,12 +301,12 @@ def to_json(record: RoundRecord) -> Json:
 
 
 def read(value: object, needs: Collection[str] = ("round",)) -> RoundRecord:
-    """Read a record, whoever wrote it.
+    """Read a record from any writer.
 
     Raises
     ------
     RecordError
-        If it is no map, or what ``needs`` names is missing or does not fit.
+        If it is not a map, or a key in ``needs`` is missing or invalid.
     """
     result = read_fields(RoundRecord, value, needs)
     if "judged" not in result:
@@ -314,10 +320,10 @@ def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, 
     Raises
     ------
     RecordError
-        If it is no map, or what ``needs`` names is missing or does not fit.
+        If it is not a map, or a key in ``needs`` is missing or invalid.
     """
     if not isinstance(value, dict):
-        raise RecordError("it is no map")
+        raise RecordError("it is not a map")
     fits: dict[str, bool] = {}
     result = values(kind, value, fits)
     for key in needs:

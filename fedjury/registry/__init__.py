@@ -28,13 +28,13 @@ __all__ = [
     "COLLECT",
     "DATASETS",
     "DETECTORS",
-    "FRONTS",
     "JUDGES",
     "KINDS",
-    "LIARS",
     "MODELS",
+    "PRE_AGGREGATIONS",
     "RULES",
     "SPLITS",
+    "VOTE_ATTACKS",
     "Facts",
     "Mark",
     "Need",
@@ -45,22 +45,22 @@ __all__ = [
     "collect",
     "dataset",
     "detector",
-    "front",
     "judge",
-    "liar",
     "model",
+    "pre_aggregation",
     "rule",
     "split",
     "unknown",
+    "vote_attack",
 ]
 
 ATTACK_FACTS = frozenset({"report", "holds_data", "colludes", "hides_backdoor"})
 
 rule = Mark("rule", frozenset({"needs"}))
-front = Mark("front")
+pre_aggregation = Mark("pre_aggregation", words="pre-aggregation")
 detector = Mark("detector", frozenset({"report"}))
 attack = Mark("attack", ATTACK_FACTS)
-liar = Mark("liar")
+vote_attack = Mark("vote_attack", words="vote attack")
 judge = Mark("judge")
 backdoor = Mark("backdoor")
 model = Mark("model")
@@ -71,10 +71,14 @@ collect = Mark("collect", words="collect strategy")
 
 # Names of packages and not the packages, for this module is imported by them all.
 RULES: Registry[Any] = Registry(rule, "fedjury.rules", "fedjury.rules")
-FRONTS: Registry[Any] = Registry(front, "fedjury.rules", "fedjury.fronts", ("number",))
+PRE_AGGREGATIONS: Registry[Any] = Registry(
+    pre_aggregation, "fedjury.rules", "fedjury.pre_aggregations", ("number",)
+)
 DETECTORS: Registry[Any] = Registry(detector, "fedjury.detection", "fedjury.detectors")
-ATTACKS: Registry[Any] = Registry(attack, "fedjury.attacks", "fedjury.attacks", ("world",))
-LIARS: Registry[Any] = Registry(liar, "fedjury.attacks.validators", "fedjury.liars")
+ATTACKS: Registry[Any] = Registry(attack, "fedjury.attacks", "fedjury.attacks", ("attack",))
+VOTE_ATTACKS: Registry[Any] = Registry(
+    vote_attack, "fedjury.attacks.validators", "fedjury.vote_attacks"
+)
 JUDGES: Registry[Any] = Registry(judge, "fedjury.judges", "fedjury.judges")
 BACKDOORS: Registry[Any] = Registry(
     backdoor, "fedjury.learning.backdoors", "fedjury.backdoors", ("options",)
@@ -96,10 +100,10 @@ COLLECT: Registry[Any] = Registry(
 
 KINDS: tuple[Registry[Any], ...] = (
     RULES,
-    FRONTS,
+    PRE_AGGREGATIONS,
     DETECTORS,
     ATTACKS,
-    LIARS,
+    VOTE_ATTACKS,
     JUDGES,
     BACKDOORS,
     MODELS,

@@ -18,8 +18,8 @@ from fedjury.detection.state import (
     DetectionPolicy,
     DetectionResult,
 )
-from fedjury.judges.profiles import Profile
 from fedjury.judges.server_validator import ServerValidator, ServerView
+from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
 from fedjury.protocol.record import Quality, RoundRecord

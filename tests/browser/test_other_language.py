@@ -23,13 +23,14 @@ import torch.nn.functional as F
 from support.listening import RawClient, until
 from support.network import KIND, RUN, Programs
 from support.strange_brokers import raw_broker, tls_broker
+from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.broker import enrolment, principals
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
-from fedjury.judges.profiles import error_profile
 from fedjury.learning import datasets, models
+from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.training import Shards, Training, train_alone
 from fedjury.learning.weights import flatten, tensors
@@ -167,7 +168,7 @@ def test_it_trains_like_pytorch(node, model, shape, plan):
     x, y = draw.random((8, *shape), dtype=np.float32), draw.integers(0, 10, 8)
     own = Shards(torch.from_numpy(x), torch.from_numpy(y), torch.arange(8)[None])
     order = np.tile(np.arange(8), (1, plan.epochs, 1))
-    [expected] = train_alone(network, weights, own, plan, order)
+    [expected] = train_alone(network, weights, own, plan, order, TASK)
     got = javascript(
         node,
         TRAIN,
@@ -235,7 +236,7 @@ def honest_path():
     path = [flatten(network)]
     for _ in range(LOOK_BACK + 1):
         order = draw.permutation(400)[None, None]
-        [delta] = train_alone(network, path[-1], own, Training(1, 20, 0.03, 0.0), order)
+        [delta] = train_alone(network, path[-1], own, Training(1, 20, 0.03, 0.0), order, TASK)
         path.append(path[-1] + delta)
     return network, path
 
@@ -257,7 +258,7 @@ def opinion_of(manifest, digits, network, accepted, candidate):
     _, x, y = digits
     arrived = [as_received(weights, manifest.history_codec) for weights in (*accepted, candidate)]
     profiles = np.array(
-        [error_profile(predict(network, weights, x), y.numpy(), 10) for weights in arrived]
+        [error_profile(predict(network, weights, x, TASK), y.numpy(), 10) for weights in arrived]
     )
     judge = judges.build(manifest.judge, minimum_history=manifest.minimum_history)
     return judge(profiles[None, :-1], profiles[-1:])

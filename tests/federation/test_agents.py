@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.federation import one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
-from support.worlds import D, start_weights, world
+from support.worlds import TASK, D, start_weights, world
 
 from fedjury import attacks, rules
 from fedjury.agents import agent_batch as cohort_module
@@ -21,8 +21,8 @@ from fedjury.attacks import ATTACKS, Collusion, RoundContext, idle_until
 from fedjury.attacks.colluding import carried_out
 from fedjury.attacks.honest import honest
 from fedjury.judges.judgements import Judgements
-from fedjury.judges.profiles import error_profile
 from fedjury.learning import models
+from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.partition import partition
 from fedjury.learning.training import Training, sample_order, train_alone
@@ -487,9 +487,9 @@ def test_an_update_is_what_its_member_learns_alone():
     assert len(sent) == 20
     for row, member in enumerate(made.members.holders):
         own = made.profiles.data._replace(indices=made.profiles.data.indices[row : row + 1])
-        alone = train_alone(model, weights, own, plan, sample_order(0, 4, (member.number,), 2, 40))[
-            0
-        ]
+        alone = train_alone(
+            model, weights, own, plan, sample_order(0, 4, (member.number,), 2, 40), TASK
+        )[0]
         update = sent[member.name]
         assert (update.round, update.version, update.samples) == (4, 0, 40)
         np.testing.assert_allclose(update.delta, alone, rtol=1e-3, atol=1e-5)
@@ -658,9 +658,9 @@ def predictions(monkeypatch):
     """Note how many samples each forward pass of a cohort takes."""
     passes = []
 
-    def noted(model, weights, x):
+    def noted(model, weights, x, task):
         passes.append(len(x))
-        return predict(model, weights, x)
+        return predict(model, weights, x, task)
 
     monkeypatch.setattr("fedjury.agents.error_profile_cache.predict", noted)
     return passes

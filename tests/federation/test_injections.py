@@ -269,7 +269,15 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("case", SPLITS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        if case in ("adaptive", "by score, liars")
+        else pytest.param(case, marks=pytest.mark.chaos)
+        for case in SPLITS
+    ],
+)
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(agent_batch, "CHUNK", 3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from support.federation import Federation, one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
+from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.agents.agent import Contribute, Judge, Train
@@ -17,7 +18,7 @@ from fedjury.aggregator.assembly import build
 from fedjury.attacks.validators import Turn
 from fedjury.judges import prediction
 from fedjury.judges.judgements import Judgements
-from fedjury.judges.profiles import error_profile
+from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
@@ -215,7 +216,9 @@ def votes_of_a_client(run, arrives):
     model = build_model("mlp", (1, 8, 8), 10, seed=5)
     found = np.stack(
         [
-            error_profile(predict(model, arrives(np.frombuffer(run.models[v], "<f4")), x), y, 10)
+            error_profile(
+                predict(model, arrives(np.frombuffer(run.models[v], "<f4")), x, TASK), y, 10
+            )
             for v in sorted(run.models)
         ]
     )
@@ -529,7 +532,7 @@ def test_who_finds_it_clean_trains_from_the_candidate():
         shards = made.profiles.data
         own = shards._replace(indices=shards.indices[number : number + 1])
         order = sample_order(0, 3, (number,), 1, 40)
-        alone = train_alone(model, candidate, own, Training(1, 10, 0.2, 0.0), order)[0]
+        alone = train_alone(model, candidate, own, Training(1, 10, 0.2, 0.0), order, TASK)[0]
         update = sent[f"agent-{number:02d}"]
         assert (update.round, update.version, update.samples) == (3, 3, 40)
         assert (update.score, update.threshold) == (number + 0.5, 7.0)

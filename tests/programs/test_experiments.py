@@ -22,8 +22,7 @@ from fedjury.experiments import EXPERIMENTS, __main__
 from fedjury.experiments.engine import metrics, runner, tables, workers
 from fedjury.experiments.engine.case import Case, CaseError, Job, Result
 from fedjury.experiments.engine.metrics import Count, Mean, Rate
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Table
+from fedjury.experiments.engine.tables import Table, target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets

@@ -64,9 +64,7 @@ COMMANDS = [
 
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
-    "tools/chaos/fork_server.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
-    "tools/fuzz/memory_growth.py": "a process of python -m tools.fuzz",
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
@@ -317,7 +315,7 @@ def test_the_gateway_tells_its_own_defaults(answers):
     for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
         rounds = program.defaults().run.rounds
-        assert f"rounds to finish, rejected ones included (1 or more; default: {rounds})" in text
+        assert f"rounds to run, rejected ones included (1 or more; default: {rounds})" in text
         assert f"updates that close a round (default: {program.THRESHOLD})" in text
         assert "drawn at random; 0: none (default: 0)" in text
         assert re.search(r"resnet18 \(default: classifier\)", text)

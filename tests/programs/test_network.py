@@ -229,7 +229,7 @@ BACKDOOR = {
     "validation__quorum": 3,
 }
 JURIES = {
-    "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them liars"),
+    "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them malicious"),
     "server and clients": (
         {
             "validation__judged_by": "both",

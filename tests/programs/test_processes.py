@@ -33,10 +33,10 @@ SHARES = [range(3), range(3, 7)]
 class Told:
     """What a crew says to people, and the counts it shows."""
 
-    def __init__(self, work, shares=SHARES, then=None):
+    def __init__(self, work, shares=SHARES, then=None, *, fresh=False):
         self.said, self.shown = [], []
         self._then = then or {}
-        self.crew = WorkerPool(work, shares, self.say)
+        self.crew = WorkerPool(work, shares, self.say, fresh=fresh)
 
     def say(self, text):
         """Keep a sentence, and do what follows on it."""
@@ -225,6 +225,24 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
     assert told.watch() == []
     died = f"an agent process died ({death(-9)}): its 4 agents come again"
     assert told.said == ([died, "told to end"] if late else [])
+
+
+LOADED = []
+"""What this process has, and a forked one, but not a spawned one."""
+
+
+def say_what_is_loaded(post):
+    post.send("say", f"{len(LOADED)} things are here")
+    post.send("end", "")
+
+
+@pytest.mark.parametrize(("fresh", "things"), [(False, 1), (True, 0)], ids=["forked", "spawned"])
+def test_processes_that_use_a_gpu_are_spawned(fresh, things, monkeypatch):
+    """What CUDA has set up does not survive a fork: such processes begin with nothing."""
+    monkeypatch.setattr(sys.modules[__name__], "LOADED", ["CUDA"])
+    told = Told(say_what_is_loaded, [range(2)], fresh=fresh)
+    assert told.watch() == []
+    assert told.said == [f"{things} things are here"]
 
 
 # ---------------------------------------------------------------- how they end

@@ -7,10 +7,13 @@ import torch
 
 from fedjury.attacks import AttackContext
 from fedjury.learning import models
+from fedjury.learning.task import classification
 from fedjury.learning.training import Shards, Training
 from fedjury.learning.weights import flatten
 
 D = 2410
+
+TASK = classification(10)
 
 
 def world(scale=1.0):
@@ -22,6 +25,7 @@ def world(scale=1.0):
         torch.from_numpy(rng.permutation(12).reshape(3, 4)),
     )
     return AttackContext(
+        task=TASK,
         model=models.build("mlp", (1, 8, 8), 10, seed=0),
         plan=Training(1, 2, 0.1, 0.0),
         data=data,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.federation import one_thread  # noqa: F401 - a fixture
-from support.worlds import start_weights, world
+from support.worlds import TASK, start_weights, world
 
 from fedjury import attacks
 from fedjury.attacks import RoundContext
@@ -59,7 +59,7 @@ def test_label_flip_trains_on_labels_counted_from_the_other_end():
     for row, member in enumerate(CALLED.members):
         own = flipped._replace(indices=flipped.indices[row : row + 1])
         order = sample_order(5, 3, (member,), 1, 4)
-        alone = train_alone(here.model, start_weights(), own, here.plan, order)[0]
+        alone = train_alone(here.model, start_weights(), own, here.plan, order, TASK)[0]
         np.testing.assert_allclose(sent[row], alone, rtol=1e-3, atol=1e-5)
     honest = attacks.honest.honest(world())(start_weights(), CALLED)
     assert not np.allclose(sent, honest, atol=1e-3)

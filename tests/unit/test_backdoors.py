@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.worlds import TASK
 
 from fedjury import attacks, judges, rules
 from fedjury.attacks import ATTACKS, AttackContext, BackdoorConfig, RoundContext
 from fedjury.attacks.adaptive import LADDER
 from fedjury.attacks.backdoor import attackers_model, mixed, replacing
 from fedjury.judges.judgements import Judgements, no_judgement
-from fedjury.judges.profiles import error_profile
 from fedjury.learning import backdoors, datasets, models
 from fedjury.learning.backdoors import BACKDOORS, Options, success
 from fedjury.learning.backdoors.cifar10 import GREEN, RACING_STRIPE
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.training import Shards, Training, sample_order, train_alone
 from fedjury.learning.weights import flatten, load
@@ -221,7 +222,7 @@ def world(blow=None, model="mlp"):
     shards = Shards(*map(torch.from_numpy, (data.x_train, data.y_train, held())))
     net = models.build(model, data.shape, 10, seed=0)
     row = {2: 0, 5: 1, 7: 2, 9: 3}
-    return AttackContext(net, PLAN, shards, row, 1.0, lambda: flatten(net), blow)
+    return AttackContext(TASK, net, PLAN, shards, row, 1.0, lambda: flatten(net), blow)
 
 
 @cache
@@ -232,7 +233,9 @@ def trained():
     history = [flatten(model)]
     for epoch in range(12):
         order = sample_order(0, epoch, (0,), 1, 1297)
-        history.append(history[-1] + train_alone(model, history[-1], everything, PLAN, order)[0])
+        history.append(
+            history[-1] + train_alone(model, history[-1], everything, PLAN, order, TASK)[0]
+        )
     return tuple(history[1:])
 
 
@@ -293,7 +296,7 @@ def test_the_attackers_model_is_that_of_plain_training():
     data = Shards(mix.x, mix.y, torch.from_numpy(mix.order[None]))
     plan = Training(3, 10_000, blow.learning_rate, PLAN.momentum)
     order = np.arange(len(mix.order))[None, None].repeat(3, axis=1)
-    expected = weights + train_alone(world().model, weights, data, plan, order)[0]
+    expected = weights + train_alone(world().model, weights, data, plan, order, TASK)[0]
     np.testing.assert_allclose(x, expected, atol=1e-6)
 
 
@@ -318,7 +321,7 @@ def test_a_boost_that_is_given_is_shared():
 
 def share_of(made, weights):
     """Return the share of the trial that a model calls the target."""
-    return success(predict(world().model, weights, torch.from_numpy(made.test_x)), made)
+    return success(predict(world().model, weights, torch.from_numpy(made.test_x), TASK), made)
 
 
 @pytest.mark.parametrize("name", ON_DIGITS)
@@ -333,7 +336,7 @@ def test_the_attack_lands_where_nobody_defends(name):
     assert share_of(made, trained()[-1]) <= 0.1
     assert share_of(made, after) >= 0.9
     rest = data.y_test != (made.source if name == "label_flip" else -1)
-    answers = predict(world().model, after, torch.from_numpy(data.x_test[rest]))
+    answers = predict(world().model, after, torch.from_numpy(data.x_test[rest]), TASK)
     assert np.mean(answers == data.y_test[rest]) >= 0.9
 
 
@@ -384,7 +387,14 @@ def test_batch_norm_is_replaced_with_its_statistics():
     start = flatten(net)
     blow = strike(pool=torch.arange(41), epochs=1, share=0.5)
     there = AttackContext(
-        net, PLAN, shards._replace(indices=torch.arange(41)[None]), {5: 0}, 1.0, lambda: start, blow
+        TASK,
+        net,
+        PLAN,
+        shards._replace(indices=torch.arange(41)[None]),
+        {5: 0},
+        1.0,
+        lambda: start,
+        blow,
     )
     asked = called()._replace(history=(start,), contributors=1)
     x = attackers_model(there, blow, start, asked)
@@ -437,7 +447,7 @@ def judged_on(*, clean):
 def profiles(weights, numbers):
     """Return the profiles of models on these samples, (models, 20)."""
     x, y = world().data.x[numbers], digits().y_train[numbers]
-    return np.stack([error_profile(predict(world().model, w, x), y, 10) for w in weights])
+    return np.stack([error_profile(predict(world().model, w, x, TASK), y, 10) for w in weights])
 
 
 JUDGES = {
@@ -484,9 +494,9 @@ def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):
     """Where nothing they hold is clean, their judge looks at all of it."""
     alone, seen, looked = np.flatnonzero(digits().y_train == 3)[:40], [], []
 
-    def noted(model, weights, x):
+    def noted(model, weights, x, task):
         looked.append(len(x))
-        return predict(model, weights, x)
+        return predict(model, weights, x, task)
 
     def judge(accepted, candidates):
         seen.append((accepted.shape, candidates.shape, looked[-1]))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.worlds import TASK
 from torch import nn
 
 from fedjury.learning import batched, models, training
@@ -99,8 +100,8 @@ def test_training_by_hand_is_training_alone(name, shape, members, plan):
     """Many steps, with momentum or without, give what torch's own SGD gives each alone."""
     model = models.build(name, shape, 4, seed=1)
     data, order = shards(shape, members, 6), sample_order(0, 0, range(members), plan.epochs, 6)
-    together = train_together(model, flatten(model), data, plan, order)
-    alone = train_alone(model, flatten(model), data, plan, order)
+    together = train_together(model, flatten(model), data, plan, order, TASK)
+    alone = train_alone(model, flatten(model), data, plan, order, TASK)
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=3e-6)
 
 
@@ -108,11 +109,13 @@ def test_agents_are_trained_in_blocks(monkeypatch):
     """However many fit into a pass, each gets its own delta, and twice the same bits."""
     model, plan = models.build("classifier", MNIST, 4, seed=0), Training(2, 2, 0.1, 0.5)
     data, order = shards(MNIST, 5, 4), sample_order(0, 0, range(5), 2, 4)
-    whole = train_together(model, flatten(model), data, plan, order)
-    assert whole.tobytes() == train_together(model, flatten(model), data, plan, order).tobytes()
+    whole = train_together(model, flatten(model), data, plan, order, TASK)
+    assert (
+        whole.tobytes() == train_together(model, flatten(model), data, plan, order, TASK).tobytes()
+    )
     for samples in (1, 4):
         monkeypatch.setattr(training, "BLOCK", samples)
-        cut = train_together(model, flatten(model), data, plan, order)
+        cut = train_together(model, flatten(model), data, plan, order, TASK)
         np.testing.assert_allclose(cut, whole, rtol=1e-3, atol=1e-6)
 
 
@@ -159,7 +162,7 @@ def test_what_is_no_number_passes_through(name, shape, value):
     model = models.build(name, shape, 4, seed=0)
     weights = np.full(len(flatten(model)), value, dtype=np.float32)
     plan, order = Training(2, 2, 0.1, 0.5), sample_order(0, 0, range(2), 2, 3)
-    deltas = train_together(model, weights, shards(shape, 2, 3), plan, order)
+    deltas = train_together(model, weights, shards(shape, 2, 3), plan, order, TASK)
     assert np.isnan(deltas).any(axis=1).all()
     assert np.isnan(deltas).all() or not np.isnan(value)
 
@@ -189,9 +192,9 @@ def test_predictions_are_the_models_own(name, shape, monkeypatch):
     with torch.no_grad():
         expected = model(x).argmax(1)
     other = models.build(name, shape, 4, seed=4)
-    np.testing.assert_array_equal(predict(other, weights, x), expected)
+    np.testing.assert_array_equal(predict(other, weights, x, TASK), expected)
     monkeypatch.setattr("fedjury.learning.evaluation.BATCH", 7)
-    np.testing.assert_array_equal(predict(other, weights, x), expected)
+    np.testing.assert_array_equal(predict(other, weights, x, TASK), expected)
 
 
 @pytest.mark.parametrize(("name", "shape"), BY_HAND, ids=str)
@@ -257,8 +260,8 @@ def test_what_no_stage_serves_is_trained_all_the_same(build):
     model, plan = build(), Training(2, 2, 0.1, 0.5)
     assert batched.network(model) is None
     data, order = shards((2, 9, 9), 3, 3), sample_order(0, 0, range(3), 2, 3)
-    together = train_together(model, flatten(model), data, plan, order)
-    alone = train_alone(model, flatten(model), data, plan, order)
+    together = train_together(model, flatten(model), data, plan, order, TASK)
+    alone = train_alone(model, flatten(model), data, plan, order, TASK)
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=3e-6)
 
 
@@ -305,8 +308,8 @@ def test_agents_of_unequal_numbers_train_as_alone(name, shape, momentum):
     plan, data = Training(2, 4, 0.1, momentum), unequal_shards(shape, HELD)
     model = models.build(name, shape, 4, 1)
     weights, order = flatten(model), sample_order(3, 1, range(len(HELD)), 2, max(HELD))
-    together = train_together(model, weights, data, plan, order)
-    alone = train_alone(model, weights, data, plan, order)
+    together = train_together(model, weights, data, plan, order, TASK)
+    alone = train_alone(model, weights, data, plan, order, TASK)
     for agent in range(len(HELD)):
         expected = by_torch(model, weights, data, plan, order, agent)
         np.testing.assert_allclose(together[agent], expected, atol=2e-6)
@@ -319,8 +322,10 @@ def test_unequal_numbers_go_the_general_way_too():
     plan, data = Training(2, 4, 0.1, 0.5), unequal_shards((1, 5, 4), HELD)
     assert batched.network(model) is None
     weights, order = flatten(model), sample_order(3, 1, range(len(HELD)), 2, max(HELD))
-    together = train_together(model, weights, data, plan, order)
-    np.testing.assert_allclose(together, train_alone(model, weights, data, plan, order), atol=2e-6)
+    together = train_together(model, weights, data, plan, order, TASK)
+    np.testing.assert_allclose(
+        together, train_alone(model, weights, data, plan, order, TASK), atol=2e-6
+    )
 
 
 def test_equal_numbers_that_are_told_are_equal_numbers():
@@ -330,8 +335,8 @@ def test_equal_numbers_that_are_told_are_equal_numbers():
     weights, order = flatten(model), sample_order(0, 0, range(9), 2, 6)
     told = data._replace(held=torch.full((9,), 6))
     np.testing.assert_allclose(
-        train_together(model, weights, told, plan, order),
-        train_together(model, weights, data, plan, order),
+        train_together(model, weights, told, plan, order, TASK),
+        train_together(model, weights, data, plan, order, TASK),
         atol=2e-6,
     )
 
@@ -342,9 +347,9 @@ def test_who_trains_together_changes_no_bit_of_unequal_numbers():
     plan, data = Training(2, 4, 0.1, 0.5), unequal_shards((1, 8, 8), held)
     model = models.build("mlp", (1, 8, 8), 4, 1)
     weights, order = flatten(model), sample_order(0, 0, range(101), 2, 12)
-    whole = train_together(model, weights, data, plan, order)
+    whole = train_together(model, weights, data, plan, order, TASK)
     some = torch.arange(0, 101)[3:97:3][:32]
-    part = train_together(model, weights, data.of(some), plan, order[some.numpy()])
+    part = train_together(model, weights, data.of(some), plan, order[some.numpy()], TASK)
     np.testing.assert_array_equal(part, whole[some.numpy()])
 
 

@@ -35,10 +35,10 @@ from fedjury.registry import (
     BACKDOORS,
     DATASETS,
     JUDGES,
-    LIARS,
     MODELS,
     RULES,
     SPLITS,
+    VOTE_ATTACKS,
     Registry,
 )
 
@@ -153,7 +153,7 @@ def test_every_setting_is_explained():
 TABLES = [
     ("aggregation.rule", RULES),
     ("agents.attack", ATTACKS),
-    ("agents.vote_attack", LIARS),
+    ("agents.vote_attack", VOTE_ATTACKS),
     ("agents.split", SPLITS),
     ("model.name", MODELS),
     ("data.name", DATASETS),
@@ -161,6 +161,7 @@ TABLES = [
     ("wire.history", registry.CODECS),
     ("validation.judge", JUDGES),
     ("validation.judged_by", get_args(FIELDS["validation.judged_by"].annotation)),
+    ("run.device", get_args(FIELDS["run.device"].annotation)),
     ("validation.decide", get_args(FIELDS["validation.decide"].annotation)),
     ("backdoor.task", BACKDOORS),
 ]
@@ -481,6 +482,7 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "run.device": "auto or cpu or cuda",
     }.get(key, called)
     section, name = key.split(".")
     wrong = {
@@ -772,6 +774,8 @@ def another(key):
         return {"nnm": 3, "clip": 1.5}, "{ nnm = 3, clip = 1.5 }"
     if key == "validation.judged_by":
         return "server", "server"
+    if key == "run.device":
+        return "auto", "auto"
     if type(default) is int:
         return default + 9, str(default + 9)  # validators enough for the quorum
     if type(default) is float:
@@ -949,11 +953,12 @@ def test_help_shows_each_flag_and_its_default():
     for name, setting in ALL_FLAGS.items():
         assert f"{name} " in text
         assert flags.named(FIELDS[setting].description) in text
-    assert "share of them that is evil: exactly round(n * evil) (0 to 1; default: 0.2)" in text
-    assert "round in which malicious agents begin" in text
+    share = "share of them that is malicious: exactly round(n * share) agents"
+    assert f"{share} (0 to 1; default: 0.2)" in text
+    assert "first round in which malicious agents attack" in text
     assert "(1 or more; default: 1)" in text
     assert "similarity (default: fixed_point, length)" in text
-    assert "soon not called (default) --no-quarantine the opposite of --quarantine" in text
+    assert "not selected (default) --no-quarantine the opposite of --quarantine" in text
     assert "one example" in text
 
 

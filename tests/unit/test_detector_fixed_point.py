@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.federation import one_thread  # noqa: F401 - a fixture
+from support.worlds import TASK
 
 from fedjury import detection, rules
 from fedjury.attacks import RoundContext, idle_until
@@ -79,7 +80,7 @@ def federation(
     for t in range(1, rounds + 1):
         order = sample_order(0, t, range(honest), 1, samples)
         false = attack(weights, RoundContext(t, tuple(range(fakes)), 0))
-        updates = sent(np.concatenate([train(model, weights, data, plan, order), false]))
+        updates = sent(np.concatenate([train(model, weights, data, plan, order, TASK), false]))
         some = np.sort(rng.choice(len(names), round(called * len(names)), replace=False))
         updates = updates[some]
         yield Observation(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.worlds import TASK
 from torch import nn
 
 from fedjury.learning import classifier, models, training
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.evaluation import NO_CLASS, accuracy_on, answers_on, flaw_of, predict
+from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, predict
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.task import NO_CLASS
 from fedjury.learning.training import Shards, Training, train, train_alone, train_together
 from fedjury.learning.weights import flatten, load, tensors, unflatten, variances
 
@@ -193,7 +195,7 @@ def test_one_step_by_hand():
         torch.tensor([[1], [0]]),
     )
     plan = Training(epochs=1, batch_size=4, learning_rate=1.0, momentum=0.0)
-    deltas = train_together(model, np.zeros(4, dtype=np.float32), data, plan, visits(2, 1, 1))
+    deltas = train_together(model, np.zeros(4, dtype=np.float32), data, plan, visits(2, 1, 1), TASK)
     np.testing.assert_allclose(deltas, [[1.5, -1.5, 0.5, -0.5], [0.5, -0.5, -0.5, 0.5]])
 
 
@@ -215,8 +217,8 @@ def test_training_together_is_training_alone(name, shape, plan):
     model = models.build(name, shape, 4, seed=0)
     weights, data = flatten(model), shards(shape)
     order = visits(3, plan.epochs, 5)
-    together = train_together(model, weights, data, plan, order)
-    alone = train_alone(model, weights, data, plan, order)
+    together = train_together(model, weights, data, plan, order, TASK)
+    alone = train_alone(model, weights, data, plan, order, TASK)
     assert together.shape == alone.shape == (3, len(weights))
     assert together.dtype == alone.dtype == np.float32
     assert np.abs(alone).max(axis=1).min() > 1e-3
@@ -230,7 +232,7 @@ def test_members_with_batch_norm_train_one_by_one(monkeypatch):
     assert has_batch_norm(model)
     weights, data = flatten(model), shards((3, 8, 8), members=2, samples=2)
     monkeypatch.setattr("fedjury.learning.training.train_together", None)
-    deltas = train(model, weights, data, Training(1, 2, 0.1, 0.0), visits(2, 1, 2))
+    deltas = train(model, weights, data, Training(1, 2, 0.1, 0.0), visits(2, 1, 2), TASK)
     named = unflatten(torch.from_numpy(deltas), tensors(model))
     moved = [v for k, v in named.items() if "running_mean" in k]
     assert all((v != 0).any() for v in moved)
@@ -242,7 +244,7 @@ def test_members_without_batch_norm_train_in_one_batch(monkeypatch):
     """The slow loop is left to networks that need it."""
     model = models.build("mlp", (1, 8, 8), 4, seed=0)
     monkeypatch.setattr("fedjury.learning.training.train_alone", None)
-    deltas = train(model, flatten(model), shards((1, 8, 8)), PLANS[0], visits(3, 1, 5))
+    deltas = train(model, flatten(model), shards((1, 8, 8)), PLANS[0], visits(3, 1, 5), TASK)
     assert deltas.shape == (3, len(flatten(model)))
 
 
@@ -256,8 +258,8 @@ def test_training_leaves_its_inputs_alone(name):
     weights.setflags(write=False)
     images, labels, indices = (part.clone() for part in data[:3])
     order = visits(3, 1, 2)
-    first = train(model, weights, data, Training(1, 2, 0.1, 0.0), order)
-    second = train(model, weights, data, Training(1, 2, 0.1, 0.0), order)
+    first = train(model, weights, data, Training(1, 2, 0.1, 0.0), order, TASK)
+    second = train(model, weights, data, Training(1, 2, 0.1, 0.0), order, TASK)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(weights, before)
     for now, then in zip(data[:3], (images, labels, indices), strict=True):
@@ -269,12 +271,12 @@ def test_members_see_their_own_samples_in_their_own_order():
     model = models.build("mlp", (1, 8, 8), 4, seed=0)
     weights, data, plan = flatten(model), shards((1, 8, 8)), PLANS[1]
     order = visits(3, plan.epochs, 5)
-    together = train(model, weights, data, plan, order)
+    together = train(model, weights, data, plan, order, TASK)
     for i in range(3):
         own = data._replace(indices=data.indices[i : i + 1])
-        alone = train(model, weights, own, plan, order[i : i + 1])
+        alone = train(model, weights, own, plan, order[i : i + 1], TASK)
         np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-6)
-    swapped = train(model, weights, data, plan, order[::-1].copy())
+    swapped = train(model, weights, data, plan, order[::-1].copy(), TASK)
     assert np.abs(swapped - together).max() > 1e-4
 
 
@@ -293,7 +295,7 @@ def test_training_from_what_is_no_number_gives_no_number():
         model = models.build(name, shape, 4, seed=0)
         weights = np.full(len(flatten(model)), np.nan, dtype=np.float32)
         data = shards(shape, members=1, samples=2)
-        deltas = train(model, weights, data, Training(1, 2, 0.1, 0.5), visits(1, 1, 2))
+        deltas = train(model, weights, data, Training(1, 2, 0.1, 0.5), visits(1, 1, 2), TASK)
         assert np.isnan(deltas).all()
 
 
@@ -325,12 +327,12 @@ def test_training_with_a_last_batch_of_one_goes_well():
     """Three samples in batches of two, and single pixels in front of batch norm."""
     model = models.build("resnet18", (1, 8, 8), 4, seed=0)
     data = shards((1, 8, 8), members=1, samples=3)
-    deltas = train(model, flatten(model), data, Training(1, 2, 0.1, 0.0), visits(1, 1, 3))
+    deltas = train(model, flatten(model), data, Training(1, 2, 0.1, 0.0), visits(1, 1, 3), TASK)
     assert np.isfinite(deltas).all()
     with pytest.raises(
         ValueError, match=r"learns nothing from a batch of one: batch size .it is 1"
     ):
-        train(model, flatten(model), data, Training(1, 1, 0.1, 0.0), visits(1, 1, 3))
+        train(model, flatten(model), data, Training(1, 1, 0.1, 0.0), visits(1, 1, 3), TASK)
 
 
 # Evaluation
@@ -341,8 +343,8 @@ def test_a_model_of_nan_is_never_right():
     model = models.build("mlp", (1, 8, 8), 10, seed=0)
     nothing = np.full(len(flatten(model)), np.nan, dtype=np.float32)
     x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 3, 0, 9, 1])
-    np.testing.assert_array_equal(predict(model, nothing, x), np.full(5, NO_CLASS))
-    assert accuracy_on(model, x, y)(nothing) == 0
+    np.testing.assert_array_equal(predict(model, nothing, x, TASK), np.full(5, NO_CLASS))
+    assert metric_of(answers_on(model, x, TASK), y, TASK)(nothing) == 0
 
 
 def test_accuracy_by_hand(monkeypatch):
@@ -350,11 +352,11 @@ def test_accuracy_by_hand(monkeypatch):
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     weights = np.array([-1, 1, 0, 0], dtype=np.float32)
     x = torch.tensor([-2.0, -1.0, 1.0, 2.0]).reshape(4, 1, 1, 1)
-    measure = accuracy_on(model, x, torch.tensor([0, 1, 1, 1]))
+    measure = metric_of(answers_on(model, x, TASK), torch.tensor([0, 1, 1, 1]), TASK)
     assert measure(weights) == 3 / 4
     monkeypatch.setattr("fedjury.learning.evaluation.BATCH", 3)
     assert measure(weights) == 3 / 4
-    np.testing.assert_array_equal(predict(model, weights, x), [0, 0, 1, 1])
+    np.testing.assert_array_equal(predict(model, weights, x, TASK), [0, 0, 1, 1])
 
 
 def test_outputs_that_are_not_finite_are_no_class():
@@ -362,8 +364,8 @@ def test_outputs_that_are_not_finite_are_no_class():
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     x = torch.tensor([-1e30, -3.5, 0.5, 1e30]).reshape(4, 1, 1, 1)
     huge, plain = (np.array([w, -w, 0, 0], dtype=np.float32) for w in (1e10, 1))
-    np.testing.assert_array_equal(predict(model, huge, x), [NO_CLASS, 1, 0, NO_CLASS])
-    flaw = flaw_of(answers_on(model, x))
+    np.testing.assert_array_equal(predict(model, huge, x, TASK), [NO_CLASS, 1, 0, NO_CLASS])
+    flaw = flaw_of(answers_on(model, x, TASK))
     assert flaw(huge) == "its answers to 2 of 4 held-out samples are not finite"
     assert flaw(plain) == ""
 
@@ -374,7 +376,7 @@ def test_a_variance_that_cannot_be_gives_no_class(variance):
     model = models.build("resnet18", (3, 8, 8), 4, seed=0)
     weights = flatten(model)
     weights[variances(model)] = variance
-    assert set(predict(model, weights, torch.rand(3, 3, 8, 8))) == {NO_CLASS}
+    assert set(predict(model, weights, torch.rand(3, 3, 8, 8), TASK)) == {NO_CLASS}
 
 
 def test_answers_are_not_computed_twice(monkeypatch):
@@ -384,7 +386,7 @@ def test_answers_are_not_computed_twice(monkeypatch):
     monkeypatch.setattr(
         "fedjury.learning.evaluation.predict", lambda *_: looked.append(1) or np.zeros(2)
     )
-    answers = answers_on(model, torch.rand(2, 1, 8, 8))
+    answers = answers_on(model, torch.rand(2, 1, 8, 8), TASK)
     for asked in (weights, weights, weights.copy(), weights):
         answers(asked)
     assert len(looked) == 2
@@ -396,8 +398,8 @@ def test_evaluation_does_not_train():
     weights = flatten(model)
     model.train()
     x = torch.rand(6, 3, 8, 8)
-    first = predict(model, weights, x)
-    np.testing.assert_array_equal(predict(model, weights, x), first)
+    first = predict(model, weights, x, TASK)
+    np.testing.assert_array_equal(predict(model, weights, x, TASK), first)
     np.testing.assert_array_equal(flatten(model), weights)
 
 

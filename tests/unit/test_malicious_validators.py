@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.attacks import validators
-from fedjury.attacks.validators import LIARS, Turn
+from fedjury.attacks.validators import VOTE_ATTACKS, Turn
 from fedjury.attacks.validators.believable import believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judgements
@@ -38,7 +39,7 @@ SAYS = {
 
 def test_every_liar_is_looked_at():
     """The table of what they say has all but the one who tosses a coin."""
-    assert {name for name, _ in SAYS} == LIARS.keys() - {"random"}
+    assert {name for name, _ in SAYS} == VOTE_ATTACKS.keys() - {"random"}
 
 
 @pytest.mark.parametrize(("name", "struck"), SAYS)
@@ -48,7 +49,7 @@ def test_what_liars_say(name, struck):
     assert "".join(str(int(verdict)) for verdict in said) == SAYS[name, struck]
 
 
-@pytest.mark.parametrize("name", LIARS)
+@pytest.mark.parametrize("name", VOTE_ATTACKS)
 @pytest.mark.parametrize("struck", [False, True])
 def test_liars_say_one_thing_each_and_write_nothing(name, struck):
     """There is a verdict of each, the same each time, and the honest ones are not written."""
@@ -160,7 +161,7 @@ def test_nobody_lies_about_nothing(judge):
 
 def test_made_up_errors_are_errors():
     """Both halves add up to the same; from guessing they fall to a few in a hundred."""
-    found = Inventor(3, 200, 10).history(range(30), range(40))
+    found = Inventor(3, 200, TASK).history(range(30), range(40))
     halves = found.reshape(30, 40, 2, 10).sum(axis=3)
     np.testing.assert_array_equal(halves[:, :, 0], halves[:, :, 1])
     rate = halves[:, :, 0].mean(axis=0) / 200
@@ -172,7 +173,7 @@ def test_made_up_errors_are_errors():
 
 def test_made_up_errors_are_of_agent_and_version_alone():
     """Another inventor makes up the same, whoever is asked with whom; other agents have others."""
-    one, other = Inventor(3, 40, 10), Inventor(3, 40, 10)
+    one, other = Inventor(3, 40, TASK), Inventor(3, 40, TASK)
     found = one.history([4, 7, 9], range(5, 16))
     other.history([9], [12])
     np.testing.assert_array_equal(other.history([7], range(10, 16))[0], found[1, 5:])
@@ -180,7 +181,7 @@ def test_made_up_errors_are_of_agent_and_version_alone():
     np.testing.assert_array_equal(one.history([4, 7, 9], range(5, 16)), found)
     rows = {row.tobytes() for agent in found for row in agent}
     assert len(rows) > 15
-    assert (Inventor(4, 40, 10).history([4], range(5, 16)) != found[:1]).any()
+    assert (Inventor(4, 40, TASK).history([4], range(5, 16)) != found[:1]).any()
 
 
 def test_a_coin_is_fair_and_everybodys_own():
@@ -197,7 +198,7 @@ def test_a_coin_is_fair_and_everybodys_own():
     np.testing.assert_array_equal(few, said[[7, 4000]])
 
 
-def test_a_misspelt_liar_is_explained():
+def test_a_misspelt_vote_attack_is_explained():
     """The nearest name is offered."""
-    with pytest.raises(ValueError, match="unknown liar: 'always_acept'; did you mean 'always_acc"):
+    with pytest.raises(ValueError, match="vote attack: 'always_acept'; did you mean 'always_acc"):
         validators.build("always_acept")

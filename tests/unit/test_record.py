@@ -192,7 +192,7 @@ def test_what_cannot_be_is_as_if_it_were_not_said(key, value):
 @pytest.mark.parametrize("value", [None, 7, [], "x", {}, {"round": None}, {"round": True}])
 def test_what_has_no_round_is_refused(value):
     """Everything else may be missing."""
-    with pytest.raises(RecordError, match=r"it is no map|'round'"):
+    with pytest.raises(RecordError, match=r"it is not a map|'round'"):
         read(value)
 
 

@@ -16,7 +16,7 @@ from fedjury import judges
 from fedjury.judges import judgements, lof, prediction
 from fedjury.judges.calibrated import increases
 from fedjury.judges.lof_variants import neighbours, trusted_count
-from fedjury.judges.profiles import error_profile, variations
+from fedjury.learning.error_profiles import error_profile, variations
 
 LINE = np.array([[0], [1], [3], [7]])
 """Four points A, B, C, D on a line. With k = 2, by hand:

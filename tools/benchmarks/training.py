@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedjury.learning import batched, datasets, models
+from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import (
     Orders,
     Shards,
@@ -22,7 +23,7 @@ from fedjury.learning.training import (
     train_together,
 )
 from fedjury.learning.weights import Matrix, Vector, flatten
-from tools.benchmarks.figures import ROOT, Figure, ratios, timed
+from tools.benchmarks.figures import ROOT, Figure, in_turn, ratios, timed
 
 CHUNK = 100
 
@@ -54,13 +55,13 @@ def rate(train: Callable[..., np.ndarray], work: Workload, agents: int) -> float
 
     def go() -> None:
         for values in held:
-            train(model, weights, Shards(x, y, values), plan, order)
+            train(model, weights, Shards(x, y, values), plan, order, task_of(data))
 
     return agents / timed(go)
 
 
 def train_lean(
-    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders
+    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, _: Task
 ) -> Matrix:
     """Train one after the other as fast as a plain loop can: one optimiser, weights copied."""
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
@@ -100,10 +101,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         }
         for train in ways.values():
             train()  # warms up
-        result: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(repeats):
-            for way, train in ways.items():
-                result[way].append(train())
+        result = in_turn(ways, repeats)
         name = f"training, {work.model}, {work.samples} samples"
         figures += [
             Figure(f"{name}: plain loop, one core", result["plain"], "updates/s"),

@@ -25,7 +25,6 @@ class Proxy:
         """When clients have tried to connect (monotonic seconds)."""
         self._target = target
         self._rate = 0.0
-        self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -54,10 +53,6 @@ class Proxy:
         """Forward so many bytes a second in each direction of each connection; 0: all at once."""
         self._rate = rate
 
-    def refuse(self, refusing: bool) -> None:
-        """Hang up on whoever connects from now on, or do so no more."""
-        self._refusing = refusing
-
     def cut(self) -> None:
         """Break all connections."""
         self._call(self._cut)
@@ -85,8 +80,7 @@ class Proxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            if not self._refusing:
-                await self._forward(reader, writer)
+            await self._forward(reader, writer)
         except (OSError, asyncio.CancelledError):
             pass  # the broker is not there, or this is the end
         finally:

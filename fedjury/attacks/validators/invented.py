@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.judges.profiles import Classes, Histories, Profile, error_profile
 from fedjury.judges.sums import Array
+from fedjury.learning.error_profiles import Classes, Histories, Profile
+from fedjury.learning.task import Task
 from fedjury.randomness import Purpose, stream
 
 REST = 0.02, 0.1
@@ -54,16 +55,17 @@ class _Samples(NamedTuple):
 class Inventor:
     """Makes up the error counts of agents without data, each version once."""
 
-    def __init__(self, seed: int, samples: int, classes: int) -> None:
+    def __init__(self, seed: int, samples: int, task: Task) -> None:
         """Make up ``samples`` samples of each."""
-        self._seed, self._count, self._classes = seed, samples, classes
+        self._seed, self._count, self._task = seed, samples, task
+        self._classes = max(task.classes, 1)  # without classes nothing is mistaken for another
         self._samples: dict[int, _Samples] = {}
         self._found: dict[int, dict[int, Profile]] = {}
 
     def history(self, agents: Sequence[int], versions: Sequence[int]) -> Histories:
-        """Make up what these agents find in accepted models: (m, versions, 2C)."""
+        """Make up what these agents find in accepted models: (m, versions, p)."""
         result = [[self._errors(agent, version) for version in versions] for agent in agents]
-        return np.array(result, np.int64).reshape(len(agents), len(versions), 2 * self._classes)
+        return np.array(result, np.int64).reshape(len(agents), len(versions), self._task.kinds)
 
     def forget(self, oldest: int) -> None:
         """Forget the versions before ``oldest``."""
@@ -81,7 +83,7 @@ class Inventor:
             hard = RESTLESS * rng.standard_normal(self._count)
             wrong = own.ease * np.exp(hard) < rate * np.exp(swings[own.labels])
             called = np.where(wrong, own.mistaken, own.labels)
-            result[agent] = error_profile(called, own.labels, self._classes)
+            result[agent] = self._task.profile(called, own.labels)
         return result[agent]
 
     def _samples_of(self, agent: int) -> _Samples:

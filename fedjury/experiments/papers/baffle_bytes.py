@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Count, Mean, pool, voted
+from fedjury.experiments.engine.metrics import Count, Mean, by, pool, voted
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {"wire.history": "float32", "agents.remember": False},

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, last, measured
-from fedjury.experiments.engine.metrics import Mean, Rate, both, errors
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.metrics import Mean, Rate, both, by, errors, last, measured
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WHO = ("server", "clients", "both")
 COLUMNS = ("judge", "step", "l", "who", "split", "attack")

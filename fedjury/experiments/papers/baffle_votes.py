@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Rate
+from fedjury.experiments.engine.metrics import Rate, by
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLUMNS = ("samples", "decide", "validators")
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, last
-from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.engine.metrics import Mean, by, last
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.matrix_plan import GUARDS, MATRIX, NONE, MatrixPlan
 from fedjury.learning.partition import partition_spec_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PLACE = ("data", "guard", "attack", "rule")
 SETTLED = 2

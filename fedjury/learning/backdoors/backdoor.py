@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,7 @@ class Task(NamedTuple):
     """
 
 
-def success(predictions: Labels, backdoor: Backdoor) -> float:
+def success(predictions: npt.NDArray[np.number[Any]], backdoor: Backdoor) -> float:
     """Return the share of the trial (t,) that a model called what the backdoor wants."""
     return float(np.mean(predictions == backdoor.test_y))
 

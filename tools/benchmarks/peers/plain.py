@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fedjury.learning.task import classification
 from fedjury.learning.training import Shards, Training, train_alone
 from fedjury.learning.weights import flatten, load
 from tools.benchmarks.peers import workload as w1
@@ -21,7 +22,7 @@ def main() -> None:
     order = np.tile(np.arange(w1.SAMPLES), (w1.AGENTS, w1.EPOCHS, 1))
     for _ in range(w1.rounds()):
         weights = flatten(model)
-        deltas = train_alone(model, weights, data, plan, order)
+        deltas = train_alone(model, weights, data, plan, order, classification(10))
         load(model, weights + deltas.mean(axis=0))
         w1.round_done()
     w1.finished(model)

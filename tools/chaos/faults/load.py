@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from random import Random
 
-from tools.chaos.faults.broker import PACE
 from tools.chaos.faults.disk import refused
-from tools.chaos.faults.outcome import Outcome, Tally
+from tools.chaos.faults.outcome import PACE, Outcome, Tally
 from tools.chaos.harness import PLAIN, SMALL, Federation, Harness, Setup
 
 CLIENTS = 20
@@ -44,7 +43,7 @@ def flood(harness: Harness, random: Random, times: int) -> Outcome:
         built.reach(1)
         name = built.settings.run.name
         arguments = [str(harness.broker.port), name, str(times), str(CLIENTS), str(OVERSIZE)]
-        hostile = built.attack(arguments)
+        hostile = built.begin("flood", arguments, "flood")
         peak, whole = 0.0, False
         while built.aggregator.wait(0.05) is None and peak < 10 * MEMORY:
             peak = max(peak, memory(built.aggregator.pid))
@@ -64,19 +63,13 @@ def flood(harness: Harness, random: Random, times: int) -> Outcome:
     return tally.outcome(note)
 
 
-def second_here(harness: Harness, random: Random, times: int) -> Outcome:
+def second_here(_: Harness, run: Federation, __: Random) -> str:
     """Start a second aggregator on the same folder: it says so and ends, the first goes on."""
-    tally = Tally()
-    for _ in range(times):
-        with harness.federation() as result:
-            first = result.start(pace=PACE).aggregator
-            result.reach(random.randint(1, 5))
-            second = result.serve()
-            result.aggregator = second
-            wrong = refused(result, "in use")
-            result.aggregator = first
-            tally.add(result.finish(), 1, harness.quiet(), wrong)
-    return tally.outcome()
+    first = run.aggregator
+    run.serve()
+    wrong = refused(run, "in use")
+    run.aggregator = first
+    return wrong
 
 
 def endurance(harness: Harness, random: Random, times: int) -> Outcome:

@@ -1,0 +1,107 @@
+"""What is learnt: how a network is made for it, what it is trained towards, and how it is measured.
+
+Trainer, evaluator, judges and the round take a ``Task`` and know of no other place where a loss or
+a metric is chosen. There is one now, to tell classes apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fedjury.learning import models
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.error_profiles import Profile, error_profile
+from fedjury.randomness import Purpose
+
+Predictions = npt.NDArray[np.number[Any]]
+"""(..., n): whole numbers are classes, of which ``NO_CLASS`` is none; else NaN is no answer."""
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Outputs (b, ...), targets (b, ...) -> the loss of each sample, (b,)."""
+
+NO_CLASS = -1
+"""What a model answers whose outputs are not all finite: it is wrong, whatever the label."""
+
+
+class Build(Protocol):
+    """How a network is made."""
+
+    def __call__(
+        self,
+        name: str,
+        input_shape: models.InputShape,
+        /,
+        *,
+        seed: int,
+        purpose: Purpose = Purpose.MODEL,
+    ) -> nn.Module:
+        """Build the network of that name for inputs of that shape; ``ValueError`` if it cannot."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt from inputs and targets."""
+
+    build: Build
+    loss: Loss
+    predict: Callable[[torch.Tensor], torch.Tensor]
+    """Outputs (n, ...) -> predictions (n,)."""
+    metrics: Mapping[str, Callable[[Predictions, Predictions], float]]
+    """Name -> what it makes of predictions (n,) and targets (n,); records hold the first."""
+    profile: Callable[[Predictions, Predictions], Profile]
+    """Predictions (..., n), targets (n,) -> the error profile (..., p) that judges compare.
+
+    Whole numbers, which count the errors of each of p kinds.
+    """
+    kinds: int
+    """p."""
+    classes: int = 0
+    """How many classes are told apart; 0: none, numbers are predicted."""
+
+
+def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each sample, (b,), of logits (b, classes) and labels (b,)."""
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def likeliest(outputs: torch.Tensor) -> torch.Tensor:
+    """Return the class of the largest output in each row of (n, classes), if all are finite."""
+    return torch.where(outputs.isfinite().all(dim=1), outputs.argmax(dim=1), NO_CLASS)
+
+
+def answered(predictions: Predictions) -> npt.NDArray[np.bool_]:
+    """Return which predictions (n,) are an answer."""
+    whole = np.issubdtype(predictions.dtype, np.integer)
+    return np.asarray(predictions != NO_CLASS if whole else np.isfinite(predictions), np.bool_)
+
+
+def accuracy(predictions: Predictions, labels: Predictions) -> float:
+    """Return the share of predictions (n,) that are the labels (n,)."""
+    return float(np.mean(predictions == labels))
+
+
+def classification(classes: int) -> Task:
+    """Return the task of telling so many classes apart, judged by BAFFLE's class-wise errors."""
+    return Task(
+        build=partial(models.build, classes=classes),
+        loss=cross_entropy,
+        predict=likeliest,
+        metrics={"accuracy": accuracy},
+        profile=partial(error_profile, classes=classes),
+        kinds=2 * classes,
+        classes=classes,
+    )
+
+
+def task_of(data: Dataset) -> Task:
+    """Return what is learnt from a data set: the one place where a run's task is chosen."""
+    return classification(data.classes)
