@@ -566,7 +566,9 @@ def test_until_they_come_late_attackers_change_nothing(tmp_path):
 def test_somebody_has_to_be_there():
     """A fleet that is evil altogether cannot come late."""
     assert settings_of(agents__malicious=1.0).expected == 20
-    with pytest.raises(ValueError, match=r"agents.arrive = 2 must be 1 where all agents are evil"):
+    with pytest.raises(
+        ValueError, match=r"agents.arrive = 2 must be 1 where all agents are malicious"
+    ):
         settings_of(agents__malicious=1.0, agents__arrive=2)
 
 

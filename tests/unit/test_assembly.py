@@ -31,12 +31,12 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
             "trimming 10 at each end leaves nothing of 20 updates",
         ),
         ({"aggregation__options": {"name": "krum"}}, "name is no option of a rule"),
-        ({"aggregation__options": {"clip": "1"}}, "clip in front of a rule must be a number"),
+        ({"aggregation__options": {"clip": "1"}}, "pre-aggregation clip must be a number"),
         (
             {"aggregation__pre_aggregation": {"nmm": 3}},
-            "front of a rule: 'nmm'; did you mean 'nnm'",
+            "unknown pre-aggregation: 'nmm'; did you mean 'nnm'",
         ),
-        ({"aggregation__pre_aggregation": {"nnm": "3"}}, "nnm in front of a rule must be a number"),
+        ({"aggregation__pre_aggregation": {"nnm": "3"}}, "pre-aggregation nnm must be a number"),
         (
             {"aggregation__rule": "foolsgold", "aggregation__pre_aggregation": {"bucketing": 2}},
             "must know who sent what",

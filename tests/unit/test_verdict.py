@@ -30,6 +30,7 @@ from fedjury.judges.judgements import Judgements
 from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.task import task_of
 from fedjury.learning.weights import flatten
 from fedjury.protocol import fields, topics
 from fedjury.protocol.messages import Candidate, Phase, Vote
@@ -126,8 +127,8 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
     lines = quorums.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
-        "10 voters, 3 of them liars (validation.tolerated_malicious), 40% of the others wrong: "
-        "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
+        "10 voters, 3 of them malicious (validation.tolerated_malicious), 40% of the others wrong: "
+        "safe quorums: 4 to 4; fewer than 3.75 malicious ones are tolerated"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
     assert lines[1:] == ([] if quorum == 4 else [warning])
@@ -136,7 +137,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
 def test_the_advice_says_when_no_quorum_is_safe():
     """Five liars of ten can always have their way."""
     first, second = quorums.advice(10, 5, 0.0, 5)
-    assert first.endswith("safe quorums: none; the bound is fewer than 5.00 liars")
+    assert first.endswith("safe quorums: none; fewer than 5.00 malicious ones are tolerated")
     assert second == "warning: the quorum 5 is not safe against that"
 
 
@@ -408,7 +409,9 @@ def test_the_server_looks_at_the_samples_it_kept():
     x = rng.random((9, 1, 8, 8), dtype=np.float32)
     y = np.array([0, 0, 1, 2, 2, 1, 0, 2, 1])
     data = Dataset("some", 3, x, y, x[:1], y[:1])
-    own = server_validator(model, data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32")
+    own = server_validator(
+        model, task_of(data), data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32"
+    )
     np.testing.assert_array_equal(own.profile(weights), [1, 0, 1, 0, 2, 0])
     assert (own.samples, own.models) == (4, 7)
 
