@@ -88,7 +88,8 @@ class AgentBatch:
         ``attacked``: whether the malicious agents strike in a round.
         ``everybody``: agents in the whole fleet; 0: those of this cohort.
         """
-        self._members, self._samples = members, data.indices.shape[1]
+        self.members, self._samples = members, data.indices.shape[1]
+        """Who trains and judges, and how."""
         counts: list[int] = data.counts.tolist()
         self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
         self._seed, self._look_back, self._attacked = seed, look_back, attacked
@@ -98,9 +99,10 @@ class AgentBatch:
         self._malicious = {member.name for member in members.malicious}
         self._colluders = members.colluders
         self._absent: frozenset[str] = frozenset()
-        self._models: dict[int, Vector] = {}
+        self.models: dict[int, Vector] = {}
+        """Version -> the accepted models that a judge may ask for."""
         self._task = task
-        self._profiles = ErrorProfileCache(model, data, task, codec)
+        self.profiles = ErrorProfileCache(model, data, task, codec)
         self._inventor = Inventor(seed, self._samples, task)
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
@@ -109,7 +111,8 @@ class AgentBatch:
         self._planned: set[str] = set()
         self._chunks: deque[tuple[bool, tuple[Member, ...]]] = deque()
         """Who is still to train, and whether they are evil."""
-        self._deltas: dict[str, Vector] = {}
+        self.deltas: dict[str, Vector] = {}
+        """Agent -> what it learnt in the round."""
         self._verdicts: dict[str, Vote] = {}
 
     @property
@@ -119,15 +122,15 @@ class AgentBatch:
 
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model; forget those that no judge will ask for."""
-        self._models[version] = weights
+        self.models[version] = weights
         oldest = version - max(self._look_back, 1)
-        self._models = {v: w for v, w in self._models.items() if v >= oldest}
-        self._profiles.forget(oldest)
+        self.models = {v: w for v, w in self.models.items() if v >= oldest}
+        self.profiles.forget(oldest)
         self._inventor.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
-        self._profiles.receive(version, weights)
+        self.profiles.receive(version, weights)
 
     def exclude(self, absent: frozenset[str]) -> None:
         """From now on, leave out of rounds to which all are called those who have not come."""
@@ -175,7 +178,7 @@ class AgentBatch:
 
     def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
         self._round, self._start, self._attempt = turn, start, 0
-        self._deltas.clear()
+        self.deltas.clear()
         self._chunks.clear()
         self._planned.clear()
         self._verdicts.clear()
@@ -196,7 +199,7 @@ class AgentBatch:
             values = [
                 member for member in selected if (member.name in self._malicious) is malicious
             ]
-            self._chunks.extend((malicious, chunk) for chunk in _chunks(values))
+            self._chunks.extend((malicious, chunk) for chunk in chunks(values))
 
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
@@ -204,12 +207,12 @@ class AgentBatch:
         Nobody, if there is no chunk left, or the model has not come.
         """
         number, version = self._round
-        weights = self._models.get(version) if self._start is None else self._start
+        weights = self.models.get(version) if self._start is None else self._start
         if not self._chunks or weights is None:
             return []
         malicious, members = self._chunks.popleft()
-        learner = self._members.attack if malicious else self._members.train
-        known = [self._models[v] for v in sorted(self._models) if v <= version]
+        learner = self.members.attack if malicious else self.members.train
+        known = [self.models[v] for v in sorted(self.models) if v <= version]
         if self._start is not None:
             known = [*known, weights][-self._look_back - 1 :]
         everybody = self._contributors == "all"
@@ -219,7 +222,7 @@ class AgentBatch:
             self._seed,
             tuple(known),
             self._everybody if everybody else len(self._contributors),
-            0 if everybody else len(self._members.attackers.intersection(self._contributors)),
+            0 if everybody else len(self.members.attackers.intersection(self._contributors)),
         )
         deltas = learner(weights, context)
         # Fakes that all send the same share one row, and so one payload.
@@ -228,7 +231,7 @@ class AgentBatch:
         if malicious and self._colluders is not None and self._attacked(number):
             self._colluders.learn(learnt)
         else:
-            self._deltas.update(learnt)
+            self.deltas.update(learnt)
         return [member.name for member in members]
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
@@ -242,7 +245,7 @@ class AgentBatch:
             return [], ()
         message = self._colluders.messages(now)
         ready = self._colluders.ready(now)
-        self._deltas.update(ready)
+        self.deltas.update(ready)
         return message, ready.keys()
 
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
@@ -258,9 +261,9 @@ class AgentBatch:
         vote = self._verdicts.get(name) if piggy_back else None
         if vote is not None and vote.poisoned:
             return vote
-        if name not in self._deltas or (piggy_back and vote is None):
+        if name not in self.deltas or (piggy_back and vote is None):
             return None
-        delta = self._deltas[name]
+        delta = self.deltas[name]
         update = Update(name, task.round, version + piggy_back, self._holds(name), delta)
         if vote is None:
             return update
@@ -274,7 +277,7 @@ class AgentBatch:
         Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
         round is over. ``made_in``: the round that made the candidate, if not the task's.
         """
-        if not self._profiles.knows(task.versions, self._models):
+        if not self.profiles.knows(task.versions, self.models):
             return []
         message = self._judgements(names, task, candidate, self._attacked(made_in or task.round))
         seen = [row.astype("<f4").tobytes() for row in message.evidence[:, -MAX_EVIDENCE:]]
@@ -302,7 +305,7 @@ class AgentBatch:
         accepted = self._accepted(names, task.versions)
         able = np.array([name in self._row for name in names], dtype=np.bool_)
         rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
-        true = self._members.judge(accepted[able], self._profiles.candidate(rows, candidate))
+        true = self.members.judge(accepted[able], self.profiles.candidate(rows, candidate))
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
         wanted = self._wanted(names, honest, task, attacked)
@@ -318,7 +321,7 @@ class AgentBatch:
             if lies
         ]
         held = np.array([self._holds(name) for name in names], dtype=np.int64)[lying]
-        untrue = believable(self._members.judge, accepted[lying], wanted[lying], rngs, held)
+        untrue = believable(self.members.judge, accepted[lying], wanted[lying], rngs, held)
         return merged(true.of(~lying[able]), untrue, lying)
 
     def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:
@@ -328,7 +331,7 @@ class AgentBatch:
         rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
         numbers = [self._member[names[place]].number for place in unable]
         result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
-        result[able] = self._profiles.history(rows, versions, self._models)
+        result[able] = self.profiles.history(rows, versions, self.models)
         result[unable] = self._inventor.history(numbers, versions)
         return result
 
@@ -337,18 +340,18 @@ class AgentBatch:
     ) -> Verdicts:
         """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
         malicious_validators = [
-            place for place, name in enumerate(names) if name in self._members.malicious_validators
+            place for place, name in enumerate(names) if name in self.members.malicious_validators
         ]
         if not malicious_validators:
             return honest
         numbers = tuple(self._member[names[place]].number for place in malicious_validators)
         turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
         wanted = honest.copy()
-        wanted[malicious_validators] = self._members.vote_attack(honest[malicious_validators], turn)
+        wanted[malicious_validators] = self.members.vote_attack(honest[malicious_validators], turn)
         return wanted
 
 
-def _chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
     """Cut members, in order of number, into chunks, small ones put together."""
     together: tuple[Member, ...] = ()
     for _, values in groupby(selected, key=lambda member: member.number // CHUNK):

@@ -15,6 +15,7 @@ from fedjury.aggregator.assembly import Parts
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.detection.state import AgentRegistry, resumed
+from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector, flatten, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
@@ -90,11 +91,9 @@ def begin(
     registry: AgentRegistry | None = None,
 ) -> State:
     """Return the state after the round of this record, with these accepted models."""
-    profiles = (
-        ()
-        if config.server_validator is None
-        else tuple(map(config.server_validator.profile, weights_of(history)))
-    )
+    profiles: tuple[Profile, ...] = ()
+    if config.server_validator is not None:
+        profiles = tuple(config.server_validator.profile(model.weights) for model in history)
     step = None
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
@@ -104,11 +103,6 @@ def begin(
         Waiting(pending if config.validation.piggy_back else None),
         registry=resumed(registry or AgentRegistry(), config.detection),
     )
-
-
-def weights_of(history: list[Model]) -> list[Vector]:
-    """Return the vectors of models."""
-    return [model.weights for model in history]
 
 
 def description(settings: Settings, parts: Parts) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def work(chosen: argparse.Namespace, _: Output) -> int:
     elif message <= {"revoke", "folder"}:
         done = enrolment.revoke(chosen.folder, dict.fromkeys(chosen.revoke))
         print(f"revoked: {', '.join(done.left_out)}; {done.total:,} logins are left")
-        _tell(chosen.folder)
+        tell(chosen.folder)
     else:
         raise EnrolError("--revoke goes with --folder alone")
     return 0
@@ -92,7 +92,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     ):
         print(f"the broker must be started again: from now on it listens on port {done.port}")
     else:
-        _tell(chosen.folder)
+        tell(chosen.folder)
 
 
 def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
     return changes
 
 
-def _tell(folder: Path) -> None:
+def tell(folder: Path) -> None:
     """Have the private broker read its files, or say how to tell another one."""
     if pid_file.tell(folder / BROKER):
         print("the private broker has been told")

@@ -110,9 +110,9 @@ def _running(
     page: int | None = None,
 ) -> Iterator[_Running]:
     """Start a broker, wait until it answers, and stop it at the end."""
-    chosen = _choose(kind, say, secrets)
+    chosen = choose(kind, say, secrets)
     tls = "\ncafile " in private_configuration(port, secrets)
-    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{_port_for_people(page)}"
+    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{port_for_people(page)}"
     address = BrokerAddress(HOST, _free_port(port), chosen, websockets)
     with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
         folder = Path(name)
@@ -126,7 +126,7 @@ def _running(
             processes.stop(child)
 
 
-def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
+def choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     """Settle on "mosquitto" or "embedded"."""
     if kind not in KINDS:
         raise BrokerError(f"unknown kind of broker {kind!r}; one of {', '.join(KINDS)}")
@@ -158,7 +158,7 @@ def _free_port(port: int) -> int:
         raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
 
 
-def _port_for_people(page: int) -> int:
+def port_for_people(page: int) -> int:
     """Find a port for browsers, the wanted one if it is free."""
     if not 0 <= page <= 65535:
         raise BrokerError(f"the page's port {page} must be 0 to 65535")

@@ -5,19 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
-from fedjury.aggregator.durable_files import StoreError
-from fedjury.broker.local import KINDS, BrokerError
+from fedjury.broker.local import KINDS
 from fedjury.broker.mosquitto import PAGE_PORT
 from fedjury.config import flags
 from fedjury.config.naming import named
 from fedjury.config.program import Output, Program, run_main
 from fedjury.config.settings import Settings, SettingsError
-from fedjury.protocol.transport.connection import TransportError
+from fedjury.federation.parts import EXPECTED
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.shipped import shipped
-
-EXPECTED = (SettingsError, TransportError, BrokerError, StoreError)
-"""Errors that are one sentence to people."""
 
 EXAMPLES = """  %(prog)s --demo
   %(prog)s --demo --monitor

@@ -115,7 +115,7 @@ class Listener:
                 seen = replace(seen, outages=seen.outages + 1, lost=now)
         if self._batch:
             heard, self._batch = self._batch, []
-            seen = replace(seen, state=_heard(seen.state, heard, now))
+            seen = replace(seen, state=taken_in(seen.state, heard, now))
         self._snapshot = seen
 
     def _ask(self) -> None:
@@ -131,7 +131,7 @@ class Listener:
         self._asked = set(known)
 
 
-def _heard(state: State, heard: list[run_view.Received], now: float) -> State:
+def taken_in(state: State, heard: list[run_view.Received], now: float) -> State:
     """Take messages in; one that breaks us, which none should, is passed over."""
     try:
         return run_view.on_messages(state, heard, now)
@@ -139,7 +139,7 @@ def _heard(state: State, heard: list[run_view.Received], now: float) -> State:
         if len(heard) == 1:
             return replace(state, malformed=state.malformed + 1)
     for message in heard:
-        state = _heard(state, [message], now)
+        state = taken_in(state, [message], now)
     return state
 
 

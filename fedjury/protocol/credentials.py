@@ -143,14 +143,14 @@ def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:
             ca = str(ours)
         if not ca and address.tls:
             ca = SYSTEM
-        return _context("" if ca == SYSTEM else ca, stem) if ca else None
+        return tls_context("" if ca == SYSTEM else ca, stem) if ca else None
     except OSError as why:
         files = f"{ca or ours} and {stem}.crt" if stem else ca or ours
         raise TransportError(f"the certificates in {files} cannot be used: {why}") from why
 
 
 @cache
-def _context(ca: str, stem: str) -> ssl.SSLContext:
+def tls_context(ca: str, stem: str) -> ssl.SSLContext:
     """Make what TLS needs; all parties without a certificate of their own share one."""
     result = ssl.create_default_context(cafile=ca or None)
     result.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -9,8 +9,8 @@ train from it, and send both in one message (JudgingAndTraining).
 
 ``step`` takes a state, an event and the configuration, and returns the next state and what is to be
 done; ``TABLE`` says which function takes which event in which phase. An event that does not fit
-changes nothing but a count. The first message of an agent in a round is the one that counts.
-Updates are put in the order of their agents' names before they are aggregated, so the order in
+changes nothing but a count; which updates fit, and when there are enough of them, the collect
+strategy says. Contributions are aggregated in the order of their agents' names, so the order in
 which they arrive never changes a result. Who is online and how late it is come in with every tick;
 tick on every turn of the loop, or a flood holds back a deadline.
 """

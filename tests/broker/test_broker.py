@@ -216,20 +216,20 @@ def test_the_pages_port_is_another_if_it_is_taken_and_must_be_one():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         number = taken.getsockname()[1]
-        assert local._port_for_people(number) != number
+        assert local.port_for_people(number) != number
     with pytest.raises(local.BrokerError, match="must be 0 to 65535"):
-        local._port_for_people(65536)
+        local.port_for_people(65536)
 
 
 def test_auto_without_mosquitto_says_what_it_takes_instead(monkeypatch):
     monkeypatch.setattr(local, "find_mosquitto", lambda: None)
     said = []
-    assert local._choose("auto", said.append) == "embedded"
+    assert local.choose("auto", said.append) == "embedded"
     assert "3.1.1 only" in said[0]
     with pytest.raises(local.BrokerError, match="apt install mosquitto"):
-        local._choose("mosquitto", said.append)
+        local.choose("mosquitto", said.append)
     with pytest.raises(local.BrokerError, match="one of auto, mosquitto, embedded"):
-        local._choose("rabbit", said.append)
+        local.choose("rabbit", said.append)
 
 
 def lines_of(text):

@@ -36,7 +36,7 @@ NO_SECRET = r"no secret of 'a1' is in \S+; 'fedjury enroll --help' says how to m
 @pytest.fixture(autouse=True)
 def _forgetful():
     """Let no test get what another has read."""
-    credentials._context.cache_clear()
+    credentials.tls_context.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +385,7 @@ def test_the_system_s_authorities_may_vouch(secured, monkeypatch):
     where = to(secured, "agents")._replace(ca=SYSTEM)
     monkeypatch.setenv("SSL_CERT_FILE", f"{where.secrets}/ca.crt")
     assert mqtt_client.speaks_five(probe(where, "agent-0").protocol)
-    credentials._context.cache_clear()
+    credentials.tls_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
     monkeypatch.setenv("SSL_CERT_DIR", "/nonexistent-x")
     assert "is not to be trusted: " in no_way(where)

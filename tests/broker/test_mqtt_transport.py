@@ -25,6 +25,7 @@ from support.listening import RawClient, until
 from fedjury import processes
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.processes import free_port
 from fedjury.protocol.codec import encode
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
@@ -325,8 +326,8 @@ def test_slow_reader_holds_the_broker_back_and_loses_nothing(opened, monkeypatch
     until(
         lambda: agents.pool.connections_by_name["a"].unacknowledged == 0
     )  # the broker has them all
-    until(lambda: len(server._inbox) > 10)
-    assert len(server._inbox) < 100
+    until(lambda: len(server.inbox) > 10)
+    assert len(server.inbox) < 100
     assert [d.message.round for d in collect(server, 300)] == list(range(300))
 
 
@@ -421,7 +422,7 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
         agents.send("agent-7", Update("agent-7", 2, 5, 4, WEIGHTS))
         with ExitStack() as stack:
             # The agents' loop stands still until a witness hears the new broker from the start.
-            with agents._mine():
+            with agents.held():
                 stack.enter_context(local.local_broker(kind, say=lambda _: None, port=address.port))
                 witness = stack.enter_context(RawClient(address, "fl/v2/#"))
             until(lambda: agents.connections == 20)
@@ -570,7 +571,7 @@ def guarded(tmp_path):
     maker = shutil.which("mosquitto_passwd")
     if not (found and maker):
         pytest.skip("mosquitto or its mosquitto_passwd is not installed")
-    port = local._free_port(0)
+    port = free_port()
     users, conf, log = tmp_path / "users", tmp_path / "conf", tmp_path / "log"
     subprocess.run([maker, "-b", "-c", users, "a1", "secret"], check=True)
     Path(users).chmod(0o644)

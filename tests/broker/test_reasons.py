@@ -212,7 +212,7 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
 )
 def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
     """What will be refused again ends at once, other reasons and none after six times."""
-    told = Reason(code, mqtt_client._reason(code).words)
+    told = Reason(code, mqtt_client.numbered(code).words)
     cuts = [reasons.of_cut("x", "lab", told, BrokerLimits(), times) for times in range(1, 8)]
     assert [bool(cut.final) for cut in cuts] == [often] * 5 + [True] * 2
     assert final in cuts[-1].final
@@ -222,7 +222,7 @@ def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
 def test_reasons_without_advice_are_their_words():
     """What we know nothing about is still quoted, an unknown number too."""
     for code, words in ((0x83, "Implementation specific error"), (0xFE, "reason 0xfe")):
-        reason = mqtt_client._reason(code)
+        reason = mqtt_client.numbered(code)
         assert reason.refuses
         assert reasons.refused(reason, "ann") == words
         assert reasons.no_receipt(reason) == reasons.cut_off(reason, BrokerLimits()) == words

@@ -297,8 +297,9 @@ class Overheard(Federation):
         self.sent = []
         super().__init__(folder, **changes)
 
-    def _watch(self, topic, payload):
-        super()._watch(topic, payload)
+    def watch(self, topic, payload):
+        """Keep what colluders tell each other, too."""
+        super().watch(topic, payload)
         if parse(topic).kind in (Update, ColluderUpdate, AttackVector):
             with contextlib.suppress(BadMessage):
                 self.sent.append(decode(topic, payload, Limits(finite=False)))
@@ -390,9 +391,9 @@ def test_a_stranger_s_report_is_ignored(tmp_path):
 
 def without(run, name):
     """Take the process of an agent away, without a goodbye."""
-    (gone,) = (fleet for fleet in run.fleets if name in fleet._names)
+    (gone,) = (fleet for fleet in run.fleets if name in fleet.names)
     run.fleets.remove(gone)
-    run.broker.listeners.remove(gone._transport._hear)
+    gone.transport.vanish()
 
 
 def test_a_round_closes_without_the_ringleader(tmp_path):
@@ -498,14 +499,14 @@ def test_agents_that_begin_anew_in_a_round_are_told_the_plot_again(tmp_path):
     run = Overheard(tmp_path / "b", fleets=4, **changes)
     run.begin()
     last = run.evils[-1]
-    (old,) = (fleet for fleet in run.fleets if last in fleet._names)
+    (old,) = (fleet for fleet in run.fleets if last in fleet.names)
     run.run(until=lambda _: len(run.heard(ColluderUpdate)) == 5)
     without(run, last)
     run.run(until=lambda _: bool(run.heard(AttackVector)))
     assert last not in {m.agent for m in run.heard(Update)}
     population = simulated_agents_of(run.settings)
-    numbers = [int(name.partition("-")[2]) for name in old._names]
-    run.fleets.append(run._fleet(population, range(numbers[0], numbers[-1] + 1)))
+    numbers = [int(name.partition("-")[2]) for name in old.names]
+    run.fleets.append(run.fleet(population, range(numbers[0], numbers[-1] + 1)))
     run.run()
     assert len(run.heard(AttackVector)) == 2
     assert run.models == undisturbed.models
@@ -596,7 +597,7 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
         backdoor__inject=[4, 6],
     )
     population, parts = simulated_agents_of(settings), build(settings)
-    members = assemble(population, population.check(), range(20), parts.manifest)._members
+    members = assemble(population, population.check(), range(20), parts.manifest).members
     weights = flatten(parts.model)
     for number in (4, 6):
         called = RoundContext(

@@ -26,7 +26,7 @@ def undisturbed(tmp_path_factory):
 @contextmanager
 def failing(run, number, at, why=None):
     """Let the disk fail while this round is made durable; yields a list for the disk."""
-    store = run.aggregator._store
+    store = run.aggregator.store
     persist, met = store.persist, []
 
     def persisting(record, *left):
@@ -198,7 +198,7 @@ def operations(folder, case):
 @contextmanager
 def heard_after(run, number, told):
     """Write down the topics of all that is published once a round was to be made durable."""
-    store = run.aggregator._store
+    store = run.aggregator.store
     persist = store.persist
 
     def persisting(record, *left):

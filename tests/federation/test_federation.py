@@ -397,7 +397,7 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
         if moment not in seen and run.state.phase.name is not Phase.DONE:
             seen.add(moment)
             thrown += attack(run, size)
-    run.aggregator._log_refusals(now=True)
+    run.aggregator.end()
     assert run.models == jury.models
     told, right = (
         [
@@ -474,7 +474,7 @@ def test_the_first_round_waits_for_its_agents(tmp_path):
     """With patience at an end it starts with who is there: agents 0 to 9 of twenty."""
     run = Federation(tmp_path, fleets=2, run__rounds=2)
     late = run.fleets.pop()
-    run.broker.listeners.remove(late._transport._hear)
+    late.transport.vanish()
     for number in range(10, 20):
         run.broker.retained.pop(f"fl/v2/lab/agent/agent-{number}")
     run.begin()

@@ -670,7 +670,7 @@ def test_a_contributor_that_trained_from_the_model_is_refused(tmp_path):
     run.begin()
     run.run(at_first_judging)
     size = len(run.state.weights)
-    run.fleets[0]._transport.send(
+    run.fleets[0].transport.send(
         "agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32))
     )
     run.run()

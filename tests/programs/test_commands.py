@@ -444,7 +444,7 @@ class Deaf:
 def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
     """Ctrl-C in a terminal reaches all: aggregator and agents wait until run.py tells them."""
     file, running = tmp_path / "said", []
-    parts.start(running, parts.Part("deaf", Deaf(file).main, ()))
+    parts.start(running, parts.Part("deaf", Deaf(file).main))
     try:
         until(lambda: file.exists() and file.read_text() == "up")
         os.kill(running[0].pid, signal.SIGINT)

@@ -36,9 +36,10 @@ class Told:
     def __init__(self, work, shares=SHARES, then=None, *, fresh=False):
         self.said, self.shown = [], []
         self._then = then or {}
-        self.crew = WorkerPool(work, shares, self._say, fresh=fresh)
+        self.crew = WorkerPool(work, shares, self.say, fresh=fresh)
 
-    def _say(self, text):
+    def say(self, text):
+        """Keep a sentence, and do what follows on it."""
         self.said.append(text)
         if text in self._then:
             self._then[text]()
@@ -51,7 +52,7 @@ class Told:
         finally:
             self.crew.stop()
             self.crew.close()
-            assert not any(p.is_alive() for p in self.crew._processes.values())
+            assert not any(p.is_alive() for p in self.crew.processes.values())
 
 
 def die(how=signal.SIGKILL):
@@ -187,8 +188,8 @@ def test_who_is_killed_in_the_middle_of_a_word_holds_up_nobody():
         post.send("end", "")
 
     class Deaf(Told):
-        def _say(self, text):
-            super()._say(text)
+        def say(self, text):
+            super().say(text)
             if text.isdigit():  # while it writes more than a pipe holds
                 time.sleep(0.3)
                 os.kill(int(text), signal.SIGKILL)
@@ -263,7 +264,7 @@ def test_who_does_not_end_is_ended(monkeypatch):
     crew.stop()
     crew.close()
     assert time.monotonic() - started < 3
-    codes = [process.exitcode for process in crew._processes.values()]
+    codes = [process.exitcode for process in crew.processes.values()]
     assert codes == [0, -signal.SIGKILL]
 
 
@@ -389,7 +390,7 @@ def test_a_fleet_that_was_in_the_run_believes_that_it_is_done(tmp_path):
     done = Federation(tmp_path, run__rounds=1).whole()
     assert done.state.done
     for took_part in (False, True):
-        fleet = done._fleet(simulated_agents_of(done.settings), range(20))
+        fleet = done.fleet(simulated_agents_of(done.settings), range(20))
         fleet.took_part = took_part
         fleet.turn()
         assert fleet.done == took_part

@@ -36,7 +36,7 @@ from support.watching import (
     topic,
 )
 
-from fedjury.broker import enrol, local
+from fedjury.broker import enrol
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import Settings
@@ -49,6 +49,7 @@ from fedjury.monitor.terminal import __main__ as watch
 from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame
 from fedjury.monitor.terminal.text_log import TextLog
+from fedjury.processes import free_port
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Reason
@@ -1020,7 +1021,7 @@ def test_people_watch_with_their_own_log_in(tmp_path, tls, monkeypatch):
 
 def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
     """It says that the broker is gone, goes on when it is back, and ends when the run does."""
-    port = local._free_port(0)
+    port = free_port()
     with local_broker(KIND, say=lambda _: None, port=port) as address:
         log = tmp_path / "watch.log"
         with log.open("wb") as output:
@@ -1092,6 +1093,6 @@ def test_an_ear_that_breaks_says_so(monkeypatch):
     monkeypatch.setattr(run_view, "on_messages", fails)
     from fedjury.monitor import listener as module  # noqa: PLC0415
 
-    state = module._heard(State(), [("bad", b""), say("round", opened(1))], 1.0)
+    state = module.taken_in(State(), [("bad", b""), say("round", opened(1))], 1.0)
     assert state.runs.keys() == {RUN}
     assert state.malformed == 1

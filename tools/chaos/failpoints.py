@@ -1,7 +1,7 @@
 """What is made different in a program before it begins: where it kills itself, how it misbehaves.
 
-The product knows nothing of this. A trap wraps a method of it in a process that was forked to be
-sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
+The product knows nothing of this. A trap wraps a public method of it in a process that was forked
+to be sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def after(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
 
 def opening(number: float) -> None:
     """Die when the round is open and nobody has answered."""
-    after(Aggregator, "_take", lambda now, *_: _training(now, number))
+    after(Aggregator, "take", lambda now, *_: _training(now, number))
 
 
 def collecting(number: float) -> None:
@@ -72,7 +72,7 @@ def collecting(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return _training(now, number) and 2 * len(now.updates) >= len(now.selected) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def aggregating(number: float) -> None:
@@ -86,7 +86,7 @@ def validating(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return now.round == number and len(now.votes) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def unrecorded(number: float) -> None:
@@ -106,7 +106,7 @@ def published(number: float) -> None:
         message = effect.message if isinstance(effect, Publish) else None
         return isinstance(message, Model) and message.version >= number
 
-    after(Aggregator, "_carry_out", wanted)
+    after(Aggregator, "carry_out", wanted)
 
 
 def gathering(_: float) -> None:
@@ -142,10 +142,10 @@ def mute(number: float) -> None:
     """From this round on, train and never answer."""
 
     def send(method: Method, runner: Any, batch: Any) -> None:
-        if batch._round[0] < number:  # noqa: SLF001 - nobody else would ask
+        if batch.number < number:
             method(runner, batch)
 
-    wrap(AgentRunner, "_send", send)
+    wrap(AgentRunner, "send_ready", send)
 
 
 def slow(seconds: float) -> None:

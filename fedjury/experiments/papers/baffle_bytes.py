@@ -52,7 +52,7 @@ def tables(results: list[Result]) -> list[Table]:
         votes = tuple(received(r) for r in values)
         asked = tuple(calls(r) for r in values)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
-        unlike = [_unlike(r, plain[judge, r.labels["seed"]]) for r in values]
+        unlike = [unlike(r, plain[judge, r.labels["seed"]]) for r in values]
         rows.append(
             {
                 "judge": judge,
@@ -97,7 +97,7 @@ def models(result: Result) -> int:
     return result.settings.validation.look_back + 2
 
 
-def _unlike(result: Result, plain: Result) -> tuple[Count, Count]:
+def unlike(result: Result, plain: Result) -> tuple[Count, Count]:
     """Count votes and decisions that differ from those on the models as they are.
 
     From the first decision that differs on, the two runs judge other models: there it ends.
