@@ -114,6 +114,12 @@ def _forget(agent: Agent) -> Agent:
     return agent.but(round=None, trained=None, voted=None, asked=None, candidate=None)
 
 
+def began_again(agent: Agent) -> Agent:
+    """Forget all but the latest model: the run goes through earlier rounds once more."""
+    latest = frozenset({agent.latest})
+    return agent.but(trained=None, voted=None, asked=None, candidate=None, seen=latest)
+
+
 def _react(agent: Agent) -> tuple[Agent, Assignment | None]:
     """Find what is to be done now."""
     now = agent.round

@@ -10,27 +10,25 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
 from fedjury.agents.agent import Contribute, Train
 from fedjury.agents.agent import Judge as JudgeTask
-from fedjury.agents.collusion import ColluderPool
-from fedjury.agents.error_profile_cache import ErrorProfileCache
-from fedjury.attacks import LocalTraining, RoundContext
-from fedjury.attacks.validators import Turn, VoteAttack
-from fedjury.attacks.validators.believable import Verdicts, believable
-from fedjury.attacks.validators.invented import Inventor
-from fedjury.judges.judgements import Judge, Judgements, merged
-from fedjury.learning.error_profiles import Histories
-from fedjury.learning.task import Task
-from fedjury.learning.training import Shards
+from fedjury.agents.members import Member, Members
+from fedjury.agents.voting import Validators
+from fedjury.attacks import AttackContext, RoundContext
+from fedjury.learning.partition import PartitionSpec
 from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import AttackVector, ColluderUpdate, Phase, Round, Update, Vote
-from fedjury.protocol.schema import MAX_EVIDENCE
-from fedjury.randomness import Purpose, stream
+from fedjury.protocol.messages import (
+    AttackVector,
+    ColluderUpdate,
+    Manifest,
+    Phase,
+    Round,
+    Update,
+    Vote,
+)
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -42,68 +40,28 @@ together: a call has its price, however few it trains (see ``fedjury.attacks.hon
 """
 
 
-class Member(NamedTuple):
-    """One agent of the cohort: its name on the wire and its number in the whole fleet."""
-
-    name: str
-    number: int
-
-
-class Members(NamedTuple):
-    """Who is in the cohort, and how they behave."""
-
-    holders: tuple[Member, ...]
-    """Those with data, in the order of the rows of the cohort's shards."""
-    malicious: tuple[Member, ...]
-    """Those who train by ``attack``; fakes are no holders."""
-    malicious_validators: frozenset[str]
-    """Those who say in a vote what ``vote_attack`` makes of their verdict."""
-    train: LocalTraining
-    attack: LocalTraining
-    judge: Judge
-    vote_attack: VoteAttack
-    attackers: frozenset[str] = frozenset()
-    """The malicious agents of the whole fleet."""
-    colluders: ColluderPool | None = None
-    """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""
-
-
 class AgentBatch:
     """Trains and judges for all members of a process."""
 
     def __init__(
         self,
         members: Members,
-        model: nn.Module,
-        data: Shards,
-        task: Task,
-        seed: int,
-        look_back: int,
-        codec: str = "float32",
-        attacked: Callable[[int], bool] = lambda _: False,
-        everybody: int = 0,
+        world: AttackContext,
+        manifest: Manifest,
+        spec: PartitionSpec,
+        attacked: Callable[[int], bool],
     ) -> None:
-        """``codec``: how candidates and history travel; what is judged has been through it.
-
-        ``attacked``: whether the malicious agents strike in a round.
-        ``everybody``: agents in the whole fleet; 0: those of this cohort.
-        """
-        self.members, self._samples = members, data.indices.shape[1]
-        """Who trains and judges, and how."""
-        counts: list[int] = data.counts.tolist()
-        self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
-        self._seed, self._look_back, self._attacked = seed, look_back, attacked
-        self._row = {member.name: row for row, member in enumerate(members.holders)}
+        """``world``: what they learn in. ``attacked``: whether attackers strike in a round."""
+        self.members = members
+        self._seed, self._look_back, self._attacked = spec.seed, manifest.look_back, attacked
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
-        self._everybody = everybody or len(self._member)
+        self._everybody = spec.n
         self._malicious = {member.name for member in members.malicious}
         self._colluders = members.colluders
         self._absent: frozenset[str] = frozenset()
         self.models: dict[int, Vector] = {}
-        """Version -> the accepted models that a judge may ask for."""
-        self._task = task
-        self.profiles = ErrorProfileCache(model, data, task, codec)
-        self._inventor = Inventor(seed, self._samples, task)
+        self._validators = Validators(members, world, spec.seed, manifest.history_codec)
+        self.profiles = self._validators.profiles
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -125,8 +83,7 @@ class AgentBatch:
         self.models[version] = weights
         oldest = version - max(self._look_back, 1)
         self.models = {v: w for v, w in self.models.items() if v >= oldest}
-        self.profiles.forget(oldest)
-        self._inventor.forget(oldest)
+        self._validators.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
@@ -264,7 +221,9 @@ class AgentBatch:
         if name not in self.deltas or (piggy_back and vote is None):
             return None
         delta = self.deltas[name]
-        update = Update(name, task.round, version + piggy_back, self._holds(name), delta)
+        update = Update(
+            name, task.round, version + piggy_back, self._validators.samples(name), delta
+        )
         if vote is None:
             return update
         return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
@@ -279,76 +238,10 @@ class AgentBatch:
         """
         if not self.profiles.knows(task.versions, self.models):
             return []
-        message = self._judgements(names, task, candidate, self._attacked(made_in or task.round))
-        seen = [row.astype("<f4").tobytes() for row in message.evidence[:, -MAX_EVIDENCE:]]
-        columns = (
-            message.poisoned.tolist(),
-            message.score.tolist(),
-            message.threshold.tolist(),
-            seen,
+        attacked = self._attacked(made_in or task.round)
+        return self._validators.votes(
+            self.members, names, task, self.models, candidate, attacked=attacked
         )
-        return [
-            Vote(
-                name, task.round, task.attempt, poisoned, score, threshold, self._holds(name), seen
-            )
-            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
-        ]
-
-    def _holds(self, name: str) -> int:
-        """Return how many samples a member says it holds: who has none says as many as any."""
-        return self._held.get(name, self._samples)
-
-    def _judgements(
-        self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
-    ) -> Judgements:
-        """Return what these members say: what they found, or what liars say in its place."""
-        accepted = self._accepted(names, task.versions)
-        able = np.array([name in self._row for name in names], dtype=np.bool_)
-        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
-        true = self.members.judge(accepted[able], self.profiles.candidate(rows, candidate))
-        honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
-        honest[able] = true.poisoned
-        wanted = self._wanted(names, honest, task, attacked)
-        lying = (wanted != honest) | ~able
-        rngs = [
-            stream(
-                self._seed,
-                Purpose.INVENTED_CANDIDATE,
-                task.round,
-                self._member[name].number,
-            )
-            for name, lies in zip(names, lying, strict=True)
-            if lies
-        ]
-        held = np.array([self._holds(name) for name in names], dtype=np.int64)[lying]
-        untrue = believable(self.members.judge, accepted[lying], wanted[lying], rngs, held)
-        return merged(true.of(~lying[able]), untrue, lying)
-
-    def _accepted(self, names: Sequence[str], versions: Sequence[int]) -> Histories:
-        """Count errors of accepted models on these members' data; who has none makes them up."""
-        able = [place for place, name in enumerate(names) if name in self._row]
-        unable = [place for place, name in enumerate(names) if name not in self._row]
-        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
-        numbers = [self._member[names[place]].number for place in unable]
-        result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
-        result[able] = self.profiles.history(rows, versions, self.models)
-        result[unable] = self._inventor.history(numbers, versions)
-        return result
-
-    def _wanted(
-        self, names: Sequence[str], honest: Verdicts, task: JudgeTask, attacked: bool
-    ) -> Verdicts:
-        """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
-        malicious_validators = [
-            place for place, name in enumerate(names) if name in self.members.malicious_validators
-        ]
-        if not malicious_validators:
-            return honest
-        numbers = tuple(self._member[names[place]].number for place in malicious_validators)
-        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
-        wanted = honest.copy()
-        wanted[malicious_validators] = self.members.vote_attack(honest[malicious_validators], turn)
-        return wanted
 
 
 def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:

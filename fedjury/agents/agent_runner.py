@@ -16,11 +16,13 @@ from fedjury.agents.agent import (
     Fetch,
     Judge,
     Train,
+    began_again,
     concerned,
     on_message,
 )
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.collusion import Colluders
+from fedjury.agents.connections import Connections
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
@@ -42,9 +44,6 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
-
-WANTED = (Manifest, Round, Model)
-"""What everybody hears; candidates and history are for those who judge."""
 
 READS = 200
 """Messages read before the next chunk is trained."""
@@ -89,33 +88,20 @@ class AgentRunner:
         """``shared``: all of them hear through one connection, a downlink.
 
         ``partition``: how their data are partitioned, and the run's aggregator should say the same.
-
-        ``waiting``: says what is waited for, where nothing comes.
-
-        ``remember``: whether validators keep the models they have seen. ``colluders``: who
-        colludes, and who comes late. ``clock``: tells seconds, from whenever.
+        ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
+        keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
+        tells seconds, from whenever.
         """
         self.transport, self._assemble = transport, assemble
-        self._say, self._stopping = say, stopping
-        self.names, self._colluders, self._clock = names, colluders, clock
-        self._waiting, self._partition = waiting, partition
-        self._absent = colluders.late.intersection(names)
-        """Who comes late, until there is a round to which they can have been called."""
-        self._came: tuple[int, int] | None = None
-        """Round and attempt in which they connected."""
-        self._agents = {name: Agent(name, remember=remember) for name in names}
-        # With a dot, so that it can pass for no agent.
-        listener = f":listener.{names[0]}" if names else ""
-        if shared:
-            self._agents = {listener: Agent(listener, shares=frozenset(names), remember=remember)}
-        elif len(self._absent) == len(names):  # somebody has to hear when it is time to come
-            self._agents[listener] = Agent(listener, shares=frozenset())
-        self.parties = tuple(self._agents)
-        """Who hears for somebody."""
-        self.listeners = len(self._agents.keys() - set(names))
-        """Connections that are no agent's."""
-        self._listener = {name: listener if shared else name for name in names}
-        """An agent's name -> that of the connection through which it hears."""
+        self._say, self.stopping, self._clock = say, stopping, clock
+        self._colluders, self._waiting, self._partition = colluders, waiting, partition
+        self.connections = Connections(
+            transport, names, colluders, shared=shared, compares=bool(partition)
+        )
+        self._agents = {
+            name: Agent(name, shares=shares, remember=remember)
+            for name, shares in self.connections.hearers.items()
+        }
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
         self._batch: AgentBatch | None = None
@@ -138,29 +124,13 @@ class AgentRunner:
 
     def join(self) -> None:
         """Connect everybody who does not come late."""
-        for name in dict.fromkeys((*self._agents, *self.names)):
-            if name not in self._absent:
-                self._connect(name)
-
-    def _connect(self, name: str) -> None:
-        """Connect an agent, or a listener, which hears for others and is not there itself."""
-        wanted: tuple[type[Message], ...] = WANTED if name in self._agents else ()
-        if name == self.parties[0]:  # one of them is enough
-            wanted = (*wanted, Manifest1, *[AggregatorPresence] * bool(self._partition))
-        if (
-            name == self._colluders.coordinator
-        ):  # in this order: who is called, then what they report
-            wanted = (*dict.fromkeys((*wanted, Manifest, Round)), ColluderUpdate)
-        hearing = (name,) if name in self._listener else self.names
-        if name in self._agents and not self._colluders.colluding.isdisjoint(hearing):
-            wanted = (*wanted, AttackVector)
-        self.transport.join(name, *wanted, presence=name in self._listener)
+        self.connections.join()
 
     def run(self) -> bool:
         """Take part until the end; True if the run is done, False if we were stopped."""
         self.join()
         busy = False
-        while not self.done and not self._stopping():
+        while not self.done and not self.stopping():
             busy = self.turn(0.0 if busy else IDLE)
             if self._waiting is not None and not busy and not self.done:
                 self._tell_of_waiting(self._waiting)
@@ -228,7 +198,8 @@ class AgentRunner:
                 self.done = self.done or self.took_part
             case Round():
                 self.took_part = True
-                self._arrive(message)
+                if self.connections.arrive(message) and self._batch is not None:
+                    self._batch.exclude(self.connections.absent)
                 self._begin(message, self._again.pop(name, None))
             case Candidate(number, attempt, _, weights):
                 if self.candidate is None or (number, attempt) >= self.candidate[0]:
@@ -248,20 +219,6 @@ class AgentRunner:
         self._agents[name] = agent
         if task is not None:
             self._take(agent, task)
-
-    def _arrive(self, message: Round) -> None:
-        """Let who comes late connect when it is time; they are first called at the next turn."""
-        turn = message.round, message.attempt
-        if not self._absent or message.round < self._colluders.arrive:
-            return
-        if self._came is None:
-            self._came = turn
-            for name in sorted(self._absent):
-                self._connect(name)
-        elif turn > self._came:
-            self._absent = frozenset()
-            if self._batch is not None:
-                self._batch.exclude(self._absent)
 
     def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None
@@ -292,15 +249,20 @@ class AgentRunner:
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self.transport.decoder.limit(limits)
         self.transport.codecs[Update] = or_float32(manifest.codec)
-        self._batch = self._assemble(manifest)
-        self._batch.exclude(self._absent)
+        self._batch = self._new_batch(manifest)
         for name, agent in self._agents.items():
             self._agents[name] = agent.but(look_back=manifest.look_back)
             if agent.round is not None:
                 self._batch.begin(agent.round)
+
+    def _new_batch(self, manifest: Manifest) -> AgentBatch:
+        """Make a batch that knows who is absent, and the last global model if it is of this run."""
+        batch = self._assemble(manifest)
+        batch.exclude(self.connections.absent)
         for version, weights in self._models.items():
             if len(weights) == manifest.parameters:
-                self._batch.keep(version, weights)
+                batch.keep(version, weights)
+        return batch
 
     def _begin(self, message: Round, manifest: Manifest | None) -> None:
         """Let the cohort begin a round.
@@ -312,19 +274,9 @@ class AgentRunner:
         if self._batch is None:
             return
         if manifest is not None and message.round < self._batch.number:
-            self._batch = self._assemble(manifest)
-            self._batch.exclude(self._absent)
-            for version, weights in self._models.items():
-                self._batch.keep(version, weights)
+            self._batch = self._new_batch(manifest)
             self.candidate = None
-            for name, agent in self._agents.items():
-                self._agents[name] = agent.but(
-                    trained=None,
-                    voted=None,
-                    asked=None,
-                    candidate=None,
-                    seen=frozenset({agent.latest}),
-                )
+            self._agents = {name: began_again(agent) for name, agent in self._agents.items()}
         self._batch.begin(message)
 
     def _keep(self, version: int, weights: Vector) -> None:
@@ -338,7 +290,7 @@ class AgentRunner:
             task = self._tasks.get(name)
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute):
-                    answer = replace(answer, size=self._bytes[self._listener[name]])
+                    answer = replace(answer, size=self._bytes[self.connections.of[name]])
                 self.transport.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
@@ -347,5 +299,5 @@ class AgentRunner:
             turn = judging.round, judging.attempt
             if self.candidate is not None and self.candidate[0] == turn:
                 for vote in batch.votes(names, judging, self.candidate[1]):
-                    heard = self._bytes[self._listener[vote.agent]]
+                    heard = self._bytes[self.connections.of[vote.agent]]
                     self.transport.send(vote.agent, replace(vote, size=heard))

@@ -30,16 +30,7 @@ def simulated_agents_of(settings: Settings) -> SimulatedAgents:
     # The processes share the cores: threads of their own would only fight, and not survive a fork.
     torch.set_num_threads(1)
 
-    return SimulatedAgents(
-        partition_spec_of(settings),
-        settings.agents,
-        settings.data,
-        settings.backdoor,
-        settings.aggregation,
-        settings.model.name,
-        settings.validation.judge,
-        settings.run.device,
-    )
+    return SimulatedAgents(partition_spec_of(settings), settings)
 
 
 def attack_log(file: str) -> Callable[[int, float], None]:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from fedjury.learning.evaluation import predict
+from fedjury.learning.shards import Shards
 from fedjury.learning.task import Predictions, Task
-from fedjury.learning.training import Shards
 from fedjury.learning.weights import Vector
 from fedjury.protocol.compression import as_received
 

@@ -18,7 +18,7 @@ from fedjury.protocol.credentials import address_of, first_known
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.waiting import patiently
 
@@ -80,7 +80,7 @@ def join(
     )
     late = sum(number in simulated.late for number in numbers)
     be = partial(work, settings, simulated, data)
-    pool = WorkerPool(be, ours, say, fresh=simulated.on_gpu)
+    pool = WorkerPool(be, ours, say, fresh=simulated.device.type == "cuda")
     return supervise(pool, progress(len(numbers), late), tending(settings, pool, cut, claims))
 
 

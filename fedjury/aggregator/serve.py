@@ -26,8 +26,8 @@ from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Model, RoundLog
 from fedjury.protocol.schema import Limits
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, TransportError
-from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.waiting import patiently
 from fedjury.round.state import State
 
@@ -145,7 +145,7 @@ def serve(
     broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME], screen.say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "aggregator")
-    transport = MqttTransport(address, settings.run.name, sole=True)
+    transport = transport_at(address, settings.run.name, sole=True)
     patiently(lambda: transport.open(NAME), screen.say)
     limits = settings.limits
     transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))

@@ -16,8 +16,9 @@ from torch import nn
 
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
+from fedjury.learning.shards import Shards, sample_order
 from fedjury.learning.task import Task
-from fedjury.learning.training import Shards, Training, sample_order, train
+from fedjury.learning.training import Training, train
 from fedjury.learning.weights import Vector
 from fedjury.randomness import Purpose
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from fedjury.judges.judgements import Judge
 from fedjury.learning.backdoors.backdoor import Backdoor
+from fedjury.learning.shards import Shards
 from fedjury.learning.task import Task
-from fedjury.learning.training import Shards, Training
+from fedjury.learning.training import Training
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.randomness import Purpose, stream
 

@@ -7,7 +7,8 @@ import math
 import torch
 
 from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
-from fedjury.learning.training import sample_order, train
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import train
 from fedjury.learning.weights import Matrix, Vector
 
 FEWEST_SAMPLES = 32

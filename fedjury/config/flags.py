@@ -13,6 +13,7 @@ from typing import Any
 
 from fedjury.config import renamed
 from fedjury.config.program import run_main
+from fedjury.config.run_sections import Broker
 from fedjury.config.section import Flag, bounds, example_of, range_of, type_of
 from fedjury.config.settings import Settings, SettingsError, field_of, fields, load
 from fedjury.registry import KINDS
@@ -220,23 +221,10 @@ def _read(dotted: str, text: str) -> Any:
         return text
 
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-"""Scheme of a broker's URL -> the port where none is said."""
-
-
-def _broker_at(text: str) -> dict[str, Any]:
-    """Read HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT as settings of the section broker."""
-    match = re.fullmatch(
-        r"(?:(mqtts?)://)?(?:\[(.+)\]|([^:/@\[\]]+))(?::([0-9]{1,5}))?/?", text, re.IGNORECASE
-    )
-    scheme = (match[1] or "mqtt").lower() if match else "mqtt"
-    port = int(match[4] or PORTS[scheme]) if match else 0
-    if not match or not 1 <= port <= 65535:
-        shown = re.sub("//.*@", "//...@", text)  # there may be a password in it
-        raise SettingsError(
-            f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); "
-            "the port is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
-            "log-in into --username and FEDJURY_PASSWORD"
-        )
-    found = {"broker.host": match[2] or match[3], "broker.port": port}
-    return found | ({"broker.tls": True} if scheme == "mqtts" else {})
+def _broker_at(url: str) -> dict[str, Any]:
+    """Read an address as settings of the section broker."""
+    try:
+        broker = Broker.at(url)
+    except SettingsError as why:
+        raise SettingsError(f"--broker {why}") from None
+    return {f"broker.{key}": getattr(broker, key) for key in broker.model_fields_set}

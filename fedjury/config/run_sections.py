@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fedjury.config.section import Flag, Section, Text, must
+from fedjury.config.section import Flag, Section, SettingsError, Text, must
 
 
 class Run(Section):
@@ -40,6 +40,10 @@ class Run(Section):
         fits = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
         must(fits, "run.name", name, "1 to 64 of A-Z a-z 0-9 _ -")
         return name
+
+
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+"""Scheme of a broker's URL -> the port where none is said."""
 
 
 class Broker(Section):
@@ -80,6 +84,30 @@ class Broker(Section):
     forget: Annotated[bool, Flag("--forget")] = Field(
         False, description="at the end remove the run's retained messages from the broker"
     )
+
+    @classmethod
+    def at(cls, url: str) -> Broker:
+        """Return the settings of HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT.
+
+        Raises
+        ------
+        SettingsError
+            If it is none of these.
+        """
+        match = re.fullmatch(
+            r"(?:(mqtts?)://)?(?:\[(.+)\]|([^:/@\[\]]+))(?::([0-9]{1,5}))?/?", url, re.IGNORECASE
+        )
+        scheme = (match[1] or "mqtt").lower() if match else "mqtt"
+        port = int(match[4] or PORTS[scheme]) if match else 0
+        if not match or not 1 <= port <= 65535:
+            shown = re.sub("//.*@", "//...@", url)  # there may be a password in it
+            raise SettingsError(
+                f"{shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); the port "
+                "is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
+                "log-in into --username and FEDJURY_PASSWORD"
+            )
+        there = cls(host=match[2] or match[3], port=port)
+        return there.replaced(tls=True) if scheme == "mqtts" else there
 
 
 class Model(Section):

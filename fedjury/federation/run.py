@@ -52,7 +52,7 @@ def federation(settings: Settings, folder: Path, *, telling: bool = True) -> int
     """
     writable(folder)
     # Imports torch, which takes seconds and 150 MB: once, and both programs begin with it.
-    from fedjury.agents import agent_runner, simulated, spawn  # noqa: F401, PLC0415
+    from fedjury.agents import batch_assembly, spawn  # noqa: F401, PLC0415
     from fedjury.aggregator import serve  # noqa: PLC0415
 
     notes = check(settings), too_late(settings)

@@ -17,7 +17,7 @@ from fedjury.protocol.credentials import address_of, first_known
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.topics import NAME
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.open_files import make_room
 
 EXAMPLES = """  %(prog)s                       100 updates close a round; port 5000

@@ -18,7 +18,7 @@ from fedjury.gateway.broker_session import BrokerWorker, SessionTransport, liste
 from fedjury.gateway.local_aggregator import local_aggregator
 from fedjury.gateway.serving import server_of
 from fedjury.protocol.credentials import address_of
-from fedjury.protocol.transport.mqtt_transport import MqttTransport
+from fedjury.protocol.transport.by_url import transport_at
 
 Say = Callable[[str], None]
 
@@ -71,7 +71,7 @@ def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.
 
     def connect() -> SessionTransport:
         address = address_of(settings.broker, "agents")
-        transport = MqttTransport(address, settings.run.name).open(listener_of(prefix))
+        transport = transport_at(address, settings.run.name).open(listener_of(prefix))
         return SessionTransport(transport, lambda: transport.connections)
 
     session = BrokerWorker(connect, slots, prefix)

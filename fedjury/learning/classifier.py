@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import answers_on, metric_of
 from fedjury.learning.saved import read_weights
+from fedjury.learning.shards import batches
 from fedjury.learning.task import cross_entropy, task_of
-from fedjury.learning.training import batches, check_batches, fewest, step
+from fedjury.learning.training import check_batches, fewest, step
 from fedjury.learning.weights import flatten
 from fedjury.randomness import Purpose, stream
 
@@ -119,61 +120,20 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
-        "--data",
-        default="mnist5k",
-        metavar="NAME",
-        help=f"{', '.join(datasets.DATASETS)}, or an .npz file (default: %(default)s)",
+    data, networks = ", ".join(datasets.DATASETS), ", ".join(models.MODELS)
+    flags: tuple[tuple[str, Callable[[str], object], object, str, str], ...] = (
+        ("--data", str, "mnist5k", "NAME", f"{data}, or an .npz file"),
+        ("--data-root", Path, "data", "DIR", "folder for downloads"),
+        ("--model", str, "classifier", "NAME", f"the network: {networks}"),
+        ("--epochs", int, EPOCHS, "N", "passes over the training samples"),
+        ("--lr", float, LEARNING_RATE, "X", "learning rate of SGD"),
+        ("--batch", int, BATCH, "N", "samples a step"),
+        ("--seed", int, 1, "N", "of the first weights and of the samples' order"),
+        ("--out", Path, "classifier.pth", "FILE", "where to save it"),
     )
-    add(
-        "--data-root",
-        default="data",
-        type=Path,
-        metavar="DIR",
-        help="folder for downloads (default: %(default)s)",
-    )
-    add(
-        "--model",
-        default="classifier",
-        metavar="NAME",
-        help=f"the network: {', '.join(models.MODELS)} (default: %(default)s)",
-    )
-    add(
-        "--epochs",
-        default=EPOCHS,
-        type=int,
-        metavar="N",
-        help="passes over the training samples (default: %(default)s)",
-    )
-    add(
-        "--lr",
-        default=LEARNING_RATE,
-        type=float,
-        metavar="X",
-        help="learning rate of SGD (default: %(default)s)",
-    )
-    add(
-        "--batch",
-        default=BATCH,
-        type=int,
-        metavar="N",
-        help="samples a step (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        default=1,
-        type=int,
-        metavar="N",
-        help="of the first weights and of the samples' order (default: %(default)s)",
-    )
-    add(
-        "--out",
-        default="classifier.pth",
-        type=Path,
-        metavar="FILE",
-        help="where to save it (default: %(default)s)",
-    )
+    for name, kind, default, metavar, text in flags:
+        described = f"{text} (default: %(default)s)"
+        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=described)
     return parser
 
 

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -21,9 +20,9 @@ from fedjury.learning import batched
 from fedjury.learning.batched import Step
 from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.shards import Orders, Shards, batches, steps_of
 from fedjury.learning.task import Loss, Task, cross_entropy
 from fedjury.learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
-from fedjury.randomness import Purpose, keys
 
 
 class Training(NamedTuple):
@@ -35,59 +34,11 @@ class Training(NamedTuple):
     momentum: float
 
 
-class Shards(NamedTuple):
-    """The data of m agents: ``x`` (N, C, H, W) and ``y`` (N,), and who holds which samples.
-
-    Agent i holds the samples ``indices[i]``; ``indices`` is (m, s) int64. Where agents hold unequal
-    numbers, ``held`` (m,) int64 says how many of its row each holds.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    indices: torch.Tensor
-    held: torch.Tensor | None = None
-
-    def of(self, rows: torch.Tensor | slice) -> Shards:
-        """Return the data of these agents."""
-        held = None if self.held is None else self.held[rows]
-        return self._replace(indices=self.indices[rows], held=held)
-
-    @property
-    def counts(self) -> torch.Tensor:
-        """How many samples each agent holds, (m,) int64."""
-        m, s = self.indices.shape
-        return torch.full((m,), s) if self.held is None else self.held
-
-
-def unequal(held: npt.NDArray[np.int64], rows: Sequence[int]) -> torch.Tensor | None:
-    """Return what ``Shards.held`` is for some of many agents (n,); None if all hold as many."""
-    return torch.from_numpy(held[rows]) if len(held) and np.ptp(held) else None
-
-
 BLOCK = 400
 """Samples a pass: few enough for the cache, many enough to hide what a call costs."""
 
 FEWEST = 32
 """Agents of unequal steps that train together at the least, while there are as many."""
-
-Orders = npt.NDArray[np.int64]
-"""(m, epochs, s): the order in which each agent visits its s samples in each epoch."""
-
-
-def sample_order(
-    seed: int,
-    round_number: int,
-    members: Sequence[int],
-    epochs: int,
-    samples: int,
-    purpose: Purpose = Purpose.SAMPLE_ORDER,
-) -> Orders:
-    """Draw the visiting orders (m, epochs, s) of members from (seed, round, member) alone.
-
-    Samples are sorted by random keys.
-    """
-    drawn = keys(seed, purpose, round_number, members, epochs * samples)
-    return drawn.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
 
 
 def train(
@@ -131,17 +82,6 @@ def check_batches(model: nn.Module, shape: Sequence[int], batch_size: int, sampl
             f"nothing from a batch of one: batch size (it is {batch_size}) and samples to train on "
             f"({samples}) must be 2 or more; or take another network"
         )
-
-
-def batches(order: torch.Tensor, size: int, least: int = 1) -> list[torch.Tensor]:
-    """Cut sample numbers (..., s) into batches (..., b), the last of which may be short.
-
-    With ``least`` 2 a last one of a single sample is put to the one before.
-    """
-    parts = list(order.split(size, dim=-1))
-    if len(parts) > 1 and parts[-1].shape[-1] < least:
-        parts[-2:] = [torch.cat(parts[-2:], dim=-1)]
-    return parts
 
 
 def train_together(
@@ -206,7 +146,7 @@ def _train_unequal(
     lacks counts nothing. Who has taken its last step leaves, so they stand in the order of how many
     they take; but a few always stay (``FEWEST``), for products of few rows are added up otherwise.
     """
-    numbers, shares = steps_of(data, plan, torch.from_numpy(order))
+    numbers, shares = steps_of(data, plan.epochs, plan.batch_size, torch.from_numpy(order))
     last = (shares > 0).any(2).sum(1)
     ranks = last.argsort(descending=True, stable=True)
     last, numbers, shares = last[ranks], numbers[ranks], shares[ranks]
@@ -220,28 +160,6 @@ def _train_unequal(
         now.add_(into.into)
         done = last == t + 1
         change[ranks[done]] = params[done] - start
-
-
-def steps_of(
-    data: Shards, plan: Training, order: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut the samples of m agents, in the ``order`` (m, epochs, s), into the batches of all steps.
-
-    Returns sample numbers (m, steps, b) and each one's share in its batch: equal ones that add up
-    to 1, 0 for what fills a short batch up, or comes after an agent's last step.
-    """
-    held, size = data.counts[:, None, None], min(plan.batch_size, order.shape[2])
-    later = (order >= held).to(torch.int8)  # what is no sample of the agent is visited last
-    visits = order.gather(2, later.argsort(dim=2, stable=True))
-    a_pass = (held + size - 1) // size
-    step = torch.arange(plan.epochs * int(a_pass.max()))[None, :, None]
-    place = step % a_pass * size + torch.arange(size)
-    counts = (place < held) & (step < plan.epochs * a_pass)
-    epoch = (step // a_pass).clamp(max=plan.epochs - 1).expand_as(place)
-    flat = epoch * order.shape[2] + torch.minimum(place, held - 1)
-    visited = visits.flatten(1).gather(1, flat.flatten(1))
-    numbers = data.indices.gather(1, visited).view(place.shape)
-    return numbers, counts / counts.sum(2, keepdim=True).clamp(min=1)
 
 
 def train_alone(

@@ -15,7 +15,7 @@ from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
-from fedjury.protocol.transport.mqtt_client import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.protocol.transport.reasons import CUT_OFF, RIVAL
 
@@ -58,7 +58,7 @@ class Listener:
         # Where nobody logs in, this is what tells two who listen apart.
         name = f"watch-{uuid.uuid4().hex[:8]}"
         self._pool = ConnectionPool(self.address, name, self._take, sole=False)
-        self._pool.notices = Explained(self._principal)
+        self._pool.troubles.notices = Explained(self._principal)
         self._pool.open(protocol)
         filters = [topic_for(self._run, kind) for kind in KINDS]
         self._pool.add(self._principal, filters, presence=False)
@@ -94,7 +94,7 @@ class Listener:
         try:
             while not self._stopping.is_set():
                 self._pool.turn(TURN, reading=True)
-                self._notices.extend(self._pool.notices.take())
+                self._notices.extend(self._pool.troubles.notices.take())
                 self._look()
                 self._ask()
             self._pool.hang_up(time.monotonic() + 0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedjury.config.sections import Broker
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.transport.connection import BrokerAway, TransportError
-from fedjury.protocol.transport.mqtt_client import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.waiting import patiently
 
 FOLDER = "secrets"

@@ -23,7 +23,7 @@ from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_for
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
-from fedjury.protocol.transport.mqtt_client import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 
 MOST = 1000
 """Runs that are known; of more, the first that were heard of."""

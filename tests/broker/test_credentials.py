@@ -24,9 +24,11 @@ from fedjury.protocol import codec, credentials
 from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
 from fedjury.protocol.topics import topic_of
-from fedjury.protocol.transport import mqtt_client
+from fedjury.protocol.transport import mqtt_client, mqtt_probe
+from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import MqttTransport, probe
+from fedjury.protocol.transport.mqtt_probe import probe
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 
 MEGABYTE = np.random.default_rng(0).standard_normal(262_144).astype(np.float32)
 BEGUN = Round(3, 1, Phase.TRAIN, 2, "all", (), 60.0)
@@ -232,14 +234,15 @@ def secured(request, tmp_path_factory):
 def to(secured, part):
     """Return the address of the broker for a part of the system."""
     broker, secrets = secured
-    return BrokerAddress(broker.host, broker.port, secrets=str(secrets / part))
+    there = address_at(f"mqtts://{broker.host}:{broker.port}")
+    return there._replace(secrets=str(secrets / part))
 
 
 @contextmanager
 def hubs(secured):
     """Open the aggregator's hub and one of agents."""
-    server = MqttTransport(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
-    agents = MqttTransport(to(secured, "agents"), "lab").open("agent-0")
+    server = transport_at(to(secured, "aggregator"), "lab", sole=True).open(":aggregator")
+    agents = transport_at(to(secured, "agents"), "lab").open("agent-0")
     try:
         yield server, agents
     finally:
@@ -423,7 +426,7 @@ def test_plain_words_to_a_port_with_tls(secured):
 
 def test_tls_to_a_plain_port(broker, certified, tmp_path, monkeypatch):
     """Who encrypts where the broker does not is told that nobody there speaks TLS."""
-    monkeypatch.setattr(mqtt_client, "PATIENCE", 0.3)
+    monkeypatch.setattr(mqtt_probe, "PATIENCE", 0.3)
     (tmp_path / "ca.pem").write_bytes(certified[0])
     where = BrokerAddress(broker.host, broker.port, ca=str(tmp_path / "ca.pem"))
     assert no_way(where).startswith(f"what listens at {where} does not speak MQTT with TLS (")

@@ -27,6 +27,7 @@ from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.processes import free_port
 from fedjury.protocol.codec import encode
+from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     BadMessage,
@@ -44,9 +45,16 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.transport import connection_pool, mqtt_client, mqtt_transport, reconnect
+from fedjury.protocol.transport import (
+    connection_pool,
+    mqtt_probe,
+    mqtt_transport,
+    reconnect,
+)
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, TransportError
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport, probe
+from fedjury.protocol.transport.mqtt_probe import probe
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.reasons import BrokerLimits
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)
@@ -85,7 +93,7 @@ def opened(broker):
     hubs = []
 
     def open_one(run="lab"):
-        hubs.append(MqttTransport(BrokerAddress(broker.host, broker.port), run).open())
+        hubs.append(transport_at(f"mqtt://{broker.host}:{broker.port}", run).open())
         return hubs[-1]
 
     yield open_one
@@ -370,7 +378,7 @@ CONNACK = b"\x20\x02\x00\x00"
 def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
     """Whoever is cut off right after CONNACK tries again, and can still be asked and closed."""
     monkeypatch.setattr(reconnect, "BACKOFF", (0.01, 0.02))
-    welcome = mqtt_client.Welcome(int(paho.MQTTv311), BrokerLimits())
+    welcome = mqtt_probe.Welcome(int(paho.MQTTv311), BrokerLimits())
     monkeypatch.setattr(mqtt_transport, "probe", lambda *_: welcome)
     welcomed = []
 
@@ -498,7 +506,7 @@ def server_that_says(answer):
 )
 def test_something_that_is_no_broker(answer, monkeypatch):
     """A port where something else listens is one sentence, soon."""
-    monkeypatch.setattr(mqtt_client, "PATIENCE", 0.5)
+    monkeypatch.setattr(mqtt_probe, "PATIENCE", 0.5)
     with (
         server_that_says(answer) as address,
         pytest.raises(TransportError, match=r"not speak MQTT \(without TLS; .* port 8883\)$"),

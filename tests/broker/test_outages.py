@@ -25,6 +25,7 @@ from fedjury.broker.local import HOST, local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
 from fedjury.processes import free_port
+from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import (
     BadMessage,
     Model,
@@ -38,7 +39,7 @@ from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.transport import connection_pool, mqtt_transport, reconnect
 from fedjury.protocol.transport.connection import Connection, TransportError
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.round.state import GlobalModel, State
 
 WEIGHTS = np.linspace(-1, 1, 1300, dtype=np.float32)

@@ -20,10 +20,12 @@ from test_outages import BEGUN, mosquitto_with, needs_mosquitto, read
 from fedjury import processes
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import load
+from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import Model, Presence
 from fedjury.protocol.transport import mqtt_client, once_only, open_files, reasons, reconnect
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport, probe
+from fedjury.protocol.transport.mqtt_probe import probe
+from fedjury.protocol.transport.mqtt_transport import MqttTransport
 from fedjury.protocol.transport.reasons import BrokerLimits, Reason
 
 LARGE = Model(1, np.zeros(20_000, np.float32))

@@ -30,7 +30,7 @@ from fedjury.protocol.credentials import address_of, login_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import BadMessage, Reason
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_client import probe
+from fedjury.protocol.transport.mqtt_probe import probe
 
 pytestmark = [
     pytest.mark.skipif(find_mosquitto() is None, reason="only Mosquitto can tell who is who"),

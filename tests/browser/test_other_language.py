@@ -32,7 +32,8 @@ from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.learning import datasets, models
 from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Shards, Training, train_alone
+from fedjury.learning.shards import Shards
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import as_received

@@ -15,7 +15,7 @@ from fedjury import attacks, rules
 from fedjury.agents import agent_batch as cohort_module
 from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, on_message
 from fedjury.agents.agent_runner import AgentRunner
-from fedjury.agents.simulated import MismatchError, assemble
+from fedjury.agents.batch_assembly import MismatchError, assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, Collusion, RoundContext, idle_until
 from fedjury.attacks.colluding import carried_out
@@ -25,7 +25,8 @@ from fedjury.learning import models
 from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.partition import partition
-from fedjury.learning.training import Training, sample_order, train_alone
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (
@@ -429,11 +430,13 @@ def test_mistakes_are_explained_before_anybody_connects(changes, message):
     plan = {key: value for key, value in changes.items() if key in population.spec._fields}
     plan.pop("options", None)  # of the attack; the plan's are the backdoor's
     kept = {key: value for key, value in changes.items() if key in ("options", "vote_attack")}
-    rest = {"agents": population.agents.replaced(**kept)}
+    settings = population.settings
+    rest = {"agents": settings.agents.replaced(**kept)}
     if "data" in changes:
-        rest["data"] = population.data.replaced(name=changes["data"])
+        rest["data"] = settings.data.replaced(name=changes["data"])
+    spec = population.spec._replace(**plan)
     with pytest.raises(ValueError, match=message):
-        population._replace(spec=population.spec._replace(**plan), **rest).check()
+        population._replace(spec=spec, settings=settings.replaced(**rest)).check()
 
 
 # The cohort

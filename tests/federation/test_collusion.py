@@ -13,8 +13,8 @@ from support.worlds import world
 
 from fedjury import attacks
 from fedjury.agents import spawn
+from fedjury.agents.batch_assembly import assemble
 from fedjury.agents.collusion import GATHER, LONGEST, PATIENCE, ColluderPool, Coordinator
-from fedjury.agents.simulated import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, RoundContext
 from fedjury.attacks.colluding import Strategy, carried_out
@@ -391,7 +391,7 @@ def test_a_stranger_s_report_is_ignored(tmp_path):
 
 def without(run, name):
     """Take the process of an agent away, without a goodbye."""
-    (gone,) = (fleet for fleet in run.fleets if name in fleet.names)
+    (gone,) = (fleet for fleet in run.fleets if name in fleet.connections.of)
     run.fleets.remove(gone)
     gone.transport.vanish()
 
@@ -499,13 +499,13 @@ def test_agents_that_begin_anew_in_a_round_are_told_the_plot_again(tmp_path):
     run = Overheard(tmp_path / "b", fleets=4, **changes)
     run.begin()
     last = run.evils[-1]
-    (old,) = (fleet for fleet in run.fleets if last in fleet.names)
+    (old,) = (fleet for fleet in run.fleets if last in fleet.connections.of)
     run.run(until=lambda _: len(run.heard(ColluderUpdate)) == 5)
     without(run, last)
     run.run(until=lambda _: bool(run.heard(AttackVector)))
     assert last not in {m.agent for m in run.heard(Update)}
     population = simulated_agents_of(run.settings)
-    numbers = [int(name.partition("-")[2]) for name in old.names]
+    numbers = [int(name.partition("-")[2]) for name in old.connections.of]
     run.fleets.append(run.fleet(population, range(numbers[0], numbers[-1] + 1)))
     run.run()
     assert len(run.heard(AttackVector)) == 2
@@ -581,7 +581,8 @@ def test_late_attackers_strike_when_they_are_there():
             )
         )
         assert [population.attacked(number) for number in (1, 2, 4, 5)] == [False] * 3 + [True]
-        prompt = population._replace(agents=population.agents.replaced(arrive=1))
+        agents = population.settings.agents.replaced(arrive=1)
+        prompt = population._replace(settings=population.settings.replaced(agents=agents))
         assert [prompt.attacked(number) for number in (1, 2)] == [False, True]
         assert (population.late, prompt.late) == (population.spec.malicious_agents, frozenset())
 

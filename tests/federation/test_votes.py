@@ -13,7 +13,7 @@ from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.agents.agent import Contribute, Judge, Train
-from fedjury.agents.simulated import assemble
+from fedjury.agents.batch_assembly import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.attacks.validators import Turn
 from fedjury.judges import prediction
@@ -22,7 +22,8 @@ from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
-from fedjury.learning.training import Training, sample_order, train_alone
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten
 from fedjury.protocol import codec, schema
 from fedjury.protocol.compression import as_received

@@ -141,7 +141,8 @@ READER = """
 import sys, time
 import numpy as np
 from fedjury.protocol.messages import Update
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
+from fedjury.protocol.transport.mqtt_transport import (MqttTransport)
+from fedjury.protocol.credentials import (BrokerAddress)
 hub = MqttTransport(BrokerAddress("127.0.0.1", int(sys.argv[1])), "lab").open()
 hub.join(":aggregator", Update, presence=False)
 while not hub.connections:

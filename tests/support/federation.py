@@ -16,7 +16,8 @@ import torch
 
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.assembly import simulated_agents_of
-from fedjury.agents.simulated import SimulatedAgents, runner_of
+from fedjury.agents.batch_assembly import runner_of
+from fedjury.agents.simulated import SimulatedAgents
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.resume import resume
 from fedjury.aggregator.service import Aggregator

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from fedjury.broker import certificates
 from fedjury.broker.local import HOST
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress
+from fedjury.protocol.credentials import BrokerAddress
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ ASKING = threading.Lock()
 
 LOADED = (
     "fedjury.agents.agent_runner",
-    "fedjury.agents.simulated",
+    "fedjury.agents.batch_assembly",
     "fedjury.agents.spawn",
     "fedjury.aggregator.__main__",
     "fedjury.gateway.app",

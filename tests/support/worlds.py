@@ -7,8 +7,9 @@ import torch
 
 from fedjury.attacks import AttackContext
 from fedjury.learning import models
+from fedjury.learning.shards import Shards
 from fedjury.learning.task import classification
-from fedjury.learning.training import Shards, Training
+from fedjury.learning.training import Training
 from fedjury.learning.weights import flatten
 
 D = 2410

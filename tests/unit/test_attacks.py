@@ -17,7 +17,8 @@ from fedjury.attacks import RoundContext
 from fedjury.attacks.agnostic import DEVIATIONS
 from fedjury.attacks.alie import largest_z
 from fedjury.attacks.colluding import Strategy, carried_out, moments
-from fedjury.learning.training import sample_order, train_alone
+from fedjury.learning.shards import sample_order
+from fedjury.learning.training import train_alone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,7 +21,8 @@ from fedjury.learning.backdoors.cifar10 import GREEN, RACING_STRIPE
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Shards, Training, sample_order, train_alone
+from fedjury.learning.shards import Shards, sample_order
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten, load
 from fedjury.randomness import Purpose, stream
 

@@ -12,7 +12,8 @@ from torch import nn
 from fedjury.learning import batched, models, training
 from fedjury.learning.batched import Step
 from fedjury.learning.evaluation import predict
-from fedjury.learning.training import Shards, Training, sample_order, train_alone, train_together
+from fedjury.learning.shards import Shards, sample_order
+from fedjury.learning.training import Training, train_alone, train_together
 from fedjury.learning.weights import flatten, load, tensors, unflatten
 
 MNIST = (1, 28, 28)

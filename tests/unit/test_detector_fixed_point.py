@@ -18,7 +18,8 @@ from fedjury.attacks.mpaf import mpaf
 from fedjury.detection import SUSPECT, Observation
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets import split
-from fedjury.learning.training import Shards, Training, sample_order, train
+from fedjury.learning.shards import Shards, sample_order
+from fedjury.learning.training import Training, train
 from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import compress, decompress
 from fedjury.rules import Context

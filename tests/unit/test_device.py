@@ -20,14 +20,9 @@ from fedjury.federation.run import check
 from fedjury.learning import models
 from fedjury.learning.device import device_named, device_of
 from fedjury.learning.evaluation import predict
+from fedjury.learning.shards import Shards, sample_order
 from fedjury.learning.task import cross_entropy
-from fedjury.learning.training import (
-    Shards,
-    Training,
-    sample_order,
-    train_alone,
-    train_together,
-)
+from fedjury.learning.training import Training, train_alone, train_together
 from fedjury.learning.weights import flatten
 
 NOT_HERE = "copy out of meta tensor"

@@ -12,8 +12,9 @@ from fedjury.learning import classifier, models, training
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, predict
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.shards import Shards, batches, sample_order
 from fedjury.learning.task import NO_CLASS
-from fedjury.learning.training import Shards, Training, train, train_alone, train_together
+from fedjury.learning.training import Training, train, train_alone, train_together
 from fedjury.learning.weights import flatten, load, tensors, unflatten, variances
 
 MNIST = (1, 28, 28)
@@ -49,7 +50,7 @@ def shards(shape, members=3, samples=5, classes=4, seed=0):
 
 
 def visits(members, epochs, samples, seed=0):
-    return training.sample_order(seed, 0, range(members), epochs, samples)
+    return sample_order(seed, 0, range(members), epochs, samples)
 
 
 # Models
@@ -302,13 +303,13 @@ def test_training_from_what_is_no_number_gives_no_number():
 def test_a_last_batch_of_one_is_put_to_the_one_before():
     """Five samples in batches of two: two and three, where one would be too few."""
     order = torch.arange(10).reshape(2, 5)
-    assert [part.tolist() for part in training.batches(order, 2, least=2)] == [
+    assert [part.tolist() for part in batches(order, 2, least=2)] == [
         [[0, 1], [5, 6]],
         [[2, 3, 4], [7, 8, 9]],
     ]
-    assert [part.shape[1] for part in training.batches(order, 2)] == [2, 2, 1]
-    assert [part.shape[1] for part in training.batches(order, 3, least=2)] == [3, 2]
-    assert [part.shape[1] for part in training.batches(order, 9, least=2)] == [5]
+    assert [part.shape[1] for part in batches(order, 2)] == [2, 2, 1]
+    assert [part.shape[1] for part in batches(order, 3, least=2)] == [3, 2]
+    assert [part.shape[1] for part in batches(order, 9, least=2)] == [5]
 
 
 @pytest.mark.parametrize(

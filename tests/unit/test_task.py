@@ -13,15 +13,9 @@ from fedjury import judges
 from fedjury.agents.error_profile_cache import ErrorProfileCache
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, predict
+from fedjury.learning.shards import Shards, sample_order
 from fedjury.learning.task import Task
-from fedjury.learning.training import (
-    Shards,
-    Training,
-    sample_order,
-    train,
-    train_alone,
-    train_together,
-)
+from fedjury.learning.training import Training, train, train_alone, train_together
 from fedjury.learning.weights import flatten
 
 EDGES = np.array([-1.0, -0.5, -0.1, 0.1, 0.5, 1.0])

@@ -13,7 +13,7 @@ from fedjury import judges
 from fedjury.agents import error_profile_cache
 from fedjury.agents.agent import Judge
 from fedjury.agents.assembly import simulated_agents_of
-from fedjury.agents.simulated import assemble
+from fedjury.agents.batch_assembly import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import load
 from fedjury.learning.evaluation import predict

@@ -13,15 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedjury.learning import batched, datasets, models
+from fedjury.learning.shards import Orders, Shards, sample_order
 from fedjury.learning.task import Task, task_of
-from fedjury.learning.training import (
-    Orders,
-    Shards,
-    Training,
-    sample_order,
-    train_alone,
-    train_together,
-)
+from fedjury.learning.training import Training, train_alone, train_together
 from fedjury.learning.weights import Matrix, Vector, flatten
 from tools.benchmarks.figures import ROOT, Figure, in_turn, ratios, timed
 

@@ -32,7 +32,7 @@ EXAMPLES = """examples:
 """
 
 KINDS = {
-    "training": ("fedjury/learning/training.py", "fedjury/attacks/"),
+    "training": ("fedjury/learning/training.py", "fedjury/learning/shards.py", "fedjury/attacks/"),
     "evaluation": ("fedjury/learning/evaluation.py",),
     "collecting and rule": ("fedjury/rules/", "fedjury/round/collect/", "shape_base.py"),
     "encoding, decoding": (

@@ -11,8 +11,8 @@ from fedjury.config.settings import Settings
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import BadMessage, Model, Round, RoundLog
 from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.mqtt_transport import BrokerAddress, MqttTransport
 
 WAIT = 0.1
 
@@ -32,9 +32,8 @@ class Listener:
         self.phase: Round | None = None
         """What agents are asked to do right now."""
         broker = settings.broker
-        self._transport = MqttTransport(
-            BrokerAddress(broker.host, broker.port), settings.run.name
-        ).open()
+        where = f"mqtt://{broker.host}:{broker.port}"
+        self._transport = transport_at(where, settings.run.name).open()
         self._transport.join(":ear", Model, Round, RoundLog, presence=False)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)

@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
 from fedjury.agents.assembly import attack_log, simulated_agents_of
-from fedjury.agents.simulated import runner_of
+from fedjury.agents.batch_assembly import runner_of
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.resume import description, explained, resume
 from fedjury.aggregator.service import Aggregator
@@ -26,8 +27,8 @@ from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord, Truth
 from fedjury.protocol.schema import Limits
+from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, TransportError
-from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.round.state import State
 
 OnRound = Callable[[], None]
@@ -73,14 +74,14 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     store = RunStore(folder, keep=settings.validation.look_back + 2)
     history, state = resume(store, settings, parts)
     store.describe(description(settings, parts))
-    broker = MemoryBroker()
-    transport = MemoryTransport(broker, settings.run.name)
+    where = f"memory:{uuid4().hex}"
+    transport = transport_at(where, settings.run.name)
     agents = settings.agents
     runner = runner_of(
         simulated,
         data,
         range(agents.n),
-        MemoryTransport(broker, settings.run.name),
+        transport_at(where, settings.run.name),
         send=attack_log(agents.attack_log),
         shared=agents.shared_downlink,
     )

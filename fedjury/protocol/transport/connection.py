@@ -1,13 +1,13 @@
 """The only doors to the network: typed messages in and out, no bytes, no library objects.
 
 A ``Transport`` holds the doors of many parties in one process: each has a connection of its own,
-and they share one inbox. A ``Connection`` is a hub with a single door, as the aggregator has it.
+and they share one inbox. A ``Connection`` is a transport with a single door: the aggregator's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.messages import AggregatorPresence, Message
@@ -44,6 +44,22 @@ class Transport(Protocol):
     codecs: dict[type[Message], str]
     """How the vectors of a kind of messages travel, where not as float32."""
     traffic: Traffic
+
+    def open(self, principal: str = "") -> Self:
+        """Begin, and return itself. ``principal``: one that will join, who looks if it is let in.
+
+        Raises
+        ------
+        TransportError
+            If what it speaks to cannot be reached, or does not let us in.
+        """
+
+    def must_carry(self, size: int) -> None:
+        """Make sure that messages of so many bytes are taken; raise ``TransportError`` if not."""
+
+    @property
+    def speaks(self) -> str:
+        """What it speaks, for people."""
 
     @property
     def connections(self) -> int:
@@ -109,7 +125,7 @@ class Transport(Protocol):
 
 
 class Connection:
-    """One party's door: a hub that nobody else uses.
+    """One party's door: a transport that nobody else uses.
 
     A name that no agent can have, such as ``:aggregator``, keeps others off its client id.
     """
@@ -119,7 +135,7 @@ class Connection:
         self.name = name
 
     def subscribe(self, *kinds: type[Message], serves: AggregatorPresence | None = None) -> None:
-        """Connect, and ask for all messages of these kinds; ``serves``: see ``Hub.join``."""
+        """Connect, and ask for all messages of these kinds; ``serves``: see ``Transport.join``."""
         self.transport.join(self.name, *kinds, presence=False, serves=serves)
 
     @property
@@ -136,7 +152,7 @@ class Connection:
         self.transport.clear(self.name, message)
 
     def receive(self, timeout: float) -> Message | None:
-        """Wait up to ``timeout`` seconds for the next message; raises as ``Hub.receive``."""
+        """Wait up to ``timeout`` seconds for the next message; raises as ``Transport.receive``."""
         delivery = self.transport.receive(timeout)
         return delivery.message if delivery else None
 

@@ -1,6 +1,6 @@
-"""What happens on the network, one turn of the loop after the other; see ``mqtt_link.py``.
+"""What happens on the network, one turn of the loop after the other; see ``mqtt_transport.py``.
 
-Nothing here is safe to use by two threads at once: the hub holds a lock.
+Nothing here is safe to use by two threads at once: the transport holds a lock.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from fedjury.protocol import codec, topics
 from fedjury.protocol.credentials import BrokerAddress, Login, login_of
-from fedjury.protocol.messages import AggregatorPresence, Message, Presence
+from fedjury.protocol.messages import AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_client import (
     FULL,
     Client,
     limits_of,
-    properties,
     reason_of,
     speaks_five,
 )
-from fedjury.protocol.transport.mqtt_connection import MqttConnection, events, hang_up
-from fedjury.protocol.transport.once_only import DROPPED, Drops, OnceOnlyWarnings
+from fedjury.protocol.transport.mqtt_connection import MqttConnection, events, hang_up, presence_of
+from fedjury.protocol.transport.once_only import DROPPED, Drops
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.reconnect import ReconnectQueue
+from fedjury.protocol.transport.troubles import Troubles
 
 CONNECTING = 32
 """Connections opened at a time. Three processes may do so at once before a broker's listen queue
@@ -58,11 +57,9 @@ class ConnectionPool:
     ) -> None:
         self.connections = 0
         """How many parties are connected right now."""
-        self.outside: dict[str, str] = {}
-        """Who is not let in, or cannot get there, and why."""
         self.limits = reasons.BrokerLimits()
         """What the broker takes, as far as it is known before a party is connected."""
-        self.notices = OnceOnlyWarnings()
+        self.troubles = Troubles(run, sole=sole)
         self.drops = Drops()
         self.connections_by_name: dict[str, MqttConnection] = {}
         self._address, self._run, self._sole = address, run, sole
@@ -72,8 +69,6 @@ class ConnectionPool:
         self._next_look = 0.0
         self._every = min(TICK, address.keepalive / 4)
         self._closing = False
-        self._final = ""
-        """Why the only one of its name can go on no longer."""
 
     def open(self, protocol: int) -> None:
         """Begin, with the version of MQTT that the broker speaks; raises as ``make_room``."""
@@ -97,7 +92,7 @@ class ConnectionPool:
         with contextlib.suppress(OSError):
             self._wake_in.send(b"!")
 
-    # What the hub asks for.
+    # What the transport asks for.
 
     def add(
         self,
@@ -116,12 +111,8 @@ class ConnectionPool:
             lambda topic, payload: self._heard(name, topic, payload),
         )
         connection = MqttConnection(
-            name, client, filters, _presence_of(name, presence, serves), self.limits
+            name, client, self._run, filters, presence_of(name, presence, serves), self.limits
         )
-        if connection.presence is not None:
-            will = connection.presence(False)
-            topic, payload = topics.topic_of(self._run, will), codec.encode(will)
-            client.will_set(topic, payload, qos=1, retain=True)
         client.on_connect = lambda *args: self._connected(connection, args[3], args[4])
         client.on_disconnect = lambda *args: self._disconnected(connection, args[2], args[3])
         client.on_publish = lambda *args: self._acknowledged(connection, args[3])
@@ -138,8 +129,8 @@ class ConnectionPool:
         except TransportError as why:
             if self._sole:
                 raise
-            self.notices.add(f"{name} stays away: {why}", "no secret")
-            self.outside[name] = str(why)
+            self.troubles.notices.add(f"{name} stays away: {why}", "no secret")
+            self.troubles.outside[name] = str(why)
             return None
 
     def subscribe(self, name: str, topic: str, *, once: bool = True) -> None:
@@ -221,8 +212,8 @@ class ConnectionPool:
         if now > self._next_look:
             self._next_look = now + self._every
             self._look_after(now, reading=reading)
-        if self._final:
-            raise TransportError(self._final)
+        if self.troubles.final:
+            raise TransportError(self.troubles.final)
 
     def _look_after(self, now: float, *, reading: bool) -> None:
         """Ping where it is time to, and let go of who has not answered for too long."""
@@ -265,11 +256,11 @@ class ConnectionPool:
                 )
             except OSError as why:
                 if own := reasons.ours(why):  # the broker may well be there
-                    self.notices.add(f"{name} cannot connect: {own}", own)
+                    self.troubles.notices.add(f"{name} cannot connect: {own}", own)
                     self._turn_away(connection, own)
                     break
                 if text := reasons.of_tls(why, self._address.host):
-                    self.notices.add(f"{name} cannot connect to the broker: {text}", text)
+                    self.troubles.notices.add(f"{name} cannot connect to the broker: {text}", text)
                 connection.failures = 0
                 connection.cut_off.clear()  # a broker that went away cuts off everybody
                 if not connection.due:
@@ -297,18 +288,16 @@ class ConnectionPool:
 
     def _turn_away(self, connection: MqttConnection, why: str) -> None:
         """Note why somebody is not let in, and let it try again after a pause."""
-        self.outside[connection.name] = why
+        self.troubles.outside[connection.name] = why
         self._later(connection)
 
     # What paho tells.
 
     def _connected(self, connection: MqttConnection, answer: Any, more: Any) -> None:
         if answer.is_failure:
-            text = reasons.refused(reason_of(answer), connection.client.login)
-            self.notices.add(f"the broker does not let {connection.name} in: {text}", str(answer))
-            self.outside[connection.name] = text
-            return  # the broker closes the connection, and we try again later
-        self.outside.pop(connection.name, None)
+            self.troubles.refused(connection, answer)
+            return
+        self.troubles.outside.pop(connection.name, None)
         connection.limits = limits_of(more)
         again, connection.before = connection.before, True
         connection.connected, connection.since = True, time.monotonic()
@@ -326,41 +315,15 @@ class ConnectionPool:
         told = (
             reason_of(answer) if flags.is_disconnect_packet_from_server else reasons.Reason(0, "")
         )
-        settled = time.monotonic() - connection.since > SETTLED
-        if told.code == reasons.TAKEN_OVER:
-            text = (
-                f"another client connected to the broker as {connection.name} of run {self._run!r}"
-            )
-            self.notices.add(text, reasons.RIVAL)
-            self._end_with(f"{text}, and has taken our place")
-        elif connection.connected:
-            connection.failures = 0 if settled else connection.failures
-            self._mind_cut(connection, told)
-        elif message := connection.client.complaint:
-            self.notices.add(f"the broker does not let {connection.name} in: {message}", message)
-            self.outside[connection.name] = message
-        else:
-            self.outside.setdefault(connection.name, reasons.SILENT)
+        now = time.monotonic()
+        rival = told.code == reasons.TAKEN_OVER  # who, however long it stayed, comes again
+        if connection.connected and not rival and now - connection.since > SETTLED:
+            connection.failures = 0
+        self.troubles.parted(connection, told, now=now)
         self.connections -= connection.connected
         connection.connected = False
         if not self._closing:
             self._later(connection)
-
-    def _mind_cut(self, connection: MqttConnection, told: reasons.Reason) -> None:
-        """See why somebody was cut off: for what it said, or by another who uses its name."""
-        if told.code == reasons.SHUTTING_DOWN:
-            return
-        times = connection.cut(time.monotonic())
-        cut = reasons.of_cut(connection.name, self._run, told, connection.limits, times)
-        if cut.notice:
-            self.notices.add(cut.notice, cut.kind)
-        if cut.final:
-            self._end_with(cut.final)
-
-    def _end_with(self, why: str) -> None:
-        """End the network, if its party is the only one of its name: the others try again."""
-        if self._sole:
-            self._final = why
 
     def _heard(self, name: str, topic: str, payload: bytes) -> None:
         if topic == DROPPED:
@@ -372,53 +335,19 @@ class ConnectionPool:
     def _acknowledged(self, connection: MqttConnection, answer: Any) -> None:
         connection.unacknowledged -= 1
         if (reason := reason_of(answer)).refuses:
-            message = reasons.no_receipt(reason)
-            text = f"the broker refused a message of {connection.name}: {message}"
-            self.notices.add(text, f"no receipt: {reason.words}")
-            if reason.code in reasons.FINAL:
-                self._end_with(text)
+            self.troubles.no_receipt(connection.name, reason)
 
     def _forget(self, connection: MqttConnection, sock: Any) -> None:
         connection.writing = False
         with contextlib.suppress(KeyError, ValueError):  # it may never have been watched
             self._selector.unregister(sock)
 
-    # What is said.
-
     def _say(self, connection: MqttConnection, message: Message, payload: bytes) -> None:
-        channel = topics.CHANNELS[type(message)]
-        says_more = speaks_five(self._protocol) and payload
-        content = properties(channel.content_type, channel.expiry) if says_more else None
         topic = topics.topic_of(self._run, message)
-        size = len(payload) + len(topic) + HEAD
-        if (
-            0 < connection.limits.packet < size
-        ):  # asked for each message: no sentence is made for nothing
-            text = reasons.too_small(str(self._address), connection.limits, size)
-            self.notices.add(text, "too large")
-            self._end_with(text)
-            return
-        if channel.retain and not isinstance(message, Presence | AggregatorPresence):
-            connection.retained.pop(topic, None)
-            if payload:
-                connection.retained[topic] = message, payload
-        if (
-            connection.client.publish(topic, payload, channel.qos, channel.retain, content).rc
-            == FULL
+        if text := reasons.too_small(
+            self._address, connection.limits, len(payload) + len(topic) + HEAD
         ):
-            self.notices.add(
-                f"too much waits to be sent by {connection.name}: a message is lost", "full"
-            )
-        else:
-            connection.unacknowledged += 1
-
-
-def _presence_of(
-    name: str, presence: bool, serves: AggregatorPresence | None
-) -> Callable[[bool], Message] | None:
-    """Return what a party says of itself when it comes and goes; None if it says nothing."""
-    if serves is not None:
-        return lambda online: replace(serves, online=online)
-    if presence:
-        return lambda online: Presence(name, online, round(time.time(), 3))
-    return None
+            self.troubles.unsent(text, "too large", final=True)
+        elif not connection.say(topic, message, payload, five=speaks_five(self._protocol)):
+            text = f"too much waits to be sent by {connection.name}: a message is lost"
+            self.troubles.unsent(text, "full", final=False)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Self
+from weakref import WeakValueDictionary
 
 from fedjury.protocol import topics
 from fedjury.protocol.codec import Decoder
@@ -35,6 +38,14 @@ class MemoryBroker:
             listener(topic, payload)
 
 
+_named: WeakValueDictionary[str, MemoryBroker] = WeakValueDictionary()
+
+
+def broker_named(name: str) -> MemoryBroker:
+    """Return the broker of that name in this process, which is there while somebody uses it."""
+    return _named.setdefault(name, MemoryBroker())
+
+
 class MemoryTransport:
     """The doors of many parties to a memory broker, and one inbox."""
 
@@ -52,7 +63,16 @@ class MemoryTransport:
         self.outside: dict[str, str] = {}
         self.connections = 1
         self.dropped = 0
+        self.speaks = "memory"
         broker.listeners.append(self._hear)
+
+    def open(self, principal: str = "") -> Self:
+        """Return itself: in memory nobody has to be let in."""
+        del principal
+        return self
+
+    def must_carry(self, size: int) -> None:
+        """Do nothing: memory carries messages of any size."""
 
     def watch_drops(self, name: str) -> None:
         """Do nothing: memory drops nothing."""
@@ -128,6 +148,8 @@ class MemoryTransport:
                 self.clear(name, goodbye)
         self._present.clear()
         self._serves.clear()
+        with suppress(ValueError):  # it may have left before
+            self.broker.listeners.remove(self._hear)
 
     def vanish(self) -> None:
         """Hear nothing more, without a goodbye: as a process that is killed."""

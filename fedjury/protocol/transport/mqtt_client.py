@@ -13,10 +13,9 @@ import contextlib
 import socket
 import ssl
 import time
-import uuid
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -24,9 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from fedjury.protocol.credentials import BrokerAddress, Login, login_of, stranger
+from fedjury.protocol.credentials import Login
 from fedjury.protocol.transport import reasons
-from fedjury.protocol.transport.connection import BrokerAway, TransportError
 from fedjury.protocol.transport.reasons import BrokerLimits, Reason
 
 PATIENCE = 5.0
@@ -40,7 +38,8 @@ UNSENT = 10_000
 a handful in a round, and hears of no other round before it is back."""
 BYE = b"\xe0\x00"
 """DISCONNECT. paho would close the socket with it: see ``Network.hang_up``."""
-FULL = mqtt.MQTT_ERR_QUEUE_SIZE
+FULL, LOST, SUCCESS = mqtt.MQTT_ERR_QUEUE_SIZE, mqtt.MQTT_ERR_CONN_LOST, mqtt.MQTT_ERR_SUCCESS
+MQTT_5, MQTT_3 = mqtt.MQTTv5, mqtt.MQTTv311
 
 
 class PacketProperties(Properties):
@@ -243,82 +242,6 @@ def _after_properties(packet: bytearray, start: int) -> int:
     raise IndexError("a length of more than four bytes")
 
 
-class Welcome(NamedTuple):
-    """How a broker speaks to us."""
-
-    protocol: int
-    """The newest that it speaks, as paho numbers it."""
-    limits: BrokerLimits
-    """What it takes, where it says so."""
-
-
-def probe(address: BrokerAddress, principal: str = "") -> Welcome:
-    """Find out how the broker speaks to a party.
-
-    Raises
-    ------
-    BrokerAway
-        If nobody answers there.
-    TransportError
-        If we are not let in, it does not do what we need, or it is no broker; one sentence.
-    """
-    login = login_of(address, principal)
-    try:
-        socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
-    except (OSError, UnicodeError) as why:
-        # What cannot be a host's name never will be one, and our own lack of files is no absence.
-        away = isinstance(why, OSError) and not reasons.ours(why)
-        raise (BrokerAway if away else TransportError)(reasons.unreachable(address, why)) from why
-    refusal: Reason | None = None
-    answer = _Answer()
-    for protocol in (mqtt.MQTTv5, mqtt.MQTTv311):
-        answer = _handshake(address, login, protocol)
-        if answer.reason is not None and not answer.reason.refuses:
-            if text := reasons.lacking(str(address), answer.limits):
-                raise TransportError(text)
-            return Welcome(int(protocol), answer.limits)
-        if answer.reason is not None and answer.reason.code in reasons.FINAL:
-            raise TransportError(
-                reasons.lacking(str(address), BrokerLimits(0, retain=False, qos=0))
-            )
-        # What MQTT 5 says is the more exact, unless it is that it is not spoken.
-        spoken = refusal is not None and refusal.code != reasons.UNSUPPORTED_VERSION
-        refusal = refusal if spoken else answer.reason or refusal
-    if refusal is not None:
-        message = reasons.refused(refusal, login.username)
-        raise TransportError(f"the broker at {address} does not let us in: {message}")
-    if answer.complaint:
-        raise TransportError(f"the broker at {address} does not let us in: {answer.complaint}")
-    encrypted, silent = login.tls is not None, answer.closed and not answer.first
-    expects_tls = silent and not encrypted and _speaks_tls(address)
-    raise TransportError(
-        reasons.no_mqtt(str(address), tls=encrypted, silent=silent, expects_tls=expects_tls)
-    )
-
-
-def _speaks_tls(address: BrokerAddress) -> bool:
-    """Return whether what listens there encrypts; who it is does not matter for that."""
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    with contextlib.suppress(OSError):
-        plain = socket.create_connection((address.host, address.port), timeout=PATIENCE)
-        with plain, anybody.wrap_socket(plain):
-            return True
-    return False
-
-
-def lets_anybody_in(address: BrokerAddress) -> bool:
-    """Return whether a broker to which we have a log-in lets strangers in as well."""
-    nobody = stranger(address)
-    if nobody is None:
-        return False
-    try:
-        reason = _handshake(address, nobody, mqtt.MQTTv311).reason
-    except TransportError:
-        return False
-    return reason is not None and not reason.refuses
-
-
 def speaks_five(protocol: int) -> bool:
     """Say whether this is MQTT 5."""
     return protocol == mqtt.MQTTv5
@@ -342,51 +265,3 @@ def numbered(code: int) -> Reason:
     """Return a reason by its number, wherever MQTT lets it stand."""
     names = ReasonCode(PacketTypes.DISCONNECT).names.get(code, {})
     return Reason(code, next(iter(names), f"reason {code:#x}"))
-
-
-class _Answer(NamedTuple):
-    """What came of trying to connect."""
-
-    reason: Reason | None = None
-    """Of the CONNACK; None if none came."""
-    limits: BrokerLimits = BrokerLimits()
-    complaint: str = ""
-    """What TLS found wrong."""
-    first: bytes = b""
-    """The first byte that came, if any did."""
-    closed: bool = False
-    """Whether the other end hung up."""
-
-
-def _handshake(address: BrokerAddress, login: Login, protocol: int) -> _Answer:
-    """Connect once and return what came of it.
-
-    Raises
-    ------
-    TransportError
-        If the broker's certificate is not to be trusted, or this machine has no connection for us.
-    """
-    message: list[tuple[Reason, BrokerLimits]] = []
-    client = Client(f"probe-{uuid.uuid4().hex[:16]}", login, protocol, lambda *_: None)
-    client.on_connect = lambda *args: message.append((reason_of(args[3]), limits_of(args[4])))
-    deadline = time.monotonic() + PATIENCE
-    result = mqtt.MQTT_ERR_SUCCESS
-    try:
-        client.connect(address.host, address.port)
-        while not message and time.monotonic() < deadline and result == mqtt.MQTT_ERR_SUCCESS:
-            result = client.loop(0.1)
-        client.disconnect()
-    except ssl.SSLCertVerificationError as why:
-        raise TransportError(
-            f"the certificate of the broker at {address} is not to be trusted: "
-            f"{reasons.distrust(why, address.host)}"
-        ) from why
-    except (OSError, ValueError) as why:
-        if reasons.ours(why):
-            raise TransportError(reasons.unreachable(address, why)) from why
-        complaint = reasons.of_tls(why, address.host)
-        return _Answer(complaint=complaint if "alert" in complaint else "", closed=True)
-    if message:
-        return _Answer(*message[0])
-    closed = result == mqtt.MQTT_ERR_CONN_LOST
-    return _Answer(complaint=client.complaint, first=client.first, closed=closed)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from fedjury.protocol.messages import Message
-from fedjury.protocol.transport.mqtt_client import Client, discarded
+from fedjury.protocol import codec
+from fedjury.protocol.messages import AggregatorPresence, Message, Presence
+from fedjury.protocol.topics import CHANNELS, topic_of
+from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
 
 
@@ -18,6 +21,7 @@ class MqttConnection:
         self,
         name: str,
         client: Client,
+        run: str,
         filters: list[str],
         presence: Callable[[bool], Message] | None,
         limits: BrokerLimits,
@@ -27,6 +31,10 @@ class MqttConnection:
         self.client = client
         self.filters = filters
         self.presence = presence
+        if presence is not None:
+            will = presence(False)
+            topic, payload = topic_of(run, will), codec.encode(will)
+            client.will_set(topic, payload, qos=1, retain=True)
         self.fetching: set[str] = set()
         """Topics it hears until the first message has come."""
         self.fetched: list[str] = []
@@ -51,6 +59,21 @@ class MqttConnection:
         """Whether it waits for its turn to connect."""
         self.writing = False
         """Whether the selector tells us when the socket can take more."""
+
+    def say(self, topic: str, message: Message, payload: bytes, *, five: bool) -> bool:
+        """Publish a message, or empty its topic; False if too much waits to be sent already.
+
+        ``five``: the broker speaks MQTT 5.
+        """
+        channel = CHANNELS[type(message)]
+        if channel.retain and not isinstance(message, Presence | AggregatorPresence):
+            self.retained.pop(topic, None)
+            if payload:
+                self.retained[topic] = message, payload
+        content = properties(channel.content_type, channel.expiry) if five and payload else None
+        taken = self.client.publish(topic, payload, channel.qos, channel.retain, content).rc != FULL
+        self.unacknowledged += taken
+        return taken
 
     def fetch(self, topic: str, *, once: bool = True) -> None:
         """Subscribe to a topic; ``once``: until the first message has come."""
@@ -101,3 +124,14 @@ def hang_up(
                 selector.unregister(key.fileobj)
     for client in clients:
         client.close()
+
+
+def presence_of(
+    name: str, presence: bool, serves: AggregatorPresence | None
+) -> Callable[[bool], Message] | None:
+    """Return what a party says of itself when it comes and goes; None if it says nothing."""
+    if serves is not None:
+        return lambda online: replace(serves, online=online)
+    if presence:
+        return lambda online: Presence(name, online, round(time.time(), 3))
+    return None

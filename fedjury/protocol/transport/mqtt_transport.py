@@ -4,7 +4,8 @@ One epoll watches all sockets of the process (paho's own threads stop at 340 cli
 on the thread of whoever waits for a message: reading, decoding and sending happen on one thread,
 which costs a third of what handing every message from a thread to another does. While that thread
 is busy with other things, such as training, a network thread takes its place, so that connections
-stay alive and what was sent goes out. Whoever holds the lock runs the loop (``mqtt_network.py``).
+stay alive and what was sent goes out. Whoever holds the lock runs
+the loop (``connection_pool.py``).
 
 MQTT 5 where the broker speaks it, else 3.1.1: nothing here depends on more than topic and payload.
 """
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 from fedjury.protocol import codec, topics
 from fedjury.protocol.codec import Decoder
@@ -25,10 +27,9 @@ from fedjury.protocol.messages import AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import Delivery, Traffic, TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
-from fedjury.protocol.transport.mqtt_client import lets_anybody_in, probe, speaks_five
+from fedjury.protocol.transport.mqtt_client import speaks_five
+from fedjury.protocol.transport.mqtt_probe import lets_anybody_in, probe
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
-
-__all__ = ["BrokerAddress", "MqttTransport", "probe"]
 
 INBOX = 20_000
 INBOX_BYTES = 256_000_000
@@ -47,7 +48,7 @@ class MqttTransport:
     """The connections of many principals to one broker; see ``Transport``."""
 
     def __init__(self, address: BrokerAddress, run: str, *, sole: bool = False) -> None:
-        """``sole``: the hub ends when another connects under the name of one of its parties."""
+        """``sole``: it ends when another connects under the name of one of its parties."""
         self.codecs: dict[type[Message], str] = {}
         self._encoder = Encoder()
         self.decoder = Decoder()
@@ -69,7 +70,7 @@ class MqttTransport:
         self._ended = threading.Event()
         self._network_thread = threading.Thread(target=self._run_network, name="mqtt", daemon=True)
 
-    def open(self, principal: str = "") -> MqttTransport:
+    def open(self, principal: str = "") -> Self:
         """Find the broker and start to keep the connections; returns itself.
 
         ``principal``: one of those that will join, who looks whether the broker lets us in.
@@ -94,7 +95,7 @@ class MqttTransport:
         TransportError
             If it says that it does not.
         """
-        if text := reasons.too_small(str(self._address), self.pool.limits, size):
+        if text := reasons.too_small(self._address, self.pool.limits, size):
             raise TransportError(text)
 
     @property
@@ -110,12 +111,12 @@ class MqttTransport:
     @property
     def outside(self) -> Mapping[str, str]:
         """Who is not let in, or cannot get there -> why."""
-        return dict(self.pool.outside)
+        return dict(self.pool.troubles.outside)
 
     @property
     def notices(self) -> OnceOnlyWarnings:
         """What people should know of the connections."""
-        return self.pool.notices
+        return self.pool.troubles.notices
 
     @property
     def dropped(self) -> int:

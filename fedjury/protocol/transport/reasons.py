@@ -218,7 +218,7 @@ def lacking(where: str, limits: BrokerLimits) -> str:
     return f"the broker at {where} {_QOS}" if limits.qos < 1 else ""
 
 
-def too_small(where: str, limits: BrokerLimits, wanted: int) -> str:
+def too_small(where: BrokerAddress, limits: BrokerLimits, wanted: int) -> str:
     """Say that a broker takes no message of so many bytes; "" if it does.
 
     Sent all the same, it would cut us off, and what it gives for a reason would often be lost.

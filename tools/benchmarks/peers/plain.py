@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fedjury.learning.shards import Shards
 from fedjury.learning.task import classification
-from fedjury.learning.training import Shards, Training, train_alone
+from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten, load
 from tools.benchmarks.peers import workload as w1
 

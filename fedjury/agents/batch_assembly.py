@@ -1,0 +1,205 @@
+"""What a process makes of its part of the fleet: a batch for the run's manifest, and its runner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from fedjury import attacks, judges
+from fedjury.agents.agent_batch import AgentBatch
+from fedjury.agents.agent_runner import AgentRunner
+from fedjury.agents.collusion import ColluderPool, Coordinator
+from fedjury.agents.members import Member, Members
+from fedjury.agents.simulated import SimulatedAgents
+from fedjury.agents.waiting import Waiting
+from fedjury.attacks import AttackContext, BackdoorConfig, Collusion, idle_until, validators
+from fedjury.attacks.honest import honest
+from fedjury.judges.judgements import Judge
+from fedjury.learning import models
+from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.device import device_named
+from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
+from fedjury.learning.shards import Shards, unequal
+from fedjury.learning.task import task_of
+from fedjury.learning.training import Training, check_batches
+from fedjury.learning.weights import flatten, tensors
+from fedjury.protocol.messages import Manifest
+from fedjury.protocol.transport.connection import Transport
+from fedjury.randomness import Purpose
+
+
+class MismatchError(ValueError):
+    """Our data do not fit what the run's manifest asks for."""
+
+
+def assemble(
+    simulated: SimulatedAgents,
+    data: Dataset,
+    numbers: range,
+    manifest: Manifest,
+    send: Callable[[int, float], None] = lambda _round, _strength: None,
+) -> AgentBatch:
+    """Make the batch of the agents with these numbers, for the run of this manifest.
+
+    ``send``: what attackers call when they strike; see ``AttackContext``.
+
+    Raises
+    ------
+    MismatchError
+        If the manifest asks for another network or other data than we have.
+    """
+    spec, task = simulated.spec, task_of(data)
+    network, judge = agreed(simulated, data, manifest)
+    model = task.build(network, data.shape, seed=spec.seed).to(
+        device_named(simulated.settings.run.device)
+    )
+    if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
+        raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
+    holdings, holders = partition(spec, data), spec.holders
+    mine = [place for place, number in enumerate(holders) if number in numbers]
+    if mine:
+        check_batches(model, data.shape, manifest.batch_size, int(holdings.held[mine].min()))
+    shards = Shards(
+        torch.from_numpy(data.x_train),
+        torch.from_numpy(data.y_train),
+        torch.from_numpy(holdings.agents[mine]),
+        unequal(holdings.held, mine),
+    )
+    attack = AttackContext(
+        task=task,
+        model=model,
+        plan=plan_of(manifest),
+        data=shards,
+        row={holders[place]: index for index, place in enumerate(mine)},
+        scale=simulated.settings.agents.scale,
+        fresh=lambda: flatten(
+            task.build(network, data.shape, seed=spec.seed, purpose=Purpose.FAKE_MODEL)
+        ),
+        send=send,
+        backdoor=_backdoor_config(simulated, holdings, judge),
+    )
+    members = _members(simulated, numbers, attack, judge)
+    return AgentBatch(members, attack, manifest, spec, simulated.attacked)
+
+
+def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tuple[str, Judge]:
+    """Return the network's name and the judge that a manifest asks for, if we have them.
+
+    Raises
+    ------
+    MismatchError
+        If we do not, or hold other data.
+    """
+    if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
+        raise MismatchError(
+            f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
+            f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
+        )
+    try:
+        network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)
+        chosen = judges.JUDGES.agreed(manifest.judge, simulated.settings.validation.judge)
+    except ValueError as why:
+        raise MismatchError(str(why)) from why
+    options = {"minimum_history": manifest.minimum_history, **manifest.judge_options}
+    return network, judges.build(chosen, **options)
+
+
+def plan_of(manifest: Manifest) -> Training:
+    """Return how the agents of a run train."""
+    return Training(manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum)
+
+
+def runner_of(
+    simulated: SimulatedAgents,
+    data: Dataset,
+    numbers: range,
+    transport: Transport,
+    say: Callable[[str], None] = print,
+    stopping: Callable[[], bool] = lambda: False,
+    send: Callable[[int, float], None] = lambda _round, _strength: None,
+    *,
+    shared: bool = False,
+    waiting: Waiting | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AgentRunner:
+    """Make the fleet of the agents with these numbers; ``shared``: they hear through one downlink.
+
+    The one place where a population becomes a fleet, over whatever network.
+    """
+    return AgentRunner(
+        transport=transport,
+        names=[simulated.name(number) for number in numbers],
+        assemble=lambda manifest: assemble(simulated, data, numbers, manifest, send),
+        say=say,
+        stopping=stopping,
+        shared=shared,
+        waiting=waiting,
+        clock=clock,
+        remember=simulated.settings.agents.remember,
+        colluders=simulated.colluders,
+        partition=terms(simulated.spec, simulated.settings.data),
+    )
+
+
+def _members(
+    simulated: SimulatedAgents, numbers: range, world: AttackContext, judge: Judge
+) -> Members:
+    """Say who of these agents does what."""
+    spec = simulated.spec
+    malicious, malicious_validators = spec.malicious_agents, spec.malicious_validators
+    learn = honest(world)
+    attack = attacks.build(spec.attack, world, simulated.settings.agents.options)
+    start = max(simulated.settings.agents.start, simulated.there)
+    colluders = None
+    if isinstance(attack, Collusion):
+        colluders, attack = _colluder_pool(spec, attack, numbers), attack.train
+    elif spec.holding and not spec.armed:
+        attack = idle_until(attack, start, before=learn)
+    elif not spec.holding:
+        attack = idle_until(attack, start)
+    return Members(
+        holders=tuple(Member(spec.name(i), i) for i in world.row),
+        malicious=tuple(Member(spec.name(i), i) for i in numbers if i in malicious),
+        malicious_validators=frozenset(spec.name(i) for i in numbers if i in malicious_validators),
+        train=learn,
+        attack=attack,
+        judge=judge,
+        vote_attack=validators.build(simulated.settings.agents.vote_attack),
+        attackers=frozenset(spec.name(i) for i in malicious),
+        colluders=colluders,
+    )
+
+
+def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> ColluderPool:
+    """Let the evil ones of these agents collude, with the coordinator if it is one of them."""
+    attackers = spec.colluding
+    coordinator = None
+    if attackers and min(attackers.values()) in numbers:
+        coordinator = Coordinator(attack.plot, attackers, spec.n, spec.seed)
+    return ColluderPool(attackers, spec.seed, coordinator)
+
+
+def _backdoor_config(
+    simulated: SimulatedAgents, partition: Partition, judge: Judge
+) -> BackdoorConfig | None:
+    """Say how the malicious agents put their backdoor in, if they have one."""
+    if partition.backdoor is None:
+        return None
+    hidden, aggregation = simulated.settings.backdoor, simulated.settings.aggregation
+    return BackdoorConfig(
+        rounds=frozenset(filter(simulated.attacked, hidden.inject)),
+        backdoor=partition.backdoor,
+        pool=torch.from_numpy(partition.pool),
+        attackers=len(simulated.spec.malicious_agents),
+        boost=hidden.boost,
+        rule=aggregation.rule,
+        server_lr=aggregation.server_lr,
+        share=hidden.share,
+        epochs=hidden.epochs,
+        learning_rate=hidden.learning_rate,
+        alpha=hidden.alpha,
+        judge=judge,
+        clean=hidden.judged_clean,
+    )

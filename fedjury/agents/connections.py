@@ -1,0 +1,87 @@
+"""Through which connections the agents of a process hear, and when those connect who come late."""
+
+from __future__ import annotations
+
+from fedjury.agents.collusion import Colluders
+from fedjury.protocol.messages import (
+    AggregatorPresence,
+    AttackVector,
+    ColluderUpdate,
+    Manifest,
+    Manifest1,
+    Message,
+    Model,
+    Round,
+)
+from fedjury.protocol.transport.connection import Transport
+
+WANTED = (Manifest, Round, Model)
+"""What everybody hears; candidates and history are for those who judge."""
+
+
+class Connections:
+    """The connections of the agents of these names.
+
+    ``shared``: all of them hear through one, a downlink. ``compares``: one hears what the
+    aggregator says of itself, to compare it with what we are.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        names: list[str],
+        colluders: Colluders,
+        *,
+        shared: bool,
+        compares: bool,
+    ) -> None:
+        self._transport, self._names, self._colluders = transport, names, colluders
+        self._compares = compares
+        self.absent = colluders.late.intersection(names)
+        """Who comes late, until there is a round to which they can have been called."""
+        self._came: tuple[int, int] | None = None
+        """Round and attempt in which they connected."""
+        # With a dot, so that it can pass for no agent.
+        listener = f":listener.{names[0]}" if names else ""
+        self.hearers: dict[str, frozenset[str] | None] = dict.fromkeys(names)
+        """A connection that hears -> the agents that share it; None: it is an agent's own."""
+        if shared:
+            self.hearers = {listener: frozenset(names)}
+        elif len(self.absent) == len(names):  # somebody has to hear when it is time to come
+            self.hearers[listener] = frozenset()
+        self.listeners = len(self.hearers.keys() - set(names))
+        """Connections that are no agent's."""
+        self.of = {name: listener if shared else name for name in names}
+        """An agent's name -> that of the connection through which it hears."""
+
+    def join(self) -> None:
+        """Connect everybody who does not come late."""
+        for name in dict.fromkeys((*self.hearers, *self._names)):
+            if name not in self.absent:
+                self._connect(name)
+
+    def arrive(self, message: Round) -> bool:
+        """Let who comes late connect when it is time; True once a turn may call them."""
+        turn = message.round, message.attempt
+        if not self.absent or message.round < self._colluders.arrive:
+            return False
+        if self._came is None:
+            self._came = turn
+            for name in sorted(self.absent):
+                self._connect(name)
+        elif turn > self._came:
+            self.absent = frozenset()
+            return True
+        return False
+
+    def _connect(self, name: str) -> None:
+        """Connect an agent, or a listener, which hears for others and is not there itself."""
+        wanted: tuple[type[Message], ...] = WANTED if name in self.hearers else ()
+        if name == next(iter(self.hearers)):  # one of them is enough
+            wanted = (*wanted, Manifest1, *[AggregatorPresence] * self._compares)
+        if name == self._colluders.coordinator:  # first who is called, then what they report
+            wanted = (*dict.fromkeys((*wanted, Manifest, Round)), ColluderUpdate)
+        hearing = (name,) if name in self.of else self._names
+        if name in self.hearers and not self._colluders.colluding.isdisjoint(hearing):
+            wanted = (*wanted, AttackVector)
+        self._transport.join(name, *wanted, presence=name in self.of)

@@ -1,0 +1,36 @@
+"""Who the agents of one process are, and how they behave."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fedjury.agents.collusion import ColluderPool
+from fedjury.attacks import LocalTraining
+from fedjury.attacks.validators import VoteAttack
+from fedjury.judges.judgements import Judge
+
+
+class Member(NamedTuple):
+    """One agent of the cohort: its name on the wire and its number in the whole fleet."""
+
+    name: str
+    number: int
+
+
+class Members(NamedTuple):
+    """Who is in the cohort, and how they behave."""
+
+    holders: tuple[Member, ...]
+    """Those with data, in the order of the rows of the cohort's shards."""
+    malicious: tuple[Member, ...]
+    """Those who train by ``attack``; fakes are no holders."""
+    malicious_validators: frozenset[str]
+    """Those who say in a vote what ``vote_attack`` makes of their verdict."""
+    train: LocalTraining
+    attack: LocalTraining
+    judge: Judge
+    vote_attack: VoteAttack
+    attackers: frozenset[str] = frozenset()
+    """The malicious agents of the whole fleet."""
+    colluders: ColluderPool | None = None
+    """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""

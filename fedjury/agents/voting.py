@@ -1,0 +1,127 @@
+"""The votes of the members of one process: honest ones judge, liars say something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedjury.agents.agent import Judge
+from fedjury.agents.error_profile_cache import ErrorProfileCache
+from fedjury.agents.members import Members
+from fedjury.attacks import AttackContext
+from fedjury.attacks.validators import Turn
+from fedjury.attacks.validators.believable import Verdicts, believable
+from fedjury.attacks.validators.invented import Inventor
+from fedjury.judges.judgements import Judgements, merged
+from fedjury.learning.error_profiles import Histories
+from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Vote
+from fedjury.protocol.schema import MAX_EVIDENCE
+from fedjury.randomness import Purpose, stream
+
+
+class Validators:
+    """What the members of a process count on their data, or make up, and how they vote by it."""
+
+    def __init__(self, members: Members, world: AttackContext, seed: int, codec: str) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it."""
+        task, data = world.task, world.data
+        self.profiles = ErrorProfileCache(world.model, data, task, codec)
+        self._samples, self._seed, self._task = data.indices.shape[1], seed, task
+        counts: list[int] = data.counts.tolist()
+        self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
+        self._row = {member.name: row for row, member in enumerate(members.holders)}
+        everybody = (*members.holders, *members.malicious)
+        self._number = {member.name: member.number for member in everybody}
+        self._inventor = Inventor(seed, self._samples, task)
+
+    def samples(self, name: str) -> int:
+        """Return how many samples a member says it holds: who has none says as many as any."""
+        return self._held.get(name, self._samples)
+
+    def forget(self, oldest: int) -> None:
+        """Forget what was counted in the versions before ``oldest``."""
+        self.profiles.forget(oldest)
+        self._inventor.forget(oldest)
+
+    def votes(
+        self,
+        members: Members,
+        names: Sequence[str],
+        task: Judge,
+        models: Mapping[int, Vector],
+        candidate: Vector,
+        *,
+        attacked: bool,
+    ) -> list[Vote]:
+        """Let these members judge a candidate after accepted ``models``, version -> (d,)."""
+        found = self._judgements(members, names, task, models, candidate, attacked)
+        evidence = [row.astype("<f4").tobytes() for row in found.evidence[:, -MAX_EVIDENCE:]]
+        columns = found.poisoned.tolist(), found.score.tolist(), found.threshold.tolist(), evidence
+        return [
+            Vote(
+                name, task.round, task.attempt, poisoned, score, threshold, self.samples(name), seen
+            )
+            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
+        ]
+
+    def _judgements(
+        self,
+        members: Members,
+        names: Sequence[str],
+        task: Judge,
+        models: Mapping[int, Vector],
+        candidate: Vector,
+        attacked: bool,
+    ) -> Judgements:
+        """Return what these members say: what they found, or what liars say in its place."""
+        accepted = self._accepted(names, task.versions, models)
+        able = np.array([name in self._row for name in names], dtype=np.bool_)
+        rows = np.array([self._row[name] for name in names if name in self._row], dtype=np.int64)
+        true = members.judge(accepted[able], self.profiles.candidate(rows, candidate))
+        honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
+        honest[able] = true.poisoned
+        wanted = self._wanted(members, names, honest, task, attacked)
+        lying = (wanted != honest) | ~able
+        rngs = [
+            stream(self._seed, Purpose.INVENTED_CANDIDATE, task.round, self._number[name])
+            for name, lies in zip(names, lying, strict=True)
+            if lies
+        ]
+        held = np.array([self.samples(name) for name in names], dtype=np.int64)[lying]
+        untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
+        return merged(true.of(~lying[able]), untrue, lying)
+
+    def _accepted(
+        self, names: Sequence[str], versions: Sequence[int], models: Mapping[int, Vector]
+    ) -> Histories:
+        """Count errors of accepted models on these members' data; who has none makes them up."""
+        able = [place for place, name in enumerate(names) if name in self._row]
+        unable = [place for place, name in enumerate(names) if name not in self._row]
+        rows = np.array([self._row[names[place]] for place in able], dtype=np.int64)
+        numbers = [self._number[names[place]] for place in unable]
+        result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
+        result[able] = self.profiles.history(rows, versions, models)
+        result[unable] = self._inventor.history(numbers, versions)
+        return result
+
+    def _wanted(
+        self,
+        members: Members,
+        names: Sequence[str],
+        honest: Verdicts,
+        task: Judge,
+        attacked: bool,
+    ) -> Verdicts:
+        """Return the verdicts (m,) of these members, those of liars in the place of honest ones."""
+        malicious_validators = [
+            place for place, name in enumerate(names) if name in members.malicious_validators
+        ]
+        if not malicious_validators:
+            return honest
+        numbers = tuple(self._number[names[place]] for place in malicious_validators)
+        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
+        wanted = honest.copy()
+        wanted[malicious_validators] = members.vote_attack(honest[malicious_validators], turn)
+        return wanted
