@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Settings
+from fedjury.formatting import percent
 from fedjury.protocol.record import RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.quorum import blind
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import percent
 from fedjury.round.verdict import TOO_FEW, VOTED_DOWN
 
 FALL = 0.05

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from fedjury.formatting import UNKNOWN, percent
 from fedjury.protocol.record import RoundRecord
 
 OFTEN = 10
 """Names of those who were missing most often."""
-
-UNKNOWN = "\N{EN DASH}"
-"""What was not recorded."""
 
 
 class AttackRounds(NamedTuple):
@@ -128,11 +126,6 @@ def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
     return tuple(written[heading] for heading in heads)
 
 
-def percent(share: float | None) -> str:
-    """Write a share as 12.3%; empty if nobody knows it."""
-    return "" if share is None else f"{share:.1%}"
-
-
 class Traffic(NamedTuple):
     """What crossed the network in a run. None: no round says."""
 
@@ -192,17 +185,6 @@ def refusals(rounds: list[RoundRecord]) -> list[Refusal]:
         for reason, count in counts.items()
     ]
     return sorted(result, key=lambda item: (-item.messages, item.reason))
-
-
-def size(count: int | None) -> str:
-    """Write a number of bytes, like 52.1 MB."""
-    if count is None:
-        return UNKNOWN
-    left, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while left >= 999.95 and len(units) > 1:
-        left /= 1000
-        units.pop(0)
-    return f"{left:,.0f} B" if units[0] == "B" else f"{left:,.1f} {units[0]}"
 
 
 def amount(count: int | None) -> str:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from fedjury.monitor.rows import heard_in_full, verdict
+from fedjury.formatting import counts, size
+from fedjury.monitor.rows import heard_in_full
 from fedjury.monitor.run_view import Run, Snapshot
 from fedjury.monitor.terminal import braille_plot, formatting
 from fedjury.protocol.record import RoundRecord
@@ -121,9 +122,9 @@ def _speed(run: Run) -> Text:
     text = Text("- updates/s" if rate is None else f"{rate:,.0f} updates/s")
     if last is not None and heard_in_full(last):
         came, went = last.traffic.bytes_in or 0, last.traffic.bytes_out or 0
-        text.append(f"  in {formatting.size(came)} out {formatting.size(went)} a round")
+        text.append(f"  in {size(came)} out {size(went)} a round")
         text.append(
-            f"  (in all {formatting.size(tally.bytes_in)}, {formatting.size(tally.bytes_out)})",
+            f"  (in all {size(tally.bytes_in)}, {size(tally.bytes_out)})",
             "dim",
         )
         if last.missing:
@@ -229,7 +230,7 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
 
 def _line(row: RoundRecord, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
     styles = {True: "green", False: "bold red", None: "dim"}
-    message = "REJECTED" if row.accepted is False else verdict(row)
+    message = "REJECTED" if row.accepted is False else row.verdict
     text = Text(f"{row.round:>5}  ").append(f"{message:<8}", styles[row.accepted])
     text.append(f"  {formatting.percent(row.model.accuracy):>8}  ")
     text.append(f"{formatting.percent(row.candidate.accuracy if row.candidate else None):>9}")
@@ -283,7 +284,7 @@ def _foot(run: Run) -> list[Text]:
     refused = run.refused
     text = Text().append("refused ", "dim").append(f"{sum(refused.values()):,}")
     if refused:
-        text.append(f": {formatting.counts(refused)}", "yellow")
+        text.append(f": {counts(refused)}", "yellow")
     if run.latest:
         text.append(f"  (last: {run.latest[0]}, {run.latest[1]})", "dim")
     lines = [text]
@@ -291,7 +292,7 @@ def _foot(run: Run) -> list[Text]:
         seen = run.suspects
         text = Text().append("flagged ", "dim").append(f"{seen.flagged:,}", "yellow")
         if seen.flagged:
-            text.append(f" ({formatting.counts(seen.detectors)})")
+            text.append(f" ({counts(seen.detectors)})")
         text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
         text.append(f" ({seen.permanent:,} permanently)  left out {seen.filtered:,}", "dim")
         lines.append(text)
