@@ -18,9 +18,10 @@ from starlette.exceptions import HTTPException
 from fedjury.gateway import schemas, state
 from fedjury.gateway.metrics import TAKEN, Tally, registry_of
 from fedjury.gateway.page import ModelPage, Sliced, where
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.request_body import RequestBodyReader, limit_of
 from fedjury.gateway.schemas import Failure, GlobalModel, Health, Receipt, StateDict
-from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
+from fedjury.gateway.state import GatewayState, ReceivedUpdate
 from fedjury.protocol.messages import Reason, Update
 
 ABOUT = """The global model of a federation, and a way into it.

@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fedjury.gateway import state
-from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
+from fedjury.gateway.state import GatewayState, ReceivedUpdate
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import BadMessage, Manifest, Model, Round, RoundLog, Update
 from fedjury.protocol.schema import Limits

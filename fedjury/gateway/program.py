@@ -121,6 +121,19 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         prog=prog,
         defaults=_shown(),
     )
+    _add_own(parser)
+    flags.add_broker(parser, "join the run of an aggregator on this broker (default: start both)")
+    parser.add_argument(
+        "--broker-kind",
+        choices=KINDS,
+        default="auto",
+        help="the private broker to start (default: mosquitto if it is there)",
+    )
+    return parser
+
+
+def _add_own(parser: ArgumentParser) -> None:
+    """Add what the gateway alone has: how many take part, and where."""
     add = parser.add_argument
     add(
         "count",
@@ -156,14 +169,6 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         metavar="NAME",
         help="of their names; two gateways of a run need two (default: %(default)s)",
     )
-    flags.add_broker(parser, "join the run of an aggregator on this broker (default: start both)")
-    add(
-        "--broker-kind",
-        choices=KINDS,
-        default="auto",
-        help="the private broker to start (default: mosquitto if it is there)",
-    )
-    return parser
 
 
 def read(chosen: Namespace) -> int:

@@ -24,7 +24,7 @@ from fedjury.config.settings import SettingsError
 from fedjury.monitor import rows, run_view
 from fedjury.monitor.prometheus import __main__ as exporter
 from fedjury.monitor.prometheus import metrics, serving
-from fedjury.monitor.run_view import Snapshot, State
+from fedjury.monitor.runs import Snapshot, State
 from fedjury.processes import free_port
 from fedjury.protocol.messages import Reason
 from fedjury.protocol.transport.connection import TransportError

@@ -17,14 +17,9 @@ from support.listening import until
 from fedjury.gateway import broker_session
 from fedjury.gateway.app import STATUS
 from fedjury.gateway.metrics import Tally
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.request_body import HELD, RequestBodyReader, announced
-from fedjury.gateway.state import (
-    GatewayState,
-    InvalidReason,
-    InvalidRequest,
-    ReceivedUpdate,
-    names_of,
-)
+from fedjury.gateway.state import GatewayState, ReceivedUpdate, names_of
 from fedjury.learning import models
 from fedjury.learning.weights import flatten
 from fedjury.protocol.codec import encode

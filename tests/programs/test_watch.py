@@ -44,7 +44,7 @@ from fedjury.monitor import logins, rows, run_view, sanitize
 from fedjury.monitor.listener import Explained, Listener
 from fedjury.monitor.logins import Several
 from fedjury.monitor.rows import heard_in_full
-from fedjury.monitor.run_view import Run, Snapshot, State
+from fedjury.monitor.runs import Run, Snapshot, State
 from fedjury.monitor.terminal import __main__ as watch
 from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame

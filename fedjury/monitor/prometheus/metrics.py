@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fedjury.monitor.rows import Tally, heard_in_full
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Phase, Reason
 from fedjury.protocol.record import RoundRecord

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedjury.formatting import counts, size
 from fedjury.monitor.rows import heard_in_full
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import braille_plot, formatting
 from fedjury.protocol.record import RoundRecord
 

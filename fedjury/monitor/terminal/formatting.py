@@ -8,7 +8,7 @@ from functools import partial
 from fedjury import formatting
 from fedjury.formatting import counts, size
 from fedjury.monitor.rows import Suspects, heard_in_full
-from fedjury.monitor.run_view import Repeat, Run
+from fedjury.monitor.runs import Repeat, Run
 from fedjury.protocol.record import RoundRecord
 
 PHASES = {

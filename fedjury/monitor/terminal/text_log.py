@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fedjury.formatting import counts
 from fedjury.monitor.rows import alike
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import formatting
 
 EVERY = 5.0

@@ -13,7 +13,7 @@ from rich.live import Live
 from fedjury.monitor import logins
 from fedjury.monitor.listener import Listener
 from fedjury.monitor.logins import SETTLE
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame
 
