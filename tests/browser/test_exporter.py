@@ -389,7 +389,7 @@ def test_an_exporter_that_hears_nothing_more_says_so():
         raise TransportError("the connection to the broker broke: no more sockets")
 
     good = [True]
-    app = serving.app_of(metrics.registry_of(lambda: Snapshot() if good[0] else look()))
+    app = serving.app_of(metrics.RunsCollector(lambda: Snapshot() if good[0] else look()))
     transport = httpx.ASGITransport(app)
 
     async def ask():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -253,10 +252,3 @@ class RunsCollector(Collector):
                     named.add(agent)
                     metric.add_metric([run.name, agent], score)
         return metric
-
-
-def registry_of(look: Callable[[], Snapshot]) -> CollectorRegistry:
-    """Make a registry that holds this and nothing else."""
-    registry = CollectorRegistry()
-    registry.register(RunsCollector(look))
-    return registry
