@@ -6,7 +6,7 @@ out whatever moves a cursor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.console import Group
@@ -141,12 +141,8 @@ def _remarks(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
         lines.append(Text(f" {formatting.closing(run)} ", "reverse"))
     elif run.repeats and run.repeats[-1].round >= run.round:
         again = run.repeats[-1]
-        lines.append(
-            Text(
-                f"round {again.round} is tried again (attempt {again.attempt}): {again.why}",
-                "yellow",
-            )
-        )
+        text = f"round {again.round} is tried again (attempt {again.attempt}): {again.why}"
+        lines.append(Text(text, "yellow"))
     return lines
 
 
@@ -219,9 +215,9 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
     if room < 2:
         return []
     hidden = any(row.model.backdoor is not None for row in run.rows)
-    head = "round  verdict   accuracy  candidate"
     marks = PLAIN if frame.plain else FANCY
-    legend = Text().append(head + ("  backdoor  " if hidden else "  "), "dim")
+    legend = Text("round  verdict   accuracy  candidate  ", "dim")
+    legend.append("backdoor  " * hidden)
     legend.append(f"{marks.poisoned} poisoned ", POISONED).append(f"{marks.clean} clean ", CLEAN)
     legend.append(f"{marks.silent} silent", SILENT)
     rows = run.rows[::-1][: room - 1]
@@ -257,8 +253,8 @@ def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
 
     Nobody who spoke vanishes where many share a character.
     """
-    message = row.votes.counts
-    lengths = message if row.votes.asked <= width else _shares(message, width)
+    counted = row.votes.counts
+    lengths = counted if row.votes.asked <= width else _shares(counted, width)
     text = Text()
     drawn = zip(lengths, marks[:3], (POISONED, CLEAN, SILENT), strict=True)
     for length, mark, style in drawn:
@@ -266,12 +262,10 @@ def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
     return text
 
 
-def _shares(message: Iterable[int], width: int) -> list[int]:
+def _shares(counted: Sequence[int], width: int) -> list[int]:
     """Share ``width`` characters out by how many there are of each, at least one to each."""
-    parts = list(message)
-    total = sum(parts)
-    lengths = [max(1, part * width // total) if part else 0 for part in parts]
-    largest = parts.index(max(parts))
+    lengths = [max(1, part * width // sum(counted)) if part else 0 for part in counted]
+    largest = counted.index(max(counted))
     lengths[largest] = max(1, lengths[largest] + width - sum(lengths))
     return lengths
 
