@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from fedjury.formatting import UNKNOWN, percent
@@ -81,19 +81,22 @@ def before(rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> flo
     return calm[-1] if calm else None
 
 
-HEADINGS = (
-    "run",
-    "before",
-    "final",
-    "kept",
-    "best",
-    "accepted",
-    "rejected",
-    "updates",
-    "refused",
-    "seconds",
-    "updates/s",
-)
+FIGURES: dict[str, Callable[[Row], str]] = {
+    "run": lambda run: run.name,
+    "before": lambda run: percent(run.before),
+    "final": lambda run: percent(run.final),
+    "kept": lambda run: "" if run.kept is None else f"{run.kept:.0%}",
+    "backdoor": lambda run: percent(run.backdoor),
+    "at most": lambda run: percent(run.peak),
+    "best": lambda run: percent(run.best),
+    "accepted": lambda run: f"{run.accepted:,}",
+    "rejected": lambda run: f"{run.rejected:,}",
+    "updates": lambda run: f"{run.updates:,}",
+    "refused": lambda run: f"{run.refused:,}",
+    "seconds": lambda run: f"{run.seconds:,.1f}",
+    "updates/s": lambda run: f"{run.rate:,.0f}",
+}
+"""A heading of the table -> what stands below it."""
 
 HIDDEN = ("backdoor", "at most")
 """Where there is a backdoor: its success at the end, and its greatest."""
@@ -101,29 +104,13 @@ HIDDEN = ("backdoor", "at most")
 
 def headings(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the table's headings: where any run measured a backdoor, it stands beside accuracy."""
-    after = HEADINGS.index("kept") + 1
-    hidden = HIDDEN if any(one.peak is not None for one in rows) else ()
-    return (*HEADINGS[:after], *hidden, *HEADINGS[after:])
+    hidden = any(one.peak is not None for one in rows)
+    return tuple(heading for heading in FIGURES if hidden or heading not in HIDDEN)
 
 
 def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
     """Return a row's figures as the table shows them under these headings."""
-    written = {
-        "run": figures.name,
-        "before": percent(figures.before),
-        "final": percent(figures.final),
-        "kept": "" if figures.kept is None else f"{figures.kept:.0%}",
-        "backdoor": percent(figures.backdoor),
-        "at most": percent(figures.peak),
-        "best": percent(figures.best),
-        "accepted": f"{figures.accepted:,}",
-        "rejected": f"{figures.rejected:,}",
-        "updates": f"{figures.updates:,}",
-        "refused": f"{figures.refused:,}",
-        "seconds": f"{figures.seconds:,.1f}",
-        "updates/s": f"{figures.rate:,.0f}",
-    }
-    return tuple(written[heading] for heading in heads)
+    return tuple(FIGURES[heading](figures) for heading in heads)
 
 
 class Traffic(NamedTuple):
