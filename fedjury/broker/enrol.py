@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,25 +135,46 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--n", type=_count, metavar="N", help="agents in the whole fleet")
+    _add_principals(parser)
+    _add_broker(parser)
+    parser.add_argument(
+        "--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all"
+    )
+    parser.add_argument(
+        "--revoke", action="append", default=[], metavar="NAME", help="lock a login out"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="where all secrets are (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_principals(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say who is enrolled."""
+    add = partial(parser.add_argument, action="append", default=[])
+    parser.add_argument("--n", type=_count, metavar="N", help="agents in the whole fleet")
     add(
         "--slots",
         type=_slots,
-        action="append",
-        default=[],
         metavar="PREFIX=N",
         help="slots of an HTTP gateway, like http=20; they are agents",
     )
-    add("--name", type=_name, action="append", default=[], metavar="NAME", help="one more agent")
+    add("--name", type=_name, metavar="NAME", help="one more agent")
     add(
         "--watch",
         type=_short,
-        action="append",
-        default=[],
         metavar="NAME",
         help="one more person who watches, as watch.NAME: two cannot share a login",
     )
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how the broker is set up, and for what."""
+    add = parser.add_argument
     add(
         "--tls",
         nargs="?",
@@ -190,16 +212,6 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="for experiments: attackers may talk to each other",
     )
-    add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
-    add("--revoke", action="append", default=[], metavar="NAME", help="lock a login out")
-    add(
-        "--folder",
-        type=Path,
-        default=FOLDER,
-        metavar="DIR",
-        help="where all secrets are (default: %(default)s)",
-    )
-    return parser
 
 
 def _count(text: str) -> int:

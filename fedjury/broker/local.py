@@ -111,8 +111,12 @@ def _running(
 ) -> Iterator[_Running]:
     """Start a broker, wait until it answers, and stop it at the end."""
     chosen = choose(kind, say, secrets)
+    if page is not None and not 0 <= page <= 65535:
+        raise BrokerError(f"the page's port {page} must be 0 to 65535")
     tls = "\ncafile " in private_configuration(port, secrets)
-    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{port_for_people(page)}"
+    websockets = ""
+    if page is not None:
+        websockets = f"ws{'s' * tls}://{HOST}:{_free_port(page, or_any=True)}"
     address = BrokerAddress(HOST, _free_port(port), chosen, websockets)
     with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
         folder = Path(name)
@@ -150,27 +154,19 @@ def choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     return "embedded"
 
 
-def _free_port(port: int) -> int:
-    """Find a free loopback port, or make sure that the wanted one is."""
+def _free_port(port: int, *, or_any: bool = False) -> int:
+    """Return the wanted loopback port if it is free, and else any, or refuse; 0 is any."""
     try:
         return processes.free_port(HOST, port)
     except OSError as problem:
+        if or_any:
+            return processes.free_port(HOST)
         raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
 
 
-def port_for_people(page: int) -> int:
-    """Find a port for browsers, the wanted one if it is free."""
-    if not 0 <= page <= 65535:
-        raise BrokerError(f"the page's port {page} must be 0 to 65535")
-    return _free_if_possible(page)
-
-
-def _free_if_possible(port: int) -> int:
-    """Return the wanted port if it is free, else any free one."""
-    try:
-        return _free_port(port)
-    except BrokerError:
-        return _free_port(0)
+def usual_port() -> int:
+    """Return the port at which programs look for a broker, or if that is taken a free one."""
+    return _free_port(mosquitto.PORT, or_any=True)
 
 
 def private_configuration(
@@ -262,11 +258,6 @@ def _last_words(broker: _Running, what: str) -> str:
     lines = broker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
     log = "".join(f"\n  {line}" for line in lines) or " nothing"
     return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
-
-
-def usual_port() -> int:
-    """Return the port at which programs look for a broker, or if that is taken a free one."""
-    return _free_if_possible(mosquitto.PORT)
 
 
 def follow(

@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from fedjury.gateway.json_tensors import Layout, tensors_json, vector_of
-from fedjury.gateway.state import InvalidRequest
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.learning import models
 from fedjury.learning.training import Training
 from fedjury.learning.weights import Vector, tensors

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from fedjury.gateway.state import InvalidRequest
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.protocol.messages import Reason, Vector
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from fedjury.gateway.state import InvalidReason, InvalidRequest
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.protocol.messages import Reason
 
 PER_VALUE, BESIDE = 64, 65_536

@@ -77,6 +77,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def url_of(listening: socket.socket, host: str) -> str:
+    """Return where browsers find what is served at a socket on this host."""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listening.getsockname()[1]}"
+
+
 class PatientServer(uvicorn.Server):
     """Ends in time: who is still being answered after a moment is hung up on."""
 

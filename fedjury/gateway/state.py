@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 import numpy as np
 
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.protocol.messages import (
     Manifest,
     Message,
@@ -34,29 +34,6 @@ MAX_TENSORS = 10_000
 
 LEASE = 60.0
 """Seconds after a named client's last update in which no other client may have its slot."""
-
-
-class InvalidReason(StrEnum):
-    """Why a request was refused, where the protocol has no reason of its own for it."""
-
-    NO_RUN = "no_run"
-    NO_BROKER = "no_broker"
-    NO_SLOT = "no_slot"
-    TOO_BUSY = "too_busy"
-    TOO_SLOW = "too_slow"
-    UNSUPPORTED_TYPE = "unsupported_type"
-    NOT_FOUND = "not_found"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    BAD_REQUEST = "bad_request"
-    INTERNAL = "internal"
-
-
-class InvalidRequest(Exception):  # noqa: N818 - it names the thing, not a failure of ours
-    """A request that is not let in: ``reason`` is for counting, ``detail`` for people."""
-
-    def __init__(self, reason: Reason | InvalidReason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True, slots=True)

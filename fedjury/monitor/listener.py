@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import replace
 
 from fedjury.monitor import run_view
-from fedjury.monitor.run_view import Snapshot, State
+from fedjury.monitor.runs import Snapshot, State
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence, Round, RoundLog
 from fedjury.protocol.topics import topic_for

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedjury.config.sections import Broker
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import formatting
 from fedjury.protocol.credentials import BrokerAddress, address_of
 from fedjury.protocol.finding import secrets_for

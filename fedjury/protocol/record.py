@@ -280,6 +280,16 @@ class RoundRecord:
     )
 
     @property
+    def verdict(self) -> str:
+        """What became of the candidate: accepted, rejected or pending."""
+        return {True: "accepted", False: "rejected", None: "pending"}[self.accepted]
+
+    @property
+    def about(self) -> int:
+        """The round whose candidate the verdict is about."""
+        return self.round if self.judged is None else self.judged
+
+    @property
     def flagged(self) -> Mapping[str, str]:
         """Agent -> the detector that suspects it most; empty if nobody looks."""
         return self.detection.flagged if self.detection else {}

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Settings
+from fedjury.formatting import percent
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.jury import blind
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import percent
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from fedjury.protocol.record import DetectionRecord, RoundRecord
-from fedjury.reports.rounds import about
 from fedjury.reports.statistics import AttackRounds
 
 
@@ -218,8 +217,8 @@ def verdicts(rounds: list[RoundRecord], hits: Collection[int]) -> Vote | None:
     if not any(one.votes.asked for one in rounds):
         return None
     judged = [one for one in rounds if one.accepted is not None]
-    hit = [one for one in judged if about(one) in hits]
-    calm = [one for one in judged if about(one) not in hits]
+    hit = [one for one in judged if one.about in hits]
+    calm = [one for one in judged if one.about not in hits]
     return Vote(
         len(hit),
         sum(one.accepted is False for one in hit),

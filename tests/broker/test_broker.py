@@ -216,9 +216,14 @@ def test_the_pages_port_is_another_if_it_is_taken_and_must_be_one():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         number = taken.getsockname()[1]
-        assert local.port_for_people(number) != number
-    with pytest.raises(local.BrokerError, match="must be 0 to 65535"):
-        local.port_for_people(65536)
+        with local.local_broker("embedded", page=number) as address:
+            assert address.websockets.startswith("ws://127.0.0.1:")
+            assert not address.websockets.endswith(f":{number}")
+    with (
+        pytest.raises(local.BrokerError, match="must be 0 to 65535"),
+        local.local_broker("embedded", page=65536),
+    ):
+        pass
 
 
 def test_auto_without_mosquitto_says_what_it_takes_instead(monkeypatch):

@@ -43,8 +43,8 @@ from fedjury.config.settings import Settings
 from fedjury.monitor import logins, rows, run_view, sanitize
 from fedjury.monitor.listener import Explained, Listener
 from fedjury.monitor.logins import Several
-from fedjury.monitor.rows import heard_in_full, verdict
-from fedjury.monitor.run_view import Run, Snapshot, State
+from fedjury.monitor.rows import heard_in_full
+from fedjury.monitor.runs import Run, Snapshot, State
 from fedjury.monitor.terminal import __main__ as watch
 from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame
@@ -76,7 +76,7 @@ def test_a_run_is_what_its_topics_say():
     assert run.start.model.accuracy == 0.1
     assert [row.round for row in run.rows] == [1, 2]
     assert run.last == read(record(2, accepted=False, why="voted down", version=1)).short()
-    assert (verdict(run.last), run.last.votes.asked) == ("rejected", 5)
+    assert (run.last.verdict, run.last.votes.asked) == ("rejected", 5)
     tally = run.tally
     assert (tally.accepted, tally.rejected, tally.pending) == (1, 1, 0)
     assert (tally.poisoned, tally.clean, tally.silent) == (2, 6, 2)
@@ -90,7 +90,7 @@ def test_a_round_that_decides_nothing_is_pending():
         say("log/round", record(1, accepted=None, votes={}, judged=None)),
         say("log/round", record(2, accepted=False, judged=1, why="voted down")),
     )
-    assert [verdict(row) for row in run.rows] == ["pending", "rejected"]
+    assert [row.verdict for row in run.rows] == ["pending", "rejected"]
     assert "rejected (of round 1)" in formatting.line(run.last)
     assert run.tally.pending == 1
 

@@ -13,6 +13,7 @@ from fedjury import reports
 from fedjury.config.settings import load
 from fedjury.experiments.engine.setup import PLAIN
 from fedjury.federation import description as run
+from fedjury.formatting import UNKNOWN, size
 from fedjury.protocol.messages import Reason
 from fedjury.registry import ATTACKS, DETECTORS
 from fedjury.reports import rounds as rounds_of
@@ -28,7 +29,7 @@ from fedjury.reports.detection_section import (
 )
 from fedjury.reports.lines import POINTS, apart, in_words, line
 from fedjury.reports.page import MEANINGS, page
-from fedjury.reports.statistics import UNKNOWN, AttackRounds, refusals, row, size, traffic
+from fedjury.reports.statistics import AttackRounds, refusals, row, traffic
 from fedjury.reports.statistics import cells as cells_of
 from fedjury.reports.summary import ReportData, RunInput, common, defence, differing, ending
 

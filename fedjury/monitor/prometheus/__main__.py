@@ -41,7 +41,7 @@ def parser_of(prog: str) -> ArgumentParser:
 def work(chosen: Namespace, output: Output) -> int:
     """Serve until Ctrl-C."""
     # Serving wants packages that the flags do without.
-    from fedjury.gateway.serving import listen  # noqa: PLC0415
+    from fedjury.gateway.serving import listen, url_of  # noqa: PLC0415
     from fedjury.monitor.prometheus.serving import serve  # noqa: PLC0415
 
     if not 0 <= chosen.port <= 65535:
@@ -55,9 +55,7 @@ def work(chosen: Namespace, output: Output) -> int:
         raise SettingsError(f"cannot listen on {chosen.host} port {chosen.port}: {why}") from why
     with listening:
         listener = Listener(address, principal, settings.run.name if named else "").open()
-        host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-        port = listening.getsockname()[1]
-        where = f"http://{host}:{port}/metrics"
+        where = f"{url_of(listening, chosen.host)}/metrics"
         line = f"runs at {address}: {where}"
         output.result(lambda: print(line, flush=True), {"metrics": where})
         try:

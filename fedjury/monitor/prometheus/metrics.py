@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fedjury.monitor.rows import Tally, heard_in_full
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Phase, Reason
 from fedjury.protocol.record import RoundRecord
@@ -253,10 +252,3 @@ class RunsCollector(Collector):
                     named.add(agent)
                     metric.add_metric([run.name, agent], score)
         return metric
-
-
-def registry_of(look: Callable[[], Snapshot]) -> CollectorRegistry:
-    """Make a registry that holds this and nothing else."""
-    registry = CollectorRegistry()
-    registry.register(RunsCollector(look))
-    return registry

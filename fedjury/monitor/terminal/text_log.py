@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fedjury.formatting import counts
 from fedjury.monitor.rows import alike
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import formatting
 
 EVERY = 5.0
@@ -109,5 +110,5 @@ def _open(run: Run) -> str:
     """Say how a round stands that is still open."""
     text = f"round {run.round:>3}  {formatting.phase(run)}  online {len(run.online):,}"
     if run.refusing and run.refusing_round == run.round:
-        text += f"  refused: {formatting.counts(run.refusing)}"
+        text += f"  refused: {counts(run.refusing)}"
     return text

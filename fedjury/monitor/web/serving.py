@@ -24,7 +24,7 @@ def served(broker: str, host: str = HOST, port: int = 0) -> Iterator[str]:
     from fastapi.responses import RedirectResponse  # noqa: PLC0415
     from fastapi.staticfiles import StaticFiles  # noqa: PLC0415
 
-    from fedjury.gateway.serving import listen, server_of  # noqa: PLC0415
+    from fedjury.gateway.serving import listen, server_of, url_of  # noqa: PLC0415
 
     app = FastAPI(openapi_url=None)
     start = f"/index.html?{urlencode({'broker': broker}, safe=':/')}"
@@ -35,7 +35,7 @@ def served(broker: str, host: str = HOST, port: int = 0) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
-            yield f"http://{host}:{listening.getsockname()[1]}/"
+            yield f"{url_of(listening, host)}/"
         finally:
             server.should_exit = True
             thread.join()

@@ -15,7 +15,8 @@ import numpy as np
 
 from fedjury.agents.agent import Agent, Assignment, Fetch, on_message
 from fedjury.gateway import state
-from fedjury.gateway.state import GatewayState, InvalidRequest, ReceivedUpdate
+from fedjury.gateway.refusal import InvalidRequest
+from fedjury.gateway.state import GatewayState, ReceivedUpdate
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import (
     BadMessage,
