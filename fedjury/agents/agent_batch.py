@@ -85,7 +85,7 @@ class AgentBatch:
         """``codec``: how candidates and history travel; what is judged has been through it.
 
         ``attacked``: whether the malicious agents strike in a round.
-        ``everybody``: agents in the whole fleet; 0: those of this cohort.
+        ``everybody``: agents in the federation; 0: those of this cohort.
         """
         self._members, self._samples = members, data.indices.shape[1]
         counts: list[int] = data.counts.tolist()

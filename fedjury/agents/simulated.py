@@ -82,7 +82,7 @@ class SimulatedAgents(NamedTuple):
         """
         spec = self.spec
         if spec.attack == "honest":
-            raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
+            raise ValueError("'honest' is not an attack; for no malicious agents use --evil 0")
         attacks.ATTACKS.check(spec.attack, self.agents.options)
         validators.build(self.agents.vote_attack)
         split.build(spec.split, **spec.split_options)
@@ -99,7 +99,7 @@ class SimulatedAgents(NamedTuple):
         if dealt.size == distinct:
             return ""
         return (
-            f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
+            f"the training set is too small for so many samples: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
         )
 
@@ -135,7 +135,7 @@ def assemble(
     if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
-            f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
+            f"data set {data.name!r} has {data.shape} of {data.classes}; use the run's own --data"
         )
     spec = simulated.spec
     try:
@@ -145,7 +145,9 @@ def assemble(
         raise MismatchError(str(why)) from why
     model = models.build(network, data.shape, data.classes, spec.seed)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
-        raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
+        raise MismatchError(
+            f"this program's model {manifest.model!r} is not the one of the run's manifest"
+        )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
     shards = Shards(

@@ -236,7 +236,7 @@ def _broker_at(text: str) -> dict[str, Any]:
         raise SettingsError(
             f"--broker {shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); "
             "the port is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
-            "log-in into --username and FEDJURY_PASSWORD"
+            "login into --username and FEDJURY_PASSWORD"
         )
     found = {"broker.host": match[2] or match[3], "broker.port": port}
     return found | ({"broker.tls": True} if scheme == "mqtts" else {})

@@ -22,7 +22,7 @@ from fedjury.learning.weights import Matrix
 from fedjury.registry import detector
 
 
-@detector(report="sent updates too much alike")
+@detector(report="sent updates that are too similar")
 def similarity(limit: float = 0.05) -> Detector:
     """Build the detector of agents whose summed updates are alike.
 

@@ -53,7 +53,7 @@ class GatewayCollector(Collector):
         yield posts
         refused = CounterMetricFamily(
             "fedjury_refused",
-            "messages the aggregator refused, whoever sent them",
+            "messages that the aggregator found invalid, from any sender",
             labels=["reason"],
         )
         for reason, count in sorted(state.invalid.items()):
@@ -79,7 +79,9 @@ def _gauges(state: GatewayState) -> Iterator[Metric]:
         yield GaugeMetricFamily("fedjury_version", "of the global model", value=version)
     if state.round is not None:
         yield GaugeMetricFamily("fedjury_round", "that is open", value=state.round.round)
-    yield GaugeMetricFamily("fedjury_gateway_slots", "agents it stands for", value=len(state.slots))
+    yield GaugeMetricFamily(
+        "fedjury_gateway_slots", "agents of the gateway", value=len(state.slots)
+    )
     yield GaugeMetricFamily("fedjury_gateway_clients", "clients by name", value=len(state.bound))
     yield GaugeMetricFamily("fedjury_gateway_connections", "to the broker", value=state.connections)
 

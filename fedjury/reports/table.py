@@ -164,7 +164,7 @@ def notes(one: RoundRecord) -> list[str]:
     if one.flagged:
         by = Counter(one.flagged.values())
         agent = tally(by)
-        out = f"; {detection.filtered:,} left out" if detection.filtered else ""
+        out = f"; {detection.filtered:,} filtered" if detection.filtered else ""
         message.append(f"{len(one.flagged):,} flagged ({agent}){out}")
     if one.quarantined:
         message.append(f"{len(one.quarantined):,} in quarantine after it")

@@ -117,8 +117,8 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
     lines = quorums.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
-        "10 voters, 3 of them liars (validation.tolerated_malicious), 40% of the others wrong: "
-        "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
+        "10 voters, 3 of them malicious (validation.tolerated_malicious), 40% of the others wrong: "
+        "safe quorums: 4 to 4; fewer than 3.75 malicious ones are tolerated"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
     assert lines[1:] == ([] if quorum == 4 else [warning])
@@ -127,7 +127,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
 def test_the_advice_says_when_no_quorum_is_safe():
     """Five liars of ten can always have their way."""
     first, second = quorums.advice(10, 5, 0.0, 5)
-    assert first.endswith("safe quorums: none; the bound is fewer than 5.00 liars")
+    assert first.endswith("safe quorums: none; fewer than 5.00 malicious ones are tolerated")
     assert second == "warning: the quorum 5 is not safe against that"
 
 

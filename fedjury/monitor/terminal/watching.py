@@ -58,9 +58,9 @@ def watch(listener: Listener, show: Show, name: str) -> Run:
         If there are several runs, and none stands out.
     """
     hint = (
-        f"no run {name!r} is on this broker yet; waiting for it"
+        f"no run {name!r} on this broker yet; waiting for it"
         if name
-        else ("no run is on this broker yet; waiting for one")
+        else ("no run on this broker yet; waiting for one")
     )
     while True:
         snapshot = listener.snapshot

@@ -305,7 +305,7 @@ class ConnectionPool:
     def _connected(self, connection: MqttConnection, answer: Any, more: Any) -> None:
         if answer.is_failure:
             text = reasons.refused(reason_of(answer), connection.client.login)
-            self.notices.add(f"the broker does not let {connection.name} in: {text}", str(answer))
+            self.notices.add(f"the broker rejects {connection.name}: {text}", str(answer))
             self.outside[connection.name] = text
             return  # the broker closes the connection, and we try again later
         self.outside.pop(connection.name, None)
@@ -332,12 +332,12 @@ class ConnectionPool:
                 f"another client connected to the broker as {connection.name} of run {self._run!r}"
             )
             self.notices.add(text, reasons.RIVAL)
-            self._end_with(f"{text}, and has taken our place")
+            self._end_with(f"{text}, and has replaced this one")
         elif connection.connected:
             connection.failures = 0 if settled else connection.failures
             self._mind_cut(connection, told)
         elif message := connection.client.complaint:
-            self.notices.add(f"the broker does not let {connection.name} in: {message}", message)
+            self.notices.add(f"the broker rejects {connection.name}: {message}", message)
             self.outside[connection.name] = message
         else:
             self.outside.setdefault(connection.name, reasons.SILENT)
@@ -407,7 +407,7 @@ class ConnectionPool:
             == FULL
         ):
             self.notices.add(
-                f"too much waits to be sent by {connection.name}: a message is lost", "full"
+                f"too many messages wait to be sent by {connection.name}: a message is lost", "full"
             )
         else:
             connection.unacknowledged += 1
