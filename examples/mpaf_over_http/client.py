@@ -60,7 +60,7 @@ class Client:
         if tuple(image.shape) != start.input_shape:
             raise GatewayError(
                 f"the server's network takes inputs of {start.input_shape}, the data are "
-                f"{tuple(image.shape)}; give the run's own --data"
+                f"{tuple(image.shape)}; use the run's own --data"
             )
         samples = len(self.data_loader.dataset)  # type: ignore[arg-type]
         epochs, batch_size, learning_rate, momentum = start.training

@@ -52,7 +52,7 @@ IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
 
 OTHERWISE = (
-    "the aggregator reckons with other agents than these, so what it reports may be wrong: it has "
+    "the aggregator expects other agents than these, so its reports may be wrong: it has "
     "{theirs}; these have {ours}; give both the same --config, --seed and --set"
 )
 """What people are told where one side has a scenario that the other has not."""
@@ -172,7 +172,7 @@ class AgentRunner:
             except BadMessage as bad:
                 if bad.reason not in self._ignored:
                     self._ignored.add(bad.reason)
-                    self._say(f"ignored a message (told once for each reason): {bad}")
+                    self._say(f"ignored a message (shown once for each reason): {bad}")
                 continue
             if delivery is None:
                 return

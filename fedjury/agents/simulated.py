@@ -89,7 +89,7 @@ class SimulatedAgents(NamedTuple):
         if dealt.size == distinct:
             return ""
         return (
-            f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
+            f"the training set is too small for so many samples: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
         )
 

@@ -198,7 +198,7 @@ class WorkerPool:
             if len(self._deaths[place]) >= DEATHS:
                 raise TransportError(f"an agent process died {DEATHS} times in a row ({how})")
             agents = len(self._shares[place])
-            self._say(f"an agent process died ({how}): its {agents:,} agents come again")
+            self._say(f"an agent process died ({how}): its {agents:,} agents are started again")
             self._fork(place, again=True)
 
 

@@ -72,7 +72,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     check_trainable(settings, model, data, holdings)
     config = round_config_of(settings, rule, task, model, data, holdings)
     if settings.model.init and settings.limits.finite and (why := config.flaw(flatten(model))):
-        raise ValueError(f"{settings.model.init} cannot be started from: {why}")
+        raise ValueError(f"{settings.model.init} cannot be used as the first model: {why}")
     manifest = manifest_of(settings, data, model)
     return Parts(model, manifest, config, data.fingerprint(), data.notes)
 
@@ -140,11 +140,13 @@ def rule_of(settings: Settings) -> rules.Rule:
     options: dict[str, Any] = dict(message.options)
     clip = options.pop("clip", message.clip) or None  # it may stand in either place
     if odd := {"name", "before"} & options.keys():
-        raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
+        raise ValueError(
+            f"{', '.join(sorted(odd))} is not an option of the rule; see [aggregation]"
+        )
     rule = rules.build(message.rule, clip, message.pre_aggregation, **options)
     if Need.SERVER_UPDATE in needs_of(settings) and not settings.data.server:
         raise ValueError(
-            f"rule {message.rule!r} needs what the server learns from data of its own: with "
+            f"rule {message.rule!r} needs an update of the server's own: with "
             "data.server above 0 it keeps that share of the training set"
         )
     return rule
@@ -177,7 +179,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
         if name in rules.RULES.own:
             raise
         raise ValueError(
-            f"rule {name!r} fails at {n} made-up updates: {rules.RULES.failure(name, why)}"
+            f"rule {name!r} fails on {n} made-up updates: {rules.RULES.failure(name, why)}"
         ) from why
     if result != (2,):
         raise ValueError(f"rule {name!r} made an update of shape {result} of {n} of shape (2,)")

@@ -89,10 +89,10 @@ class RunConsole:
 
 
 def listening(port: int, run: str, secrets: str) -> str:
-    """Return what people on this machine type to hear a run; ``secrets``: folder of log-ins."""
+    """Return what people on this machine type to hear a run; ``secrets``: folder of logins."""
     log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
     topics = " ".join(f"-t 'fl/v2/{run}/{topic}'" for topic in ("log/#", "vote/+"))
-    return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
+    return f"to watch: {log_in}mosquitto_sub -p {port} -v {topics}"
 
 
 def round_line(record: RoundRecord, rounds: int) -> Text:
@@ -124,7 +124,7 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     if traffic.dropped:
         line.append(f"  broker dropped {traffic.dropped:,}", style="bold red")
     if traffic.invalid_messages:
-        line.append(f"  refused: {refusals(traffic.invalid_messages)}", style="yellow")
+        line.append(f"  invalid: {refusals(traffic.invalid_messages)}", style="yellow")
     return line
 
 

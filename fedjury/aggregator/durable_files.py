@@ -40,7 +40,7 @@ class StoreError(Exception):
 def damaged(file: Path, why: Exception | str) -> StoreError:
     """Make the error for a file that cannot be what we wrote."""
     text = str(why)[:SAID]  # it may quote the file
-    return StoreError(f"{file} is damaged ({text}); remove it to go on without it")
+    return StoreError(f"{file} is damaged ({text}); remove it to continue without it")
 
 
 def readable(file: Path) -> Path:
@@ -64,8 +64,8 @@ def explained(file: Path) -> Iterator[None]:
     except OSError as why:
         once = ONCE.get(why.errno or 0, "that is mended")
         raise StoreError(
-            f"cannot write to {file}: {why.strerror or why}; what was there is kept, and the same "
-            f"command goes on from it once {once}"
+            f"cannot write to {file}: {why.strerror or why}; nothing was lost, and the same "
+            f"command resumes from it once {once}"
         ) from why
 
 

@@ -44,7 +44,7 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
         return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)
     number, latest = saved.record.round, history[-1].version
-    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
+    print(f"run {settings.run.name!r} resumes after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
         print(line)
     return history, begin(history, saved.record, parts.config, saved.pending, saved.registry)
@@ -78,7 +78,7 @@ def fitting(
     if kept < min(wanted if votes else 2, version + 1):
         raise StoreError(
             f"{store.folder} lacks version {version - kept}, which the next round needs; remove "
-            "the models after it to go on from an older one, or choose another --run"
+            "the models after it to resume from an older one, or choose another --run"
         )
     return models[-wanted:]
 

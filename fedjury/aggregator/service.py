@@ -45,7 +45,10 @@ from fedjury.round.state import (
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""
 
-GONE = "the broker is gone, or another took our place there: the round waits until it is back"
+GONE = (
+    "the connection to the broker is lost, or another aggregator replaced this one there: the "
+    "round waits until it is back"
+)
 
 REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/invalid``: a flood of others must not become one of ours."""

@@ -29,13 +29,13 @@ EXAMPLES = """examples:
   %(prog)s --slots http=20             an HTTP gateway with 20 slots besides
   %(prog)s --name robot --watch ann    one agent, and one person who watches
   %(prog)s --page                      the live page, at port 8080
-  %(prog)s --renew agent-007           another secret; a revoked one is let in again
+  %(prog)s --renew agent-007           another secret; a revoked agent is readmitted
   %(prog)s --revoke agent-007 --revoke agent-123
 
-What is there already is kept: call it again to add who is missing. Then
+Existing secrets are kept; run it again to add missing ones. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
-  fedjury serve --secrets secrets                    reads secrets/aggregator/ alone
-  fedjury spawn --n 1000 --secrets secrets           reads secrets/agents/ alone
+  fedjury serve --secrets secrets                    reads only secrets/aggregator/
+  fedjury spawn --n 1000 --secrets secrets           reads only secrets/agents/
   XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v2/+/log/#' -t 'fl/v2/+/vote/+'
 """
 
@@ -51,7 +51,7 @@ def work(chosen: argparse.Namespace, _: Output) -> int:
         print(f"revoked: {', '.join(done.left_out)}; {done.total:,} logins are left")
         tell(chosen.folder)
     else:
-        raise EnrolError("--revoke goes with --folder alone")
+        raise EnrolError("--revoke can only be combined with --folder")
     return 0
 
 
@@ -72,7 +72,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     done = enrolment.enrol(chosen.folder, wanted, renew, chosen.days, **settings)
     print(f"{done.total:,} logins in {chosen.folder}/, {len(done.made):,} of them new")
     if done.left_out:
-        print(f"revoked, and so left out: {', '.join(done.left_out)}; --renew NAME lets one in")
+        print(f"revoked, and so left out: {', '.join(done.left_out)}; --renew NAME readmits one")
     if known is None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
@@ -130,7 +130,7 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Give everybody a secret of their own, by which the broker knows them.",
+        description="Make a login for each agent, the aggregator and people who watch.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -168,7 +168,7 @@ def _add_principals(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=_short,
         metavar="NAME",
-        help="one more person who watches, as watch.NAME: two cannot share a login",
+        help="one more login to watch with, watch.NAME: a login allows one connection",
     )
 
 
@@ -189,16 +189,16 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name or address of the broker besides this machine's, for TLS",
+        help="another name or address of the broker besides this machine's, for TLS",
     )
     add(
         "--days",
         type=_count,
         default=enrolment.DAYS,
         metavar="N",
-        help="how long new certificates hold (default: %(default)s)",
+        help="how long new certificates are valid (default: %(default)s)",
     )
-    add("--run", type=_run, metavar="NAME", help="logins are for this run alone; '+': for any")
+    add("--run", type=_run, metavar="NAME", help="logins are only for this run; '+': for any")
     add(
         "--page",
         type=_port,
@@ -210,7 +210,7 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     add(
         "--collusion",
         action=argparse.BooleanOptionalAction,
-        help="for experiments: attackers may talk to each other",
+        help="for experiments: attackers may communicate",
     )
 
 
@@ -230,7 +230,7 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
     if text in ("aggregator", "watch"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name for an agent")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name for an agent")
     return text
 
 
@@ -252,7 +252,7 @@ def _run(text: str) -> str:
 
 def _host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:*_-]{1,253}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a machine")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name or address of a machine")
     return text
 
 

@@ -137,7 +137,7 @@ def choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     if kind != "embedded" and find_mosquitto():
         return "mosquitto"
     if secrets is not None:
-        raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
+        raise BrokerError("logins need Mosquitto: `apt install mosquitto`")
     if find_spec("amqtt") is None:
         raise BrokerError(
             "no Mosquitto on this machine, and the embedded broker needs a package that is not "
@@ -277,7 +277,7 @@ def follow(
     with _running(kind, say_now, None, port, secrets, page) as broker:
         begun(broker.address)
         _follow(broker)
-        raise BrokerError(f"the {broker.address.kind} broker ended by itself")
+        raise BrokerError(f"the {broker.address.kind} broker stopped by itself")
 
 
 def _follow(broker: _Running) -> None:

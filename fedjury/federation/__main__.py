@@ -29,8 +29,8 @@ DEMO = """  %(prog)s
 def parser_of(prog: str) -> ArgumentParser:
     """Return the parser of its flags."""
     parser = _parser(
-        "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
-        "named with --run is called by the time.",
+        "Run a whole federation on this machine: broker, aggregator and agents. A run "
+        "without --run is named by the time.",
         EXAMPLES,
         prog,
         "run-TIME",
@@ -38,7 +38,7 @@ def parser_of(prog: str) -> ArgumentParser:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="the same attack four times: undefended, clipped, detected, voted on",
+        help="the same attack four times: undefended, with clipping, with detection, with votes",
     )
     return parser
 
@@ -46,7 +46,7 @@ def parser_of(prog: str) -> ArgumentParser:
 def demo_parser(prog: str) -> ArgumentParser:
     """Return the parser of the demo's flags."""
     parser = _parser(
-        "Show the same attack four times: undefended, clipped, detected, voted on.",
+        "Show the same attack four times: undefended, with clipping, with detection, with votes.",
         DEMO,
         prog,
         "demo-TIME",

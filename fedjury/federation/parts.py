@@ -71,7 +71,7 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     if aggregator.exitcode == 0:
         agents.join(LEAVING)
     if aggregator.exitcode < 0:  # it could not say so itself
-        raise TransportError(f"the aggregator was ended ({death(aggregator.exitcode)})")
+        raise TransportError(f"the aggregator died ({death(aggregator.exitcode)})")
     return aggregator.exitcode
 
 

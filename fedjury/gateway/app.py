@@ -60,11 +60,11 @@ HANGS_UP = {Reason.TOO_LARGE, InvalidReason.TOO_SLOW, InvalidReason.TOO_BUSY}
 
 TEXTS = {
     400: "not JSON",
-    408: "the body came too slowly",
-    409: "not now: another version, not called, answered already, or no round collects",
-    413: "too large: more than 64 bytes a parameter",
+    408: "the body arrived too slowly",
+    409: "not now: another version, not selected, already answered, or no round is collecting",
+    413: "too large: more than 64 bytes per parameter",
     415: "not application/json",
-    422: "JSON, but no update of this model; or 'full' is neither true nor false",
+    422: "JSON, but not an update of this model; or 'full' is neither true nor false",
     429: "no slot is free; Retry-After says seconds",
     503: "no broker, no run, or too busy; Retry-After says seconds",
 }
@@ -281,4 +281,4 @@ def _refused_by_fastapi(_: Request, why: Exception) -> Response:
 
 
 def _failed(_: Request, __: Exception) -> Response:
-    return _failure(InvalidReason.INTERNAL, "our fault; it is in the gateway's log", 500)
+    return _failure(InvalidReason.INTERNAL, "an error of the gateway; see its log", 500)

@@ -176,7 +176,7 @@ class BrokerWorker:
                 return await asyncio.wrap_future(answer)
         except TimeoutError:
             raise InvalidRequest(
-                InvalidReason.NO_BROKER, "the broker takes nothing at the moment"
+                InvalidReason.NO_BROKER, "the broker accepts no messages at the moment"
             ) from None
 
     def _work(self) -> None:
@@ -188,7 +188,7 @@ class BrokerWorker:
             except TransportError as why:
                 LOG.warning("%s; trying again", why)
             except Exception:
-                LOG.exception("the desk failed; trying again")
+                LOG.exception("the broker session failed; trying again")
             self.state = replace(session.state if session else self.state, connections=0)
             if session is not None:
                 session.close()

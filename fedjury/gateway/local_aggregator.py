@@ -43,7 +43,7 @@ def local_aggregator(settings: str, password: str, ended: Callable[[int], None])
         if leaving.is_set():
             return
         if code < 0:  # it could not say so itself
-            print(f"error: the aggregator was ended ({death(code)})", file=sys.stderr, flush=True)
+            print(f"error: the aggregator died ({death(code)})", file=sys.stderr, flush=True)
         ended(abs(code))
 
     watching = threading.Thread(target=watch, name="aggregator", daemon=True)

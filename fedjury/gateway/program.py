@@ -111,9 +111,10 @@ def _shown() -> dict[str, object]:
 def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
     """Return the parser of its flags."""
     parser = flags.parser(
-        "The HTTP door to a federation. Without --broker it starts a broker and an aggregator of "
+        "The HTTP gateway to a federation. Without --broker it starts a broker and an "
+        "aggregator of "
         "its own, to which all flags of fedjury serve apply; a round then waits a year for "
-        "its updates, there are 100,000, and nothing defends them (fedjury/gateway/gateway.toml).",
+        "its updates, there are 100,000, and there is no defence (fedjury/gateway/gateway.toml).",
         examples,
         flags.RUN_FLAGS,
         flags.AGGREGATOR_FLAGS,
@@ -147,7 +148,7 @@ def _add_own(parser: ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen (default: %(default)s)",
+        help="address to listen on (default: %(default)s)",
     )
     add(
         "--port",
@@ -161,7 +162,7 @@ def _add_own(parser: ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="agents to stand for on the broker (default: the threshold)",
+        help="agents on the broker to post as (default: the threshold)",
     )
     add(
         "--prefix",

@@ -70,7 +70,7 @@ class ClientUpdate(BaseModel):
     update: Tensors
     samples: Count = Field(default=1, description="trained on; the aggregator caps it")
     client: Annotated[str, Field(pattern=CLIENT)] | None = Field(
-        default=None, description="a name: whoever posts under it is one and the same agent"
+        default=None, description="a name: all posts under it come from the same agent"
     )
 
 

@@ -239,7 +239,7 @@ def _collecting(state: GatewayState) -> Round:
         return now
     content = {
         Phase.VALIDATE: "is being voted on",
-        Phase.JUDGE_AND_TRAIN: "asks for a verdict too (piggy-back), which nobody can give here",
+        Phase.JUDGE_AND_TRAIN: "asks for votes too (piggy-back), which the gateway cannot give",
         Phase.DONE: "was the last: the run is done",
     }
     raise InvalidRequest(Reason.WRONG_PHASE, f"round {now.round} {content[now.phase]}")
@@ -257,11 +257,11 @@ def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     if own := state.bound.get(client) if client else None:
         if own.slot not in called:
             raise InvalidRequest(
-                Reason.NOT_SELECTED, f"{own.slot} is not called in round {round_.round}"
+                Reason.NOT_SELECTED, f"{own.slot} is not selected in round {round_.round}"
             )
         if own.slot in state.sent:
             raise InvalidRequest(
-                Reason.DUPLICATE, f"{own.slot} has answered in round {round_.round} already"
+                Reason.DUPLICATE, f"{own.slot} has already answered in round {round_.round}"
             )
         return own.slot
     leases = {lease.slot: lease.since for lease in state.bound.values()}
@@ -270,7 +270,8 @@ def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     if not free:
         raise InvalidRequest(
             InvalidReason.NO_SLOT,
-            f"all {len(leases)} slots belong to clients with other names, who posted less than "
+            f"all {len(leases)} slots are reserved for clients with other names, which "
+            "posted less than "
             f"{LEASE:.0f} s ago; a slot comes free once its client is silent for so long",
         )
     for slot in free:

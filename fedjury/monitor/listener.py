@@ -144,7 +144,7 @@ def taken_in(state: State, heard: list[run_view.Received], now: float) -> State:
 
 
 class Explained(OnceOnlyWarnings):
-    """Notices, with a way out where two use the same log-in."""
+    """Notices, with a way out where two use the same login."""
 
     def __init__(self, principal: str) -> None:
         super().__init__()
@@ -154,8 +154,8 @@ class Explained(OnceOnlyWarnings):
         """Tell this, if nothing of its kind was told."""
         if kind in (RIVAL, CUT_OFF):
             text = (
-                f"the broker cuts us off again and again: it seems that another program uses the "
-                f"log-in {self._login!r}, which is good for one connection; 'fedjury enroll "
+                f"the broker keeps disconnecting this program: it seems that another one uses the "
+                f"login {self._login!r}, which allows one connection; 'fedjury enroll "
                 "--watch NAME' makes one more, for --as NAME"
             )
         super().add(text, kind)

@@ -27,7 +27,7 @@ class BrokerAddress(NamedTuple):
     host: str
     port: int
     username: str | None = None
-    """One log-in for all parties; without it each has its own in ``secrets``, if that is given."""
+    """One login for all parties; without it each has its own in ``secrets``, if that is given."""
     password: str | None = None
     secrets: str = ""
     """Folder with the secrets of our parties."""
@@ -108,7 +108,7 @@ def login_of(address: BrokerAddress, principal: str) -> Login:
 
 
 def stranger(address: BrokerAddress) -> Login | None:
-    """Return how one connects who has no log-in; None where we have none ourselves."""
+    """Return how one connects who has no login; None where we have none ourselves."""
     if address.username is None and not address.secrets:
         return None
     return Login(tls=_tls(address, ""))

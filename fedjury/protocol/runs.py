@@ -107,7 +107,7 @@ def lookout(
 ) -> Iterator[Callable[[float], tuple[Runs, bool]]]:
     """Listen for runs; yields what waits some seconds, and returns them and whether that is all.
 
-    "All" once what is retained has had the time to arrive. ``principal``: whose log-in is used.
+    "All" once what is retained has had the time to arrive. ``principal``: whose login is used.
 
     Raises
     ------

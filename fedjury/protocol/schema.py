@@ -138,7 +138,7 @@ def _words(key: str, value: Any, limits: Limits) -> str:
 def _phase(key: str, value: Any, _: Limits) -> Phase:
     _typed(key, value, str)
     if value not in tuple(Phase):
-        raise BadMessage(Reason.OUT_OF_RANGE, f"we can take no part in a phase {value[:40]!r}")
+        raise BadMessage(Reason.OUT_OF_RANGE, f"this agent does not know the phase {value[:40]!r}")
     return Phase(value)
 
 

@@ -156,7 +156,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         if ":" in name and name != ours:
             raise ValueError(
-                f"{self.kind} {name!r} is not imported on the word of the network; if you trust "
+                f"{self.kind} {name!r} is not imported because a message names it; if you trust "
                 "it, choose it in the settings here as well"
             )
         return name

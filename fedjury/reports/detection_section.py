@@ -195,7 +195,7 @@ class Vote(NamedTuple):
 def attacked(
     rounds: list[RoundRecord], attack_rounds: AttackRounds | None, truth: Truth | None
 ) -> set[int]:
-    """Return the rounds in which malicious agents struck, as far as they were called.
+    """Return the rounds in which malicious agents attacked, as far as they were called.
 
     Where all of them are in quarantine they cannot. Who is called on appeal either is flagged
     again or leaves it.

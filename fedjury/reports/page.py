@@ -163,20 +163,20 @@ def _template() -> Any:
 
 
 MEANINGS = {
-    "unknown_topic": "sent to no topic of the protocol",
-    "too_large": "longer than such a message can be",
-    "malformed": "not readable at all",
-    "missing_key": "a key was missing or unknown",
+    "unknown_topic": "sent to a topic that is not in the protocol",
+    "too_large": "longer than such a message may be",
+    "malformed": "not decodable",
+    "missing_key": "a required key was missing",
     "wrong_type": "a value of another type",
-    "out_of_range": "a value that cannot be",
+    "out_of_range": "an impossible value",
     "unknown_codec": "a vector in a codec that does not exist",
     "wrong_length": "a vector of another length than the model",
     "not_finite": "a vector with inf or NaN",
-    "wrong_phase": "an update while votes were taken, or the other way round",
+    "wrong_phase": "an update while votes were collected, or the reverse",
     "wrong_round": "of another round or attempt",
     "wrong_version": "trained from another version of the model",
-    "not_selected": "the agent was not called",
-    "duplicate": "its second in a round",
+    "not_selected": "the agent was not selected",
+    "duplicate": "the agent's second of this kind in the round",
     "too_many": "more agents than may be online at once",
 }
 """Reason -> what it means to people."""

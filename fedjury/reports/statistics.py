@@ -74,7 +74,7 @@ def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None
 
 
 def before(rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> float | None:
-    """Return the accuracy of the last round before the first strike, if there was one."""
+    """Return the accuracy of the last round before the attack, if there was one."""
     if attack_rounds is None or not any(one.round >= attack_rounds.first for one in rounds):
         return None
     calm = [one.model.accuracy for one in rounds if one.round < attack_rounds.first]

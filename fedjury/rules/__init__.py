@@ -51,7 +51,9 @@ def build(
     rule = RULES.build(name, options=hyperparameters, also=("clip",))
     given = ({} if clip is None else {"clip": clip}) | dict(before or {})
     if "bucketing" in given and Need.UPDATE_SUMS in RULES.facts(name).needs:
-        raise ValueError(f"rule {name!r} must know who sent what, which bucketing hides")
+        raise ValueError(
+            f"rule {name!r} must know which agent sent which update, which bucketing hides"
+        )
     return (
         with_pre_aggregation([_pre_aggregation(*item) for item in given.items()], rule)
         if given

@@ -155,7 +155,7 @@ def test_without_a_port_it_is_where_programs_look_or_they_are_told(taken, monkey
             server.close()
         monkeypatch.setattr(local.mosquitto, "PORT", port)
         monkeypatch.setattr(local, "_follow", lambda _: None)
-        with pytest.raises(local.BrokerError, match="ended by itself"):  # for it is not followed
+        with pytest.raises(local.BrokerError, match="stopped by itself"):  # for it is not followed
             program.main(["--kind", "embedded"])
     first, following, *_ = capsys.readouterr().out.splitlines()
     at = re.fullmatch(r"embedded broker on (127\.0\.0\.1:(\d+)), stop it with Ctrl-C", first)
@@ -287,7 +287,7 @@ def test_with_secrets_it_is_the_enrolments(tmp_path):
 
 @pytest.mark.parametrize("tls", ["", "passwords"])
 def test_the_page_of_a_private_broker_is_on_loopback(tmp_path, tls):
-    """Its port is bound to this machine, encrypted as the other, and wants the same log-ins."""
+    """Its port is bound to this machine, encrypted as the other, and wants the same logins."""
     enrolled(tmp_path, tls=tls, hosts=["localhost"], page=8080)
     private = local.private_configuration(4711, tmp_path, (4712, Path("/there")))
     _, _, people = private.partition("listener 4712 127.0.0.1\n")

@@ -526,7 +526,7 @@ def test_who_is_the_only_one_of_its_name_ends_when_it_is_taken():
         with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
         text = "another client connected to the broker as :aggregator of run 'lab'"
-        assert str(raised.value) == f"{text}, and has taken our place"
+        assert str(raised.value) == f"{text}, and has replaced this one"
         assert hub.notices.take() == [text]
         with pytest.raises(TransportError):
             hub.receive(0.05)
@@ -605,8 +605,8 @@ def answers(port):
 
 
 def what_to_do(name):
-    """Return what is said to one who has a log-in, or has none."""
-    return f"the log-in '{name}' and its password are not" if name else "give --secrets, the folder"
+    """Return what is said to one who has a login, or has none."""
+    return f"the login '{name}' and its password are not" if name else "give --secrets, the folder"
 
 
 @pytest.mark.parametrize("login", [("a1", "wrong"), (None, None), ("nobody", "secret")])

@@ -684,7 +684,7 @@ def test_a_broker_that_is_gone_forgets_nothing():
     board.hub.connections = 0
     assert board.aggregator.forget(0.0) == 0
     assert "does not answer" in forgotten(0)
-    assert forgotten(1234) == "the broker retains nothing of it any more (1,234 topics)"
+    assert forgotten(1234) == "the broker retains no messages of the run any more (1,234 topics)"
 
 
 OTHERS = {"fl/v2/lab/round", "fl/v2/lab/agent/a", "fl/v2/lab/log/history"}

@@ -213,7 +213,7 @@ def heard_after(run, number, told):
 def check_sentence(said, folder, why):
     """Check that it says what could not be written, why, and what to do."""
     assert re.fullmatch(
-        rf"cannot write to {folder}/\S+: {os.strerror(why)}; what was there is kept, and the same "
+        rf"cannot write to {folder}/\S+: {os.strerror(why)}; nothing was lost, and the same "
         r"command goes on from it once [a-z ]+",
         said,
     )

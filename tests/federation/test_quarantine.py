@@ -168,7 +168,7 @@ def test_where_everybody_is_out_the_run_says_so_and_ends():
         state, effects = play(state, said, Tick(now, set("abc")))
     assert state.phase.name is Phase.DONE
     assert state.failure == (
-        "round 2 was given up after 2 attempts: 0 of 0 selected agents sent an update that counts, "
+        "round 2 was given up after 2 attempts: 0 of 0 selected agents sent a valid update, "
         "1 needed (3 agents are in quarantine)"
     )
 

@@ -330,6 +330,6 @@ def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):
     shown = spawn.progress(10, 0)
     for connected in (0, 4, 10, 6, 10, 3, 0, 0, 5, 10, 0, 10):
         shown(connected)
-    lost = "no agent is connected any more: they try again until the broker is back"
+    lost = "no agent is connected any more: they reconnect when the broker is back"
     again = "10 agents are connected again"
     assert said == ["all 10 agents are connected", lost, again, lost, again]

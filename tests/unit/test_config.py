@@ -254,7 +254,7 @@ def test_what_is_no_text_is_named(tmp_path):
     file = tmp_path / "some.toml"
     file.write_bytes(b"[run]\nname = '\xe9'\n")
     assert error([file]) == (
-        f"{file} is not TOML: it is no text in UTF-8 (invalid continuation byte at byte 14); "
+        f"{file} is not TOML: it is not text in UTF-8 (invalid continuation byte at byte 14); "
         "save it as UTF-8"
     )
 
@@ -303,7 +303,7 @@ def test_bytes_that_are_no_text_are_named(setting, value):
     """Paths and names on the command line may be any bytes: what is no UTF-8 is one sentence."""
     text = error([], {setting: value})
     assert text.startswith(f"{setting} = ")
-    assert "holds bytes that are no UTF-8" in text
+    assert "holds bytes that are not UTF-8" in text
     text.encode()
 
 
@@ -903,7 +903,7 @@ def test_broker_addresses(text, host, port):
 
 
 def test_a_password_in_a_broker_s_url_is_not_repeated():
-    """Log-ins go elsewhere, and what is said of that does not show the password."""
+    """Logins go elsewhere, and what is said of that does not show the password."""
     said = flag_error("--broker", "mqtts://ann:hunter2@broker.local:8883")
     assert "--broker mqtts://...@broker.local:8883 must be HOST:PORT" in said
     assert "FEDJURY_PASSWORD" in said
@@ -1131,7 +1131,7 @@ def test_old_names_are_answered_with_the_new_ones(tmp_path):
     """In a file, by --set and as a flag: one sentence that says how it is called now."""
     file = tmp_path / "old.toml"
     file.write_text(OLD)
-    said = "the setting agents.evil is called agents.malicious now; 'fedjury config upgrade FILE'"
+    said = "the setting agents.evil is now called agents.malicious; 'fedjury config upgrade FILE'"
     with pytest.raises(SettingsError, match=re.escape(said)):
         load([file])
     with pytest.raises(SettingsError, match=re.escape(said)):
@@ -1145,7 +1145,7 @@ def test_old_flags_are_answered_with_the_new_ones(old, new, capsys):
         with pytest.raises(SystemExit) as ended:
             flags.parser("A test.", "  none", ALL_FLAGS).parse_args([old, *value])
         assert ended.value.code == 2
-        assert f"{old} is called {new} now" in capsys.readouterr().err
+        assert f"{old} is now called {new}" in capsys.readouterr().err
     assert new in ALL_FLAGS
 
 

@@ -31,9 +31,11 @@ def parser_of(prog: str) -> ArgumentParser:
         flags.LISTENER_FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
-    logins.add_flags(parser, "of this run alone (default: of all)")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
+    flags.add_broker(parser, "address of the broker (default: 127.0.0.1:1883)")
+    logins.add_flags(parser, "of this run only (default: of all)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
     return parser
 

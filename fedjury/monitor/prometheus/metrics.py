@@ -146,7 +146,7 @@ METRICS = (
     ),
     Shown(
         "fedjury_refused",
-        "messages that the aggregator refused",
+        "messages that the aggregator found invalid",
         ("reason",),
         lambda s: _each(dict.fromkeys(REASONS, 0) | s.run.refused),
         counter=True,
@@ -157,7 +157,7 @@ METRICS = (
     ),
     Shown(
         "fedjury_missing",
-        "of those selected, who did not answer",
+        "selected agents that did not answer",
         (),
         _last(lambda row: row.missing, whole=True),
     ),
@@ -176,14 +176,14 @@ METRICS = (
     ),
     Shown(
         "fedjury_bytes",
-        "of payloads at the aggregator, of rounds that were heard of in full",
+        "payload bytes at the aggregator, of completely observed rounds",
         ("direction",),
         _fields("bytes_in", "bytes_out"),
         counter=True,
     ),
     Shown(
         "fedjury_dropped",
-        "messages that the broker threw away",
+        "messages that the broker dropped",
         (),
         lambda s: _one(s.tally.dropped),
         counter=True,
@@ -237,7 +237,7 @@ class RunsCollector(Collector):
         )
         yield GaugeMetricFamily("fedjury_runs", "that are known", value=len(runs))
         malformed = snapshot.state.malformed + snapshot.state.turned_away
-        yield CounterMetricFamily("fedjury_odd", "messages nobody could read", value=malformed)
+        yield CounterMetricFamily("fedjury_odd", "messages that could not be read", value=malformed)
 
     def _suspicion(self, runs: Mapping[str, Run]) -> Metric:
         """Name the most suspected of each run; nobody new once so many were named."""

@@ -100,7 +100,7 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
             ("round ", ""),
             (f"{run.round}", "bold"),
             f"  {formatting.phase(run)}{attempt}{selected}{voting}",
-            (f"  nothing heard for {formatting.lasting(silent)}", "yellow")
+            (f"  no messages for {formatting.lasting(silent)}", "yellow")
             if silent > QUIET and not run.over
             else "",
         )
@@ -151,7 +151,7 @@ def _trouble(snapshot: Snapshot, where: str) -> list[Text]:
     if not snapshot.connected:
         gone = formatting.lasting(snapshot.now - snapshot.since)
         what = "BROKER GONE" if snapshot.outages else "NO ANSWER FROM THE BROKER"
-        message = f" {what} for {gone}, at {where}; waiting, what you see is old "
+        message = f" {what} for {gone}, at {where}; waiting; this is the last known state "
         lines.insert(0, Text(message, "bold white on red"))
     return lines
 
@@ -288,7 +288,7 @@ def _foot(run: Run) -> list[Text]:
         if seen.flagged:
             text.append(f" ({counts(seen.detectors)})")
         text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
-        text.append(f" ({seen.permanent:,} permanently)  left out {seen.filtered:,}", "dim")
+        text.append(f" ({seen.permanent:,} permanently)  filtered {seen.filtered:,}", "dim")
         lines.append(text)
         if seen.most:
             named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])

@@ -65,12 +65,12 @@ class Outside:
             return
         self._told = count
         if not count:
-            self._say("all are let in now")
+            self._say("all agents are connected now")
             return
         whys = Counter(why for outside in self._places.values() for why in outside.values())
         why, most = whys.most_common(1)[0]
         rest = "" if most == count else f" ({most:,} of them; others for other reasons)"
-        self._say(f"{count:,} of {total:,} agents are not let in: {why}{rest}")
+        self._say(f"{count:,} of {total:,} agents cannot connect: {why}{rest}")
 
 
 class Drops:
