@@ -56,7 +56,9 @@ def assemble(
         device_named(simulated.settings.run.device)
     )
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
-        raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
+        raise MismatchError(
+            f"this program's model {manifest.model!r} is not the one of the run's manifest"
+        )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
     if mine:
@@ -95,7 +97,7 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
-            f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
+            f"data set {data.name!r} has {data.shape} of {data.classes}; use the run's own --data"
         )
     try:
         network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)

@@ -148,7 +148,7 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         type=Path,
         default=FOLDER,
         metavar="DIR",
-        help="where all secrets are (default: %(default)s)",
+        help="folder of all secrets (default: %(default)s)",
     )
     return parser
 
@@ -156,7 +156,7 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
 def _add_principals(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say who is enrolled."""
     add = partial(parser.add_argument, action="append", default=[])
-    parser.add_argument("--n", type=_count, metavar="N", help="agents in the whole fleet")
+    parser.add_argument("--n", type=_count, metavar="N", help="agents in the federation")
     add(
         "--slots",
         type=_slots,

@@ -104,7 +104,7 @@ class Broker(Section):
             raise SettingsError(
                 f"{shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); the port "
                 "is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
-                "log-in into --username and FEDJURY_PASSWORD"
+                "login into --username and FEDJURY_PASSWORD"
             )
         there = cls(host=match[2] or match[3], port=port)
         return there.replaced(tls=True) if scheme == "mqtts" else there

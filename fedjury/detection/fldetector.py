@@ -39,7 +39,7 @@ class Path(NamedTuple):
     """(m, d)."""
 
 
-@detector(report="sent updates that are not where their last ones led to")
+@detector(report="sent updates that their last ones did not predict")
 def fldetector(window: AtLeastOne = 10, server_lr: Positive = 1.0) -> Detector:
     """Build the detector of agents whose updates cannot be predicted.
 

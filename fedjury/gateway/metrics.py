@@ -52,7 +52,7 @@ class GatewayCollector(Collector):
         )
         yield _counted(
             "fedjury_refused",
-            "messages the aggregator refused, whoever sent them",
+            "messages that the aggregator found invalid, from any sender",
             ["reason"],
             {(reason,): count for reason, count in state.invalid.items()},
         )
@@ -69,7 +69,7 @@ class GatewayCollector(Collector):
             ("accuracy", "of the global model, 0 to 1", known[-1] if known else None),
             ("version", "of the global model", state.model.version if state.model else None),
             ("round", "that is open", state.round.round if state.round else None),
-            ("gateway_slots", "agents it stands for", len(state.slots)),
+            ("gateway_slots", "agents of the gateway", len(state.slots)),
             ("gateway_clients", "clients by name", len(state.bound)),
             ("gateway_connections", "to the broker", state.connections),
         ):

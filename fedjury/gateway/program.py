@@ -123,7 +123,9 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         defaults=_shown(),
     )
     _add_own(parser)
-    flags.add_broker(parser, "join the run of an aggregator on this broker (default: start both)")
+    flags.add_broker(
+        parser, "join a run on this broker (default: start a broker and an aggregator)"
+    )
     parser.add_argument(
         "--broker-kind",
         choices=KINDS,

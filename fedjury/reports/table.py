@@ -157,7 +157,7 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(f"about the candidate of round {one.about:,}")
     if one.flagged:
         by = counts(Counter(one.flagged.values()), REASONS)
-        out = f"; {detection.filtered:,} left out" if detection.filtered else ""
+        out = f"; {detection.filtered:,} filtered" if detection.filtered else ""
         message.append(f"{len(one.flagged):,} flagged ({by}){out}")
     if one.quarantined:
         message.append(f"{len(one.quarantined):,} in quarantine after it")

@@ -254,11 +254,11 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
 
 def _too_few(state: State, config: RoundConfig) -> str:
     text = (
-        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent an update "
-        f"that counts, {config.collect.min_updates:,} needed"
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
+        f"update, {config.collect.min_updates:,} needed"
     )
     if refused := refusals(state.invalid):
-        text += f"; refused: {refused}"
+        text += f"; invalid: {refused}"
     excluded = len(state.registry.in_quarantine(state.round))
     return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
 

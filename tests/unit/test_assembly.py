@@ -30,7 +30,7 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
             {"aggregation__rule": "trimmed_mean", "aggregation__options": {"count": 10}},
             "trimming 10 at each end leaves nothing of 20 updates",
         ),
-        ({"aggregation__options": {"name": "krum"}}, "name is no option of a rule"),
+        ({"aggregation__options": {"name": "krum"}}, "name is not an option of the rule"),
         ({"aggregation__options": {"clip": "1"}}, "pre-aggregation clip must be a number"),
         (
             {"aggregation__pre_aggregation": {"nmm": 3}},

@@ -124,7 +124,7 @@ def _speed(run: Run) -> Text:
         came, went = last.traffic.bytes_in or 0, last.traffic.bytes_out or 0
         text.append(f"  in {size(came)} out {size(went)} a round")
         text.append(
-            f"  (in all {size(tally.bytes_in)}, {size(tally.bytes_out)})",
+            f"  (in total {size(tally.bytes_in)}, {size(tally.bytes_out)})",
             "dim",
         )
         if last.missing:

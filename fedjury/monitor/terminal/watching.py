@@ -42,7 +42,7 @@ def watch(listener: Listener, show: Plain | Drawn, name: str) -> Run:
         If there are several runs, and none stands out.
     """
     named, which = (f" {name!r}", "it") if name else ("", "one")
-    hint = f"no run{named} is on this broker yet; waiting for {which}"
+    hint = f"no run{named} on this broker yet; waiting for {which}"
     while True:
         snapshot = listener.snapshot
         name = name or logins.choose(snapshot)
