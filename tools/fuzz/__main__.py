@@ -44,8 +44,8 @@ GROWTH = 8_000_000
 WIDTH = 110
 """Characters of the table, also where it is no terminal that shows it."""
 
-PATIENCE = 120.0
-"""Seconds that a child may take beyond its time."""
+PATIENCE = 300.0
+"""Seconds that a child may take beyond its time: watching all of PyTorch takes a minute."""
 
 
 class Row(NamedTuple):
