@@ -59,22 +59,13 @@ class Run(NamedTuple):
         return self.records[-1].model.accuracy or 0.0
 
 
-class Started(NamedTuple):
-    """A run that has been started by its command."""
-
-    process: subprocess.Popen[bytes]
-    folder: Path
-
-    @property
-    def rounds(self) -> int:
-        """Rounds that are recorded so far."""
-        file = self.folder / "rounds.jsonl"
-        return file.read_bytes().count(b"\n") if file.exists() else 0
-
-
 @contextmanager
-def started(rounds: int, *flags: str, scenario: str = W1) -> Iterator[Started]:
+def started(
+    rounds: int, *flags: str, scenario: str = W1
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start W1, or another scenario file, or what ``flags`` make of it; then wait for its end.
+
+    Yields its process, and the file of its records.
 
     Raises
     ------
@@ -85,9 +76,16 @@ def started(rounds: int, *flags: str, scenario: str = W1) -> Iterator[Started]:
         places = ["--config", scenario, "--rounds", str(rounds), "--runs", runs, "--run", "bench"]
         command = [sys.executable, "run.py", *places, *flags]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        yield Started(process, Path(runs) / "bench")
-        if process.wait():
-            sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
+        try:
+            yield process, Path(runs) / "bench" / "rounds.jsonl"
+        finally:
+            if process.wait():
+                sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
+
+
+def recorded(file: Path) -> int:
+    """Count the rounds that are recorded so far."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
@@ -96,22 +94,21 @@ def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
     warm, last, memory = 0, 1, 0.0
     before: Clocks = {}
     after = before
-    with started(rounds, *flags, scenario=scenario) as run:
-        pid = run.process.pid
-        while run.process.poll() is None and not run.rounds:
+    with started(rounds, *flags, scenario=scenario) as (process, file):
+        while process.poll() is None and not recorded(file):
             time.sleep(LOOK)
         first = time.monotonic() - start
-        while run.process.poll() is None:
-            done = run.rounds
+        while process.poll() is None:
+            done = recorded(file)
             if done >= WARM_UP and not before:
-                warm, before = done, clocks(pid)
+                warm, before = done, clocks(process.pid)
             if WARM_UP < done < rounds:
-                after, last = clocks(pid), done
+                after, last = clocks(process.pid), done
             if time.monotonic() > weighed + WEIGH:
-                memory = max(memory, sum(map(pss, family(pid))))
+                memory = max(memory, sum(map(pss, family(process.pid))))
                 weighed = time.monotonic()
             time.sleep(LOOK)
-        records = read_records(run.folder)
+        records = read_records(file.parent)
     updates = sum(r.updates for r in records[warm:last])
     spent = {part: seconds / updates for part, seconds in _spent(before, after).items()}
     return Run(records, memory, spent, first - (records[0].timing.seconds or 0.0))

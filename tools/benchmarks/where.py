@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from fedjury.config.program import run_main
 from tools.benchmarks import network
 from tools.benchmarks.figures import RESULTS
-from tools.benchmarks.network import started
 from tools.benchmarks.processes import cpu_seconds
 
 EXAMPLES = """examples:
@@ -77,21 +76,21 @@ def main() -> None:
 
 def sample() -> dict[str, dict[str, float]]:
     """Run W1 and return, part by part, what a round spends on what (seconds)."""
-    with started(60) as run:
-        while run.rounds < network.WARM_UP:
+    with network.started(60) as (process, file):
+        while network.recorded(file) < network.WARM_UP:
             time.sleep(network.LOOK)
         parts: dict[str, list[int]] = {"mosquitto": [], "aggregator": [], "agents": []}
-        for pid, (name, _) in network.clocks(run.process.pid).items():
+        for pid, (name, _) in network.clocks(process.pid).items():
             parts.get(name.strip(), []).append(pid)
-        rounds, before = -run.rounds, {part: taken(pids) for part, pids in parts.items()}
-        stacks = {part: run.folder.parent / part for part in ("aggregator", "agents")}
-        spies = [spy(parts[part][-1], file) for part, file in stacks.items()]
+        first, before = network.recorded(file), {part: taken(parts[part]) for part in parts}
+        stacks = {part: file.parent.parent / part for part in ("aggregator", "agents")}
+        spies = [spy(parts[part][-1], stack) for part, stack in stacks.items()]
         for one in spies:
             one.wait()
-        rounds += run.rounds
-        spent = {part: (taken(pids) - before[part]) / rounds for part, pids in parts.items()}
+        rounds = network.recorded(file) - first
+        spent = {part: (taken(parts[part]) - before[part]) / rounds for part in parts}
         result = {"broker": {"broker": spent["mosquitto"]}}
-        return result | {part: shared(file, spent[part]) for part, file in stacks.items()}
+        return result | {part: shared(stack, spent[part]) for part, stack in stacks.items()}
 
 
 def taken(pids: Iterable[int]) -> float:

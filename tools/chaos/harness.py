@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -280,7 +280,9 @@ class Harness:
         settings = load(overrides={"run.directory": str(self.folder / "runs")} | setup | own)
         with ExitStack() as stack:
             names = ("aggregator", "agents") if proxied else ()
-            proxies = {name: stack.enter_context(Proxy(self.broker.port)) for name in names}
+            proxies = {
+                name: stack.enter_context(closing(Proxy(self.broker.port))) for name in names
+            }
             result = Federation(settings, self.folder, proxies)
             stack.callback(shutil.rmtree, result.folder, ignore_errors=True)
             stack.callback(result.close)

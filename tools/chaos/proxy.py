@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from fedjury.broker.local import HOST
 
@@ -34,12 +34,6 @@ class Proxy:
         self._thread.start()
         self._server = self._call(self._listen)
         self.port: int = self._server.sockets[0].getsockname()[1]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def stall(self) -> None:
         """Forward nothing any more, in no direction; connections stand, new ones wait."""

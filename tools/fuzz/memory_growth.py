@@ -6,9 +6,9 @@ import gc
 import os
 import random
 import time
-from pathlib import Path
 from typing import NamedTuple
 
+from tools.benchmarks.processes import resident
 from tools.fuzz import targets
 from tools.fuzz.target import Target
 from tools.fuzz.variants import damaged, variant
@@ -49,12 +49,11 @@ def measure(name: str, inputs: int, seconds: float) -> MemoryGrowth:
         done += 1
         late = time.monotonic() > until - seconds * (1 - 1 / SETTLED)
         if not before and (late or done > inputs / SETTLED):
-            before, settled = resident(), done
-    return MemoryGrowth(done - settled, resident() - before, slowest)
+            before, settled = kept(), done
+    return MemoryGrowth(done - settled, kept() - before, slowest)
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process has."""
+def kept() -> int:
+    """Return the bytes of memory that this process has when nothing is left to collect."""
     gc.collect()
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return resident(os.getpid())

@@ -96,11 +96,6 @@ def wrongly(result: Result) -> int:
     return max(r.truth.wrongly_quarantined or 0 for r in result.records if r.truth)
 
 
-def seconds(result: Result) -> float:
-    """Return how long the rounds took together."""
-    return sum(record.timing.seconds or 0.0 for record in result.records)
-
-
 def megabytes(result: Result) -> float:
     """Return the megabytes that went through the aggregator's door, a round."""
     traffic = [record.traffic for record in result.records]
