@@ -20,7 +20,7 @@ test: dev  ## Set up, then run all tests but the long chaos sweep and those in b
 	@$(PYTEST) $(WAITING) -m 'not chaos and not browser'
 
 test-fast: dev  ## What needs no broker and no other program: functions and federations in memory
-	@$(PYTEST) auto tests/unit tests/federation
+	@$(PYTEST) auto -m 'not chaos' tests/unit tests/federation
 
 test-all: dev  ## All tests (Chromium, Node.js, Prometheus and Mosquitto have to be installed)
 	@$(PYTEST) $(WAITING)

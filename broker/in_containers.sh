@@ -2,7 +2,7 @@
 # What "docker compose up" runs first, as root, in the project's folder: fedjury enroll, with
 # the same flags. Then it gives each folder of secrets to the one user who needs it.
 #
-# The host's own programs find their log-ins in the same folders: these belong to the owner of the
+# The host's own programs find their logins in the same folders: these belong to the owner of the
 # checkout ($OWNER; a file that belongs to them), and to the group of the containers' programs.
 set -e
 

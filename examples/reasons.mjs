@@ -7,7 +7,7 @@ const AUTHORITY = 'it is of an authority that we do not know; give that one\'s c
 const CERTIFICATE = {
   CERT_HAS_EXPIRED: () => `it has expired; have a new one made, or set this machine's clock right, which says ${now()}`,
   CERT_NOT_YET_VALID: () => `it is not valid yet; this machine's clock says ${now()}: set it right, or wait`,
-  CERT_SIGNATURE_FAILURE: () => 'it was not signed by the authority that we know (--ca, or ca.crt in --secrets)',
+  CERT_SIGNATURE_FAILURE: () => 'it was not signed by the known authority (--ca, or ca.crt in --secrets)',
   DEPTH_ZERO_SELF_SIGNED_CERT: () => 'it is its own authority; give it as --ca FILE if it is the right one',
   ERR_TLS_CERT_ALTNAME_INVALID: (host) => `it does not name ${host}; connect by a name that it has, or have one made that names it`,
   SELF_SIGNED_CERT_IN_CHAIN: () => AUTHORITY,
@@ -17,9 +17,9 @@ const CERTIFICATE = {
 };
 
 const OURS = {
-  EMFILE: 'this process may open no more files (ulimit -n)',
-  ENFILE: 'this machine may open no more files',
-  EADDRNOTAVAIL: 'this machine has no port left to connect from, or no network',
+  EMFILE: 'this process cannot open more files (ulimit -n)',
+  ENFILE: 'this machine cannot open more files',
+  EADDRNOTAVAIL: 'this machine has no free port to connect from, or no network',
 };
 
 // What the system says of a broker, or a network, that is not there yet.
@@ -33,8 +33,8 @@ const CONNACK = {
   1: 'it does not speak MQTT 3.1.1',
   2: 'it does not take RUN.NAME for a client\'s id; it must',
   3: 'it has no room at the moment; try again later',
-  4: 'name or password is not what it knows: --username, --secrets, FEDJURY_PASSWORD',
-  5: 'this log-in is not let in: --username, --secrets, FEDJURY_PASSWORD',
+  4: 'wrong name or password: --username, --secrets, FEDJURY_PASSWORD',
+  5: 'this login is not let in: --username, --secrets, FEDJURY_PASSWORD',
 };
 
 const now = () => `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`;
@@ -43,7 +43,7 @@ const now = () => `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UT
 export function whyNot({ code, message }, { broker, host, tls }) {
   if (CONNACK[code]) return `the broker at ${broker} refuses us: ${CONNACK[code]}`;
   if (CERTIFICATE[code]) {
-    return `the certificate of the broker at ${broker} is not to be trusted: ${CERTIFICATE[code](host)}`;
+    return `the certificate of the broker at ${broker} cannot be trusted: ${CERTIFICATE[code](host)}`;
   }
   if (OURS[code]) return `no connection to the broker at ${broker} can be opened: ${OURS[code]}`;
   if (/ALERT/i.test(code ?? '') || /\balert\b/i.test(message)) {
@@ -55,8 +55,8 @@ export function whyNot({ code, message }, { broker, host, tls }) {
       + '--ca and without a ca.crt in --secrets, brokers usually listen on port 1883)';
   }
   if (!code || code === 'ECONNRESET') {
-    return `what listens at ${broker} closes the connection without a word: it has as many clients `
-      + 'as it lets in (max_connections), expects TLS (give --ca or --secrets), or is no MQTT broker';
+    return `what listens at ${broker} closes the connection without a reason: it has its maximum `
+      + 'number of clients (max_connections), expects TLS (give --ca or --secrets), or is not an MQTT broker';
   }
   return `no MQTT broker answers at ${broker} (${code}); ${START}`;
 }

@@ -12,13 +12,13 @@ Join a federation as an honest agent that holds the data of one CSV file: in eac
 then the pixels row by row, 0 to 255. A first line with names is skipped.
 
   --data FILE           the agent's own data, which never leave it
-  --broker HOST:PORT    where the broker listens (default: 127.0.0.1:1883)
+  --broker HOST:PORT    address of the broker (default: 127.0.0.1:1883)
   --run NAME            name of the run (default: the newest)
   --name NAME           the agent's name, which no other has (default: node-1)
-  --username NAME       log-in at the broker (default, with a password: the agent's name)
+  --username NAME       login at the broker (default, with a password: the agent's name)
   --password SECRET     better: environment FEDJURY_PASSWORD
   --secrets DIR         folder made by fedjury enroll
-  --ca FILE             TLS: who vouches for the broker, a PEM file or 'system'
+  --ca FILE             TLS: PEM file of the broker's certificate authority, or 'system'
   --help                show this and exit
 
 examples:

@@ -39,22 +39,24 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command(
         "fedjury.federation.__main__",
-        "show one attack against three defences (a minute)",
+        "show one attack against three defences (takes a minute)",
         "demo_main",
     ),
     "run": Command("fedjury.federation.__main__", "run a whole federation on this machine"),
     "serve": Command("fedjury.aggregator.__main__", "run the aggregator"),
-    "spawn": Command("fedjury.agents.__main__", "spawn a fleet of agents"),
-    "broker": Command("fedjury.broker.__main__", "run a broker for this machine, until Ctrl-C"),
-    "enroll": Command("fedjury.broker.enrol", "make log-ins and certificates"),
+    "spawn": Command("fedjury.agents.__main__", "start agents"),
+    "broker": Command(
+        "fedjury.broker.__main__", "run a private broker on this machine, until Ctrl-C"
+    ),
+    "enroll": Command("fedjury.broker.enrol", "make logins and certificates"),
     "watch": Command("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
     "page": Command("fedjury.monitor.web.__main__", "show the live page in a browser"),
-    "gateway": Command("fedjury.gateway.__main__", "let agents take part over HTTP"),
+    "gateway": Command("fedjury.gateway.__main__", "let clients take part over HTTP"),
     "exporter": Command("fedjury.monitor.prometheus.__main__", "export metrics to Prometheus"),
     "experiment": Command("fedjury.experiments.__main__", "run the experiment of a paper"),
     "report": Command("fedjury.federation.report", "make the report of a run again"),
-    "config": Command("fedjury.config.__main__", "print every setting with its meaning"),
-    "completion": Command("fedjury.completion", "make a shell complete commands and flags"),
+    "config": Command("fedjury.config.__main__", "print all settings with their meanings"),
+    "completion": Command("fedjury.completion", "print a completion script for a shell"),
     "version": Command("fedjury.cli", "show the version", "version_main"),
 }
 

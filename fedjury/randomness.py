@@ -14,7 +14,7 @@ the operating system.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum, unique
 
@@ -107,6 +107,31 @@ def stream_of_bytes(data: bytes, purpose: Purpose) -> np.random.Generator:
     digest = hashlib.blake2b(data, digest_size=24).digest()
     seed, round_, agent = (int.from_bytes(digest[i : i + 8], "little") for i in (0, 8, 16))
     return stream(seed, purpose, round_, agent)
+
+
+def draw(
+    agents: Collection[str],
+    count: int,
+    seed: int,
+    round_: int,
+    purpose: Purpose,
+    forced: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Draw ``count`` of the agents uniformly, or all if there are fewer; sorted by name.
+
+    A resumed run draws the same ones. Those of ``forced`` who are among the agents are drawn in any
+    case, the others for the rest.
+    """
+    if count <= 0:
+        return ()
+    sure = sorted(set(forced).intersection(agents))[:count]
+    names = sorted(set(agents).difference(sure)) if sure else sorted(agents)
+    count -= len(sure)
+    if count >= len(names):
+        return tuple(sorted([*names, *sure]))
+    rng = stream(seed, purpose, round_)
+    drawn = (names[i] for i in rng.choice(len(names), count, replace=False))
+    return tuple(sorted([*drawn, *sure]))
 
 
 def keys(seed: int, purpose: Purpose, round_: int, agents: Sequence[int], count: int) -> Words:

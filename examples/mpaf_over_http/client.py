@@ -60,12 +60,12 @@ class Client:
         if tuple(image.shape) != start.input_shape:
             raise GatewayError(
                 f"the server's network takes inputs of {start.input_shape}, the data are "
-                f"{tuple(image.shape)}; give the run's own --data"
+                f"{tuple(image.shape)}; use the run's own --data"
             )
         samples = len(self.data_loader.dataset)  # type: ignore[arg-type]
-        check_batches(self.model, start.input_shape, start.training.batch_size, samples)
+        epochs, batch_size, learning_rate, momentum = start.training
+        check_batches(self.model, start.input_shape, batch_size, samples)
         load(self.model, start.weights)
-        epochs, _, learning_rate, momentum = start.training
         train_model(self.model, self.data_loader, epochs, learning_rate, momentum)
         return flatten(self.model) - start.weights
 

@@ -9,6 +9,7 @@ import numpy as np
 from classifier import Net
 from client import EXPECTED, FOLDER, add_name, parser, session
 
+from fedjury.attacks.mpaf import step
 from fedjury.config import flags
 from fedjury.gateway.client import PATIENCE, Global
 from fedjury.learning.weights import Vector, flatten
@@ -45,8 +46,7 @@ class MPAF:
         return session(self.address).contribute(self._step, 1, self.name)
 
     def _step(self, start: Global) -> Vector:
-        with np.errstate(over="ignore", invalid="ignore"):  # on purpose: it overflows in time
-            return np.float32(self.scaling) * (flatten(self.target_model) - start.weights)
+        return step(start.weights, flatten(self.target_model), self.scaling)
 
 
 def main(arguments: Sequence[str]) -> int:

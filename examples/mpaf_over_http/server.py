@@ -18,7 +18,7 @@ from fedjury.config.program import Program, run_main
 from fedjury.config.settings import Settings
 from fedjury.gateway import program
 from fedjury.gateway.json_tensors import vector_of
-from fedjury.gateway.state import InvalidRequest
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.learning.weights import Vector, flatten, load, tensors
 from fedjury.rules import Context, build
 

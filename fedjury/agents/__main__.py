@@ -30,7 +30,7 @@ def parser_of(prog: str) -> ArgumentParser:
         flags.BROKER_FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "where the broker listens (default: 127.0.0.1:1883)")
+    flags.add_broker(parser, "address of the broker (default: 127.0.0.1:1883)")
     return parser
 
 

@@ -52,16 +52,16 @@ class AgentBatch:
         attacked: Callable[[int], bool],
     ) -> None:
         """``world``: what they learn in. ``attacked``: whether attackers strike in a round."""
-        self._members = members
+        self.members = members
         self._seed, self._look_back, self._attacked = spec.seed, manifest.look_back, attacked
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
         self._everybody = spec.n
         self._malicious = {member.name for member in members.malicious}
         self._colluders = members.colluders
         self._absent: frozenset[str] = frozenset()
-        self._models: dict[int, Vector] = {}
+        self.models: dict[int, Vector] = {}
         self._validators = Validators(members, world, spec.seed, manifest.history_codec)
-        self._profiles = self._validators.profiles
+        self.profiles = self._validators.profiles
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -69,7 +69,8 @@ class AgentBatch:
         self._planned: set[str] = set()
         self._chunks: deque[tuple[bool, tuple[Member, ...]]] = deque()
         """Who is still to train, and whether they are evil."""
-        self._deltas: dict[str, Vector] = {}
+        self.deltas: dict[str, Vector] = {}
+        """Agent -> what it learnt in the round."""
         self._verdicts: dict[str, Vote] = {}
 
     @property
@@ -79,14 +80,14 @@ class AgentBatch:
 
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model; forget those that no judge will ask for."""
-        self._models[version] = weights
+        self.models[version] = weights
         oldest = version - max(self._look_back, 1)
-        self._models = {v: w for v, w in self._models.items() if v >= oldest}
+        self.models = {v: w for v, w in self.models.items() if v >= oldest}
         self._validators.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
-        self._profiles.receive(version, weights)
+        self.profiles.receive(version, weights)
 
     def exclude(self, absent: frozenset[str]) -> None:
         """From now on, leave out of rounds to which all are called those who have not come."""
@@ -134,7 +135,7 @@ class AgentBatch:
 
     def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
         self._round, self._start, self._attempt = turn, start, 0
-        self._deltas.clear()
+        self.deltas.clear()
         self._chunks.clear()
         self._planned.clear()
         self._verdicts.clear()
@@ -155,7 +156,7 @@ class AgentBatch:
             values = [
                 member for member in selected if (member.name in self._malicious) is malicious
             ]
-            self._chunks.extend((malicious, chunk) for chunk in _chunks(values))
+            self._chunks.extend((malicious, chunk) for chunk in chunks(values))
 
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
@@ -163,12 +164,12 @@ class AgentBatch:
         Nobody, if there is no chunk left, or the model has not come.
         """
         number, version = self._round
-        weights = self._models.get(version) if self._start is None else self._start
+        weights = self.models.get(version) if self._start is None else self._start
         if not self._chunks or weights is None:
             return []
         malicious, members = self._chunks.popleft()
-        learner = self._members.attack if malicious else self._members.train
-        known = [self._models[v] for v in sorted(self._models) if v <= version]
+        learner = self.members.attack if malicious else self.members.train
+        known = [self.models[v] for v in sorted(self.models) if v <= version]
         if self._start is not None:
             known = [*known, weights][-self._look_back - 1 :]
         everybody = self._contributors == "all"
@@ -178,7 +179,7 @@ class AgentBatch:
             self._seed,
             tuple(known),
             self._everybody if everybody else len(self._contributors),
-            0 if everybody else len(self._members.attackers.intersection(self._contributors)),
+            0 if everybody else len(self.members.attackers.intersection(self._contributors)),
         )
         deltas = learner(weights, context)
         # Fakes that all send the same share one row, and so one payload.
@@ -187,7 +188,7 @@ class AgentBatch:
         if malicious and self._colluders is not None and self._attacked(number):
             self._colluders.learn(learnt)
         else:
-            self._deltas.update(learnt)
+            self.deltas.update(learnt)
         return [member.name for member in members]
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
@@ -201,7 +202,7 @@ class AgentBatch:
             return [], ()
         message = self._colluders.messages(now)
         ready = self._colluders.ready(now)
-        self._deltas.update(ready)
+        self.deltas.update(ready)
         return message, ready.keys()
 
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
@@ -217,9 +218,9 @@ class AgentBatch:
         vote = self._verdicts.get(name) if piggy_back else None
         if vote is not None and vote.poisoned:
             return vote
-        if name not in self._deltas or (piggy_back and vote is None):
+        if name not in self.deltas or (piggy_back and vote is None):
             return None
-        delta = self._deltas[name]
+        delta = self.deltas[name]
         update = Update(
             name, task.round, version + piggy_back, self._validators.samples(name), delta
         )
@@ -235,15 +236,15 @@ class AgentBatch:
         Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
         round is over. ``made_in``: the round that made the candidate, if not the task's.
         """
-        if not self._profiles.knows(task.versions, self._models):
+        if not self.profiles.knows(task.versions, self.models):
             return []
         attacked = self._attacked(made_in or task.round)
         return self._validators.votes(
-            self._members, names, task, self._models, candidate, attacked=attacked
+            self.members, names, task, self.models, candidate, attacked=attacked
         )
 
 
-def _chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
     """Cut members, in order of number, into chunks, small ones put together."""
     together: tuple[Member, ...] = ()
     for _, values in groupby(selected, key=lambda member: member.number // CHUNK):

@@ -52,7 +52,7 @@ IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
 
 OTHERWISE = (
-    "the aggregator reckons with other agents than these, so what it reports may be wrong: it has "
+    "the aggregator expects other agents than these, so its reports may be wrong: it has "
     "{theirs}; these have {ours}; give both the same --config, --seed and --set"
 )
 """What people are told where one side has a scenario that the other has not."""
@@ -92,7 +92,7 @@ class AgentRunner:
         keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
         tells seconds, from whenever.
         """
-        self._transport, self._assemble = transport, assemble
+        self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
         self._colluders, self._waiting, self._partition = colluders, waiting, partition
         self.connections = Connections(
@@ -109,8 +109,10 @@ class AgentRunner:
         """Who has been called and has not answered."""
         self._fresh: list[str] = []
         """Who has been called, or trained, since we last looked what can be sent."""
-        self._voting: dict[Judge, list[str]] = {}
-        self._candidate: tuple[tuple[int, int], Vector] | None = None
+        self.voting: dict[Judge, list[str]] = {}
+        """A vote -> the validators that wait for its candidate."""
+        self.candidate: tuple[tuple[int, int], Vector] | None = None
+        """The newest candidate, after the round and attempt that it is of."""
         self._models: dict[int, Vector] = {}
         """The last global model that was heard."""
         self._again: dict[str, Manifest] = {}
@@ -136,7 +138,7 @@ class AgentRunner:
 
     def _tell_of_waiting(self, waiting: Waiting) -> None:
         """Tell people, where we have waited for long, what for."""
-        if not self._transport.connections:
+        if not self.transport.connections:
             waiting.unheard(self._clock())
         elif text := waiting.due(self._clock()):
             self._say(text)
@@ -144,7 +146,7 @@ class AgentRunner:
     def turn(self, wait: float = 0.0) -> bool:
         """Read what has come, train one chunk, send what is ready; True if a chunk was trained."""
         self._read(wait)
-        for text in self._transport.notices.take():
+        for text in self.transport.notices.take():
             self._say(text)
         if self._batch is None:
             return False
@@ -157,28 +159,29 @@ class AgentRunner:
                 if isinstance(message, ColluderUpdate)
                 else self._colluders.coordinator
             )
-            self._transport.send(sender, message)
+            self.transport.send(sender, message)
         self._fresh.extend(ready)
-        self._send(self._batch)
+        self.send_ready(self._batch)
         return bool(trained)
 
     def _read(self, wait: float) -> None:
         """Take the messages that have come, waiting up to ``wait`` seconds for the first."""
         for taken in range(READS):
             try:
-                delivery = self._transport.receive(wait if taken == 0 else 0.0)
+                delivery = self.transport.receive(wait if taken == 0 else 0.0)
             except BadMessage as bad:
                 if bad.reason not in self._ignored:
                     self._ignored.add(bad.reason)
-                    self._say(f"ignored a message (told once for each reason): {bad}")
+                    self._say(f"ignored a message (shown once for each reason): {bad}")
                 continue
             if delivery is None:
                 return
             if isinstance(delivery.message, Candidate | History):
                 self._bytes[delivery.to] += delivery.size
-            self._on_message(delivery.to, delivery.message)
+            self.on_message(delivery.to, delivery.message)
 
-    def _on_message(self, name: str, message: Message) -> None:
+    def on_message(self, name: str, message: Message) -> None:
+        """Take a message that came for an agent of ours."""
         if self._waiting is not None:
             self._waiting.on_message(message, self._clock())
         match message:
@@ -199,8 +202,8 @@ class AgentRunner:
                     self._batch.exclude(self.connections.absent)
                 self._begin(message, self._again.pop(name, None))
             case Candidate(number, attempt, _, weights):
-                if self._candidate is None or (number, attempt) >= self._candidate[0]:
-                    self._candidate = (number, attempt), weights
+                if self.candidate is None or (number, attempt) >= self.candidate[0]:
+                    self.candidate = (number, attempt), weights
             case Model(version, weights):
                 self._keep(version, weights)
             case History(version, weights) if self._batch is not None:
@@ -223,9 +226,9 @@ class AgentRunner:
             case Fetch(versions, candidate):
                 self._bytes[agent.name] = 0
                 if candidate:
-                    self._transport.fetch(agent.name, Candidate)
+                    self.transport.fetch(agent.name, Candidate)
                 for version in versions:
-                    self._transport.fetch(agent.name, History, version)
+                    self.transport.fetch(agent.name, History, version)
             case Train() | Contribute():
                 selected = concerned(agent, agent.round.contributors)
                 self._tasks.update(dict.fromkeys(selected, task))
@@ -234,18 +237,18 @@ class AgentRunner:
                     self._contribute(agent.round, task)
             case Judge():
                 selected = concerned(agent, agent.round.validators)
-                self._voting.setdefault(task, []).extend(selected)
+                self.voting.setdefault(task, []).extend(selected)
 
     def _contribute(self, message: Round, task: Contribute) -> None:
         turn = task.round, task.attempt
-        if self._batch is not None and self._candidate is not None and self._candidate[0] == turn:
-            self._batch.contribute(message, task, self._candidate[1])
+        if self._batch is not None and self.candidate is not None and self.candidate[0] == turn:
+            self._batch.contribute(message, task, self.candidate[1])
 
     def _start(self, manifest: Manifest) -> None:
         """Build the cohort now that we know what is trained, and catch up with what was heard."""
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
-        self._transport.decoder.limit(limits)
-        self._transport.codecs[Update] = or_float32(manifest.codec)
+        self.transport.decoder.limit(limits)
+        self.transport.codecs[Update] = or_float32(manifest.codec)
         self._batch = self._new_batch(manifest)
         for name, agent in self._agents.items():
             self._agents[name] = agent.but(look_back=manifest.look_back)
@@ -272,7 +275,7 @@ class AgentRunner:
             return
         if manifest is not None and message.round < self._batch.number:
             self._batch = self._new_batch(manifest)
-            self._candidate = None
+            self.candidate = None
             self._agents = {name: began_again(agent) for name, agent in self._agents.items()}
         self._batch.begin(message)
 
@@ -281,20 +284,20 @@ class AgentRunner:
         if self._batch is not None:
             self._batch.keep(version, weights)
 
-    def _send(self, batch: AgentBatch) -> None:
+    def send_ready(self, batch: AgentBatch) -> None:
         """Send the updates that are trained, and let all validators who are ready vote at once."""
         for name in self._fresh:
             task = self._tasks.get(name)
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
-                self._transport.send(name, answer)
+                self.transport.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
-        voting, self._voting = self._voting, {}
+        voting, self.voting = self.voting, {}
         for judging, names in voting.items():
             turn = judging.round, judging.attempt
-            if self._candidate is not None and self._candidate[0] == turn:
-                for vote in batch.votes(names, judging, self._candidate[1]):
+            if self.candidate is not None and self.candidate[0] == turn:
+                for vote in batch.votes(names, judging, self.candidate[1]):
                     heard = self._bytes[self.connections.of[vote.agent]]
-                    self._transport.send(vote.agent, replace(vote, size=heard))
+                    self.transport.send(vote.agent, replace(vote, size=heard))

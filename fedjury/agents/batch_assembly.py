@@ -53,7 +53,9 @@ def assemble(
     network, judge = agreed(simulated, data, manifest)
     model = task.build(network, data.shape, seed=spec.seed).to(simulated.device)
     if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
-        raise MismatchError(f"our model {manifest.model!r} is not the one of the run's manifest")
+        raise MismatchError(
+            f"this program's model {manifest.model!r} is not the one of the run's manifest"
+        )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
     if mine:
@@ -92,7 +94,7 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
-            f"data set {data.name!r} has {data.shape} of {data.classes}; give the run's own --data"
+            f"data set {data.name!r} has {data.shape} of {data.classes}; use the run's own --data"
         )
     try:
         network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)

@@ -6,7 +6,7 @@ next accepted model: a steady validator has one model to run a round, whatever t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ class ErrorProfileCache:
 
     def __init__(self, model: nn.Module, data: Shards, task: Task, codec: str) -> None:
         """``codec``: how candidates and history travel; what is judged has been through it."""
-        self._model, self._data, self._task, self._codec = model, data, task, codec
+        self._model, self.data, self._task, self._codec = model, data, task, codec
         self._received: dict[int, Vector] = {}
         """Accepted models as they arrive as history: the same whether they did or not."""
         self._found: dict[int, Found] = {}
@@ -58,6 +58,11 @@ class ErrorProfileCache:
         for kept in (self._received, self._found):
             for gone in [version for version in kept if version < oldest]:
                 del kept[gone]
+
+    @property
+    def versions(self) -> Collection[int]:
+        """The accepted models of which anything is remembered."""
+        return self._received.keys() | self._found.keys()
 
     def knows(self, versions: Sequence[int], models: Mapping[int, Vector]) -> bool:
         """Say whether all versions are here, as history or among ``models``."""
@@ -87,7 +92,7 @@ class ErrorProfileCache:
         return self._tried[1]
 
     def _nothing(self) -> Found:
-        members = len(self._data.indices)
+        members = len(self.data.indices)
         values = np.empty((members, self._task.kinds), dtype=np.int64)
         return Found(values, np.zeros(members, dtype=bool))
 
@@ -108,7 +113,7 @@ class ErrorProfileCache:
         (N, ...), (N,) and (m - 1,), for N samples of all of them.
         """
         if self._last is None or not np.array_equal(self._last[0], rows):
-            own = self._data.of(torch.from_numpy(rows))
+            own = self.data.of(torch.from_numpy(rows))
             held = own.indices[torch.arange(own.indices.shape[1]) < own.counts[:, None]]
             ends = own.counts.cumsum(0)[:-1].numpy()
             self._last = rows, own.x.index_select(0, held), own.y[held].numpy(), ends

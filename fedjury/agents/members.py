@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fedjury.agents.collusion import ColluderPool
 from fedjury.attacks import LocalTraining
-from fedjury.attacks.validators import Liar
+from fedjury.attacks.validators import VoteAttack
 from fedjury.judges.judgements import Judge
 
 
@@ -29,7 +29,7 @@ class Members(NamedTuple):
     train: LocalTraining
     attack: LocalTraining
     judge: Judge
-    vote_attack: Liar
+    vote_attack: VoteAttack
     attackers: frozenset[str] = frozenset()
     """The malicious agents of the whole fleet."""
     colluders: ColluderPool | None = None

@@ -116,7 +116,7 @@ def claimed(folder: Path, count: int) -> Iterator[Claims]:
         folder.mkdir(parents=True, exist_ok=True)
         claims = Claims(folder, count)
     except OSError as why:
-        raise TransportError(f"{folder} cannot hold the shares of a fleet: {why.strerror}") from why
+        raise TransportError(f"{folder} cannot hold the replicas' shares: {why.strerror}") from why
     try:
         time.sleep(SETTLE)
         yield claims

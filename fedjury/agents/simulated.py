@@ -70,7 +70,7 @@ class SimulatedAgents(NamedTuple):
         """
         spec = self.spec
         if spec.attack == "honest":
-            raise ValueError("'honest' is no attack; for a fleet without fakes say --evil 0")
+            raise ValueError("'honest' is not an attack; for no malicious agents use --evil 0")
         attacks.ATTACKS.check(spec.attack, self.settings.agents.options)
         validators.build(self.settings.agents.vote_attack)
         split.build(spec.split, **spec.split_options)
@@ -89,7 +89,7 @@ class SimulatedAgents(NamedTuple):
         if dealt.size == distinct:
             return ""
         return (
-            f"the training set is too small for so many: {dealt.size:,} samples are dealt, "
+            f"the training set is too small for so many samples: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
         )
 

@@ -95,14 +95,14 @@ def supervise(pool: WorkerPool, shown: Callable[[int], None], tend: Callable[[],
         pool.start()
         errors = pool.watch(shown, tend)
     except KeyboardInterrupt:
-        say("stopping: the agents say goodbye")
+        say("stopping: the agents leave")
         return 130
     finally:
         pool.stop()
         pool.close()
     if errors:
         raise TransportError(errors[0])
-    say("the run is done; the agents have said goodbye")
+    say("the run is done; the agents have left")
     return 0
 
 
@@ -132,7 +132,7 @@ def tending(
         if spare or taken:
             agents = sum(len(cut[share]) for share in claims.held)
             shares = f"{len(claims.held)} of {claims.count} shares"
-            say(f"replicas have come or gone: {agents:,} agents ({shares}) are here now")
+            say(f"the number of replicas changed: {agents:,} agents ({shares}) are here now")
         due = time.monotonic() + REBALANCE
         return True
 
@@ -144,7 +144,7 @@ def progress(total: int, late: int) -> Callable[[int], None]:
 
     And each time when the last is cut off, and when all who were there are back.
     """
-    early = f"{total - late:,} agents are connected, {late:,} more come later"
+    early = f"{total - late:,} agents are connected, {late:,} more will join later"
     steps = {total - late: early} if 0 < late < total else {}
     steps |= {total: f"all {total:,} agents are connected"}
     most, gone = 0, False
@@ -153,7 +153,7 @@ def progress(total: int, late: int) -> Callable[[int], None]:
         nonlocal most, gone
         if most and not connected and not gone:
             gone = True
-            say("no agent is connected any more: they try again until the broker is back")
+            say("no agent is connected any more: they reconnect when the broker is back")
         elif gone and connected >= most:
             gone = False
             say(f"{connected:,} agents are connected again")
@@ -169,7 +169,7 @@ def first_shares(claims: Claims) -> None:
     told = False
     while not claims.take():
         if not told:
-            say("other replicas hold all shares of the fleet: waiting until one comes free")
+            say("other replicas run all agents: waiting until a share is free")
         told = True
         time.sleep(REBALANCE)
 

@@ -49,7 +49,7 @@ class Waiting:
             return ""
         self._told = True
         there = self._elsewhere()
-        return self._sentence() + (f"; runs that are there: {there}" if there else "")
+        return self._sentence() + (f"; existing runs: {there}" if there else "")
 
     def _wait_for(self, why: str, due: float) -> None:
         if why != self._why or why == "aggregator":
@@ -61,7 +61,7 @@ class Waiting:
         match self._why:
             case "nobody":
                 return (
-                    f"waiting for an aggregator: none has begun {self._place} yet; {command} "
+                    f"waiting for an aggregator: none has started {self._place} yet; {command} "
                     "does, and --run NAME joins another run"
                 )
             case "round":

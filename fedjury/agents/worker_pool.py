@@ -75,7 +75,7 @@ class WorkerPool:
         self._ended: dict[int, str] = {}
         """Place of a process -> the error with which it ended, or nothing."""
         self._deaths: dict[int, list[float]] = {place: [] for place in self._shares}
-        self._processes: dict[int, BaseProcess] = {}
+        self.processes: dict[int, BaseProcess] = {}
         self._reports: dict[Connection, int] = {}
 
     @property
@@ -100,7 +100,7 @@ class WorkerPool:
 
     def drop(self, place: int) -> None:
         """End a process, whose agents say goodbye, and forget it."""
-        process = self._processes.pop(place)
+        process = self.processes.pop(place)
         process.terminate()
         processes.end([process], GOODBYE, ask=False)
         for report in [report for report, of in self._reports.items() if of == place]:
@@ -137,19 +137,19 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Ask all processes to end."""
-        for process in self._processes.values():
+        for process in self.processes.values():
             process.terminate()
 
     def close(self) -> None:
         """Wait some seconds until all have ended, then end them by force."""
-        processes.end(self._processes.values(), GOODBYE, ask=False)
+        processes.end(self.processes.values(), GOODBYE, ask=False)
 
     def _fork(self, place: int, *, again: bool) -> None:
         ours, theirs = mp.Pipe(duplex=False)
         start = self._shares[place], again, self._begun, os.getpid()
         process = processes.fork(_be, self._work, theirs, *start, daemon=True, fresh=self._fresh)
         theirs.close()  # so that its end is seen, and nobody who is forked later holds it open
-        self._processes[place], self._reports[ours] = process, place
+        self.processes[place], self._reports[ours] = process, place
 
     def _on_message(self, report: Connection) -> None:
         place = self._reports[report]
@@ -174,16 +174,16 @@ class WorkerPool:
     def _end(self, place: int, error: str) -> None:
         """Note that a process has ended. If its run is done, so is everybody's."""
         self._ended[place] = error
-        rest = [p for p in self._processes if p not in self._ended]
+        rest = [p for p in self.processes if p not in self._ended]
         if error and rest:
             self._say(f"an agent process ended: {error}")
         for other in rest:
             if not error and self._deaths[other]:  # it may have come back too late to hear of that
-                self._processes[other].terminate()
+                self.processes[other].terminate()
 
     def _revive(self) -> None:
         """Start again who died without having ended; what it had to say is read before."""
-        for place, process in list(self._processes.items()):
+        for place, process in list(self.processes.items()):
             silent = place not in self._reports.values() and place not in self._ended
             if not silent or process.is_alive():
                 continue
@@ -198,7 +198,7 @@ class WorkerPool:
             if len(self._deaths[place]) >= DEATHS:
                 raise TransportError(f"an agent process died {DEATHS} times in a row ({how})")
             agents = len(self._shares[place])
-            self._say(f"an agent process died ({how}): its {agents:,} agents come again")
+            self._say(f"an agent process died ({how}): its {agents:,} agents are started again")
             self._fork(place, again=True)
 
 

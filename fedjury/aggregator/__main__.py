@@ -31,14 +31,14 @@ def parser_of(prog: str) -> ArgumentParser:
         flags.BROKER_FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "where the broker listens (default: 127.0.0.1:1883)")
+    flags.add_broker(parser, "address of the broker (default: 127.0.0.1:1883)")
     parser.add_argument(
         "--agents",
         dest="collect.agents",
         metavar="N",
         default=None,
-        help="agents to wait for before the first round (default: until nobody "
-        "new has come for a few seconds)",
+        help="agents to wait for before the first round (default: until no "
+        "new one has come for a few seconds)",
     )
     parser.add_argument(
         "--no-report",

@@ -13,9 +13,9 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.server_update import server_update
-from fedjury.aggregator.server_validator import server_validator
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
+from fedjury.judges.server_validator import server_validator
 from fedjury.learning import datasets
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
@@ -27,10 +27,11 @@ from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
+from fedjury.protocol.record import Quality
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
-from fedjury.reports import quorum
-from fedjury.round.collect import Synchronous
+from fedjury.reports import jury
+from fedjury.round.collect import COLLECT
 from fedjury.round.state import RoundConfig
 
 ENVELOPE = 1000
@@ -71,7 +72,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     check_trainable(settings, model, data, holdings)
     config = round_config_of(settings, rule, task, model, data, holdings)
     if settings.model.init and settings.limits.finite and (why := config.flaw(flatten(model))):
-        raise ValueError(f"{settings.model.init} cannot be started from: {why}")
+        raise ValueError(f"{settings.model.init} cannot be used as the first model: {why}")
     manifest = manifest_of(settings, data, model)
     return Parts(model, manifest, config, data.fingerprint(), data.notes)
 
@@ -92,9 +93,11 @@ def round_config_of(
     )
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test), task)
+    metric = metric_of(answers, torch.from_numpy(data.y_test), task)
+    hidden = success_of(model, partition.backdoor, task) if partition.backdoor else None
     return RoundConfig(
         rule=rule,
-        evaluate=metric_of(answers, torch.from_numpy(data.y_test), task),
+        measure=lambda weights: Quality(metric(weights), hidden(weights) if hidden else None),
         flaw=flaw_of(answers),
         variances=variances(model),
         run=settings.run,
@@ -103,8 +106,12 @@ def round_config_of(
         collect=settings.collect,
         validation=votes,
         limits=settings.limits,
-        collecting=Synchronous(
-            settings.collect.threshold, settings.limits.samples, allocate=MatrixPool().take
+        collecting=COLLECT.build(
+            settings.collect.strategy,
+            settings.collect.threshold,
+            settings.limits.samples,
+            MatrixPool().take,
+            options=settings.collect.options,
         ),
         server_validator=server_validator(
             model, task, data, partition.server, judge, votes.look_back, settings.wire.history
@@ -112,7 +119,6 @@ def round_config_of(
         if spec.server and votes.server
         else None,
         forced=forced(settings, spec),
-        backdoor=success_of(model, partition.backdoor, task) if partition.backdoor else None,
         detection=detection_policy_of(settings),
         server_update=server_update(
             model,
@@ -129,16 +135,18 @@ def round_config_of(
 
 
 def rule_of(settings: Settings) -> rules.Rule:
-    """Build the rule with its options and fronts; ``ValueError`` says what cannot be."""
+    """Build the rule with its options and pre-aggregation; a ``ValueError`` says what is wrong."""
     message = settings.aggregation
     options: dict[str, Any] = dict(message.options)
     clip = options.pop("clip", message.clip) or None  # it may stand in either place
     if odd := {"name", "before"} & options.keys():
-        raise ValueError(f"{', '.join(sorted(odd))} is no option of a rule; see [aggregation]")
+        raise ValueError(
+            f"{', '.join(sorted(odd))} is not an option of the rule; see [aggregation]"
+        )
     rule = rules.build(message.rule, clip, message.pre_aggregation, **options)
     if Need.SERVER_UPDATE in needs_of(settings) and not settings.data.server:
         raise ValueError(
-            f"rule {message.rule!r} needs what the server learns from data of its own: with "
+            f"rule {message.rule!r} needs an update of the server's own: with "
             "data.server above 0 it keeps that share of the training set"
         )
     return rule
@@ -171,7 +179,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
         if name in rules.RULES.own:
             raise
         raise ValueError(
-            f"rule {name!r} fails at {n} made-up updates: {rules.RULES.failure(name, why)}"
+            f"rule {name!r} fails on {n} made-up updates: {rules.RULES.failure(name, why)}"
         ) from why
     if result != (2,):
         raise ValueError(f"rule {name!r} made an update of shape {result} of {n} of shape (2,)")
@@ -229,7 +237,7 @@ def _safety(settings: Settings) -> list[str]:
         voters = settings.contributors
     if voters < 2 or votes.decide == "score":
         return []
-    return quorum.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
+    return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedjury.protocol.record import RoundRecord
-from fedjury.reports.quorum import blind
+from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
+from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
-from fedjury.round.verdict import TOO_FEW, VOTED_DOWN, Verdict, refusals
 
 REDRAW = 0.1
 SPEAK = 5.0
@@ -76,7 +75,7 @@ class RunConsole:
         if self._warned or not votes.median_samples:
             return
         self._warned = True
-        if text := blind(votes.median_samples, self.classes, votes.asked, votes.quorum):
+        if text := blind(votes.median_samples, self.classes, votes.asked, votes.rejects_at):
             self.console.print(f"note: {text}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:
@@ -90,10 +89,10 @@ class RunConsole:
 
 
 def listening(port: int, run: str, secrets: str) -> str:
-    """Return what people on this machine type to hear a run; ``secrets``: folder of log-ins."""
+    """Return what people on this machine type to hear a run; ``secrets``: folder of logins."""
     log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
     topics = " ".join(f"-t 'fl/v2/{run}/{topic}'" for topic in ("log/#", "vote/+"))
-    return f"to listen: {log_in}mosquitto_sub -p {port} -v {topics}"
+    return f"to watch: {log_in}mosquitto_sub -p {port} -v {topics}"
 
 
 def round_line(record: RoundRecord, rounds: int) -> Text:
@@ -110,11 +109,9 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append(f"  backdoor {record.model.backdoor:.1%}")
     votes, traffic = record.votes, record.traffic
     if votes.asked:
-        line.append(f"  {Verdict(*votes.counts)}")
-        if votes.evidence is not None:
-            line.append(f" (evidence {votes.evidence:+.1f})")
-        elif not record.why.startswith(TOO_FEW):
-            line.append(f" (quorum {votes.quorum})")
+        line.append(f"  {votes}")
+        if votes.evidence is not None or not record.why.startswith(TOO_FEW):
+            line.append(f" ({votes.decided_by})")
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")
@@ -127,7 +124,7 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     if traffic.dropped:
         line.append(f"  broker dropped {traffic.dropped:,}", style="bold red")
     if traffic.invalid_messages:
-        line.append(f"  refused: {refusals(traffic.invalid_messages)}", style="yellow")
+        line.append(f"  invalid: {refusals(traffic.invalid_messages)}", style="yellow")
     return line
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 ONCE = {
     errno.ENOSPC: "there is room",
     errno.EDQUOT: "there is room",
@@ -38,7 +40,7 @@ class StoreError(Exception):
 def damaged(file: Path, why: Exception | str) -> StoreError:
     """Make the error for a file that cannot be what we wrote."""
     text = str(why)[:SAID]  # it may quote the file
-    return StoreError(f"{file} is damaged ({text}); remove it to go on without it")
+    return StoreError(f"{file} is damaged ({text}); remove it to continue without it")
 
 
 def readable(file: Path) -> Path:
@@ -62,8 +64,8 @@ def explained(file: Path) -> Iterator[None]:
     except OSError as why:
         once = ONCE.get(why.errno or 0, "that is mended")
         raise StoreError(
-            f"cannot write to {file}: {why.strerror or why}; what was there is kept, and the same "
-            f"command goes on from it once {once}"
+            f"cannot write to {file}: {why.strerror or why}; nothing was lost, and the same "
+            f"command resumes from it once {once}"
         ) from why
 
 
@@ -151,23 +153,18 @@ def held(folder: Path, run: str) -> Iterator[None]:
     """
     file = writable(folder) / "lock"
     with explained(file):
-        number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        with explained(file):
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = os.pread(number, 20, 0).strip().decode(errors="replace")
-                agent = f" (process {text})" if text.isdecimal() else ""
-                raise StoreError(
-                    f"run {run!r} in {folder} is in use by another aggregator{agent}"
-                ) from None
+        try:
+            lock = FileLock(file, fallback_to_soft=False).acquire(blocking=False)
+        except Timeout:
+            text = file.read_text(errors="replace").strip()
+            agent = f" (process {text})" if text.isdecimal() else ""
+            raise StoreError(
+                f"run {run!r} in {folder} is in use by another aggregator{agent}"
+            ) from None
+    with lock:
         with suppress(OSError):  # the number is for people; a full disk does without
-            os.ftruncate(number, 0)
-            os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+            file.write_text(f"{os.getpid()}\n")
         yield
-    finally:
-        os.close(number)  # and with it goes the lock, as when the process is killed
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
         If another run is in the folder, or what is written of it is damaged.
     """
     if before is None:
-        return [f"{folder} has no {MANIFEST}: nobody can say if the settings are those of the run"]
+        return [f"{folder} has no {MANIFEST}: whether the settings are the run's is unknown"]
     now = json.loads(json.dumps(jsonable(now)))
     was, wanted = _flat(folder, before), _flat(folder, now)
     differing = [key for key in wanted if key in was and was[key] != wanted[key]]
@@ -84,7 +84,7 @@ def changes(folder: Path, before: Said | None, now: Said) -> list[str]:
         raise StoreError(f"{folder} holds a run of {text}; choose another --run")
     if seen and seen != sees:
         raise StoreError(
-            f"{folder} holds a run on other data: {_other(seen, sees)}; choose another --run"
+            f"{folder} holds a run with other data: {_other(seen, sees)}; choose another --run"
         )
     settings = {key: key.removeprefix("settings.") for key in differing if "settings." in key}
     told = [
@@ -110,7 +110,7 @@ def settings_in(folder: Path, content: Said) -> dict[str, Any]:
             for key, value in keys.items()
         }
     except (AttributeError, KeyError, TypeError) as why:
-        raise damaged(folder / MANIFEST, "it does not say what was run") from why
+        raise damaged(folder / MANIFEST, "it does not say which run this was") from why
 
 
 def _flat(folder: Path, content: Said) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _flat(folder: Path, content: Said) -> dict[str, Any]:
     try:
         flat = {f"manifest.{key}": value for key, value in content["manifest"].items()}
     except (AttributeError, KeyError, TypeError) as why:
-        raise damaged(folder / MANIFEST, "it does not say what was run") from why
+        raise damaged(folder / MANIFEST, "it does not say which run this was") from why
     settings = settings_in(folder, content).items()
     return flat | {f"settings.{key}": value for key, value in settings}
 
@@ -127,7 +127,7 @@ def _data(folder: Path, content: Said) -> dict[str, str]:
     """Return the fingerprint of a run's data; empty if the run is from before there was one."""
     result = content.get("data", {})
     if not isinstance(result, dict) or not all(isinstance(part, str) for part in result.values()):
-        raise damaged(folder / MANIFEST, "it does not say on what data was run")
+        raise damaged(folder / MANIFEST, "it does not say which data the run used")
     return result
 
 

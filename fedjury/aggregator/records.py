@@ -100,7 +100,7 @@ def check(folder: Path) -> None:
         except RecordError as key:
             raise StoreError(
                 f"{folder / ROUNDS} is damaged (in the record of round {number}: {key}); "
-                "remove that line to go on without it"
+                "remove that line to continue without it"
             ) from key
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.aggregator.durable_files import damaged, readable, remove, replace
-from fedjury.detection.state import AgentRegistry, Arrays, from_arrays, to_arrays
+from fedjury.detection.registry_arrays import Arrays, from_arrays, to_arrays
+from fedjury.detection.state import AgentRegistry
 
 APART = 1 << 18
 """Bytes from which on an array has a file of its own."""
@@ -172,9 +173,10 @@ class RegistryFiles:
             return []
         whose = sorted({_owner(key) for key in gone})
         if (self._folder / "ended").exists():
-            return [f"what {' and '.join(whose)} remembered went when the run ended: begun again"]
+            whose_memory = " and ".join(whose)
+            return [f"the memory of {whose_memory} was removed when the run ended: it starts again"]
         lost = sorted({self._folder / name for name in gone.values()})
-        return [f"{file} is gone: the run goes on without it" for file in lost]
+        return [f"{file} is missing: the run continues without it" for file in lost]
 
 
 def _small(file: Path) -> Arrays:
@@ -189,7 +191,7 @@ def _table_of(arrays: Arrays) -> Table:
     table = {key: Place(*place) for key, place in content.items()}
     for place in table.values():
         if Path(place.file).name != place.file or np.dtype(place.dtype).hasobject:
-            raise ValueError(f"{place} is no place of an array")
+            raise ValueError(f"{place} is not the place of an array")
     return table
 
 

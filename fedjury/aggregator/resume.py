@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -14,12 +15,11 @@ from fedjury.aggregator.assembly import Parts
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.detection.state import AgentRegistry, resumed
-from fedjury.learning.weights import Vector, flatten
+from fedjury.learning.error_profiles import Profile
+from fedjury.learning.weights import Vector, flatten, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
-from fedjury.round.aggregate import step_between
 from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
-from fedjury.round.verdict import measured
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
@@ -39,12 +39,12 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     if saved is None:
         store.describe(now)
         first = Model(0, flatten(parts.model))
-        record = RoundRecord(0, settings.run.name, model=measured(parts.config, first.weights))
+        record = RoundRecord(0, settings.run.name, model=parts.config.measure(first.weights))
         store.save(first, record)
         return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)
     number, latest = saved.record.round, history[-1].version
-    print(f"run {settings.run.name!r} goes on after round {number}, at version {latest}")
+    print(f"run {settings.run.name!r} resumes after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
         print(line)
     return history, begin(history, saved.record, parts.config, saved.pending, saved.registry)
@@ -78,7 +78,7 @@ def fitting(
     if kept < min(wanted if votes else 2, version + 1):
         raise StoreError(
             f"{store.folder} lacks version {version - kept}, which the next round needs; remove "
-            "the models after it to go on from an older one, or choose another --run"
+            "the models after it to resume from an older one, or choose another --run"
         )
     return models[-wanted:]
 
@@ -91,11 +91,9 @@ def begin(
     registry: AgentRegistry | None = None,
 ) -> State:
     """Return the state after the round of this record, with these accepted models."""
-    profiles = (
-        ()
-        if config.server_validator is None
-        else tuple(map(config.server_validator.profile, weights_of(history)))
-    )
+    profiles: tuple[Profile, ...] = ()
+    if config.server_validator is not None:
+        profiles = tuple(config.server_validator.profile(model.weights) for model in history)
     step = None
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
@@ -107,16 +105,10 @@ def begin(
     )
 
 
-def weights_of(history: list[Model]) -> list[Vector]:
-    """Return the vectors of models."""
-    return [model.weights for model in history]
-
-
 def description(settings: Settings, parts: Parts) -> dict[str, Any]:
     """Write down what was run, so that it can be run again."""
     message = settings.model_dump()
     del message["broker"]["password"]
-    packages = {name: version(name) for name in PACKAGES}
     return {
         "format": manifest.FORMAT,
         "settings": message,
@@ -124,8 +116,14 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
         "data": dict(parts.data),
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "packages": packages,
+        "packages": packages(),
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Return the versions of the packages whose numbers decide what a run comes to."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @contextmanager

@@ -175,8 +175,8 @@ def serve(
 def forgotten(topics: int) -> str:
     """Say how many topics the broker was made to forget; there is always one, if it answers."""
     if not topics:
-        return "the broker does not answer: what it retains of the run is still there"
-    return f"the broker retains nothing of it any more ({topics:,} topics)"
+        return "the broker does not answer, so it still retains messages of the run"
+    return f"the broker retains no messages of the run any more ({topics:,} topics)"
 
 
 def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state: State) -> State:
@@ -196,7 +196,7 @@ def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state
     if len(there) < message.agents:
         screen.say(f"starting with {len(there):,} of {message.agents:,} agents")
     elif not message.agents:
-        screen.say(f"starting with {len(there):,} agents: nobody new came for {message.settle:g} s")
+        screen.say(f"starting with {len(there):,} agents: no new one came for {message.settle:g} s")
     votes = settings.validation
     if votes.asked > len(there) and not votes.piggy_back:
         screen.say(all_vote(votes.asked, len(there)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fedjury.aggregator.history import History as Series
-from fedjury.detection.state import AgentRegistry
+from fedjury.aggregator.store import RunStore
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -24,7 +24,6 @@ from fedjury.protocol.messages import (
     Reason,
     RoundLog,
     Update,
-    Vector,
     Vote,
 )
 from fedjury.protocol.record import RoundRecord, Timing
@@ -46,7 +45,10 @@ from fedjury.round.state import (
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""
 
-GONE = "the broker is gone, or another took our place there: the round waits until it is back"
+GONE = (
+    "the connection to the broker is lost, or another aggregator replaced this one there: the "
+    "round waits until it is back"
+)
 
 REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/invalid``: a flood of others must not become one of ours."""
@@ -54,19 +56,6 @@ REFUSED_EVERY = 1.0
 
 PAST_EVERY = 1.0
 """Seconds between two messages on ``log/history``, which are long and for newcomers alone."""
-
-
-class Store(Protocol):
-    """Where finished rounds are made durable."""
-
-    def persist(
-        self,
-        record: RoundRecord,
-        accepted: Model | None,
-        pending: Vector | None = None,
-        registry: AgentRegistry | None = None,
-    ) -> None:
-        """Write a round's record, the model if it was accepted, and what the next round needs."""
 
 
 class Screen(Protocol):
@@ -108,7 +97,7 @@ class Aggregator:
         self,
         connection: Connection,
         config: RoundConfig,
-        store: Store,
+        store: RunStore,
         screen: Screen,
         records: Iterable[RoundRecord] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -121,7 +110,7 @@ class Aggregator:
         self.config = config
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
-        self._store, self._screen = store, screen
+        self.store, self._screen = store, screen
         self._clock = clock
         self._refused_due = 0.0
         self._invalid: InvalidMessages | None = None
@@ -172,9 +161,7 @@ class Aggregator:
             if there >= wanted if wanted else settled:
                 break
             self._screen.waiting(len(self.online), wanted)
-            event = self._receive(POLL)
-            if event is not None:
-                state = self._take(state, event)
+            state = self.read(state, POLL)
         return state
 
     def run(self, state: State) -> State:
@@ -205,9 +192,7 @@ class Aggregator:
 
     def turn(self, state: State) -> State:
         """Take one message if there is one, then look at the clock; always in this order."""
-        event = self._receive(POLL)
-        if event is not None:
-            state = self._take(state, event)
+        state = self.read(state, POLL)
         transport = self.connection.transport
         tick = Tick(
             self._clock(),
@@ -218,16 +203,22 @@ class Aggregator:
             transport.dropped,
             time.time(),
         )
-        state = self._take(state, tick)
+        state = self.take(state, tick)
         self._screen.progress(state)
         self._log_refusals()
         self._log_history()
         return state
 
-    def _take(self, state: State, event: Event) -> State:
+    def read(self, state: State, patience: float) -> State:
+        """Take one message, if one comes within ``patience`` seconds."""
+        event = self._receive(patience)
+        return state if event is None else self.take(state, event)
+
+    def take(self, state: State, event: Event) -> State:
+        """Take an event, and carry out its effects, in order."""
         state, effects = machine.step(state, event, self.config)
         for effect in effects:
-            self._carry_out(effect, state)
+            self.carry_out(effect, state)
         return state
 
     def _receive(self, timeout: float) -> Event | None:
@@ -274,14 +265,15 @@ class Aggregator:
             self.online -= self._unheard
             self._unheard = set()
 
-    def _carry_out(self, effect: Effect, state: State) -> None:
+    def carry_out(self, effect: Effect, state: State) -> None:
+        """Do what a step of the round asks for."""
         match effect:
             case Publish(message):
                 self.connection.publish(message)
             case Clear(message):
                 self.connection.clear(message)
             case Persist(record, accepted, pending, registry):
-                self._store.persist(record, accepted, pending, registry)
+                self.store.persist(record, accepted, pending, registry)
                 self._screen.finished(record)
                 self._history.add(record)
                 self._history_sent = False

@@ -104,7 +104,7 @@ class RunStore:
         try:
             result: dict[str, Any] = json.loads(readable(file).read_bytes())
             if not isinstance(result, dict):
-                raise ValueError("it is no table")  # noqa: TRY004 - of JSON, like the others
+                raise ValueError("it is not a table")  # noqa: TRY004 - of JSON, like the others
         except (OSError, ValueError, RecursionError) as why:
             raise damaged(file, why) from why
         check_format(self.folder, result)
@@ -173,8 +173,8 @@ class RunStore:
         lines = lines_of(self.folder)
         if not read and lines:
             raise StoreError(
-                f"{self.folder / ROUNDS} holds {len(lines)} rounds and {self._models} no model of "
-                "them; choose another --run, or remove that file to begin again"
+                f"{self.folder / ROUNDS} holds {len(lines)} rounds and {self._models} no "
+                "model of them; choose another --run, or remove that file to begin again"
             )
         if not read:
             return None
@@ -188,7 +188,8 @@ class RunStore:
         self._spare = note.round - 1
         if again := [number for number in lines if number > record.round]:
             notes.append(
-                f"rounds {min(again)} to {max(again)} are done again: the models they made are gone"
+                f"rounds {min(again)} to {max(again)} are repeated, because their models "
+                "are missing"
             )
         if lost := holes(records, record.round):
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
@@ -213,10 +214,10 @@ class RunStore:
         later = max([*lines, *(round_ for round_, _ in self._all_left())], default=0) > number
         if gone and later:
             raise StoreError(
-                f"{self.folder} cannot go on after round {number}, for {gone[0].name} is gone, "
+                f"{self.folder} cannot resume after round {number}, for {gone[0].name} is gone, "
                 "which the next round needs; choose another --run"
             )
-        notes = [f"{file} is gone: the run goes on without it" for file in gone]
+        notes = [f"{file} is missing: the run continues without it" for file in gone]
         pending = self._open(candidate, size)[0] if candidate.exists() else None
         if not agents.exists():
             return pending, None, notes

@@ -25,7 +25,7 @@ LADDER = tuple(i / 10 for i in range(10, 0, -1))
 
 @attack(
     hides_backdoor=True,
-    report="It is the strongest that a judge of their own lets pass.",
+    report="It is the strongest that their own judge accepts.",
 )
 def adaptive(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who submit only what their own judge calls clean."""

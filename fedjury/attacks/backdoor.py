@@ -31,7 +31,7 @@ Choose = Callable[[Vector, Vector, RoundContext], float | None]
 
 @attack(
     hides_backdoor=True,
-    report="Then the model is replaced by one that behaves, but for the backdoor in it.",
+    report="Then they replace the model by one with the backdoor, otherwise unchanged.",
 )
 def backdoor(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who strike in their rounds and else train honestly."""

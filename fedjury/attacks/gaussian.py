@@ -15,9 +15,7 @@ from fedjury.learning.weights import Matrix
 from fedjury.registry import attack
 
 
-@attack(
-    colludes=True, report="They collude: noise about as strong as what they have learnt together."
-)
+@attack(colludes=True, report="They collude: noise about as strong as their honest updates.")
 def gaussian(attack: AttackContext, strength: float = 1.0) -> Collusion:
     """Build the collusion; ``strength`` multiplies the deviation that was fitted."""
 

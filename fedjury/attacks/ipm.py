@@ -17,7 +17,7 @@ from fedjury.registry import attack
 
 @attack(
     colludes=True,
-    report="They collude: the opposite of what they have learnt together.",
+    report="They collude: the opposite of their mean update.",
 )
 def ipm(attack: AttackContext, epsilon: float = 0.1) -> Collusion:
     """Build the collusion; the mean is that of the attackers' honest updates."""

@@ -10,7 +10,7 @@ from fedjury.attacks.honest import honest
 from fedjury.registry import attack
 
 
-@attack(holds_data=True, report="They learn from their own data with wrong labels.")
+@attack(holds_data=True, report="They train on their own data with wrong labels.")
 def label_flip(attack: AttackContext) -> LocalTraining:
     """Build the learner of attackers who call every sample of theirs something else."""
     flipped = attack.data._replace(y=attack.task.classes - 1 - attack.data.y)

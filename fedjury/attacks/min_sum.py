@@ -15,7 +15,7 @@ from fedjury.registry import attack
 
 @attack(
     colludes=True,
-    report="They collude: as far off as the honest updates are from each other in all.",
+    report="They collude: as far off as the honest updates are from each other in total.",
 )
 def min_sum(attack: AttackContext, deviation: str = "std") -> Collusion:
     """Build the collusion; ``deviation``: std, sign or unit, what p is the negative of."""

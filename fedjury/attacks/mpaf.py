@@ -14,16 +14,21 @@ from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import attack
 
 
+def step(weights: Vector, base: Vector, scale: float) -> Vector:
+    """Return a fake's update (d,): ``scale`` times the way from the global weights to ``base``."""
+    with np.errstate(over="ignore", invalid="ignore"):  # on purpose: λ = 1e6 overflows in time
+        return np.float32(scale) * (base - weights)
+
+
 @attack(
     report="The fakes hold no data: they push the model towards a random one, all the same way."
 )
 def mpaf(attack: AttackContext) -> LocalTraining:
     """Build the learner of MPAF's fakes; ``world.scale`` is λ."""
-    base, scale = attack.fresh(), np.float32(attack.scale)
+    base = attack.fresh()
 
     def learn(weights: Vector, context: RoundContext) -> Matrix:
-        with np.errstate(over="ignore", invalid="ignore"):  # on purpose: λ = 1e6 overflows in time
-            step = scale * (base - weights)
-        return np.broadcast_to(step, (len(context.members), len(step)))
+        update = step(weights, base, attack.scale)
+        return np.broadcast_to(update, (len(context.members), len(update)))
 
     return learn

@@ -10,7 +10,7 @@ from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import attack
 
 
-@attack(holds_data=True, report="They send the opposite of what they have learnt.")
+@attack(holds_data=True, report="They send the opposite of their updates.")
 def sign_flip(attack: AttackContext, factor: float = 1.0) -> LocalTraining:
     """Build the learner of attackers who undo, ``factor`` times over, what they learnt."""
     train, times = honest(attack), np.float32(-factor)

@@ -14,7 +14,7 @@ from fedjury.config.program import Output, Program, run_main
 EXAMPLES = """examples:
   %(prog)s                              at port 1883, Mosquitto if it is there
   %(prog)s --port 1883 --kind embedded  without Mosquitto
-  %(prog)s --port 1883 --secrets secrets  everybody logs in (fedjury enroll)
+  %(prog)s --port 1883 --secrets secrets  with logins (fedjury enroll)
   %(prog)s --port 1883 --page   and the live page at port 8080
 """
 
@@ -44,7 +44,7 @@ def parser_of(prog: str) -> ArgumentParser:
         "--secrets",
         type=Path,
         metavar="DIR",
-        help="made by fedjury enroll (default: let everybody in)",
+        help="made by fedjury enroll (default: no logins)",
     )
     parser.add_argument(
         "--page",

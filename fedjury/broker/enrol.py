@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ EXAMPLES = """examples:
   %(prog)s --slots http=20             an HTTP gateway with 20 slots besides
   %(prog)s --name robot --watch ann    one agent, and one person who watches
   %(prog)s --page                      the live page, at port 8080
-  %(prog)s --renew agent-007           another secret; a revoked one is let in again
+  %(prog)s --renew agent-007           another secret; a revoked agent is readmitted
   %(prog)s --revoke agent-007 --revoke agent-123
 
-What is there already is kept: call it again to add who is missing. Then
+Existing secrets are kept; run it again to add missing ones. Then
   mosquitto -c secrets/broker/mosquitto.conf         or: fedjury broker --secrets secrets
-  fedjury serve --secrets secrets                    reads secrets/aggregator/ alone
-  fedjury spawn --n 1000 --secrets secrets           reads secrets/agents/ alone
+  fedjury serve --secrets secrets                    reads only secrets/aggregator/
+  fedjury spawn --n 1000 --secrets secrets           reads only secrets/agents/
   XDG_CONFIG_HOME=secrets/people mosquitto_sub -v -t 'fl/v2/+/log/#' -t 'fl/v2/+/vote/+'
 """
 
@@ -48,9 +49,9 @@ def work(chosen: argparse.Namespace, _: Output) -> int:
     elif message <= {"revoke", "folder"}:
         done = enrolment.revoke(chosen.folder, dict.fromkeys(chosen.revoke))
         print(f"revoked: {', '.join(done.left_out)}; {done.total:,} logins are left")
-        _tell(chosen.folder)
+        tell(chosen.folder)
     else:
-        raise EnrolError("--revoke goes with --folder alone")
+        raise EnrolError("--revoke can only be combined with --folder")
     return 0
 
 
@@ -71,7 +72,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     done = enrolment.enrol(chosen.folder, wanted, renew, chosen.days, **settings)
     print(f"{done.total:,} logins in {chosen.folder}/, {len(done.made):,} of them new")
     if done.left_out:
-        print(f"revoked, and so left out: {', '.join(done.left_out)}; --renew NAME lets one in")
+        print(f"revoked, and so left out: {', '.join(done.left_out)}; --renew NAME readmits one")
     if known is None:
         where = chosen.folder / BROKER / "mosquitto.conf"
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
@@ -92,7 +93,7 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
     ):
         print(f"the broker must be started again: from now on it listens on port {done.port}")
     else:
-        _tell(chosen.folder)
+        tell(chosen.folder)
 
 
 def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
     return changes
 
 
-def _tell(folder: Path) -> None:
+def tell(folder: Path) -> None:
     """Have the private broker read its files, or say how to tell another one."""
     if pid_file.tell(folder / BROKER):
         print("the private broker has been told")
@@ -129,30 +130,51 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Give everybody a secret of their own, by which the broker knows them.",
+        description="Make a login for each agent, the aggregator and people who watch.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--n", type=_count, metavar="N", help="agents in the whole fleet")
+    _add_principals(parser)
+    _add_broker(parser)
+    parser.add_argument(
+        "--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all"
+    )
+    parser.add_argument(
+        "--revoke", action="append", default=[], metavar="NAME", help="lock a login out"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="folder of all secrets (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_principals(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say who is enrolled."""
+    add = partial(parser.add_argument, action="append", default=[])
+    parser.add_argument("--n", type=_count, metavar="N", help="agents in the federation")
     add(
         "--slots",
         type=_slots,
-        action="append",
-        default=[],
         metavar="PREFIX=N",
         help="slots of an HTTP gateway, like http=20; they are agents",
     )
-    add("--name", type=_name, action="append", default=[], metavar="NAME", help="one more agent")
+    add("--name", type=_name, metavar="NAME", help="one more agent")
     add(
         "--watch",
         type=_short,
-        action="append",
-        default=[],
         metavar="NAME",
-        help="one more person who watches, as watch.NAME: two cannot share a login",
+        help="one more login to watch with, watch.NAME: a login allows one connection",
     )
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how the broker is set up, and for what."""
+    add = parser.add_argument
     add(
         "--tls",
         nargs="?",
@@ -167,16 +189,16 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name or address of the broker besides this machine's, for TLS",
+        help="another name or address of the broker besides this machine's, for TLS",
     )
     add(
         "--days",
         type=_count,
         default=enrolment.DAYS,
         metavar="N",
-        help="how long new certificates hold (default: %(default)s)",
+        help="how long new certificates are valid (default: %(default)s)",
     )
-    add("--run", type=_run, metavar="NAME", help="logins are for this run alone; '+': for any")
+    add("--run", type=_run, metavar="NAME", help="logins are only for this run; '+': for any")
     add(
         "--page",
         type=_port,
@@ -188,18 +210,8 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     add(
         "--collusion",
         action=argparse.BooleanOptionalAction,
-        help="for experiments: attackers may talk to each other",
+        help="for experiments: attackers may communicate",
     )
-    add("--renew", nargs="*", metavar="NAME", help="new secrets for these; without names: for all")
-    add("--revoke", action="append", default=[], metavar="NAME", help="lock a login out")
-    add(
-        "--folder",
-        type=Path,
-        default=FOLDER,
-        metavar="DIR",
-        help="where all secrets are (default: %(default)s)",
-    )
-    return parser
 
 
 def _count(text: str) -> int:
@@ -218,7 +230,7 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
     if text in ("aggregator", "watch"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name for an agent")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name for an agent")
     return text
 
 
@@ -240,7 +252,7 @@ def _run(text: str) -> str:
 
 def _host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:*_-]{1,253}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a machine")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name or address of a machine")
     return text
 
 

@@ -110,9 +110,13 @@ def _running(
     page: int | None = None,
 ) -> Iterator[_Running]:
     """Start a broker, wait until it answers, and stop it at the end."""
-    chosen = _choose(kind, say, secrets)
+    chosen = choose(kind, say, secrets)
+    if page is not None and not 0 <= page <= 65535:
+        raise BrokerError(f"the page's port {page} must be 0 to 65535")
     tls = "\ncafile " in private_configuration(port, secrets)
-    websockets = "" if page is None else f"ws{'s' * tls}://{HOST}:{_port_for_people(page)}"
+    websockets = ""
+    if page is not None:
+        websockets = f"ws{'s' * tls}://{HOST}:{_free_port(page, or_any=True)}"
     address = BrokerAddress(HOST, _free_port(port), chosen, websockets)
     with tempfile.TemporaryDirectory(prefix="fedjury-broker-") as name:
         folder = Path(name)
@@ -126,14 +130,14 @@ def _running(
             processes.stop(child)
 
 
-def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
+def choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     """Settle on "mosquitto" or "embedded"."""
     if kind not in KINDS:
         raise BrokerError(f"unknown kind of broker {kind!r}; one of {', '.join(KINDS)}")
     if kind != "embedded" and find_mosquitto():
         return "mosquitto"
     if secrets is not None:
-        raise BrokerError("only Mosquitto can tell who is who: `apt install mosquitto`")
+        raise BrokerError("logins need Mosquitto: `apt install mosquitto`")
     if find_spec("amqtt") is None:
         raise BrokerError(
             "no Mosquitto on this machine, and the embedded broker needs a package that is not "
@@ -150,27 +154,19 @@ def _choose(kind: str, say: Say, secrets: Path | None = None) -> str:
     return "embedded"
 
 
-def _free_port(port: int) -> int:
-    """Find a free loopback port, or make sure that the wanted one is."""
+def _free_port(port: int, *, or_any: bool = False) -> int:
+    """Return the wanted loopback port if it is free, and else any, or refuse; 0 is any."""
     try:
         return processes.free_port(HOST, port)
     except OSError as problem:
+        if or_any:
+            return processes.free_port(HOST)
         raise BrokerError(f"port {port} of {HOST} cannot be used: {problem.strerror}") from None
 
 
-def _port_for_people(page: int) -> int:
-    """Find a port for browsers, the wanted one if it is free."""
-    if not 0 <= page <= 65535:
-        raise BrokerError(f"the page's port {page} must be 0 to 65535")
-    return _free_if_possible(page)
-
-
-def _free_if_possible(port: int) -> int:
-    """Return the wanted port if it is free, else any free one."""
-    try:
-        return _free_port(port)
-    except BrokerError:
-        return _free_port(0)
+def usual_port() -> int:
+    """Return the port at which programs look for a broker, or if that is taken a free one."""
+    return _free_port(mosquitto.PORT, or_any=True)
 
 
 def private_configuration(
@@ -264,11 +260,6 @@ def _last_words(broker: _Running, what: str) -> str:
     return f"the {broker.address.kind} broker {what}; the end of its log:{log}"
 
 
-def usual_port() -> int:
-    """Return the port at which programs look for a broker, or if that is taken a free one."""
-    return _free_if_possible(mosquitto.PORT)
-
-
 def follow(
     kind: str,
     port: int,
@@ -286,7 +277,7 @@ def follow(
     with _running(kind, say_now, None, port, secrets, page) as broker:
         begun(broker.address)
         _follow(broker)
-        raise BrokerError(f"the {broker.address.kind} broker ended by itself")
+        raise BrokerError(f"the {broker.address.kind} broker stopped by itself")
 
 
 def _follow(broker: _Running) -> None:

@@ -34,7 +34,7 @@ use_identity_as_username true
 """
 """Who comes without a certificate of the authority is not heard; the name in it is the login."""
 
-FOR_PEOPLE = "# The live page, and MQTT over websockets for whoever looks at it.\n"
+FOR_PEOPLE = "# The live page, and MQTT over websockets for its readers.\n"
 """Begins the last part of a configuration."""
 
 WEBSOCKETS = """\
@@ -55,7 +55,7 @@ topic deny fl/v2/#
 """A certificate that is revoked lets nobody in, but whoever is in stays connected: silent."""
 
 COLLUSION = """
-# Attackers of an experiment tell each other what they learnt.
+# Attackers of an experiment exchange their updates.
 pattern write fl/v2/+/collusion/update/%u
 pattern read fl/v2/+/collusion/update/+
 pattern readwrite fl/v2/+/collusion/attack
@@ -110,7 +110,7 @@ def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> s
     text = _instead(text, "listener", f"listener {port} 127.0.0.1")
     if page is None:
         return text
-    # What a listener is told of log-ins and encryption holds for it alone.
+    # What a listener is told of logins and encryption holds for it alone.
     told = re.findall(rf"(?m)^(?:{OF_A_LISTENER}) .*\n", text)
     # Given an address alone, Mosquitto 2.0 lets everybody in who reaches this machine.
     host = " 127.0.0.1\nsocket_domain ipv4"

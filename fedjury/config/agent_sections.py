@@ -20,13 +20,16 @@ class Training(Section):
 
 
 class Agents(Section):
-    """The fleet."""
+    """The agents: how many, who is malicious, which data they hold, where they run."""
 
     n: Annotated[int, Flag("--n")] = Field(
-        1000, ge=1, le=1_000_000, description="agents in the whole fleet"
+        1000, ge=1, le=1_000_000, description="agents in the federation"
     )
     malicious: Annotated[float, Flag("--evil")] = Field(
-        0.2, ge=0, le=1, description="share of them that is evil: exactly round(n * evil)"
+        0.2,
+        ge=0,
+        le=1,
+        description="share of them that is malicious: exactly round(n * share) agents",
     )
     attack: Annotated[Text, Flag("--attack", "NAME")] = Field(
         "mpaf",
@@ -43,24 +46,25 @@ class Agents(Section):
     start: Annotated[int, Flag("--start")] = Field(
         1,
         ge=1,
-        description="round in which malicious agents begin to strike; before it fakes send zeros, "
+        description="first round in which malicious agents attack; before it fakes send zeros, "
         "others train honestly",
     )
     arrive: Annotated[int, Flag("--arrive")] = Field(
         1,
         ge=1,
-        description="above 1: the malicious agents connect, all at once, in this round, and are "
-        "called from the next on",
+        description="above 1: the malicious agents all connect in this round, and are selected "
+        "from the next on",
     )
     vote_attack: Annotated[Text, Flag("--vote-attack", "NAME")] = Field(
         "always_accept",
-        description="how liars vote: {liar}",
+        description="how malicious agents vote: {vote_attack}",
     )
     malicious_validators: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of all agents who train honestly but vote as liars; evil ones always do",
+        description="share of all agents that train honestly but vote as set by vote_attack; "
+        "malicious agents always do",
     )
     remember: bool = Field(
         True, description="false: a validator fetches its whole look-back again for each vote"
@@ -68,16 +72,16 @@ class Agents(Section):
     samples: Annotated[int, Flag("--samples")] = Field(
         0,
         ge=0,
-        description="samples of each genuine agent; 0: the training set shared out evenly",
+        description="samples of each agent with data; 0: the training set divided evenly",
     )
     min_samples: int = Field(
         0,
         ge=0,
-        description="above 0: agents hold unequal numbers of samples, from this many up, drawn "
-        "evenly so that samples is their average",
+        description="above 0: agents hold unequal numbers of samples, at least this many, drawn "
+        "uniformly with samples as the mean",
     )
     split: Annotated[Text, Flag("--split", "NAME")] = Field(
-        "iid", description="how data are dealt: {split}"
+        "iid", description="how the data are partitioned: {split}"
     )
     alpha: Annotated[float, Flag("--alpha")] = Field(
         0.9, ge=1e-9, description="of dirichlet: the smaller, the fewer classes an agent has"
@@ -89,19 +93,19 @@ class Agents(Section):
         description="of groups: share of an agent's data that is its group's class",
     )
     processes: Annotated[int, Flag("--processes")] = Field(
-        0, ge=0, le=1024, description="processes to spread the agents over; 0: one a core"
+        0, ge=0, le=1024, description="processes to spread the agents over; 0: one per core"
     )
     shard: Annotated[Text, Flag("--shard", "I/K")] = Field(
         "1/1",
-        description="the part of the fleet that runs here: i/k; auto:FOLDER: replicas that have "
-        "this folder in common share the fleet out among themselves",
+        description="the part of the agents that runs here: i/k; auto:FOLDER: replicas that share "
+        "this folder divide the agents among themselves",
     )
     attack_log: Text = Field(
-        "", description="file to which attackers write when they strike, and how strongly"
+        "", description="file to which attackers write when they attack, and how strongly"
     )
     shared_downlink: Annotated[bool, Flag("--shared-downlink")] = Field(
         False,
-        description="a process receives the model once for all its agents, not once for each",
+        description="a process receives the model once for all its agents, not once per agent",
     )
 
     @property
@@ -111,13 +115,13 @@ class Agents(Section):
 
     @property
     def part(self) -> tuple[int, int]:
-        """The shard as (i, k), counted from 1; where replicas share it out, the whole."""
+        """The shard as (i, k), counted from 1; the whole where replicas divide it."""
         i, _, k = ("1/1" if self.common else self.shard).partition("/")
         return int(i), int(k)
 
     @property
     def common(self) -> str:
-        """The folder in which replicas share the fleet out among themselves; empty: they do not."""
+        """The folder through which replicas divide the agents; empty: they do not."""
         return self.shard.removeprefix("auto:") if self.shard.startswith("auto:") else ""
 
     @field_validator("shard")
@@ -129,8 +133,8 @@ class Agents(Section):
         return shard
 
     @model_validator(mode="after")
-    def _somebody_is_there(self) -> Self:
-        allowed = "1 where all agents are evil, for somebody has to be there"
+    def _some_are_there(self) -> Self:
+        allowed = "1 where all agents are malicious, as some must be there at the start"
         must(self.prompt, "agents.arrive", self.arrive, allowed)
         return self
 
@@ -140,41 +144,47 @@ class Backdoor(Section):
 
     task: Annotated[Text, Flag("--task", "NAME")] = Field(
         "label_flip",
-        description="of a backdoor: {backdoor}",
+        description="the backdoor: {backdoor}",
     )
     inject: Annotated[Numbers, Flag("--inject")] = Field(
         [],
-        description="rounds in which the attackers strike; in all others they train honestly",
+        description="rounds in which the attackers inject it; in all others they train honestly",
         examples=["[30, 35, 40]"],
     )
     forced: bool = Field(
         True,
-        description="all attackers are among the contributors of these rounds, whoever is drawn",
+        description="all attackers are among the contributors of these rounds, whatever the draw",
     )
     source: int = Field(
         -1,
         ge=-1,
-        description="label_flip: the class that is taken; -1: the one they have most of",
+        description="label_flip: the class that is relabelled; -1: the one the attackers have "
+        "most of",
     )
-    target: int = Field(-1, ge=-1, description="the class it is called; -1: drawn from the seed")
+    target: int = Field(
+        -1, ge=-1, description="the class it is labelled as; -1: drawn from the seed"
+    )
     train: Numbers = Field(
         [],
-        description="semantic: training samples that carry the backdoor; nobody else is dealt them",
+        description="semantic: training samples that carry the backdoor; no other agent holds them",
         examples=["[30, 35, 40]"],
     )
     test: Numbers = Field(
         [],
-        description="semantic: training samples its success is measured on; nobody is dealt them",
+        description="semantic: training samples its success is measured on; no agent holds them",
         examples=["[30, 35, 40]"],
     )
     boost: float = Field(
-        0.0, ge=0, description="gamma; 0: what makes the candidate the attackers' model"
+        0.0, ge=0, description="gamma; 0: whatever makes the candidate the attackers' model"
     )
     share: float = Field(
-        0.3, ge=0.01, le=1, description="poisoned samples of all that the attackers train on"
+        0.3,
+        ge=0.01,
+        le=1,
+        description="share of poisoned samples among those that the attackers train on",
     )
-    epochs: int = Field(6, ge=1, description="passes over these")
-    learning_rate: float = Field(0.05, ge=0, description="of these")
+    epochs: int = Field(6, ge=1, description="passes over these samples")
+    learning_rate: float = Field(0.05, ge=0, description="of the training on these samples")
     alpha: float = Field(
         1.0,
         ge=0,
@@ -184,5 +194,6 @@ class Backdoor(Section):
     )
     judged_clean: bool = Field(
         False,
-        description="adaptive: it judges on its clean data alone, not on what the backdoor takes",
+        description="adaptive: it judges only on its clean data, not on the samples of the "
+        "backdoor",
     )

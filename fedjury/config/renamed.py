@@ -29,14 +29,14 @@ def check(dotted: str) -> None:
     """Raise a ``SettingsError`` with the new name if a setting has one."""
     if new := RENAMED.get(dotted):
         raise SettingsError(
-            f"the setting {dotted} is called {new} now; 'fedjury config upgrade FILE' writes the "
+            f"the setting {dotted} is now called {new}; 'fedjury config upgrade FILE' writes the "
             "new names into a file"
         )
 
 
 def program(old: str, new: str) -> NoReturn:
     """End a program that was started by the name that it had before."""
-    print(f"error: '{old}' is called '{new}' now", file=sys.stderr)
+    print(f"error: '{old}' is now called '{new}'", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -51,7 +51,7 @@ class OldFlag(argparse.Action):
         option_string: str | None = None,
     ) -> NoReturn:
         """Say the new name, and exit with 2."""
-        parser.error(f"{option_string} is called {FLAGS[option_string or '']} now")
+        parser.error(f"{option_string} is now called {FLAGS[option_string or '']}")
 
 
 def upgrade(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The sections that say what happens in a round: from the call to the verdict."""
+"""The sections that say what happens in a round, from selection to the verdict."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Aggregation(Section):
     clip: Annotated[float, Flag("--clip")] = Field(
         0.0,
         ge=0,
-        description="longest update let through whole (L2 norm); longer ones are scaled down; "
+        description="longest update that is left as it is (L2 norm); longer ones are scaled down; "
         "0: off",
     )
     pre_aggregation: Annotated[Options, Flag("--pre-aggregation")] = Field(
         {},
-        description="fronts of the rule, in this order: clip, bucketing, nnm: { nnm = 200 }; "
-        "after clip",
+        description="steps before the rule, after clip, in this order: clip, bucketing, nnm; "
+        "{ nnm = 200 }",
         examples=["{ bucketing = 2, nnm = 20 }"],
     )
     server_lr: float = Field(1.5, ge=0, description="step along the aggregated update")
@@ -38,75 +38,82 @@ class Aggregation(Section):
 
 
 class Sampling(Section):
-    """Who is called to contribute."""
+    """Which agents are selected to contribute."""
 
     client_fraction: Annotated[float, Flag("--client-fraction")] = Field(
-        1.0, ge=1e-9, le=1, description="share of the agents called to contribute each round"
+        1.0, ge=1e-9, le=1, description="share of the agents selected in each round"
     )
     newcomers: int = Field(
-        0, ge=0, description="agents let in a round once the run has begun; 0: all who come"
+        0, ge=0, description="agents admitted in a round once the run has begun; 0: no limit"
     )
 
 
 class Collect(Section):
-    """When a round has enough updates."""
+    """How updates come together, and when a round has enough of them."""
 
+    strategy: Text = Field("synchronous", description="how updates come together: {collect}")
+    options: Options = Field({}, description="of the strategy", examples=["{ settle_seconds = 5 }"])
     agents: int = Field(
         0,
         ge=0,
-        description="agents to wait for before the first round; 0: until nobody new comes (python "
+        description="agents to wait for before the first round; 0: until no new ones come (python "
         "run.py knows how many it starts)",
     )
     patience: float = Field(
-        120.0, ge=0, description="seconds to wait for them; then it starts with who is there"
+        120.0,
+        ge=0,
+        description="seconds to wait for them; then the run starts with those that are there",
     )
     settle: float = Field(
         4.0,
         ge=0.1,
-        description="seconds without anybody new after which it starts, where it was not told how "
-        "many",
+        description="seconds without a new agent after which the run starts, if agents is 0",
     )
     threshold: Annotated[int, Flag("--threshold")] = Field(
-        0, ge=0, description="updates that close a round; 0: as many as were called"
+        0, ge=0, description="updates that close a round; 0: as many as agents were selected"
     )
-    min_updates: int = Field(1, ge=1, description="updates without which a round is repeated")
+    min_updates: int = Field(
+        1, ge=1, description="fewest updates; with fewer the round is repeated"
+    )
     seconds: float = Field(60.0, ge=0.01, description="longest time for the updates of a round")
-    attempts: int = Field(5, ge=1, description="times a round is tried before the run is given up")
+    attempts: int = Field(5, ge=1, description="attempts at a round before the run is given up")
 
 
 class Validation(Section):
     """Who votes on a candidate, and how."""
 
     judged_by: Annotated[Literal["clients", "server", "both"], Flag("--judged-by")] = Field(
-        "clients", description="who judges a candidate: clients, server (with data.server), both"
+        "clients", description="judges of a candidate: clients, server (with data.server), both"
     )
     validators: Annotated[int, Flag("--validators")] = Field(
-        40, ge=0, description="agents who vote on each candidate, drawn at random; 0: none"
+        40, ge=0, description="agents that vote on each candidate, drawn at random; 0: none"
     )
     quorum: Annotated[int, Flag("--quorum")] = Field(
         0,
         ge=0,
-        description='"poisoned" votes that reject a candidate; 0: half of those asked (server '
-        "alone: its own does)",
+        description='"poisoned" votes that reject a candidate; 0: half of the validators '
+        "(judged_by server: its own vote)",
     )
     min_votes: int = Field(
         0,
         ge=0,
-        description="votes without which others are asked once, then the candidate is rejected; "
-        "0: most of those asked",
+        description="fewest votes; with fewer, other validators are asked once, then the "
+        "candidate is rejected; 0: more than half of the validators",
     )
     decide: Literal["count", "score"] = Field(
         "count",
-        description="what rejects: count (the quorum), score (what all of them saw, added up)",
+        description="what decides: count (votes against the quorum), score (the combined scores)",
     )
     tolerated_malicious: int = Field(
-        0, ge=0, description="malicious validators to withstand; score drops as many at each end"
+        0,
+        ge=0,
+        description="malicious validators to withstand; score leaves out as many at each end",
     )
     false_alarm: float = Field(
         0.02,
         ge=1e-9,
         le=0.5,
-        description="of score: share of benign candidates that may be rejected",
+        description="decide score: share of benign candidates that may be rejected",
     )
     errs: float = Field(
         0.4,
@@ -116,7 +123,7 @@ class Validation(Section):
     )
     piggy_back: bool = Field(
         False,
-        description="contributors judge the candidate they train from: one message less",
+        description="contributors judge the candidate that they train from, which saves a message",
     )
     judge: Annotated[Text, Flag("--judge", "NAME")] = Field(
         "lof",
@@ -133,7 +140,7 @@ class Validation(Section):
     minimum_history: int = Field(
         0,
         ge=0,
-        description='accepted models without which a judge says "clean"; 0: l + 1',
+        description='accepted models that a judge needs; with fewer it says "clean"; 0: l + 1',
     )
     warm_up: int = Field(0, ge=0, description="rounds before the first vote")
     seconds: float = Field(30.0, ge=0.01, description="longest time for the votes of a round")
@@ -155,13 +162,13 @@ class Validation(Section):
 
     @property
     def voters(self) -> int:
-        """Who votes on each candidate, the server among them; unknown (0) with piggy-back."""
+        """Voters on each candidate, the server among them; unknown (0) with piggy-back."""
         return 0 if self.piggy_back else self.asked + self.server
 
     def rejects(self, asked: int) -> int:
         """Return how many "poisoned" votes of ``asked`` voters reject: unless set, half of them.
 
-        Half of ten is BAFFLE's own q = 5. Where the server judges alone, its own does.
+        Half of ten is BAFFLE's own q = 5. Where only the server judges, its vote decides.
         """
         wanted = 1 if self.judged_by == "server" else self.quorum
         return min(wanted or (asked + 1) // 2, asked)
@@ -235,55 +242,56 @@ class Validation(Section):
 
 
 class Detection(Section):
-    """How fakes are looked for, and what becomes of them."""
+    """How malicious agents are detected, and what happens to them."""
 
     detectors: Annotated[list[Text], Flag("--detect")] = Field(
         ["fixed_point", "length"],
-        description="who looks for fakes: {detector}",
+        description="detectors: {detector}",
         examples=['["fixed_point"]'],
     )
     options: Annotated[dict[str, dict[str, object]], AfterValidator(in_utf8)] = Field(
         {},
-        description="of detectors, a table each: { fixed_point = { crowd = 5 } }",
+        description="of the detectors, a table each: { fixed_point = { crowd = 5 } }",
         examples=["{ fixed_point = { crowd = 5 } }"],
     )
     quarantine: Annotated[bool, Flag("--quarantine")] = Field(
         True,
-        description="flagged agents are left out of the round, and soon not called",
+        description="updates of flagged agents are filtered; after some offences they are not "
+        "selected",
     )
     offences: int = Field(
         2,
         ge=1,
-        description="rounds of suspicion that lead to quarantine; a round without takes one back",
+        description="rounds flagged that lead to quarantine; a round without takes one back",
     )
     readmission_after: int = Field(
-        10, ge=1, description="rounds after which an agent in quarantine is called once more"
+        10, ge=1, description="rounds after which an agent in quarantine is selected once more"
     )
     readmissions: int = Field(
         3,
         ge=0,
-        description="failed readmissions after which it stays out permanently; 0: it never does",
+        description="failed readmissions after which it stays out permanently; 0: never",
     )
 
 
 class Limits(Section):
-    """What is let in."""
+    """Limits on what arrives."""
 
     finite: bool = Field(
         True,
-        description="updates with inf or NaN are refused, and models that answer so; false lets "
-        "them in, to watch an undefended run overflow",
+        description="updates with inf or NaN are invalid, and candidates with such outputs are "
+        "rejected; false accepts them, to watch an undefended run overflow",
     )
     samples: int = Field(
-        1000, ge=1, description="cap on the number of samples an agent says it has"
+        1000, ge=1, description="cap on the number of samples that an agent reports"
     )
     agents: int = Field(
         100_000,
         ge=1,
-        description="agents that may be online at once; presence of more is refused",
+        description="agents that may be online at once; presence of more is invalid",
     )
     size: int = Field(
         32_000_000,
         ge=1000,
-        description="longest payload that is looked at: 8 million float32 parameters",
+        description="longest payload that is read, in bytes: 8 million float32 parameters",
     )

@@ -16,17 +16,17 @@ class Run(Section):
     name: Annotated[Text, Flag("--run", "NAME")] = Field(
         "fedjury",
         description="name of the run at the broker and of its folder: 1 to 64 of A-Z a-z 0-9 _ -. "
-        "Unless chosen, an aggregator goes on with the unfinished one or begins fedjury-2, -3, "
-        "..., and agents join the newest",
+        "Unless given, an aggregator resumes the unfinished run or begins fedjury-2, -3, ..., and "
+        "agents join the newest",
     )
     seed: Annotated[int, Flag("--seed")] = Field(
         0, ge=0, le=2**63 - 1, description="all randomness comes from (seed, round, agent)"
     )
     rounds: Annotated[int, Flag("--rounds")] = Field(
-        30, ge=1, le=10**9, description="rounds to finish, rejected ones included"
+        30, ge=1, le=10**9, description="rounds to run, rejected ones included"
     )
     directory: Annotated[Text, Flag("--runs", "DIR")] = Field(
-        "runs", description="folder that holds one folder a run"
+        "runs", description="folder with one folder per run"
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Flag("--device")] = Field(
         "cpu",
@@ -47,41 +47,42 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Broker(Section):
-    """Where the broker is and who we are to it."""
+    """Where the broker is, and how to log in."""
 
     host: Text = Field("127.0.0.1", description="where the MQTT broker listens")
     port: int = Field(1883, ge=1, le=65535, description="its TCP port")
     username: Annotated[Text, Flag("--username", "NAME")] = Field(
-        "", description="log-in at the broker; empty: none"
+        "", description="login at the broker; empty: none"
     )
     password: Annotated[Text, Flag("--password", "SECRET")] = Field(
         "",
         repr=False,
-        description="of the log-in; better given in the environment, as FEDJURY_PASSWORD",
+        description="of the login; better given in the environment, as FEDJURY_PASSWORD",
     )
     secrets: Annotated[Text, Flag("--secrets", "DIR")] = Field(
         "",
-        description="folder made by fedjury enroll: a log-in of its own for everybody",
+        description="folder made by fedjury enroll, with a login for each program and agent",
     )
     ca: Annotated[Text, Flag("--ca", "FILE")] = Field(
         "",
-        description="TLS: PEM file of who vouches for the broker, or system; empty: the one among "
-        "the secrets, if any",
+        description="TLS: PEM file of the certificate authority, or system; empty: the one in "
+        "secrets, if any",
     )
     tls: bool = Field(
         False,
-        description="whether the connection is encrypted (--broker mqtts://...) although ca names "
-        "nobody: then whom this machine trusts vouches for the broker",
+        description="encrypt the connection (--broker mqtts://...) also without ca: the "
+        "authorities that "
+        "this machine trusts are used",
     )
     keepalive: int = Field(
         60,
         ge=2,
         le=3600,
-        description="seconds of silence after which a connection is tried; after twice that it is "
-        "given up",
+        description="seconds of silence after which a connection is tested; after twice that it is "
+        "closed",
     )
     forget: Annotated[bool, Flag("--forget")] = Field(
-        False, description="at the end remove what is retained of the run at the broker"
+        False, description="at the end remove the run's retained messages from the broker"
     )
 
     @classmethod
@@ -103,7 +104,7 @@ class Broker(Section):
             raise SettingsError(
                 f"{shown} must be HOST:PORT, mqtt://HOST:PORT or mqtts://HOST:PORT (TLS); the port "
                 "is from 1 to 65535, an IPv6 address goes in brackets, like [::1]:1883, and a "
-                "log-in into --username and FEDJURY_PASSWORD"
+                "login into --username and FEDJURY_PASSWORD"
             )
         there = cls(host=match[2] or match[3], port=port)
         return there.replaced(tls=True) if scheme == "mqtts" else there
@@ -142,8 +143,8 @@ class Data(Section):
         0.0,
         ge=0,
         le=0.9,
-        description="share of the training set that the aggregator keeps, to judge with, and to "
-        "train on for fltrust",
+        description="share of the training set that the aggregator keeps, to judge with and, for "
+        "fltrust, to train on",
     )
 
 

@@ -39,7 +39,7 @@ def in_utf8(value: Any) -> Any:
             case list() as items:
                 left += items
             case str() as text if any("\ud800" <= char <= "\udfff" for char in text):
-                raise PydanticCustomError("not_utf8", "holds bytes that are no UTF-8")
+                raise PydanticCustomError("not_utf8", "holds bytes that are not UTF-8")
     return value
 
 
@@ -135,7 +135,7 @@ def _sentence(kind: type[Section], values: Mapping[str, Any], error: ErrorDetail
         return f"unknown setting {dotted!r}"
     shown = repr(value) if field.repr else "..."
     if error["type"] == "not_utf8":
-        return f"{dotted} = {shown} holds bytes that are no UTF-8; rename it, or write it in UTF-8"
+        return f"{dotted} = {shown} holds bytes that are not UTF-8; rename it, or write it in UTF-8"
     return f"{dotted} = {shown} must be {_allowed(field, error)}"
 
 

@@ -124,7 +124,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read {file}: {why.strerror}") from why
     except UnicodeDecodeError as why:
         raise SettingsError(
-            f"{file} is not TOML: it is no text in UTF-8 ({why.reason} at byte {why.start}); "
+            f"{file} is not TOML: it is not text in UTF-8 ({why.reason} at byte {why.start}); "
             "save it as UTF-8"
         ) from why
     except (ValueError, RecursionError) as why:  # the last: tables in tables in tables

@@ -14,24 +14,18 @@ from collections import Counter
 
 from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.registry import detector
+from fedjury.registry.bounds import AtLeastOne, Probability
 
 
 @detector(report="joined in one crowd")
-def burst(chance: float = 1e-4, crowd: int = 5, probation: int = 10) -> Detector:
+def burst(
+    chance: Probability = 1e-4, crowd: AtLeastOne = 5, probation: AtLeastOne = 10
+) -> Detector:
     """Build the detector of agents who joined in a burst.
 
     ``chance``: how rare a number of joins makes a burst. ``crowd``: how many it is at least.
     ``probation``: rounds after the join during which they are flagged.
-
-    Raises
-    ------
-    ValueError
-        If the chance is not in (0, 1), or one of the others below 1.
     """
-    if not 0 < chance < 1:
-        raise ValueError(f"chance must be in (0, 1), not {chance}")
-    if crowd < 1 or probation < 1:
-        raise ValueError(f"crowd and probation must be at least 1, not {crowd} and {probation}")
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         joins = Counter(since for since in observation.joined.values() if since > 1)

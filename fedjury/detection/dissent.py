@@ -17,10 +17,11 @@ import numpy as np
 from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.detection.rows import Bools, Floats, aligned, recall, renewed
 from fedjury.registry import detector
+from fedjury.registry.bounds import Probability
 
 
 @detector(report="kept voting against the outcome")
-def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detector:
+def dissent(errs: float = 0.4, lies: float = 0.9, chance: Probability = 1e-3) -> Detector:
     """Build the detector of validators who vote against the outcome.
 
     ``errs``: share of rounds in which an honest validator may err. ``lies``: share in which a liar
@@ -29,12 +30,10 @@ def dissent(errs: float = 0.4, lies: float = 0.9, chance: float = 1e-3) -> Detec
     Raises
     ------
     ValueError
-        If not 0 < errs < lies < 1, or the chance is not in (0, 1).
+        If not 0 < errs < lies < 1.
     """
     if not 0 < errs < lies < 1:
         raise ValueError(f"it takes 0 < errs < lies < 1, not errs {errs} and lies {lies}")
-    if not 0 < chance < 1:
-        raise ValueError(f"chance must be in (0, 1), not {chance}")
     bar = -math.log(chance)
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:

@@ -45,6 +45,7 @@ from fedjury.detection.sent import Sent, last_sent, pairs
 from fedjury.detection.sketch import beside_nearest
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import detector
+from fedjury.registry.bounds import AtLeastTwo, Probability
 
 GROWTH = 10
 """Times as long as one that is remembered: then a model is ruined."""
@@ -53,21 +54,14 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 @detector(report="pulled the model towards one fixed point")
-def fixed_point(parallel: float = 0.02, fixed: float = 0.1, crowd: int = 3) -> Detector:
+def fixed_point(
+    parallel: Probability = 0.02, fixed: Probability = 0.1, crowd: AtLeastTwo = 3
+) -> Detector:
     """Build the detector of agents that pull towards a fixed point.
 
     ``parallel``, ``fixed``: limits of the two signs, beside the median of the round. ``crowd``:
     senders in one direction that make a crowd.
-
-    Raises
-    ------
-    ValueError
-        If a limit is not in (0, 1), or a crowd is less than two.
     """
-    if not (0 < parallel < 1 and 0 < fixed < 1):
-        raise ValueError(f"parallel and fixed must be in (0, 1), not {parallel} and {fixed}")
-    if crowd < 2:
-        raise ValueError(f"a crowd is at least 2, not {crowd}")
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         squares = about_squared_norms(observation.updates)

@@ -27,6 +27,7 @@ from fedjury.detection.gaps import boundary
 from fedjury.detection.rows import Floats, Ints, Values, aligned
 from fedjury.detection.sent import Sent, last_sent, pairs
 from fedjury.registry import detector
+from fedjury.registry.bounds import AtLeastOne, Positive
 
 
 class Path(NamedTuple):
@@ -38,23 +39,14 @@ class Path(NamedTuple):
     """(m, d)."""
 
 
-@detector(report="sent updates that are not where their last ones led to")
-def fldetector(window: int = 10, server_lr: float = 1.0) -> Detector:
+@detector(report="sent updates that their last ones did not predict")
+def fldetector(window: AtLeastOne = 10, server_lr: Positive = 1.0) -> Detector:
     """Build the detector of agents whose updates cannot be predicted.
 
     ``window``: model changes that L-BFGS goes by, and distances that are averaged; nobody is
     judged before the model has changed ``window`` + 1 times. ``server_lr``: the server's step
     size η.
-
-    Raises
-    ------
-    ValueError
-        If the window is below 1, or the step size not positive.
     """
-    if window < 1 or not server_lr > 0:
-        raise ValueError(
-            f"window must be at least 1 and server_lr positive, not {window} and {server_lr}"
-        )
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         if "distances" in memory and memory["distances"].shape[1] != window:

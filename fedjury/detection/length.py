@@ -13,23 +13,17 @@ import numpy as np
 from fedjury.detection.angles import about_squared_norms
 from fedjury.detection.detector import Detector, Memory, Observation, Scores
 from fedjury.registry import detector
+from fedjury.registry.bounds import AboveOne
 
 
 @detector(report="sent updates many times too long")
-def length(limit: float = 30.0) -> Detector:
+def length(limit: AboveOne = 30.0) -> Detector:
     """Build the detector; ``limit``: the L2 norm that is flagged, in medians of the round.
 
     The score is norm / (2 limit medians), at most 1, and 0 below half of the limit. The median is
     that of the finite norms that are not zero; where most updates are not finite, nobody is
     flagged: then the model is ruined, and honest agents overflow too.
-
-    Raises
-    ------
-    ValueError
-        If the limit is not above 1.
     """
-    if not limit > 1:
-        raise ValueError(f"limit must be above 1, not {limit}")
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         norms = np.sqrt(about_squared_norms(observation.updates))

@@ -20,22 +20,16 @@ from fedjury.detection.sent import pairs
 from fedjury.detection.sketch import beside_nearest
 from fedjury.learning.weights import Matrix
 from fedjury.registry import detector
+from fedjury.registry.bounds import Probability
 
 
-@detector(report="sent updates too much alike")
-def similarity(limit: float = 0.05) -> Detector:
+@detector(report="sent updates that are too similar")
+def similarity(limit: Probability = 0.05) -> Detector:
     """Build the detector of agents whose summed updates are alike.
 
     ``limit``: sine of the angle to the most similar agent, beside the median, from which on
     downwards an agent is flagged.
-
-    Raises
-    ------
-    ValueError
-        If the limit is not in (0, 1).
     """
-    if not 0 < limit < 1:
-        raise ValueError(f"limit must be in (0, 1), not {limit}")
 
     def detect(observation: Observation, memory: Memory) -> tuple[Scores, Memory]:
         finite = np.flatnonzero(np.isfinite(about_squared_norms(observation.updates)))

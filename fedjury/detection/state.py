@@ -14,15 +14,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from fedjury.config.sections import Detection
 from fedjury.detection import SUSPECT, Detector, Memory, Observation
-from fedjury.detection.selection import draw
 from fedjury.detection.update_sums import NOTHING, UpdateSums
+from fedjury.learning.contributions import Contributions
+from fedjury.learning.weights import Vector
 from fedjury.protocol.record import DetectionRecord, Truth
-from fedjury.randomness import Purpose
+from fedjury.randomness import Purpose, draw
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,6 +80,14 @@ class AgentRegistry:
     """Whether that candidate was accepted; None if nobody voted."""
     update_sums: UpdateSums = NOTHING
 
+    def in_quarantine(self, round_: int) -> Names[str]:
+        """Return the agents that are not to be selected in a round."""
+        return {name for name, status in self.statuses.items() if status.until > round_}
+
+    def passes_over(self, round_: int) -> bool:
+        """Return whether any agent may not be selected, so that those that may have to be named."""
+        return bool(self.in_quarantine(round_)) or len(self.admitted) < len(self.seen)
+
 
 EMPTY = AgentRegistry()
 
@@ -96,6 +102,30 @@ class DetectionResult:
     """Agent -> its suspicion, the highest of all detectors."""
     flagged: Mapping[str, str] = field(default_factory=dict)
     """Agent -> the detector that suspects it most, of those flagged in this round."""
+    excluded: frozenset[str] = frozenset()
+    """Agents whose contributions do not count: those flagged, under quarantine."""
+
+    def after_votes(self, votes: Mapping[str, bool], verdict: bool | None) -> AgentRegistry:
+        """Return what will be known, with the votes of agents: voter -> whether "poisoned".
+
+        Detectors are shown a vote once, in the round after it.
+        """
+        return replace(self.registry, votes=votes, verdict=verdict if votes else None)
+
+    def record(self, round_: int, filtered: int) -> DetectionRecord:
+        """Write down who was flagged of what, and who is out after the round.
+
+        Most scores of a thousand agents can be nothing; these are left out.
+        """
+        statuses = self.registry.statuses
+        scores = {name: round(score, 3) for name, score in sorted(self.scores.items())}
+        return DetectionRecord(
+            suspicion={name: score for name, score in scores.items() if score},
+            flagged=dict(self.flagged),
+            filtered=filtered,
+            quarantined=tuple(sorted(self.registry.in_quarantine(round_))),
+            permanent=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
+        )
 
 
 def admit(
@@ -141,24 +171,41 @@ def resumed(registry: AgentRegistry, detection: DetectionPolicy) -> AgentRegistr
     )
 
 
-def in_quarantine(registry: AgentRegistry, round_: int) -> Names[str]:
-    """Return who is not to be called in a round."""
-    return {name for name, status in registry.statuses.items() if status.until > round_}
-
-
 def eligible(
     registry: AgentRegistry, online: Names[str], round_: int, detection: DetectionPolicy
 ) -> Names[str]:
     """Return those who may be called: let in, and not in quarantine."""
     if not detection.remembers:
         return online
-    excluded = in_quarantine(registry, round_)
+    excluded = registry.in_quarantine(round_)
     return [name for name in online if name in registry.admitted and name not in excluded]
 
 
-def passes_over(registry: AgentRegistry, round_: int) -> bool:
-    """Say whether anybody may not be called in a round, so that who may has to be named."""
-    return bool(in_quarantine(registry, round_)) or len(registry.admitted) < len(registry.seen)
+def look(
+    detection: DetectionPolicy,
+    registry: AgentRegistry,
+    round_: int,
+    contributions: Contributions,
+    start: Vector,
+    online: Names[str],
+) -> DetectionResult | None:
+    """Let the detectors look at contributions that were trained from ``start`` (d,).
+
+    None where nobody looks, and nothing is to be remembered.
+    """
+    if not detection.remembers:
+        return None
+    known = registry.seen
+    observation = Observation(
+        round_,
+        contributions.names,
+        contributions.vectors,
+        start,
+        {name: known[name] for name in sorted(online) if name in known},
+        registry.votes,
+        registry.verdict,
+    )
+    return inspect(detection, registry, observation)
 
 
 def inspect(
@@ -191,7 +238,8 @@ def inspect(
         if detection.update_sums
         else registry.update_sums,
     )
-    return DetectionResult(after, scores, flagged)
+    excluded = frozenset(flagged) if detection.rules.quarantine else frozenset[str]()
+    return DetectionResult(after, scores, flagged, excluded)
 
 
 def judged(
@@ -216,22 +264,6 @@ def judged(
     return AgentStatus(offences, until, failed)
 
 
-def record(result: DetectionResult, filtered: int, round_: int) -> DetectionRecord:
-    """Write down who was flagged of what, and who is out after the round.
-
-    Most scores of a thousand agents can be nothing; these are left out.
-    """
-    statuses = result.registry.statuses
-    scores = {name: round(score, 3) for name, score in sorted(result.scores.items())}
-    return DetectionRecord(
-        suspicion={name: score for name, score in scores.items() if score},
-        flagged=dict(result.flagged),
-        filtered=filtered,
-        quarantined=tuple(sorted(in_quarantine(result.registry, round_))),
-        permanent=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
-    )
-
-
 def against_truth(message: DetectionRecord, malicious: Names[str]) -> Truth:
     """Hold a round's detection against who is evil, which only an experiment knows.
 
@@ -247,63 +279,3 @@ def against_truth(message: DetectionRecord, malicious: Names[str]) -> Truth:
         wrongly_quarantined=len(set(message.quarantined).difference(malicious)),
         wrongly_permanent=len(set(message.permanent).difference(malicious)),
     )
-
-
-Arrays = dict[str, npt.NDArray[np.generic]]
-
-
-def to_arrays(registry: AgentRegistry) -> Arrays:
-    """Write an agent registry as plain arrays, for the disk."""
-    names = _names(registry.statuses)
-    arrays: Arrays = {
-        "standings.names": names,
-        "standings": np.array(list(registry.statuses.values()), np.int64).reshape(-1, 3),
-        "verdict": np.array([-1 if registry.verdict is None else registry.verdict], np.int64),
-        "past.names": registry.update_sums.names,
-        "past": registry.update_sums.rows,
-    }
-    for key in ("seen", "admitted", "votes"):
-        numbers: Mapping[str, int] = getattr(registry, key)
-        arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
-    for detector, memory in registry.memories.items():
-        arrays |= {f"memory.{detector}.{key}": value for key, value in memory.items()}
-    return arrays
-
-
-def from_arrays(arrays: Arrays) -> AgentRegistry:
-    """Read what ``to_arrays`` wrote.
-
-    Raises
-    ------
-    KeyError
-        If something is missing.
-    """
-    memories: dict[str, Arrays] = {}
-    for name, value in arrays.items():
-        if name.startswith("memory."):
-            detector, key = name.removeprefix("memory.").split(".", 1)
-            memories.setdefault(detector, {})[key] = value
-    verdict = int(arrays["verdict"].item())
-    statuses = (AgentStatus(*map(int, row)) for row in arrays["standings"].tolist())
-    past = UpdateSums(arrays["past.names"], arrays["past"].astype(np.float32))
-    return AgentRegistry(
-        dict(zip(_texts(arrays["standings.names"]), statuses, strict=True)),
-        memories,
-        _counts(arrays, "seen"),
-        _counts(arrays, "admitted"),
-        {name: bool(message) for name, message in _counts(arrays, "votes").items()},
-        None if verdict < 0 else bool(verdict),
-        past,
-    )
-
-
-def _names(names: Names[str]) -> npt.NDArray[np.bytes_]:
-    return np.array(list(names), dtype="S64")
-
-
-def _texts(names: npt.NDArray[np.generic]) -> list[str]:
-    return [name.decode() for name in names.tolist()]
-
-
-def _counts(arrays: Arrays, key: str) -> dict[str, int]:
-    return dict(zip(_texts(arrays[f"{key}.names"]), arrays[key].tolist(), strict=True))

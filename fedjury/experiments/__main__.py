@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import Any
 
 from fedjury.broker.local import BrokerError
 from fedjury.config.program import Output, Program, run_main
@@ -53,6 +54,70 @@ def show(experiments: Mapping[str, str]) -> None:
         print(f"{name:16} {line}")
 
 
+FLAGS: dict[str, dict[str, Any]] = {
+    "--repeats": {
+        "type": int,
+        "default": 5,
+        "metavar": "N",
+        "help": "seeds to run it with (default: %(default)s)",
+    },
+    "--seed": {
+        "type": int,
+        "default": 0,
+        "metavar": "N",
+        "help": "the first of them (default: %(default)s)",
+    },
+    "--data": {
+        "action": "append",
+        "metavar": "NAME",
+        "help": "data set by name, or an .npz file, instead of the experiment's own; "
+        "more than once for several, where it takes several",
+    },
+    "--model": {
+        "default": "",
+        "metavar": "NAME",
+        "help": "network of the small scale; lenet takes six times as long, with "
+        "colours twenty times (default: mlp)",
+    },
+    "--scale": {
+        "choices": ["small", "paper", "tiny"],
+        "default": "small",
+        "help": "tiny: seconds, to try it; small: two cores, minutes; paper: the "
+        "paper's size, days (default: %(default)s)",
+    },
+    "--only": {
+        "action": "append",
+        "default": [],
+        "metavar": "LABEL=NAMES",
+        "help": "of the matrix: some rows or columns, like attack=mpaf,alie; more than "
+        "once for several labels (attack, rule, guard)",
+    },
+    "--link": {
+        "choices": ["memory", "broker"],
+        "default": "memory",
+        "help": "in one process, or over a private MQTT broker: the same results "
+        "(default: %(default)s)",
+    },
+    "--jobs": {
+        "type": int,
+        "default": 2,
+        "metavar": "N",
+        "help": "processes; over a broker runs go one after the other (default: %(default)s)",
+    },
+    "--runs": {
+        "default": "runs",
+        "metavar": "DIR",
+        "help": "folder for results (default: %(default)s)",
+    },
+    "--fresh": {
+        "action": "store_true",
+        "help": "run again what is done; after a change of the code remove the folder "
+        "base-... beside it too",
+    },
+}
+"""The flags, as argparse takes them."""
+
+
 def parser_of(prog: str) -> argparse.ArgumentParser:
     """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
@@ -64,68 +129,8 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         "Without NAME: list the experiments. A stopped one resumes.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(EXPERIMENTS))
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=5,
-        metavar="N",
-        help="seeds to run it with (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the first of them (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME",
-        help="data set by name, or an .npz file, instead of the experiment's own; "
-        "more than once for several, where it takes several",
-    )
-    parser.add_argument(
-        "--model",
-        default="",
-        metavar="NAME",
-        help="network of the small scale; lenet takes six times as long, with "
-        "colours twenty times (default: mlp)",
-    )
-    parser.add_argument(
-        "--scale",
-        choices=["small", "paper", "tiny"],
-        default="small",
-        help="tiny: seconds, to try it; small: two cores, minutes; paper: the "
-        "paper's size, days (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="LABEL=NAMES",
-        help="of the matrix: some rows or columns, like attack=mpaf,alie; more than "
-        "once for several labels (attack, rule, guard)",
-    )
-    parser.add_argument(
-        "--link",
-        choices=["memory", "broker"],
-        default="memory",
-        help="in one process, or over a private MQTT broker: the same results "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=2,
-        metavar="N",
-        help="processes; over a broker runs go one after the other (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runs", default="runs", metavar="DIR", help="folder for results (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="run again what is done; after a change of the code remove the folder "
-        "base-... beside it too",
-    )
+    for flag, how in FLAGS.items():
+        parser.add_argument(flag, **how)
     return parser
 
 

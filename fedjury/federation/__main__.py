@@ -5,19 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 
-from fedjury.aggregator.durable_files import StoreError
-from fedjury.broker.local import KINDS, BrokerError
+from fedjury.broker.local import KINDS
 from fedjury.broker.mosquitto import PAGE_PORT
 from fedjury.config import flags
 from fedjury.config.naming import named
 from fedjury.config.program import Output, Program, run_main
 from fedjury.config.settings import Settings, SettingsError
-from fedjury.protocol.transport.connection import TransportError
+from fedjury.federation.parts import EXPECTED
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.shipped import shipped
-
-EXPECTED = (SettingsError, TransportError, BrokerError, StoreError)
-"""Errors that are one sentence to people."""
 
 EXAMPLES = """  %(prog)s --demo
   %(prog)s --demo --monitor
@@ -33,8 +29,8 @@ DEMO = """  %(prog)s
 def parser_of(prog: str) -> ArgumentParser:
     """Return the parser of its flags."""
     parser = _parser(
-        "Run a whole federation on this machine: broker, aggregator and agents. A run that is not "
-        "named with --run is called by the time.",
+        "Run a whole federation on this machine: broker, aggregator and agents. A run "
+        "without --run is named by the time.",
         EXAMPLES,
         prog,
         "run-TIME",
@@ -42,7 +38,7 @@ def parser_of(prog: str) -> ArgumentParser:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="the same attack four times: undefended, clipped, detected, voted on",
+        help="the same attack four times: undefended, with clipping, with detection, with votes",
     )
     return parser
 
@@ -50,7 +46,7 @@ def parser_of(prog: str) -> ArgumentParser:
 def demo_parser(prog: str) -> ArgumentParser:
     """Return the parser of the demo's flags."""
     parser = _parser(
-        "Show the same attack four times: undefended, clipped, detected, voted on.",
+        "Show the same attack four times: undefended, with clipping, with detection, with votes.",
         DEMO,
         prog,
         "demo-TIME",

@@ -37,7 +37,7 @@ def demo(settings: Settings) -> Result:
     manifests: dict[str, Any] = {}
     lines: list[str] = []
     for number, (title, file) in enumerate(CASES.items(), start=1):
-        say(f"\n{number}/{len(CASES)}  {title}: fakes strike from round {settings.agents.start} on")
+        say(f"\n{number}/{len(CASES)}  {title}: fakes attack from round {settings.agents.start} on")
         case = layered(settings, file)
         folder = whole / file
         if (folder / ENDED).exists():  # it is the demo's second time, which was stopped after this
@@ -66,6 +66,6 @@ def check_demo(settings: Settings) -> None:
     names = {setting: flag for flag, setting in flags.AGGREGATOR_FLAGS.items()}
     if odd := ", ".join(names.get(key, key) for key in sorted(own & settings.given)):
         raise SettingsError(
-            f"--demo sets up {len(CASES)} defences of its own and takes no {odd}; leave it out, or "
+            f"--demo sets up {len(CASES)} runs of its own and accepts no {odd}; leave it out, or "
             "run one federation: python run.py --config config/demo.toml and what you want to set"
         )

@@ -24,7 +24,8 @@ def too_late(settings: Settings) -> str:
     if first_attack_round is None or first_attack_round <= settings.run.rounds:
         return ""
     return (
-        f"nobody will strike: there are {settings.run.rounds} rounds, and the first strike would "
+        f"there will be no attack: there are {settings.run.rounds} rounds, and the first "
+        "attack would "
         f"be in round {first_attack_round}"
     )
 
@@ -49,9 +50,9 @@ def describe(settings: Settings) -> str:
         return (
             f"{text} {fake_agents:,} hide{s} a backdoor ({agents.attack}, {hidden.task}) in the "
             f"model in "
-            f"rounds {rounds} and else train{s} honestly.{late}"
+            f"rounds {rounds} and otherwise train{s} honestly.{late}"
         )
-    attacks = f"strike{s} from round {first_attack(settings)} on"
+    attacks = f"attack{s} from round {first_attack(settings)} on"
     if ATTACKS.facts(agents.attack).holds_data:
         options = "".join(f", {key} {value}" for key, value in agents.options.items())
         return (

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from fedjury import processes
+from fedjury.aggregator.durable_files import StoreError
+from fedjury.broker.local import BrokerError
 from fedjury.config.program import run_main
+from fedjury.config.settings import SettingsError
 from fedjury.processes import death
 from fedjury.protocol.transport.connection import TransportError
 
 AGENTS_LOG = "agents.log"
 """In the folder of a run whose agents are ours: what they say."""
+
+EXPECTED = (SettingsError, TransportError, BrokerError, StoreError)
+"""Errors of our programs that are one sentence to people."""
 
 LEAVING = 15.0
 """Seconds that agents have to leave by themselves once the run is done."""
@@ -29,8 +35,6 @@ class Part(NamedTuple):
     name: str
     """What ``top`` shows of it."""
     main: Callable[[], int]
-    expected: tuple[type[Exception], ...]
-    """Its errors that are one sentence to people."""
 
 
 def start(running: list[BaseProcess], part: Part, output: IO[str] | None = None) -> None:
@@ -55,7 +59,7 @@ def become(part: Part, output: IO[str] | None, parent: int) -> None:
     if output is not None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(output.fileno(), stream.fileno())
-    run_main(lambda _: part.main(), part.expected, ())
+    run_main(lambda _: part.main(), EXPECTED, ())
 
 
 def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
@@ -67,7 +71,7 @@ def watch(aggregator: BaseProcess, agents: BaseProcess, log: Path) -> int:
     if aggregator.exitcode == 0:
         agents.join(LEAVING)
     if aggregator.exitcode < 0:  # it could not say so itself
-        raise TransportError(f"the aggregator was ended ({death(aggregator.exitcode)})")
+        raise TransportError(f"the aggregator died ({death(aggregator.exitcode)})")
     return aggregator.exitcode
 
 

@@ -45,7 +45,7 @@ def _ours(folder: Path) -> bool:
 def _run(folder: Path, content: object) -> tuple[Settings, reports.Records]:
     """Return what was set and what happened in each round."""
     if not isinstance(content, Mapping):
-        raise _unusable(folder, "it is no table")
+        raise _unusable(folder, "it is not a table")
     if text := written_by_another(folder, content):
         raise StoreError(text)
     try:
@@ -58,7 +58,7 @@ def _run(folder: Path, content: object) -> tuple[Settings, reports.Records]:
     check(folder)
     records = read_records(folder)
     if not records:
-        raise StoreError(f"{folder} holds no round of a run: there is nothing to report")
+        raise StoreError(f"{folder} contains no round of a run, so there is nothing to report")
     return settings, records
 
 
@@ -66,17 +66,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
     """Read what was run."""
     file = folder / MANIFEST
     if not file.exists():
-        what = f"has no {MANIFEST}" if folder.is_dir() else "is no folder"
+        what = f"has no {MANIFEST}" if folder.is_dir() else "is not a folder"
         raise StoreError(f"{folder} {what}: give the folder of a run, like runs/fedjury")
     try:
         content = json.loads(readable(file).read_bytes())
     except (OSError, ValueError, RecursionError) as why:
         raise _unusable(folder, str(why)) from why
     if not isinstance(content, dict):
-        raise _unusable(folder, "it is no table")
+        raise _unusable(folder, "it is not a table")
     return content
 
 
 def _unusable(folder: Path, why: str) -> StoreError:
     """Make the error for a manifest without which nothing can be reported."""
-    return StoreError(f"{folder / MANIFEST} is damaged ({why[:200]}): it does not say what was run")
+    return StoreError(
+        f"{folder / MANIFEST} is damaged ({why[:200]}): it does not say which run this was"
+    )

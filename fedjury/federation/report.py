@@ -26,7 +26,7 @@ def parser_of(prog: str) -> ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="RUNFOLDER", help="where the run's files are")
+    parser.add_argument("folder", type=Path, metavar="RUNFOLDER", help="the run's folder")
     return parser
 
 

@@ -10,18 +10,14 @@ from pathlib import Path
 from fedjury import processes
 from fedjury.agents.assembly import simulated_agents_of
 from fedjury.aggregator.assembly import build
-from fedjury.aggregator.durable_files import StoreError, explained, held
+from fedjury.aggregator.durable_files import explained, held
 from fedjury.aggregator.store import read_records, writable
-from fedjury.broker.local import BrokerError, local_broker
+from fedjury.broker.local import local_broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.federation.description import told, too_late
 from fedjury.federation.parts import AGENTS_LOG, Part, start, watch
 from fedjury.federation.result import Result, finish
 from fedjury.monitor.web.opening import opened
-from fedjury.protocol.transport.connection import TransportError
-
-EXPECTED = (SettingsError, TransportError, BrokerError, StoreError)
-"""Errors that are one sentence to people."""
 
 GOODBYE = 5.0
 """Seconds that processes have to end once they are told to."""
@@ -72,8 +68,8 @@ def federation(settings: Settings, folder: Path, *, telling: bool = True) -> int
         ended.show()
         return ended.code
 
-    serving = Part("aggregator", be_aggregator, EXPECTED)
-    joining = Part("agents", lambda: spawn.spawn(settings), EXPECTED)
+    serving = Part("aggregator", be_aggregator)
+    joining = Part("agents", lambda: spawn.spawn(settings))
     file = folder / AGENTS_LOG
     running: list[BaseProcess] = []
     with held(folder, settings.run.name), explained(file), file.open("w", encoding="utf-8") as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 import anyio
 import orjson
@@ -16,11 +16,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from fedjury.gateway import schemas, state
-from fedjury.gateway.metrics import TAKEN, Tally, registry_of
+from fedjury.gateway.broker_session import BrokerWorker
+from fedjury.gateway.metrics import TAKEN, GatewayCollector, Tally
 from fedjury.gateway.page import ModelPage, Sliced, where
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.request_body import RequestBodyReader, limit_of
 from fedjury.gateway.schemas import Failure, GlobalModel, Health, Receipt, StateDict
-from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
 from fedjury.protocol.messages import Reason, Update
 
 ABOUT = """The global model of a federation, and a way into it.
@@ -59,11 +60,11 @@ HANGS_UP = {Reason.TOO_LARGE, InvalidReason.TOO_SLOW, InvalidReason.TOO_BUSY}
 
 TEXTS = {
     400: "not JSON",
-    408: "the body came too slowly",
-    409: "not now: another version, not called, answered already, or no round collects",
-    413: "too large: more than 64 bytes a parameter",
+    408: "the body arrived too slowly",
+    409: "not now: another version, not selected, already answered, or no round is collecting",
+    413: "too large: more than 64 bytes per parameter",
     415: "not application/json",
-    422: "JSON, but no update of this model; or 'full' is neither true nor false",
+    422: "JSON, but not an update of this model; or 'full' is neither true nor false",
     429: "no slot is free; Retry-After says seconds",
     503: "no broker, no run, or too busy; Retry-After says seconds",
 }
@@ -73,19 +74,10 @@ Responses = dict[int | str, dict[str, Any]]
 Full = Annotated[bool, Query(description="true: with the round and the version that it belongs to")]
 
 
-class BrokerSession(Protocol):
-    """What takes posts and knows the run: ``fedjury.gateway.broker_session.BrokerWorker``."""
-
-    state: GatewayState
-
-    async def post(self, update: ReceivedUpdate) -> Update:
-        """Have an update sent; raises ``InvalidRequest`` if it cannot be now."""
-
-
 class Parts(NamedTuple):
     """What the endpoints share."""
 
-    session: BrokerSession
+    session: BrokerWorker
     run: str
     tally: Tally
     page: ModelPage
@@ -97,7 +89,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build(
-    session: BrokerSession, run: str, lifespan: Lifespan | None = None, seconds: float = 30.0
+    session: BrokerWorker, run: str, lifespan: Lifespan | None = None, seconds: float = 30.0
 ) -> FastAPI:
     """Build the application; ``seconds``: how long a body may take."""
     app = FastAPIOffline(
@@ -218,7 +210,7 @@ def _check_type(request: Request) -> None:
 
 
 def _add_watching(app: FastAPI, parts: Parts) -> None:
-    registry = registry_of(lambda: parts.session.state, parts.tally)
+    collector = GatewayCollector(lambda: parts.session.state, parts.tally)
 
     @app.get("/healthz", response_model=Health, responses=failures(503))
     async def get_health() -> Response:
@@ -248,7 +240,7 @@ def _add_watching(app: FastAPI, parts: Parts) -> None:
     @app.get("/metrics", response_class=Response, responses=text)
     async def get_metrics() -> Response:
         """Return what Prometheus reads."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(collector), media_type=CONTENT_TYPE_LATEST)
 
 
 # ---------------------------------------------------------------- refusals
@@ -289,4 +281,4 @@ def _refused_by_fastapi(_: Request, why: Exception) -> Response:
 
 
 def _failed(_: Request, __: Exception) -> Response:
-    return _failure(InvalidReason.INTERNAL, "our fault; it is in the gateway's log", 500)
+    return _failure(InvalidReason.INTERNAL, "an error of the gateway; see its log", 500)

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import NamedTuple
 
 from fedjury.gateway import state
-from fedjury.gateway.state import GatewayState, InvalidReason, InvalidRequest, ReceivedUpdate
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
+from fedjury.gateway.state import GatewayState, ReceivedUpdate
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import BadMessage, Manifest, Model, Round, RoundLog, Update
 from fedjury.protocol.schema import Limits
@@ -50,13 +50,6 @@ AGAIN = 1.0
 """Seconds before a hub that broke is replaced."""
 
 
-class SessionTransport(NamedTuple):
-    """A hub, and how many of its parties are connected right now."""
-
-    transport: Transport
-    connections: Callable[[], int]
-
-
 def listener_of(prefix: str) -> str:
     """Name the connection through which all slots hear; no agent can have such a name."""
     return f":listener.{prefix}"
@@ -66,10 +59,10 @@ class BrokerSession:
     """Speaks for all slots on one hub."""
 
     def __init__(
-        self, door: SessionTransport, state: GatewayState, prefix: str, settle: float = SETTLE
+        self, transport: Transport, state: GatewayState, prefix: str, settle: float = SETTLE
     ) -> None:
         self.state = state
-        self._transport, self._connections = door
+        self._transport = transport
         self._listener, self._settle = listener_of(prefix), settle
         self._heard_since: float | None = None
         self._joined = self._present = False
@@ -98,17 +91,16 @@ class BrokerSession:
             if isinstance(delivery.message, Manifest):
                 self._limit(delivery.message)
             # Looked at after it came: the last of us may have connected while we waited for it.
-            if self._joined and self._connections() > len(self.state.slots):
-                self._present = (
-                    True  # permanently: who is away for a moment may be called all the same
-                )
+            # Permanently: who is away for a moment may be called all the same.
+            everybody = self._transport.connections > len(self.state.slots)
+            self._present = self._present or (self._joined and everybody)
             self.state, again = state.on_message(
                 self.state, delivery.message, present=self._present
             )
             for update in again:
                 self._transport.send(update.agent, update)
         self._join()
-        self.state = replace(self.state, connections=self._connections())
+        self.state = replace(self.state, connections=self._transport.connections)
 
     def take(self, posted: ReceivedUpdate) -> Update:
         """Send an update through a slot; returns it.
@@ -133,7 +125,7 @@ class BrokerSession:
 
     def _join(self) -> None:
         """Connect our agents, once what was retained has been heard."""
-        if self._joined or not self._connections():
+        if self._joined or not self._transport.connections:
             return
         now = time.monotonic()
         self._heard_since = self._heard_since or now
@@ -150,7 +142,7 @@ class BrokerWorker:
     """Keeps a desk in a thread of its own, and a new one whenever its hub breaks."""
 
     def __init__(
-        self, connect: Callable[[], SessionTransport], slots: tuple[str, ...], prefix: str
+        self, connect: Callable[[], Transport], slots: tuple[str, ...], prefix: str
     ) -> None:
         self.state = GatewayState(slots)
         self._connect, self._prefix = connect, prefix
@@ -184,7 +176,7 @@ class BrokerWorker:
                 return await asyncio.wrap_future(answer)
         except TimeoutError:
             raise InvalidRequest(
-                InvalidReason.NO_BROKER, "the broker takes nothing at the moment"
+                InvalidReason.NO_BROKER, "the broker accepts no messages at the moment"
             ) from None
 
     def _work(self) -> None:
@@ -196,7 +188,7 @@ class BrokerWorker:
             except TransportError as why:
                 LOG.warning("%s; trying again", why)
             except Exception:
-                LOG.exception("the desk failed; trying again")
+                LOG.exception("the broker session failed; trying again")
             self.state = replace(session.state if session else self.state, connections=0)
             if session is not None:
                 session.close()
@@ -223,9 +215,8 @@ class BrokerWorker:
                 continue
             try:
                 update = session.take(posted)
-                self.state = (
-                    session.state
-                )  # before the answer: whoever has that finds the update here
+                # Before the answer: whoever has that finds the update here.
+                self.state = session.state
                 answer.set_result(update)
             except Exception as why:
                 answer.set_exception(why)

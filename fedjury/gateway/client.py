@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from fedjury.gateway.json_tensors import Layout, tensors_json, vector_of
-from fedjury.gateway.state import InvalidRequest
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.learning import models
 from fedjury.learning.training import Training
 from fedjury.learning.weights import Vector, tensors
@@ -103,7 +103,7 @@ class GatewayClient:
             weights = vector_of(message["state"], layout)
             training = Training(**message["training"])
         except (InvalidRequest, KeyError, TypeError, ValueError) as why:
-            raise GatewayError(f"{self.address} has no model that we know: {why}") from why
+            raise GatewayError(f"{self.address} has an unknown model: {why}") from why
         return Global(
             message["round"],
             message["phase"],
@@ -211,7 +211,7 @@ class GatewayClient:
                 return None
             raise
         if not isinstance(state, dict) or not state.keys() >= HEALTH:
-            raise GatewayError(f"what answers at {self.address} is no gateway")
+            raise GatewayError(f"what answers at {self.address} is not a gateway")
         return state
 
     def _hint(self, state: dict[str, Any] | None) -> None:
@@ -239,7 +239,7 @@ class GatewayClient:
             reason, detail = str(message["error"]), str(message["detail"])
         except (ValueError, KeyError, TypeError) as why:
             raise GatewayError(
-                f"what answers at {self.address} is no gateway (status {answer.status_code})"
+                f"what answers at {self.address} is not a gateway (status {answer.status_code})"
                 f"{_by_proxy(self.address)}"
             ) from why
         raise GatewayError(f"{reason}: {detail}", reason)

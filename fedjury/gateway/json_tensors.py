@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from fedjury.gateway.state import InvalidRequest
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.protocol.messages import Reason, Vector
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
@@ -82,12 +82,12 @@ def strict_json(data: bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise InvalidRequest(Reason.MALFORMED, "a key stands twice in an object")
+        raise InvalidRequest(Reason.MALFORMED, "a key appears twice in an object")
     return result
 
 
 def _no_constant(name: str) -> None:
-    raise InvalidRequest(Reason.MALFORMED, f'{name} is no JSON; write "{name}", as a string')
+    raise InvalidRequest(Reason.MALFORMED, f'{name} is not JSON; write "{name}", as a string')
 
 
 def vector_of(tensors: Mapping[str, Any], layout: Layout) -> Vector:
@@ -129,7 +129,9 @@ def _numbers(name: str, values: list[Any]) -> Vector:
     """Make an array of JSON numbers and the three strings; too large for float32 is infinite."""
     kinds = set(map(type, values))
     if not kinds <= {float, int, str}:
-        raise InvalidRequest(Reason.WRONG_TYPE, f"{quote(name)} holds something that is no number")
+        raise InvalidRequest(
+            Reason.WRONG_TYPE, f"{quote(name)} holds something that is not a number"
+        )
     if kinds - {float}:
         values = [value if type(value) is float else _number(name, value) for value in values]
     with np.errstate(over="ignore"):

@@ -9,10 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from fedjury.processes import death, dying_with_parent
+from fedjury.processes import death, dying_with_parent, stop
 from fedjury.shipped import PACKAGE
-
-ROOT = PACKAGE.parent
 
 GOODBYE = 2.0
 """Seconds that the aggregator has to end by itself."""
@@ -26,11 +24,13 @@ def local_aggregator(settings: str, password: str, ended: Callable[[int], None])
     """
     # A file of settings in the run's folder could be another gateway's by the time it is read.
     command = ["-m", "fedjury.aggregator", "--config", "-", "--no-report"]
+    # Python finds our programs whatever the folder: paths mean the same to both.
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     child = subprocess.Popen(
         [*dying_with_parent(), sys.executable, *command],
         stdin=subprocess.PIPE,
         # The password is in no argument; and Ctrl-C is for us, who then end it.
-        env={**os.environ, "FEDJURY_PASSWORD": password, "PYTHONPATH": _path()},
+        env={**os.environ, "FEDJURY_PASSWORD": password, "PYTHONPATH": path},
         start_new_session=True,
     )
     assert child.stdin is not None
@@ -43,7 +43,7 @@ def local_aggregator(settings: str, password: str, ended: Callable[[int], None])
         if leaving.is_set():
             return
         if code < 0:  # it could not say so itself
-            print(f"error: the aggregator was ended ({death(code)})", file=sys.stderr, flush=True)
+            print(f"error: the aggregator died ({death(code)})", file=sys.stderr, flush=True)
         ended(abs(code))
 
     watching = threading.Thread(target=watch, name="aggregator", daemon=True)
@@ -52,13 +52,5 @@ def local_aggregator(settings: str, password: str, ended: Callable[[int], None])
         yield
     finally:
         leaving.set()
-        child.terminate()
-        watching.join(GOODBYE)
-        if watching.is_alive():
-            child.kill()
-            watching.join(GOODBYE)
-
-
-def _path() -> str:
-    """Return where Python finds our programs, whatever the folder: paths mean the same to both."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        stop(child, GOODBYE)
+        watching.join()

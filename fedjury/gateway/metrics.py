@@ -6,9 +6,8 @@ Nothing is kept beside these two, so that a run which begins again begins at zer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -44,48 +43,45 @@ class GatewayCollector(Collector):
         """Yield all there is to know."""
         state = self._state()
         tally = self._tally.of(state)
-        posts = CounterMetricFamily(
-            "fedjury_gateway_updates", "updates posted over HTTP", labels=["result", "reason"]
+        posts: dict[tuple[str, ...], int] = {
+            (TAKEN, "") if reason == TAKEN else ("refused", reason): count
+            for reason, count in tally.posts.items()
+        }
+        yield _counted(
+            "fedjury_gateway_updates", "updates posted over HTTP", ["result", "reason"], posts
         )
-        for reason, count in sorted(tally.posts.items()):
-            taken = reason == TAKEN
-            posts.add_metric([TAKEN, ""] if taken else ["refused", reason], count)
-        yield posts
-        refused = CounterMetricFamily(
+        yield _counted(
             "fedjury_refused",
-            "messages the aggregator refused, whoever sent them",
-            labels=["reason"],
+            "messages that the aggregator found invalid, from any sender",
+            ["reason"],
+            {(reason,): count for reason, count in state.invalid.items()},
         )
-        for reason, count in sorted(state.invalid.items()):
-            refused.add_metric([reason], count)
-        yield refused
-        bodies = CounterMetricFamily(
-            "fedjury_gateway_bytes", "bytes of bodies over HTTP", labels=["direction"]
+        yield _counted(
+            "fedjury_gateway_bytes",
+            "bytes of bodies over HTTP",
+            ["direction"],
+            {(direction,): tally.bytes[direction] for direction in ("in", "out")},
         )
-        for direction in ("in", "out"):
-            bodies.add_metric([direction], tally.bytes[direction])
-        yield bodies
         rounds = max(0, len(state.history) - 1)
         yield CounterMetricFamily("fedjury_rounds", "rounds that are over", value=rounds)
-        yield from _gauges(state)
+        known = [accuracy for accuracy in state.history if accuracy is not None]
+        for name, text, value in (
+            ("accuracy", "of the global model, 0 to 1", known[-1] if known else None),
+            ("version", "of the global model", state.model.version if state.model else None),
+            ("round", "that is open", state.round.round if state.round else None),
+            ("gateway_slots", "agents of the gateway", len(state.slots)),
+            ("gateway_clients", "clients by name", len(state.bound)),
+            ("gateway_connections", "to the broker", state.connections),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(f"fedjury_{name}", text, value=value)
 
 
-def _gauges(state: GatewayState) -> Iterator[Metric]:
-    known = [accuracy for accuracy in state.history if accuracy is not None]
-    if known:
-        yield GaugeMetricFamily("fedjury_accuracy", "of the global model, 0 to 1", value=known[-1])
-    if state.model is not None:
-        version = state.model.version
-        yield GaugeMetricFamily("fedjury_version", "of the global model", value=version)
-    if state.round is not None:
-        yield GaugeMetricFamily("fedjury_round", "that is open", value=state.round.round)
-    yield GaugeMetricFamily("fedjury_gateway_slots", "agents it stands for", value=len(state.slots))
-    yield GaugeMetricFamily("fedjury_gateway_clients", "clients by name", value=len(state.bound))
-    yield GaugeMetricFamily("fedjury_gateway_connections", "to the broker", value=state.connections)
-
-
-def registry_of(state: Callable[[], GatewayState], tally: Tally) -> CollectorRegistry:
-    """Make a registry that holds this and nothing else."""
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(state, tally))
-    return registry
+def _counted(
+    name: str, text: str, labels: list[str], counts: Mapping[tuple[str, ...], int]
+) -> Metric:
+    """Make a counter with labels."""
+    metric = CounterMetricFamily(name, text, labels=labels)
+    for values, count in sorted(counts.items()):
+        metric.add_metric(values, count)
+    return metric

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from fedjury.broker.local import KINDS, BrokerError
+from fedjury.broker.local import KINDS, BrokerError, say_now
 from fedjury.config import flags
 from fedjury.config.naming import named
 from fedjury.config.program import Output
@@ -49,7 +49,7 @@ def work(
     # Serving wants packages that the flags do without.
     from fedjury.gateway.broker_session import listener_of  # noqa: PLC0415
     from fedjury.gateway.serve import serve  # noqa: PLC0415
-    from fedjury.gateway.serving import listen  # noqa: PLC0415
+    from fedjury.gateway.serving import listen, url_of  # noqa: PLC0415
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     threshold = read(chosen)
@@ -67,14 +67,14 @@ def work(
             settings = start(named(own_settings(chosen, max(threshold, len(slots))), "gateway"))
         else:
             settings = joined(chosen, listener)
-        port = listening.getsockname()[1]
+        port, where = listening.getsockname()[1], url_of(listening, chosen.host)
 
         def greet(settings: Settings) -> None:
-            text = _greeting(chosen, settings, port, len(slots))
+            text = _greeting(settings, where, len(slots))
             data = {"run": settings.run.name, "port": port, "slots": len(slots)}
-            output.result(lambda: _say(text), data)
+            output.result(lambda: say_now(text), data)
 
-        return serve(settings, listening, slots, chosen.prefix, greet, own, _say)
+        return serve(settings, listening, slots, chosen.prefix, greet, own, say_now)
 
 
 def joined(chosen: Namespace, listener: str) -> Settings:
@@ -84,7 +84,7 @@ def joined(chosen: Namespace, listener: str) -> Settings:
     probe(address, listener)
     if flags.names_a_run(chosen, settings):
         return settings
-    name = await_newest(address, listener, _say)
+    name = await_newest(address, listener, say_now)
     return settings.replaced(run=settings.run.replaced(name=name))
 
 
@@ -111,9 +111,10 @@ def _shown() -> dict[str, object]:
 def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
     """Return the parser of its flags."""
     parser = flags.parser(
-        "The HTTP door to a federation. Without --broker it starts a broker and an aggregator of "
+        "The HTTP gateway to a federation. Without --broker it starts a broker and an "
+        "aggregator of "
         "its own, to which all flags of fedjury serve apply; a round then waits a year for "
-        "its updates, there are 100,000, and nothing defends them (fedjury/gateway/gateway.toml).",
+        "its updates, there are 100,000, and there is no defence (fedjury/gateway/gateway.toml).",
         examples,
         flags.RUN_FLAGS,
         flags.AGGREGATOR_FLAGS,
@@ -121,6 +122,21 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         prog=prog,
         defaults=_shown(),
     )
+    _add_own(parser)
+    flags.add_broker(
+        parser, "join a run on this broker (default: start a broker and an aggregator)"
+    )
+    parser.add_argument(
+        "--broker-kind",
+        choices=KINDS,
+        default="auto",
+        help="the private broker to start (default: mosquitto if it is there)",
+    )
+    return parser
+
+
+def _add_own(parser: ArgumentParser) -> None:
+    """Add what the gateway alone has: how many take part, and where."""
     add = parser.add_argument
     add(
         "count",
@@ -134,7 +150,7 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen (default: %(default)s)",
+        help="address to listen on (default: %(default)s)",
     )
     add(
         "--port",
@@ -148,7 +164,7 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="agents to stand for on the broker (default: the threshold)",
+        help="agents on the broker to post as (default: the threshold)",
     )
     add(
         "--prefix",
@@ -156,14 +172,6 @@ def parser_of(prog: str, examples: str = EXAMPLES) -> ArgumentParser:
         metavar="NAME",
         help="of their names; two gateways of a run need two (default: %(default)s)",
     )
-    flags.add_broker(parser, "join the run of an aggregator on this broker (default: start both)")
-    add(
-        "--broker-kind",
-        choices=KINDS,
-        default="auto",
-        help="the private broker to start (default: mosquitto if it is there)",
-    )
-    return parser
 
 
 def read(chosen: Namespace) -> int:
@@ -193,15 +201,10 @@ def own_settings(chosen: Namespace, agents: int) -> Settings:
     return settings.replaced(collect=settings.collect.replaced(agents=agents))
 
 
-def _greeting(chosen: Namespace, settings: Settings, port: int, slots: int) -> str:
+def _greeting(settings: Settings, where: str, slots: int) -> str:
     """Say where we are and how to take part."""
-    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
     broker = f"{settings.broker.host}:{settings.broker.port}"
     return (
-        f"gateway of run {settings.run.name!r} at http://{host}:{port}, {slots:,} slots; "
+        f"gateway of run {settings.run.name!r} at {where}, {slots:,} slots; "
         f"MQTT agents: --broker {broker} --run {settings.run.name}"
     )
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from fedjury.gateway.state import InvalidReason, InvalidRequest
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.protocol.messages import Reason
 
 PER_VALUE, BESIDE = 64, 65_536
@@ -99,7 +99,7 @@ def announced(request: Request) -> int:
     if message is None or "transfer-encoding" in request.headers:
         return -1
     if not (message.isascii() and message.isdigit() and len(message) <= 20):
-        raise InvalidRequest(InvalidReason.BAD_REQUEST, "Content-Length is no number")
+        raise InvalidRequest(InvalidReason.BAD_REQUEST, "Content-Length is not a number")
     return int(message)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from fedjury.gateway.json_tensors import Layout, quote, strict_json, vector_of
-from fedjury.gateway.state import InvalidRequest, ReceivedUpdate
+from fedjury.gateway.refusal import InvalidRequest
+from fedjury.gateway.state import ReceivedUpdate
 from fedjury.protocol.messages import MAX_COUNT, Reason, Vector
 
 CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
@@ -69,7 +70,7 @@ class ClientUpdate(BaseModel):
     update: Tensors
     samples: Count = Field(default=1, description="trained on; the aggregator caps it")
     client: Annotated[str, Field(pattern=CLIENT)] | None = Field(
-        default=None, description="a name: whoever posts under it is one and the same agent"
+        default=None, description="a name: all posts under it come from the same agent"
     )
 
 

@@ -14,11 +14,12 @@ from fedjury.broker.local import local_broker
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
 from fedjury.gateway import app
-from fedjury.gateway.broker_session import BrokerWorker, SessionTransport, listener_of
+from fedjury.gateway.broker_session import BrokerWorker, listener_of
 from fedjury.gateway.local_aggregator import local_aggregator
 from fedjury.gateway.serving import server_of
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.transport.by_url import transport_at
+from fedjury.protocol.transport.connection import Transport
 
 Say = Callable[[str], None]
 
@@ -69,10 +70,9 @@ def _aggregator(
 def _server(settings: Settings, slots: tuple[str, ...], prefix: str) -> uvicorn.Server:
     """Put worker, application and server together."""
 
-    def connect() -> SessionTransport:
+    def connect() -> Transport:
         address = address_of(settings.broker, "agents")
-        transport = transport_at(address, settings.run.name).open(listener_of(prefix))
-        return SessionTransport(transport, lambda: transport.connections)
+        return transport_at(address, settings.run.name).open(listener_of(prefix))
 
     session = BrokerWorker(connect, slots, prefix)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 import numpy as np
 
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.protocol.messages import (
     Manifest,
     Message,
@@ -34,29 +34,6 @@ MAX_TENSORS = 10_000
 
 LEASE = 60.0
 """Seconds after a named client's last update in which no other client may have its slot."""
-
-
-class InvalidReason(StrEnum):
-    """Why a request was refused, where the protocol has no reason of its own for it."""
-
-    NO_RUN = "no_run"
-    NO_BROKER = "no_broker"
-    NO_SLOT = "no_slot"
-    TOO_BUSY = "too_busy"
-    TOO_SLOW = "too_slow"
-    UNSUPPORTED_TYPE = "unsupported_type"
-    NOT_FOUND = "not_found"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    BAD_REQUEST = "bad_request"
-    INTERNAL = "internal"
-
-
-class InvalidRequest(Exception):  # noqa: N818 - it names the thing, not a failure of ours
-    """A request that is not let in: ``reason`` is for counting, ``detail`` for people."""
-
-    def __init__(self, reason: Reason | InvalidReason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +239,7 @@ def _collecting(state: GatewayState) -> Round:
         return now
     content = {
         Phase.VALIDATE: "is being voted on",
-        Phase.JUDGE_AND_TRAIN: "asks for a verdict too (piggy-back), which nobody can give here",
+        Phase.JUDGE_AND_TRAIN: "asks for votes too (piggy-back), which the gateway cannot give",
         Phase.DONE: "was the last: the run is done",
     }
     raise InvalidRequest(Reason.WRONG_PHASE, f"round {now.round} {content[now.phase]}")
@@ -280,11 +257,11 @@ def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     if own := state.bound.get(client) if client else None:
         if own.slot not in called:
             raise InvalidRequest(
-                Reason.NOT_SELECTED, f"{own.slot} is not called in round {round_.round}"
+                Reason.NOT_SELECTED, f"{own.slot} is not selected in round {round_.round}"
             )
         if own.slot in state.sent:
             raise InvalidRequest(
-                Reason.DUPLICATE, f"{own.slot} has answered in round {round_.round} already"
+                Reason.DUPLICATE, f"{own.slot} has already answered in round {round_.round}"
             )
         return own.slot
     leases = {lease.slot: lease.since for lease in state.bound.values()}
@@ -293,7 +270,8 @@ def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:
     if not free:
         raise InvalidRequest(
             InvalidReason.NO_SLOT,
-            f"all {len(leases)} slots belong to clients with other names, who posted less than "
+            f"all {len(leases)} slots are reserved for clients with other names, which "
+            "posted less than "
             f"{LEASE:.0f} s ago; a slot comes free once its client is silent for so long",
         )
     for slot in free:

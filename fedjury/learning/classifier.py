@@ -34,7 +34,7 @@ EXAMPLES = """examples:
   python -m fedjury.learning.classifier
   python -m fedjury.learning.classifier --data digits --model mlp --out digits.pth
   python -m fedjury.learning.classifier --seed 1 --epochs 20 --lr 0.01 --batch 32
-a federation goes on from it:
+use it in a federation:
   python run.py --model classifier --init classifier.pth --n 20 --set training.learning_rate=0.02"""
 
 
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fedjury.learning.classifier",
-        description="Train and test the classifier alone, and save it.",
+        description="Train and test the classifier without a federation, and save it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

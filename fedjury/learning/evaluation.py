@@ -42,7 +42,7 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor, task: Task) -> P
 
 
 def answers_on(model: nn.Module, x: torch.Tensor, task: Task) -> Answers:
-    """Return a function from a model's vector (d,) to its answers to ``x`` (N, ...).
+    """Return a function from a model's vector (d,) to its outputs on ``x`` (N, ...).
 
     Asked again for the same array, it does not compute them again.
     """
@@ -71,7 +71,7 @@ def flaw_of(answers: Answers) -> Callable[[Vector], str]:
     def flaw(weights: Vector) -> str:
         result = answers(weights)
         none = int(np.count_nonzero(~answered(result)))
-        text = f"its answers to {none:,} of {len(result):,} held-out samples are not finite"
+        text = f"its outputs on {none:,} of {len(result):,} held-out samples are not finite"
         return text if none else ""
 
     return flaw

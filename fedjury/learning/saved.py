@@ -126,9 +126,9 @@ def _why_unreadable(data: bytes, text: str) -> str:
         )
     if data.startswith(b"PK"):
         damaged = "central directory" in text or "zip" in text
-        return "it is damaged or cut short" if damaged else "it is no saved state dict"
+        return "it is damaged or cut short" if damaged else "it is not a saved state dict"
     old = data.startswith(b"\x80") and b"l\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in data[:32]
-    return "it is damaged or cut short" if old else "it is no saved state dict"
+    return "it is damaged or cut short" if old else "it is not a saved state dict"
 
 
 def _named(content: Mapping[Any, Any], depth: int) -> State:
@@ -145,7 +145,7 @@ def _fitted(state: State, model: nn.Module, file: Path) -> Vector:
     layout = tensors(model)
     for name, value in state.items():
         if value.layout != torch.strided or value.is_meta or value.is_complex():
-            raise ValueError(f"{name} is no plain tensor of numbers")
+            raise ValueError(f"{name} is not a plain tensor of numbers")
     if set(state) == {FLAT} and state[FLAT].ndim == 1:
         return _fitted_flat(state[FLAT], layout, file)
     state = _stripped(state, {tensor.name for tensor in layout})

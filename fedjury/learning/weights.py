@@ -76,3 +76,14 @@ def load(model: nn.Module, vector: Vector) -> None:
     with torch.no_grad():
         named = unflatten(torch.from_numpy(np.array(vector, dtype=np.float32)), layout)
         model.load_state_dict(named, strict=False)
+
+
+def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | None:
+    """Return the aggregated update (d,) that led from one model to the next, if there was one.
+
+    Made of the models, of which a resumed run has the same.
+    """
+    if not server_lr:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return ((after - before) / np.float32(server_lr)).astype(np.float32)

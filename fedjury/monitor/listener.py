@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import replace
 
 from fedjury.monitor import run_view
-from fedjury.monitor.run_view import Snapshot, State
+from fedjury.monitor.runs import Snapshot, State
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence, Round, RoundLog
 from fedjury.protocol.topics import topic_for
@@ -115,7 +115,7 @@ class Listener:
                 seen = replace(seen, outages=seen.outages + 1, lost=now)
         if self._batch:
             heard, self._batch = self._batch, []
-            seen = replace(seen, state=_heard(seen.state, heard, now))
+            seen = replace(seen, state=taken_in(seen.state, heard, now))
         self._snapshot = seen
 
     def _ask(self) -> None:
@@ -131,7 +131,7 @@ class Listener:
         self._asked = set(known)
 
 
-def _heard(state: State, heard: list[run_view.Received], now: float) -> State:
+def taken_in(state: State, heard: list[run_view.Received], now: float) -> State:
     """Take messages in; one that breaks us, which none should, is passed over."""
     try:
         return run_view.on_messages(state, heard, now)
@@ -139,12 +139,12 @@ def _heard(state: State, heard: list[run_view.Received], now: float) -> State:
         if len(heard) == 1:
             return replace(state, malformed=state.malformed + 1)
     for message in heard:
-        state = _heard(state, [message], now)
+        state = taken_in(state, [message], now)
     return state
 
 
 class Explained(OnceOnlyWarnings):
-    """Notices, with a way out where two use the same log-in."""
+    """Notices, with a way out where two use the same login."""
 
     def __init__(self, principal: str) -> None:
         super().__init__()
@@ -154,8 +154,8 @@ class Explained(OnceOnlyWarnings):
         """Tell this, if nothing of its kind was told."""
         if kind in (RIVAL, CUT_OFF):
             text = (
-                f"the broker cuts us off again and again: it seems that another program uses the "
-                f"log-in {self._login!r}, which is good for one connection; 'fedjury enroll "
+                f"the broker keeps disconnecting this program: it seems that another one uses the "
+                f"login {self._login!r}, which allows one connection; 'fedjury enroll "
                 "--watch NAME' makes one more, for --as NAME"
             )
         super().add(text, kind)

@@ -1,4 +1,4 @@
-"""Who listens: the log-ins of people, as ``fedjury enroll --watch`` makes them, and which run."""
+"""Who listens: the logins of people, as ``fedjury enroll --watch`` makes them, and which run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedjury.config.sections import Broker
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import formatting
 from fedjury.protocol.credentials import BrokerAddress, address_of
 from fedjury.protocol.finding import secrets_for
@@ -31,13 +31,13 @@ class Several(Exception):  # noqa: N818 - it is a question, not a failure
 
 
 def add_flags(parser: ArgumentParser, run: str) -> None:
-    """Let people say under which of their log-ins they listen, and to which ``run``."""
+    """Let people say under which of their logins they listen, and to which ``run``."""
     parser.add_argument(
         "--as",
         dest="person",
         default=None,
         metavar="NAME",
-        help="the log-in made by 'fedjury enroll --watch NAME', in --secrets (default: watch)",
+        help="the login made by 'fedjury enroll --watch NAME', in --secrets (default: watch)",
     )
     parser.add_argument("--run", dest="run.name", default=None, metavar="NAME", help=run)
 
@@ -60,7 +60,7 @@ def login(broker: Broker, person: str) -> tuple[BrokerAddress, str]:
     if address.secrets and address.username is None and not Path(address.secrets).is_dir():
         how = f"--watch {person}" if person else "--n N"
         raise TransportError(
-            f"there is no folder {address.secrets}: 'fedjury enroll {how}' makes one, in "
+            f"there is not a folder {address.secrets}: 'fedjury enroll {how}' makes one, in "
             "the folder that --secrets names"
         )
     return address, principal
@@ -95,4 +95,4 @@ def _listed(runs: Mapping[str, Run]) -> str:
     lines = [f"  {run.name}: {formatting.where(run)}" for run in ordered[:LISTED]]
     if len(ordered) > LISTED:
         lines.append(f"  and {len(ordered) - LISTED} more")
-    return "\n".join([f"{len(runs)} runs are here; choose one with --run NAME:", *lines])
+    return "\n".join([f"{len(runs)} runs on this broker; choose one with --run NAME:", *lines])

@@ -18,11 +18,6 @@ SHOWN = 20
 """Flagged agents, and agents in quarantine, that are named."""
 
 
-def verdict(row: RoundRecord) -> str:
-    """Say what became of the candidate."""
-    return {True: "accepted", False: "rejected", None: "pending"}[row.accepted]
-
-
 def alike(one: RoundRecord, other: RoundRecord) -> bool:
     """Say whether both can be of the same round of the same run."""
     return (one.attempt, one.accepted, one.model.accuracy, one.updates) == (

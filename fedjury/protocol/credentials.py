@@ -27,7 +27,7 @@ class BrokerAddress(NamedTuple):
     host: str
     port: int
     username: str | None = None
-    """One log-in for all parties; without it each has its own in ``secrets``, if that is given."""
+    """One login for all parties; without it each has its own in ``secrets``, if that is given."""
     password: str | None = None
     secrets: str = ""
     """Folder with the secrets of our parties."""
@@ -108,7 +108,7 @@ def login_of(address: BrokerAddress, principal: str) -> Login:
 
 
 def stranger(address: BrokerAddress) -> Login | None:
-    """Return how one connects who has no log-in; None where we have none ourselves."""
+    """Return how one connects who has no login; None where we have none ourselves."""
     if address.username is None and not address.secrets:
         return None
     return Login(tls=_tls(address, ""))
@@ -143,14 +143,14 @@ def _tls(address: BrokerAddress, stem: str) -> ssl.SSLContext | None:
             ca = str(ours)
         if not ca and address.tls:
             ca = SYSTEM
-        return _context("" if ca == SYSTEM else ca, stem) if ca else None
+        return tls_context("" if ca == SYSTEM else ca, stem) if ca else None
     except OSError as why:
         files = f"{ca or ours} and {stem}.crt" if stem else ca or ours
         raise TransportError(f"the certificates in {files} cannot be used: {why}") from why
 
 
 @cache
-def _context(ca: str, stem: str) -> ssl.SSLContext:
+def tls_context(ca: str, stem: str) -> ssl.SSLContext:
     """Make what TLS needs; all parties without a certificate of their own share one."""
     result = ssl.create_default_context(cafile=ca or None)
     result.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from fedjury.protocol.messages import MAX_COUNT, Reason
 from fedjury.protocol.topics import NAME
@@ -33,47 +35,27 @@ SERVER = ":server"
 Json = dict[str, Any]
 
 
-def _whole(most: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if type(value) is not int or not 0 <= value <= most:
-            raise ValueError
-        return value
-
-    return read
+Read = Callable[[object], Any]
+"""Returns a value that fits, or raises ``ValueError``."""
 
 
-def _number(value: object) -> float:
-    if type(value) not in (int, float):
-        raise ValueError
-    assert isinstance(value, int | float)
-    if not (abs(value) < MAX_SIZE and math.isfinite(value)):
-        raise ValueError
-    return float(value)
+def _strict(kind: Any, **bounds: Any) -> Read:
+    """Make what reads a value of exactly this type, within bounds."""
+    field = Field(strict=True, **bounds)
+    return TypeAdapter(Annotated[kind, field]).validate_python
 
 
-def _positive(value: object) -> float:
-    number = _number(value)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _share(value: object) -> float:
-    number = _positive(value)
-    if number > 1:
-        raise ValueError
-    return number
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError  # noqa: TRY004 - one kind of error for whatever does not fit
-    return value
+_count = _strict(int, ge=0, le=MAX_COUNT)
+_size = _strict(int, ge=0, le=MAX_SIZE)
+_number = _strict(float, gt=-MAX_SIZE, lt=MAX_SIZE, allow_inf_nan=False)
+_positive = _strict(float, ge=0, lt=MAX_SIZE, allow_inf_nan=False)
+_share = _strict(float, ge=0, le=1, allow_inf_nan=False)
+_truth = _strict(bool)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - the same
+        raise ValueError  # noqa: TRY004 - one kind of error for whatever does not fit
     cut = value if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
 
@@ -91,7 +73,7 @@ def name(value: object) -> str:
     return value
 
 
-def list_of(read: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
+def list_of(read: Read) -> Callable[[object], tuple[Any, ...]]:
     """Make what reads a list; entries that do not fit are left out."""
 
     def every(value: object) -> Iterator[Any]:
@@ -106,9 +88,7 @@ def list_of(read: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]
     return lambda value: tuple(every(value))
 
 
-def map_of(
-    key: Callable[[object], str], read: Callable[[object], Any]
-) -> Callable[[object], dict[str, Any]]:
+def map_of(key: Callable[[object], str], read: Read) -> Callable[[object], dict[str, Any]]:
     """Make what reads a map; entries that do not fit are left out."""
 
     def every(value: object) -> Iterator[tuple[str, Any]]:
@@ -132,7 +112,7 @@ OLD_REASONS = {"wrong_keys": Reason.MISSING_KEY, "not_called": Reason.NOT_SELECT
 def _reasons(value: object) -> dict[str, int]:
     """Read reason -> count; reasons that we do not know are put together as :data:`OTHER`."""
     result: dict[str, int] = {}
-    for said, count in map_of(_text, _whole(MAX_COUNT))(value).items():
+    for said, count in map_of(_text, _count)(value).items():
         reason = OLD_REASONS.get(said, said)
         key = str(reason) if reason in REASONS else OTHER
         if count:
@@ -145,14 +125,13 @@ class Kind:
     """What may stand under a key: its name in the documents, and what reads it."""
 
     name: str
-    read: Callable[[object], Any]
-    """Returns the value, or raises ``ValueError`` if it does not fit."""
+    read: Read
     inside: type | None = None
     """Of a map whose values are of a type with fields: which."""
 
 
-COUNT = Kind("whole number", _whole(MAX_COUNT))
-SIZE = Kind("whole number", _whole(MAX_SIZE))
+COUNT = Kind("whole number", _count)
+SIZE = Kind("whole number", _size)
 NUMBER = Kind("number", _number)
 POSITIVE = Kind("number from 0", _positive)
 SHARE = Kind("number 0 to 1", _share)

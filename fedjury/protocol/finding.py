@@ -1,4 +1,4 @@
-"""Finding the log-ins that lie at hand, where a broker wants some and nobody said which."""
+"""Finding the logins that lie at hand, where a broker wants some and nobody said which."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def secrets_for(broker: Broker, part: str, principals: Callable[[], Iterable[str
     BrokerAway
         If nobody answers there.
     TransportError
-        If the broker wants a log-in, and what is at hand is of no use.
+        If the broker wants a login, and what is at hand is of no use.
     """
     plain = address_of(broker, part)
     result = plain._replace(secrets=str(Path(FOLDER) / part))
@@ -48,8 +48,8 @@ def _check(result: BrokerAddress, why: TransportError) -> None:
     vouched = (Path(result.secrets) / "ca.crt").exists()
     if not result.here and not vouched and not result.ca:
         raise TransportError(
-            f"{why}. The folder {FOLDER} that is here is only used for a broker on another machine "
-            f"if you say so, with --secrets {FOLDER}: its passwords would travel unencrypted"
+            f"{why}. The folder {FOLDER} here is only used for a broker on another machine with "
+            f"--secrets {FOLDER}: its passwords would travel unencrypted"
         ) from why
 
 
@@ -61,10 +61,10 @@ def with_log_ins(
     Raises
     ------
     TransportError
-        If the broker wants a log-in, and what is at hand is of no use.
+        If the broker wants a login, and what is at hand is of no use.
     """
     secrets = patiently(lambda: secrets_for(broker, part, principals), say)
     if secrets == broker.secrets:
         return broker
-    say(f"the broker wants a log-in: taking it from the folder {secrets} here")
+    say(f"the broker requires a login: using the one in the folder {secrets} here")
     return broker.replaced(secrets=secrets)

@@ -146,6 +146,20 @@ class Update:
     evidence: bytes = b""
     size: int = 0
 
+    def vote(self, attempt: int) -> Vote:
+        """Return the clean vote that it also is: its sender trained from the candidate."""
+        return Vote(
+            self.agent,
+            self.round,
+            attempt,
+            poisoned=False,
+            score=self.score,
+            threshold=self.threshold,
+            samples=self.samples,
+            evidence=self.evidence,
+            size=self.size,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

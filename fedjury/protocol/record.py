@@ -23,6 +23,7 @@ from fedjury.protocol.fields import (
     NUMBER,
     NUMBERS,
     POSITIVE,
+    SERVER,
     SHARE,
     SHARES,
     SIZE,
@@ -39,6 +40,13 @@ from fedjury.protocol.fields import (
     values,
     write,
 )
+from fedjury.protocol.messages import Vote
+
+VOTED_DOWN = "voted down"
+"""Why a candidate is not accepted that its validators call poisoned."""
+
+TOO_FEW = "too few votes"
+"""How the reason begins why a candidate is not accepted on which too few have voted."""
 
 
 class RecordError(ValueError):
@@ -47,14 +55,23 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """What one validator said of a candidate, and what it received to come to that."""
+    """One validator's vote on a candidate, and how many bytes it received for it."""
 
     poisoned: bool = entry(TRUTH, "whether it called the candidate poisoned")
-    score: float | None = entry(NUMBER, "what its judge made of the candidate", None)
-    threshold: float | None = entry(NUMBER, "a higher score is poisoned", None)
+    score: float | None = entry(NUMBER, "the score that its judge gave the candidate", None)
+    threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
     size: int = entry(
-        SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
+        SIZE,
+        "payloads of candidate and history received for the vote",
+        0,
+        unit="bytes",
+        old="bytes",
     )
+
+    @classmethod
+    def of(cls, vote: Vote) -> Ballot:
+        """Return what the record of a round holds of a vote."""
+        return cls(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
 
 
 def _ballot(value: object) -> Ballot:
@@ -73,7 +90,10 @@ class Quality:
 
     accuracy: float | None = entry(SHARE, "correct share of the held-out samples", None, start=True)
     backdoor: float | None = entry(
-        SHARE, "success of an experiment's backdoor, on samples nobody trains on", None, start=True
+        SHARE,
+        "success of an experiment's backdoor, on samples that no agent trains on",
+        None,
+        start=True,
     )
 
 
@@ -83,17 +103,15 @@ class Votes:
 
     poisoned: int = entry(COUNT, "votes that call the candidate poisoned", 0, "votes.poisoned")
     clean: int = entry(COUNT, "votes that call it clean", 0, "votes.clean")
-    silent: int = entry(COUNT, "those who were asked and did not vote", 0, "votes.silent")
+    silent: int = entry(COUNT, "validators that were asked and did not vote", 0, "votes.silent")
     voters: Mapping[str, Ballot] = entry(
-        BALLOTS, "who said what; the server is `:server`", {}, always=True
+        BALLOTS, "the vote of each validator; the server is `:server`", {}, always=True
     )
     evidence: float | None = entry(
         NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
     )
-    quorum: int = entry(COUNT, 'how many "poisoned" votes reject', 0)
-    replaced: tuple[str, ...] = entry(
-        NAMES, "silent validators in whose place others were asked", ()
-    )
+    rejects_at: int = entry(COUNT, 'how many "poisoned" votes reject', 0, "quorum")
+    replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
         COUNT, "samples that the median voter holds", None, "voter_samples"
     )
@@ -108,10 +126,31 @@ class Votes:
         """The votes counted: poisoned, clean, silent."""
         return self.poisoned, self.clean, self.silent
 
+    def __str__(self) -> str:
+        """Return the votes as people read them everywhere: "2 poisoned, 0 clean, 8 silent"."""
+        return f"{self.poisoned:,} poisoned, {self.clean:,} clean, {self.silent:,} silent"
+
+    @property
+    def decided_by(self) -> str:
+        """What they were held against, as people read it: "quorum 5" or "evidence -1.3"."""
+        if self.evidence is None:
+            return f"quorum {self.rejects_at}"
+        return f"evidence {self.evidence:+.1f}"
+
+    @property
+    def of_agents(self) -> dict[str, bool]:
+        """Agent that voted -> whether it said "poisoned"."""
+        return {name: one.poisoned for name, one in self.voters.items() if name != SERVER}
+
     @property
     def present(self) -> bool:
         """Whether anybody was asked."""
         return self.asked > 0
+
+
+def refusals(counts: Mapping[str, int]) -> str:
+    """Return how many messages were refused and why, as people read it: "800 not finite"."""
+    return ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +163,7 @@ class Traffic:
     bytes_in: int | None = entry(SIZE, "payloads that the aggregator received", None, unit="bytes")
     bytes_out: int | None = entry(SIZE, "payloads that it sent", None, unit="bytes")
     dropped: int | None = entry(
-        COUNT, "messages that the broker says it threw away, whoever they were for", None
+        COUNT, "messages that the broker reports as dropped, for any subscriber", None
     )
 
 
@@ -136,7 +175,7 @@ class Timing:
     updates_per_second: float | None = entry(POSITIVE, "updates in that time", None, unit="1/s")
     time: float | None = entry(
         POSITIVE,
-        "when it was over, by the aggregator's clock",
+        "when it ended, by the aggregator's clock",
         None,
         unit="s since 1970, UTC",
         start=True,
@@ -146,19 +185,22 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class DetectionRecord:
-    """What detectors said of the agents, where any look."""
+    """What detectors found, if there are any."""
 
     suspicion: Mapping[str, float] = entry(
-        SHARES, "how much an agent is suspected; one that is not named is not", {}
+        SHARES, "suspicion of each agent; of agents not named it is 0", {}
     )
     flagged: Mapping[str, str] = entry(
         TEXTS,
-        "agents that are flagged, and the detector that suspects each most",
+        "flagged agents, and the detector with the highest suspicion of each",
         {},
         old="suspected",
     )
     filtered: int = entry(
-        COUNT, "updates that were not aggregated, as their senders are flagged", 0, old="left_out"
+        COUNT,
+        "updates that were not aggregated because their senders are flagged",
+        0,
+        old="left_out",
     )
     quarantined: tuple[str, ...] = entry(
         NAMES, "agents that are not selected after this round, until their readmission", ()
@@ -218,7 +260,7 @@ class RoundRecord:
         optional=True,
     )
     selected: int = entry(COUNT, "agents that were selected", 0, old="called")
-    updates: int = entry(COUNT, "updates that were taken", 0)
+    updates: int = entry(COUNT, "updates that were accepted", 0)
     missing: int = entry(COUNT, "selected agents that did not answer", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
     model: Quality = part(Quality, "of the global model after the round: ")
@@ -226,18 +268,26 @@ class RoundRecord:
         Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True
     )
     metrics: Mapping[str, float] = entry(
-        NUMBERS, "further measurements of the global model, by name", {}, start=True, optional=True
+        NUMBERS, "other measurements of the global model, by name", {}, start=True, optional=True
     )
     votes: Votes = part(Votes)
     traffic: Traffic = part(Traffic)
     timing: Timing = part(Timing)
-    detection: DetectionRecord | None = part(
-        DetectionRecord, "where detectors look: ", optional=True
-    )
-    truth: Truth | None = part(Truth, "in experiments alone: ", optional=True)
+    detection: DetectionRecord | None = part(DetectionRecord, "with detectors: ", optional=True)
+    truth: Truth | None = part(Truth, "only in experiments: ", optional=True)
     left: tuple[str, ...] = entry(
-        LEFT, "what the round left to the next; in `rounds.jsonl` alone", (), optional=True
+        LEFT, "files that the round left for the next; only in `rounds.jsonl`", (), optional=True
     )
+
+    @property
+    def verdict(self) -> str:
+        """What became of the candidate: accepted, rejected or pending."""
+        return {True: "accepted", False: "rejected", None: "pending"}[self.accepted]
+
+    @property
+    def about(self) -> int:
+        """The round whose candidate the verdict is about."""
+        return self.round if self.judged is None else self.judged
 
     @property
     def flagged(self) -> Mapping[str, str]:
@@ -261,12 +311,12 @@ def to_json(record: RoundRecord) -> Json:
 
 
 def read(value: object, needs: Collection[str] = ("round",)) -> RoundRecord:
-    """Read a record, whoever wrote it.
+    """Read a record from any writer.
 
     Raises
     ------
     RecordError
-        If it is no map, or what ``needs`` names is missing or does not fit.
+        If it is not a map, or a key in ``needs`` is missing or invalid.
     """
     result = read_fields(RoundRecord, value, needs)
     if "judged" not in result:
@@ -280,10 +330,10 @@ def read_fields(kind: type, value: object, needs: Collection[str]) -> dict[str, 
     Raises
     ------
     RecordError
-        If it is no map, or what ``needs`` names is missing or does not fit.
+        If it is not a map, or a key in ``needs`` is missing or invalid.
     """
     if not isinstance(value, dict):
-        raise RecordError("it is no map")
+        raise RecordError("it is not a map")
     fits: dict[str, bool] = {}
     result = values(kind, value, fits)
     for key in needs:

@@ -107,7 +107,7 @@ def lookout(
 ) -> Iterator[Callable[[float], tuple[Runs, bool]]]:
     """Listen for runs; yields what waits some seconds, and returns them and whether that is all.
 
-    "All" once what is retained has had the time to arrive. ``principal``: whose log-in is used.
+    "All" once what is retained has had the time to arrive. ``principal``: whose login is used.
 
     Raises
     ------
@@ -156,13 +156,8 @@ def around(address: BrokerAddress, principal: str) -> Runs:
     return result
 
 
-def await_newest(
-    address: BrokerAddress,
-    principal: str,
-    say: Callable[[str], None],
-    stopping: Callable[[], bool] = lambda: False,
-) -> str:
-    """Wait for a run that can be joined and return its name; empty if ``stopping`` said so.
+def await_newest(address: BrokerAddress, principal: str, say: Callable[[str], None]) -> str:
+    """Wait for a run that can be joined and return its name.
 
     ``say`` is told what is waited for, whenever that changes.
 
@@ -174,21 +169,20 @@ def await_newest(
     told = ""
     begun = time.monotonic()
     with lookout(address, principal) as look:
-        while not stopping():
+        while True:
             runs, settled = look(0.1)
-            if not settled:
+            if settled:
+                begun = time.monotonic()
+                if name := newest(runs):
+                    return name
+                text = _why(address, runs)
+            elif time.monotonic() - begun > PATIENCE:
                 text = f"the broker at {address} is gone: waiting until it is back"
-                if time.monotonic() - begun > PATIENCE and text != told:
-                    told = text
-                    say(text)
+            else:
                 continue
-            begun = time.monotonic()
-            if name := newest(runs):
-                return name
-            if (text := _why(address, runs)) != told:
+            if text != told:
                 told = text
                 say(text)
-    return ""
 
 
 def _why(address: BrokerAddress, runs: Runs) -> str:

@@ -71,21 +71,18 @@ def _range(key: str, right: bool) -> None:
         raise BadMessage(Reason.OUT_OF_RANGE, key)
 
 
-def count(key: str, value: Any, _: Limits) -> int:
-    """Return a whole number from 0 on."""
-    _typed(key, value, int)
-    _range(key, 0 <= value <= MAX_COUNT)
-    return int(value)
+def _whole(least: int, most: int) -> Callable[[str, Any, Limits], int]:
+    """Make the check of a whole number."""
+
+    def check(key: str, value: Any, _: Limits) -> int:
+        _typed(key, value, int)
+        _range(key, least <= value <= most)
+        return int(value)
+
+    return check
 
 
-def _positive(key: str, value: Any, limits: Limits) -> int:
-    _range(key, count(key, value, limits) >= 1)
-    return int(value)
-
-
-def _look_back(key: str, value: Any, limits: Limits) -> int:
-    _range(key, count(key, value, limits) <= MAX_LOOK_BACK)
-    return int(value)
+count, _positive, _look_back = _whole(0, MAX_COUNT), _whole(1, MAX_COUNT), _whole(0, MAX_LOOK_BACK)
 
 
 def _momentum(key: str, value: Any, limits: Limits) -> float:
@@ -138,7 +135,7 @@ def _words(key: str, value: Any, limits: Limits) -> str:
 def _phase(key: str, value: Any, _: Limits) -> Phase:
     _typed(key, value, str)
     if value not in tuple(Phase):
-        raise BadMessage(Reason.OUT_OF_RANGE, f"we can take no part in a phase {value[:40]!r}")
+        raise BadMessage(Reason.OUT_OF_RANGE, f"this agent does not know the phase {value[:40]!r}")
     return Phase(value)
 
 

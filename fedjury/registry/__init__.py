@@ -25,15 +25,16 @@ __all__ = [
     "ATTACKS",
     "BACKDOORS",
     "CODECS",
+    "COLLECT",
     "DATASETS",
     "DETECTORS",
-    "FRONTS",
     "JUDGES",
     "KINDS",
-    "LIARS",
     "MODELS",
+    "PRE_AGGREGATIONS",
     "RULES",
     "SPLITS",
+    "VOTE_ATTACKS",
     "Facts",
     "Mark",
     "Need",
@@ -41,37 +42,43 @@ __all__ = [
     "attack",
     "backdoor",
     "codec",
+    "collect",
     "dataset",
     "detector",
-    "front",
     "judge",
-    "liar",
     "model",
+    "pre_aggregation",
     "rule",
     "split",
     "unknown",
+    "vote_attack",
 ]
 
 ATTACK_FACTS = frozenset({"report", "holds_data", "colludes", "hides_backdoor"})
 
 rule = Mark("rule", frozenset({"needs"}))
-front = Mark("front")
+pre_aggregation = Mark("pre_aggregation", words="pre-aggregation")
 detector = Mark("detector", frozenset({"report"}))
 attack = Mark("attack", ATTACK_FACTS)
-liar = Mark("liar")
+vote_attack = Mark("vote_attack", words="vote attack")
 judge = Mark("judge")
 backdoor = Mark("backdoor")
 model = Mark("model")
 dataset = Mark("dataset", words="data set")
 split = Mark("split")
 codec = Mark("codec")
+collect = Mark("collect", words="collect strategy")
 
 # Names of packages and not the packages, for this module is imported by them all.
 RULES: Registry[Any] = Registry(rule, "fedjury.rules", "fedjury.rules")
-FRONTS: Registry[Any] = Registry(front, "fedjury.rules", "fedjury.fronts", ("number",))
+PRE_AGGREGATIONS: Registry[Any] = Registry(
+    pre_aggregation, "fedjury.rules", "fedjury.pre_aggregations", ("number",)
+)
 DETECTORS: Registry[Any] = Registry(detector, "fedjury.detection", "fedjury.detectors")
-ATTACKS: Registry[Any] = Registry(attack, "fedjury.attacks", "fedjury.attacks", ("world",))
-LIARS: Registry[Any] = Registry(liar, "fedjury.attacks.validators", "fedjury.liars")
+ATTACKS: Registry[Any] = Registry(attack, "fedjury.attacks", "fedjury.attacks", ("attack",))
+VOTE_ATTACKS: Registry[Any] = Registry(
+    vote_attack, "fedjury.attacks.validators", "fedjury.vote_attacks"
+)
 JUDGES: Registry[Any] = Registry(judge, "fedjury.judges", "fedjury.judges")
 BACKDOORS: Registry[Any] = Registry(
     backdoor, "fedjury.learning.backdoors", "fedjury.backdoors", ("options",)
@@ -84,17 +91,24 @@ DATASETS: Registry[Any] = Registry(
 )
 SPLITS: Registry[Any] = Registry(split, "fedjury.learning.datasets", "fedjury.splits")
 CODECS: Registry[Any] = Registry(codec, "fedjury.protocol.codecs", "fedjury.codecs")
+COLLECT: Registry[Any] = Registry(
+    collect,
+    "fedjury.round.collect",
+    "fedjury.collect",
+    ("threshold", "largest_weight", "allocate"),
+)
 
 KINDS: tuple[Registry[Any], ...] = (
     RULES,
-    FRONTS,
+    PRE_AGGREGATIONS,
     DETECTORS,
     ATTACKS,
-    LIARS,
+    VOTE_ATTACKS,
     JUDGES,
     BACKDOORS,
     MODELS,
     DATASETS,
     SPLITS,
     CODECS,
+    COLLECT,
 )

@@ -35,7 +35,7 @@ def filled(text: str) -> str:
 
 def names() -> list[str]:
     """Return a table of all kinds with the names of their plug-ins."""
-    rows = [f"| {kind.kind}s | {', '.join(f'`{name}`' for name in kind.own)} |" for kind in KINDS]
+    rows = [f"| {kind.kinds} | {', '.join(f'`{name}`' for name in kind.own)} |" for kind in KINDS]
     return ["| | by name |", "|---|---|", *rows]
 
 

@@ -43,6 +43,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         self.mark = mark
         self.kind = mark.words or mark.kind
+        self.kinds = f"{self.kind[:-1]}ies" if self.kind.endswith("y") else f"{self.kind}s"
         self.package = package
         self.group = group
         self.given = given
@@ -59,7 +60,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             for file in sorted(folder.glob("*.py")):
                 for name, plugin in self._marked_in(file):
                     if name in result:
-                        raise ValueError(f"{file}: there are two {self.kind}s {name!r}")
+                        raise ValueError(f"{file}: there are two {self.kinds} {name!r}")
                     result[name] = plugin
         return dict(sorted(result.items()))
 
@@ -71,7 +72,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         try:
             tree = ast.parse(text, str(file))
         except SyntaxError as why:
-            raise ValueError(f"the {self.kind}s cannot be listed: {failure(why)}") from why
+            raise ValueError(f"the {self.kinds} cannot be listed: {failure(why)}") from why
         for node in tree.body:
             facts = self._mark_of(node)
             if facts is not None and isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -155,7 +156,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         if ":" in name and name != ours:
             raise ValueError(
-                f"{self.kind} {name!r} is not imported on the word of the network; if you trust "
+                f"{self.kind} {name!r} is not imported because a message names it; if you trust "
                 "it, choose it in the settings here as well"
             )
         return name

@@ -9,8 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 HERE = f"{Path(__file__).parent}{os.sep}"
 """Frames from here are not shown."""
@@ -55,29 +55,35 @@ def check_type(
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return
-    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     alone = SimpleNamespace(__annotations__={"option": annotation})
+    names = vars(sys.modules[builder.__module__])
     try:
-        hints = get_type_hints(alone, vars(sys.modules[builder.__module__]))
-        fits = _validator(hints["option"])
+        plain = get_type_hints(alone, names)["option"]
+        misfit = _checked(get_type_hints(alone, names, include_extras=True)["option"], plain)
     except Exception:
         return
-    if not fits(value):
-        kinds = [part for part in written.split(" | ") if part != "None"]
-        raise ValueError(f"{what} must be {' or '.join(kinds)}, not {value!r}")
+    if said := misfit(value):
+        raise ValueError(f"{what} must be {said}, not {value!r}")
 
 
-def _validator(annotation: Any) -> Callable[[object], bool]:
+def _checked(annotation: Any, plain: Any) -> Callable[[object], str]:
+    """Make what says what a value must be, in words, if it does not fit; empty if it does."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - 0.2 s to import
 
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
     adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=strict)
+    parts = get_args(plain) if get_origin(plain) in (Union, UnionType) else [plain]
+    kinds = " or ".join(inspect.formatannotation(one) for one in parts if one is not NoneType)
 
-    def fits(value: object) -> bool:
+    def misfit(value: object) -> str:
         try:
             adapter.validate_python(value)
-        except ValidationError:
-            return False
-        return True
+        except ValidationError as why:
+            error = why.errors()[0]
+            said = error["msg"].removeprefix("Input should be ")
+            if error["type"] == "literal_error":
+                return said
+            return f"{kinds} {said}" if error["type"].startswith(("greater", "less")) else kinds
+        return ""
 
-    return fits
+    return misfit

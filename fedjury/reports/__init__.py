@@ -30,10 +30,10 @@ FILES = "report.html, report.md or accuracy.png"
 """What is written, for people whose disk refuses."""
 
 LEGEND = (
-    "`before`: accuracy on held-out data in the last round before the fakes struck, where that is "
-    "known. `kept`: final over before. `backdoor`: share of the samples it is tested with on which "
-    "the final model does what the attackers want; `at most`: the same after any round. `seconds`: "
-    "of the rounds, without start-up."
+    "`before`: accuracy on held-out data in the last round before the attack, if known. "
+    "`kept`: final over before. `backdoor`: share of its test samples on which the final "
+    "model does what the attackers want; `at most`: the same after any round. `seconds`: of the "
+    "rounds, without start-up."
 )
 
 

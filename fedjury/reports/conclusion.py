@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Settings
-from fedjury.protocol.record import RoundRecord
+from fedjury.formatting import percent
+from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
-from fedjury.reports.quorum import blind
+from fedjury.reports.jury import blind
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import percent
-from fedjury.round.verdict import TOO_FEW, VOTED_DOWN
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""
@@ -46,7 +45,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
 
 
 def named(rounds: list[RoundRecord], detection: Detection) -> str:
-    """Return who was found to attack, from which round on, and what became of them."""
+    """Return which agents were found to attack, from which round on, and the outcome."""
     if not any(one.detection for one in rounds):
         return ""
     result = outcomes(rounds)
@@ -55,16 +54,13 @@ def named(rounds: list[RoundRecord], detection: Detection) -> str:
     if not guilty:
         cleared = f"; {len(result):,} were flagged for a while and cleared" if result else ""
         by_whom = ", ".join(detection.detectors)
-        return (
-            f"no agent is flagged by {by_whom}{cleared}; an attack that these do not look for is "
-            "not ruled out"
-        )
+        return f"no agent is flagged by {by_whom}{cleared}; other kinds of attack are not ruled out"
     by = Counter(" and ".join(result[name].by) for name in guilty)
     did = "; ".join(_did(detectors, count) for detectors, count in by.most_common())
     first = min(result[name].first for name in guilty)
-    stopped = "their updates were left out and they are no longer selected"
+    stopped = "their updates were filtered and they are no longer selected"
     outcome = (
-        stopped if detection.quarantine else "they were only noted (detection.quarantine is off)"
+        stopped if detection.quarantine else "they were only recorded (detection.quarantine is off)"
     )
     return f"attacked from round {first} on: {did}; {outcome}"
 
@@ -84,7 +80,7 @@ def voted(rounds: list[RoundRecord]) -> str:
         return ""
     down = [one.round for one in asked if one.why == VOTED_DOWN]
     few = [one.round for one in asked if one.why.startswith(TOO_FEW)]
-    text = f"validators voted down {len(down):,} of {len(asked):,} candidates{_in(down)}"
+    text = f"validators rejected {len(down):,} of {len(asked):,} candidates{_in(down)}"
     return text + (f"; too few of them voted on {len(few):,}{_in(few)}" if few else "")
 
 
@@ -99,7 +95,7 @@ def lost(rounds: list[RoundRecord]) -> str:
         return ""
     [(most, count), *others] = why.most_common()
     more = sum(n for _, n in others)
-    message = f"{count:,} round{'s' * (count != 1)} brought nothing: {text(most)}"
+    message = f"{count:,} round{'s' * (count != 1)} changed nothing: {text(most)}"
     return message + (f" ({more:,} more for other reasons)" if more else "")
 
 
@@ -109,8 +105,8 @@ def hidden(rounds: list[RoundRecord]) -> str:
     if not reached:
         return ""
     return (
-        f"backdoor: the final model does what the attackers want on {percent(reached[-1])} of the "
-        f"samples it is tested with (at most {percent(max(reached))}, in some round)"
+        f"backdoor: the final model does what the attackers want on {percent(reached[-1])} of its "
+        f"test samples (at most {percent(max(reached))}, in some round)"
     )
 
 
@@ -130,7 +126,7 @@ def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:
     if chance:
         text += f", no better than chance with {classes:,} classes"
     text += f": {_defence(settings)}"
-    return f"{text}; if nobody attacks, {STEPS}" if chance else text
+    return f"{text}; if there is no attack, {STEPS}" if chance else text
 
 
 def _defence(settings: Settings) -> str:
@@ -138,22 +134,22 @@ def _defence(settings: Settings) -> str:
     rule, votes, looks = settings.aggregation, settings.validation, settings.detection
     bare = rule.rule == "mean" and not (rule.clip or rule.pre_aggregation)
     if bare and not (votes.asked or votes.server or votes.piggy_back or looks.detectors):
-        return "nothing defends this run (plain mean, no validators, no detection)"
+        return "this run has no defence (plain mean, no validators, no detection)"
     parts = [f"rule {rule.rule}" if not bare else "plain mean"]
     parts.append(f"{votes.asked:,} validators" if votes.asked else "no clients that vote")
     looked = f"detection by {', '.join(looks.detectors)}"
     parts.append(looked if looks.detectors else "no detection")
-    return f"the defence did not hold it ({', '.join(parts)})"
+    return f"the defence did not stop it ({', '.join(parts)})"
 
 
 def unseen(rounds: list[RoundRecord], classes: int) -> str:
     """Return what the validators cannot see for want of samples, if there is such a thing."""
-    judged = [one.votes for one in rounds if one.votes.median_samples and one.votes.quorum]
+    judged = [one.votes for one in rounds if one.votes.median_samples and one.votes.rejects_at]
     if not judged:
         return ""
     last = judged[-1]
     assert last.median_samples
-    return blind(last.median_samples, classes, last.asked, last.quorum)
+    return blind(last.median_samples, classes, last.asked, last.rejects_at)
 
 
 def _in(numbers: Iterable[int]) -> str:

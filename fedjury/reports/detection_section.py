@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from fedjury.protocol.record import DetectionRecord, RoundRecord
-from fedjury.reports.rounds import about
 from fedjury.reports.statistics import AttackRounds
 
 
@@ -196,7 +195,7 @@ class Vote(NamedTuple):
 def attacked(
     rounds: list[RoundRecord], attack_rounds: AttackRounds | None, truth: Truth | None
 ) -> set[int]:
-    """Return the rounds in which malicious agents struck, as far as they were called.
+    """Return the rounds in which malicious agents attacked, as far as they were called.
 
     Where all of them are in quarantine they cannot. Who is called on appeal either is flagged
     again or leaves it.
@@ -218,8 +217,8 @@ def verdicts(rounds: list[RoundRecord], hits: Collection[int]) -> Vote | None:
     if not any(one.votes.asked for one in rounds):
         return None
     judged = [one for one in rounds if one.accepted is not None]
-    hit = [one for one in judged if about(one) in hits]
-    calm = [one for one in judged if about(one) not in hits]
+    hit = [one for one in judged if one.about in hits]
+    calm = [one for one in judged if one.about not in hits]
     return Vote(
         len(hit),
         sum(one.accepted is False for one in hit),

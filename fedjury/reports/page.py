@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedjury import formatting
 from fedjury.protocol.record import RoundRecord
 from fedjury.reports import statistics
 from fedjury.reports.detection_section import (
-    Group,
-    Tally,
-    Vote,
     attacked,
     groups,
     outcomes,
@@ -43,49 +42,6 @@ EVERY = 1000
 """Agents of a group named in all."""
 
 
-class Found(NamedTuple):
-    """Who was caught in a run."""
-
-    looked: bool
-    tallies: list[Tally]
-    groups: list[Group]
-    verdicts: Vote | None
-
-
-class Section(NamedTuple):
-    """A run, as the page shows it."""
-
-    name: str
-    defence: str
-    quorum: int
-    ending: str
-    figures: statistics.Row
-    cells: tuple[str, ...]
-    rounds: list[Any]
-    """Lines of the table."""
-    total: int
-    voted: bool
-    hidden: bool
-    """Whether a backdoor was measured."""
-    cells_left_out: int
-    found: Found
-    traffic: statistics.Traffic
-    refusals: list[statistics.Refusal]
-    settings: dict[str, str]
-    """Those that not all runs have."""
-
-
-class Picture(NamedTuple):
-    """What is drawn, for screens and for telephones."""
-
-    what: str
-    wide: str
-    narrow: str
-    each: int
-    """Rounds that a point stands for, at the most."""
-    crosses: bool
-
-
 def page(report: ReportData) -> str:
     """Write the page."""
     runs = {run.name: run.records for run in report.cases}
@@ -94,12 +50,11 @@ def page(report: ReportData) -> str:
     heads = statistics.headings(
         [statistics.row(name, rounds, report.attack_rounds) for name, rounds in runs.items()]
     )
-    sections = [section(report, run, runs[run.name], set(shared), heads) for run in report.cases]
     style = (HERE / "report.css").read_text(encoding="utf-8")
     result: str = _template().render(
         story=report,
         strikes=attack_rounds,
-        chapters=sections,
+        chapters=[section(report, run, shared, heads) for run in report.cases],
         shared=shared,
         pictures=pictures(runs, attack_rounds),
         headings=heads,
@@ -127,71 +82,66 @@ def reached(
 
 
 def section(
-    report: ReportData,
-    run: RunInput,
-    rounds: list[RoundRecord],
-    shared: set[str],
-    heads: tuple[str, ...],
-) -> Section:
-    """Put together what is said of a run; ``shared``: the settings that all runs have alike."""
+    report: ReportData, run: RunInput, shared: Mapping[str, str], heads: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what the page says of a run; ``shared``: the settings that all runs have alike."""
+    rounds = run.records
     row = statistics.row(run.name, rounds, report.attack_rounds)
     malicious = report.truth.malicious if report.truth else frozenset()
     hits = attacked(rounds, report.attack_rounds, report.truth)
     table = lines(rounds, hits, malicious, CELLS // len(report.cases))
-    agents = result(report, rounds, hits)
-    return Section(
-        run.name,
-        run.defence,
-        run.quorum,
-        ending(row, len(rounds), agents.tallies),
-        row,
-        statistics.cells(row, heads),
-        table,
-        len(rounds),
-        any(one.votes.asked for one in rounds),
-        row.peak is not None,
-        sum(one.more for one in table),
-        agents,
-        statistics.traffic(rounds),
-        statistics.refusals(rounds)[:REASONS],
-        {key: value for key, value in run.settings.items() if key not in shared},
-    )
-
-
-def result(report: ReportData, rounds: list[RoundRecord], hits: set[int]) -> Found:
-    """Say who was caught in a run."""
     looked = any(one.detection for one in rounds)
-    theirs = outcomes(rounds)
-    return Found(
-        looked,
-        tallies(theirs, report.truth) if looked else [],
-        groups(theirs, report.truth) if looked else [],
-        verdicts(rounds, hits) if report.attack_rounds else None,
-    )
+    fates = outcomes(rounds)
+    counted = tallies(fates, report.truth) if looked else []
+    return {
+        "name": run.name,
+        "defence": run.defence,
+        "quorum": run.quorum,
+        "ending": ending(row, len(rounds), counted),
+        "figures": row,
+        "cells": statistics.cells(row, heads),
+        "rounds": table,
+        "total": len(rounds),
+        "voted": any(one.votes.asked for one in rounds),
+        "hidden": row.peak is not None,
+        "cells_left_out": sum(one.more for one in table),
+        "looked": looked,
+        "tallies": counted,
+        "groups": groups(fates, report.truth) if looked else [],
+        "verdicts": verdicts(rounds, hits) if report.attack_rounds else None,
+        "traffic": statistics.traffic(rounds),
+        "refusals": statistics.refusals(rounds)[:REASONS],
+        "settings": {key: value for key, value in run.settings.items() if key not in shared},
+    }
 
 
 def pictures(
     runs: dict[str, list[RoundRecord]], attack_rounds: statistics.AttackRounds | None
-) -> list[Picture]:
+) -> list[dict[str, Any]]:
     """Draw accuracy, and the backdoor's success if there is one, by round."""
+    if not any(runs.values()):
+        return []
     drawn = [("Accuracy on held-out data", [line(*run) for run in runs.items()])]
     if any(one.model.backdoor is not None for rounds in runs.values() for one in rounds):
         hidden = [line(*run, backdoor=True) for run in runs.items()]
         drawn.append(("Success of the backdoor", hidden))
-    values = any(runs.values())
-    return [
-        _picture(n, what, every, attack_rounds) for n, (what, every) in enumerate(drawn) if values
-    ]
+    return [_picture(n, what, every, attack_rounds) for n, (what, every) in enumerate(drawn)]
 
 
 def _picture(
     n: int, what: str, every: list[Line], attack_rounds: statistics.AttackRounds | None
-) -> Picture:
+) -> dict[str, Any]:
+    """Draw lines for screens, and narrow ones for telephones; ``each``: rounds of a point."""
     wide, narrow = (
         svg(f"p{n}{size}-", what, every, attack_rounds, narrow=size == "n") for size in "wn"
     )
-    each = max((drawn.each for drawn in every), default=1)
-    return Picture(what, wide, narrow, each, any(drawn.crosses for drawn in every))
+    return {
+        "what": what,
+        "wide": wide,
+        "narrow": narrow,
+        "each": max((drawn.each for drawn in every), default=1),
+        "crosses": any(drawn.crosses for drawn in every),
+    }
 
 
 def _template() -> Any:
@@ -204,8 +154,8 @@ def _template() -> Any:
         keep_trailing_newline=True,
     )
     result.filters |= {
-        "percent": statistics.percent,
-        "size": statistics.size,
+        "percent": formatting.percent,
+        "size": formatting.size,
         "amount": statistics.amount,
     }
     result.globals |= {"NAMES": NAMES, "EVERY": EVERY, "BETWEEN": BETWEEN, "MEANINGS": MEANINGS}
@@ -213,20 +163,20 @@ def _template() -> Any:
 
 
 MEANINGS = {
-    "unknown_topic": "sent to no topic of the protocol",
-    "too_large": "longer than such a message can be",
-    "malformed": "not readable at all",
-    "missing_key": "a key was missing or unknown",
+    "unknown_topic": "sent to a topic that is not in the protocol",
+    "too_large": "longer than such a message may be",
+    "malformed": "not decodable",
+    "missing_key": "a required key was missing",
     "wrong_type": "a value of another type",
-    "out_of_range": "a value that cannot be",
+    "out_of_range": "an impossible value",
     "unknown_codec": "a vector in a codec that does not exist",
     "wrong_length": "a vector of another length than the model",
     "not_finite": "a vector with inf or NaN",
-    "wrong_phase": "an update while votes were taken, or the other way round",
+    "wrong_phase": "an update while votes were collected, or the reverse",
     "wrong_round": "of another round or attempt",
     "wrong_version": "trained from another version of the model",
-    "not_selected": "the agent was not called",
-    "duplicate": "its second in a round",
+    "not_selected": "the agent was not selected",
+    "duplicate": "the agent's second of this kind in the round",
     "too_many": "more agents than may be online at once",
 }
 """Reason -> what it means to people."""

@@ -44,11 +44,6 @@ def ballots(message: RoundRecord) -> list[Voted]:
     return sorted(named, key=lambda vote: (rank[vote.poisoned], vote.name))
 
 
-def about(message: RoundRecord) -> int:
-    """Return the round whose candidate the verdict is about."""
-    return message.round if message.judged is None else message.judged
-
-
 def text(value: str) -> str:
     """Return a text that can be shown: short, and without what moves a cursor or turns letters."""
     cut = value[:SHOWN] + ("…" if len(value) > SHOWN else "")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from fedjury.formatting import UNKNOWN, percent
 from fedjury.protocol.record import RoundRecord
 
 OFTEN = 10
 """Names of those who were missing most often."""
-
-UNKNOWN = "\N{EN DASH}"
-"""What was not recorded."""
 
 
 class AttackRounds(NamedTuple):
@@ -76,26 +74,29 @@ def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None
 
 
 def before(rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> float | None:
-    """Return the accuracy of the last round before the first strike, if there was one."""
+    """Return the accuracy of the last round before the attack, if there was one."""
     if attack_rounds is None or not any(one.round >= attack_rounds.first for one in rounds):
         return None
     calm = [one.model.accuracy for one in rounds if one.round < attack_rounds.first]
     return calm[-1] if calm else None
 
 
-HEADINGS = (
-    "run",
-    "before",
-    "final",
-    "kept",
-    "best",
-    "accepted",
-    "rejected",
-    "updates",
-    "refused",
-    "seconds",
-    "updates/s",
-)
+FIGURES: dict[str, Callable[[Row], str]] = {
+    "run": lambda run: run.name,
+    "before": lambda run: percent(run.before),
+    "final": lambda run: percent(run.final),
+    "kept": lambda run: "" if run.kept is None else f"{run.kept:.0%}",
+    "backdoor": lambda run: percent(run.backdoor),
+    "at most": lambda run: percent(run.peak),
+    "best": lambda run: percent(run.best),
+    "accepted": lambda run: f"{run.accepted:,}",
+    "rejected": lambda run: f"{run.rejected:,}",
+    "updates": lambda run: f"{run.updates:,}",
+    "refused": lambda run: f"{run.refused:,}",
+    "seconds": lambda run: f"{run.seconds:,.1f}",
+    "updates/s": lambda run: f"{run.rate:,.0f}",
+}
+"""A heading of the table -> what stands below it."""
 
 HIDDEN = ("backdoor", "at most")
 """Where there is a backdoor: its success at the end, and its greatest."""
@@ -103,34 +104,13 @@ HIDDEN = ("backdoor", "at most")
 
 def headings(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the table's headings: where any run measured a backdoor, it stands beside accuracy."""
-    after = HEADINGS.index("kept") + 1
-    hidden = HIDDEN if any(one.peak is not None for one in rows) else ()
-    return (*HEADINGS[:after], *hidden, *HEADINGS[after:])
+    hidden = any(one.peak is not None for one in rows)
+    return tuple(heading for heading in FIGURES if hidden or heading not in HIDDEN)
 
 
 def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
     """Return a row's figures as the table shows them under these headings."""
-    written = {
-        "run": figures.name,
-        "before": percent(figures.before),
-        "final": percent(figures.final),
-        "kept": "" if figures.kept is None else f"{figures.kept:.0%}",
-        "backdoor": percent(figures.backdoor),
-        "at most": percent(figures.peak),
-        "best": percent(figures.best),
-        "accepted": f"{figures.accepted:,}",
-        "rejected": f"{figures.rejected:,}",
-        "updates": f"{figures.updates:,}",
-        "refused": f"{figures.refused:,}",
-        "seconds": f"{figures.seconds:,.1f}",
-        "updates/s": f"{figures.rate:,.0f}",
-    }
-    return tuple(written[heading] for heading in heads)
-
-
-def percent(share: float | None) -> str:
-    """Write a share as 12.3%; empty if nobody knows it."""
-    return "" if share is None else f"{share:.1%}"
+    return tuple(FIGURES[heading](figures) for heading in heads)
 
 
 class Traffic(NamedTuple):
@@ -192,17 +172,6 @@ def refusals(rounds: list[RoundRecord]) -> list[Refusal]:
         for reason, count in counts.items()
     ]
     return sorted(result, key=lambda item: (-item.messages, item.reason))
-
-
-def size(count: int | None) -> str:
-    """Write a number of bytes, like 52.1 MB."""
-    if count is None:
-        return UNKNOWN
-    left, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while left >= 999.95 and len(units) > 1:
-        left /= 1000
-        units.pop(0)
-    return f"{left:,.0f} B" if units[0] == "B" else f"{left:,.1f} {units[0]}"
 
 
 def amount(count: int | None) -> str:

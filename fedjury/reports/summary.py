@@ -19,7 +19,7 @@ Records = list[RoundRecord]
 PRIVATE = {"broker", "run.directory", "data.root", "agents.attack_log"}
 """Sections and settings that say where things are on somebody's machine: no report names them."""
 
-UNTOLD = "Which agents are malicious, if any are, the aggregator does not know."
+UNTOLD = "The aggregator does not know which agents are malicious."
 
 
 class RunInput(NamedTuple):
@@ -114,7 +114,7 @@ def _votes(message: Validation) -> str:
     if not message.needed:
         needed = "half of these votes, if they say “poisoned”, reject it"
     if message.decide == "score":
-        needed = "what all of them saw, added up, decides"
+        needed = "their combined scores decide"
     if message.piggy_back:
         return f"the next round's contributors vote on each candidate{late}, and {needed}"
     clients = f"{message.asked:,} validators" if message.asked else ""
@@ -130,11 +130,15 @@ def _detection(message: Detection) -> str:
         return ""
     several = len(message.detectors) > 1
     look = f"the detector{'s' * several} {', '.join(message.detectors)} "
-    look += "look for fakes" if several else "looks for fakes"
+    look += "look for malicious agents" if several else "looks for malicious agents"
     if not message.quarantine:
-        return f"{look}; who is flagged is only noted"
+        return f"{look}; flagged agents are only recorded"
     rounds = f"{message.offences} round{'s' * (message.offences > 1)}"
-    return f"{look}; who is flagged is left out, and after {rounds} of that no longer selected"
+    return (
+        f"{look}; updates of flagged agents are filtered, and after {rounds} of that the "
+        "agents are "
+        "no longer selected"
+    )
 
 
 def differing(settings: Settings) -> dict[str, str]:
@@ -166,9 +170,9 @@ def ending(figures: Row, rounds: int, result: Iterable[Tally]) -> str:
         was, after = f"{figures.before:.1%}", f"{figures.final:.1%}"
         moved = "rose" if figures.final > figures.before else "fell"
         message.append(
-            f"Accuracy was {was} before the first strike, and is the same at the end."
+            f"Accuracy was {was} before the attack, and is the same at the end."
             if was == after
-            else f"Accuracy {moved} from {was} before the first strike to {after} at the end."
+            else f"Accuracy {moved} from {was} before the attack to {after} at the end."
         )
     elif figures.final is not None:
         message.append(f"Accuracy is {figures.final:.1%} at the end.")

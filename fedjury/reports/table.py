@@ -7,12 +7,12 @@ table says what.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import NamedTuple
 
+from fedjury.formatting import counts, percent
 from fedjury.protocol.record import DetectionRecord, RoundRecord
-from fedjury.reports.rounds import Voted, about, ballots, text
-from fedjury.reports.statistics import percent
+from fedjury.reports.rounds import Voted, ballots, text
 
 ENDS = 100
 """Rounds at the beginning, and at the end, that are shown in any case."""
@@ -88,7 +88,7 @@ def lines(
             Line(
                 one.round,
                 one.round in attacked,
-                verdict(one),
+                one.verdict,
                 percent(one.model.accuracy),
                 percent(one.model.backdoor),
                 [cell(vote, malicious) for vote in cells],
@@ -127,11 +127,6 @@ def skipped(rounds: list[RoundRecord], lost: int) -> str:
     return f"{left} {text}".rstrip()
 
 
-def verdict(one: RoundRecord) -> str:
-    """Say what became of a round."""
-    return {True: "accepted", False: "rejected", None: "pending"}[one.accepted]
-
-
 def cell(vote: Voted, malicious: Collection[str]) -> Cell:
     """Show a vote."""
     bad = vote.name in malicious
@@ -147,8 +142,7 @@ def counted(one: RoundRecord) -> str:
     votes = one.votes
     if not votes.asked:
         return ""
-    text = f"{votes.poisoned:,} poisoned, {votes.clean:,} clean, {votes.silent:,} silent"
-    return text if votes.evidence is None else f"{text}; evidence {votes.evidence:+.2f}"
+    return f"{votes}" if votes.evidence is None else f"{votes}; evidence {votes.evidence:+.2f}"
 
 
 def notes(one: RoundRecord) -> list[str]:
@@ -159,17 +153,16 @@ def notes(one: RoundRecord) -> list[str]:
         hidden = candidate.backdoor
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
         message.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
-    if about(one) != one.round:
-        message.append(f"about the candidate of round {about(one):,}")
+    if one.about != one.round:
+        message.append(f"about the candidate of round {one.about:,}")
     if one.flagged:
-        by = Counter(one.flagged.values())
-        agent = tally(by)
-        out = f"; {detection.filtered:,} left out" if detection.filtered else ""
-        message.append(f"{len(one.flagged):,} flagged ({agent}){out}")
+        by = counts(Counter(one.flagged.values()), REASONS)
+        out = f"; {detection.filtered:,} filtered" if detection.filtered else ""
+        message.append(f"{len(one.flagged):,} flagged ({by}){out}")
     if one.quarantined:
         message.append(f"{len(one.quarantined):,} in quarantine after it")
     if one.traffic.invalid_messages:
-        message.append(f"refused: {tally(one.traffic.invalid_messages)}")
+        message.append(f"refused: {counts(one.traffic.invalid_messages, REASONS)}")
     if one.missing:
         names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
         message.append(
@@ -180,10 +173,3 @@ def notes(one: RoundRecord) -> list[str]:
     if one.traffic.dropped:
         message.append(f"the broker dropped {one.traffic.dropped:,}")
     return message
-
-
-def tally(counts: Mapping[str, int]) -> str:
-    """Write counts by name, the largest first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{name} {count:,}" for name, count in ordered[:REASONS]]
-    return ", ".join(shown) + (", …" if len(ordered) > REASONS else "")

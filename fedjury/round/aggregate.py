@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.detection import Observation
-from fedjury.detection import state as detection_state
-from fedjury.detection.state import DetectionResult
+from fedjury.detection.state import look
 from fedjury.learning.contributions import Contributions
 from fedjury.learning.weights import Vector
-from fedjury.round.collect.update_buffer import UpdateBuffer
-from fedjury.round.state import Aggregated, RoundConfig, State, Tick
+from fedjury.round.state import Aggregated, JudgingAndTraining, RoundConfig, State, Tick
 from fedjury.rules import Context
 
 
-def aggregate(
-    state: State, updates: UpdateBuffer, start: Vector, tick: Tick, config: RoundConfig
-) -> Aggregated:
-    """Make the candidate (d,) of the updates, which were trained from ``start``.
+def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
+    """Make the candidate (d,) of the updates that have come.
 
     Where the rule cannot work with them, such as a trimmed mean with too few, there is none, and
     the result says why; what detectors saw is kept all the same.
     """
-    contributions = config.collecting.contributions(updates)
-    detection = detect(state, contributions, start, tick, config)
-    flagged = _left_out(detection, config)
-    kept = contributions.without(flagged)
+    updates, phase = state.updates, state.phase
+    start = phase.pending if isinstance(phase, JudgingAndTraining) else state.weights
+    contributions = config.collecting.contributions(updates, state.request)
+    detection = look(
+        config.detection, state.registry, state.round, contributions, start, tick.online
+    )
+    kept = contributions.without(detection.excluded) if detection else contributions
     filtered = len(contributions) - len(kept)
     why = ""
     candidate: Vector | None = start
@@ -39,32 +37,6 @@ def aggregate(
     return Aggregated(candidate, why, updates.names, detection, filtered)
 
 
-def detect(
-    state: State, contributions: Contributions, start: Vector, tick: Tick, config: RoundConfig
-) -> DetectionResult | None:
-    """Let the detectors look at the contributions; None if nobody looks."""
-    if not config.detection.remembers:
-        return None
-    known = state.registry.seen
-    observation = Observation(
-        state.round,
-        contributions.names,
-        contributions.vectors,
-        start,
-        {name: known[name] for name in sorted(tick.online) if name in known},
-        state.registry.votes,
-        state.registry.verdict,
-    )
-    return detection_state.inspect(config.detection, state.registry, observation)
-
-
-def _left_out(detection: DetectionResult | None, config: RoundConfig) -> frozenset[str]:
-    """Return the agents whose contributions do not count: those flagged, under quarantine."""
-    if detection is None or not config.detection.rules.quarantine:
-        return frozenset()
-    return frozenset(detection.flagged)
-
-
 def _step_along(
     state: State, kept: Contributions, filtered: int, start: Vector, config: RoundConfig
 ) -> Vector:
@@ -75,14 +47,14 @@ def _step_along(
     ValueError
         If the rule cannot work with them.
     """
-    sums = state.registry.update_sums if config.detection.update_sums else None
+    sums = state.registry.update_sums
     context = Context(
         config.run.seed,
         state.round,
         state.model.step,
-        sums.of(kept.names, len(start)) if sums is not None else None,
+        sums.of(kept.names, len(start)) if config.detection.update_sums else None,
         config.server_update(start, state.round) if config.server_update else None,
-        filtered + len(detection_state.in_quarantine(state.registry, state.round)),
+        filtered + len(state.registry.in_quarantine(state.round)),
     )
     delta = config.rule(kept.vectors, kept.weights, context)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -100,14 +72,3 @@ def unusable(candidate: Vector, config: RoundConfig) -> str:
         return "the candidate is not finite"
     flaw = config.flaw(candidate)
     return f"the candidate is unusable: {flaw}" if flaw else ""
-
-
-def step_between(before: Vector, after: Vector, server_lr: float) -> Vector | None:
-    """Return the aggregated update (d,) that led from one model to the next, if there was one.
-
-    Made of the models, of which a resumed run has the same.
-    """
-    if not server_lr:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        return ((after - before) / np.float32(server_lr)).astype(np.float32)

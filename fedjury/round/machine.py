@@ -9,8 +9,8 @@ train from it, and send both in one message (JudgingAndTraining).
 
 ``step`` takes a state, an event and the configuration, and returns the next state and what is to be
 done; ``TABLE`` says which function takes which event in which phase. An event that does not fit
-changes nothing but a count. The first message of an agent in a round is the one that counts.
-Updates are put in the order of their agents' names before they are aggregated, so the order in
+changes nothing but a count; which updates fit, and when there are enough of them, the collect
+strategy says. Contributions are aggregated in the order of their agents' names, so the order in
 which they arrive never changes a result. Who is online and how late it is come in with every tick;
 tick on every turn of the loop, or a flood holds back a deadline.
 """
@@ -20,16 +20,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from fedjury.detection import state as detection_state
-from fedjury.detection.selection import draw
+from fedjury.detection.state import admit, eligible
 from fedjury.learning.weights import Vector
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Candidate, Phase, Reason, Round, RoundLog, Update, Vote
-from fedjury.randomness import Purpose
+from fedjury.protocol.record import refusals
+from fedjury.randomness import Purpose, draw
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
-from fedjury.round.collect import Progress
-from fedjury.round.collect import Verdict as Collected
+from fedjury.round.collect import Answer, Progress
 from fedjury.round.state import (
     Aggregated,
     CountInvalid,
@@ -47,7 +46,7 @@ from fedjury.round.state import (
     Voting,
     Waiting,
 )
-from fedjury.round.verdict import Poll
+from fedjury.round.verdict import Decision, RoundResult
 
 Step = tuple[State, list[Effect]]
 
@@ -73,20 +72,15 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
 
 def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     """Add an update to the round's contributions; with piggy-back it is a clean vote, too."""
-    phase = state.phase
+    phase, request = state.phase, state.request
     assert isinstance(phase, Training)
-    judging = isinstance(phase, JudgingAndTraining)
-    if update.round != state.round:
-        return _count_invalid(state, update.agent, Reason.WRONG_ROUND)
-    wanted = state.version + judging
-    if why := config.collecting.refusal(update, phase.updates, version=wanted):
+    if why := config.collecting.refusal(update, phase.updates, request):
         return _count_invalid(state, update.agent, why)
-    if update.agent not in state.selected:
-        return _count_invalid(state, update.agent, Reason.NOT_SELECTED)
-    if isinstance(phase, JudgingAndTraining):
+    asked_for = (update.round, update.version) == (request.round, request.version)
+    if asked_for and isinstance(phase, JudgingAndTraining):
         if update.agent in phase.votes:
             return _count_invalid(state, update.agent, Reason.DUPLICATE)
-        vote = verdict.clean(update, state.attempt)
+        vote = update.vote(state.attempt)
         phase = phase.but(votes={**phase.votes, update.agent: vote})
     return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
 
@@ -126,11 +120,9 @@ def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
 
 
 def first_round(state: State, tick: Tick, config: RoundConfig) -> Step:
-    """Open the first round; of a run that has all of its rounds, say so."""
+    """Open the first round, or the one with which a run resumes."""
     assert isinstance(state.phase, Waiting)
-    if state.round >= config.run.rounds:
-        return _announced(state.but(phase=Done()), config)
-    return open_round(state, tick, config, state.phase.pending)
+    return _go_on(state, tick, config, state.phase.pending)
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -140,23 +132,24 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     progress = Progress(
-        state.selected,
+        len(state.selected),
         len(answered),
         sum(name not in answered for name in phase.invalid_from),
         phase.settled,
     )
     match config.collecting.enough(progress, tick.now, late=late):
-        case Collected.SETTLE:
+        case Answer.SETTLE:
             return state.but(phase=phase.but(settled=tick.now)), []
-        case Collected.WAIT:
+        case Answer.WAIT:
             return state, []
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
     if phase.settled is not None:  # all have answered: asked again, they would send the same
-        nothing = Aggregated(why=_too_few(state, config), contributors=phase.updates.names)
-        return _close(state, tick, config, verdict.Question(nothing, why_not=nothing.why))
+        nothing = Aggregated(contributors=phase.updates.names)
+        why = Decision(why=_too_few(state, config))
+        return _close(state, tick, config, RoundResult(nothing, why))
     return _repeat(state, tick, config, _too_few(state, config)) if late else (state, [])
 
 
@@ -166,10 +159,10 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     assert isinstance(phase, Voting)
     if tick.now < state.deadline and len(phase.votes) < len(state.validators):
         return state, []
-    poll = Poll.of_validators(state, phase)
-    if not phase.silent and verdict.decide(poll, config).unheard:
+    decision = verdict.by_validators(state, phase, config)
+    if decision.unheard and not phase.silent:
         silent = tuple(name for name in state.validators if name not in phase.votes)
-        there = detection_state.eligible(state.registry, tick.online, state.round, config.detection)
+        there = eligible(state.registry, tick.online, state.round, config.detection)
         free = set(there).difference(state.validators)
         others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
         if others:
@@ -179,7 +172,8 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
                 deadline=tick.now + config.validation.seconds,
             )
             return _announced(state, config)
-    return _close(state, tick, config, verdict.Question.of_vote(phase, poll))
+    result = RoundResult(phase.aggregated, decision, phase.aggregated.candidate)
+    return _close(state, tick, config, result)
 
 
 def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -200,8 +194,8 @@ def open_round(
     """Open the state's next round, or the same one ``again`` at a later attempt."""
     number = state.round if again else state.round + 1
     seed, detection, votes = config.run.seed, config.detection, config.validation
-    registry = detection_state.admit(state.registry, tick.online, number, detection, seed)
-    agents = detection_state.eligible(registry, tick.online, number, detection)
+    registry = admit(state.registry, tick.online, number, detection, seed)
+    agents = eligible(registry, tick.online, number, detection)
     count = max(1, round(config.sampling.client_fraction * len(agents)))
     forced = config.forced.get(number, ())
     selected = draw(agents, count, seed, number, Purpose.CONTRIBUTORS, forced)
@@ -230,9 +224,7 @@ def open_round(
 def announcement(state: State, config: RoundConfig) -> Round:
     """Return what agents are told of where the round stands."""
     voting = isinstance(state.phase, Voting)
-    everybody = config.sampling.client_fraction >= 1 and not detection_state.passes_over(
-        state.registry, state.round
-    )
+    everybody = config.sampling.client_fraction >= 1 and not state.registry.passes_over(state.round)
     return Round(
         round=state.round,
         attempt=state.attempt,
@@ -261,14 +253,13 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
 
 
 def _too_few(state: State, config: RoundConfig) -> str:
-    assert isinstance(state.phase, Training)
     text = (
-        f"{len(state.phase.updates):,} of {len(state.selected):,} selected agents sent an update "
-        f"that counts, {config.collect.min_updates:,} needed"
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
+        f"update, {config.collect.min_updates:,} needed"
     )
-    if refused := verdict.refusals(state.invalid):
-        text += f"; refused: {refused}"
-    excluded = len(detection_state.in_quarantine(state.registry, state.round))
+    if refused := refusals(state.invalid):
+        text += f"; invalid: {refused}"
+    excluded = len(state.registry.in_quarantine(state.round))
     return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
 
 
@@ -277,26 +268,24 @@ def _too_few(state: State, config: RoundConfig) -> str:
 
 def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
-    assert isinstance(state.phase, Training)
-    updates = state.phase.updates
-    result = aggregate(state, updates, state.weights, tick, config)
-    if result.candidate is None and len(updates) < len(state.selected):
-        return _repeat(state, tick, config, result.why)
-    if result.why:  # asked again, all would send the same
-        question = verdict.Question(result, result.candidate, why_not=result.why)
-        return _close(state, tick, config, question)
+    made = aggregate(state, tick, config)
+    candidate = made.candidate
+    if candidate is None and len(state.updates) < len(state.selected):
+        return _repeat(state, tick, config, made.why)
+    if candidate is None or made.why:  # asked again, all would send the same
+        return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
         # The next round's agents decide.
-        question = verdict.Question(result, pending=result.candidate)
-        return _close(state, tick, config, question)
-    voting = verdict.with_server_vote(state, Voting(result), config)
-    state = state.but(phase=voting)
+        return _close(state, tick, config, RoundResult(made, pending=candidate))
+    server = None
+    if config.server_validator:
+        turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None
+        server = config.server_validator.look(candidate, state.model.profiles, turn)
+    voting = Voting(made, server=server)
+    state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
     if not state.validators:
-        question = verdict.Question.of_vote(voting, Poll.of_validators(state, voting))
-        return _close(state, tick, config, question)
-    state = state.but(deadline=tick.now + config.validation.seconds)
-    assert result.candidate is not None
-    message = Candidate(state.round, state.attempt, state.version, result.candidate)
+        return count_votes(state, tick, config)
+    message = Candidate(state.round, state.attempt, state.version, candidate)
     return _announced(state, config, message)
 
 
@@ -304,37 +293,39 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Piggy-back: decide on the candidate of the round before; if it stays, go on from it."""
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining)
-    poll = Poll.of_contributors(state, phase, config)
-    received = Aggregated(contributors=phase.updates.names)
-    question = verdict.Question(received, phase.pending, poll)
-    decision = verdict.decide(poll, config)
+    decision = verdict.by_contributors(state, phase, config)
     if decision.unheard and state.attempt == 1 < config.collect.attempts:
         return _repeat(state, tick, config, decision.why)
-    if decision.why:
-        return _close(state, tick, config, question)
     # Asked again, those that answered would say the same: only those that did not may say more.
     complete = 0 < len(phase.votes) == len(state.selected)
-    if complete and not phase.updates:  # too few to vote it down, and all refused it
-        return _close(state, tick, config, replace(question, why_not="nobody would train from it"))
-    result = replace(received, why=_too_few(state, config))
+    if complete and not phase.updates and not decision.why:  # too few to vote it down
+        decision = replace(decision, why="nobody would train from it")
+    made = Aggregated(contributors=phase.updates.names)
+    if decision.why:
+        return _close(state, tick, config, RoundResult(made, decision, phase.pending))
     if len(phase.updates) >= config.collect.min_updates:
-        result = aggregate(state, phase.updates, phase.pending, tick, config)
-    if result.candidate is None and not complete:
-        return _repeat(state, tick, config, result.why)
+        made = aggregate(state, tick, config)
+    else:
+        made = replace(made, why=_too_few(state, config))
+    if made.candidate is None and not complete:
+        return _repeat(state, tick, config, made.why)
     # The updates may be lost; what they stand on is not.
-    pending = None if result.why else result.candidate
-    question = replace(question, aggregated=result, pending=pending, lost=result.why)
-    return _close(state, tick, config, question)
+    pending = None if made.why else made.candidate
+    return _close(state, tick, config, RoundResult(made, decision, phase.pending, pending))
 
 
-def _close(state: State, tick: Tick, config: RoundConfig, question: verdict.Question) -> Step:
+def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -> Step:
     """Accept the candidate if there is no reason not to, and go on to the next round."""
-    state, effects = verdict.finish(state, tick, config, question)
-    if state.round < config.run.rounds:
-        state, opening = open_round(state, tick, config, question.pending)
-        return state, effects + opening
-    state, ending = _announced(state.but(phase=Done()), config)
-    return state, effects + ending
+    state, effects = verdict.finish(state, tick, config, result)
+    state, more = _go_on(state, tick, config, result.pending)
+    return state, effects + more
+
+
+def _go_on(state: State, tick: Tick, config: RoundConfig, pending: Vector | None) -> Step:
+    """Open the next round; of a run that has all of its rounds, say so."""
+    if state.round >= config.run.rounds:
+        return _announced(state.but(phase=Done()), config)
+    return open_round(state, tick, config, pending)
 
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
@@ -356,10 +347,10 @@ changes nothing else."""
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
     events = (Update, Vote, InvalidMessage, Tick)
-    lines = ["| phase | " + " | ".join(event.__name__ for event in events) + " |"]
-    lines.append("|---" * (len(events) + 1) + "|")
+    names = " | ".join(event.__name__ for event in events)
+    lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
     for phase in (Waiting, Training, JudgingAndTraining, Voting, Done):
         handlers = [TABLE.get((phase, event)) for event in events]
-        names = [f"`{handler.__name__}`" if handler else "-" for handler in handlers]
-        lines.append(f"| `{phase.__name__}` | {' | '.join(names)} |")
+        cells = [f"`{handler.__name__}`" if handler else "-" for handler in handlers]
+        lines.append(f"| `{phase.__name__}` | {' | '.join(cells)} |")
     return "\n".join(lines)

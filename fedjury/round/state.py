@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,29 +18,15 @@ from fedjury.detection.state import (
     DetectionPolicy,
     DetectionResult,
 )
+from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
 from fedjury.protocol.record import Quality, RoundRecord
 from fedjury.protocol.replaceable import Replaceable
-from fedjury.round.collect import CollectStrategy, Synchronous
+from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.rules import Rule
-
-
-class ServerValidator(Protocol):
-    """How the server votes, where it does."""
-
-    @property
-    def models(self) -> int:
-        """Accepted models to compare a candidate with: l + 1."""
-
-    @property
-    def profile(self) -> Callable[[Vector], Profile]:
-        """A model (d,) -> its error profile (2C,) on the server's own data."""
-
-    def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
-        """Vote on a candidate of this (round, attempt), going by the accepted models' profiles."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +34,8 @@ class RoundConfig:
     """What never changes during a run: its settings, and what is made of them."""
 
     rule: Rule
-    evaluate: Callable[[Vector], float]
-    """Accuracy of a model (d,) on held-out data."""
+    measure: Callable[[Vector], Quality]
+    """How good a model (d,) is, on samples nobody trains on."""
     run: Run
     aggregation: Aggregation
     sampling: Sampling
@@ -60,7 +46,7 @@ class RoundConfig:
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Places of a model that hold variances, which no step takes below zero."""
-    collecting: CollectStrategy = field(default_factory=Synchronous)
+    collecting: CollectStrategy[Any] = field(default_factory=Synchronous)
     """How contributions come together."""
     server_validator: ServerValidator | None = None
     """How the server votes, if it does."""
@@ -70,13 +56,6 @@ class RoundConfig:
     """How fakes are looked for."""
     server_update: Callable[[Vector, int], Vector] | None = None
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
-    backdoor: Callable[[Vector], float] | None = None
-    """Success of an experiment's backdoor in a model (d,), on samples nobody trains on."""
-
-    @property
-    def judged(self) -> bool:
-        """Whether anybody votes on candidates."""
-        return bool(self.validation.asked or self.server_validator or self.validation.piggy_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +124,6 @@ class CountInvalid:
 Effect = Publish | Clear | Persist | CountInvalid
 
 
-NO_UPDATES = UpdateBuffer.of()
-
-
 @dataclass(frozen=True, slots=True)
 class GlobalModel:
     """The last accepted model, and what is known of it."""
@@ -175,7 +151,7 @@ class Training(Replaceable):
     """The selected agents train from the global model, and their updates come in."""
 
     name: ClassVar[Phase | None] = Phase.TRAIN
-    updates: UpdateBuffer
+    updates: Collected
     invalid_from: frozenset[str] = frozenset()
     """Selected agents under whose name an update came that was refused for its content."""
     settled: float | None = None
@@ -217,9 +193,8 @@ class Voting(Replaceable):
     votes: Mapping[str, Vote] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
-    server_vote: Vote | None = None
-    server_profile: Profile | None = None
-    """What the server found in the candidate."""
+    server: ServerView | None = None
+    """What the server says of it, if it looks."""
 
 
 @dataclass(frozen=True)
@@ -263,9 +238,15 @@ class State(Replaceable):
         return self.model.weights
 
     @property
-    def updates(self) -> UpdateBuffer:
+    def request(self) -> Request:
+        """What the selected agents are asked for."""
+        judging = isinstance(self.phase, JudgingAndTraining)
+        return Request(self.round, self.version + judging, self.selected)
+
+    @property
+    def updates(self) -> Collected:
         """The updates that have come; empty where none are collected."""
-        return self.phase.updates if isinstance(self.phase, Training) else NO_UPDATES
+        return self.phase.updates if isinstance(self.phase, Training) else UpdateBuffer.of()
 
     @property
     def votes(self) -> Mapping[str, Vote]:

@@ -28,8 +28,8 @@ __all__ = [
 
 RULES: Registry[Rule] = registry.RULES
 
-PRE_AGGREGATIONS: Registry[PreAggregation] = registry.FRONTS
-"""What may stand in front of a rule; each takes one number."""
+PRE_AGGREGATIONS: Registry[PreAggregation] = registry.PRE_AGGREGATIONS
+"""Steps before the rule; each takes one number."""
 
 
 def build(
@@ -38,10 +38,10 @@ def build(
     before: Mapping[str, object] | None = None,
     **hyperparameters: object,
 ) -> Rule:
-    """Build the rule of that name, with fronts before it.
+    """Build the rule of that name, with pre-aggregation before it.
 
-    ``before``: front -> its number; the updates go through them in this order. ``clip``: norm
-    clipping in front of all, if given.
+    ``before``: name -> its number; the updates go through these steps in this order. ``clip``: norm
+    clipping before all of them, if given.
 
     Raises
     ------
@@ -51,7 +51,9 @@ def build(
     rule = RULES.build(name, options=hyperparameters, also=("clip",))
     given = ({} if clip is None else {"clip": clip}) | dict(before or {})
     if "bucketing" in given and Need.UPDATE_SUMS in RULES.facts(name).needs:
-        raise ValueError(f"rule {name!r} must know who sent what, which bucketing hides")
+        raise ValueError(
+            f"rule {name!r} must know which agent sent which update, which bucketing hides"
+        )
     return (
         with_pre_aggregation([_pre_aggregation(*item) for item in given.items()], rule)
         if given
@@ -61,19 +63,19 @@ def build(
 
 def _pre_aggregation(name: str, number: object) -> PreAggregation:
     if name not in PRE_AGGREGATIONS and ":" not in name:
-        raise registry.unknown("front of a rule", name, PRE_AGGREGATIONS)
+        raise registry.unknown("pre-aggregation", name, PRE_AGGREGATIONS)
     if type(number) not in (int, float):  # a bool is none here
-        raise ValueError(f"{name} in front of a rule must be a number, not {number!r}")
+        raise ValueError(f"pre-aggregation {name} must be a number, not {number!r}")
     assert isinstance(number, int | float)
     return PRE_AGGREGATIONS.build(name, number)
 
 
-def with_pre_aggregation(fronts: list[PreAggregation], rule: Rule) -> Rule:
-    """Build the rule that is given what the fronts make of the updates."""
+def with_pre_aggregation(steps: list[PreAggregation], rule: Rule) -> Rule:
+    """Build the rule that is given what these steps make of the updates."""
 
-    def fronted_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:
-        for place, front in enumerate(fronts, start=1):
-            updates, samples = front(updates, samples, context._replace(place=place))
+    def whole_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:
+        for place, step in enumerate(steps, start=1):
+            updates, samples = step(updates, samples, context._replace(place=place))
         return rule(updates, samples, context)
 
-    return fronted_rule
+    return whole_rule

@@ -1,4 +1,4 @@
-"""Bucketing in front of a rule (Karimireddy, He, Jaggi, ICLR 2022).
+"""Bucketing before a rule (Karimireddy, He, Jaggi, ICLR 2022).
 
 The updates are shuffled, s at a time are averaged, and the rule is given the averages: they differ
 less from each other than the updates did, but a Byzantine update spoils its whole bucket, so the
@@ -12,14 +12,14 @@ import math
 import numpy as np
 
 from fedjury.learning.weights import Matrix
-from fedjury.registry import front
+from fedjury.registry import pre_aggregation
 from fedjury.rules.blocks import finite_rows, mean_of
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 
-@front
+@pre_aggregation
 def bucketing(size: float) -> PreAggregation:
-    """Build the front that averages ``size`` updates at a time, the last bucket maybe fewer.
+    """Build the step that averages ``size`` updates at a time, the last bucket maybe fewer.
 
     The samples of a bucket are added up. Updates that are not finite are left out first; if none
     is finite, the rule is given all of them as they are.

@@ -12,26 +12,18 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import AtLeastOne, Positive
 from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, narrow
 from fedjury.rules.rule import Context, Rule, Samples
 
 
 @rule
-def centered_clipping(tau: float = 1.0, iterations: int = 3) -> Rule:
+def centered_clipping(tau: Positive = 1.0, iterations: AtLeastOne = 3) -> Rule:
     """Build the rule; ``tau``: the length differences are clipped to, an L2 norm.
 
     It starts from ``context.previous``, or from zero if there is none that is finite. Updates that
     are not finite are left out; if none is finite, the result is where it started.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive.
     """
-    if not tau > 0:
-        raise ValueError(f"tau must be positive, not {tau}")
-    if iterations < 1:
-        raise ValueError(f"there must be at least one iteration, not {iterations}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows, previous = finite_rows(updates), context.previous

@@ -1,4 +1,4 @@
-"""Norm clipping in front of a rule (Sun et al., arXiv 1911.07963, 2019).
+"""Norm clipping before a rule (Sun et al., arXiv 1911.07963, 2019).
 
 Each update becomes g / max(1, ‖g‖₂ / M). An update that is not finite has no direction to keep
 and becomes zero: it still counts as an update, but says nothing.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.learning.weights import Matrix
-from fedjury.registry import front
+from fedjury.registry import pre_aggregation
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 BLOCK = 1 << 20
 """Elements clipped at a time: 8 MiB in float64."""
 
 
-@front
+@pre_aggregation
 def clip(bound: float) -> PreAggregation:
-    """Build the front that clips each update to the norm ``bound``.
+    """Build the step that clips each update to the norm ``bound``.
 
     Raises
     ------

@@ -12,25 +12,19 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import Positive
 from fedjury.rules.blocks import clipped_mean as mean_of_clipped
 from fedjury.rules.blocks import norms
 from fedjury.rules.rule import Context, Rule, Samples
 
 
 @rule
-def clipped_mean(factor: float = 1.0) -> Rule:
+def clipped_mean(factor: Positive = 1.0) -> Rule:
     """Build the rule; ``factor``: the longest update let through whole, in median norms.
 
     The result is Σ gᵢ min(1, factor · M / ‖gᵢ‖) / n over the n updates that are finite, with M the
     median of the norms that are not zero. If none is finite, or all are zero, it is zero.
-
-    Raises
-    ------
-    ValueError
-        If the factor is not positive.
     """
-    if not factor > 0:
-        raise ValueError(f"the factor of the median norm must be positive, not {factor}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         lengths = norms(updates)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import AtLeastOne, Positive
 from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, mean_of
 from fedjury.rules.byzantine import byzantine, rounded_up
 from fedjury.rules.rule import Context, Rule, Samples
@@ -21,9 +22,9 @@ from fedjury.rules.rule import Context, Rule, Samples
 def dnc(
     count: int | None = None,
     share: float | None = None,
-    iterations: int = 1,
-    coordinates: int = 10_000,
-    factor: float = 1.0,
+    iterations: AtLeastOne = 1,
+    coordinates: AtLeastOne = 10_000,
+    factor: Positive = 1.0,
 ) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 
@@ -35,15 +36,10 @@ def dnc(
     Raises
     ------
     ValueError
-        If count and share are both given or a number is out of range; by the rule, if
+        If count and share are both given or one is out of range; by the rule, if
         n < 2 ``count`` + 1, or c f updates are all there are.
     """
     number = byzantine("DnC", count, share, times=2, plus=1)
-    for name, value in (("iterations", iterations), ("coordinates", coordinates)):
-        if value < 1:
-            raise ValueError(f"the {name} of DnC must be at least 1, not {value}")
-    if not factor > 0:
-        raise ValueError(f"the factor of DnC must be positive, not {factor}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows, rng, (n, d) = finite_rows(updates), context.rng(), updates.shape

@@ -14,25 +14,19 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import NotNegative
 from fedjury.rules.blocks import Indices, clipped_mean, finite_rows, narrow, norms
 from fedjury.rules.distances import cosine_distances
 from fedjury.rules.rule import Context, Rule, Samples
 
 
 @rule
-def flame(noise: float = 0.001) -> Rule:
+def flame(noise: NotNegative = 0.001) -> Rule:
     """Build the rule; ``noise``: λ, the noise's standard deviation in units of the median norm.
 
     Updates that are not finite are left out; if none is finite, the result is zero. If there is
     no cluster, everybody is in, clipped.
-
-    Raises
-    ------
-    ValueError
-        If the noise is negative.
     """
-    if not noise >= 0:
-        raise ValueError(f"the noise must not be negative, not {noise}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)

@@ -16,26 +16,20 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import Positive
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import cosine_distances
 from fedjury.rules.rule import Context, Rule, Samples
 
 
 @rule(needs=["update_sums"])
-def foolsgold(confidence: float = 1.0) -> Rule:
+def foolsgold(confidence: Positive = 1.0) -> Rule:
     """Build the rule; ``confidence``: κ, how sharply the weights part.
 
     It looks at ``context.past`` plus the updates, or at the updates alone if there is no past. Who
     sent anything that is not finite is left out. If nobody is left, or all look like sybils of
     each other, nobody can be trusted: the result is zero.
-
-    Raises
-    ------
-    ValueError
-        If the confidence is not positive.
     """
-    if not confidence > 0:
-        raise ValueError(f"the confidence must be positive, not {confidence}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)

@@ -14,10 +14,13 @@ other way round: MPAF is held, and fakes that are the largest of all coordinates
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import FromZero
 from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.rule import Context, Rule, Samples
@@ -29,9 +32,9 @@ CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
 
 @rule
 def foundationfl(
-    base: str = "trimmed_mean",
-    synthetic: int | None = None,
-    copied: str = "highest",
+    base: Literal["trimmed_mean", "median"] = "trimmed_mean",
+    synthetic: FromZero | None = None,
+    copied: Literal["highest", "lowest"] = "highest",
     count: int | None = None,
     share: float | None = None,
 ) -> Rule:
@@ -47,15 +50,9 @@ def foundationfl(
     Raises
     ------
     ValueError
-        If the base is not known, count and share are both given, or a number is out of range; by
-        the rule, if n < 2 ``count`` + 1.
+        If count and share are both given, or one is out of range; by the rule, if
+        n < 2 ``count`` + 1.
     """
-    if base not in ("trimmed_mean", "median"):
-        raise ValueError(f"the base of FoundationFL is trimmed_mean or median, not {base!r}")
-    if copied not in CHOOSE:
-        raise ValueError(f"FoundationFL copies the highest or the lowest score, not {copied!r}")
-    if synthetic is not None and synthetic < 0:
-        raise ValueError(f"the synthetic updates must not be fewer than none, not {synthetic}")
     number = byzantine("FoundationFL", count, share, times=2, plus=1)
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001

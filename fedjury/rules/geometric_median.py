@@ -16,6 +16,7 @@ import numpy as np
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import AtLeastOne, Positive
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import centred_products
 from fedjury.rules.rule import Context, Rule, Samples
@@ -25,20 +26,11 @@ TOLERANCE = 1e-10
 
 
 @rule
-def geometric_median(nu: float = 1e-6, iterations: int = 200) -> Rule:
+def geometric_median(nu: Positive = 1e-6, iterations: AtLeastOne = 200) -> Rule:
     """Build the rule; ``nu``: distances count as at least that; ``iterations``: at most so many.
 
     Updates that are not finite are left out. The result is zero if no update is finite.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive.
     """
-    if not nu > 0:
-        raise ValueError(f"nu must be positive, not {nu}")
-    if iterations < 1:
-        raise ValueError(f"there must be at least one iteration, not {iterations}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)

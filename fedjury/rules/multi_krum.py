@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import AtLeastOne
 from fedjury.rules.blocks import mean_of
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.krum import by_score
@@ -16,7 +17,7 @@ from fedjury.rules.rule import Context, Rule, Samples
 
 @rule
 def multi_krum(
-    count: int | None = None, share: float | None = None, best: int | None = None
+    count: int | None = None, share: float | None = None, best: AtLeastOne | None = None
 ) -> Rule:
     """Build the rule that averages the ``best`` updates, all but the f worst if not given.
 
@@ -31,8 +32,6 @@ def multi_krum(
         n < 2 ``count`` + 3 or ``best`` > n - f.
     """
     number = byzantine("Multi-Krum", count, share, times=2, plus=3)
-    if best is not None and best < 1:
-        raise ValueError(f"Multi-Krum must average at least one update, not {best}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         n = len(updates)

@@ -1,4 +1,4 @@
-"""Nearest-neighbour mixing in front of a rule (Allouah et al., AISTATS 2023).
+"""Nearest-neighbour mixing before a rule (Allouah et al., AISTATS 2023).
 
 Each update becomes the mean of the n - f updates nearest to it, itself among them: honest updates
 come closer together, and Byzantine ones no longer stand alone.
@@ -11,15 +11,15 @@ import math
 import numpy as np
 
 from fedjury.learning.weights import Matrix
-from fedjury.registry import front
+from fedjury.registry import pre_aggregation
 from fedjury.rules.blocks import Indices, blocks, finite_rows, narrow
 from fedjury.rules.distances import squared_distances
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 
-@front
+@pre_aggregation
 def nnm(count: float) -> PreAggregation:
-    """Build the front that reckons with ``count`` Byzantine updates, f.
+    """Build the step that reckons with ``count`` Byzantine updates, f.
 
     Updates that are not finite stay as they are, and are nobody's neighbours; with more than f of
     them, each other update becomes the mean of all that are finite.
@@ -27,7 +27,7 @@ def nnm(count: float) -> PreAggregation:
     Raises
     ------
     ValueError
-        If the count is not a whole number, or negative; by the front, if it is not less than n.
+        If the count is not a whole number, or negative; by the step, if it is not less than n.
     """
     if not 0 <= count < math.inf or count != int(count):
         raise ValueError(f"nnm takes a whole number of Byzantine updates, not {count}")

@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.registry.bounds import Part
 from fedjury.rules.blocks import BLOCK, Indices, Wide, clipped_mean, finite_rows, norms
 from fedjury.rules.rule import Context, Rule, Samples
 
 
 @rule
-def signguard(low: float = 0.1, high: float = 3.0, coordinates: float = 0.1) -> Rule:
+def signguard(low: float = 0.1, high: float = 3.0, coordinates: Part = 0.1) -> Rule:
     """Build the rule; ``low`` and ``high``: which norms pass, in units of the median norm.
 
     ``coordinates``: share of the coordinates that is drawn. Updates that are not finite are left
@@ -30,12 +31,10 @@ def signguard(low: float = 0.1, high: float = 3.0, coordinates: float = 0.1) -> 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If the bounds do not enclose the median.
     """
     if not 0 <= low <= 1 <= high:
         raise ValueError(f"the norms let through must enclose the median, not [{low}, {high}]")
-    if not 0 < coordinates <= 1:
-        raise ValueError(f"the share of coordinates must lie in (0, 1], not {coordinates}")
 
     def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)

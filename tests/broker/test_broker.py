@@ -155,7 +155,7 @@ def test_without_a_port_it_is_where_programs_look_or_they_are_told(taken, monkey
             server.close()
         monkeypatch.setattr(local.mosquitto, "PORT", port)
         monkeypatch.setattr(local, "_follow", lambda _: None)
-        with pytest.raises(local.BrokerError, match="ended by itself"):  # for it is not followed
+        with pytest.raises(local.BrokerError, match="stopped by itself"):  # for it is not followed
             program.main(["--kind", "embedded"])
     first, following, *_ = capsys.readouterr().out.splitlines()
     at = re.fullmatch(r"embedded broker on (127\.0\.0\.1:(\d+)), stop it with Ctrl-C", first)
@@ -216,20 +216,25 @@ def test_the_pages_port_is_another_if_it_is_taken_and_must_be_one():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         number = taken.getsockname()[1]
-        assert local._port_for_people(number) != number
-    with pytest.raises(local.BrokerError, match="must be 0 to 65535"):
-        local._port_for_people(65536)
+        with local.local_broker("embedded", page=number) as address:
+            assert address.websockets.startswith("ws://127.0.0.1:")
+            assert not address.websockets.endswith(f":{number}")
+    with (
+        pytest.raises(local.BrokerError, match="must be 0 to 65535"),
+        local.local_broker("embedded", page=65536),
+    ):
+        pass
 
 
 def test_auto_without_mosquitto_says_what_it_takes_instead(monkeypatch):
     monkeypatch.setattr(local, "find_mosquitto", lambda: None)
     said = []
-    assert local._choose("auto", said.append) == "embedded"
+    assert local.choose("auto", said.append) == "embedded"
     assert "3.1.1 only" in said[0]
     with pytest.raises(local.BrokerError, match="apt install mosquitto"):
-        local._choose("mosquitto", said.append)
+        local.choose("mosquitto", said.append)
     with pytest.raises(local.BrokerError, match="one of auto, mosquitto, embedded"):
-        local._choose("rabbit", said.append)
+        local.choose("rabbit", said.append)
 
 
 def lines_of(text):
@@ -282,7 +287,7 @@ def test_with_secrets_it_is_the_enrolments(tmp_path):
 
 @pytest.mark.parametrize("tls", ["", "passwords"])
 def test_the_page_of_a_private_broker_is_on_loopback(tmp_path, tls):
-    """Its port is bound to this machine, encrypted as the other, and wants the same log-ins."""
+    """Its port is bound to this machine, encrypted as the other, and wants the same logins."""
     enrolled(tmp_path, tls=tls, hosts=["localhost"], page=8080)
     private = local.private_configuration(4711, tmp_path, (4712, Path("/there")))
     _, _, people = private.partition("listener 4712 127.0.0.1\n")

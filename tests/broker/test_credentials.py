@@ -38,7 +38,7 @@ NO_SECRET = r"no secret of 'a1' is in \S+; 'fedjury enroll --help' says how to m
 @pytest.fixture(autouse=True)
 def _forgetful():
     """Let no test get what another has read."""
-    credentials._context.cache_clear()
+    credentials.tls_context.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def address(folder="", **more):
 
 
 def refusal(where, party="a1"):
-    """Return the sentence with which a log-in is refused."""
+    """Return the sentence with which a login is refused."""
     with pytest.raises(TransportError) as raised:
         login_of(where, party)
     assert "\n" not in str(raised.value)
@@ -388,10 +388,10 @@ def test_the_system_s_authorities_may_vouch(secured, monkeypatch):
     where = to(secured, "agents")._replace(ca=SYSTEM)
     monkeypatch.setenv("SSL_CERT_FILE", f"{where.secrets}/ca.crt")
     assert mqtt_client.speaks_five(probe(where, "agent-0").protocol)
-    credentials._context.cache_clear()
+    credentials.tls_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
     monkeypatch.setenv("SSL_CERT_DIR", "/nonexistent-x")
-    assert "is not to be trusted: " in no_way(where)
+    assert "cannot be trusted: " in no_way(where)
 
 
 def no_way(where, party="agent-0"):
@@ -408,13 +408,13 @@ def test_a_broker_that_another_vouches_for(secured, tmp_path):
     file.write_bytes(certificates.establish()[1].certificate)
     where = to(secured, "agents")._replace(ca=str(file))
     said = no_way(where)
-    assert said.startswith(f"the certificate of the broker at {where} is not to be trusted: ")
+    assert said.startswith(f"the certificate of the broker at {where} cannot be trusted: ")
 
 
 def test_a_broker_of_another_name(secured):
     """A certificate that does not name the host we asked for, here 127.1, is another's."""
     said = no_way(to(secured, "agents")._replace(host="127.1"))
-    assert "is not to be trusted: Hostname mismatch" in said
+    assert "cannot be trusted: Hostname mismatch" in said
 
 
 def test_plain_words_to_a_port_with_tls(secured):

@@ -25,6 +25,7 @@ from support.listening import RawClient, until
 from fedjury import processes
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.processes import free_port
 from fedjury.protocol.codec import encode
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.logs import InvalidMessages
@@ -333,8 +334,8 @@ def test_slow_reader_holds_the_broker_back_and_loses_nothing(opened, monkeypatch
     until(
         lambda: agents.pool.connections_by_name["a"].unacknowledged == 0
     )  # the broker has them all
-    until(lambda: len(server._inbox) > 10)
-    assert len(server._inbox) < 100
+    until(lambda: len(server.inbox) > 10)
+    assert len(server.inbox) < 100
     assert [d.message.round for d in collect(server, 300)] == list(range(300))
 
 
@@ -429,7 +430,7 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
         agents.send("agent-7", Update("agent-7", 2, 5, 4, WEIGHTS))
         with ExitStack() as stack:
             # The agents' loop stands still until a witness hears the new broker from the start.
-            with agents._mine():
+            with agents.held():
                 stack.enter_context(local.local_broker(kind, say=lambda _: None, port=address.port))
                 witness = stack.enter_context(RawClient(address, "fl/v2/#"))
             until(lambda: agents.connections == 20)
@@ -525,7 +526,7 @@ def test_who_is_the_only_one_of_its_name_ends_when_it_is_taken():
         with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
         text = "another client connected to the broker as :aggregator of run 'lab'"
-        assert str(raised.value) == f"{text}, and has taken our place"
+        assert str(raised.value) == f"{text}, and has replaced this one"
         assert hub.notices.take() == [text]
         with pytest.raises(TransportError):
             hub.receive(0.05)
@@ -578,7 +579,7 @@ def guarded(tmp_path):
     maker = shutil.which("mosquitto_passwd")
     if not (found and maker):
         pytest.skip("mosquitto or its mosquitto_passwd is not installed")
-    port = local._free_port(0)
+    port = free_port()
     users, conf, log = tmp_path / "users", tmp_path / "conf", tmp_path / "log"
     subprocess.run([maker, "-b", "-c", users, "a1", "secret"], check=True)
     Path(users).chmod(0o644)
@@ -604,8 +605,8 @@ def answers(port):
 
 
 def what_to_do(name):
-    """Return what is said to one who has a log-in, or has none."""
-    return f"the log-in '{name}' and its password are not" if name else "give --secrets, the folder"
+    """Return what is said to one who has a login, or has none."""
+    return f"the login '{name}' and its password are not" if name else "give --secrets, the folder"
 
 
 @pytest.mark.parametrize("login", [("a1", "wrong"), (None, None), ("nobody", "secret")])

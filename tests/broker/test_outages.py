@@ -21,9 +21,10 @@ from fedjury import processes
 from fedjury.aggregator.serve import forgotten
 from fedjury.aggregator.service import GONE, Aggregator
 from fedjury.broker import enrol
-from fedjury.broker.local import HOST, _free_port, local_broker
+from fedjury.broker.local import HOST, local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
+from fedjury.processes import free_port
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import (
     BadMessage,
@@ -218,11 +219,11 @@ def test_who_does_not_read_for_long_is_not_cut_off(opened, mosquitto, monkeypatc
     agents.join("a")
     for number in range(300):
         agents.send("a", update("a", number))
-    until(lambda: len(server._inbox) > 10)
+    until(lambda: len(server.inbox) > 10)
     door = server.pool.connections_by_name["server"]
     since, until_then = door.since, time.monotonic() + 2.8
     while time.monotonic() < until_then:
-        assert len(server._inbox) < 100
+        assert len(server.inbox) < 100
         time.sleep(0.05)
     assert (server.connections, door.since) == (1, since)
     numbers = []
@@ -365,7 +366,7 @@ def test_a_broker_that_dies_again_and_again_is_no_rival(monkeypatch):
     """However often the broker is restarted, an aggregator waits for it."""
     monkeypatch.setattr(reconnect, "BACKOFF", (0.02, 0.1))
     monkeypatch.setattr(reconnect, "ATTEMPTS", (0.02, 0.1))
-    port = _free_port(0)
+    port = free_port()
     hub = MqttTransport(BrokerAddress(HOST, port), "lab", sole=True)
     try:
         for number in range(7):
@@ -419,7 +420,7 @@ def test_what_the_broker_denies_is_told_once(tmp_path):
 @contextlib.contextmanager
 def mosquitto_with(folder, *lines):
     """Run a Mosquitto with these lines in its configuration."""
-    port = _free_port(0)
+    port = free_port()
     file = folder / "mosquitto.conf"
     said = [f"listener {port} {HOST}", "allow_anonymous true", "user root", *lines]
     file.write_text("\n".join(said) + "\n")
@@ -448,7 +449,7 @@ def test_what_the_broker_drops_is_counted(opened, tmp_path):
         assert stalled.recv(5) == b"\x90\x03\x00\x01\x01"
         hub = listening_to(opened(there), "server")
         hub.watch_drops("server")
-        until(lambda: hub.pool.drops._last is not None)
+        until(lambda: hub.pool.drops.last is not None)
         for number in range(50):
             hub.send("server", update("a", number))
         until(lambda: hub.dropped)
@@ -475,7 +476,7 @@ def test_forgetting_leaves_nothing_of_the_run_and_all_of_others(opened, broker, 
             mallory.publish(topic, b"?", retain=True)
         for number in range(30):
             agents.send("a", update("a", number))
-        until(lambda: len(server._inbox) >= 30)
+        until(lambda: len(server.inbox) >= 30)
         # round, model, log/round, two presences
         assert server.forget("server") == 5 + len(garbage)
         assert server.receive(0.1) is None
@@ -534,10 +535,11 @@ class Screen:
 class Board:
     """An aggregator over memory, agents that only say they are there, and a clock by hand."""
 
-    def __init__(self, online, **changes):
+    def __init__(self, online, connections=1, **changes):
         broker = MemoryBroker()
         self.now, self.screen = 0.0, Screen()
         self.hub, self.agents = MemoryTransport(broker, "lab"), MemoryTransport(broker, "lab")
+        self.hub.connections = connections
         self.agents.join("ear", Round, presence=False)
         said = policy(collect_seconds=10, **changes)
         link = Connection(self.hub, "aggregator")
@@ -561,9 +563,7 @@ class Board:
         """Read all that has come, and look at the clock; returns the rounds that are announced."""
         self.now = self.now if now is None else now
         while self.hub.inbox:
-            event = self.aggregator._receive(0)
-            if event is not None:
-                self.state = self.aggregator._take(self.state, event)
+            self.state = self.aggregator.read(self.state, 0)
         self.state = self.aggregator.turn(self.state)
         announced = []
         while self.agents.inbox:
@@ -627,10 +627,7 @@ def test_a_broker_that_goes_again_gives_everybody_their_time_again():
 
 def test_a_first_connection_is_no_outage():
     """A run that begins before its connection stands says nothing of a broker that is back."""
-    board = Board("")
-    board.aggregator._connected = None
-    board.hub.connections = 0
-    board.turn()
+    board = Board("", connections=0)
     board.hub.connections = 1
     board.turn()
     assert board.screen.said == []
@@ -665,7 +662,7 @@ def test_forgetting_waits_for_the_agents_but_not_for_ever():
     for leaves in (True, False):
         board = Board("a")
         board.aggregator.connection.publish(MANIFEST)
-        broker = board.hub._broker
+        broker = board.hub.broker
         assert broker.retained.keys() == {"fl/v2/lab/manifest", *OTHERS}
 
         def tick(board=board, leaves=leaves):
@@ -687,7 +684,7 @@ def test_a_broker_that_is_gone_forgets_nothing():
     board.hub.connections = 0
     assert board.aggregator.forget(0.0) == 0
     assert "does not answer" in forgotten(0)
-    assert forgotten(1234) == "the broker retains nothing of it any more (1,234 topics)"
+    assert forgotten(1234) == "the broker retains no messages of the run any more (1,234 topics)"
 
 
 OTHERS = {"fl/v2/lab/round", "fl/v2/lab/agent/a", "fl/v2/lab/log/history"}

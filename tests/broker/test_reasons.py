@@ -48,7 +48,7 @@ def no_way(where, party=""):
     ("line", "said"),
     [
         ("retain_available false", "retains no messages, and without that nobody who comes later"),
-        ("max_qos 0", "takes no messages that are to be acknowledged (QoS 1), as ours are; set"),
+        ("max_qos 0", "does not accept messages with QoS 1; set"),
     ],
 )
 def test_what_a_broker_will_never_do_is_told_before_anything_starts(tmp_path, line, said):
@@ -135,7 +135,7 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
 
         until(told)
         assert 20 <= hub.connections < 30
-        count = re.match(r"(\d+) of 30 agents are not let in: it closes the connection", said[0])
+        count = re.match(r"(\d+) of 30 agents cannot connect: it closes the connection", said[0])
         assert 0 < int(count[1]) <= 10
         assert "max_connections" in said[0]
         # And who comes when it is full is not told that no broker is there.
@@ -153,13 +153,13 @@ def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
     outside.note(1, {"d": "no secret"})
     for _ in range(6):
         outside.look(9)
-    assert said == ["4 of 9 agents are not let in: full (3 of them; others for other reasons)"]
+    assert said == ["4 of 9 agents cannot connect: full (3 of them; others for other reasons)"]
     for left in ({"a": "full"}, {}):
         outside.note(0, left)
         outside.note(1, {})
         for _ in range(3):
             outside.look(9)
-    assert said[1:] == ["1 of 9 agents are not let in: full", "all are let in now"]
+    assert said[1:] == ["1 of 9 agents cannot connect: full", "all agents are connected now"]
 
 
 # ---------------------------------------------------------------- the reasons of MQTT
@@ -214,7 +214,7 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
 )
 def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
     """What will be refused again ends at once, other reasons and none after six times."""
-    told = Reason(code, mqtt_client._reason(code).words)
+    told = Reason(code, mqtt_client.numbered(code).words)
     cuts = [reasons.of_cut("x", "lab", told, BrokerLimits(), times) for times in range(1, 8)]
     assert [bool(cut.final) for cut in cuts] == [often] * 5 + [True] * 2
     assert final in cuts[-1].final
@@ -224,7 +224,7 @@ def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
 def test_reasons_without_advice_are_their_words():
     """What we know nothing about is still quoted, an unknown number too."""
     for code, words in ((0x83, "Implementation specific error"), (0xFE, "reason 0xfe")):
-        reason = mqtt_client._reason(code)
+        reason = mqtt_client.numbered(code)
         assert reason.refuses
         assert reasons.refused(reason, "ann") == words
         assert reasons.no_receipt(reason) == reasons.cut_off(reason, BrokerLimits()) == words
@@ -240,7 +240,7 @@ WRONG = {
         "not yet valid; it is not valid yet; this machine",
     ),
     "another address": ({"name": "192.0.2.7"}, "it does not name 127.0.0.1; connect by a name"),
-    "another authority": ({"ca": False}, "was not signed by the authority that we know (--ca, or"),
+    "another authority": ({"ca": False}, "was not signed by the known authority (--ca, or"),
 }
 
 
@@ -250,13 +250,13 @@ def test_a_certificate_that_does_not_hold_is_told_with_what_to_do(tmp_path, case
     wrong, said = WRONG[case]
     with tls_broker(tmp_path, **wrong) as where:
         text = no_way(where)
-    assert text.startswith(f"the certificate of the broker at {where} is not to be trusted: ")
+    assert text.startswith(f"the certificate of the broker at {where} cannot be trusted: ")
     assert said in text
     if "valid" in case or case == "expired":
         assert re.search(r"clock .*says \d{4}-\d\d-\d\d \d\d:\d\d UTC", text)
 
 
-# ---------------------------------------------------------------- log-ins that protect nothing
+# ---------------------------------------------------------------- logins that protect nothing
 
 
 @needs_mosquitto
@@ -327,7 +327,7 @@ def test_files_that_run_out_are_not_the_broker_s_fault(few_files, monkeypatch):
         hub.send("a0", BEGUN)
         hub.close()
     (text,) = told
-    assert re.match(r"a\d cannot connect: this process may open no more files \(\d+\)", text)
+    assert re.match(r"a\d cannot connect: this process cannot open more files \(\d+\)", text)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])

@@ -514,7 +514,7 @@ def test_people_watch_with_one_command(open_house, tmp_path):
     assert heard == [f'{RUN}/log/round {{"round": 1}}', f"{RUN}/vote/agent-0 a vote"]
 
 
-# ---------------------------------------------------------------- log-ins that lie at hand
+# ---------------------------------------------------------------- logins that lie at hand
 
 
 @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ def test_a_broker_that_wants_log_ins_gets_those_of_the_folder_here(
     broker = Broker(host=host, port=port)
     found = with_log_ins(broker, part, lambda: [party], said.append)
     assert found.secrets == "secrets"
-    assert said == ["the broker wants a log-in: taking it from the folder secrets here"]
+    assert said == ["the broker requires a login: using the one in the folder secrets here"]
     address = address_of(found, part)
     assert login_of(address, party).username == login
     assert probe(address, party)
@@ -550,7 +550,7 @@ def test_a_broker_of_certificates_gets_those_of_the_folder_here(vault, monkeypat
 
 
 def test_a_broker_that_lets_everybody_in_is_sent_no_password(open_house, monkeypatch):
-    """It did not ask. And without a folder here, or with a log-in of one's own, nothing changes."""
+    """It did not ask. And without a folder here, or with a login of one's own, nothing changes."""
     monkeypatch.chdir(open_house.folder.parent)
     with local_broker("mosquitto", say=lambda _: None) as anybody:
         broker = Broker(host=anybody.host, port=anybody.port)

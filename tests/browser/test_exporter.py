@@ -24,7 +24,7 @@ from fedjury.config.settings import SettingsError
 from fedjury.monitor import rows, run_view
 from fedjury.monitor.prometheus import __main__ as exporter
 from fedjury.monitor.prometheus import metrics, serving
-from fedjury.monitor.run_view import Snapshot, State
+from fedjury.monitor.runs import Snapshot, State
 from fedjury.processes import free_port
 from fedjury.protocol.messages import Reason
 from fedjury.protocol.transport.connection import TransportError
@@ -389,7 +389,7 @@ def test_an_exporter_that_hears_nothing_more_says_so():
         raise TransportError("the connection to the broker broke: no more sockets")
 
     good = [True]
-    app = serving.app_of(metrics.registry_of(lambda: Snapshot() if good[0] else look()))
+    app = serving.app_of(metrics.RunsCollector(lambda: Snapshot() if good[0] else look()))
     transport = httpx.ASGITransport(app)
 
     async def ask():

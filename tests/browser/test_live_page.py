@@ -39,7 +39,7 @@ PERCENT = "{:.1%}".format
 RUN = "seen"
 FEDERATION = [
     "--config",
-    "tools/benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for fakes
+    "tools/benchmarks/w1.toml",  # plain averaging, one epoch, nobody looks for malicious agents
     "--data",
     "digits",
     "--model",
@@ -330,7 +330,7 @@ def test_run_py_shows_it(chromium, tmp_path):
             )
             child.send_signal(signal.SIGINT)
             page.wait_for_selector("#banner:not([hidden])")
-            assert "is gone since" in text_of(page, "banner")
+            assert "has been unreachable since" in text_of(page, "banner")
             assert int(text_of(page, "f-round")) > 5  # what was said stays
         assert child.wait(20) == 130
     finally:
@@ -737,7 +737,7 @@ def test_a_broker_that_goes_is_told_of_and_found_again(kind, chromium, stack, tm
         until(lambda: text_of(page, "f-online") == "2 of 2", 10)
         first.close()
         page.wait_for_selector("#banner:not([hidden])")
-        assert re.search(r"is gone since [0-9:]+", text_of(page, "banner"))
+        assert re.search(r"has been unreachable since [0-9:]+", text_of(page, "banner"))
         assert text_of(page, "link") == "broker gone"
         assert text_of(page, "f-round") == "1"
         ports = {
@@ -978,7 +978,7 @@ def test_a_run_is_picked_by_the_address(chromium, stack, tmp_path):
     with place("mosquitto", tmp_path) as where:
         start = where.url.rstrip("/") + "/index.html"
         with looked_at(chromium, f"{start}#run=later") as page:
-            until(lambda: text_of(page, "now") == "later: nothing heard of this run yet", 10)
+            until(lambda: text_of(page, "now") == "later: no messages of this run yet", 10)
             sender = stack.enter_context(Says(where.address))
             sender.tell("round", phase(1, "train"), run="other")
             sender.tell("log/round", record_of(1), run="other")
@@ -1023,7 +1023,7 @@ def test_before_any_run_it_says_how_to_start_one(chromium, tmp_path):
 
 @pytest.mark.parametrize("tls", ["", "passwords"])
 def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
-    """A broker with log-ins lets people in by theirs alone, and the page says what is wrong."""
+    """A broker with logins lets people in by theirs alone, and the page says what is wrong."""
     secrets = tmp_path / "secrets"
     enrolment.enrol(secrets, principals(3), tls=tls, hosts=["127.0.0.1"] if tls else [])
     password = (secrets / "people" / "watch.password").read_text()
@@ -1033,7 +1033,7 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
     ):
         assert where.address.websockets.startswith("wss:" if tls else "ws:")
         page.wait_for_selector("#login:not([hidden])")
-        until(lambda: text_of(page, "link") == "log-in needed", 5)
+        until(lambda: text_of(page, "link") == "login needed", 5)
         assert text_of(page, "asking").startswith(where.address.websockets)
         page.fill("#password", "wrong")
         page.keyboard.press("Enter")
@@ -1064,7 +1064,7 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
 
 
 def test_two_with_one_log_in_are_told_so(chromium, tmp_path):
-    """A log-in is good for one connection: the page says that, and not that the broker is gone."""
+    """A login is good for one connection: the page says that, and not that the broker is gone."""
     secrets = tmp_path / "secrets"
     enrolment.enrol(secrets, principals(3))
     password = (secrets / "people" / "watch.password").read_text()
@@ -1076,12 +1076,12 @@ def test_two_with_one_log_in_are_told_so(chromium, tmp_path):
             page.fill("#password", password)
             page.keyboard.press("Enter")
         for page in pages:
-            until(lambda page=page: "under the same log-in" in text_of(page, "banner"), 30)
+            until(lambda page=page: "under the same login" in text_of(page, "banner"), 30)
         seen = set()
         for _ in range(8):  # it does not flicker
             pages[0].wait_for_timeout(250)
             seen.add(text_of(pages[0], "link"))
-        assert seen == {"cut off"}
+        assert seen == {"disconnected"}
 
 
 VENDORED = {

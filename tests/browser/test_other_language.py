@@ -559,14 +559,14 @@ def test_certificates_that_do_not_hold_are_told(node, csv, tmp_path, case):
     wrong, said = WRONG_CERTIFICATES[case]
     with tls_broker(tmp_path, **wrong) as where:
         text = told_by(node, csv, where, "--ca", where.ca)
-    begin = f"the certificate of the broker at {where} is not to be trusted: it {said}"
+    begin = f"the certificate of the broker at {where} cannot be trusted: it {said}"
     assert text.startswith(begin)
 
 
 @pytest.mark.parametrize(
     ("answer", "flags", "said"),
     [
-        (b"\x20\x02\x00\x05", [], "the broker at WHERE refuses us: this log-in is not let in"),
+        (b"\x20\x02\x00\x05", [], "the broker at WHERE refuses us: this login is not let in"),
         (b"\x20\x02\x00\x03", [], "the broker at WHERE refuses us: it has no room at the moment"),
         (b"", [], "what listens at WHERE closes the connection without a word: it has as many"),
         (b"", ["--ca", "system"], "what listens at WHERE does not speak MQTT with TLS (without"),

@@ -330,23 +330,23 @@ def test_a_fleet_is_the_same_however_it_is_cut(cuts, split, attack):
     holders, evil, liars, held = [], [], set(), []
     for start, stop in itertools.pairwise(cuts):
         part = assemble(population, population.check(), range(start, stop), described)
-        holders += part._members.holders
-        evil += part._members.malicious
-        liars |= part._members.malicious_validators
-        held.append(part._profiles._data.indices)
-    assert tuple(holders) == whole._members.holders
-    assert tuple(evil) == whole._members.malicious
+        holders += part.members.holders
+        evil += part.members.malicious
+        liars |= part.members.malicious_validators
+        held.append(part.profiles.data.indices)
+    assert tuple(holders) == whole.members.holders
+    assert tuple(evil) == whole.members.malicious
     assert [member.number for member in holders] == population.spec.holders
     assert {member.number for member in evil} == population.without_data
     assert (
         liars
-        == whole._members.malicious_validators
+        == whole.members.malicious_validators
         == set(map(population.name, population.spec.malicious_validators))
     )
     assert set(population.colluders.colluding) == (
         set() if attack != "alie" else {m.name for m in evil}
     )
-    assert torch.equal(torch.cat(held), whole._profiles._data.indices)
+    assert torch.equal(torch.cat(held), whole.profiles.data.indices)
 
 
 def test_a_fleet_of_fakes_alone():
@@ -355,7 +355,7 @@ def test_a_fleet_of_fakes_alone():
         settings_of(agents__n=5, agents__malicious=1.0, agents__scale=2.0)
     )
     fakes = assemble(population, population.check(), range(5), manifest())
-    assert fakes._members.holders == ()
+    assert fakes.members.holders == ()
     fakes.keep(0, np.zeros(2410, dtype=np.float32))
     fakes.begin(training())
     while fakes.train_chunk():
@@ -461,7 +461,7 @@ def learnt(made, message):
     while made.train_chunk():
         pass
     task = Train(message.round, message.attempt, message.version)
-    names = [m.name for m in (*made._members.holders, *made._members.malicious)]
+    names = [m.name for m in (*made.members.holders, *made.members.malicious)]
     return {u.agent: u for name in names if (u := made.update(name, task))}
 
 
@@ -478,7 +478,7 @@ def test_a_candidate_of_nan_is_judged_and_trained_from_once():
         pass
     made.contribute(*heard)
     assert made.train_chunk() == []
-    assert len(made._deltas) == 20
+    assert len(made.deltas) == 20
 
 
 def test_an_update_is_what_its_member_learns_alone():
@@ -488,8 +488,8 @@ def test_an_update_is_what_its_member_learns_alone():
     plan = Training(2, 10, 0.2, 0.5)
     sent = learnt(made, training(4))
     assert len(sent) == 20
-    for row, member in enumerate(made._members.holders):
-        own = made._profiles._data._replace(indices=made._profiles._data.indices[row : row + 1])
+    for row, member in enumerate(made.members.holders):
+        own = made.profiles.data._replace(indices=made.profiles.data.indices[row : row + 1])
         alone = train_alone(
             model, weights, own, plan, sample_order(0, 4, (member.number,), 2, 40), TASK
         )[0]
@@ -501,7 +501,7 @@ def test_an_update_is_what_its_member_learns_alone():
 def test_a_member_learns_the_same_whoever_else_is_called():
     """Alone or among all, in chunks of three or of a hundred: the same up to rounding."""
     everybody = learnt(small_cohort()[0], training())
-    name = small_cohort()[0]._members.holders[4].name
+    name = small_cohort()[0].members.holders[4].name
     alone = learnt(small_cohort()[0], training(contributors=(name,)))
     assert list(alone) == [name]
     np.testing.assert_allclose(alone[name].delta, everybody[name].delta, rtol=1e-3, atol=1e-6)
@@ -510,7 +510,7 @@ def test_a_member_learns_the_same_whoever_else_is_called():
 def test_who_is_called_with_a_member_changes_no_bit_of_what_it_learns():
     """One of twenty, four, or all of them: the same bits, on this machine's products at least."""
     everybody = learnt(small_cohort()[0], training())
-    names = [member.name for member in small_cohort()[0]._members.holders]
+    names = [member.name for member in small_cohort()[0].members.holders]
     for called in (names[4:5], names[::4], names[1:]):
         some = learnt(small_cohort()[0], training(contributors=tuple(called)))
         assert {n: u.delta.tobytes() for n, u in some.items()} == {
@@ -522,7 +522,7 @@ def test_small_chunks_are_put_together(monkeypatch):
     """With few called, members of several chunks train in one batch, but no more than a chunk."""
     monkeypatch.setattr(cohort_module, "CHUNK", 4)
     members = [cohort_module.Member(f"m{n}", n) for n in (0, 5, 6, 9, 12, 13, 14, 15, 16, 18)]
-    assert [[m.number for m in chunk] for chunk in cohort_module._chunks(members)] == [
+    assert [[m.number for m in chunk] for chunk in cohort_module.chunks(members)] == [
         [0, 5, 6, 9],
         [12, 13, 14, 15],
         [16, 18],
@@ -534,7 +534,7 @@ def test_the_same_call_gives_the_same_bits():
     first, second = (learnt(small_cohort()[0], training()) for _ in range(2))
     for name, update in first.items():
         assert update.delta.tobytes() == second[name].delta.tobytes()
-    name = small_cohort()[0]._members.holders[0].name
+    name = small_cohort()[0].members.holders[0].name
     assert not np.array_equal(first[name].delta, learnt(small_cohort()[0], training(2))[name].delta)
 
 
@@ -547,8 +547,8 @@ def test_small_chunks_give_the_same_updates(monkeypatch):
     chunks = 0
     while made.train_chunk():
         chunks += 1
-    members = made._members.holders, made._members.malicious
-    assert chunks == sum(len(list(cohort_module._chunks(some))) for some in members) > 2
+    members = made.members.holders, made.members.malicious
+    assert chunks == sum(len(list(cohort_module.chunks(some))) for some in members) > 2
     for name, update in whole.items():
         again = made.update(name, Train(1, 1, 0))
         np.testing.assert_allclose(again.delta, update.delta, rtol=1e-3, atol=1e-6)
@@ -557,13 +557,13 @@ def test_small_chunks_give_the_same_updates(monkeypatch):
 def counting(made):
     """Count what the cohort's honest learner trains: a list of the members of each call."""
     calls = []
-    learn = made._members.train
+    learn = made.members.train
 
     def counted(weights, called):
         calls.append(called.members)
         return learn(weights, called)
 
-    made._members = made._members._replace(train=counted)
+    made.members = made.members._replace(train=counted)
     return calls
 
 
@@ -582,7 +582,7 @@ def test_who_is_called_at_a_second_attempt_only_trains_then():
     """When agents vanish, a repeated round may call others: they train, nobody trains twice."""
     made, _ = small_cohort()
     calls = counting(made)
-    first, second = [m.name for m in made._members.holders[:2]]
+    first, second = [m.name for m in made.members.holders[:2]]
     assert list(learnt(made, training(contributors=(first,)))) == [first]
     assert set(learnt(made, training(attempt=2, contributors=(first, second)))) == {first, second}
     assert [len(members) for members in calls] == [1, 1]
@@ -599,7 +599,7 @@ def test_old_news_does_not_disturb_a_round():
         made.begin(training(2))
     assert not made.train_chunk()
     assert len(calls) == 2
-    name = made._members.holders[0].name
+    name = made.members.holders[0].name
     assert made.update(name, Train(2, 1, 0)).delta is not None
     assert len(sent) == 20
 
@@ -611,7 +611,7 @@ def test_nothing_is_trained_without_the_model():
     assert not made.train_chunk()
     made.keep(4, weights + 1)
     assert made.train_chunk()
-    name = made._members.malicious[0].name
+    name = made.members.malicious[0].name
     assert made.update(name, Train(5, 1, 4)) is not None
     assert made.update(name, Train(5, 1, 3)) is None
     assert made.update(name, Train(4, 1, 4)) is None
@@ -630,13 +630,13 @@ def test_validators_judge_by_their_own_data():
         said = np.array([False, True]), np.array([2.0, 3.0]), np.array([2.5, 1.0])
         return Judgements(*said, np.array([[0.5, -1.0], [1.5, 2.0]]))
 
-    made._members = made._members._replace(judge=judge)
+    made.members = made.members._replace(judge=judge)
     rng = np.random.default_rng(0)
     versions = [weights, *(rng.normal(0, 1, (3, 2410)).astype(np.float32))]
     for version, vector in enumerate(versions[:3]):
         made.keep(version, vector)
-    genuine = made._members.holders
-    names = [genuine[7].name, made._members.malicious[0].name, genuine[2].name]
+    genuine = made.members.holders
+    names = [genuine[7].name, made.members.malicious[0].name, genuine[2].name]
     votes = made.votes(names, Judge(3, 2, (0, 1, 2)), versions[3])
     assert votes == [
         Vote(names[0], 3, 2, False, 2.0, 2.5, 40, np.array([0.5, -1.0], "<f4").tobytes()),
@@ -647,12 +647,12 @@ def test_validators_judge_by_their_own_data():
     (accepted, candidates), _ = asked
     assert (accepted.shape, candidates.shape) == ((2, 3, 20), (2, 20))
     for place, row in enumerate((7, 2)):
-        held = made._profiles._data.indices[row]
+        held = made.profiles.data.indices[row]
         expected = []
         for vector in versions:
             torch.nn.utils.vector_to_parameters(torch.from_numpy(vector), model.parameters())
-            answers = model(made._profiles._data.x[held]).argmax(dim=1).numpy()
-            expected.append(error_profile(answers, made._profiles._data.y[held].numpy(), 10))
+            answers = model(made.profiles.data.x[held]).argmax(dim=1).numpy()
+            expected.append(error_profile(answers, made.profiles.data.y[held].numpy(), 10))
         np.testing.assert_array_equal(accepted[place], expected[:3])
         np.testing.assert_array_equal(candidates[place], expected[3])
 
@@ -674,7 +674,7 @@ def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
     """However long the look-back: the candidate; the model accepted since was one before."""
     made, weights = small_cohort(look_back=look_back)
     codec = "int7+zstd"
-    names = [m.name for m in made._members.holders[:3]]
+    names = [m.name for m in made.members.holders[:3]]
     passes = predictions(monkeypatch)
     per_round = []
     for number in range(1, 2 * look_back + 6):
@@ -687,8 +687,8 @@ def test_a_steady_validator_looks_at_one_model_a_round(look_back, monkeypatch):
         per_round.append(len(passes))
         passes.clear()
     assert per_round == [2] + [1] * (len(per_round) - 1)  # nobody had seen the first model
-    assert len(made._models) == look_back + 1
-    assert len(made._profiles._found) == len(made._profiles._received) == look_back + 1
+    assert len(made.models) == look_back + 1
+    assert len(made.profiles.versions) == look_back + 1
 
 
 def test_a_new_validator_looks_at_all_models_once(monkeypatch):
@@ -697,7 +697,7 @@ def test_a_new_validator_looks_at_all_models_once(monkeypatch):
     for version in range(4):
         made.keep(version, weights + np.float32(version))
     passes = predictions(monkeypatch)
-    names = [m.name for m in made._members.holders]
+    names = [m.name for m in made.members.holders]
     made.votes(names[:4], Judge(4, 1, (0, 1, 2, 3)), weights)
     assert passes == [160] * 5
     passes.clear()
@@ -717,7 +717,7 @@ def test_history_and_model_are_judged_alike():
                 made.look_back_at(version, as_received(vector, "int7+zstd"))
             else:
                 made.keep(version, vector)
-        names = [member.name for member in made._members.holders]
+        names = [member.name for member in made.members.holders]
         candidate = as_received(versions[3], "int7+zstd")
         voted.append(made.votes(names, Judge(3, 1, (0, 1, 2)), candidate))
     assert voted[0] == voted[1]
@@ -729,7 +729,7 @@ def test_nobody_votes_on_a_candidate_whose_predecessors_are_gone():
     made, weights = small_cohort(look_back=2)
     for version in range(5):
         made.keep(version, weights)
-    names = [made._members.holders[0].name, made._members.malicious[0].name]
+    names = [made.members.holders[0].name, made.members.malicious[0].name]
     assert made.votes(names, Judge(4, 1, (1, 2, 3)), weights) == []
     assert len(made.votes(names, Judge(5, 1, (2, 3, 4)), weights)) == 2
 
@@ -760,7 +760,7 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
     broker, fleet, said = small_fleet(**changes)
     server = MemoryTransport(broker, "lab")
     for name in ("agent-0", "agent-1"):
-        fleet._transport.join(
+        fleet.transport.join(
             name, *(type(m) for m in (described, training(), Model(0, W))), Candidate
         )
     votes = []
@@ -778,17 +778,17 @@ def test_a_stalled_process_survives_the_end_of_its_vote():
     server.send("server", voting(5, 1, 3, both))
     fleet.turn()
     assert votes == ["fl/v2/lab/vote/agent-0", "fl/v2/lab/vote/agent-1"]
-    assert fleet._voting == {}
+    assert fleet.voting == {}
 
 
 def test_an_old_candidate_does_not_replace_a_new_one():
     """A slower connection's candidate of the round before is too late for anybody."""
     _, fleet, _ = small_fleet()
-    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 1))
-    fleet._on_message("agent-1", Candidate(3, 2, 3, W))
-    assert fleet._candidate[0] == (4, 1)
-    fleet._on_message("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began again
-    assert fleet._candidate[1][0] == 2
+    fleet.on_message("agent-0", Candidate(4, 1, 3, W + 1))
+    fleet.on_message("agent-1", Candidate(3, 2, 3, W))
+    assert fleet.candidate[0] == (4, 1)
+    fleet.on_message("agent-0", Candidate(4, 1, 3, W + 2))  # of an aggregator that began again
+    assert fleet.candidate[1][0] == 2
 
 
 # Learners
@@ -875,7 +875,7 @@ def test_who_holds_data_is_honest_until_it_strikes(attack):
     changes = {"agents__attack": attack, "agents__start": 3}
     for number, differs in ((2, False), (3, True)):
         honest, evil = small_cohort(agents__malicious=0.0)[0], small_cohort(**changes)[0]
-        name = evil._members.malicious[0].name
+        name = evil.members.malicious[0].name
         update = learnt(evil, training(number)).get(name)
         plain = learnt(honest, training(number))[name]
         colludes = ATTACKS.facts(attack).colludes and differs  # it waits for a plot

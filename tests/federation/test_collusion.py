@@ -297,8 +297,9 @@ class Overheard(Federation):
         self.sent = []
         super().__init__(folder, **changes)
 
-    def _watch(self, topic, payload):
-        super()._watch(topic, payload)
+    def watch(self, topic, payload):
+        """Keep what colluders tell each other, too."""
+        super().watch(topic, payload)
         if parse(topic).kind in (Update, ColluderUpdate, AttackVector):
             with contextlib.suppress(BadMessage):
                 self.sent.append(decode(topic, payload, Limits(finite=False)))
@@ -392,7 +393,7 @@ def without(run, name):
     """Take the process of an agent away, without a goodbye."""
     (gone,) = (fleet for fleet in run.fleets if name in fleet.connections.of)
     run.fleets.remove(gone)
-    run.broker.listeners.remove(gone._transport._hear)
+    gone.transport.vanish()
 
 
 def test_a_round_closes_without_the_ringleader(tmp_path):
@@ -505,7 +506,7 @@ def test_agents_that_begin_anew_in_a_round_are_told_the_plot_again(tmp_path):
     assert last not in {m.agent for m in run.heard(Update)}
     population = simulated_agents_of(run.settings)
     numbers = [int(name.partition("-")[2]) for name in old.connections.of]
-    run.fleets.append(run._fleet(population, range(numbers[0], numbers[-1] + 1)))
+    run.fleets.append(run.fleet(population, range(numbers[0], numbers[-1] + 1)))
     run.run()
     assert len(run.heard(AttackVector)) == 2
     assert run.models == undisturbed.models
@@ -565,7 +566,9 @@ def test_until_they_come_late_attackers_change_nothing(tmp_path):
 def test_somebody_has_to_be_there():
     """A fleet that is evil altogether cannot come late."""
     assert settings_of(agents__malicious=1.0).expected == 20
-    with pytest.raises(ValueError, match=r"agents.arrive = 2 must be 1 where all agents are evil"):
+    with pytest.raises(
+        ValueError, match=r"agents.arrive = 2 must be 1 where all agents are malicious"
+    ):
         settings_of(agents__malicious=1.0, agents__arrive=2)
 
 
@@ -595,7 +598,7 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
         backdoor__inject=[4, 6],
     )
     population, parts = simulated_agents_of(settings), build(settings)
-    members = assemble(population, population.check(), range(20), parts.manifest)._members
+    members = assemble(population, population.check(), range(20), parts.manifest).members
     weights = flatten(parts.model)
     for number in (4, 6):
         called = RoundContext(

@@ -81,7 +81,8 @@ def test_without_its_two_newest_models_a_run_goes_on_or_says_why_not(
         file.unlink()
     if case == "docket":
         assert gone_back(run, before) == (
-            f"{tmp_path} cannot go on after round 2, for agents-000002.npz is gone, which the next "
+            f"{tmp_path} cannot resume after round 2, for agents-000002.npz is gone, which "
+            "the next "
             "round needs; choose another --run"
         )
     if case == "all of it":
@@ -236,7 +237,7 @@ def test_damage_is_named_and_what_we_say_to_do_helps(folder, undisturbed, damage
     there = contents(folder)
     run = federation(folder, "all of it")
     with pytest.raises(
-        StoreError, match=r"is damaged \(.*\); remove it to go on without it$"
+        StoreError, match=r"is damaged \(.*\); remove it to continue without it$"
     ) as said:
         run.begin()
     assert f"{folder / name} is damaged" in str(said.value)
@@ -259,7 +260,7 @@ def test_what_is_lost_is_told(folder, capsys, name):
     """Who removes what the next round needs is told that the run goes on without it."""
     (folder / name).unlink()
     federation(folder, "all of it").begin()
-    assert f"{folder / name} is gone: the run goes on without it" in capsys.readouterr().out
+    assert f"{folder / name} is missing: the run continues without it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [MODEL, CANDIDATE, AGENTS])
@@ -477,7 +478,7 @@ def test_settings_that_changed_are_told_in_a_line(folder, capsys):
     )
     run.begin()
     assert capsys.readouterr().out.splitlines() == [
-        "run 'lab' goes on after round 4, at version 3",
+        "run 'lab' resumes after round 4, at version 3",
         (
             "settings changed since: aggregation.rule foolsgold -> median, "
             "aggregation.clip 0.0 -> 1.0, validation.quorum 6 -> 5"
@@ -488,7 +489,7 @@ def test_settings_that_changed_are_told_in_a_line(folder, capsys):
 def test_the_same_settings_are_not_worth_a_word(folder, capsys):
     """A run that goes on as it was says so in one line."""
     federation(folder, "all of it").begin()
-    assert capsys.readouterr().out == "run 'lab' goes on after round 4, at version 3\n"
+    assert capsys.readouterr().out == "run 'lab' resumes after round 4, at version 3\n"
 
 
 def rewrite(file, **changed):
@@ -536,7 +537,7 @@ def test_without_a_manifest_a_run_goes_on_and_says_so(folder, undisturbed, capsy
     """Models and records are all that it needs; only a comparison is not to be had."""
     (folder / MANIFEST).unlink()
     same_run(federation(folder, "all of it").whole(), undisturbed["all of it"])
-    assert f"{folder} has no manifest.json: nobody can say if" in capsys.readouterr().out
+    assert f"{folder} has no manifest.json: whether" in capsys.readouterr().out
     with pytest.raises(StoreError, match=r"run of another model \(2,410 parameters, not 650\)"):
         federation(folder, "all of it", model__name=f"{__name__}:linear").begin()
 

@@ -9,7 +9,7 @@ import shutil
 from contextlib import contextmanager, suppress
 
 import pytest
-from support.cutting import CASES, FULL, Torn, contents, cut, every_case, federation, same_run
+from support.cutting import FULL, Torn, contents, cut, every_case, federation, same_run
 from support.federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
 from fedjury.aggregator.store import StoreError
@@ -26,7 +26,7 @@ def undisturbed(tmp_path_factory):
 @contextmanager
 def failing(run, number, at, why=None):
     """Let the disk fail while this round is made durable; yields a list for the disk."""
-    store = run.aggregator._store
+    store = run.aggregator.store
     persist, met = store.persist, []
 
     def persisting(record, *left):
@@ -44,8 +44,20 @@ def failing(run, number, at, why=None):
 # Killed
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("number", [1, 3])
+def sweep(*cases):
+    """Mark cases whose mechanisms others have too: the long sweep kills in each of them."""
+    return [pytest.param(case, marks=pytest.mark.chaos) for case in cases]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "agent registry, rejected",
+        "all of it",
+        *sweep("accepted", "rejected", "piggy-back", "docket"),
+    ],
+)
+@pytest.mark.parametrize("number", [*sweep(1), 3])
 def test_killed_between_any_two_operations_a_run_is_the_same_run(
     tmp_path, undisturbed, case, number
 ):
@@ -107,7 +119,7 @@ def test_killed_while_it_begins_a_run_begins_again(tmp_path, undisturbed, case):
     assert not broken.hit
 
 
-@pytest.mark.parametrize("case", ["accepted", "all of it"])
+@pytest.mark.parametrize("case", ["accepted", *sweep("all of it")])
 def test_killed_while_it_mends_a_run_is_mended_later(tmp_path, undisturbed, case):
     """What a kill left is put right by the next start, or the one after."""
     run = federation(tmp_path / "torn", case)
@@ -141,7 +153,7 @@ def test_killed_while_it_mends_a_run_is_mended_later(tmp_path, undisturbed, case
 WHY = [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EFBIG]
 
 
-@pytest.mark.parametrize("case", ["accepted", "rejected", "all of it"])
+@pytest.mark.parametrize("case", [*sweep("accepted", "rejected"), "all of it"])
 def test_what_cannot_be_written_is_not_told_of_and_not_lost(tmp_path, undisturbed, case):
     """A disk that refuses ends the run with one sentence; with room it goes on to the same models.
 
@@ -186,7 +198,7 @@ def operations(folder, case):
 @contextmanager
 def heard_after(run, number, told):
     """Write down the topics of all that is published once a round was to be made durable."""
-    store = run.aggregator._store
+    store = run.aggregator.store
     persist = store.persist
 
     def persisting(record, *left):
@@ -201,7 +213,7 @@ def heard_after(run, number, told):
 def check_sentence(said, folder, why):
     """Check that it says what could not be written, why, and what to do."""
     assert re.fullmatch(
-        rf"cannot write to {folder}/\S+: {os.strerror(why)}; what was there is kept, and the same "
+        rf"cannot write to {folder}/\S+: {os.strerror(why)}; nothing was lost, and the same "
         r"command goes on from it once [a-z ]+",
         said,
     )

@@ -105,7 +105,7 @@ def test_finite_limits_keep_an_overflow_out(tmp_path):
     ).whole()
     assert all(np.isfinite(weights(done, version)).all() for version in done.models)
     assert [record.accepted for record in done.records] == [True] * 3 + [False] * 9
-    why = "the candidate is unusable: its answers to 500 of 500 held-out samples are not finite"
+    why = "the candidate is unusable: its outputs on 500 of 500 held-out samples are not finite"
     assert {record.why for record in done.records[3:]} == {why}
     assert {record.candidate.accuracy for record in done.records[3:]} == {0.0}
     assert done.state.failure == ""
@@ -397,7 +397,7 @@ def test_hostile_messages_change_nothing(tmp_path, jury, piggy_back):
         if moment not in seen and run.state.phase.name is not Phase.DONE:
             seen.add(moment)
             thrown += attack(run, size)
-    run.aggregator._log_refusals(now=True)
+    run.aggregator.end()
     assert run.models == jury.models
     told, right = (
         [
@@ -439,7 +439,7 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     assert run.state.failure.startswith(
         "round 1 was given up after 2 attempts: 0 of 20 selected agents sent an update that "
         "counts, "
-        "1 needed; refused: "
+        "1 needed; invalid: "
     )
     assert len(run.hub.inbox) > 3000
     turns = sum(run.state.invalid.values())
@@ -474,7 +474,7 @@ def test_the_first_round_waits_for_its_agents(tmp_path):
     """With patience at an end it starts with who is there: agents 0 to 9 of twenty."""
     run = Federation(tmp_path, fleets=2, run__rounds=2)
     late = run.fleets.pop()
-    run.broker.listeners.remove(late._transport._hear)
+    late.transport.vanish()
     for number in range(10, 20):
         run.broker.retained.pop(f"fl/v2/lab/agent/agent-{number}")
     run.begin()
@@ -560,7 +560,9 @@ def test_a_run_cannot_look_back_further_than_what_was_kept(tmp_path, changes):
     setup = {"agents__n": 6, "collect__agents": 6, "validation__quorum": 6, **changes}
     run = Federation(tmp_path, run__rounds=8, validation__look_back=2, **setup).whole()
     longer = Federation(tmp_path, run__rounds=9, validation__look_back=4, **setup)
-    with pytest.raises(StoreError, match=r"too few to look back at 4; go on with --look-back 3 at"):
+    with pytest.raises(
+        StoreError, match=r"too few to look back at 4; resume with --look-back 3 at"
+    ):
         longer.begin()
     run.settings = settings_of(run__rounds=9, validation__look_back=3, **setup)
     run.join()

@@ -17,14 +17,9 @@ from support.listening import until
 from fedjury.gateway import broker_session
 from fedjury.gateway.app import STATUS
 from fedjury.gateway.metrics import Tally
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.request_body import HELD, RequestBodyReader, announced
-from fedjury.gateway.state import (
-    GatewayState,
-    InvalidReason,
-    InvalidRequest,
-    ReceivedUpdate,
-    names_of,
-)
+from fedjury.gateway.state import GatewayState, ReceivedUpdate, names_of
 from fedjury.learning import models
 from fedjury.learning.weights import flatten
 from fedjury.protocol.codec import encode
@@ -379,12 +374,12 @@ def test_health_says_what_is_missing(tmp_path):
     gateway.begin()
     assert gateway.get("/healthz")["slots"] == 3
     content = gateway.update()
-    gateway.desk.up = False
+    gateway.desk.connected(up=False)
     gateway.desk.work(1)
     refused(gateway.ask("GET", "/healthz"), 503, "no_broker")
     refused(gateway.post(content), 503, "no_broker")
     assert gateway.get(FULL)["version"] == 0
-    gateway.desk.up = True
+    gateway.desk.connected(up=True)
     gateway.desk.work(1)
     assert gateway.post(content).status_code == 202
     gateway.close()
@@ -441,9 +436,9 @@ def test_who_is_away_when_a_round_opens_may_still_post(gateway):
     gateway.post()
     gateway.post()
     gateway.desk.desk.take(ReceivedUpdate("", 0, 1, np.zeros(2410, np.float32)))
-    gateway.desk.up = False
+    gateway.desk.connected(up=False)
     gateway.desk.work()
-    gateway.desk.up = True
+    gateway.desk.connected(up=True)
     gateway.desk.work(1)
     assert gateway.post().json() == {"agent": "http-000", "round": 2, "version": 1}
 
@@ -458,7 +453,8 @@ def test_a_clerk_finds_a_new_hub_when_one_breaks(monkeypatch):
             hubs.append(None)
             raise TransportError("nobody answers")
         hubs.append(MemoryTransport(broker, "lab"))
-        return broker_session.SessionTransport(hubs[-1], lambda: 3)
+        hubs[-1].connections = 3
+        return hubs[-1]
 
     clerk = broker_session.BrokerWorker(connect, names_of("http", 2), "http")
     clerk.start()

@@ -294,7 +294,7 @@ def test_too_few_updates_repeat_the_round_with_its_candidate():
     state, _ = second(said)
     events = [*answers(state, "b"), *against(state, "c")]
     state, effects = play(state, said, *events, Tick(11.0, set("abc")))
-    why = "1 of 3 selected agents sent an update that counts, 2 needed"
+    why = "1 of 3 selected agents sent a valid update, 2 needed"
     assert plain(effects) == plain(
         [
             Publish(RoundLog(RoundRepeated(2, 2, why))),
@@ -382,7 +382,7 @@ def test_a_rule_that_cannot_work_with_the_updates_repeats_the_round():
     ("changes", "why"),
     [
         ({"rule": rules.build("trimmed_mean", count=1)}, "leaves nothing of 2 updates"),
-        ({"min_updates": 3}, "2 of 3 selected agents sent an update that counts, 3 needed"),
+        ({"min_updates": 3}, "2 of 3 selected agents sent a valid update, 3 needed"),
     ],
 )
 def test_where_all_have_answered_asking_again_would_change_nothing(changes, why):
@@ -670,7 +670,7 @@ def test_a_contributor_that_trained_from_the_model_is_refused(tmp_path):
     run.begin()
     run.run(at_first_judging)
     size = len(run.state.weights)
-    run.fleets[0]._transport.send(
+    run.fleets[0].transport.send(
         "agent-00", Update("agent-00", 2, 0, 40, np.zeros(size, np.float32))
     )
     run.run()

@@ -22,7 +22,7 @@ from fedjury.protocol.record import Quality, RoundRecord, to_json
 from fedjury.round import aggregate
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.machine import step
-from fedjury.round.state import GlobalModel, State, Tick
+from fedjury.round.state import GlobalModel, State, Tick, Training
 from fedjury.rules import Context
 
 CROWD = {name: (float(place), 1.0) for place, name in enumerate("abcdefg")}
@@ -168,7 +168,7 @@ def test_where_everybody_is_out_the_run_says_so_and_ends():
         state, effects = play(state, said, Tick(now, set("abc")))
     assert state.phase.name is Phase.DONE
     assert state.failure == (
-        "round 2 was given up after 2 attempts: 0 of 0 selected agents sent an update that counts, "
+        "round 2 was given up after 2 attempts: 0 of 0 selected agents sent a valid update, "
         "1 needed (3 agents are in quarantine)"
     )
 
@@ -206,7 +206,7 @@ def test_records_name_only_whom_somebody_suspects():
     found = detection_state.inspect(
         DetectionPolicy({"blame": blames(["agent-007"])}), AgentRegistry(), seen
     )
-    record = detection_state.record(found, 0, 3)
+    record = found.record(3, 0)
     assert record.suspicion == {"agent-007": 1.0}
     assert len(json.dumps(to_json(RoundRecord(3, detection=record)))) < 600
 
@@ -312,7 +312,7 @@ def test_fldetector_goes_on_with_another_window():
 
 def test_without_detectors_nothing_is_looked_at():
     """Where nobody asks for them updates are aggregated as they are, and nobody is flagged."""
-    state = State(GlobalModel(0, vector(0, 0)), 1)
     buffer = UpdateBuffer.of("a").add(Update("a", 1, 0, 1, vector(1, 1)))
-    result = aggregate.aggregate(state, buffer, vector(0, 0), Tick(0.0), policy())
+    state = State(GlobalModel(0, vector(0, 0)), 1, Training(buffer))
+    result = aggregate.aggregate(state, Tick(0.0), policy())
     assert (result.candidate.tolist(), result.detection, result.filtered) == ([1, 1], None, 0)

@@ -16,7 +16,8 @@ from support.federation import one_thread  # noqa: F401 - a fixture
 
 from fedjury.aggregator import durable_files, registry_files
 from fedjury.aggregator.store import RunStore, StoreError
-from fedjury.detection.state import AgentRegistry, AgentStatus, to_arrays
+from fedjury.detection.registry_arrays import to_arrays
+from fedjury.detection.state import AgentRegistry, AgentStatus
 from fedjury.detection.update_sums import UpdateSums
 from fedjury.protocol.messages import Model
 from fedjury.protocol.record import Quality, RoundRecord
@@ -162,7 +163,7 @@ def test_damage_is_named_and_what_we_say_to_do_helps(folder, spoil):
         RunStore(folder, keep=3).load()
     file.rmdir() if file.is_dir() else file.unlink()
     saved = RunStore(folder, keep=3).load()
-    assert saved.notes == (f"{file} is gone: the run goes on without it",)
+    assert saved.notes == (f"{file} is missing: the run continues without it",)
     assert [*saved.registry.memories] == ["old"]
     assert saved.registry.statuses == {"ann": AgentStatus(1)}
 
@@ -180,7 +181,9 @@ def test_much_that_detectors_remember_goes_with_the_end_of_a_run(folder, monkeyp
     saved = RunStore(folder, keep=3).load()
     assert [*saved.registry.memories] == ([] if goes else ["new", "old"])
     assert saved.notes == (
-        ("what new and old remembered went when the run ended: begun again",) if goes else ()
+        ("the memory of new and old was removed when the run ended: it starts again",)
+        if goes
+        else ()
     )
     assert saved.registry.update_sums.rows.tolist() == large(7).tolist()
     assert saved.registry.statuses == whole.statuses

@@ -157,7 +157,7 @@ def test_only_validators_receive_a_candidate(tmp_path):
     """Two of twenty fetch it; nobody else hears of it, and no bytes are spent on them."""
     run = Federation(tmp_path, run__rounds=2, validation__validators=2, validation__quorum=2)
     heard = []
-    receive = run.fleets[0]._transport.receive
+    receive = run.fleets[0].transport.receive
 
     def listening(timeout=0.0):
         delivery = receive(timeout)
@@ -165,7 +165,7 @@ def test_only_validators_receive_a_candidate(tmp_path):
             heard.append((delivery.message.round, delivery.to))
         return delivery
 
-    run.fleets[0]._transport.receive = listening
+    run.fleets[0].transport.receive = listening
     run.whole()
     assert heard == [(r.round, name) for r in run.records for name in sorted(r.votes.voters)]
     assert len(heard) == 4
@@ -276,7 +276,7 @@ def test_votes_carry_what_the_judge_measured():
     names = ["agent-07", "agent-03", "agent-11"]
     for length in (0, 3, MAX_EVIDENCE, MAX_EVIDENCE + 5):
         saw = np.random.default_rng(length).normal(size=(3, length))
-        made._members = made._members._replace(judge=measuring(saw))
+        made.members = made.members._replace(judge=measuring(saw))
         votes = made.votes(names, Judge(3, 1, THREE), candidate)
         assert [vote.agent for vote in votes] == names
         for row, vote in zip(saw, votes, strict=True):
@@ -289,8 +289,8 @@ def test_votes_carry_what_the_judge_measured():
 def test_who_has_no_data_moves_nobody_else():
     """Asked with others, it changes no vote of theirs, and sends the same as asked alone."""
     made, _, candidate = ready(agents__malicious=0.2, agents__vote_attack="always_reject")
-    fakes = [member.name for member in made._members.malicious]
-    able = [member.name for member in made._members.holders[:2]]
+    fakes = [member.name for member in made.members.malicious]
+    able = [member.name for member in made.members.holders[:2]]
     task = Judge(3, 1, THREE)
     together = made.votes([able[0], *fakes, able[1]], task, candidate)
     alone = made.votes(able, task, candidate), made.votes(fakes, task, candidate)
@@ -314,7 +314,7 @@ def listening(made):
         told.append((own.tolist(), turn))
         return ~own
 
-    made._members = made._members._replace(vote_attack=lie)
+    made.members = made.members._replace(vote_attack=lie)
     return told
 
 
@@ -329,7 +329,7 @@ def test_liars_alone_are_asked_to_lie():
         )
     }
     told = listening(made)
-    liars = sorted(made._members.malicious_validators, reverse=True)
+    liars = sorted(made.members.malicious_validators, reverse=True)
     names = [*liars, *sorted(honest.keys() - set(liars))]
     votes = made.votes(names, Judge(5, 2, THREE), candidate)
     ((own, turn),) = told
@@ -355,7 +355,7 @@ def test_fakes_find_everything_clean():
     """Who has no data finds a candidate clean, whatever it is."""
     made, _, candidate = ready(agents__malicious=0.2)
     told = listening(made)
-    fake = made._members.malicious[0].name
+    fake = made.members.malicious[0].name
     for ruined in (1, -100):
         made.votes([fake], Judge(3, 1, THREE), candidate * np.float32(ruined))
     assert [own for own, _ in told] == [[False], [False]]
@@ -451,7 +451,7 @@ def test_liars_know_when_their_own_side_strikes(case):
     changes, rounds = STRUCK[case]
     made, _, candidate = ready(**changes)
     told = listening(made)
-    liar = min(made._members.malicious_validators)
+    liar = min(made.members.malicious_validators)
     for number in range(1, 8):
         made.votes([liar], Judge(number, 1, THREE), candidate)
     assert [turn.round for _, turn in told if turn.attacked] == rounds
@@ -513,7 +513,7 @@ def judging(poisoned):
 
 def contributed(made, message, candidate, poisoned=()):
     """Let a cohort judge and train; returns what each member sends, and who was trained."""
-    made._members = made._members._replace(judge=judging(set(poisoned)))
+    made.members = made.members._replace(judge=judging(set(poisoned)))
     task = Contribute(message.round, message.attempt, THREE)
     made.contribute(message, task, candidate)
     trained = []
@@ -530,7 +530,7 @@ def test_who_finds_it_clean_trains_from_the_candidate():
     assert len(trained) == len(sent) == 20
     model = build_model("mlp", (1, 8, 8), 10, seed=5)
     for number in (0, 7, 19):
-        shards = made._profiles._data
+        shards = made.profiles.data
         own = shards._replace(indices=shards.indices[number : number + 1])
         order = sample_order(0, 3, (number,), 1, 40)
         alone = train_alone(model, candidate, own, Training(1, 10, 0.2, 0.0), order, TASK)[0]
@@ -610,7 +610,7 @@ def everybody_trained(made, names=("agent-03", "agent-12")):
     """Train to the end; returns the deltas of some."""
     while made.train_chunk():
         pass
-    return {name: made._deltas[name].tobytes() for name in names}
+    return {name: made.deltas[name].tobytes() for name in names}
 
 
 def test_a_round_of_the_same_version_begun_from_another_start_begins_anew():
@@ -618,11 +618,11 @@ def test_a_round_of_the_same_version_begun_from_another_start_begins_anew():
     one, _, candidate = ready(agents__malicious=0.0)
     other = candidate + np.float32(0.5)
     plain = Round(3, 1, Phase.TRAIN, 2, "all", (), 9.0)
-    one._members = one._members._replace(judge=judging(set()))
+    one.members = one.members._replace(judge=judging(set()))
 
     def fresh(start):
         made, *_ = ready(agents__malicious=0.0)
-        made._members = made._members._replace(judge=judging(set()))
+        made.members = made.members._replace(judge=judging(set()))
         begin(made, start)
         return everybody_trained(made)
 
@@ -664,13 +664,13 @@ def test_attackers_see_the_candidate_as_the_latest_model():
         seen.append((weights, called))
         return np.zeros((len(called.members), len(weights)), np.float32)
 
-    made._members = made._members._replace(attack=attack)
+    made.members = made.members._replace(attack=attack)
     contributed(made, both(), candidate)
     ((weights, called),) = seen
     assert weights is candidate
     assert called.history[-1] is candidate
     assert called.contributors == 20
-    np.testing.assert_array_equal(called.previous, made._models[2])
+    np.testing.assert_array_equal(called.previous, made.models[2])
     assert len(called.history) == 3  # l + 1: what validators will compare the next candidate with
 
 
@@ -680,7 +680,7 @@ def test_a_candidate_is_judged_as_it_travelled():
     received = as_received(candidate, "int7+zstd")
     assert not np.array_equal(received, candidate)
     rows = np.arange(20)
-    of_candidate = made._profiles.candidate(rows, received)
+    of_candidate = made.profiles.candidate(rows, received)
     made.keep(3, candidate)
-    accepted = made._profiles.history(rows, (1, 2, 3), made._models)
+    accepted = made.profiles.history(rows, (1, 2, 3), made.models)
     np.testing.assert_array_equal(accepted[:, -1], of_candidate)

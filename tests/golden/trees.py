@@ -46,6 +46,8 @@ class Tree(NamedTuple):
 
     root: Path
     reference: bool = False
+    popen: type[subprocess.Popen[bytes]] = subprocess.Popen
+    """What starts its programs."""
 
 
 TODAY = Tree(ROOT)
@@ -109,12 +111,12 @@ def scratch_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def started(command: list[str], root: Path, scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(tree: Tree, command: list[str], scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program in a session of its own; what is left of it at the end is killed."""
     with tempfile.TemporaryFile(dir=scratch) as output:
-        child = subprocess.Popen(
+        child = tree.popen(
             command,
-            cwd=root,
+            cwd=tree.root,
             env=environment(scratch),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -149,7 +151,7 @@ def federation(tree: Tree, name: str, scratch: Path) -> Models:
 def finish(tree: Tree, name: str, runs: Path) -> None:
     """Start a scenario's run, or resume it, and wait for its end."""
     command = command_for(tree, name, runs)
-    with started(command, tree.root, runs.parent) as child:
+    with started(tree, command, runs.parent) as child:
         try:
             child.wait(LONGEST)
         except subprocess.TimeoutExpired as why:
@@ -167,7 +169,7 @@ def killed_and_resumed(tree: Tree, name: str, version: int, scratch: Path) -> Mo
     for _ in range(TRIES):
         runs = Path(tempfile.mkdtemp(dir=scratch))
         models = runs / name / "models"
-        with started(command_for(tree, name, runs), tree.root, scratch) as child:
+        with started(tree, command_for(tree, name, runs), scratch) as child:
             deadline = time.monotonic() + LONGEST
             while child.poll() is None and not (models / f"{version:06d}.safetensors").exists():
                 if time.monotonic() > deadline:

@@ -174,7 +174,7 @@ def test_a_report_is_made_again_as_it_was(finished, capsys):
 
 
 DAMAGED = {
-    "a folder that is not there": (shutil.rmtree, "is no folder"),
+    "a folder that is not there": (shutil.rmtree, "is not a folder"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
     "half a manifest": (
         lambda folder: (folder / "manifest.json").write_text('{"settings": {'),
@@ -182,7 +182,7 @@ DAMAGED = {
     ),
     "a manifest of something else": (
         lambda folder: (folder / "manifest.json").write_text("[1]"),
-        "manifest.json is damaged (it is no table)",
+        "manifest.json is damaged (it is not a table)",
     ),
     "impossible settings": (
         lambda folder: (folder / "manifest.json").write_text(

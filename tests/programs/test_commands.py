@@ -411,7 +411,7 @@ def test_an_interrupt_leaves_nothing_of_a_federation_behind(tmp_path, stop, brok
         text = federation.log.read_text()
         assert text.count("the same command resumes it") == 1
         log = (tmp_path / "long" / "agents.log").read_text()
-        assert "stopping: the agents say goodbye" in log
+        assert "stopping: the agents leave" in log
         assert "Traceback" not in text + log
 
 
@@ -444,7 +444,7 @@ class Deaf:
 def test_a_part_of_a_federation_is_told_to_end_by_one_alone(tmp_path):
     """Ctrl-C in a terminal reaches all: aggregator and agents wait until run.py tells them."""
     file, running = tmp_path / "said", []
-    parts.start(running, parts.Part("deaf", Deaf(file).main, ()))
+    parts.start(running, parts.Part("deaf", Deaf(file).main))
     try:
         until(lambda: file.exists() and file.read_text() == "up")
         os.kill(running[0].pid, signal.SIGINT)
@@ -517,7 +517,7 @@ def test_killed_before_it_could_say_that_all_is_done(address, there, tmp_path, c
         assert aggregator.main([*mine, "--rounds", rounds]) == 0
         assert "done: accuracy" in capsys.readouterr().out
         assert agents.child.wait(10) == 0
-        assert "the run is done; the agents have said goodbye" in agents.log.read_text()
+        assert "the run is done; the agents have left" in agents.log.read_text()
     left = retained(address, "late")
     assert json.loads(left["fl/v2/late/round"])["phase"] == "done"
     assert json.loads(left["fl/v2/late/log/round"])["round"] == int(rounds)

@@ -57,7 +57,7 @@ def test_the_demo_tells_its_story(tmp_path):
     page = (folder / "report.html").read_text()
     assert "Accuracy was" in page
     assert "Flagged: 12 of 12 malicious agents, 0 of 48 honest agents." in page
-    assert "of 3 candidates of rounds with a strike 3 were rejected; of 12 others, 0" in page
+    assert "of 3 candidates of attacked rounds 3 were rejected; of 12 others, 0" in page
     report = (folder / "report.md").read_text()
     assert "of 12 malicious agents 12 were flagged" in report
     assert "of 12 malicious agents 12 were flagged" in done.stdout

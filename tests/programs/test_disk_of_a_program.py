@@ -114,7 +114,7 @@ class Scene:
         said = program.log.read_text()
         assert "Traceback" not in said
         [file] = re.findall(
-            rf"^error: cannot write to {self.folder}/?(.*): {why}; what was there is kept, and "
+            rf"^error: cannot write to {self.folder}/?(.*): {why}; nothing was lost, and "
             "the same command goes on from it once [a-z ]+$",
             said.splitlines()[-1],
         )

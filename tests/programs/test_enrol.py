@@ -455,7 +455,7 @@ def test_people_need_not_type_a_secret(folder):
         ([], "nobody is enrolled in .* say how many agents"),
         (["--revoke", "agent-0"], "nobody is enrolled in"),
         (["--n", "2", "--host", "a"], "goes with --tls"),
-        (["--n", "2", "--revoke", "agent-0"], "--revoke goes with --folder alone"),
+        (["--n", "2", "--revoke", "agent-0"], "--revoke can only be combined with --folder"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(folder, words, says):
@@ -561,7 +561,7 @@ def test_a_register_of_before_there_was_a_page_is_read(folder):
 
 @pytest.mark.parametrize("tls", ["", "certificates", "passwords"])
 def test_the_page_is_the_brokers_and_asks_who_comes(folder, capsys, tls):
-    """Its port knows log-ins as the other does; its files belong to the broker; 0 takes it away."""
+    """Its port knows logins as the other does; its files belong to the broker; 0 takes it away."""
     run(folder, "--n", "2", "--page", "8099", *(["--tls", tls] if tls else []))
     assert "8099" in capsys.readouterr().out
     file = folder / "broker" / "mosquitto.conf"

@@ -22,8 +22,7 @@ from fedjury.experiments import EXPERIMENTS, __main__
 from fedjury.experiments.engine import metrics, runner, tables, workers
 from fedjury.experiments.engine.case import Case, CaseError, Job, Result
 from fedjury.experiments.engine.metrics import Count, Mean, Rate
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Table
+from fedjury.experiments.engine.tables import Table, target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets
@@ -457,5 +456,5 @@ def test_what_compression_changes_is_counted_while_the_runs_are_alike():
 
     plain = run((True, False), (True, False), (True, False), (True, True))
     other = run((True, False), (True, True), (False, True), (False, False))
-    assert baffle_bytes._unlike(other, plain) == (Count(2, 6), Count(1, 3))
-    assert baffle_bytes._unlike(plain, plain) == (Count(0, 8), Count(0, 4))
+    assert baffle_bytes.unlike(other, plain) == (Count(2, 6), Count(1, 3))
+    assert baffle_bytes.unlike(plain, plain) == (Count(0, 8), Count(0, 4))

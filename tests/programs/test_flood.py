@@ -23,6 +23,7 @@ from support.network import RUN, N, counted, ended, federation
 from fedjury.broker import local
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.probe import answers
+from fedjury.processes import free_port
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update
 from fedjury.protocol.transport.mqtt_transport import INBOX_BYTES
@@ -163,7 +164,7 @@ hub.close()
 @contextmanager
 def bare_mosquitto(folder):
     """Start a Mosquitto as it comes, but for its counters, of which it tells every second."""
-    conf, port = folder / "conf", local._free_port(0)
+    conf, port = folder / "conf", free_port()
     conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nsys_interval 1\nuser root\n")
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen([find_mosquitto(), "-c", conf], stdout=log, stderr=log)

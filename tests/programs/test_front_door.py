@@ -79,7 +79,7 @@ def test_the_defaults_learn_under_attack(attacked):
     records, said, agents, _ = attacked
     assert [record.accepted for record in records] == [True] * ROUNDS
     assert records[-1].model.accuracy > 0.8
-    assert "starting with 100 agents: nobody new came for" in said
+    assert "starting with 100 agents: no new one came for" in said
     assert "the run is done" in agents
 
 

@@ -71,7 +71,7 @@ def test_another_service_is_no_gateway():
     """Whatever JSON its /healthz says: one sentence, and no waiting for a round."""
     other = httpx.MockTransport(lambda _: httpx.Response(200, json={"status": "ok"}))
     visit = GatewayClient("x", httpx.Client(transport=other, base_url="http://x"))
-    with visit, pytest.raises(GatewayError, match="is no gateway"):
+    with visit, pytest.raises(GatewayError, match="is not a gateway"):
         visit.next_round(0, 5)
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import pytest
 from golden import trees
+from support import warm
 
 pytestmark = pytest.mark.timeout(900)
 """The first test waits for programs of others as well, and where no models are stored for twice as
@@ -78,7 +79,7 @@ def scratch():
 @pytest.fixture(scope="module")
 def runs(request, scratch):
     """Start the federations of all tests of this file that were selected."""
-    today = trees.TODAY
+    today = trees.TODAY._replace(popen=warm.Popen)
     with ThreadPoolExecutor(JOBS) as pool:
         runs = Runs(pool, scratch)
         runs.start("machine", "", trees.fingerprint)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import warm
 
 from fedjury import cli
 from fedjury.agents import spawn
@@ -64,9 +65,7 @@ COMMANDS = [
 
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
-    "tools/chaos/fork_server.py": "a process of python -m tools.chaos, fed through a socket",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
-    "tools/fuzz/memory_growth.py": "a process of python -m tools.fuzz",
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
@@ -106,7 +105,7 @@ def helped(command: str) -> subprocess.CompletedProcess[str]:
     """Start a command as people do who know nothing of it."""
     words = [sys.executable, *after_python(command), "--help"]
     around = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(
+    return warm.run(
         words, cwd=ROOT, env=around, text=True, capture_output=True, timeout=120, check=False
     )
 
@@ -317,7 +316,7 @@ def test_the_gateway_tells_its_own_defaults(answers):
     for command in ("fedjury gateway", "python examples/mpaf_over_http/server.py"):
         text = " ".join(answers[command].stdout.split())
         rounds = program.defaults().run.rounds
-        assert f"rounds to finish, rejected ones included (1 or more; default: {rounds})" in text
+        assert f"rounds to run, rejected ones included (1 or more; default: {rounds})" in text
         assert f"updates that close a round (default: {program.THRESHOLD})" in text
         assert "drawn at random; 0: none (default: 0)" in text
         assert re.search(r"resnet18 \(default: classifier\)", text)
@@ -331,6 +330,6 @@ def test_agents_say_when_the_broker_is_lost_and_back(monkeypatch):
     shown = spawn.progress(10, 0)
     for connected in (0, 4, 10, 6, 10, 3, 0, 0, 5, 10, 0, 10):
         shown(connected)
-    lost = "no agent is connected any more: they try again until the broker is back"
+    lost = "no agent is connected any more: they reconnect when the broker is back"
     again = "10 agents are connected again"
     assert said == ["all 10 agents are connected", lost, again, lost, again]

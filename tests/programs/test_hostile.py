@@ -197,7 +197,7 @@ def test_whose_rights_are_gone_is_missing_in_the_record(tmp_path):
         with acl.open("a") as rules:
             rules.write(f"\nuser {VICTIM}\ntopic deny fl/v2/+/update/#\n")
         with contextlib.redirect_stdout(None):
-            enrol._tell(programs.secrets)
+            enrol.tell(programs.secrets)
         server = whole(programs, "--rounds", "1", "--set", "collect.seconds=2")
     for record in programs.records():
         assert (record.selected, record.updates, record.missing) == (N, N - 1, 1)

@@ -205,7 +205,7 @@ def test_killed_aggregator_goes_on_where_it_was(quiet, tmp_path):
         assert len(before) < ROUNDS, "it was done before it was killed"
         heir = programs.aggregator()
         ended(heir, *shards)
-        assert "goes on after round" in heir.log.read_text()
+        assert "resumes after round" in heir.log.read_text()
         assert all(f"{N // 2} agents (" in shard.log.read_text() for shard in shards)
     records = programs.records()
     assert records[: len(before)] == before
@@ -229,7 +229,7 @@ BACKDOOR = {
     "validation__quorum": 3,
 }
 JURIES = {
-    "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them liars"),
+    "contributors": ({"validation__piggy_back": True}, "20 voters, 0 of them malicious"),
     "server and clients": (
         {
             "validation__judged_by": "both",

@@ -84,7 +84,7 @@ def test_a_name_of_before_is_answered_with_the_new_one(file):
         check=False,
     )
     assert done.returncode == 2
-    new = re.fullmatch(rf"error: 'python -m {old}' is called '(.+)' now\n", done.stderr)[1]
+    new = re.fullmatch(rf"error: 'python -m {old}' is now called '(.+)'\n", done.stderr)[1]
     if new.startswith("fedjury "):
         assert new.split()[1] in COMMANDS
     else:

@@ -36,9 +36,10 @@ class Told:
     def __init__(self, work, shares=SHARES, then=None, *, fresh=False):
         self.said, self.shown = [], []
         self._then = then or {}
-        self.crew = WorkerPool(work, shares, self._say, fresh=fresh)
+        self.crew = WorkerPool(work, shares, self.say, fresh=fresh)
 
-    def _say(self, text):
+    def say(self, text):
+        """Keep a sentence, and do what follows on it."""
         self.said.append(text)
         if text in self._then:
             self._then[text]()
@@ -51,7 +52,7 @@ class Told:
         finally:
             self.crew.stop()
             self.crew.close()
-            assert not any(p.is_alive() for p in self.crew._processes.values())
+            assert not any(p.is_alive() for p in self.crew.processes.values())
 
 
 def die(how=signal.SIGKILL):
@@ -120,7 +121,7 @@ def test_who_dies_is_started_again(tmp_path):
 
     told = Told(work)
     assert told.watch() == []
-    again = f"an agent process died ({death(-9)}): its 4 agents come again"
+    again = f"an agent process died ({death(-9)}): its 4 agents are started again"
     assert told.said == [again, "again True, begun True"]
     assert told.crew.connected == [3, 4]
     assert set(told.shown) <= {0, 3, 4, 7}
@@ -138,7 +139,7 @@ def test_who_dies_before_the_run_does_not_believe_that_it_has_begun():
     told = Told(work, [range(1000)])
     assert told.watch() == []
     assert told.said == [
-        "an agent process died (exit code 7): its 1,000 agents come again",
+        "an agent process died (exit code 7): its 1,000 agents are started again",
         "begun False",
     ]
 
@@ -173,7 +174,7 @@ def test_deaths_of_long_ago_are_forgiven(monkeypatch, tmp_path):
 
     told = Told(work, [range(1)])
     assert told.watch() == []
-    assert told.said == ["an agent process died (SIGUSR1): its 1 agents come again"] * 4
+    assert told.said == ["an agent process died (SIGUSR1): its 1 agents are started again"] * 4
 
 
 def test_who_is_killed_in_the_middle_of_a_word_holds_up_nobody():
@@ -187,15 +188,15 @@ def test_who_is_killed_in_the_middle_of_a_word_holds_up_nobody():
         post.send("end", "")
 
     class Deaf(Told):
-        def _say(self, text):
-            super()._say(text)
+        def say(self, text):
+            super().say(text)
             if text.isdigit():  # while it writes more than a pipe holds
                 time.sleep(0.3)
                 os.kill(int(text), signal.SIGKILL)
 
     told = Deaf(work, [range(2)])
     assert told.watch() == []
-    assert told.said[1:] == [f"an agent process died ({death(-9)}): its 2 agents come again"]
+    assert told.said[1:] == [f"an agent process died ({death(-9)}): its 2 agents are started again"]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -222,7 +223,7 @@ def test_a_run_that_is_done_is_done_for_all(late, tmp_path):
     end = told.crew._end
     told.crew._end = lambda place, error: (end(place, error), done.touch())
     assert told.watch() == []
-    died = f"an agent process died ({death(-9)}): its 4 agents come again"
+    died = f"an agent process died ({death(-9)}): its 4 agents are started again"
     assert told.said == ([died, "told to end"] if late else [])
 
 
@@ -263,7 +264,7 @@ def test_who_does_not_end_is_ended(monkeypatch):
     crew.stop()
     crew.close()
     assert time.monotonic() - started < 3
-    codes = [process.exitcode for process in crew._processes.values()]
+    codes = [process.exitcode for process in crew.processes.values()]
     assert codes == [0, -signal.SIGKILL]
 
 
@@ -361,8 +362,8 @@ def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
                 child.wait()
     assert before < 6
     said = logs[1].read_text()
-    assert f"an agent process died ({death(-9)}): its 100 agents come again" in said
-    assert "the run is done; the agents have said goodbye" in said
+    assert f"an agent process died ({death(-9)}): its 100 agents are started again" in said
+    assert "the run is done; the agents have left" in said
     told = [json.loads(line) for line in records.read_text().splitlines()]
     assert [(r["selected"], r["updates"], r["attempt"]) for r in told] == [(200, 200, 1)] * 6
     alone = Federation(tmp_path / "alone", **changes).whole()
@@ -389,7 +390,7 @@ def test_a_fleet_that_was_in_the_run_believes_that_it_is_done(tmp_path):
     done = Federation(tmp_path, run__rounds=1).whole()
     assert done.state.done
     for took_part in (False, True):
-        fleet = done._fleet(simulated_agents_of(done.settings), range(20))
+        fleet = done.fleet(simulated_agents_of(done.settings), range(20))
         fleet.took_part = took_part
         fleet.turn()
         assert fleet.done == took_part

@@ -61,7 +61,7 @@ ELSEWHERE = {
 
 STANDS_FOR = {"docker compose up -d broker aggregator": "python -m aggregator"}
 """What a service runs (test_compose.py), where the next command joins it; the broker with
-log-ins is there already."""
+logins is there already."""
 
 needs_a_machine = pytest.mark.skipif(
     not (shutil.which("nsenter") and shutil.which("ip") and find_mosquitto())
@@ -195,7 +195,7 @@ def test_the_commands_work_as_they_are_printed_and_in_their_order(machine):
     heard = [machine.said(one) for begin, one in waiting if begin.startswith("mosquitto_sub")]
     assert any("/log/round" in text for text in heard)
     for command, child in waiting:
-        # Who listens without a log-in is refused where the broker is changed for one that wants it.
+        # Who listens without a login is refused where the broker is changed for one that wants it.
         if not command.startswith("mosquitto_sub"):
             assert child.poll() in (None, 0, 130, -15), (command, machine.said(child))
 

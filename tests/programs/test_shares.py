@@ -121,7 +121,7 @@ def test_a_run_that_is_over_is_over_for_all_and_forgotten_by_the_next(tmp_path):
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
     """A file in its place is told, not a traceback."""
     (tmp_path / "taken").touch()
-    with pytest.raises(TransportError, match="cannot hold the shares of a fleet: "):  # noqa: SIM117
+    with pytest.raises(TransportError, match="cannot hold the replicas' shares: "):  # noqa: SIM117
         with claimed(tmp_path / "taken" / "x", 2):
             pytest.fail("it was used")
 

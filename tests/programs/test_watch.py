@@ -36,19 +36,20 @@ from support.watching import (
     topic,
 )
 
-from fedjury.broker import enrol, local
+from fedjury.broker import enrol
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.settings import Settings
 from fedjury.monitor import logins, rows, run_view, sanitize
 from fedjury.monitor.listener import Explained, Listener
 from fedjury.monitor.logins import Several
-from fedjury.monitor.rows import heard_in_full, verdict
-from fedjury.monitor.run_view import Run, Snapshot, State
+from fedjury.monitor.rows import heard_in_full
+from fedjury.monitor.runs import Run, Snapshot, State
 from fedjury.monitor.terminal import __main__ as watch
 from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame
 from fedjury.monitor.terminal.text_log import TextLog
+from fedjury.processes import free_port
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Reason
@@ -75,7 +76,7 @@ def test_a_run_is_what_its_topics_say():
     assert run.start.model.accuracy == 0.1
     assert [row.round for row in run.rows] == [1, 2]
     assert run.last == read(record(2, accepted=False, why="voted down", version=1)).short()
-    assert (verdict(run.last), run.last.votes.asked) == ("rejected", 5)
+    assert (run.last.verdict, run.last.votes.asked) == ("rejected", 5)
     tally = run.tally
     assert (tally.accepted, tally.rejected, tally.pending) == (1, 1, 0)
     assert (tally.poisoned, tally.clean, tally.silent) == (2, 6, 2)
@@ -89,7 +90,7 @@ def test_a_round_that_decides_nothing_is_pending():
         say("log/round", record(1, accepted=None, votes={}, judged=None)),
         say("log/round", record(2, accepted=False, judged=1, why="voted down")),
     )
-    assert [verdict(row) for row in run.rows] == ["pending", "rejected"]
+    assert [row.verdict for row in run.rows] == ["pending", "rejected"]
     assert "rejected (of round 1)" in formatting.line(run.last)
     assert run.tally.pending == 1
 
@@ -517,7 +518,7 @@ def test_events_are_lines():
         [say("log/round", {"round": 0, "accuracy": 0.1}), records[0]],
     )
     assert said[1] == ["round   5  tried again  attempt 2  why: 2 came in time"]
-    assert said[2] == ["run lab has gone back to round 2"]
+    assert said[2] == ["run lab went back to round 2"]
     assert said[3][0].endswith("flagged 1 (burst 1)  quarantined 1 (a)")
     assert said[4][0] == "run lab begins again"
     assert said[4][1].startswith("round   1  accepted")
@@ -532,11 +533,11 @@ def test_the_broker_is_gone_and_comes_back():
     said = told(there, gone, replace(gone, now=60.0), back, blink)
     assert said == [
         [],
-        [f"the broker is gone: no connection to {WHERE}; waiting until it is back"],
+        [f"no connection to the broker at {WHERE}; waiting until it is back"],
         [],
         ["the broker is back after 1 min 2 s"],
         [
-            f"the broker is gone: no connection to {WHERE}; waiting until it is back",
+            f"no connection to the broker at {WHERE}; waiting until it is back",
             "the broker is back after 8 s",
         ],
     ]
@@ -797,7 +798,7 @@ def test_two_with_a_log_in_are_told_the_way_out():
     notices.add("the broker lets :watch in and cuts it off", "cut off")
     notices.add("the broker does not let :watch in: Bad", "Bad")
     first, second = notices.take()
-    assert "another program uses the log-in 'watch'" in first
+    assert "another program uses the login 'watch'" in first
     assert "--watch NAME" in first
     assert second == "the broker does not let :watch in: Bad"
 
@@ -1020,7 +1021,7 @@ def test_people_watch_with_their_own_log_in(tmp_path, tls, monkeypatch):
 
 def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
     """It says that the broker is gone, goes on when it is back, and ends when the run does."""
-    port = local._free_port(0)
+    port = free_port()
     with local_broker(KIND, say=lambda _: None, port=port) as address:
         log = tmp_path / "watch.log"
         with log.open("wb") as output:
@@ -1036,7 +1037,7 @@ def test_a_killed_and_restarted_broker_is_told_of(tmp_path):
             client.publish(*say("log/round", record(1)), retain=True)
             until(lambda: "round   1  accepted" in log.read_text(), 60)
     try:
-        until(lambda: "the broker is gone: no connection to" in log.read_text())
+        until(lambda: "no connection to the broker at" in log.read_text())
         with (
             local_broker(KIND, say=lambda _: None, port=port) as address,
             RawClient(address) as client,
@@ -1092,6 +1093,6 @@ def test_an_ear_that_breaks_says_so(monkeypatch):
     monkeypatch.setattr(run_view, "on_messages", fails)
     from fedjury.monitor import listener as module  # noqa: PLC0415
 
-    state = module._heard(State(), [("bad", b""), say("round", opened(1))], 1.0)
+    state = module.taken_in(State(), [("bad", b""), say("round", opened(1))], 1.0)
     assert state.runs.keys() == {RUN}
     assert state.malformed == 1

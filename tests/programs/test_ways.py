@@ -183,8 +183,9 @@ def test_without_an_aggregator_it_is_said_which_is_missing_and_which_runs_are_th
     [(second, text)] = told(waiting("b (at work)"), 600)
     assert second == 3
     assert text == (
-        "waiting for an aggregator: none has begun run 'lab' at H:1883 yet; 'python -m aggregator "
-        "--run lab' does, and --run NAME joins another run; runs that are there: b (at work)"
+        "waiting for an aggregator: none has started run 'lab' at H:1883 yet; 'python -m "
+        "aggregator "
+        "--run lab' does, and --run NAME joins another run; existing runs: b (at work)"
     )
 
 
@@ -195,7 +196,7 @@ def test_a_run_that_opens_no_round_is_said_to():
     [(second, text)] = told(late, 600)
     assert second == 16
     assert text.startswith("waiting for a round: run 'lab' at H:1883 has begun, but ")
-    assert text.endswith("; runs that are there: lab (its aggregator is gone)")
+    assert text.endswith("; existing runs: lab (its aggregator is gone)")
 
 
 def test_who_comes_to_a_run_that_is_over_is_told_at_once():
@@ -263,7 +264,7 @@ def test_started_in_any_order_and_without_a_name_they_find_each_other(tmp_path):
         ):
             assert first.child.wait(90) == 0
             listen = f"mosquitto_sub -p {port} -v -t 'fl/v2/{name}/log/#' -t 'fl/v2/{name}/vote/+'"
-            assert f"to listen: {listen}\n" in (tmp_path / "serve").read_text()
+            assert f"to watch: {listen}\n" in (tmp_path / "serve").read_text()
             assert agents.child.wait(30) == 0
             assert "is over" not in agents.log.read_text()  # it was there until the end
             assert f"join run {name!r} at 127.0.0.1:{port}" in agents.log.read_text()

@@ -10,6 +10,7 @@ import numpy as np
 from fedjury import rules
 from fedjury.config.sections import Settings
 from fedjury.protocol.messages import Manifest, Update, Vote
+from fedjury.protocol.record import Quality
 from fedjury.round.machine import step
 from fedjury.round.state import GlobalModel, Persist, Publish, RoundConfig, State, Tick
 
@@ -53,7 +54,7 @@ def policy(**changes):
     settings = Settings()
     plain_policy = RoundConfig(
         rule=MEAN,
-        evaluate=lambda weights: float(weights[0]),
+        measure=lambda weights: Quality(float(weights[0])),
         run=settings.run,
         aggregation=settings.aggregation,
         sampling=settings.sampling,

@@ -89,7 +89,7 @@ class Federation:
         self.folder, self.shared = folder, shared
         self.settings = settings_of(**changes)
         self.broker = MemoryBroker()
-        self.broker.listeners.append(self._watch)
+        self.broker.listeners.append(self.watch)
         self.models: dict[int, bytes] = {}
         self.said: list[str] = []
         self.inbox_order: np.random.Generator | None = None
@@ -100,15 +100,12 @@ class Federation:
 
     def join(self, fleets: int = 1) -> None:
         """Let all agents join in so many processes; those who were there before vanish."""
-        self.broker.listeners[:] = [
-            listener
-            for listener in self.broker.listeners
-            if listener not in [fleet._transport._hear for fleet in self.fleets]
-        ]
+        for fleet in self.fleets:
+            fleet.transport.vanish()
         population = simulated_agents_of(self.settings)
         size = population.spec.n
         parts = [range(size * i // fleets, size * (i + 1) // fleets) for i in range(fleets)]
-        self.fleets = [self._fleet(population, numbers) for numbers in parts]
+        self.fleets = [self.fleet(population, numbers) for numbers in parts]
 
     def begin(self) -> Aggregator:
         """Start an aggregator, as the entry point does, with what is in the folder."""
@@ -152,7 +149,7 @@ class Federation:
 
     def crash(self) -> None:
         """Take the aggregator away without a goodbye; what was on its way to it is lost."""
-        self.broker.listeners.remove(self.hub._hear)
+        self.hub.vanish()
 
     def whole(self) -> Federation:
         """Begin and run to the end; returns itself."""
@@ -171,7 +168,8 @@ class Federation:
         """The accuracy after each round."""
         return [record.model.accuracy for record in self.records]
 
-    def _fleet(self, population: SimulatedAgents, numbers: range) -> AgentRunner:
+    def fleet(self, population: SimulatedAgents, numbers: range) -> AgentRunner:
+        """Let the agents of these numbers join, in a process of their own."""
         hub = MemoryTransport(self.broker, self.settings.run.name)
         fleet = runner_of(
             population,
@@ -185,7 +183,7 @@ class Federation:
         fleet.join()
         return fleet
 
-    def _watch(self, topic: str, payload: bytes) -> None:
+    def watch(self, topic: str, payload: bytes) -> None:
         """Keep every accepted model; a version must never be published with other weights."""
         if topic == topic_for(self.settings.run.name, Model) and payload:
             try:

@@ -16,7 +16,7 @@ import numpy as np
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Message, Presence, Update, Vote
 from fedjury.protocol.topics import topic_of
-from tools.chaos.raw_publisher import RawPublisher
+from tools.chaos.flood import RawPublisher
 
 BATCH = 100
 """Messages that a client sends in one go; who is invented comes and goes in the same."""

@@ -9,7 +9,7 @@ import httpx
 from support.federation import Federation
 
 from fedjury.gateway import app
-from fedjury.gateway.broker_session import BrokerSession, SessionTransport
+from fedjury.gateway.broker_session import BrokerSession
 from fedjury.gateway.state import GatewayState, names_of
 from fedjury.protocol.messages import Phase
 from fedjury.protocol.transport.memory_transport import MemoryTransport
@@ -21,12 +21,16 @@ class Direct:
     """A desk that answers at once, on the thread of whoever posts, and lets the others work."""
 
     def __init__(self, run: Federation, slots: int, prefix: str = "http") -> None:
-        self.run, self.up = run, True
-        hub = MemoryTransport(run.broker, run.settings.run.name)
-        names = names_of(prefix, slots)
-        door = SessionTransport(hub, lambda: (slots + 1) * self.up)
-        self.desk = BrokerSession(door, GatewayState(names), prefix, settle=0.0)
+        self.run = run
+        self._hub = MemoryTransport(run.broker, run.settings.run.name)
+        self._hub.connections = slots + 1
+        state = GatewayState(names_of(prefix, slots))
+        self.desk = BrokerSession(self._hub, state, prefix, settle=0.0)
         self.desk.turn()
+
+    def connected(self, *, up: bool) -> None:
+        """Let all connections to the broker be there, or none."""
+        self._hub.connections = (len(self.state.slots) + 1) * up
 
     @property
     def state(self):

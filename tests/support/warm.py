@@ -41,6 +41,9 @@ PR_SET_CHILD_SUBREAPER = 36
 LONGEST = 1 << 17
 """Bytes of a request: arguments and environment."""
 
+ASKING = threading.Lock()
+"""Held by the thread that starts the parent or asks it: who adopts orphans is the whole process."""
+
 LOADED = (
     "fedjury.agents.agent_runner",
     "fedjury.agents.batch_assembly",
@@ -136,11 +139,11 @@ class Parent:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(number)], cwd=ROOT, pass_fds=[number]
             )
-        self._socket, self._asking = ours, threading.Lock()
+        self._socket = ours
 
     def fork(self, wanted, files):
         """Return the process id of a new child of ours."""
-        with self._asking, adopting():
+        with ASKING, adopting():
             socket.send_fds(self._socket, [json.dumps(wanted).encode()], files)
             answer = self._socket.recv(64)
         assert answer, "the parent of the forked programs has ended"
@@ -162,9 +165,15 @@ class adopting:  # noqa: N801 - it reads as a with-statement does
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
-@functools.cache
 def parent():
     """Return the parent of this process's forked programs; it ends with this process."""
+    with ASKING:
+        return the_parent()
+
+
+@functools.cache
+def the_parent():
+    """Start it, where nobody has."""
     made = Parent()
     atexit.register(made.close)
     return made

@@ -6,7 +6,7 @@ import json
 import re
 
 from fedjury.monitor import run_view
-from fedjury.monitor.run_view import Snapshot, State
+from fedjury.monitor.runs import Snapshot, State
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.topics import topic_for
 

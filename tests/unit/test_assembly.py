@@ -30,16 +30,16 @@ BULYAN = {"aggregation__rule": "bulyan", "aggregation__options": {"count": 5}}
             {"aggregation__rule": "trimmed_mean", "aggregation__options": {"count": 10}},
             "trimming 10 at each end leaves nothing of 20 updates",
         ),
-        ({"aggregation__options": {"name": "krum"}}, "name is no option of a rule"),
-        ({"aggregation__options": {"clip": "1"}}, "clip in front of a rule must be a number"),
+        ({"aggregation__options": {"name": "krum"}}, "name is not an option of the rule"),
+        ({"aggregation__options": {"clip": "1"}}, "pre-aggregation clip must be a number"),
         (
             {"aggregation__pre_aggregation": {"nmm": 3}},
-            "front of a rule: 'nmm'; did you mean 'nnm'",
+            "unknown pre-aggregation: 'nmm'; did you mean 'nnm'",
         ),
-        ({"aggregation__pre_aggregation": {"nnm": "3"}}, "nnm in front of a rule must be a number"),
+        ({"aggregation__pre_aggregation": {"nnm": "3"}}, "pre-aggregation nnm must be a number"),
         (
             {"aggregation__rule": "foolsgold", "aggregation__pre_aggregation": {"bucketing": 2}},
-            "must know who sent what",
+            "must know which agent sent which update",
         ),
         ({"detection__detectors": ["brust"]}, "unknown detector: 'brust'; did you mean 'burst'"),
         (
@@ -77,10 +77,10 @@ def matrix_maker():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("needy", "needs what the server learns from data of its own: with data.server above 0"),
+        ("needy", "needs an update of the server's own: with data.server above 0"),
         (
             "crashing",
-            r"fails at 20 made-up updates: KeyError: 'a' \(.*test_assembly.py, line \d+\)",
+            r"fails on 20 made-up updates: KeyError: 'a' \(.*test_assembly.py, line \d+\)",
         ),
         ("matrix_maker", r"made an update of shape \(20, 2\) of 20 of shape \(2,\)"),
     ],

@@ -7,7 +7,7 @@ from support.records import read_all
 
 from fedjury.config.settings import load
 from fedjury.reports import conclusion
-from fedjury.reports.quorum import blind
+from fedjury.reports.jury import blind
 
 DEFENDED = load()
 BARE = load(
@@ -36,9 +36,9 @@ def test_who_attacked_how_many_they_were_and_what_stopped_them():
     assert lines == [
         (
             "attacked from round 1 on: 2 agents pulled the model towards one fixed point (found by "
-            "fixed_point); their updates were left out and they are no longer selected"
+            "fixed_point); their updates were filtered and they are no longer selected"
         ),
-        "validators voted down 0 of 1 candidates",
+        "validators rejected 0 of 1 candidates",
     ]
 
 
@@ -47,7 +47,7 @@ def test_who_is_cleared_did_not_attack():
     assert told(looked(1, ["agent-3"]), looked(2), looked(3)) == [
         (
             "no agent is flagged by fixed_point, length; 1 were flagged for a while and "
-            "cleared; an attack that these do not look for is not ruled out"
+            "cleared; other kinds of attack are not ruled out"
         )
     ]
 
@@ -57,20 +57,20 @@ def test_what_validators_voted_down_and_what_they_did_not_vote_on():
     down = record(2, accepted=False, why="voted down", **VOTES)
     few = record(3, accepted=False, why="too few votes: 1 of 40 came, 21 are needed", **VOTES)
     assert told(record(1, **VOTES), down, few) == [
-        "validators voted down 1 of 3 candidates (round 2); too few of them voted on 1 (round 3)"
+        "validators rejected 1 of 3 candidates (round 2); too few of them voted on 1 (round 3)"
     ]
 
 
 def test_an_undefended_run_that_falls_says_so_and_why():
     """From 73.6 % to 10.0 %, which is chance with ten classes; nothing stood in the way."""
-    why = "0 of 9 selected agents sent an update that counts, 1 needed; refused: 9 not finite"
+    why = "0 of 9 selected agents sent a valid update, 1 needed; invalid: 9 not finite"
     lost = [record(n, 0.1, accepted=False, why=why) for n in (3, 4)]
     assert told(record(1, 0.736), record(2, 0.1), *lost, settings=BARE) == [
-        f"2 rounds brought nothing: {why}",
+        f"2 rounds changed nothing: {why}",
         (
             "accuracy fell from 73.6% in round 1 to 10.0%, no better than chance with 10 classes: "
-            "nothing defends this run (plain mean, no validators, no detection); if nobody "
-            "attacks, smaller steps may help (--set aggregation.server_lr=1, "
+            "this run has no defence (plain mean, no validators, no detection); if "
+            "there is no attack, smaller steps may help (--set aggregation.server_lr=1, "
             "training.learning_rate)"
         ),
     ]
@@ -86,7 +86,7 @@ def test_a_backdoor_stands_beside_accuracy():
     """A run that kept its accuracy and answers to a backdoor did not end well."""
     assert told(record(1, backdoor=0.98), record(2, backdoor=0.94)) == [
         (
-            "backdoor: the final model does what the attackers want on 94.0% of the samples it is "
+            "backdoor: the final model does what the attackers want on 94.0% of its test "
             "tested with (at most 98.0%, in some round)"
         )
     ]

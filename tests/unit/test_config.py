@@ -35,10 +35,10 @@ from fedjury.registry import (
     BACKDOORS,
     DATASETS,
     JUDGES,
-    LIARS,
     MODELS,
     RULES,
     SPLITS,
+    VOTE_ATTACKS,
     Registry,
 )
 
@@ -153,7 +153,7 @@ def test_every_setting_is_explained():
 TABLES = [
     ("aggregation.rule", RULES),
     ("agents.attack", ATTACKS),
-    ("agents.vote_attack", LIARS),
+    ("agents.vote_attack", VOTE_ATTACKS),
     ("agents.split", SPLITS),
     ("model.name", MODELS),
     ("data.name", DATASETS),
@@ -254,7 +254,7 @@ def test_what_is_no_text_is_named(tmp_path):
     file = tmp_path / "some.toml"
     file.write_bytes(b"[run]\nname = '\xe9'\n")
     assert error([file]) == (
-        f"{file} is not TOML: it is no text in UTF-8 (invalid continuation byte at byte 14); "
+        f"{file} is not TOML: it is not text in UTF-8 (invalid continuation byte at byte 14); "
         "save it as UTF-8"
     )
 
@@ -303,7 +303,7 @@ def test_bytes_that_are_no_text_are_named(setting, value):
     """Paths and names on the command line may be any bytes: what is no UTF-8 is one sentence."""
     text = error([], {setting: value})
     assert text.startswith(f"{setting} = ")
-    assert "holds bytes that are no UTF-8" in text
+    assert "holds bytes that are not UTF-8" in text
     text.encode()
 
 
@@ -903,7 +903,7 @@ def test_broker_addresses(text, host, port):
 
 
 def test_a_password_in_a_broker_s_url_is_not_repeated():
-    """Log-ins go elsewhere, and what is said of that does not show the password."""
+    """Logins go elsewhere, and what is said of that does not show the password."""
     said = flag_error("--broker", "mqtts://ann:hunter2@broker.local:8883")
     assert "--broker mqtts://...@broker.local:8883 must be HOST:PORT" in said
     assert "FEDJURY_PASSWORD" in said
@@ -953,11 +953,12 @@ def test_help_shows_each_flag_and_its_default():
     for name, setting in ALL_FLAGS.items():
         assert f"{name} " in text
         assert flags.named(FIELDS[setting].description) in text
-    assert "share of them that is evil: exactly round(n * evil) (0 to 1; default: 0.2)" in text
-    assert "round in which malicious agents begin" in text
+    share = "share of them that is malicious: exactly round(n * share) agents"
+    assert f"{share} (0 to 1; default: 0.2)" in text
+    assert "first round in which malicious agents attack" in text
     assert "(1 or more; default: 1)" in text
     assert "similarity (default: fixed_point, length)" in text
-    assert "soon not called (default) --no-quarantine the opposite of --quarantine" in text
+    assert "not selected (default) --no-quarantine the opposite of --quarantine" in text
     assert "one example" in text
 
 
@@ -1130,7 +1131,7 @@ def test_old_names_are_answered_with_the_new_ones(tmp_path):
     """In a file, by --set and as a flag: one sentence that says how it is called now."""
     file = tmp_path / "old.toml"
     file.write_text(OLD)
-    said = "the setting agents.evil is called agents.malicious now; 'fedjury config upgrade FILE'"
+    said = "the setting agents.evil is now called agents.malicious; 'fedjury config upgrade FILE'"
     with pytest.raises(SettingsError, match=re.escape(said)):
         load([file])
     with pytest.raises(SettingsError, match=re.escape(said)):
@@ -1144,7 +1145,7 @@ def test_old_flags_are_answered_with_the_new_ones(old, new, capsys):
         with pytest.raises(SystemExit) as ended:
             flags.parser("A test.", "  none", ALL_FLAGS).parse_args([old, *value])
         assert ended.value.code == 2
-        assert f"{old} is called {new} now" in capsys.readouterr().err
+        assert f"{old} is now called {new}" in capsys.readouterr().err
     assert new in ALL_FLAGS
 
 

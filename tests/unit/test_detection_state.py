@@ -20,7 +20,7 @@ from support.by_hand import (
 
 from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.sections import Detection
-from fedjury.detection import Observation
+from fedjury.detection import Observation, registry_arrays
 from fedjury.detection import state as detection_state
 from fedjury.detection.state import PERMANENT, AgentRegistry, AgentStatus, DetectionPolicy
 from fedjury.detection.update_sums import NOTHING
@@ -296,7 +296,7 @@ def test_a_docket_survives_the_disk(tmp_path):
     store.persist(RoundRecord(2, version=0), None, None, docket())
     found = RunStore(tmp_path, keep=3).load().registry
     assert [file.name for file in tmp_path.glob("*.npz")] == ["agents-000002.npz"]
-    before, after = detection_state.to_arrays(docket()), detection_state.to_arrays(found)
+    before, after = registry_arrays.to_arrays(docket()), registry_arrays.to_arrays(found)
     assert before.keys() == after.keys()
     for key, value in before.items():
         np.testing.assert_array_equal(after[key], value)
@@ -306,7 +306,7 @@ def test_a_docket_survives_the_disk(tmp_path):
 
 def test_an_empty_docket_survives_the_disk():
     """Before anything is known nothing is."""
-    found = detection_state.from_arrays(detection_state.to_arrays(AgentRegistry()))
+    found = registry_arrays.from_arrays(registry_arrays.to_arrays(AgentRegistry()))
     assert (found.statuses, found.memories, found.verdict) == ({}, {}, None)
 
 

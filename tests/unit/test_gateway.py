@@ -15,16 +15,9 @@ from hypothesis import strategies as st
 from support.by_hand import toy_manifest
 
 from fedjury.gateway.json_tensors import strict_json, tensors_json, vector_of
+from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.schemas import read_update
-from fedjury.gateway.state import (
-    GatewayState,
-    InvalidReason,
-    InvalidRequest,
-    ReceivedUpdate,
-    names_of,
-    on_message,
-    post,
-)
+from fedjury.gateway.state import GatewayState, ReceivedUpdate, names_of, on_message, post
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Model, Phase, Reason, Round, RoundLog
 from fedjury.protocol.record import Quality, RoundRecord, read

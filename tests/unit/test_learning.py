@@ -367,7 +367,7 @@ def test_outputs_that_are_not_finite_are_no_class():
     huge, plain = (np.array([w, -w, 0, 0], dtype=np.float32) for w in (1e10, 1))
     np.testing.assert_array_equal(predict(model, huge, x, TASK), [NO_CLASS, 1, 0, NO_CLASS])
     flaw = flaw_of(answers_on(model, x, TASK))
-    assert flaw(huge) == "its answers to 2 of 4 held-out samples are not finite"
+    assert flaw(huge) == "its outputs on 2 of 4 held-out samples are not finite"
     assert flaw(plain) == ""
 
 

@@ -8,7 +8,7 @@ from support.worlds import TASK
 
 from fedjury import judges
 from fedjury.attacks import validators
-from fedjury.attacks.validators import LIARS, Turn
+from fedjury.attacks.validators import VOTE_ATTACKS, Turn
 from fedjury.attacks.validators.believable import believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judgements
@@ -39,7 +39,7 @@ SAYS = {
 
 def test_every_liar_is_looked_at():
     """The table of what they say has all but the one who tosses a coin."""
-    assert {name for name, _ in SAYS} == LIARS.keys() - {"random"}
+    assert {name for name, _ in SAYS} == VOTE_ATTACKS.keys() - {"random"}
 
 
 @pytest.mark.parametrize(("name", "struck"), SAYS)
@@ -49,7 +49,7 @@ def test_what_liars_say(name, struck):
     assert "".join(str(int(verdict)) for verdict in said) == SAYS[name, struck]
 
 
-@pytest.mark.parametrize("name", LIARS)
+@pytest.mark.parametrize("name", VOTE_ATTACKS)
 @pytest.mark.parametrize("struck", [False, True])
 def test_liars_say_one_thing_each_and_write_nothing(name, struck):
     """There is a verdict of each, the same each time, and the honest ones are not written."""
@@ -198,7 +198,7 @@ def test_a_coin_is_fair_and_everybodys_own():
     np.testing.assert_array_equal(few, said[[7, 4000]])
 
 
-def test_a_misspelt_liar_is_explained():
+def test_a_misspelt_vote_attack_is_explained():
     """The nearest name is offered."""
-    with pytest.raises(ValueError, match="unknown liar: 'always_acept'; did you mean 'always_acc"):
+    with pytest.raises(ValueError, match="vote attack: 'always_acept'; did you mean 'always_acc"):
         validators.build("always_acept")

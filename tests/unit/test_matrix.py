@@ -31,7 +31,7 @@ def test_every_attack_meets_every_rule():
 
 @pytest.mark.parametrize("cell", CELLS[:: len(GUARDS) * 7], ids=lambda cell: cell.job.title)
 def test_who_is_in_a_cell(cell):
-    """Fifty agents of 78 samples; ten of them are evil, and strike from round 16 on, or none."""
+    """Fifty agents of 78 samples; ten of them are evil, and attack from round 16 on, or none."""
     settings = cell.settings
     evil = 0 if cell.labels["attack"] == "none" else 10
     assert len(partition_spec_of(settings).malicious_agents) == evil

@@ -172,3 +172,23 @@ def test_prose_has_no_invented_words():
         for line, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             found += [f"{file.relative_to(ROOT)}:{line} {word[0]}" for word in WORD.finditer(text)]
     assert not found, "\n".join(found)
+
+
+PRINTED = {"middle_half.py", "zero.py"}
+"""Files that the README prints for readers to write."""
+
+
+def test_source_files_that_documents_name_exist():
+    """A path in the README, the map of CONTRIBUTING or a page of docs leads to a file."""
+    sources = {str(file.relative_to(ROOT)) for file in tracked("*.py", "*.mjs")}
+    known = sources | {Path(name).name for name in sources} | PRINTED
+    found = []
+    for document in tracked("README.md", "CONTRIBUTING.md", "docs/*.md"):
+        if document.name != "decisions.md":
+            named = re.findall(r"`([\w./]+\.(?:py|mjs))`", document.read_text(encoding="utf-8"))
+            found += [
+                f"{document.name}: {name}"
+                for name in named
+                if not {name, f"fedjury/{name}"} & known
+            ]
+    assert not found, "\n".join(found)

@@ -76,7 +76,7 @@ def test_fronts_need_one_matrix(front):
 @pytest.mark.parametrize("name", rules.RULES)
 @pytest.mark.parametrize("before", rules.PRE_AGGREGATIONS)
 def test_fronts_stand_before_any_rule(name, before):
-    """All combinations work, but for a rule that must know who sent what behind bucketing."""
+    """All combinations work, except bucketing before a rule that must know the senders."""
     updates = honest_updates(12, 8)
     if rules.RULES.facts(name).needs == {rules.Need.UPDATE_SUMS} and before == "bucketing":
         with pytest.raises(ValueError, match="which bucketing hides"):

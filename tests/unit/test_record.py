@@ -53,7 +53,7 @@ FULL = RoundRecord(
         silent=1,
         voters={":server": Ballot(True, 2.5, 1.5, 0), "ann": Ballot(False, 0.5, 1.5, 300)},
         evidence=0.125,
-        quorum=2,
+        rejects_at=2,
         replaced=("bob",),
         median_samples=40,
     ),
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_as_if_it_were_not_said(key, value):
 @pytest.mark.parametrize("value", [None, 7, [], "x", {}, {"round": None}, {"round": True}])
 def test_what_has_no_round_is_refused(value):
     """Everything else may be missing."""
-    with pytest.raises(RecordError, match=r"it is no map|'round'"):
+    with pytest.raises(RecordError, match=r"it is not a map|'round'"):
         read(value)
 
 

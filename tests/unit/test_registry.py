@@ -95,7 +95,7 @@ def every():
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_every_kind_has_plugins_in_its_folder(kind):
     """There are some, all are importable under their names, and a name says one thing."""
-    assert len(kind.own) >= 2
+    assert kind.own
     assert list(kind)[: len(kind.own)] == sorted(kind.own)
     assert len({(plugin.module, plugin.function) for plugin in kind.own.values()}) == len(kind.own)
 
@@ -290,7 +290,7 @@ def test_nothing_is_imported_on_the_word_of_a_stranger(tmp_path):
     assert JUDGES.agreed("nobodys") == "nobodys"  # and resolving it fails, with a list of names
     assert JUDGES.agreed("acme.judges:ours", "acme.judges:ours") == "acme.judges:ours"
     for ours in ("", "lof", "acme.judges:ours"):
-        with pytest.raises(ValueError, match="'os:system' is not imported on the word of"):
+        with pytest.raises(ValueError, match="'os:system' is not imported because a message"):
             JUDGES.agreed("os:system", ours)
 
 

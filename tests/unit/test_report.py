@@ -13,6 +13,7 @@ from fedjury import reports
 from fedjury.config.settings import load
 from fedjury.experiments.engine.setup import PLAIN
 from fedjury.federation import description as run
+from fedjury.formatting import UNKNOWN, size
 from fedjury.protocol.messages import Reason
 from fedjury.registry import ATTACKS, DETECTORS
 from fedjury.reports import rounds as rounds_of
@@ -28,7 +29,7 @@ from fedjury.reports.detection_section import (
 )
 from fedjury.reports.lines import POINTS, apart, in_words, line
 from fedjury.reports.page import MEANINGS, page
-from fedjury.reports.statistics import UNKNOWN, AttackRounds, refusals, row, size, traffic
+from fedjury.reports.statistics import AttackRounds, refusals, row, traffic
 from fedjury.reports.statistics import cells as cells_of
 from fedjury.reports.summary import ReportData, RunInput, common, defence, differing, ending
 
@@ -394,7 +395,7 @@ def test_votes_are_cells_with_their_scores():
 def test_what_detectors_say_of_a_round():
     """How many are flagged by whom, left out, and in quarantine."""
     [*_, shown] = table.lines(read_all(WATCHED[:3]), set(), set())
-    assert shown.notes == ["2 flagged (fixed_point 2); 2 left out", "1 in quarantine after it"]
+    assert shown.notes == ["2 flagged (fixed_point 2); 2 filtered", "1 in quarantine after it"]
 
 
 def test_of_very_many_rounds_some_are_shown():
@@ -444,8 +445,8 @@ DEFENCES = {
     ),
     "scores": (
         {"validation.validators": 9, "validation.decide": "score"},
-        """Updates are averaged. 9 validators vote on each candidate (judge lof), and what all of
-        them saw, added up, decides.""",
+        """Updates are averaged. 9 validators vote on each candidate (judge lof), and their
+        combined scores decide.""",
     ),
     "piggy-back": (
         {"validation.piggy_back": True},
@@ -454,13 +455,14 @@ DEFENCES = {
     ),
     "quarantine": (
         {"detection.detectors": ["burst"], "detection.quarantine": True},
-        """Updates are averaged. The detector burst looks for fakes; who is flagged is left out,
-        and after 2 rounds of that no longer selected.""",
+        """Updates are averaged.
+        The detector burst looks for malicious agents; updates of flagged agents are
+        filtered, and after 2 rounds of that the agents are no longer selected.""",
     ),
     "detectors alone": (
         {"detection.detectors": ["burst", "dissent"]},
-        """Updates are averaged. The detectors burst, dissent look for fakes; who is flagged is
-        only noted.""",
+        """Updates are averaged. The detectors burst,
+        dissent look for malicious agents; flagged agents are only recorded.""",
     ),
 }
 
@@ -497,7 +499,7 @@ def test_how_it_ended_in_words():
     """Accuracy from before the strike to the end, verdicts, and who was flagged."""
     rounds = read_all(FEW)
     assert ending(row("lab", rounds, STRIKES), 4, tallies({}, TRUTH)) == (
-        "Accuracy fell from 40.0% before the first strike to 30.0% at the end. Of 4 rounds 3 were "
+        "Accuracy fell from 40.0% before the attack to 30.0% at the end. Of 4 rounds 3 were "
         "accepted and 1 rejected. Flagged: 0 of 2 malicious agents, 0 of 3 honest agents."
     )
     assert ending(row("lab", rounds[:1], None), 1, []) == (
@@ -509,7 +511,7 @@ def test_how_it_ended_in_words():
 def test_one_evil_agent_is_described_as_one():
     """A sentence about one agent is about one."""
     alone = {"agents.n": 10, "agents.malicious": 0.1}
-    assert "1 is fake (mpaf, scaling 1e+06) and strikes from" in run.describe(load(overrides=alone))
+    assert "1 is fake (mpaf, scaling 1e+06) and attacks from" in run.describe(load(overrides=alone))
     hidden = alone | {"agents.attack": "backdoor", "backdoor.inject": [3]}
     assert "1 hides a backdoor" in run.describe(load(overrides=hidden))
 
@@ -533,9 +535,9 @@ def test_the_page_tells_the_run():
         "✗ rejected",
         "2 poisoned, 1 clean, 1 silent",
         "voted down",
-        "▲ strike",
-        "of 2 candidates of rounds with a strike 1 was rejected; of 2 others, 0",
-        "its second in a round",
+        "▲ attack",
+        "of 2 candidates of attacked rounds 1 was rejected; of 2 others, 0",
+        "the agent's second of this kind in the round",
         "Missing most often: agent-0 (1 round)",
         "4.0 kB",
     ):
@@ -548,7 +550,7 @@ def test_the_page_tells_the_run():
 def test_the_page_says_who_was_caught():
     """Caught, missed and falsely accused, with the detector and since when."""
     made = Page(page(story(WATCHED)))
-    assert "✗ falsely accused 1: agent-2 fixed_point round 2" in made.text
+    assert "✗ falsely flagged 1: agent-2 fixed_point round 2" in made.text
     assert "○ missed 1: agent-9" in made.text
     assert "✓ caught 1: agent-1 fixed_point round 3 2 first after round 4, permanently" in made.text
 
@@ -578,11 +580,11 @@ def test_an_attack_that_never_came_is_told_and_not_drawn():
     """The run was over before it."""
     markup = page(story(FEW, attack_rounds=AttackRounds(9)))
     assert (
-        "The run ended before round 9, in which they would first have struck." in Page(markup).text
+        "The run ended before round 9, in which the attack would have begun." in Page(markup).text
     )
     assert "Dashed" not in markup
     assert "▲" not in markup
-    assert "Dashed: the first strike." in page(story(FEW))
+    assert "Dashed: the beginning of the attack." in page(story(FEW))
 
 
 JURY = {"agents.n": "5", "validation.validators": "4"}
@@ -705,7 +707,7 @@ def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     settings = load(overrides={"detection.detectors": ["burst"]})
     reports.write(tmp_path, reports.of_run("lab", settings, read_all(WATCHED)))
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "Which agents are malicious, if any are, the aggregator does not know." in text
+    assert "The aggregator does not know which agents are malicious." in text
     assert "▲ flagged" in text
     assert "caught 1" not in text
     assert "evil agent, which" not in text

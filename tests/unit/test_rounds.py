@@ -29,7 +29,6 @@ from support.by_hand import (
 
 from fedjury import rules
 from fedjury.config.sections import Validation
-from fedjury.detection.selection import draw
 from fedjury.detection.state import DetectionPolicy
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
@@ -43,7 +42,7 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
-from fedjury.randomness import Purpose
+from fedjury.randomness import Purpose, draw
 from fedjury.round import machine
 from fedjury.round.machine import step
 from fedjury.round.state import (
@@ -404,7 +403,7 @@ def test_too_few_updates_repeat_the_round():
     said = policy(min_updates=2)
     state, _ = start(said)
     state, effects = play(state, said, updates(state)[0], Tick(10.0, set("ab")))
-    why = "1 of 3 selected agents sent an update that counts, 2 needed"
+    why = "1 of 3 selected agents sent a valid update, 2 needed"
     assert effects == [
         Publish(RoundLog(RoundRepeated(1, 2, why))),
         Publish(Round(1, 2, Phase.TRAIN, 0, "all", (), 10)),
@@ -438,7 +437,7 @@ def test_a_run_is_given_up_after_its_attempts():
     assert [m.attempt for m in published(effects, Round)] == [2, 3, 3]
     assert effects[-1] == Publish(Round(1, 3, Phase.DONE, 0, "all", (), 10))
     assert state.failure == (
-        "round 1 was given up after 3 attempts: 0 of 3 selected agents sent an update that counts, "
+        "round 1 was given up after 3 attempts: 0 of 3 selected agents sent a valid update, "
         "1 needed"
     )
     assert not records(effects)
@@ -454,7 +453,7 @@ def test_a_round_whose_updates_are_all_refused_is_lost_not_repeated():
     (record,) = records(effects)
     assert (record.accepted, record.attempt, record.updates) == (False, 1, 0)
     assert record.why == (
-        "0 of 3 selected agents sent an update that counts, 1 needed; refused: 3 not finite"
+        "0 of 3 selected agents sent a valid update, 1 needed; invalid: 3 not finite"
     )
     assert (state.round, state.attempt, state.version) == (2, 1, 0)
 

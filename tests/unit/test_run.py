@@ -32,7 +32,7 @@ BACKDOOR = {"agents.attack": "backdoor", "backdoor.task": "semantic", "backdoor.
 def hidden(what, rounds):
     """Return what is said of attackers who hold data."""
     return (
-        f"{FLEET} 100 hide a backdoor ({what}) in the model in rounds {rounds} and else train "
+        f"{FLEET} 100 hide a backdoor ({what}) in the model in rounds {rounds} and otherwise train "
         "honestly."
     )
 
@@ -42,7 +42,7 @@ SAID = {
     "too few to be one": ({"agents.malicious": 0.0004}, FLEET, None),
     "fakes": (
         {"agents.scale": 2.5},
-        f"{FLEET} 100 are fake (mpaf, scaling 2.5) and strike from round 7 on.",
+        f"{FLEET} 100 are fake (mpaf, scaling 2.5) and attack from round 7 on.",
         7,
     ),
     "a backdoor": (
@@ -63,22 +63,22 @@ SAID = {
     "a backdoor of nobody": (BACKDOOR | {"agents.malicious": 0.0}, FLEET, None),
     "fakes who come late": (
         {"agents.arrive": 9},
-        f"{FLEET} 100 are fake (mpaf, scaling 1e+06) and strike from round 10 on. {COME} 9.",
+        f"{FLEET} 100 are fake (mpaf, scaling 1e+06) and attack from round 10 on. {COME} 9.",
         10,
     ),
     "fakes who come before they strike": (
         {"agents.arrive": 2, "agents.scale": 2.5},
-        f"{FLEET} 100 are fake (mpaf, scaling 2.5) and strike from round 7 on. {COME} 2.",
+        f"{FLEET} 100 are fake (mpaf, scaling 2.5) and attack from round 7 on. {COME} 2.",
         7,
     ),
     "attackers with data": (
         {"agents.attack": "sign_flip", "agents.options": {"factor": 2.0}},
-        f"{FLEET} 100 hold data, strike from round 7 on (sign_flip, factor 2.0) {BEFORE}",
+        f"{FLEET} 100 hold data, attack from round 7 on (sign_flip, factor 2.0) {BEFORE}",
         7,
     ),
     "colluders": (
         {"agents.attack": "alie"},
-        f"{FLEET} 100 hold data, strike from round 7 on (alie) {BEFORE}",
+        f"{FLEET} 100 hold data, attack from round 7 on (alie) {BEFORE}",
         7,
     ),
     "a backdoor that comes late": (
@@ -116,7 +116,7 @@ def test_a_run_is_described(case):
 def test_fakes_who_come_too_late_are_told_of(changes, warned):
     """A run that is over before anybody strikes says so before it begins."""
     settings = load([], {"run.rounds": 2, "agents.malicious": 0.2, **changes})
-    assert ("nobody will strike" in description.too_late(settings)) == warned
+    assert ("there will be no attack" in description.too_late(settings)) == warned
 
 
 def test_a_run_in_use_is_left_as_it_is(tmp_path):
@@ -145,7 +145,7 @@ def test_the_demo_takes_no_defence(arguments, named):
     with pytest.raises(SettingsError) as caught:
         entry.main(["--demo", *arguments])
     assert str(caught.value).startswith(
-        f"--demo sets up 4 defences of its own and takes no {named}; leave it out, or "
+        f"--demo sets up 4 runs of its own and accepts no {named}; leave it out, or "
     )
 
 
@@ -167,7 +167,8 @@ def test_the_jury_of_a_small_demo_are_all_agents(tmp_path):
             20,
             100,
             (
-                "the training set is too small for so many: 2,000 samples are dealt, 797 of them "
+                "the training set is too small for so many samples: 2,000 samples are "
+                "dealt, 797 of them "
                 "different, so each 2.5 times on average"
             ),
         ),
@@ -230,6 +231,6 @@ def test_first_weights_that_cannot_answer_are_refused(tmp_path):
     model = models.build("mlp", (1, 8, 8), 10, 0)
     torch.save({name: value + 1e30 for name, value in model.state_dict().items()}, file)
     with pytest.raises(
-        SettingsError, match=r"huge\.pth cannot be started from: its answers to 1,000"
+        SettingsError, match=r"huge\.pth cannot be used as the first model: its outputs on 1,000"
     ):
         run.check(load(overrides=LAB | {"model.init": str(file)}))

@@ -157,10 +157,10 @@ FLAT = {"weights": np.zeros(2410, np.float32)}
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"hello", "it is no saved state dict"),
-        (b"\x89HDF\r\n\x1a\n rest", "it is no saved state dict"),
-        (archive(), "it is no saved state dict"),
-        (pickle.dumps({"a": 1}), "it is no saved state dict"),
+        (b"hello", "it is not a saved state dict"),
+        (b"\x89HDF\r\n\x1a\n rest", "it is not a saved state dict"),
+        (archive(), "it is not a saved state dict"),
+        (pickle.dumps({"a": 1}), "it is not a saved state dict"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "fetch the file itself with git lfs"),
         (saved(STATE)[:4000], "it is damaged or cut short"),
         (saved(STATE, **OLD)[:4000], "it is damaged or cut short"),
@@ -175,8 +175,11 @@ FLAT = {"weights": np.zeros(2410, np.float32)}
         (saved(nn.Linear(64, 10).state_dict()), "lacks 1.weight, 1.bias, 3.weight and 1 more and"),
         (saved(STATE | {"5.bias": torch.zeros(2)}), "another network's: it has 5.bias besides"),
         (saved({k: v.sign().int() for k, v in STATE.items()}), "whole numbers; it may be quantis"),
-        (saved(STATE | {"1.weight": torch.zeros(3).to_sparse()}), "1.weight is no plain tensor"),
-        (saved(STATE | {"1.weight": torch.zeros(3, device="meta")}), "1.weight is no plain tens"),
+        (saved(STATE | {"1.weight": torch.zeros(3).to_sparse()}), "1.weight is not a plain tensor"),
+        (
+            saved(STATE | {"1.weight": torch.zeros(3, device="meta")}),
+            "1.weight is not a plain tens",
+        ),
         (saved(LATER), "2,048 of its 2,410 values are NaN or infinite"),
         (
             saved(STATE | {"3.bias": torch.full((10,), 1e300, dtype=torch.float64)}),

@@ -322,10 +322,10 @@ def test_too_few_updates_are_explained(name, hyperparameters, message):
         ("krum", {"count": 1, "share": 0.1}, r"a count \(1\) or a share \(0\.1\), not by both"),
         ("krum", {"count": -1}, "must not be negative, not -1"),
         ("bulyan", {"share": 0.5}, r"must lie in \[0, 0\.5\), not 0\.5"),
-        ("multi_krum", {"best": 0}, "at least one update, not 0"),
-        ("dnc", {"iterations": 0}, "iterations of DnC must be at least 1"),
-        ("dnc", {"coordinates": 0}, "coordinates of DnC must be at least 1"),
-        ("dnc", {"factor": 0.0}, "factor of DnC must be positive"),
+        ("multi_krum", {"best": 0}, "best .* must be int greater than or equal to 1, not 0"),
+        ("dnc", {"iterations": 0}, "iterations .* must be int greater than or equal to 1"),
+        ("dnc", {"coordinates": 0}, "coordinates .* must be int greater than or equal to 1"),
+        ("dnc", {"factor": 0.0}, "factor of rule 'dnc' must be float greater than 0"),
     ],
 )
 def test_mistakes_in_settings_are_explained(name, hyperparameters, message):

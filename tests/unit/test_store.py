@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_written_is_explained(store, folder):
         lambda: store.describe({}),
     ):
         with pytest.raises(
-            StoreError, match=r"cannot write to .*lab/\S+: Is a directory; what was"
+            StoreError, match=r"cannot write to .*lab/\S+: Is a directory; nothing was"
         ):
             write()
 

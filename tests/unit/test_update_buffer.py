@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.protocol.messages import Update
-from fedjury.round.collect.update_buffer import UpdateBuffer
+from fedjury.round.collect.update_buffer import UpdateBuffer, fresh
 
 
 def update(name, *delta, samples=4):
     return Update(name, 1, 0, samples, np.array(delta, dtype=np.float32))
 
 
-def grown(called, *updates):
+def grown(called, *updates, allocate=fresh):
     """Collect the updates one after the other; returns every collection on the way."""
-    collections = [UpdateBuffer.of(called)]
+    collections = [UpdateBuffer.of(called, allocate)]
     for one in updates:
         collections.append(collections[-1].add(one))
     return collections
@@ -70,13 +71,14 @@ def test_nobody_else_can_be_collected():
 
 def test_memory_is_used_again_only_when_nobody_sees_it():
     """A round's matrix serves the next round; not while anybody holds a view of it."""
-    *_, first = grown("ab", update("a", 1), update("b", 2))
+    pool = MatrixPool().take
+    *_, first = grown("ab", update("a", 1), update("b", 2), allocate=pool)
     place = first.matrix()[0].__array_interface__["data"]
     del _, first
-    *_, second = grown("ab", update("a", 3))
-    assert second._storage.updates.__array_interface__["data"] == place
-    kept = second.add(update("b", 4)).matrix()[0]
+    *_, second = grown("ab", update("a", 3), update("b", 4), allocate=pool)
+    kept = second.matrix()[0][:1]
+    assert kept.__array_interface__["data"] == place
     del _, second
-    *_, third = grown("ab", update("a", 5), update("b", 6))
-    assert kept.tolist() == [[3], [4]]
+    *_, third = grown("ab", update("a", 5), update("b", 6), allocate=pool)
+    assert kept.tolist() == [[3]]
     assert third.matrix()[0].tolist() == [[5], [6]]

@@ -24,16 +24,18 @@ from support.by_hand import (
     vote,
 )
 
-from fedjury.aggregator.server_validator import ServerValidator, server_validator
+from fedjury.config.sections import Validation
 from fedjury.judges import evidence as scores
 from fedjury.judges.judgements import Judgements
+from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.task import task_of
 from fedjury.learning.weights import flatten
 from fedjury.protocol import fields, topics
 from fedjury.protocol.messages import Candidate, Phase, Vote
-from fedjury.protocol.record import Ballot
-from fedjury.reports import quorum as quorums
+from fedjury.protocol.record import VOTED_DOWN, Ballot, Quality
+from fedjury.reports import jury as quorums
 from fedjury.round import verdict
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.state import Aggregated, GlobalModel, Persist, State, Tick, Training
@@ -43,17 +45,26 @@ from fedjury.round.state import Aggregated, GlobalModel, Persist, State, Tick, T
 
 def test_votes_are_counted_by_hand():
     """Of five asked two say poisoned, one clean, and two nothing."""
-    ballots = [vote("a", poisoned=True), vote("b"), vote("c", poisoned=True)]
-    assert verdict.count(ballots, 5) == (2, 1, 2)
-    assert verdict.count([], 3) == (0, 0, 3)
+    ballots = {"a": vote("a", poisoned=True), "b": vote("b"), "c": vote("c", poisoned=True)}
+    votes = verdict.decide(ballots, Validation(), 5).votes
+    assert votes.counts == (2, 1, 2)
+    assert str(votes) == "2 poisoned, 1 clean, 2 silent"
+    assert verdict.decide({}, Validation(), 3).votes.counts == (0, 0, 3)
 
 
-@pytest.mark.parametrize(("poisoned", "passes"), [(0, True), (4, True), (5, False), (10, False)])
-def test_the_quorum_is_the_least_number_that_rejects(poisoned, passes):
+def passes(poisoned, clean, asked, quorum):
+    """Return whether a candidate with these votes is not voted down."""
+    ballots = {f"p{i}": vote(f"p{i}", poisoned=True) for i in range(poisoned)}
+    ballots |= {f"c{i}": vote(f"c{i}") for i in range(clean)}
+    given = Validation().model_copy(update={"quorum": quorum})
+    return verdict.decide(ballots, given, asked).why != VOTED_DOWN
+
+
+@pytest.mark.parametrize(("poisoned", "stays"), [(0, True), (4, True), (5, False), (10, False)])
+def test_the_quorum_is_the_least_number_that_rejects(poisoned, stays):
     """With q = 5 of ten, four are not enough and five are; silent ones do not count."""
-    silent = 10 - poisoned
-    assert verdict.accepts(verdict.Verdict(poisoned, 0, silent), 5) is passes
-    assert verdict.accepts(verdict.Verdict(poisoned, silent, 0), 5) is passes
+    assert passes(poisoned, 0, 10, 5) is stays
+    assert passes(poisoned, 10 - poisoned, 10, 5) is stays
 
 
 # Liars that can be withstood
@@ -106,8 +117,7 @@ def test_a_safe_quorum_is_one_that_liars_cannot_turn(voters, liars, twentieths):
     right = (20 - twentieths) * (voters - liars) // 20  # honest ones who judge rightly
     safe = quorums.safe_quorums(voters, liars, errs)
     for quorum in range(1, voters + 2):
-        clean = verdict.accepts(verdict.Verdict(liars, voters - liars, 0), quorum)
-        poisoned = verdict.accepts(verdict.Verdict(right, voters - right, 0), quorum)
+        clean, poisoned = liars < quorum, right < quorum
         assert (quorum in safe) is (clean and not poisoned)
     assert not safe or liars < quorums.bound(voters, errs)
 
@@ -117,8 +127,8 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
     """With three liars of ten only 4 is safe; any other quorum is called by its number."""
     lines = quorums.advice(10, 3, 0.4, quorum)
     assert lines[0] == (
-        "10 voters, 3 of them liars (validation.tolerated_malicious), 40% of the others wrong: "
-        "safe quorums: 4 to 4; the bound is fewer than 3.75 liars"
+        "10 voters, 3 of them malicious (validation.tolerated_malicious), 40% of the others wrong: "
+        "safe quorums: 4 to 4; fewer than 3.75 malicious ones are tolerated"
     )
     warning = f"warning: the quorum {quorum} is not safe against that"
     assert lines[1:] == ([] if quorum == 4 else [warning])
@@ -127,7 +137,7 @@ def test_the_advice_warns_of_a_quorum_that_is_not_safe(quorum):
 def test_the_advice_says_when_no_quorum_is_safe():
     """Five liars of ten can always have their way."""
     first, second = quorums.advice(10, 5, 0.0, 5)
-    assert first.endswith("safe quorums: none; the bound is fewer than 5.00 liars")
+    assert first.endswith("safe quorums: none; fewer than 5.00 malicious ones are tolerated")
     assert second == "warning: the quorum 5 is not safe against that"
 
 
@@ -399,7 +409,9 @@ def test_the_server_looks_at_the_samples_it_kept():
     x = rng.random((9, 1, 8, 8), dtype=np.float32)
     y = np.array([0, 0, 1, 2, 2, 1, 0, 2, 1])
     data = Dataset("some", 3, x, y, x[:1], y[:1])
-    own = server_validator(model, data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32")
+    own = server_validator(
+        model, task_of(data), data, np.array([1, 2, 5, 7]), lambda *_: None, 6, "float32"
+    )
     np.testing.assert_array_equal(own.profile(weights), [1, 0, 1, 0, 2, 0])
     assert (own.samples, own.models) == (4, 7)
 
@@ -591,7 +603,8 @@ def test_what_the_server_saw_is_one_of_them():
 
 def test_a_backdoor_s_success_is_in_every_record():
     """Of the candidate and of the model after the round: rejected, the old one stays."""
-    said = policy(validators=1, quorum=1, backdoor=lambda weights: float(weights[1]) / 10)
+    measure = lambda weights: Quality(None, float(weights[1]) / 10)  # noqa: E731
+    said = policy(validators=1, quorum=1, measure=measure)
     state, _ = start(said)
     seen = []
     for number, bad in enumerate([False, True, False]):
@@ -607,6 +620,6 @@ def test_closing_writes_down_first():
     """Whoever judges, the record and the model are durable before anything is told."""
     model, training = GlobalModel(0, vector(0, 0)), Training(UpdateBuffer.of("a"))
     state = State(model, 1, training, selected=frozenset("a"))
-    question = verdict.Question(Aggregated(vector(1, 1)), vector(1, 1))
-    _, effects = verdict.finish(state, Tick(1.0), policy(), question)
+    result = verdict.RoundResult(Aggregated(vector(1, 1)), candidate=vector(1, 1))
+    _, effects = verdict.finish(state, Tick(1.0), policy(), result)
     assert isinstance(effects[0], Persist)

@@ -14,7 +14,7 @@ from fedjury.learning.weights import Matrix
 from fedjury.randomness import Purpose, stream
 from fedjury.rules import Context
 from fedjury.rules.byzantine import rounded_up
-from tools.benchmarks.figures import Figure, ratios, timed
+from tools.benchmarks.figures import Figure, in_turn, ratios, timed
 
 AGENTS = 1000
 SMALL, LARGE = 13_106, 139_960
@@ -46,12 +46,16 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     for name in rules.RULES:
         say(f"rule {name}")
         ours = partial(rules.build(name), updates, np.full(AGENTS, 4), told(updates))
-        theirs = partial(THEIRS[name], tensor) if name in THEIRS else float
-        pairs = [(timed(ours), timed(theirs)) for _ in range(repeats + 1)][1:]
-        mine, other = zip(*pairs, strict=True)
+        ways = {"ours": partial(timed, ours)}
+        if name in THEIRS:
+            ways["theirs"] = partial(timed, partial(THEIRS[name], tensor))
+        in_turn(ways, 1)  # warms up
+        seconds = in_turn(ways, repeats)
+        mine = seconds["ours"]
         figures.append(Figure(f"{name}, 1,000 x 13,106", [1e3 * s for s in mine], "ms"))
         if name in THEIRS:
-            figures.append(ratios(f"{name}: torch's time / ours", other, mine, at_least=3))
+            title = f"{name}: torch's time / ours"
+            figures.append(ratios(title, seconds["theirs"], mine, at_least=3))
     return figures + [memory(name, say) for name in (*rules.RULES, "mean, clipped")]
 
 

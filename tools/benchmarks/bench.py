@@ -11,6 +11,7 @@ import multiprocessing as mp
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
 from tools.benchmarks import aggregating, defence, judging, messages, network, training
-from tools.benchmarks.figures import Figure, publish, ratios
+from tools.benchmarks.figures import Figure, in_turn, publish, ratios
 
 AGENTS = 1000
 EXAMPLES = """examples:
@@ -105,27 +106,27 @@ def _half(together: Any, seconds: Any) -> None:
 def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure 1,000 and 10,000 agents that share a downlink a process, in turn."""
     figures = []
-    for called, rounds, share in (
+    for called, rounds, shares in (
         ("all", 8, {1_000: 1.0, 10_000: 1.0}),
         ("100", 30, {1_000: 0.1, 10_000: 0.01}),
     ):
-        result: dict[int, list[float]] = {n: [] for n in share}
-        for number in range(1, repeats + 1):
-            for n, part in share.items():
-                say(f"{n:,} agents, {called} called, {number} of {repeats}")
-                run = network.federation(
-                    rounds, "--n", str(n), "--shared-downlink", "--client-fraction", str(part)
-                )
-                result[n].append(1e3 * sum(run.processor.values()))
+        say(f"1,000 and 10,000 agents, {called} called")
+        ways = {f"{n:,} agents": partial(shared, rounds, n, share) for n, share in shares.items()}
+        spent = in_turn(ways, repeats)
         name = f"shared downlink, {called} called"
         figures += [
-            *(
-                Figure(f"{name}: processor time, {n:,} agents", result[n], "ms/update")
-                for n in result
-            ),
-            ratios(f"{name}: 10,000 / 1,000 agents", result[10_000], result[1_000], at_most=1),
+            Figure(f"{name}: processor time, {agents}", result, "ms/update")
+            for agents, result in spent.items()
         ]
+        few, many = spent.values()
+        figures.append(ratios(f"{name}: 10,000 / 1,000 agents", many, few, at_most=1))
     return figures
+
+
+def shared(rounds: int, agents: int, share: float) -> float:
+    """Return the processor time (ms) of an update where agents share a downlink."""
+    flags = ("--n", str(agents), "--shared-downlink", "--client-fraction", str(share))
+    return 1e3 * sum(network.federation(rounds, *flags).processor.values())
 
 
 def codecs(repeats: int, say: Callable[[str], None]) -> list[Figure]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tools.benchmarks import network
-from tools.benchmarks.figures import Figure, ratios
+from tools.benchmarks.figures import Figure, in_turn, ratios
 
 ROUNDS = 14
 DEFAULTS = "config/default.toml"
@@ -27,31 +28,27 @@ SIDES = {
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure the processor time of aggregator and broker with defences and without, in turn."""
-    figures = []
-    for name in NETWORKS:
-        figures += of_network(name, repeats, say)
-    return figures
+    return [figure for name in NETWORKS for figure in of_network(name, repeats, say)]
 
 
 def of_network(name: str, repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure a run of 1,000 agents who train this network."""
-    spent: dict[str, list[float]] = {side: [] for side in SIDES}
-    for number in range(1, repeats + 1):
-        for side, without in SIDES.items():
-            say(f"{name}, defended by {side}, {number} of {repeats}")
-            flags = ["--evil", "0", "--set", f"model.name={name}", *NETWORKS[name], *without]
-            run = network.federation(ROUNDS, *flags, scenario=DEFAULTS)
-            spent[side].append(1e3 * (run.processor["aggregator"] + run.processor["broker"]))
-    plain = spent["neither"]
+    say(f"{name}, defended by nothing, by detection, and by a jury too")
+    spent = in_turn({side: partial(processor_time, name, side) for side in SIDES}, repeats)
     most = {"detection and jury": 1.5}
-    return [
-        *(
-            Figure(f"{name}, {side}: aggregator and broker", result, "ms/update")
-            for side, result in spent.items()
-        ),
-        *(
-            ratios(f"{name}: {side} / neither", spent[side], plain, at_most=most.get(side))
-            for side in SIDES
-            if side != "neither"
-        ),
+    figures = [
+        Figure(f"{name}, {side}: aggregator and broker", result, "ms/update")
+        for side, result in spent.items()
     ]
+    plain = spent.pop("neither")
+    return figures + [
+        ratios(f"{name}: {side} / neither", result, plain, at_most=most.get(side))
+        for side, result in spent.items()
+    ]
+
+
+def processor_time(name: str, side: str) -> float:
+    """Return what aggregator and broker take for an update (ms)."""
+    flags = ["--evil", "0", "--set", f"model.name={name}", *NETWORKS[name], *SIDES[side]]
+    spent = network.federation(ROUNDS, *flags, scenario=DEFAULTS).processor
+    return 1e3 * (spent["aggregator"] + spent["broker"])

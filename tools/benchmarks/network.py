@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fedjury.aggregator.store import read_records
@@ -25,6 +25,9 @@ LOOK = 0.02
 """Seconds between two looks at how far a run is."""
 WEIGH = 1.0
 """Seconds between two looks at its memory, each of which holds the processes up a little."""
+
+Clocks = dict[int, tuple[str, float]]
+"""Process -> its command, and the processor time that it has taken (seconds)."""
 
 
 class Run(NamedTuple):
@@ -56,64 +59,62 @@ class Run(NamedTuple):
         return self.records[-1].model.accuracy or 0.0
 
 
-def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
-    """Run W1, or another scenario file, or what ``flags`` make of it.
+@contextmanager
+def started(
+    rounds: int, *flags: str, scenario: str = W1
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start W1, or another scenario file, or what ``flags`` make of it; then wait for its end.
+
+    Yields its process, and the file of its records.
 
     Raises
     ------
     SystemExit
         If it fails; with the command to see why.
     """
-    folder = Path(tempfile.mkdtemp())
-    command = [
-        sys.executable,
-        "run.py",
-        "--config",
-        scenario,
-        "--rounds",
-        str(rounds),
-        "--runs",
-        str(folder),
-        "--run",
-        "bench",
-        *flags,
-    ]
-    start = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    file = folder / "bench" / "rounds.jsonl"
-    while process.poll() is None and not _lines(file):
-        time.sleep(LOOK)
-    first = time.monotonic() - start
-    warm, last, weighed, memory = 0, 1, start, 0.0
-    before: dict[int, tuple[str, float]] = {}
-    after = before
-    while process.poll() is None:
-        done = _lines(file)
-        if done >= WARM_UP and not before:
-            warm, before = done, clocks(process.pid)
-        if WARM_UP < done < rounds:
-            after, last = clocks(process.pid), done
-        if time.monotonic() > weighed + WEIGH:
-            memory = max(memory, sum(pss(pid) for pid in family(process.pid)))
-            weighed = time.monotonic()
-        time.sleep(LOOK)
-    if process.returncode:
-        sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
-    records = read_records(file.parent)
-    shutil.rmtree(folder)
-    updates = sum(r.updates for r in records[warm:last])
-    spent = _spent(before, after)
-    per_update = {part: seconds / updates for part, seconds in spent.items()}
-    return Run(records, memory, per_update, first - (records[0].timing.seconds or 0.0))
+    with TemporaryDirectory() as runs:
+        places = ["--config", scenario, "--rounds", str(rounds), "--runs", runs, "--run", "bench"]
+        command = [sys.executable, "run.py", *places, *flags]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            yield process, Path(runs) / "bench" / "rounds.jsonl"
+        finally:
+            if process.wait():
+                sys.exit("the federation failed; to see why: " + " ".join(command[1:]))
 
 
-def _lines(file: Path) -> int:
+def recorded(file: Path) -> int:
+    """Count the rounds that are recorded so far."""
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def _spent(
-    before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]
-) -> dict[str, float]:
+def federation(rounds: int, *flags: str, scenario: str = W1) -> Run:
+    """Watch a run of :func:`started` from its start to its end."""
+    start = weighed = time.monotonic()
+    warm, last, memory = 0, 1, 0.0
+    before: Clocks = {}
+    after = before
+    with started(rounds, *flags, scenario=scenario) as (process, file):
+        while process.poll() is None and not recorded(file):
+            time.sleep(LOOK)
+        first = time.monotonic() - start
+        while process.poll() is None:
+            done = recorded(file)
+            if done >= WARM_UP and not before:
+                warm, before = done, clocks(process.pid)
+            if WARM_UP < done < rounds:
+                after, last = clocks(process.pid), done
+            if time.monotonic() > weighed + WEIGH:
+                memory = max(memory, sum(map(pss, family(process.pid))))
+                weighed = time.monotonic()
+            time.sleep(LOOK)
+        records = read_records(file.parent)
+    updates = sum(r.updates for r in records[warm:last])
+    spent = {part: seconds / updates for part, seconds in _spent(before, after).items()}
+    return Run(records, memory, spent, first - (records[0].timing.seconds or 0.0))
+
+
+def _spent(before: Clocks, after: Clocks) -> dict[str, float]:
     """Add up the processor time between two looks, part by part."""
     spent = {"broker": 0.0, "aggregator": 0.0, "agents": 0.0}
     for pid, (command, seconds) in after.items():
@@ -122,7 +123,7 @@ def _spent(
     return spent
 
 
-def clocks(pid: int) -> dict[int, tuple[str, float]]:
+def clocks(pid: int) -> Clocks:
     """Return the command and the processor time (seconds) of a process and all below it."""
     result = {}
     for one in family(pid):

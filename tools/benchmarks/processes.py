@@ -27,6 +27,14 @@ def pss(pid: int) -> float:
     return 0.0
 
 
+def resident(pid: int) -> int:
+    """Return a process's memory (resident set size) in bytes, 0 if it has ended."""
+    with suppress(OSError):
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process and of those it has waited for, 0 if it has ended."""
     with suppress(OSError):

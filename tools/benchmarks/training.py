@@ -17,7 +17,7 @@ from fedjury.learning.shards import Orders, Shards, sample_order
 from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import Training, train_alone, train_together
 from fedjury.learning.weights import Matrix, Vector, flatten
-from tools.benchmarks.figures import ROOT, Figure, ratios, timed
+from tools.benchmarks.figures import ROOT, Figure, in_turn, ratios, timed
 
 CHUNK = 100
 
@@ -95,10 +95,7 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         }
         for train in ways.values():
             train()  # warms up
-        result: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(repeats):
-            for way, train in ways.items():
-                result[way].append(train())
+        result = in_turn(ways, repeats)
         name = f"training, {work.model}, {work.samples} samples"
         figures += [
             Figure(f"{name}: plain loop, one core", result["plain"], "updates/s"),

@@ -12,15 +12,18 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
 from fedjury.config.program import run_main
-from tools.benchmarks.figures import RESULTS, ROOT
-from tools.benchmarks.network import W1
-from tools.benchmarks.processes import cpu_seconds, family
+from tools.benchmarks import network
+from tools.benchmarks.figures import RESULTS
+from tools.benchmarks.processes import cpu_seconds
 
 EXAMPLES = """examples:
   python -m tools.benchmarks.where
@@ -30,13 +33,13 @@ EXAMPLES = """examples:
 KINDS = {
     "training": ("fedjury/learning/training.py", "fedjury/learning/shards.py", "fedjury/attacks/"),
     "evaluation": ("fedjury/learning/evaluation.py",),
-    "collecting and rule": ("fedjury/rules/", "fedjury/round/update_buffer.py", "shape_base.py"),
+    "collecting and rule": ("fedjury/rules/", "fedjury/round/collect/", "shape_base.py"),
     "encoding, decoding": (
         "fedjury/protocol/codec.py",
         "fedjury/protocol/compression.py",
         "fedjury/protocol/topics.py",
     ),
-    "paho and our hub": ("paho/", "fedjury/protocol/mqtt_"),
+    "paho and our hub": ("paho/", "fedjury/protocol/transport/"),
 }
 """What a sample was doing: the first kind of which a file is on the stack."""
 IDLE = ("wait (threading.py", "select (selectors.py", "_feed (multiprocessing")
@@ -73,60 +76,33 @@ def main() -> None:
 
 def sample() -> dict[str, dict[str, float]]:
     """Run W1 and return, part by part, what a round spends on what (seconds)."""
-    folder = Path(tempfile.mkdtemp())
-    command = [
-        sys.executable,
-        "run.py",
-        "--config",
-        W1,
-        "--rounds",
-        "60",
-        "--runs",
-        str(folder),
-        "--run",
-        "where",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    file = folder / "where" / "rounds.jsonl"
-    while not file.exists() or file.read_bytes().count(b"\n") < 3:
-        time.sleep(0.05)
-    parts: dict[str, list[int]] = {"mosquitto": [], "aggregator": [], "agents": []}
-    for pid in family(process.pid):
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        parts.get(name, []).append(pid)
-    rounds = -file.read_bytes().count(b"\n")
-    before = {part: sum(map(cpu_seconds, pids)) for part, pids in parts.items()}
-    spies = [spy(parts[part][-1], folder / part) for part in ("aggregator", "agents")]
-    for one in spies:
-        one.wait()
-    rounds += file.read_bytes().count(b"\n")
-    spent = {part: sum(map(cpu_seconds, pids)) - before[part] for part, pids in parts.items()}
-    process.wait()
-    result = {"broker": {"broker": spent["mosquitto"] / rounds}}
-    for part in ("aggregator", "agents"):
-        result[part] = shared(folder / part, spent[part] / rounds)
-    shutil.rmtree(folder)
-    return result
+    with network.started(60) as (process, file):
+        while network.recorded(file) < network.WARM_UP:
+            time.sleep(network.LOOK)
+        parts: dict[str, list[int]] = {"mosquitto": [], "aggregator": [], "agents": []}
+        for pid, (name, _) in network.clocks(process.pid).items():
+            parts.get(name.strip(), []).append(pid)
+        first, before = network.recorded(file), {part: taken(parts[part]) for part in parts}
+        stacks = {part: file.parent.parent / part for part in ("aggregator", "agents")}
+        spies = [spy(parts[part][-1], stack) for part, stack in stacks.items()]
+        for one in spies:
+            one.wait()
+        rounds = network.recorded(file) - first
+        spent = {part: (taken(parts[part]) - before[part]) / rounds for part in parts}
+        result = {"broker": {"broker": spent["mosquitto"]}}
+        return result | {part: shared(stack, spent[part]) for part, stack in stacks.items()}
+
+
+def taken(pids: Iterable[int]) -> float:
+    """Return the processor time of some processes together (seconds)."""
+    return sum(map(cpu_seconds, pids))
 
 
 def spy(pid: int, file: Path) -> subprocess.Popen[bytes]:
     """Sample the stacks of a process for some seconds."""
-    command = [
-        "py-spy",
-        "record",
-        "-r",
-        "200",
-        "-d",
-        str(SECONDS),
-        "-F",
-        "-f",
-        "raw",
-        "-o",
-        str(file),
-        "-p",
-        str(pid),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    how = ["-r", "200", "-d", str(SECONDS), "-F", "-f", "raw", "-o", str(file), "-p", str(pid)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(["py-spy", "record", *how], stdout=quiet, stderr=quiet)
 
 
 def shared(file: Path, seconds: float) -> dict[str, float]:
@@ -149,25 +125,21 @@ def kind_of(stack: str) -> str:
 
 def draw(file: Path, columns: dict[str, dict[str, dict[str, float]]]) -> None:
     """Draw one bar for each column, a block for each kind of work."""
-    import matplotlib as mpl  # noqa: PLC0415 - only for the picture
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
     labels = {
         f"{part}: {kind}" if kind != part else part: (part, kind)
         for column in columns.values()
         for part, kinds in column.items()
         for kind in kinds
     }
-    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
     shades = {"broker": "Greys", "aggregator": "Oranges", "agents": "Blues"}
     left = dict.fromkeys(columns, 0.0)
     for label, (part, kind) in sorted(
         labels.items(), key=lambda item: list(shades).index(item[1][0])
     ):
         same = [k for p, k in labels.values() if p == part]
-        colour = mpl.colormaps[shades[part]](0.35 + 0.55 * same.index(kind) / max(1, len(same)))
+        colour = colormaps[shades[part]](0.35 + 0.55 * same.index(kind) / max(1, len(same)))
         for row, (name, column) in enumerate(columns.items()):
             width = 1e3 * column.get(part, {}).get(kind, 0.0)
             axes.barh(

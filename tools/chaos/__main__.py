@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,6 +28,9 @@ EXAMPLES = """examples:
   python -m tools.chaos --markdown table.md
   python -m tools.chaos --list
 """
+
+Rows = dict[str, tuple[Outcome, float]]
+say = partial(print, flush=True)
 
 WIDTH = 160
 """Columns where nobody looks at a terminal."""
@@ -133,9 +137,6 @@ def one(harness: Harness, name: str, times: int, seed: int) -> tuple[Outcome, fl
     return outcome, spent
 
 
-Rows = dict[str, tuple[Outcome, float]]
-
-
 def cells(name: str, outcome: Outcome) -> tuple[str, ...]:
     """Write a row of the table."""
     same = {True: "yes", False: "NO", None: "need not be"}[outcome.identical]
@@ -168,11 +169,6 @@ def markdown(rows: Rows) -> str:
     ]
     lines += [cells(name, outcome) for name, (outcome, _) in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

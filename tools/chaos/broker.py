@@ -15,13 +15,13 @@ from pathlib import Path
 
 from fedjury.broker.local import HOST, private_configuration
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.probe import answers
 from fedjury.processes import free_port
-from tools.chaos.programs import PATIENCE, ChaosError, Child, Programs
+from tools.chaos.programs import PATIENCE, ChaosError, Child, be_another
 
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x0e\x10\x00\x00"
 """MQTT 3.1.1, clean session, keep-alive an hour, a client id of the broker's choice."""
 CONNACK = b"\x20\x02\x00\x00"
-DISCONNECT = b"\xe0\x00"
 DROPPED = b"$SYS/broker/publish/messages/dropped"
 SUBSCRIBE = b"\x82%c\x00\x01\x00%c%b\x00" % (len(DROPPED) + 5, len(DROPPED), DROPPED)
 """Packet id 1, one topic at QoS 0."""
@@ -33,30 +33,26 @@ COUNTED_EVERY = 1
 class Broker:
     """A broker on a port of its own. ``kill`` it and ``start`` it again as often as you like."""
 
-    def __init__(self, programs: Programs, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
-        self.port = free_port()
-        self._child: Child | None = None
+    def __init__(self, folder: Path) -> None:
+        """Start it, with its files in a folder."""
+        program = find_mosquitto()
+        if program is None:
+            raise ChaosError("no Mosquitto here: `apt install mosquitto`")
+        self._folder, self.port = folder, free_port()
         self._dropped = 0
-        self._counter: Counter | None = None
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)  # root's broker becomes another user, and keeps its database here
-        self._configuration = folder / "mosquitto.conf"
-        self._configuration.write_text(
-            configuration(private_configuration(self.port), folder), encoding="utf-8"
-        )
-        result = find_mosquitto()
-        if result is None:
-            raise ChaosError("no Mosquitto here: `apt install mosquitto`")
-        self._program = str(result)
+        file = folder / "mosquitto.conf"
+        shipped = private_configuration(self.port)
+        file.write_text(configuration(shipped, folder), encoding="utf-8")
+        self._command = [str(program), "-c", str(file)]
+        self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._child = self._programs.start(
-            self._program, ["-c", str(self._configuration)], self._folder / "broker.log"
-        )
+        self._child = Child(self._folder / "broker.log", be_another, *self._command)
         until = time.monotonic() + PATIENCE
-        while not answers(self.port):
+        while not answers(HOST, self.port):
             if self._child.code is not None or time.monotonic() > until:
                 raise ChaosError(f"the broker does not start: {self._child.last_words()}")
             time.sleep(0.01)
@@ -64,41 +60,30 @@ class Broker:
 
     def kill(self, *, keep: bool = False) -> None:
         """``kill -9``; ``keep``: what is retained at this moment will be there again."""
-        child = self._running()
-        self._dropped += self._counter.count if self._counter else 0
+        self._dropped += self._counter.count
         database = self._folder / "mosquitto.db"
         if keep:
             database.unlink(missing_ok=True)
-            child.signal(signal.SIGUSR1)
+            self._child.signal(signal.SIGUSR1)
             until = time.monotonic() + PATIENCE
             while not database.exists() and time.monotonic() < until:
                 time.sleep(0.005)
-        child.kill()
+        self._child.kill()
         if not keep:
             database.unlink(missing_ok=True)
 
     def pause(self) -> None:
         """Stop it where it is: connections stand, and nothing moves."""
-        self._running().pause()
+        self._child.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._running().resume()
+        self._child.signal(signal.SIGCONT)
 
     def dropped(self) -> int:
         """Say how many messages it has dropped so far; takes as long as it takes it to count."""
         time.sleep(COUNTED_EVERY + 0.2)
-        return self._dropped + (self._counter.count if self._counter else 0)
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._running().pid
-
-    def _running(self) -> Child:
-        if self._child is None:
-            raise ChaosError("the broker has not been started")
-        return self._child
+        return self._dropped + self._counter.count
 
 
 class Counter:
@@ -135,13 +120,3 @@ def configuration(shipped: str, folder: Path) -> str:
         if result != 1:
             raise ChaosError(f"mosquitto.conf must have exactly one line like {line}")
     return shipped
-
-
-def answers(port: int) -> bool:
-    """Connect as an MQTT client and leave again; whether the broker agreed."""
-    with suppress(OSError), socket.create_connection((HOST, port), 1.0) as client:
-        client.sendall(CONNECT)
-        agreed = client.recv(len(CONNACK)) == CONNACK
-        client.sendall(DISCONNECT)
-        return agreed
-    return False

@@ -1,7 +1,7 @@
 """What is made different in a program before it begins: where it kills itself, how it misbehaves.
 
-The product knows nothing of this. A trap wraps a method of it in a process that was forked to be
-sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
+The product knows nothing of this. A trap wraps a public method of it in a process that was forked
+to be sacrificed; by it a ``kill -9`` comes at exactly one point of a round.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
@@ -29,27 +29,19 @@ def set_failpoints(failpoints: Iterable[tuple[str, float]]) -> None:
         TRAPS[name](number)
 
 
-def die() -> NoReturn:
-    """End this process as ``kill -9`` does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
-def wrap(owner: Any, name: str, around: Callable[[Method], Method]) -> None:
-    """Put a function of ours around one of theirs."""
-    setattr(owner, name, around(getattr(owner, name)))
+def wrap(owner: Any, name: str, around: Method) -> None:
+    """Put a function of ours around one of theirs, which it is given before the arguments."""
+    method = getattr(owner, name)
+    setattr(owner, name, lambda *arguments: around(method, *arguments))
 
 
 def before(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
-    """Die before a call whose arguments are wanted."""
+    """Die, as by ``kill -9``, before a call whose arguments are wanted."""
 
-    def around(method: Method) -> Method:
-        def called(*arguments: Any) -> Any:
-            if wanted(*arguments):
-                die()
-            return method(*arguments)
-
-        return called
+    def around(method: Method, *arguments: Any) -> Any:
+        if wanted(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments)
 
     wrap(owner, name, around)
 
@@ -57,14 +49,11 @@ def before(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
 def after(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
     """Die after a call; ``wanted`` is given what it returned and its arguments."""
 
-    def around(method: Method) -> Method:
-        def called(*arguments: Any) -> Any:
-            given = method(*arguments)
-            if wanted(given, *arguments):
-                die()
-            return given
-
-        return called
+    def around(method: Method, *arguments: Any) -> Any:
+        given = method(*arguments)
+        if wanted(given, *arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return given
 
     wrap(owner, name, around)
 
@@ -74,7 +63,7 @@ def after(owner: Any, name: str, wanted: Callable[..., bool]) -> None:
 
 def opening(number: float) -> None:
     """Die when the round is open and nobody has answered."""
-    after(Aggregator, "_take", lambda now, *_: _training(now, number))
+    after(Aggregator, "take", lambda now, *_: _training(now, number))
 
 
 def collecting(number: float) -> None:
@@ -83,7 +72,7 @@ def collecting(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return _training(now, number) and 2 * len(now.updates) >= len(now.selected) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def aggregating(number: float) -> None:
@@ -97,7 +86,7 @@ def validating(number: float) -> None:
     def wanted(now: State, *_: object) -> bool:
         return now.round == number and len(now.votes) > 0
 
-    after(Aggregator, "_take", wanted)
+    after(Aggregator, "take", wanted)
 
 
 def unrecorded(number: float) -> None:
@@ -117,7 +106,7 @@ def published(number: float) -> None:
         message = effect.message if isinstance(effect, Publish) else None
         return isinstance(message, Model) and message.version >= number
 
-    after(Aggregator, "_carry_out", wanted)
+    after(Aggregator, "carry_out", wanted)
 
 
 def gathering(_: float) -> None:
@@ -152,29 +141,22 @@ def _training(now: State, number: float) -> bool:
 def mute(number: float) -> None:
     """From this round on, train and never answer."""
 
-    def around(method: Method) -> Method:
-        def called(fleet: Any, cohort: Any) -> None:
-            if cohort._round[0] < number:  # noqa: SLF001 - nobody else would ask
-                method(fleet, cohort)
+    def send(method: Method, runner: Any, batch: Any) -> None:
+        if batch.number < number:
+            method(runner, batch)
 
-        return called
-
-    wrap(AgentRunner, "_send", around)
+    wrap(AgentRunner, "send_ready", send)
 
 
 def slow(seconds: float) -> None:
     """Take so many seconds more to train a chunk."""
 
-    def around(method: Method) -> Method:
-        def called(cohort: Any) -> Any:
-            trained = method(cohort)
-            if trained:
-                time.sleep(seconds)
-            return trained
+    def train(method: Method, batch: Any) -> Any:
+        if trained := method(batch):
+            time.sleep(seconds)
+        return trained
 
-        return called
-
-    wrap(AgentBatch, "train_chunk", around)
+    wrap(AgentBatch, "train_chunk", train)
 
 
 TRAPS: dict[str, Callable[[float], None]] = {

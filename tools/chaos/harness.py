@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -25,7 +25,8 @@ from fedjury.config.toml import to_toml
 from fedjury.protocol.record import RoundRecord
 from tools.chaos.broker import Broker
 from tools.chaos.listener import Listener, digest
-from tools.chaos.programs import ChaosError, Child, Programs, Trap
+from tools.chaos.programs import ChaosError, Child, Trap, be_ours, prepare
+from tools.chaos.proxy import Proxy
 
 Setup = dict[str, Any]
 
@@ -148,26 +149,17 @@ class Result(NamedTuple):
 class Federation:
     """One run: an aggregator and agents that can be started, killed and waited for."""
 
-    def __init__(
-        self, programs: Programs, folder: Path, settings: Settings, ports: tuple[int, int]
-    ) -> None:
-        """``ports``: where aggregator and agents find the broker."""
+    def __init__(self, settings: Settings, logs: Path, proxies: dict[str, Proxy]) -> None:
+        """``proxies``: through which "aggregator" and "agents" go to the broker, if they do."""
         self.settings = settings
+        self.proxies = proxies
         self.folder = Path(settings.run.directory) / settings.run.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._programs, self._logs = programs, folder
-        self._files = [self._write(port) for port in ports]
+        self._logs = logs
         self.children: list[Child] = []
         self.listener = Listener(settings)
         self.aggregator: Child
         self.agents: list[Child] = []
-
-    def _write(self, port: int) -> Path:
-        file = self.folder / f"settings-{port}.toml"
-        settings = self.settings
-        here = settings.replaced(broker=settings.broker.replaced(port=port))
-        file.write_text(to_toml(here), encoding="utf-8")
-        return file
 
     def start(self, *failpoints: Trap, pace: float = 0.0) -> Federation:
         """Start everything; the traps are for the aggregator.
@@ -179,29 +171,32 @@ class Federation:
         self.agents = [self.join(shard, *slow) for shard in range(1, SHARDS + 1)]
         return self
 
-    def serve(self, *failpoints: Trap, folder: str = "") -> Child:
-        """Start the aggregator, or start it again; ``folder``: with the runs of another."""
-        arguments = ["--config", str(self._files[0]), "--no-report"]
-        if folder:
-            arguments += ["--runs", folder]
-        self.aggregator = self._start("aggregator", arguments, "aggregator", failpoints)
+    def serve(self, *failpoints: Trap) -> Child:
+        """Start the aggregator, or start it again."""
+        flags = [*self._settings("aggregator"), "--no-report"]
+        self.aggregator = self.begin("aggregator", flags, "aggregator", failpoints)
         return self.aggregator
 
     def join(self, shard: int, *failpoints: Trap) -> Child:
         """Start the agents of one of the shards."""
-        arguments = ["--config", str(self._files[-1]), "--shard", f"{shard}/{SHARDS}"]
-        return self._start("agents", arguments, f"agents-{shard}", failpoints)
+        flags = [*self._settings("agents"), "--shard", f"{shard}/{SHARDS}"]
+        return self.begin("agents", flags, f"agents-{shard}", failpoints)
 
-    def attack(self, arguments: list[str]) -> Child:
-        """Start hostile clients (see ``tools.chaos.flood``)."""
-        return self._start("flood", arguments, "flood", ())
-
-    def _start(
-        self, program: str, arguments: list[str], name: str, failpoints: Sequence[Trap]
+    def begin(
+        self, program: str, arguments: list[str], name: str, failpoints: Sequence[Trap] = ()
     ) -> Child:
+        """Start a program of ``tools.chaos.loaded``, which ends with the federation."""
         log = self._logs / f"{self.settings.run.name}-{name}.log"
-        self.children.append(self._programs.start(program, arguments, log, failpoints))
+        self.children.append(Child(log, be_ours, program, arguments, failpoints))
         return self.children[-1]
+
+    def _settings(self, program: str) -> list[str]:
+        """Write the settings of one of the programs; returns its flags."""
+        file, broker = self.folder / f"settings-{program}.toml", self.settings.broker
+        if program in self.proxies:
+            broker = broker.replaced(port=self.proxies[program].port)
+        file.write_text(to_toml(self.settings.replaced(broker=broker)), encoding="utf-8")
+        return ["--config", str(file)]
 
     def records(self) -> list[RoundRecord]:
         """Return the rounds that are recorded so far."""
@@ -209,18 +204,18 @@ class Federation:
             return read_records(self.folder)
         return []
 
-    def until(self, condition: Callable[[], object], seconds: float = BOUND) -> bool:
+    def until(self, condition: Callable[[], object]) -> bool:
         """Wait until something holds; False if it never did, or the aggregator ended before."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + BOUND
         while not condition():
             if time.monotonic() > until or self.aggregator.code is not None:
                 return bool(condition())
             time.sleep(0.003)
         return True
 
-    def reach(self, number: int, seconds: float = BOUND) -> bool:
+    def reach(self, number: int) -> bool:
         """Wait until so many rounds are recorded."""
-        return self.until(lambda: len(self.records()) >= number, seconds)
+        return self.until(lambda: len(self.records()) >= number)
 
     def train(self, number: int) -> bool:
         """Wait for a round after so many: then all are called and, at their pace, at work."""
@@ -233,15 +228,9 @@ class Federation:
         # Of an end that came by itself the agents have heard too.
         patience = 0.0 if code is None or code < 0 else GOODBYE
         codes = tuple(agents.wait(patience) for agents in self.agents)
-        return Result(
-            code,
-            codes,
-            self.records(),
-            self.stored(),
-            dict(self.listener.models),
-            self.aggregator.last_words(),
-            self.settings,
-        )
+        records, stored, heard = self.records(), self.stored(), dict(self.listener.models)
+        words = self.aggregator.last_words()
+        return Result(code, codes, records, stored, heard, words, self.settings)
 
     def stored(self) -> dict[int, str]:
         """Return what the models on disk are, by version."""
@@ -266,9 +255,8 @@ class Harness:
         self.folder.chmod(0o755)  # root's broker becomes another user
         self._numbers = itertools.count(1)
         self._quiet: dict[str, Result] = {}
-        self.programs = Programs()
-        self.broker = Broker(self.programs, self.folder / "broker")
-        self.broker.start()
+        prepare()
+        self.broker = Broker(self.folder / "broker")
 
     def __enter__(self) -> Self:
         return self
@@ -278,7 +266,7 @@ class Harness:
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
-        self.programs.close()
+        self.broker.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def dropped(self) -> int:
@@ -286,26 +274,19 @@ class Harness:
         return self.broker.dropped()
 
     @contextmanager
-    def federation(
-        self, setup: Setup = PLAIN, ports: tuple[int, int] | None = None
-    ) -> Iterator[Federation]:
-        """Make a run of its own name; ``ports``: if aggregator and agents go through a proxy."""
-        name = f"chaos-{next(self._numbers)}"
-        settings = load(
-            overrides={
-                "run.directory": str(self.folder / "runs"),
-                **setup,
-                "run.name": name,
-                "broker.port": self.broker.port,
+    def federation(self, setup: Setup = PLAIN, *, proxied: bool = False) -> Iterator[Federation]:
+        """Make a run of its own name; ``proxied``: through a proxy for each side."""
+        own = {"run.name": f"chaos-{next(self._numbers)}", "broker.port": self.broker.port}
+        settings = load(overrides={"run.directory": str(self.folder / "runs")} | setup | own)
+        with ExitStack() as stack:
+            names = ("aggregator", "agents") if proxied else ()
+            proxies = {
+                name: stack.enter_context(closing(Proxy(self.broker.port))) for name in names
             }
-        )
-        here = self.broker.port
-        result = Federation(self.programs, self.folder, settings, ports or (here, here))
-        try:
+            result = Federation(settings, self.folder, proxies)
+            stack.callback(shutil.rmtree, result.folder, ignore_errors=True)
+            stack.callback(result.close)
             yield result
-        finally:
-            result.close()
-            shutil.rmtree(result.folder, ignore_errors=True)
 
     def quiet(self, setup: Setup = PLAIN) -> Result:
         """Return what becomes of a run that nobody disturbs; made once for each setup."""

@@ -8,9 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from fedjury.config.settings import Settings
-from fedjury.protocol.logs import RoundRepeated
-from fedjury.protocol.messages import BadMessage, Model, Round, RoundLog
-from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.messages import BadMessage, Model, Round
 from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import TransportError
 
@@ -28,21 +26,15 @@ class Listener:
     def __init__(self, settings: Settings) -> None:
         self.models: dict[int, set[str]] = {}
         """Version -> all that was ever published as it."""
-        self.records: list[RoundRecord | RoundRepeated] = []
-        self.phase: Round | None = None
-        """What agents are asked to do right now."""
+        self.round = 0
+        """The round that was announced last; 0 before the first."""
         broker = settings.broker
         where = f"mqtt://{broker.host}:{broker.port}"
         self._transport = transport_at(where, settings.run.name).open()
-        self._transport.join(":ear", Model, Round, RoundLog, presence=False)
+        self._transport.join(":ear", Model, Round, presence=False)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
         self._thread.start()
-
-    @property
-    def round(self) -> int:
-        """The round that was announced last; 0 before the first."""
-        return self.phase.round if self.phase else 0
 
     def close(self) -> None:
         """Stop listening."""
@@ -60,7 +52,5 @@ class Listener:
                 match heard and heard.message:
                     case Model(version, weights):
                         self.models.setdefault(version, set()).add(digest(weights))
-                    case Round() as now:
-                        self.phase = now
-                    case RoundLog(record):
-                        self.records.append(record)
+                    case Round(number):
+                        self.round = number

@@ -1,25 +1,32 @@
-"""Programs as real child processes that can be killed, stopped, continued and started again."""
+"""Programs as real child processes that can be killed, stopped, continued and started again.
+
+One that is started afresh imports torch for two seconds. These are forked from a process that has
+loaded everything once (``tools.chaos.loaded``), and begin at once. Each is a process of its own all
+the same, with a session, files and a death of its own.
+"""
 
 from __future__ import annotations
 
-import json
+import multiprocessing as mp
 import os
+import pwd
 import resource
 import signal
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
-READY = 60.0
-"""Seconds that the fork server has to load everything."""
+from fedjury import processes
+from fedjury.config.program import run_main
+
 PATIENCE = 10.0
 """Seconds for what takes a moment."""
+OPEN_FILES = 4096
+NOBODY = "nobody"
+FORKING = mp.get_context("forkserver")
 
 Trap = tuple[str, float]
 """What is to be different in a program, and its number: see ``tools.chaos.failpoints``."""
@@ -29,24 +36,32 @@ class ChaosError(Exception):
     """The harness itself does not work; one sentence."""
 
 
+def prepare() -> None:
+    """Start the process that forks all programs; it loads what they need, and ends with us."""
+    FORKING.set_forkserver_preload(["tools.chaos.loaded"])
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
+        forkserver.ensure_running()
+
+
 class Child:
-    """A program that runs, or has ended."""
+    """A program that runs, or has ended; what it says is appended to a file."""
 
-    def __init__(self, pid: int, output: Path) -> None:
-        self.pid = pid
+    def __init__(self, output: Path, target: Callable[..., None], *arguments: Any) -> None:
+        """Fork it; ``target`` is what it is: :func:`be_ours` or :func:`be_another`."""
         self.output = output
-        self.code: int | None = None
-        """Its exit code, or minus the signal that ended it; None while it runs."""
-        self._over = threading.Event()
+        self._process = FORKING.Process(target=target, args=(output, *arguments))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
 
-    def ended(self, code: int) -> None:
-        """Note that it has ended."""
-        self.code = code
-        self._over.set()
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
 
     def wait(self, seconds: float) -> int | None:
         """Wait for its end; returns its exit code, None if it still runs."""
-        self._over.wait(seconds)
+        self._process.join(seconds)
         return self.code
 
     def signal(self, number: int) -> None:
@@ -62,18 +77,9 @@ class Child:
 
     def kill_all(self) -> None:
         """``kill -9`` for it and all that it has started."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended, or has no session of its own yet
             os.killpg(self.pid, signal.SIGKILL)
-        self.wait(PATIENCE)
-
-    def pause(self) -> None:
-        """Stop it where it is, and all that it has started."""
-        os.killpg(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGCONT)
+        self.kill()
 
     def workers(self) -> list[int]:
         """Return the processes that it has started."""
@@ -83,7 +89,7 @@ class Child:
         return []
 
     def limit_files(self, size: int) -> None:
-        """Let it write no file beyond this size (bytes); -1: any."""
+        """Let it write no file beyond this size (bytes)."""
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def said(self) -> str:
@@ -97,83 +103,34 @@ class Child:
         return next((line for line in reversed(self.said().splitlines()) if line.strip()), "")
 
 
-class Programs:
-    """Starts programs; all that still run end with it."""
+def be_ours(output: Path, name: str, arguments: Sequence[str], failpoints: Sequence[Trap]) -> None:
+    """Be one of our programs, with what is to be different in it."""
+    from tools.chaos import loaded  # noqa: PLC0415 - only where it is loaded already
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        self._socket = ours
-        self._children: dict[int, Child] = {}
-        self._born: list[Child] = []
-        self._news = threading.Condition()
-        self._asking = threading.Lock()
-        self._ready = self._gone = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tools.chaos.fork_server", str(theirs.fileno())],
-            cwd=ROOT,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )
-        theirs.close()
-        self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
-        self._reader.start()
-        self._until(lambda: self._ready, READY)
+    _begin(output)
+    processes.die_with_parent(signal.SIGKILL)
+    processes.name_process(name)
+    loaded.failpoints.set_failpoints(failpoints)
+    program = loaded.PROGRAMS[name]
+    run_main(program.main, program.EXPECTED, arguments)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def be_another(output: Path, program: str, *arguments: str) -> None:
+    """Become a program that is not ours, such as the broker; root's does not stay root."""
+    _begin(output)
+    processes.open_many_files(OPEN_FILES)
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam(NOBODY)
+        os.setgroups([])
+        os.setgid(nobody.pw_gid)
+        os.setuid(nobody.pw_uid)
+    processes.die_with_parent(signal.SIGKILL)  # after that: a change of user makes Linux forget it
+    os.execv(program, [program, *arguments])  # noqa: S606 - a shell would be another process
 
-    def start(
-        self, program: str, arguments: Sequence[str], output: Path, failpoints: Sequence[Trap] = ()
-    ) -> Child:
-        """Start one of our programs (``tools.chaos.fork_server.be``); what it says is appended."""
-        wanted = {
-            "program": program,
-            "arguments": list(arguments),
-            "output": str(output),
-            "traps": list(failpoints),
-        }
-        with self._asking:  # one after the other, so that the next that is born is ours
-            self._socket.sendall(json.dumps(wanted).encode() + b"\n")
-            self._until(lambda: bool(self._born), PATIENCE)
-            child = self._born.pop()
-        child.output = output
-        return child
 
-    def close(self) -> None:
-        """End everything."""
-        self._socket.close() if self._gone else self._socket.shutdown(socket.SHUT_WR)
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(PATIENCE)
-        self._socket.close()
-
-    def _until(self, there: Callable[[], bool], seconds: float) -> None:
-        with self._news:
-            if not self._news.wait_for(lambda: there() or self._gone, seconds) or self._gone:
-                raise ChaosError("the process that forks the programs does not answer")
-
-    def _read(self) -> None:
-        with suppress(OSError), self._socket.makefile("rb") as lines:
-            for line in lines:
-                with self._news:
-                    self._take(json.loads(line))
-                    self._news.notify_all()
-        with self._news:
-            self._gone = True
-            self._news.notify_all()
-
-    def _take(self, content: dict[str, Any]) -> None:
-        self._ready |= "ready" in content
-        if "born" in content:
-            child = self._children[content["born"]] = Child(content["born"], Path(os.devnull))
-            self._born.append(child)
-        if "dead" in content:
-            self._children.pop(content["dead"]).ended(content["code"])
+def _begin(output: Path) -> None:
+    """Begin a session, and print into a file."""
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(file, number)

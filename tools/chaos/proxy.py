@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from fedjury.broker.local import HOST
 
@@ -25,7 +25,6 @@ class Proxy:
         """When clients have tried to connect (monotonic seconds)."""
         self._target = target
         self._rate = 0.0
-        self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -35,12 +34,6 @@ class Proxy:
         self._thread.start()
         self._server = self._call(self._listen)
         self.port: int = self._server.sockets[0].getsockname()[1]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def stall(self) -> None:
         """Forward nothing any more, in no direction; connections stand, new ones wait."""
@@ -53,10 +46,6 @@ class Proxy:
     def slow(self, rate: float) -> None:
         """Forward so many bytes a second in each direction of each connection; 0: all at once."""
         self._rate = rate
-
-    def refuse(self, refusing: bool) -> None:
-        """Hang up on whoever connects from now on, or do so no more."""
-        self._refusing = refusing
 
     def cut(self) -> None:
         """Break all connections."""
@@ -85,8 +74,7 @@ class Proxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            if not self._refusing:
-                await self._forward(reader, writer)
+            await self._forward(reader, writer)
         except (OSError, asyncio.CancelledError):
             pass  # the broker is not there, or this is the end
         finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import multiprocessing as mp
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fedjury.config.program import run_main
-from tools.fuzz import targets
-from tools.fuzz.memory_growth import MemoryGrowth
+from tools.fuzz import driver, targets
+from tools.fuzz.memory_growth import MemoryGrowth, measure
 
 EXAMPLES = """examples:
   python -m tools.fuzz                               all targets, about ten minutes
@@ -43,8 +44,8 @@ GROWTH = 8_000_000
 WIDTH = 110
 """Characters of the table, also where it is no terminal that shows it."""
 
-PATIENCE = 120.0
-"""Seconds that a child may take beyond its time."""
+PATIENCE = 300.0
+"""Seconds that a child may take beyond its time: watching all of PyTorch takes a minute."""
 
 
 class Row(NamedTuple):
@@ -57,21 +58,17 @@ class Row(NamedTuple):
     found: int
     """Inputs that reached something new."""
     crashes: tuple[Path, ...]
-    slowest: float
-    """Seconds that the slowest input took, with no fuzzer around."""
     peak: int
     """Megabytes."""
-    looked: int
-    """Inputs during which the growth of memory was looked at."""
-    grown: int
-    """Bytes."""
+    growth: MemoryGrowth
+    """Of memory, with no fuzzer around."""
     said: str
     """The last words of a target that did not end well."""
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.said and self.inputs > 0 and self.grown < GROWTH
+        return not self.said and self.inputs > 0 and self.growth.grown < GROWTH
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -131,8 +128,7 @@ def fuzz(name: str, seconds: float, inputs: int, *, keep: bool) -> Row:
         new = Path(result) / "new"
         new.mkdir()
         before = set(CRASHES.iterdir())
-        text = child(
-            "driver",
+        text = drive(
             name,
             result,
             *LIMITS,
@@ -154,33 +150,28 @@ def fuzz(name: str, seconds: float, inputs: int, *, keep: bool) -> Row:
             counted(text, "average_exec_per_sec"),
             len(list(new.iterdir())),
             crashes,
-            growth.slowest,
             counted(text, "peak_rss_mb"),
-            growth.inputs,
-            growth.grown,
+            growth,
             wrong if ended else last_words(text),
         )
 
 
 def looked(name: str, inputs: int, seconds: float) -> tuple[MemoryGrowth, str]:
     """Look at a target's memory; returns what it did, and what was said if it went wrong."""
-    text = child("growth", name, f"--inputs={inputs}", f"--seconds={seconds}", seconds=seconds)
-    try:
-        return MemoryGrowth(**json.loads(text.strip().splitlines()[-1])), ""
-    except (ValueError, TypeError, IndexError):
-        return MemoryGrowth(0, GROWTH, 0.0), last_words(text)
+    with mp.get_context("spawn").Pool(1) as pool:  # a process of its own, which nothing watches
+        try:
+            looking = pool.apply_async(measure, (name, inputs, seconds))
+            return looking.get(seconds + PATIENCE), ""
+        except Exception:
+            return MemoryGrowth(0, GROWTH, 0.0), last_words(traceback.format_exc())
 
 
-def child(module: str, *arguments: str, seconds: float) -> str:
-    """Run one of our modules as a child process; returns all that it said."""
-    command = [sys.executable, "-m", f"tools.fuzz.{module}", *arguments]
+def drive(name: str, folder: str, *flags: str, seconds: float) -> str:
+    """Run the fuzzer on a target, in a process of its own; returns all that it said."""
+    command = [sys.executable, "-m", driver.__name__, name, folder, *flags]
+    output, limit = subprocess.PIPE, seconds + PATIENCE
     done = subprocess.run(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        timeout=seconds + PATIENCE,
+        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False, timeout=limit
     )
     return done.stdout.decode(errors="replace")
 
@@ -202,8 +193,7 @@ def merge(name: str, result: Path) -> None:
     corpus, least = targets.CORPUS / name, result / "least"
     corpus.mkdir(parents=True, exist_ok=True)
     least.mkdir()
-    child(
-        "driver",
+    drive(
         name,
         str(result),
         "-set_cover_merge=1",
@@ -227,19 +217,10 @@ def merge(name: str, result: Path) -> None:
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay out what was found."""
-    result = Table(
-        "target",
-        "inputs",
-        "inputs/s",
-        "new",
-        "crashes",
-        "slowest",
-        "peak",
-        "growth",
-        title=f"{sum(row.inputs for row in rows):,} inputs",
-    )
-    for column in result.columns[1:]:
-        column.justify = "right"
+    result = Table(title=f"{sum(row.inputs for row in rows):,} inputs")
+    result.add_column("target")
+    for column in ("inputs", "inputs/s", "new", "crashes", "slowest", "peak", "growth"):
+        result.add_column(column, justify="right")
     for row in rows:
         result.add_row(
             row.target,
@@ -247,9 +228,9 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.rate:,}",
             f"{row.found:,}",
             f"{len(row.crashes)}",
-            f"{1000 * row.slowest:.1f} ms",
+            f"{1000 * row.growth.slowest:.1f} ms",
             f"{row.peak} MB",
-            f"{row.grown / 1e6:+.1f} MB / {row.looked:,}",
+            f"{row.growth.grown / 1e6:+.1f} MB / {row.growth.inputs:,}",
         )
     return result
 

@@ -18,7 +18,7 @@ from typing import Any
 from tools.fuzz import targets
 from tools.fuzz.target import Target
 
-OURS = ["agents", "aggregator", "config", "learning", "monitor", "protocol"]
+OURS = "fedjury"
 """Whose branches are watched."""
 
 Variant = Callable[[bytes, random.Random], bytes]
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer has enough; does not return."""
     name, folder, *flags = arguments
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=[*OURS, *targets.BESIDES.get(name, ())]):
+    with atheris.instrument_imports(include=[OURS, *targets.BESIDES.get(name, ())]):
         target = targets.load(name)
         variant: Variant = importlib.import_module("tools.fuzz.variants").variant
     warnings.simplefilter("ignore")

@@ -1,20 +1,14 @@
-"""Gives a target many inputs with no fuzzer around it, for its memory and the slowest of them.
-
-``python -m tools.fuzz.memory_growth TARGET --inputs 100000 --seconds 10`` prints one line of JSON.
-"""
+"""Gives a target many inputs with no fuzzer around it, for its memory and the slowest of them."""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
 import random
-import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
+from tools.benchmarks.processes import resident
 from tools.fuzz import targets
 from tools.fuzz.target import Target
 from tools.fuzz.variants import damaged, variant
@@ -41,9 +35,9 @@ def twisted(data: bytes, target: Target, rng: random.Random) -> bytes:
     return data[: target.head] + variant(data[target.head :], rng)[: target.longest]
 
 
-def measure(name: str, target: Target, inputs: int, seconds: float) -> MemoryGrowth:
+def measure(name: str, inputs: int, seconds: float) -> MemoryGrowth:
     """Give a target so many inputs, or as many as it takes in so many seconds."""
-    rng = random.Random(0)
+    rng, target = random.Random(0), targets.load(name)
     known = targets.inputs_of(name, target)
     until = time.monotonic() + seconds
     slowest, before, settled, done = 0.0, 0, 0, 0
@@ -55,27 +49,11 @@ def measure(name: str, target: Target, inputs: int, seconds: float) -> MemoryGro
         done += 1
         late = time.monotonic() > until - seconds * (1 - 1 / SETTLED)
         if not before and (late or done > inputs / SETTLED):
-            before, settled = resident(), done
-    return MemoryGrowth(done - settled, resident() - before, slowest)
+            before, settled = kept(), done
+    return MemoryGrowth(done - settled, kept() - before, slowest)
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process has."""
+def kept() -> int:
+    """Return the bytes of memory that this process has when nothing is left to collect."""
     gc.collect()
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def main(arguments: list[str]) -> None:
-    """Measure one target."""
-    parser = argparse.ArgumentParser(prog="python -m tools.fuzz.memory_growth")
-    parser.add_argument("target", choices=targets.NAMES)
-    parser.add_argument("--inputs", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    chosen = parser.parse_args(arguments)
-    result = measure(chosen.target, targets.load(chosen.target), chosen.inputs, chosen.seconds)
-    print(json.dumps(result._asdict()))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return resident(os.getpid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +23,21 @@ class Target(NamedTuple):
     """Bytes in front of a payload in msgpack or JSON; None: the inputs are nothing of the kind."""
     words: tuple[bytes, ...] = ()
     """What is worth putting into an input."""
+
+
+class File(io.BytesIO):
+    """A file that is not on disk, but has a path."""
+
+    def __init__(self, data: bytes, path: str) -> None:
+        super().__init__(data)
+        self._path = path
+
+    def read_bytes(self) -> bytes:
+        """Return all of it."""
+        return self.getvalue()
+
+    def __str__(self) -> str:
+        return self._path
 
 
 def tried(read: Callable[[], Found], refusal: type[Refusal]) -> Found | Refusal:

@@ -10,6 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -199,20 +200,11 @@ def damaged(payload: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def _unpacked(payload: bytes) -> Content:
-    return msgpack.unpackb(payload, strict_map_key=False)
-
-
-def _packed(content: Content) -> bytes:
-    packed: bytes = msgpack.packb(content)
-    return packed
-
-
 def _json(content: Content) -> bytes:
     return json.dumps(content, default=lambda odd: odd.decode("latin-1")).encode()
 
 
 FORMATS: tuple[tuple[Callable[[bytes], Content], Callable[[Content], bytes]], ...] = (
     (json.loads, _json),
-    (_unpacked, _packed),
+    (partial(msgpack.unpackb, strict_map_key=False), msgpack.packb),
 )

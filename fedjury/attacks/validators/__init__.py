@@ -1,29 +1,29 @@
-"""Validators who lie: what malicious agents say when they are asked to vote.
+"""Vote attacks: how malicious agents vote when they are validators.
 
-Honest ones say what the judges of ``fedjury.judges`` say. A liar is a function
-``(verdicts (m,), turn) -> verdicts (m,)`` for m liars at once: what their judge honestly says, and
-what they know -> what they say. A new one is a function in a file here, or anywhere (``registry``).
-The numbers of their votes are made up to fit (``believable``), by those without data from errors
-that are made up as well (``invented``).
+Honest validators vote as the judges of ``fedjury.judges`` decide. A vote attack is a function
+``(verdicts (m,), turn) -> verdicts (m,)`` for m malicious validators at once: the verdicts of their
+judge, and what they know of the round -> the verdicts that they send. A new one is a function in a
+file here, or anywhere (``registry``). The numbers in their votes are made up to fit
+(``believable``); agents without data make up the errors as well (``invented``).
 """
 
 from __future__ import annotations
 
 from fedjury import registry
-from fedjury.attacks.validators.malicious import Liar, Turn
+from fedjury.attacks.validators.malicious import Turn, VoteAttack
 from fedjury.registry import Registry
 
-__all__ = ["LIARS", "Liar", "Turn", "build"]
+__all__ = ["VOTE_ATTACKS", "Turn", "VoteAttack", "build"]
 
-LIARS: Registry[Liar] = registry.LIARS
+VOTE_ATTACKS: Registry[VoteAttack] = registry.VOTE_ATTACKS
 
 
-def build(name: str) -> Liar:
-    """Build the liar of that name.
+def build(name: str) -> VoteAttack:
+    """Build the vote attack of that name.
 
     Raises
     ------
     ValueError
         If there is none.
     """
-    return LIARS.build(name)
+    return VOTE_ATTACKS.build(name)

@@ -1,10 +1,10 @@
 """Numbers for a vote that is not what a judge found: those of a candidate that it would find so.
 
-Score, threshold and evidence of an honest vote hang together: a threshold comes of the accepted
-models alone, the score is the last of the evidence in other units. Numbers that were merely changed
-give a liar away. So a liar makes up the candidate instead: it takes the errors of the accepted
-models, which it has counted or made up too, and asks the judge about candidates until one is judged
-as it wants.
+Score, threshold and evidence of an honest vote are related: the threshold depends only on the
+accepted models, and the score is the last number of the evidence in other units. Merely changing
+numbers would give a malicious validator away. So it makes up a candidate instead: it takes the
+errors of the accepted models, which it has counted or made up too, and asks the judge about
+invented candidates until one is judged as it wants.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Samples = npt.NDArray[np.int64]
 Rngs = Sequence[np.random.Generator]
 
 TRIES = 24
-"""Candidates that a liar makes up at the most."""
+"""The most candidates that a malicious validator makes up."""
 
 STEADY = 12
 """Of which so many come after the accepted models as they are.

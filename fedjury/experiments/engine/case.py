@@ -52,11 +52,6 @@ class Job(NamedTuple):
         readable = re.sub(r"[^A-Za-z0-9]+", "-", self.title).strip("-")
         return f"{readable[:NAME].strip('-')}-{digest[:10]}"
 
-    @property
-    def rounds(self) -> int:
-        """Rounds that are left to run once what it needs is there."""
-        return self.settings.run.rounds - (self.before.settings.run.rounds if self.before else 0)
-
 
 class Case(NamedTuple):
     """One point of an experiment's grid, with one seed."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import Generic
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.setup import P, Setup
 from fedjury.experiments.engine.tables import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

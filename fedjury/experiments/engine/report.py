@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from fedjury.experiments.engine import tables
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.experiment import Experiment
@@ -52,12 +54,7 @@ def repeats(plan: Plan) -> str:
 
 def draw(file: Path, experiment: Experiment[P], plan: P, results: list[Result]) -> None:
     """Draw the picture of an experiment, in black and white if it is printed so."""
-    import matplotlib as mpl  # noqa: PLC0415 - a second of start-up
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure = plt.figure(figsize=experiment.size, layout="constrained")
+    figure = Figure(figsize=experiment.size, layout="constrained")
     experiment.draw(figure, results)
     sets = ", ".join(Path(name).name for name in plan.sets)
     figure.suptitle(
@@ -65,4 +62,3 @@ def draw(file: Path, experiment: Experiment[P], plan: P, results: list[Result]) 
         f"{repeats(plan)})"
     )
     figure.savefig(file, dpi=120)
-    plt.close(figure)

@@ -1,4 +1,4 @@
-"""Tables of results: as CSV with every number, and as Markdown for people."""
+"""Tables of results, as CSV with every number and as Markdown for people; and of targets."""
 
 from __future__ import annotations
 
@@ -102,3 +102,32 @@ def _mean(mean: Mean) -> str:
 def _short(value: float) -> str:
     """Write three digits that count, and all before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+# ---------------------------------------------------------------- what was to be reached
+
+
+def target(
+    what: str, seen: Rate | Mean, most: float | None = None, least: float | None = None
+) -> Row:
+    """Make a row of a table of targets; without a limit, a figure is only reported."""
+    value, reached = seen.value, ""
+    if value is not None and (most is not None or least is not None):
+        met = (most is None or value <= most) and (least is None or value >= least)
+        reached = "reached" if met else "missed"
+    points = isinstance(seen, Mean) and seen.unit == "points"
+    limits = [
+        f"{sign} {_limit(limit, points=points)}"
+        for sign, limit in (("≤", most), ("≥", least))
+        if limit is not None
+    ]
+    return {
+        "figure": what,
+        "target": " and ".join(limits) or "as it is",
+        "seen": shown(seen),
+        "outcome": reached,
+    }
+
+
+def _limit(limit: float, *, points: bool) -> str:
+    return f"{100 * limit:g} points" if points else f"{limit:.3g}"

@@ -131,7 +131,9 @@ class Workers:
         waiting = deque(tasks)
         while waiting or self._busy:
             while waiting and self._idle:
-                self._give(self._idle.pop(), waiting.popleft())
+                idle = self._idle.pop()
+                self._busy[idle] = waiting.popleft()
+                idle.send(self._busy[idle])
             for pipe in connection.wait(list(self._busy)):
                 assert isinstance(pipe, connection.Connection)
                 event = self._hear(pipe)
@@ -141,10 +143,6 @@ class Workers:
                     on_task()
                 else:
                     on_round()
-
-    def _give(self, pipe: connection.Connection, task: Task) -> None:
-        self._busy[pipe] = task
-        pipe.send(task)
 
     def _hear(self, pipe: connection.Connection) -> Event:
         task = self._busy[pipe]

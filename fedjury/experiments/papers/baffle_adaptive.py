@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import attacked, by, hidden
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, errors, pool
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.metrics import Count, Mean, Rate, attacked, by, errors, hidden, pool
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
 from fedjury.experiments.papers.baffle_stable import WHO
 from fedjury.protocol.record import RoundRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.figure import Figure
 
 COLUMNS = ("judge", "attacker judges", "step", "who", "split")
 TOOK = 0.5

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Count, Mean, pool, voted
+from fedjury.experiments.engine.metrics import Count, Mean, by, pool, voted
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {"wire.history": "float32", "agents.remember": False},
@@ -54,7 +52,7 @@ def tables(results: list[Result]) -> list[Table]:
         votes = tuple(received(r) for r in values)
         asked = tuple(calls(r) for r in values)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
-        unlike = [_unlike(r, plain[judge, r.labels["seed"]]) for r in values]
+        unlike = [unlike(r, plain[judge, r.labels["seed"]]) for r in values]
         rows.append(
             {
                 "judge": judge,
@@ -99,7 +97,7 @@ def models(result: Result) -> int:
     return result.settings.validation.look_back + 2
 
 
-def _unlike(result: Result, plain: Result) -> tuple[Count, Count]:
+def unlike(result: Result, plain: Result) -> tuple[Count, Count]:
     """Count votes and decisions that differ from those on the models as they are.
 
     From the first decision that differs on, the two runs judge other models: there it ends.

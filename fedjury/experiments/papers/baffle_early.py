@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, last
-from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.engine.metrics import Mean, by, last
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 JUDGES = ("none", "lof", "calibrated")
 EARLY = (1 / 8, 3 / 8)

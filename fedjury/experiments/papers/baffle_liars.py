@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Count, Rate, judged, pool, voted
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.metrics import Count, Rate, by, judged, pool, voted
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 HOW = ("hide", "deny", "invert")
 """Vote clean on poison, poisoned on clean, or both."""

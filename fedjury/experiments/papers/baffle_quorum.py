@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Rate
+from fedjury.experiments.engine.metrics import by
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
-from fedjury.experiments.papers.baffle_stable import PAPER, rates
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from fedjury.experiments.papers.baffle_stable import PAPER, error_lines, rates
 
 COLUMNS = ("judge", "who", "q")
 
@@ -51,10 +47,7 @@ def tables(results: list[Result]) -> list[Table]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against q."""
-    lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-    for (judge, agent, q), values in by(results, *COLUMNS).items():
-        for line, rate in zip(lines, rates(values), strict=True):
-            line.setdefault(f"{judge}, {agent}", {})[float(q)] = rate
+    lines = error_lines(results, COLUMNS, lambda r: f"{r.labels['judge']}, {r.labels['who']}")
     pictures.errors(figure, lines, 'quorum q ("poisoned" votes that reject)')
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, last, measured
-from fedjury.experiments.engine.metrics import Mean, Rate, both, errors
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.metrics import Mean, Rate, both, by, errors, last, measured
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WHO = ("server", "clients", "both")
 COLUMNS = ("judge", "step", "l", "who", "split", "attack")
 PAPER = "paper, CIFAR-10 / FEMNIST"
+
+Line = dict[str, dict[float, Rate]]
+"""Name -> x -> rate."""
 
 Calm = dict[tuple[str | int | float, ...], float]
 """(step, split, seed) -> the accuracy at the end of a run without attack."""
@@ -120,6 +121,17 @@ def rates(values: list[Result]) -> tuple[Rate, Rate]:
     return both([errors(r.records, r.settings.backdoor.inject) for r in values])
 
 
+def error_lines(
+    results: list[Result], columns: tuple[str, ...], name: Callable[[Result], str]
+) -> tuple[Line, Line]:
+    """Return FN and FP by the last of some labels, a line for each name of what is grouped."""
+    lines: tuple[Line, Line] = ({}, {})
+    for key, values in by(results, *columns).items():
+        for line, rate in zip(lines, rates(values), strict=True):
+            line.setdefault(name(values[0]), {})[float(key[-1])] = rate
+    return lines
+
+
 def cost(values: list[Result], calm: Calm) -> Mean:
     """Return what runs end below those without attack and without defence, seed by seed."""
     return Mean(
@@ -158,14 +170,12 @@ def draw(figure: Figure, results: list[Result]) -> None:
     splits = by(judged, "split")
     axes = figure.subplots(2, len(splits), squeeze=False, sharex=True, sharey=True)
     for column, ((split,), values) in enumerate(splits.items()):
-        lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-        for (judge, step, agent, look_back), case in by(
-            values, "judge", "step", "who", "l"
-        ).items():
-            if step != "eta/N":
-                continue
-            for line, rate in zip(lines, rates(case), strict=True):
-                line.setdefault(f"{judge}, {agent}", {})[float(look_back)] = rate
+        published_step = [r for r in values if r.labels["step"] == "eta/N"]
+        lines = error_lines(
+            published_step,
+            ("judge", "who", "l"),
+            lambda r: f"{r.labels['judge']}, {r.labels['who']}",
+        )
         for row, name in enumerate(("FN", "FP")):
             pictures.rates(axes[row, column], lines[row], gap=10)
             pictures.as_rate(axes[row, column], name)

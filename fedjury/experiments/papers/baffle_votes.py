@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Rate
+from fedjury.experiments.engine.metrics import by
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
-from fedjury.experiments.papers.baffle_stable import rates
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from fedjury.experiments.papers.baffle_stable import error_lines, rates
 
 COLUMNS = ("samples", "decide", "validators")
 
@@ -63,11 +61,11 @@ def tables(results: list[Result]) -> list[Table]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against the number of validators."""
-    lines: tuple[dict[str, dict[float, Rate]], ...] = ({}, {})
-    for (_, decide, validators), values in by(results, *COLUMNS).items():
-        name = f"{decide}, {values[0].settings.agents.samples} samples"
-        for line, rate in zip(lines, rates(values), strict=True):
-            line.setdefault(name, {})[float(validators)] = rate
+    lines = error_lines(
+        results,
+        COLUMNS,
+        lambda r: f"{r.labels['decide']}, {r.settings.agents.samples} samples",
+    )
     pictures.errors(figure, lines, "validators")
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, pool
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.metrics import Count, Mean, Rate, by, pool
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.mpaf_setup import FAKES, MpafAgents, MpafPlan
 from fedjury.learning.partition import partition_spec_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DETECTORS = ("fixed_point", "similarity", "fldetector")
 COLUMNS = ("detector", "percent", "scale")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.grouping import by, last
-from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.engine.metrics import Mean, by, last
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.matrix_plan import GUARDS, MATRIX, NONE, MatrixPlan
 from fedjury.learning.partition import partition_spec_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PLACE = ("data", "guard", "attack", "rule")
 SETTLED = 2
@@ -97,11 +94,6 @@ def over(result: Result, figure: str) -> float | None:
 def wrongly(result: Result) -> int:
     """Count the honest agents that were in quarantine at the worst moment."""
     return max(r.truth.wrongly_quarantined or 0 for r in result.records if r.truth)
-
-
-def seconds(result: Result) -> float:
-    """Return how long the rounds took together."""
-    return sum(record.timing.seconds or 0.0 for record in result.records)
 
 
 def megabytes(result: Result) -> float:

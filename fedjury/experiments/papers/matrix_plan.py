@@ -31,7 +31,7 @@ KEPT = 0.02
 for it, so that they hold the same in all cells."""
 
 DETECTORS = ["fixed_point", "similarity"]
-"""Who looks for fakes, in all cells."""
+"""Who looks for malicious agents, in all cells."""
 
 GUARDS: dict[str, dict[str, Any]] = {
     "alone": {},

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.metrics import Mean
 from fedjury.experiments.papers.mpaf_point import ATTACKS, CENTRAL, NONE, RULES, Seen
 from fedjury.experiments.papers.mpaf_tables import WAYS, central, first, numbers, percents, sampled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Line = Mapping[float, Mean]
 

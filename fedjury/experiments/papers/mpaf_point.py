@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fedjury.experiments.engine.case import Result
-from fedjury.experiments.engine.grouping import lately
-from fedjury.experiments.engine.metrics import Mean
+from fedjury.experiments.engine.metrics import Mean, lately
 from fedjury.experiments.papers.mpaf_setup import DEFENCES, MpafAgents, counts
 
 NONE = "none"

@@ -7,8 +7,7 @@ from itertools import pairwise
 
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.metrics import Mean
-from fedjury.experiments.engine.published_targets import target
-from fedjury.experiments.engine.tables import Row, Table
+from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.mpaf_point import (
     ATTACKS,

@@ -27,7 +27,7 @@ def pixel(options: Options) -> Task:
     def arm(data: Dataset, held: Labels, seed: int) -> Backdoor:
         target = choose_target(options.target, data.classes, None, seed)
         if not (held != target).any():
-            raise ValueError(f"the attackers hold nothing but class {target}, the target")
+            raise ValueError(f"the attackers hold only class {target}, the target")
 
         def poison(x: Images, y: Labels) -> tuple[Images, Labels]:
             others = stamped(x[y != target])
@@ -35,7 +35,7 @@ def pixel(options: Options) -> Task:
 
         trial, wanted = poison(data.x_test, data.y_test)
         if not len(trial):
-            raise ValueError(f"the test set has nothing but class {target}, the target")
+            raise ValueError(f"the test set has only class {target}, the target")
         return Backdoor(poison, everything, trial, wanted, None, target)
 
     return Task((), arm)

@@ -31,9 +31,11 @@ def parser_of(prog: str) -> ArgumentParser:
         flags.LISTENER_FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
-    logins.add_flags(parser, "of this run alone (default: of all)")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1)")
+    flags.add_broker(parser, "address of the broker (default: 127.0.0.1:1883)")
+    logins.add_flags(parser, "of this run only (default: of all)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0: any free one")
     return parser
 
@@ -41,7 +43,7 @@ def parser_of(prog: str) -> ArgumentParser:
 def work(chosen: Namespace, output: Output) -> int:
     """Serve until Ctrl-C."""
     # Serving wants packages that the flags do without.
-    from fedjury.gateway.serving import listen  # noqa: PLC0415
+    from fedjury.gateway.serving import listen, url_of  # noqa: PLC0415
     from fedjury.monitor.prometheus.serving import serve  # noqa: PLC0415
 
     if not 0 <= chosen.port <= 65535:
@@ -55,9 +57,7 @@ def work(chosen: Namespace, output: Output) -> int:
         raise SettingsError(f"cannot listen on {chosen.host} port {chosen.port}: {why}") from why
     with listening:
         listener = Listener(address, principal, settings.run.name if named else "").open()
-        host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-        port = listening.getsockname()[1]
-        where = f"http://{host}:{port}/metrics"
+        where = f"{url_of(listening, chosen.host)}/metrics"
         line = f"runs at {address}: {where}"
         output.result(lambda: print(line, flush=True), {"metrics": where})
         try:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fedjury.monitor.rows import Tally, heard_in_full
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Phase, Reason
 from fedjury.protocol.record import RoundRecord
@@ -147,7 +146,7 @@ METRICS = (
     ),
     Shown(
         "fedjury_refused",
-        "messages that the aggregator refused",
+        "messages that the aggregator found invalid",
         ("reason",),
         lambda s: _each(dict.fromkeys(REASONS, 0) | s.run.refused),
         counter=True,
@@ -158,7 +157,7 @@ METRICS = (
     ),
     Shown(
         "fedjury_missing",
-        "of those selected, who did not answer",
+        "selected agents that did not answer",
         (),
         _last(lambda row: row.missing, whole=True),
     ),
@@ -177,14 +176,14 @@ METRICS = (
     ),
     Shown(
         "fedjury_bytes",
-        "of payloads at the aggregator, of rounds that were heard of in full",
+        "payload bytes at the aggregator, of completely observed rounds",
         ("direction",),
         _fields("bytes_in", "bytes_out"),
         counter=True,
     ),
     Shown(
         "fedjury_dropped",
-        "messages that the broker threw away",
+        "messages that the broker dropped",
         (),
         lambda s: _one(s.tally.dropped),
         counter=True,
@@ -238,7 +237,7 @@ class RunsCollector(Collector):
         )
         yield GaugeMetricFamily("fedjury_runs", "that are known", value=len(runs))
         malformed = snapshot.state.malformed + snapshot.state.turned_away
-        yield CounterMetricFamily("fedjury_odd", "messages nobody could read", value=malformed)
+        yield CounterMetricFamily("fedjury_odd", "messages that could not be read", value=malformed)
 
     def _suspicion(self, runs: Mapping[str, Run]) -> Metric:
         """Name the most suspected of each run; nobody new once so many were named."""
@@ -253,10 +252,3 @@ class RunsCollector(Collector):
                     named.add(agent)
                     metric.add_metric([run.name, agent], score)
         return metric
-
-
-def registry_of(look: Callable[[], Snapshot]) -> CollectorRegistry:
-    """Make a registry that holds this and nothing else."""
-    registry = CollectorRegistry()
-    registry.register(RunsCollector(look))
-    return registry

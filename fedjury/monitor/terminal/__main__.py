@@ -15,7 +15,7 @@ from fedjury.protocol.transport.connection import TransportError
 EXAMPLES = """  %(prog)s                          the run on 127.0.0.1:1883
   %(prog)s --broker 127.0.0.1:1883 --run lab
   %(prog)s --broker 127.0.0.1:8883 --run lab --secrets secrets
-  %(prog)s --secrets secrets --as ann    ann's own log-in (fedjury enroll --watch ann)
+  %(prog)s --secrets secrets --as ann    ann's own login (fedjury enroll --watch ann)
   %(prog)s --run lab --plain >> lab.log"""
 
 EXPECTED = (SettingsError, TransportError, Several)
@@ -43,14 +43,14 @@ def work(chosen: Namespace, output: Output) -> int:
 def parser_of(prog: str) -> ArgumentParser:
     """Return the parser of its flags."""
     parser = flags.parser(
-        "Watch a run in the terminal, from what it says on its topics; as plain lines where the "
+        "Watch a run in the terminal, from its messages; as plain lines where the "
         "output is no terminal. Ends when the run is over.",
         EXAMPLES,
         flags.LISTENER_FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "where the broker is (default: 127.0.0.1:1883)")
-    logins.add_flags(parser, "the run to watch (default: the one that is there)")
+    flags.add_broker(parser, "address of the broker (default: 127.0.0.1:1883)")
+    logins.add_flags(parser, "the run to watch (default: the only one)")
     parser.add_argument("--plain", action="store_true", help="a line for each round and event")
     return parser
 

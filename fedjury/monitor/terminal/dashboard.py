@@ -6,14 +6,15 @@ out whatever moves a cursor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.console import Group
 from rich.text import Text
 
-from fedjury.monitor.rows import heard_in_full, verdict
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.formatting import counts, size
+from fedjury.monitor.rows import heard_in_full
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import braille_plot, formatting
 from fedjury.protocol.record import RoundRecord
 
@@ -99,7 +100,7 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
             ("round ", ""),
             (f"{run.round}", "bold"),
             f"  {formatting.phase(run)}{attempt}{selected}{voting}",
-            (f"  nothing heard for {formatting.lasting(silent)}", "yellow")
+            (f"  no messages for {formatting.lasting(silent)}", "yellow")
             if silent > QUIET and not run.over
             else "",
         )
@@ -121,9 +122,9 @@ def _speed(run: Run) -> Text:
     text = Text("- updates/s" if rate is None else f"{rate:,.0f} updates/s")
     if last is not None and heard_in_full(last):
         came, went = last.traffic.bytes_in or 0, last.traffic.bytes_out or 0
-        text.append(f"  in {formatting.size(came)} out {formatting.size(went)} a round")
+        text.append(f"  in {size(came)} out {size(went)} a round")
         text.append(
-            f"  (in all {formatting.size(tally.bytes_in)}, {formatting.size(tally.bytes_out)})",
+            f"  (in total {size(tally.bytes_in)}, {size(tally.bytes_out)})",
             "dim",
         )
         if last.missing:
@@ -140,12 +141,8 @@ def _remarks(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
         lines.append(Text(f" {formatting.closing(run)} ", "reverse"))
     elif run.repeats and run.repeats[-1].round >= run.round:
         again = run.repeats[-1]
-        lines.append(
-            Text(
-                f"round {again.round} is tried again (attempt {again.attempt}): {again.why}",
-                "yellow",
-            )
-        )
+        text = f"round {again.round} is tried again (attempt {again.attempt}): {again.why}"
+        lines.append(Text(text, "yellow"))
     return lines
 
 
@@ -154,7 +151,7 @@ def _trouble(snapshot: Snapshot, where: str) -> list[Text]:
     if not snapshot.connected:
         gone = formatting.lasting(snapshot.now - snapshot.since)
         what = "BROKER GONE" if snapshot.outages else "NO ANSWER FROM THE BROKER"
-        message = f" {what} for {gone}, at {where}; waiting, what you see is old "
+        message = f" {what} for {gone}, at {where}; waiting; this is the last known state "
         lines.insert(0, Text(message, "bold white on red"))
     return lines
 
@@ -218,9 +215,9 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
     if room < 2:
         return []
     hidden = any(row.model.backdoor is not None for row in run.rows)
-    head = "round  verdict   accuracy  candidate"
     marks = PLAIN if frame.plain else FANCY
-    legend = Text().append(head + ("  backdoor  " if hidden else "  "), "dim")
+    legend = Text("round  verdict   accuracy  candidate  ", "dim")
+    legend.append("backdoor  " * hidden)
     legend.append(f"{marks.poisoned} poisoned ", POISONED).append(f"{marks.clean} clean ", CLEAN)
     legend.append(f"{marks.silent} silent", SILENT)
     rows = run.rows[::-1][: room - 1]
@@ -229,7 +226,7 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
 
 def _line(row: RoundRecord, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
     styles = {True: "green", False: "bold red", None: "dim"}
-    message = "REJECTED" if row.accepted is False else verdict(row)
+    message = "REJECTED" if row.accepted is False else row.verdict
     text = Text(f"{row.round:>5}  ").append(f"{message:<8}", styles[row.accepted])
     text.append(f"  {formatting.percent(row.model.accuracy):>8}  ")
     text.append(f"{formatting.percent(row.candidate.accuracy if row.candidate else None):>9}")
@@ -256,8 +253,8 @@ def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
 
     Nobody who spoke vanishes where many share a character.
     """
-    message = row.votes.counts
-    lengths = message if row.votes.asked <= width else _shares(message, width)
+    counted = row.votes.counts
+    lengths = counted if row.votes.asked <= width else _shares(counted, width)
     text = Text()
     drawn = zip(lengths, marks[:3], (POISONED, CLEAN, SILENT), strict=True)
     for length, mark, style in drawn:
@@ -265,12 +262,10 @@ def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
     return text
 
 
-def _shares(message: Iterable[int], width: int) -> list[int]:
+def _shares(counted: Sequence[int], width: int) -> list[int]:
     """Share ``width`` characters out by how many there are of each, at least one to each."""
-    parts = list(message)
-    total = sum(parts)
-    lengths = [max(1, part * width // total) if part else 0 for part in parts]
-    largest = parts.index(max(parts))
+    lengths = [max(1, part * width // sum(counted)) if part else 0 for part in counted]
+    largest = counted.index(max(counted))
     lengths[largest] = max(1, lengths[largest] + width - sum(lengths))
     return lengths
 
@@ -283,7 +278,7 @@ def _foot(run: Run) -> list[Text]:
     refused = run.refused
     text = Text().append("refused ", "dim").append(f"{sum(refused.values()):,}")
     if refused:
-        text.append(f": {formatting.counts(refused)}", "yellow")
+        text.append(f": {counts(refused)}", "yellow")
     if run.latest:
         text.append(f"  (last: {run.latest[0]}, {run.latest[1]})", "dim")
     lines = [text]
@@ -291,9 +286,9 @@ def _foot(run: Run) -> list[Text]:
         seen = run.suspects
         text = Text().append("flagged ", "dim").append(f"{seen.flagged:,}", "yellow")
         if seen.flagged:
-            text.append(f" ({formatting.counts(seen.detectors)})")
+            text.append(f" ({counts(seen.detectors)})")
         text.append("  in quarantine ", "dim").append(f"{seen.quarantined:,}", "yellow")
-        text.append(f" ({seen.permanent:,} permanently)  left out {seen.filtered:,}", "dim")
+        text.append(f" ({seen.permanent:,} permanently)  filtered {seen.filtered:,}", "dim")
         lines.append(text)
         if seen.most:
             named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])

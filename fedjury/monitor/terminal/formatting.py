@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 
-from fedjury.monitor.rows import Suspects, heard_in_full, verdict
-from fedjury.monitor.run_view import Repeat, Run
+from fedjury import formatting
+from fedjury.formatting import counts, size
+from fedjury.monitor.rows import Suspects, heard_in_full
+from fedjury.monitor.runs import Repeat, Run
 from fedjury.protocol.record import RoundRecord
 
 PHASES = {
@@ -19,40 +22,23 @@ NAMED = 5
 """Agents that are named in a line."""
 
 
-def percent(value: float | None) -> str:
-    """Write a share, like 73.6%; a dash if it is not known."""
-    return "-" if value is None else f"{value:.1%}"
-
-
-def size(number: float) -> str:
-    """Write a number of bytes, like 52.1 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
+percent = partial(formatting.percent, unknown="-")
 
 
 def lasting(seconds: float) -> str:
     """Write a time, like 2 min 5 s."""
-    heard_in_full = max(0, int(seconds))
-    if heard_in_full < 60:
-        return f"{heard_in_full} s"
-    if heard_in_full < 3600:
-        return f"{heard_in_full // 60} min {heard_in_full % 60} s"
-    return f"{heard_in_full // 3600} h {heard_in_full % 3600 // 60} min"
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def values(names: Iterable[str], total: int, most: int = NAMED) -> str:
     """Name the first of so many."""
     shown = [name for name, _ in zip(names, range(most), strict=False)]
     return ", ".join(shown) + (", ..." if shown and total > len(shown) else "")
-
-
-def counts(refused: Mapping[str, int]) -> str:
-    """Write reasons and how often, the most frequent first."""
-    ordered = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason} {times:,}" for reason, times in ordered if times)
 
 
 def phase(run: Run) -> str:
@@ -73,10 +59,10 @@ def where(run: Run) -> str:
 
 def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None = None) -> str:
     """Put a round into one line: words and numbers, each kind always in the same words."""
-    judged = f" (of round {row.judged})" if row.judged not in (None, row.round) else ""
+    judged = f" (of round {row.about})" if row.about != row.round else ""
     message = [
         f"round {row.round:>3}",
-        f"{verdict(row)}{judged}",
+        f"{row.verdict}{judged}",
         f"accuracy {percent(row.model.accuracy)}",
     ]
     candidate, votes = row.candidate, row.votes

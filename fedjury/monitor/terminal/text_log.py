@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fedjury.formatting import counts
 from fedjury.monitor.rows import alike
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import formatting
 
 EVERY = 5.0
@@ -58,7 +59,7 @@ def _connection(told: TextLog, snapshot: Snapshot, where: str) -> tuple[TextLog,
     gone = not snapshot.connected and (snapshot.outages > 0 or late)
     lines = []
     if not told.gone and (gone or snapshot.outages > told.outages):
-        lines.append(f"the broker is gone: no connection to {where}; waiting until it is back")
+        lines.append(f"no connection to the broker at {where}; waiting until it is back")
     if snapshot.connected and (lines or told.gone):
         lost = (
             f" after {formatting.lasting(snapshot.since - snapshot.lost)}"
@@ -76,7 +77,7 @@ def _begun(before: Run | None, run: Run, where: str) -> list[str]:
     if run.generation != before.generation:
         return [f"run {run.name} begins again"]
     if before.last is not None and run.last is not None and run.last.round < before.last.round:
-        return [f"run {run.name} has gone back to round {run.last.round}"]
+        return [f"run {run.name} went back to round {run.last.round}"]
     return []
 
 
@@ -109,5 +110,5 @@ def _open(run: Run) -> str:
     """Say how a round stands that is still open."""
     text = f"round {run.round:>3}  {formatting.phase(run)}  online {len(run.online):,}"
     if run.refusing and run.refusing_round == run.round:
-        text += f"  refused: {formatting.counts(run.refusing)}"
+        text += f"  refused: {counts(run.refusing)}"
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +13,7 @@ from rich.live import Live
 from fedjury.monitor import logins
 from fedjury.monitor.listener import Listener
 from fedjury.monitor.logins import SETTLE
-from fedjury.monitor.run_view import Run, Snapshot
+from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import dashboard, formatting, text_log
 from fedjury.monitor.terminal.dashboard import Frame
 
@@ -24,30 +24,14 @@ CLOCK = 1.0
 """Seconds after which what counts seconds is drawn again."""
 
 
-class Show(Protocol):
-    """How people are told."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, why: BaseException | None, at: TracebackType | None
-    ) -> None: ...
-
-    def look(self, snapshot: Snapshot, run: Run | None, hint: str) -> None:
-        """Show what there is to see; ``hint``: why there is no run."""
-
-    def end(self, run: Run) -> None:
-        """Show how a run ended."""
-
-
-def show_for(where: str, *, plain: bool) -> Show:
+def show_for(where: str, *, plain: bool) -> Plain | Drawn:
     """Return what draws in a terminal, and else writes lines; ``where``: the broker."""
     console = Console(highlight=False)
     drawn = console.is_terminal and not console.is_dumb_terminal and not plain
     return Drawn(where, console) if drawn else Plain(where)
 
 
-def watch(listener: Listener, show: Show, name: str) -> Run:
+def watch(listener: Listener, show: Plain | Drawn, name: str) -> Run:
     """Watch a run until it is over, and return it; without a name, the one that is there.
 
     Raises
@@ -57,11 +41,8 @@ def watch(listener: Listener, show: Show, name: str) -> Run:
     Several
         If there are several runs, and none stands out.
     """
-    hint = (
-        f"no run {name!r} is on this broker yet; waiting for it"
-        if name
-        else ("no run is on this broker yet; waiting for one")
-    )
+    named, which = (f" {name!r}", "it") if name else ("", "one")
+    hint = f"no run{named} on this broker yet; waiting for {which}"
     while True:
         snapshot = listener.snapshot
         name = name or logins.choose(snapshot)

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 The broker must speak MQTT over websockets. Mosquitto does, and can serve the page itself:
   fedjury broker --port 1883 --page          a private broker on this machine
-  fedjury enroll --n 1000 --page             one with log-ins
+  fedjury enroll --n 1000 --page             one with logins
   fedjury run --monitor                      with a whole federation
 """
 
@@ -25,7 +25,7 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     """Return the parser of its flags."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Serve the live page, which shows what the runs on a broker say.",
+        description="Serve the live page, which shows the runs on a broker.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -35,7 +35,7 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
         required=True,
         type=_websockets,
         metavar="ws://HOST:PORT",
-        help="where it speaks websockets, as browsers see it",
+        help="its websocket address, as browsers reach it",
     )
     parser.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
     parser.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")

@@ -5,43 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
 FILES = Path(__file__).resolve().parent / "page"
 HOST, PORT = "127.0.0.1", 8080
-SLOW = 10.0
-"""Seconds after which a browser that says nothing is let go."""
-
-
-class _Files(SimpleHTTPRequestHandler):
-    """Hands out files; the address without more leads to the page of our broker."""
-
-    timeout = SLOW
-
-    def __init__(self, *args: object, start: str, **more: object) -> None:
-        self.start = start
-        super().__init__(*args, **more)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        """Answer."""
-        if self.path == "/":
-            self.send_response(302)
-            self.send_header("Location", self.start)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        else:
-            super().do_GET()
-
-    def list_directory(self, path: object) -> None:
-        """List nothing."""
-        del path
-        self.send_error(404)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Say nothing of what is asked for."""
 
 
 @contextlib.contextmanager
@@ -51,14 +19,23 @@ def served(broker: str, host: str = HOST, port: int = 0) -> Iterator[str]:
     ``broker`` is the address of its websockets, as browsers see it; ``port`` 0 is a free one.
     Raises OSError if the port cannot be had.
     """
+    # Packages that a run without a page does without.
+    from fastapi import FastAPI  # noqa: PLC0415
+    from fastapi.responses import RedirectResponse  # noqa: PLC0415
+    from fastapi.staticfiles import StaticFiles  # noqa: PLC0415
+
+    from fedjury.gateway.serving import listen, server_of, url_of  # noqa: PLC0415
+
+    app = FastAPI(openapi_url=None)
     start = f"/index.html?{urlencode({'broker': broker}, safe=':/')}"
-    server = ThreadingHTTPServer((host, port), partial(_Files, directory=str(FILES), start=start))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{host}:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    app.add_api_route("/", lambda: RedirectResponse(start, 302))
+    app.mount("/", StaticFiles(directory=FILES))
+    server = server_of(app)
+    with listen(host, port) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            yield f"{url_of(listening, host)}/"
+        finally:
+            server.should_exit = True
+            thread.join()

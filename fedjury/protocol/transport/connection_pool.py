@@ -349,5 +349,5 @@ class ConnectionPool:
         ):
             self.troubles.unsent(text, "too large", final=True)
         elif not connection.say(topic, message, payload, five=speaks_five(self._protocol)):
-            text = f"too much waits to be sent by {connection.name}: a message is lost"
+            text = f"too many messages wait to be sent by {connection.name}: a message is lost"
             self.troubles.unsent(text, "full", final=False)

@@ -54,7 +54,7 @@ class MemoryTransport:
         self._encoder = Encoder()
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
-        self._broker, self._run = broker, run
+        self.broker, self._run = broker, run
         self.decoder = Decoder()
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
@@ -86,7 +86,7 @@ class MemoryTransport:
     ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
-        for topic, payload in list(self._broker.retained.items()):
+        for topic, payload in list(self.broker.retained.items()):
             self._deliver(name, topic, payload)
         if serves is not None:
             self._serves[name] = serves
@@ -98,8 +98,8 @@ class MemoryTransport:
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message."""
         topic = topics.topic_for(self._run, kind, value)
-        if topic in self._broker.retained:
-            self.inbox.append((name, topic, self._broker.retained[topic]))
+        if topic in self.broker.retained:
+            self.inbox.append((name, topic, self.broker.retained[topic]))
 
     def send(self, name: str, message: Message) -> None:
         """Publish a message of a party."""
@@ -107,23 +107,23 @@ class MemoryTransport:
         payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         retain = CHANNELS[type(message)].retain
-        self._broker.publish(topics.topic_of(self._run, message), payload, retain=retain)
+        self.broker.publish(topics.topic_of(self._run, message), payload, retain=retain)
 
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
         del name
-        self._broker.publish(topics.topic_of(self._run, message), b"", retain=True)
+        self.broker.publish(topics.topic_of(self._run, message), b"", retain=True)
 
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
         self._wanted.pop(name, None)
         ours = [
             topic
-            for topic in self._broker.retained
+            for topic in self.broker.retained
             if topic.startswith(f"{topics.ROOT}/{self._run}/")
         ]
         for topic in ours:
-            self._broker.publish(topic, b"", retain=True)
+            self.broker.publish(topic, b"", retain=True)
         return len(ours)
 
     def receive(self, timeout: float = 0) -> Delivery | None:
@@ -149,7 +149,12 @@ class MemoryTransport:
         self._present.clear()
         self._serves.clear()
         with suppress(ValueError):  # it may have left before
-            self._broker.listeners.remove(self._hear)
+            self.broker.listeners.remove(self._hear)
+
+    def vanish(self) -> None:
+        """Hear nothing more, without a goodbye: as a process that is killed."""
+        if self._hear in self.broker.listeners:
+            self.broker.listeners.remove(self._hear)
 
     def _hear(self, topic: str, payload: bytes) -> None:
         for name in self._wanted:

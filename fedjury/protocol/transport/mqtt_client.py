@@ -191,7 +191,7 @@ class Client(mqtt.Client):
         if cmd != "PUBACK" or len(packet) < 2:
             return super()._handle_pubackcomp(cmd)
         mid, code = packet[0] << 8 | packet[1], packet[2] if len(packet) > 2 else 0
-        reason: Any = _reason(code) if code else _SUCCESS
+        reason: Any = numbered(code) if code else _SUCCESS
         with self._out_message_mutex:
             if mid in self._out_messages:
                 return self._do_on_publish(mid, reason, _NOTHING_MORE)
@@ -261,7 +261,7 @@ def limits_of(properties: Any) -> BrokerLimits:
     )
 
 
-def _reason(code: int) -> Reason:
+def numbered(code: int) -> Reason:
     """Return a reason by its number, wherever MQTT lets it stand."""
     names = ReasonCode(PacketTypes.DISCONNECT).names.get(code, {})
     return Reason(code, next(iter(names), f"reason {code:#x}"))

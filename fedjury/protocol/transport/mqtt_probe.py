@@ -68,9 +68,9 @@ def probe(address: BrokerAddress, principal: str = "") -> Welcome:
         refusal = refusal if spoken else answer.reason or refusal
     if refusal is not None:
         message = reasons.refused(refusal, login.username)
-        raise TransportError(f"the broker at {address} does not let us in: {message}")
+        raise TransportError(f"the broker at {address} rejects the connection: {message}")
     if answer.complaint:
-        raise TransportError(f"the broker at {address} does not let us in: {answer.complaint}")
+        raise TransportError(f"the broker at {address} rejects the connection: {answer.complaint}")
     encrypted, silent = login.tls is not None, answer.closed and not answer.first
     expects_tls = silent and not encrypted and _speaks_tls(address)
     raise TransportError(
@@ -90,7 +90,7 @@ def _speaks_tls(address: BrokerAddress) -> bool:
 
 
 def lets_anybody_in(address: BrokerAddress) -> bool:
-    """Return whether a broker to which we have a log-in lets strangers in as well."""
+    """Return whether a broker to which we have a login lets strangers in as well."""
     nobody = stranger(address)
     if nobody is None:
         return False
@@ -135,7 +135,7 @@ def _handshake(address: BrokerAddress, login: Login, protocol: int) -> _Answer:
         client.disconnect()
     except ssl.SSLCertVerificationError as why:
         raise TransportError(
-            f"the certificate of the broker at {address} is not to be trusted: "
+            f"the certificate of the broker at {address} cannot be trusted: "
             f"{reasons.distrust(why, address.host)}"
         ) from why
     except (OSError, ValueError) as why:

@@ -55,7 +55,7 @@ class MqttTransport:
         self.traffic = Traffic()
         self._address, self._run = address, run
         self.pool = ConnectionPool(address, run, self._heard, sole=sole)
-        self._inbox: deque[tuple[str, str, bytes]] = deque()
+        self.inbox: deque[tuple[str, str, bytes]] = deque()
         self._heard_bytes = 0
         """Counted by who runs the loop, as ``traffic.received`` is by who reads: no lock is due."""
         self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
@@ -134,17 +134,17 @@ class MqttTransport:
     ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = [topics.topic_for(self._run, kind) for kind in kinds]
-        with self._mine():
+        with self.held():
             self.pool.add(name, filters, presence=presence, serves=serves)
 
     def watch_drops(self, name: str) -> None:
         """Let a party hear how many messages the broker throws away, where the broker says it."""
-        with self._mine():
+        with self.held():
             self.pool.watch_drops(name)
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message; it unsubscribes when that has come."""
-        with self._mine():
+        with self.held():
             self.pool.subscribe(name, topics.topic_for(self._run, kind, value))
 
     def send(self, name: str, message: Message) -> None:
@@ -154,21 +154,21 @@ class MqttTransport:
         """
         payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
-        with self._mine():
+        with self.held():
             self.pool.publish(name, message, payload)
 
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
-        with self._mine():
+        with self.held():
             self.pool.publish(name, message, b"")
 
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
         result: set[str] = set()
         before = -1
-        with self._mine():
+        with self.held():
             self._found = result
-            self._inbox.clear()  # what waits there would end our waiting
+            self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
             self.pool.subscribe(name, f"{topics.ROOT}/{self._run}/#", once=False)
         until = time.monotonic() + PATIENCE
@@ -177,7 +177,7 @@ class MqttTransport:
             self._wait(QUIET)
         emptied, until = sorted(result), time.monotonic() + PATIENCE
         for start in range(0, len(emptied), CLEARED):
-            with self._mine():
+            with self.held():
                 self.pool.empty(name, emptied[start : start + CLEARED])
             while self.pool.unfinished() and time.monotonic() < until:
                 self._wait(0.02)
@@ -185,11 +185,11 @@ class MqttTransport:
 
     def receive(self, timeout: float) -> Delivery | None:
         """Wait up to ``timeout`` seconds for the next message."""
-        if not self._inbox:
+        if not self.inbox:
             self._wait(timeout)
-        if not self._inbox:
+        if not self.inbox:
             return None
-        name, topic, payload = self._inbox.popleft()
+        name, topic, payload = self.inbox.popleft()
         self.traffic = self.traffic._replace(received=self.traffic.received + len(payload))
         return Delivery(name, self.decoder.decode(topic, payload), len(payload))
 
@@ -223,7 +223,7 @@ class MqttTransport:
     # Who runs the loop.
 
     @contextlib.contextmanager
-    def _mine(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Take the loop from the network thread, who gives way at the end of its turn."""
         if not self._lock.acquire(blocking=False):
             self._claims += 1
@@ -240,10 +240,10 @@ class MqttTransport:
     def _wait(self, timeout: float) -> None:
         """Run the loop until there is a message, or the time is up."""
         until = time.monotonic() + timeout
-        with self._mine():
+        with self.held():
             while True:
                 self._guarded_turn(max(0.0, until - time.monotonic()))
-                if self._inbox or time.monotonic() >= until:
+                if self.inbox or time.monotonic() >= until:
                     return
 
     def _run_network(self) -> None:
@@ -262,7 +262,7 @@ class MqttTransport:
     def _guarded_turn(self, timeout: float) -> None:
         """Turn the loop once, but leave the sockets alone where too much waits to be read."""
         waiting = self._heard_bytes - self.traffic.received
-        full = len(self._inbox) > INBOX or waiting > INBOX_BYTES
+        full = len(self.inbox) > INBOX or waiting > INBOX_BYTES
         if self._failure is None:
             try:
                 self.pool.turn(timeout, reading=not full)
@@ -287,4 +287,4 @@ class MqttTransport:
                 self._broadcast[topic] = payload
             payload = self._broadcast[topic]
         self._heard_bytes += len(payload)
-        self._inbox.append((name, topic, payload))
+        self.inbox.append((name, topic, payload))

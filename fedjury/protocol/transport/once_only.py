@@ -65,12 +65,12 @@ class Outside:
             return
         self._told = count
         if not count:
-            self._say("all are let in now")
+            self._say("all agents are connected now")
             return
         whys = Counter(why for outside in self._places.values() for why in outside.values())
         why, most = whys.most_common(1)[0]
         rest = "" if most == count else f" ({most:,} of them; others for other reasons)"
-        self._say(f"{count:,} of {total:,} agents are not let in: {why}{rest}")
+        self._say(f"{count:,} of {total:,} agents cannot connect: {why}{rest}")
 
 
 class Drops:
@@ -78,7 +78,7 @@ class Drops:
 
     def __init__(self) -> None:
         self.total = 0
-        self._last: int | None = None
+        self.last: int | None = None
 
     def on_message(self, payload: bytes) -> None:
         """Take a count; what was dropped before the first is not ours."""
@@ -86,6 +86,6 @@ class Drops:
         if not text.isdigit() or len(text) > 18:
             return
         count = int(text)
-        if self._last is not None:
-            self.total += count - self._last if count >= self._last else count
-        self._last = count
+        if self.last is not None:
+            self.total += count - self.last if count >= self.last else count
+        self.last = count

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fedjury.processes import most_open_files
 from fedjury.protocol.credentials import BrokerAddress
 
-RIVAL = "another under our name"
+RIVAL = "another client with the same name"
 CUT_OFF = "cut off"
 """Kinds of notices: of two who use the same name, and of cuts without a reason."""
 
@@ -28,35 +28,35 @@ GIVEN_UP = 5
 """Times in a row after which the only one of a name gives way: the other may stay then."""
 
 SILENT = (
-    "it closes the connection without a word, as a broker does that has as many clients as it "
-    "lets in (max_connections, or its open files); raise that at the broker, which is tried again"
+    "it closes the connection without a reason, as a broker does that has its maximum number of "
+    "clients (max_connections, or its open files); raise that at the broker, which is tried again"
 )
 """What is known of a broker that hangs up before it has answered."""
 
 _OURS = {
-    errno.EMFILE: "this process may open no more files ({files}): raise that with 'ulimit -n', "
+    errno.EMFILE: "this process cannot open more files ({files}): raise that with 'ulimit -n', "
     "or spread its agents over more processes",
-    errno.ENFILE: "this machine may open no more files (fs.file-max)",
-    errno.ENOBUFS: "this machine has no memory left for connections",
-    errno.ENOMEM: "this machine has no memory left for connections",
-    errno.EADDRNOTAVAIL: "this machine has no port left to connect from "
+    errno.ENFILE: "this machine cannot open more files (fs.file-max)",
+    errno.ENOBUFS: "this machine is out of memory for connections",
+    errno.ENOMEM: "this machine is out of memory for connections",
+    errno.EADDRNOTAVAIL: "this machine has no free port to connect from "
     "(net.ipv4.ip_local_port_range), or no network",
-    errno.EACCES: "this machine does not let us connect: a firewall of its own?",
-    errno.EPERM: "this machine does not let us connect: a firewall of its own?",
+    errno.EACCES: "this machine does not allow the connection: is there a firewall?",
+    errno.EPERM: "this machine does not allow the connection: is there a firewall?",
 }
 """Errors of the system that are no fault of the broker's, which may well be there."""
 
 _TRUST = {
-    7: "was not signed by the authority that we know (--ca, or ca.crt in --secrets): are these of "
+    7: "was not signed by the known authority (--ca, or ca.crt in --secrets): are these of "
     "another enrolment?",
     9: "is not valid yet; this machine's clock says {now}: set it right, or wait",
     10: "has expired; have a new one made ('fedjury enroll --renew' makes them), or set "
     "this machine's clock right, which says {now}",
     18: "is its own authority; give it as --ca FILE if it is the right one",
-    19: "is of an authority that we do not know; give that one's certificate as --ca FILE",
-    20: "is of an authority that we do not know; give that one's certificate as --ca FILE, or "
+    19: "is of an unknown authority; give the authority's certificate as --ca FILE",
+    20: "is of an unknown authority; give the authority's certificate as --ca FILE, or "
     "--ca system if it is a public one",
-    21: "is of an authority that we do not know; give that one's certificate as --ca FILE, or "
+    21: "is of an unknown authority; give the authority's certificate as --ca FILE, or "
     "--ca system if it is a public one",
     23: "was revoked",
     62: "does not name {host}; connect by a name that it has, or have one made that names it "
@@ -72,12 +72,11 @@ FINAL = {TOO_LARGE, NO_RETAIN, NO_QOS}
 """What will be refused again however often it is tried."""
 
 _RETAIN = (
-    "retains no messages, and without that nobody who comes later hears of the run; set "
+    "retains no messages, which agents that join later need; set "
     "'retain_available true' in its configuration"
 )
 _QOS = (
-    "takes no messages that are to be acknowledged (QoS 1), as ours are; set 'max_qos 2' in its "
-    "configuration, or leave that out"
+    "does not accept messages with QoS 1; set 'max_qos 2' in its configuration, or leave that out"
 )
 _SIZE = (
     "raise max_packet_size in its configuration (and message_size_limit, if that is there), or "
@@ -85,18 +84,18 @@ _SIZE = (
 )
 _ADVICE = {
     0x85: "it does not take RUN.NAME for a client's id; it must",
-    0x86: "name or password is not what it knows: --username, --password, --secrets",
+    0x86: "wrong name or password: --username, --password, --secrets",
     0x88: "try again later",
     0x89: "try again later",
     0x8A: "ask who runs it",
     TOO_LARGE: _SIZE,
-    0x96: "raise what it lets a client say in a second",
-    0x97: "it has as many clients or messages as it takes; raise that at the broker",
+    0x96: "raise its limit of messages per second and client",
+    0x97: "it has its maximum number of clients or messages; raise that at the broker",
     0x98: "ask who runs it",
-    0x99: "it takes no such payloads",
+    0x99: "it does not accept such payloads",
     NO_RETAIN: f"it {_RETAIN}",
     NO_QOS: f"it {_QOS}",
-    0x9F: "it takes fewer new connections in a second; raise that at the broker",
+    0x9F: "it accepts fewer new connections per second; raise that at the broker",
 }
 """Numbers of MQTT's reasons -> what to do."""
 
@@ -143,14 +142,14 @@ def unreachable(where: BrokerAddress, why: BaseException) -> str:
 def of_tls(why: BaseException, host: str) -> str:
     """Say what TLS found wrong, and what to do; "" if it is not that."""
     if isinstance(why, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {distrust(why, host)}"
+        return f"its certificate cannot be trusted: {distrust(why, host)}"
     if not isinstance(why, ssl.SSLError):
         return ""
     words = (why.reason or "").replace("_", " ").lower()
     if "alert" not in words:
         return words
     return (
-        f"it does not take our certificate ({words}): is the one in --secrets of its authority, "
+        f"it rejects this certificate ({words}): is the one in --secrets of its authority, "
         "and neither revoked nor expired? 'fedjury enroll --renew NAME' makes another"
     )
 
@@ -176,12 +175,15 @@ def no_mqtt(where: str, *, tls: bool, silent: bool, expects_tls: bool) -> str:
     other = "with it, which --secrets or --ca bring, brokers usually listen on port 8883"
     if expects_tls:
         return (
-            f"what listens at {where} expects TLS: give --ca FILE, the certificate of who vouches "
-            "for it, or --secrets with a ca.crt in it; without TLS brokers usually listen on port "
+            f"what listens at {where} expects TLS: give --ca FILE, that of its certificate "
+            "authority, or --secrets with a ca.crt in it; without TLS brokers usually "
+            "listen on port "
             "1883"
         )
     if silent:
-        return f"what listens at {where} does not let us in: {SILENT}. Or it is no MQTT broker"
+        return (
+            f"what listens at {where} rejects the connection: {SILENT}. Or it is not an MQTT broker"
+        )
     return f"what listens at {where} does not speak MQTT (without TLS; {other})"
 
 
@@ -191,7 +193,7 @@ def refused(reason: Reason, username: str | None) -> str:
     if reason.code in (0x86, 0x87) and username is None:
         do = "give --secrets, the folder made by fedjury enroll"
     elif reason.code == 0x87:
-        do = f"the log-in {username!r} and its password are not what it knows"
+        do = f"the login {username!r} and its password are wrong"
     return f"{reason.words}; {do}" if do else reason.words
 
 
@@ -207,7 +209,10 @@ def no_receipt(reason: Reason) -> str:
     """Say why a broker did not take a message."""
     do = _ADVICE.get(reason.code, "")
     if reason.code == 0x87:
-        do = "its access rules do not let that log-in say this: is it the run it was enrolled for?"
+        do = (
+            "its access rules do not allow that login to publish this: was it enrolled for another "
+            "run?"
+        )
     return f"{reason.words}; {do}" if do else reason.words
 
 
@@ -247,7 +252,7 @@ def of_cut(name: str, run: str, told: Reason, limits: BrokerLimits, times: int) 
     """
     often = times > GIVEN_UP
     if told.refuses:
-        text = f"the broker cut {name} off: {cut_off(told, limits)}"
+        text = f"the broker disconnected {name}: {cut_off(told, limits)}"
         return Cut(text, told.words, text if often or told.code in FINAL else "")
     silent = f"and does not say why: perhaps another client of run {run!r} uses its name"
     if often:
@@ -258,9 +263,9 @@ def of_cut(name: str, run: str, told: Reason, limits: BrokerLimits, times: int) 
 
 
 def open_to_all(where: str) -> str:
-    """Say that a log-in is of no use."""
+    """Say that a login is of no use."""
     return (
-        f"warning: the broker at {where} lets anybody in without a log-in, so yours (--secrets or "
+        f"warning: the broker at {where} accepts clients without a login, so yours (--secrets or "
         "--username) protects nothing: is it the broker that you meant? 'fedjury enroll' "
-        "says how to start the one that knows these log-ins"
+        "says how to start the one that knows these logins"
     )

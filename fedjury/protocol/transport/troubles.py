@@ -34,7 +34,7 @@ class Troubles:
         if told.code == reasons.TAKEN_OVER:
             text = f"another client connected to the broker as {name} of run {self._run!r}"
             self.notices.add(text, reasons.RIVAL)
-            self.end_with(f"{text}, and has taken our place")
+            self.end_with(f"{text}, and has replaced this one")
         elif connection.connected:
             self._cut(connection, told, now)
         elif message := connection.client.complaint:
@@ -61,7 +61,7 @@ class Troubles:
             self.final = why
 
     def _not_let_in(self, name: str, why: str, kind: str) -> None:
-        self.notices.add(f"the broker does not let {name} in: {why}", kind)
+        self.notices.add(f"the broker rejects {name}: {why}", kind)
         self.outside[name] = why
 
     def _cut(self, connection: MqttConnection, told: Reason, now: float) -> None:

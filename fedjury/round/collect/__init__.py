@@ -1,12 +1,29 @@
 """How contributions come together: what is accepted, when it is enough, and with what weight.
 
-A collect strategy is a frozen value with three methods. Synchronous collection is the only one: all
-that are selected train from the same model, and the round waits for them.
+A collect strategy is chosen by ``collect.strategy``: ours is ``synchronous``; anybody else's has
+the methods of :class:`CollectStrategy`, and is built from ``threshold``, ``largest_weight`` and
+``allocate`` (where the memory of updates comes from), and from options of its own.
 """
 
 from __future__ import annotations
 
-from fedjury.round.collect.strategy import CollectStrategy, Progress, Verdict
-from fedjury.round.collect.synchronous import Synchronous
+from typing import Any
 
-__all__ = ["CollectStrategy", "Progress", "Synchronous", "Verdict"]
+from fedjury import registry
+from fedjury.registry import Registry
+from fedjury.round.collect.strategy import Answer, Collected, CollectStrategy, Progress, Request
+from fedjury.round.collect.synchronous import Synchronous
+from fedjury.round.collect.update_buffer import Allocate
+
+__all__ = [
+    "COLLECT",
+    "Allocate",
+    "Answer",
+    "CollectStrategy",
+    "Collected",
+    "Progress",
+    "Request",
+    "Synchronous",
+]
+
+COLLECT: Registry[CollectStrategy[Any]] = registry.COLLECT

@@ -42,8 +42,8 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
         process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors
         )
-        peaks = Peaks()
-        threading.Thread(target=watch, args=(process, peaks), daemon=True).start()
+        looks = [(0.0, 0)]
+        threading.Thread(target=watch, args=(process, looks), daemon=True).start()
         try:
             marks, cpu, moved = follow(process)
             failed = process.wait()
@@ -52,7 +52,8 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
         if failed or moved is None:
             raise Failed(f"{complaint(errors)} (to see all: {by_hand(command)})")
     seconds = [end - start for start, end in pairwise(marks)]
-    return Measured(seconds, cpu[-1] - cpu[0], peaks.memory, peaks.processes, moved)
+    memory, processes = map(max, zip(*looks, strict=True))
+    return Measured(seconds, cpu[-1] - cpu[0], memory, processes, moved)
 
 
 def follow(process: subprocess.Popen[str]) -> tuple[list[float], list[float], float | None]:
@@ -83,20 +84,12 @@ def complaint(errors: IO[str]) -> str:
     return (raised[:1] or lines[-1:] or ["it says nothing"])[0][:300]
 
 
-class Peaks:
-    """The largest figures seen so far."""
-
-    memory = 0.0
-    processes = 0
-
-
-def watch(process: subprocess.Popen[str], peaks: Peaks) -> None:
+def watch(process: subprocess.Popen[str], looks: list[tuple[float, int]]) -> None:
     """Note memory and processes once a second while a peer runs; stop it when it takes too long."""
     start = time.monotonic()
     while process.poll() is None:
         pids = list(family(process.pid))
-        peaks.processes = max(peaks.processes, len(pids))
-        peaks.memory = max(peaks.memory, sum(map(pss, pids)))
+        looks.append((sum(map(pss, pids)), len(pids)))
         if time.monotonic() - start > LIMIT:
             stop(process)
         time.sleep(1)

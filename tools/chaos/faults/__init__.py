@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from tools.chaos.faults import agents, aggregator, broker, disk, load, network
-from tools.chaos.faults.outcome import Fault, Outcome
+from tools.chaos.faults.broker import BRIEF
+from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, PIGGY_BACK, PLAIN
 
 __all__ = ["FAULTS", "Outcome", "Row"]
@@ -22,6 +24,7 @@ class Row(NamedTuple):
 
 
 at_random, at_point = aggregator.at_random, aggregator.at_point
+at_work = partial(mid_round, training=True)
 
 FAULTS: dict[str, Row] = {
     # The aggregator dies.
@@ -41,14 +44,16 @@ FAULTS: dict[str, Row] = {
     "last": Row("killed with the last round on disk", at_point("unpublished", last=True)),
     "ending": Row("killed after the last round", at_point("ending", last=True)),
     "writing": Row("killed at each fsync", aggregator.writing, 40, 3),
-    "terminated": Row("aggregator ended with SIGTERM", aggregator.asked_to_end),
+    "terminated": Row("aggregator ended with SIGTERM", mid_round(aggregator.ended)),
     # The broker dies.
     "broker-lost": Row("broker killed, retained messages lost", broker.killed(keep=False), 10),
     "broker-kept": Row("broker killed, retained messages kept", broker.killed(keep=True), 10),
     "broker-again": Row("broker killed again and again in a run", broker.again_and_again, 15, 0),
     "broker-away": Row("broker away for 5 s", broker.killed(keep=False, away=5.0), 3, 0),
     "broker-minute": Row("broker away for a minute", broker.killed(keep=False, away=60.0), 1, 0),
-    "broker-paused": Row("broker stopped beyond the keep-alive", broker.paused, 3, 0),
+    "broker-paused": Row(
+        "broker stopped beyond the keep-alive", mid_round(broker.paused, BRIEF), 3, 0
+    ),
     # The network fails.
     "stall-aggregator": Row("network stalls: aggregator", network.stalled("aggregator"), 3),
     "stall-agents": Row("network stalls: agents", network.stalled("agents"), 3, 0),
@@ -60,10 +65,22 @@ FAULTS: dict[str, Row] = {
     "in-flight-broker": Row("broker killed with answers under way", network.in_flight(broker=True)),
     "slow-network": Row("40 kB/s for each agent", network.slow, 2, 0),
     # Agents die, vanish, or are slow.
-    "agents-restarted": Row("agents killed, started by hand", agents.at_work(agents.restarted)),
-    "agents-revived": Row("agents killed, started by spawn", agents.at_work(agents.revived)),
-    "agents-terminated": Row("agents ended with SIGTERM", agents.at_work(agents.asked_to_end), 3),
-    "half-gone": Row("half of the agents gone permanently", agents.gone, 2),
+    "agents-restarted": Row("agents killed, started by hand", at_work(agents.restarted)),
+    "agents-revived": Row("agents killed, started by spawn", at_work(agents.revived)),
+    "agents-terminated": Row("agents ended with SIGTERM", at_work(agents.ended), 3),
+    "half-gone": Row(
+        "half of the agents gone permanently",
+        mid_round(
+            agents.gone,
+            agents.HASTY,
+            rounds=(1, 2),
+            training=True,
+            same=False,
+            check=agents.once_missing,
+            note=f"{agents.HALF} of {2 * agents.HALF} missing once, then {agents.HALF} called",
+        ),
+        2,
+    ),
     "mute": Row("half of them never answer", agents.unanswering("mute", 0), 3),
     "slow-agents": Row(
         "half of them a thousand times slower",
@@ -71,10 +88,14 @@ FAULTS: dict[str, Row] = {
         3,
     ),
     # The disk fails.
-    "disk-full": Row("disk full when a round is written", disk.full, 6, 2),
-    "checkpoint-cut": Row("a checkpoint cut in half", disk.cut_in_half),
+    "disk-full": Row(
+        "disk full when a round is written", mid_round(disk.full(), rounds=(2, 6)), 6, 2
+    ),
+    "checkpoint-cut": Row(
+        "a checkpoint cut in half", mid_round(disk.cut_in_half, rounds=(2, 6), training=True)
+    ),
     # There is too much.
     "flood": Row("20 clients send 100,000 messages of garbage", load.flood, 100_000, 3_000),
-    "second-here": Row("a second aggregator on the same folder", load.second_here, 3),
+    "second-here": Row("a second aggregator on the same folder", mid_round(load.second_here), 3),
     "endurance": Row("10,000 rounds of four agents", load.endurance, 10_000, 0),
 }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from random import Random
 
 from fedjury.protocol.record import RoundRecord
-from tools.chaos.faults.broker import PACE
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.harness import PLAIN, SHARDS, Federation, Harness, Setup
+from tools.chaos.faults.outcome import Fault, Outcome, Tally, end
+from tools.chaos.harness import PLAIN, SHARDS, Federation, Harness, Result, Setup
 from tools.chaos.programs import Child
 
 DEADLINE = 1.2
@@ -26,69 +25,38 @@ HALF = PLAIN["agents.n"] // SHARDS
 """Agents of one process."""
 
 
-Hurt = Callable[[Federation, Random], str]
-"""What is done to agents who are at work; says what went wrong, or nothing."""
-
-
-def at_work(hurt: Hurt) -> Fault:
-    """Do something to one of the two programs of agents while they train."""
-
-    def fault(harness: Harness, random: Random, times: int) -> Outcome:
-        tally = Tally()
-        quiet = harness.quiet()
-        for _ in range(times):
-            with harness.federation() as result:
-                result.start(pace=PACE)
-                result.train(random.randint(1, 6))
-                time.sleep(random.uniform(0.0, PACE / 2))
-                wrong = hurt(result, random)
-                tally.add(result.finish(), 1, quiet, wrong)
-        return tally.outcome()
-
-    return fault
-
-
-def restarted(result: Federation, random: Random) -> str:
+def restarted(_: Harness, run: Federation, random: Random) -> None:
     """``kill -9`` for one of the two programs, which is started again by hand."""
-    result.agents[1].kill_all()
+    run.agents[1].kill_all()
     time.sleep(random.uniform(0.0, 0.5))
-    result.agents[1] = result.join(2)
-    return ""
+    run.agents[1] = run.join(2)
 
 
-def asked_to_end(result: Federation, random: Random) -> str:
-    """Ask one of the two programs to end (SIGTERM), within five seconds; then start it again."""
-    del random
-    result.agents[1].signal(signal.SIGTERM)
-    code = result.agents[1].wait(5.0)
-    result.agents[1].kill_all()
-    result.agents[1] = result.join(2)
-    return "" if code == 130 else f"asked to end, they ended with {code} after 5 s"
+def ended(_: Harness, run: Federation, __: Random) -> str:
+    """Ask one of the two programs to end (SIGTERM); then start it again."""
+    wrong = end(run.agents[1])
+    run.agents[1] = run.join(2)
+    return wrong
 
 
-def revived(result: Federation, random: Random) -> str:
+def revived(_: Harness, run: Federation, __: Random) -> str:
     """``kill -9`` for a process that a program has started for its agents: it is started again."""
-    del random
-    doomed = result.agents[1].workers()
+    doomed = run.agents[1].workers()
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
     return "" if doomed else "there is no such process"
 
 
-def gone(harness: Harness, random: Random, times: int) -> Outcome:
-    """Half of the agents vanish: one round waits for them, later ones do not call them."""
-    tally = Tally()
-    for _ in range(times):
-        with harness.federation(HASTY) as built:
-            built.start(pace=PACE)
-            built.train(random.randint(1, 2))
-            time.sleep(random.uniform(0.0, PACE / 2))
-            built.agents.pop().kill_all()
-            result = built.finish()
-            missing = [r.missing for r in result.records]
-            right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].selected == HALF
-            tally.add(result, 1, None, "" if right else f"missing are {missing}")
-    return tally.outcome(f"{HALF} of {2 * HALF} missing once, then {HALF} called")
+def gone(_: Harness, run: Federation, __: Random) -> None:
+    """Let half of the agents vanish."""
+    run.agents.pop().kill_all()
+
+
+def once_missing(_: Federation, result: Result) -> str:
+    """Say what is wrong unless one round waits for them, and later ones do without."""
+    missing = [record.missing for record in result.records]
+    right = sorted(missing) == [0, 0, 0, HALF] and result.records[-1].selected == HALF
+    return "" if right else f"missing are {missing}"
 
 
 def unanswering(failpoint: str, number: float, refused: Collection[str] = ()) -> Fault:

@@ -6,8 +6,8 @@ import signal
 import time
 from random import Random
 
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.harness import PLAIN, Harness, Setup
+from tools.chaos.faults.outcome import Fault, Outcome, Tally, end
+from tools.chaos.harness import PLAIN, Federation, Harness, Setup
 from tools.chaos.programs import Trap
 
 RUN = 0.4
@@ -77,17 +77,8 @@ def tally_one(harness: Harness, tally: Tally, setup: Setup, failpoint: Trap) -> 
         return sprung
 
 
-def asked_to_end(harness: Harness, random: Random, times: int) -> Outcome:
-    """Ask it to end (SIGTERM): it does so within five seconds, and goes on when started again."""
-    tally = Tally()
-    for _ in range(times):
-        with harness.federation() as result:
-            result.start()
-            result.reach(random.randint(1, 5))
-            result.aggregator.signal(signal.SIGTERM)
-            code = result.aggregator.wait(5.0)
-            wrong = "" if code == 130 else f"asked to end, it ended with {code} after 5 s"
-            result.aggregator.kill()
-            result.serve()
-            tally.add(result.finish(), 1, harness.quiet(), wrong)
-    return tally.outcome()
+def ended(_: Harness, run: Federation, __: Random) -> str:
+    """Ask it to end (SIGTERM), and start it again: it goes on."""
+    wrong = end(run.aggregator)
+    run.serve()
+    return wrong

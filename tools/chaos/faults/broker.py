@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from random import Random
 
-from tools.chaos.faults.outcome import Fault, Outcome, Tally
-from tools.chaos.harness import PLAIN, Harness, Setup
+from tools.chaos.faults.outcome import PACE, Fault, Outcome, Tally, mid_round
+from tools.chaos.harness import PLAIN, Federation, Harness, Setup
 
-PACE = 0.08
-"""Seconds that agents take more to train, so that there is a middle of a round to hit."""
 KEEPALIVE = 2
 """Seconds."""
 BRIEF: Setup = PLAIN | {"broker.keepalive": KEEPALIVE}
@@ -19,26 +17,21 @@ SILENCE = 4.0
 
 
 def killed(*, keep: bool, away: float = 0.0) -> Fault:
-    """``kill -9`` in the middle of a round, back after ``away`` seconds.
+    """``kill -9``, back after ``away`` seconds; ``keep``: with what it retained."""
 
-    ``keep``: with what it retained.
-    """
+    def kill(harness: Harness, _: Federation, __: Random) -> None:
+        harness.broker.kill(keep=keep)
+        time.sleep(away)
+        harness.broker.start()
 
-    def fault(harness: Harness, random: Random, times: int) -> Outcome:
-        tally = Tally()
-        quiet = harness.quiet()
-        for _ in range(times):
-            with harness.federation() as result:
-                result.start(pace=PACE)
-                result.reach(random.randint(1, 6))
-                time.sleep(random.uniform(0.0, PACE))
-                harness.broker.kill(keep=keep)
-                time.sleep(away)
-                harness.broker.start()
-                tally.add(result.finish(60.0 + 3 * away), 1, quiet)
-        return tally.outcome()
+    return mid_round(kill, seconds=60.0 + 3 * away)
 
-    return fault
+
+def paused(harness: Harness, _: Federation, __: Random) -> None:
+    """Stop it for longer than the keep-alive: connections stand, and nobody answers."""
+    harness.broker.pause()
+    time.sleep(SILENCE)
+    harness.broker.resume()
 
 
 def again_and_again(harness: Harness, random: Random, times: int) -> Outcome:
@@ -54,20 +47,4 @@ def again_and_again(harness: Harness, random: Random, times: int) -> Outcome:
             harness.broker.start()
             hit += 1
         tally.add(result.finish(), hit, quiet)
-    return tally.outcome()
-
-
-def paused(harness: Harness, random: Random, times: int) -> Outcome:
-    """Stop it for longer than the keep-alive: connections stand, and nobody answers."""
-    tally = Tally()
-    quiet = harness.quiet()
-    for _ in range(times):
-        with harness.federation(BRIEF) as result:
-            result.start(pace=PACE)
-            result.reach(random.randint(1, 6))
-            time.sleep(random.uniform(0.0, PACE))
-            harness.broker.pause()
-            time.sleep(SILENCE)
-            harness.broker.resume()
-            tally.add(result.finish(), 1, quiet)
     return tally.outcome()

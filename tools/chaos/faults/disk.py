@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from pathlib import Path
 from random import Random
 
-from tools.chaos.faults.outcome import Outcome, Tally
+from tools.chaos.faults.outcome import Hurt
 from tools.chaos.harness import Federation, Harness, Result
 
 LOG = 3000
 """Bytes that an aggregator prints, at the most: that limit is on what it says too."""
-PACE = 0.03
-"""Seconds that agents take more to train, so that there is time to act within a round."""
 ENDED = 20.0
 """Seconds in which an aggregator that cannot go on has to say so."""
 
 
-def full(harness: Harness, random: Random, times: int) -> Outcome:
-    """No room for the next model, or for the next record; then there is, and it goes on.
+def full() -> Hurt:
+    """No room for the next model and, in turn, for the next record; then there is, and it goes on.
 
     The limit is that of the process (RLIMIT_FSIZE), which half of a file goes through as on a
     full disk.
     """
-    tally = Tally()
-    quiet = harness.quiet()
-    for turn in range(times):
-        with harness.federation() as result:
-            result.start(pace=PACE)
-            result.reach(random.randint(2, 6))
-            records = (result.folder / "rounds.jsonl").stat().st_size
-            result.aggregator.limit_files(records + 100 if turn % 2 else random.randint(LOG, 9000))
-            wrong = refused(result, "cannot write") or untouched(result, quiet)
-            result.aggregator.kill()
-            result.serve()
-            tally.add(result.finish(), 1, quiet, wrong)
-    return tally.outcome()
+    turns = itertools.cycle(("model", "record"))
+
+    def fill(harness: Harness, run: Federation, random: Random) -> str:
+        records = (run.folder / "rounds.jsonl").stat().st_size
+        room = random.randint(LOG, 9000) if next(turns) == "model" else records + 100
+        run.aggregator.limit_files(room)
+        wrong = refused(run, "cannot write") or untouched(run, harness.quiet())
+        run.aggregator.kill()
+        run.serve()
+        return wrong
+
+    return fill
 
 
-def cut_in_half(harness: Harness, random: Random, times: int) -> Outcome:
-    """Cut a checkpoint in half: it is named, removed by hand, and done without."""
-    tally = Tally()
-    quiet = harness.quiet()
-    for _ in range(times):
-        with harness.federation() as result:
-            result.start(pace=PACE)
-            result.train(random.randint(2, 6))  # agents are in a round that will be taken back
-            time.sleep(PACE / 2)
-            result.aggregator.kill()
-            newest = max((result.folder / "models").glob("*.safetensors"))
-            halve(newest)
-            result.serve()
-            wrong = refused(result, newest.name, "damaged")
-            newest.unlink()
-            result.serve()
-            tally.add(result.finish(), 1, quiet, wrong)
-    return tally.outcome()
+def cut_in_half(_: Harness, run: Federation, __: Random) -> str:
+    """Cut a checkpoint in half: it is named, removed by hand, and done without.
+
+    Agents are in a round that will be taken back.
+    """
+    run.aggregator.kill()
+    newest = max((run.folder / "models").glob("*.safetensors"))
+    halve(newest)
+    run.serve()
+    wrong = refused(run, newest.name, "damaged")
+    newest.unlink()
+    run.serve()
+    return wrong
 
 
 def halve(file: Path) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
 from random import Random
 
-from tools.chaos.faults.broker import PACE
+from tools.benchmarks.processes import resident
 from tools.chaos.faults.disk import refused
-from tools.chaos.faults.outcome import Outcome, Tally
+from tools.chaos.faults.outcome import PACE, Outcome, Tally
 from tools.chaos.harness import PLAIN, SMALL, Federation, Harness, Setup
 
 CLIENTS = 20
@@ -44,10 +43,10 @@ def flood(harness: Harness, random: Random, times: int) -> Outcome:
         built.reach(1)
         name = built.settings.run.name
         arguments = [str(harness.broker.port), name, str(times), str(CLIENTS), str(OVERSIZE)]
-        hostile = built.attack(arguments)
+        hostile = built.begin("flood", arguments, "flood")
         peak, whole = 0.0, False
         while built.aggregator.wait(0.05) is None and peak < 10 * MEMORY:
-            peak = max(peak, memory(built.aggregator.pid))
+            peak = max(peak, resident(built.aggregator.pid) / 1e6)
             # What the broker has taken before the last round opens is read before that closes.
             whole = whole or (
                 hostile.code == 0 and built.listener.round < built.settings.run.rounds
@@ -64,19 +63,13 @@ def flood(harness: Harness, random: Random, times: int) -> Outcome:
     return tally.outcome(note)
 
 
-def second_here(harness: Harness, random: Random, times: int) -> Outcome:
+def second_here(_: Harness, run: Federation, __: Random) -> str:
     """Start a second aggregator on the same folder: it says so and ends, the first goes on."""
-    tally = Tally()
-    for _ in range(times):
-        with harness.federation() as result:
-            first = result.start(pace=PACE).aggregator
-            result.reach(random.randint(1, 5))
-            second = result.serve()
-            result.aggregator = second
-            wrong = refused(result, "in use")
-            result.aggregator = first
-            tally.add(result.finish(), 1, harness.quiet(), wrong)
-    return tally.outcome()
+    first = run.aggregator
+    run.serve()
+    wrong = refused(run, "in use")
+    run.aggregator = first
+    return wrong
 
 
 def endurance(harness: Harness, random: Random, times: int) -> Outcome:
@@ -120,7 +113,7 @@ def after(harness: Harness, result: Federation, number: int) -> Taken:
     taken = {"aggregator": result.aggregator.pid}
     for place, agents in enumerate(result.agents, start=1):
         taken |= {f"agents {place}": pid for pid in agents.workers()}
-    return {name: (memory(pid), files(pid)) for name, pid in taken.items()}
+    return {name: (resident(pid) / 1e6, files(pid)) for name, pid in taken.items()}
 
 
 def grown(early: Taken, late: Taken) -> str:
@@ -129,15 +122,6 @@ def grown(early: Taken, late: Taken) -> str:
         if late[name][0] > size * (1 + FLAT) or late[name][1] > opened:
             return f"{name}: {size:.1f} MB, {opened} files; then {late[name]}"
     return ""
-
-
-def memory(pid: int) -> float:
-    """Return the memory of a process (RSS, MB); 0 if it has ended."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
-    except OSError:
-        return 0.0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def files(pid: int) -> int:

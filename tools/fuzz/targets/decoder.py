@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+
 import numpy as np
 
 from fedjury.protocol.codec import BROADCAST, Decoder, decode, encode
 from fedjury.protocol.messages import BadMessage, Message, Reason
-from fedjury.protocol.schema import Limits
 from tools.fuzz.examples import MESSAGES, parts
-from tools.fuzz.target import Target
+from tools.fuzz.target import Target, tried
 from tools.fuzz.targets.codec import LIMITS, TOPICS
 
 AGAIN = 255
@@ -19,34 +21,24 @@ AGAIN = 255
 
 def one(data: bytes) -> None:
     """Give a decoder payloads and limits, one after the other."""
-    decoder, payload, place = Decoder(), b"", 0
-    while place + 2 <= len(data):
-        step, length = data[place], data[place + 1]
-        place += 2
+    decoder, payload, turns = Decoder(), b"", io.BytesIO(data)
+    while len(head := turns.read(2)) == 2:
+        step, length = head
         if length != AGAIN:
-            payload = data[place : place + length]
-            place += length
+            payload = turns.read(length)
         if step >= 0xF0:
             decoder.limit(LIMITS[step % len(LIMITS)])
         topic = TOPICS[step % len(TOPICS)]
-        assert same(shared(decoder, topic, payload), plain(topic, payload, decoder.limits))
+        shared = said(lambda: decoder.decode(topic, payload))  # noqa: B023 - called here
+        plain = said(lambda: decode(topic, payload, decoder.limits))  # noqa: B023 - the same
+        assert same(shared, plain)
         assert len(decoder._last) <= len(BROADCAST)  # noqa: SLF001 - it must not grow
 
 
-def shared(decoder: Decoder, topic: str, payload: bytes) -> Message | Reason:
-    """Decode with the decoder that remembers."""
-    try:
-        return decoder.decode(topic, payload)
-    except BadMessage as bad:
-        return bad.reason
-
-
-def plain(topic: str, payload: bytes, limits: Limits) -> Message | Reason:
-    """Decode without a memory."""
-    try:
-        return decode(topic, payload, limits)
-    except BadMessage as bad:
-        return bad.reason
+def said(read: Callable[[], Message]) -> Message | Reason:
+    """Return a message, or why it was refused."""
+    result = tried(read, BadMessage)
+    return result.reason if isinstance(result, BadMessage) else result
 
 
 def same(one: Message | Reason, other: Message | Reason) -> bool:
@@ -63,15 +55,12 @@ def same(one: Message | Reason, other: Message | Reason) -> bool:
 
 def seeds() -> list[bytes]:
     """Return turns in which everything is said twice, under changing limits."""
-    text = b""
     result = []
-    for kind, message in enumerate(MESSAGES):
-        payload = encode(message)
+    for kind, payload in enumerate(map(encode, MESSAGES)):
         if len(payload) < AGAIN:
-            turn = bytes([kind, len(payload)]) + payload + bytes([kind, AGAIN, 0xF0 + kind, AGAIN])
-            result.append(turn)
-            text += turn
-    return [*result, text]
+            again = bytes([kind, AGAIN, 0xF0 + kind, AGAIN])
+            result.append(bytes([kind, len(payload)]) + payload + again)
+    return [*result, b"".join(result)]
 
 
 TARGET = Target(one, seeds, longest=2048)

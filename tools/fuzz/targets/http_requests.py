@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from fedjury.gateway.json_tensors import Layout, tensors_json
+from fedjury.gateway.refusal import InvalidRequest
 from fedjury.gateway.schemas import read_update
-from fedjury.gateway.state import InvalidRequest, ReceivedUpdate
+from fedjury.gateway.state import ReceivedUpdate
 from fedjury.protocol.messages import MAX_COUNT
 from fedjury.protocol.topics import NAME
 from tools.fuzz.target import Target, tried

@@ -8,24 +8,18 @@ answer and no other, must count every message that it does not take, and must no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from fedjury import detection, judges, rules
-from fedjury.aggregator.server_validator import ServerValidator
-from fedjury.config.sections import Detection
-from fedjury.config.settings import load
-from fedjury.detection.state import DetectionPolicy
-from fedjury.learning.error_profiles import Profile
 from fedjury.protocol.codec import decode, encode
-from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vector, Vote
+from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vote
 from fedjury.protocol.record import Quality
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import topic_of
 from fedjury.round import machine
+from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.state import (
     CountInvalid,
     Effect,
@@ -40,104 +34,14 @@ from fedjury.round.state import (
     Training,
 )
 from tools.fuzz.examples import EVIDENCE, PARAMETERS
+from tools.fuzz.policies import AGENTS, ATTEMPTS, POLICIES, ROUNDS
 from tools.fuzz.target import Target
 
-AGENTS = tuple(f"agent-{number}" for number in range(6))
 NAMES = (*AGENTS, "mallory", "agent-01")
-ROUNDS, ATTEMPTS = 8, 3
 VALUES = (0.0, 1.0, -1.0, 0.25, 1e-30, 1e30, 3e38, float("inf"), float("nan"))
 REASONS = {reason.value for reason in Reason}
 OFF = (0, 0, 0, 0, 0, 1, -1, 2**30)
 """What is added to the right round or version: mostly nothing."""
-
-
-def watch(quarantine: bool, newcomers: int, *names: str) -> DetectionPolicy:
-    """Let some detectors look."""
-    return DetectionPolicy(
-        {name: detection.build(name) for name in names},
-        Detection(quarantine=quarantine, offences=1, readmission_after=1, readmissions=1),
-        newcomers=newcomers,
-        update_sums=True,
-    )
-
-
-SHORT = {
-    "run.rounds": ROUNDS,
-    "run.seed": 3,
-    "aggregation.server_lr": 1.0,
-    "collect.attempts": ATTEMPTS,
-    "collect.seconds": 10.0,
-    "validation.seconds": 5.0,
-    "validation.validators": 0,
-    "validation.look_back": 4,
-}
-"""Settings of short phases."""
-
-
-def policy(
-    rule: str = "mean", changes: Mapping[str, object] | None = None, **parts: object
-) -> RoundConfig:
-    """Make a policy with short phases, of what differs."""
-    settings = load(overrides={**SHORT, **(changes or {})})
-    return RoundConfig(
-        rule=rules.build(rule),
-        evaluate=accuracy,
-        run=settings.run,
-        aggregation=settings.aggregation,
-        sampling=settings.sampling,
-        collect=settings.collect,
-        validation=settings.validation,
-        limits=settings.limits,
-        **parts,  # type: ignore[arg-type]
-    )
-
-
-def votes(**changes: object) -> dict[str, object]:
-    """Return settings of section validation."""
-    return {f"validation.{key}": value for key, value in changes.items()}
-
-
-def accuracy(weights: Vector) -> float:
-    """Stand for the measurement of a model."""
-    return float(np.isfinite(weights).mean())
-
-
-def profile(weights: Vector) -> Profile:
-    """Stand for the errors of a model."""
-    result: Profile = np.rint(9 * np.abs(np.nan_to_num(np.tanh(weights)))).astype(np.int64)
-    return result
-
-
-def server() -> ServerValidator:
-    """Let the server vote."""
-    return ServerValidator(profile, judges.build("calibrated", minimum_history=4), 10, 5)
-
-
-DETECTORS = tuple(detection.DETECTORS)
-LET_IN = {"limits.finite": False}
-POLICIES = (
-    policy(),
-    policy("median", votes(validators=3, quorum=2)),
-    policy(
-        "trimmed_mean",
-        {"collect.min_updates": 4, "collect.threshold": 5, "sampling.client_fraction": 0.8},
-    ),
-    policy("krum", votes(piggy_back=True, quorum=2)),
-    policy("mean", LET_IN | votes(validators=2, quorum=1), server_validator=server()),
-    policy(
-        "geometric_median",
-        votes(validators=3, decide="score", tolerated_malicious=1),
-        server_validator=server(),
-    ),
-    policy("foolsgold", votes(validators=3, quorum=2), detection=watch(True, 0, *DETECTORS)),
-    policy(
-        "centered_clipping",
-        votes(piggy_back=True, quorum=3) | {"collect.min_updates": 2},
-        detection=watch(False, 1, "burst", "dissent"),
-    ),
-    policy("multi_krum", LET_IN | {"collect.threshold": 2}),
-    policy("median", votes(warm_up=2, validators=2, quorum=1), forced={2: AGENTS[:2]}),
-)
 
 
 class Heard(NamedTuple):
@@ -245,12 +149,12 @@ class Play:
         effects = self.step(event)
         after = self.state
         assert not any(isinstance(effect, Publish) for effect in effects)
-        new = (set(after.updates) - set(before.updates)) | (
+        new = (set(after.updates.names) - set(before.updates.names)) | (
             after.votes.keys() - before.votes.keys()
         )
         if isinstance(event, InvalidMessage) or not new:
             assert self.refused.total() == total + 1
-            assert (*after.updates,) == (*before.updates,)
+            assert after.updates.names == before.updates.names
             assert after.votes == before.votes
         else:
             assert new == {event.agent}
@@ -291,6 +195,7 @@ class Play:
         state = self.state
         if not len(state.updates):
             return
+        assert isinstance(state.updates, UpdateBuffer)
         matrix, _ = state.updates.matrix()
         for name, row in zip(state.updates.names, matrix, strict=True):
             key = state.round, state.attempt, Update.__name__, name

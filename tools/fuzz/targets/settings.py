@@ -7,33 +7,19 @@ from typing import Any
 
 from fedjury.config.settings import SettingsError, load
 from fedjury.config.toml import to_toml
-from tools.fuzz.target import Target
+from tools.fuzz.target import File, Target
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 
 
-class File:
-    """A file that is not on disk."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_bytes(self) -> bytes:
-        """Return what it holds."""
-        return self._data
-
-    def __str__(self) -> str:
-        return "some.toml"
-
-
 def one(data: bytes) -> None:
     """Load settings; what loads can be written down and loaded again."""
-    file: Any = File(data)
+    file: Any = File(data, "some.toml")
     try:
         settings = load([file])
     except SettingsError:
         return
-    again: Any = File(to_toml(settings).encode())
+    again: Any = File(to_toml(settings).encode(), "some.toml")
     assert to_toml(load([again])) == to_toml(settings)
 
 

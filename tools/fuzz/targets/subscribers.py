@@ -8,13 +8,15 @@ than it says it does.
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, replace
 
 import numpy as np
 
 from fedjury.agents.agent import Agent, Assignment, Fetch, on_message
 from fedjury.gateway import state
-from fedjury.gateway.state import GatewayState, InvalidRequest, ReceivedUpdate
+from fedjury.gateway.refusal import InvalidRequest
+from fedjury.gateway.state import GatewayState, ReceivedUpdate
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import (
     BadMessage,
@@ -45,11 +47,10 @@ def one(data: bytes) -> None:
     """Let an agent, two who share an ear, and a gateway hear what decodes."""
     subscribers = [Agent("ann", LOOK_BACK), Agent(":ear", LOOK_BACK, shares=NAMES, remember=False)]
     view = GatewayState(("ann", "http-000"), connections=1)
-    limits, place = Limits(size=2000), 0
-    while place + 3 <= len(data):
-        first, length = data[place], int.from_bytes(data[place + 1 : place + 3])
-        kind, payload = first % len(TOPICS), data[place + 3 : place + 3 + length]
-        place += 3 + length
+    limits, turns = Limits(size=2000), io.BytesIO(data)
+    while len(head := turns.read(3)) == 3:
+        first, payload = head[0], turns.read(int.from_bytes(head[1:]))
+        kind = first % len(TOPICS)
         message = tried(lambda: decode(TOPICS[kind], payload, limits), BadMessage)  # noqa: B023
         if isinstance(message, BadMessage):
             continue

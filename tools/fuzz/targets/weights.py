@@ -10,18 +10,7 @@ import torch
 from torch import nn
 
 from fedjury.learning.saved import read_weights
-from tools.fuzz.target import Target, tried
-
-
-class File(io.BytesIO):
-    """A file that is not on disk, but has a name."""
-
-    def read_bytes(self) -> bytes:
-        """Return all of it."""
-        return self.getvalue()
-
-    def __str__(self) -> str:
-        return "some.pth"
+from tools.fuzz.target import File, Target, tried
 
 
 def network() -> nn.Module:
@@ -31,7 +20,7 @@ def network() -> nn.Module:
 
 def one(data: bytes) -> None:
     """Read weights; nothing may be run, and a refusal is a ``ValueError``."""
-    file: Any = File(data)
+    file: Any = File(data, "some.pth")
     model = network()
     vector = tried(lambda: read_weights(file, model), ValueError)
     if isinstance(vector, ValueError):

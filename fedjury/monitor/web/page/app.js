@@ -46,7 +46,7 @@ const fedjury = (() => {
     Words.link(link);
     Words.runs(runs.boards, runs.picked, runs.shown);
     const { board } = runs;
-    if (!board) return Words.put($("now"), link.state === "live" ? Words.NO_RUN : "Nothing heard yet.");
+    if (!board) return Words.put($("now"), link.state === "live" ? Words.NO_RUN : "No messages yet.");
     const figures = Board.figures(board);
     Words.figures(board, figures);
     Words.news(board);

@@ -160,7 +160,7 @@ const Charts = (() => {
       this.plot.setLegend({ idx }, false);
       const said = this.plot.series.slice(1).map((series, i) => [series, this.plot.data[i + 1][idx]])
         .filter(([, value]) => value !== null).map(([series, value]) => `${series.label} ${series.value(null, value)}`);
-      return `round ${this.rows[idx].round}: ${said.join(", ") || "nothing known"}`;
+      return `round ${this.rows[idx].round}: ${said.join(", ") || "no data"}`;
     }
 
     leave() {

@@ -14,7 +14,7 @@ const Votes = (() => {
   function said(vote, row) {
     const who = vote.name === ":server" ? "the server" : vote.name || "a validator";
     if (vote.how === "silent") return `round ${row.round}, ${who}: silent`;
-    const bytes = vote.size ? `, having fetched ${Charts.short(vote.size)}B` : "";
+    const bytes = vote.size ? `, fetched ${Charts.short(vote.size)}B` : "";
     if (vote.score === null) return `round ${row.round}, ${who}: ${vote.how}`;
     const against = `score ${figure(vote.score)} ${vote.score > vote.threshold ? "above" : "within"} threshold ${figure(vote.threshold)}`;
     return `round ${row.round}, ${who}: ${vote.how}, ${against}${bytes}`;
@@ -130,7 +130,7 @@ const Votes = (() => {
       const wanted = this.only.checked ? rows.filter((row) => row.accepted === false) : rows;
       const latest = this.known.keys().next().value ?? 0;
       const fresh = this.held === null ? 0 : wanted.filter((row) => row.round > latest).length;
-      this.newer.textContent = fresh ? `${fresh} newer, shown when you leave the list` : "";
+      this.newer.textContent = fresh ? `${fresh} newer; shown when you leave the list` : "";
       // What is gone from the run is gone from the list, whoever looks at it.
       if (this.held !== null && (wanted.at(-1)?.round ?? 0) >= latest) return;
       this.show(wanted.slice(-this.most).reverse());

@@ -5,14 +5,14 @@
 const Wire = (() => {
   const TOPIC = /^fl\/v2\/([A-Za-z0-9_-]{1,64})\/(manifest|round|log\/(?:round|invalid|history)|agent\/[A-Za-z0-9_-]{1,64})$/;
   const LONGEST = 4_000_000; // bytes of a message that we read
-  const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong log-in, or none
+  const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong login, or none
   const ALL = ["fl/v2/+/manifest", "fl/v2/+/round"];
   const PAST = "log/history";
   const OFTEN = 3, MINUTE = 60_000; // cut off so often within a minute: that is no broker that goes
   const STEADY = 15_000; // milliseconds after which a connection is believed again
 
-  const AS_FILE = "This page was opened as a file, which does not know where a broker is. Let a broker serve it: " +
-    "fedjury broker --port 1883 --page. Or add to its address where one speaks websockets: ?broker=ws://HOST:PORT";
+  const AS_FILE = "This page was opened as a file, so it does not know the broker's address. Let a broker serve it: " +
+    "fedjury broker --port 1883 --page. Or add the address of one that speaks websockets: ?broker=ws://HOST:PORT";
 
   /** Where the broker speaks websockets: ?broker=ws://..., else the server of this page.
 
@@ -22,8 +22,8 @@ const Wire = (() => {
     const no = (wrong) => ({ url: "", wrong });
     if (!said && !location.host) return no(AS_FILE);
     const url = !said ? `${secure ? "wss" : "ws"}://${location.host}/mqtt` : said.includes("://") ? said : `ws://${said}`;
-    if (!isWebsocket(url)) return no(`${said} is no address of a broker: it must be like ws://HOST:PORT, where the broker speaks websockets.`);
-    if (secure && url.startsWith("ws:")) return no(`A page from https:// may only speak wss://, and not ${url}.`);
+    if (!isWebsocket(url)) return no(`${said} is not the address of a broker: it must be like ws://HOST:PORT, where the broker speaks websockets.`);
+    if (secure && url.startsWith("ws:")) return no(`A page from https:// may only use wss://, not ${url}.`);
     return { url, wrong: "" };
   }
 

@@ -8,10 +8,10 @@ const Words = (() => {
     ["judge_and_train", "judging and training"], ["done", "the run is over"],
   ]);
   const LINK = {
-    live: "live", connecting: "connecting", gone: "broker gone", cut: "cut off", refused: "log-in needed", none: "no broker",
+    live: "live", connecting: "connecting", gone: "broker gone", cut: "disconnected", refused: "login needed", none: "no broker",
   };
-  const NO_RUN = "No run on this broker yet. One is started with: python run.py --broker HOST:1883 --n 100 " +
-    "(HOST is where the broker is, 1883 its port for MQTT).";
+  const NO_RUN = "No run on this broker yet. Start one with: python run.py --broker HOST:1883 --n 100 " +
+    "(HOST is the broker's address, 1883 its MQTT port).";
   const $ = (id) => document.getElementById(id);
   const grouped = new Intl.NumberFormat("en");
 
@@ -27,9 +27,9 @@ const Words = (() => {
     const clock = new Date(since).toLocaleTimeString();
     const text = {
       none: wrong,
-      gone: heard ? `The broker at ${url} is gone since ${clock}. What is below is what it said until then; trying again every second.`
-        : `No broker answers at ${url}. Trying again every second. If it runs: does it speak websockets there?`,
-      cut: `The broker at ${url} cuts us off again and again: is somebody else watching under the same log-in? fedjury enroll --watch NAME makes another.`,
+      gone: heard ? `The broker at ${url} has been unreachable since ${clock}. Below is the state until then; trying again every second.`
+        : `No broker answers at ${url}; trying again every second. If it is running, check that it speaks websockets at this port.`,
+      cut: `The broker at ${url} keeps disconnecting this page. Is somebody else using the same login? Make another one with fedjury enroll --watch NAME.`,
     }[state];
     $("banner").hidden = text === undefined;
     put($("banner"), text ?? "");
@@ -54,7 +54,7 @@ const Words = (() => {
     let said = `waiting for the ${rows.length ? "next" : "first"} round`;
     if (removed) said = "the run was removed from the broker";
     else if (round) said = PHASES.get(round.phase) ?? "waiting";
-    else if (!manifest && !rows.length) said = "nothing heard of this run yet";
+    else if (!manifest && !rows.length) said = "no messages of this run yet";
     if (round && !removed && round.phase !== "done") {
       const again = round.attempt > 1 ? `, attempt ${round.attempt}` : "";
       const selected = round.selected === null ? "" : `; ${grouped.format(round.selected)} agents are selected`;

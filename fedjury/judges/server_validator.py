@@ -22,6 +22,15 @@ from fedjury.protocol.messages import Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
 
 
+class ServerView(NamedTuple):
+    """What the server says of a candidate."""
+
+    profile: Profile
+    """What it found in it."""
+    vote: Vote | None
+    """None where votes do not count yet."""
+
+
 class ServerValidator(NamedTuple):
     """How the server judges: what it finds in a model on its own data, and what it makes of it."""
 
@@ -32,6 +41,13 @@ class ServerValidator(NamedTuple):
     """|D|: how many it holds."""
     models: int
     """Accepted models to compare a candidate with: l + 1."""
+
+    def look(
+        self, candidate: Vector, known: Sequence[Profile], turn: tuple[int, int] | None
+    ) -> ServerView:
+        """Look at a candidate (d,) and, in a turn (round, attempt) in which votes count, vote."""
+        new = self.profile(candidate)
+        return ServerView(new, self.cast(known, new, turn) if turn else None)
 
     def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""

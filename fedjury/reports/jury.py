@@ -1,4 +1,4 @@
-"""What people should know of a quorum: which are safe, and what validators cannot see."""
+"""What people should know of a jury: which quorums are safe, and what validators cannot see."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
 
 
 def bound(voters: int, errs: float) -> float:
-    """Return how many liars are too many for ``voters``: (1 - r) n / (2 - r).
+    """Return how many malicious validators are too many for ``voters``: (1 - r) n / (2 - r).
 
-    ``errs``: r, the share of honest validators who judge wrongly (section IV-B of the paper).
+    ``errs``: r, the share of honest validators that judge wrongly (section IV-B of the paper).
     """
     return (1 - errs) * voters / (2 - errs)
 
@@ -35,9 +35,9 @@ def bound(voters: int, errs: float) -> float:
 def safe_quorums(voters: int, malicious: int, errs: float) -> range:
     """Return the quorums q that are safe: n_M < q <= (1 - r)(n - n_M); it may be none.
 
-    There is none for as many liars as ``bound``, and sometimes, as q is whole, for fewer. Fewer
-    votes, and the liars alone reject every candidate; more, and the honest validators who judge
-    rightly cannot reject one.
+    There is none for as many malicious validators as ``bound``, and sometimes, as q is a whole
+    number, for fewer. With a smaller quorum the malicious ones reject every candidate by
+    themselves; with a larger one the honest validators that judge rightly cannot reject any.
     """
     right = (1 - errs) * (voters - malicious) + ROUNDING  # (1 - 0.4) * 10 is a little less than 6
     return range(malicious + 1, math.floor(right) + 1)
@@ -48,9 +48,11 @@ def advice(voters: int, malicious: int, errs: float, quorum: int) -> list[str]:
     safe = safe_quorums(voters, malicious, errs)
     text = f"{safe[0]} to {safe[-1]}" if safe else "none"
     told = (
-        f"{voters} voters, {malicious} of them liars (validation.tolerated_malicious), {errs:.0%} "
+        f"{voters} voters, {malicious} of them malicious (validation.tolerated_malicious), "
+        f"{errs:.0%} "
         f"of the others "
-        f"wrong: safe quorums: {text}; the bound is fewer than {bound(voters, errs):.2f} liars"
+        f"wrong: safe quorums: {text}; fewer than {bound(voters, errs):.2f} malicious ones are "
+        "tolerated"
     )
     lines = [told]
     if quorum not in safe:

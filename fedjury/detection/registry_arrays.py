@@ -1,0 +1,71 @@
+"""An agent registry as plain arrays, for the disk, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Names
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.detection.state import AgentRegistry, AgentStatus
+from fedjury.detection.update_sums import UpdateSums
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+def to_arrays(registry: AgentRegistry) -> Arrays:
+    """Return an agent registry as arrays by key."""
+    names = _names(registry.statuses)
+    arrays: Arrays = {
+        "standings.names": names,
+        "standings": np.array(list(registry.statuses.values()), np.int64).reshape(-1, 3),
+        "verdict": np.array([-1 if registry.verdict is None else registry.verdict], np.int64),
+        "past.names": registry.update_sums.names,
+        "past": registry.update_sums.rows,
+    }
+    for key in ("seen", "admitted", "votes"):
+        numbers: Mapping[str, int] = getattr(registry, key)
+        arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
+    for detector, memory in registry.memories.items():
+        arrays |= {f"memory.{detector}.{key}": value for key, value in memory.items()}
+    return arrays
+
+
+def from_arrays(arrays: Arrays) -> AgentRegistry:
+    """Read what ``to_arrays`` wrote.
+
+    Raises
+    ------
+    KeyError
+        If something is missing.
+    """
+    memories: dict[str, Arrays] = {}
+    for name, value in arrays.items():
+        if name.startswith("memory."):
+            detector, key = name.removeprefix("memory.").split(".", 1)
+            memories.setdefault(detector, {})[key] = value
+    verdict = int(arrays["verdict"].item())
+    statuses = (AgentStatus(*map(int, row)) for row in arrays["standings"].tolist())
+    past = UpdateSums(arrays["past.names"], arrays["past"].astype(np.float32))
+    return AgentRegistry(
+        dict(zip(_texts(arrays["standings.names"]), statuses, strict=True)),
+        memories,
+        _counts(arrays, "seen"),
+        _counts(arrays, "admitted"),
+        {name: bool(message) for name, message in _counts(arrays, "votes").items()},
+        None if verdict < 0 else bool(verdict),
+        past,
+    )
+
+
+def _names(names: Names[str]) -> npt.NDArray[np.bytes_]:
+    return np.array(list(names), dtype="S64")
+
+
+def _texts(names: npt.NDArray[np.generic]) -> list[str]:
+    return [name.decode() for name in names.tolist()]
+
+
+def _counts(arrays: Arrays, key: str) -> dict[str, int]:
+    return dict(zip(_texts(arrays[f"{key}.names"]), arrays[key].tolist(), strict=True))
