@@ -95,9 +95,7 @@ class AgentRunner:
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
         self._colluders, self._waiting, self._partition = colluders, waiting, partition
-        self.connections = Connections(
-            transport, names, colluders, shared=shared, compares=bool(partition)
-        )
+        self.connections = Connections(transport, names, colluders, partition, shared=shared)
         self._agents = {
             name: Agent(name, shares=shares, remember=remember)
             for name, shares in self.connections.hearers.items()

@@ -22,8 +22,8 @@ WANTED = (Manifest, Round, Model)
 class Connections:
     """The connections of the agents of these names.
 
-    ``shared``: all of them hear through one, a downlink. ``compares``: one hears what the
-    aggregator says of itself, to compare it with what we are.
+    ``shared``: all of them hear through one, a downlink. ``partition``: how their data are
+    partitioned; if given, one hears what the aggregator says of that.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Connections:
         transport: Transport,
         names: list[str],
         colluders: Colluders,
+        partition: str,
         *,
         shared: bool,
-        compares: bool,
     ) -> None:
         self._transport, self._names, self._colluders = transport, names, colluders
-        self._compares = compares
+        self._compares = bool(partition)
         self.absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None

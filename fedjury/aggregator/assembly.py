@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,11 +86,7 @@ def round_config_of(
     partition: Partition,
 ) -> RoundConfig:
     """Make the policy of a run, of its settings and of what the server looks at models with."""
-    votes, aggregation, spec = (
-        settings.validation,
-        settings.aggregation,
-        partition_spec_of(settings),
-    )
+    votes, spec = settings.validation, partition_spec_of(settings)
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test), task)
     metric = metric_of(answers, torch.from_numpy(data.y_test), task)
@@ -101,7 +97,7 @@ def round_config_of(
         flaw=flaw_of(answers),
         variances=variances(model),
         run=settings.run,
-        aggregation=aggregation,
+        aggregation=settings.aggregation,
         sampling=settings.sampling,
         collect=settings.collect,
         validation=votes,
@@ -120,18 +116,19 @@ def round_config_of(
         else None,
         forced=forced(settings, spec),
         detection=detection_policy_of(settings),
-        server_update=server_update(
-            model,
-            task,
-            data,
-            partition.server,
-            int(partition.held.mean()) if len(partition.held) else 1,
-            training_of(settings),
-            settings.run.seed,
-        )
-        if Need.SERVER_UPDATE in needs_of(settings)
-        else None,
+        server_update=server_update_of(settings, task, model, data, partition),
     )
+
+
+def server_update_of(
+    settings: Settings, task: Task, model: nn.Module, data: Dataset, partition: Partition
+) -> Callable[[Vector, int], Vector] | None:
+    """Return what the server learns from its own data in a round, if the rule needs it."""
+    if Need.SERVER_UPDATE not in needs_of(settings):
+        return None
+    samples = int(partition.held.mean()) if len(partition.held) else 1
+    plan, seed = training_of(settings), settings.run.seed
+    return server_update(model, task, data, partition.server, samples, plan, seed)
 
 
 def rule_of(settings: Settings) -> rules.Rule:
