@@ -613,7 +613,7 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
     ("late", "said"),
     [
         (0, ["all 10 agents are connected"]),
-        (3, ["7 agents are connected, 3 more come later", "all 10 agents are connected"]),
+        (3, ["7 agents are connected, 3 more will join later", "all 10 agents are connected"]),
         (10, ["all 10 agents are connected"]),
     ],
 )
