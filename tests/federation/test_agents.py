@@ -380,7 +380,7 @@ def test_all_data_are_dealt_where_no_number_is_given():
 def test_a_manifest_makes_agents_import_nothing(told):
     """Whoever may publish a manifest, forged or not, cannot name what runs here."""
     ours = simulated_agents_of(settings_of())
-    with pytest.raises(MismatchError, match="'os:system' is not imported on the word of the net"):
+    with pytest.raises(MismatchError, match="'os:system' is not imported because a message"):
         assemble(ours, ours.check(), range(20), replace(manifest(), **told))
 
 
@@ -402,7 +402,7 @@ def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attack": "honest"}, "'honest' is no attack"),
+        ({"attack": "honest"}, "'honest' is not an attack"),
         ({"attack": "mpav"}, "unknown attack: 'mpav'; did you mean 'mpaf'"),
         (
             {"attack": "sign_flip", "options": {"facto": 2.0}},

@@ -565,7 +565,9 @@ def test_until_they_come_late_attackers_change_nothing(tmp_path):
 def test_somebody_has_to_be_there():
     """A fleet that is evil altogether cannot come late."""
     assert settings_of(agents__malicious=1.0).expected == 20
-    with pytest.raises(ValueError, match=r"agents.arrive = 2 must be 1 where all agents are evil"):
+    with pytest.raises(
+        ValueError, match=r"agents.arrive = 2 must be 1 where all agents are malicious"
+    ):
         settings_of(agents__malicious=1.0, agents__arrive=2)
 
 
@@ -609,7 +611,7 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
     ("late", "said"),
     [
         (0, ["all 10 agents are connected"]),
-        (3, ["7 agents are connected, 3 more come later", "all 10 agents are connected"]),
+        (3, ["7 agents are connected, 3 more will join later", "all 10 agents are connected"]),
         (10, ["all 10 agents are connected"]),
     ],
 )

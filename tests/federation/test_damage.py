@@ -64,7 +64,7 @@ def test_without_its_newest_model_a_run_goes_on_from_the_one_before(
     go_on(run)
     same_run(run, undisturbed[case])
     first = 2 if "rejected" in case else last
-    assert f"rounds {first} to {last} are done again: the models" in capsys.readouterr().out
+    assert f"rounds {first} to {last} are repeated, because their models" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", ["accepted", "rejected", "docket", "all of it"])
@@ -426,7 +426,7 @@ def test_other_samples_under_the_same_name_are_another_run(tmp_path, capsys):
     run = federation(tmp_path / "lab", "accepted", data__name=str(mine)).whole()
     there = contents(run.folder)
     np.savez(mine, **parts | {"y_train": data.y_train[::-1]})
-    with pytest.raises(StoreError, match="on other data: the training labels differ; choose ano"):
+    with pytest.raises(StoreError, match="with other data: the training labels differ; choose ano"):
         run.begin()
     twice = {key: np.concatenate([parts[key]] * 2) for key in ("x_train", "y_train")}
     np.savez(mine, **parts | twice)

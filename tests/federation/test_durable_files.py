@@ -202,7 +202,7 @@ def check_sentence(said, folder, why):
     """Check that it says what could not be written, why, and what to do."""
     assert re.fullmatch(
         rf"cannot write to {folder}/\S+: {os.strerror(why)}; nothing was lost, and the same "
-        r"command goes on from it once [a-z ]+",
+        r"command resumes from it once [a-z ]+",
         said,
     )
     assert said.endswith("once there is room") == (why in (errno.ENOSPC, errno.EDQUOT))

@@ -87,7 +87,7 @@ def test_a_backdoor_stands_beside_accuracy():
     assert told(record(1, backdoor=0.98), record(2, backdoor=0.94)) == [
         (
             "backdoor: the final model does what the attackers want on 94.0% of its test "
-            "tested with (at most 98.0%, in some round)"
+            "samples (at most 98.0%, in some round)"
         )
     ]
 
