@@ -210,7 +210,7 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
         (0x97, False, "Quota exceeded; it has its maximum"),
         (0x95, True, "Packet too large; raise"),
         (0x9A, True, "Retain not supported; it retains"),
-        (0x9B, True, "QoS not supported; it ta"),
+        (0x9B, True, "QoS not supported; it does"),
     ],
 )
 def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):

@@ -570,5 +570,7 @@ def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeyp
 
     monkeypatch.setattr(finding, "probe", refused)
     far = Broker(host="fl.example.org")
-    with pytest.raises(TransportError, match=r"not let us in.*only used .* with --secrets secrets"):
+    with pytest.raises(
+        TransportError, match=r"rejects the connection.*only used .* with --secrets secrets"
+    ):
         finding.secrets_for(far, "agents", lambda: ["agent-0"])
