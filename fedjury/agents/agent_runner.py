@@ -64,7 +64,7 @@ OTHER_PROTOCOL = (
 """What people are told where the two cannot talk to each other."""
 
 NOBODY = Colluders()
-"""No evil agent is any different on the network."""
+"""Empty: no malicious agent differs on the network."""
 
 
 class AgentRunner:

@@ -1,4 +1,4 @@
-"""Attacks: what an evil agent sends when it is called; and what an honest one does (``honest``).
+"""Attacks: what malicious agents send when they are selected, and what honest ones do (``honest``).
 
 A learner is a function ``(weights (d,), called) -> deltas (m, d)``: one row for each of the m
 called members, all in one call. Attackers who collude are a ``Collusion`` instead, of such a

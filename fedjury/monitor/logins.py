@@ -60,7 +60,7 @@ def login(broker: Broker, person: str) -> tuple[BrokerAddress, str]:
     if address.secrets and address.username is None and not Path(address.secrets).is_dir():
         how = f"--watch {person}" if person else "--n N"
         raise TransportError(
-            f"there is not a folder {address.secrets}: 'fedjury enroll {how}' makes one, in "
+            f"there is no folder {address.secrets}: 'fedjury enroll {how}' makes one, in "
             "the folder that --secrets names"
         )
     return address, principal

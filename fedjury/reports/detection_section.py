@@ -197,8 +197,8 @@ def attacked(
 ) -> set[int]:
     """Return the rounds in which malicious agents attacked, as far as they were called.
 
-    Where all of them are in quarantine they cannot. Who is called on appeal either is flagged
-    again or leaves it.
+    Where all of them are in quarantine they cannot. Agents selected for readmission either are
+    flagged again or leaves it.
     """
     if attack_rounds is None or truth is None:
         return set()

@@ -360,7 +360,7 @@ def test_what_is_needed_for_secrets_is_told(tmp_path, monkeypatch):
     for kind in ("embedded", "auto"):
         monkeypatch.setattr(local, "find_mosquitto", lambda: None)
         with (
-            pytest.raises(local.BrokerError, match="only Mosquitto can tell who is who"),
+            pytest.raises(local.BrokerError, match="logins need Mosquitto"),
             local.local_broker(kind, say=silent, secrets=tmp_path),
         ):
             pytest.fail("a broker that knows nobody was handed out")

@@ -606,14 +606,16 @@ def answers(port):
 
 def what_to_do(name):
     """Return what is said to one who has a login, or has none."""
-    return f"the login '{name}' and its password are not" if name else "give --secrets, the folder"
+    return (
+        f"the login '{name}' and its password are wrong" if name else "give --secrets, the folder"
+    )
 
 
 @pytest.mark.parametrize("login", [("a1", "wrong"), (None, None), ("nobody", "secret")])
 def test_wrong_password_is_one_sentence(guarded, login):
     """Who is not let in is told so by name of the broker, without a traceback's worth of words."""
     with pytest.raises(
-        TransportError, match=rf"does not let us in: Not authorized; {what_to_do(login[0])}"
+        TransportError, match=rf"rejects the connection: Not authorized; {what_to_do(login[0])}"
     ):
         probe(BrokerAddress(*guarded, *login))
 

@@ -47,7 +47,7 @@ def no_way(where, party=""):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("retain_available false", "retains no messages, and without that nobody who comes later"),
+        ("retain_available false", "retains no messages, which agents that join later"),
         ("max_qos 0", "does not accept messages with QoS 1; set"),
     ],
 )
@@ -171,14 +171,14 @@ def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
         (0x85, "Client identifier not valid; it does not take RUN.NAME"),
         (0x86, "Bad user name or password; give --secrets"),
         (0x88, "Server unavailable; try again later"),
-        (0x97, "Quota exceeded; it has as many clients or messages as it takes; raise that"),
-        (0x9F, "Connection rate exceeded; it takes fewer new connections in a second"),
+        (0x97, "Quota exceeded; it has its maximum number of clients or messages; raise that"),
+        (0x9F, "Connection rate exceeded; it accepts fewer new connections per second"),
     ],
 )
 def test_the_reason_of_a_connack_is_told(code, said):
     """A broker that says in MQTT 5 why it does not let us in is quoted, with what to do."""
     with raw_broker(connack(code), b"") as where:
-        assert no_way(where).startswith(f"the broker at {where} does not let us in: {said}")
+        assert no_way(where).startswith(f"the broker at {where} rejects the connection: {said}")
 
 
 def test_a_broker_that_tells_of_its_limits_in_another_way():
@@ -195,7 +195,10 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
         hub.join(":aggregator", presence=False)
         with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
-        said = "the broker cut :aggregator off: Quota exceeded; it has as many clients or messages"
+        said = (
+            "the broker disconnected :aggregator: Quota exceeded; it has its maximum number of "
+            "clients or messages"
+        )
         assert str(raised.value).startswith(said)
         (told,) = hub.notices.take()
         assert told.startswith(said)
@@ -206,10 +209,10 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
     ("code", "often", "final"),
     [
         (0, False, "does not say why: perhaps another client of run 'lab' uses its name, and has"),
-        (0x97, False, "Quota exceeded; it has as many"),
+        (0x97, False, "Quota exceeded; it has its maximum"),
         (0x95, True, "Packet too large; raise"),
         (0x9A, True, "Retain not supported; it retains"),
-        (0x9B, True, "QoS not supported; it ta"),
+        (0x9B, True, "QoS not supported; it does"),
     ],
 )
 def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
@@ -218,7 +221,7 @@ def test_only_a_session_that_was_taken_over_is_a_rival(code, often, final):
     cuts = [reasons.of_cut("x", "lab", told, BrokerLimits(), times) for times in range(1, 8)]
     assert [bool(cut.final) for cut in cuts] == [often] * 5 + [True] * 2
     assert final in cuts[-1].final
-    assert "taken our place" not in cuts[-1].final
+    assert "replaced this one" not in cuts[-1].final
 
 
 def test_reasons_without_advice_are_their_words():
@@ -273,7 +276,8 @@ def test_a_log_in_at_a_broker_that_lets_anybody_in_is_told(tmp_path, how):
         assert told == []
     else:
         (text,) = told
-        assert text.startswith(f"warning: the broker at {there.host}:{there.port} lets anybody in")
+        where = f"{there.host}:{there.port}"
+        assert text.startswith(f"warning: the broker at {where} accepts clients without a login")
 
 
 # ---------------------------------------------------------------- what is our own

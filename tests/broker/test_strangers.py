@@ -33,7 +33,7 @@ from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_probe import probe
 
 pytestmark = [
-    pytest.mark.skipif(find_mosquitto() is None, reason="only Mosquitto can tell who is who"),
+    pytest.mark.skipif(find_mosquitto() is None, reason="logins need Mosquitto"),
 ]
 
 BOTH = pytest.mark.parametrize("protocol", [paho.MQTTv311, paho.MQTTv5], ids=["3.1.1", "5"])
@@ -566,9 +566,11 @@ def test_a_password_nobody_spoke_of_goes_to_no_other_machine(open_house, monkeyp
 
     def refused(address, party=""):
         assert address.secrets == "", "a password went out"
-        raise TransportError("the broker at far:1883 does not let us in: Not authorized")
+        raise TransportError("the broker at far:1883 rejects the connection: Not authorized")
 
     monkeypatch.setattr(finding, "probe", refused)
     far = Broker(host="fl.example.org")
-    with pytest.raises(TransportError, match=r"not let us in.*only used .* with --secrets secrets"):
+    with pytest.raises(
+        TransportError, match=r"rejects the connection.*only used .* with --secrets secrets"
+    ):
         finding.secrets_for(far, "agents", lambda: ["agent-0"])

@@ -997,9 +997,9 @@ def test_a_run_is_picked_by_the_address(chromium, stack, tmp_path):
     ("query", "said"),
     [
         ("", "opened as a file"),
-        ("?broker=http://x", "http://x is no address of a broker"),
-        ("?broker=ws://127.0.0.1:99999", "is no address of a broker"),
-        ("?broker=ws://a%20b", "is no address of a broker"),
+        ("?broker=http://x", "http://x is not the address of a broker"),
+        ("?broker=ws://127.0.0.1:99999", "is not the address of a broker"),
+        ("?broker=ws://a%20b", "is not the address of a broker"),
         ("?broker=127.0.0.1:1", "No broker answers at ws://127.0.0.1:1."),
     ],
 )

@@ -535,7 +535,7 @@ WRONG_CERTIFICATES = {
     "expired": ({"since": -9, "until_": -2}, "has expired; have a new one made"),
     "not yet valid": ({"since": 2, "until_": 9}, "is not valid yet; this machine's clock says"),
     "another address": ({"name": "192.0.2.7"}, "does not name 127.0.0.1; connect by a name"),
-    "another authority": ({"ca": False}, "was not signed by the authority that we know"),
+    "another authority": ({"ca": False}, "was not signed by the known authority"),
 }
 
 
@@ -568,7 +568,7 @@ def test_certificates_that_do_not_hold_are_told(node, csv, tmp_path, case):
     [
         (b"\x20\x02\x00\x05", [], "the broker at WHERE refuses us: this login is not let in"),
         (b"\x20\x02\x00\x03", [], "the broker at WHERE refuses us: it has no room at the moment"),
-        (b"", [], "what listens at WHERE closes the connection without a word: it has as many"),
+        (b"", [], "what listens at WHERE closes the connection without a reason: it has its"),
         (b"", ["--ca", "system"], "what listens at WHERE does not speak MQTT with TLS (without"),
     ],
     ids=["not authorized", "no room", "silent", "plain"],

@@ -381,7 +381,7 @@ def test_all_data_are_dealt_where_no_number_is_given():
 def test_a_manifest_makes_agents_import_nothing(told):
     """Whoever may publish a manifest, forged or not, cannot name what runs here."""
     ours = simulated_agents_of(settings_of())
-    with pytest.raises(MismatchError, match="'os:system' is not imported because a message names"):
+    with pytest.raises(MismatchError, match="'os:system' is not imported because a message"):
         assemble(ours, ours.check(), range(20), replace(manifest(), **told))
 
 

@@ -194,7 +194,7 @@ DAMAGED = {
         lambda folder: (folder / "manifest.json").write_text('{"format": 99}'),
         "was written by a later fedjury (format 99; this one reads 1)",
     ),
-    "no rounds": (lambda folder: (folder / "rounds.jsonl").unlink(), "holds no round of a run"),
+    "no rounds": (lambda folder: (folder / "rounds.jsonl").unlink(), "contains no round of a run"),
 }
 
 

@@ -156,7 +156,7 @@ def refused_here(main, flags, words):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--attack", "honest"], ("'honest' is no attack", "--evil 0")),
+        (["--attack", "honest"], ("'honest' is not an attack", "--evil 0")),
         (["--split", "fair"], ("fair", "iid", "dirichlet", "groups")),
         (["--vote-attack", "maybe"], ("maybe", "always_accept")),
         (["--data", "minst"], ("minst", "mnist5k", "digits")),

@@ -115,7 +115,7 @@ class Scene:
         assert "Traceback" not in said
         [file] = re.findall(
             rf"^error: cannot write to {self.folder}/?(.*): {why}; nothing was lost, and "
-            "the same command goes on from it once [a-z ]+$",
+            "the same command resumes from it once [a-z ]+$",
             said.splitlines()[-1],
         )
         # Nothing half-written stays where it may be removed.

@@ -209,7 +209,7 @@ def test_a_stalled_aggregator_loses_no_update():
 
 
 def test_with_the_brokers_own_queue_it_would(tmp_path):
-    """Mosquitto as it comes throws away what it has acknowledged: so the test above can fail."""
+    """Mosquitto with its defaults drops what it has acknowledged: so the test above can fail."""
     with bare_mosquitto(tmp_path) as address:
         came, dropped = stalled(address)
     assert 1000 <= came < UPDATES

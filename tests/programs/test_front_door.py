@@ -126,4 +126,4 @@ def test_without_its_defence_the_run_falls_and_says_so(tmp_path):
     )
     assert "given up" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("accuracy")][:1]
-    assert "no better than chance with 10 classes: nothing defends this run" in line
+    assert "no better than chance with 10 classes: this run has no defence" in line

@@ -24,7 +24,7 @@ from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Update, Vote
 
 pytestmark = [
-    pytest.mark.skipif(find_mosquitto() is None, reason="only Mosquitto can tell who is who"),
+    pytest.mark.skipif(find_mosquitto() is None, reason="logins need Mosquitto"),
 ]
 
 HERE = f"fl/v2/{RUN}"

@@ -675,7 +675,7 @@ def test_the_picture_says_that_the_broker_is_gone(attacked):
     text = drawn(attacked, Frame(80, 24), connected=False, since=28.0, outages=1)
     assert f"BROKER GONE for 1 min 12 s, at {WHERE}" in text
     assert "accuracy 60.0%" in text
-    assert "nothing heard for" in drawn(attacked, now=500.0)
+    assert "no messages for" in drawn(attacked, now=500.0)
     assert "is tried again (attempt 2): 3 came" in drawn(
         replace(attacked, repeats=(run_view.Repeat(31, 2, "3 came"),))
     )
@@ -773,7 +773,7 @@ def test_of_several_runs_the_one_that_speaks_is_taken():
     with pytest.raises(Several) as several:
         logins.choose(sight_of(state, now=50.0 + logins.LISTEN + 1))
     said = str(several.value)
-    assert "2 runs are here; choose one with --run NAME" in said
+    assert "2 runs on this broker; choose one with --run NAME" in said
     assert "a: round 3, training" in said
     with pytest.raises(Several, match="and 30 more"):
         logins.choose(sight_of(runs_of(*(f"r{n}" for n in range(50)), phase="done")))
@@ -798,7 +798,7 @@ def test_two_with_a_log_in_are_told_the_way_out():
     notices.add("the broker lets :watch in and cuts it off", "cut off")
     notices.add("the broker does not let :watch in: Bad", "Bad")
     first, second = notices.take()
-    assert "another program uses the login 'watch'" in first
+    assert "another one uses the login 'watch'" in first
     assert "--watch NAME" in first
     assert second == "the broker does not let :watch in: Bad"
 
@@ -939,7 +939,7 @@ def test_a_run_that_is_not_there_is_waited_for(seen):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as child:
-        assert child.stdout.readline() == "no run 'later' is on this broker yet; waiting for it\n"
+        assert child.stdout.readline() == "no run 'later' on this broker yet; waiting for it\n"
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
         assert child.stderr.read() == ""
@@ -968,7 +968,7 @@ def test_several_runs_are_listed(seen):
         done = watch_it(*where(seen.address))
         client.publish(other[0], b"", retain=True)
     assert done.returncode == 2
-    assert "2 runs are here; choose one with --run NAME" in done.stderr
+    assert "2 runs on this broker; choose one with --run NAME" in done.stderr
     assert f"  {NET}: round {ROUNDS}, over" in done.stderr
     assert "  other: round 4, over" in done.stderr
     assert "Traceback" not in done.stderr
@@ -1003,7 +1003,7 @@ def test_people_watch_with_their_own_log_in(tmp_path, tls, monkeypatch):
         if tls:
             aggregator = ["--ca", str(secrets / "broker" / "ca.crt")]
         with pytest.raises(
-            TransportError, match=r"does not let us in|does not speak MQTT with TLS"
+            TransportError, match=r"rejects the connection|does not speak MQTT with TLS"
         ):
             watch.main([*where(address), *aggregator])
         ear = Listener(

@@ -90,6 +90,13 @@ INVENTED = {
     "for good": "permanently",
     "bit by bit": "bit for bit",
     "the user's first document": "the paper's name",
+    "log-in": "login",
+    "of its own accord": "by itself",
+    "stampede": "many at once",
+    "falsely accused": "falsely flagged",
+    "threw away": "dropped, or rejected",
+    "throws away": "drops, or rejects",
+    "evil agent": "malicious agent",
 }
 """Words that no reader knows, or that mean something else -> what is said instead."""
 

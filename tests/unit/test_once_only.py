@@ -1,4 +1,4 @@
-"""What people are told of a connection, and what the broker threw away."""
+"""Warnings about a connection, and the messages that the broker dropped."""
 
 from __future__ import annotations
 

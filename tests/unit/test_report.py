@@ -251,7 +251,7 @@ def test_everybody_who_was_suspected_is_followed():
 
 
 def test_fates_are_held_against_the_truth():
-    """Falsely accused, missed and caught, in this order."""
+    """Falsely flagged, missed and caught, in this order."""
     found = groups(outcomes(read_all(WATCHED)), TRUTH)
     assert [(group.outcome, group.names) for group in found] == [
         ("accused", ("agent-2",)),
@@ -548,7 +548,7 @@ def test_the_page_tells_the_run():
 
 
 def test_the_page_says_who_was_caught():
-    """Caught, missed and falsely accused, with the detector and since when."""
+    """Caught, missed and falsely flagged, with the detector and since when."""
     made = Page(page(story(WATCHED)))
     assert "✗ falsely flagged 1: agent-2 fixed_point round 2" in made.text
     assert "○ missed 1: agent-9" in made.text
@@ -710,7 +710,7 @@ def test_an_aggregator_alone_knows_nobody_s_mind(tmp_path):
     assert "The aggregator does not know which agents are malicious." in text
     assert "▲ flagged" in text
     assert "caught 1" not in text
-    assert "evil agent, which" not in text
+    assert "malicious agent, which" not in text
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "0.5", True, None, float("nan")])

@@ -38,7 +38,7 @@ def hidden(what, rounds):
 
 
 SAID = {
-    "nobody attacks": ({"agents.malicious": 0.0}, FLEET, None),
+    "there is no attack": ({"agents.malicious": 0.0}, FLEET, None),
     "too few to be one": ({"agents.malicious": 0.0004}, FLEET, None),
     "fakes": (
         {"agents.scale": 2.5},

@@ -125,7 +125,7 @@ class Result(NamedTuple):
 
     @property
     def lost(self) -> int:
-        """Answers that were asked for and did not come, and what the broker threw away."""
+        """Answers that were asked for and did not come, and what the broker dropped."""
         silent = sum(r.votes.silent for r in self.records)
         if self.settings.validation.piggy_back:
             silent = 0  # there an answer is both, and counted as missing

@@ -78,7 +78,7 @@ class Transport(Protocol):
         """How many messages the broker has thrown away since we look: of anybody, for anybody."""
 
     def watch_drops(self, name: str) -> None:
-        """Let a party hear how many messages the broker throws away, where the broker says it."""
+        """Tell a principal how many messages the broker drops, if the broker reports it."""
 
     def join(
         self,

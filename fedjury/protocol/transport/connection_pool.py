@@ -140,7 +140,7 @@ class ConnectionPool:
         self._flush(connection)
 
     def watch_drops(self, name: str) -> None:
-        """Let a party hear how many messages the broker throws away."""
+        """Tell a principal how many messages the broker drops."""
         self.subscribe(name, DROPPED, once=False)
 
     def publish(self, name: str, message: Message, payload: bytes) -> None:

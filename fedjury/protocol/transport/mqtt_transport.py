@@ -138,7 +138,7 @@ class MqttTransport:
             self.pool.add(name, filters, presence=presence, serves=serves)
 
     def watch_drops(self, name: str) -> None:
-        """Let a party hear how many messages the broker throws away, where the broker says it."""
+        """Tell a principal how many messages the broker drops, if the broker reports it."""
         with self.held():
             self.pool.watch_drops(name)
 

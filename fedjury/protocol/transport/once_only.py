@@ -1,4 +1,4 @@
-"""What people should know of a connection: told once each, and what the broker threw away."""
+"""Warnings about a connection, shown once each, and the messages that the broker dropped."""
 
 from __future__ import annotations
 
