@@ -72,7 +72,7 @@ def fitting(
     if votes and 3 <= kept < min(wanted, version + 1):
         raise StoreError(
             f"{store.folder} keeps the last {kept} models, too few to look back at {wanted - 1}; "
-            f"go on with --look-back {kept - 1} at most"
+            f"resume with --look-back {kept - 1} at most"
         )
     # Some rules go by the step between the last two.
     if kept < min(wanted if votes else 2, version + 1):

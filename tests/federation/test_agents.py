@@ -388,7 +388,7 @@ def test_a_manifest_makes_agents_import_nothing(told):
     ("changes", "message"),
     [
         ({"data__name": "mnist5k"}, r"inputs \(1, 28, 28\) of 10 classes, data set 'digits' has"),
-        ({"tensors": ()}, "our model 'mlp' is not the one of the run's manifest"),
+        ({"tensors": ()}, "this program's model 'mlp' is not the one of the run's manifest"),
     ],
 )
 def test_a_fleet_that_does_not_fit_the_run_is_explained(changes, message):
