@@ -80,6 +80,8 @@ class SimulatedAgents(NamedTuple):
         data = datasets.load(there.name, Path(there.root), there.test)
         partition(spec, data)
         attacks.build(spec.attack, _tiny(data), self.settings.agents.options)
+        if not self.settings.agents.repeats and (why := self.repeats(data)):
+            raise ValueError(f"{why}; agents.repeats = false forbids that")
         return data
 
     def repeats(self, data: Dataset) -> str:

@@ -74,6 +74,11 @@ class Agents(Section):
         ge=0,
         description="samples of each agent with data; 0: the training set divided evenly",
     )
+    repeats: bool = Field(
+        True,
+        description="false: it is an error if the training set has too few samples for all agents; "
+        "true: some samples are dealt several times",
+    )
     min_samples: int = Field(
         0,
         ge=0,

@@ -180,6 +180,14 @@ def test_more_samples_than_there_are_are_told_of(n, samples, said):
     assert run.check(few) == said
 
 
+def test_repeats_that_are_switched_off_are_an_error():
+    """With agents.repeats = false nothing is started where a sample would be dealt twice."""
+    once = LAB | {"agents.n": 20, "agents.malicious": 0, "agents.repeats": False}
+    assert run.check(load(overrides=once | {"agents.samples": 39})) == ""
+    with pytest.raises(SettingsError, match=r"each 2\.5 times .*; agents.repeats = false forbids"):
+        run.check(load(overrides=once | {"agents.samples": 100}))
+
+
 def from_one(folder):
     """Write twelve images whose labels count from 1; returns the file."""
     x, y = np.full((12, 8, 8), 255, np.uint8), np.arange(12) % 3 + 1
