@@ -13,11 +13,11 @@ help:  ## Show this list
 demo: setup  ## Set up, then show one attack against three defences (1,000 agents, a minute)
 	@$(BIN)/python run.py --demo
 
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder -n
+PYTEST := $(BIN)/python -m pytest --dist loadscope --no-loadscope-reorder -n
 WAITING := $(shell expr 2 + $$(nproc 2>/dev/null || echo 2))
 
-test: dev  ## Set up, then run all tests but the long chaos sweep and those in browsers
-	@$(PYTEST) $(WAITING) -m 'not chaos and not browser'
+test: dev  ## Set up, then run the tests, but for long sweeps, browsers and fresh installations
+	@$(PYTEST) $(WAITING) -m 'not chaos and not browser and not slow'
 
 test-fast: dev  ## What needs no broker and no other program: functions and federations in memory
 	@$(PYTEST) auto -m 'not chaos' tests/unit tests/federation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported, and for the programs too: on networks as small as those of tests
@@ -24,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell has it for what runs in the background; programs that we start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from support.work_units import scheduler  # noqa: E402
+
 from fedjury.broker.local import local_broker  # noqa: E402
 from fedjury.broker.mosquitto import find_mosquitto  # noqa: E402
 
@@ -33,24 +35,18 @@ LANES = ("programs", "broker", "browser", "federation", "unit")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark each test with its lane, its folder: ``pytest -m unit``. The lanes of long tests begin.
-
-    A worker takes a whole file, but of the long tests each that shares nothing with its file.
-    """
-    here = Path(__file__).parent
-    lanes = {item: item.path.relative_to(here).parts[0] for item in items}
+    """Mark each test with its lane, the folder it lies in; lanes of long tests begin."""
+    lanes = {item: item.path.relative_to(TESTS).parts[0] for item in items}
     for item, lane in lanes.items():
         if lane in LANES:
             item.add_marker(lane)
-        if lane in ("federation", "unit") or shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: LANES.index(lanes[item]) if lanes[item] in LANES else -1)
 
 
-def shares(item):
-    """Return whether a test uses what is made once for its file."""
-    made = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
-    return any(each.scope == "module" and each.argname != "one_thread" for each in made)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal tests out to workers, in the order of lanes, by ``support.work_units``."""
+    return scheduler(config, log)
 
 
 @pytest.fixture(params=["mosquitto", "embedded"])

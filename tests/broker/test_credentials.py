@@ -352,7 +352,7 @@ def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):
             for name in ("agent-1", "agent-0", "agent-2"):
                 fleet.join(name, Round)
             (told,) = until(fleet.notices.take)
-            assert "does not let agent-1 in: " in told
+            assert "the broker rejects agent-1: " in told
             assert ("alert" in told) == ("agent-1.crt" in spoilt)
             until(lambda: fleet.connections == 2)
             server.join(":aggregator", presence=False)

@@ -9,6 +9,7 @@ import sys
 from argparse import ArgumentParser
 
 import pytest
+from support import warm
 
 from fedjury import cli
 from fedjury.aggregator.durable_files import StoreError
@@ -151,7 +152,7 @@ def finished(tmp_path_factory):
     """Run a small federation once; returns its folder, and what it printed as JSON."""
     runs = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "fedjury", "run", *SMALL, "--run", "lab", "--runs", str(runs)]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    done = warm.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return runs / "lab", json.loads(done.stdout)
 

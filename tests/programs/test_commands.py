@@ -337,7 +337,7 @@ def test_agents_wait_and_say_goodbye(stop, n, processes, address, there, tmp_pat
             agents.child.send_signal(stop)
         assert agents.child.wait(5) == 130
         text = agents.log.read_text()
-        assert "say goodbye" in text
+        assert "stopping: the agents leave" in text
         assert "Traceback" not in text
         until(lambda: offline_agents(witness) == n)
         until(lambda: not agents.family(), 5)
@@ -399,7 +399,7 @@ def test_an_interrupt_leaves_nothing_of_a_federation_behind(tmp_path, stop, brok
             os.kill(broker_of(federation), signal.SIGSTOP)
         elif broker == "gone":
             os.kill(broker_of(federation), signal.SIGKILL)
-            federation.says("the broker is gone")
+            federation.says("the connection to the broker is lost")
         if stop is signal.SIGINT:
             federation.interrupt()
         else:

@@ -337,7 +337,13 @@ def results(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("baffle-votes", "matrix") else pytest.param(name, marks=pytest.mark.chaos)
+        for name in EXPERIMENTS
+    ],
+)
 def test_every_experiment_runs(results, capsys, name):
     """At the scale of tests each one runs to its end and writes table, report and picture."""
     __main__.main(

@@ -170,11 +170,11 @@ def test_the_wheel_s_command_works_without_extras(plain):
     ("words", "package", "extra"),
     [
         (["serve"], "torch", "torch"),
-        (["run", "--broker", "127.0.0.1:1"], "torch", "torch"),
+        (["run", "--broker", "127.0.0.1:1"], "jinja2", "lab"),
         (["watch", "--broker", "127.0.0.1:1"], "rich", "lab"),
         (["gateway", "--port", "0"], "uvicorn", "web"),
-        (["experiment"], "torch", "torch"),
-        (["report", "."], "torch", "torch"),
+        (["experiment"], "matplotlib", "lab"),
+        (["report", "."], "jinja2", "lab"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

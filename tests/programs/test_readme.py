@@ -172,6 +172,7 @@ def small(command: str) -> str:
 
 @needs_a_machine
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_commands_work_as_they_are_printed_and_in_their_order(machine):
     """Each ends well, or serves until others have used it; none is forgotten."""
     waiting = []
@@ -218,6 +219,7 @@ def recipes():
 
 
 @needs_a_machine
+@pytest.mark.slow
 def test_the_recipes_work_as_new_files(machine, recipes):
     """Files as printed, in the folders that the text names: they run, and help and lists agree."""
     files, inside, _ = recipes

@@ -52,7 +52,7 @@ def tables(results: list[Result]) -> list[Table]:
         votes = tuple(received(r) for r in values)
         asked = tuple(calls(r) for r in values)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
-        unlike = [unlike(r, plain[judge, r.labels["seed"]]) for r in values]
+        other = [unlike(r, plain[judge, r.labels["seed"]]) for r in values]
         rows.append(
             {
                 "judge": judge,
@@ -64,8 +64,8 @@ def tables(results: list[Result]) -> list[Table]:
                 f"kB in {WINDOW} rounds": Mean(tuple(b / 1e3 for b in twenty), ""),
                 f"models' worth in {WINDOW} rounds": Mean(tuple(b / whole for b in twenty), ""),
                 "paper, 20 rounds": paper.twenty,
-                "votes unlike plain": pool(votes for votes, _ in unlike),
-                "decisions unlike plain": pool(decisions for _, decisions in unlike),
+                "votes unlike plain": pool(votes for votes, _ in other),
+                "decisions unlike plain": pool(decisions for _, decisions in other),
             }
         )
     return [Table("", "What a validator receives: candidate and past models", rows)]
