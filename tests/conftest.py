@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(items):
         if lane in LANES:
             item.add_marker(lane)
     items.sort(key=lambda item: LANES.index(lanes[item]) if lanes[item] in LANES else -1)
+
+
+def pytest_collection_finish():
+    """Keep what is imported and collected out of the garbage collector's way."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.hookimpl(optionalhook=True)

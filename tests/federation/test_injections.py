@@ -49,6 +49,13 @@ DEFENCE = {
 }
 
 
+def swept(cases, *always):
+    """Leave most cases to the long sweep."""
+    return [
+        case if case in always else pytest.param(case, marks=pytest.mark.chaos) for case in cases
+    ]
+
+
 @pytest.fixture(scope="module")
 def undefended(tmp_path_factory):
     return Federation(tmp_path_factory.mktemp("undefended"), **ATTACK).whole()
@@ -91,7 +98,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("case", CONFIGURATIONS)
+@pytest.mark.parametrize("case", swept(CONFIGURATIONS, "clients", "by score"))
 def test_an_injection_is_voted_down(tmp_path, case):
     """In each configuration both injections are rejected, and the model stays what it was."""
     changes, voters = CONFIGURATIONS[case]
@@ -269,15 +276,7 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        case
-        if case in ("adaptive", "by score, liars")
-        else pytest.param(case, marks=pytest.mark.chaos)
-        for case in SPLITS
-    ],
-)
+@pytest.mark.parametrize("case", swept(SPLITS, "adaptive", "by score, liars"))
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(agent_batch, "CHUNK", 3)
@@ -309,7 +308,7 @@ def essence(r):
     return r.round, r.accepted, r.updates, r.candidate, r.votes
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", swept([1, 2], 1))
 def test_arrival_order_does_not_change_a_model(tmp_path, defended, order):
     """With the inbox shuffled before every turn each accepted model has the same bits."""
     again = Federation(tmp_path, **ATTACK, **DEFENCE)
@@ -318,7 +317,7 @@ def test_arrival_order_does_not_change_a_model(tmp_path, defended, order):
     assert [r.votes.voters for r in again.records] == [r.votes.voters for r in defended.records]
 
 
-@pytest.fixture(scope="module", params=["server", "both"])
+@pytest.fixture(scope="module", params=swept(["server", "both"], "both"))
 def judging(request, tmp_path_factory):
     """Give the settings of a run in which the server votes, and that run, undisturbed."""
     setup = ATTACK | DEFENCE | {"validation__judged_by": request.param}

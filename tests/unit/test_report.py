@@ -754,6 +754,7 @@ def test_spoilt_records_make_a_report_all_the_same(key):
     assert len([row for row in made.all("tr") if "class" in row]) == left
 
 
+@pytest.mark.chaos
 def test_ten_thousand_rounds_make_a_small_file(tmp_path):
     """With forty validators, and agents flagged in each: below two megabytes and a half."""
     names = [f"agent-{number:03}" for number in range(1000)]
