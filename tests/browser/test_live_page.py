@@ -1000,7 +1000,7 @@ def test_a_run_is_picked_by_the_address(chromium, stack, tmp_path):
         ("?broker=http://x", "http://x is not the address of a broker"),
         ("?broker=ws://127.0.0.1:99999", "is not the address of a broker"),
         ("?broker=ws://a%20b", "is not the address of a broker"),
-        ("?broker=127.0.0.1:1", "No broker answers at ws://127.0.0.1:1."),
+        ("?broker=127.0.0.1:1", "No broker answers at ws://127.0.0.1:1;"),
     ],
 )
 def test_where_there_is_no_broker_it_says_so(query, said, chromium):
@@ -1076,7 +1076,7 @@ def test_two_with_one_log_in_are_told_so(chromium, tmp_path):
             page.fill("#password", password)
             page.keyboard.press("Enter")
         for page in pages:
-            until(lambda page=page: "under the same login" in text_of(page, "banner"), 30)
+            until(lambda page=page: "using the same login" in text_of(page, "banner"), 30)
         seen = set()
         for _ in range(8):  # it does not flicker
             pages[0].wait_for_timeout(250)
