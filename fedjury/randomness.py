@@ -60,6 +60,10 @@ class Purpose(IntEnum):
     """The same of the server."""
     CLASSIFIER_ORDER = 42
     """The same where a classifier is trained alone."""
+    TRAINING = 43
+    """What a network draws while an agent trains it, as dropout does."""
+    SERVER_TRAINING = 44
+    """The same on the server's data."""
 
     AGGREGATION = 60
     """What an aggregation rule draws, as agent 0, and the steps before it, as 1 and on."""
@@ -84,6 +88,8 @@ class Purpose(IntEnum):
     """What it says to have found in an accepted model; its rounds are versions."""
     INVENTED_CANDIDATE = 86
     """What it says to have found in a candidate."""
+    BACKDOOR_DRAWS = 87
+    """What the attackers' network draws while they train it, as dropout does."""
 
     BENCHMARK = 100
     """Input that is measured with."""
@@ -162,13 +168,24 @@ def _split_mix(state: np.uint64, places: Words) -> Words:
 
 
 @contextmanager
-def torch_stream(seed: int, purpose: Purpose) -> Iterator[None]:
+def torch_stream(seed: int, purpose: Purpose, round_: int = 0) -> Iterator[None]:
     """Let PyTorch's own draws in the with-block come from a stream, and go on as before after it.
 
     Its generator is begun with 32 random bits, more it does not take.
     """
+    with torch_seeded(int(stream(seed, purpose, round_).integers(2**32))):
+        yield
+
+
+@contextmanager
+def torch_seeded(number: int) -> Iterator[None]:
+    """Let PyTorch draw from ``number`` on in the with-block, and go on as before after it.
+
+    On a GPU too, if that was used before.
+    """
     import torch  # noqa: PLC0415 - rules and detectors do without PyTorch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, purpose).integers(2**32)))
+    there = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=there):
+        torch.manual_seed(number % 2**32)
         yield

@@ -20,7 +20,7 @@ from fedjury.learning.shards import Shards, sample_order
 from fedjury.learning.task import Task
 from fedjury.learning.training import Training, train
 from fedjury.learning.weights import Vector
-from fedjury.randomness import Purpose
+from fedjury.randomness import Purpose, keys
 
 
 def server_update(
@@ -48,7 +48,8 @@ def server_update(
         order = sample_order(
             seed, round_, (0,), plan.epochs, len(held), Purpose.SERVER_SAMPLE_ORDER
         )
-        update: Vector = train(model, weights, shard, plan, order, task)[0]
+        seeds = keys(seed, Purpose.SERVER_TRAINING, round_, (0,), 1)[:, 0]
+        update: Vector = train(model, weights, shard, plan, order, task, seeds)[0]
         return update
 
     return learn

@@ -20,9 +20,9 @@ import torch
 from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
 from fedjury.attacks.honest import honest
 from fedjury.learning.datasets.dataset import Images, Labels
-from fedjury.learning.training import step
+from fedjury.learning.training import begin_training, step, trained
 from fedjury.learning.weights import Matrix, Vector, flatten, load
-from fedjury.randomness import Purpose, stream
+from fedjury.randomness import Purpose, stream, torch_stream
 from fedjury.registry import attack
 
 Choose = Callable[[Vector, Vector, RoundContext], float | None]
@@ -83,7 +83,7 @@ def attackers_model(
     mix = mixed(*held, backdoor, rng)
     model = attack.model
     load(model, weights)
-    model.train()
+    begin_training(model)
     start = [p.detach().clone() for p in model.parameters()]
 
     def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -94,10 +94,11 @@ def attackers_model(
         distance: torch.Tensor = torch.linalg.vector_norm(torch.cat(away))
         return backdoor.alpha * losses.mean() + (1 - backdoor.alpha) * distance
 
-    sgd = torch.optim.SGD(model.parameters(), backdoor.learning_rate, attack.plan.momentum)
-    for _ in range(backdoor.epochs):
-        for batch in _batches(mix.order, attack.plan.batch_size, rng):
-            step(model, sgd, loss, mix.x[batch], mix.y[batch])
+    sgd = torch.optim.SGD(trained(model), backdoor.learning_rate, attack.plan.momentum)
+    with torch_stream(context.seed, Purpose.BACKDOOR_DRAWS, context.round):
+        for _ in range(backdoor.epochs):
+            for batch in _batches(mix.order, attack.plan.batch_size, rng):
+                step(model, sgd, loss, mix.x[batch], mix.y[batch])
     model.eval()
     return flatten(model)
 

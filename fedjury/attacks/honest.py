@@ -10,6 +10,7 @@ from fedjury.attacks.attack import AttackContext, LocalTraining, RoundContext
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import train
 from fedjury.learning.weights import Matrix, Vector
+from fedjury.randomness import Purpose, keys
 
 FEWEST_SAMPLES = 32
 """Samples in a batch of agents, at the least, where a process has more than one agent.
@@ -30,7 +31,8 @@ def honest(attack: AttackContext) -> LocalTraining:
         rows = torch.tensor([attack.row[i] for i in members])
         own = attack.data.of(rows)
         order = sample_order(context.seed, context.round, members, attack.plan.epochs, samples)
-        return train(attack.model, weights, own, attack.plan, order, attack.task)[
+        seeds = keys(context.seed, Purpose.TRAINING, context.round, members, 1)[:, 0]
+        return train(attack.model, weights, own, attack.plan, order, attack.task, seeds)[
             : len(context.members)
         ]
 

@@ -34,6 +34,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
+from fedjury.learning.weights import tensors
+
 
 class Step(NamedTuple):
     """Where gradients go: ``into`` (m, d) becomes ``keep * into - rate * gradient``.
@@ -107,8 +109,12 @@ class Network(NamedTuple):
 
 
 def network(model: nn.Module) -> Network | None:
-    """Return a model as stages, or None if it has a layer or setting that no stage serves."""
-    if type(model) is not nn.Sequential:
+    """Return a model as stages, or None if it has a layer or setting that no stage serves.
+
+    None too where a layer is frozen or stands there twice: the columns are those of all layers.
+    """
+    every = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    if type(model) is not nn.Sequential or every != [tensor.name for tensor in tensors(model)]:
         return None
     layers = list(model)
     stages: list[Stage] = []

@@ -28,6 +28,8 @@ def build(
 ) -> nn.Module:
     """Build a network whose first weights depend on ``seed`` and ``purpose`` alone.
 
+    A network from elsewhere keeps the weights that its builder gives it, such as pretrained ones.
+
     Raises
     ------
     ValueError
@@ -41,12 +43,13 @@ def build(
             raise ValueError(
                 f"model {name!r} cannot take inputs of {tuple(input_shape)}: {why}"
             ) from why
-        _initialise(model)
+        if name in MODELS.own:
+            _initialise(model)
     return model.eval()
 
 
 def _initialise(model: nn.Module) -> None:
-    """Draw weights as Glorot and Bengio (2010) do; all biases are zero.
+    """Draw the weights of a network of ours as Glorot and Bengio (2010) do; all biases are zero.
 
     PyTorch's own default is so small that a federation with little data stands still for its
     first fifteen rounds; that of He et al. (2015) leaves one-channel networks dead from the start

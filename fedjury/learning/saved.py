@@ -149,6 +149,8 @@ def _fitted(state: State, model: nn.Module, file: Path) -> Vector:
     if set(state) == {FLAT} and state[FLAT].ndim == 1:
         return _fitted_flat(state[FLAT], layout, file)
     state = _stripped(state, {tensor.name for tensor in layout})
+    fixed = model.state_dict().keys() - {tensor.name for tensor in layout}
+    state = {name: value for name, value in state.items() if name not in fixed}
     chosen = _by_name(state, layout) or _by_shape(state, layout)
     if chosen is None:
         raise ValueError(f"they are another network's: {_difference(state, layout)}")

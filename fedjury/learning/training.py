@@ -22,7 +22,18 @@ from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
 from fedjury.learning.shards import Orders, Shards, batches, steps_of
 from fedjury.learning.task import Loss, Task, cross_entropy
-from fedjury.learning.weights import Matrix, Vector, flatten, load, tensors, unflatten
+from fedjury.learning.weights import (
+    Matrix,
+    Normalisation,
+    Vector,
+    flatten,
+    frozen,
+    load,
+    places,
+    tensors,
+    unflatten,
+)
+from fedjury.randomness import Words, torch_seeded
 
 
 class Training(NamedTuple):
@@ -42,14 +53,27 @@ FEWEST = 32
 
 
 def train(
-    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
+    model: nn.Module,
+    weights: Vector,
+    data: Shards,
+    plan: Training,
+    order: Orders,
+    task: Task,
+    seeds: Words | None = None,
 ) -> Matrix:
     """Train m agents from the same ``weights`` (d,) and return their deltas (m, d).
 
-    Networks with batch norm train one after the other: their running statistics are their own.
+    Networks with batch norm train one after the other, for their running statistics are their own;
+    so do those that draw random numbers, as for dropout, or cannot be batched for another reason.
+    ``seeds``: (m,), where each agent's draws begin; None: at 0.
     """
-    one_by_one = has_batch_norm(model)
-    return (train_alone if one_by_one else train_together)(model, weights, data, plan, order, task)
+    if not has_batch_norm(model):
+        try:
+            return train_together(model, weights, data, plan, order, task)
+        except RuntimeError:  # what vmap cannot do: draw at random, branch on values, ...
+            if batched.network(model) is not None:
+                raise
+    return train_alone(model, weights, data, plan, order, task, seeds)
 
 
 def fewest(model: nn.Module, shape: Sequence[int]) -> int:
@@ -89,15 +113,25 @@ def train_together(
 ) -> Matrix:
     """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
     descend, device = _descend(model, task.loss), device_of(model)
-    start = torch.tensor(weights, device=device)
-    changes = np.empty((len(data.indices), len(weights)), dtype=np.float32)
+    begin_training(model)
+    try:
+        return _all_blocks(descend, torch.tensor(weights, device=device), data, plan, order)
+    finally:
+        model.eval()
+
+
+def _all_blocks(
+    descend: Descend, start: torch.Tensor, data: Shards, plan: Training, order: Orders
+) -> Matrix:
+    """Train m agents block by block from ``start`` (d,); returns their deltas (m, d)."""
+    changes = np.empty((len(data.indices), len(start)), dtype=np.float32)
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
     train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
         change = torch.from_numpy(changes[values])
-        there = change.to(device)  # on the processor these are one and the same
+        there = change.to(start.device)  # on the processor these are one and the same
         train_block(descend, start, data.of(values), plan, order[values], there)
         if there is not change:
             change.copy_(there)
@@ -163,9 +197,17 @@ def _train_unequal(
 
 
 def train_alone(
-    model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
+    model: nn.Module,
+    weights: Vector,
+    data: Shards,
+    plan: Training,
+    order: Orders,
+    task: Task,
+    seeds: Words | None = None,
 ) -> Matrix:
     """Train the agents one after the other with ``torch.optim.SGD``: the plain loop.
+
+    ``seeds``: see :func:`train`.
 
     Raises
     ------
@@ -176,19 +218,36 @@ def train_alone(
     check_batches(model, shape, plan.batch_size, int(data.counts.min()))
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
+    before = deepcopy(model.state_dict())
     for i in range(len(deltas)):
+        model.load_state_dict(before)  # what does not travel, and an agent before has changed
         load(model, weights)
-        model.train()
-        sgd = torch.optim.SGD(model.parameters(), plan.learning_rate, plan.momentum)
+        begin_training(model)
+        sgd = torch.optim.SGD(trained(model), plan.learning_rate, plan.momentum)
         held = int(data.counts[i])
         alone = data.of(slice(i, i + 1))._replace(indices=data.indices[i : i + 1, :held])
         mine = order[i : i + 1]
         visits = mine[mine < held].reshape(1, plan.epochs, held)
-        for batch in _batches(alone, plan, visits, least):
-            step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
+        with torch_seeded(0 if seeds is None else int(seeds[i])):
+            for batch in _batches(alone, plan, visits, least):
+                step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
         np.subtract(flatten(model), weights, out=deltas[i])
+    model.load_state_dict(before)
     model.eval()
     return deltas
+
+
+def begin_training(model: nn.Module) -> None:
+    """Set a model to training; normalisation that is frozen keeps the statistics it has."""
+    model.train()
+    for layer in model.modules():
+        if isinstance(layer, Normalisation) and frozen(layer):
+            layer.eval()
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def step(
@@ -245,12 +304,15 @@ def _descend(model: nn.Module, loss: Loss) -> Descend:
     network = batched.network(model) if loss is cross_entropy else None
     if network is not None:
         return network.descend
-    layout = tensors(model)
+    layout, standing = tensors(model), places(model)
 
     def of_batch(
         params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, shares: torch.Tensor | None
     ) -> torch.Tensor:
-        outputs = torch.func.functional_call(model, unflatten(params, layout), (x,))
+        named = unflatten(params, layout)
+        # PyTorch would tie shared weights itself, but not put a layer that stands twice back.
+        weights = {place: named[entry] for place, entry in standing.items()}
+        outputs = torch.func.functional_call(model, weights, (x,), tie_weights=False)
         losses = loss(outputs, y)
         return losses.mean() if shares is None else losses @ shares
 

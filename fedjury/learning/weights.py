@@ -1,7 +1,8 @@
 """A model as one flat vector, and back.
 
-The vector of a model is every floating-point entry of its state dict, parameters and
-batch-norm buffers alike, in the order of the state dict: what the manifest lists.
+The vector of a model is what training changes, in the order of the state dict: its trainable
+parameters and the running statistics of its normalisation. It is what the manifest lists and what
+travels. Frozen parameters and all other buffers are the same in every copy of the model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
 """(n, d) float32: one row an update."""
 
+Normalisation = nn.modules.batchnorm._NormBase  # noqa: SLF001 - PyTorch has no public name for them
+"""Layers that keep running statistics: batch norm, and instance norm where it is asked to."""
+
 
 class Tensor(NamedTuple):
     """One entry of a model's vector: its name in the state dict and its shape."""
@@ -32,10 +36,52 @@ class Tensor(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64))
 
 
+def entries(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the entries of a model's vector by their names in the state dict, in order.
+
+    A parameter that layers share stands there once, by its first name. Statistics of a frozen layer
+    are frozen too.
+    """
+    running = {
+        id(buffer)
+        for layer in model.modules()
+        if isinstance(layer, Normalisation) and not frozen(layer)
+        for buffer in layer.buffers(recurse=False)
+    }
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        travels = value.requires_grad if isinstance(value, nn.Parameter) else id(value) in running
+        if travels and value.is_floating_point():
+            found.setdefault(id(value), (name, value.detach()))
+    return dict(found.values())
+
+
+def places(model: nn.Module) -> dict[str, str]:
+    """Return every place where an entry of the vector stands -> the name of that entry.
+
+    Weights that layers share have several; a layer that stands twice is one layer.
+    """
+    first: dict[int, str] = {
+        id(value): name for name, value in reversed(list(model.state_dict(keep_vars=True).items()))
+    }
+    known = entries(model).keys()
+    return {
+        f"{path}{'.' if path else ''}{name}": entry
+        for path, layer in model.named_modules()
+        for name, value in (*layer._parameters.items(), *layer._buffers.items())  # noqa: SLF001
+        if value is not None and (entry := first.get(id(value), "")) in known
+    }
+
+
+def frozen(layer: nn.Module) -> bool:
+    """Return whether a layer has parameters of its own, and none of them is trained."""
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
 def tensors(model: nn.Module) -> tuple[Tensor, ...]:
     """List the entries of a model's vector, in order."""
-    state = model.state_dict()
-    return tuple(Tensor(k, tuple(v.shape)) for k, v in state.items() if v.is_floating_point())
+    return tuple(Tensor(name, tuple(value.shape)) for name, value in entries(model).items())
 
 
 def variances(model: nn.Module) -> npt.NDArray[np.int64]:
@@ -50,8 +96,8 @@ def variances(model: nn.Module) -> npt.NDArray[np.int64]:
 
 def flatten(model: nn.Module) -> Vector:
     """Copy a model into one vector of shape (d,)."""
-    entries = [v.detach().reshape(-1) for v in model.state_dict().values() if v.is_floating_point()]
-    return torch.cat(entries).to(torch.float32).cpu().numpy().copy()
+    parts = [value.reshape(-1) for value in entries(model).values()]
+    return torch.cat(parts).to(torch.float32).cpu().numpy().copy()
 
 
 def unflatten(vectors: torch.Tensor, layout: tuple[Tensor, ...]) -> dict[str, torch.Tensor]:
