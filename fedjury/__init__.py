@@ -1,1 +1,27 @@
 """Federated learning over MQTT that can be attacked and defends itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjury.agents.device import Device
+    from fedjury.agents.functions import Metrics, Trained, Turn
+
+__all__ = ["Device", "Metrics", "Trained", "Turn"]
+
+PLACES = {
+    "Device": "fedjury.agents.device",
+    "Metrics": "fedjury.agents.functions",
+    "Trained": "fedjury.agents.functions",
+    "Turn": "fedjury.agents.functions",
+}
+"""Where each public name is; it is imported when it is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name."""
+    if name not in PLACES:
+        raise AttributeError(f"module 'fedjury' has no attribute {name!r}")
+    return getattr(import_module(PLACES[name]), name)

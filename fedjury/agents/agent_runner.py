@@ -20,9 +20,8 @@ from fedjury.agents.agent import (
     concerned,
     on_message,
 )
-from fedjury.agents.agent_batch import AgentBatch
-from fedjury.agents.collusion import Colluders
-from fedjury.agents.connections import Connections
+from fedjury.agents.batch import Batch
+from fedjury.agents.connections import Colluders, Connections
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
@@ -74,7 +73,7 @@ class AgentRunner:
         self,
         transport: Transport,
         names: list[str],
-        assemble: Callable[[Manifest], AgentBatch],
+        assemble: Callable[[Manifest], Batch],
         say: Callable[[str], None],
         stopping: Callable[[], bool],
         remember: bool = True,
@@ -102,7 +101,7 @@ class AgentRunner:
         }
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
-        self._batch: AgentBatch | None = None
+        self._batch: Batch | None = None
         self._tasks: dict[str, Train | Contribute] = {}
         """Who has been called and has not answered."""
         self._fresh: list[str] = []
@@ -253,7 +252,7 @@ class AgentRunner:
             if agent.round is not None:
                 self._batch.begin(agent.round)
 
-    def _new_batch(self, manifest: Manifest) -> AgentBatch:
+    def _new_batch(self, manifest: Manifest) -> Batch:
         """Make a batch that knows who is absent, and the last global model if it is of this run."""
         batch = self._assemble(manifest)
         batch.exclude(self.connections.absent)
@@ -282,7 +281,7 @@ class AgentRunner:
         if self._batch is not None:
             self._batch.keep(version, weights)
 
-    def send_ready(self, batch: AgentBatch) -> None:
+    def send_ready(self, batch: Batch) -> None:
         """Send the updates that are trained, and let all validators who are ready vote at once."""
         for name in self._fresh:
             task = self._tasks.get(name)

@@ -11,7 +11,6 @@ Nothing here knows a clock: the time now, in seconds, comes in as a value.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,18 +29,6 @@ LONGEST = 600.0
 
 ENOUGH = 2
 """Reports without which there is nothing to plot from, unless no more attackers are called."""
-
-
-class Colluders(NamedTuple):
-    """What sets malicious agents apart on the network: whom they hear, and when they come."""
-
-    colluding: frozenset[str] = frozenset()
-    """Who hears of plots."""
-    coordinator: str = ""
-    """Who hears reports."""
-    late: frozenset[str] = frozenset()
-    """Who connects only when round ``arrive`` is announced."""
-    arrive: int = 1
 
 
 class Coordinator:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedjury.agents.collusion import Colluders
+from typing import NamedTuple
+
 from fedjury.protocol.messages import (
     AggregatorPresence,
     AttackVector,
@@ -17,6 +18,18 @@ from fedjury.protocol.transport.connection import Transport
 
 WANTED = (Manifest, Round, Model)
 """What everybody hears; candidates and history are for those who judge."""
+
+
+class Colluders(NamedTuple):
+    """What sets malicious agents apart on the network: whom they hear, and when they come."""
+
+    colluding: frozenset[str] = frozenset()
+    """Who hears of plots."""
+    coordinator: str = ""
+    """Who hears reports."""
+    late: frozenset[str] = frozenset()
+    """Who connects only when round ``arrive`` is announced."""
+    arrive: int = 1
 
 
 class Connections:

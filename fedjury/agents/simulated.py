@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from fedjury import attacks
-from fedjury.agents.collusion import Colluders
+from fedjury.agents.connections import Colluders
 from fedjury.attacks import AttackContext, validators
 from fedjury.config.sections import Settings
 from fedjury.learning import datasets

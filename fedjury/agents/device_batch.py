@@ -1,0 +1,252 @@
+"""One device between the network and its own functions: it trains, measures and votes with them.
+
+What a function of the user's does wrong is said in a sentence, and the device sits that round out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury import judges
+from fedjury.agents.agent import Contribute
+from fedjury.agents.agent import Judge as JudgeTask
+from fedjury.agents.agent import Train as TrainTask
+from fedjury.agents.functions import FunctionError, Functions, Metrics, Trained, Turn, called, named
+from fedjury.agents.own_model import Layout, OwnModel
+from fedjury.learning.error_profiles import error_profile
+from fedjury.protocol.messages import (
+    MAX_COUNT,
+    AttackVector,
+    ColluderUpdate,
+    Manifest,
+    Phase,
+    Round,
+    Update,
+    Vector,
+    Vote,
+)
+from fedjury.protocol.schema import MAX_EVIDENCE
+from fedjury.randomness import Purpose, stream_of_bytes
+
+CLEAN, POISONED = (0.0, 1.0), (2.0, 1.0)
+"""Score and threshold of the votes of a judge of one's own."""
+
+
+class DeviceBatch:
+    """The batch of a process that is one real device; see ``fedjury.agents.batch``."""
+
+    def __init__(
+        self,
+        name: str,
+        functions: Functions,
+        model: OwnModel,
+        manifest: Manifest,
+        say: Callable[[str], None],
+    ) -> None:
+        self._name, self._functions, self._model, self._say = name, functions, model, say
+        self._manifest = manifest
+        self._models: dict[int, Vector] = {}
+        self._round, self._attempt = (-1, -1), 0
+        self._start: Vector | None = None
+        """What is trained from, if not the version of the round: a candidate."""
+        self._planned = self._done = False
+        self._update: Update | None = None
+        self._verdict: Vote | None = None
+        self._profiles: dict[int, npt.NDArray[np.int64]] = {}
+        """Version -> what the accepted model gets wrong here."""
+        self._told: set[str] = set()
+
+    @property
+    def number(self) -> int:
+        """The round it is in; -1 before the first."""
+        return self._round[0]
+
+    def keep(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model (d,), and forget those that no judge will ask for."""
+        oldest = version - max(self._manifest.look_back, 1)
+        self._models = {v: w for v, w in self._models.items() if v >= oldest} | {version: weights}
+        self._profiles = {v: p for v, p in self._profiles.items() if v >= oldest}
+
+    def look_back_at(self, version: int, weights: Vector) -> None:
+        """Remember an accepted model (d,) that came as history."""
+        self._models.setdefault(version, weights)
+
+    def exclude(self, absent: frozenset[str]) -> None:
+        """Do nothing: a device is there."""
+
+    def begin(self, message: Round) -> None:
+        """Plan the training of a round; what was learnt for it already is kept."""
+        turn = message.round, message.version
+        if turn[0] < self.number or message.phase is Phase.JUDGE_AND_TRAIN:
+            return
+        if turn != self._round or self._start is not None:
+            self._reset(turn, None)
+        if message.phase is Phase.TRAIN:
+            self._planned = message.contributors == "all" or self._name in message.contributors
+
+    def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
+        """Judge a candidate (d,), and plan to train from it if it is clean."""
+        turn = message.round, message.version
+        if turn[0] < self.number or (turn == self._round and message.attempt == self._attempt):
+            return
+        self._reset(turn, candidate)
+        self._attempt = message.attempt
+        votes = self.votes(
+            [self._name], JudgeTask(task.round, task.attempt, task.versions), candidate
+        )
+        self._verdict = votes[0] if votes else None
+        self._planned = self._verdict is not None and not self._verdict.poisoned
+
+    def _reset(self, turn: tuple[int, int], start: Vector | None) -> None:
+        self._round, self._start, self._attempt = turn, start, 0
+        self._planned = self._done = False
+        self._update = self._verdict = None
+
+    def train_chunk(self) -> list[str]:
+        """Train, if that is planned and the model is here; returns this device's name then."""
+        weights = self._models.get(self._round[1]) if self._start is None else self._start
+        if not self._planned or self._done or weights is None:
+            return []
+        self._done = True
+        try:
+            self._update = self._trained(weights)
+        except FunctionError as why:
+            self._say(f"round {self.number} goes on without this device: {why}")
+        return [self._name]
+
+    def _trained(self, weights: Vector) -> Update | None:
+        """Let the user's function train from ``weights`` (d,); None if it sits the round out."""
+        train = self._functions.train
+        if train is None:
+            raise FunctionError("it has no train function; write one and mark it @device.train")
+        self._model.load(weights)
+        before = self._model.read()
+        turn = self._turn()
+        with self._model.training(turn.seed):
+            result = called(train, self._model.model, turn)
+        result = Trained(result) if isinstance(result, int) else result
+        if not isinstance(result, Trained):
+            raise FunctionError(
+                f"{named(train)} returned {type(result).__name__}; it must return "
+                "fedjury.Trained(samples=...)"
+            )
+        if not 0 <= result.samples <= MAX_COUNT:
+            raise FunctionError(f"{named(train)} returned samples={result.samples}")
+        if not result.samples:
+            return None
+        try:
+            delta = self._model.read() - before
+        except ValueError as why:
+            raise FunctionError(f"{named(train)}: {why}") from why
+        if not np.isfinite(delta).all():
+            raise FunctionError(f"{named(train)} left weights that are not finite (NaN, infinity)")
+        return Update(
+            self._name,
+            self.number,
+            self._round[1] + (self._start is not None),
+            result.samples,
+            delta,
+        )
+
+    def _turn(self) -> Turn:
+        """Return what the functions are told of the round."""
+        said = self._manifest
+        name = f"{self.number} {self._name}".encode()
+        seed = int(stream_of_bytes(name, Purpose.TRAINING).integers(2**31))
+        return Turn(
+            self.number, seed, said.epochs, said.batch_size, said.learning_rate, said.momentum
+        )
+
+    def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
+        """Do nothing: a device does not collude."""
+
+    def collude(self, now: float) -> tuple[list[ColluderUpdate | AttackVector], Collection[str]]:  # noqa: ARG002
+        """Return nothing: a device does not collude."""
+        return [], ()
+
+    def update(self, name: str, task: TrainTask | Contribute) -> Update | Vote | None:  # noqa: ARG002
+        """Return the update of this round, or with piggy-back the vote against the candidate."""
+        if task.round != self.number:
+            return None
+        if self._verdict is not None and self._verdict.poisoned:
+            return self._verdict
+        return self._update
+
+    def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
+        """Return this device's vote on a candidate (d,); nothing if it cannot judge."""
+        if self._name not in names:
+            return []
+        try:
+            return [self._vote(task, candidate)]
+        except FunctionError as why:
+            self._once(f"asked to vote, it cannot: {why}")
+            return []
+
+    def _vote(self, task: JudgeTask, candidate: Vector) -> Vote:
+        if self._functions.judge is not None:
+            self._model.load(candidate)
+            poisoned = bool(called(self._functions.judge, self._model.model, self._turn()))
+            score, threshold = POISONED if poisoned else CLEAN
+            return Vote(self._name, task.round, task.attempt, poisoned, score, threshold, 1)
+        for version in task.versions:
+            if version not in self._profiles:
+                self._profiles[version] = self._profile(self._models[version])[1]
+        samples, errors = self._profile(candidate)
+        judge = judges.build(
+            self._manifest.judge,
+            minimum_history=self._manifest.minimum_history,
+            **self._manifest.judge_options,
+        )
+        history = np.stack([self._profiles[version] for version in task.versions])
+        found = judge(history[None], errors[None])
+        seen = found.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
+        return Vote(
+            self._name,
+            task.round,
+            task.attempt,
+            bool(found.poisoned[0]),
+            float(found.score[0]),
+            float(found.threshold[0]),
+            samples,
+            seen,
+        )
+
+    def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
+        """Return how many samples are here, and what a model (d,) gets wrong on them, (2C,)."""
+        evaluate = self._functions.evaluate
+        if evaluate is None:
+            raise FunctionError("it has neither an evaluate nor a judge function")
+        self._model.load(weights)
+        found = called(evaluate, self._model.model, self._turn())
+        if not isinstance(found, Metrics) or found.predictions is None or found.targets is None:
+            raise FunctionError(
+                f"{named(evaluate)} must return fedjury.Metrics with predictions= and targets="
+            )
+        try:
+            counts = error_profile(found.predictions, found.targets, self._manifest.classes)
+        except (ValueError, TypeError, IndexError) as why:
+            raise FunctionError(f"{named(evaluate)}: {why}") from why
+        return len(found.targets), counts
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._say(text)
+
+
+def difference(ours: Layout, theirs: Layout) -> str:
+    """Say how two models differ, in words for people; empty if they do not."""
+    if ours == theirs:
+        return ""
+    for mine, other in zip(ours, theirs, strict=False):
+        if mine != other:
+            return f"the run has {described(other)} where this device has {described(mine)}"
+    return f"the run's model has {len(theirs)} tensors, this device's has {len(ours)}"
+
+
+def described(tensor: tuple[str, tuple[int, ...]]) -> str:
+    """Return a tensor's name and shape in words."""
+    return f"{tensor[0]} {'x'.join(map(str, tensor[1])) or 'of one number'}"

@@ -1,0 +1,131 @@
+"""A model of the user's own as the vector that travels: a PyTorch module, or named NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.protocol.messages import Vector
+from fedjury.randomness import torch_seeded
+
+Layout = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of what travels, in order."""
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+"""A model without PyTorch: name -> array, changed in place by who trains it."""
+
+
+class OwnModel(Protocol):
+    """A model whose weights can be read and replaced."""
+
+    @property
+    def layout(self) -> Layout:
+        """What of it travels."""
+
+    @property
+    def model(self) -> Any:
+        """What the user's functions are given."""
+
+    def load(self, weights: Vector) -> None:
+        """Replace the weights by these, (d,)."""
+
+    def read(self) -> Vector:
+        """Copy the weights into one vector, (d,)."""
+
+    def training(self, seed: int) -> AbstractContextManager[None]:
+        """Let it be trained in the with-block; what it draws of itself begins at ``seed``."""
+
+
+def own_model(model: Any) -> OwnModel:
+    """Return a PyTorch module, or a mapping of names to arrays, as one of these.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if isinstance(model, Mapping):
+        return ArrayModel({name: np.asarray(value) for name, value in model.items()})
+    if hasattr(model, "state_dict"):
+        return TorchModel(model)
+    raise TypeError(
+        "a model is a torch.nn.Module, or a dict of names and NumPy arrays; "
+        f"this is of type {type(model).__name__}"
+    )
+
+
+class ArrayModel:
+    """Named arrays, float32 whatever they were."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.model: Arrays = {
+            name: np.array(value, dtype=np.float32) for name, value in arrays.items()
+        }
+        self.layout: Layout = tuple((name, value.shape) for name, value in self.model.items())
+
+    @classmethod
+    def of_layout(cls, layout: Layout) -> ArrayModel:
+        """Return zeros in these shapes."""
+        return cls({name: np.zeros(shape, np.float32) for name, shape in layout})
+
+    def load(self, weights: Vector) -> None:
+        """Replace the weights by these, (d,)."""
+        first = 0
+        for name, shape in self.layout:
+            size = int(np.prod(shape, dtype=np.int64))
+            self.model[name] = np.array(weights[first : first + size]).reshape(shape)
+            first += size
+
+    def read(self) -> Vector:
+        """Copy the weights into one vector, (d,).
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, or has another shape than before.
+        """
+        for name, shape in self.layout:
+            there = np.shape(self.model[name]) if name in self.model else None
+            if there != shape:
+                raise ValueError(f"array {name!r} has shape {there} after training, not {shape}")
+        parts = [np.asarray(self.model[name], np.float32).ravel() for name, _ in self.layout]
+        return np.concatenate(parts)
+
+    def training(self, seed: int) -> AbstractContextManager[None]:  # noqa: ARG002 - no draws
+        """Do nothing: arrays draw nothing of themselves."""
+        return nullcontext()
+
+
+class TorchModel:
+    """A PyTorch module; see ``fedjury.learning.weights`` for what of it travels."""
+
+    def __init__(self, model: Any) -> None:
+        from fedjury.learning import weights  # noqa: PLC0415 - not every device has PyTorch
+
+        self.model = model
+        self._weights = weights
+        self.layout: Layout = tuple((t.name, t.shape) for t in weights.tensors(model))
+
+    def load(self, weights: Vector) -> None:
+        """Replace the weights by these, (d,)."""
+        self._weights.load(self.model, weights)
+
+    def read(self) -> Vector:
+        """Copy the weights into one vector, (d,)."""
+        return self._weights.flatten(self.model)
+
+    @contextmanager
+    def training(self, seed: int) -> Iterator[None]:
+        """Set the module to training; dropout and the like draw from ``seed`` on."""
+        from fedjury.learning.training import begin_training  # noqa: PLC0415 - as above
+
+        with torch_seeded(seed):
+            begin_training(self.model)
+            try:
+                yield
+            finally:
+                self.model.eval()

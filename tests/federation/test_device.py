@@ -1,0 +1,243 @@
+"""Real devices: own names, own data, own functions, in a federation in this process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from support.federation import Federation, one_thread  # noqa: F401 - a fixture
+from torch import nn
+
+import fedjury
+from fedjury.learning.datasets import load
+from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.memory_transport import MemoryTransport
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = {"site-a": 37, "site-b": 120, "site-c": 300}
+CALM = {
+    "data__test": 500,
+    "training__batch_size": 10,
+    "training__epochs": 3,
+    "collect__agents": 3,
+    "collect__seconds": 0.5,
+    "model__name": f"{__name__}:network",
+    "limits__samples": 1000,
+    "aggregation__options": {"weighted": True},
+}
+
+
+def network(shape, classes):
+    """Build the network of these tests, with dropout in it."""
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(int(np.prod(shape)), 32),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(32, classes),
+    )
+
+
+def share(name, shape=(1, 8, 8)):
+    """Return a device's own samples: as many as ``SIZES`` says, of the training set."""
+    data = load("digits", None, 500)
+    first = sum(list(SIZES.values())[: list(SIZES).index(name)])
+    mine = slice(first, first + SIZES[name])
+    return torch.from_numpy(data.x_train[mine]), torch.from_numpy(data.y_train[mine])
+
+
+def device(name, said=None, **given):
+    """Make a device that trains by plain SGD on its own samples."""
+    made = fedjury.Device(
+        name,
+        "memory:lab",
+        run="lab",
+        say=(said if said is not None else []).append,
+        **{"model": network((1, 8, 8), 10)} | given,
+    )
+    x, y = share(name)
+
+    @made.train
+    def train(model, turn):
+        sgd = torch.optim.SGD(model.parameters(), turn.learning_rate)
+        for _ in range(turn.epochs):
+            for batch in torch.randperm(len(x)).split(turn.batch_size):
+                sgd.zero_grad()
+                nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+                sgd.step()
+        return fedjury.Trained(samples=len(x))
+
+    @made.evaluate
+    def evaluate(model, turn):
+        with torch.no_grad():
+            answers = model(x).argmax(1)
+        return fedjury.Metrics(len(x), predictions=answers, targets=y)
+
+    return made
+
+
+def federation(folder, devices, **changes):
+    """Run a federation of these devices to its end."""
+    run = Federation(folder, fleets=0, **CALM | {"run__rounds": 6} | changes)
+    for each in devices:
+        runner = each.runner(MemoryTransport(run.broker, "lab"), clock=run.seconds)
+        runner.join()
+        run.fleets.append(runner)
+    return run.whole()
+
+
+def test_devices_with_37_120_and_300_samples_learn_together(tmp_path):
+    """Each is counted by its samples; the model is better than one that only learnt to guess."""
+    done = federation(tmp_path, map(device, SIZES), run__rounds=12)
+    assert [r.updates for r in done.records] == [3] * 12
+    assert done.accuracies[-1] > 0.85
+
+
+def test_the_same_devices_come_to_the_same_models(tmp_path):
+    """Batches and dropout are drawn from round and name, not from what the process drew before."""
+    runs = []
+    for number in range(2):
+        torch.manual_seed(number)
+        runs.append(federation(tmp_path / str(number), map(device, SIZES)))
+    assert runs[0].models == runs[1].models
+
+
+def test_devices_vote_with_what_they_measure(tmp_path):
+    """Predictions and targets of an evaluate function are all that the configured judge needs."""
+    changes = {"validation__validators": 3, "validation__quorum": 2, "validation__look_back": 2}
+    done = federation(tmp_path, map(device, SIZES), **changes)
+    assert [set(r.votes.voters) for r in done.records] == [set(SIZES)] * 6
+    assert done.records[-1].votes.voters["site-a"].score is not None
+    assert done.records[-1].accepted
+
+
+def test_a_judge_of_ones_own_decides(tmp_path):
+    """Who finds every candidate poisoned says so; two of them reject with a quorum of two."""
+    devices = [device(name) for name in SIZES]
+    for each in devices[:2]:
+        each.judge(lambda model, turn: turn.round > 1)
+    changes = {"validation__validators": 3, "validation__quorum": 2, "validation__look_back": 2}
+    done = federation(tmp_path, devices, run__rounds=2, **changes)
+    assert [r.accepted for r in done.records] == [True, False]
+    assert done.records[1].votes.counts[0] == 2
+
+
+def test_with_piggy_back_a_device_judges_and_trains_in_one(tmp_path):
+    """An update is a clean vote; who votes against sends only that."""
+    changes = {"validation__piggy_back": True, "validation__quorum": 3, "validation__look_back": 2}
+    done = federation(tmp_path, map(device, SIZES), **changes)
+    assert all(r.accepted is not False for r in done.records)
+    assert [sum(r.votes.counts[:2]) for r in done.records[1:]] == [3] * 5  # nobody was silent
+
+
+def spoils(kind):
+    """Return a train function that does something wrong."""
+
+    def raising(model, turn):
+        raise RuntimeError("the sensor is unplugged")
+
+    def nothing(model, turn):
+        return None
+
+    def infinite(model, turn):
+        with torch.no_grad():
+            model[1].weight.fill_(float("inf"))
+        return fedjury.Trained(samples=5)
+
+    def negative(model, turn):
+        return -1
+
+    def away(model, turn):
+        return fedjury.Trained(samples=0)
+
+    return {
+        "raises": raising,
+        "none": nothing,
+        "infinite": infinite,
+        "negative": negative,
+        "away": away,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("raises", "raising raised RuntimeError: the sensor is unplugged (line"),
+        ("none", "nothing returned NoneType; it must return fedjury.Trained(samples=...)"),
+        ("infinite", "infinite left weights that are not finite"),
+        ("negative", "negative returned samples=-1"),
+        ("away", ""),
+    ],
+)
+def test_a_device_that_fails_sits_the_round_out(tmp_path, kind, sentence):
+    """The round goes on without it; its own people read which function did what."""
+    said = []
+    broken = device("site-a", said)
+    broken.train(spoils(kind))
+    done = federation(tmp_path, [broken, device("site-b"), device("site-c")], run__rounds=2)
+    assert [r.updates for r in done.records] == [2, 2]
+    told = [text for text in said if "goes on without this device" in text]
+    assert len(told) == (2 if sentence else 0)
+    assert all(sentence in text for text in told)
+
+
+def test_a_model_that_is_not_the_runs_is_refused_in_a_sentence(tmp_path):
+    """The first tensor that differs is named, as it is here and as it is there."""
+    other = device("site-a", model=nn.Sequential(nn.Flatten(), nn.Linear(64, 16)))
+    with pytest.raises(
+        TransportError, match=r"has 1.weight 32x64 where this device has 1.weight 16x64"
+    ):
+        federation(tmp_path, [other])
+
+
+def test_without_pytorch_a_device_trains_named_arrays(tmp_path):
+    """Given the run's model as a dict of arrays, it changes them in place."""
+    x, y = (part.numpy() for part in share("site-b"))
+    x = x.reshape(len(x), 64)
+    plain = fedjury.Device("site-b", "memory:lab", run="lab", say=[].append)
+
+    @plain.train
+    def train(model, turn):
+        for _ in range(20):
+            logits = x @ model["1.weight"].T + model["1.bias"]
+            slope = np.exp(logits - logits.max(1, keepdims=True))
+            slope /= slope.sum(1, keepdims=True)
+            slope[np.arange(len(y)), y] -= 1
+            model["1.weight"] -= slope.T @ x / len(y)
+            model["1.bias"] -= slope.mean(0)
+        return len(y)
+
+    done = federation(
+        tmp_path, [plain], model__name=f"{__name__}:softmax", collect__agents=1, run__rounds=5
+    )
+    assert done.accuracies[-1] > 0.75
+
+
+def softmax(shape, classes):
+    """Build a network of one layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), classes))
+
+
+def test_a_small_device_needs_no_pytorch():
+    """A device whose model is arrays never imports PyTorch, and takes less than 60 MB."""
+    code = """
+import re, sys
+import fedjury
+device = fedjury.Device("site-a", "memory:lab")
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+print("torch" in sys.modules, peak < 60_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
+
+
+@pytest.mark.parametrize("name", ["", "site a", "a" * 65, "site/a"])
+def test_a_name_that_is_no_topic_is_refused(name):
+    """Names are parts of topics."""
+    with pytest.raises(ValueError, match="must be 1 to 64 of A-Z a-z 0-9 _ -"):
+        fedjury.Device(name)
