@@ -31,6 +31,7 @@ from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     ColluderUpdate,
+    Decline,
     History,
     Manifest,
     Manifest1,
@@ -286,7 +287,7 @@ class AgentRunner:
         for name in self._fresh:
             task = self._tasks.get(name)
             if task is not None and (answer := batch.update(name, task)) is not None:
-                if isinstance(task, Contribute):
+                if isinstance(task, Contribute) and not isinstance(answer, Decline):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
                 self.transport.send(name, answer)
                 del self._tasks[name]

@@ -9,6 +9,7 @@ from fedjury.agents.agent import Contribute, Judge, Train
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
+    Decline,
     Round,
     Update,
     Vector,
@@ -47,7 +48,7 @@ class Batch(Protocol):
     def collude(self, now: float) -> tuple[list[ColluderUpdate | AttackVector], Collection[str]]:
         """Return what colluding agents say now, and which of them are ready to send."""
 
-    def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
+    def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what an agent sends for this round, if it is ready."""
 
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote]:

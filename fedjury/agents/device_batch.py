@@ -21,6 +21,7 @@ from fedjury.protocol.messages import (
     MAX_COUNT,
     AttackVector,
     ColluderUpdate,
+    Decline,
     Manifest,
     Phase,
     Round,
@@ -99,6 +100,7 @@ class DeviceBatch:
         )
         self._verdict = votes[0] if votes else None
         self._planned = self._verdict is not None and not self._verdict.poisoned
+        self._done = self._verdict is None  # it cannot judge, and so sits the round out
 
     def _reset(self, turn: tuple[int, int], start: Vector | None) -> None:
         self._round, self._start, self._attempt = turn, start, 0
@@ -167,12 +169,17 @@ class DeviceBatch:
         """Return nothing: a device does not collude."""
         return [], ()
 
-    def update(self, name: str, task: TrainTask | Contribute) -> Update | Vote | None:  # noqa: ARG002
-        """Return the update of this round, or with piggy-back the vote against the candidate."""
+    def update(self, name: str, task: TrainTask | Contribute) -> Update | Vote | Decline | None:
+        """Return the update of this round, or with piggy-back the vote against the candidate.
+
+        Or that it sits the round out.
+        """
         if task.round != self.number:
             return None
         if self._verdict is not None and self._verdict.poisoned:
             return self._verdict
+        if self._done and self._update is None:
+            return Decline(name, task.round, task.attempt)
         return self._update
 
     def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:

@@ -14,6 +14,7 @@ from fedjury.protocol.messages import (
     AggregatorPresence,
     BadMessage,
     Candidate,
+    Decline,
     History,
     InvalidLog,
     Manifest,
@@ -129,7 +130,7 @@ class Aggregator:
             (History, Candidate), manifest.history_codec
         )
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
-        self.connection.subscribe(Update, Vote, Presence, serves=there)
+        self.connection.subscribe(Update, Vote, Decline, Presence, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
         for message in told_to_the_first_version(there.since):
@@ -229,7 +230,7 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
-            case Update() | Vote():
+            case Update() | Vote() | Decline():
                 return message
             case Presence(agent, online, _):
                 return self._note(agent, online=online)

@@ -182,6 +182,18 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Decline:
+    """An agent sits a round out: it has no data now, or its training failed. Nobody waits for it.
+
+    If it sends an update all the same, that counts.
+    """
+
+    agent: str
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ColluderUpdate:
     """What a colluding agent learnt honestly in a round, for its coordinator."""
 
@@ -269,6 +281,7 @@ Message = (
     | Candidate
     | Update
     | Vote
+    | Decline
     | ColluderUpdate
     | AttackVector
     | Presence

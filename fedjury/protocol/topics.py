@@ -40,6 +40,7 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Candidate: Channel("candidate", retain=True, content_type=MSGPACK, expiry=3600),
     messages.Update: Channel("update/{agent}", retain=False, content_type=MSGPACK),
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
+    messages.Decline: Channel("decline/{agent}", retain=False, content_type=JSON),
     messages.ColluderUpdate: Channel(
         "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),

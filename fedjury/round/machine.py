@@ -17,13 +17,22 @@ tick on every turn of the loop, or a flood holds back a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from fedjury.detection.state import admit, eligible
 from fedjury.learning.weights import Vector
 from fedjury.protocol.logs import RoundRepeated
-from fedjury.protocol.messages import Candidate, Phase, Reason, Round, RoundLog, Update, Vote
+from fedjury.protocol.messages import (
+    Candidate,
+    Decline,
+    Phase,
+    Reason,
+    Round,
+    RoundLog,
+    Update,
+    Vote,
+)
 from fedjury.protocol.record import refusals
 from fedjury.randomness import Purpose, draw
 from fedjury.round import verdict
@@ -59,7 +68,7 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
             return _postpone(state, event, config)
         return handler(state, event, config)
     match event:
-        case Update() | Vote():
+        case Update() | Vote() | Decline():
             return _count_invalid(state, event.agent, Reason.WRONG_PHASE)
         case InvalidMessage():
             return _count_invalid(state, event.agent, event.reason)
@@ -90,14 +99,21 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining | Voting)
     judging = isinstance(phase, JudgingAndTraining)
-    if (vote.round, vote.attempt) != (state.round, state.attempt):
-        return _count_invalid(state, vote.agent, Reason.WRONG_ROUND)
-    if vote.agent not in (state.selected if judging else state.validators):
-        return _count_invalid(state, vote.agent, Reason.NOT_SELECTED)
+    if why := _unasked(state, vote, state.selected if judging else state.validators):
+        return _count_invalid(state, vote.agent, why)
     if vote.agent in phase.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
     changed = phase.but(votes={**phase.votes, vote.agent: vote})
     return state.but(phase=changed.but(settled=None) if judging else changed), []
+
+
+def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Wait no longer for a selected agent that sits the round out."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    if why := _unasked(state, event, state.selected):
+        return _count_invalid(state, event.agent, why)
+    return state.but(phase=phase.but(declined=phase.declined | {event.agent}, settled=None)), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -109,6 +125,13 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))
     return _count_invalid(state, event.agent, event.reason)
+
+
+def _unasked(state: State, answer: Vote | Decline, asked: Collection[str]) -> Reason | None:
+    """Return why an answer is none to this attempt; None if it is one."""
+    if (answer.round, answer.attempt) != (state.round, state.attempt):
+        return Reason.WRONG_ROUND
+    return None if answer.agent in asked else Reason.NOT_SELECTED
 
 
 def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
@@ -131,10 +154,11 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     assert isinstance(phase, Training)
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
+    out = {name for name in phase.declined if name not in answered}
     progress = Progress(
-        len(state.selected),
+        len(state.selected) - len(out),
         len(answered),
-        sum(name not in answered for name in phase.invalid_from),
+        sum(name not in answered for name in phase.invalid_from - out),
         phase.settled,
     )
     match config.collecting.enough(progress, tick.now, late=late):
@@ -331,10 +355,12 @@ def _go_on(state: State, tick: Tick, config: RoundConfig, pending: Vector | None
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (Waiting, Tick): first_round,
     (Training, Update): take_update,
+    (Training, Decline): note_decline,
     (Training, InvalidMessage): note_invalid,
     (Training, Tick): collect,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): take_vote,
+    (JudgingAndTraining, Decline): note_decline,
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,
     (Voting, Vote): take_vote,
@@ -346,7 +372,7 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, Vote, InvalidMessage, Tick)
+    events = (Update, Vote, Decline, InvalidMessage, Tick)
     names = " | ".join(event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
     for phase in (Waiting, Training, JudgingAndTraining, Voting, Done):

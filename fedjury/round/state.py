@@ -21,7 +21,7 @@ from fedjury.detection.state import (
 from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Message, Model, Phase, Reason, Update, Vote
+from fedjury.protocol.messages import Decline, Message, Model, Phase, Reason, Update, Vote
 from fedjury.protocol.record import Quality, RoundRecord
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
@@ -83,7 +83,7 @@ class InvalidMessage:
     update: bool = False
 
 
-Event = Update | Vote | InvalidMessage | Tick
+Event = Update | Vote | Decline | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,8 @@ class Training(Replaceable):
     """Selected agents under whose name an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
+    declined: frozenset[str] = frozenset()
+    """Selected agents that sit the round out."""
 
 
 @dataclass(frozen=True)

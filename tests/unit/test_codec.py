@@ -33,6 +33,7 @@ from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     ColluderUpdate,
+    Decline,
     History,
     HistoryLog,
     InvalidLog,
@@ -101,6 +102,7 @@ EXAMPLES = {
     Vote: Vote(
         "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, size=300
     ),
+    Decline: Decline("ann", 7, 2),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
@@ -265,6 +267,7 @@ MESSAGES = {
     Vote: st.builds(
         Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, seen, counts
     ),
+    Decline: st.builds(Decline, names, counts, counts),
     ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
     Presence: st.builds(Presence, names, st.booleans(), numbers),
@@ -838,6 +841,7 @@ IS = {
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
     },
+    Decline: {"count": ("round", "attempt")},
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online",), "number": ("since",)},

@@ -30,6 +30,7 @@ SAID = {
     "candidate": messages.Candidate(1, 0, 3, VECTOR),
     "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
     "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
+    "decline/ann": messages.Decline("ann", 1, 1),
     "collusion/update/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
     "collusion/attack": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),

@@ -33,6 +33,7 @@ from fedjury.detection.state import DetectionPolicy
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
+    Decline,
     History,
     Model,
     Phase,
@@ -896,3 +897,51 @@ def test_the_table_in_the_docs_is_the_machines():
     """``docs/architecture.md`` shows which function takes which event in which phase."""
     docs = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
     assert f"{machine.table()}\n<!-- end -->" in docs.read_text(encoding="utf-8")
+
+
+# Who sits a round out
+
+
+def test_a_round_does_not_wait_for_who_declines():
+    """Of three, one declines: with the updates of the two others the round is closed at once."""
+    said = policy()
+    state, _ = start(said)
+    state, _ = play(state, said, Decline("c", 1, 1), *updates(state, {"a": (1, 0), "b": (3, 0)}))
+    state, effects = play(state, said, Tick(0.1, set("abc")))
+    [record] = [effect.record for effect in effects if isinstance(effect, Persist)]
+    assert (record.updates, record.accepted, state.round) == (2, True, 2)
+
+
+@pytest.mark.parametrize(
+    ("decline", "reason"),
+    [
+        (Decline("c", 2, 1), "wrong_round"),
+        (Decline("c", 1, 2), "wrong_round"),
+        (Decline("mallory", 1, 1), "not_selected"),
+    ],
+)
+def test_who_declines_what_was_not_asked_is_counted(decline, reason):
+    """Another round, another attempt, or an agent that was not selected: nothing else changes."""
+    said = policy()
+    state, _ = start(said)
+    after, _ = play(state, said, decline)
+    assert after.invalid == {reason: 1}
+    assert after.phase == state.phase
+
+
+def test_an_update_after_declining_counts_all_the_same():
+    """Who finds its data after all is as welcome as any."""
+    said = policy()
+    state, _ = start(said)
+    state, _ = play(state, said, Decline("c", 1, 1), *updates(state))
+    _, effects = play(state, said, Tick(0.1, set("abc")))
+    [record] = [effect.record for effect in effects if isinstance(effect, Persist)]
+    assert record.updates == 3
+
+
+def test_nobody_can_decline_a_vote():
+    """While validators are asked there is nothing to sit out."""
+    said = policy(validators=2)
+    state, _ = validating(said)
+    state, _ = play(state, said, Decline("a", 1, 1))
+    assert state.invalid == {"wrong_phase": 1}

@@ -40,7 +40,7 @@ class Progress:
     """How far a collection has got."""
 
     selected: int
-    """How many agents were asked."""
+    """How many agents were asked and have not declined."""
     answered: int
     """How many sent what counts."""
     invalid: int

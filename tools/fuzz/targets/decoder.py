@@ -58,7 +58,7 @@ def seeds() -> list[bytes]:
     result = []
     for kind, payload in enumerate(map(encode, MESSAGES)):
         if len(payload) < AGAIN:
-            again = bytes([kind, AGAIN, 0xF0 + kind, AGAIN])
+            again = bytes([kind, AGAIN, 0xF0 + kind % 16, AGAIN])
             result.append(bytes([kind, len(payload)]) + payload + again)
     return [*result, b"".join(result)]
 
