@@ -351,7 +351,8 @@ def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):
         with hubs(secured) as (server, fleet):
             for name in ("agent-1", "agent-0", "agent-2"):
                 fleet.join(name, Round)
-            (told,) = until(fleet.notices.take)
+            # Not every attempt: an alert that comes after the connection was reset is lost.
+            (told,) = until(fleet.notices.take, 100)
             assert "the broker rejects agent-1: " in told
             assert ("alert" in told) == ("agent-1.crt" in spoilt)
             until(lambda: fleet.connections == 2)
