@@ -247,13 +247,13 @@ class AgentRunner:
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self.transport.decoder.limit(limits)
         self.transport.codecs[Update] = or_float32(manifest.codec)
-        self._batch = self._new_batch(manifest)
+        self._batch = self.new_batch(manifest)
         for name, agent in self._agents.items():
             self._agents[name] = agent.but(look_back=manifest.look_back)
             if agent.round is not None:
                 self._batch.begin(agent.round)
 
-    def _new_batch(self, manifest: Manifest) -> Batch:
+    def new_batch(self, manifest: Manifest) -> Batch:
         """Make a batch that knows who is absent, and the last global model if it is of this run."""
         batch = self._assemble(manifest)
         batch.exclude(self.connections.absent)
@@ -272,7 +272,7 @@ class AgentRunner:
         if self._batch is None:
             return
         if manifest is not None and message.round < self._batch.number:
-            self._batch = self._new_batch(manifest)
+            self._batch = self.new_batch(manifest)
             self.candidate = None
             self._agents = {name: began_again(agent) for name, agent in self._agents.items()}
         self._batch.begin(message)

@@ -183,8 +183,12 @@ class DeviceBatch:
         return self._update
 
     def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
-        """Return this device's vote on a candidate (d,); nothing if it cannot judge."""
-        if self._name not in names:
+        """Return this device's vote on a candidate (d,); nothing if it cannot judge.
+
+        Nor on one whose predecessors are gone: newer models have come, and its round is over.
+        """
+        known = self._models.keys() | self._profiles.keys()
+        if self._name not in names or not known >= set(task.versions):
             return []
         try:
             return [self._vote(task, candidate)]

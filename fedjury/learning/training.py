@@ -218,9 +218,11 @@ def train_alone(
     check_batches(model, shape, plan.batch_size, int(data.counts.min()))
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
-    before = deepcopy(model.state_dict())
+    travels = places(model)
+    state = model.state_dict().items()
+    fixed = {name: value.clone() for name, value in state if name not in travels}
     for i in range(len(deltas)):
-        model.load_state_dict(before)  # what does not travel, and an agent before has changed
+        model.load_state_dict(fixed, strict=False)  # an agent before may have changed it
         load(model, weights)
         begin_training(model)
         sgd = torch.optim.SGD(trained(model), plan.learning_rate, plan.momentum)
@@ -232,7 +234,6 @@ def train_alone(
             for batch in _batches(alone, plan, visits, least):
                 step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
         np.subtract(flatten(model), weights, out=deltas[i])
-    model.load_state_dict(before)
     model.eval()
     return deltas
 

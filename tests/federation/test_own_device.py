@@ -8,13 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from support.federation import Federation, one_thread  # noqa: F401 - a fixture
+from support.federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 from torch import nn
 
 import fedjury
+from fedjury.agents.agent import Judge
+from fedjury.aggregator.assembly import build
 from fedjury.learning.datasets import load
 from fedjury.protocol.transport.connection import TransportError
-from fedjury.protocol.transport.memory_transport import MemoryTransport
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -133,6 +135,18 @@ def test_with_piggy_back_a_device_judges_and_trains_in_one(tmp_path):
     done = federation(tmp_path, map(device, SIZES), **changes)
     assert all(r.accepted is not False for r in done.records)
     assert [sum(r.votes.counts[:2]) for r in done.records[1:]] == [3] * 5  # nobody was silent
+
+
+def test_a_vote_on_what_is_over_is_not_given():
+    """With the models gone that it is to be compared with, a candidate of before has no vote."""
+    manifest = build(settings_of(**CALM, validation__look_back=2)).manifest
+    own = device("site-a")
+    batch = own.runner(MemoryTransport(MemoryBroker(), "lab")).new_batch(manifest)
+    weights = np.zeros(manifest.parameters, np.float32)
+    for version in range(4):
+        batch.keep(version, weights)
+    assert batch.votes(["site-a"], Judge(2, 1, (0, 1, 2)), weights) == []
+    assert len(batch.votes(["site-a"], Judge(4, 1, (1, 2, 3)), weights)) == 1
 
 
 def spoils(kind):
