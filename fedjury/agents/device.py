@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.device_batch import DeviceBatch, difference
 from fedjury.agents.functions import Functions
-from fedjury.agents.own_model import ArrayModel, OwnModel, own_model
 from fedjury.agents.waiting import Waiting
+from fedjury.learning.own_model import ArrayModel, OwnModel, own_model
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import Manifest
+from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.topics import NAME
 from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import Transport, TransportError
@@ -76,6 +76,11 @@ class Device:
         if isinstance(address, BrokerAddress) and secrets:
             address = address._replace(secrets=str(Path(secrets) / "agents"))
         self._address = address
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do with a candidate, by the functions that it has."""
+        return self._functions.abilities
 
     def train(self, function: F) -> F:
         """Mark what trains the model in place: ``(model, turn) -> fedjury.Trained``."""
@@ -142,15 +147,15 @@ class Device:
         return AgentRunner(
             transport,
             [self.name],
-            self._batch,
+            self.batch,
             self._say,
             self._leaving.is_set,
-            abilities=lambda _: self._functions.abilities,
+            abilities=lambda _: self.abilities,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )
 
-    def _batch(self, manifest: Manifest) -> DeviceBatch:
+    def batch(self, manifest: Manifest) -> DeviceBatch:
         """Return what trains and votes in the run of a manifest."""
         model: OwnModel = self._model or ArrayModel.of_layout(manifest.tensors)
         if text := difference(model.layout, manifest.tensors):

@@ -29,6 +29,7 @@ WIRING = {
     "fedjury/agents/work.py",
     "fedjury/federation/demo.py",
     "fedjury/federation/description.py",
+    "fedjury/federation/federation.py",
     "fedjury/federation/parts.py",
     "fedjury/federation/remade.py",
     "fedjury/federation/run.py",
