@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedjury.protocol import codec, topics
-from fedjury.protocol.credentials import BrokerAddress, Login, login_of
+from fedjury.protocol.credentials import BrokerAddress, Login, client_id_of, login_of
 from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
@@ -106,7 +106,7 @@ class ConnectionPool:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
         client = Client(
-            f"{self._run}.{name}",
+            client_id_of(self._address, self._run, name, login) if login else name,
             login or Login(),
             self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
