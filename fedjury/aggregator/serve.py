@@ -154,7 +154,7 @@ def serve(
     try:
         screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
         if address.here:  # else people may reach it by another name
-            screen.say(listening(address.port, settings.run.name, settings.broker.secrets))
+            screen.say(listening(settings.broker, settings.run.name))
         for line in advice(settings):
             screen.say(line)
         transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
