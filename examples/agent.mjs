@@ -115,10 +115,12 @@ class Agent {
       if (topic === oldManifestOf(this.options.run)) return this.#hearOld(payload);
       this.member.hear(part, payload);
     } catch (error) {
-      if (error instanceof Unfit && !this.member.network) return this.fail(error);
+      if (error instanceof Unfit && !this.begun) return this.fail(error);
       if (!(error instanceof Unfit || error instanceof BadMessage)) throw error;
-      this.#ignore(part.split('/')[0], error);
+      if (error instanceof Unfit) say(`${error.message}; waiting until the run has a manifest that fits`);
+      else this.#ignore(part.split('/')[0], error);
     }
+    this.begun ||= Boolean(this.member.network);
     if (this.member.done) return this.leave('the run is done');
     this.#subscribe();
     return this.#work();

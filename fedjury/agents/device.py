@@ -98,13 +98,14 @@ class Device:
     def run(self, *, once: bool = False) -> None:
         """Take part in the run and in those that follow under its name, until it is stopped.
 
-        It waits while broker or aggregator are away. SIGTERM and Ctrl-C end it, or ``stop`` from
+        It waits while broker or aggregator are away, and while the run trains another model than
+        this device's, which is said. SIGTERM and Ctrl-C end it, or ``stop`` from
         another thread. ``once``: it returns when one run is done.
 
         Raises
         ------
         TransportError
-            If the broker does not let it in, or the run's model is not this one's; one sentence.
+            If the broker does not let it in; one sentence.
         """
         before = self._catch_sigterm()
         try:
@@ -148,6 +149,7 @@ class Device:
             self._batch,
             self._say,
             self._leaving.is_set,
+            patient=True,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )

@@ -430,6 +430,8 @@ def test_it_takes_part_whatever_strangers_say(broker, agents, honest_path):
         play(people, "manifest", manifest)
         play(people, "manifest", replace(manifest, model="resnet18"))
         litter()
+        until(lambda: "waiting until the run has a manifest that fits" in agent.said())
+        play(people, "manifest", manifest)
         play(people, "model", Model(0, path[0]))
         play(people, "round", called)
         [first] = updates(1)
