@@ -24,7 +24,7 @@ from fedjury.agents.waiting import Waiting
 from fedjury.learning.own_model import ArrayModel, OwnModel, own_model
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import Abilities, Manifest
-from fedjury.protocol.topics import NAME
+from fedjury.protocol.topics import NAME, ROOT
 from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
@@ -52,9 +52,12 @@ class Device:
         run: str = "fedjury",
         model: Any = None,
         secrets: str | Path = "",
+        root: str = ROOT,
         say: Callable[[str], None] = show,
     ) -> None:
         """``broker``: a URL. ``secrets``: the folder that ``fedjury enroll`` made, or a copy of it.
+
+        ``root``: the topic below which the run is, as its aggregator has it in ``broker.root``.
 
         Raises
         ------
@@ -72,7 +75,7 @@ class Device:
         self._model = None if model is None else own_model(model)
         self._functions = Functions()
         self._leaving = threading.Event()
-        address = address_at(broker)
+        address = address_at(broker, root)
         if isinstance(address, BrokerAddress) and secrets:
             address = address._replace(secrets=str(Path(secrets) / "agents"))
         self._address = address
@@ -100,13 +103,14 @@ class Device:
     def run(self, *, once: bool = False) -> None:
         """Take part in the run and in those that follow under its name, until it is stopped.
 
-        It waits while broker or aggregator are away. SIGTERM and Ctrl-C end it, or ``stop`` from
+        It waits while broker or aggregator are away, and while the run trains another model than
+        this device's, which is said. SIGTERM and Ctrl-C end it, or ``stop`` from
         another thread. ``once``: it returns when one run is done.
 
         Raises
         ------
         TransportError
-            If the broker does not let it in, or the run's model is not this one's; one sentence.
+            If the broker does not let it in; one sentence.
         """
         before = self._catch_sigterm()
         try:
@@ -151,6 +155,7 @@ class Device:
             self._say,
             self._leaving.is_set,
             abilities=lambda _: self.abilities,
+            patient=True,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )

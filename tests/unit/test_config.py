@@ -1102,10 +1102,10 @@ def test_flags_say_who_we_are_to_the_broker(toml):
 def test_settings_become_the_broker_s_address():
     """What is empty is none, and each part of the system looks into its own folder."""
     plain = address_of(parsed("--broker", "h:7").broker, "agents")
-    assert plain == ("h", 7, None, None, "", "", 60, False)
+    assert plain == ("h", 7, None, None, "", "", 60, False, "fl/v2")
     flags_ = ("--username", "ann", "--password", "x", "--secrets", "keys", "--ca", "ca.pem")
     said = address_of(parsed("--broker", "h:7", *flags_).broker, "aggregator")
-    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60, False)
+    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60, False, "fl/v2")
 
 
 def test_settings_from_needs_no_broker_flag():
