@@ -6,6 +6,7 @@ What a function of the user's does wrong is said in a sentence, and the device s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.agent import Train as TrainTask
 from fedjury.agents.functions import FunctionError, Functions, Metrics, Trained, Turn, called, named
 from fedjury.agents.own_model import Layout, OwnModel
-from fedjury.learning.error_profiles import error_profile
+from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
 from fedjury.protocol.messages import (
     MAX_COUNT,
     AttackVector,
@@ -58,6 +59,8 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._edges: Edges | None = None
+        """Of the bins of targets that are numbers: those of the first that were seen."""
         self._told: set[str] = set()
 
     @property
@@ -226,7 +229,7 @@ class DeviceBatch:
         )
 
     def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
-        """Return how many samples are here, and what a model (d,) gets wrong on them, (2C,)."""
+        """Return how many samples are here, and what a model (d,) gets wrong on them, (p,)."""
         evaluate = self._functions.evaluate
         if evaluate is None:
             raise FunctionError("it has neither an evaluate nor a judge function")
@@ -237,10 +240,20 @@ class DeviceBatch:
                 f"{named(evaluate)} must return fedjury.Metrics with predictions= and targets="
             )
         try:
-            counts = error_profile(found.predictions, found.targets, self._manifest.classes)
+            counts = self._errors(found.predictions, found.targets)
         except (ValueError, TypeError, IndexError) as why:
             raise FunctionError(f"{named(evaluate)}: {why}") from why
         return len(found.targets), counts
+
+    def _errors(
+        self, predictions: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Count what is wrong by kinds: of errors of each class, or by bins of the targets."""
+        if self._manifest.classes:
+            return error_profile(predictions, targets, self._manifest.classes)
+        if self._edges is None:
+            self._edges = edges_of(targets)
+        return residual_profile(predictions, targets, self._edges)
 
     def _once(self, text: str) -> None:
         if text not in self._told:

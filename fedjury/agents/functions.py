@@ -38,7 +38,7 @@ class Metrics:
     """How good a model is on a device's data: on how many samples, and figures by name.
 
     With ``predictions`` and ``targets``, both (n,), the device can also vote: on class numbers by
-    the errors of each class.
+    the errors of each class, on other numbers by how many lie above and below each bin of targets.
     """
 
     def __init__(
@@ -51,8 +51,14 @@ class Metrics:
     ) -> None:
         self.samples = samples
         self.values = {name: float(value) for name, value in values.items()}
-        self.predictions = None if predictions is None else np.asarray(predictions)
-        self.targets = None if targets is None else np.asarray(targets)
+        self.predictions = None if predictions is None else _flat(predictions)
+        self.targets = None if targets is None else _flat(targets)
+
+
+def _flat(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return values (n,), of (n, 1) too: a network for numbers has one output."""
+    array = np.asarray(values)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 Train = Callable[[Any, Turn], Trained | int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -63,6 +64,24 @@ def metric_of(answers: Answers, y: torch.Tensor, task: Task) -> Callable[[Vector
     """Return a function from a model's vector (d,) to the task's first metric of its answers."""
     targets, metric = y.numpy(), next(iter(task.metrics.values()))
     return lambda weights: metric(answers(weights), targets)
+
+
+def metrics_of(
+    answers: Answers, y: torch.Tensor, task: Task
+) -> Callable[[Vector], dict[str, float]]:
+    """Return a function from a model's vector (d,) to all metrics of its answers, by name.
+
+    One that is not finite, as of answers that are not, is left out.
+    """
+    targets = y.numpy()
+
+    def metrics(weights: Vector) -> dict[str, float]:
+        found = answers(weights)
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = {name: metric(found, targets) for name, metric in task.metrics.items()}
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    return metrics
 
 
 def flaw_of(answers: Answers) -> Callable[[Vector], str]:

@@ -1,7 +1,7 @@
 """What is learnt: how a network is made for it, what it is trained towards, and how it is measured.
 
 Trainer, evaluator, judges and the round take a ``Task`` and know of no other place where a loss or
-a metric is chosen. There is one now, to tell classes apart.
+a metric is chosen. There are two: to tell classes apart, and to predict numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from torch import nn
 
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
-from fedjury.learning.error_profiles import Profile, error_profile
+from fedjury.learning.error_profiles import (
+    BINS,
+    Profile,
+    edges_of,
+    error_profile,
+    residual_profile,
+)
 from fedjury.randomness import Purpose
 
 Predictions = npt.NDArray[np.number[Any]]
@@ -102,6 +108,49 @@ def classification(classes: int) -> Task:
     )
 
 
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the squared error of each sample, (b,), of outputs (b, 1) or (b,) and targets (b,)."""
+    return F.mse_loss(outputs.reshape(targets.shape), targets, reduction="none")
+
+
+def numbers(outputs: torch.Tensor) -> torch.Tensor:
+    """Return outputs (n, 1) or (n,) as the numbers that are predicted, (n,)."""
+    return outputs.flatten(1).squeeze(1) if outputs.ndim > 1 else outputs
+
+
+def rmse(predictions: Predictions, targets: Predictions) -> float:
+    """Return the root of the mean squared error of predictions (n,) of targets (n,)."""
+    return float(np.sqrt(np.mean(np.square(predictions - targets, dtype=np.float64))))
+
+
+def mae(predictions: Predictions, targets: Predictions) -> float:
+    """Return the mean absolute error of predictions (n,) of targets (n,)."""
+    return float(np.mean(np.abs(predictions - targets), dtype=np.float64))
+
+
+def errors_by_bin(predictions: Predictions, targets: Predictions) -> Profile:
+    """Return the error profile (..., 2K) of predictions (..., n) of targets (n,) that are numbers.
+
+    Bins are drawn from the targets; where these have fewer than K, the rest count nothing.
+    """
+    counts = residual_profile(predictions, targets, edges_of(targets))
+    halves = counts.reshape(*counts.shape[:-1], 2, -1)
+    lacking = [(0, 0)] * (halves.ndim - 1) + [(0, BINS - halves.shape[-1])]
+    return np.pad(halves, lacking).reshape(*counts.shape[:-1], 2 * BINS)
+
+
+def regression() -> Task:
+    """Return the task of predicting a number, judged by the bins of its targets."""
+    return Task(
+        build=partial(models.build, classes=1),
+        loss=squared_error,
+        predict=numbers,
+        metrics={"rmse": rmse, "mae": mae},
+        profile=errors_by_bin,
+        kinds=2 * BINS,
+    )
+
+
 def task_of(data: Dataset) -> Task:
     """Return what is learnt from a data set: the one place where a run's task is chosen."""
-    return classification(data.classes)
+    return classification(data.classes) if data.classes else regression()

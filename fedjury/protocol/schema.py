@@ -200,7 +200,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "model": _text,
         "tensors": _tensors,
         "parameters": _positive,
-        "classes": _positive,
+        "classes": count,
         "input_shape": _shape,
         "epochs": _positive,
         "batch_size": _positive,
