@@ -11,6 +11,7 @@ from fedjury import attacks, judges
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Coordinator
+from fedjury.agents.device_batch import difference
 from fedjury.agents.members import Member, Members
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
@@ -21,12 +22,13 @@ from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
 from fedjury.learning.shards import Shards, unequal
-from fedjury.learning.task import task_of
+from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.transport.connection import Transport
 from fedjury.randomness import Purpose
+from fedjury.registry import LOSSES, OPTIMIZERS
 
 
 class MismatchError(ValueError):
@@ -49,12 +51,14 @@ def assemble(
     MismatchError
         If the manifest asks for another network or other data than we have.
     """
-    spec, task = simulated.spec, task_of(data)
-    network, judge = agreed(simulated, data, manifest)
+    spec, (network, judge) = simulated.spec, agreed(simulated, data, manifest)
+    task = task_in(manifest, simulated, data)
     model = task.build(network, data.shape, seed=spec.seed).to(simulated.device)
-    if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
+    ours = tuple((t.name, t.shape) for t in tensors(model))
+    if text := difference(ours, manifest.tensors, "this program"):
         raise MismatchError(
-            f"this program's model {manifest.model!r} is not the one of the run's manifest"
+            f"this program's model {manifest.model!r} is not the one of the run's manifest: {text} "
+            "(model.name and model.trainable must be the same on both sides)"
         )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
@@ -99,6 +103,9 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     try:
         network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)
         chosen = judges.JUDGES.agreed(manifest.judge, simulated.settings.validation.judge)
+        LOSSES.agreed(manifest.loss, simulated.settings.training.loss)
+        optimizer = OPTIMIZERS.agreed(manifest.optimizer, simulated.settings.training.optimizer)
+        OPTIMIZERS.check(optimizer, manifest.optimizer_options)
     except ValueError as why:
         raise MismatchError(str(why)) from why
     options = {"minimum_history": manifest.minimum_history, **manifest.judge_options}
@@ -107,7 +114,31 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
 
 def plan_of(manifest: Manifest) -> Training:
     """Return how the agents of a run train."""
-    return Training(manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum)
+    return Training(
+        manifest.epochs,
+        manifest.batch_size,
+        manifest.learning_rate,
+        manifest.momentum,
+        manifest.optimizer,
+        manifest.optimizer_options,
+    )
+
+
+def task_in(manifest: Manifest, simulated: SimulatedAgents, data: Dataset) -> Task:
+    """Return what the agents of a run learn.
+
+    Raises
+    ------
+    MismatchError
+        If we have no such loss.
+    """
+    trainable = simulated.settings.model.trainable
+    try:
+        return task_of(
+            data, loss=manifest.loss, loss_options=manifest.loss_options, trainable=trainable
+        )
+    except ValueError as why:
+        raise MismatchError(str(why)) from why
 
 
 def runner_of(

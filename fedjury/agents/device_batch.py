@@ -261,14 +261,14 @@ class DeviceBatch:
             self._say(text)
 
 
-def difference(ours: Layout, theirs: Layout) -> str:
+def difference(ours: Layout, theirs: Layout, who: str = "this device") -> str:
     """Say how two models differ, in words for people; empty if they do not."""
     if ours == theirs:
         return ""
     for mine, other in zip(ours, theirs, strict=False):
         if mine != other:
-            return f"the run has {described(other)} where this device has {described(mine)}"
-    return f"the run's model has {len(theirs)} tensors, this device's has {len(ours)}"
+            return f"the run has {described(other)} where {who} has {described(mine)}"
+    return f"the run's model has {len(theirs)} tensors, {who}'s has {len(ours)}"
 
 
 def described(tensor: tuple[str, tuple[int, ...]]) -> str:

@@ -23,13 +23,13 @@ from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.task import Task, task_of
-from fedjury.learning.training import Training, check_batches
+from fedjury.learning.training import Training, check_batches, trained
 from fedjury.learning.weights import Vector, flatten, tensors, variances
 from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
 from fedjury.randomness import Purpose, stream
-from fedjury.registry import Need
+from fedjury.registry import OPTIMIZERS, Need
 from fedjury.reports import jury
 from fedjury.round.collect import COLLECT
 from fedjury.round.state import RoundConfig
@@ -58,11 +58,13 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
     if data is None:
         data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
-    task = task_of(data)
+    task = task_for(settings, data)
     device = device_named(settings.run.device)
     model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
+    options = settings.training.options
+    OPTIMIZERS.build(settings.training.optimizer, trained(model), 0.1, options=options)
     check_size(settings, flatten(model))
     rule = rule_of(settings)
     check_rule(settings, rule)
@@ -209,8 +211,21 @@ def detection_policy_of(settings: Settings) -> DetectionPolicy:
 
 def training_of(settings: Settings) -> Training:
     """Say how agents train."""
-    message = settings.training
-    return Training(message.epochs, message.batch_size, message.learning_rate, message.momentum)
+    said = settings.training
+    optimizer = said.optimizer, said.options
+    return Training(said.epochs, said.batch_size, said.learning_rate, said.momentum, *optimizer)
+
+
+def task_for(settings: Settings, data: Dataset) -> Task:
+    """Return what a run learns from its data."""
+    said = settings.training
+    return task_of(
+        data,
+        loss=said.loss,
+        loss_options=said.loss_options,
+        metrics=said.metrics,
+        trainable=settings.model.trainable,
+    )
 
 
 def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]]:
@@ -274,4 +289,8 @@ def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest
         judge_options=dict(settings.validation.options),
         look_back=settings.validation.look_back,
         minimum_history=settings.validation.history,
+        loss=settings.training.loss,
+        loss_options=dict(settings.training.loss_options),
+        optimizer=settings.training.optimizer,
+        optimizer_options=dict(settings.training.options),
     )

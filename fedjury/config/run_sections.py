@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fedjury.config.section import Flag, Section, SettingsError, Text, must
+from fedjury.config.section import Flag, Names, Section, SettingsError, Text, must
 
 
 class Run(Section):
@@ -121,6 +121,12 @@ class Model(Section):
         "",
         description="weights to start from: a state dict like classifier.pth, safetensors, "
         "models/000030.safetensors of a run; empty: drawn from the seed",
+    )
+    trainable: Names = Field(
+        [],
+        description="parameters that are trained, by name, also with * and ?; the others are "
+        "frozen and do not travel; empty: all",
+        examples=['["fc3.*"]'],
     )
 
 

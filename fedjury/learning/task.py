@@ -6,9 +6,10 @@ a metric is chosen. There are two: to tell classes apart, and to predict numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,12 +28,16 @@ from fedjury.learning.error_profiles import (
     residual_profile,
 )
 from fedjury.randomness import Purpose
+from fedjury.registry import LOSSES, METRICS
 
 Predictions = npt.NDArray[np.number[Any]]
 """(..., n): whole numbers are classes, of which ``NO_CLASS`` is none; else NaN is no answer."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Outputs (b, ...), targets (b, ...) -> the loss of each sample, (b,)."""
+
+Metric = Callable[[Predictions, Predictions], float]
+"""Predictions (n,), targets (n,) -> how good they are; NaN if that cannot be said."""
 
 NO_CLASS = -1
 """What a model answers whose outputs are not all finite: it is wrong, whatever the label."""
@@ -61,7 +66,7 @@ class Task:
     loss: Loss
     predict: Callable[[torch.Tensor], torch.Tensor]
     """Outputs (n, ...) -> predictions (n,)."""
-    metrics: Mapping[str, Callable[[Predictions, Predictions], float]]
+    metrics: Mapping[str, Metric]
     """Name -> what it makes of predictions (n,) and targets (n,); records hold the first."""
     profile: Callable[[Predictions, Predictions], Profile]
     """Predictions (..., n), targets (n,) -> the error profile (..., p) that judges compare.
@@ -80,8 +85,13 @@ def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def likeliest(outputs: torch.Tensor) -> torch.Tensor:
-    """Return the class of the largest output in each row of (n, classes), if all are finite."""
-    return torch.where(outputs.isfinite().all(dim=1), outputs.argmax(dim=1), NO_CLASS)
+    """Return the class of the largest output in each row of (n, classes), if all are finite.
+
+    A single output is that of class 1, beside a 0 for class 0.
+    """
+    alone = outputs.shape[1] == 1
+    found = (outputs[:, 0] > 0).to(torch.int64) if alone else outputs.argmax(dim=1)
+    return torch.where(outputs.isfinite().all(dim=1), found, NO_CLASS)
 
 
 def answered(predictions: Predictions) -> npt.NDArray[np.bool_]:
@@ -95,10 +105,13 @@ def accuracy(predictions: Predictions, labels: Predictions) -> float:
     return float(np.mean(predictions == labels))
 
 
-def classification(classes: int) -> Task:
-    """Return the task of telling so many classes apart, judged by BAFFLE's class-wise errors."""
+def classification(classes: int, trainable: Sequence[str] = ()) -> Task:
+    """Return the task of telling so many classes apart, judged by BAFFLE's class-wise errors.
+
+    ``trainable``: see ``models.build``.
+    """
     return Task(
-        build=partial(models.build, classes=classes),
+        build=partial(models.build, classes=classes, trainable=trainable),
         loss=cross_entropy,
         predict=likeliest,
         metrics={"accuracy": accuracy},
@@ -139,10 +152,13 @@ def errors_by_bin(predictions: Predictions, targets: Predictions) -> Profile:
     return np.pad(halves, lacking).reshape(*counts.shape[:-1], 2 * BINS)
 
 
-def regression() -> Task:
-    """Return the task of predicting a number, judged by the bins of its targets."""
+def regression(trainable: Sequence[str] = ()) -> Task:
+    """Return the task of predicting a number, judged by the bins of its targets.
+
+    ``trainable``: see ``models.build``.
+    """
     return Task(
-        build=partial(models.build, classes=1),
+        build=partial(models.build, classes=1, trainable=trainable),
         loss=squared_error,
         predict=numbers,
         metrics={"rmse": rmse, "mae": mae},
@@ -151,6 +167,25 @@ def regression() -> Task:
     )
 
 
-def task_of(data: Dataset) -> Task:
-    """Return what is learnt from a data set: the one place where a run's task is chosen."""
-    return classification(data.classes) if data.classes else regression()
+def task_of(
+    data: Dataset,
+    *,
+    loss: str = "",
+    loss_options: Mapping[str, object] = MappingProxyType({}),
+    metrics: Sequence[str] = (),
+    trainable: Sequence[str] = (),
+) -> Task:
+    """Return what is learnt from a data set: the one place where a run's task is chosen.
+
+    ``loss``, ``metrics``: names of plug-ins, in the place of the task's own loss, and beside its
+    own metrics.
+
+    Raises
+    ------
+    ValueError
+        If a name or an option is not valid.
+    """
+    task = classification(data.classes, trainable) if data.classes else regression(trainable)
+    more = {name: METRICS.build(name) for name in metrics if name not in task.metrics}
+    own = LOSSES.build(loss, options=loss_options) if loss or loss_options else task.loss
+    return replace(task, loss=own, metrics={**task.metrics, **more})
