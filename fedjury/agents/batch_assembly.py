@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -52,6 +53,7 @@ def assemble(
         If the manifest asks for another network or other data than we have.
     """
     spec, (network, judge) = simulated.spec, agreed(simulated, data, manifest)
+    data = dataclasses.replace(data, classes=manifest.classes)  # ours may lack the last of them
     task = task_in(manifest, simulated, data)
     model = task.build(network, data.shape, seed=spec.seed).to(simulated.device)
     ours = tuple((t.name, t.shape) for t in tensors(model))
@@ -95,7 +97,8 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     MismatchError
         If we do not, or hold other data.
     """
-    if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
+    same = data.shape == manifest.input_shape and (data.classes > 0) == (manifest.classes > 0)
+    if not same or data.classes > manifest.classes:
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
             f"data set {data.name!r} has {data.shape} of {data.classes}; use the run's own --data"

@@ -19,7 +19,7 @@ from fedjury.judges.server_validator import server_validator
 from fedjury.learning import datasets
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
-from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_of
+from fedjury.learning.evaluation import answers_on, check_answers, flaw_of, metric_of, success_of
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.task import Task, task_of
@@ -57,10 +57,11 @@ class Parts(NamedTuple):
 def build(settings: Settings, data: Dataset | None = None) -> Parts:
     """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
     if data is None:
-        data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
+        data = datasets.chosen(settings.data)
     task = task_for(settings, data)
     device = device_named(settings.run.device)
     model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
+    check_answers(settings.model.name, model, torch.from_numpy(data.x_test[:2]), task)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     options = settings.training.options
@@ -95,7 +96,9 @@ def round_config_of(
     hidden = success_of(model, partition.backdoor, task) if partition.backdoor else None
     return RoundConfig(
         rule=rule,
-        measure=lambda weights: Quality(metric(weights), hidden(weights) if hidden else None),
+        measure=lambda weights: Quality(
+            metric(weights) if task.classes else None, hidden(weights) if hidden else None
+        ),
         flaw=flaw_of(answers),
         variances=variances(model),
         run=settings.run,

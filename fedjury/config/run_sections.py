@@ -135,15 +135,34 @@ class Data(Section):
 
     name: Annotated[Text, Flag("--data", "NAME")] = Field(
         "mnist5k",
-        description="the data set: {dataset}; or FILE.npz",
+        description="the data set: {dataset}; or FILE.npz, FILE.csv, FILE.parquet",
     )
     root: Annotated[Text, Flag("--data-root", "DIR")] = Field(
         "data", description="folder for downloads"
     )
+    target: Annotated[Text, Flag("--target", "COLUMN")] = Field(
+        "", description="of a table (.csv, .parquet): the column to be learnt"
+    )
+    inputs: Names = Field(
+        [],
+        description="of a table: the columns to learn from; empty: all but the target",
+        examples=['["pressure", "flow"]'],
+    )
+    learn: Literal["auto", "classes", "numbers"] = Field(
+        "auto",
+        description="of a file: what its targets are; auto: classes if they are whole numbers, "
+        "numbers if they have a decimal point",
+    )
+    raw: bool = Field(
+        False,
+        description="of an .npz file: inputs are taken as they are, and are no images whatever "
+        "their shape",
+    )
     test: int = Field(
         1000,
         ge=1,
-        description="samples held out for testing (of mnist5k and digits; others have their own)",
+        description="samples held out for testing (of mnist5k, digits, tables and files without a "
+        "test part; others have their own)",
     )
     server: float = Field(
         0.0,

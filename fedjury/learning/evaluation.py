@@ -42,6 +42,40 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor, task: Task) -> P
     return torch.cat(parts).cpu().numpy()
 
 
+def check_answers(name: str, model: nn.Module, x: torch.Tensor, task: Task) -> None:
+    """Make sure that a model takes inputs like ``x`` (n, ...), and answers as the task has it.
+
+    Raises
+    ------
+    ValueError
+        If it does not; ``name`` is the model's.
+    """
+    inputs = f"inputs of {tuple(x.shape[1:])} {str(x.dtype).removeprefix('torch.')}"
+    try:
+        with torch.inference_mode():
+            outputs = model(x.to(device_of(model)))
+    except Exception as why:
+        text = " ".join(f"{type(why).__name__}: {why}".split())
+        raise ValueError(f"model {name!r} fails on {inputs}: {text}") from why
+    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if not _fits(given, len(x), task.classes):
+        kind = f"tell {task.classes:,} classes apart" if task.classes else "predict a number"
+        raise ValueError(
+            f"model {name!r} gives {given} for {len(x)} {inputs}; to {kind} it must give "
+            f"{(len(x), task.classes or 1)}"
+        )
+
+
+def _fits(given: tuple[int, ...] | str, samples: int, classes: int) -> bool:
+    """Say whether outputs of this shape are an answer: (n, 1), for numbers (n,) too."""
+    match given:
+        case (rows,):
+            return rows == samples and not classes
+        case (rows, columns) if isinstance(columns, int):
+            return rows == samples and (columns == 1 or columns >= classes > 0)
+    return False
+
+
 def answers_on(model: nn.Module, x: torch.Tensor, task: Task) -> Answers:
     """Return a function from a model's vector (d,) to its outputs on ``x`` (N, ...).
 

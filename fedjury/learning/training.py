@@ -88,7 +88,7 @@ def train(
 
 
 def fewest(model: nn.Module, shape: Sequence[int]) -> int:
-    """Return how many samples (C, H, W) a training batch needs: 1, or 2.
+    """Return how many samples of a shape a training batch needs: 1, or 2.
 
     Two where batch norm comes to see a single pixel: one value has no variance.
     """
@@ -100,6 +100,8 @@ def fewest(model: nn.Module, shape: Sequence[int]) -> int:
             tried(torch.zeros(1, *shape))
     except ValueError:  # PyTorch's word for it
         return 2
+    except (RuntimeError, IndexError):  # it looks inputs up, and these were no whole numbers
+        return 1
     return 1
 
 

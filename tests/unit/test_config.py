@@ -462,7 +462,7 @@ def test_nearly_every_number_has_a_range():
     assert numeric - {*LOW, *HIGH} == {"agents.scale"}
 
 
-NAMES = {"detection.detectors", "training.metrics", "model.trainable"}
+NAMES = {"detection.detectors", "training.metrics", "model.trainable", "data.inputs"}
 """Lists of names; other lists are of whole numbers."""
 
 
@@ -482,6 +482,7 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "data.learn": "auto or classes or numbers",
         "run.device": "auto or cpu or cuda",
     }.get(key, called)
     section, name = key.split(".")
