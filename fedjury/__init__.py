@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjury.agents.device import Device
     from fedjury.agents.functions import Metrics, Trained, Turn
+    from fedjury.agents.torch_trainer import TorchTrainer
 
-__all__ = ["Device", "Metrics", "Trained", "Turn"]
+__all__ = ["Device", "Metrics", "TorchTrainer", "Trained", "Turn"]
 
 PLACES = {
     "Device": "fedjury.agents.device",
     "Metrics": "fedjury.agents.functions",
+    "TorchTrainer": "fedjury.agents.torch_trainer",
     "Trained": "fedjury.agents.functions",
     "Turn": "fedjury.agents.functions",
 }

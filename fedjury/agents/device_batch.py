@@ -162,7 +162,16 @@ class DeviceBatch:
         name = f"{self.number} {self._name}".encode()
         seed = int(stream_of_bytes(name, Purpose.TRAINING).integers(2**31))
         return Turn(
-            self.number, seed, said.epochs, said.batch_size, said.learning_rate, said.momentum
+            self.number,
+            seed,
+            said.epochs,
+            said.batch_size,
+            said.learning_rate,
+            said.momentum,
+            said.loss,
+            said.loss_options,
+            said.optimizer,
+            said.optimizer_options,
         )
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from fedjury.protocol.messages import Manifest
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Turn:
     batch_size: int
     learning_rate: float
     momentum: float
+    loss: str = ""
+    """By name; empty: what is usual."""
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,19 @@ Evaluate = Callable[[Any, Turn], Metrics]
 
 Judge = Callable[[Any, Turn], bool]
 """The candidate, turn -> whether it is poisoned."""
+
+
+class Trainer(Protocol):
+    """What has a model, trains it and measures it, such as ``fedjury.TorchTrainer``."""
+
+    def begin(self, manifest: Manifest) -> Any:
+        """Return the model for a run; ``ValueError`` says why there is none."""
+
+    def train(self, model: Any, turn: Turn) -> Trained:
+        """Train the model in place."""
+
+    def evaluate(self, model: Any, turn: Turn) -> Metrics:
+        """Measure the model."""
 
 
 @dataclass
