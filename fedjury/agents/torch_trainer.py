@@ -42,6 +42,8 @@ BATCH = 256
 METRICS_OF_CLASSES: Mapping[str, Metric] = {"accuracy": task.accuracy}
 METRICS_OF_NUMBERS: Mapping[str, Metric] = {"rmse": task.rmse, "mae": task.mae}
 
+DEVICES = ("cpu", "cuda", "auto")
+
 Build = Callable[..., nn.Module]
 """A class or function that makes a model, of nothing or of (input shape, classes)."""
 
@@ -86,6 +88,8 @@ class TorchTrainer:
         self._model, self._loss, self._optimizer = model, loss, optimizer
         self._rate, self._epochs, self._size = learning_rate, epochs, batch_size
         self._momentum, self._schedule = momentum, schedule
+        if device not in DEVICES:
+            raise ValueError(f"device must be {', '.join(DEVICES)}, not {device!r}")
         self._device = device_named(device)
         self._more: dict[str, Metric] = {name: METRICS.build(name) for name in metrics}
         self._check()

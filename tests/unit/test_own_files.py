@@ -219,8 +219,10 @@ def test_arrays_without_samples_are_a_device_without(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(DatasetUnavailable, match="there is no such file"):
+    with pytest.raises(ValueError, match=r"there is no file .*none\.csv"):
         samples(tmp_path / "none.csv")
+    with pytest.raises(DatasetUnavailable, match="there is no such file"):
+        load(str(tmp_path / "none.csv"), tmp_path)
 
 
 # Parquet

@@ -57,13 +57,11 @@ def samples(path: Path, how: OwnFile = OwnFile()) -> Samples:  # noqa: B008 - it
 
     Raises
     ------
-    DatasetUnavailable
-        If there is no such file.
     ValueError
-        If it cannot be read; one sentence.
+        If there is no such file, or it cannot be read; one sentence.
     """
     if not path.is_file():
-        raise DatasetUnavailable(str(path), "there is no such file")
+        raise ValueError(f"there is no file {path}")
     if path.suffix == ".npz":
         return Samples(*npz.samples(path, how.learn, raw=how.raw))
     found = table.read(path, how.target, how.inputs)
