@@ -14,7 +14,7 @@ from typing import Any
 
 from fedjury.protocol import codec, topics
 from fedjury.protocol.credentials import BrokerAddress, Login, login_of
-from fedjury.protocol.messages import AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_client import (
@@ -100,6 +100,7 @@ class ConnectionPool:
         filters: list[str],
         *,
         presence: bool,
+        abilities: Abilities = EVERY_AGENT,
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Let a party connect that hears these topics; one without its secret stays away."""
@@ -111,7 +112,12 @@ class ConnectionPool:
             lambda topic, payload: self._heard(name, topic, payload),
         )
         connection = MqttConnection(
-            name, client, self._run, filters, presence_of(name, presence, serves), self.limits
+            name,
+            client,
+            self._run,
+            filters,
+            presence_of(name, serves, abilities if presence else None),
+            self.limits,
         )
         client.on_connect = lambda *args: self._connected(connection, args[3], args[4])
         client.on_disconnect = lambda *args: self._disconnected(connection, args[2], args[3])
