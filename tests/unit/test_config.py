@@ -462,7 +462,7 @@ def test_nearly_every_number_has_a_range():
     assert numeric - {*LOW, *HIGH} == {"agents.scale"}
 
 
-NAMES = {"detection.detectors"}
+NAMES = {"detection.detectors", "training.metrics", "model.trainable", "data.inputs"}
 """Lists of names; other lists are of whole numbers."""
 
 
@@ -478,10 +478,11 @@ def test_types_are_exact(key, toml):
         dict: f"a table, like {example_of(FIELDS[key])}",
     }[kind_of(key)]
     if key in NAMES:
-        called = 'a list of names, like ["fixed_point"]'
+        called = f"a list of names, like {example_of(FIELDS[key])}"
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "data.learn": "auto or classes or numbers",
         "run.device": "auto or cpu or cuda",
         "evaluation.best_is": "highest or lowest",
     }.get(key, called)
