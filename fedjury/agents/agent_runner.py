@@ -41,6 +41,7 @@ from fedjury.protocol.messages import (
     Round,
     Update,
     Vector,
+    Vote,
 )
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
@@ -296,6 +297,7 @@ class AgentRunner:
         for judging, names in voting.items():
             turn = judging.round, judging.attempt
             if self.candidate is not None and self.candidate[0] == turn:
-                for vote in batch.votes(names, judging, self.candidate[1]):
-                    heard = self._bytes[self.connections.of[vote.agent]]
-                    self.transport.send(vote.agent, replace(vote, size=heard))
+                for answer in batch.votes(names, judging, self.candidate[1]):
+                    size = self._bytes[self.connections.of[answer.agent]]
+                    said = replace(answer, size=size) if isinstance(answer, Vote) else answer
+                    self.transport.send(answer.agent, said)

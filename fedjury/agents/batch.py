@@ -51,5 +51,5 @@ class Batch(Protocol):
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what an agent sends for this round, if it is ready."""
 
-    def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote]:
-        """Return the votes of these agents on a candidate (d,)."""
+    def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
+        """Return the votes of these agents on a candidate (d,), or that one cannot vote."""

@@ -95,9 +95,8 @@ class DeviceBatch:
             return
         self._reset(turn, candidate)
         self._attempt = message.attempt
-        votes = self.votes(
-            [self._name], JudgeTask(task.round, task.attempt, task.versions), candidate
-        )
+        judging = JudgeTask(task.round, task.attempt, task.versions)
+        votes = [v for v in self.votes([self._name], judging, candidate) if isinstance(v, Vote)]
         self._verdict = votes[0] if votes else None
         self._planned = self._verdict is not None and not self._verdict.poisoned
         self._done = self._verdict is None  # it cannot judge, and so sits the round out
@@ -182,7 +181,9 @@ class DeviceBatch:
             return Decline(name, task.round, task.attempt)
         return self._update
 
-    def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
+    def votes(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector
+    ) -> list[Vote | Decline]:
         """Return this device's vote on a candidate (d,); nothing if it cannot judge.
 
         Nor on one whose predecessors are gone: newer models have come, and its round is over.

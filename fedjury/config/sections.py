@@ -18,6 +18,7 @@ from fedjury.config.round_sections import (
 )
 from fedjury.config.run_sections import Broker, Data, Model, Run, Wire
 from fedjury.config.section import Section, SettingsError, must
+from fedjury.config.sizes import Dirichlet, LogNormal, Sizes, Uniform
 
 __all__ = [
     "Agents",
@@ -27,13 +28,17 @@ __all__ = [
     "Collect",
     "Data",
     "Detection",
+    "Dirichlet",
     "Limits",
+    "LogNormal",
     "Model",
     "Run",
     "Sampling",
     "Settings",
     "SettingsError",
+    "Sizes",
     "Training",
+    "Uniform",
     "Validation",
     "Wire",
 ]

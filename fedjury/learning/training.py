@@ -20,7 +20,7 @@ from fedjury.learning import batched
 from fedjury.learning.batched import Step
 from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
-from fedjury.learning.shards import Orders, Shards, batches, steps_of
+from fedjury.learning.shards import Orders, Shards, Steps, batches, steps_of
 from fedjury.learning.task import Loss, Task, cross_entropy
 from fedjury.learning.weights import (
     Matrix,
@@ -48,8 +48,9 @@ class Training(NamedTuple):
 BLOCK = 400
 """Samples a pass: few enough for the cache, many enough to hide what a call costs."""
 
-FEWEST = 32
-"""Agents of unequal steps that train together at the least, while there are as many."""
+FEWEST = 2
+"""Agents that take a step of their own together at the least: the products of one alone are added
+up in another order."""
 
 
 def train(
@@ -65,7 +66,7 @@ def train(
 
     Networks with batch norm train one after the other, for their running statistics are their own;
     so do those that draw random numbers, as for dropout, or cannot be batched for another reason.
-    ``seeds``: (m,), where each agent's draws begin; None: at 0.
+    ``seeds``: (m,), where each agent's draws begin; None: at 0. Who holds no sample learns nothing.
     """
     if not has_batch_norm(model):
         try:
@@ -123,7 +124,17 @@ def train_together(
 def _all_blocks(
     descend: Descend, start: torch.Tensor, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
-    """Train m agents block by block from ``start`` (d,); returns their deltas (m, d)."""
+    """Train m agents block by block from ``start`` (d,); returns their deltas (m, d).
+
+    Of agents with unequal numbers of samples those with most come first, so that a block is made of
+    agents who take about as many steps.
+    """
+    ranks = data.counts.argsort(descending=True, stable=True).numpy()
+    if (np.diff(ranks) < 0).any():
+        changes = np.empty((len(ranks), len(start)), dtype=np.float32)
+        sorted_data = data.of(torch.from_numpy(ranks))
+        changes[ranks] = _all_blocks(descend, start, sorted_data, plan, order[ranks])
+        return changes
     changes = np.empty((len(data.indices), len(start)), dtype=np.float32)
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
@@ -174,26 +185,60 @@ def _train_unequal(
     order: Orders,
     change: torch.Tensor,
 ) -> None:
-    """Train as :func:`_train_block` does m agents who hold unequal numbers of samples.
+    """Train as :func:`_train_block` does m agents who hold unequal numbers of samples, most first.
 
     Agents take their t-th steps together, on batches that are all as long, in which what an agent
-    lacks counts nothing. Who has taken its last step leaves, so they stand in the order of how many
-    they take; but a few always stay (``FEWEST``), for products of few rows are added up otherwise.
+    lacks counts nothing. Who has taken its last step leaves, and so the last in the row; the one
+    with most steps ends beside a copy of itself (``FEWEST``).
     """
-    numbers, shares = steps_of(data, plan.epochs, plan.batch_size, torch.from_numpy(order))
-    last = (shares > 0).any(2).sum(1)
-    ranks = last.argsort(descending=True, stable=True)
-    last, numbers, shares = last[ranks], numbers[ranks], shares[ranks]
-    step = change.new_zeros(change.shape)
-    params = start.repeat(len(change), 1)
-    for t in range(int(last.max())):
-        there = max(int((last > t).sum()), min(FEWEST, len(last)))
-        now, into = params[:there], Step(step[:there], plan.learning_rate, plan.momentum)
-        batch = _pick(data, numbers[:there, t], start.device)
-        descend(now, *batch, into, shares[:there, t].to(start.device))
-        now.add_(into.into)
-        done = last == t + 1
-        change[ranks[done]] = params[done] - start
+    size = min(plan.batch_size, data.indices.shape[1])
+    steps = steps_of(data, plan.epochs, plan.batch_size, order, size)
+    there = int((steps.counts > 0).sum())
+    change[there:] = 0
+    if not there:
+        return
+    numbers, shares = steps.at(0, slice(there))
+    x, y = _pick(data, numbers, start.device)
+    first = Step(change[:there], plan.learning_rate, 0.0)
+    descend(start.unsqueeze(0), x, y, first, shares.to(start.device))
+    more = int((steps.counts > 1).sum())
+    if not more:
+        return
+    params = change[:more]
+    into = params.clone() if plan.momentum else params
+    params.add_(start)
+    together = int(steps.counts[FEWEST - 1]) if len(steps.counts) >= FEWEST else 1
+    _later_steps(descend, params, into, data, plan, steps, range(1, together))
+    if left := range(together, int(steps.counts[0])):
+        beside = params[:1].repeat(FEWEST, 1)
+        moving = into[:1].repeat(FEWEST, 1) if plan.momentum else beside
+        _later_steps(descend, beside, moving, data, plan, steps.alike(FEWEST), left)
+        params[0] = beside[0]
+    params.sub_(start)
+
+
+def _later_steps(
+    descend: Descend,
+    params: torch.Tensor,
+    into: torch.Tensor,
+    data: Shards,
+    plan: Training,
+    steps: Steps,
+    times: range,
+) -> None:
+    """Take the steps of these ``times`` with the weights (m, d) of agents, those with most first.
+
+    ``into`` (m, d): their last steps, as momentum keeps them; without it ``params`` itself.
+    """
+    keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
+    for t in times:
+        there = int((steps.counts > t).sum())
+        numbers, shares = steps.at(t, slice(there))
+        now, step = params[:there], Step(into[:there], plan.learning_rate, keep)
+        x, y = _pick(data, numbers, params.device)
+        descend(now, x, y, step, shares.to(params.device))
+        if plan.momentum:
+            now.add_(step.into)
 
 
 def train_alone(
@@ -215,18 +260,21 @@ def train_alone(
         If a batch is too small for the model's batch norm.
     """
     shape = data.x.shape[1:]
-    check_batches(model, shape, plan.batch_size, int(data.counts.min()))
+    if (some := data.counts[data.counts > 0]).numel():
+        check_batches(model, shape, plan.batch_size, int(some.min()))
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     travels = places(model)
     state = model.state_dict().items()
     fixed = {name: value.clone() for name, value in state if name not in travels}
     for i in range(len(deltas)):
+        if not (held := int(data.counts[i])):
+            deltas[i] = 0
+            continue
         model.load_state_dict(fixed, strict=False)  # an agent before may have changed it
         load(model, weights)
         begin_training(model)
         sgd = torch.optim.SGD(trained(model), plan.learning_rate, plan.momentum)
-        held = int(data.counts[i])
         alone = data.of(slice(i, i + 1))._replace(indices=data.indices[i : i + 1, :held])
         mine = order[i : i + 1]
         visits = mine[mine < held].reshape(1, plan.epochs, held)
