@@ -106,12 +106,12 @@ class Steps(NamedTuple):
         return self._replace(first=self.first[:1].expand(m), counts=self.counts[:1].expand(m))
 
 
-def steps_of(data: Shards, epochs: int, batch_size: int, order: Orders, size: int) -> Steps:
+def steps_of(data: Shards, epochs: int, batch_size: int, order: Orders) -> Steps:
     """Cut the samples of m agents, in the ``order`` (m, epochs, s), into the batches of all steps.
 
-    ``size``: how long batches are made, ``batch_size`` at the most. Only what there is takes
-    memory: one agent with many samples costs the others nothing.
+    Only what there is takes memory: one agent with many samples costs the others nothing.
     """
+    size = min(batch_size, data.indices.shape[1])
     held, drawn = data.counts, torch.from_numpy(order)
     per_epoch = (held + batch_size - 1) // batch_size
     counts = epochs * per_epoch

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from torch import nn
 
 from fedjury.learning import batched
 from fedjury.learning.batched import Step
+from fedjury.learning.descent import Descend, descent, pick
 from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
-from fedjury.learning.shards import Orders, Shards, Steps, batches, steps_of
-from fedjury.learning.task import Loss, Task, cross_entropy
+from fedjury.learning.shards import Orders, Shards, batches, steps_of
+from fedjury.learning.task import Loss, Task
+from fedjury.learning.unequal import train_unequal
 from fedjury.learning.weights import (
     Matrix,
     Normalisation,
@@ -30,8 +32,6 @@ from fedjury.learning.weights import (
     frozen,
     load,
     places,
-    tensors,
-    unflatten,
 )
 from fedjury.randomness import Words, torch_seeded
 
@@ -47,10 +47,6 @@ class Training(NamedTuple):
 
 BLOCK = 400
 """Samples a pass: few enough for the cache, many enough to hide what a call costs."""
-
-FEWEST = 2
-"""Agents that take a step of their own together at the least: the products of one alone are added
-up in another order."""
 
 
 def train(
@@ -113,7 +109,7 @@ def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
 ) -> Matrix:
     """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
-    descend, device = _descend(model, task.loss), device_of(model)
+    descend, device = descent(model, task.loss), device_of(model)
     begin_training(model)
     try:
         return _all_blocks(descend, torch.tensor(weights, device=device), data, plan, order)
@@ -129,21 +125,23 @@ def _all_blocks(
     Of agents with unequal numbers of samples those with most come first, so that a block is made of
     agents who take about as many steps.
     """
-    ranks = data.counts.argsort(descending=True, stable=True).numpy()
-    if (np.diff(ranks) < 0).any():
-        changes = np.empty((len(ranks), len(start)), dtype=np.float32)
-        sorted_data = data.of(torch.from_numpy(ranks))
-        changes[ranks] = _all_blocks(descend, start, sorted_data, plan, order[ranks])
-        return changes
     changes = np.empty((len(data.indices), len(start)), dtype=np.float32)
+    if data.held is not None and (data.held.diff() > 0).any():
+        ranks = data.held.argsort(descending=True, stable=True)
+        ranked = _all_blocks(descend, start, data.of(ranks), plan, order[ranks.numpy()])
+        changes[ranks.numpy()] = ranked
+        return changes
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
-    train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
         change = torch.from_numpy(changes[values])
         there = change.to(start.device)  # on the processor these are one and the same
-        train_block(descend, start, data.of(values), plan, order[values], there)
+        if data.held is None:
+            _train_block(descend, start, data.of(values), plan, order[values], there)
+        else:
+            steps = steps_of(data.of(values), plan.epochs, plan.batch_size, order[values])
+            train_unequal(descend, start, data, steps, plan.learning_rate, plan.momentum, there)
         if there is not change:
             change.copy_(there)
     return changes
@@ -163,7 +161,7 @@ def _train_block(
     single step, as in the main workload, the matrix (m, d) is written once and never read.
     """
     first, *later = _batches(data, plan, order)
-    picked = _pick(data, first, start.device)
+    picked = pick(data, first, start.device)
     descend(start.unsqueeze(0), *picked, Step(change, plan.learning_rate, 0.0))
     if not later:
         return
@@ -171,74 +169,10 @@ def _train_block(
     params = change.add_(start)
     for batch in later:
         keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
-        descend(params, *_pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
+        descend(params, *pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
         if plan.momentum:
             params.add_(step)
     params.sub_(start)
-
-
-def _train_unequal(
-    descend: Descend,
-    start: torch.Tensor,
-    data: Shards,
-    plan: Training,
-    order: Orders,
-    change: torch.Tensor,
-) -> None:
-    """Train as :func:`_train_block` does m agents who hold unequal numbers of samples, most first.
-
-    Agents take their t-th steps together, on batches that are all as long, in which what an agent
-    lacks counts nothing. Who has taken its last step leaves, and so the last in the row; the one
-    with most steps ends beside a copy of itself (``FEWEST``).
-    """
-    size = min(plan.batch_size, data.indices.shape[1])
-    steps = steps_of(data, plan.epochs, plan.batch_size, order, size)
-    there = int((steps.counts > 0).sum())
-    change[there:] = 0
-    if not there:
-        return
-    numbers, shares = steps.at(0, slice(there))
-    x, y = _pick(data, numbers, start.device)
-    first = Step(change[:there], plan.learning_rate, 0.0)
-    descend(start.unsqueeze(0), x, y, first, shares.to(start.device))
-    more = int((steps.counts > 1).sum())
-    if not more:
-        return
-    params = change[:more]
-    into = params.clone() if plan.momentum else params
-    params.add_(start)
-    together = int(steps.counts[FEWEST - 1]) if len(steps.counts) >= FEWEST else 1
-    _later_steps(descend, params, into, data, plan, steps, range(1, together))
-    if left := range(together, int(steps.counts[0])):
-        beside = params[:1].repeat(FEWEST, 1)
-        moving = into[:1].repeat(FEWEST, 1) if plan.momentum else beside
-        _later_steps(descend, beside, moving, data, plan, steps.alike(FEWEST), left)
-        params[0] = beside[0]
-    params.sub_(start)
-
-
-def _later_steps(
-    descend: Descend,
-    params: torch.Tensor,
-    into: torch.Tensor,
-    data: Shards,
-    plan: Training,
-    steps: Steps,
-    times: range,
-) -> None:
-    """Take the steps of these ``times`` with the weights (m, d) of agents, those with most first.
-
-    ``into`` (m, d): their last steps, as momentum keeps them; without it ``params`` itself.
-    """
-    keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
-    for t in times:
-        there = int((steps.counts > t).sum())
-        numbers, shares = steps.at(t, slice(there))
-        now, step = params[:there], Step(into[:there], plan.learning_rate, keep)
-        x, y = _pick(data, numbers, params.device)
-        descend(now, x, y, step, shares.to(params.device))
-        if plan.momentum:
-            now.add_(step.into)
 
 
 def train_alone(
@@ -317,63 +251,3 @@ def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Ite
     for epoch in range(plan.epochs):
         shuffled = data.indices.gather(1, drawn[:, epoch])
         yield from batches(shuffled, plan.batch_size, least)
-
-
-def _pick(
-    data: Shards, batch: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return on a device the inputs (m, b, C, H, W) and targets (m, b) of numbers (m, b)."""
-    x = data.x.index_select(0, batch.flatten())  # data.x[batch] takes twice as long
-    return x.unflatten(0, batch.shape).to(device), data.y[batch].to(device)
-
-
-class Descend(Protocol):
-    """How a model learns from a batch of each of m agents."""
-
-    def __call__(
-        self,
-        params: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        step: Step,
-        shares: torch.Tensor | None = None,
-        /,
-    ) -> None:
-        """Add the gradients at weights (m or 1, d), of inputs (m, b, ...) and targets (m, b).
-
-        ``shares``: (m, b), what each sample counts in its batch; None: all as much.
-        """
-
-
-def _descend(model: nn.Module, loss: Loss) -> Descend:
-    """Return the model's gradients of a loss: written out where they are known, else by vmap.
-
-    Written out they are for known layers with the cross-entropy, see :mod:`batched`.
-    """
-    network = batched.network(model) if loss is cross_entropy else None
-    if network is not None:
-        return network.descend
-    layout, standing = tensors(model), places(model)
-
-    def of_batch(
-        params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, shares: torch.Tensor | None
-    ) -> torch.Tensor:
-        named = unflatten(params, layout)
-        # PyTorch would tie shared weights itself, but not put a layer that stands twice back.
-        weights = {place: named[entry] for place, entry in standing.items()}
-        outputs = torch.func.functional_call(model, weights, (x,), tie_weights=False)
-        losses = loss(outputs, y)
-        return losses.mean() if shares is None else losses @ shares
-
-    def descend(
-        params: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        step: Step,
-        shares: torch.Tensor | None = None,
-    ) -> None:
-        places = (0, 0, 0, None if shares is None else 0)
-        gradient = torch.func.vmap(torch.func.grad(of_batch), places)
-        step.add(0, gradient(params.expand(len(x), -1), x, y, shares))
-
-    return descend

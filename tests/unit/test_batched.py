@@ -394,6 +394,18 @@ def test_sizes_from_nothing_to_hundreds(way, momentum):
     assert (np.abs(together[~empty]).max(axis=1) > 1e-3).all()
 
 
+@pytest.mark.parametrize("held", [[9], [0, 9], [9, 9], [0, 0], [1], [9, 4, 0]])
+def test_few_agents_of_unequal_sizes(held):
+    """One alone, beside one that holds nothing, and nobody that holds any."""
+    model, plan = models.build("mlp", (1, 5, 4), 4, 1), Training(2, 4, 0.1, 0.5)
+    data, weights = unequal_shards((1, 5, 4), [*held, 12]), flatten(model)
+    data = data.of(slice(len(held)))
+    order = sample_order(0, 0, range(len(held)), 2, np.array(held))
+    together = train_together(model, weights, data, plan, order, TASK)
+    alone = train_alone(model, weights, data, plan, order, TASK)
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
 @pytest.mark.parametrize("way", ["written out", "vmap", "vmap with convolutions"])
 def test_company_changes_no_bit_of_sizes_far_apart(way):
     """Sorted otherwise, with half of them, or with the one who takes most steps: the same bits."""
