@@ -207,7 +207,7 @@ def server_update_of(
     """Return what the server learns from its own data in a round, if the rule needs it."""
     if Need.SERVER_UPDATE not in needs_of(settings):
         return None
-    samples = int(partition.held.mean()) if len(partition.held) else 1
+    samples = max(1, int(partition.held.mean())) if len(partition.held) else 1
     plan, seed = training_of(settings), settings.run.seed
     return server_update(model, task, data, partition.server, samples, plan, seed)
 
@@ -272,7 +272,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
-    shares = [int(held.held.min())] if len(held.held) else []
+    shares = [fewest] if (fewest := held.fewest()) else []
     if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:
@@ -323,9 +323,19 @@ def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]
 
 
 def advice(settings: Settings) -> list[str]:
-    """Say who votes where agents are few, which quorums are safe, and if the chosen one is."""
-    note = settings.jury_note()
-    return [note, *_safety(settings)] if note else _safety(settings)
+    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
+    notes = settings.jury_note(), _cap(settings)
+    return [*filter(None, notes), *_safety(settings)]
+
+
+def _cap(settings: Settings) -> str:
+    """Say how much one agent can weigh; empty if all weigh the same."""
+    if settings.aggregation.options.get("weighted") is not True:
+        return ""
+    return (
+        f"updates are weighted by the samples that agents report; more than "
+        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
+    )
 
 
 def _safety(settings: Settings) -> list[str]:
