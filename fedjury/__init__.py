@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjury.agents.device import Device
     from fedjury.agents.functions import Metrics, Trained, Turn
+    from fedjury.agents.torch_trainer import TorchTrainer
     from fedjury.federation.federation import Devices, Federation
     from fedjury.federation.outcome import Result
     from fedjury.federation.simulation import simulate
@@ -18,6 +19,7 @@ __all__ = [
     "Federation",
     "Metrics",
     "Result",
+    "TorchTrainer",
     "Trained",
     "Turn",
     "simulate",
@@ -28,6 +30,7 @@ PLACES = {
     "Devices": "fedjury.federation.federation",
     "Federation": "fedjury.federation.federation",
     "Metrics": "fedjury.agents.functions",
+    "TorchTrainer": "fedjury.agents.torch_trainer",
     "Trained": "fedjury.agents.functions",
     "Result": "fedjury.federation.outcome",
     "Turn": "fedjury.agents.functions",

@@ -6,6 +6,7 @@ What a function of the user's does wrong is said in a sentence, and the device s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from fedjury.agents.functions import (
     flaw_of_values,
     named,
 )
-from fedjury.learning.error_profiles import error_profile
+from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
 from fedjury.learning.own_model import Layout, OwnModel
 from fedjury.protocol import messages
 from fedjury.protocol.messages import (
@@ -69,6 +70,8 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._edges: Edges | None = None
+        """Of the bins of targets that are numbers: those of the first that were seen."""
         self._last: tuple[Vector, Metrics] | None = None
         """The last model that was measured, and what was found."""
         self._told: set[str] = set()
@@ -179,7 +182,16 @@ class DeviceBatch:
         name = f"{self.number} {self.name}".encode()
         seed = int(stream_of_bytes(name, Purpose.TRAINING).integers(2**31))
         return Turn(
-            self.number, seed, said.epochs, said.batch_size, said.learning_rate, said.momentum
+            self.number,
+            seed,
+            said.epochs,
+            said.batch_size,
+            said.learning_rate,
+            said.momentum,
+            said.loss,
+            said.loss_options,
+            said.optimizer,
+            said.optimizer_options,
         )
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
@@ -265,19 +277,31 @@ class DeviceBatch:
         )
 
     def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
-        """Return how many samples are here, and what a model (d,) gets wrong on them, (2C,)."""
+        """Return how many samples are here, and what a model (d,) gets wrong on them, (p,)."""
         found = self._evaluated(weights)
         evaluate = self._functions.evaluate
         assert evaluate is not None
+        if not found.samples:
+            raise FunctionError("it holds no samples to judge with")
         if found.predictions is None or found.targets is None:
             raise FunctionError(
                 f"{named(evaluate)} must return fedjury.Metrics with predictions= and targets="
             )
         try:
-            counts = error_profile(found.predictions, found.targets, self._manifest.classes)
+            counts = self._errors(found.predictions, found.targets)
         except (ValueError, TypeError, IndexError) as why:
             raise FunctionError(f"{named(evaluate)}: {why}") from why
         return len(found.targets), counts
+
+    def _errors(
+        self, predictions: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Count what is wrong by kinds: of errors of each class, or by bins of the targets."""
+        if self._manifest.classes:
+            return error_profile(predictions, targets, self._manifest.classes)
+        if self._edges is None:
+            self._edges = edges_of(targets)
+        return residual_profile(predictions, targets, self._edges)
 
     def _evaluated(self, weights: Vector) -> Metrics:
         """Let the user's function measure a model (d,); asked again for the same, it remembers."""
@@ -303,14 +327,14 @@ class DeviceBatch:
             self._say(text)
 
 
-def difference(ours: Layout, theirs: Layout) -> str:
+def difference(ours: Layout, theirs: Layout, who: str = "this device") -> str:
     """Say how two models differ, in words for people; empty if they do not."""
     if ours == theirs:
         return ""
     for mine, other in zip(ours, theirs, strict=False):
         if mine != other:
-            return f"the run has {described(other)} where this device has {described(mine)}"
-    return f"the run's model has {len(theirs)} tensors, this device's has {len(ours)}"
+            return f"the run has {described(other)} where {who} has {described(mine)}"
+    return f"the run's model has {len(theirs)} tensors, {who}'s has {len(ours)}"
 
 
 def described(tensor: tuple[str, tuple[int, ...]]) -> str:

@@ -20,18 +20,18 @@ from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
-from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_of
+from fedjury.learning.evaluation import answers_on, check_answers, flaw_of, metrics_of, success_of
 from fedjury.learning.own_model import OwnModel, TorchModel
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.task import Task, task_of
-from fedjury.learning.training import Training, check_batches
+from fedjury.learning.training import Training, check_batches, trained
 from fedjury.learning.weights import Vector, variances
 from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
 from fedjury.randomness import Purpose, stream
-from fedjury.registry import Need
+from fedjury.registry import OPTIMIZERS, Need
 from fedjury.reports import jury
 from fedjury.round.collect import COLLECT
 from fedjury.round.state import RoundConfig
@@ -73,12 +73,15 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     if settings.data.name == NO_DATA:
         return without_data(settings, built_without_data(settings))
     if data is None:
-        data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
-    task = task_of(data)
+        data = datasets.chosen(settings.data)
+    task = task_for(settings, data)
     device = device_named(settings.run.device)
     model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
+    check_answers(settings.model.name, model, torch.from_numpy(data.x_test[:2]), task)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
+    options = settings.training.options
+    OPTIMIZERS.build(settings.training.optimizer, trained(model), 0.1, options=options)
     held = partition(partition_spec_of(settings), data)
     rule = checked_rule(settings)
     check_trainable(settings, model, data, held)
@@ -132,6 +135,18 @@ class Look(NamedTuple):
     server_update: Callable[[Vector, int], Vector] | None = None
 
 
+def quality_of(
+    values: Mapping[str, float], backdoor: float | None = None, *, known: bool = True
+) -> Quality:
+    """Return what the server measured of a model; beside accuracy, under names of its own.
+
+    ``known``: whether its accuracy is one.
+    """
+    accuracy = values.get("accuracy") if known else None
+    others = {f"server_{key}": value for key, value in values.items() if key != "accuracy"}
+    return Quality(accuracy, backdoor, others)
+
+
 def look_with(
     settings: Settings, task: Task, model: nn.Module, data: Dataset, held: Partition
 ) -> Look:
@@ -139,11 +154,13 @@ def look_with(
     votes, spec = settings.validation, partition_spec_of(settings)
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test), task)
-    metric = metric_of(answers, torch.from_numpy(data.y_test), task)
+    metrics = metrics_of(answers, torch.from_numpy(data.y_test), task)
     hidden = success_of(model, held.backdoor, task) if held.backdoor else None
     keeps = spec.server and votes.server
     return Look(
-        measure=lambda weights: Quality(metric(weights), hidden(weights) if hidden else None),
+        measure=lambda weights: quality_of(
+            metrics(weights), hidden(weights) if hidden else None, known=bool(task.classes)
+        ),
         flaw=flaw_of(answers),
         server_validator=server_validator(
             model, task, data, held.server, judge, votes.look_back, settings.wire.history
@@ -190,7 +207,7 @@ def server_update_of(
     """Return what the server learns from its own data in a round, if the rule needs it."""
     if Need.SERVER_UPDATE not in needs_of(settings):
         return None
-    samples = int(partition.held.mean()) if len(partition.held) else 1
+    samples = max(1, int(partition.held.mean())) if len(partition.held) else 1
     plan, seed = training_of(settings), settings.run.seed
     return server_update(model, task, data, partition.server, samples, plan, seed)
 
@@ -255,7 +272,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
-    shares = [int(held.held.min())] if len(held.held) else []
+    shares = [fewest] if (fewest := held.fewest()) else []
     if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:
@@ -280,8 +297,21 @@ def detection_policy_of(settings: Settings) -> DetectionPolicy:
 
 def training_of(settings: Settings) -> Training:
     """Say how agents train."""
-    message = settings.training
-    return Training(message.epochs, message.batch_size, message.learning_rate, message.momentum)
+    said = settings.training
+    optimizer = said.optimizer, said.options
+    return Training(said.epochs, said.batch_size, said.learning_rate, said.momentum, *optimizer)
+
+
+def task_for(settings: Settings, data: Dataset) -> Task:
+    """Return what a run learns from its data."""
+    said = settings.training
+    return task_of(
+        data,
+        loss=said.loss,
+        loss_options=said.loss_options,
+        metrics=said.metrics,
+        trainable=settings.model.trainable,
+    )
 
 
 def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]]:
@@ -293,9 +323,19 @@ def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]
 
 
 def advice(settings: Settings) -> list[str]:
-    """Say who votes where agents are few, which quorums are safe, and if the chosen one is."""
-    note = settings.jury_note()
-    return [note, *_safety(settings)] if note else _safety(settings)
+    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
+    notes = settings.jury_note(), _cap(settings)
+    return [*filter(None, notes), *_safety(settings)]
+
+
+def _cap(settings: Settings) -> str:
+    """Say how much one agent can weigh; empty if all weigh the same."""
+    if settings.aggregation.options.get("weighted") is not True:
+        return ""
+    return (
+        f"updates are weighted by the samples that agents report; more than "
+        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
+    )
 
 
 def _safety(settings: Settings) -> list[str]:
@@ -345,4 +385,8 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         judge_options=dict(settings.validation.options),
         look_back=settings.validation.look_back,
         minimum_history=settings.validation.history,
+        loss=settings.training.loss,
+        loss_options=dict(settings.training.loss_options),
+        optimizer=settings.training.optimizer,
+        optimizer_options=dict(settings.training.options),
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedjury.config.sections import Broker
+from fedjury.protocol.topics import ROOT, Topics, below
 from fedjury.protocol.transport.connection import TransportError
 
 SYSTEM = "system"
@@ -38,10 +39,17 @@ class BrokerAddress(NamedTuple):
     tls: bool = False
     """Whether the connection is encrypted although no authority is given: then by whom this machine
     trusts."""
+    root: str = ROOT
+    """The topic below which our runs are: of those below another we hear nothing."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def topics(self) -> Topics:
+        """All topics of our runs."""
+        return below(self.root)
 
     @property
     def here(self) -> bool:
@@ -64,6 +72,7 @@ def address_of(broker: Broker, part: str) -> BrokerAddress:
         broker.ca,
         broker.keepalive,
         broker.tls,
+        broker.root,
     )
 
 
@@ -108,13 +117,12 @@ def login_of(address: BrokerAddress, principal: str) -> Login:
     return login
 
 
-def client_id_of(address: BrokerAddress, run: str, principal: str, login: Login) -> str:
-    """Return what a party calls its connection in a run.
+def client_id_of(address: BrokerAddress, name: str, principal: str, login: Login) -> str:
+    """Return what a party calls its connection; ``name``: what all know of it, run and principal.
 
     Whoever takes the client id of another throws the other out, where the broker lets clients
     choose it. So if the party has a secret of its own, the id ends with what only its owner knows.
     """
-    name = f"{run}.{principal}"
     if address.username is not None or not address.secrets:
         return name
     key = Path(address.secrets) / f"{principal.removeprefix(':')}.key"

@@ -32,7 +32,7 @@ from fedjury.protocol.credentials import (
     login_of,
 )
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport import mqtt_client, mqtt_probe
 from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
@@ -94,7 +94,8 @@ def test_client_ids_of_those_with_secrets_cannot_be_guessed(folder, certified):
     """A run and a secret make an id: the same each time, another's is not known without it."""
 
     def name(run, principal):
-        return client_id_of(address(folder), run, principal, login_of(address(folder), principal))
+        where = address(folder)
+        return client_id_of(where, f"{run}.{principal}", principal, login_of(where, principal))
 
     made = hmac.new(b"secret of a1", b"lab.a1", hashlib.sha256).hexdigest()[:16]
     assert name("lab", "a1") == f"lab.a1.{made}" == name("lab", "a1")
@@ -111,7 +112,7 @@ def test_client_ids_of_those_with_secrets_cannot_be_guessed(folder, certified):
 def test_client_ids_without_a_secret_are_run_and_name():
     """Where one name is good for all, or nobody logs in, there is nothing that others lack."""
     for where in (address(), address(username="all", password="of us")):
-        assert client_id_of(where, "lab", "a1", login_of(where, "a1")) == "lab.a1"
+        assert client_id_of(where, "lab.a1", "a1", login_of(where, "a1")) == "lab.a1"
 
 
 def test_without_secrets_nobody_logs_in():
@@ -317,7 +318,7 @@ def test_large_messages_arrive_whole_over_tls(secured):
 
 def packet(kind, message):
     """Write a PUBLISH of MQTT 5, QoS 0."""
-    topic = topic_of("lab", message).encode()
+    topic = USUAL.of("lab", message).encode()
     body = len(topic).to_bytes(2, "big") + topic + b"\0" + codec.encode(message)
     length, left = b"", len(body)
     while left > 127:
