@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from fedjury.agents.agent import Contribute, Train
+from fedjury.agents.agent import Contribute, Evaluate, Train
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.members import Member, Members
 from fedjury.agents.voting import Validators
@@ -25,6 +25,7 @@ from fedjury.protocol.messages import (
     ColluderUpdate,
     Decline,
     Manifest,
+    Metrics,
     Phase,
     Round,
     Update,
@@ -137,12 +138,12 @@ class AgentBatch:
         out = self._absent | self._empty
         selected = [name for name in names if name in self._member and name not in out]
         judging = JudgeTask(task.round, task.attempt, task.versions)
-        answers = self.votes(selected, judging, candidate, made_in=task.round - 1)
-        votes = [answer for answer in answers if isinstance(answer, Vote)]
-        self._verdicts = {vote.agent: vote for vote in votes}
+        votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
+        self._verdicts = {vote.agent: vote for vote in votes if isinstance(vote, Vote)}
         # Who colludes trains even if it votes against: its coordinator waits for its report.
         colluding = self._malicious if self._colluders is not None else ()
-        self._plan([v.agent for v in votes if not v.poisoned or v.agent in colluding])
+        clean = (name for name, vote in self._verdicts.items() if not vote.poisoned)
+        self._plan([*clean, *self._verdicts.keys() & colluding])
 
     def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
         self._round, self._start, self._attempt = turn, start, 0
@@ -263,6 +264,13 @@ class AgentBatch:
             self.members, able, task, self.models, candidate, attacked=attacked
         )
         return [*votes, *declined]
+
+    def measure(
+        self, names: Sequence[str], task: Evaluate, candidate: Vector
+    ) -> list[Metrics | Decline]:
+        """Let members measure a candidate on their own data, all of them together."""
+        version = self._round[1]
+        return self._validators.measured(self.members, names, task, version, candidate)
 
 
 def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:

@@ -13,19 +13,24 @@ from fedjury.agents.agent import (
     Agent,
     Assignment,
     Contribute,
+    Evaluate,
     Fetch,
     Judge,
     Train,
     began_again,
     concerned,
+    of_another,
     on_message,
+    react,
 )
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
+    EVERY_AGENT,
     PROTOCOL,
+    Abilities,
     AggregatorPresence,
     AttackVector,
     BadMessage,
@@ -64,6 +69,9 @@ OTHER_PROTOCOL = (
 )
 """What people are told where the two cannot talk to each other."""
 
+UNFIT = "{why}; waiting until the run has a manifest that fits"
+"""What people are told where a run cannot be taken part in as it is now."""
+
 NOBODY = Colluders()
 """Empty: no malicious agent differs on the network."""
 
@@ -82,11 +90,17 @@ class AgentRunner:
         colluders: Colluders = NOBODY,
         *,
         shared: bool = False,
+        patient: bool = False,
         waiting: Waiting | None = None,
         partition: str = "",
+        abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
+
+        ``abilities``: what the agent of a name can do with a candidate.
+        ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
+        they do with every later one.
 
         ``partition``: how their data are partitioned, and the run's aggregator should say the same.
         ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
@@ -96,7 +110,9 @@ class AgentRunner:
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
         self._colluders, self._waiting, self._partition = colluders, waiting, partition
-        self.connections = Connections(transport, names, colluders, partition, shared=shared)
+        self.connections = Connections(
+            transport, names, colluders, partition, abilities, shared=shared
+        )
         self._agents = {
             name: Agent(name, shares=shares, remember=remember)
             for name, shares in self.connections.hearers.items()
@@ -104,12 +120,19 @@ class AgentRunner:
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
         self._batch: Batch | None = None
+        self._patient = patient
+        self._manifest: Manifest | None = None
+        """The one in force: the last that any connection has heard."""
+        self._heard: dict[str, Manifest] = {}
+        """A connection -> the manifest that it heard last."""
         self._tasks: dict[str, Train | Contribute] = {}
         """Who has been called and has not answered."""
         self._fresh: list[str] = []
         """Who has been called, or trained, since we last looked what can be sent."""
         self.voting: dict[Judge, list[str]] = {}
         """A vote -> the validators that wait for its candidate."""
+        self._measuring: dict[Evaluate, list[str]] = {}
+        """The same of those that measure it."""
         self.candidate: tuple[tuple[int, int], Vector] | None = None
         """The newest candidate, after the round and attempt that it is of."""
         self._models: dict[int, Vector] = {}
@@ -183,20 +206,20 @@ class AgentRunner:
         """Take a message that came for an agent of ours."""
         if self._waiting is not None:
             self._waiting.on_message(message, self._clock())
+        if not isinstance(message, Manifest | Manifest1 | AggregatorPresence) and (
+            self._heard.get(name, self._manifest) is not self._manifest
+        ):
+            return  # said under the manifest of before, which its connection still believes in
         match message:
-            case Manifest(protocol=protocol) if self._batch is None:
-                if protocol != PROTOCOL:
-                    raise TransportError(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
-                self._start(message)
             case Manifest():
-                self._again[name] = message
+                self._hear(name, message)
             case Manifest1(protocol) if protocol != PROTOCOL and self._batch is None:
                 self._say(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
             case Round(phase=Phase.DONE):
                 # To a newcomer a retained "done" only says how an earlier run ended.
                 self.done = self.done or self.took_part
             case Round():
-                self.took_part = True
+                self.took_part = self.took_part or self._batch is not None
                 if self.connections.arrive(message) and self._batch is not None:
                     self._batch.exclude(self.connections.absent)
                 self._begin(message, self._again.pop(name, None))
@@ -215,9 +238,10 @@ class AgentRunner:
         if name not in self._agents:
             return  # a coordinator that hears all else through a shared connection
         agent, task = on_message(self._agents[name], message)
-        self._agents[name] = agent
-        if task is not None:
+        while task is not None:
             self._take(agent, task)
+            agent, task = react(agent)
+        self._agents[name] = agent
 
     def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None
@@ -237,22 +261,63 @@ class AgentRunner:
             case Judge():
                 selected = concerned(agent, agent.round.validators)
                 self.voting.setdefault(task, []).extend(selected)
+            case Evaluate():
+                selected = concerned(agent, agent.round.evaluators)
+                self._measuring.setdefault(task, []).extend(selected)
 
     def _contribute(self, message: Round, task: Contribute) -> None:
         turn = task.round, task.attempt
         if self._batch is not None and self.candidate is not None and self.candidate[0] == turn:
             self._batch.contribute(message, task, self.candidate[1])
 
+    def _hear(self, name: str, manifest: Manifest) -> None:
+        """Take a manifest that came on a connection: the first, the same once more, or another."""
+        before, now = self._heard.get(name), self._manifest
+        if before is not None and before != manifest and name in self._agents:
+            same = before.tensors == manifest.tensors
+            self._agents[name] = of_another(self._agents[name], same_model=same)
+        if now is not None and now == manifest:
+            self._again[name] = manifest
+        else:
+            if now is not None:
+                self._forget(models=now.tensors != manifest.tensors)
+            now = self._manifest = manifest
+            self._start(manifest)
+        self._heard[name] = now  # equal ones are one object, which is quickly compared
+
     def _start(self, manifest: Manifest) -> None:
-        """Build the cohort now that we know what is trained, and catch up with what was heard."""
+        """Build the cohort now that we know what is trained, and catch up with what was heard.
+
+        In mid-run, agents that cannot follow wait for a manifest that fits.
+        """
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self.transport.decoder.limit(limits)
         self.transport.codecs[Update] = or_float32(manifest.codec)
-        self._batch = self.new_batch(manifest)
+        began, self._batch = bool(self._heard), None
+        try:
+            if manifest.protocol != PROTOCOL:
+                theirs = manifest.protocol
+                raise TransportError(OTHER_PROTOCOL.format(theirs=theirs, ours=PROTOCOL))
+            self._batch = self.new_batch(manifest)
+        except (TransportError, ValueError) as why:
+            if not (self._patient or began):
+                raise
+            self._say(UNFIT.format(why=why))
         for name, agent in self._agents.items():
             self._agents[name] = agent.but(look_back=manifest.look_back)
-            if agent.round is not None:
+            if agent.round is not None and not began and self._batch is not None:
+                self.took_part = True
                 self._batch.begin(agent.round)
+
+    def _forget(self, *, models: bool) -> None:
+        """Forget what was asked for under another manifest; ``models``: of another model, too."""
+        self._tasks.clear()
+        self._fresh.clear()
+        self.voting.clear()
+        self._again.clear()
+        self.candidate = None
+        if models:
+            self._models.clear()
 
     def new_batch(self, manifest: Manifest) -> Batch:
         """Make a batch that knows who is absent, and the last global model if it is of this run."""
@@ -293,11 +358,21 @@ class AgentRunner:
                 self.transport.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
+        if self.voting or self._measuring:
+            self._look_at_candidate(batch)
+
+    def _look_at_candidate(self, batch: Batch) -> None:
+        """Let all who are ready judge the candidate, and measure it, at once."""
         voting, self.voting = self.voting, {}
+        measuring, self._measuring = self._measuring, {}
         for judging, names in voting.items():
             turn = judging.round, judging.attempt
             if self.candidate is not None and self.candidate[0] == turn:
                 for answer in batch.votes(names, judging, self.candidate[1]):
                     size = self._bytes[self.connections.of[answer.agent]]
-                    said = replace(answer, size=size) if isinstance(answer, Vote) else answer
-                    self.transport.send(answer.agent, said)
+                    vote = replace(answer, size=size) if isinstance(answer, Vote) else answer
+                    self.transport.send(answer.agent, vote)
+        for task, names in measuring.items():
+            if self.candidate is not None and self.candidate[0] == (task.round, task.attempt):
+                for measured in batch.measure(names, task, self.candidate[1]):
+                    self.transport.send(measured.agent, measured)

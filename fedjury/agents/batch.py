@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from fedjury.agents.agent import Contribute, Judge, Train
+from fedjury.agents.agent import Contribute, Evaluate, Judge, Train
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    Metrics,
     Round,
     Update,
     Vector,
@@ -52,4 +53,9 @@ class Batch(Protocol):
         """Return what an agent sends for this round, if it is ready."""
 
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
-        """Return the votes of these agents on a candidate (d,), or that one cannot vote."""
+        """Return the votes of these agents on a candidate (d,), or that one cannot judge it."""
+
+    def measure(
+        self, names: Sequence[str], task: Evaluate, candidate: Vector
+    ) -> list[Metrics | Decline]:
+        """Return what these agents measure of a candidate (d,), or that one cannot."""

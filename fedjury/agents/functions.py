@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from math import isfinite
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from fedjury.protocol.messages import MAX_COUNT, Abilities, Manifest
+from fedjury.protocol.schema import MAX_METRIC, MAX_METRICS
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,11 @@ class Turn:
     batch_size: int
     learning_rate: float
     momentum: float
+    loss: str = ""
+    """By name; empty: what is usual."""
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,18 @@ class Trained:
     samples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Take numbers of NumPy and PyTorch, too."""
+        object.__setattr__(self, "samples", int(self.samples))
+        plain = {name: float(value) for name, value in self.metrics.items()}
+        object.__setattr__(self, "metrics", plain)
+
 
 class Metrics:
     """How good a model is on a device's data: on how many samples, and figures by name.
 
     With ``predictions`` and ``targets``, both (n,), the device can also vote: on class numbers by
-    the errors of each class.
+    the errors of each class, on other numbers by how many lie above and below each bin of targets.
     """
 
     def __init__(
@@ -49,10 +64,54 @@ class Metrics:
         targets: npt.ArrayLike | None = None,
         **values: float,
     ) -> None:
-        self.samples = samples
+        self.samples = int(samples)
         self.values = {name: float(value) for name, value in values.items()}
-        self.predictions = None if predictions is None else np.asarray(predictions)
-        self.targets = None if targets is None else np.asarray(targets)
+        self.predictions = None if predictions is None else _flat(predictions)
+        self.targets = None if targets is None else _flat(targets)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures by name: its own, and accuracy or RMSE where answers are there."""
+        if self.predictions is None or self.targets is None or not self.targets.size:
+            return self.values
+        if np.issubdtype(self.targets.dtype, np.integer):
+            return {"accuracy": float(np.mean(self.predictions == self.targets))} | self.values
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = self.predictions.astype(np.float64) - self.targets
+            rmse = float(np.sqrt(np.mean(errors**2)))
+        # A model that answers NaN is voted on all the same, by its predictions.
+        return ({"rmse": rmse} if isfinite(rmse) else {}) | self.values
+
+    def flaw(self) -> str:
+        """Return what is wrong with it; empty if nothing is."""
+        if not isinstance(self.samples, int) or not 0 <= self.samples <= MAX_COUNT:
+            return f"returned samples={self.samples!r}"
+        if self.predictions is not None and self.targets is not None:
+            shapes = self.predictions.shape, self.targets.shape
+            if shapes[0] != shapes[1] or len(shapes[1]) != 1:
+                return (
+                    f"returned predictions {shapes[0]} for targets {shapes[1]}; both must be (n,)"
+                )
+        return flaw_of_values(self.figures())
+
+
+def _flat(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return values (n,), of (n, 1) too: a network for numbers has one output."""
+    array = np.asarray(values)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def flaw_of_values(values: Mapping[str, float]) -> str:
+    """Return why figures cannot be sent, in words that follow a function's name; "" if they can."""
+    if len(values) > MAX_METRICS:
+        return f"returned {len(values)} figures, more than {MAX_METRICS}"
+    for name, value in values.items():
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_METRIC:
+            return (
+                f"returned a figure named {name!r}; names are 1 to {MAX_METRIC} printable letters"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            return f"returned {name} = {value!r}, which is not a finite number"
+    return ""
 
 
 Train = Callable[[Any, Turn], Trained | int]
@@ -65,6 +124,19 @@ Judge = Callable[[Any, Turn], bool]
 """The candidate, turn -> whether it is poisoned."""
 
 
+class Trainer(Protocol):
+    """What has a model, trains it and measures it, such as ``fedjury.TorchTrainer``."""
+
+    def begin(self, manifest: Manifest) -> Any:
+        """Return the model for a run; ``ValueError`` says why there is none."""
+
+    def train(self, model: Any, turn: Turn) -> Trained:
+        """Train the model in place."""
+
+    def evaluate(self, model: Any, turn: Turn) -> Metrics:
+        """Measure the model."""
+
+
 @dataclass
 class Functions:
     """The functions of a device, as far as it has them."""
@@ -72,6 +144,12 @@ class Functions:
     train: Train | None = None
     evaluate: Evaluate | None = None
     judge: Judge | None = None
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the device can do with a candidate."""
+        evaluates = self.evaluate is not None
+        return Abilities(votes=evaluates or self.judge is not None, evaluates=evaluates)
 
 
 class FunctionError(Exception):

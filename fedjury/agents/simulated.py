@@ -7,7 +7,6 @@ process then takes its part; so a fleet is the same however it is cut into shard
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -84,8 +83,7 @@ class SimulatedAgents(NamedTuple):
         split.build(spec.split, **spec.split_options)
         spec.arms()
         _ = self.device  # raises if it cannot be had
-        there = self.settings.data
-        data = datasets.load(there.name, Path(there.root), there.test)
+        data = datasets.chosen(self.settings.data)
         partition(spec, data)
         attacks.build(spec.attack, _tiny(data), self.settings.agents.options)
         if not self.settings.agents.repeats and (why := self.repeats(data)):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from fedjury.config.sections import Broker
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
 from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
@@ -31,6 +32,7 @@ class RunConsole:
         self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._due = 0.0
+        self._shown = ""
 
     def __enter__(self) -> Self:
         if self._terminal:
@@ -83,16 +85,16 @@ class RunConsole:
         if self._terminal:
             self._live.update(Text(text, style="dim"), refresh=True)
             self._due = now + REDRAW
-        elif now >= self._due:
+        elif now >= self._due and text != self._shown:
             self.say(text)
-            self._due = now + SPEAK
+            self._due, self._shown = now + SPEAK, text
 
 
-def listening(port: int, run: str, secrets: str) -> str:
-    """Return what people on this machine type to hear a run; ``secrets``: folder of logins."""
-    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
-    topics = " ".join(f"-t 'fl/v2/{run}/{topic}'" for topic in ("log/#", "vote/+"))
-    return f"to watch: {log_in}mosquitto_sub -p {port} -v {topics}"
+def listening(broker: Broker, run: str) -> str:
+    """Return what people on this machine type to hear a run."""
+    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{broker.secrets}/people')} " if broker.secrets else ""
+    topics = " ".join(f"-t '{broker.root}/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    return f"to watch: {log_in}mosquitto_sub -p {broker.port} -v {topics}"
 
 
 def round_line(record: RoundRecord, rounds: int) -> Text:
@@ -104,7 +106,10 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append("accepted", style="green")
     else:
         line.append("REJECTED", style="bold red")
-    line.append(f"  accuracy {record.model.accuracy or 0:6.1%}")
+    if record.model.accuracy is not None:
+        line.append(f"  accuracy {record.model.accuracy:6.1%}")
+    for name, value in record.model.metrics.items():
+        line.append(f"  {name} {value:.4g}")
     if record.model.backdoor is not None:
         line.append(f"  backdoor {record.model.backdoor:.1%}")
     votes, traffic = record.votes, record.traffic

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fedjury.config.section import Flag, Numbers, Options, Section, Text, must
+from fedjury.config.section import Flag, Names, Numbers, Options, Section, Text, must
 from fedjury.config.sizes import Sizes, sizes_of
 
 
@@ -18,6 +18,30 @@ class Training(Section):
     batch_size: int = Field(4, ge=1, description="samples a step")
     learning_rate: float = Field(0.1, ge=0, description="of the agents' SGD")
     momentum: float = Field(0.5, ge=0, le=0.9999, description="of the agents' SGD, 0 to below 1")
+    optimizer: Text = Field(
+        "sgd",
+        description="how agents step, fresh in each round: {optimizer}; another than sgd trains "
+        "one agent after the other",
+    )
+    options: Options = Field(
+        {},
+        description="of the optimizer: { weight_decay = 0.01 }; also with them agents train one "
+        "after the other",
+        examples=["{ weight_decay = 0.01 }"],
+    )
+    loss: Text = Field(
+        "",
+        description="what agents train towards: {loss}; empty: cross_entropy of classes, mse of "
+        "numbers",
+    )
+    loss_options: Options = Field(
+        {}, description="of the loss: { delta = 2.0 } (huber)", examples=["{ delta = 2.0 }"]
+    )
+    metrics: Names = Field(
+        [],
+        description="how models are measured, besides by accuracy, or rmse and mae: {metric}",
+        examples=['["balanced_accuracy", "f1"]'],
+    )
 
 
 class Agents(Section):

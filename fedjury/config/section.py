@@ -49,6 +49,8 @@ Options = Annotated[dict[str, object], AfterValidator(in_utf8)]
 """Options of plug-ins, which check them themselves."""
 Numbers = list[Annotated[int, Field(ge=0)]]
 """Numbers of rounds, or of samples."""
+Names = list[Text]
+"""Names of plug-ins, or of parameters."""
 
 
 class Section(BaseModel):

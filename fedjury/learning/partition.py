@@ -170,14 +170,17 @@ def partition(spec: PartitionSpec, data: Dataset) -> Partition:
         If the split or the backdoor's task cannot be had with these data.
     """
     task, malicious = spec.arms(), spec.malicious_agents
+    if task and not data.classes:
+        raise ValueError(f"backdoor {spec.task!r} needs classes, and {data.name!r} has numbers")
     server, pool = _keep_back(len(data.y_train), spec, task.reserved if task else ())
     holders = spec.holders
     held = drawn(spec.samples, len(holders), len(pool), stream(spec.seed, Purpose.SAMPLE_COUNTS))
     rng = stream(spec.seed, Purpose.PARTITION)
-    mixtures = split.build(spec.split, **spec.split_options)(len(holders), data.classes, rng)
+    labels, kinds = data.kinds
+    mixtures = split.build(spec.split, **spec.split_options)(len(holders), kinds, rng)
     each = int(held.max(initial=1))
     counts = each if isinstance(spec.samples, int) or not holders else held
-    dealt = pool[split.partition(data.y_train[pool], mixtures, counts, rng)]
+    dealt = pool[split.partition(labels[pool], mixtures, counts, rng)]
     rows = [row for row, number in enumerate(holders) if number in malicious]
     theirs = dealt[rows][np.arange(dealt.shape[1]) < held[rows, np.newaxis]]
     backdoor = task.arm(data, data.y_train[theirs], spec.seed) if task and len(theirs) else None

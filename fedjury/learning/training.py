@@ -7,9 +7,10 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedjury.learning.batched import Step
 from fedjury.learning.descent import Descend, descent, pick
 from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.optimizers import optimizer_of
 from fedjury.learning.shards import Orders, Shards, batches, steps_of
 from fedjury.learning.task import Loss, Task
 from fedjury.learning.unequal import train_unequal
@@ -43,6 +45,14 @@ class Training(NamedTuple):
     batch_size: int
     learning_rate: float
     momentum: float
+    optimizer: str = "sgd"
+    options: Mapping[str, object] = MappingProxyType({})
+    """Of the optimizer."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is SGD as it is written out for many agents at once."""
+        return self.optimizer == "sgd" and not self.options
 
 
 BLOCK = 400
@@ -61,10 +71,11 @@ def train(
     """Train m agents from the same ``weights`` (d,) and return their deltas (m, d).
 
     Networks with batch norm train one after the other, for their running statistics are their own;
-    so do those that draw random numbers, as for dropout, or cannot be batched for another reason.
+    so do those that draw random numbers, as for dropout, or cannot be batched for another reason,
+    and all with another optimizer than SGD.
     ``seeds``: (m,), where each agent's draws begin; None: at 0. Who holds no sample learns nothing.
     """
-    if not has_batch_norm(model):
+    if plan.plain and not has_batch_norm(model):
         try:
             return train_together(model, weights, data, plan, order, task)
         except RuntimeError:  # what vmap cannot do: draw at random, branch on values, ...
@@ -74,7 +85,7 @@ def train(
 
 
 def fewest(model: nn.Module, shape: Sequence[int]) -> int:
-    """Return how many samples (C, H, W) a training batch needs: 1, or 2.
+    """Return how many samples of a shape a training batch needs: 1, or 2.
 
     Two where batch norm comes to see a single pixel: one value has no variance.
     """
@@ -86,6 +97,8 @@ def fewest(model: nn.Module, shape: Sequence[int]) -> int:
             tried(torch.zeros(1, *shape))
     except ValueError:  # PyTorch's word for it
         return 2
+    except (RuntimeError, IndexError):  # it looks inputs up, and these were no whole numbers
+        return 1
     return 1
 
 
@@ -184,7 +197,9 @@ def train_alone(
     task: Task,
     seeds: Words | None = None,
 ) -> Matrix:
-    """Train the agents one after the other with ``torch.optim.SGD``: the plain loop.
+    """Train the agents one after the other with PyTorch's optimizers: the plain loop.
+
+    The optimizer is made afresh for each agent, and remembers nothing of earlier rounds.
 
     ``seeds``: see :func:`train`.
 
@@ -196,6 +211,7 @@ def train_alone(
     shape = data.x.shape[1:]
     if (some := data.counts[data.counts > 0]).numel():
         check_batches(model, shape, plan.batch_size, int(some.min()))
+    fresh = optimizer_of(plan.optimizer, plan.learning_rate, plan.momentum, plan.options)
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     travels = places(model)
@@ -208,13 +224,13 @@ def train_alone(
         model.load_state_dict(fixed, strict=False)  # an agent before may have changed it
         load(model, weights)
         begin_training(model)
-        sgd = torch.optim.SGD(trained(model), plan.learning_rate, plan.momentum)
+        optimizer = fresh(trained(model))
         alone = data.of(slice(i, i + 1))._replace(indices=data.indices[i : i + 1, :held])
         mine = order[i : i + 1]
         visits = mine[mine < held].reshape(1, plan.epochs, held)
         with torch_seeded(0 if seeds is None else int(seeds[i])):
             for batch in _batches(alone, plan, visits, least):
-                step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
+                step(model, optimizer, task.loss, data.x[batch[0]], data.y[batch[0]])
         np.subtract(flatten(model), weights, out=deltas[i])
     model.eval()
     return deltas
@@ -234,14 +250,14 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def step(
-    model: nn.Module, sgd: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
     """Take a step on a batch of inputs (b, ...) and targets (b, ...); return its mean loss, ()."""
     device = device_of(model)
-    sgd.zero_grad()
+    optimizer.zero_grad()
     mean = loss(model(x.to(device)), y.to(device)).mean()
     mean.backward()
-    sgd.step()
+    optimizer.step()
     return mean.detach()
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from fedjury.protocol import topics
 from fedjury.protocol.codecs.encoding import Encode
 from fedjury.protocol.compression import compress, most_bytes
 from fedjury.protocol.fields import jsonable
@@ -26,16 +25,18 @@ from fedjury.protocol.messages import (
     Candidate,
     Manifest,
     Message,
+    Metrics,
     Model,
     Presence,
     Presence1,
     Reason,
     Round,
+    Update,
     Vote,
 )
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS, Limits, count
-from fedjury.protocol.topics import CHANNELS, JSON
+from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
 
 MAX_KEYS = 64
 """Keys of a binary map, known or not. It holds no lists: what announces one is not allocated."""
@@ -44,8 +45,14 @@ MAX_KEYS = 64
 SMALL = 1000
 """Bytes of the longest vote or presence: they hold a few numbers, and anybody may send them."""
 
-ENVELOPE = 1000
+ENVELOPE = 4000
 """Bytes of a payload around its vector, at the most."""
+
+LONGEST_METRICS = 8000
+"""Bytes of the longest metrics."""
+
+LEFT_OUT: dict[type[Message], tuple[str, ...]] = {Update: ("metrics",), Round: ("evaluators",)}
+"""Keys that are not written where they are empty."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
@@ -58,14 +65,17 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
+    for key in LEFT_OUT.get(kind, ()):
+        if not content[key]:
+            del content[key]
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
     packed: bytes = msgpack.packb(content)
     return packed
 
 
-def decode(topic: str, payload: bytes, limits: Limits) -> Message:
-    """Read the payload that came on a topic.
+def decode(topic: str, payload: bytes, limits: Limits, topics: Topics = USUAL) -> Message:
+    """Read the payload that came on one of these topics.
 
     Raises
     ------
@@ -90,7 +100,8 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
 class Decoder:
     """Decodes for many receivers: a broadcast that a thousand of them got is read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Topics = USUAL) -> None:
+        self._topics = topics
         self.limits = Limits()
         self._last: dict[str, tuple[bytes, Message]] = {}
 
@@ -104,7 +115,7 @@ class Decoder:
         last = self._last.get(topic)
         if last is not None and (last[0] is payload or last[0] == payload):
             return last[1]
-        message = decode(topic, payload, self.limits)
+        message = decode(topic, payload, self.limits, self._topics)
         if type(message) in BROADCAST:
             self._last[topic] = (payload, message)
         return message
@@ -122,6 +133,8 @@ def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
     if kind in (Presence, AggregatorPresence, Presence1, Vote):
         return min(limits.size, SMALL)
+    if kind is Metrics:
+        return min(limits.size, LONGEST_METRICS)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
         longest = min(longest, most_bytes(limits.parameters) + ENVELOPE)

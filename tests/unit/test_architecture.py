@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {"tests", "runs", "data"}
 """Folders that are no part of the programs."""
 
-LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py"}
+LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/device.py"}
 """What one types in a checkout: they only start a program of the package."""
 
 WIRING = {
@@ -29,6 +29,7 @@ WIRING = {
     "fedjury/agents/work.py",
     "fedjury/federation/demo.py",
     "fedjury/federation/description.py",
+    "fedjury/federation/federation.py",
     "fedjury/federation/parts.py",
     "fedjury/federation/remade.py",
     "fedjury/federation/run.py",
@@ -41,6 +42,7 @@ ENTRY = {
     *LAUNCHERS,
     "fedjury/aggregator/__main__.py",
     "fedjury/agents/__main__.py",
+    "fedjury/agents/join.py",
     "fedjury/cli.py",
     "fedjury/completion.py",
     "fedjury/config/__main__.py",

@@ -429,7 +429,7 @@ def test_unknown_keys_are_named(toml):
     assert text == (
         "unknown setting 'sampling.client_fractions'; did you mean 'sampling.client_fraction'? "
         "valid: "
-        "sampling.client_fraction, sampling.newcomers"
+        "sampling.client_fraction, sampling.most, sampling.newcomers"
     )
 
 
@@ -470,7 +470,7 @@ def test_nearly_every_number_has_a_range():
     assert numeric - {*LOW, *HIGH} == {"agents.scale"}
 
 
-NAMES = {"detection.detectors"}
+NAMES = {"detection.detectors", "training.metrics", "model.trainable", "data.inputs"}
 """Lists of names; other lists are of whole numbers."""
 
 SIZES = {"agents.samples"}
@@ -489,11 +489,13 @@ def test_types_are_exact(key, toml):
         dict: f"a table, like {example_of(FIELDS[key])}",
     }[kind_of(key)]
     if key in NAMES:
-        called = 'a list of names, like ["fixed_point"]'
+        called = f"a list of names, like {example_of(FIELDS[key])}"
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "data.learn": "auto or classes or numbers",
         "run.device": "auto or cpu or cuda",
+        "evaluation.best_is": "highest or lowest",
     }.get(key, called)
     section, name = key.split(".")
     wrong = {
@@ -1174,10 +1176,10 @@ def test_flags_say_who_we_are_to_the_broker(toml):
 def test_settings_become_the_broker_s_address():
     """What is empty is none, and each part of the system looks into its own folder."""
     plain = address_of(parsed("--broker", "h:7").broker, "agents")
-    assert plain == ("h", 7, None, None, "", "", 60, False)
+    assert plain == ("h", 7, None, None, "", "", 60, False, "fl/v2")
     flags_ = ("--username", "ann", "--password", "x", "--secrets", "keys", "--ca", "ca.pem")
     said = address_of(parsed("--broker", "h:7", *flags_).broker, "aggregator")
-    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60, False)
+    assert said == ("h", 7, "ann", "x", "keys/aggregator", "ca.pem", 60, False, "fl/v2")
 
 
 def test_settings_from_needs_no_broker_flag():

@@ -17,7 +17,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vote
 from fedjury.protocol.record import Quality
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from fedjury.round import machine
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.state import (
@@ -66,9 +66,8 @@ class Play:
         self.now = 0.0
         self.refused: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
         self.taken: dict[tuple[int, int, str, str], bytes] = {}
-        self.last = Heard(topic_of("run", self.update(0, 0, 0)), b"")
+        self.last = Heard(USUAL.of("run", self.update(0, 0, 0)), b"")
 
     def move(self, kind: int, agent: int, what: int, how: int) -> None:
         """Make one move."""
@@ -128,7 +127,7 @@ class Play:
     def say(self, message: Update | Vote) -> None:
         """Send a message."""
         codec = "float32" if isinstance(message, Vote) else ("float32", "int8+zstd")[self.odd]
-        self.on_message(Heard(topic_of("run", message), encode(message, codec)))
+        self.on_message(Heard(USUAL.of("run", message), encode(message, codec)))
 
     @property
     def odd(self) -> int:
@@ -211,9 +210,7 @@ class Play:
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
                     self.recorded.update(record.traffic.invalid_messages)
-                    # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record.traffic.invalid_messages if state.done else {})
-        counted = self.recorded + Counter(state.invalid) - self.told
+        counted = self.recorded + Counter(state.invalid)
         assert self.refused == counted, "a refusal is not counted"
         assert state.invalid.keys() <= REASONS
         assert len(state.updates) <= len(state.selected)
