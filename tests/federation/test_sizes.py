@@ -27,8 +27,8 @@ def batch_of(**changes):
     settings = settings_of(validation__look_back=2, **{"agents__samples": SKEWED} | changes)
     parts, population = build(settings), simulated_agents_of(settings)
     made = assemble(population, population.check(), range(20), parts.manifest)
-    made.keep(0, flatten(parts.model))
-    return made, population, parts.model
+    made.keep(0, parts.model.read())
+    return made, population, parts.model.model
 
 
 def sizes_of(population):
