@@ -136,6 +136,17 @@ def test_who_holds_nothing_gives_no_vote():
     assert only == [Decline(min(unable), 1, 2)]
 
 
+def test_who_holds_nothing_is_not_asked_to_vote(tmp_path):
+    """Agents say whether they can: all who are asked do, though some of the twenty cannot."""
+    federation = Federation(
+        tmp_path, agents__samples=SKEWED, validation__validators=20, run__rounds=3
+    ).whole()
+    able = sum(size > 0 for size in sizes_of(simulated_agents_of(federation.settings)).values())
+    assert able < 20
+    for record in federation.records:
+        assert (record.verdict, record.votes.clean, record.votes.silent) == ("accepted", able, 0)
+
+
 def test_who_is_asked_for_both_and_holds_nothing_declines():
     """With piggy-back it neither judges nor trains; the others do both."""
     made, population, model = batch_of()
