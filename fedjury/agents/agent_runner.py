@@ -314,6 +314,7 @@ class AgentRunner:
         self._tasks.clear()
         self._fresh.clear()
         self.voting.clear()
+        self._measuring.clear()
         self._again.clear()
         self.candidate = None
         if models:

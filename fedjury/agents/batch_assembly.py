@@ -173,8 +173,18 @@ def runner_of(
         remember=simulated.settings.agents.remember,
         colluders=simulated.colluders,
         partition=terms(simulated.spec, simulated.settings.data),
-        abilities=lambda _: Abilities(votes=True, evaluates=True),
+        abilities=abilities_of(simulated.spec, data),
     )
+
+
+def abilities_of(spec: PartitionSpec, data: Dataset) -> Callable[[str], Abilities]:
+    """Return what the agent of a name can do with a candidate: without data only liars vote."""
+    if isinstance(spec.samples, int):
+        return lambda _: Abilities(votes=True, evaluates=True)
+    empty = partition(spec, data).empty(spec)
+    mute = {spec.name(number) for number in empty - spec.malicious_validators}
+    blind = {spec.name(number) for number in empty - spec.malicious_agents}
+    return lambda name: Abilities(votes=name not in mute, evaluates=name not in blind)
 
 
 def _members(
