@@ -315,3 +315,16 @@ def test_data_that_are_none_and_a_model_beside_a_trainer_are_refused():
     trainer = fedjury.TorchTrainer(linear, TensorDataset(torch.zeros(2, 2), torch.zeros(2)))
     with pytest.raises(TypeError, match="a trainer has its own model"):
         fedjury.Device("site", model=linear((2,), 1), trainer=trainer)
+
+
+def test_what_devices_measure_of_numbers_is_in_the_records(tmp_path):
+    """Federated evaluation: loss, rmse and mae of the trainers, weighted by samples."""
+    own = price_file(tmp_path)
+    model = {"model__name": f"{__name__}:linear", "training__learning_rate": 0.02}
+    plan = {"training__epochs": 4, "run__rounds": 6, "validation__validators": 0}
+    trainers = [fedjury.TorchTrainer(linear, prices(i)) for i in range(3)]
+    done = federation(tmp_path / "run", trainers, **own, **model, **plan, evaluation__fraction=1.0)
+    measured = [record.model.metrics for record in done.records]
+    assert set(measured[0]) >= {"loss", "rmse", "mae"}
+    assert measured[-1]["rmse"] < measured[0]["rmse"] / 2
+    assert done.accuracies == [None] * 6
