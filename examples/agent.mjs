@@ -12,7 +12,7 @@ import { newestRun } from './newest.mjs';
 import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
 import {
-  BadMessage, PROTOCOL, oldManifestOf, otherProtocol, presence, readProtocol, topicOf,
+  BadMessage, PROTOCOL, ROOT, oldManifestOf, otherProtocol, presence, readProtocol, topicOf,
 } from './wire.mjs';
 
 const SLICE = 20; // ms of work between two looks at the network and at Ctrl-C
@@ -23,24 +23,24 @@ const say = (text) => console.log(text);
 
 /** A connection whose last will says that the agent is offline. */
 function connect(options) {
-  const { host, port, run, name } = options;
+  const { host, port, root, run, name } = options;
   return mqtt.connect({
     ...loginOf(options),
     host,
     port,
-    clientId: `${run}.${name}`,
+    clientId: root === ROOT ? `${run}.${name}` : `${root}/${run}.${name}`,
     protocolVersion: 4,
     connectTimeout: 10_000,
     reconnectPeriod: 1000,
     resubscribe: false, // we do, as what we want may have changed
-    will: { topic: topicOf(run, `agent/${name}`), payload: presence(false), qos: 1, retain: true },
+    will: { topic: topicOf(root, run, `agent/${name}`), payload: presence(false), qos: 1, retain: true },
   });
 }
 
 /** The agent at its broker: subscribes to what the member wants, does and publishes what is due. */
 class Agent {
   constructor(options, data) {
-    this.topic = (part) => topicOf(options.run, part);
+    this.topic = (part) => topicOf(options.root, options.run, part);
     this.options = options;
     this.member = new Member(options.name, data, say);
     this.ignored = new Set();
@@ -100,7 +100,8 @@ class Agent {
   /** Bring subscriptions to what the member wants. */
   #subscribe() {
     const wanted = new Set(this.member.wanted().map(this.topic));
-    if (!this.member.network) wanted.add(oldManifestOf(this.options.run));
+    const { root, run } = this.options;
+    if (!this.member.network && root === ROOT) wanted.add(oldManifestOf(run));
     const gone = [...this.subscribed].filter((topic) => !wanted.has(topic));
     const fresh = [...wanted].filter((topic) => !this.subscribed.has(topic));
     if (gone.length) this.client.unsubscribe(gone);
@@ -114,10 +115,12 @@ class Agent {
       if (topic === oldManifestOf(this.options.run)) return this.#hearOld(payload);
       this.member.hear(part, payload);
     } catch (error) {
-      if (error instanceof Unfit && !this.member.network) return this.fail(error);
+      if (error instanceof Unfit && !this.begun) return this.fail(error);
       if (!(error instanceof Unfit || error instanceof BadMessage)) throw error;
-      this.#ignore(part.split('/')[0], error);
+      if (error instanceof Unfit) say(`${error.message}; waiting until the run has a manifest that fits`);
+      else this.#ignore(part.split('/')[0], error);
     }
+    this.begun ||= Boolean(this.member.network);
     if (this.member.done) return this.leave('the run is done');
     this.#subscribe();
     return this.#work();

@@ -72,13 +72,23 @@ export class Member {
   }
 
   #begin(manifest) {
-    const network = networkOf(manifest);
-    checkFit(this.data, manifest);
-    const judge = judgeOf(manifest);
-    Object.assign(this, { manifest, network, judge });
+    const before = this.manifest;
+    this.network = undefined; // until the next manifest, if this one is not for us
+    this.manifest = manifest;
     this.asked += 1;
     this.past.clear(); // of the same versions there may be others now
     this.anew = true;
+    if (before && JSON.stringify(before) !== JSON.stringify(manifest)) this.#forget(before);
+    const network = networkOf(manifest);
+    checkFit(this.data, manifest);
+    Object.assign(this, { network, judge: judgeOf(manifest) });
+  }
+
+  /** Forget what was of another manifest: it holds from the next round on. */
+  #forget(before) {
+    const same = JSON.stringify(before.tensors) === JSON.stringify(this.manifest.tensors);
+    if (!same) this.model = undefined;
+    Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined });
   }
 
   #open(round) {
@@ -140,7 +150,7 @@ export class Member {
 
   /** The number of the answer that is due and can be given now, or 0. */
   due() {
-    if (this.done || !this.round || this.answered === this.#key()) return 0;
+    if (this.done || !this.network || !this.round || this.answered === this.#key()) return 0;
     const ready = this.round.phase === 'train'
       ? this.#called() && this.model?.version === this.round.version
       : this.#judges() && this.#hasCandidate()

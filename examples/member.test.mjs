@@ -74,6 +74,49 @@ test('it answers the same attempt again when the round comes after a manifest', 
   assert.ok(answer(member));
 });
 
+test('a changed manifest holds from the next round on, and what was begun before is given up', () => {
+  const { member } = begun({ epochs: 2 });
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  assert.ok(member.due());
+  member.hear('manifest', json({ ...MANIFEST, epochs: 2, learning_rate: 1e-9 }));
+  assert.equal(answer(member), null);
+  member.hear('model', pack({ version: 0 }));
+  assert.equal(answer(member), null);
+  member.hear('round', json({ ...ROUND, attempt: 2 }));
+  const delta = decodeVector(answer(member).message.delta, NETWORK.size);
+  assert.ok(delta.every((value) => Math.abs(value) < 1e-6)); // at the new rate hardly anything
+});
+
+test('of another model of the same name nothing old is kept or sent', () => {
+  const { member } = begun();
+  member.hear('model', pack({ version: 3 }));
+  member.hear('round', json({ ...ROUND, version: 3 }));
+  assert.ok(answer(member));
+  const other = new Network('mlp', [1, 2, 2], 3);
+  const tensors = other.tensors.map((shape) => ['', shape]);
+  member.hear('manifest', json({ ...MANIFEST, tensors, parameters: other.size, classes: 3 }));
+  member.hear('round', json({ ...ROUND, version: 3 }));
+  assert.equal(answer(member), null); // that model was the old network's
+  const weights = Float32Array.from({ length: other.size }, () => 0.5);
+  member.hear('model', pack({ version: 3 }, weights));
+  assert.equal(decodeVector(answer(member).message.delta, other.size).length, other.size);
+});
+
+test('while the run has a manifest that does not fit it waits for the next', () => {
+  const { member } = begun();
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  assert.throws(() => member.hear('manifest', json({ ...MANIFEST, model: 'resnet18' })), Unfit);
+  assert.deepEqual(member.wanted(), ['manifest']);
+  member.hear('round', json(ROUND));
+  assert.equal(answer(member), null);
+  member.hear('manifest', json(MANIFEST));
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  assert.ok(answer(member));
+});
+
 test('a validator asks for the candidate and the models before, and votes once', () => {
   const { member } = begun();
   const round = { ...ROUND, round: 4, phase: 'validate', version: 3, validators: ['node-1'] };

@@ -5,7 +5,8 @@ import mqtt from 'mqtt';
 import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, loginOf } from './settings.mjs';
 import {
-  BadMessage, PROTOCOL, isName, otherProtocol, readPresence, readProtocol, readRound,
+  BadMessage, PROTOCOL, ROOT, isName, oldManifestOf, otherProtocol, readPresence, readProtocol,
+  readRound, topicOf,
 } from './wire.mjs';
 
 const SETTLE = 500; // ms for what is retained to arrive
@@ -15,9 +16,23 @@ const MOST = 1000; // runs that are remembered
 export class Runs {
   #known = new Map();
 
-  /** Take in a message; what does not fit changes nothing. */
+  #root;
+
+  /** `root`: of the topics of the runs. */
+  constructor(root = ROOT) {
+    this.#root = root;
+  }
+
+  /** The topics that say which runs there are. */
+  get topics() {
+    const ours = ['aggregator', 'round'].map((part) => topicOf(this.#root, '+', part));
+    return this.#root === ROOT ? [...ours, oldManifestOf('+')] : ours;
+  }
+
+  /** Take in a message on one of these topics; what does not fit changes nothing. */
   hear(topic, payload) {
-    const [, , run, kind, more] = topic.split('/');
+    const levels = this.#root.split('/').length;
+    const [run, kind, more] = topic.split('/').slice(levels);
     const known = this.#known.get(run) ?? (this.#known.size < MOST ? {} : undefined);
     if (!isName(run) || !known || more !== undefined) return;
     try {
@@ -52,7 +67,7 @@ export class Runs {
 /** Wait for a run that can be joined; resolves to its name, rejects with Fatal. */
 export function newestRun(options, say) {
   const { broker, host, port } = options;
-  const runs = new Runs();
+  const runs = new Runs(options.root);
   const told = new Set();
   const once = (text) => {
     if (!told.has(text)) say(text);
@@ -80,7 +95,7 @@ export function newestRun(options, say) {
     client
       .on('connect', () => {
         there = true;
-        client.subscribe(['fl/v2/+/aggregator', 'fl/v2/+/round', 'fl/v1/+/manifest'], { qos: 1 });
+        client.subscribe(runs.topics, { qos: 1 });
         setTimeout(() => { settled = true; look(); }, SETTLE);
       })
       .on('message', (topic, payload) => {

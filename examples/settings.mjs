@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { isName } from './wire.mjs';
+import { ROOT, isName, isRoot } from './wire.mjs';
 
 export const HELP = `usage: node examples/agent.mjs --data FILE.csv [options]
 
@@ -14,6 +14,7 @@ then the pixels row by row, 0 to 255. A first line with names is skipped.
   --data FILE           the agent's own data, which never leave it
   --broker HOST:PORT    address of the broker (default: 127.0.0.1:1883)
   --run NAME            name of the run (default: the newest)
+  --root TOPIC          topic below which the runs are (default: fl/v2)
   --name NAME           the agent's name, which no other has (default: node-1)
   --username NAME       login at the broker (default, with a password: the agent's name)
   --password SECRET     better: environment FEDJURY_PASSWORD
@@ -32,6 +33,7 @@ const OPTIONS = {
   data: { type: 'string' },
   broker: { type: 'string', default: '127.0.0.1:1883' },
   run: { type: 'string' },
+  root: { type: 'string', default: ROOT },
   name: { type: 'string', default: 'node-1' },
   username: { type: 'string' },
   password: { type: 'string', default: process.env.FEDJURY_PASSWORD },
@@ -55,6 +57,9 @@ export function settings() {
   if (!values.data) throw new Fatal('say with --data FILE.csv what it learns from; see --help');
   for (const key of ['run', 'name']) {
     if (values[key] !== undefined && !isName(values[key])) throw new Fatal(`--${key} is 1 to 64 of A-Z a-z 0-9 _ -`);
+  }
+  if (!isRoot(values.root)) {
+    throw new Fatal('--root is 1 to 100 characters without blanks, quotes, + # % and empty levels');
   }
   const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(values.broker) ?? [];
   if (!host || port < 1 || port > 65535) {

@@ -12,10 +12,14 @@ const MOST_PARAMETERS = 8_000_000; // ours: as float32 they are as long as broke
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 export const isName = (text) => typeof text === 'string' && NAME.test(text);
 export const PROTOCOL = 2;
+export const ROOT = 'fl/v2'; // below which the runs are, unless --root says otherwise
 export const oldManifestOf = (run) => `fl/v1/${run}/manifest`;
 export const otherProtocol = (theirs) => `the aggregator of this run speaks protocol ${theirs}, `
   + `and this agent ${PROTOCOL}: they need the same version`;
-export const topicOf = (run, part) => `fl/v2/${run}/${part}`;
+export const topicOf = (root, run, part) => `${root}/${run}/${part}`;
+/** Whether topics can begin so: no wildcards, no empty levels, nothing special to a broker. */
+export const isRoot = (text) => /^[^\s\p{C}+#%'"\\]{1,100}$/u.test(text) && !text.startsWith('$')
+  && text.split('/').every(Boolean);
 
 // What a value must be: [has the type, is in range].
 

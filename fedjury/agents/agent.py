@@ -137,6 +137,11 @@ def began_again(agent: Agent) -> Agent:
     )
 
 
+def of_another(agent: Agent, *, same_model: bool) -> Agent:
+    """Forget what was of another manifest; of the same model's the latest is kept."""
+    return began_again(agent.but(round=None, latest=agent.latest if same_model else -1))
+
+
 def react(agent: Agent) -> tuple[Agent, Assignment | None]:
     """Find what is to be done now, if anything is."""
     now = agent.round

@@ -19,6 +19,7 @@ from fedjury.agents.agent import (
     Train,
     began_again,
     concerned,
+    of_another,
     on_message,
     react,
 )
@@ -68,6 +69,9 @@ OTHER_PROTOCOL = (
 )
 """What people are told where the two cannot talk to each other."""
 
+UNFIT = "{why}; waiting until the run has a manifest that fits"
+"""What people are told where a run cannot be taken part in as it is now."""
+
 NOBODY = Colluders()
 """Empty: no malicious agent differs on the network."""
 
@@ -86,6 +90,7 @@ class AgentRunner:
         colluders: Colluders = NOBODY,
         *,
         shared: bool = False,
+        patient: bool = False,
         waiting: Waiting | None = None,
         partition: str = "",
         abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
@@ -94,6 +99,8 @@ class AgentRunner:
         """``shared``: all of them hear through one connection, a downlink.
 
         ``abilities``: what the agent of a name can do with a candidate.
+        ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
+        they do with every later one.
 
         ``partition``: how their data are partitioned, and the run's aggregator should say the same.
         ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
@@ -113,6 +120,11 @@ class AgentRunner:
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
         self._batch: Batch | None = None
+        self._patient = patient
+        self._manifest: Manifest | None = None
+        """The one in force: the last that any connection has heard."""
+        self._heard: dict[str, Manifest] = {}
+        """A connection -> the manifest that it heard last."""
         self._tasks: dict[str, Train | Contribute] = {}
         """Who has been called and has not answered."""
         self._fresh: list[str] = []
@@ -194,20 +206,20 @@ class AgentRunner:
         """Take a message that came for an agent of ours."""
         if self._waiting is not None:
             self._waiting.on_message(message, self._clock())
+        if not isinstance(message, Manifest | Manifest1 | AggregatorPresence) and (
+            self._heard.get(name, self._manifest) is not self._manifest
+        ):
+            return  # said under the manifest of before, which its connection still believes in
         match message:
-            case Manifest(protocol=protocol) if self._batch is None:
-                if protocol != PROTOCOL:
-                    raise TransportError(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
-                self._start(message)
             case Manifest():
-                self._again[name] = message
+                self._hear(name, message)
             case Manifest1(protocol) if protocol != PROTOCOL and self._batch is None:
                 self._say(OTHER_PROTOCOL.format(theirs=protocol, ours=PROTOCOL))
             case Round(phase=Phase.DONE):
                 # To a newcomer a retained "done" only says how an earlier run ended.
                 self.done = self.done or self.took_part
             case Round():
-                self.took_part = True
+                self.took_part = self.took_part or self._batch is not None
                 if self.connections.arrive(message) and self._batch is not None:
                     self._batch.exclude(self.connections.absent)
                 self._begin(message, self._again.pop(name, None))
@@ -258,16 +270,54 @@ class AgentRunner:
         if self._batch is not None and self.candidate is not None and self.candidate[0] == turn:
             self._batch.contribute(message, task, self.candidate[1])
 
+    def _hear(self, name: str, manifest: Manifest) -> None:
+        """Take a manifest that came on a connection: the first, the same once more, or another."""
+        before, now = self._heard.get(name), self._manifest
+        if before is not None and before != manifest and name in self._agents:
+            same = before.tensors == manifest.tensors
+            self._agents[name] = of_another(self._agents[name], same_model=same)
+        if now is not None and now == manifest:
+            self._again[name] = manifest
+        else:
+            if now is not None:
+                self._forget(models=now.tensors != manifest.tensors)
+            now = self._manifest = manifest
+            self._start(manifest)
+        self._heard[name] = now  # equal ones are one object, which is quickly compared
+
     def _start(self, manifest: Manifest) -> None:
-        """Build the cohort now that we know what is trained, and catch up with what was heard."""
+        """Build the cohort now that we know what is trained, and catch up with what was heard.
+
+        In mid-run, agents that cannot follow wait for a manifest that fits.
+        """
         limits = Limits(manifest.parameters, size=manifest.max_bytes, finite=False)
         self.transport.decoder.limit(limits)
         self.transport.codecs[Update] = or_float32(manifest.codec)
-        self._batch = self.new_batch(manifest)
+        began, self._batch = bool(self._heard), None
+        try:
+            if manifest.protocol != PROTOCOL:
+                theirs = manifest.protocol
+                raise TransportError(OTHER_PROTOCOL.format(theirs=theirs, ours=PROTOCOL))
+            self._batch = self.new_batch(manifest)
+        except (TransportError, ValueError) as why:
+            if not (self._patient or began):
+                raise
+            self._say(UNFIT.format(why=why))
         for name, agent in self._agents.items():
             self._agents[name] = agent.but(look_back=manifest.look_back)
-            if agent.round is not None:
+            if agent.round is not None and not began and self._batch is not None:
+                self.took_part = True
                 self._batch.begin(agent.round)
+
+    def _forget(self, *, models: bool) -> None:
+        """Forget what was asked for under another manifest; ``models``: of another model, too."""
+        self._tasks.clear()
+        self._fresh.clear()
+        self.voting.clear()
+        self._again.clear()
+        self.candidate = None
+        if models:
+            self._models.clear()
 
     def new_batch(self, manifest: Manifest) -> Batch:
         """Make a batch that knows who is absent, and the last global model if it is of this run."""

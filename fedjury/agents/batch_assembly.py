@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -64,8 +64,8 @@ def assemble(
         )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
-    if mine:
-        check_batches(model, data.shape, manifest.batch_size, int(holdings.held[mine].min()))
+    if fewest := holdings.fewest(mine):
+        check_batches(model, data.shape, manifest.batch_size, fewest)
     shards = Shards(
         torch.from_numpy(data.x_train),
         torch.from_numpy(data.y_train),
@@ -85,7 +85,7 @@ def assemble(
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
     )
-    members = _members(simulated, numbers, attack, judge)
+    members = _members(simulated, numbers, attack, judge, holdings)
     return AgentBatch(members, attack, manifest, spec, simulated.attacked)
 
 
@@ -178,17 +178,22 @@ def runner_of(
 
 
 def _members(
-    simulated: SimulatedAgents, numbers: range, world: AttackContext, judge: Judge
+    simulated: SimulatedAgents,
+    numbers: range,
+    world: AttackContext,
+    judge: Judge,
+    holdings: Partition,
 ) -> Members:
     """Say who of these agents does what."""
     spec = simulated.spec
     malicious, malicious_validators = spec.malicious_agents, spec.malicious_validators
+    attackers = malicious.difference(holdings.empty(spec))
     learn = honest(world)
     attack = attacks.build(spec.attack, world, simulated.settings.agents.options)
     start = max(simulated.settings.agents.start, simulated.there)
     colluders = None
     if isinstance(attack, Collusion):
-        colluders, attack = _colluder_pool(spec, attack, numbers), attack.train
+        colluders, attack = _colluder_pool(spec, attack, numbers, attackers), attack.train
     elif spec.holding and not spec.armed:
         attack = idle_until(attack, start, before=learn)
     elif not spec.holding:
@@ -201,18 +206,25 @@ def _members(
         attack=attack,
         judge=judge,
         vote_attack=validators.build(simulated.settings.agents.vote_attack),
-        attackers=frozenset(spec.name(i) for i in malicious),
+        attackers=frozenset(spec.name(i) for i in attackers),
+        usual=holdings.usual,
         colluders=colluders,
     )
 
 
-def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> ColluderPool:
-    """Let the evil ones of these agents collude, with the coordinator if it is one of them."""
-    attackers = spec.colluding
+def _colluder_pool(
+    spec: PartitionSpec, attack: Collusion, numbers: range, attackers: Collection[int]
+) -> ColluderPool:
+    """Let the evil ones of these agents collude, with the coordinator if it is one of them.
+
+    The coordinator leads even if it is none of the ``attackers``, for lack of data.
+    """
+    colluding = spec.colluding
+    expected = {name: number for name, number in colluding.items() if number in attackers}
     coordinator = None
-    if attackers and min(attackers.values()) in numbers:
-        coordinator = Coordinator(attack.plot, attackers, spec.n, spec.seed)
-    return ColluderPool(attackers, spec.seed, coordinator)
+    if colluding and min(colluding.values()) in numbers:
+        coordinator = Coordinator(attack.plot, expected, spec.n, spec.seed)
+    return ColluderPool(expected, spec.seed, coordinator)
 
 
 def _backdoor_config(
@@ -226,7 +238,7 @@ def _backdoor_config(
         rounds=frozenset(filter(simulated.attacked, hidden.inject)),
         backdoor=partition.backdoor,
         pool=torch.from_numpy(partition.pool),
-        attackers=len(simulated.spec.malicious_agents),
+        attackers=len(simulated.spec.malicious_agents.difference(partition.empty(simulated.spec))),
         boost=hidden.boost,
         rule=aggregation.rule,
         server_lr=aggregation.server_lr,

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.device_batch import DeviceBatch, difference
 from fedjury.agents.functions import Functions, Trainer
-from fedjury.agents.own_model import ArrayModel, OwnModel, own_model
 from fedjury.agents.waiting import Waiting
+from fedjury.learning.own_model import ArrayModel, OwnModel, own_model
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import Manifest
-from fedjury.protocol.topics import NAME
+from fedjury.protocol.messages import Abilities, Manifest
+from fedjury.protocol.topics import NAME, ROOT
 from fedjury.protocol.transport.by_url import Address, address_at, transport_at
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
@@ -53,11 +53,12 @@ class Device:
         model: Any = None,
         trainer: Trainer | None = None,
         secrets: str | Path = "",
+        root: str = ROOT,
         say: Callable[[str], None] = show,
     ) -> None:
         """``broker``: a URL. ``secrets``: the folder that ``fedjury enroll`` made, or a copy of it.
 
-        ``trainer``: in the place of a model and of functions, such as ``fedjury.TorchTrainer``.
+        ``root``: the topic below which the run is, as its aggregator has it in ``broker.root``.
 
         Raises
         ------
@@ -80,7 +81,12 @@ class Device:
         if trainer is not None:
             self._functions = Functions(trainer.train, trainer.evaluate)
         self._leaving = threading.Event()
-        self._address = address_with(broker, secrets)
+        self._address = address_with(broker, secrets, root)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do with a candidate, by the functions that it has."""
+        return self._functions.abilities
 
     def train(self, function: F) -> F:
         """Mark what trains the model in place: ``(model, turn) -> fedjury.Trained``."""
@@ -100,13 +106,14 @@ class Device:
     def run(self, *, once: bool = False) -> None:
         """Take part in the run and in those that follow under its name, until it is stopped.
 
-        It waits while broker or aggregator are away. SIGTERM and Ctrl-C end it, or ``stop`` from
+        It waits while broker or aggregator are away, and while the run trains another model than
+        this device's, which is said. SIGTERM and Ctrl-C end it, or ``stop`` from
         another thread. ``once``: it returns when one run is done.
 
         Raises
         ------
         TransportError
-            If the broker does not let it in, or the run's model is not this one's; one sentence.
+            If the broker does not let it in; one sentence.
         """
         before = self._catch_sigterm()
         try:
@@ -147,15 +154,16 @@ class Device:
         return AgentRunner(
             transport,
             [self.name],
-            self._batch,
+            self.batch,
             self._say,
             self._leaving.is_set,
-            abilities=lambda _: self._functions.abilities,
+            abilities=lambda _: self.abilities,
+            patient=True,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )
 
-    def _batch(self, manifest: Manifest) -> DeviceBatch:
+    def batch(self, manifest: Manifest) -> DeviceBatch:
         """Return what trains and votes in the run of a manifest."""
         model = self._model_for(manifest)
         if text := difference(model.layout, manifest.tensors):
@@ -172,9 +180,9 @@ class Device:
             raise TransportError(f"run {self._run!r}: {why}") from why
 
 
-def address_with(broker: str, secrets: str | Path) -> Address:
+def address_with(broker: str, secrets: str | Path, root: str = ROOT) -> Address:
     """Return the address of a broker, with the folder of logins that ``fedjury enroll`` made."""
-    address = address_at(broker)
+    address = address_at(broker, root)
     if isinstance(address, BrokerAddress) and secrets:
         return address._replace(secrets=str(Path(secrets) / "agents"))
     return address

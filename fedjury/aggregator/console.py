@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from fedjury.config.sections import Broker
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
 from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
@@ -89,11 +90,11 @@ class RunConsole:
             self._due, self._shown = now + SPEAK, text
 
 
-def listening(port: int, run: str, secrets: str) -> str:
-    """Return what people on this machine type to hear a run; ``secrets``: folder of logins."""
-    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{secrets}/people')} " if secrets else ""
-    topics = " ".join(f"-t 'fl/v2/{run}/{topic}'" for topic in ("log/#", "vote/+"))
-    return f"to watch: {log_in}mosquitto_sub -p {port} -v {topics}"
+def listening(broker: Broker, run: str) -> str:
+    """Return what people on this machine type to hear a run."""
+    log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{broker.secrets}/people')} " if broker.secrets else ""
+    topics = " ".join(f"-t '{broker.root}/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    return f"to watch: {log_in}mosquitto_sub -p {broker.port} -v {topics}"
 
 
 def round_line(record: RoundRecord, rounds: int) -> Text:

@@ -20,6 +20,7 @@ from fedjury.protocol.messages import (
     InvalidLog,
     Manifest,
     Manifest1,
+    Message,
     Metrics,
     Model,
     Presence,
@@ -96,14 +97,6 @@ def start_of(config: RoundConfig, state: State) -> RoundRecord:
     )
 
 
-def told_to_the_first_version(since: float = 0.0) -> tuple[Manifest1, Presence1]:
-    """Return what is retained where agents of protocol 1 look: that they are too old for the run.
-
-    They find the run by the presence, and the manifest is what they refuse, in one sentence.
-    """
-    return Manifest1(PROTOCOL), Presence1(online=True, since=since)
-
-
 class Aggregator:
     """Runs the rounds of one run over a link."""
 
@@ -150,13 +143,21 @@ class Aggregator:
         self.connection.subscribe(Update, Vote, Metrics, Decline, Presence, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
-        for message in told_to_the_first_version(there.since):
+        for message in self._told_to_the_first_version(there.since):
             self.connection.publish(message)
         if self.config.validation.asked or self.config.validation.piggy_back:
             for model in history:
                 self.connection.publish(History(model.version, model.weights))
         self.connection.publish(history[-1])
         self._log_history()
+
+    def _told_to_the_first_version(self, since: float = 0.0) -> list[Message]:
+        """Return what is retained where agents of protocol 1 look: that they are too old for us.
+
+        They find the run by the presence, and the manifest is what they refuse, in one sentence.
+        """
+        told = Manifest1(PROTOCOL), Presence1(online=True, since=since)
+        return [message for message in told if self.connection.transport.topics.has(type(message))]
 
     def gather(self, state: State, wanted: int, patience: float, settle: float = 0.0) -> State:
         """Wait up to ``patience`` seconds until ``wanted`` agents are online.
@@ -211,7 +212,7 @@ class Aggregator:
             self._receive(POLL)
         if not self.connection.connected:
             return 0
-        for message in told_to_the_first_version():
+        for message in self._told_to_the_first_version():
             self.connection.clear(message)
         return self.connection.transport.forget(self.connection.name)
 

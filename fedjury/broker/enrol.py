@@ -14,6 +14,7 @@ from fedjury.broker.enrolment import BROKER
 from fedjury.broker.enrolment_file import EnrolError, Enrolment
 from fedjury.broker.principals import named_otherwise, names_of, principals
 from fedjury.config.program import Output, Program, run_main
+from fedjury.config.run_sections import ROOTS, is_root
 
 FOLDER = Path("secrets")
 
@@ -78,9 +79,11 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
         print(f"the broker, on port {done.port}: mosquitto -c {where}")
         if chosen.page and settings.get("tls"):
             host = (*chosen.host, "localhost")[0]
-            print(f"the live page: fedjury page --broker wss://{host}:{chosen.page}")
+            below = f" --root {chosen.root}" if chosen.root else ""
+            print(f"the live page: fedjury page --broker wss://{host}:{chosen.page}{below}")
         elif chosen.page:
-            print(f"the live page, on port {chosen.page}; log in as watch")
+            at = f" at /?root={chosen.root}" if chosen.root else ""
+            print(f"the live page, on port {chosen.page}{at}; log in as watch")
         return
     if chosen.n is not None and (others := named_otherwise(known, names_of(chosen.n))):
         digits = len(str(chosen.n - 1))
@@ -101,6 +104,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
     content = {
         "tls": chosen.tls,
         "run": chosen.run,
+        "root": chosen.root,
         "collusion": chosen.collusion,
         "page": chosen.page,
     }
@@ -200,6 +204,12 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
     )
     add("--run", type=_run, metavar="NAME", help="logins are only for this run; '+': for any")
     add(
+        "--root",
+        type=_root,
+        metavar="TOPIC",
+        help="topic below which the runs are, as programs are told it with --root (default: fl/v2)",
+    )
+    add(
         "--page",
         type=_port,
         nargs="?",
@@ -248,6 +258,12 @@ def _slots(text: str) -> tuple[str, int]:
 
 def _run(text: str) -> str:
     return text if text == "+" else _name(text)
+
+
+def _root(text: str) -> str:
+    if not is_root(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be {ROOTS}")
+    return text
 
 
 def _host(text: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = "fl/v2"
+"""Where topics begin, in the rules that we ship."""
 VERSION = 1
 NAME = "register.json"
 TLS = ("", "certificates", "passwords")
@@ -36,6 +38,8 @@ class Enrolment:
     """Names and addresses of the broker, for its certificate."""
     run: str = "+"
     """The run that logins are for; + is any."""
+    root: str = ROOT
+    """The topic below which the runs are."""
     page: int = 0
     """The port at which the broker serves the live page; 0: it does not."""
     collusion: bool = False
@@ -82,7 +86,8 @@ def load(folder: Path) -> Enrolment | None:
         raise EnrolError(f"{file} is no register of an enrolment: {why!r}") from None
     del message["version"]
     kinds = {item.name: type(getattr(Enrolment(), item.name)) for item in fields(Enrolment)}
-    message.setdefault("page", 0)  # there were registers before there was a page
+    # There were registers before there was a page, and other roots.
+    message = {"page": 0, "root": ROOT} | message
     right = message.keys() == kinds.keys() and all(type(message[k]) is kinds[k] for k in kinds)
     if version != VERSION or not right:
         raise EnrolError(f"{file} is of another version of this program: begin a new folder")

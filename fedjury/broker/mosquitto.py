@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from fedjury.broker.enrolment_file import Enrolment
+from fedjury.broker.enrolment_file import ROOT, Enrolment
 from fedjury.shipped import PACKAGE, shipped
 
 CONFIGURATION = shipped("broker/mosquitto.conf")
@@ -161,7 +161,14 @@ def rules(enrolment: Enrolment) -> str:
     if enrolment.tls == "certificates":
         for login in enrolment.revoked:
             text += MUTED.format(login=login)
-    return re.sub(r"fl/(v\d)/\+/", rf"fl/\1/{enrolment.run}/", text)
+    text = re.sub(r"fl/(v\d)/\+/", rf"fl/\1/{enrolment.run}/", text)
+    return text if enrolment.root == ROOT else below(enrolment.root, text)
+
+
+def below(root: str, text: str) -> str:
+    """Return rules for topics below another root; version 1 has no place beside it."""
+    lines = [line for line in text.splitlines() if " fl/v1/" not in line]
+    return "\n".join(lines).replace(f"{ROOT}/", f"{root}/") + "\n"
 
 
 def _instead(text: str, setting: str, line: str) -> str:

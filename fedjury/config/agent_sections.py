@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from fedjury.config.section import Flag, Names, Numbers, Options, Section, Text, must
+from fedjury.config.sizes import Sizes, sizes_of
 
 
 class Training(Section):
@@ -93,21 +94,15 @@ class Agents(Section):
     remember: bool = Field(
         True, description="false: a validator fetches its whole look-back again for each vote"
     )
-    samples: Annotated[int, Flag("--samples")] = Field(
+    samples: Annotated[int | Text, Flag("--samples", "N|SIZES")] = Field(
         0,
-        ge=0,
-        description="samples of each agent with data; 0: the training set divided evenly",
+        description="samples of each agent with data; 0: the training set divided evenly; unequal "
+        "numbers: lognormal(mean=4, sigma=1), dirichlet(mean=4, alpha=0.5), uniform(2, 6)",
     )
     repeats: bool = Field(
         True,
         description="false: it is an error if the training set has too few samples for all agents; "
         "true: some samples are dealt several times",
-    )
-    min_samples: int = Field(
-        0,
-        ge=0,
-        description="above 0: agents hold unequal numbers of samples, at least this many, drawn "
-        "uniformly with samples as the mean",
     )
     split: Annotated[Text, Flag("--split", "NAME")] = Field(
         "iid", description="how the data are partitioned: {split}"
@@ -152,6 +147,17 @@ class Agents(Section):
     def common(self) -> str:
         """The folder through which replicas divide the agents; empty: they do not."""
         return self.shard.removeprefix("auto:") if self.shard.startswith("auto:") else ""
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many samples each agent holds."""
+        return sizes_of("agents.samples", self.samples)
+
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _are_sizes(cls, samples: object) -> object:
+        sizes = sizes_of("agents.samples", samples)
+        return sizes if isinstance(sizes, int) else samples
 
     @field_validator("shard")
     @classmethod

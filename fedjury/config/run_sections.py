@@ -46,6 +46,24 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Scheme of a broker's URL -> the port where none is said."""
 
 
+ROOTS = (
+    "1 to 100 printable characters without blanks, quotes, + # % and \\, none of its levels empty, "
+    "and not begin with $"
+)
+"""What a root of topics can be, for people."""
+
+
+def is_root(text: str) -> bool:
+    """Return whether topics can begin so: nothing in it is special to a broker or its rules."""
+    return (
+        len(text) <= 100
+        and text.isprintable()
+        and not set(text) & set("+#%'\"\\ ")
+        and all(text.split("/"))
+        and not text.startswith("$")
+    )
+
+
 class Broker(Section):
     """Where the broker is, and how to log in."""
 
@@ -81,9 +99,20 @@ class Broker(Section):
         description="seconds of silence after which a connection is tested; after twice that it is "
         "closed",
     )
+    root: Annotated[Text, Flag("--root", "TOPIC")] = Field(
+        "fl/v2",
+        description="topic below which the runs are, like acme/plant-7/fl/v2; the same for all "
+        "programs of a run",
+    )
     forget: Annotated[bool, Flag("--forget")] = Field(
         False, description="at the end remove the run's retained messages from the broker"
     )
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_root(cls, root: str) -> str:
+        must(is_root(root), "broker.root", root, ROOTS)
+        return root
 
     @classmethod
     def at(cls, url: str) -> Broker:

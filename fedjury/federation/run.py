@@ -41,7 +41,7 @@ def private_broker(
     with ExitStack() as stack:
         address = stack.enter_context(local_broker(kind, say=say, secrets=secrets, page=page))
         broker = settings.broker.replaced(host=address.host, port=address.port)
-        where = stack.enter_context(opened(address, say)) if address.websockets else ""
+        where = stack.enter_context(opened(address, say, broker.root)) if address.websockets else ""
         yield settings.replaced(broker=broker), where
 
 

@@ -12,7 +12,7 @@ from fedjury.monitor import run_view
 from fedjury.monitor.runs import Snapshot, State
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import HistoryLog, InvalidLog, Manifest, Presence, Round, RoundLog
-from fedjury.protocol.topics import topic_for
+from fedjury.protocol.topics import Topics
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
 from fedjury.protocol.transport.mqtt_probe import probe
@@ -60,7 +60,7 @@ class Listener:
         self._pool = ConnectionPool(self.address, name, self._take, sole=False)
         self._pool.troubles.notices = Explained(self._principal)
         self._pool.open(protocol)
-        filters = [topic_for(self._run, kind) for kind in KINDS]
+        filters = self.address.topics.filters(self._run, KINDS)
         self._pool.add(self._principal, filters, presence=False)
         self._thread.start()
         return self
@@ -115,31 +115,32 @@ class Listener:
                 seen = replace(seen, outages=seen.outages + 1, lost=now)
         if self._batch:
             heard, self._batch = self._batch, []
-            seen = replace(seen, state=taken_in(seen.state, heard, now))
+            seen = replace(seen, state=taken_in(seen.state, heard, now, self.address.topics))
         self._snapshot = seen
 
     def _ask(self) -> None:
         """Hear who is online in the runs that are known, and no longer in those that are not."""
         known = self._snapshot.state.runs.keys()
         for run in known - self._asked:
-            self._pool.subscribe(self._principal, topic_for(run, Presence), once=False)
+            topic = self.address.topics.where(run, Presence)
+            self._pool.subscribe(self._principal, topic, once=False)
         connection = self._pool.connections_by_name[self._principal]
         for run in self._asked - known:
-            topic = topic_for(run, Presence)
+            topic = self.address.topics.where(run, Presence)
             connection.filters.remove(topic)
             connection.client.unsubscribe(topic)
         self._asked = set(known)
 
 
-def taken_in(state: State, heard: list[run_view.Received], now: float) -> State:
+def taken_in(state: State, heard: list[run_view.Received], now: float, topics: Topics) -> State:
     """Take messages in; one that breaks us, which none should, is passed over."""
     try:
-        return run_view.on_messages(state, heard, now)
+        return run_view.on_messages(state, heard, now, topics)
     except Exception:
         if len(heard) == 1:
             return replace(state, malformed=state.malformed + 1)
     for message in heard:
-        state = taken_in(state, [message], now)
+        state = taken_in(state, [message], now, topics)
     return state
 
 

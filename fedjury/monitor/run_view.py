@@ -14,7 +14,7 @@ from fedjury.monitor import sanitize
 from fedjury.monitor.rows import Tally, alike, sum_of, suspects_of
 from fedjury.monitor.runs import Repeat, Run, State
 from fedjury.monitor.sanitize import NOTHING
-from fedjury.protocol import codec, topics
+from fedjury.protocol import codec
 from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
 from fedjury.protocol.messages import (
     BadMessage,
@@ -27,6 +27,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.schema import Limits
+from fedjury.protocol.topics import USUAL, Topics
 
 RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50
 """Runs that are known; of each the agents who are online, rounds, and rounds tried again."""
@@ -45,25 +46,29 @@ Received = tuple[str, bytes]
 """A topic and its payload."""
 
 
-def on_message(state: State, topic: str, payload: bytes, now: float) -> State:
+def on_message(
+    state: State, topic: str, payload: bytes, now: float, topics: Topics = USUAL
+) -> State:
     """Take in what came on a topic at a time (seconds)."""
-    return on_messages(state, [(topic, payload)], now)
+    return on_messages(state, [(topic, payload)], now, topics)
 
 
-def on_messages(state: State, heard: Iterable[Received], now: float) -> State:
-    """Take in messages in the order in which they came."""
+def on_messages(
+    state: State, heard: Iterable[Received], now: float, topics: Topics = USUAL
+) -> State:
+    """Take in messages in the order in which they came, on these topics."""
     runs, malformed, away = dict(state.runs), state.malformed, state.turned_away
     presences: dict[str, dict[str, bool]] = {}
     for topic, payload in heard:
         try:
             run, kind, field = topics.parse(topic)
             if kind is Presence:  # a thousand come at once: they are put in together below
-                presences.setdefault(run, {})[field["agent"]] = _is_online(topic, payload)
+                presences.setdefault(run, {})[field["agent"]] = _is_online(topic, payload, topics)
             elif kind not in TOLD:
                 malformed += 1
             elif run in runs or _make_room(runs, now):
                 known = runs.get(run) or Run(run)
-                runs[run] = replace(_told(known, kind, topic, payload), heard=now)
+                runs[run] = replace(_told(known, kind, topic, payload, topics), heard=now)
             else:
                 away += 1
         except BadMessage:
@@ -94,8 +99,8 @@ def _make_room(runs: dict[str, Run], now: float) -> bool:
     return True
 
 
-def _is_online(topic: str, payload: bytes) -> bool:
-    message = codec.decode(topic, payload, LIMITS) if payload else None
+def _is_online(topic: str, payload: bytes, topics: Topics) -> bool:
+    message = codec.decode(topic, payload, LIMITS, topics) if payload else None
     return isinstance(message, Presence) and message.online
 
 
@@ -110,7 +115,7 @@ def _present(run: Run, content: Mapping[str, bool]) -> Run:
     return replace(run, online=frozenset(online))
 
 
-def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
+def _told(run: Run, kind: type, topic: str, payload: bytes, topics: Topics) -> Run:
     """Take in what the aggregator said.
 
     Raises
@@ -121,7 +126,7 @@ def _told(run: Run, kind: type, topic: str, payload: bytes) -> Run:
     if not payload:
         gone = {Manifest: replace(run, removed=True), Round: replace(run, phase="")}
         return gone.get(kind, run)
-    match codec.decode(topic, payload, LIMITS):
+    match codec.decode(topic, payload, LIMITS, topics):
         case Manifest() as manifest:
             model = sanitize.text(manifest.model, 40)
             return replace(run, model=model, parameters=manifest.parameters, removed=False)

@@ -13,7 +13,6 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from fedjury.protocol import topics
 from fedjury.protocol.codecs.encoding import Encode
 from fedjury.protocol.compression import compress, most_bytes
 from fedjury.protocol.fields import jsonable
@@ -37,7 +36,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS, Limits, count
-from fedjury.protocol.topics import CHANNELS, JSON
+from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
 
 MAX_KEYS = 64
 """Keys of a binary map, known or not. It holds no lists: what announces one is not allocated."""
@@ -75,8 +74,8 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     return packed
 
 
-def decode(topic: str, payload: bytes, limits: Limits) -> Message:
-    """Read the payload that came on a topic.
+def decode(topic: str, payload: bytes, limits: Limits, topics: Topics = USUAL) -> Message:
+    """Read the payload that came on one of these topics.
 
     Raises
     ------
@@ -101,7 +100,8 @@ def decode(topic: str, payload: bytes, limits: Limits) -> Message:
 class Decoder:
     """Decodes for many receivers: a broadcast that a thousand of them got is read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Topics = USUAL) -> None:
+        self._topics = topics
         self.limits = Limits()
         self._last: dict[str, tuple[bytes, Message]] = {}
 
@@ -115,7 +115,7 @@ class Decoder:
         last = self._last.get(topic)
         if last is not None and (last[0] is payload or last[0] == payload):
             return last[1]
-        message = decode(topic, payload, self.limits)
+        message = decode(topic, payload, self.limits, self._topics)
         if type(message) in BROADCAST:
             self._last[topic] = (payload, message)
         return message

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedjury.config.sections import Broker
+from fedjury.protocol.topics import ROOT, Topics, below
 from fedjury.protocol.transport.connection import TransportError
 
 SYSTEM = "system"
@@ -37,10 +38,17 @@ class BrokerAddress(NamedTuple):
     tls: bool = False
     """Whether the connection is encrypted although no authority is given: then by whom this machine
     trusts."""
+    root: str = ROOT
+    """The topic below which our runs are: of those below another we hear nothing."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def topics(self) -> Topics:
+        """All topics of our runs."""
+        return below(self.root)
 
     @property
     def here(self) -> bool:
@@ -63,6 +71,7 @@ def address_of(broker: Broker, part: str) -> BrokerAddress:
         broker.ca,
         broker.keepalive,
         broker.tls,
+        broker.root,
     )
 
 

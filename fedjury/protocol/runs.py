@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fedjury.protocol import codec, topics
+from fedjury.protocol import codec
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -20,7 +20,7 @@ from fedjury.protocol.messages import (
     Round,
 )
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_for
+from fedjury.protocol.topics import USUAL, Topics
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
 from fedjury.protocol.transport.mqtt_probe import probe
@@ -57,15 +57,15 @@ Runs = Mapping[str, Known]
 NONE: Runs = MappingProxyType({})
 
 
-def on_message(runs: Runs, topic: str, payload: bytes) -> Runs:
-    """Take in what came on a topic; what is no message of ours changes nothing."""
+def on_message(runs: Runs, topic: str, payload: bytes, topics: Topics = USUAL) -> Runs:
+    """Take in what came on one of these topics; what is no message of ours changes nothing."""
     try:
         run, kind, _ = topics.parse(topic)
         known = runs.get(run, Known())
         if not payload:  # what was retained there is gone
             known = known._replace(over=False) if kind is Round else Known(over=known.over)
         else:
-            match codec.decode(topic, payload, LIMITS):
+            match codec.decode(topic, payload, LIMITS, topics):
                 case AggregatorPresence(online, since):
                     known = known._replace(online=online, since=since)
                 case Round(phase=phase):
@@ -119,7 +119,7 @@ def lookout(
 
     def take(_: str, topic: str, payload: bytes) -> None:
         nonlocal runs
-        runs = on_message(runs, topic, bytes(payload))
+        runs = on_message(runs, topic, bytes(payload), address.topics)
 
     def look(seconds: float) -> tuple[Runs, bool]:
         nonlocal since
@@ -134,7 +134,7 @@ def lookout(
     pool = ConnectionPool(address, f"look-{uuid.uuid4().hex[:8]}", take, sole=False)
     pool.open(welcome.protocol)
     try:
-        filters = [topic_for("+", kind) for kind in (AggregatorPresence, Round, Manifest1)]
+        filters = address.topics.filters("+", (AggregatorPresence, Round, Manifest1))
         pool.add(principal, filters, presence=False)
         yield look
         pool.hang_up(time.monotonic() + SETTLE)

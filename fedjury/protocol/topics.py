@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from fedjury.protocol import messages
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
 ROOT = "fl/v2"
+"""Below which all topics are, unless ``broker.root`` says otherwise."""
 ROOT_1 = "fl/v1"
-"""Where programs of the first version look; all that we say there is that they are too old."""
+"""Where programs of the first version look; all that we say there is that they are too old. Beside
+another root than ours there is no such place: those programs know of none."""
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
@@ -22,14 +26,17 @@ VERSION = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 class Channel(NamedTuple):
-    """A topic below ``{root}/{run}/`` and how its messages travel; ``expiry`` is in seconds."""
+    """A topic below ``{root}/{run}/`` and how its messages travel; ``expiry`` is in seconds.
+
+    ``root``: its own, where that is not the one of all others.
+    """
 
     topic: str
     retain: bool
     content_type: str
     expiry: int | None = None
     qos: int = 1
-    root: str = ROOT
+    root: str = ""
 
 
 CHANNELS: dict[type[Message], Channel] = {
@@ -67,54 +74,78 @@ class Address(NamedTuple):
     field: dict[str, str]
 
 
-def topic_of(run: str, message: Message) -> str:
-    """Return where a message belongs."""
-    kind = type(message)
-    channel = CHANNELS[kind]
-    content = {key: getattr(message, key) for key in _SAID[kind]}
-    return f"{channel.root}/{run}/{channel.topic.format_map(content)}"
+class Topics:
+    """The topics below one root, of however many levels; made by :func:`below`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._roots = {
+            kind: channel.root or root
+            for kind, channel in CHANNELS.items()
+            if not channel.root or root == ROOT
+        }
+        """The kinds of messages that there are here -> the root of each."""
+        self._patterns = {kind: _pattern(at, CHANNELS[kind]) for kind, at in self._roots.items()}
+        self._word = root.count("/") + 2
+        """Which level of a topic follows its run."""
+        self._kinds: dict[str, list[type[Message]]] = {}
+        """That word -> what may be meant: a thousand messages a round are read."""
+        for kind in self._roots:
+            self._kinds.setdefault(CHANNELS[kind].topic.partition("/")[0], []).append(kind)
+
+    def has(self, kind: type[Message]) -> bool:
+        """Return whether messages of this kind are ever below this root."""
+        return kind in self._roots
+
+    def of(self, run: str, message: Message) -> str:
+        """Return where a message belongs."""
+        kind = type(message)
+        content = {key: getattr(message, key) for key in _SAID[kind]}
+        return f"{self._roots[kind]}/{run}/{CHANNELS[kind].topic.format_map(content)}"
+
+    def where(self, run: str, kind: type[Message], value: object = "+") -> str:
+        """Return where messages of a kind are: by default all, or of one agent or version."""
+        return f"{self._roots[kind]}/{run}/{re.sub('{.*}', str(value), CHANNELS[kind].topic)}"
+
+    def filters(self, run: str, kinds: Iterable[type[Message]]) -> list[str]:
+        """Return where all messages of those of these kinds are that there are here."""
+        return [self.where(run, kind) for kind in kinds if self.has(kind)]
+
+    def parse(self, topic: str) -> Address:
+        """Read a topic.
+
+        Raises
+        ------
+        BadMessage
+            If it is none of the protocol's topics below this root.
+        """
+        word = topic.split("/", self._word + 1)[self._word : self._word + 1]
+        for kind in self._kinds.get(word[0], ()) if word else ():
+            if match := self._patterns[kind].fullmatch(topic):
+                field = match.groupdict()
+                return Address(field.pop("run"), kind, field)
+        raise BadMessage(Reason.UNKNOWN_TOPIC, topic[:200])
+
+    def is_retained_clear(self, topic: str, payload: bytes) -> bool:
+        """Say whether this only removed what was retained: an empty payload, retained."""
+        try:
+            return not payload and CHANNELS[self.parse(topic).kind].retain
+        except BadMessage:
+            return False
 
 
-def topic_for(run: str, kind: type[Message], value: object = "+") -> str:
-    """Return where messages of a kind are: by default all, or those of one agent or version."""
-    channel = CHANNELS[kind]
-    return f"{channel.root}/{run}/{re.sub('{.*}', str(value), channel.topic)}"
-
-
-def _pattern(channel: Channel) -> re.Pattern[str]:
+def _pattern(root: str, channel: Channel) -> re.Pattern[str]:
     """Turn ``history/{version}`` into a pattern with the groups ``run`` and ``version``."""
     fields = {"agent": NAME.pattern, "version": VERSION.pattern}
     body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", channel.topic)
-    return re.compile(f"{channel.root}/(?P<run>{NAME.pattern})/{body}")
+    return re.compile(f"{re.escape(root)}/(?P<run>{NAME.pattern})/{body}")
 
 
-_PATTERNS = {kind: _pattern(channel) for kind, channel in CHANNELS.items()}
-
-_KINDS: dict[str, list[type[Message]]] = {}
-"""The first word after the run -> what may be meant: a thousand messages a round are read."""
-for _kind, _channel in CHANNELS.items():
-    _KINDS.setdefault(_channel.topic.partition("/")[0], []).append(_kind)
+@cache
+def below(root: str) -> Topics:
+    """Return the topics below a root, which are compiled once."""
+    return Topics(root)
 
 
-def parse(topic: str) -> Address:
-    """Read a topic.
-
-    Raises
-    ------
-    BadMessage
-        If it is none of the protocol's topics.
-    """
-    word = topic.split("/", 4)[3:4]
-    for kind in _KINDS.get(word[0], ()) if word else ():
-        if match := _PATTERNS[kind].fullmatch(topic):
-            field = match.groupdict()
-            return Address(field.pop("run"), kind, field)
-    raise BadMessage(Reason.UNKNOWN_TOPIC, topic[:200])
-
-
-def is_retained_clear(topic: str, payload: bytes) -> bool:
-    """Say whether this only removed what was retained: an empty payload on a retained topic."""
-    try:
-        return not payload and CHANNELS[parse(topic).kind].retain
-    except BadMessage:
-        return False
+USUAL = below(ROOT)
+"""Those that we use where nobody chose another root."""

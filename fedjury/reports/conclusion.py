@@ -117,7 +117,7 @@ def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:
         return ""
     best, when = max(known, key=lambda at: (at[0], -at[1]))
     final = known[-1][0]
-    chance = final <= CHANCE / classes
+    chance = classes > 0 and final <= CHANCE / classes
     if best - final < FALL and not chance:
         return ""
     text = f"accuracy fell from {percent(best)} in round {when} to {percent(final)}"

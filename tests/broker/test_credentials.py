@@ -23,7 +23,7 @@ from fedjury.config.sections import Broker
 from fedjury.protocol import codec, credentials
 from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport import mqtt_client, mqtt_probe
 from fedjury.protocol.transport.by_url import address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
@@ -284,7 +284,7 @@ def test_large_messages_arrive_whole_over_tls(secured):
 
 def packet(kind, message):
     """Write a PUBLISH of MQTT 5, QoS 0."""
-    topic = topic_of("lab", message).encode()
+    topic = USUAL.of("lab", message).encode()
     body = len(topic).to_bytes(2, "big") + topic + b"\0" + codec.encode(message)
     length, left = b"", len(body)
     while left > 127:

@@ -24,6 +24,7 @@ from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.broker.principals import principals
 from fedjury.monitor.web.browser import find_chromium, launched
+from fedjury.monitor.web.opening import page_at
 from fedjury.monitor.web.serving import FILES, served
 from fedjury.protocol.logs import log_to_json
 from fedjury.protocol.record import read, to_json
@@ -627,10 +628,10 @@ def test_of_two_runs_it_stays_with_the_one_that_is_at_work(alone):
 class Says(RawClient):
     """Publishes as an aggregator and its agents would, or as nobody should."""
 
-    def tell(self, topic, message, *, retain=True, run=RUN):
+    def tell(self, topic, message, *, retain=True, run=RUN, root="fl/v2"):
         """Publish something of a run, and wait until the broker has it."""
         payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self.paho.publish(f"fl/v2/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
+        self.paho.publish(f"{root}/{run}/{topic}", payload, 1, retain).wait_for_publish(10)
 
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -765,6 +766,23 @@ def test_a_broker_that_goes_is_told_of_and_found_again(kind, chromium, stack, tm
             page.wait_for_timeout(300)
         sender.tell("log/round", record_of(8))
         until(lambda: sorted(rows_of(page)) == list(range(1, 9)), 5)
+
+
+def test_runs_below_another_root_are_shown_where_the_address_names_it(chromium, stack, tmp_path):
+    """The page of a root sees that root's run, and not one of the same name below the usual."""
+    deep = "acme/plant-7/fl/v2"
+    with place("mosquitto", tmp_path) as where:
+        page = stack.enter_context(looked_at(chromium, page_at(where.url, deep)))
+        sender = stack.enter_context(Says(where.address))
+        sender.tell("round", phase(9, "train"))
+        sender.tell("log/round", record_of(8))
+        sender.tell("round", phase(3, "train"), root=deep)
+        sender.tell("agent/ann", {"online": True, "since": 1}, root=deep)
+        for number in (1, 2):
+            sender.tell("log/round", record_of(number), root=deep)
+        until(lambda: text_of(page, "f-round") == "2", 10)
+        until(lambda: text_of(page, "f-online") == "1 of 1", 10)
+        page.close()
 
 
 READ_OUT = """() => {

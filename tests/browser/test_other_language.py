@@ -430,6 +430,8 @@ def test_it_takes_part_whatever_strangers_say(broker, agents, honest_path):
         play(people, "manifest", manifest)
         play(people, "manifest", replace(manifest, model="resnet18"))
         litter()
+        until(lambda: "waiting until the run has a manifest that fits" in agent.said())
+        play(people, "manifest", manifest)
         play(people, "model", Model(0, path[0]))
         play(people, "round", called)
         [first] = updates(1)
@@ -579,19 +581,21 @@ def test_what_a_broker_says_is_told(node, csv, answer, flags, said):
         assert told_by(node, csv, where, *flags).startswith(said.replace("WHERE", str(where)))
 
 
-def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
+@pytest.mark.parametrize("root", ["fl/v2", "acme/plant-7/fl/v2"])
+def test_it_waits_for_a_broker_and_for_a_run(node, tmp_path, csv, root):
     """Without --run, and before there is a broker: it says for what, and joins the newest run."""
     with local_broker(KIND, say=lambda _: None) as gone:
         pass
     log = tmp_path / "newest.log"
     words = [node, EXAMPLES / "agent.mjs", "--data", csv, "--broker", f"{gone.host}:{gone.port}"]
+    words += ["--root", root] if root != "fl/v2" else []
     with log.open("w") as output:
         agent = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
     try:
         until(lambda: "no MQTT broker answers at" in log.read_text())
         with (
             local_broker(KIND, say=lambda _: None, port=gone.port) as address,
-            RawClient(address, "fl/v2/+/agent/#") as people,
+            RawClient(address, f"{root}/+/agent/#") as people,
         ):
             until(lambda: "waiting for a run at" in log.read_text())
             for run, payload in (
@@ -600,10 +604,10 @@ def test_it_waits_for_a_broker_and_for_a_run(agents, node, tmp_path, csv):
                 ("new", b'{"online": true, "since": 2, "partition": ""}'),
             ):
                 if run != "new":  # nothing that can be joined comes before it
-                    people.publish(f"fl/v2/{run}/round", DONE, retain=True)
-                people.publish(f"fl/v2/{run}/aggregator", payload, retain=True)
-            until(lambda: people.payloads("fl/v2/new/agent/"))
-            assert not people.payloads("fl/v2/old/agent/")
+                    people.publish(f"{root}/{run}/round", DONE, retain=True)
+                people.publish(f"{root}/{run}/aggregator", payload, retain=True)
+            until(lambda: people.payloads(f"{root}/new/agent/"))
+            assert not people.payloads(f"{root}/old/agent/")
             agent.send_signal(signal.SIGINT)
             assert agent.wait(10) == 130
     finally:

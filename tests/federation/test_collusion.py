@@ -22,7 +22,7 @@ from fedjury.learning.weights import flatten
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import AttackVector, BadMessage, ColluderUpdate, Phase, Round, Update
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import parse, topic_of
+from fedjury.protocol.topics import USUAL
 from fedjury.randomness import Purpose, stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -300,7 +300,7 @@ class Overheard(Federation):
     def watch(self, topic, payload):
         """Keep what colluders tell each other, too."""
         super().watch(topic, payload)
-        if parse(topic).kind in (Update, ColluderUpdate, AttackVector):
+        if USUAL.parse(topic).kind in (Update, ColluderUpdate, AttackVector):
             with contextlib.suppress(BadMessage):
                 self.sent.append(decode(topic, payload, Limits(finite=False)))
 
@@ -381,7 +381,7 @@ def test_a_stranger_s_report_is_ignored(tmp_path):
     def disturb(state):
         for name in (stranger, "eve"):
             wild = ColluderUpdate(name, state.round, state.version, np.full(2410, 1e9, np.float32))
-            run.broker.publish(topic_of("lab", wild), encode(wild))
+            run.broker.publish(USUAL.of("lab", wild), encode(wild))
         run.broker.publish("fl/v2/lab/collusion/update/eve", b"\x93")
         return False
 

@@ -14,7 +14,7 @@ from fedjury.agents import agent_batch, assembly
 from fedjury.aggregator.store import StoreError
 from fedjury.protocol import codec, schema
 from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -487,7 +487,7 @@ def test_newcomers_find_what_they_need(tmp_path):
     run = Federation(tmp_path, **VOTING)
     run.begin()
     assert {"manifest", "model", "history/0"} <= {t[10:] for t in run.broker.retained}
-    assert topic_of("lab", Model(0, np.zeros(1))) == "fl/v2/lab/model"
+    assert USUAL.of("lab", Model(0, np.zeros(1))) == "fl/v2/lab/model"
     manifest = codec.decode(
         "fl/v2/lab/manifest", run.broker.retained["fl/v2/lab/manifest"], schema.Limits()
     )

@@ -16,7 +16,7 @@ from fedjury.aggregator.assembly import advice, build, forced
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
-from fedjury.protocol.topics import topic_for
+from fedjury.protocol.topics import USUAL
 from fedjury.randomness import Purpose, draw
 from fedjury.round.state import Tick
 
@@ -234,7 +234,7 @@ def test_a_rejected_round_sends_no_model(defended, tmp_path):
     """On the wire a round that was voted down costs its candidate alone: no model, no history."""
     run = Federation(tmp_path, **ATTACK, **DEFENCE)
     spent: dict[int, dict[str, int]] = {}
-    kinds = {topic_for("lab", Model): "model", topic_for("lab", History, ""): "history"}
+    kinds = {USUAL.where("lab", Model): "model", USUAL.where("lab", History, ""): "history"}
 
     def weigh(topic, payload):
         for start_, kind in kinds.items():

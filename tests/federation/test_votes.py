@@ -30,7 +30,7 @@ from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Phase, Round, Update, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -282,7 +282,7 @@ def test_votes_carry_what_the_judge_measured():
         for row, vote in zip(saw, votes, strict=True):
             last = row[-MAX_EVIDENCE:].astype(np.float32)
             np.testing.assert_array_equal(measured(vote.evidence), last)
-            topic = topic_of("lab", vote)
+            topic = USUAL.of("lab", vote)
             assert codec.decode(topic, codec.encode(vote), schema.Limits()) == vote
 
 

@@ -50,6 +50,7 @@ from fedjury.monitor.terminal import braille_plot, dashboard, formatting, text_l
 from fedjury.monitor.terminal.dashboard import Frame
 from fedjury.monitor.terminal.text_log import TextLog
 from fedjury.processes import free_port
+from fedjury.protocol import topics
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.fields import OTHER
 from fedjury.protocol.messages import Reason
@@ -1085,14 +1086,14 @@ def test_an_ear_that_breaks_says_so(monkeypatch):
     with pytest.raises(TransportError, match="the connection to the broker broke: the sky fell"):
         _ = ear.snapshot
 
-    def fails(state, heard, now, right=run_view.on_messages):
+    def fails(state, heard, now, below, right=run_view.on_messages):
         if any("bad" in topic_ for topic_, _ in heard):
             raise ZeroDivisionError
-        return right(state, heard, now)
+        return right(state, heard, now, below)
 
     monkeypatch.setattr(run_view, "on_messages", fails)
     from fedjury.monitor import listener as module  # noqa: PLC0415
 
-    state = module.taken_in(State(), [("bad", b""), say("round", opened(1))], 1.0)
+    state = module.taken_in(State(), [("bad", b""), say("round", opened(1))], 1.0, topics.USUAL)
     assert state.runs.keys() == {RUN}
     assert state.malformed == 1

@@ -29,7 +29,7 @@ from fedjury.protocol import codec
 from fedjury.protocol.messages import Model, Phase
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_for
+from fedjury.protocol.topics import below
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.round.state import State
@@ -85,10 +85,19 @@ class Watcher:
 class Federation:
     """A federation that has a folder, a broker and fleets, and now and then an aggregator."""
 
-    def __init__(self, folder: Path, *, fleets: int = 1, shared: bool = False, **changes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fleets: int = 1,
+        shared: bool = False,
+        broker: MemoryBroker | None = None,
+        **changes,
+    ) -> None:
         self.folder, self.shared = folder, shared
         self.settings = settings_of(**changes)
-        self.broker = MemoryBroker()
+        self.topics = below(self.settings.broker.root)
+        self.broker = broker or MemoryBroker()
         self.broker.listeners.append(self.watch)
         self.models: dict[int, bytes] = {}
         self.said: list[str] = []
@@ -113,7 +122,7 @@ class Federation:
         parts = build(settings)
         store = RunStore(self.folder, keep=settings.validation.look_back + 2)
         history, self.state = resume(store, settings, parts)
-        self.hub = MemoryTransport(self.broker, settings.run.name)
+        self.hub = MemoryTransport(self.broker, settings.run.name, self.topics)
         limits = settings.limits
         self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
         link = Connection(self.hub, "aggregator")
@@ -170,7 +179,7 @@ class Federation:
 
     def fleet(self, population: SimulatedAgents, numbers: range) -> AgentRunner:
         """Let the agents of these numbers join, in a process of their own."""
-        hub = MemoryTransport(self.broker, self.settings.run.name)
+        hub = MemoryTransport(self.broker, self.settings.run.name, self.topics)
         fleet = runner_of(
             population,
             population.check(),
@@ -185,9 +194,9 @@ class Federation:
 
     def watch(self, topic: str, payload: bytes) -> None:
         """Keep every accepted model; a version must never be published with other weights."""
-        if topic == topic_for(self.settings.run.name, Model) and payload:
+        if topic == self.topics.where(self.settings.run.name, Model) and payload:
             try:
-                model = codec.decode(topic, payload, Limits(finite=False))
+                model = codec.decode(topic, payload, Limits(finite=False), self.topics)
             except codec.BadMessage:
                 return
             bits = model.weights.tobytes()

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import Message, Presence, Update, Vote
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from tools.chaos.flood import RawPublisher
 
 BATCH = 100
@@ -85,13 +85,13 @@ class Wave:
         """Say where a message stands in the name of an agent, or of one that there is not."""
         known = self._agents and self._rng.random() < 0.5
         name = self._rng.choice(self._agents) if known else f"mallory-{self._rng.randrange(9999)}"
-        return topic_of(self._run, replace(message, agent=name))
+        return USUAL.of(self._run, replace(message, agent=name))
 
     def _presence(self):
         """Let somebody join who does not exist, or leave: whoever comes goes again."""
         message = Presence(f"sybil-{self._invented // 2}", self._invented % 2 == 0, 0.0)
         self._invented += 1
-        return "presence", topic_of(self._run, message), encode(message), True
+        return "presence", USUAL.of(self._run, message), encode(message), True
 
 
 def flood(address, run, messages, clients=20, seconds=0.0, **wave):

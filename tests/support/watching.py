@@ -8,7 +8,7 @@ import re
 from fedjury.monitor import run_view
 from fedjury.monitor.runs import Snapshot, State
 from fedjury.protocol.messages import Manifest
-from fedjury.protocol.topics import topic_for
+from fedjury.protocol.topics import USUAL
 
 RUN = "lab"
 WHERE = "127.0.0.1:1883"
@@ -123,7 +123,7 @@ def sight_of(state, **more):
     return Snapshot(**{"state": state, "connected": True, "now": 100.0, "since": 50.0} | more)
 
 
-MANIFEST_TOPIC = topic_for(RUN, Manifest)
+MANIFEST_TOPIC = USUAL.where(RUN, Manifest)
 
 BAD_TEXT = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\n\u202ebidi\u0000<script>" + "x" * 100_000
 """What would clear a terminal, rename its window, colour it, and much more of it."""

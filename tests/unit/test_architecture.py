@@ -29,6 +29,7 @@ WIRING = {
     "fedjury/agents/work.py",
     "fedjury/federation/demo.py",
     "fedjury/federation/description.py",
+    "fedjury/federation/federation.py",
     "fedjury/federation/parts.py",
     "fedjury/federation/remade.py",
     "fedjury/federation/run.py",
@@ -363,7 +364,8 @@ def test_only_entry_points_import_config():
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
-    assert sections == {"section", "sections", "run_sections", "round_sections", "agent_sections"}
+    kinds = {"run_sections", "round_sections", "agent_sections"}
+    assert sections == {"section", "sections", "sizes", *kinds}
 
 
 def test_only_the_mqtt_client_knows_paho():

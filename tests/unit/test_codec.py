@@ -61,7 +61,7 @@ from fedjury.protocol.record import (
     Votes,
 )
 from fedjury.protocol.schema import REQUIRED, Limits
-from fedjury.protocol.topics import CHANNELS, JSON, parse, topic_for, topic_of
+from fedjury.protocol.topics import CHANNELS, JSON, USUAL
 
 LARGEST = float(np.finfo(np.float32).max)
 OPEN = Limits(finite=False)
@@ -126,7 +126,7 @@ BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type != JSON]
 
 
 def topic(kind):
-    return topic_of("run", EXAMPLES[kind])
+    return USUAL.of("run", EXAMPLES[kind])
 
 
 def content_of(kind):
@@ -174,7 +174,7 @@ def judge(where, payload, limits=Limits()):  # noqa: B008 - a constant
         assert str(refused).isprintable()
         assert refused.agent in where
         return
-    assert type(message) is parse(where).kind
+    assert type(message) is USUAL.parse(where).kind
     if type(message) in LOGS:  # what it left out of a record is not written again
         message = decode(where, encode(message), OPEN)
     assert same(decode(where, encode(message), OPEN), message)
@@ -336,7 +336,7 @@ def test_messages_survive_the_wire(kind):
     @settings(deadline=None, max_examples=60)
     @given(MESSAGES[kind])
     def survives(message):
-        assert same(decode(topic_of("run", message), encode(message), Limits()), message)
+        assert same(decode(USUAL.of("run", message), encode(message), Limits()), message)
 
     survives()
 
@@ -973,9 +973,9 @@ def test_numbers_that_json_cannot_hold_are_refused():
 def test_versions_in_topics_have_the_range_of_versions():
     """A topic can hold ten digits, a version is below 2^31 wherever it stands."""
     payload = encode(EXAMPLES[History])
-    last = decode(topic_for("run", History, 2**31 - 1), payload, Limits())
+    last = decode(USUAL.where("run", History, 2**31 - 1), payload, Limits())
     assert last.version == 2**31 - 1
-    assert refusal(topic_for("run", History, 2**31), payload) is Reason.OUT_OF_RANGE
+    assert refusal(USUAL.where("run", History, 2**31), payload) is Reason.OUT_OF_RANGE
 
 
 def test_refusals_are_safe_to_print():

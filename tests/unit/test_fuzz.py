@@ -19,7 +19,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import AttackVector, BadMessage, Reason, Update, Vote
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from tools.fuzz import target as target_module
 from tools.fuzz import targets
 from tools.fuzz.__main__ import GROWTH
@@ -92,7 +92,7 @@ def test_variants_get_behind_the_first_check():
     """Of an update's variants some are messages, and others are refused for every kind of fault."""
     rng, limits = random.Random(0), Limits(PARAMETERS)
     (update,) = (message for message in MESSAGES if isinstance(message, Update))
-    topic, good = topic_of("run", update), encode(update)
+    topic, good = USUAL.of("run", update), encode(update)
     outcomes = Counter()
     for _ in range(2000):
         try:
@@ -159,7 +159,7 @@ def test_what_cannot_be_made_smaller_still_fits(parameters):
     for codec in CODECS:
         payload = encode(sent, codec)
         limits = Limits(parameters, size=10**9, finite=False)
-        assert decode(topic_of("run", sent), payload, limits).evidence == evidence
+        assert decode(USUAL.of("run", sent), payload, limits).evidence == evidence
 
 
 @pytest.mark.parametrize("kind", [Update, AttackVector])
@@ -168,7 +168,7 @@ def test_longer_than_a_model_is_not_read(kind, monkeypatch):
     monkeypatch.setattr("fedjury.protocol.codec._parse", lambda *_: pytest.fail("it was parsed"))
     (message,) = (message for message in MESSAGES if isinstance(message, kind))
     longest = (4 * 1000 + 1000 // 32 + 4000) * (1 + (kind is AttackVector))
-    topic = topic_of("run", message)
+    topic = USUAL.of("run", message)
     with pytest.raises(BadMessage, match=r"^too_large: "):
         decode(topic, bytes(longest + 1), Limits(1000))
     with pytest.raises(pytest.fail.Exception, match="it was parsed"):

@@ -15,7 +15,7 @@ from fedjury.protocol import messages, topics
 from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.topics import CHANNELS, NAME, is_retained_clear, parse, topic_for, topic_of
+from fedjury.protocol.topics import CHANNELS, NAME, USUAL
 from fedjury.round.state import Clear, Publish
 
 VECTOR = np.zeros(2, dtype=np.float32)
@@ -65,7 +65,7 @@ names = st.text(st.sampled_from("Az09_-"), min_size=1, max_size=64)
 def refused(topic):
     """Say whether a topic is refused for what it is."""
     with pytest.raises(BadMessage) as caught:
-        parse(topic)
+        USUAL.parse(topic)
     return caught.value.reason is Reason.UNKNOWN_TOPIC
 
 
@@ -101,8 +101,8 @@ def test_channels_travel_as_documented():
 @pytest.mark.parametrize("topic", SAID)
 def test_topics_by_hand(topic):
     """Every message belongs on the topic that the protocol's page shows."""
-    assert topic_of("run", SAID[topic]) == f"fl/v2/run/{topic}"
-    address = parse(f"fl/v2/run/{topic}")
+    assert USUAL.of("run", SAID[topic]) == f"fl/v2/run/{topic}"
+    address = USUAL.parse(f"fl/v2/run/{topic}")
     assert (address.run, address.kind) == ("run", type(SAID[topic]))
     assert list(address.field.values()) == topic.split("/")[-1:][: len(address.field)]
 
@@ -115,24 +115,24 @@ def test_agents_survive_their_topic(run, agent):
     """Run and agent are read from a topic as they were written."""
     for message in SAID.values():
         if hasattr(message, "agent"):
-            address = parse(topic_of(run, replace(message, agent=agent)))
+            address = USUAL.parse(USUAL.of(run, replace(message, agent=agent)))
             assert address == (run, type(message), {"agent": agent})
 
 
 @given(names, st.integers(0, 2**31 - 1))
 def test_versions_survive_their_topic(run, version):
     """The version of a past model is read from its topic as it was written."""
-    address = parse(topic_of(run, messages.History(version, VECTOR)))
+    address = USUAL.parse(USUAL.of(run, messages.History(version, VECTOR)))
     assert address == (run, messages.History, {"version": str(version)})
 
 
 @given(names, names)
 def test_filters_by_hand(run, agent):
-    """``topic_for`` gives one sender's topic or, by default, a wildcard for all of them."""
-    assert topic_for(run, messages.Update, agent) == f"fl/v2/{run}/update/{agent}"
-    assert topic_for(run, messages.Update) == f"fl/v2/{run}/update/+"
-    assert topic_for(run, messages.History, 12) == f"fl/v2/{run}/history/12"
-    assert topic_for(run, messages.Round) == f"fl/v2/{run}/round"
+    """``where`` gives one sender's topic or, by default, a wildcard for all of them."""
+    assert USUAL.where(run, messages.Update, agent) == f"fl/v2/{run}/update/{agent}"
+    assert USUAL.where(run, messages.Update) == f"fl/v2/{run}/update/+"
+    assert USUAL.where(run, messages.History, 12) == f"fl/v2/{run}/history/12"
+    assert USUAL.where(run, messages.Round) == f"fl/v2/{run}/round"
 
 
 # Names
@@ -188,7 +188,7 @@ def test_other_topics_are_refused(topic):
 def test_a_long_topic_is_cut_in_the_message():
     """People read 200 characters of a bad topic, not 65,000."""
     with pytest.raises(BadMessage) as caught:
-        parse("x" * 65_000)
+        USUAL.parse("x" * 65_000)
     assert caught.value.detail == "x" * 200
 
 
@@ -198,13 +198,13 @@ def test_a_long_topic_is_cut_in_the_message():
 @pytest.mark.parametrize("topic", SAID)
 def test_only_an_empty_retained_message_says_nothing(topic):
     """An empty payload clears what is retained; where nothing is, it is a bad message."""
-    assert is_retained_clear(f"fl/v2/run/{topic}", b"") == (topic in RETAINED)
-    assert not is_retained_clear(f"fl/v2/run/{topic}", b"{}")
+    assert USUAL.is_retained_clear(f"fl/v2/run/{topic}", b"") == (topic in RETAINED)
+    assert not USUAL.is_retained_clear(f"fl/v2/run/{topic}", b"{}")
 
 
 def test_a_strange_topic_never_says_nothing():
     """Emptiness on a topic of nobody's is left for the decoder to refuse."""
-    assert not is_retained_clear("fl/v2/run/nowhere", b"")
+    assert not USUAL.is_retained_clear("fl/v2/run/nowhere", b"")
 
 
 # Bad messages
@@ -257,8 +257,8 @@ def test_topics_are_below_version_two():
 def test_the_first_version_is_told_where_it_looks():
     """What its agents read, a manifest and a presence, is still written below fl/v1."""
     for kind, part in OLD.items():
-        assert topic_for("run", kind) == f"fl/v1/run/{part}"
-        assert parse(f"fl/v1/run/{part}") == ("run", kind, {})
+        assert USUAL.where("run", kind) == f"fl/v1/run/{part}"
+        assert USUAL.parse(f"fl/v1/run/{part}") == ("run", kind, {})
         assert CHANNELS[kind].retain
 
 

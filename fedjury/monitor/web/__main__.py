@@ -7,8 +7,10 @@ import re
 import signal
 
 from fedjury.config.program import Output, Program, run_main
+from fedjury.config.run_sections import ROOTS, is_root
 from fedjury.config.settings import SettingsError
 from fedjury.monitor.web.serving import HOST, PORT, served
+from fedjury.protocol.topics import ROOT
 
 EXAMPLES = """examples:
   %(prog)s --broker ws://127.0.0.1:9001
@@ -39,6 +41,13 @@ def parser_of(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default=HOST, help="address to serve at (default: %(default)s)")
     parser.add_argument("--port", default=PORT, type=int, help="port; 0: a free one (%(default)s)")
+    parser.add_argument(
+        "--root",
+        default=ROOT,
+        type=_root,
+        metavar="TOPIC",
+        help="topic below which the runs are (default: %(default)s)",
+    )
     return parser
 
 
@@ -47,7 +56,7 @@ def work(chosen: argparse.Namespace, output: Output) -> int:
     if not 0 <= chosen.port <= 65535:
         raise SettingsError(f"--port {chosen.port} must be 0 to 65535")
     try:
-        with served(chosen.broker, chosen.host, chosen.port) as where:
+        with served(chosen.broker, chosen.host, chosen.port, root=chosen.root) as where:
             line = f"the live page: {where}  (stop it with Ctrl-C)"
             output.result(lambda: print(line, flush=True), {"page": where})
             signal.pause()
@@ -60,6 +69,12 @@ def work(chosen: argparse.Namespace, output: Output) -> int:
 def _websockets(text: str) -> str:
     if not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]{1,253}(/[\w./-]*)?", text):
         raise argparse.ArgumentTypeError(f"{text} must be like ws://HOST:PORT or wss://HOST:PORT")
+    return text
+
+
+def _root(text: str) -> str:
+    if not is_root(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be {ROOTS}")
     return text
 
 

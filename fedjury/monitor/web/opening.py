@@ -8,24 +8,33 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
+from urllib.parse import urlencode
 
 from fedjury.broker.local import BrokerAddress
 from fedjury.monitor.web.serving import served
+from fedjury.protocol.topics import ROOT
 
 
 @contextlib.contextmanager
-def opened(address: BrokerAddress, say: Callable[[str], None]) -> Iterator[str]:
+def opened(address: BrokerAddress, say: Callable[[str], None], root: str = ROOT) -> Iterator[str]:
     """Say where the page is and open it where there is a screen; yields its address.
 
-    Where the broker does not serve it, we do, as long as the with-block lasts.
+    Where the broker does not serve it, we do, as long as the with-block lasts. ``root``: the topic
+    below which the runs are.
     """
     with contextlib.ExitStack() as stack:
-        where = address.page or stack.enter_context(served(address.websockets))
+        where = page_at(address.page, root) if address.page else ""
+        where = where or stack.enter_context(served(address.websockets, root=root))
         say(f"the live page: {where}")
         if _screen():
             with contextlib.suppress(webbrowser.Error):
                 webbrowser.open(where)
         yield where
+
+
+def page_at(page: str, root: str) -> str:
+    """Return the address at which a page shows the runs below a root."""
+    return page if root == ROOT else f"{page}?{urlencode({'root': root}, safe=':/')}"
 
 
 def stay(where: str, say: Callable[[str], None]) -> None:

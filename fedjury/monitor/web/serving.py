@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+from fedjury.protocol.topics import ROOT
+
 FILES = Path(__file__).resolve().parent / "page"
 HOST, PORT = "127.0.0.1", 8080
 
 
 @contextlib.contextmanager
-def served(broker: str, host: str = HOST, port: int = 0) -> Iterator[str]:
+def served(broker: str, host: str = HOST, port: int = 0, *, root: str = ROOT) -> Iterator[str]:
     """Serve the page of a broker for as long as a with-block lasts; yields where.
 
-    ``broker`` is the address of its websockets, as browsers see it; ``port`` 0 is a free one.
+    ``broker`` is the address of its websockets, as browsers see it; ``port`` 0 is a free one;
+    ``root`` the topic below which the runs are.
     Raises OSError if the port cannot be had.
     """
     # Packages that a run without a page does without.
@@ -27,7 +30,8 @@ def served(broker: str, host: str = HOST, port: int = 0) -> Iterator[str]:
     from fedjury.gateway.serving import listen, server_of, url_of  # noqa: PLC0415
 
     app = FastAPI(openapi_url=None)
-    start = f"/index.html?{urlencode({'broker': broker}, safe=':/')}"
+    content = {"broker": broker} | ({} if root == ROOT else {"root": root})
+    start = f"/index.html?{urlencode(content, safe=':/')}"
     app.add_api_route("/", lambda: RedirectResponse(start, 302))
     app.mount("/", StaticFiles(directory=FILES))
     server = server_of(app)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, Self
 
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.topics import Topics
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 
 
@@ -40,6 +41,8 @@ class Delivery(NamedTuple):
 class Transport(Protocol):
     """The doors of many parties of one run, and one inbox for them all."""
 
+    topics: Topics
+    """Those of the root below which the run is."""
     decoder: Decoder
     codecs: dict[type[Message], str]
     """How the vectors of a kind of messages travel, where not as float32."""

@@ -10,11 +10,13 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from fedjury.protocol import codec, topics
+from fedjury.protocol import codec
 from fedjury.protocol.credentials import BrokerAddress, Login, login_of
 from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_client import (
@@ -63,6 +65,7 @@ class ConnectionPool:
         self.drops = Drops()
         self.connections_by_name: dict[str, MqttConnection] = {}
         self._address, self._run, self._sole = address, run, sole
+        self._topics = address.topics
         self._deliver = heard
         self._reconnect = ReconnectQueue()
         self._protocol = 0
@@ -106,7 +109,7 @@ class ConnectionPool:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
         client = Client(
-            f"{self._run}.{name}",
+            self._client_id(name),
             login or Login(),
             self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
@@ -114,7 +117,7 @@ class ConnectionPool:
         connection = MqttConnection(
             name,
             client,
-            self._run,
+            partial(self._topics.of, self._run),
             filters,
             presence_of(name, serves, abilities if presence else None),
             self.limits,
@@ -127,6 +130,11 @@ class ConnectionPool:
         connection.away = login is None
         if not connection.away:
             self._reconnect.add(name, time.monotonic())
+
+    def _client_id(self, name: str) -> str:
+        """Return the client id of a party: runs of one name below two roots are two."""
+        root = "" if self._topics.root == ROOT else f"{self._topics.root}/"
+        return f"{root}{self._run}.{name}"
 
     def _login(self, name: str) -> Login | None:
         """Find how a party logs in; who is one of many need not be able to."""
@@ -349,7 +357,7 @@ class ConnectionPool:
             self._selector.unregister(sock)
 
     def _say(self, connection: MqttConnection, message: Message, payload: bytes) -> None:
-        topic = topics.topic_of(self._run, message)
+        topic = self._topics.of(self._run, message)
         if text := reasons.too_small(
             self._address, connection.limits, len(payload) + len(topic) + HEAD
         ):

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Self
 from weakref import WeakValueDictionary
 
-from fedjury.protocol import topics
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.messages import (
@@ -22,7 +21,7 @@ from fedjury.protocol.messages import (
     Message,
     Presence,
 )
-from fedjury.protocol.topics import CHANNELS
+from fedjury.protocol.topics import CHANNELS, USUAL, Topics
 from fedjury.protocol.transport.connection import Delivery, Traffic
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 
@@ -55,13 +54,13 @@ def broker_named(name: str) -> MemoryBroker:
 class MemoryTransport:
     """The doors of many parties to a memory broker, and one inbox."""
 
-    def __init__(self, broker: MemoryBroker, run: str) -> None:
+    def __init__(self, broker: MemoryBroker, run: str, topics: Topics = USUAL) -> None:
         self.codecs: dict[type[Message], str] = {}
         self._encoder = Encoder()
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
-        self.broker, self._run = broker, run
-        self.decoder = Decoder()
+        self.broker, self._run, self.topics = broker, run, topics
+        self.decoder = Decoder(topics)
         self._wanted: dict[str, tuple[str, ...]] = {}
         self._present: set[str] = set()
         self._serves: dict[str, AggregatorPresence] = {}
@@ -92,7 +91,9 @@ class MemoryTransport:
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
-        self._wanted[name] = tuple(topics.topic_for(self._run, kind, "") for kind in kinds)
+        self._wanted[name] = tuple(
+            self.topics.where(self._run, kind, "") for kind in kinds if self.topics.has(kind)
+        )
         for topic, payload in list(self.broker.retained.items()):
             self._deliver(name, topic, payload)
         if serves is not None:
@@ -104,7 +105,7 @@ class MemoryTransport:
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message."""
-        topic = topics.topic_for(self._run, kind, value)
+        topic = self.topics.where(self._run, kind, value)
         if topic in self.broker.retained:
             self.inbox.append((name, topic, self.broker.retained[topic]))
 
@@ -114,12 +115,12 @@ class MemoryTransport:
         payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         retain = CHANNELS[type(message)].retain
-        self.broker.publish(topics.topic_of(self._run, message), payload, retain=retain)
+        self.broker.publish(self.topics.of(self._run, message), payload, retain=retain)
 
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
         del name
-        self.broker.publish(topics.topic_of(self._run, message), b"", retain=True)
+        self.broker.publish(self.topics.of(self._run, message), b"", retain=True)
 
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
@@ -127,7 +128,7 @@ class MemoryTransport:
         ours = [
             topic
             for topic in self.broker.retained
-            if topic.startswith(f"{topics.ROOT}/{self._run}/")
+            if topic.startswith(f"{self.topics.root}/{self._run}/")
         ]
         for topic in ours:
             self.broker.publish(topic, b"", retain=True)
@@ -169,5 +170,6 @@ class MemoryTransport:
 
     def _deliver(self, name: str, topic: str, payload: bytes) -> None:
         """Put a message into the inbox if the party asked for it."""
-        if topic.startswith(self._wanted[name]) and not topics.is_retained_clear(topic, payload):
+        wanted = topic.startswith(self._wanted[name])
+        if wanted and not self.topics.is_retained_clear(topic, payload):
             self.inbox.append((name, topic, payload))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fedjury.protocol import codec
 from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence
-from fedjury.protocol.topics import CHANNELS, topic_of
+from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
 
@@ -21,19 +21,22 @@ class MqttConnection:
         self,
         name: str,
         client: Client,
-        run: str,
+        topic_of: Callable[[Message], str],
         filters: list[str],
         presence: Callable[[bool], Message] | None,
         limits: BrokerLimits,
     ) -> None:
-        """``presence``: what it says of itself, online or not, if anything."""
+        """``presence``: what it says of itself, online or not, if anything.
+
+        ``topic_of``: where a message belongs.
+        """
         self.name = name
         self.client = client
         self.filters = filters
         self.presence = presence
         if presence is not None:
             will = presence(False)
-            topic, payload = topic_of(run, will), codec.encode(will)
+            topic, payload = topic_of(will), codec.encode(will)
             client.will_set(topic, payload, qos=1, retain=True)
         self.fetching: set[str] = set()
         """Topics it hears until the first message has come."""

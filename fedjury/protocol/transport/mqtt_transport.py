@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Self
 
-from fedjury.protocol import codec, topics
+from fedjury.protocol import codec
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.encoder import Encoder
@@ -51,14 +51,15 @@ class MqttTransport:
         """``sole``: it ends when another connects under the name of one of its parties."""
         self.codecs: dict[type[Message], str] = {}
         self._encoder = Encoder()
-        self.decoder = Decoder()
+        self.topics = address.topics
+        self.decoder = Decoder(self.topics)
         self.traffic = Traffic()
         self._address, self._run = address, run
         self.pool = ConnectionPool(address, run, self._heard, sole=sole)
         self.inbox: deque[tuple[str, str, bytes]] = deque()
         self._heard_bytes = 0
         """Counted by who runs the loop, as ``traffic.received`` is by who reads: no lock is due."""
-        self._broadcast = {topics.topic_for(run, kind): b"" for kind in codec.BROADCAST}
+        self._broadcast = {self.topics.where(run, kind): b"" for kind in codec.BROADCAST}
         """What came last on the topics that everybody hears."""
         self._found: set[str] | None = None
         """Topics on which there is something, once all is to be forgotten."""
@@ -134,7 +135,7 @@ class MqttTransport:
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
-        filters = [topics.topic_for(self._run, kind) for kind in kinds]
+        filters = self.topics.filters(self._run, kinds)
         with self.held():
             self.pool.add(name, filters, presence=presence, abilities=abilities, serves=serves)
 
@@ -146,7 +147,7 @@ class MqttTransport:
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message; it unsubscribes when that has come."""
         with self.held():
-            self.pool.subscribe(name, topics.topic_for(self._run, kind, value))
+            self.pool.subscribe(name, self.topics.where(self._run, kind, value))
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once.
@@ -171,7 +172,7 @@ class MqttTransport:
             self._found = result
             self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
-            self.pool.subscribe(name, f"{topics.ROOT}/{self._run}/#", once=False)
+            self.pool.subscribe(name, f"{self.topics.root}/{self._run}/#", once=False)
         until = time.monotonic() + PATIENCE
         while len(result) != before and time.monotonic() < until:
             before = len(result)
@@ -281,7 +282,7 @@ class MqttTransport:
             if payload:
                 self._found.add(topic)
             return
-        if topics.is_retained_clear(topic, payload):
+        if self.topics.is_retained_clear(topic, payload):
             return
         if topic in self._broadcast:  # hundreds get the same: one copy of it waits, not hundreds
             if self._broadcast[topic] != payload:

@@ -14,7 +14,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import LOGS, MAX_COUNT, BadMessage, Message, Phase, Reason, Update
 from fedjury.protocol.schema import SCHEMA, Limits
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
 from tools.fuzz.target import Target, tried
 
@@ -23,7 +23,7 @@ LIMITS = (
     Limits(PARAMETERS),
     Limits(PARAMETERS, size=400, finite=False),
 )
-TOPICS = tuple(topic_of("run", message) for message in MESSAGES)
+TOPICS = tuple(USUAL.of("run", message) for message in MESSAGES)
 KINDS = tuple(map(type, MESSAGES))
 OF_THE_ROUND = {
     Reason.WRONG_PHASE,

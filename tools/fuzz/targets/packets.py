@@ -12,7 +12,7 @@ import io
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import is_retained_clear
+from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport import packets
 from tools.fuzz import fake_socket
 from tools.fuzz.examples import MESSAGES, PARAMETERS
@@ -38,7 +38,7 @@ def one(data: bytes) -> None:
     assert heard == sent
     assert socket.sent == b"".join(b"\x40\x02" + mid for mid in mids)
     for topic, payload in heard:
-        is_retained_clear(topic, payload)
+        USUAL.is_retained_clear(topic, payload)
         tried(lambda: decode(topic, payload, LIMITS), BadMessage)  # noqa: B023 - called here
 
 

@@ -17,7 +17,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vote
 from fedjury.protocol.record import Quality
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from fedjury.round import machine
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.state import (
@@ -67,7 +67,7 @@ class Play:
         self.refused: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
         self.taken: dict[tuple[int, int, str, str], bytes] = {}
-        self.last = Heard(topic_of("run", self.update(0, 0, 0)), b"")
+        self.last = Heard(USUAL.of("run", self.update(0, 0, 0)), b"")
 
     def move(self, kind: int, agent: int, what: int, how: int) -> None:
         """Make one move."""
@@ -127,7 +127,7 @@ class Play:
     def say(self, message: Update | Vote) -> None:
         """Send a message."""
         codec = "float32" if isinstance(message, Vote) else ("float32", "int8+zstd")[self.odd]
-        self.on_message(Heard(topic_of("run", message), encode(message, codec)))
+        self.on_message(Heard(USUAL.of("run", message), encode(message, codec)))
 
     @property
     def odd(self) -> int:

@@ -31,7 +31,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import Quality, RoundRecord, Traffic
 from fedjury.protocol.schema import Limits
-from fedjury.protocol.topics import topic_of
+from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MANIFEST, MESSAGES, PARAMETERS, VECTOR
 from tools.fuzz.target import Target, tried
 from tools.fuzz.targets.codec import TOPICS
@@ -114,7 +114,7 @@ def seeds() -> list[bytes]:
         text = b""
         for message in run:
             payload = encode(message)
-            kind = places[topic_of("run", message).partition("/history/")[0]]
+            kind = places[USUAL.of("run", message).partition("/history/")[0]]
             text += bytes([kind]) + len(payload).to_bytes(2) + payload
         result.append(text)
     return [*result, b"".join(result), *(bytes([n, 0, 0]) for n in range(len(MESSAGES)))]

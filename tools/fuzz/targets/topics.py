@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedjury.protocol.messages import BadMessage, Reason
-from fedjury.protocol.topics import CHANNELS, NAME, is_retained_clear, parse, topic_of
+from fedjury.protocol.topics import CHANNELS, NAME, ROOT, USUAL
 from tools.fuzz.examples import MESSAGES
 from tools.fuzz.target import Target, tried
 
@@ -11,9 +11,9 @@ from tools.fuzz.target import Target, tried
 def one(data: bytes) -> None:
     """Read a topic; what is read must say all that the topic does."""
     topic = data.decode(errors="replace")
-    silent = is_retained_clear(topic, b"")
-    assert not is_retained_clear(topic, b"x")
-    result = tried(lambda: parse(topic), BadMessage)
+    silent = USUAL.is_retained_clear(topic, b"")
+    assert not USUAL.is_retained_clear(topic, b"x")
+    result = tried(lambda: USUAL.parse(topic), BadMessage)
     if isinstance(result, BadMessage):
         assert result.reason is Reason.UNKNOWN_TOPIC
         assert str(result).isprintable()
@@ -23,12 +23,12 @@ def one(data: bytes) -> None:
     assert silent == CHANNELS[kind].retain
     assert NAME.fullmatch(run)
     channel = CHANNELS[kind]
-    assert topic == f"{channel.root}/{run}/{channel.topic.format_map(field)}"
+    assert topic == f"{channel.root or ROOT}/{run}/{channel.topic.format_map(field)}"
 
 
 def seeds() -> list[bytes]:
     """Return a topic of every kind."""
-    return [topic_of("run", message).encode() for message in MESSAGES]
+    return [USUAL.of("run", message).encode() for message in MESSAGES]
 
 
 WORDS = (

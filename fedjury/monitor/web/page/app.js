@@ -61,7 +61,7 @@ const fedjury = (() => {
 
   function open() {
     Object.assign(link, { state: "connecting", since: Date.now() });
-    wire = Wire.connect(url, login, { message: onMessage, state: onState });
+    wire = Wire.connect(url, login, { message: onMessage, state: onState }, Wire.rootOf(location));
     if (runs.shown !== null) wire.watch(runs.shown);
   }
 

@@ -3,10 +3,11 @@
 /* The connection: MQTT over websockets, straight to the broker. */
 
 const Wire = (() => {
-  const TOPIC = /^fl\/v2\/([A-Za-z0-9_-]{1,64})\/(manifest|round|log\/(?:round|invalid|history)|agent\/[A-Za-z0-9_-]{1,64})$/;
+  const TOPIC = /^([A-Za-z0-9_-]{1,64})\/(manifest|round|log\/(?:round|invalid|history)|agent\/[A-Za-z0-9_-]{1,64})$/; // below the root
+  const ROOT = "fl/v2";
   const LONGEST = 4_000_000; // bytes of a message that we read
   const REFUSED = new Set([4, 5, 134, 135]); // what a broker answers to a wrong login, or none
-  const ALL = ["fl/v2/+/manifest", "fl/v2/+/round"];
+  const ALL = ["+/manifest", "+/round"];
   const PAST = "log/history";
   const OFTEN = 3, MINUTE = 60_000; // cut off so often within a minute: that is no broker that goes
   const STEADY = 15_000; // milliseconds after which a connection is believed again
@@ -36,14 +37,18 @@ const Wire = (() => {
     }
   }
 
+  /** Below which topic the runs are: ?root=..., as programs are told it with --root, else ours. */
+  const rootOf = (location) => new URLSearchParams(location.search).get("root") || ROOT;
+
   /** What one run says. */
-  const topicsOf = (run) => ["log/round", "log/invalid", PAST, "agent/+"].map((rest) => `fl/v2/${run}/${rest}`);
+  const topicsOf = (run) => ["log/round", "log/invalid", PAST, "agent/+"].map((rest) => `${run}/${rest}`);
 
   /** Whether a run can be called so. */
   const isName = (text) => /^[A-Za-z0-9_-]{1,64}$/.test(text);
 
   /** Connect. `on.message(run, topic, data, live)`, `on.state("live" | "gone" | "refused" | "cut")`. */
-  function connect(url, login, on) {
+  function connect(url, login, on, root = ROOT) {
+    const below = (topics) => topics.map((topic) => `${root}/${topic}`);
     const client = mqtt.connect(url, {
       protocolVersion: 4, clean: true, resubscribe: false, reconnectPeriod: 1000,
       connectTimeout: 5000, keepalive: 30, clientId: `page-${crypto.getRandomValues(new Uint32Array(2)).join("")}`,
@@ -58,11 +63,11 @@ const Wire = (() => {
     let past = false; // whether we listen to the rounds in short, which are long
     const listen = () => {
       past = true;
-      client.subscribe(topicsOf(run), { qos: 1 });
+      client.subscribe(below(topicsOf(run)), { qos: 1 });
     };
     client.on("connect", () => {
       open = true;
-      client.subscribe(ALL, { qos: 1 });
+      client.subscribe(below(ALL), { qos: 1 });
       if (run !== null) listen();
       on.state(often() ? "cut" : "live");
       if (often()) steady = setTimeout(() => on.state("live"), STEADY);
@@ -80,7 +85,7 @@ const Wire = (() => {
       on.state("refused");
     });
     client.on("message", (topic, payload, packet) => {
-      const found = TOPIC.exec(topic);
+      const found = topic.startsWith(`${root}/`) ? TOPIC.exec(topic.slice(root.length + 1)) : null;
       if (found === null || payload.length > LONGEST) return;
       const data = parsed(payload);
       if (data === undefined) return;
@@ -95,7 +100,7 @@ const Wire = (() => {
       /** Listen to all that this run says, and no longer to another. */
       watch(name) {
         if (name === run) return;
-        if (run !== null && open) client.unsubscribe(topicsOf(run));
+        if (run !== null && open) client.unsubscribe(below(topicsOf(run)));
         run = name;
         if (open) listen();
       },
@@ -103,7 +108,7 @@ const Wire = (() => {
       recall() {
         if (!open || past) return;
         past = true;
-        client.subscribe(`fl/v2/${run}/${PAST}`, { qos: 1 });
+        client.subscribe(below([`${run}/${PAST}`]), { qos: 1 });
       },
     };
   }
@@ -118,5 +123,5 @@ const Wire = (() => {
     }
   }
 
-  return { address, isName, connect };
+  return { address, rootOf, isName, connect };
 })();
