@@ -276,18 +276,23 @@ def test_whole_numbers_are_numbers_where_the_run_says_so(tmp_path):
         (lambda a, b, c: 7, (np.zeros((2, 4)), [0, 1]), "cannot be made: TypeError"),
     ],
 )
-def test_what_does_not_fit_the_run_is_a_sentence(tmp_path, model, data, sentence):
+def test_what_does_not_fit_the_run_is_a_sentence(model, data, sentence):
+    """The device says it, and waits for a run that fits."""
+    device = fedjury.Device(
+        "site", "memory:lab", run="lab", trainer=fedjury.TorchTrainer(model, data)
+    )
     with pytest.raises(TransportError) as caught:
-        federation(tmp_path, [fedjury.TorchTrainer(model, data)])
+        device.batch(build(settings_of()).manifest)
     assert str(caught.value).startswith("run 'lab': ")
     assert sentence in str(caught.value)
 
 
-def test_a_foreign_model_is_not_imported_because_the_run_names_it(tmp_path):
+def test_a_foreign_model_is_not_imported_because_the_run_names_it():
     """Without a model of its own a device takes the run's, if it is one of ours."""
-    changes = {"model__name": f"{__name__}:norms"}
-    with pytest.raises(TransportError, match="is not imported because a message names it"):
-        federation(tmp_path, [fedjury.TorchTrainer(None, digits(0))], **changes)
+    manifest = build(settings_of(model__name=f"{__name__}:norms")).manifest
+    trainer = fedjury.TorchTrainer(None, digits(0))
+    with pytest.raises(ValueError, match="is not imported because a message names it"):
+        trainer.begin(manifest)
 
 
 @pytest.mark.parametrize(
