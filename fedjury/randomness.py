@@ -53,6 +53,8 @@ class Purpose(IntEnum):
     """Validators in place of those who were silent."""
     NEWCOMERS = 23
     """Who of those that came late is let in."""
+    EVALUATORS = 24
+    """Who is selected to measure a candidate."""
 
     SAMPLE_ORDER = 40
     """The order in which an agent visits its samples."""

@@ -44,6 +44,14 @@ class Contribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure the candidate of this attempt on your own data."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """Get what is needed to judge: the candidate, and the history of these versions."""
 
@@ -51,7 +59,7 @@ class Fetch:
     candidate: bool = False
 
 
-Assignment = Train | Judge | Contribute | Fetch
+Assignment = Train | Judge | Evaluate | Contribute | Fetch
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class Agent(Replaceable):
     """Round and attempt for which it has asked for what it lacks."""
     trained: tuple[int, int] | None = None
     voted: tuple[int, int] | None = None
+    measured: tuple[int, int] | None = None
     shares: frozenset[str] | None = None
     """The agents that hear through this one, if it is a listener and no agent itself."""
     remember: bool = True
@@ -78,20 +87,23 @@ class Agent(Replaceable):
 
 
 def on_message(agent: Agent, message: Message) -> tuple[Agent, Assignment | None]:
-    """Take a message; returns the agent as it is then, and its task if it has one now."""
+    """Take a message; returns the agent as it is then, and its task if it has one now.
+
+    Whoever carries a task out then asks :func:`react` for the next one.
+    """
     match message:
         case Manifest():
             return _forget(agent), None
         case Round():
-            return _react(agent.but(round=message))
+            return react(agent.but(round=message))
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
             seen = frozenset((*recent, version)) if agent.remember else agent.seen
-            return _react(agent.but(latest=version, seen=seen))
+            return react(agent.but(latest=version, seen=seen))
         case History(version, _):
-            return _react(agent.but(seen=agent.seen | {version}))
+            return react(agent.but(seen=agent.seen | {version}))
         case Candidate(number, attempt, _, _):
-            return _react(agent.but(candidate=(number, attempt)))
+            return react(agent.but(candidate=(number, attempt)))
         case _:
             return agent, None
 
@@ -109,15 +121,20 @@ def _forget(agent: Agent) -> Agent:
     It says the manifest first, and then the round again, which it may call by the same attempt.
     """
     now = agent.round
-    if now is None or (now.round, now.attempt) not in (agent.trained, agent.voted):
+    answered = agent.trained, agent.voted, agent.measured
+    if now is None or (now.round, now.attempt) not in answered:
         return agent
-    return agent.but(round=None, trained=None, voted=None, asked=None, candidate=None)
+    return agent.but(
+        round=None, trained=None, voted=None, measured=None, asked=None, candidate=None
+    )
 
 
 def began_again(agent: Agent) -> Agent:
     """Forget all but the latest model: the run goes through earlier rounds once more."""
     latest = frozenset({agent.latest})
-    return agent.but(trained=None, voted=None, asked=None, candidate=None, seen=latest)
+    return agent.but(
+        trained=None, voted=None, measured=None, asked=None, candidate=None, seen=latest
+    )
 
 
 def of_another(agent: Agent, *, same_model: bool) -> Agent:
@@ -125,8 +142,8 @@ def of_another(agent: Agent, *, same_model: bool) -> Agent:
     return began_again(agent.but(round=None, latest=agent.latest if same_model else -1))
 
 
-def _react(agent: Agent) -> tuple[Agent, Assignment | None]:
-    """Find what is to be done now."""
+def react(agent: Agent) -> tuple[Agent, Assignment | None]:
+    """Find what is to be done now, if anything is."""
     now = agent.round
     if now is None:
         return agent, None
@@ -135,12 +152,25 @@ def _react(agent: Agent) -> tuple[Agent, Assignment | None]:
         ready = agent.latest == now.version and agent.trained != turn
         if ready and concerned(agent, now.contributors):
             return agent.but(trained=turn), Train(*turn, now.version)
+    if now.phase is Phase.VALIDATE:
+        return _look_at_candidate(agent, now)
     if agent.voted == turn:
         return agent, None
-    if now.phase is Phase.VALIDATE and concerned(agent, now.validators):
-        return _judge(agent, now, Judge)
     if now.phase is Phase.JUDGE_AND_TRAIN and concerned(agent, now.contributors):
         return _judge(agent, now, Contribute)
+    return agent, None
+
+
+def _look_at_candidate(agent: Agent, now: Round) -> tuple[Agent, Assignment | None]:
+    """Measure the candidate, or judge it, as far as this agent is asked to."""
+    turn = (now.round, now.attempt)
+    measures = agent.measured != turn and concerned(agent, now.evaluators)
+    if measures and agent.candidate == turn:
+        return agent.but(measured=turn), Evaluate(*turn)
+    if agent.voted != turn and concerned(agent, now.validators):
+        return _judge(agent, now, Judge)
+    if measures and agent.asked != turn:
+        return agent.but(asked=turn), Fetch((), candidate=True)
     return agent, None
 
 

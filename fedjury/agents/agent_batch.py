@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from fedjury.agents.agent import Contribute, Train
+from fedjury.agents.agent import Contribute, Evaluate, Train
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.members import Member, Members
 from fedjury.agents.voting import Validators
@@ -23,7 +23,9 @@ from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
+    Decline,
     Manifest,
+    Metrics,
     Phase,
     Round,
     Update,
@@ -128,10 +130,11 @@ class AgentBatch:
         selected = [name for name in names if name in self._member and name not in self._absent]
         judging = JudgeTask(task.round, task.attempt, task.versions)
         votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
-        self._verdicts = {vote.agent: vote for vote in votes}
+        self._verdicts = {vote.agent: vote for vote in votes if isinstance(vote, Vote)}
         # Who colludes trains even if it votes against: its coordinator waits for its report.
         colluding = self._malicious if self._colluders is not None else ()
-        self._plan([v.agent for v in votes if not v.poisoned or v.agent in colluding])
+        clean = (name for name, vote in self._verdicts.items() if not vote.poisoned)
+        self._plan([*clean, *self._verdicts.keys() & colluding])
 
     def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
         self._round, self._start, self._attempt = turn, start, 0
@@ -230,7 +233,7 @@ class AgentBatch:
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None
-    ) -> list[Vote]:
+    ) -> list[Vote | Decline]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
         Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
@@ -239,9 +242,17 @@ class AgentBatch:
         if not self.profiles.knows(task.versions, self.models):
             return []
         attacked = self._attacked(made_in or task.round)
-        return self._validators.votes(
+        votes = self._validators.votes(
             self.members, names, task, self.models, candidate, attacked=attacked
         )
+        return [*votes]
+
+    def measure(
+        self, names: Sequence[str], task: Evaluate, candidate: Vector
+    ) -> list[Metrics | Decline]:
+        """Let members measure a candidate on their own data, all of them together."""
+        version = self._round[1]
+        return self._validators.measured(self.members, names, task, version, candidate)
 
 
 def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:

@@ -13,6 +13,7 @@ from fedjury.agents.agent import (
     Agent,
     Assignment,
     Contribute,
+    Evaluate,
     Fetch,
     Judge,
     Train,
@@ -20,13 +21,16 @@ from fedjury.agents.agent import (
     concerned,
     of_another,
     on_message,
+    react,
 )
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
+    EVERY_AGENT,
     PROTOCOL,
+    Abilities,
     AggregatorPresence,
     AttackVector,
     BadMessage,
@@ -42,6 +46,7 @@ from fedjury.protocol.messages import (
     Round,
     Update,
     Vector,
+    Vote,
 )
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
@@ -88,12 +93,14 @@ class AgentRunner:
         patient: bool = False,
         waiting: Waiting | None = None,
         partition: str = "",
+        abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
 
         ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
-        they do with every later one.
+        they do with every later one. ``abilities``: what the agent of a name can do with a
+        candidate.
 
         ``partition``: how their data are partitioned, and the run's aggregator should say the same.
         ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
@@ -103,7 +110,9 @@ class AgentRunner:
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
         self._colluders, self._waiting, self._partition = colluders, waiting, partition
-        self.connections = Connections(transport, names, colluders, partition, shared=shared)
+        self.connections = Connections(
+            transport, names, colluders, partition, abilities, shared=shared
+        )
         self._agents = {
             name: Agent(name, shares=shares, remember=remember)
             for name, shares in self.connections.hearers.items()
@@ -122,6 +131,8 @@ class AgentRunner:
         """Who has been called, or trained, since we last looked what can be sent."""
         self.voting: dict[Judge, list[str]] = {}
         """A vote -> the validators that wait for its candidate."""
+        self._measuring: dict[Evaluate, list[str]] = {}
+        """The same of those that measure it."""
         self.candidate: tuple[tuple[int, int], Vector] | None = None
         """The newest candidate, after the round and attempt that it is of."""
         self._models: dict[int, Vector] = {}
@@ -227,9 +238,10 @@ class AgentRunner:
         if name not in self._agents:
             return  # a coordinator that hears all else through a shared connection
         agent, task = on_message(self._agents[name], message)
-        self._agents[name] = agent
-        if task is not None:
+        while task is not None:
             self._take(agent, task)
+            agent, task = react(agent)
+        self._agents[name] = agent
 
     def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None
@@ -249,6 +261,9 @@ class AgentRunner:
             case Judge():
                 selected = concerned(agent, agent.round.validators)
                 self.voting.setdefault(task, []).extend(selected)
+            case Evaluate():
+                selected = concerned(agent, agent.round.evaluators)
+                self._measuring.setdefault(task, []).extend(selected)
 
     def _contribute(self, message: Round, task: Contribute) -> None:
         turn = task.round, task.attempt
@@ -299,6 +314,7 @@ class AgentRunner:
         self._tasks.clear()
         self._fresh.clear()
         self.voting.clear()
+        self._measuring.clear()
         self._again.clear()
         self.candidate = None
         if models:
@@ -343,10 +359,21 @@ class AgentRunner:
                 self.transport.send(name, answer)
                 del self._tasks[name]
         self._fresh.clear()
+        if self.voting or self._measuring:
+            self._look_at_candidate(batch)
+
+    def _look_at_candidate(self, batch: Batch) -> None:
+        """Let all who are ready judge the candidate, and measure it, at once."""
         voting, self.voting = self.voting, {}
+        measuring, self._measuring = self._measuring, {}
         for judging, names in voting.items():
             turn = judging.round, judging.attempt
             if self.candidate is not None and self.candidate[0] == turn:
-                for vote in batch.votes(names, judging, self.candidate[1]):
-                    heard = self._bytes[self.connections.of[vote.agent]]
-                    self.transport.send(vote.agent, replace(vote, size=heard))
+                for answer in batch.votes(names, judging, self.candidate[1]):
+                    size = self._bytes[self.connections.of[answer.agent]]
+                    vote = replace(answer, size=size) if isinstance(answer, Vote) else answer
+                    self.transport.send(answer.agent, vote)
+        for task, names in measuring.items():
+            if self.candidate is not None and self.candidate[0] == (task.round, task.attempt):
+                for measured in batch.measure(names, task, self.candidate[1]):
+                    self.transport.send(measured.agent, measured)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from fedjury.agents.agent import Contribute, Judge, Train
+from fedjury.agents.agent import Contribute, Evaluate, Judge, Train
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    Metrics,
     Round,
     Update,
     Vector,
@@ -51,5 +52,10 @@ class Batch(Protocol):
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what an agent sends for this round, if it is ready."""
 
-    def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote]:
-        """Return the votes of these agents on a candidate (d,)."""
+    def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
+        """Return the votes of these agents on a candidate (d,), or that one cannot judge it."""
+
+    def measure(
+        self, names: Sequence[str], task: Evaluate, candidate: Vector
+    ) -> list[Metrics | Decline]:
+        """Return what these agents measure of a candidate (d,), or that one cannot."""

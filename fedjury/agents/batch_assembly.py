@@ -24,7 +24,7 @@ from fedjury.learning.shards import Shards, unequal
 from fedjury.learning.task import task_of
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import flatten, tensors
-from fedjury.protocol.messages import Manifest
+from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.transport.connection import Transport
 from fedjury.randomness import Purpose
 
@@ -139,6 +139,7 @@ def runner_of(
         remember=simulated.settings.agents.remember,
         colluders=simulated.colluders,
         partition=terms(simulated.spec, simulated.settings.data),
+        abilities=lambda _: Abilities(votes=True, evaluates=True),
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fedjury.protocol.messages import (
+    EVERY_AGENT,
+    Abilities,
     AggregatorPresence,
     AttackVector,
     ColluderUpdate,
@@ -45,11 +48,12 @@ class Connections:
         names: list[str],
         colluders: Colluders,
         partition: str,
+        abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
         *,
         shared: bool,
     ) -> None:
         self._transport, self._names, self._colluders = transport, names, colluders
-        self._compares = bool(partition)
+        self._compares, self._abilities = bool(partition), abilities
         self.absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None
@@ -97,4 +101,5 @@ class Connections:
         hearing = (name,) if name in self.of else self._names
         if name in self.hearers and not self._colluders.colluding.isdisjoint(hearing):
             wanted = (*wanted, AttackVector)
-        self._transport.join(name, *wanted, presence=name in self.of)
+        there = name in self.of
+        self._transport.join(name, *wanted, presence=there, abilities=self._abilities(name))

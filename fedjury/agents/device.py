@@ -150,6 +150,7 @@ class Device:
             self._say,
             self._leaving.is_set,
             patient=True,
+            abilities=lambda _: self._functions.abilities,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )

@@ -11,12 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury import judges
-from fedjury.agents.agent import Contribute
+from fedjury.agents.agent import Contribute, Evaluate
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.agent import Train as TrainTask
-from fedjury.agents.functions import FunctionError, Functions, Metrics, Trained, Turn, called, named
+from fedjury.agents.functions import (
+    FunctionError,
+    Functions,
+    Metrics,
+    Trained,
+    Turn,
+    called,
+    flaw_of_values,
+    named,
+)
 from fedjury.agents.own_model import Layout, OwnModel
 from fedjury.learning.error_profiles import error_profile
+from fedjury.protocol import messages
 from fedjury.protocol.messages import (
     MAX_COUNT,
     AttackVector,
@@ -58,6 +68,8 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._last: tuple[Vector, Metrics] | None = None
+        """The last model that was measured, and what was found."""
         self._told: set[str] = set()
 
     @property
@@ -95,9 +107,8 @@ class DeviceBatch:
             return
         self._reset(turn, candidate)
         self._attempt = message.attempt
-        votes = self.votes(
-            [self._name], JudgeTask(task.round, task.attempt, task.versions), candidate
-        )
+        judging = JudgeTask(task.round, task.attempt, task.versions)
+        votes = [v for v in self.votes([self._name], judging, candidate) if isinstance(v, Vote)]
         self._verdict = votes[0] if votes else None
         self._planned = self._verdict is not None and not self._verdict.poisoned
         self._done = self._verdict is None  # it cannot judge, and so sits the round out
@@ -139,6 +150,8 @@ class DeviceBatch:
             raise FunctionError(f"{named(train)} returned samples={result.samples}")
         if not result.samples:
             return None
+        if flaw := flaw_of_values(result.metrics):
+            raise FunctionError(f"{named(train)} {flaw}")
         try:
             delta = self._model.read() - before
         except ValueError as why:
@@ -151,6 +164,7 @@ class DeviceBatch:
             self._round[1] + (self._start is not None),
             result.samples,
             delta,
+            metrics=dict(result.metrics),
         )
 
     def _turn(self) -> Turn:
@@ -182,10 +196,12 @@ class DeviceBatch:
             return Decline(name, task.round, task.attempt)
         return self._update
 
-    def votes(self, names: Sequence[str], task: JudgeTask, candidate: Vector) -> list[Vote]:
-        """Return this device's vote on a candidate (d,); nothing if it cannot judge.
+    def votes(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector
+    ) -> list[Vote | Decline]:
+        """Return this device's vote on a candidate (d,), or that it cannot judge it.
 
-        Nor on one whose predecessors are gone: newer models have come, and its round is over.
+        Nothing on one whose predecessors are gone: newer models have come, and its round is over.
         """
         known = self._models.keys() | self._profiles.keys()
         if self._name not in names or not known >= set(task.versions):
@@ -194,7 +210,24 @@ class DeviceBatch:
             return [self._vote(task, candidate)]
         except FunctionError as why:
             self._once(f"asked to vote, it cannot: {why}")
+            return [Decline(self._name, task.round, task.attempt)]
+
+    def measure(
+        self, names: Sequence[str], task: Evaluate, candidate: Vector
+    ) -> list[messages.Metrics | Decline]:
+        """Return what this device measures of a candidate (d,), or that it cannot."""
+        if self._name not in names:
             return []
+        try:
+            found = self._evaluated(candidate)
+        except FunctionError as why:
+            self._once(f"asked to evaluate a candidate, it cannot: {why}")
+            return [Decline(self._name, task.round, task.attempt)]
+        if not found.samples:
+            return [Decline(self._name, task.round, task.attempt)]
+        return [
+            messages.Metrics(self._name, task.round, task.attempt, found.samples, found.figures())
+        ]
 
     def _vote(self, task: JudgeTask, candidate: Vector) -> Vote:
         if self._functions.judge is not None:
@@ -227,12 +260,10 @@ class DeviceBatch:
 
     def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
         """Return how many samples are here, and what a model (d,) gets wrong on them, (2C,)."""
+        found = self._evaluated(weights)
         evaluate = self._functions.evaluate
-        if evaluate is None:
-            raise FunctionError("it has neither an evaluate nor a judge function")
-        self._model.load(weights)
-        found = called(evaluate, self._model.model, self._turn())
-        if not isinstance(found, Metrics) or found.predictions is None or found.targets is None:
+        assert evaluate is not None
+        if found.predictions is None or found.targets is None:
             raise FunctionError(
                 f"{named(evaluate)} must return fedjury.Metrics with predictions= and targets="
             )
@@ -241,6 +272,24 @@ class DeviceBatch:
         except (ValueError, TypeError, IndexError) as why:
             raise FunctionError(f"{named(evaluate)}: {why}") from why
         return len(found.targets), counts
+
+    def _evaluated(self, weights: Vector) -> Metrics:
+        """Let the user's function measure a model (d,); asked again for the same, it remembers."""
+        if self._last is not None and self._last[0] is weights:
+            return self._last[1]
+        evaluate = self._functions.evaluate
+        if evaluate is None:
+            raise FunctionError("it has neither an evaluate nor a judge function")
+        self._model.load(weights)
+        found = called(evaluate, self._model.model, self._turn())
+        if not isinstance(found, Metrics):
+            raise FunctionError(
+                f"{named(evaluate)} returned {type(found).__name__}; it must return fedjury.Metrics"
+            )
+        if why := found.flaw():
+            raise FunctionError(f"{named(evaluate)} {why}")
+        self._last = weights, found
+        return found
 
     def _once(self, text: str) -> None:
         if text not in self._told:

@@ -85,6 +85,12 @@ class ErrorProfileCache:
         self._measure(weights, rows, self._tried[1])
         return self._tried[1].values[rows]
 
+    def answers(self, rows: Rows, weights: Vector) -> list[tuple[Predictions, Predictions]]:
+        """Return what a candidate says of each member's samples (s,), and what they are."""
+        x, targets, ends = self._samples(rows)
+        answers = np.split(predict(self._model, weights, x, self._task), ends)
+        return list(zip(answers, np.split(targets, ends), strict=True))
+
     def _as_candidate(self, weights: Vector) -> Found:
         """Return what was found in an accepted model while it was the candidate, if it was."""
         if self._tried is None or not np.array_equal(self._tried[0], weights):
@@ -101,9 +107,7 @@ class ErrorProfileCache:
         rows = rows[~result.known[rows]]
         if not len(rows):
             return
-        x, targets, ends = self._samples(rows)
-        answers = np.split(predict(self._model, weights, x, self._task), ends)
-        for row, answered, right in zip(rows, answers, np.split(targets, ends), strict=True):
+        for row, (answered, right) in zip(rows, self.answers(rows, weights), strict=True):
             result.values[row] = self._task.profile(answered, right)
         result.known[rows] = True
 

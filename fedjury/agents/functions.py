@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fedjury.protocol.messages import MAX_COUNT, Abilities
+from fedjury.protocol.schema import MAX_METRIC, MAX_METRICS
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Trained:
     samples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Take numbers of NumPy and PyTorch, too."""
+        object.__setattr__(self, "samples", int(self.samples))
+        plain = {name: float(value) for name, value in self.metrics.items()}
+        object.__setattr__(self, "metrics", plain)
+
 
 class Metrics:
     """How good a model is on a device's data: on how many samples, and figures by name.
@@ -49,10 +59,45 @@ class Metrics:
         targets: npt.ArrayLike | None = None,
         **values: float,
     ) -> None:
-        self.samples = samples
+        self.samples = int(samples)
         self.values = {name: float(value) for name, value in values.items()}
         self.predictions = None if predictions is None else np.asarray(predictions)
         self.targets = None if targets is None else np.asarray(targets)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures by name: its own, and accuracy or RMSE where answers are there."""
+        if self.predictions is None or self.targets is None or not self.targets.size:
+            return self.values
+        if np.issubdtype(self.targets.dtype, np.integer):
+            return {"accuracy": float(np.mean(self.predictions == self.targets))} | self.values
+        errors = self.predictions.astype(np.float64) - self.targets
+        return {"rmse": float(np.sqrt(np.mean(errors**2)))} | self.values
+
+    def flaw(self) -> str:
+        """Return what is wrong with it; empty if nothing is."""
+        if not isinstance(self.samples, int) or not 0 <= self.samples <= MAX_COUNT:
+            return f"returned samples={self.samples!r}"
+        if self.predictions is not None and self.targets is not None:
+            shapes = self.predictions.shape, self.targets.shape
+            if shapes[0] != shapes[1] or len(shapes[1]) != 1:
+                return (
+                    f"returned predictions {shapes[0]} for targets {shapes[1]}; both must be (n,)"
+                )
+        return flaw_of_values(self.figures())
+
+
+def flaw_of_values(values: Mapping[str, float]) -> str:
+    """Return why figures cannot be sent, in words that follow a function's name; "" if they can."""
+    if len(values) > MAX_METRICS:
+        return f"returned {len(values)} figures, more than {MAX_METRICS}"
+    for name, value in values.items():
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_METRIC:
+            return (
+                f"returned a figure named {name!r}; names are 1 to {MAX_METRIC} printable letters"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            return f"returned {name} = {value!r}, which is not a finite number"
+    return ""
 
 
 Train = Callable[[Any, Turn], Trained | int]
@@ -72,6 +117,12 @@ class Functions:
     train: Train | None = None
     evaluate: Evaluate | None = None
     judge: Judge | None = None
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the device can do with a candidate."""
+        evaluates = self.evaluate is not None
+        return Abilities(votes=evaluates or self.judge is not None, evaluates=evaluates)
 
 
 class FunctionError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedjury.agents.agent import Judge
+from fedjury.agents.agent import Evaluate, Judge
 from fedjury.agents.error_profile_cache import ErrorProfileCache, Rows
 from fedjury.agents.members import Members
 from fedjury.attacks import AttackContext
@@ -16,7 +16,7 @@ from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judgements, merged
 from fedjury.learning.error_profiles import Histories
 from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Vote
+from fedjury.protocol.messages import Decline, Metrics, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream
 
@@ -68,6 +68,36 @@ class Validators:
             )
             for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
         ]
+
+    def measured(
+        self,
+        members: Members,
+        names: Sequence[str],
+        task: Evaluate,
+        version: int,
+        candidate: Vector,
+    ) -> list[Metrics | Decline]:
+        """Return what these members measure of a candidate on their own data.
+
+        Malicious ones without data say what they would of the accepted ``version``.
+        """
+        rows = [self._row[name] for name in names if name in self._row]
+        places = np.array(rows, dtype=np.int64)
+        found = iter(self.profiles.answers(places, candidate) if rows else ())
+        malicious = {member.name for member in members.malicious}
+        result: list[Metrics | Decline] = []
+        for name in names:
+            if name in self._row:
+                answers = next(found)
+            elif name in malicious:
+                answers = self._inventor.answers(self._number[name], version)
+            else:
+                result.append(Decline(name, task.round, task.attempt))
+                continue
+            values = {key: metric(*answers) for key, metric in self._task.metrics.items()}
+            samples = self.samples(name)
+            result.append(Metrics(name, task.round, task.attempt, samples, values))
+        return result
 
     def _judgements(
         self,

@@ -102,6 +102,7 @@ def round_config_of(
         collect=settings.collect,
         validation=votes,
         limits=settings.limits,
+        evaluation=settings.evaluation,
         collecting=COLLECT.build(
             settings.collect.strategy,
             settings.collect.threshold,

@@ -32,6 +32,7 @@ class RunConsole:
         self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._due = 0.0
+        self._shown = ""
 
     def __enter__(self) -> Self:
         if self._terminal:
@@ -84,9 +85,9 @@ class RunConsole:
         if self._terminal:
             self._live.update(Text(text, style="dim"), refresh=True)
             self._due = now + REDRAW
-        elif now >= self._due:
+        elif now >= self._due and text != self._shown:
             self.say(text)
-            self._due = now + SPEAK
+            self._due, self._shown = now + SPEAK, text
 
 
 def listening(broker: Broker, run: str) -> str:
@@ -105,7 +106,10 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append("accepted", style="green")
     else:
         line.append("REJECTED", style="bold red")
-    line.append(f"  accuracy {record.model.accuracy or 0:6.1%}")
+    if record.model.accuracy is not None:
+        line.append(f"  accuracy {record.model.accuracy:6.1%}")
+    for name, value in record.model.metrics.items():
+        line.append(f"  {name} {value:.4g}")
     if record.model.backdoor is not None:
         line.append(f"  backdoor {record.model.backdoor:.1%}")
     votes, traffic = record.votes, record.traffic

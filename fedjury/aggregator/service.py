@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from fedjury.aggregator.history import History as Series
@@ -20,6 +21,7 @@ from fedjury.protocol.messages import (
     Manifest,
     Manifest1,
     Message,
+    Metrics,
     Model,
     Presence,
     Presence1,
@@ -42,6 +44,7 @@ from fedjury.round.state import (
     RoundConfig,
     State,
     Tick,
+    Waiting,
 )
 
 POLL = 0.05
@@ -58,6 +61,16 @@ REFUSED_EVERY = 1.0
 
 PAST_EVERY = 1.0
 """Seconds between two messages on ``log/history``, which are long and for newcomers alone."""
+
+
+@dataclass
+class Control:
+    """What others may ask of a run while it goes on, also from another thread."""
+
+    paused: bool = False
+    """Whether no further round is to be opened for now."""
+    stopped: bool = False
+    """Whether it is to stop where it is."""
 
 
 class Screen(Protocol):
@@ -95,15 +108,19 @@ class Aggregator:
         screen: Screen,
         records: Iterable[RoundRecord] = (),
         clock: Callable[[], float] = time.monotonic,
+        control: Control | None = None,
     ) -> None:
         """Serve a run over a link; ``records`` are those of rounds that are over.
 
-        ``clock``: tells seconds, from whenever.
+        ``clock``: tells seconds, from whenever. ``control``: through which others pause or stop it.
         """
         self.connection = connection
         self.config = config
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
+        self._cannot_vote: set[str] = set()
+        self._can_evaluate: set[str] = set()
+        self.control = control or Control()
         self.store, self._screen = store, screen
         self._clock = clock
         self._refused_due = 0.0
@@ -123,7 +140,7 @@ class Aggregator:
             (History, Candidate), manifest.history_codec
         )
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
-        self.connection.subscribe(Update, Vote, Decline, Presence, serves=there)
+        self.connection.subscribe(Update, Vote, Metrics, Decline, Presence, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
         for message in self._told_to_the_first_version(there.since):
@@ -145,7 +162,8 @@ class Aggregator:
     def gather(self, state: State, wanted: int, patience: float, settle: float = 0.0) -> State:
         """Wait up to ``patience`` seconds until ``wanted`` agents are online.
 
-        If nobody said how many (0), until nobody new has come for ``settle`` seconds.
+        If nobody said how many (0), until nobody new has come for ``settle`` seconds. In a run that
+        waits, until as many are there as a round needs, however long that takes.
 
         A run that begins says so first, with a record of round 0: who hears all records of a run
         has its history from before any round, and knows that an earlier run's has ended.
@@ -156,7 +174,10 @@ class Aggregator:
             self.connection.publish(RoundLog(start_of(self.config, state)))
         until = self._clock() + patience
         there, since = 0, self._clock()
-        while self._clock() < until:
+        collect = self.config.collect
+        while not self.control.stopped and (
+            self._clock() < until or (collect.wait and len(self.online) < collect.min_updates)
+        ):
             if len(self.online) > there:
                 there, since = len(self.online), self._clock()
             settled = there and self._clock() - since >= settle
@@ -167,8 +188,11 @@ class Aggregator:
         return state
 
     def run(self, state: State) -> State:
-        """Go through the rounds from ``state`` until they are done; return the last state."""
-        while not state.done:
+        """Go through the rounds from ``state`` until they are done; return the last state.
+
+        Or until it is stopped.
+        """
+        while not state.done and not self.control.stopped:
             state = self.turn(state)
         self.end()
         return state
@@ -204,12 +228,23 @@ class Aggregator:
             self.connection.connected,
             transport.dropped,
             time.time(),
+            self._cannot_vote,
+            self._can_evaluate,
+            self.control.paused,
         )
         state = self.take(state, tick)
         self._screen.progress(state)
+        if isinstance(state.phase, Waiting):
+            self._tell_of_waiting()
         self._log_refusals()
         self._log_history()
         return state
+
+    def _tell_of_waiting(self) -> None:
+        """Tell people, where a round needs more agents than there are."""
+        needed = self.config.collect.min_updates
+        if len(self.online) < needed:
+            self._screen.waiting(len(self.online), needed)
 
     def read(self, state: State, patience: float) -> State:
         """Take one message, if one comes within ``patience`` seconds."""
@@ -231,21 +266,28 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
-            case Update() | Vote() | Decline():
+            case Update() | Vote() | Metrics() | Decline():
                 return message
-            case Presence(agent, online, _):
-                return self._note(agent, online=online)
+            case Presence():
+                return self._note(message)
         return None
 
-    def _note(self, agent: str, *, online: bool) -> InvalidMessage | None:
-        """Note who is there and who is not."""
+    def _note(self, message: Presence) -> InvalidMessage | None:
+        """Note who is there and who is not, and what they can do."""
+        agent = message.agent
         self._unheard.discard(agent)
-        if not online:
+        self._cannot_vote.discard(agent)
+        self._can_evaluate.discard(agent)
+        if not message.online:
             self.online.discard(agent)
         elif agent not in self.online and len(self.online) >= self.config.limits.agents:
             return InvalidMessage(agent, Reason.TOO_MANY)
         else:
             self.online.add(agent)
+            if not message.votes:
+                self._cannot_vote.add(agent)
+            if message.evaluates:
+                self._can_evaluate.add(agent)
         return None
 
     def _mind_connection(self) -> None:

@@ -43,6 +43,7 @@ class Sampling(Section):
     client_fraction: Annotated[float, Flag("--client-fraction")] = Field(
         1.0, ge=1e-9, le=1, description="share of the agents selected in each round"
     )
+    most: int = Field(0, ge=0, description="agents selected in a round at the most; 0: no limit")
     newcomers: int = Field(
         0, ge=0, description="agents admitted in a round once the run has begun; 0: no limit"
     )
@@ -76,7 +77,23 @@ class Collect(Section):
         1, ge=1, description="fewest updates; with fewer the round is repeated"
     )
     seconds: float = Field(60.0, ge=0.01, description="longest time for the updates of a round")
-    attempts: int = Field(5, ge=1, description="attempts at a round before the run is given up")
+    attempts: int = Field(
+        5, ge=1, description="attempts at a round before the run is given up, unless wait is true"
+    )
+    wait: bool = Field(
+        True,
+        description="the run waits for its agents as long as it takes: for the first ones, and "
+        "between rounds for min_updates of them; it is never given up",
+    )
+    missed: int = Field(
+        3,
+        ge=0,
+        description="rounds in a row that an agent may leave unanswered before nobody waits for it "
+        "any more; its answers still count; 0: it is always waited for",
+    )
+    every: Annotated[float, Flag("--every", "SECONDS")] = Field(
+        0.0, ge=0, description="seconds from one round to the next at the least; 0: at once"
+    )
 
 
 class Validation(Section):
@@ -239,6 +256,28 @@ class Validation(Section):
         allowed = f"0, or 3 to validation.look_back + 1 ({most})"
         must(fits, "validation.minimum_history", self.minimum_history, allowed)
         return self
+
+
+class Evaluation(Section):
+    """How the agents measure a candidate on their own data (federated evaluation)."""
+
+    fraction: Annotated[float, Flag("--evaluators", "SHARE")] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the agents that measure each candidate on their own data; 0: none",
+    )
+    by_agent: bool = Field(
+        False, description="records say what each agent trained on and measured, by name"
+    )
+    best: Text = Field(
+        "",
+        description="metric by which the best model of the run is kept, in best.safetensors; "
+        "empty: none",
+    )
+    best_is: Literal["highest", "lowest"] = Field(
+        "highest", description="whether a high value of that metric is good, or a low one"
+    )
 
 
 class Detection(Section):

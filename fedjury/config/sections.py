@@ -12,6 +12,7 @@ from fedjury.config.round_sections import (
     Aggregation,
     Collect,
     Detection,
+    Evaluation,
     Limits,
     Sampling,
     Validation,
@@ -27,6 +28,7 @@ __all__ = [
     "Collect",
     "Data",
     "Detection",
+    "Evaluation",
     "Limits",
     "Model",
     "Run",
@@ -69,6 +71,7 @@ class Settings(Section):
     sampling: Sampling = Field(default_factory=Sampling)
     collect: Collect = Field(default_factory=Collect)
     validation: Validation = Field(default_factory=Validation)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
     detection: Detection = Field(default_factory=Detection)
     limits: Limits = Field(default_factory=Limits)
     wire: Wire = Field(default_factory=Wire)
@@ -146,6 +149,17 @@ class Settings(Section):
     @model_validator(mode="after")
     def _contributors_can_cast_the_votes(self) -> Self:
         self.validation.check_contributors(self.contributors)
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_are_there_to_be_measured(self) -> Self:
+        asked = self.evaluation.fraction
+        must(
+            not (asked and self.validation.piggy_back),
+            "evaluation.fraction",
+            asked,
+            "0 with piggy_back, where agents are not asked about a candidate by itself",
+        )
         return self
 
 

@@ -25,11 +25,13 @@ from fedjury.protocol.messages import (
     Candidate,
     Manifest,
     Message,
+    Metrics,
     Model,
     Presence,
     Presence1,
     Reason,
     Round,
+    Update,
     Vote,
 )
 from fedjury.protocol.record import RecordError
@@ -43,8 +45,14 @@ MAX_KEYS = 64
 SMALL = 1000
 """Bytes of the longest vote or presence: they hold a few numbers, and anybody may send them."""
 
-ENVELOPE = 1000
+ENVELOPE = 4000
 """Bytes of a payload around its vector, at the most."""
+
+LONGEST_METRICS = 8000
+"""Bytes of the longest metrics."""
+
+LEFT_OUT: dict[type[Message], tuple[str, ...]] = {Update: ("metrics",), Round: ("evaluators",)}
+"""Keys that are not written where they are empty."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
@@ -57,6 +65,9 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
+    for key in LEFT_OUT.get(kind, ()):
+        if not content[key]:
+            del content[key]
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
     packed: bytes = msgpack.packb(content)
@@ -122,6 +133,8 @@ def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
     if kind in (Presence, AggregatorPresence, Presence1, Vote):
         return min(limits.size, SMALL)
+    if kind is Metrics:
+        return min(limits.size, LONGEST_METRICS)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
         longest = min(longest, most_bytes(limits.parameters) + ENVELOPE)

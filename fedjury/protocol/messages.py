@@ -6,9 +6,10 @@ rules are what makes it true.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # it knows messages by their names
 
 Vector = npt.NDArray[np.float32]
 """(d,) float32: all parameters, flat, in the manifest's order."""
+
+Values = Mapping[str, float]
+"""What was measured, by name."""
 
 PROTOCOL = 2
 """The version that we speak; docs/protocol.md says how it may grow without another."""
@@ -44,8 +48,10 @@ class Manifest:
     model: str
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
     parameters: int
-    classes: int
-    input_shape: tuple[int, ...]
+    classes: int = field(default=0, kw_only=True)
+    """How many are told apart; 0: numbers are predicted, or the aggregator does not know."""
+    input_shape: tuple[int, ...] = field(default=(), kw_only=True)
+    """Of one sample; empty where the aggregator does not know."""
     epochs: int
     batch_size: int
     learning_rate: float
@@ -100,6 +106,8 @@ class Round:
     contributors: Literal["all"] | tuple[str, ...]
     validators: tuple[str, ...]
     seconds: float
+    evaluators: Literal["all"] | tuple[str, ...] = ()
+    """Who measures the candidate while validators judge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ class Update:
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
     ``version``; score, threshold, evidence and size are those of the vote, else 0 or nothing.
+    ``metrics``: what it measured while it trained, by name.
     """
 
     agent: str
@@ -145,6 +154,7 @@ class Update:
     threshold: float = 0.0
     evidence: bytes = b""
     size: int = 0
+    metrics: Values = field(default_factory=dict)
 
     def vote(self, attempt: int) -> Vote:
         """Return the clean vote that it also is: its sender trained from the candidate."""
@@ -183,14 +193,26 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """An agent sits a round out: it has no data now, or its training failed. Nobody waits for it.
+    """An agent will not answer an attempt at a round, so that nobody waits for it.
 
-    If it sends an update all the same, that counts.
+    It has no data now, or its training failed; a validator cannot judge. If it answers all the
+    same, that counts.
     """
 
     agent: str
     round: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How good an evaluator finds the candidate, on so many samples of its own: values by name."""
+
+    agent: str
+    round: int
+    attempt: int
+    samples: int
+    values: Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +238,29 @@ class AttackVector:
     spread: Vector
 
 
+class Abilities(NamedTuple):
+    """What an agent can do with a candidate."""
+
+    votes: bool = True
+    evaluates: bool = False
+
+
+EVERY_AGENT = Abilities()
+"""What agents can do that do not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether an agent is there; its last will says when it is not. ``since``: Unix seconds."""
+    """Whether an agent is there; its last will says when it is not. ``since``: Unix seconds.
+
+    ``votes``, ``evaluates``: whether it can be asked to judge a candidate, or to measure it.
+    """
 
     agent: str
     online: bool
     since: float
+    votes: bool = True
+    evaluates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +320,7 @@ Message = (
     | Update
     | Vote
     | Decline
+    | Metrics
     | ColluderUpdate
     | AttackVector
     | Presence

@@ -85,6 +85,39 @@ BALLOTS = Kind("map name → map", map_of(name, _ballot), Ballot)
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """What one agent measured on its own data, by name."""
+
+    samples: int = entry(COUNT, "samples that it measured with, or trained on")
+    metrics: Mapping[str, float] = entry(NUMBERS, "what it measured, by name", {})
+
+
+def _figures(value: object) -> Figures:
+    result = values(Figures, value, {}) if isinstance(value, dict) else {}
+    if "samples" not in result:
+        raise ValueError
+    return Figures(**result)
+
+
+FIGURES = Kind("map name → map", map_of(name, _figures), Figures)
+
+
+def weighted_mean(figures: Mapping[str, Figures], most: int) -> dict[str, float]:
+    """Return the mean of each metric, weighted by samples, of which one agent has ``most``.
+
+    A metric counts for those that measured it.
+    """
+    sums: dict[str, float] = {}
+    totals: dict[str, int] = {}
+    for agent in sorted(figures):  # in whatever order they came
+        samples = min(figures[agent].samples, most)
+        for metric, value in figures[agent].metrics.items():
+            sums[metric] = sums.get(metric, 0.0) + samples * value
+            totals[metric] = totals.get(metric, 0) + samples
+    return {metric: sums[metric] / total for metric, total in totals.items() if total}
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """How good a model is, where that is measured; None is not 0."""
 
@@ -94,6 +127,13 @@ class Quality:
         "success of an experiment's backdoor, on samples that no agent trains on",
         None,
         start=True,
+    )
+    metrics: Mapping[str, float] = entry(
+        NUMBERS,
+        "other measurements, by name; what agents measured is weighted by their samples",
+        {},
+        start=True,
+        optional=True,
     )
 
 
@@ -267,8 +307,17 @@ class RoundRecord:
     candidate: Quality | None = part(
         Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True
     )
-    metrics: Mapping[str, float] = entry(
-        NUMBERS, "other measurements of the global model, by name", {}, start=True, optional=True
+    training: Mapping[str, float] = entry(
+        NUMBERS,
+        "what agents measured while they trained, by name, weighted by their samples",
+        {},
+        optional=True,
+    )
+    trained: Mapping[str, Figures] = entry(
+        FIGURES, "what each contributor trained on and measured", {}, optional=True
+    )
+    evaluated: Mapping[str, Figures] = entry(
+        FIGURES, "what each evaluator measured of the candidate", {}, optional=True
     )
     votes: Votes = part(Votes)
     traffic: Traffic = part(Traffic)
@@ -302,7 +351,10 @@ class RoundRecord:
     def short(self) -> RoundRecord:
         """Return it without the names of agents, of which there may be many thousands."""
         votes = replace(self.votes, voters={}, replaced=())
-        return replace(self, absent=(), metrics={}, votes=votes, detection=None, left=())
+        model = replace(self.model, metrics={})
+        candidate = self.candidate and replace(self.candidate, metrics={})
+        plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
+        return replace(plain, absent=(), votes=votes, model=model, candidate=candidate)
 
 
 def to_json(record: RoundRecord) -> Json:

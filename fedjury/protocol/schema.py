@@ -21,6 +21,7 @@ from fedjury.protocol.messages import (
     Manifest,
     Manifest1,
     Message,
+    Metrics,
     Model,
     Phase,
     Presence,
@@ -37,6 +38,12 @@ MAX_NAMES = 1_000_000
 MAX_LOOK_BACK = 10_000
 MAX_EVIDENCE = 101
 """Numbers in a vote's evidence."""
+
+MAX_METRICS = 32
+"""Values that one agent measures."""
+
+MAX_METRIC = 64
+"""Letters of the name of one."""
 
 MAX_OPTIONS = 16
 """Settings of a judge."""
@@ -105,6 +112,15 @@ def _number(key: str, value: Any, _: Limits) -> float:
         raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
     _range(key, -1e308 <= value <= 1e308)
     return float(value)
+
+
+def _values(key: str, value: Any, limits: Limits) -> dict[str, float]:
+    _typed(key, value, dict)
+    _range(key, len(value) <= MAX_METRICS)
+    for name in value:
+        _typed(f"a name in {key}", name, str)
+        _range(key, 0 < len(name) <= MAX_METRIC and name.isprintable())
+    return {name: _number(key, item, limits) for name, item in value.items()}
 
 
 def _evidence(key: str, value: Any, _: Limits) -> bytes:
@@ -200,7 +216,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "model": _text,
         "tensors": _tensors,
         "parameters": _positive,
-        "classes": _positive,
+        "classes": count,
         "input_shape": _shape,
         "epochs": _positive,
         "batch_size": _positive,
@@ -224,6 +240,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "contributors": _contributors,
         "validators": _names,
         "seconds": _number,
+        "evaluators": _contributors,
     },
     Model: _MODEL,
     History: _MODEL,
@@ -238,6 +255,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "threshold": _number,
         "evidence": _evidence,
         "size": count,
+        "metrics": _values,
     },
     Vote: {
         "agent": _text,
@@ -251,9 +269,22 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "size": count,
     },
     Decline: {"agent": _text, "round": count, "attempt": count},
+    Metrics: {
+        "agent": _text,
+        "round": count,
+        "attempt": count,
+        "samples": count,
+        "values": _values,
+    },
     ColluderUpdate: {"agent": _text, "round": count, "version": count, "delta": _vector},
     AttackVector: {"round": count, "version": count, "centre": _vector, "spread": _spread},
-    Presence: {"agent": _text, "online": _truth, "since": _number},
+    Presence: {
+        "agent": _text,
+        "online": _truth,
+        "since": _number,
+        "votes": _truth,
+        "evaluates": _truth,
+    },
     AggregatorPresence: {"online": _truth, "since": _number, "partition": _words},
     Presence1: {"online": _truth, "since": _number, "deals": _words},
 }

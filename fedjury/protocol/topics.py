@@ -48,6 +48,7 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Update: Channel("update/{agent}", retain=False, content_type=MSGPACK),
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
     messages.Decline: Channel("decline/{agent}", retain=False, content_type=JSON),
+    messages.Metrics: Channel("metrics/{agent}", retain=False, content_type=JSON),
     messages.ColluderUpdate: Channel(
         "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),

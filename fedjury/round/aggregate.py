@@ -7,7 +7,14 @@ import numpy as np
 from fedjury.detection.state import look
 from fedjury.learning.contributions import Contributions
 from fedjury.learning.weights import Vector
-from fedjury.round.state import Aggregated, JudgingAndTraining, RoundConfig, State, Tick
+from fedjury.round.state import (
+    Aggregated,
+    JudgingAndTraining,
+    RoundConfig,
+    State,
+    Tick,
+    Training,
+)
 from fedjury.rules import Context
 
 
@@ -34,7 +41,8 @@ def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
             candidate, why = None, str(problem)
         else:
             why = unusable(candidate, config)
-    return Aggregated(candidate, why, updates.names, detection, filtered)
+    figures = phase.figures if isinstance(phase, Training) else {}
+    return Aggregated(candidate, why, updates.names, detection, filtered, figures)
 
 
 def _step_along(

@@ -1,8 +1,9 @@
 """The round: a pure state machine. Nothing here reads a clock, a socket or a file.
 
-    Training ──enough updates──► Voting ──votes──► accepted: version + 1 ─┬─► Training, next round
-      ▲  │                          └─────────────► rejected: as before ──┤
-      └──┘ too few by the deadline: attempt + 1                           └─► Done
+    Waiting ──due, agents there──► Training ──enough updates──► Voting ──votes──┐
+      ▲ ▲                           │     ▲                                     │
+      │ └─too few agents are there──┴─────┘ too few answers: attempt + 1        │
+      └───────────── accepted: version + 1, or rejected: as before ─────────────┴─► Done
 
 With piggy-back there is no Voting: the agents selected for the next round judge the candidate,
 train from it, and send both in one message (JudgingAndTraining).
@@ -26,6 +27,7 @@ from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
     Decline,
+    Metrics,
     Phase,
     Reason,
     Round,
@@ -33,11 +35,19 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.record import refusals
+from fedjury.protocol.record import Figures, refusals
 from fedjury.randomness import Purpose, draw
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
 from fedjury.round.collect import Answer, Progress
+from fedjury.round.selection import (
+    contributors,
+    evaluators,
+    lacks_agents,
+    missing,
+    unheard,
+    validators,
+)
 from fedjury.round.state import (
     Aggregated,
     CountInvalid,
@@ -68,7 +78,7 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
             return _postpone(state, event, config)
         return handler(state, event, config)
     match event:
-        case Update() | Vote() | Decline():
+        case Update() | Vote() | Metrics() | Decline():
             return _count_invalid(state, event.agent, Reason.WRONG_PHASE)
         case InvalidMessage():
             return _count_invalid(state, event.agent, event.reason)
@@ -91,6 +101,9 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
             return _count_invalid(state, update.agent, Reason.DUPLICATE)
         vote = update.vote(state.attempt)
         phase = phase.but(votes={**phase.votes, update.agent: vote})
+    if update.metrics or config.evaluation.by_agent:
+        figures = Figures(update.samples, update.metrics)
+        phase = phase.but(figures={**phase.figures, update.agent: figures})
     return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
 
 
@@ -107,13 +120,28 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
     return state.but(phase=changed.but(settled=None) if judging else changed), []
 
 
-def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
-    """Wait no longer for a selected agent that sits the round out."""
+def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Add what an evaluator measured of the candidate."""
     phase = state.phase
-    assert isinstance(phase, Training)
-    if why := _unasked(state, event, state.selected):
+    assert isinstance(phase, Voting)
+    if why := _unasked(state, message, state.evaluators):
+        return _count_invalid(state, message.agent, why)
+    if message.agent in phase.metrics:
+        return _count_invalid(state, message.agent, Reason.DUPLICATE)
+    figures = Figures(message.samples, message.values)
+    return state.but(phase=phase.but(metrics={**phase.metrics, message.agent: figures})), []
+
+
+def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Wait no longer for an agent that will not answer."""
+    phase = state.phase
+    assert isinstance(phase, Training | Voting)
+    voting = isinstance(phase, Voting)
+    asked = state.evaluators.union(state.validators) if voting else state.selected
+    if why := _unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
-    return state.but(phase=phase.but(declined=phase.declined | {event.agent}, settled=None)), []
+    phase = phase.but(declined=phase.declined | {event.agent})
+    return state.but(phase=phase if voting else phase.but(settled=None)), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -127,7 +155,9 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
     return _count_invalid(state, event.agent, event.reason)
 
 
-def _unasked(state: State, answer: Vote | Decline, asked: Collection[str]) -> Reason | None:
+def _unasked(
+    state: State, answer: Vote | Metrics | Decline, asked: Collection[str]
+) -> Reason | None:
     """Return why an answer is none to this attempt; None if it is one."""
     if (answer.round, answer.attempt) != (state.round, state.attempt):
         return Reason.WRONG_ROUND
@@ -142,10 +172,15 @@ def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
 # ---------------------------------------------------------------- time
 
 
-def first_round(state: State, tick: Tick, config: RoundConfig) -> Step:
-    """Open the first round, or the one with which a run resumes."""
-    assert isinstance(state.phase, Waiting)
-    return _go_on(state, tick, config, state.phase.pending)
+def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Open the next round, or another attempt at this one, once it is due and agents are there."""
+    phase = state.phase
+    assert isinstance(phase, Waiting)
+    if state.round >= config.run.rounds and not phase.again:
+        return _announced(state.but(phase=Done()), config)
+    if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
+        return state, []
+    return open_round(state, tick, config, phase.pending, again=phase.again)
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -166,6 +201,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
             return state, []
+    declined = phase.declined - unheard(state.selected, state.missed, config)
+    state = state.but(missed=missing(state.missed, state.selected, answered, declined))
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
@@ -181,13 +218,13 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
     phase = state.phase
     assert isinstance(phase, Voting)
-    if tick.now < state.deadline and len(phase.votes) < len(state.validators):
+    if tick.now < state.deadline and verdict.awaits_more(state, phase):
         return state, []
     decision = verdict.by_validators(state, phase, config)
     if decision.unheard and not phase.silent:
         silent = tuple(name for name in state.validators if name not in phase.votes)
         there = eligible(state.registry, tick.online, state.round, config.detection)
-        free = set(there).difference(state.validators)
+        free = set(there).difference(state.validators, tick.cannot_vote)
         others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
         if others:
             state = state.but(
@@ -196,6 +233,9 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
                 deadline=tick.now + config.validation.seconds,
             )
             return _announced(state, config)
+    asked, answered = state.evaluators.union(state.validators), {*phase.votes, *phase.metrics}
+    declined = phase.declined - unheard(asked, state.missed_votes, config)
+    state = state.but(missed_votes=missing(state.missed_votes, asked, answered, declined))
     result = RoundResult(phase.aggregated, decision, phase.aggregated.candidate)
     return _close(state, tick, config, result)
 
@@ -217,26 +257,24 @@ def open_round(
 ) -> Step:
     """Open the state's next round, or the same one ``again`` at a later attempt."""
     number = state.round if again else state.round + 1
-    seed, detection, votes = config.run.seed, config.detection, config.validation
-    registry = admit(state.registry, tick.online, number, detection, seed)
-    agents = eligible(registry, tick.online, number, detection)
-    count = max(1, round(config.sampling.client_fraction * len(agents)))
-    forced = config.forced.get(number, ())
-    selected = draw(agents, count, seed, number, Purpose.CONTRIBUTORS, forced)
-    asked = votes.asked if number > votes.warm_up and not votes.piggy_back else 0
-    updates = config.collecting.begin(selected)
-    kept = again or isinstance(state.phase, Waiting)
+    registry = admit(state.registry, tick.online, number, config.detection, config.run.seed)
+    agents = eligible(registry, tick.online, number, config.detection)
+    selected = contributors(agents, number, config)
+    updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
     state = State(
         model=state.model,
         round=number,
-        phase=Training(updates)
+        phase=Training(updates, declined=late)
         if pending is None
-        else JudgingAndTraining(updates, pending=pending),
+        else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
         selected=frozenset(selected),
-        validators=draw(agents, asked, seed, number, Purpose.VALIDATORS),
-        invalid=state.invalid if kept else {},
+        validators=validators(agents, tick, number, config),
+        evaluators=evaluators(agents, tick, number, config),
+        missed=state.missed,
+        missed_votes=state.missed_votes,
+        invalid=state.invalid,
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
@@ -248,7 +286,8 @@ def open_round(
 def announcement(state: State, config: RoundConfig) -> Round:
     """Return what agents are told of where the round stands."""
     voting = isinstance(state.phase, Voting)
-    everybody = config.sampling.client_fraction >= 1 and not state.registry.passes_over(state.round)
+    sampling, passes_over = config.sampling, state.registry.passes_over(state.round)
+    everybody = sampling.client_fraction >= 1 and not (sampling.most or passes_over)
     return Round(
         round=state.round,
         attempt=state.attempt,
@@ -257,6 +296,7 @@ def announcement(state: State, config: RoundConfig) -> Round:
         contributors="all" if everybody else tuple(sorted(state.selected)),
         validators=state.validators,
         seconds=(config.validation if voting else config.collect).seconds,
+        evaluators=tuple(sorted(state.evaluators)),
     )
 
 
@@ -267,8 +307,12 @@ def _announced(state: State, config: RoundConfig, first: Candidate | None = None
 
 def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     """Try the round again: agents send what they have, a fresh collection begins."""
-    if state.attempt < config.collect.attempts:
-        pending = state.phase.pending if isinstance(state.phase, JudgingAndTraining) else None
+    pending = state.phase.pending if isinstance(state.phase, JudgingAndTraining) else None
+    if lacks_agents(state, tick, config):
+        note = RoundRepeated(state.round, state.attempt, f"{why}; waiting for more agents")
+        waiting = state.but(phase=Waiting(pending, again=True))
+        return waiting, [Publish(RoundLog(note))]
+    if config.collect.wait or state.attempt < config.collect.attempts:
         state, effects = open_round(state, tick, config, pending, again=True)
         note = RoundRepeated(state.round, state.attempt, why)
         return state, [Publish(RoundLog(note)), *effects]
@@ -305,9 +349,11 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     if config.server_validator:
         turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None
         server = config.server_validator.look(candidate, state.model.profiles, turn)
-    voting = Voting(made, server=server)
+    asked = state.evaluators.union(state.validators)
+    late = unheard(asked, state.missed_votes, config)
+    voting = Voting(made, server=server, declined=late)
     state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
-    if not state.validators:
+    if not asked:
         return count_votes(state, tick, config)
     message = Candidate(state.round, state.attempt, state.version, candidate)
     return _announced(state, config, message)
@@ -346,14 +392,14 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
 
 
 def _go_on(state: State, tick: Tick, config: RoundConfig, pending: Vector | None) -> Step:
-    """Open the next round; of a run that has all of its rounds, say so."""
-    if state.round >= config.run.rounds:
-        return _announced(state.but(phase=Done()), config)
-    return open_round(state, tick, config, pending)
+    """Open the next round as soon as may be; of a run that has all of its rounds, say so."""
+    every = config.collect.every
+    waiting = Waiting(pending, state.opened.now + every if every else 0.0)
+    return open_when_due(state.but(phase=waiting, invalid={}), tick, config)
 
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
-    (Waiting, Tick): first_round,
+    (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): note_decline,
     (Training, InvalidMessage): note_invalid,
@@ -364,6 +410,8 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,
     (Voting, Vote): take_vote,
+    (Voting, Metrics): take_metrics,
+    (Voting, Decline): note_decline,
     (Voting, Tick): count_votes,
 }
 """(phase, event) -> what takes it. What is not here is counted as invalid if it is a message, and
@@ -372,7 +420,7 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, Vote, Decline, InvalidMessage, Tick)
+    events = (Update, Vote, Metrics, Decline, InvalidMessage, Tick)
     names = " | ".join(event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
     for phase in (Waiting, Training, JudgingAndTraining, Voting, Done):

@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.config.sections import Aggregation, Collect, Limits, Run, Sampling, Validation
+from fedjury.config.sections import (
+    Aggregation,
+    Collect,
+    Evaluation,
+    Limits,
+    Run,
+    Sampling,
+    Validation,
+)
 from fedjury.detection.state import (
     EMPTY,
     NOBODY,
@@ -21,8 +29,17 @@ from fedjury.detection.state import (
 from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Decline, Message, Model, Phase, Reason, Update, Vote
-from fedjury.protocol.record import Quality, RoundRecord
+from fedjury.protocol.messages import (
+    Decline,
+    Message,
+    Metrics,
+    Model,
+    Phase,
+    Reason,
+    Update,
+    Vote,
+)
+from fedjury.protocol.record import Figures, Quality, RoundRecord
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
@@ -42,6 +59,7 @@ class RoundConfig:
     collect: Collect
     validation: Validation
     limits: Limits
+    evaluation: Evaluation = field(default_factory=Evaluation)
     flaw: Callable[[Vector], str] = lambda _: ""
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -72,6 +90,12 @@ class Tick:
     """Messages that the broker has thrown away so far."""
     time: float = 0.0
     """The time of day, in seconds since 1970 (UTC)."""
+    cannot_vote: Names[str] = ()
+    """Who of those online cannot judge a candidate."""
+    can_evaluate: Names[str] = ()
+    """Who of them can measure one."""
+    paused: bool = False
+    """Whether no further round is to be opened for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +107,7 @@ class InvalidMessage:
     update: bool = False
 
 
-Event = Update | Vote | Decline | InvalidMessage | Tick
+Event = Update | Vote | Metrics | Decline | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +163,15 @@ class GlobalModel:
 
 @dataclass(frozen=True)
 class Waiting(Replaceable):
-    """No round is open yet: the first tick opens one."""
+    """No round is open: the next one is opened when it is due, and its agents are there."""
 
     name: ClassVar[Phase | None] = None
     pending: Vector | None = None
-    """Piggy-back, in a run that resumes: the candidate on which the next round decides."""
+    """Piggy-back: the candidate on which the next round decides."""
+    due: float = 0.0
+    """When it may be opened at the earliest, in seconds of the round's clock."""
+    again: bool = False
+    """Whether it is another attempt at the state's round."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +185,9 @@ class Training(Replaceable):
     settled: float | None = None
     """Since when nobody is missing but those."""
     declined: frozenset[str] = frozenset()
-    """Selected agents that sit the round out."""
+    """Selected agents that nobody waits for: they sit the round out, or have missed the last."""
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    """What agents say of their training, where that is to be recorded."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +214,23 @@ class Aggregated:
     """What they said of their senders, where somebody looks."""
     filtered: int = 0
     """Updates that were left out because their senders are flagged."""
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    """What contributors say of their training, where that is to be recorded."""
 
 
 @dataclass(frozen=True)
 class Voting(Replaceable):
-    """The validators judge the candidate."""
+    """The validators judge the candidate, and the evaluators measure it."""
 
     name: ClassVar[Phase | None] = Phase.VALIDATE
     aggregated: Aggregated
     votes: Mapping[str, Vote] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
+    metrics: Mapping[str, Figures] = field(default_factory=dict)
+    """What evaluators measured of the candidate."""
+    declined: frozenset[str] = frozenset()
+    """Validators and evaluators that nobody waits for."""
     server: ServerView | None = None
     """What the server says of it, if it looks."""
 
@@ -224,6 +260,11 @@ class State(Replaceable):
     """What is known of the agents after the last round."""
     selected: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
+    evaluators: frozenset[str] = frozenset()
+    missed: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> how many times in a row it was selected and has left that unanswered."""
+    missed_votes: Mapping[str, int] = field(default_factory=dict)
+    """The same of those who were asked for a vote, or to measure a candidate."""
     invalid: Mapping[str, int] = field(default_factory=dict)
     """Messages of the round that were refused, by reason."""
     opened: Tick = Tick(0.0)

@@ -26,6 +26,7 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
+    weighted_mean,
 )
 from fedjury.round.state import (
     Aggregated,
@@ -89,6 +90,15 @@ def decide(
     return Decision(counted, why, unheard=True)
 
 
+def awaits_more(state: State, phase: Voting) -> bool:
+    """Return whether somebody who was asked about the candidate may still answer."""
+    votes, measured = len(phase.votes), len(phase.metrics)
+    if phase.declined:
+        votes += sum(v in phase.declined and v not in phase.votes for v in state.validators)
+        measured += sum(e in phase.declined and e not in phase.metrics for e in state.evaluators)
+    return votes < len(state.validators) or measured < len(state.evaluators)
+
+
 def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
     """Decide by the votes of the round's validators, and of the server if it votes."""
     votes, asked = dict(sorted(phase.votes.items())), len(state.validators)
@@ -127,7 +137,7 @@ def finish(
     judging = isinstance(state.phase, JudgingAndTraining)
     quality = model = None
     if result.candidate is not None:
-        quality = config.measure(result.candidate)
+        quality = _measured(state, config, result.candidate)
         if not result.decision.why:
             model = Model(state.version + 1, result.candidate)
             state = state.but(model=_accepted(state, model, quality, config))
@@ -146,6 +156,15 @@ def finish(
         effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
     effects.append(Publish(RoundLog(record)))
     return state, effects
+
+
+def _measured(state: State, config: RoundConfig, candidate: Vector) -> Quality:
+    """Return how good a candidate (d,) is, as the server and the evaluators find it."""
+    quality, phase = config.measure(candidate), state.phase
+    if not isinstance(phase, Voting) or not phase.metrics:
+        return quality
+    by_agents = weighted_mean(phase.metrics, config.limits.samples)
+    return replace(quality, metrics=by_agents | dict(quality.metrics))
 
 
 def _accepted(state: State, model: Model, quality: Quality, config: RoundConfig) -> GlobalModel:
@@ -172,6 +191,7 @@ def _record(
 ) -> RoundRecord:
     """Write down the round, for people and for resuming."""
     aggregated, decision, opened = result.aggregated, result.decision, state.opened
+    phase, trained = state.phase, dict(sorted(aggregated.figures.items()))
     judging = isinstance(state.phase, JudgingAndTraining)
     answered = decision.votes.voters if judging else aggregated.contributors
     missing = sorted(state.selected.difference(answered))
@@ -193,6 +213,9 @@ def _record(
         absent=tuple(missing[:ABSENT]),
         model=state.model.quality,
         candidate=quality,
+        training=weighted_mean(trained, config.limits.samples),
+        trained=trained,
+        evaluated=phase.metrics if isinstance(phase, Voting) else {},
         votes=decision.votes,
         traffic=Traffic(
             dict(state.invalid),

@@ -245,3 +245,76 @@ def test_a_name_that_is_no_topic_is_refused(name):
     """Names are parts of topics."""
     with pytest.raises(ValueError, match="must be 1 to 64 of A-Z a-z 0-9 _ -"):
         fedjury.Device(name)
+
+
+def test_devices_measure_each_candidate_on_their_own_data(tmp_path):
+    """Federated evaluation: accuracy and an own figure, weighted by samples, and by device."""
+    devices = [device(name) for name in SIZES]
+    for number, each in enumerate(devices):
+        x, y = share(each.name)
+
+        @each.evaluate
+        def evaluate(model, turn, x=x, y=y, number=number):
+            with torch.no_grad():
+                answers = model(x).argmax(1)
+            return fedjury.Metrics(len(x), predictions=answers, targets=y, place=number)
+
+    changes = {"evaluation__fraction": 1.0, "evaluation__by_agent": True}
+    done = federation(tmp_path, devices, run__rounds=2, **changes)
+    last = done.records[-1]
+    assert set(last.evaluated) == set(SIZES)
+    assert last.model.metrics["place"] == (0 * 37 + 1 * 120 + 2 * 300) / 457
+    by_hand = sum(SIZES[name] * one.metrics["accuracy"] for name, one in last.evaluated.items())
+    assert last.model.metrics["accuracy"] == pytest.approx(by_hand / 457)
+    assert {name: one.samples for name, one in last.trained.items()} == SIZES
+
+
+def test_a_device_that_only_trains_is_not_asked_to_judge_or_to_measure(tmp_path):
+    """One of three has no evaluate function: the two others vote and measure, nobody is silent."""
+    devices = [device(name) for name in SIZES]
+    devices[0]._functions.evaluate = None
+    changes = {"evaluation__fraction": 1.0, "validation__validators": 3, "validation__look_back": 2}
+    done = federation(tmp_path, devices, run__rounds=3, **changes)
+    assert {frozenset(r.votes.voters) for r in done.records} == {frozenset(("site-b", "site-c"))}
+    assert {frozenset(r.evaluated) for r in done.records} == {frozenset(("site-b", "site-c"))}
+    assert [r.votes.silent for r in done.records] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (lambda: 0.5, "returned float; it must return fedjury.Metrics"),
+        (lambda: fedjury.Metrics(3, rmse=float("nan")), "returned rmse = nan"),
+        (lambda: fedjury.Metrics(-1, rmse=1.0), "returned samples=-1"),
+        (lambda: fedjury.Metrics(2, predictions=[1], targets=[1, 2]), "both must be (n,)"),
+        (lambda: 1 / 0, "raised ZeroDivisionError"),
+    ],
+)
+def test_an_evaluate_function_that_is_wrong_is_told_and_not_waited_for(tmp_path, metrics, said):
+    """The others measure the candidate; the sentence names the function and what is wrong."""
+    heard: list[str] = []
+    devices = [device(name, heard) for name in SIZES]
+    devices[1].evaluate(lambda model, turn: metrics())
+    done = federation(tmp_path, devices, run__rounds=2, evaluation__fraction=1.0)
+    assert [set(r.evaluated) for r in done.records] == [{"site-a", "site-c"}] * 2
+    assert all(r.timing.seconds < 5 for r in done.records)
+    [line] = [line for line in heard if said in line]
+    assert "asked to evaluate a candidate, it cannot" in line
+
+
+def test_what_training_measures_is_in_the_record(tmp_path):
+    """A loss of 1, 2 and 3 on 37, 120 and 300 samples."""
+    devices = [device(name) for name in SIZES]
+    for loss, each in enumerate(devices, 1):
+        made = fedjury.Trained(SIZES[each.name], {"loss": loss})
+        each.train(lambda model, turn, made=made: made)
+    done = federation(tmp_path, devices, run__rounds=1)
+    assert done.records[0].training == {"loss": (37 + 240 + 900) / 457}
+
+
+def test_simulated_agents_measure_candidates_too(tmp_path):
+    """With honest agents their mean is near what the server finds on samples of nobody."""
+    done = Federation(tmp_path, run__rounds=6, evaluation__fraction=0.5).whole()
+    last = done.records[-1]
+    assert len(last.evaluated) == 10
+    assert last.model.metrics["accuracy"] == pytest.approx(last.model.accuracy, abs=0.12)

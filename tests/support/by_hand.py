@@ -32,6 +32,7 @@ SHORT = {
     "min_updates": "collect.min_updates",
     "collect_seconds": "collect.seconds",
     "attempts": "collect.attempts",
+    "wait": "collect.wait",
     "validators": "validation.validators",
     "quorum": "validation.quorum",
     "min_votes": "validation.min_votes",
@@ -70,6 +71,7 @@ def policy(**changes):
         "vote_seconds": 5,
         "look_back": 2,
         "quorum": 2,
+        "wait": False,
     }
     return changed(plain_policy, **usual | changes)
 

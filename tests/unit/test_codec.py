@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import codec, compression, schema
-from fedjury.protocol.codec import SMALL, Decoder, decode, encode
+from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
 from fedjury.protocol.compression import CODECS, compress, decompress, or_float32
 from fedjury.protocol.encoder import Encoder
@@ -39,6 +39,7 @@ from fedjury.protocol.messages import (
     InvalidLog,
     Manifest,
     Manifest1,
+    Metrics,
     Model,
     Phase,
     Presence,
@@ -52,6 +53,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import (
     Ballot,
     DetectionRecord,
+    Figures,
     Quality,
     RoundRecord,
     Timing,
@@ -92,17 +94,18 @@ EXAMPLES = {
         look_back=10,
         minimum_history=11,
     ),
-    Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5),
+    Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5, "all"),
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
     Update: Update(
-        "ann", 1, 0, 4, vector(1, -2), score=1.5, threshold=1.25, evidence=SEEN, size=300
+        "ann", 1, 0, 4, vector(1, -2), 1.5, 1.25, evidence=SEEN, size=300, metrics={"loss": 2.0}
     ),
     Vote: Vote(
         "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, size=300
     ),
     Decline: Decline("ann", 7, 2),
+    Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
@@ -208,6 +211,10 @@ json_values = st.recursive(
     max_leaves=10,
 )
 shares = st.none() | st.floats(0, 1)
+measured = st.dictionaries(
+    st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64), numbers, max_size=4
+)
+recorded = st.dictionaries(names, st.floats(-1e9, 1e9), max_size=4)
 tallies = st.dictionaries(st.sampled_from(list(Reason)).map(str), ones, max_size=3)
 records = st.builds(
     RoundRecord,
@@ -216,9 +223,10 @@ records = st.builds(
     accepted=st.none() | st.booleans(),
     why=names,
     judged=st.none() | counts,
-    model=st.builds(Quality, shares, shares),
+    model=st.builds(Quality, shares, shares, recorded),
     candidate=st.none() | st.builds(Quality, shares, shares),
-    metrics=st.dictionaries(names, shares.filter(lambda x: x is not None), max_size=2),
+    training=recorded,
+    trained=st.dictionaries(names, st.builds(Figures, counts, recorded), max_size=2),
     votes=st.builds(
         Votes, ones, counts, counts, st.dictionaries(names, st.builds(Ballot, st.booleans()))
     ),
@@ -234,8 +242,6 @@ MESSAGES = {
         st.lists(st.tuples(texts, shapes), max_size=3).map(tuple),
         ones,
         ones,
-        shapes,
-        ones,
         ones,
         numbers,
         st.floats(0, 1, exclude_max=True),
@@ -247,6 +253,8 @@ MESSAGES = {
         st.integers(0, 10_000),
         counts,
         counts,
+        classes=counts,
+        input_shape=shapes,
     ),
     Round: st.builds(
         Round,
@@ -257,20 +265,22 @@ MESSAGES = {
         st.just("all") | st.lists(names, max_size=4).map(tuple),
         st.lists(names, max_size=4).map(tuple),
         numbers,
+        st.just("all") | st.lists(names, max_size=4).map(tuple),
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
     Candidate: st.builds(Candidate, counts, counts, counts, vectors),
     Update: st.builds(
-        Update, names, counts, counts, counts, vectors, numbers, numbers, seen, counts
+        Update, names, counts, counts, counts, vectors, numbers, numbers, seen, counts, measured
     ),
     Vote: st.builds(
         Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, seen, counts
     ),
     Decline: st.builds(Decline, names, counts, counts),
+    Metrics: st.builds(Metrics, names, counts, counts, counts, measured),
     ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
-    Presence: st.builds(Presence, names, st.booleans(), numbers),
+    Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     RoundLog: st.builds(RoundLog, records),
     InvalidLog: st.builds(
@@ -561,8 +571,10 @@ ROUND_BYTES = (
 @pytest.mark.parametrize(("kind", "golden"), [(Update, UPDATE_BYTES), (Round, ROUND_BYTES)])
 def test_golden_bytes(kind, golden):
     """These messages are these bytes, in both directions."""
-    assert encode(EXAMPLES[kind]) == golden
-    assert same(decode(topic(kind), golden, Limits()), EXAMPLES[kind])
+    added = {"metrics": {}} if kind is Update else {"evaluators": ()}  # not written where empty
+    message = replace(EXAMPLES[kind], **added)
+    assert encode(message) == golden
+    assert same(decode(topic(kind), golden, Limits()), message)
 
 
 def test_int8_golden_bytes():
@@ -650,7 +662,8 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    too_large = kind in SMALL_KINDS and len(payload) > SMALL
+    longest = SMALL if kind in SMALL_KINDS else LONGEST_METRICS
+    too_large = kind in (*SMALL_KINDS, Metrics) and len(payload) > longest
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
 
@@ -660,7 +673,6 @@ def test_nasty_bytes(kind, payload):
     [
         ("epochs", 0),
         ("batch_size", 0),
-        ("classes", 0),
         ("parameters", 0),
         ("momentum", 1),
         ("momentum", -0.1),
@@ -671,6 +683,13 @@ def test_a_manifest_that_nobody_could_follow(key, value):
     """A manifest with settings that would break an agent is out of range."""
     manifest = json.loads(encode(EXAMPLES[Manifest])) | {key: value}
     assert refusal(topic(Manifest), json.dumps(manifest).encode()) is Reason.OUT_OF_RANGE
+
+
+def test_metrics_are_no_longer_than_their_names_and_values_need():
+    """32 names of 64 letters and their values fit; more than 8,000 bytes are refused unread."""
+    full = Metrics("ann", 1, 1, 2**31 - 1, {f"{i:064d}": -1.5e300 for i in range(32)})
+    assert same(decode(topic(Metrics), encode(full), Limits()), full)
+    assert refusal(topic(Metrics), b" " * (LONGEST_METRICS + 1)) is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize("kind", SMALL_KINDS)
@@ -754,6 +773,21 @@ WRONG = {
         {"x": -(10**309)},
         {f"x{i}": i for i in range(17)},
     ],
+    "values": [
+        None,
+        1,
+        [],
+        {"x": None},
+        {"x": "1"},
+        {"x": True},
+        {"x": math.nan},
+        {"x": math.inf},
+        {"x": {}},
+        {"": 1.0},
+        {"x" * 65: 1.0},
+        {"x\n": 1.0},
+        {f"x{i}": 1.0 for i in range(33)},
+    ],
     "text": [None, 1, True, [], "x" * 201],
     "evidence": [
         None,
@@ -823,7 +857,7 @@ IS = {
     Round: {
         "count": ("round", "attempt", "version"),
         "phase": ("phase",),
-        "names": ("contributors", "validators"),
+        "names": ("contributors", "validators", "evaluators"),
         "number": ("seconds",),
     },
     Model: {"count": ("version",), "vector": ("weights",)},
@@ -834,6 +868,7 @@ IS = {
         "vector": ("delta",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
+        "values": ("metrics",),
     },
     Vote: {
         "count": ("round", "attempt", "samples", "size"),
@@ -842,9 +877,10 @@ IS = {
         "evidence": ("evidence",),
     },
     Decline: {"count": ("round", "attempt")},
+    Metrics: {"count": ("round", "attempt", "samples"), "values": ("values",)},
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
-    Presence: {"truth": ("online",), "number": ("since",)},
+    Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},
     Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
@@ -1151,5 +1187,5 @@ def test_jsonable_by_hand():
 @given(st.floats(), st.dictionaries(st.text(), st.floats(), max_size=4))
 def test_logs_are_strict_json(number, metrics):
     """A record with any numbers is JSON that strict parsers read."""
-    payload = encode(RoundLog(RoundRecord(1, model=Quality(number), metrics=metrics)))
+    payload = encode(RoundLog(RoundRecord(1, model=Quality(number, metrics=metrics))))
     json.loads(payload, parse_constant=pytest.fail)

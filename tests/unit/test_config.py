@@ -421,7 +421,7 @@ def test_unknown_keys_are_named(toml):
     assert text == (
         "unknown setting 'sampling.client_fractions'; did you mean 'sampling.client_fraction'? "
         "valid: "
-        "sampling.client_fraction, sampling.newcomers"
+        "sampling.client_fraction, sampling.most, sampling.newcomers"
     )
 
 
@@ -483,6 +483,7 @@ def test_types_are_exact(key, toml):
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
         "run.device": "auto or cpu or cuda",
+        "evaluation.best_is": "highest or lowest",
     }.get(key, called)
     section, name = key.split(".")
     wrong = {

@@ -153,7 +153,9 @@ def test_what_cannot_be_made_smaller_still_fits(parameters):
     noise = np.random.default_rng(0).integers(0, 2**32, parameters, dtype=np.uint32)
     count = 2**31 - 1
     evidence = b"\xff\xff\x7f\x7f" * 101
-    sent = Update("a", count, count, count, noise.view(np.float32), -1e308, -1e308, evidence, count)
+    vote = (-1e308, -1e308, evidence, count)
+    metrics = {f"{i:064d}": -1e308 for i in range(32)}
+    sent = Update("a", count, count, count, noise.view(np.float32), *vote, metrics)
     for codec in CODECS:
         payload = encode(sent, codec)
         limits = Limits(parameters, size=10**9, finite=False)
@@ -165,7 +167,7 @@ def test_longer_than_a_model_is_not_read(kind, monkeypatch):
     """A payload that no vector of the known model can fill is refused by its length alone."""
     monkeypatch.setattr("fedjury.protocol.codec._parse", lambda *_: pytest.fail("it was parsed"))
     (message,) = (message for message in MESSAGES if isinstance(message, kind))
-    longest = (4 * 1000 + 1000 // 32 + 1000) * (1 + (kind is AttackVector))
+    longest = (4 * 1000 + 1000 // 32 + 4000) * (1 + (kind is AttackVector))
     topic = USUAL.of("run", message)
     with pytest.raises(BadMessage, match=r"^too_large: "):
         decode(topic, bytes(longest + 1), Limits(1000))

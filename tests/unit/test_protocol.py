@@ -22,7 +22,7 @@ VECTOR = np.zeros(2, dtype=np.float32)
 
 SAID = {
     "manifest": messages.Manifest(
-        "mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11
+        "mlp", (), 2, 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11
     ),
     "round": messages.Round(1, 0, messages.Phase.TRAIN, 0, "all", (), 1.0),
     "model": messages.Model(3, VECTOR),
@@ -31,6 +31,7 @@ SAID = {
     "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
     "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
     "decline/ann": messages.Decline("ann", 1, 1),
+    "metrics/ann": messages.Metrics("ann", 1, 1, 4, {"rmse": 0.5}),
     "collusion/update/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
     "collusion/attack": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),

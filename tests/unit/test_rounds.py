@@ -35,6 +35,7 @@ from fedjury.protocol.messages import (
     Candidate,
     Decline,
     History,
+    Metrics,
     Model,
     Phase,
     Reason,
@@ -42,7 +43,7 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
-from fedjury.protocol.record import Ballot, Quality, RoundRecord, Timing, Traffic
+from fedjury.protocol.record import Ballot, Figures, Quality, RoundRecord, Timing, Traffic
 from fedjury.randomness import Purpose, draw
 from fedjury.round import machine
 from fedjury.round.machine import step
@@ -939,9 +940,194 @@ def test_an_update_after_declining_counts_all_the_same():
     assert record.updates == 3
 
 
-def test_nobody_can_decline_a_vote():
-    """While validators are asked there is nothing to sit out."""
+def test_who_cannot_vote_says_so_and_another_is_asked_at_once():
+    """Two of four are asked; one votes, the other declines: a third is asked in its place."""
+    said = policy(validators=2, **{"validation.min_votes": 2})
+    state, _ = validating(said, online="abcd")
+    first, second = state.validators
+    after, _ = play(state, said, vote(first), Decline(second, 1, 1))
+    after, effects = play(after, said, Tick(3.5, set("abcd")))
+    [asked] = published(effects, Round)
+    assert second not in asked.validators
+    assert first in asked.validators
+    assert len(asked.validators) == 2
+
+
+def first():
+    """Return a run of which no round is open yet."""
+    return State(GlobalModel(0, vector(0, 0)), 0)
+
+
+def test_who_says_that_it_cannot_vote_is_not_asked():
+    """Of four, two cannot judge: the two others are the validators."""
     said = policy(validators=2)
-    state, _ = validating(said)
-    state, _ = play(state, said, Decline("a", 1, 1))
-    assert state.invalid == {"wrong_phase": 1}
+    state, _ = play(first(), said, Tick(0, "abcd", cannot_vote="ad"))
+    assert state.validators == ("b", "c")
+
+
+# Who never answers
+
+
+def test_after_three_rounds_without_an_answer_nobody_waits_any_more():
+    """Round 1 to 3 last until their deadline, for c is silent; round 4 ends with a and b."""
+    said = policy(collect_seconds=10)
+    state, _ = start(said)
+    ends = []
+    for number in range(1, 5):
+        begun = state.opened.now
+        answers = updates(state, {"a": (1, 0), "b": (3, 0)})
+        state, _ = play(state, said, *answers, Tick(begun + 1, set("abc")))
+        if state.round == number:
+            state, _ = play(state, said, Tick(begun + 10, set("abc")))
+        ends.append(state.opened.now - begun)
+    assert ends == [10, 10, 10, 1]
+    assert state.missed == {"c": 4}
+
+
+def test_who_answers_once_more_is_waited_for_again():
+    """After four missed rounds c answers in time: it is counted, and the next round waits."""
+    said = policy(**{"collect.missed": 1})
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state, {"a": (1, 0), "b": (3, 0)}), Tick(11, set("abc")))
+    assert state.missed == {"c": 1}
+    state, effects = play(state, said, *updates(state, DELTAS), Tick(12, set("abc")))
+    assert [record.updates for record in records(effects)] == [3]
+    assert state.missed == {}
+    state, _ = play(state, said, *updates(state, {"a": (1, 0), "b": (3, 0)}), Tick(13, set("abc")))
+    assert state.round == 3
+
+
+# A run that waits for its agents
+
+
+def test_a_run_waits_until_enough_agents_are_there():
+    """Two of the three that a round needs are there: none is opened before the third comes."""
+    said = policy(min_updates=3, wait=True)
+    state, effects = start(said, online="ab")
+    assert (state.round, effects) == (0, [])
+    state, effects = play(state, said, Tick(3600, set("abc")))
+    assert state.round == 1
+    assert published(effects, Round)[0].phase is Phase.TRAIN
+
+
+def test_a_run_is_not_given_up_while_a_device_is_off():
+    """One leaves: the round waits for it, for days, and goes on when it is back."""
+    said = policy(min_updates=3, attempts=1, wait=True)
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state, {"a": (1, 0), "b": (3, 0)}))
+    state, effects = play(state, said, Tick(10, set("ab")))
+    assert "waiting for more agents" in published(effects, RoundLog)[0].record.why
+    state, effects = play(state, said, Tick(1e6, set("ab")))
+    assert (state.done, effects) == (False, [])
+    state, effects = play(state, said, Tick(1e6 + 1, set("abc")))
+    assert (state.round, state.attempt) == (1, 2)
+    state, _ = play(state, said, *updates(state), Tick(1e6 + 2, set("abc")))
+    assert (state.round, state.version) == (2, 1)
+
+
+def test_silent_agents_are_asked_for_ever_in_a_run_that_waits():
+    """All are there and nobody answers: one attempt follows another, beyond ``attempts``."""
+    said = policy(attempts=2, wait=True)
+    state, _ = start(said)
+    for attempt in range(1, 8):
+        assert (state.round, state.attempt) == (1, attempt)
+        state, _ = play(state, said, Tick(state.deadline, set("abc")))
+
+
+def test_rounds_begin_as_far_apart_as_is_asked():
+    """With a round an hour, the next one opens 3,600 s after this one did, not earlier."""
+    said = policy(**{"collect.every": 3600.0})
+    state, _ = start(said, now=100.0)
+    state, effects = play(state, said, *updates(state), Tick(102, set("abc")))
+    assert (state.round, state.version) == (1, 1)
+    assert not published(effects, Round)
+    state, effects = play(state, said, Tick(3699.9, set("abc")))
+    assert effects == []
+    state, effects = play(state, said, Tick(3700, set("abc")))
+    assert state.round == 2
+
+
+def test_a_paused_run_ends_its_round_and_opens_no_other():
+    """What was asked for still counts; the next round waits until it goes on."""
+    said = policy()
+    state, _ = start(said)
+    state, _ = play(state, said, *updates(state), Tick(1, set("abc"), paused=True))
+    assert (state.round, state.version) == (1, 1)
+    state, _ = play(state, said, Tick(500, set("abc"), paused=True))
+    assert state.round == 1
+    state, _ = play(state, said, Tick(501, set("abc")))
+    assert state.round == 2
+
+
+def test_no_more_agents_are_selected_than_allowed():
+    """Of nine agents, at most four are asked."""
+    said = policy(**{"sampling.most": 4})
+    state, _ = start(said, online="abcdefghi")
+    assert len(state.selected) == 4
+
+
+# What agents measure
+
+
+def test_evaluators_measure_a_candidate_by_hand():
+    """10 samples with an error of 1, 30 with 2: (10 + 60) / 40 = 1.75; then it is accepted."""
+    said = policy(**{"evaluation.fraction": 1.0})
+    state, _ = start(said)
+    there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
+    state, _ = play(state, said, *updates(state), Tick(1, **there))
+    state, effects = play(state, said, *updates(state), Tick(2, **there))
+    [asked] = published(effects, Round)
+    assert (asked.phase, asked.evaluators, asked.validators) == (Phase.VALIDATE, ("a", "b"), ())
+    assert published(effects, Candidate)
+    heard = Metrics("a", 2, 1, 10, {"rmse": 1.0}), Metrics("b", 2, 1, 30, {"rmse": 2.0})
+    state, _ = play(state, said, heard[0], Tick(3, **there))
+    assert state.phase.name is Phase.VALIDATE
+    state, effects = play(state, said, heard[1], Tick(4, **there))
+    [record] = records(effects)
+    assert record.model.metrics == {"rmse": 1.75}
+    assert record.evaluated == {"a": Figures(10, {"rmse": 1.0}), "b": Figures(30, {"rmse": 2.0})}
+
+
+def test_a_candidate_does_not_wait_for_an_evaluator_beyond_the_deadline():
+    """B never says: after the time for votes what a measured is what counts."""
+    said = policy(**{"evaluation.fraction": 1.0})
+    there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
+    state, _ = play(first(), said, Tick(0, **there))
+    state, _ = play(state, said, *updates(state), Tick(1, **there))
+    state, _ = play(state, said, Metrics("a", 1, 1, 10, {"rmse": 1.0}), Tick(2, **there))
+    state, effects = play(state, said, Tick(7, **there))
+    [record] = records(effects)
+    assert (record.accepted, record.model.metrics) == (True, {"rmse": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (Metrics("a", 2, 1, 10, {}), "wrong_round"),
+        (Metrics("a", 1, 2, 10, {}), "wrong_round"),
+        (Metrics("c", 1, 1, 10, {}), "not_selected"),
+        (Metrics("b", 1, 1, 10, {}), "duplicate"),
+    ],
+)
+def test_metrics_that_nobody_asked_for_are_counted(message, reason):
+    """Another round or attempt, no evaluator, or a second time: nothing else changes."""
+    said = policy(**{"evaluation.fraction": 1.0})
+    there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
+    state, _ = play(first(), said, Tick(0, **there))
+    state, _ = play(state, said, *updates(state), Tick(1, **there), Metrics("b", 1, 1, 5, {}))
+    after, _ = play(state, said, message)
+    assert (after.invalid, after.phase) == ({reason: 1}, state.phase)
+
+
+def test_what_agents_measure_while_they_train_is_recorded():
+    """Losses 1 and 2 on 10 and 30 samples are 1.75 together; one agent counts as 20 at the most."""
+    said = policy(samples_cap=20, **{"evaluation.by_agent": True})
+    state, _ = start(said, online="ab")
+    sent = [
+        Update("a", 1, 0, 10, vector(1, 0), metrics={"loss": 1.0}),
+        Update("b", 1, 0, 30, vector(1, 0), metrics={"loss": 2.0}),
+    ]
+    state, effects = play(state, said, *sent, Tick(1, set("ab")))
+    [record] = records(effects)
+    assert record.training == {"loss": (10 + 40) / 30}
+    assert record.trained["b"] == Figures(30, {"loss": 2.0})

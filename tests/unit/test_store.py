@@ -287,7 +287,7 @@ def test_what_is_not_ours_is_let_be(store, folder):
 
 def test_records_of_what_is_not_a_number_are_json(store, folder):
     """NaN and inf become null, in the lines and in the model's own note."""
-    bad = replace(record(4, 3), model=Quality(float("nan")), metrics={"x": float("-inf")})
+    bad = replace(record(4, 3), model=Quality(float("nan"), None, {"x": float("-inf")}))
     store.persist(bad, Model(3, np.array([np.nan, np.inf, 0], dtype=np.float32)))
 
     def refuse(word):

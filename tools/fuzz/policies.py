@@ -35,6 +35,7 @@ SHORT = {
     "run.seed": 3,
     "aggregation.server_lr": 1.0,
     "collect.attempts": ATTEMPTS,
+    "collect.wait": False,
     "collect.seconds": 10.0,
     "validation.seconds": 5.0,
     "validation.validators": 0,

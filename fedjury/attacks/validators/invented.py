@@ -71,19 +71,22 @@ class Inventor:
         """Forget the versions before ``oldest``."""
         self._found = {v: result for v, result in self._found.items() if v >= oldest}
 
+    def answers(self, agent: int, version: int) -> tuple[Classes, Classes]:
+        """Make up what an accepted model says of an agent's samples (s,), and what they are."""
+        own = self._samples_of(agent)
+        rng = stream(self._seed, Purpose.INVENTED_ERRORS, version, agent)
+        guessing = 1 - 1 / self._classes
+        rate = own.rest + (guessing - own.rest) * np.exp(-version / own.pace)
+        swing = own.swing * rng.standard_normal()
+        swings = swing + own.trade * rng.standard_normal(self._classes)
+        hard = RESTLESS * rng.standard_normal(self._count)
+        wrong = own.ease * np.exp(hard) < rate * np.exp(swings[own.labels])
+        return np.where(wrong, own.mistaken, own.labels), own.labels
+
     def _errors(self, agent: int, version: int) -> Profile:
         result = self._found.setdefault(version, {})
         if agent not in result:
-            own = self._samples_of(agent)
-            rng = stream(self._seed, Purpose.INVENTED_ERRORS, version, agent)
-            guessing = 1 - 1 / self._classes
-            rate = own.rest + (guessing - own.rest) * np.exp(-version / own.pace)
-            swing = own.swing * rng.standard_normal()
-            swings = swing + own.trade * rng.standard_normal(self._classes)
-            hard = RESTLESS * rng.standard_normal(self._count)
-            wrong = own.ease * np.exp(hard) < rate * np.exp(swings[own.labels])
-            called = np.where(wrong, own.mistaken, own.labels)
-            result[agent] = self._task.profile(called, own.labels)
+            result[agent] = self._task.profile(*self.answers(agent, version))
         return result[agent]
 
     def _samples_of(self, agent: int) -> _Samples:

@@ -21,6 +21,7 @@ PLAIN: Mapping[str, Any] = {
     "validation.validators": 0,
     "detection.detectors": [],
     "detection.quarantine": False,
+    "collect.wait": False,
 }
 """Where every experiment starts from: plain federated averaging that nobody defends.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, Self
 
 from fedjury.protocol.codec import Decoder
-from fedjury.protocol.messages import AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.topics import Topics
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 
@@ -88,11 +88,13 @@ class Transport(Protocol):
         name: str,
         *kinds: type[Message],
         presence: bool = True,
+        abilities: Abilities = EVERY_AGENT,
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds, retained messages included.
 
-        With ``presence`` it says that it is there, and its last will that it no longer is.
+        With ``presence`` it says that it is there, and what it is able to do; its last will says
+        that it no longer is.
         ``serves``: it is the run's aggregator, and says this instead.
         """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedjury.protocol import codec
 from fedjury.protocol.credentials import BrokerAddress, Login, login_of
-from fedjury.protocol.messages import AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
@@ -103,6 +103,7 @@ class ConnectionPool:
         filters: list[str],
         *,
         presence: bool,
+        abilities: Abilities = EVERY_AGENT,
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Let a party connect that hears these topics; one without its secret stays away."""
@@ -118,7 +119,7 @@ class ConnectionPool:
             client,
             partial(self._topics.of, self._run),
             filters,
-            presence_of(name, presence, serves),
+            presence_of(name, serves, abilities if presence else None),
             self.limits,
         )
         client.on_connect = lambda *args: self._connected(connection, args[3], args[4])

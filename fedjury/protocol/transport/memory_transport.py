@@ -14,7 +14,13 @@ from weakref import WeakValueDictionary
 
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.encoder import Encoder
-from fedjury.protocol.messages import AggregatorPresence, Message, Presence
+from fedjury.protocol.messages import (
+    EVERY_AGENT,
+    Abilities,
+    AggregatorPresence,
+    Message,
+    Presence,
+)
 from fedjury.protocol.topics import CHANNELS, USUAL, Topics
 from fedjury.protocol.transport.connection import Delivery, Traffic
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
@@ -81,6 +87,7 @@ class MemoryTransport:
         name: str,
         *kinds: type[Message],
         presence: bool = True,
+        abilities: Abilities = EVERY_AGENT,
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
@@ -94,7 +101,7 @@ class MemoryTransport:
             self.send(name, serves)
         elif presence:
             self._present.add(name)
-            self.send(name, Presence(name, online=True, since=0.0))
+            self.send(name, Presence(name, True, 0.0, *abilities))
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fedjury.protocol import codec
-from fedjury.protocol.messages import AggregatorPresence, Message, Presence
+from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
@@ -130,11 +130,11 @@ def hang_up(
 
 
 def presence_of(
-    name: str, presence: bool, serves: AggregatorPresence | None
+    name: str, serves: AggregatorPresence | None, abilities: Abilities | None
 ) -> Callable[[bool], Message] | None:
     """Return what a party says of itself when it comes and goes; None if it says nothing."""
     if serves is not None:
         return lambda online: replace(serves, online=online)
-    if presence:
-        return lambda online: Presence(name, online, round(time.time(), 3))
+    if abilities is not None:
+        return lambda online: Presence(name, online, round(time.time(), 3), *abilities)
     return None

@@ -23,7 +23,7 @@ from fedjury.protocol import codec
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.encoder import Encoder
-from fedjury.protocol.messages import AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import Delivery, Traffic, TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
@@ -131,12 +131,13 @@ class MqttTransport:
         name: str,
         *kinds: type[Message],
         presence: bool = True,
+        abilities: Abilities = EVERY_AGENT,
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = self.topics.filters(self._run, kinds)
         with self.held():
-            self.pool.add(name, filters, presence=presence, serves=serves)
+            self.pool.add(name, filters, presence=presence, abilities=abilities, serves=serves)
 
     def watch_drops(self, name: str) -> None:
         """Tell a principal how many messages the broker drops, if the broker reports it."""

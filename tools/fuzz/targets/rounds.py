@@ -66,7 +66,6 @@ class Play:
         self.now = 0.0
         self.refused: Counter[str] = Counter()
         self.recorded: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
         self.taken: dict[tuple[int, int, str, str], bytes] = {}
         self.last = Heard(USUAL.of("run", self.update(0, 0, 0)), b"")
 
@@ -211,9 +210,7 @@ class Play:
                     self.refused[reason.value] += 1
                 case Persist(record, _, _, _):
                     self.recorded.update(record.traffic.invalid_messages)
-                    # When all is done, the state still holds the counts of the last record.
-                    self.told = Counter(record.traffic.invalid_messages if state.done else {})
-        counted = self.recorded + Counter(state.invalid) - self.told
+        counted = self.recorded + Counter(state.invalid)
         assert self.refused == counted, "a refusal is not counted"
         assert state.invalid.keys() <= REASONS
         assert len(state.updates) <= len(state.selected)

@@ -1,0 +1,66 @@
+"""Who is asked in a round, and who is not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping
+
+from fedjury.randomness import Purpose, draw
+from fedjury.round.state import RoundConfig, State, Tick
+
+Names = Collection[str]
+
+
+def lacks_agents(state: State, tick: Tick, config: RoundConfig) -> bool:
+    """Return whether fewer agents are there than a round needs, in a run that waits for them."""
+    if not config.collect.wait:
+        return False
+    there = len(tick.online)
+    if out := state.registry.in_quarantine(state.round + 1):
+        there -= len(set(out).intersection(tick.online))
+    return there < config.collect.min_updates
+
+
+def contributors(agents: Names, number: int, config: RoundConfig) -> tuple[str, ...]:
+    """Draw who trains in a round, of those who may be selected."""
+    sampling = config.sampling
+    count = max(1, round(sampling.client_fraction * len(agents)))
+    count = min(count, sampling.most or count)
+    forced = config.forced.get(number, ())
+    return draw(agents, count, config.run.seed, number, Purpose.CONTRIBUTORS, forced)
+
+
+def validators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> tuple[str, ...]:
+    """Draw who votes on the candidate of a round, of those who can."""
+    votes = config.validation
+    if number <= votes.warm_up or votes.piggy_back:
+        return ()
+    able = set(agents).difference(tick.cannot_vote) if tick.cannot_vote else agents
+    return draw(able, votes.asked, config.run.seed, number, Purpose.VALIDATORS)
+
+
+def evaluators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> frozenset[str]:
+    """Draw who measures the candidate of a round, of those who can."""
+    fraction = config.evaluation.fraction
+    if not fraction or not tick.can_evaluate:
+        return frozenset()
+    able = set(agents).intersection(tick.can_evaluate)
+    count = max(1, round(fraction * len(able)))
+    return frozenset(draw(able, count, config.run.seed, number, Purpose.EVALUATORS))
+
+
+def unheard(asked: Names, missed: Mapping[str, int], config: RoundConfig) -> frozenset[str]:
+    """Return who has left so many rounds unanswered that nobody waits for it."""
+    most = config.collect.missed
+    late = (name for name, times in missed.items() if times >= most) if most else ()
+    return frozenset(late).intersection(asked)
+
+
+def missing(
+    missed: Mapping[str, int], asked: Names, answered: Container[str], declined: Names
+) -> Mapping[str, int]:
+    """Count who has left one more round unanswered; who answers, or declines, starts again at 0."""
+    silent = [name for name in asked if name not in answered]
+    if not silent and not missed:
+        return missed
+    kept = {name: times for name, times in missed.items() if name not in asked}
+    return kept | {name: missed.get(name, 0) + 1 for name in silent if name not in declined}
