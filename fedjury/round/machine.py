@@ -269,6 +269,7 @@ def open_round(
         else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
+        memory=state.memory,
         selected=frozenset(selected),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
@@ -343,8 +344,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
-        # The next round's agents decide.
-        return _close(state, tick, config, RoundResult(made, pending=candidate))
+        return _close(state, tick, config, RoundResult(made, pending=candidate))  # the next decides
     server = None
     if config.server_validator:
         turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None

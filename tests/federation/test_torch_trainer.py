@@ -15,6 +15,7 @@ import fedjury
 from fedjury.aggregator.assembly import build
 from fedjury.learning import weights
 from fedjury.learning.datasets import load
+from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.memory_transport import MemoryTransport
 
 pytestmark = pytest.mark.usefixtures("one_thread")

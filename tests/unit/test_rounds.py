@@ -536,7 +536,10 @@ def test_arrival_order_does_not_touch_the_last_bit():
     for name in rules.RULES:
         own = lambda weights, _: np.ones_like(weights)  # noqa: E731 - for rules that trust it
         said = policy(
-            rule=rules.build(name), server_update=own, detection=DetectionPolicy(update_sums=True)
+            rule=rules.build(name),
+            rule_state=rules.Need.STATE in rules.RULES.facts(name).needs,
+            server_update=own,
+            detection=DetectionPolicy(update_sums=True),
         )
         opened, _ = step(
             State(GlobalModel(0, np.zeros(50, np.float32)), 0), Tick(0.0, set(names)), said
