@@ -45,6 +45,7 @@ from fedjury.round.selection import (
     evaluators,
     lacks_agents,
     missing,
+    still_training,
     unheard,
     validators,
 )
@@ -350,7 +351,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
         turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None
         server = config.server_validator.look(candidate, state.model.profiles, turn)
     asked = state.evaluators.union(state.validators)
-    late = unheard(asked, state.missed_votes, config)
+    late = unheard(asked, state.missed_votes, config) | still_training(state)
     voting = Voting(made, server=server, declined=late)
     state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
     if not asked:
