@@ -98,7 +98,7 @@ class AgentRunner:
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
 
-                ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
+        ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
         they do with every later one. ``abilities``: what the agent of a name can do with a
         candidate.
 

@@ -280,9 +280,8 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
-    if pending is None:
-        return _announced(state, config)
-    return _announced(state, config, Candidate(number, state.attempt, state.version, pending))
+    asked = (number, state.attempt, state.version)
+    return _announced(state, config, None if pending is None else Candidate(*asked, pending))
 
 
 def announcement(state: State, config: RoundConfig) -> Round:

@@ -1104,7 +1104,7 @@ def test_a_candidate_does_not_wait_for_an_evaluator_beyond_the_deadline():
 
 
 def test_a_candidate_does_not_wait_for_an_evaluator_that_still_trains():
-    """B has left the round's training unanswered; what it measures all the same counts, if it comes."""
+    """One has left the training unanswered; what it measures still counts, if it comes."""
     said = policy(**{"evaluation.fraction": 1.0})
     there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
     state, _ = play(first(), said, Tick(0, **there))
