@@ -270,6 +270,7 @@ def open_round(
         else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
+        memory=state.memory,
         selected=frozenset(selected),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
@@ -279,9 +280,8 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
-    if pending is None:
-        return _announced(state, config)
-    return _announced(state, config, Candidate(number, state.attempt, state.version, pending))
+    asked = (number, state.attempt, state.version)
+    return _announced(state, config, None if pending is None else Candidate(*asked, pending))
 
 
 def announcement(state: State, config: RoundConfig) -> Round:
@@ -344,8 +344,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
-        # The next round's agents decide.
-        return _close(state, tick, config, RoundResult(made, pending=candidate))
+        return _close(state, tick, config, RoundResult(made, pending=candidate))  # the next decides
     server = None
     if config.server_validator:
         turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None

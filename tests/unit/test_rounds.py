@@ -536,7 +536,10 @@ def test_arrival_order_does_not_touch_the_last_bit():
     for name in rules.RULES:
         own = lambda weights, _: np.ones_like(weights)  # noqa: E731 - for rules that trust it
         said = policy(
-            rule=rules.build(name), server_update=own, detection=DetectionPolicy(update_sums=True)
+            rule=rules.build(name),
+            rule_state=rules.Need.STATE in rules.RULES.facts(name).needs,
+            server_update=own,
+            detection=DetectionPolicy(update_sums=True),
         )
         opened, _ = step(
             State(GlobalModel(0, np.zeros(50, np.float32)), 0), Tick(0.0, set(names)), said
@@ -1101,7 +1104,7 @@ def test_a_candidate_does_not_wait_for_an_evaluator_beyond_the_deadline():
 
 
 def test_a_candidate_does_not_wait_for_an_evaluator_that_still_trains():
-    """B has not answered the round yet; what it measures all the same counts, if it comes."""
+    """One has left the training unanswered; what it measures still counts, if it comes."""
     said = policy(**{"evaluation.fraction": 1.0})
     there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
     state, _ = play(first(), said, Tick(0, **there))
