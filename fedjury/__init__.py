@@ -8,14 +8,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjury.agents.device import Device
     from fedjury.agents.functions import Metrics, Trained, Turn
+    from fedjury.agents.torch_trainer import TorchTrainer
+    from fedjury.federation.federation import Devices, Federation
+    from fedjury.federation.outcome import Result
+    from fedjury.federation.simulation import simulate
 
-__all__ = ["Device", "Metrics", "Trained", "Turn"]
+__all__ = [
+    "Device",
+    "Devices",
+    "Federation",
+    "Metrics",
+    "Result",
+    "TorchTrainer",
+    "Trained",
+    "Turn",
+    "simulate",
+]
 
 PLACES = {
     "Device": "fedjury.agents.device",
+    "Devices": "fedjury.federation.federation",
+    "Federation": "fedjury.federation.federation",
     "Metrics": "fedjury.agents.functions",
+    "TorchTrainer": "fedjury.agents.torch_trainer",
     "Trained": "fedjury.agents.functions",
+    "Result": "fedjury.federation.outcome",
     "Turn": "fedjury.agents.functions",
+    "simulate": "fedjury.federation.simulation",
 }
 """Where each public name is; it is imported when it is first used."""
 

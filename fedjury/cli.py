@@ -45,6 +45,7 @@ COMMANDS = {
     "run": Command("fedjury.federation.__main__", "run a whole federation on this machine"),
     "serve": Command("fedjury.aggregator.__main__", "run the aggregator"),
     "spawn": Command("fedjury.agents.__main__", "start agents"),
+    "join": Command("fedjury.agents.join", "take part as a device with data of its own"),
     "broker": Command(
         "fedjury.broker.__main__", "run a private broker on this machine, until Ctrl-C"
     ),

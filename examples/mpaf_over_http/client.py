@@ -63,7 +63,7 @@ class Client:
                 f"{tuple(image.shape)}; use the run's own --data"
             )
         samples = len(self.data_loader.dataset)  # type: ignore[arg-type]
-        epochs, batch_size, learning_rate, momentum = start.training
+        epochs, batch_size, learning_rate, momentum = start.training[:4]
         check_batches(self.model, start.input_shape, batch_size, samples)
         load(self.model, start.weights)
         train_model(self.model, self.data_loader, epochs, learning_rate, momentum)

@@ -7,7 +7,7 @@ what has to be done, and sends what it makes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -38,7 +38,9 @@ CHUNK = 100
 Chunks are cut by the members' numbers in the whole fleet, never by arrival: which members share a
 batch may touch the last bit of a result, and the same seed must give the same bits. So the parts
 into which a fleet is cut must not cut through a chunk. Where few are called, whole chunks are put
-together: a call has its price, however few it trains (see ``fedjury.attacks.honest``).
+together: a call has its price, however few it trains (see ``fedjury.attacks.honest``). Members who
+hold unequal numbers of samples are cut by these (``chunks_by_size``): there, as where chunks are
+put together, bits are the same because the products of one member do not depend on the others'.
 """
 
 
@@ -60,6 +62,12 @@ class AgentBatch:
         self._everybody = spec.n
         self._malicious = {member.name for member in members.malicious}
         self._colluders = members.colluders
+        counts: list[int] = world.data.counts.tolist()
+        dealt = zip(members.holders, counts, strict=True)
+        self._held = {member.name: held for member, held in dealt}
+        self._empty = frozenset(name for name, held in self._held.items() if not held)
+        """Who was dealt no sample, and sits every round out."""
+        self._unequal = world.data.held is not None
         self._absent: frozenset[str] = frozenset()
         self.models: dict[int, Vector] = {}
         self._validators = Validators(members, world, spec.seed, manifest.history_codec)
@@ -127,7 +135,8 @@ class AgentBatch:
             return
         self._attempt, self._contributors = message.attempt, message.contributors
         names = self._member if message.contributors == "all" else message.contributors
-        selected = [name for name in names if name in self._member and name not in self._absent]
+        out = self._absent | self._empty
+        selected = [name for name in names if name in self._member and name not in out]
         judging = JudgeTask(task.round, task.attempt, task.versions)
         votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
         self._verdicts = {vote.agent: vote for vote in votes if isinstance(vote, Vote)}
@@ -149,7 +158,7 @@ class AgentBatch:
         """Put those who are called and not planned yet into chunks, the evil ones first."""
         names = self._member if contributors == "all" else contributors
         selected = [self._member[name] for name in names if name in self._member]
-        done = self._planned | self._absent
+        done = self._planned | self._absent | self._empty
         selected = sorted(
             (member for member in selected if member.name not in done),
             key=lambda member: member.number,
@@ -159,7 +168,8 @@ class AgentBatch:
             values = [
                 member for member in selected if (member.name in self._malicious) is malicious
             ]
-            self._chunks.extend((malicious, chunk) for chunk in chunks(values))
+            cut = chunks_by_size(values, self._held) if self._unequal else chunks(values)
+            self._chunks.extend((malicious, chunk) for chunk in cut)
 
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
@@ -208,12 +218,14 @@ class AgentBatch:
         self.deltas.update(ready)
         return message, ready.keys()
 
-    def update(self, name: str, task: Train | Contribute) -> Update | Vote | None:
+    def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what a member sends for this round, if it is ready.
 
         That is its update; where it judged the candidate as well, the update says so, or there is
-        only its vote against it.
+        only its vote against it. Who holds no sample declines.
         """
+        if name in self._empty:
+            return Decline(name, task.round, task.attempt)
         piggy_back = isinstance(task, Contribute)
         version = self._round[1] if isinstance(task, Contribute) else task.version
         if (task.round, version) != self._round:
@@ -236,16 +248,22 @@ class AgentBatch:
     ) -> list[Vote | Decline]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
-        Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
-        round is over. ``made_in``: the round that made the candidate, if not the task's.
+        Honest ones without data decline. Nobody votes on a candidate whose predecessors are gone:
+        newer models have come, and its round is over. ``made_in``: the round that made the
+        candidate, if not the task's.
         """
+        unable = [name for name in names if self._validators.unable(self.members, name)]
+        declined = [Decline(name, task.round, task.attempt) for name in unable]
+        able = [name for name in names if name not in unable] if unable else names
         if not self.profiles.knows(task.versions, self.models):
             return []
+        if not able:
+            return [*declined]
         attacked = self._attacked(made_in or task.round)
         votes = self._validators.votes(
-            self.members, names, task, self.models, candidate, attacked=attacked
+            self.members, able, task, self.models, candidate, attacked=attacked
         )
-        return [*votes]
+        return [*votes, *declined]
 
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector
@@ -266,3 +284,13 @@ def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
         together += chunk
     if together:
         yield together
+
+
+def chunks_by_size(selected: Sequence[Member], held: Mapping[str, int]) -> list[tuple[Member, ...]]:
+    """Cut members into chunks of those who hold about as many samples, most first.
+
+    So a chunk is made of members who take about as many steps, and those who take many cost the
+    others nothing.
+    """
+    ranked = sorted(selected, key=lambda member: -held.get(member.name, 0))
+    return [tuple(ranked[first : first + CHUNK]) for first in range(0, len(ranked), CHUNK)]

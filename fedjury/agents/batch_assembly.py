@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -11,6 +12,7 @@ from fedjury import attacks, judges
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Coordinator
+from fedjury.agents.device_batch import difference
 from fedjury.agents.members import Member, Members
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
@@ -21,12 +23,13 @@ from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
 from fedjury.learning.shards import Shards, unequal
-from fedjury.learning.task import task_of
+from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import Training, check_batches
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.transport.connection import Transport
 from fedjury.randomness import Purpose
+from fedjury.registry import LOSSES, OPTIMIZERS
 
 
 class MismatchError(ValueError):
@@ -49,17 +52,20 @@ def assemble(
     MismatchError
         If the manifest asks for another network or other data than we have.
     """
-    spec, task = simulated.spec, task_of(data)
-    network, judge = agreed(simulated, data, manifest)
+    spec, (network, judge) = simulated.spec, agreed(simulated, data, manifest)
+    data = dataclasses.replace(data, classes=manifest.classes)  # ours may lack the last of them
+    task = task_in(manifest, simulated, data)
     model = task.build(network, data.shape, seed=spec.seed).to(simulated.device)
-    if tuple((t.name, t.shape) for t in tensors(model)) != manifest.tensors:
+    ours = tuple((t.name, t.shape) for t in tensors(model))
+    if text := difference(ours, manifest.tensors, "this program"):
         raise MismatchError(
-            f"this program's model {manifest.model!r} is not the one of the run's manifest"
+            f"this program's model {manifest.model!r} is not the one of the run's manifest: {text} "
+            "(model.name and model.trainable must be the same on both sides)"
         )
     holdings, holders = partition(spec, data), spec.holders
     mine = [place for place, number in enumerate(holders) if number in numbers]
-    if mine:
-        check_batches(model, data.shape, manifest.batch_size, int(holdings.held[mine].min()))
+    if fewest := holdings.fewest(mine):
+        check_batches(model, data.shape, manifest.batch_size, fewest)
     shards = Shards(
         torch.from_numpy(data.x_train),
         torch.from_numpy(data.y_train),
@@ -79,7 +85,7 @@ def assemble(
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
     )
-    members = _members(simulated, numbers, attack, judge)
+    members = _members(simulated, numbers, attack, judge, holdings)
     return AgentBatch(members, attack, manifest, spec, simulated.attacked)
 
 
@@ -91,7 +97,8 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     MismatchError
         If we do not, or hold other data.
     """
-    if (data.shape, data.classes) != (manifest.input_shape, manifest.classes):
+    same = data.shape == manifest.input_shape and (data.classes > 0) == (manifest.classes > 0)
+    if not same or data.classes > manifest.classes:
         raise MismatchError(
             f"the run trains on inputs {manifest.input_shape} of {manifest.classes} classes, "
             f"data set {data.name!r} has {data.shape} of {data.classes}; use the run's own --data"
@@ -99,6 +106,9 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
     try:
         network = models.MODELS.agreed(manifest.model, simulated.settings.model.name)
         chosen = judges.JUDGES.agreed(manifest.judge, simulated.settings.validation.judge)
+        LOSSES.agreed(manifest.loss, simulated.settings.training.loss)
+        optimizer = OPTIMIZERS.agreed(manifest.optimizer, simulated.settings.training.optimizer)
+        OPTIMIZERS.check(optimizer, manifest.optimizer_options)
     except ValueError as why:
         raise MismatchError(str(why)) from why
     options = {"minimum_history": manifest.minimum_history, **manifest.judge_options}
@@ -107,7 +117,31 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
 
 def plan_of(manifest: Manifest) -> Training:
     """Return how the agents of a run train."""
-    return Training(manifest.epochs, manifest.batch_size, manifest.learning_rate, manifest.momentum)
+    return Training(
+        manifest.epochs,
+        manifest.batch_size,
+        manifest.learning_rate,
+        manifest.momentum,
+        manifest.optimizer,
+        manifest.optimizer_options,
+    )
+
+
+def task_in(manifest: Manifest, simulated: SimulatedAgents, data: Dataset) -> Task:
+    """Return what the agents of a run learn.
+
+    Raises
+    ------
+    MismatchError
+        If we have no such loss.
+    """
+    trainable = simulated.settings.model.trainable
+    try:
+        return task_of(
+            data, loss=manifest.loss, loss_options=manifest.loss_options, trainable=trainable
+        )
+    except ValueError as why:
+        raise MismatchError(str(why)) from why
 
 
 def runner_of(
@@ -144,17 +178,22 @@ def runner_of(
 
 
 def _members(
-    simulated: SimulatedAgents, numbers: range, world: AttackContext, judge: Judge
+    simulated: SimulatedAgents,
+    numbers: range,
+    world: AttackContext,
+    judge: Judge,
+    holdings: Partition,
 ) -> Members:
     """Say who of these agents does what."""
     spec = simulated.spec
     malicious, malicious_validators = spec.malicious_agents, spec.malicious_validators
+    attackers = malicious.difference(holdings.empty(spec))
     learn = honest(world)
     attack = attacks.build(spec.attack, world, simulated.settings.agents.options)
     start = max(simulated.settings.agents.start, simulated.there)
     colluders = None
     if isinstance(attack, Collusion):
-        colluders, attack = _colluder_pool(spec, attack, numbers), attack.train
+        colluders, attack = _colluder_pool(spec, attack, numbers, attackers), attack.train
     elif spec.holding and not spec.armed:
         attack = idle_until(attack, start, before=learn)
     elif not spec.holding:
@@ -167,18 +206,25 @@ def _members(
         attack=attack,
         judge=judge,
         vote_attack=validators.build(simulated.settings.agents.vote_attack),
-        attackers=frozenset(spec.name(i) for i in malicious),
+        attackers=frozenset(spec.name(i) for i in attackers),
+        usual=holdings.usual,
         colluders=colluders,
     )
 
 
-def _colluder_pool(spec: PartitionSpec, attack: Collusion, numbers: range) -> ColluderPool:
-    """Let the evil ones of these agents collude, with the coordinator if it is one of them."""
-    attackers = spec.colluding
+def _colluder_pool(
+    spec: PartitionSpec, attack: Collusion, numbers: range, attackers: Collection[int]
+) -> ColluderPool:
+    """Let the evil ones of these agents collude, with the coordinator if it is one of them.
+
+    The coordinator leads even if it is none of the ``attackers``, for lack of data.
+    """
+    colluding = spec.colluding
+    expected = {name: number for name, number in colluding.items() if number in attackers}
     coordinator = None
-    if attackers and min(attackers.values()) in numbers:
-        coordinator = Coordinator(attack.plot, attackers, spec.n, spec.seed)
-    return ColluderPool(attackers, spec.seed, coordinator)
+    if colluding and min(colluding.values()) in numbers:
+        coordinator = Coordinator(attack.plot, expected, spec.n, spec.seed)
+    return ColluderPool(expected, spec.seed, coordinator)
 
 
 def _backdoor_config(
@@ -192,7 +238,7 @@ def _backdoor_config(
         rounds=frozenset(filter(simulated.attacked, hidden.inject)),
         backdoor=partition.backdoor,
         pool=torch.from_numpy(partition.pool),
-        attackers=len(simulated.spec.malicious_agents),
+        attackers=len(simulated.spec.malicious_agents.difference(partition.empty(simulated.spec))),
         boost=hidden.boost,
         rule=aggregation.rule,
         server_lr=aggregation.server_lr,

@@ -101,5 +101,7 @@ class Connections:
         hearing = (name,) if name in self.of else self._names
         if name in self.hearers and not self._colluders.colluding.isdisjoint(hearing):
             wanted = (*wanted, AttackVector)
-        there = name in self.of
-        self._transport.join(name, *wanted, presence=there, abilities=self._abilities(name))
+        if name in self.of:
+            self._transport.join(name, *wanted, abilities=self._abilities(name))
+        else:
+            self._transport.join(name, *wanted, presence=False)

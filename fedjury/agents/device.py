@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.device_batch import DeviceBatch, difference
-from fedjury.agents.functions import Functions
-from fedjury.agents.own_model import ArrayModel, OwnModel, own_model
+from fedjury.agents.functions import Functions, Trainer
 from fedjury.agents.waiting import Waiting
+from fedjury.learning.own_model import ArrayModel, OwnModel, own_model
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import Manifest
+from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.topics import NAME, ROOT
-from fedjury.protocol.transport.by_url import address_at, transport_at
+from fedjury.protocol.transport.by_url import Address, address_at, transport_at
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
 
@@ -51,6 +51,7 @@ class Device:
         *,
         run: str = "fedjury",
         model: Any = None,
+        trainer: Trainer | None = None,
         secrets: str | Path = "",
         root: str = ROOT,
         say: Callable[[str], None] = show,
@@ -64,7 +65,7 @@ class Device:
         ValueError
             If there can be no such name.
         TypeError
-            If ``model`` is none.
+            If ``model`` is none, or there is a ``trainer`` beside it.
         TransportError
             If there can be no such address.
         """
@@ -72,13 +73,20 @@ class Device:
             if not NAME.fullmatch(value):
                 raise ValueError(f"the {what} {value!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
         self.name, self._run, self._say = name, run, say
+        if model is not None and trainer is not None:
+            raise TypeError("a trainer has its own model: give a device one or the other")
         self._model = None if model is None else own_model(model)
+        self._trainer = trainer
         self._functions = Functions()
+        if trainer is not None:
+            self._functions = Functions(trainer.train, trainer.evaluate)
         self._leaving = threading.Event()
-        address = address_at(broker, root)
-        if isinstance(address, BrokerAddress) and secrets:
-            address = address._replace(secrets=str(Path(secrets) / "agents"))
-        self._address = address
+        self._address = address_with(broker, secrets, root)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can do with a candidate, by the functions that it has."""
+        return self._functions.abilities
 
     def train(self, function: F) -> F:
         """Mark what trains the model in place: ``(model, turn) -> fedjury.Trained``."""
@@ -146,18 +154,35 @@ class Device:
         return AgentRunner(
             transport,
             [self.name],
-            self._batch,
+            self.batch,
             self._say,
             self._leaving.is_set,
+            abilities=lambda _: self.abilities,
             patient=True,
-            abilities=lambda _: self._functions.abilities,
             waiting=Waiting(self._run, place, lambda: "", clock()),
             clock=clock,
         )
 
-    def _batch(self, manifest: Manifest) -> DeviceBatch:
+    def batch(self, manifest: Manifest) -> DeviceBatch:
         """Return what trains and votes in the run of a manifest."""
-        model: OwnModel = self._model or ArrayModel.of_layout(manifest.tensors)
+        model = self._model_for(manifest)
         if text := difference(model.layout, manifest.tensors):
             raise TransportError(f"run {self._run!r} trains another model: {text}")
         return DeviceBatch(self.name, self._functions, model, manifest, self._say)
+
+    def _model_for(self, manifest: Manifest) -> OwnModel:
+        """Return the model that takes part in the run of a manifest."""
+        if self._trainer is None:
+            return self._model or ArrayModel.of_layout(manifest.tensors)
+        try:
+            return own_model(self._trainer.begin(manifest))
+        except ValueError as why:
+            raise TransportError(f"run {self._run!r}: {why}") from why
+
+
+def address_with(broker: str, secrets: str | Path, root: str = ROOT) -> Address:
+    """Return the address of a broker, with the folder of logins that ``fedjury enroll`` made."""
+    address = address_at(broker, root)
+    if isinstance(address, BrokerAddress) and secrets:
+        return address._replace(secrets=str(Path(secrets) / "agents"))
+    return address

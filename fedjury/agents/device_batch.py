@@ -6,6 +6,7 @@ What a function of the user's does wrong is said in a sentence, and the device s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,8 @@ from fedjury.agents.functions import (
     flaw_of_values,
     named,
 )
-from fedjury.agents.own_model import Layout, OwnModel
-from fedjury.learning.error_profiles import error_profile
+from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
+from fedjury.learning.own_model import Layout, OwnModel
 from fedjury.protocol import messages
 from fedjury.protocol.messages import (
     MAX_COUNT,
@@ -57,7 +58,8 @@ class DeviceBatch:
         manifest: Manifest,
         say: Callable[[str], None],
     ) -> None:
-        self._name, self._functions, self._model, self._say = name, functions, model, say
+        self.name = name
+        self._functions, self._model, self._say = functions, model, say
         self._manifest = manifest
         self._models: dict[int, Vector] = {}
         self._round, self._attempt = (-1, -1), 0
@@ -68,6 +70,8 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._edges: Edges | None = None
+        """Of the bins of targets that are numbers: those of the first that were seen."""
         self._last: tuple[Vector, Metrics] | None = None
         """The last model that was measured, and what was found."""
         self._told: set[str] = set()
@@ -76,6 +80,11 @@ class DeviceBatch:
     def number(self) -> int:
         """The round it is in; -1 before the first."""
         return self._round[0]
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is still to train in the round."""
+        return self._planned and not self._done
 
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model (d,), and forget those that no judge will ask for."""
@@ -98,7 +107,7 @@ class DeviceBatch:
         if turn != self._round or self._start is not None:
             self._reset(turn, None)
         if message.phase is Phase.TRAIN:
-            self._planned = message.contributors == "all" or self._name in message.contributors
+            self._planned = message.contributors == "all" or self.name in message.contributors
 
     def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
         """Judge a candidate (d,), and plan to train from it if it is clean."""
@@ -108,7 +117,7 @@ class DeviceBatch:
         self._reset(turn, candidate)
         self._attempt = message.attempt
         judging = JudgeTask(task.round, task.attempt, task.versions)
-        votes = [v for v in self.votes([self._name], judging, candidate) if isinstance(v, Vote)]
+        votes = [v for v in self.votes([self.name], judging, candidate) if isinstance(v, Vote)]
         self._verdict = votes[0] if votes else None
         self._planned = self._verdict is not None and not self._verdict.poisoned
         self._done = self._verdict is None  # it cannot judge, and so sits the round out
@@ -121,14 +130,14 @@ class DeviceBatch:
     def train_chunk(self) -> list[str]:
         """Train, if that is planned and the model is here; returns this device's name then."""
         weights = self._models.get(self._round[1]) if self._start is None else self._start
-        if not self._planned or self._done or weights is None:
+        if not self.planned or weights is None:
             return []
         self._done = True
         try:
             self._update = self._trained(weights)
         except FunctionError as why:
             self._say(f"round {self.number} goes on without this device: {why}")
-        return [self._name]
+        return [self.name]
 
     def _trained(self, weights: Vector) -> Update | None:
         """Let the user's function train from ``weights`` (d,); None if it sits the round out."""
@@ -159,7 +168,7 @@ class DeviceBatch:
         if not np.isfinite(delta).all():
             raise FunctionError(f"{named(train)} left weights that are not finite (NaN, infinity)")
         return Update(
-            self._name,
+            self.name,
             self.number,
             self._round[1] + (self._start is not None),
             result.samples,
@@ -170,10 +179,19 @@ class DeviceBatch:
     def _turn(self) -> Turn:
         """Return what the functions are told of the round."""
         said = self._manifest
-        name = f"{self.number} {self._name}".encode()
+        name = f"{self.number} {self.name}".encode()
         seed = int(stream_of_bytes(name, Purpose.TRAINING).integers(2**31))
         return Turn(
-            self.number, seed, said.epochs, said.batch_size, said.learning_rate, said.momentum
+            self.number,
+            seed,
+            said.epochs,
+            said.batch_size,
+            said.learning_rate,
+            said.momentum,
+            said.loss,
+            said.loss_options,
+            said.optimizer,
+            said.optimizer_options,
         )
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
@@ -204,29 +222,29 @@ class DeviceBatch:
         Nothing on one whose predecessors are gone: newer models have come, and its round is over.
         """
         known = self._models.keys() | self._profiles.keys()
-        if self._name not in names or not known >= set(task.versions):
+        if self.name not in names or not known >= set(task.versions):
             return []
         try:
             return [self._vote(task, candidate)]
         except FunctionError as why:
             self._once(f"asked to vote, it cannot: {why}")
-            return [Decline(self._name, task.round, task.attempt)]
+            return [Decline(self.name, task.round, task.attempt)]
 
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector
     ) -> list[messages.Metrics | Decline]:
         """Return what this device measures of a candidate (d,), or that it cannot."""
-        if self._name not in names:
+        if self.name not in names:
             return []
         try:
             found = self._evaluated(candidate)
         except FunctionError as why:
             self._once(f"asked to evaluate a candidate, it cannot: {why}")
-            return [Decline(self._name, task.round, task.attempt)]
+            return [Decline(self.name, task.round, task.attempt)]
         if not found.samples:
-            return [Decline(self._name, task.round, task.attempt)]
+            return [Decline(self.name, task.round, task.attempt)]
         return [
-            messages.Metrics(self._name, task.round, task.attempt, found.samples, found.figures())
+            messages.Metrics(self.name, task.round, task.attempt, found.samples, found.figures())
         ]
 
     def _vote(self, task: JudgeTask, candidate: Vector) -> Vote:
@@ -234,7 +252,7 @@ class DeviceBatch:
             self._model.load(candidate)
             poisoned = bool(called(self._functions.judge, self._model.model, self._turn()))
             score, threshold = POISONED if poisoned else CLEAN
-            return Vote(self._name, task.round, task.attempt, poisoned, score, threshold, 1)
+            return Vote(self.name, task.round, task.attempt, poisoned, score, threshold, 1)
         for version in task.versions:
             if version not in self._profiles:
                 self._profiles[version] = self._profile(self._models[version])[1]
@@ -248,7 +266,7 @@ class DeviceBatch:
         found = judge(history[None], errors[None])
         seen = found.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         return Vote(
-            self._name,
+            self.name,
             task.round,
             task.attempt,
             bool(found.poisoned[0]),
@@ -259,19 +277,31 @@ class DeviceBatch:
         )
 
     def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
-        """Return how many samples are here, and what a model (d,) gets wrong on them, (2C,)."""
+        """Return how many samples are here, and what a model (d,) gets wrong on them, (p,)."""
         found = self._evaluated(weights)
         evaluate = self._functions.evaluate
         assert evaluate is not None
+        if not found.samples:
+            raise FunctionError("it holds no samples to judge with")
         if found.predictions is None or found.targets is None:
             raise FunctionError(
                 f"{named(evaluate)} must return fedjury.Metrics with predictions= and targets="
             )
         try:
-            counts = error_profile(found.predictions, found.targets, self._manifest.classes)
+            counts = self._errors(found.predictions, found.targets)
         except (ValueError, TypeError, IndexError) as why:
             raise FunctionError(f"{named(evaluate)}: {why}") from why
         return len(found.targets), counts
+
+    def _errors(
+        self, predictions: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Count what is wrong by kinds: of errors of each class, or by bins of the targets."""
+        if self._manifest.classes:
+            return error_profile(predictions, targets, self._manifest.classes)
+        if self._edges is None:
+            self._edges = edges_of(targets)
+        return residual_profile(predictions, targets, self._edges)
 
     def _evaluated(self, weights: Vector) -> Metrics:
         """Let the user's function measure a model (d,); asked again for the same, it remembers."""
@@ -297,14 +327,14 @@ class DeviceBatch:
             self._say(text)
 
 
-def difference(ours: Layout, theirs: Layout) -> str:
+def difference(ours: Layout, theirs: Layout, who: str = "this device") -> str:
     """Say how two models differ, in words for people; empty if they do not."""
     if ours == theirs:
         return ""
     for mine, other in zip(ours, theirs, strict=False):
         if mine != other:
-            return f"the run has {described(other)} where this device has {described(mine)}"
-    return f"the run's model has {len(theirs)} tensors, this device's has {len(ours)}"
+            return f"the run has {described(other)} where {who} has {described(mine)}"
+    return f"the run's model has {len(theirs)} tensors, {who}'s has {len(ours)}"
 
 
 def described(tensor: tuple[str, tuple[int, ...]]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.protocol.messages import MAX_COUNT, Abilities
+from fedjury.protocol.messages import MAX_COUNT, Abilities, Manifest
 from fedjury.protocol.schema import MAX_METRIC, MAX_METRICS
 
 
@@ -25,6 +25,11 @@ class Turn:
     batch_size: int
     learning_rate: float
     momentum: float
+    loss: str = ""
+    """By name; empty: what is usual."""
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Metrics:
     """How good a model is on a device's data: on how many samples, and figures by name.
 
     With ``predictions`` and ``targets``, both (n,), the device can also vote: on class numbers by
-    the errors of each class.
+    the errors of each class, on other numbers by how many lie above and below each bin of targets.
     """
 
     def __init__(
@@ -61,8 +66,8 @@ class Metrics:
     ) -> None:
         self.samples = int(samples)
         self.values = {name: float(value) for name, value in values.items()}
-        self.predictions = None if predictions is None else np.asarray(predictions)
-        self.targets = None if targets is None else np.asarray(targets)
+        self.predictions = None if predictions is None else _flat(predictions)
+        self.targets = None if targets is None else _flat(targets)
 
     def figures(self) -> dict[str, float]:
         """Return the figures by name: its own, and accuracy or RMSE where answers are there."""
@@ -70,8 +75,11 @@ class Metrics:
             return self.values
         if np.issubdtype(self.targets.dtype, np.integer):
             return {"accuracy": float(np.mean(self.predictions == self.targets))} | self.values
-        errors = self.predictions.astype(np.float64) - self.targets
-        return {"rmse": float(np.sqrt(np.mean(errors**2)))} | self.values
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = self.predictions.astype(np.float64) - self.targets
+            rmse = float(np.sqrt(np.mean(errors**2)))
+        # A model that answers NaN is voted on all the same, by its predictions.
+        return ({"rmse": rmse} if isfinite(rmse) else {}) | self.values
 
     def flaw(self) -> str:
         """Return what is wrong with it; empty if nothing is."""
@@ -84,6 +92,12 @@ class Metrics:
                     f"returned predictions {shapes[0]} for targets {shapes[1]}; both must be (n,)"
                 )
         return flaw_of_values(self.figures())
+
+
+def _flat(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return values (n,), of (n, 1) too: a network for numbers has one output."""
+    array = np.asarray(values)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def flaw_of_values(values: Mapping[str, float]) -> str:
@@ -108,6 +122,19 @@ Evaluate = Callable[[Any, Turn], Metrics]
 
 Judge = Callable[[Any, Turn], bool]
 """The candidate, turn -> whether it is poisoned."""
+
+
+class Trainer(Protocol):
+    """What has a model, trains it and measures it, such as ``fedjury.TorchTrainer``."""
+
+    def begin(self, manifest: Manifest) -> Any:
+        """Return the model for a run; ``ValueError`` says why there is none."""
+
+    def train(self, model: Any, turn: Turn) -> Trained:
+        """Train the model in place."""
+
+    def evaluate(self, model: Any, turn: Turn) -> Metrics:
+        """Measure the model."""
 
 
 @dataclass

@@ -21,7 +21,9 @@ class Members(NamedTuple):
     """Who is in the cohort, and how they behave."""
 
     holders: tuple[Member, ...]
-    """Those with data, in the order of the rows of the cohort's shards."""
+    """Those who are dealt data, in the order of the rows of the cohort's shards.
+
+    One whose row holds no sample sits every round out."""
     malicious: tuple[Member, ...]
     """Those who train by ``attack``; fakes are no holders."""
     malicious_validators: frozenset[str]
@@ -31,6 +33,8 @@ class Members(NamedTuple):
     judge: Judge
     vote_attack: VoteAttack
     attackers: frozenset[str] = frozenset()
-    """The malicious agents of the whole fleet."""
+    """The malicious agents of the whole fleet, but for those whom lack of data keeps out."""
+    usual: int = 1
+    """How many samples those without data say they hold: as many as others usually do."""
     colluders: ColluderPool | None = None
     """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""

@@ -6,9 +6,10 @@ process then takes its part; so a fleet is the same however it is cut into shard
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from fedjury import attacks
@@ -24,6 +25,12 @@ from fedjury.learning.shards import Shards
 from fedjury.learning.task import task_of
 from fedjury.learning.training import Training
 from fedjury.learning.weights import flatten
+
+FEW = 10
+"""Agents that may be meant to be one device."""
+
+OWN_FILES = (".npz", ".csv")
+"""How the names of files of one's own end."""
 
 
 class SimulatedAgents(NamedTuple):
@@ -76,8 +83,7 @@ class SimulatedAgents(NamedTuple):
         split.build(spec.split, **spec.split_options)
         spec.arms()
         _ = self.device  # raises if it cannot be had
-        there = self.settings.data
-        data = datasets.load(there.name, Path(there.root), there.test)
+        data = datasets.chosen(self.settings.data)
         partition(spec, data)
         attacks.build(spec.attack, _tiny(data), self.settings.agents.options)
         if not self.settings.agents.repeats and (why := self.repeats(data)):
@@ -86,13 +92,48 @@ class SimulatedAgents(NamedTuple):
 
     def repeats(self, data: Dataset) -> str:
         """Say how often samples are dealt where there are too few for all; empty if not."""
-        dealt = partition(self.spec, data).agents
+        dealt = partition(self.spec, data).dealt
         distinct = dealt.size - split.repeats(dealt)
         if dealt.size == distinct:
             return ""
         return (
             f"the training set is too small for so many samples: {dealt.size:,} samples are dealt, "
             f"{distinct:,} of them different, so each {dealt.size / distinct:.1f} times on average"
+        )
+
+    def holdings(self, data: Dataset, numbers: Collection[int]) -> str:
+        """Say how many samples these agents hold, and of how many; empty if they hold none."""
+        whole, spec = partition(self.spec, data), self.spec
+        here = frozenset(numbers)
+        ours = [place for place, number in enumerate(spec.holders) if number in here]
+        if not ours:
+            return ""
+        held = whole.held[ours]
+        few, most, all_ = int(held.min()), int(held.max()), len(data.y_train)
+        some = f"{most:,}" if few == most else f"{few:,} to {most:,}"
+        text = (
+            f"{_agents(len(ours))} hold{'s' * (len(ours) == 1)} {some} of the {all_:,} samples of "
+            f"{self.settings.data.name.rpartition('/')[2]}{' each' * (len(ours) > 1)}"
+        )
+        if few < most:
+            text += f" ({int(np.median(held)):,} in the median)"
+        if empty := int((held == 0).sum()):
+            text += f"; {_agents(empty)} without any sit{'s' * (empty == 1)} the rounds out"
+        return text
+
+    def hint(self, numbers: Collection[int]) -> str:
+        """Say how a device with data of its own takes part, where one may be meant; else nothing.
+
+        That is where few agents run here, as one part of several, on a file of one's own.
+        """
+        agents, file = self.settings.agents, self.settings.data.name
+        if not (file.endswith(OWN_FILES) and agents.part[1] > 1 and len(numbers) <= FEW):
+            return ""
+        i, k = agents.part
+        return (
+            f"part {i} of {k} of a simulated fleet trains on its share of {file} alone; a device "
+            "that has data of its own joins with 'fedjury join' or fedjury.Device, and trains on "
+            "all of them (docs/devices.md)"
         )
 
     @property
@@ -115,6 +156,10 @@ class SimulatedAgents(NamedTuple):
             if self.spec.armed
             else round_ >= self.settings.agents.start
         )
+
+
+def _agents(count: int) -> str:
+    return f"{count:,} agent{'s' * (count != 1)}"
 
 
 def _tiny(data: Dataset) -> AttackContext:

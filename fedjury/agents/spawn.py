@@ -63,10 +63,10 @@ def join(
     simulated = simulated_agents_of(settings)
     try:
         data = simulated.check()
-        repeats = simulated.repeats(data)
+        notes = simulated.repeats(data), simulated.holdings(data, numbers)
     except ValueError as why:
         raise SettingsError(str(why)) from why
-    for note in (repeats, *data.notes):
+    for note in (*notes, simulated.hint(numbers), *data.notes):
         if note:
             say(note)
     if not named:

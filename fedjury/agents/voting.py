@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,17 +32,22 @@ class Validators:
         """``codec``: how candidates and history travel; what is judged has been through it."""
         task, data = world.task, world.data
         self.profiles = ErrorProfileCache(world.model, data, task, codec)
-        self._samples, self._seed, self._task = data.indices.shape[1], seed, task
+        self._samples, self._seed, self._task = members.usual, seed, task
         counts: list[int] = data.counts.tolist()
-        self._held = {m.name: held for m, held in zip(members.holders, counts, strict=True)}
-        self._row = {member.name: row for row, member in enumerate(members.holders)}
+        dealt = zip(members.holders, counts, strict=True)
+        self._held = {member.name: held for member, held in dealt if held}
+        self._row = {m.name: i for i, m in enumerate(members.holders) if m.name in self._held}
         everybody = (*members.holders, *members.malicious)
         self._number = {member.name: member.number for member in everybody}
         self._inventor = Inventor(seed, self._samples, task)
 
     def samples(self, name: str) -> int:
-        """Return how many samples a member says it holds: who has none says as many as any."""
+        """Return how many samples a member says it holds: who has none says what is usual."""
         return self._held.get(name, self._samples)
+
+    def unable(self, members: Members, name: str) -> bool:
+        """Say whether a member can give no vote: it is honest as a validator, and has no data."""
+        return name not in self._held and name not in members.malicious_validators
 
     def forget(self, oldest: int) -> None:
         """Forget what was counted in the versions before ``oldest``."""
@@ -94,7 +100,8 @@ class Validators:
             else:
                 result.append(Decline(name, task.round, task.attempt))
                 continue
-            values = {key: metric(*answers) for key, metric in self._task.metrics.items()}
+            measured = ((key, metric(*answers)) for key, metric in self._task.metrics.items())
+            values = {key: value for key, value in measured if math.isfinite(value)}
             samples = self.samples(name)
             result.append(Metrics(name, task.round, task.attempt, samples, values))
         return result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -15,24 +16,36 @@ from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
-from fedjury.judges.server_validator import server_validator
-from fedjury.learning import datasets
+from fedjury.judges.server_validator import ServerValidator, server_validator
+from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
-from fedjury.learning.evaluation import answers_on, flaw_of, metric_of, success_of
+from fedjury.learning.evaluation import answers_on, check_answers, flaw_of, metrics_of, success_of
+from fedjury.learning.own_model import OwnModel, TorchModel
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.task import Task, task_of
-from fedjury.learning.training import Training, check_batches
-from fedjury.learning.weights import Vector, flatten, tensors, variances
+from fedjury.learning.training import Training, check_batches, trained
+from fedjury.learning.weights import Vector, variances
 from fedjury.protocol.compression import compress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
 from fedjury.randomness import Purpose, stream
-from fedjury.registry import Need
+from fedjury.registry import OPTIMIZERS, Need
 from fedjury.reports import jury
 from fedjury.round.collect import COLLECT
 from fedjury.round.state import RoundConfig
+
+NO_DATA = "none"
+"""The name of the data set of an aggregator that has none."""
+
+Measure = Callable[[Vector], Quality]
+
+
+def unmeasured(_: Vector) -> Quality:
+    """Measure nothing: that is left to the agents."""
+    return Quality()
+
 
 ENVELOPE = 1000
 """Bytes of a payload around the vector, at the most."""
@@ -45,62 +58,133 @@ TRIED = 2000
 class Parts(NamedTuple):
     """What an aggregator is built from."""
 
-    model: nn.Module
+    model: OwnModel
+    """With the first weights in it."""
     manifest: Manifest
     config: RoundConfig
     data: Mapping[str, str]
-    """The data set's fingerprint; see ``Dataset.fingerprint``."""
+    """The data set's fingerprint; see ``Dataset.fingerprint``. Empty: it has no data."""
     notes: tuple[str, ...] = ()
     """What people should know of the data set."""
 
 
 def build(settings: Settings, data: Dataset | None = None) -> Parts:
     """Build data (if not given), model, manifest and policy; ``ValueError`` says what cannot be."""
+    if settings.data.name == NO_DATA:
+        return without_data(settings, built_without_data(settings))
     if data is None:
-        data = datasets.load(settings.data.name, Path(settings.data.root), settings.data.test)
-    task = task_of(data)
+        data = datasets.chosen(settings.data)
+    task = task_for(settings, data)
     device = device_named(settings.run.device)
     model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
+    check_answers(settings.model.name, model, torch.from_numpy(data.x_test[:2]), task)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
-    check_size(settings, flatten(model))
-    rule = rule_of(settings)
-    check_rule(settings, rule)
-    holdings = partition(
-        partition_spec_of(settings), data
-    )  # even if unused: agents would fail at the same
-    check_trainable(settings, model, data, holdings)
-    config = round_config_of(settings, rule, task, model, data, holdings)
-    if settings.model.init and settings.limits.finite and (why := config.flaw(flatten(model))):
+    options = settings.training.options
+    OPTIMIZERS.build(settings.training.optimizer, trained(model), 0.1, options=options)
+    held = partition(partition_spec_of(settings), data)
+    rule = checked_rule(settings)
+    check_trainable(settings, model, data, held)
+    look = look_with(settings, task, model, data, held)
+    config = round_config_of(settings, rule, variances(model), look)
+    manifest = manifest_of(settings, TorchModel(model), data)
+    parts = Parts(TorchModel(model), manifest, config, data.fingerprint(), data.notes)
+    check_first(settings, parts)
+    return parts
+
+
+def built_without_data(settings: Settings) -> OwnModel:
+    """Build the network where nobody knows the shape of an input; it has to know that itself."""
+    device = device_named(settings.run.device)
+    model = models.build(settings.model.name, (), 0, seed=settings.run.seed).to(device)
+    if settings.model.init:
+        read_weights(Path(settings.model.init), model)
+    return TorchModel(model)
+
+
+def without_data(settings: Settings, model: OwnModel, measure: Measure = unmeasured) -> Parts:
+    """Build what an aggregator needs that has no data of its own; ``ValueError`` if it needs some.
+
+    ``measure``: how good it finds a model (d,), if it has means to know.
+    """
+    if settings.data.server:
+        raise ValueError("data.server is a share of the data set, and data.name is none")
+    if settings.validation.server:
+        raise ValueError("validation.judged_by: without data the server cannot judge; take clients")
+    rule = checked_rule(settings)
+    config = round_config_of(settings, rule, model.variances, Look(measure))
+    parts = Parts(model, manifest_of(settings, model), config, {})
+    check_first(settings, parts)
+    return parts
+
+
+def check_first(settings: Settings, parts: Parts) -> None:
+    """Refuse a model that is too large for our payloads, or first weights that it cannot use."""
+    weights = parts.model.read()
+    check_size(settings, weights)
+    if settings.model.init and settings.limits.finite and (why := parts.config.flaw(weights)):
         raise ValueError(f"{settings.model.init} cannot be used as the first model: {why}")
-    manifest = manifest_of(settings, data, model)
-    return Parts(model, manifest, config, data.fingerprint(), data.notes)
 
 
-def round_config_of(
-    settings: Settings,
-    rule: rules.Rule,
-    task: Task,
-    model: nn.Module,
-    data: Dataset,
-    partition: Partition,
-) -> RoundConfig:
-    """Make the policy of a run, of its settings and of what the server looks at models with."""
+class Look(NamedTuple):
+    """What an aggregator looks at models with."""
+
+    measure: Measure
+    flaw: Callable[[Vector], str] = lambda _: ""
+    server_validator: ServerValidator | None = None
+    server_update: Callable[[Vector, int], Vector] | None = None
+
+
+def quality_of(
+    values: Mapping[str, float], backdoor: float | None = None, *, known: bool = True
+) -> Quality:
+    """Return what the server measured of a model; beside accuracy, under names of its own.
+
+    ``known``: whether its accuracy is one.
+    """
+    accuracy = values.get("accuracy") if known else None
+    others = {f"server_{key}": value for key, value in values.items() if key != "accuracy"}
+    return Quality(accuracy, backdoor, others)
+
+
+def look_with(
+    settings: Settings, task: Task, model: nn.Module, data: Dataset, held: Partition
+) -> Look:
+    """Let it look with held-out samples, and vote and train with those that it keeps."""
     votes, spec = settings.validation, partition_spec_of(settings)
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test), task)
-    metric = metric_of(answers, torch.from_numpy(data.y_test), task)
-    hidden = success_of(model, partition.backdoor, task) if partition.backdoor else None
+    metrics = metrics_of(answers, torch.from_numpy(data.y_test), task)
+    hidden = success_of(model, held.backdoor, task) if held.backdoor else None
+    keeps = spec.server and votes.server
+    return Look(
+        measure=lambda weights: quality_of(
+            metrics(weights), hidden(weights) if hidden else None, known=bool(task.classes)
+        ),
+        flaw=flaw_of(answers),
+        server_validator=server_validator(
+            model, task, data, held.server, judge, votes.look_back, settings.wire.history
+        )
+        if keeps
+        else None,
+        server_update=server_update_of(settings, task, model, data, held),
+    )
+
+
+def round_config_of(
+    settings: Settings, rule: rules.Rule, variances: npt.NDArray[np.int64], look: Look
+) -> RoundConfig:
+    """Make the policy of a run, of its settings and of what the server looks at models with."""
     return RoundConfig(
         rule=rule,
-        measure=lambda weights: Quality(metric(weights), hidden(weights) if hidden else None),
-        flaw=flaw_of(answers),
-        variances=variances(model),
+        measure=look.measure,
+        flaw=look.flaw,
+        variances=variances,
         run=settings.run,
         aggregation=settings.aggregation,
         sampling=settings.sampling,
         collect=settings.collect,
-        validation=votes,
+        validation=settings.validation,
         limits=settings.limits,
         evaluation=settings.evaluation,
         collecting=COLLECT.build(
@@ -110,14 +194,10 @@ def round_config_of(
             MatrixPool().take,
             options=settings.collect.options,
         ),
-        server_validator=server_validator(
-            model, task, data, partition.server, judge, votes.look_back, settings.wire.history
-        )
-        if spec.server and votes.server
-        else None,
-        forced=forced(settings, spec),
+        server_validator=look.server_validator,
+        forced=forced(settings, partition_spec_of(settings)),
         detection=detection_policy_of(settings),
-        server_update=server_update_of(settings, task, model, data, partition),
+        server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
     )
 
@@ -128,9 +208,16 @@ def server_update_of(
     """Return what the server learns from its own data in a round, if the rule needs it."""
     if Need.SERVER_UPDATE not in needs_of(settings):
         return None
-    samples = int(partition.held.mean()) if len(partition.held) else 1
+    samples = max(1, int(partition.held.mean())) if len(partition.held) else 1
     plan, seed = training_of(settings), settings.run.seed
     return server_update(model, task, data, partition.server, samples, plan, seed)
+
+
+def checked_rule(settings: Settings) -> rules.Rule:
+    """Build the rule and try it; a ``ValueError`` says what is wrong."""
+    rule = rule_of(settings)
+    check_rule(settings, rule)
+    return rule
 
 
 def rule_of(settings: Settings) -> rules.Rule:
@@ -170,7 +257,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:
     """Refuse data that are too few to train on; ``ValueError`` says for whom."""
-    shares = [int(held.held.min())] if len(held.held) else []
+    shares = [fewest] if (fewest := held.fewest()) else []
     if Need.SERVER_UPDATE in needs_of(settings):
         shares.append(len(held.server))
     for samples in shares:
@@ -195,8 +282,21 @@ def detection_policy_of(settings: Settings) -> DetectionPolicy:
 
 def training_of(settings: Settings) -> Training:
     """Say how agents train."""
-    message = settings.training
-    return Training(message.epochs, message.batch_size, message.learning_rate, message.momentum)
+    said = settings.training
+    optimizer = said.optimizer, said.options
+    return Training(said.epochs, said.batch_size, said.learning_rate, said.momentum, *optimizer)
+
+
+def task_for(settings: Settings, data: Dataset) -> Task:
+    """Return what a run learns from its data."""
+    said = settings.training
+    return task_of(
+        data,
+        loss=said.loss,
+        loss_options=said.loss_options,
+        metrics=said.metrics,
+        trainable=settings.model.trainable,
+    )
 
 
 def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]]:
@@ -208,9 +308,19 @@ def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]
 
 
 def advice(settings: Settings) -> list[str]:
-    """Say who votes where agents are few, which quorums are safe, and if the chosen one is."""
-    note = settings.jury_note()
-    return [note, *_safety(settings)] if note else _safety(settings)
+    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
+    notes = settings.jury_note(), _cap(settings)
+    return [*filter(None, notes), *_safety(settings)]
+
+
+def _cap(settings: Settings) -> str:
+    """Say how much one agent can weigh; empty if all weigh the same."""
+    if settings.aggregation.options.get("weighted") is not True:
+        return ""
+    return (
+        f"updates are weighted by the samples that agents report; more than "
+        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
+    )
 
 
 def _safety(settings: Settings) -> list[str]:
@@ -240,15 +350,15 @@ def check_size(settings: Settings, weights: Vector) -> None:
         )
 
 
-def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest:
+def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None) -> Manifest:
     """Say what the run is about, for agents."""
-    layout = tensors(model)
+    layout = model.layout
     return Manifest(
         model=settings.model.name,
-        tensors=tuple((tensor.name, tensor.shape) for tensor in layout),
-        parameters=sum(tensor.size for tensor in layout),
-        classes=data.classes,
-        input_shape=data.shape,
+        tensors=layout,
+        parameters=sum(int(np.prod(shape, dtype=np.int64)) for _, shape in layout),
+        classes=data.classes if data else 0,
+        input_shape=data.shape if data else (),
         epochs=settings.training.epochs,
         batch_size=settings.training.batch_size,
         learning_rate=settings.training.learning_rate,
@@ -260,4 +370,8 @@ def manifest_of(settings: Settings, data: Dataset, model: nn.Module) -> Manifest
         judge_options=dict(settings.validation.options),
         look_back=settings.validation.look_back,
         minimum_history=settings.validation.history,
+        loss=settings.training.loss,
+        loss_options=dict(settings.training.loss_options),
+        optimizer=settings.training.optimizer,
+        optimizer_options=dict(settings.training.options),
     )

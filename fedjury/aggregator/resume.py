@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -16,7 +16,7 @@ from fedjury.aggregator.store import RunStore, StoreError
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.detection.state import AgentRegistry, resumed
 from fedjury.learning.error_profiles import Profile
-from fedjury.learning.weights import Vector, flatten, step_between
+from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
 from fedjury.round.memory import RuleMemory
@@ -25,8 +25,10 @@ from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
 
-def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Model], State]:
-    """Go on where the run stopped, or begin with version 0.
+def resume(
+    store: RunStore, settings: Settings, parts: Parts, say: Callable[[str], None] = print
+) -> tuple[list[Model], State]:
+    """Go on where the run stopped, or begin with version 0; ``say`` tells people where that is.
 
     Raises
     ------
@@ -39,18 +41,18 @@ def resume(store: RunStore, settings: Settings, parts: Parts) -> tuple[list[Mode
     saved = store.load(parts.manifest.parameters if before else None)
     if saved is None:
         store.describe(now)
-        first = Model(0, flatten(parts.model))
+        first = Model(0, parts.model.read())
         record = RoundRecord(0, settings.run.name, model=parts.config.measure(first.weights))
         store.save(first, record)
         return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)
     number, latest = saved.record.round, history[-1].version
-    print(f"run {settings.run.name!r} resumes after round {number}, at version {latest}")
+    say(f"run {settings.run.name!r} resumes after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
-        print(line)
+        say(line)
     memory, rule = saved.memory, settings.aggregation.rule
     if memory is not None and memory.rule != rule:
-        print(f"what rule {memory.rule!r} kept is of no use to rule {rule!r}, which begins anew")
+        say(f"what rule {memory.rule!r} kept is of no use to rule {rule!r}, which begins anew")
         memory = None
     return history, begin(
         history, saved.record, parts.config, saved.pending, saved.registry, memory

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +16,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from fedjury import reports
 from fedjury.aggregator import durable_files
 from fedjury.aggregator.assembly import ENVELOPE, Parts, advice, build
+from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.console import RunConsole, listening
 from fedjury.aggregator.naming import ENDED
 from fedjury.aggregator.resume import description, explained, resume
-from fedjury.aggregator.service import Aggregator
+from fedjury.aggregator.service import Aggregator, Control, Screen
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError
@@ -27,7 +30,7 @@ from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Model, RoundLog
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.by_url import transport_at
-from fedjury.protocol.transport.connection import Connection, TransportError
+from fedjury.protocol.transport.connection import Connection, Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
 from fedjury.round.state import State
 
@@ -57,7 +60,8 @@ class Ended(NamedTuple):
 
     def show(self) -> None:
         """Print it for people."""
-        done = f"done: accuracy {self.accuracy or 0:.1%} after {self.rounds} rounds; {self.folder}/"
+        reached = "" if self.accuracy is None else f"accuracy {self.accuracy:.1%} "
+        done = f"done: {reached}after {self.rounds} rounds; {self.folder}/"
         print(f"given up: {self.failure}" if self.failure else done)
         for line in self.told:
             print(line, flush=True)
@@ -103,7 +107,7 @@ def aggregate(
 
 def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) -> Ended:
     """Go on where the run stopped, or begin it, up to its end; returns how it ended."""
-    store = RunStore(folder, keep=settings.validation.look_back + 2)
+    store = store_of(settings, parts, folder)
     history, state = resume(store, settings, parts)
     ended = folder / ENDED
     if state.round < settings.run.rounds:
@@ -133,38 +137,64 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     return result
 
 
+def store_of(settings: Settings, parts: Parts, folder: Path) -> RunStore:
+    """Return what keeps a run in a folder."""
+    best = BestModel(folder, settings.evaluation, parts.manifest.tensors)
+    return RunStore(folder, settings.validation.look_back + 2, best)
+
+
 def serve(
     settings: Settings,
     parts: Parts,
     store: RunStore,
-    screen: RunConsole,
+    screen: Screen,
     history: list[Model],
     state: State,
+    control: Control | None = None,
 ) -> State:
-    """Connect, wait for the agents, and run the rounds to their end."""
+    """Connect, wait for the agents, and run the rounds to their end, or until it is stopped."""
+    control = control or Control()
     broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME], screen.say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "aggregator")
     transport = transport_at(address, settings.run.name, sole=True)
-    patiently(lambda: transport.open(NAME), screen.say)
-    limits = settings.limits
-    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
-    done = read_records(store.folder)
-    aggregator = Aggregator(Connection(transport, NAME), parts.config, store, screen, done)
-    try:
-        screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
-        if address.here:  # else people may reach it by another name
-            screen.say(listening(settings.broker, settings.run.name))
-        for line in advice(settings):
-            screen.say(line)
-        transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
-        partition = terms(partition_spec_of(settings), settings.data)
-        aggregator.begin(parts.manifest, history, partition)
-        for record in done[-1:]:  # who was killed may not have told of it
-            aggregator.connection.publish(RoundLog(record))
+    if not patiently(lambda: transport.open(NAME), screen.say, lambda: control.stopped):
+        return state
+    screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
+    if address.here:  # else people may reach it by another name
+        screen.say(listening(settings.broker, settings.run.name))
+    for line in advice(settings):
+        screen.say(line)
+    with serving(settings, parts, store, screen, history, transport, control) as aggregator:
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)
+
+
+@contextmanager
+def serving(
+    settings: Settings,
+    parts: Parts,
+    store: RunStore,
+    screen: Screen,
+    history: list[Model],
+    transport: Transport,
+    control: Control | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Aggregator]:
+    """Publish what newcomers need over an open transport, and leave at the end."""
+    limits = settings.limits
+    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+    done = read_records(store.folder)
+    link = Connection(transport, NAME)
+    aggregator = Aggregator(link, parts.config, store, screen, done, clock, control)
+    try:
+        transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
+        partition = terms(partition_spec_of(settings), settings.data) if parts.data else ""
+        aggregator.begin(parts.manifest, history, partition)
+        for record in done[-1:]:  # who was killed may not have told of it
+            aggregator.connection.publish(RoundLog(record))
+        yield aggregator
     finally:
         if settings.broker.forget:
             with suppress(TransportError, KeyboardInterrupt):
@@ -179,7 +209,7 @@ def forgotten(topics: int) -> str:
     return f"the broker retains no messages of the run any more ({topics:,} topics)"
 
 
-def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state: State) -> State:
+def gather(settings: Settings, aggregator: Aggregator, screen: Screen, state: State) -> State:
     """Wait for the agents.
 
     Raises
@@ -189,6 +219,8 @@ def gather(settings: Settings, aggregator: Aggregator, screen: RunConsole, state
     """
     message, there = settings.collect, aggregator.online
     state = aggregator.gather(state, message.agents, message.patience, message.settle)
+    if aggregator.control.stopped:
+        return state
     if not there:
         raise TransportError(
             f"no agent joined run {settings.run.name!r} within {message.patience:g} s"

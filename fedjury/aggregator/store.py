@@ -29,6 +29,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from fedjury.aggregator import rule_memory
+from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.durable_files import (
     StoreError,
     append,
@@ -86,8 +87,10 @@ class Saved:
 class RunStore:
     """The folder of one run. ``keep`` accepted models stay on disk."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, best: BestModel | None = None) -> None:
+        """``best``: keeps the best model beside them, if one is wanted."""
         self.folder = folder
+        self._best = best
         self.keep = max(keep, 2)
         self._models = folder / "models"
         self._registry_files = RegistryFiles(folder)
@@ -153,6 +156,8 @@ class RunStore:
         record = dataclasses.replace(record, left=kinds)
         if accepted is not None:
             self.save(accepted, record)
+            if self._best is not None:
+                self._best.offer(accepted, record)
         append(self.folder / ROUNDS, line_of(record))
         self._forget(record.round)
 

@@ -23,7 +23,7 @@ class RoundContext(NamedTuple):
 
     round: int
     members: tuple[int, ...]
-    """Their numbers in the whole fleet, ascending."""
+    """Their numbers in the whole fleet, those with most samples first, else ascending."""
     seed: int
     history: tuple[Vector, ...] = ()
     """Accepted models (d,) as far as judges look back, oldest first, the current one last."""

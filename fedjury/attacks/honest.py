@@ -16,7 +16,8 @@ FEWEST_SAMPLES = 32
 """Samples in a batch of agents, at the least, where a process has more than one agent.
 
 Products of fewer rows are added up in another order (MKL on x86), and the bits of what a member
-learns would depend on how many are called with it. Copies of a member fill the batch up.
+learns would depend on how many are called with it. Copies of a member fill the batch up, of one
+with fewest samples.
 """
 
 
@@ -27,10 +28,11 @@ def honest(attack: AttackContext) -> LocalTraining:
     fewest = 1 if len(attack.row) == 1 else max(2, math.ceil(FEWEST_SAMPLES / batch))
 
     def learn(weights: Vector, context: RoundContext) -> Matrix:
-        members = context.members + context.members[:1] * (fewest - len(context.members))
+        members = context.members + context.members[-1:] * (fewest - len(context.members))
         rows = torch.tensor([attack.row[i] for i in members])
         own = attack.data.of(rows)
-        order = sample_order(context.seed, context.round, members, attack.plan.epochs, samples)
+        held = samples if own.held is None else own.held.numpy()
+        order = sample_order(context.seed, context.round, members, attack.plan.epochs, held)
         seeds = keys(context.seed, Purpose.TRAINING, context.round, members, 1)[:, 0]
         return train(attack.model, weights, own, attack.plan, order, attack.task, seeds)[
             : len(context.members)

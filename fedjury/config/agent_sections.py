@@ -7,7 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fedjury.config.section import Flag, Numbers, Options, Section, Text, must
+from fedjury.config.section import Flag, Names, Numbers, Options, Section, Text, must
+from fedjury.config.sizes import Sizes, sizes_of
 
 
 class Training(Section):
@@ -17,6 +18,30 @@ class Training(Section):
     batch_size: int = Field(4, ge=1, description="samples a step")
     learning_rate: float = Field(0.1, ge=0, description="of the agents' SGD")
     momentum: float = Field(0.5, ge=0, le=0.9999, description="of the agents' SGD, 0 to below 1")
+    optimizer: Text = Field(
+        "sgd",
+        description="how agents step, fresh in each round: {optimizer}; another than sgd trains "
+        "one agent after the other",
+    )
+    options: Options = Field(
+        {},
+        description="of the optimizer: { weight_decay = 0.01 }; also with them agents train one "
+        "after the other",
+        examples=["{ weight_decay = 0.01 }"],
+    )
+    loss: Text = Field(
+        "",
+        description="what agents train towards: {loss}; empty: cross_entropy of classes, mse of "
+        "numbers",
+    )
+    loss_options: Options = Field(
+        {}, description="of the loss: { delta = 2.0 } (huber)", examples=["{ delta = 2.0 }"]
+    )
+    metrics: Names = Field(
+        [],
+        description="how models are measured, besides by accuracy, or rmse and mae: {metric}",
+        examples=['["balanced_accuracy", "f1"]'],
+    )
 
 
 class Agents(Section):
@@ -69,21 +94,15 @@ class Agents(Section):
     remember: bool = Field(
         True, description="false: a validator fetches its whole look-back again for each vote"
     )
-    samples: Annotated[int, Flag("--samples")] = Field(
+    samples: Annotated[int | Text, Flag("--samples", "N|SIZES")] = Field(
         0,
-        ge=0,
-        description="samples of each agent with data; 0: the training set divided evenly",
+        description="samples of each agent with data; 0: the training set divided evenly; unequal "
+        "numbers: lognormal(mean=4, sigma=1), dirichlet(mean=4, alpha=0.5), uniform(2, 6)",
     )
     repeats: bool = Field(
         True,
         description="false: it is an error if the training set has too few samples for all agents; "
         "true: some samples are dealt several times",
-    )
-    min_samples: int = Field(
-        0,
-        ge=0,
-        description="above 0: agents hold unequal numbers of samples, at least this many, drawn "
-        "uniformly with samples as the mean",
     )
     split: Annotated[Text, Flag("--split", "NAME")] = Field(
         "iid", description="how the data are partitioned: {split}"
@@ -128,6 +147,17 @@ class Agents(Section):
     def common(self) -> str:
         """The folder through which replicas divide the agents; empty: they do not."""
         return self.shard.removeprefix("auto:") if self.shard.startswith("auto:") else ""
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many samples each agent holds."""
+        return sizes_of("agents.samples", self.samples)
+
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _are_sizes(cls, samples: object) -> object:
+        sizes = sizes_of("agents.samples", samples)
+        return sizes if isinstance(sizes, int) else samples
 
     @field_validator("shard")
     @classmethod

@@ -25,8 +25,17 @@ FLAGS: Mapping[str, str] = {
 }
 
 
+FOLDED = "agents.min_samples"
+"""A setting that has become a part of ``agents.samples``."""
+
+
 def check(dotted: str) -> None:
     """Raise a ``SettingsError`` with the new name if a setting has one."""
+    if dotted == FOLDED:
+        raise SettingsError(
+            f'the setting {FOLDED} is now said by agents.samples, like "uniform(2, 6)": 2 to 6 '
+            "samples; 'fedjury config upgrade FILE' writes that into a file"
+        )
     if new := RENAMED.get(dotted):
         raise SettingsError(
             f"the setting {dotted} is now called {new}; 'fedjury config upgrade FILE' writes the "
@@ -80,9 +89,26 @@ def upgrade(file: Path) -> list[str]:
             raise SettingsError(f"{file} sets both {old} and {new}, which are the same; remove one")
         table.value._replace(key, name, table[key])
         changed.append(f"{old} -> {new}")
+    changed += _folded(document)
     if changed:
         try:
             file.write_text(tomlkit.dumps(document), encoding="utf-8")
         except OSError as why:
             raise SettingsError(f"cannot write {file}: {why.strerror}") from why
     return changed
+
+
+def _folded(document: tomlkit.TOMLDocument) -> list[str]:
+    """Say in a file's ``agents.samples`` what its ``min_samples`` said, "old -> new" if it did.
+
+    From the least number to as many above the mean, which is an equal share if it is 0.
+    """
+    table = document.get("agents")
+    if not isinstance(table, AbstractTable | InlineTable) or "min_samples" not in table:
+        return []
+    least, mean = table.pop("min_samples"), table.get("samples", 0)
+    if not least:
+        return [f"{FOLDED} -> nothing, as it was 0"]
+    high = f", {2 * mean - least}" if mean else ""
+    table["samples"] = f"uniform({least}{high})"
+    return [f"{FOLDED} -> agents.samples"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fedjury.config.section import Flag, Section, SettingsError, Text, must
+from fedjury.config.section import Flag, Names, Section, SettingsError, Text, must
 
 
 class Run(Section):
@@ -151,6 +151,12 @@ class Model(Section):
         description="weights to start from: a state dict like classifier.pth, safetensors, "
         "models/000030.safetensors of a run; empty: drawn from the seed",
     )
+    trainable: Names = Field(
+        [],
+        description="parameters that are trained, by name, also with * and ?; the others are "
+        "frozen and do not travel; empty: all",
+        examples=['["fc3.*"]'],
+    )
 
 
 class Data(Section):
@@ -158,15 +164,34 @@ class Data(Section):
 
     name: Annotated[Text, Flag("--data", "NAME")] = Field(
         "mnist5k",
-        description="the data set: {dataset}; or FILE.npz",
+        description="the data set: {dataset}; or FILE.npz, FILE.csv, FILE.parquet",
     )
     root: Annotated[Text, Flag("--data-root", "DIR")] = Field(
         "data", description="folder for downloads"
     )
+    target: Annotated[Text, Flag("--target", "COLUMN")] = Field(
+        "", description="of a table (.csv, .parquet): the column to be learnt"
+    )
+    inputs: Names = Field(
+        [],
+        description="of a table: the columns to learn from; empty: all but the target",
+        examples=['["pressure", "flow"]'],
+    )
+    learn: Literal["auto", "classes", "numbers"] = Field(
+        "auto",
+        description="of a file: what its targets are; auto: classes if they are whole numbers, "
+        "numbers if they have a decimal point",
+    )
+    raw: bool = Field(
+        False,
+        description="of an .npz file: inputs are taken as they are, and are no images whatever "
+        "their shape",
+    )
     test: int = Field(
         1000,
         ge=1,
-        description="samples held out for testing (of mnist5k and digits; others have their own)",
+        description="samples held out for testing (of mnist5k, digits, tables and files without a "
+        "test part; others have their own)",
     )
     server: float = Field(
         0.0,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -48,6 +49,8 @@ Options = Annotated[dict[str, object], AfterValidator(in_utf8)]
 """Options of plug-ins, which check them themselves."""
 Numbers = list[Annotated[int, Field(ge=0)]]
 """Numbers of rounds, or of samples."""
+Names = list[Text]
+"""Names of plug-ins, or of parameters."""
 
 
 class Section(BaseModel):
@@ -95,7 +98,7 @@ def must(right: object, key: str, value: object, allowed: str) -> None:
 def type_of(field: FieldInfo) -> Any:
     """Return a setting's type: bool, int, float, str, dict, list[int] or list[str]."""
     origin = get_origin(field.annotation)
-    if origin is Literal:
+    if origin in (Literal, UnionType, Union):  # a number or text is read as text
         return str
     if origin is not list:
         return origin or field.annotation

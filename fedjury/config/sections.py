@@ -19,6 +19,7 @@ from fedjury.config.round_sections import (
 )
 from fedjury.config.run_sections import Broker, Data, Model, Run, Wire
 from fedjury.config.section import Section, SettingsError, must
+from fedjury.config.sizes import Dirichlet, LogNormal, Sizes, Uniform
 
 __all__ = [
     "Agents",
@@ -28,14 +29,18 @@ __all__ = [
     "Collect",
     "Data",
     "Detection",
+    "Dirichlet",
     "Evaluation",
     "Limits",
+    "LogNormal",
     "Model",
     "Run",
     "Sampling",
     "Settings",
     "SettingsError",
+    "Sizes",
     "Training",
+    "Uniform",
     "Validation",
     "Wire",
 ]

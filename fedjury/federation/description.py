@@ -35,10 +35,9 @@ def describe(settings: Settings) -> str:
     agents = settings.agents
     fake_agents = round(agents.n * agents.malicious)
     share = f"{agents.samples} samples" if agents.samples else "an equal share"
-    each = "each" if not agents.min_samples else f"on average, {agents.min_samples} at least"
     text = (
         f"{agents.n:,} agents, each its own MQTT connection, {share} of "
-        f"{settings.data.name} {each}; model {settings.model.name}, seed {settings.run.seed}."
+        f"{settings.data.name} each; model {settings.model.name}, seed {settings.run.seed}."
     )
     if not fake_agents:
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -41,6 +42,40 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor, task: Task) -> P
     return torch.cat(parts).cpu().numpy()
 
 
+def check_answers(name: str, model: nn.Module, x: torch.Tensor, task: Task) -> None:
+    """Make sure that a model takes inputs like ``x`` (n, ...), and answers as the task has it.
+
+    Raises
+    ------
+    ValueError
+        If it does not; ``name`` is the model's.
+    """
+    inputs = f"inputs of {tuple(x.shape[1:])} {str(x.dtype).removeprefix('torch.')}"
+    try:
+        with torch.inference_mode():
+            outputs = model(x.to(device_of(model)))
+    except Exception as why:
+        text = " ".join(f"{type(why).__name__}: {why}".split())
+        raise ValueError(f"model {name!r} fails on {inputs}: {text}") from why
+    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if not _fits(given, len(x), task.classes):
+        kind = f"tell {task.classes:,} classes apart" if task.classes else "predict a number"
+        raise ValueError(
+            f"model {name!r} gives {given} for {len(x)} {inputs}; to {kind} it must give "
+            f"{(len(x), task.classes or 1)}"
+        )
+
+
+def _fits(given: tuple[int, ...] | str, samples: int, classes: int) -> bool:
+    """Say whether outputs of this shape are an answer: (n, 1), for numbers (n,) too."""
+    match given:
+        case (rows,):
+            return rows == samples and not classes
+        case (rows, columns) if isinstance(columns, int):
+            return rows == samples and (columns == 1 or columns >= classes > 0)
+    return False
+
+
 def answers_on(model: nn.Module, x: torch.Tensor, task: Task) -> Answers:
     """Return a function from a model's vector (d,) to its outputs on ``x`` (N, ...).
 
@@ -63,6 +98,24 @@ def metric_of(answers: Answers, y: torch.Tensor, task: Task) -> Callable[[Vector
     """Return a function from a model's vector (d,) to the task's first metric of its answers."""
     targets, metric = y.numpy(), next(iter(task.metrics.values()))
     return lambda weights: metric(answers(weights), targets)
+
+
+def metrics_of(
+    answers: Answers, y: torch.Tensor, task: Task
+) -> Callable[[Vector], dict[str, float]]:
+    """Return a function from a model's vector (d,) to all metrics of its answers, by name.
+
+    One that is not finite, as of answers that are not, is left out.
+    """
+    targets = y.numpy()
+
+    def metrics(weights: Vector) -> dict[str, float]:
+        found = answers(weights)
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = {name: metric(found, targets) for name, metric in task.metrics.items()}
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    return metrics
 
 
 def flaw_of(answers: Answers) -> Callable[[Vector], str]:

@@ -6,13 +6,14 @@ new network is one file in ``fedjury.learning.networks``, or a function anywhere
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 
 from torch import nn
 
 from fedjury import registry
 from fedjury.randomness import Purpose, torch_stream
-from fedjury.registry import Registry
+from fedjury.registry import Registry, unknown
 
 InputShape = Sequence[int]
 
@@ -25,15 +26,18 @@ def build(
     classes: int,
     seed: int,
     purpose: Purpose = Purpose.MODEL,
+    trainable: Sequence[str] = (),
 ) -> nn.Module:
     """Build a network whose first weights depend on ``seed`` and ``purpose`` alone.
 
     A network from elsewhere keeps the weights that its builder gives it, such as pretrained ones.
+    ``trainable``: names of parameters, also with ``*`` and ``?``; the others are frozen, and do not
+    travel. None: as the builder leaves it.
 
     Raises
     ------
     ValueError
-        If no network has this name, or the input is too small for it.
+        If no network has this name, the input is too small for it, or no parameter has a name.
     """
     MODELS.check(name, {})
     with torch_stream(seed, purpose):
@@ -45,7 +49,25 @@ def build(
             ) from why
         if name in MODELS.own:
             _initialise(model)
+    train_only(model, trainable)
     return model.eval()
+
+
+def train_only(model: nn.Module, trainable: Sequence[str]) -> None:
+    """Freeze the parameters that have none of these names; of no names, none.
+
+    Raises
+    ------
+    ValueError
+        If no parameter has a name.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in trainable:
+        if not fnmatch.filter(names, pattern):
+            raise unknown("parameter in model.trainable", pattern, names)
+    for name, parameter in model.named_parameters():
+        if trainable and not any(fnmatch.fnmatchcase(name, pattern) for pattern in trainable):
+            parameter.requires_grad_(False)
 
 
 def _initialise(model: nn.Module) -> None:

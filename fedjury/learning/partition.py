@@ -7,17 +7,19 @@ keeps to judge with and the backdoor it looks out for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjury.config.sections import Data, Settings
+from fedjury.config.sections import Data, Settings, Sizes
 from fedjury.learning import backdoors
 from fedjury.learning.backdoors import Backdoor, Options, Task
 from fedjury.learning.datasets import split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Counts, Indices
+from fedjury.learning.sizes import drawn
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import ATTACKS
 
@@ -29,8 +31,7 @@ class PartitionSpec(NamedTuple):
     malicious: float
     attack: str
     malicious_validator_fraction: float
-    samples: int
-    min_samples: int
+    samples: Sizes
     split: str
     split_options: dict[str, Any]
     server: float
@@ -97,11 +98,32 @@ class Partition(NamedTuple):
     agents: Indices
     """(holders, s): a row for each of ``PartitionSpec.holders``; the first ``held`` count."""
     held: Counts
-    """(holders,): how many samples each of them holds."""
+    """(holders,): how many samples each of them holds; 0: it takes no part in training."""
     backdoor: Backdoor | None
     """What the malicious agents hide in the model with what they hold, if they do."""
     pool: Indices
     """(p,): what the malicious agents hold together."""
+
+    @property
+    def dealt(self) -> Indices:
+        """What agents hold, one after the other, (sum of ``held``,)."""
+        return self.agents[np.arange(self.agents.shape[1]) < self.held[:, np.newaxis]]
+
+    def empty(self, spec: PartitionSpec) -> frozenset[int]:
+        """Return who was to hold data and was dealt no sample, by number."""
+        dealt = zip(spec.holders, self.held.tolist(), strict=True)
+        return frozenset(number for number, held in dealt if not held)
+
+    def fewest(self, rows: Sequence[int] | slice = slice(None)) -> int:
+        """Return how many samples one of these holds at least that holds any; 0: nobody does."""
+        some = self.held[rows]
+        return int(some[some > 0].min()) if some.any() else 0
+
+    @property
+    def usual(self) -> int:
+        """How many samples an agent holds that holds any: the median, 1 or more."""
+        some = self.held[self.held > 0]
+        return int(np.median(some)) if len(some) else self.agents.shape[1]
 
 
 def partition_spec_of(settings: Settings) -> PartitionSpec:
@@ -113,8 +135,7 @@ def partition_spec_of(settings: Settings) -> PartitionSpec:
         malicious=agents.malicious,
         attack=agents.attack,
         malicious_validator_fraction=agents.malicious_validators,
-        samples=agents.samples,
-        min_samples=agents.min_samples,
+        samples=agents.sizes,
         split=agents.split,
         split_options=options.get(agents.split, {}),
         server=settings.data.server,
@@ -149,31 +170,21 @@ def partition(spec: PartitionSpec, data: Dataset) -> Partition:
         If the split or the backdoor's task cannot be had with these data.
     """
     task, malicious = spec.arms(), spec.malicious_agents
+    if task and not data.classes:
+        raise ValueError(f"backdoor {spec.task!r} needs classes, and {data.name!r} has numbers")
     server, pool = _keep_back(len(data.y_train), spec, task.reserved if task else ())
     holders = spec.holders
-    each = spec.samples or max(1, len(pool) // max(len(holders), 1))
-    held = _held(spec, each, len(holders))
+    held = drawn(spec.samples, len(holders), len(pool), stream(spec.seed, Purpose.SAMPLE_COUNTS))
     rng = stream(spec.seed, Purpose.PARTITION)
-    mixtures = split.build(spec.split, **spec.split_options)(len(holders), data.classes, rng)
-    counts = held if spec.min_samples else each
-    dealt = pool[split.partition(data.y_train[pool], mixtures, counts, rng)]
+    labels, kinds = data.kinds
+    mixtures = split.build(spec.split, **spec.split_options)(len(holders), kinds, rng)
+    each = int(held.max(initial=1))
+    counts = each if isinstance(spec.samples, int) or not holders else held
+    dealt = pool[split.partition(labels[pool], mixtures, counts, rng)]
     rows = [row for row, number in enumerate(holders) if number in malicious]
     theirs = dealt[rows][np.arange(dealt.shape[1]) < held[rows, np.newaxis]]
     backdoor = task.arm(data, data.y_train[theirs], spec.seed) if task and len(theirs) else None
     return Partition(server, dealt, held, backdoor, theirs)
-
-
-def _held(spec: PartitionSpec, each: int, holders: int) -> Counts:
-    """Return how many samples each holds, (holders,): as many, or around ``each``, drawn evenly."""
-    fewest = spec.min_samples or each
-    if fewest > each:
-        mean = "agents.samples" if spec.samples else "an equal share"
-        raise ValueError(
-            f"agents.min_samples = {fewest:,} is more than agents hold on average, {each:,} "
-            f"({mean}); take fewer"
-        )
-    drawn = stream(spec.seed, Purpose.SAMPLE_COUNTS)
-    return drawn.integers(fewest, 2 * each - fewest, size=holders, endpoint=True)
 
 
 def _keep_back(

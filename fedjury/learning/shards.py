@@ -41,6 +41,9 @@ def unequal(held: npt.NDArray[np.int64], rows: Sequence[int]) -> torch.Tensor | 
     return torch.from_numpy(held[rows]) if len(held) and np.ptp(held) else None
 
 
+Counts = npt.NDArray[np.int64]
+"""(m,): how many samples each agent holds."""
+
 Orders = npt.NDArray[np.int64]
 """(m, epochs, s): the order in which each agent visits its s samples in each epoch."""
 
@@ -50,15 +53,24 @@ def sample_order(
     round_number: int,
     members: Sequence[int],
     epochs: int,
-    samples: int,
+    samples: int | Counts,
     purpose: Purpose = Purpose.SAMPLE_ORDER,
 ) -> Orders:
     """Draw the visiting orders (m, epochs, s) of members from (seed, round, member) alone.
 
-    Samples are sorted by random keys.
+    Samples are sorted by random keys. ``samples``: how many all hold, or each, (m,); then s is the
+    most that one holds, and what is beyond an agent's own samples is to be passed over.
     """
-    drawn = keys(seed, purpose, round_number, members, epochs * samples)
-    return drawn.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
+    if isinstance(samples, int):
+        drawn = keys(seed, purpose, round_number, members, epochs * samples)
+        return drawn.reshape(-1, epochs, samples).argsort(axis=2, kind="stable")
+    width = int(samples.max())
+    drawn = keys(seed, purpose, round_number, members, epochs * width)
+    held, place = samples[:, np.newaxis, np.newaxis], np.arange(width)
+    places = np.arange(epochs)[:, np.newaxis] * held + place
+    sorting = np.take_along_axis(drawn[:, np.newaxis], places, axis=2)
+    sorting[np.broadcast_to(place >= held, sorting.shape)] = np.iinfo(np.uint64).max
+    return sorting.argsort(axis=2, kind="stable")
 
 
 def batches(order: torch.Tensor, size: int, least: int = 1) -> list[torch.Tensor]:
@@ -72,23 +84,46 @@ def batches(order: torch.Tensor, size: int, least: int = 1) -> list[torch.Tensor
     return parts
 
 
-def steps_of(
-    data: Shards, epochs: int, batch_size: int, order: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+class Steps(NamedTuple):
+    """The batches of all steps of m agents, agent after agent: S steps together."""
+
+    numbers: torch.Tensor
+    """(S, b) int64: sample numbers; a short batch is filled up with others of the agent."""
+    shares: torch.Tensor
+    """(S, b): what each sample counts in its batch: equal shares, 0 for what fills it up."""
+    first: torch.Tensor
+    """(m,): where each agent's steps begin."""
+    counts: torch.Tensor
+    """(m,): how many steps each takes; 0: it holds no sample."""
+
+    def at(self, t: int, agents: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return numbers and shares (k, b) of the t-th steps of k agents who take so many."""
+        rows = self.first[agents] + t
+        return self.numbers[rows], self.shares[rows]
+
+    def alike(self, m: int) -> Steps:
+        """Return the steps of m agents who all take those of the first."""
+        return self._replace(first=self.first[:1].expand(m), counts=self.counts[:1].expand(m))
+
+
+def steps_of(data: Shards, epochs: int, batch_size: int, order: Orders) -> Steps:
     """Cut the samples of m agents, in the ``order`` (m, epochs, s), into the batches of all steps.
 
-    Returns sample numbers (m, steps, b) and each one's share in its batch: equal ones that add up
-    to 1, 0 for what fills a short batch up, or comes after an agent's last step.
+    Only what there is takes memory: one agent with many samples costs the others nothing.
     """
-    held, size = data.counts[:, None, None], min(batch_size, order.shape[2])
-    later = (order >= held).to(torch.int8)  # what is no sample of the agent is visited last
-    visits = order.gather(2, later.argsort(dim=2, stable=True))
-    a_pass = (held + size - 1) // size
-    step = torch.arange(epochs * int(a_pass.max()))[None, :, None]
-    place = step % a_pass * size + torch.arange(size)
-    counts = (place < held) & (step < epochs * a_pass)
-    epoch = (step // a_pass).clamp(max=epochs - 1).expand_as(place)
-    flat = epoch * order.shape[2] + torch.minimum(place, held - 1)
-    visited = visits.flatten(1).gather(1, flat.flatten(1))
-    numbers = data.indices.gather(1, visited).view(place.shape)
-    return numbers, counts / counts.sum(2, keepdim=True).clamp(min=1)
+    size = min(batch_size, data.indices.shape[1])
+    held, drawn = data.counts, torch.from_numpy(order)
+    per_epoch = (held + batch_size - 1) // batch_size
+    counts = epochs * per_epoch
+    first = counts.cumsum(0) - counts
+    agent = torch.arange(len(held)).repeat_interleave(counts)
+    t = torch.arange(len(agent)) - first[agent]
+    epoch, step = t // per_epoch[agent], t % per_epoch[agent]
+    place = (step * batch_size)[:, None] + torch.arange(size)
+    there = place < held[agent, None]
+    place = torch.minimum(place, held[agent, None] - 1)
+    visits = drawn[drawn < held[:, None, None]]  # of each agent, epoch after epoch
+    begins = epochs * (held.cumsum(0) - held)
+    visited = visits[(begins[agent] + epoch * held[agent])[:, None] + place]
+    numbers = data.indices[agent[:, None], visited]
+    return Steps(numbers, there / there.sum(1, keepdim=True), first, counts)

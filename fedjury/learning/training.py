@@ -7,10 +7,11 @@ one matrix (m, d), a gradient is taken of every row in a single batched pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ from torch import nn
 
 from fedjury.learning import batched
 from fedjury.learning.batched import Step
+from fedjury.learning.descent import Descend, descent, pick
 from fedjury.learning.device import device_of
 from fedjury.learning.models import has_batch_norm
+from fedjury.learning.optimizers import optimizer_of
 from fedjury.learning.shards import Orders, Shards, batches, steps_of
-from fedjury.learning.task import Loss, Task, cross_entropy
+from fedjury.learning.task import Loss, Task
+from fedjury.learning.unequal import train_unequal
 from fedjury.learning.weights import (
     Matrix,
     Normalisation,
@@ -30,8 +34,6 @@ from fedjury.learning.weights import (
     frozen,
     load,
     places,
-    tensors,
-    unflatten,
 )
 from fedjury.randomness import Words, torch_seeded
 
@@ -43,13 +45,18 @@ class Training(NamedTuple):
     batch_size: int
     learning_rate: float
     momentum: float
+    optimizer: str = "sgd"
+    options: Mapping[str, object] = MappingProxyType({})
+    """Of the optimizer."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is SGD as it is written out for many agents at once."""
+        return self.optimizer == "sgd" and not self.options
 
 
 BLOCK = 400
 """Samples a pass: few enough for the cache, many enough to hide what a call costs."""
-
-FEWEST = 32
-"""Agents of unequal steps that train together at the least, while there are as many."""
 
 
 def train(
@@ -64,10 +71,11 @@ def train(
     """Train m agents from the same ``weights`` (d,) and return their deltas (m, d).
 
     Networks with batch norm train one after the other, for their running statistics are their own;
-    so do those that draw random numbers, as for dropout, or cannot be batched for another reason.
-    ``seeds``: (m,), where each agent's draws begin; None: at 0.
+    so do those that draw random numbers, as for dropout, or cannot be batched for another reason,
+    and all with another optimizer than SGD.
+    ``seeds``: (m,), where each agent's draws begin; None: at 0. Who holds no sample learns nothing.
     """
-    if not has_batch_norm(model):
+    if plan.plain and not has_batch_norm(model):
         try:
             return train_together(model, weights, data, plan, order, task)
         except RuntimeError:  # what vmap cannot do: draw at random, branch on values, ...
@@ -77,7 +85,7 @@ def train(
 
 
 def fewest(model: nn.Module, shape: Sequence[int]) -> int:
-    """Return how many samples (C, H, W) a training batch needs: 1, or 2.
+    """Return how many samples of a shape a training batch needs: 1, or 2.
 
     Two where batch norm comes to see a single pixel: one value has no variance.
     """
@@ -89,6 +97,8 @@ def fewest(model: nn.Module, shape: Sequence[int]) -> int:
             tried(torch.zeros(1, *shape))
     except ValueError:  # PyTorch's word for it
         return 2
+    except (RuntimeError, IndexError):  # it looks inputs up, and these were no whole numbers
+        return 1
     return 1
 
 
@@ -112,7 +122,7 @@ def train_together(
     model: nn.Module, weights: Vector, data: Shards, plan: Training, order: Orders, task: Task
 ) -> Matrix:
     """Train all agents in batches; the same result as :func:`train_alone` up to rounding."""
-    descend, device = _descend(model, task.loss), device_of(model)
+    descend, device = descent(model, task.loss), device_of(model)
     begin_training(model)
     try:
         return _all_blocks(descend, torch.tensor(weights, device=device), data, plan, order)
@@ -123,16 +133,28 @@ def train_together(
 def _all_blocks(
     descend: Descend, start: torch.Tensor, data: Shards, plan: Training, order: Orders
 ) -> Matrix:
-    """Train m agents block by block from ``start`` (d,); returns their deltas (m, d)."""
+    """Train m agents block by block from ``start`` (d,); returns their deltas (m, d).
+
+    Of agents with unequal numbers of samples those with most come first, so that a block is made of
+    agents who take about as many steps.
+    """
     changes = np.empty((len(data.indices), len(start)), dtype=np.float32)
+    if data.held is not None and (data.held.diff() > 0).any():
+        ranks = data.held.argsort(descending=True, stable=True)
+        ranked = _all_blocks(descend, start, data.of(ranks), plan, order[ranks.numpy()])
+        changes[ranks.numpy()] = ranked
+        return changes
     m, block = len(changes), max(1, BLOCK // plan.batch_size)
     blocks = max(1, m // block)  # of equal size: products of few rows are added up differently
-    train_block = _train_block if data.held is None else _train_unequal
     for first, last in pairwise(m * i // blocks for i in range(blocks + 1)):
         values = slice(first, last)
         change = torch.from_numpy(changes[values])
         there = change.to(start.device)  # on the processor these are one and the same
-        train_block(descend, start, data.of(values), plan, order[values], there)
+        if data.held is None:
+            _train_block(descend, start, data.of(values), plan, order[values], there)
+        else:
+            steps = steps_of(data.of(values), plan.epochs, plan.batch_size, order[values])
+            train_unequal(descend, start, data, steps, plan.learning_rate, plan.momentum, there)
         if there is not change:
             change.copy_(there)
     return changes
@@ -152,7 +174,7 @@ def _train_block(
     single step, as in the main workload, the matrix (m, d) is written once and never read.
     """
     first, *later = _batches(data, plan, order)
-    picked = _pick(data, first, start.device)
+    picked = pick(data, first, start.device)
     descend(start.unsqueeze(0), *picked, Step(change, plan.learning_rate, 0.0))
     if not later:
         return
@@ -160,40 +182,10 @@ def _train_block(
     params = change.add_(start)
     for batch in later:
         keep = plan.momentum or 1.0  # without momentum the step goes straight into the weights
-        descend(params, *_pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
+        descend(params, *pick(data, batch, start.device), Step(step, plan.learning_rate, keep))
         if plan.momentum:
             params.add_(step)
     params.sub_(start)
-
-
-def _train_unequal(
-    descend: Descend,
-    start: torch.Tensor,
-    data: Shards,
-    plan: Training,
-    order: Orders,
-    change: torch.Tensor,
-) -> None:
-    """Train as :func:`_train_block` does m agents who hold unequal numbers of samples.
-
-    Agents take their t-th steps together, on batches that are all as long, in which what an agent
-    lacks counts nothing. Who has taken its last step leaves, so they stand in the order of how many
-    they take; but a few always stay (``FEWEST``), for products of few rows are added up otherwise.
-    """
-    numbers, shares = steps_of(data, plan.epochs, plan.batch_size, torch.from_numpy(order))
-    last = (shares > 0).any(2).sum(1)
-    ranks = last.argsort(descending=True, stable=True)
-    last, numbers, shares = last[ranks], numbers[ranks], shares[ranks]
-    step = change.new_zeros(change.shape)
-    params = start.repeat(len(change), 1)
-    for t in range(int(last.max())):
-        there = max(int((last > t).sum()), min(FEWEST, len(last)))
-        now, into = params[:there], Step(step[:there], plan.learning_rate, plan.momentum)
-        batch = _pick(data, numbers[:there, t], start.device)
-        descend(now, *batch, into, shares[:there, t].to(start.device))
-        now.add_(into.into)
-        done = last == t + 1
-        change[ranks[done]] = params[done] - start
 
 
 def train_alone(
@@ -205,7 +197,9 @@ def train_alone(
     task: Task,
     seeds: Words | None = None,
 ) -> Matrix:
-    """Train the agents one after the other with ``torch.optim.SGD``: the plain loop.
+    """Train the agents one after the other with PyTorch's optimizers: the plain loop.
+
+    The optimizer is made afresh for each agent, and remembers nothing of earlier rounds.
 
     ``seeds``: see :func:`train`.
 
@@ -215,24 +209,28 @@ def train_alone(
         If a batch is too small for the model's batch norm.
     """
     shape = data.x.shape[1:]
-    check_batches(model, shape, plan.batch_size, int(data.counts.min()))
+    if (some := data.counts[data.counts > 0]).numel():
+        check_batches(model, shape, plan.batch_size, int(some.min()))
+    fresh = optimizer_of(plan.optimizer, plan.learning_rate, plan.momentum, plan.options)
     least = fewest(model, shape)
     deltas = np.empty((len(data.indices), len(weights)), dtype=np.float32)
     travels = places(model)
     state = model.state_dict().items()
     fixed = {name: value.clone() for name, value in state if name not in travels}
     for i in range(len(deltas)):
+        if not (held := int(data.counts[i])):
+            deltas[i] = 0
+            continue
         model.load_state_dict(fixed, strict=False)  # an agent before may have changed it
         load(model, weights)
         begin_training(model)
-        sgd = torch.optim.SGD(trained(model), plan.learning_rate, plan.momentum)
-        held = int(data.counts[i])
+        optimizer = fresh(trained(model))
         alone = data.of(slice(i, i + 1))._replace(indices=data.indices[i : i + 1, :held])
         mine = order[i : i + 1]
         visits = mine[mine < held].reshape(1, plan.epochs, held)
         with torch_seeded(0 if seeds is None else int(seeds[i])):
             for batch in _batches(alone, plan, visits, least):
-                step(model, sgd, task.loss, data.x[batch[0]], data.y[batch[0]])
+                step(model, optimizer, task.loss, data.x[batch[0]], data.y[batch[0]])
         np.subtract(flatten(model), weights, out=deltas[i])
     model.eval()
     return deltas
@@ -252,14 +250,14 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def step(
-    model: nn.Module, sgd: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
     """Take a step on a batch of inputs (b, ...) and targets (b, ...); return its mean loss, ()."""
     device = device_of(model)
-    sgd.zero_grad()
+    optimizer.zero_grad()
     mean = loss(model(x.to(device)), y.to(device)).mean()
     mean.backward()
-    sgd.step()
+    optimizer.step()
     return mean.detach()
 
 
@@ -269,63 +267,3 @@ def _batches(data: Shards, plan: Training, order: Orders, least: int = 1) -> Ite
     for epoch in range(plan.epochs):
         shuffled = data.indices.gather(1, drawn[:, epoch])
         yield from batches(shuffled, plan.batch_size, least)
-
-
-def _pick(
-    data: Shards, batch: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return on a device the inputs (m, b, C, H, W) and targets (m, b) of numbers (m, b)."""
-    x = data.x.index_select(0, batch.flatten())  # data.x[batch] takes twice as long
-    return x.unflatten(0, batch.shape).to(device), data.y[batch].to(device)
-
-
-class Descend(Protocol):
-    """How a model learns from a batch of each of m agents."""
-
-    def __call__(
-        self,
-        params: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        step: Step,
-        shares: torch.Tensor | None = None,
-        /,
-    ) -> None:
-        """Add the gradients at weights (m or 1, d), of inputs (m, b, ...) and targets (m, b).
-
-        ``shares``: (m, b), what each sample counts in its batch; None: all as much.
-        """
-
-
-def _descend(model: nn.Module, loss: Loss) -> Descend:
-    """Return the model's gradients of a loss: written out where they are known, else by vmap.
-
-    Written out they are for known layers with the cross-entropy, see :mod:`batched`.
-    """
-    network = batched.network(model) if loss is cross_entropy else None
-    if network is not None:
-        return network.descend
-    layout, standing = tensors(model), places(model)
-
-    def of_batch(
-        params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, shares: torch.Tensor | None
-    ) -> torch.Tensor:
-        named = unflatten(params, layout)
-        # PyTorch would tie shared weights itself, but not put a layer that stands twice back.
-        weights = {place: named[entry] for place, entry in standing.items()}
-        outputs = torch.func.functional_call(model, weights, (x,), tie_weights=False)
-        losses = loss(outputs, y)
-        return losses.mean() if shares is None else losses @ shares
-
-    def descend(
-        params: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        step: Step,
-        shares: torch.Tensor | None = None,
-    ) -> None:
-        places = (0, 0, 0, None if shares is None else 0)
-        gradient = torch.func.vmap(torch.func.grad(of_batch), places)
-        step.add(0, gradient(params.expand(len(x), -1), x, y, shares))
-
-    return descend

@@ -66,6 +66,11 @@ class Manifest:
     look_back: int
     minimum_history: int
     protocol: int = PROTOCOL
+    loss: str = ""
+    """What is trained towards, by name; empty: cross-entropy, or the squared error of numbers."""
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ MAX_METRIC = 64
 """Letters of the name of one."""
 
 MAX_OPTIONS = 16
-"""Settings of a judge."""
+"""Of a judge, a loss or an optimizer."""
 
 
 class Limits(NamedTuple):
@@ -230,6 +230,10 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "look_back": _look_back,
         "minimum_history": count,
         "protocol": count,
+        "loss": _text,
+        "loss_options": _options,
+        "optimizer": _text,
+        "optimizer_options": _options,
     },
     Manifest1: {"protocol": count},
     Round: {

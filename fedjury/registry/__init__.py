@@ -30,7 +30,10 @@ __all__ = [
     "DETECTORS",
     "JUDGES",
     "KINDS",
+    "LOSSES",
+    "METRICS",
     "MODELS",
+    "OPTIMIZERS",
     "PRE_AGGREGATIONS",
     "RULES",
     "SPLITS",
@@ -46,7 +49,10 @@ __all__ = [
     "dataset",
     "detector",
     "judge",
+    "loss",
+    "metric",
     "model",
+    "optimizer",
     "pre_aggregation",
     "rule",
     "split",
@@ -64,6 +70,9 @@ vote_attack = Mark("vote_attack", words="vote attack")
 judge = Mark("judge")
 backdoor = Mark("backdoor")
 model = Mark("model")
+loss = Mark("loss")
+metric = Mark("metric")
+optimizer = Mark("optimizer")
 dataset = Mark("dataset", words="data set")
 split = Mark("split")
 codec = Mark("codec")
@@ -86,6 +95,14 @@ BACKDOORS: Registry[Any] = Registry(
 MODELS: Registry[Any] = Registry(
     model, "fedjury.learning.networks", "fedjury.models", ("input_shape", "classes")
 )
+LOSSES: Registry[Any] = Registry(loss, "fedjury.learning.losses", "fedjury.losses")
+METRICS: Registry[Any] = Registry(metric, "fedjury.learning.metrics", "fedjury.metrics")
+OPTIMIZERS: Registry[Any] = Registry(
+    optimizer,
+    "fedjury.learning.optimizers",
+    "fedjury.optimizers",
+    ("parameters", "learning_rate"),
+)
 DATASETS: Registry[Any] = Registry(
     dataset, "fedjury.learning.datasets", "fedjury.datasets", ("root", "test", "seed")
 )
@@ -107,6 +124,9 @@ KINDS: tuple[Registry[Any], ...] = (
     JUDGES,
     BACKDOORS,
     MODELS,
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
     DATASETS,
     SPLITS,
     CODECS,

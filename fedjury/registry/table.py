@@ -43,7 +43,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         self.mark = mark
         self.kind = mark.words or mark.kind
-        self.kinds = f"{self.kind[:-1]}ies" if self.kind.endswith("y") else f"{self.kind}s"
+        self.kinds = plural(self.kind)
         self.package = package
         self.group = group
         self.given = given
@@ -224,3 +224,10 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             if name in self.own:
                 raise
             raise ValueError(f"{self.kind} {name!r} cannot be built: {failure(why)}") from why
+
+
+def plural(kind: str) -> str:
+    """Return what several plug-ins of a kind are called."""
+    if kind.endswith("y"):
+        return f"{kind[:-1]}ies"
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"

@@ -113,11 +113,11 @@ def hidden(rounds: list[RoundRecord]) -> str:
 def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:
     """Return by how much accuracy fell from its best, whether to chance, and what defended it."""
     known = [(one.model.accuracy, one.round) for one in rounds if one.model.accuracy is not None]
-    if not known:
+    if not known or not classes:
         return ""
     best, when = max(known, key=lambda at: (at[0], -at[1]))
     final = known[-1][0]
-    chance = final <= CHANCE / classes
+    chance = classes > 0 and final <= CHANCE / classes
     if best - final < FALL and not chance:
         return ""
     text = f"accuracy fell from {percent(best)} in round {when} to {percent(final)}"

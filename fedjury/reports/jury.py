@@ -13,6 +13,8 @@ def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
     A validator with ``samples`` of ``classes`` equally frequent ones holds any of a given class
     with a probability of 1 - (1 - 1 / classes)^samples; who holds none cannot see what befalls it.
     """
+    if not classes:
+        return ""
     holders = asked * (1 - (1 - 1 / classes) ** samples)
     if holders >= quorum:
         return ""

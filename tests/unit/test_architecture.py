@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {"tests", "runs", "data"}
 """Folders that are no part of the programs."""
 
-LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py"}
+LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/device.py"}
 """What one types in a checkout: they only start a program of the package."""
 
 WIRING = {
@@ -29,6 +29,7 @@ WIRING = {
     "fedjury/agents/work.py",
     "fedjury/federation/demo.py",
     "fedjury/federation/description.py",
+    "fedjury/federation/federation.py",
     "fedjury/federation/parts.py",
     "fedjury/federation/remade.py",
     "fedjury/federation/run.py",
@@ -41,6 +42,7 @@ ENTRY = {
     *LAUNCHERS,
     "fedjury/aggregator/__main__.py",
     "fedjury/agents/__main__.py",
+    "fedjury/agents/join.py",
     "fedjury/cli.py",
     "fedjury/completion.py",
     "fedjury/config/__main__.py",
@@ -362,7 +364,8 @@ def test_only_entry_points_import_config():
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
-    assert sections == {"section", "sections", "run_sections", "round_sections", "agent_sections"}
+    kinds = {"run_sections", "round_sections", "agent_sections"}
+    assert sections == {"section", "sections", "sizes", *kinds}
 
 
 def test_only_the_mqtt_client_knows_paho():

@@ -13,7 +13,6 @@ from support.federation import settings_of
 from fedjury.aggregator.assembly import TRIED, build, detection_policy_of
 from fedjury.learning import datasets
 from fedjury.learning.partition import partition, partition_spec_of
-from fedjury.learning.weights import flatten, load
 from fedjury.registry import rule
 from fedjury.rules import Context
 
@@ -149,13 +148,13 @@ def test_the_server_takes_as_many_steps_as_an_agent(server, epochs):
     data = datasets.load("digits", Path("data"), 500)
     held = partition(partition_spec_of(settings), data).server
     parts = build(settings, data)
-    start = flatten(parts.model)
+    start = parts.model.read()
     x, y = torch.from_numpy(data.x_train[held]), torch.from_numpy(data.y_train[held])
-    load(parts.model, start)
+    parts.model.load(start)
     for _ in range(epochs):
-        sgd = torch.optim.SGD(parts.model.parameters(), lr=0.2)
+        sgd = torch.optim.SGD(parts.model.model.parameters(), lr=0.2)
         sgd.zero_grad()
-        F.cross_entropy(parts.model(x), y).backward()
+        F.cross_entropy(parts.model.model(x), y).backward()
         sgd.step()
-    expected = flatten(parts.model) - start
+    expected = parts.model.read() - start
     np.testing.assert_allclose(parts.config.server_update(start, 3), expected, rtol=1e-3, atol=1e-6)

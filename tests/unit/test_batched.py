@@ -13,7 +13,7 @@ from fedjury.learning import batched, models, training
 from fedjury.learning.batched import Step
 from fedjury.learning.evaluation import predict
 from fedjury.learning.shards import Shards, sample_order
-from fedjury.learning.training import Training, train_alone, train_together
+from fedjury.learning.training import Training, train, train_alone, train_together
 from fedjury.learning.weights import flatten, load, tensors, unflatten
 
 MNIST = (1, 28, 28)
@@ -354,7 +354,103 @@ def test_who_trains_together_changes_no_bit_of_unequal_numbers():
     np.testing.assert_array_equal(part, whole[some.numpy()])
 
 
+SKEWED = [0, 1, 2, 300, 5, 0, 17, 64, 1, 3, 130, 2]
+"""From nothing to hundreds: most take a step or two, one takes 75 in each epoch."""
+
+
+class Convolving(nn.Module):
+    """A network that goes the general way, with convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 3, 3), nn.Linear(3 * 3 * 2, 4)
+
+    def forward(self, x):
+        """Answer to images (n, 1, 5, 4)."""
+        return self.last(torch.tanh(self.first(x)).flatten(1))
+
+
+WAYS = {
+    "written out": lambda: models.build("mlp", (1, 5, 4), 4, 1),
+    "vmap": lambda: nn.Sequential(nn.Flatten(), nn.Linear(20, 6), nn.Tanh(), nn.Linear(6, 4)),
+    "vmap with convolutions": Convolving,
+    "alone": lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(20, 4)),
+}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("way", WAYS)
+def test_sizes_from_nothing_to_hundreds(way, momentum):
+    """Each takes the steps that it takes alone, and who holds no sample learns nothing."""
+    torch.manual_seed(0)
+    model, plan = WAYS[way](), Training(2, 4, 0.02, momentum)
+    data, weights = unequal_shards((1, 5, 4), SKEWED), flatten(model)
+    order = sample_order(3, 1, range(len(SKEWED)), 2, np.array(SKEWED))
+    together = train(model, weights, data, plan, order, TASK)
+    alone = train_alone(model, weights, data, plan, order, TASK)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    empty = np.array(SKEWED) == 0
+    assert (together[empty] == 0).all()
+    assert (np.abs(together[~empty]).max(axis=1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("held", [[9], [0, 9], [9, 9], [0, 0], [1], [9, 4, 0]])
+def test_few_agents_of_unequal_sizes(held):
+    """One alone, beside one that holds nothing, and nobody that holds any."""
+    model, plan = models.build("mlp", (1, 5, 4), 4, 1), Training(2, 4, 0.1, 0.5)
+    data, weights = unequal_shards((1, 5, 4), [*held, 12]), flatten(model)
+    data = data.of(slice(len(held)))
+    order = sample_order(0, 0, range(len(held)), 2, np.array(held))
+    together = train_together(model, weights, data, plan, order, TASK)
+    alone = train_alone(model, weights, data, plan, order, TASK)
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", ["written out", "vmap", "vmap with convolutions"])
+def test_company_changes_no_bit_of_sizes_far_apart(way):
+    """Sorted otherwise, with half of them, or with the one who takes most steps: the same bits."""
+    torch.manual_seed(0)
+    held = np.array([*SKEWED[1:5], *SKEWED[6:]] * 4)
+    model, plan = WAYS[way](), Training(1, 4, 0.1, 0.5)
+    data, weights = unequal_shards((1, 5, 4), held.tolist()), flatten(model)
+    order = sample_order(0, 0, range(len(held)), 1, held)
+    whole = train_together(model, weights, data, plan, order, TASK)
+    for some in (np.arange(len(held))[::-1].copy(), np.arange(0, 40, 2), np.arange(2, 22)):
+        part = train_together(
+            model, weights, data.of(torch.from_numpy(some)), plan, order[some], TASK
+        )
+        np.testing.assert_array_equal(part, whole[some])
+
+
+def test_one_large_agent_costs_the_others_no_steps(monkeypatch):
+    """Of a hundred agents with one sample and one with 400: 100 steps, not 100 of each of them."""
+    held = [1] * 100 + [400]
+    model, plan = models.build("mlp", (1, 5, 4), 4, 1), Training(1, 4, 0.1, 0.0)
+    data, taken = unequal_shards((1, 5, 4), held), []
+    order = sample_order(0, 0, range(101), 1, np.array(held))
+    descend = batched.Network.descend
+
+    def counted(self, params, x, y, step, shares):
+        taken.append(len(x))
+        descend(self, params, x, y, step, shares)
+
+    monkeypatch.setattr(batched.Network, "descend", counted)
+    train_together(model, flatten(model), data, plan, order, TASK)
+    assert taken == [101] + [2] * 99
+
+
 # Visiting orders
+
+
+def test_the_order_of_an_agent_does_not_depend_on_what_others_hold():
+    """It visits its own samples as it does where all hold as many as it."""
+    held = np.array([3, 9, 1, 5])
+    drawn = sample_order(5, 2, (3, 8, 4, 6), 2, held)
+    assert drawn.shape == (4, 2, 9)
+    for row, member, count in zip(drawn, (3, 8, 4, 6), held, strict=True):
+        np.testing.assert_array_equal(
+            row[:, :count], sample_order(5, 2, (member,), 2, int(count))[0]
+        )
 
 
 def test_visiting_orders_come_from_seed_round_and_member_alone():

@@ -673,6 +673,7 @@ def test_nasty_bytes(kind, payload):
     [
         ("epochs", 0),
         ("batch_size", 0),
+        ("classes", -1),
         ("parameters", 0),
         ("momentum", 1),
         ("momentum", -0.1),
@@ -838,10 +839,10 @@ WRONG = {
 
 IS = {
     Manifest: {
-        "text": ("model", "codec", "history_codec", "judge"),
+        "text": ("model", "codec", "history_codec", "judge", "loss", "optimizer"),
         "tensors": ("tensors",),
         "shape": ("input_shape",),
-        "options": ("judge_options",),
+        "options": ("judge_options", "loss_options", "optimizer_options"),
         "count": (
             "parameters",
             "classes",

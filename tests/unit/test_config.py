@@ -25,8 +25,16 @@ from fedjury import registry
 from fedjury.config import flags, renamed
 from fedjury.config.__main__ import main as upgrade
 from fedjury.config.section import bounds, example_of, type_of
-from fedjury.config.sections import RENAMED, Settings, SettingsError
+from fedjury.config.sections import (
+    RENAMED,
+    Dirichlet,
+    LogNormal,
+    Settings,
+    SettingsError,
+    Uniform,
+)
 from fedjury.config.settings import field_of, fields, load
+from fedjury.config.sizes import ALLOWED
 from fedjury.config.toml import default_toml, to_toml
 from fedjury.protocol.compression import CODECS, ENCODINGS, ZSTD
 from fedjury.protocol.credentials import address_of
@@ -457,16 +465,19 @@ def test_ranges_end_where_they_say(key, which):
 
 
 def test_nearly_every_number_has_a_range():
-    """Only the attack's scaling may be any number."""
-    numeric = {key for key, item in FIELDS.items() if type(item.default) in (int, float)}
+    """Only the attack's scaling may be any number; agents' sizes see to themselves."""
+    numeric = {key for key, item in FIELDS.items() if type(item.default) in (int, float)} - SIZES
     assert numeric - {*LOW, *HIGH} == {"agents.scale"}
 
 
-NAMES = {"detection.detectors"}
+NAMES = {"detection.detectors", "training.metrics", "model.trainable", "data.inputs"}
 """Lists of names; other lists are of whole numbers."""
 
+SIZES = {"agents.samples"}
+"""A number, or text."""
 
-@pytest.mark.parametrize("key", FIELDS)
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if key not in SIZES])
 def test_types_are_exact(key, toml):
     """A value of another type is refused in plain words: no bool for a number, no text either."""
     called = {
@@ -478,10 +489,11 @@ def test_types_are_exact(key, toml):
         dict: f"a table, like {example_of(FIELDS[key])}",
     }[kind_of(key)]
     if key in NAMES:
-        called = 'a list of names, like ["fixed_point"]'
+        called = f"a list of names, like {example_of(FIELDS[key])}"
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or score",
+        "data.learn": "auto or classes or numbers",
         "run.device": "auto or cpu or cuda",
         "evaluation.best_is": "highest or lowest",
     }.get(key, called)
@@ -975,8 +987,70 @@ def test_field_of_knows_types():
     """The type of every setting is that of its default."""
     for key, item in FIELDS.items():
         assert field_of(key) is item
-        kind = type_of(item)
+        kind = str | int if key in SIZES else type_of(item)
         assert isinstance(item.default, getattr(kind, "__origin__", kind))
+
+
+# How many samples agents hold
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("4", 4),
+        ("0", 0),
+        ("uniform(2, 6)", Uniform(2, 6)),
+        ("uniform(high=6,low=2)", Uniform(2, 6)),
+        ("uniform(2)", Uniform(2)),
+        ("lognormal()", LogNormal(0, 1, 0)),
+        ("lognormal(mean=4, sigma=1)", LogNormal(4, 1, 0)),
+        (" lognormal ( 4.5 , 1e-1, least = 2 ) ", LogNormal(4.5, 0.1, 2)),
+        ("dirichlet(mean=4, alpha=.5)", Dirichlet(4, 0.5, 0)),
+    ],
+)
+def test_sizes_are_written_alike_everywhere(text, sizes, toml):
+    """In a file, as --samples and as --set; what is written out again reads the same."""
+    written = text if isinstance(sizes, int) else f'"{text}"'
+    from_file = load([toml(f"[agents]\nsamples = {written}")])
+    assert from_file.agents.sizes == sizes
+    assert parsed("--samples", text).agents.sizes == sizes
+    assert parsed("--set", f"agents.samples={text}").agents.sizes == sizes
+    assert load([toml(to_toml(from_file))]).agents.sizes == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("lognorm(4)", f"must be {ALLOWED}"),
+        ("few", f"must be {ALLOWED}"),
+        ("-1", f"must be {ALLOWED}"),
+        ("2.5", f"must be {ALLOWED}"),
+        ("lognormal(4", f"must be {ALLOWED}"),
+        ("lognormal(sigma=11)", "must be lognormal(mean, sigma, least) with sigma from 0 to 10"),
+        ("lognormal(mean=nan)", "with mean a number, 0 or more"),
+        ("lognormal(4, -1)", "with sigma a number, 0 or more"),
+        ("lognormal(2, least=3)", "with least at most the mean"),
+        ("lognormal(4, mean=4)", "must be lognormal(mean, sigma, least), each number once"),
+        ("lognormal(4, 1, 0, 7)", "must be lognormal(mean, sigma, least), each number once"),
+        ("dirichlet(4, sigma=1)", "must be dirichlet(mean, alpha, least), each number once"),
+        ("dirichlet(alpha=0)", "with alpha from 0.001 to 1,000,000"),
+        ("uniform(6, 2)", "must be uniform(low, high) with high at least low, and at least 1"),
+        ("uniform(1.5, 2)", "with low a whole number, 0 or more"),
+        ("uniform()", "must be uniform(low, high), at least with low"),
+    ],
+)
+def test_sizes_that_cannot_be_are_answered_with_what_can(text, allowed):
+    """One sentence, with the distributions there are or with what one of them takes."""
+    with pytest.raises(SettingsError) as caught:
+        parsed("--samples", text)
+    assert str(caught.value).startswith(f"agents.samples = {text!r} must be ")
+    assert str(caught.value).endswith(allowed)
+
+
+@pytest.mark.parametrize("written", ["true", "1.0", "[1]", "{}"])
+def test_sizes_are_a_whole_number_or_text(written, toml):
+    """Nothing else is taken for them."""
+    assert error([toml(f"[agents]\nsamples = {written}")]).endswith(f"must be {ALLOWED}")
 
 
 # Programs
@@ -1154,6 +1228,31 @@ def test_every_new_name_is_a_setting_and_no_old_one_is():
     """The table leads somewhere."""
     assert set(RENAMED.values()) <= set(FIELDS)
     assert not set(RENAMED) & set(FIELDS)
+
+
+def test_the_least_number_of_samples_is_now_a_part_of_sizes():
+    """Who sets it is told how it is said now."""
+    with pytest.raises(SettingsError, match=r'now said by agents\.samples, like "uniform\(2, 6\)"'):
+        load(overrides={"agents.min_samples": 2})
+
+
+@pytest.mark.parametrize(
+    ("old", "sizes"),
+    [
+        ("samples = 4\nmin_samples = 1", Uniform(1, 7)),
+        ("min_samples = 3", Uniform(3)),
+        ("samples = 0\nmin_samples = 3", Uniform(3)),
+        ("samples = 4\nmin_samples = 0", 4),
+    ],
+)
+def test_upgrading_a_file_keeps_the_sizes_it_meant(old, sizes, tmp_path, capsys):
+    """From the least number to as many above the mean, or above an equal share."""
+    file = tmp_path / "old.toml"
+    file.write_text(f"[agents]\n{old}  # few\nn = 9\n")
+    upgrade(["upgrade", str(file)])
+    assert "agents.min_samples -> " in capsys.readouterr().out
+    assert load([file]).agents.sizes == sizes
+    assert load([file]).agents.n == 9
 
 
 def test_upgrading_a_file_changes_names_alone(tmp_path, capsys):

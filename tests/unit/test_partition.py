@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.federation import settings_of
 
+from fedjury.config.sections import Dirichlet, LogNormal, Uniform
 from fedjury.learning import datasets
 from fedjury.learning.backdoors import Options
 from fedjury.learning.datasets.dataset import Dataset
@@ -20,7 +21,6 @@ PLAN = PartitionSpec(
     attack="mpaf",
     malicious_validator_fraction=0.0,
     samples=10,
-    min_samples=0,
     split="iid",
     split_options={},
     server=0.0,
@@ -240,11 +240,10 @@ def test_a_plan_is_read_from_the_settings():
         agents__malicious=0.1,
         agents__attack="adaptive",
         agents__malicious_validators=0.2,
-        agents__samples=7,
+        agents__samples="uniform(7, 9)",
         agents__split="dirichlet",
         agents__alpha=0.5,
         data__server=0.25,
-        agents__min_samples=2,
         backdoor__task="semantic",
         backdoor__target=3,
         backdoor__train=[1],
@@ -256,8 +255,7 @@ def test_a_plan_is_read_from_the_settings():
         malicious=0.1,
         attack="adaptive",
         malicious_validator_fraction=0.2,
-        samples=7,
-        min_samples=2,
+        samples=Uniform(7, 9),
         split="dirichlet",
         split_options={"alpha": 0.5},
         server=0.25,
@@ -267,33 +265,59 @@ def test_a_plan_is_read_from_the_settings():
     )
 
 
+SIZES = [Uniform(3, 17), LogNormal(10), Dirichlet(10, alpha=0.5), LogNormal(10, least=2)]
+
+
 @pytest.mark.parametrize("split", ["iid", "dirichlet"])
-def test_agents_may_hold_unequal_numbers(split):
-    """From 3 samples up, 10 on average; beyond what it holds an agent's row repeats its first."""
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_agents_may_hold_unequal_numbers(sizes, split):
+    """An agent's row holds its samples first, then repeats; nobody holds what another holds."""
     options = {"alpha": 0.5} if split == "dirichlet" else {}
-    plan = PLAN._replace(n=400, malicious=0.1, min_samples=3, split=split, split_options=options)
-    whole = partition(plan._replace(attack="label_flip"), datasets.load("digits", None, 500))
-    assert (whole.held.min(), whole.held.max(), whole.agents.shape) == (3, 17, (400, 17))
-    assert whole.held.mean() == pytest.approx(10, abs=0.5)  # the mean's deviation is 0.22
+    plan = PLAN._replace(n=60, malicious=0.1, samples=sizes, split=split, split_options=options)
+    whole = partition(plan._replace(attack="label_flip"), NUMBERED)
+    assert whole.agents.shape == (60, whole.held.max())
     for row, held in zip(whole.agents, whole.held, strict=True):
-        assert (row[held:] == row[0]).all()
+        assert len(np.unique(row[:held])) == held
+        assert set(row[held:]) <= set(row[:1] if held else row)
     assert len(whole.pool) == sum(whole.held[list(plan.malicious_agents)])
-    assert plan.min_samples <= partition(plan, datasets.load("digits", None, 500)).held.min()
+    assert len(whole.dealt) == sum(whole.held)
+    if split == "iid":
+        assert len(np.unique(whole.dealt)) == len(whole.dealt) <= 1000
+    assert len(partition(plan, NUMBERED).held) == 54  # fakes hold none
 
 
-def test_unequal_numbers_deal_each_sample_as_often():
-    """Whoever holds them, no sample is dealt twice before all are dealt once."""
-    data = datasets.load("digits", None, 500)
-    plan = PLAN._replace(malicious=0.0, samples=len(data.y_train) // 20, min_samples=1)
-    whole = partition(plan, data)
-    dealt = np.concatenate([row[:held] for row, held in zip(whole.agents, whole.held, strict=True)])
-    assert len(np.unique(dealt)) == min(whole.held.sum(), len(data.y_train))
+@pytest.mark.parametrize("sizes", [LogNormal(), Dirichlet(), LogNormal(sigma=3)], ids=str)
+def test_unequal_shares_of_all_that_there_is(sizes):
+    """Without a mean the whole training set is shared out: each sample is held by one agent."""
+    whole = partition(PLAN._replace(malicious=0.0, samples=sizes), NUMBERED)
+    assert sorted(whole.dealt) == list(range(1000))
 
 
-def test_more_samples_at_least_than_on_average_is_refused():
-    """Nobody can hold more than all hold on average if that is the least."""
-    with pytest.raises(ValueError, match="min_samples = 11 is more than agents hold on average"):
-        partition(PLAN._replace(min_samples=11), datasets.load("digits", None, 500))
+def test_an_agent_without_samples_is_named():
+    """Who holds none, by number in the fleet: it is no fake, and the usual size is of the others.
+
+    Of twenty agents four are fakes; the sixteen others are dealt 20 samples by Dir(0.05).
+    """
+    plan = PLAN._replace(samples=Dirichlet(1.25, alpha=0.05))
+    whole = partition(plan, NUMBERED)
+    assert whole.held.sum() == 20
+    empty = whole.empty(plan)
+    assert 0 < len(empty) < 16
+    assert {plan.holders[row] for row in np.flatnonzero(whole.held == 0)} == empty
+    assert empty.isdisjoint(plan.malicious_agents)
+    some = sorted(whole.held[whole.held > 0])
+    assert whole.usual == int(np.median(some)) > 0
+    assert whole.fewest() == some[0]
+    assert whole.fewest(np.flatnonzero(whole.held == 0)) == 0
+
+
+def test_sizes_do_not_depend_on_how_data_are_split():
+    """They are drawn for themselves, from the seed alone."""
+    plan = PLAN._replace(samples=LogNormal(10))
+    other = plan._replace(split="groups", server=0.1)
+    np.testing.assert_array_equal(partition(plan, NUMBERED).held, partition(other, NUMBERED).held)
+    again = partition(plan._replace(seed=1), NUMBERED).held
+    assert not np.array_equal(partition(plan, NUMBERED).held, again)
 
 
 def test_names_sort_like_numbers():

@@ -103,6 +103,25 @@ def _half(together: Any, seconds: Any) -> None:
     seconds.put(AGENTS / 2 / training.rate(train_together, training.W1, AGENTS // 2))
 
 
+UNEQUAL = "lognormal(mean=4, sigma=1)"
+"""W1's samples, dealt so that some hold dozens, half hold one or two, and a few none."""
+
+
+def sizes(repeats: int, say: Callable[[str], None]) -> list[Figure]:
+    """Measure W1 beside itself with agents of unequal sizes and the same samples, in turn."""
+    say("W1 with equal and with log-normal sizes")
+    ways = {
+        "equal": lambda: network.federation(18).updates_per_second,
+        "log-normal": lambda: network.federation(18, "--samples", UNEQUAL).updates_per_second,
+    }
+    rates = in_turn(ways, repeats)
+    equal, unequal = rates.values()
+    return [
+        *(Figure(f"W1, {way} sizes", rate, "updates/s") for way, rate in rates.items()),
+        ratios("W1: log-normal / equal sizes", unequal, equal, at_least=0.6),
+    ]
+
+
 def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure 1,000 and 10,000 agents that share a downlink a process, in turn."""
     figures = []
@@ -145,6 +164,7 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "rules": aggregating.measure,
     "judging": judging.measure,
     "w1": w1,
+    "sizes": sizes,
     "codecs": codecs,
     "crowd": crowd,
     "defence": defence.measure,

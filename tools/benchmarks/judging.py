@@ -17,7 +17,7 @@ from fedjury.agents.batch_assembly import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import load
 from fedjury.learning.evaluation import predict
-from fedjury.learning.weights import Vector, flatten
+from fedjury.learning.weights import Vector
 from fedjury.protocol import codec
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import History, Update
@@ -74,7 +74,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
     simulated = simulated_agents_of(settings)
     result = assemble(simulated, simulated.check(), range(VALIDATORS), parts.manifest)
     names = [simulated.name(number) for number in range(VALIDATORS)]
-    rng, weights = stream(0, Purpose.BENCHMARK), flatten(parts.model)
+    rng, weights = stream(0, Purpose.BENCHMARK), parts.model.read()
     passes, seconds = [], []
     for version in range(rounds):
         result.keep(version, weights)
@@ -91,7 +91,7 @@ def judged(look_back: int, rounds: int) -> tuple[list[int], list[float]]:
 def sizes() -> list[Figure]:
     """Return the bytes of an update and of a model in the history, by codec."""
     settings = load(overrides={"data.root": str(ROOT / "data")})
-    weights: Vector = flatten(build(settings).model)
+    weights: Vector = build(settings).model.read()
     rng = stream(0, Purpose.BENCHMARK)
     delta = rng.normal(0, 0.01, len(weights)).astype(np.float32)
     update, model = Update("agent-000", 10, 9, 4, delta), History(9, weights)

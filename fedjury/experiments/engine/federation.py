@@ -148,7 +148,7 @@ LINKS: dict[str, Callable[[Settings, Path, OnRound], Records]] = {
 def save_model(settings: Settings, folder: Path) -> None:
     """Save the last model of a finished run so that others start from it (model.init)."""
     with explained():
-        model = build(settings).model
+        model = build(settings).model.model
     saved = RunStore(folder, keep=settings.validation.look_back + 2).load()
     assert saved is not None
     weights.load(model, saved.models[-1].weights)

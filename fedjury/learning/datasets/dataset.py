@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.learning.error_profiles import bins_of, edges_of
 from fedjury.randomness import Purpose, stream
 
 Images = npt.NDArray[np.float32]
@@ -16,38 +18,55 @@ Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 """(N,) int64: classes counted from 0."""
 
+Inputs = npt.NDArray[Any]
+"""(N, ...): float32, of images in [0, 1]; or int64, like the ids of words."""
+
+Targets = npt.NDArray[Any]
+"""(N,): labels, or float32 where numbers are learnt."""
+
 OFFLINE = (
     "mnist5k, digits, fashion-mnist (if Debian's package dataset-fashion-mnist is installed) "
-    "or a path to an .npz file of your own"
+    "or a path to an .npz, .csv or .parquet file of your own"
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Labelled images, split into training and held-out ones.
+    """Inputs and targets, split into training and held-out ones.
 
-    ``x_*`` are (N, C, H, W) float32 with pixels in [0, 1] and no further normalisation,
-    ``y_*`` are (N,) int64 in [0, classes). ``notes`` are sentences on what was found odd in them or
-    had to be guessed, for people to read before anything starts.
+    Images are (N, C, H, W) float32 with pixels in [0, 1] and no further normalisation; a file of
+    the user's own may hold other inputs. ``y_*`` are (N,) int64 in [0, classes), or float32 if
+    ``classes`` is 0. ``notes`` are sentences on what was found odd in them or had to be guessed,
+    for people to read before anything starts.
     """
 
     name: str
     classes: int
-    x_train: Images
-    y_train: Labels
-    x_test: Images
-    y_test: Labels
+    x_train: Inputs
+    y_train: Targets
+    x_test: Inputs
+    y_test: Targets
     notes: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        _, channels, height, width = self.x_train.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Of one input; of an image channels, height and width."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def kinds(self) -> tuple[Labels, int]:
+        """Return for each training sample of what kind it is, (N,), and how many there are.
+
+        Kinds are the classes; of numbers they are bins, each of about as many targets.
+        """
+        if self.classes:
+            return self.y_train, self.classes
+        edges = edges_of(self.y_train)
+        return bins_of(self.y_train, edges), len(edges) - 1
 
     def fingerprint(self) -> dict[str, str]:
         """Return for each part how many samples it has, and a hash of them and of their order."""
-        parts: dict[str, Images | Labels] = {
+        parts: dict[str, npt.NDArray[Any]] = {
             "training images": self.x_train,
             "training labels": self.y_train,
             "test images": self.x_test,
@@ -56,7 +75,7 @@ class Dataset:
         return {name: f"{len(part):,} {_hash(part)}" for name, part in parts.items()}
 
 
-def _hash(part: Images | Labels) -> str:
+def _hash(part: npt.NDArray[Any]) -> str:
     """Hash an array's shape, type and values, the same on every machine."""
     little = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
     hashed = hashlib.blake2b(f"{part.shape} {part.dtype.kind}".encode(), digest_size=8)

@@ -104,8 +104,8 @@ def partition(
 ) -> Indices:
     """Deal ``samples`` samples to every agent by its mixture, (agents, samples) int64.
 
-    ``samples`` may be (agents,), a number for each: then rows are as long as the longest, and what
-    is beyond an agent's own number repeats its first sample.
+    ``samples`` may be (agents,), a number for each, 0 included: then rows are as long as the
+    longest, and what is beyond an agent's own number repeats its first sample, or any.
 
     Samples come from one shuffled pool per class and none comes twice until its pool is used up;
     then the pool is shuffled and begun again (``repeats`` counts them). If all mixtures are
@@ -115,13 +115,16 @@ def partition(
     Raises
     ------
     ValueError
-        If ``samples`` is below 1, a label has no mixture, or a wanted class has no samples.
+        If ``samples`` is below 0, or below 1 for all, a label has no mixture, or a wanted class
+        has no samples.
     """
     agents, classes = mixtures.shape
     held = np.broadcast_to(np.asarray(samples, dtype=np.int64), agents)
     width = int(np.max(samples))
-    if (held < 1).any():
-        raise ValueError(f"every agent needs at least 1 sample, not {held.min()}")
+    if width < 1:
+        raise ValueError(f"agents need at least 1 sample, not {width}")
+    if (held < 0).any():
+        raise ValueError(f"no agent can hold {held.min()} samples")
     sizes = np.bincount(labels, minlength=classes)
     if len(sizes) > classes:
         raise ValueError(
@@ -150,9 +153,10 @@ def partition(
 
 def in_rows(dealt: Indices, held: Counts, width: int) -> Indices:
     """Put samples (sum of ``held``,) into rows (agents, width), see :func:`partition`."""
-    first = held.cumsum() - held
+    first = np.minimum(held.cumsum() - held, len(dealt) - 1)  # the last may hold nothing
     place = np.arange(width)
-    return dealt[first[:, np.newaxis] + np.where(place < held[:, np.newaxis], place, 0)]
+    places: Indices = first[:, np.newaxis] + np.where(place < held[:, np.newaxis], place, 0)
+    return dealt[places]
 
 
 def repeats(dealt: Indices) -> int:

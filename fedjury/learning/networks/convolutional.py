@@ -20,6 +20,8 @@ def convolutional(
     Layers with weights are called conv1, conv2, ..., fc1, fc2, ..., as in PyTorch's tutorials and
     in the state dicts that people have.
     """
+    if len(input_shape) != 3:
+        raise ValueError("convolutions need images (channels, height, width); try model 'mlp'")
     planes, height, width = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, count in enumerate(channels, start=1):

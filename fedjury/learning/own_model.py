@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.protocol.messages import Vector
 from fedjury.randomness import torch_seeded
+
+Vector = npt.NDArray[np.float32]
+"""(d,): all that travels of a model, flat."""
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of what travels, in order."""
@@ -29,6 +32,10 @@ class OwnModel(Protocol):
     @property
     def model(self) -> Any:
         """What the user's functions are given."""
+
+    @property
+    def variances(self) -> npt.NDArray[np.int64]:
+        """Places of the vector that hold running variances, (k,)."""
 
     def load(self, weights: Vector) -> None:
         """Replace the weights by these, (d,)."""
@@ -66,6 +73,7 @@ class ArrayModel:
             name: np.array(value, dtype=np.float32) for name, value in arrays.items()
         }
         self.layout: Layout = tuple((name, value.shape) for name, value in self.model.items())
+        self.variances = np.empty(0, np.int64)
 
     @classmethod
     def of_layout(cls, layout: Layout) -> ArrayModel:
@@ -104,24 +112,23 @@ class TorchModel:
     """A PyTorch module; see ``fedjury.learning.weights`` for what of it travels."""
 
     def __init__(self, model: Any) -> None:
-        from fedjury.learning import weights  # noqa: PLC0415 - not every device has PyTorch
-
         self.model = model
-        self._weights = weights
-        self.layout: Layout = tuple((t.name, t.shape) for t in weights.tensors(model))
+        self.layout: Layout = tuple((t.name, t.shape) for t in _weights().tensors(model))
+        self.variances = _weights().variances(model)
 
     def load(self, weights: Vector) -> None:
         """Replace the weights by these, (d,)."""
-        self._weights.load(self.model, weights)
+        _weights().load(self.model, weights)
 
     def read(self) -> Vector:
         """Copy the weights into one vector, (d,)."""
-        return self._weights.flatten(self.model)
+        vector: Vector = _weights().flatten(self.model)
+        return vector
 
     @contextmanager
     def training(self, seed: int) -> Iterator[None]:
         """Set the module to training; dropout and the like draw from ``seed`` on."""
-        from fedjury.learning.training import begin_training  # noqa: PLC0415 - as above
+        from fedjury.learning.training import begin_training  # noqa: PLC0415 - see _weights
 
         with torch_seeded(seed):
             begin_training(self.model)
@@ -129,3 +136,10 @@ class TorchModel:
                 yield
             finally:
                 self.model.eval()
+
+
+def _weights() -> ModuleType:
+    """Return what knows a module's weights: not every device has PyTorch."""
+    from fedjury.learning import weights  # noqa: PLC0415
+
+    return weights

@@ -1,0 +1,136 @@
+"""A federation in Python over a real broker, and the same one simulated."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from support.listening import until
+from support.network import KIND
+
+import fedjury
+from fedjury.broker.local import local_broker
+
+SIZES = {"site-a": 37, "site-b": 120, "site-c": 3}
+
+
+def walking(name, where="memory:", said=None):
+    """Make a device that takes a step drawn from the turn's seed, in NumPy."""
+    device = fedjury.Device(name, where, run="walk", say=(said if said is not None else []).append)
+
+    @device.train
+    def train(model, turn):
+        model["w"] += np.random.default_rng(turn.seed).standard_normal(50)
+        return fedjury.Trained(SIZES[name], {"length": float(np.linalg.norm(model["w"]))})
+
+    @device.evaluate
+    def evaluate(model, turn):
+        return fedjury.Metrics(SIZES[name], length=float(np.linalg.norm(model["w"])))
+
+    return device
+
+
+def weights():
+    return {"w": np.zeros(50)}
+
+
+@contextmanager
+def running(devices):
+    """Let devices take part, each in a thread, until the block ends."""
+    threads = [threading.Thread(target=device.run) for device in devices]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for device in devices:
+            device.stop()
+        for thread in threads:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def test_over_a_broker_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path):
+    """Three devices over MQTT, and the same three in one process."""
+    expected = fedjury.simulate([walking(name) for name in SIZES], model=weights(), rounds=5)
+    with local_broker(KIND, say=lambda _: None) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        federation = fedjury.Federation(
+            "walk", url, model=weights(), devices=fedjury.Devices(min=3), folder=tmp_path, say=list
+        )
+        with running([walking(name, url) for name in SIZES]):
+            result = federation.run(5)
+    assert result.weights.tobytes() == expected.weights.tobytes()
+    kept = ("round", "accepted", "updates", "length", "train_length")
+    assert [[row[key] for key in kept] for row in result.history] == [
+        [row[key] for key in kept] for row in expected.history
+    ]
+    assert result.devices == expected.devices
+
+
+def test_a_federation_waits_pauses_goes_on_and_stops(tmp_path):
+    """It waits for its second device, opens no round while it is paused, and stops when told to."""
+    said = []
+    with local_broker(KIND, say=lambda _: None) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        two = fedjury.Devices(min=2)
+        federation = fedjury.Federation(
+            "walk", url, model=weights(), devices=two, folder=tmp_path, say=said.append
+        )
+        records = []
+        federation.on_round(records.append)
+        with running([walking("site-a", url)]):
+            federation.start(10**6)
+            until(lambda: "waiting for devices: 1 of 2 are there" in said, 30)
+            assert not records
+            with running([walking("site-b", url)]):
+                until(lambda: len(records) >= 3, 30)
+                federation.pause()
+                time.sleep(0.5)  # the round that was open ends
+                so_far = len(records)
+                time.sleep(0.5)
+                assert len(records) == so_far
+                assert federation.wait(0) is None
+                federation.go_on()
+                until(lambda: len(records) >= so_far + 3, 30)
+            federation.stop()
+            result = federation.wait(30)
+    assert result.rounds == len(records)
+    assert not result.failure
+
+
+def test_a_device_that_leaves_and_comes_back_costs_no_run(tmp_path):
+    """With two needed, one alone waits; when the other is back, the rounds go on."""
+    with local_broker(KIND, say=lambda _: None) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        federation = fedjury.Federation(
+            "walk", url, model=weights(), devices=fedjury.Devices(min=2), folder=tmp_path,
+            deadline="1s", say=list, settings={"validation.seconds": 1.0},
+        )  # fmt: skip
+        records = []
+        federation.on_round(records.append)
+        with running([walking("site-a", url)]):
+            with running([walking("site-b", url)]):
+                federation.start(10**6)
+                until(lambda: len(records) >= 2, 30)
+            time.sleep(2.5)
+            alone = len(records)
+            time.sleep(1)
+            assert len(records) == alone
+            with running([walking("site-c", url)]):
+                until(lambda: len(records) >= alone + 2, 30)
+                federation.stop()
+                result = federation.wait(30)
+    assert not result.failure
+    assert result.records[-1].updates == 2
+
+
+def test_what_cannot_be_is_raised_by_wait(tmp_path):
+    """A folder that another process's run is in, told where the result is asked for."""
+    federation = fedjury.Federation("walk", "memory:", model=weights(), folder=tmp_path, say=list)
+    federation.start(1)
+    with pytest.raises(Exception, match=r"fedjury\.simulate"):
+        federation.wait(30)
