@@ -17,7 +17,7 @@ from fedjury.agents.connections import Colluders
 from fedjury.attacks import AttackContext, validators
 from fedjury.config.sections import Settings
 from fedjury.learning import datasets
-from fedjury.learning.datasets import split
+from fedjury.learning.datasets import own_file, split
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
 from fedjury.learning.partition import PartitionSpec, partition
@@ -28,9 +28,6 @@ from fedjury.learning.weights import flatten
 
 FEW = 10
 """Agents that may be meant to be one device."""
-
-OWN_FILES = (".npz", ".csv")
-"""How the names of files of one's own end."""
 
 
 class SimulatedAgents(NamedTuple):
@@ -127,7 +124,7 @@ class SimulatedAgents(NamedTuple):
         That is where few agents run here, as one part of several, on a file of one's own.
         """
         agents, file = self.settings.agents, self.settings.data.name
-        if not (file.endswith(OWN_FILES) and agents.part[1] > 1 and len(numbers) <= FEW):
+        if not (own_file.is_own(file) and agents.part[1] > 1 and len(numbers) <= FEW):
             return ""
         i, k = agents.part
         return (

@@ -27,8 +27,8 @@ def batch_of(**changes):
     settings = settings_of(validation__look_back=2, **{"agents__samples": SKEWED} | changes)
     parts, population = build(settings), simulated_agents_of(settings)
     made = assemble(population, population.check(), range(20), parts.manifest)
-    made.keep(0, flatten(parts.model))
-    return made, population, parts.model
+    made.keep(0, parts.model.read())
+    return made, population, parts.model.model
 
 
 def sizes_of(population):
@@ -134,6 +134,17 @@ def test_who_holds_nothing_gives_no_vote():
         assert said[name].samples == (held.get(name) or usual)
     only = made.votes([min(unable)], Judge(1, 2, (0,)), candidate)
     assert only == [Decline(min(unable), 1, 2)]
+
+
+def test_who_holds_nothing_is_not_asked_to_vote(tmp_path):
+    """Agents say whether they can: all who are asked do, though some of the twenty cannot."""
+    federation = Federation(
+        tmp_path, agents__samples=SKEWED, validation__validators=20, run__rounds=3
+    ).whole()
+    able = sum(size > 0 for size in sizes_of(simulated_agents_of(federation.settings)).values())
+    assert able < 20
+    for record in federation.records:
+        assert (record.verdict, record.votes.clean, record.votes.silent) == ("accepted", able, 0)
 
 
 def test_who_is_asked_for_both_and_holds_nothing_declines():

@@ -109,16 +109,18 @@ UNEQUAL = "lognormal(mean=4, sigma=1)"
 
 def sizes(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure W1 beside itself with agents of unequal sizes and the same samples, in turn."""
-    say("W1 with equal and with log-normal sizes")
-    ways = {
-        "equal": lambda: network.federation(18).updates_per_second,
-        "log-normal": lambda: network.federation(18, "--samples", UNEQUAL).updates_per_second,
-    }
-    rates = in_turn(ways, repeats)
-    equal, unequal = rates.values()
+    runs: dict[str, list[network.Run]] = {"equal": [], "log-normal": []}
+    for number in range(1, repeats + 1):
+        say(f"W1 with equal and with log-normal sizes, {number} of {repeats}")
+        runs["equal"].append(network.federation(18))
+        runs["log-normal"].append(network.federation(18, "--samples", UNEQUAL))
+    rates = {way: [run.updates_per_second for run in some] for way, some in runs.items()}
+    spent = {way: [1e3 * sum(run.processor.values()) for run in some] for way, some in runs.items()}
     return [
         *(Figure(f"W1, {way} sizes", rate, "updates/s") for way, rate in rates.items()),
-        ratios("W1: log-normal / equal sizes", unequal, equal, at_least=0.6),
+        *(Figure(f"W1, {way} sizes: processor time", s, "ms/update") for way, s in spent.items()),
+        ratios("W1: log-normal / equal sizes", rates["log-normal"], rates["equal"], at_least=0.6),
+        ratios("W1: processor time, log-normal / equal", spent["log-normal"], spent["equal"]),
     ]
 
 
