@@ -98,9 +98,9 @@ class AgentRunner:
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
 
-        ``abilities``: what the agent of a name can do with a candidate.
         ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
-        they do with every later one.
+        they do with every later one. ``abilities``: what the agent of a name can do with a
+        candidate.
 
         ``partition``: how their data are partitioned, and the run's aggregator should say the same.
         ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
@@ -314,6 +314,7 @@ class AgentRunner:
         self._tasks.clear()
         self._fresh.clear()
         self.voting.clear()
+        self._measuring.clear()
         self._again.clear()
         self.candidate = None
         if models:

@@ -19,6 +19,7 @@ from fedjury.config.settings import SettingsError
 from fedjury.learning.datasets.own_file import SUFFIXES, OwnFile, Samples, is_own, samples
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.runs import await_newest
+from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_probe import probe
 from fedjury.protocol.transport.waiting import patiently
@@ -65,13 +66,8 @@ NETWORK: tuple[Flag, ...] = (
     ("--broker", str, "127.0.0.1:1883", "URL", "mqtt://HOST:PORT, or with TLS mqtts://HOST:PORT"),
     ("--run", str, "", "NAME", "the run (default: the newest at the broker)"),
     ("--name", str, "", "NAME", "the device's name (default: this machine's)"),
-    (
-        "--secrets",
-        Path,
-        None,
-        "DIR",
-        "folder that fedjury enroll made, or this device's part of it",
-    ),
+    ("--root", str, ROOT, "TOPIC", "topic below which all runs are (default: %(default)s)"),
+    ("--secrets", Path, None, "DIR", "what fedjury enroll made, or this device's part of it"),
 )
 
 
@@ -105,7 +101,13 @@ def work(chosen: Namespace, _: Output) -> int:
         trainer = trainer_of(chosen, held)
         run = chosen.run or newest(chosen, name)
         device = Device(
-            name, chosen.broker, run=run, trainer=trainer, secrets=chosen.secrets or "", say=show
+            name,
+            chosen.broker,
+            run=run,
+            trainer=trainer,
+            secrets=chosen.secrets or "",
+            root=chosen.root,
+            say=show,
         )
     except ValueError as why:
         raise SettingsError(str(why)) from why
@@ -149,7 +151,7 @@ def trainer_of(chosen: Namespace, held: Samples) -> TorchTrainer:
 
 def newest(chosen: Namespace, name: str) -> str:
     """Wait for a run that can be joined and return its name."""
-    address = address_with(chosen.broker, chosen.secrets or "")
+    address = address_with(chosen.broker, chosen.secrets or "", chosen.root)
     if not isinstance(address, BrokerAddress):
         raise ValueError(f"--broker {chosen.broker} is in no other process's reach")  # noqa: TRY004
     patiently(lambda: probe(address, name), show)

@@ -198,6 +198,7 @@ def round_config_of(
         forced=forced(settings, partition_spec_of(settings)),
         detection=detection_policy_of(settings),
         server_update=look.server_update,
+        rule_state=Need.STATE in needs_of(settings),
     )
 
 
@@ -249,25 +250,9 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     if n > TRIED:
         return
     updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
-    name = settings.aggregation.rule
-    try:
-        result = np.shape(
-            rule(
-                updates,
-                np.ones(n, np.int64),
-                rules.Context(server_update=updates[0], update_sums=updates),
-            )
-        )
-    except ValueError:
-        raise
-    except Exception as why:
-        if name in rules.RULES.own:
-            raise
-        raise ValueError(
-            f"rule {name!r} fails on {n} made-up updates: {rules.RULES.failure(name, why)}"
-        ) from why
-    if result != (2,):
-        raise ValueError(f"rule {name!r} made an update of shape {result} of {n} of shape (2,)")
+    context = rules.Context(server_update=updates[0], update_sums=updates)
+    name, keeps = settings.aggregation.rule, Need.STATE in needs_of(settings)
+    rules.applied(rule, name, updates, np.ones(n, np.int64), context, keeps=keeps)
 
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:

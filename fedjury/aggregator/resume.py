@@ -19,6 +19,7 @@ from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
+from fedjury.round.memory import RuleMemory
 from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
@@ -49,7 +50,13 @@ def resume(
     say(f"run {settings.run.name!r} resumes after round {number}, at version {latest}")
     for line in (*told, *saved.notes):
         say(line)
-    return history, begin(history, saved.record, parts.config, saved.pending, saved.registry)
+    memory, rule = saved.memory, settings.aggregation.rule
+    if memory is not None and memory.rule != rule:
+        say(f"what rule {memory.rule!r} kept is of no use to rule {rule!r}, which begins anew")
+        memory = None
+    return history, begin(
+        history, saved.record, parts.config, saved.pending, saved.registry, memory
+    )
 
 
 def fitting(
@@ -91,6 +98,7 @@ def begin(
     config: RoundConfig,
     pending: Vector | None = None,
     registry: AgentRegistry | None = None,
+    memory: RuleMemory | None = None,
 ) -> State:
     """Return the state after the round of this record, with these accepted models."""
     profiles: tuple[Profile, ...] = ()
@@ -104,6 +112,7 @@ def begin(
         record.round,
         Waiting(pending if config.validation.piggy_back else None),
         registry=resumed(registry or AgentRegistry(), config.detection),
+        memory=memory or RuleMemory(),
     )
 
 

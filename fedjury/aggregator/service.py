@@ -316,8 +316,8 @@ class Aggregator:
                 self.connection.publish(message)
             case Clear(message):
                 self.connection.clear(message)
-            case Persist(record, accepted, pending, registry):
-                self.store.persist(record, accepted, pending, registry)
+            case Persist(record, accepted, pending, registry, memory):
+                self.store.persist(record, accepted, pending, registry, memory)
                 self._screen.finished(record)
                 self._history.add(record)
                 self._history_sent = False

@@ -6,12 +6,13 @@
     runs/<run>/candidate-000012.safetensors   with piggy-back: what the next round is to judge
     runs/<run>/agents-000012.npz   where agents are watched: what is known of them
     runs/<run>/rows-000012-1.bin   large arrays of that; see agent registries.py
+    runs/<run>/rule-000012.safetensors   what the rule keeps, of one that keeps something
     runs/<run>/lock                held by the aggregator that uses the folder
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
-inside the file, so that a crash between the two writes loses neither. Candidate and agents are
-kept of two rounds: the last, and the one before the newest model, from which a run goes on if
-that model is lost.
+inside the file, so that a crash between the two writes loses neither. Candidate, agents and what
+the rule keeps are there of two rounds: the last, and the one before the newest model, from which a
+run goes on if that model is lost.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from fedjury.aggregator import rule_memory
 from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.durable_files import (
     StoreError,
@@ -53,10 +55,15 @@ from fedjury.detection.state import AgentRegistry
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
+from fedjury.round.memory import RuleMemory
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
-KINDS = {"candidate": "candidate-*.safetensors", "agents": "agents-*.npz"}
+KINDS = {
+    "candidate": "candidate-*.safetensors",
+    "agents": "agents-*.npz",
+    "rule": "rule-*.safetensors",
+}
 """What a round may leave to the next."""
 
 
@@ -71,6 +78,8 @@ class Saved:
     """The last round's candidate, if the next round is to judge it."""
     registry: AgentRegistry | None = None
     """What was known of the agents, if anything was to be remembered."""
+    memory: RuleMemory | None = None
+    """What the rule kept, if it kept anything."""
     notes: tuple[str, ...] = ()
     """What people should know of what was lost."""
 
@@ -119,6 +128,7 @@ class RunStore:
         accepted: Model | None,
         pending: Vector | None = None,
         registry: AgentRegistry | None = None,
+        memory: RuleMemory | None = None,
     ) -> None:
         """Make a finished round durable: what the next needs, the accepted model, the record.
 
@@ -134,6 +144,7 @@ class RunStore:
             "agents": None
             if registry is None
             else self._registry_files.packed(record.round, registry),
+            "rule": None if memory is None else rule_memory.packed(memory),
         }
         for kind, data in left.items():
             file = self._of_round(kind, record.round)
@@ -185,7 +196,7 @@ class RunStore:
             return None
         newest, note = read[-1]
         record = last_of(lines, note)
-        pending, registry, notes = self._left_by(record, lines, len(newest.weights))
+        pending, registry, memory, notes = self._left_by(record, lines, len(newest.weights))
         records = until(record, lines, [message for _, message in read])
         self._sweep()
         if records != list(lines.values()):
@@ -199,7 +210,8 @@ class RunStore:
         if lost := holes(records, record.round):
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])
-        return Saved(models, dataclasses.replace(record, left=()), pending, registry, tuple(notes))
+        record = dataclasses.replace(record, left=())
+        return Saved(models, record, pending, registry, memory, tuple(notes))
 
     @property
     def begun(self) -> bool:
@@ -208,10 +220,10 @@ class RunStore:
 
     def _left_by(
         self, record: RoundRecord, lines: dict[int, RoundRecord], size: int
-    ) -> tuple[Vector | None, AgentRegistry | None, list[str]]:
+    ) -> tuple[Vector | None, AgentRegistry | None, RuleMemory | None, list[str]]:
         """Return what that round left to the next, and what to tell people of what is gone."""
         number = record.round
-        candidate, agents = (self._of_round(kind, number) for kind in KINDS)
+        candidate, agents, rule = (self._of_round(kind, number) for kind in KINDS)
         gone = [self._of_round(kind, number) for kind in KINDS if kind in record.left]
         gone = [file for file in gone if not file.exists()]
         # It is one thing that a person removed the last one, which could not be read, and another
@@ -224,10 +236,11 @@ class RunStore:
             )
         notes = [f"{file} is missing: the run continues without it" for file in gone]
         pending = self._open(candidate, size)[0] if candidate.exists() else None
+        memory = rule_memory.unpacked(rule) if rule.exists() else None
         if not agents.exists():
-            return pending, None, notes
+            return pending, None, memory, notes
         registry, told = self._registry_files.unpacked(agents, number, size)
-        return pending, registry, [*notes, *told]
+        return pending, registry, memory, [*notes, *told]
 
     def _forget(self, number: int) -> None:
         """Remove what rounds left, but for this one and the one before the newest model."""

@@ -92,7 +92,8 @@ def _enrol(chosen: argparse.Namespace, message: set[str]) -> None:
             f"of {chosen.n:,}, whose numbers have {digits} digit{'s' * (digits > 1)}"
         )
     if any(
-        settings.get(key, getattr(known, key)) != getattr(known, key) for key in ("tls", "page")
+        settings.get(key, getattr(known, key)) != getattr(known, key)
+        for key in ("tls", "page", "many_runs")
     ):
         print(f"the broker must be started again: from now on it listens on port {done.port}")
     else:
@@ -106,6 +107,7 @@ def _settings(chosen: argparse.Namespace, known: Enrolment) -> dict[str, Any]:
         "run": chosen.run,
         "root": chosen.root,
         "collusion": chosen.collusion,
+        "many_runs": chosen.many_runs,
         "page": chosen.page,
     }
     changes: dict[str, Any] = {name: value for name, value in content.items() if value is not None}
@@ -203,6 +205,11 @@ def _add_broker(parser: argparse.ArgumentParser) -> None:
         help="how long new certificates are valid (default: %(default)s)",
     )
     add("--run", type=_run, metavar="NAME", help="logins are only for this run; '+': for any")
+    add(
+        "--many-runs",
+        action=argparse.BooleanOptionalAction,
+        help="a login may be in several runs at once, with a connection for each",
+    )
     add(
         "--root",
         type=_root,

@@ -159,7 +159,9 @@ class _EnrolmentFolder:
                 write(self.broker / "server.crt", result.certificate)
                 write(self.broker / "server.key", result.key)
                 self._spread()
-        text = mosquitto.configuration(self.broker.resolve(), known.tls, known.page)
+        text = mosquitto.configuration(
+            self.broker.resolve(), known.tls, known.page, many_runs=known.many_runs
+        )
         write(self.broker / "mosquitto.conf", text)
         if known.page:
             private_files.copy(mosquitto.PAGE, self.broker / "page")

@@ -44,6 +44,8 @@ class Enrolment:
     """The port at which the broker serves the live page; 0: it does not."""
     collusion: bool = False
     """Whether attackers of an experiment may talk to each other."""
+    many_runs: bool = False
+    """Whether a login may take part in several runs at once, through a connection each."""
     gateways: list[str] = field(default_factory=list)
     """The logins through which HTTP gateways listen."""
     principals: dict[str, str] = field(default_factory=dict)
@@ -86,8 +88,8 @@ def load(folder: Path) -> Enrolment | None:
         raise EnrolError(f"{file} is no register of an enrolment: {why!r}") from None
     del message["version"]
     kinds = {item.name: type(getattr(Enrolment(), item.name)) for item in fields(Enrolment)}
-    # There were registers before there was a page, and other roots.
-    message = {"page": 0, "root": ROOT} | message
+    # There were registers before there was any of these.
+    message = {"page": 0, "root": ROOT, "many_runs": False} | message
     right = message.keys() == kinds.keys() and all(type(message[k]) is kinds[k] for k in kinds)
     if version != VERSION or not right:
         raise EnrolError(f"{file} is of another version of this program: begin a new folder")

@@ -34,6 +34,10 @@ use_identity_as_username true
 """
 """Who comes without a certificate of the authority is not heard; the name in it is the login."""
 
+MANY_RUNS = (
+    "# A login may be in several runs: client ids are what fedjury's programs call themselves."
+)
+
 FOR_PEOPLE = "# The live page, and MQTT over websockets for its readers.\n"
 """Begins the last part of a configuration."""
 
@@ -81,10 +85,11 @@ def port_of(tls: str) -> int:
     return TLS_PORT if tls else PORT
 
 
-def configuration(folder: Path, tls: str, page: int = 0) -> str:
+def configuration(folder: Path, tls: str, page: int = 0, *, many_runs: bool = False) -> str:
     """Give the shipped configuration for a broker whose files are in ``folder``.
 
     ``page`` is the port of the live page, whose files are in the folder too; 0 is none.
+    ``many_runs``: a login may have a connection for each of several runs.
     """
     text = CONFIGURATION.read_text(encoding="utf-8")
     if tls:
@@ -95,6 +100,8 @@ def configuration(folder: Path, tls: str, page: int = 0) -> str:
     else:
         text = _instead(text, "password_file", f"password_file {folder}/passwords")
     text = _instead(text, "acl_file", f"acl_file {folder}/acl")
+    if many_runs:
+        text = _instead(text, "use_username_as_clientid", MANY_RUNS)
     if page:
         text += _for_people(page, folder / "page", encrypted=bool(tls)) + KNOWN
         text += _encrypted(folder, tls)

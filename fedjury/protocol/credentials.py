@@ -7,6 +7,7 @@ authority that vouches for the broker, where connections are encrypted.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import ssl
 from collections.abc import Iterable
@@ -114,6 +115,19 @@ def login_of(address: BrokerAddress, principal: str) -> Login:
     if secret is None and login.tls is None:
         raise TransportError(f"{certificate} is of no use without the authority's ca.crt beside it")
     return login
+
+
+def client_id_of(address: BrokerAddress, name: str, principal: str, login: Login) -> str:
+    """Return what a party calls its connection; ``name``: what all know of it, run and principal.
+
+    Whoever takes the client id of another throws the other out, where the broker lets clients
+    choose it. So if the party has a secret of its own, the id ends with what only its owner knows.
+    """
+    if address.username is not None or not address.secrets:
+        return name
+    key = Path(address.secrets) / f"{principal.removeprefix(':')}.key"
+    secret = key.read_bytes() if login.password is None else login.password.encode()
+    return f"{name}.{hmac.new(secret, name.encode(), 'sha256').hexdigest()[:16]}"
 
 
 def stranger(address: BrokerAddress) -> Login | None:

@@ -10,6 +10,7 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Probability = Annotated[float, Gt(0), Lt(1)]
 """Also a limit that lies between nothing and all."""
+BelowOne = Annotated[float, Ge(0), Lt(1)]
 Part = Annotated[float, Gt(0), Le(1)]
 AboveOne = Annotated[float, Gt(1)]
 AtLeastOne = Annotated[int, Ge(1)]

@@ -23,6 +23,8 @@ class Need(StrEnum):
     """The update that the server trained on data of its own."""
     UPDATE_SUMS = "update_sums"
     """What each agent sent in earlier rounds, added up; so it must be known who sent what."""
+    STATE = "state"
+    """What it returned beside the last accepted update: it keeps something between rounds."""
 
 
 @dataclass(frozen=True)

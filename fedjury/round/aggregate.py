@@ -15,7 +15,7 @@ from fedjury.round.state import (
     Tick,
     Training,
 )
-from fedjury.rules import Context
+from fedjury.rules import Context, RuleState, applied
 
 
 def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
@@ -34,21 +34,29 @@ def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
     filtered = len(contributions) - len(kept)
     why = ""
     candidate: Vector | None = start
+    kept_state = state.memory.given(judging=isinstance(phase, JudgingAndTraining))
     if len(kept):  # where all are left out the model stays as it is
         try:
-            candidate = _step_along(state, kept, filtered, start, config)
+            candidate, kept_state = _step_along(state, kept, filtered, start, config, kept_state)
         except ValueError as problem:
             candidate, why = None, str(problem)
         else:
             why = unusable(candidate, config)
     figures = phase.figures if isinstance(phase, Training) else {}
-    return Aggregated(candidate, why, updates.names, detection, filtered, figures)
+    return Aggregated(candidate, why, updates.names, detection, filtered, figures, kept_state)
 
 
 def _step_along(
-    state: State, kept: Contributions, filtered: int, start: Vector, config: RoundConfig
-) -> Vector:
+    state: State,
+    kept: Contributions,
+    filtered: int,
+    start: Vector,
+    config: RoundConfig,
+    rule_state: RuleState,
+) -> tuple[Vector, RuleState]:
     """Return ``start`` and a step along what the rule makes of the contributions (d,).
+
+    And what the rule keeps if that is accepted; ``rule_state``: what it has kept so far.
 
     Raises
     ------
@@ -63,13 +71,15 @@ def _step_along(
         sums.of(kept.names, len(start)) if config.detection.update_sums else None,
         config.server_update(start, state.round) if config.server_update else None,
         filtered + len(state.registry.in_quarantine(state.round)),
+        rule_state,
     )
-    delta = config.rule(kept.vectors, kept.weights, context)
+    name, keeps = config.aggregation.rule, config.rule_state
+    delta, rule_state = applied(config.rule, name, kept.vectors, kept.weights, context, keeps=keeps)
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(config.aggregation.server_lr) * delta
         candidate: Vector = (start + step).astype(np.float32)
     candidate[config.variances] = np.maximum(candidate[config.variances], 0)
-    return candidate
+    return candidate, rule_state
 
 
 def unusable(candidate: Vector, config: RoundConfig) -> str:

@@ -45,6 +45,7 @@ from fedjury.round.selection import (
     evaluators,
     lacks_agents,
     missing,
+    still_training,
     unheard,
     validators,
 )
@@ -269,6 +270,7 @@ def open_round(
         else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
+        memory=state.memory,
         selected=frozenset(selected),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
@@ -278,9 +280,8 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
-    if pending is None:
-        return _announced(state, config)
-    return _announced(state, config, Candidate(number, state.attempt, state.version, pending))
+    asked = (number, state.attempt, state.version)
+    return _announced(state, config, None if pending is None else Candidate(*asked, pending))
 
 
 def announcement(state: State, config: RoundConfig) -> Round:
@@ -343,14 +344,13 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
-        # The next round's agents decide.
-        return _close(state, tick, config, RoundResult(made, pending=candidate))
+        return _close(state, tick, config, RoundResult(made, pending=candidate))  # the next decides
     server = None
     if config.server_validator:
         turn = (state.round, state.attempt) if state.round > config.validation.warm_up else None
         server = config.server_validator.look(candidate, state.model.profiles, turn)
     asked = state.evaluators.union(state.validators)
-    late = unheard(asked, state.missed_votes, config)
+    late = unheard(asked, state.missed_votes, config) | still_training(state)
     voting = Voting(made, server=server, declined=late)
     state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
     if not asked:

@@ -55,6 +55,15 @@ def unheard(asked: Names, missed: Mapping[str, int], config: RoundConfig) -> fro
     return frozenset(late).intersection(asked)
 
 
+def still_training(state: State) -> frozenset[str]:
+    """Return the evaluators that have not answered the round yet: busy, they cannot measure soon.
+
+    Validators among them are waited for all the same, as each vote may decide.
+    """
+    silent = state.evaluators.intersection(state.missed, state.selected)
+    return silent.difference(state.validators)
+
+
 def missing(
     missed: Mapping[str, int], asked: Names, answered: Container[str], declined: Names
 ) -> Mapping[str, int]:

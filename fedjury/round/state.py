@@ -43,7 +43,8 @@ from fedjury.protocol.record import Figures, Quality, RoundRecord
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
-from fedjury.rules import Rule
+from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
+from fedjury.rules import Rule, RuleState
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class RoundConfig:
     """How fakes are looked for."""
     server_update: Callable[[Vector, int], Vector] | None = None
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
+    rule_state: bool = False
+    """Whether the rule keeps something between rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class Persist:
     """Piggy-back: the round's candidate, of which the next round decides."""
     registry: AgentRegistry | None = None
     """What is known of the agents from now on, if anything is to be remembered."""
+    memory: RuleMemory | None = None
+    """What the rule keeps from now on, if it keeps anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,8 @@ class Aggregated:
     """Updates that were left out because their senders are flagged."""
     figures: Mapping[str, Figures] = field(default_factory=dict)
     """What contributors say of their training, where that is to be recorded."""
+    rule_state: RuleState = field(default_factory=dict)
+    """What the rule keeps if the candidate is accepted."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +265,8 @@ class State(Replaceable):
     attempt: int = 1
     registry: AgentRegistry = EMPTY
     """What is known of the agents after the last round."""
+    memory: RuleMemory = EMPTY_MEMORY
+    """What the rule keeps after the last round."""
     selected: frozenset[str] = frozenset()
     validators: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()

@@ -151,7 +151,17 @@ def finish(
             record = replace(record, detection=found)
         registry = seen.after_votes(record.votes.of_agents, record.accepted)
         state = state.but(registry=registry)
-    effects.insert(0, Persist(record, model, result.pending, registry))
+    memory = None
+    if config.rule_state:
+        memory = state.memory.after(
+            config.aggregation.rule,
+            result.aggregated.rule_state,
+            judging=judging,
+            accepted=model is not None,
+            pending=result.pending is not None,
+        )
+        state = state.but(memory=memory)
+    effects.insert(0, Persist(record, model, result.pending, registry, memory))
     if state.validators or judging:
         effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
     effects.append(Publish(RoundLog(record)))

@@ -1,9 +1,10 @@
 """Aggregation rules: how the updates of a round become one.
 
 A rule is a function ``(updates (n, d), samples (n,), context) -> (d,)``, all float32 but the
-samples. It never writes its input, and it must cope with updates that are not finite. A new rule
-is one file here, or a function anywhere (``registry``). Fronts stand before any rule, and change
-what it is given.
+samples. It never writes its input, and it must cope with updates that are not finite. One that
+needs ``state`` returns ``(d,)`` and a dict of arrays, which it finds in the context of the next
+round. A new rule is one file here, or a function anywhere (``registry``). Pre-aggregation stands
+before any rule, and changes what it is given.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Mapping
 from fedjury import registry
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import Need, Registry
-from fedjury.rules.rule import Context, PreAggregation, Rule, Samples
+from fedjury.rules.applied import applied, stepped
+from fedjury.rules.rule import Context, PreAggregation, Rule, RuleState, Samples
 
 __all__ = [
     "PRE_AGGREGATIONS",
@@ -22,7 +24,9 @@ __all__ = [
     "Need",
     "PreAggregation",
     "Rule",
+    "RuleState",
     "Samples",
+    "applied",
     "build",
 ]
 
@@ -54,11 +58,8 @@ def build(
         raise ValueError(
             f"rule {name!r} must know which agent sent which update, which bucketing hides"
         )
-    return (
-        with_pre_aggregation([_pre_aggregation(*item) for item in given.items()], rule)
-        if given
-        else rule
-    )
+    steps = {step: _pre_aggregation(step, number) for step, number in given.items()}
+    return with_pre_aggregation(steps, rule) if steps else rule
 
 
 def _pre_aggregation(name: str, number: object) -> PreAggregation:
@@ -70,12 +71,12 @@ def _pre_aggregation(name: str, number: object) -> PreAggregation:
     return PRE_AGGREGATIONS.build(name, number)
 
 
-def with_pre_aggregation(steps: list[PreAggregation], rule: Rule) -> Rule:
-    """Build the rule that is given what these steps make of the updates."""
+def with_pre_aggregation(steps: Mapping[str, PreAggregation], rule: Rule) -> Rule:
+    """Build the rule that is given what these steps, by name, make of the updates."""
 
     def whole_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:
-        for place, step in enumerate(steps, start=1):
-            updates, samples = step(updates, samples, context._replace(place=place))
+        for place, (name, step) in enumerate(steps.items(), start=1):
+            updates, samples = stepped(step, name, updates, samples, context._replace(place=place))
         return rule(updates, samples, context)
 
     return whole_rule

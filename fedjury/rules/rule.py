@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from fedjury.randomness import Purpose, stream
 
 Samples = npt.NDArray[np.int64]
 """(n,): how many samples each update was trained on, as its sender says."""
+
+
+RuleState = Mapping[str, npt.NDArray[Any]]
+"""What a rule keeps between rounds: arrays by name."""
 
 
 class Context(NamedTuple):
@@ -31,6 +36,9 @@ class Context(NamedTuple):
     excluded: int = 0
     """Agents left out or not called because they are flagged: n is smaller for that, and a count
     of Byzantine ones that n does not allow any more is no error, but lowered."""
+    state: RuleState = MappingProxyType({})
+    """What the rule returned with the last update that was accepted, read-only; empty before. For
+    rules that need ``state``."""
     place: int = 0
     """0: it is for the rule; 1 and on: for the steps before it, in their order."""
 
@@ -41,6 +49,12 @@ class Context(NamedTuple):
 
 Rule = Callable[[Matrix, Samples, Context], Vector]
 """(updates (n, d), samples (n,), context) -> aggregated update (d,)."""
+
+Stepped = tuple[Vector, RuleState]
+"""An aggregated update (d,), and what the rule keeps if it is accepted."""
+
+StatefulRule = Callable[[Matrix, Samples, Context], Stepped]
+"""The same of a rule that needs ``state``."""
 
 PreAggregation = Callable[[Matrix, Samples, Context], tuple[Matrix, Samples]]
 """(updates (n, d), samples (n,), context) -> what the rule is given instead, (m, d) and (m,)."""

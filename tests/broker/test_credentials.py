@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import re
 import socket
 import ssl
@@ -21,7 +23,14 @@ from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
 from fedjury.protocol import codec, credentials
-from fedjury.protocol.credentials import SYSTEM, BrokerAddress, address_of, first_known, login_of
+from fedjury.protocol.credentials import (
+    SYSTEM,
+    BrokerAddress,
+    address_of,
+    client_id_of,
+    first_known,
+    login_of,
+)
 from fedjury.protocol.messages import Model, Phase, Presence, Round, Update
 from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport import mqtt_client, mqtt_probe
@@ -79,6 +88,31 @@ def refusal(where, party="a1"):
 def test_everybody_has_a_log_in_of_their_own(folder, party, name):
     """A party logs in by its name, without the colon that tells it from an agent."""
     assert login_of(address(folder), party) == (name, f"secret of {name}", None)
+
+
+def test_client_ids_of_those_with_secrets_cannot_be_guessed(folder, certified):
+    """A run and a secret make an id: the same each time, another's is not known without it."""
+
+    def name(run, principal):
+        where = address(folder)
+        return client_id_of(where, f"{run}.{principal}", principal, login_of(where, principal))
+
+    made = hmac.new(b"secret of a1", b"lab.a1", hashlib.sha256).hexdigest()[:16]
+    assert name("lab", "a1") == f"lab.a1.{made}" == name("lab", "a1")
+    assert name("pumps", "a1").startswith("pumps.a1.")
+    assert not name("pumps", "a1").endswith(made)
+    ca, pair = certified
+    (folder / "ca.crt").write_bytes(ca)
+    (folder / "a2.crt").write_bytes(pair.certificate)
+    (folder / "a2.key").write_bytes(pair.key)
+    made = hmac.new(pair.key, b"lab.a2", hashlib.sha256).hexdigest()[:16]
+    assert name("lab", "a2") == f"lab.a2.{made}"
+
+
+def test_client_ids_without_a_secret_are_run_and_name():
+    """Where one name is good for all, or nobody logs in, there is nothing that others lack."""
+    for where in (address(), address(username="all", password="of us")):
+        assert client_id_of(where, "lab.a1", "a1", login_of(where, "a1")) == "lab.a1"
 
 
 def test_without_secrets_nobody_logs_in():

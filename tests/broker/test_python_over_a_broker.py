@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from support.listening import until
 from support.network import KIND
+from support.strangers import Caller
 
 import fedjury
+from fedjury.broker import enrol
 from fedjury.broker.local import local_broker
 
 SIZES = {"site-a": 37, "site-b": 120, "site-c": 3}
 
 
-def walking(name, where="memory:", said=None):
+def walking(name, where="memory:", run="walk", **given):
     """Make a device that takes a step drawn from the turn's seed, in NumPy."""
-    device = fedjury.Device(name, where, run="walk", say=(said if said is not None else []).append)
+    device = fedjury.Device(name, where, run=run, **{"say": list, **given})
 
     @device.train
     def train(model, turn):
@@ -134,3 +136,43 @@ def test_what_cannot_be_is_raised_by_wait(tmp_path):
     federation.start(1)
     with pytest.raises(Exception, match=r"fedjury\.simulate"):
         federation.wait(30)
+
+
+@pytest.mark.skipif(KIND != "mosquitto", reason="log-ins need Mosquitto")
+def test_a_device_is_in_two_runs_with_one_login(tmp_path):
+    """So is the aggregator; an agent that calls itself like the device does not throw it out."""
+    enrol.main(
+        ["--name", "site-a", "--name", "mallory", "--many-runs", "--folder", str(tmp_path / "s")]
+    )
+    with local_broker(KIND, say=lambda _: None, secrets=tmp_path / "s") as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        reach = {"secrets": tmp_path / "s", "say": list}
+        federations = [
+            fedjury.Federation(name, url, model=weights(), folder=tmp_path, **reach)
+            for name in ("walk", "run")
+        ]
+        devices = [walking("site-a", url, run=name, **reach) for name in ("walk", "run")]
+        records = []
+        federations[0].on_round(records.append)
+        watching = (tmp_path / "s" / "people" / "watch.password").read_text()
+        there = "fl/v2/+/agent/site-a"
+        with Caller(broker, "watch", watching, there) as watch, running(devices):
+            for each in federations:
+                each.start(10**6)
+            until(lambda: len(records) >= 2, 30)
+            password = (tmp_path / "s" / "agents" / "mallory.password").read_text()
+            for taken in ("walk.site-a", "run.site-a", "walk.:aggregator", "site-a"):
+                with Caller(broker, "mallory", password, client_id=taken) as caller:
+                    assert caller.let_in
+            seen = len(records)
+            until(lambda: len(records) >= seen + 2, 30)
+            time.sleep(0.5)
+            told = [topic for topic, _ in watch.heard]
+            assert sorted(told) == ["fl/v2/run/agent/site-a", "fl/v2/walk/agent/site-a"]
+            for each in federations:
+                each.stop()
+            results = [each.wait(30) for each in federations]
+    for result in results:
+        assert result.rounds >= 2
+        assert {row["updates"] for row in result.history} == {1}
+        assert {row["missing"] for row in result.history} == {0}

@@ -27,7 +27,6 @@ from fedjury.learning.evaluation import predict
 from fedjury.learning.partition import partition
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone
-from fedjury.learning.weights import flatten
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (
     Candidate,
@@ -451,8 +450,8 @@ def small_cohort(look_back=2, **changes):
     parts = build(given_settings)
     population = simulated_agents_of(given_settings)
     made = assemble(population, population.check(), range(20), parts.manifest)
-    made.keep(0, flatten(parts.model))
-    return made, flatten(parts.model)
+    made.keep(0, parts.model.read())
+    return made, parts.model.read()
 
 
 def learnt(made, message):

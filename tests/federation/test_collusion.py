@@ -18,7 +18,6 @@ from fedjury.agents.collusion import GATHER, LONGEST, PATIENCE, ColluderPool, Co
 from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, RoundContext
 from fedjury.attacks.colluding import Strategy, carried_out
-from fedjury.learning.weights import flatten
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import AttackVector, BadMessage, ColluderUpdate, Phase, Round, Update
 from fedjury.protocol.schema import Limits
@@ -599,7 +598,7 @@ def test_late_attackers_do_not_strike_in_the_round_in_which_they_come(attack):
     )
     population, parts = simulated_agents_of(settings), build(settings)
     members = assemble(population, population.check(), range(20), parts.manifest).members
-    weights = flatten(parts.model)
+    weights = parts.model.read()
     for number in (4, 6):
         called = RoundContext(
             number, tuple(sorted(population.spec.malicious_agents)), 0, contributors=20

@@ -192,18 +192,16 @@ def two_agents(folder):
 
 def test_a_connection_that_still_tells_of_the_old_model_is_not_answered(tmp_path):
     """Each connection hears the change for itself; what it says before is of the old generation."""
-    from fedjury.learning.weights import flatten  # noqa: PLC0415
-
     runner, (old, new), sent = two_agents(tmp_path)
-    ours = flatten(new.model)
+    ours = new.model.read()
     opened = Round(1, 1, Phase.TRAIN, 0, "all", (), 9.0)
     late = Round(7, 1, Phase.TRAIN, 4, "all", (), 9.0)
     for name in ("agent-0", "agent-1"):
-        for message in (old.manifest, Model(4, flatten(old.model))):
+        for message in (old.manifest, Model(4, old.model.read())):
             runner.on_message(name, message)
     for message in (new.manifest, Model(0, ours), opened):
         runner.on_message("agent-0", message)
-    for message in (Model(4, flatten(old.model)), late):
+    for message in (Model(4, old.model.read()), late):
         runner.on_message("agent-1", message)
     while runner.turn():
         pass

@@ -31,7 +31,11 @@ def federation(folder, trainers, said=None, **changes):
     run = Federation(folder, fleets=0, **changes)
     for number, trainer in enumerate(trainers):
         each = fedjury.Device(
-            f"site-{number}", "memory:lab", run="lab", trainer=trainer, say=(said or []).append
+            f"site-{number}",
+            "memory:lab",
+            run="lab",
+            trainer=trainer,
+            say=(said if said is not None else []).append,
         )
         runner = each.runner(MemoryTransport(run.broker, "lab"), clock=run.seconds)
         runner.join()
@@ -276,18 +280,23 @@ def test_whole_numbers_are_numbers_where_the_run_says_so(tmp_path):
         (lambda a, b, c: 7, (np.zeros((2, 4)), [0, 1]), "cannot be made: TypeError"),
     ],
 )
-def test_what_does_not_fit_the_run_is_a_sentence(tmp_path, model, data, sentence):
+def test_what_does_not_fit_the_run_is_a_sentence(model, data, sentence):
+    """The device says it, and waits for a run that fits."""
+    device = fedjury.Device(
+        "site", "memory:lab", run="lab", trainer=fedjury.TorchTrainer(model, data)
+    )
     with pytest.raises(TransportError) as caught:
-        federation(tmp_path, [fedjury.TorchTrainer(model, data)])
+        device.batch(build(settings_of()).manifest)
     assert str(caught.value).startswith("run 'lab': ")
     assert sentence in str(caught.value)
 
 
-def test_a_foreign_model_is_not_imported_because_the_run_names_it(tmp_path):
+def test_a_foreign_model_is_not_imported_because_the_run_names_it():
     """Without a model of its own a device takes the run's, if it is one of ours."""
-    changes = {"model__name": f"{__name__}:norms"}
-    with pytest.raises(TransportError, match="is not imported because a message names it"):
-        federation(tmp_path, [fedjury.TorchTrainer(None, digits(0))], **changes)
+    manifest = build(settings_of(model__name=f"{__name__}:norms")).manifest
+    trainer = fedjury.TorchTrainer(None, digits(0))
+    with pytest.raises(ValueError, match="is not imported because a message names it"):
+        trainer.begin(manifest)
 
 
 @pytest.mark.parametrize(
@@ -315,3 +324,16 @@ def test_data_that_are_none_and_a_model_beside_a_trainer_are_refused():
     trainer = fedjury.TorchTrainer(linear, TensorDataset(torch.zeros(2, 2), torch.zeros(2)))
     with pytest.raises(TypeError, match="a trainer has its own model"):
         fedjury.Device("site", model=linear((2,), 1), trainer=trainer)
+
+
+def test_what_devices_measure_of_numbers_is_in_the_records(tmp_path):
+    """Federated evaluation: loss, rmse and mae of the trainers, weighted by samples."""
+    own = price_file(tmp_path)
+    model = {"model__name": f"{__name__}:linear", "training__learning_rate": 0.02}
+    plan = {"training__epochs": 4, "run__rounds": 6, "validation__validators": 0}
+    trainers = [fedjury.TorchTrainer(linear, prices(i)) for i in range(3)]
+    done = federation(tmp_path / "run", trainers, **own, **model, **plan, evaluation__fraction=1.0)
+    measured = [record.model.metrics for record in done.records]
+    assert set(measured[0]) >= {"loss", "rmse", "mae"}
+    assert measured[-1]["rmse"] < measured[0]["rmse"] / 2
+    assert done.accuracies == [None] * 6

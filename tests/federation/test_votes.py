@@ -24,7 +24,6 @@ from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone
-from fedjury.learning.weights import flatten
 from fedjury.protocol import codec, schema
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
@@ -41,7 +40,7 @@ def members(**changes):
     parts = build(given)
     population = simulated_agents_of(given)
     made = assemble(population, population.check(), range(20), parts.manifest)
-    weights = flatten(parts.model)
+    weights = parts.model.read()
     made.keep(0, weights)
     return made, weights
 

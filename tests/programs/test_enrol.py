@@ -552,11 +552,26 @@ def test_a_register_of_before_there_was_a_page_is_read(folder):
     run(folder, "--n", "2")
     file = folder / enrolment_file.NAME
     said = json.loads(file.read_text())
-    del said["page"]
+    del said["page"], said["many_runs"]
     file.write_text(json.dumps(said))
     assert enrolment_file.load(folder).page == 0
     run(folder, "--n", "3")
     assert "agent-2" in enrolment_file.load(folder).principals
+
+
+def test_a_login_for_many_runs_is_asked_for(folder, capsys):
+    """The configuration says so, and the broker must be started again; it can be undone."""
+    run(folder, "--n", "2")
+    file = folder / "broker" / "mosquitto.conf"
+    before = file.read_text()
+    assert "\nuse_username_as_clientid true\n" in before
+    run(folder, "--many-runs")
+    assert "must be started again" in capsys.readouterr().out
+    assert "use_username_as_clientid" not in file.read_text()
+    run(folder, "--n", "3")
+    assert "use_username_as_clientid" not in file.read_text()
+    run(folder, "--no-many-runs")
+    assert file.read_text() == before
 
 
 @pytest.mark.parametrize("tls", ["", "certificates", "passwords"])

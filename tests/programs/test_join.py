@@ -56,7 +56,6 @@ def test_devices_join_with_tables_of_numbers_and_a_model_of_their_own(tmp_path):
                 *("--model", "tests.support.sensor:sensor", "--rounds", str(ROUNDS)),
                 *("--agents", "4", "--validators", "3", "--look-back", "2"),
                 *("--set", "training.learning_rate=0.05", "--set", "aggregation.server_lr=1"),
-                *("--set", "validation.seconds=1"),  # as one holds nothing to judge with
             )
             assert server.wait(100) == 0, server.log.read_text()
             records = read_records(tmp_path / "prices")

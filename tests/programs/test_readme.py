@@ -55,6 +55,7 @@ ELSEWHERE = {
     "docker": "there is no engine here; test_compose.py runs the services' commands",
     "XDG_CONFIG_HOME=secrets/people": "hears the containers' run",
     "fedjury experiment": "test_experiments.py and test_matrix.py run each of them",
+    "fedjury join": "test_join.py; it wants a file of the reader's own",
     "python run.py --demo": "test_demo.py; its page stays until Ctrl-C",
 }
 """What is not typed here, and why."""

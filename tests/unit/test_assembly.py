@@ -79,7 +79,7 @@ def matrix_maker():
         ("needy", "needs an update of the server's own: with data.server above 0"),
         (
             "crashing",
-            r"fails on 20 made-up updates: KeyError: 'a' \(.*test_assembly.py, line \d+\)",
+            r"rule 'test_assembly:crashing' fails: KeyError: 'a' \(.*test_assembly.py, line \d+\)",
         ),
         ("matrix_maker", r"made an update of shape \(20, 2\) of 20 of shape \(2,\)"),
     ],

@@ -144,7 +144,9 @@ def test_a_rule_and_what_is_before_it_draw_from_different_streams():
         return updates[0]
 
     context = Context(seed=3, round=2)
-    rules.with_pre_aggregation([front, front], rule)(np.ones((2, 2)), np.ones(2), context)
+    rules.with_pre_aggregation({"first": front, "second": front}, rule)(
+        np.ones((2, 2)), np.ones(2), context
+    )
     assert len(set(seen)) == 3
     assert seen[-1] == context.rng().random()
 

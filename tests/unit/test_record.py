@@ -264,6 +264,9 @@ ELSEWHERE = {
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/experiments/engine/federation.py": "the attack log",
     "fedjury/gateway/client.py": "the gateway's JSON",
+    "fedjury/aggregator/assembly.py": "the metrics of a task",
+    "fedjury/config/renamed.py": "old names of settings",
+    "fedjury/federation/outcome.py": "columns of a table",
     "fedjury/monitor/run_view.py": "what a topic says",
 }
 """Files that look keys up which a record has too, in something else, and in what."""

@@ -536,7 +536,10 @@ def test_arrival_order_does_not_touch_the_last_bit():
     for name in rules.RULES:
         own = lambda weights, _: np.ones_like(weights)  # noqa: E731 - for rules that trust it
         said = policy(
-            rule=rules.build(name), server_update=own, detection=DetectionPolicy(update_sums=True)
+            rule=rules.build(name),
+            rule_state=rules.Need.STATE in rules.RULES.facts(name).needs,
+            server_update=own,
+            detection=DetectionPolicy(update_sums=True),
         )
         opened, _ = step(
             State(GlobalModel(0, np.zeros(50, np.float32)), 0), Tick(0.0, set(names)), said
@@ -1098,6 +1101,23 @@ def test_a_candidate_does_not_wait_for_an_evaluator_beyond_the_deadline():
     state, effects = play(state, said, Tick(7, **there))
     [record] = records(effects)
     assert (record.accepted, record.model.metrics) == (True, {"rmse": 1.0})
+
+
+def test_a_candidate_does_not_wait_for_an_evaluator_that_still_trains():
+    """One has left the training unanswered; what it measures still counts, if it comes."""
+    said = policy(**{"evaluation.fraction": 1.0})
+    there = {"online": set("abc"), "can_evaluate": {"a", "b"}}
+    state, _ = play(first(), said, Tick(0, **there))
+    trained = [update for update in updates(state) if update.agent != "b"]
+    state, _ = play(state, said, *trained, Tick(state.deadline, **there))
+    assert state.phase.name is Phase.VALIDATE
+    assert state.evaluators == {"a", "b"}
+    late, _ = play(state, said, Metrics("b", 1, 1, 30, {"rmse": 2.0}))
+    for before, expected in ((state, 1.0), (late, 1.75)):
+        measured = Metrics("a", 1, 1, 10, {"rmse": 1.0})
+        _, effects = play(before, said, measured, Tick(state.opened.now + 1, **there))
+        [record] = records(effects)
+        assert record.model.metrics == {"rmse": expected}
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,15 @@ CASES = [
 UNEQUAL = {
     "flame": "adds noise",
     "foolsgold": "takes those who send the same for sybils",
+    "fedadam": "takes steps of another length",
+    "fedyogi": "takes steps of another length",
 }
 """Rules that, as they come, do not give the update that all agree on, and why."""
 
-BY_NAN = {"mean": "leaves nobody out"}
+BY_NAN = {
+    "mean": "leaves nobody out",
+    **dict.fromkeys(["fedavgm", "fedadam", "fedyogi"], "stand on the mean unless told otherwise"),
+}
 """Rules that a minority of updates that are not finite make so, and why."""
 
 BY_SCALED = BY_NAN | {
@@ -63,7 +68,8 @@ def fully_told(name, hyperparameters):
             finite = updates[np.isfinite(updates).all(axis=1)]
             typical = finite[len(finite) // 2] if len(finite) else np.zeros(updates.shape[1])
             context = told(updates, typical)
-        return rule(updates, samples, context)
+        result = rule(updates, samples, context)
+        return result[0] if isinstance(result, tuple) else result  # beside what it keeps
 
     return called
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from fedjury.protocol import codec
-from fedjury.protocol.credentials import BrokerAddress, Login, login_of
+from fedjury.protocol.credentials import BrokerAddress, Login, client_id_of, login_of
 from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
 from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport import reasons
@@ -109,7 +109,7 @@ class ConnectionPool:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
         client = Client(
-            self._client_id(name),
+            self._client_id(name, login),
             login or Login(),
             self._protocol,
             lambda topic, payload: self._heard(name, topic, payload),
@@ -131,10 +131,11 @@ class ConnectionPool:
         if not connection.away:
             self._reconnect.add(name, time.monotonic())
 
-    def _client_id(self, name: str) -> str:
+    def _client_id(self, name: str, login: Login | None) -> str:
         """Return the client id of a party: runs of one name below two roots are two."""
         root = "" if self._topics.root == ROOT else f"{self._topics.root}/"
-        return f"{root}{self._run}.{name}"
+        plain = f"{root}{self._run}.{name}"
+        return client_id_of(self._address, plain, name, login) if login else plain
 
     def _login(self, name: str) -> Login | None:
         """Find how a party logs in; who is one of many need not be able to."""

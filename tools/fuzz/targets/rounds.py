@@ -178,7 +178,7 @@ class Play:
         written = False
         for effect in effects:
             match effect:
-                case Persist(record, model, _, _):
+                case Persist(record, model, _, _, _):
                     written = True
                     assert record.round == before.round
                     assert (model is not None) == (record.version > before.version)
@@ -208,7 +208,7 @@ class Play:
             match effect:
                 case CountInvalid(_, reason, _):
                     self.refused[reason.value] += 1
-                case Persist(record, _, _, _):
+                case Persist(record, _, _, _, _):
                     self.recorded.update(record.traffic.invalid_messages)
         counted = self.recorded + Counter(state.invalid)
         assert self.refused == counted, "a refusal is not counted"

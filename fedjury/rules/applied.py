@@ -1,0 +1,143 @@
+"""A rule at work: what it is given it cannot write, and what it returns is looked at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.learning.weights import Matrix, Vector
+from fedjury.registry import PRE_AGGREGATIONS, RULES, Registry
+from fedjury.rules.rule import (
+    Context,
+    PreAggregation,
+    Rule,
+    RuleState,
+    Samples,
+    StatefulRule,
+)
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types that a rule may keep: truth values, whole numbers and floats."""
+
+
+def applied(
+    rule: Rule | StatefulRule,
+    name: str,
+    updates: Matrix,
+    samples: Samples,
+    context: Context,
+    *,
+    keeps: bool,
+) -> tuple[Vector, RuleState]:
+    """Return what the rule of a name makes of updates (n, d), (d,), and what it keeps.
+
+    ``keeps``: it needs ``state``, and so returns both; any other keeps what there was.
+
+    Raises
+    ------
+    ValueError
+        If it cannot work with them, fails, or returns something else; one sentence.
+    """
+    context = context._replace(
+        previous=_read_only(context.previous),
+        update_sums=_read_only(context.update_sums),
+        server_update=_read_only(context.server_update),
+    )
+    with _explained(f"rule {name!r}", RULES, name):
+        result: object = rule(_read_only(updates), _read_only(samples), context)
+    if not keeps:
+        return _vector(name, result, updates.shape), context.state
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(
+            f"rule {name!r} needs state, so it must return the update and a dict of what it keeps"
+        )
+    return _vector(name, result[0], updates.shape), _state(name, result[1])
+
+
+def stepped(
+    step: PreAggregation, name: str, updates: Matrix, samples: Samples, context: Context
+) -> tuple[Matrix, Samples]:
+    """Return what a step before the rule makes of updates (n, d), (m, d) and (m,).
+
+    Raises
+    ------
+    ValueError
+        As ``applied`` does.
+    """
+    what = f"pre-aggregation {name!r}"
+    with _explained(what, PRE_AGGREGATIONS, name):
+        result: object = step(_read_only(updates), _read_only(samples), context)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(f"{what} must return updates and samples")
+    rows, counts = (np.asarray(part) for part in result)
+    if rows.dtype.kind not in NUMBERS or rows.ndim != 2 or rows.shape[1:] != updates.shape[1:]:
+        raise ValueError(f"{what} made updates of shape {rows.shape} of those of {updates.shape}")
+    if not len(rows) or counts.dtype.kind not in NUMBERS or counts.shape != (len(rows),):
+        raise ValueError(f"{what} made {len(rows)} updates and samples of shape {counts.shape}")
+    return rows, counts
+
+
+@contextmanager
+def _explained(what: str, registry: Registry[Any], name: str) -> Iterator[None]:
+    """Turn what goes wrong in a plug-in into a sentence with its name and line."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as why:
+        # One of ours that says what it lacks, says so in words for people.
+        if isinstance(why, ValueError) and name in registry.own and "read-only" not in str(why):
+            raise
+        raise ValueError(f"{what} fails: {registry.failure(name, why)}") from why
+
+
+def _read_only(array: Any) -> Any:
+    """Return a view of an array that cannot be written; None of none."""
+    if array is None:
+        return None
+    result = array.view()
+    result.flags.writeable = False
+    return result
+
+
+def _vector(name: str, result: object, of: tuple[int, ...]) -> Vector:
+    """Return a rule's update (d,) as such."""
+    made = np.asarray(result)
+    if made.dtype.kind not in NUMBERS:
+        raise ValueError(f"rule {name!r} made no update but {type(result).__name__}")
+    if made.shape != of[1:]:
+        raise ValueError(
+            f"rule {name!r} made an update of shape {made.shape} of {of[0]} of shape {of[1:]}"
+        )
+    return made.astype(np.float32, copy=False)
+
+
+def _state(name: str, state: object) -> RuleState:
+    """Return what a rule keeps, copied, so that nobody can change it afterwards."""
+    if not isinstance(state, Mapping):
+        raise ValueError(  # noqa: TRY004 - as all that is wrong with a rule
+            f"rule {name!r} keeps {type(state).__name__}; it must be a dict of NumPy arrays"
+        )
+    for key, array in state.items():
+        if not (isinstance(key, str) and key.isprintable() and 0 < len(key) <= 100):
+            raise ValueError(f"rule {name!r} keeps something under {key!r}, which is no name")
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in NUMBERS:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise ValueError(
+                f"rule {name!r} keeps {key!r} of {kind}; it must be an array of numbers"
+            )
+        if array.dtype.itemsize > 8:
+            raise ValueError(
+                f"rule {name!r} keeps {key!r} of {array.dtype}, which no file can hold"
+            )
+    return {key: _copied(array) for key, array in state.items()}
+
+
+def _copied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    result = np.array(array, order="C")
+    result.flags.writeable = False
+    return result
