@@ -56,6 +56,7 @@ COMMANDS = {
     "exporter": Command("fedjury.monitor.prometheus.__main__", "export metrics to Prometheus"),
     "experiment": Command("fedjury.experiments.__main__", "run the experiment of a paper"),
     "report": Command("fedjury.federation.report", "make the report of a run again"),
+    "export": Command("fedjury.federation.export", "write a run's model as a file for others"),
     "config": Command("fedjury.config.__main__", "print all settings with their meanings"),
     "completion": Command("fedjury.completion", "print a completion script for a shell"),
     "version": Command("fedjury.cli", "show the version", "version_main"),

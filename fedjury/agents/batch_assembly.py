@@ -12,7 +12,6 @@ from fedjury import attacks, judges
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Coordinator
-from fedjury.agents.device_batch import difference
 from fedjury.agents.members import Member, Members
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
@@ -21,6 +20,7 @@ from fedjury.attacks.honest import honest
 from fedjury.judges.judgements import Judge
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
+from fedjury.learning.own_model import difference
 from fedjury.learning.partition import Partition, PartitionSpec, partition, terms
 from fedjury.learning.shards import Shards, unequal
 from fedjury.learning.task import Task, task_of

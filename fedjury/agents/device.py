@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedjury.agents.agent_runner import AgentRunner
-from fedjury.agents.device_batch import DeviceBatch, difference
+from fedjury.agents.device_batch import DeviceBatch
 from fedjury.agents.functions import Functions, Trainer
 from fedjury.agents.waiting import Waiting
-from fedjury.learning.own_model import ArrayModel, OwnModel, own_model
+from fedjury.learning.own_model import ArrayModel, OwnModel, difference, own_model
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.topics import NAME, ROOT

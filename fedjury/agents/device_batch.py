@@ -26,7 +26,7 @@ from fedjury.agents.functions import (
     named,
 )
 from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
-from fedjury.learning.own_model import Layout, OwnModel
+from fedjury.learning.own_model import OwnModel
 from fedjury.protocol import messages
 from fedjury.protocol.messages import (
     MAX_COUNT,
@@ -325,18 +325,3 @@ class DeviceBatch:
         if text not in self._told:
             self._told.add(text)
             self._say(text)
-
-
-def difference(ours: Layout, theirs: Layout, who: str = "this device") -> str:
-    """Say how two models differ, in words for people; empty if they do not."""
-    if ours == theirs:
-        return ""
-    for mine, other in zip(ours, theirs, strict=False):
-        if mine != other:
-            return f"the run has {described(other)} where {who} has {described(mine)}"
-    return f"the run's model has {len(theirs)} tensors, {who}'s has {len(ours)}"
-
-
-def described(tensor: tuple[str, tuple[int, ...]]) -> str:
-    """Return a tensor's name and shape in words."""
-    return f"{tensor[0]} {'x'.join(map(str, tensor[1])) or 'of one number'}"

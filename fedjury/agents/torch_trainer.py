@@ -6,7 +6,6 @@ fedjury.Device("site-a", "mqtt://broker:1883", run="pumps", trainer=trainer).run
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -242,15 +241,9 @@ class TorchTrainer:
 
 def _made(build: Build, shape: tuple[int, ...], outputs: int) -> nn.Module:
     """Make a model by a class or function: of (shape, outputs) if it must be given something."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [
-        one
-        for one in inspect.signature(build).parameters.values()
-        if one.kind in kinds and one.default is one.empty
-    ]
     name = f"{getattr(build, '__module__', '?')}.{getattr(build, '__qualname__', build)}"
     try:
-        model = build(shape, outputs) if needed else build()
+        model = build(shape, outputs) if models.takes_arguments(build) else build()
     except Exception as why:
         raise ValueError(f"model {name} cannot be made: {type(why).__name__}: {why}") from why
     if not isinstance(model, nn.Module):

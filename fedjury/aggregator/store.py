@@ -213,6 +213,17 @@ class RunStore:
         record = dataclasses.replace(record, left=())
         return Saved(models, record, pending, registry, memory, tuple(notes))
 
+    def newest(self) -> Model | None:
+        """Return the newest model that is there; None if there is none.
+
+        Raises
+        ------
+        StoreError
+            If its file is damaged.
+        """
+        files = self._files()
+        return self._read(files[-1][1], None)[0] if files else None
+
     @property
     def begun(self) -> bool:
         """Whether there is a model."""

@@ -7,7 +7,8 @@ new network is one file in ``fedjury.learning.networks``, or a function anywhere
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -42,7 +43,8 @@ def build(
     MODELS.check(name, {})
     with torch_stream(seed, purpose):
         try:
-            model = MODELS.build(name, input_shape, classes)
+            given = (input_shape, classes) if takes_arguments(MODELS.resolve(name)) else ()
+            model = MODELS.build(name, *given)
         except ValueError as why:
             raise ValueError(
                 f"model {name!r} cannot take inputs of {tuple(input_shape)}: {why}"
@@ -51,6 +53,16 @@ def build(
             _initialise(model)
     train_only(model, trainable)
     return model.eval()
+
+
+def takes_arguments(build: Callable[..., object]) -> bool:
+    """Return whether a class or function must be given something: shape and outputs, then."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of what is written in C
+        return True
+    return any(one.kind in kinds and one.default is one.empty for one in parameters)
 
 
 def train_only(model: nn.Module, trainable: Sequence[str]) -> None:

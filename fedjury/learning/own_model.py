@@ -143,3 +143,18 @@ def _weights() -> ModuleType:
     from fedjury.learning import weights  # noqa: PLC0415
 
     return weights
+
+
+def difference(ours: Layout, theirs: Layout, who: str = "this device") -> str:
+    """Say how two models differ, in words for people; empty if they do not."""
+    if ours == theirs:
+        return ""
+    for mine, other in zip(ours, theirs, strict=False):
+        if mine != other:
+            return f"the run has {described(other)} where {who} has {described(mine)}"
+    return f"the run's model has {len(theirs)} tensors, {who}'s has {len(ours)}"
+
+
+def described(tensor: tuple[str, tuple[int, ...]]) -> str:
+    """Return a tensor's name and shape in words."""
+    return f"{tensor[0]} {'x'.join(map(str, tensor[1])) or 'of one number'}"
