@@ -34,7 +34,7 @@ def test_spawned_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path):
             say=list,
         )
         fleet = programs.start(
-            *("agents/spawn.py", "--devices", "support.pumps:make", "--n", str(DEVICES)),
+            *("agents/spawn.py", "--devices", "tests.support.pumps:make", "--n", str(DEVICES)),
             *("--processes", "2", "--run", "pumps", "--broker", f"127.0.0.1:{broker.port}"),
         )
         result = federation.run(ROUNDS)
@@ -49,10 +49,10 @@ def test_spawned_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--devices", "support.pumps:nothing"], "nothing"),
-        (["--devices", "support.pumps:Net"], "fails at device 0"),
+        (["--devices", "tests.support.pumps:nothing"], "nothing"),
+        (["--devices", "tests.support.pumps:Net"], "fails at device 0"),
         (["--devices", "builtins:abs"], "made a int, not a fedjury.Device"),
-        (["--devices", "support.pumps:make", "--evil", "0.2"], "0 where agents.devices makes them"),
+        (["--devices", "tests.support.pumps:make", "--evil", "0.2"], "0 where agents.devices makes them"),
     ],
 )
 def test_what_makes_no_device_is_a_sentence(tmp_path, flags, said):

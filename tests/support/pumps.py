@@ -1,4 +1,4 @@
-"""Devices that learn a plane, as a fleet of them is spawned: ``support.pumps:make``."""
+"""Devices that learn a plane, as a fleet of them is spawned: ``tests.support.pumps:make``."""
 
 from __future__ import annotations
 
