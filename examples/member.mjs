@@ -165,11 +165,21 @@ export class Member {
   * work() {
     const key = this.#key();
     const { round, model } = this;
-    const answer = round.phase === 'train'
-      ? yield* this.#learn(round, model, NO_OPINION, 0)
-      : yield* this.#judge(round);
+    let answer;
+    try {
+      answer = round.phase === 'train'
+        ? yield* this.#learn(round, model, NO_OPINION, 0)
+        : yield* this.#judge(round);
+    } catch (error) {
+      this.say(`round ${round.round} goes on without this agent: ${error.message}`);
+      answer = this.#decline();
+    }
     this.answered = key;
     return answer;
+  }
+
+  #decline() {
+    return { part: `decline/${this.name}`, payload: wire.decline(this.round) };
   }
 
   /** Learn from a model, or send again what was learnt from it in this round. */

@@ -117,6 +117,23 @@ test('while the run has a manifest that does not fit it waits for the next', () 
   assert.ok(answer(member));
 });
 
+test('training that fails is declined, in a sentence, and the next round is trained', () => {
+  const { member, said } = begun();
+  const { network } = member;
+  const { loss } = network;
+  network.loss = () => { throw new Error('no room'); };
+  member.hear('model', pack({ version: 0 }));
+  member.hear('round', json(ROUND));
+  const steps = member.work();
+  const { value } = steps.next();
+  assert.equal(value.part, 'decline/node-1');
+  assert.deepEqual(JSON.parse(new TextDecoder().decode(value.payload)), { round: 1, attempt: 1 });
+  assert.match(said.at(-1), /round 1 goes on without this agent: no room/);
+  network.loss = loss;
+  member.hear('round', json({ ...ROUND, round: 2 }));
+  assert.equal(answer(member).part, 'update/node-1');
+});
+
 test('a validator asks for the candidate and the models before, and votes once', () => {
   const { member } = begun();
   const round = { ...ROUND, round: 4, phase: 'validate', version: 3, validators: ['node-1'] };
@@ -165,6 +182,9 @@ test('a run that is not about its data, or speaks otherwise, is an error', () =>
   for (const changes of strange) {
     assert.throws(() => member.hear('manifest', json({ ...MANIFEST, ...changes })), Unfit);
   }
+  const { classes, input_shape: shape, ...short } = MANIFEST; // as of a run that has no images
+  assert.ok(classes && shape);
+  assert.throws(() => member.hear('manifest', json(short)), Unfit);
   assert.equal(member.network, undefined);
 });
 

@@ -48,7 +48,7 @@ const MANIFEST = {
   model: text,
   tensors: listOf([isTensor, always]),
   parameters: int(1, MOST_PARAMETERS),
-  classes: int(1),
+  classes: int(),
   input_shape: listOf(int(1)),
   epochs: int(1),
   batch_size: int(1),
@@ -101,7 +101,12 @@ function parsed(parse, payload) {
 
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
-export const readManifest = (payload) => checked(parsed(asJson, payload), MANIFEST);
+/** Classes and input shape may be missing: of a run that is not about images. */
+export const readManifest = (payload) => {
+  const message = parsed(asJson, payload);
+  const isMap = message !== null && typeof message === 'object' && !Array.isArray(message);
+  return checked(isMap ? { classes: 0, input_shape: [], ...message } : message, MANIFEST);
+};
 /** What the aggregator of a run speaks, by what it says to agents of the first version. */
 export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
 /** {online, since} of an aggregator. */
@@ -131,7 +136,14 @@ const opinionPart = ({ score, threshold, evidence }, bytes) => ({
   score, threshold, evidence: floatBytes(evidence), size: bytes,
 });
 
-export const presence = (online) => JSON.stringify({ online, since: Date.now() / 1000 });
+export const presence = (online) => JSON.stringify({
+  online, since: Date.now() / 1000, votes: true, evaluates: false,
+});
+
+/** That an attempt is sat out: nobody waits then. */
+export const decline = ({ round, attempt }) => new TextEncoder().encode(
+  JSON.stringify({ round, attempt }),
+);
 
 /** An update; with the opinion that let its candidate pass, in judge_and_train. */
 export const update = ({ round, version, samples, delta, opinion, bytes }, codec) => encode({

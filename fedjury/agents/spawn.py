@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from fedjury.agents.assembly import CHUNK, parts, processes_for, simulated_agents_of
 from fedjury.agents.shares import MOST, Claims, claimed
-from fedjury.agents.work import work
+from fedjury.agents.work import device_of, work, work_devices
 from fedjury.agents.worker_pool import WorkerPool
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.learning.partition import partition_spec_of
-from fedjury.protocol.credentials import address_of, first_known
+from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.transport.connection import TransportError
@@ -54,24 +55,29 @@ def join(
     ours = dict(cut) if claims is None else {share: cut[share] for share in claims.held}
     numbers = [number for part in ours.values() for number in part]
     make_room(max(map(len, ours.values()), default=0), "agents", ", or take more --processes")
-    name = partition_spec_of(settings).name
+    own = settings.agents.devices
+    name = (lambda i: device_of(own, i).name) if own else partition_spec_of(settings).name
     broker = with_log_ins(settings.broker, "agents", lambda: map(name, numbers), say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "agents")
-    principal = first_known(address, map(name, numbers))
+    with explained():
+        principal = first_known(address, map(name, numbers))
     patiently(lambda: probe(address, principal), say)
+    if own:
+        if not named:
+            settings = in_newest(settings, address, principal)
+        say(f"{len(numbers):,} devices of {own} join run {settings.run.name!r} at {address}")
+        pool = WorkerPool(partial(work_devices, settings), ours, say)
+        return supervise(pool, progress(len(numbers), 0), tending(settings, pool, cut, claims))
     simulated = simulated_agents_of(settings)
-    try:
+    with explained():
         data = simulated.check()
         notes = simulated.repeats(data), simulated.holdings(data, numbers)
-    except ValueError as why:
-        raise SettingsError(str(why)) from why
     for note in (*notes, simulated.hint(numbers), *data.notes):
         if note:
             say(note)
     if not named:
-        newest = await_newest(address, principal, say)
-        settings = settings.replaced(run=settings.run.replaced(name=newest))
+        settings = in_newest(settings, address, principal)
     malicious = sum(number in simulated.without_data for number in numbers)
     kind = "evil" if simulated.spec.holding else "fake"
     say(
@@ -82,6 +88,21 @@ def join(
     be = partial(work, settings, simulated, data)
     pool = WorkerPool(be, ours, say, fresh=simulated.device.type == "cuda")
     return supervise(pool, progress(len(numbers), late), tending(settings, pool, cut, claims))
+
+
+def in_newest(settings: Settings, address: BrokerAddress, principal: str) -> Settings:
+    """Return the settings of agents that join the newest run at a broker; wait until there is."""
+    newest = await_newest(address, principal, say)
+    return settings.replaced(run=settings.run.replaced(name=newest))
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what plug-ins and data refuse into an error of the settings."""
+    try:
+        yield
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
 
 
 def supervise(pool: WorkerPool, shown: Callable[[int], None], tend: Callable[[], bool]) -> int:

@@ -123,6 +123,10 @@ class TorchTrainer:
             If it cannot be made, or the run learns something else than these data are.
         """
         self._fit(manifest)
+        if self._loss is None:
+            LOSSES.agreed(manifest.loss)
+        if self._optimizer is None:
+            OPTIMIZERS.agreed(manifest.optimizer)
         if isinstance(self._model, nn.Module):
             return self._model.to(self._device)
         shape = tuple(np.shape(self._all[0][0])) if len(self._all) else manifest.input_shape

@@ -124,6 +124,11 @@ class Agents(Section):
         description="the part of the agents that runs here: i/k; auto:FOLDER: replicas that share "
         "this folder divide the agents among themselves",
     )
+    devices: Annotated[Text, Flag("--devices", "NAME")] = Field(
+        "",
+        description="package.module:name of a function that makes fedjury.Device number i; the "
+        "agents are these, and none is malicious",
+    )
     attack_log: Text = Field(
         "", description="file to which attackers write when they attack, and how strongly"
     )

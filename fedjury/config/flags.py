@@ -68,7 +68,16 @@ LISTENER_FLAGS = {flag: key for flag, key in BROKER_FLAGS.items() if key != "bro
 AGGREGATOR_FLAGS = _flags(
     "run.rounds",
     "run.directory",
-    *("model", "aggregation", "sampling", "collect", "validation", "detection", "wire"),
+    *(
+        "model",
+        "aggregation",
+        "sampling",
+        "collect",
+        "validation",
+        "evaluation",
+        "detection",
+        "wire",
+    ),
 )
 AGENT_FLAGS = _flags("agents", "backdoor")
 

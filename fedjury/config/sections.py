@@ -108,6 +108,22 @@ class Settings(Section):
         }
         return self.model_copy(update=sections)
 
+    def with_honest_devices(self) -> Self:
+        """Return settings in which devices of somebody else's are not malicious.
+
+        Raises
+        ------
+        SettingsError
+            If somebody asked for malicious ones: what they would do is not ours to say.
+        """
+        agents = self.agents
+        if not agents.devices or not agents.malicious:
+            return self
+        given = "agents.malicious" in self.given
+        must(not given, "agents.malicious", agents.malicious, "0 where agents.devices makes them")
+        honest = agents.replaced(malicious=0.0).given_as(agents.model_fields_set)
+        return self.model_copy(update={"agents": honest})
+
     def with_fitting_jury(self) -> Self:
         """Return settings whose jury is no larger than the fleet, if that is known.
 

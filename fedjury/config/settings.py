@@ -65,7 +65,7 @@ def load(
     if broker.get("password", "") == "":
         broker["password"] = os.environ.get("FEDJURY_PASSWORD", "")
     _check_names(tables)
-    return checked(Settings, tables).with_given(given).with_fitting_jury()
+    return checked(Settings, tables).with_given(given).with_honest_devices().with_fitting_jury()
 
 
 def keys_of(file: Path) -> set[str]:

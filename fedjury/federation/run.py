@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedjury import processes
 from fedjury.agents.assembly import simulated_agents_of
+from fedjury.agents.work import device_of
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.durable_files import explained, held
 from fedjury.aggregator.store import read_records, writable
@@ -91,11 +92,16 @@ def check(settings: Settings) -> str:
     SettingsError
         If a name, a value, the data or a file of weights will not do.
     """
-    simulated = simulated_agents_of(settings)
+    plain = settings.replaced(run=settings.run.replaced(device="cpu"))
     try:
+        if settings.agents.devices:
+            device_of(settings.agents.devices, 0)
+            build(plain)
+            return ""
+        simulated = simulated_agents_of(settings)
         data = simulated.check()
         # Not on a GPU: a process that has begun to use it cannot be forked, as this one will be.
-        build(settings.replaced(run=settings.run.replaced(device="cpu")), data)
+        build(plain, data)
         return simulated.repeats(data)
     except ValueError as why:
         raise SettingsError(str(why)) from why

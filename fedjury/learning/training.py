@@ -92,12 +92,14 @@ def fewest(model: nn.Module, shape: Sequence[int]) -> int:
     if not has_batch_norm(model):
         return 1
     tried = deepcopy(model).train()
-    try:
-        with torch.no_grad():
-            tried(torch.zeros(1, *shape))
-    except ValueError:  # PyTorch's word for it
-        return 2
-    except (RuntimeError, IndexError):  # it looks inputs up, and these were no whole numbers
+    for kind in (torch.float32, torch.int64):  # whole numbers are for those that look them up
+        try:
+            with torch.no_grad():
+                tried(torch.zeros(1, *shape, dtype=kind))
+        except ValueError:  # PyTorch's word for it
+            return 2
+        except (RuntimeError, IndexError):
+            continue
         return 1
     return 1
 

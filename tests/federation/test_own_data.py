@@ -137,6 +137,32 @@ def test_a_model_that_cannot_take_the_data_is_a_sentence(tmp_path):
         simulated_agents_of(flipping).check()
 
 
+class Normed(Reader):
+    """Words as vectors, with batch norm over them."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.norm = nn.BatchNorm1d(8 * shape[0])
+
+    def forward(self, x):
+        """Take the ids (n, 6)."""
+        return self.head(self.norm(self.words(x).flatten(1)))
+
+
+def test_batch_norm_over_words_never_sees_a_batch_of_one(tmp_path):
+    """Eleven samples in batches of five leave one over, which is put to the batch before."""
+    done = Federation(
+        tmp_path / "run",
+        data__name=words(tmp_path / "words.npz"),
+        model__name=f"{__name__}:Normed",
+        agents__samples=11,
+        training__batch_size=5,
+        run__rounds=1,
+        validation__validators=0,
+    ).whole()
+    assert [r.updates for r in done.records] == [20]
+
+
 def three(shape, classes):
     """Build a network with three outputs, whatever is wanted."""
     return nn.Linear(shape[0], 3)

@@ -297,6 +297,12 @@ def test_a_foreign_model_is_not_imported_because_the_run_names_it():
     trainer = fedjury.TorchTrainer(None, digits(0))
     with pytest.raises(ValueError, match="is not imported because a message names it"):
         trainer.begin(manifest)
+    for said in ({"loss": "os:system"}, {"optimizer": "os:system"}):
+        foreign = dataclasses.replace(build(settings_of()).manifest, **said)
+        with pytest.raises(ValueError, match="is not imported because a message names it"):
+            trainer.begin(foreign)
+        given = fedjury.TorchTrainer(None, digits(0), loss="cross_entropy", optimizer="sgd")
+        assert given.begin(foreign)
 
 
 @pytest.mark.parametrize(
