@@ -117,8 +117,9 @@ class TorchModel:
         self.variances = _weights().variances(model)
 
     def load(self, weights: Vector) -> None:
-        """Replace the weights by these, (d,)."""
+        """Replace the weights by these, (d,); it is to be measured with, until it is trained."""
         _weights().load(self.model, weights)
+        self.model.eval()
 
     def read(self) -> Vector:
         """Copy the weights into one vector, (d,)."""
