@@ -77,7 +77,7 @@ INTERNAL = {
 }
 """What only our own programs start, and why nobody else needs to."""
 
-READ = "python examples/device.py "
+READ = ("python examples/device.py ", "python examples/clinic_")
 """An example to be read, without flags; tests/programs/test_device_program.py runs it."""
 
 BLOCKS = re.MULTILINE | re.DOTALL
