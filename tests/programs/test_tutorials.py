@@ -92,3 +92,26 @@ def test_the_engineer_s_five_devices(machine):
     if find_spec("onnx"):
         machine.end_of(machine.start(commands[last + 1], folder))
         assert (folder / "pumps.onnx").exists()
+
+
+@needs_a_machine
+@pytest.mark.slow
+def test_the_researcher_s_rule_and_attack(machine):
+    """The rule withstands the attack that ruins the mean, in a smaller run, and in memory."""
+    text = text_of("researcher")
+    for name, content in files_of(text).items():
+        (machine.folder / name).write_text(content, encoding="utf-8")
+    said = {}
+    for command in commands_of(text):
+        small = command.replace("--n 100", "--n 60")
+        said[command] = machine.end_of(machine.start(small))
+    accuracy = dict(
+        re.findall(r"(\w+): .* before, ([0-9.]+)% at the end", said["python compare.py"])
+    )
+    assert float(accuracy["undefended"]) < 60 < 80 < float(accuracy["bounded"])
+    assert "2 passed" in said["python -m pytest test_mine.py"]
+    report = (machine.folder / "runs" / "bounded" / "report.md").read_text(encoding="utf-8")
+    assert "They sent the model's last step back, several times over." in report
+    [last] = re.findall(r"round 11: accuracy ([0-9.]+)%", said["python hospitals.py"])
+    assert float(last) > 85
+    assert "worst: hospital-" in said["python hospitals.py"]
