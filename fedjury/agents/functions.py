@@ -99,9 +99,12 @@ class Metrics:
         return flaw_of_values(self.figures())
 
 
-def _flat(values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return values (n,), of (n, 1) too: a network for numbers has one output."""
-    array = np.asarray(values)
+def _flat(values: Any) -> npt.NDArray[Any]:
+    """Return values (n,), of (n, 1) too: a network for numbers has one output.
+
+    Tensors may be on a GPU, or have gradients.
+    """
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
