@@ -359,6 +359,7 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         parameters=sum(int(np.prod(shape, dtype=np.int64)) for _, shape in layout),
         classes=data.classes if data else 0,
         input_shape=data.shape if data else (),
+        fixed=model.fixed,
         epochs=settings.training.epochs,
         batch_size=settings.training.batch_size,
         learning_rate=settings.training.learning_rate,

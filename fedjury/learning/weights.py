@@ -7,6 +7,7 @@ travels. Frozen parameters and all other buffers are the same in every copy of t
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,21 @@ def places(model: nn.Module) -> dict[str, str]:
         for name, value in (*layer._parameters.items(), *layer._buffers.items())  # noqa: SLF001
         if value is not None and (entry := first.get(id(value), "")) in known
     }
+
+
+def fixed(model: nn.Module) -> str:
+    """Return a fingerprint of what does not travel, and so must be the same in every copy.
+
+    Empty if there is nothing. What layers only count, like batches, is left out.
+    """
+    travels, digest = places(model), hashlib.blake2b(digest_size=16)
+    names = []
+    for name, value in model.state_dict().items():
+        if name not in travels and name.rpartition(".")[2] != "num_batches_tracked":
+            names.append(name)
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest() if names else ""
 
 
 def frozen(layer: nn.Module) -> bool:

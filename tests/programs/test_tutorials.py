@@ -108,7 +108,8 @@ def test_the_researcher_s_rule_and_attack(machine):
     accuracy = dict(
         re.findall(r"(\w+): .* before, ([0-9.]+)% at the end", said["python compare.py"])
     )
-    assert float(accuracy["undefended"]) < 60 < 80 < float(accuracy["bounded"])
+    assert float(accuracy["undefended"]) < 60
+    assert float(accuracy["bounded"]) > 80
     assert "2 passed" in said["python -m pytest test_mine.py"]
     report = (machine.folder / "runs" / "bounded" / "report.md").read_text(encoding="utf-8")
     assert "They sent the model's last step back, several times over." in report
