@@ -103,7 +103,7 @@ def test_the_researcher_s_rule_and_attack(machine):
         (machine.folder / name).write_text(content, encoding="utf-8")
     said = {}
     for command in commands_of(text):
-        small = command.replace("--n 100", "--n 60")
+        small = command.replace("--n 100", "--n 40")
         said[command] = machine.end_of(machine.start(small))
     accuracy = dict(
         re.findall(r"(\w+): .* before, ([0-9.]+)% at the end", said["python compare.py"])
