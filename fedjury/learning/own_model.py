@@ -123,8 +123,9 @@ class TorchModel:
         self.fixed: str = _weights().fixed(model)
 
     def load(self, weights: Vector) -> None:
-        """Replace the weights by these, (d,)."""
+        """Replace the weights by these, (d,); it is to be measured with, until it is trained."""
         _weights().load(self.model, weights)
+        self.model.eval()
 
     def read(self) -> Vector:
         """Copy the weights into one vector, (d,)."""

