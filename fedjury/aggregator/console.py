@@ -124,6 +124,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append(f"  {flagged:,} flagged", style="yellow")
     if out := len(record.quarantined):
         line.append(f"  {out:,} in quarantine", style="yellow")
+    if record.declined:
+        line.append(f"  {record.declined:,} sat out", style="dim")
     if record.missing:
         line.append(f"  {record.missing:,} missing{_some(record)}", style="yellow")
     if traffic.dropped:

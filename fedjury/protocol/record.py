@@ -301,7 +301,8 @@ class RoundRecord:
     )
     selected: int = entry(COUNT, "agents that were selected", 0, old="called")
     updates: int = entry(COUNT, "updates that were accepted", 0)
-    missing: int = entry(COUNT, "selected agents that did not answer", 0)
+    declined: int = entry(COUNT, "selected agents that sat the round out", 0, optional=True)
+    missing: int = entry(COUNT, "selected agents that did not answer, nor sat out", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
     model: Quality = part(Quality, "of the global model after the round: ")
     candidate: Quality | None = part(

@@ -142,7 +142,10 @@ def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # 
     if why := _unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
-    return state.but(phase=phase if voting else phase.but(settled=None)), []
+    if voting:
+        return state.but(phase=phase), []
+    declined = state.declined | {event.agent}
+    return state.but(phase=phase.but(settled=None), declined=declined), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -202,8 +205,7 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
             return state, []
-    declined = phase.declined - unheard(state.selected, state.missed, config)
-    state = state.but(missed=missing(state.missed, state.selected, answered, declined))
+    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
@@ -326,6 +328,8 @@ def _too_few(state: State, config: RoundConfig) -> str:
         f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
         f"update, {config.collect.min_updates:,} needed"
     )
+    if out := len(state.declined.difference(state.updates.names)):
+        text += f"; {out:,} sat out"
     if refused := refusals(state.invalid):
         text += f"; invalid: {refused}"
     excluded = len(state.registry.in_quarantine(state.round))
@@ -339,7 +343,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
     made = aggregate(state, tick, config)
     candidate = made.candidate
-    if candidate is None and len(state.updates) < len(state.selected):
+    if candidate is None and state.selected.difference(made.contributors, state.declined):
         return _repeat(state, tick, config, made.why)
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
@@ -367,7 +371,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if decision.unheard and state.attempt == 1 < config.collect.attempts:
         return _repeat(state, tick, config, decision.why)
     # Asked again, those that answered would say the same: only those that did not may say more.
-    complete = 0 < len(phase.votes) == len(state.selected)
+    complete = 0 < len(phase.votes) == len(verdict.asked_for_both(state, phase))
     if complete and not phase.updates and not decision.why:  # too few to vote it down
         decision = replace(decision, why="nobody would train from it")
     made = Aggregated(contributors=phase.updates.names)
