@@ -11,6 +11,7 @@ fields, which are read too (``old``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -105,16 +106,20 @@ FIGURES = Kind("map name → map", map_of(name, _figures), Figures)
 def weighted_mean(figures: Mapping[str, Figures], most: int) -> dict[str, float]:
     """Return the mean of each metric, weighted by samples, of which one agent has ``most``.
 
-    A metric counts for those that measured it.
+    A metric counts for those that measured it. Those of most agents come first, so that nobody
+    alone, with names of its own, decides which are shown.
     """
     sums: dict[str, float] = {}
     totals: dict[str, int] = {}
+    agents: Counter[str] = Counter()
     for agent in sorted(figures):  # in whatever order they came
         samples = min(figures[agent].samples, most)
         for metric, value in figures[agent].metrics.items():
             sums[metric] = sums.get(metric, 0.0) + samples * value
             totals[metric] = totals.get(metric, 0) + samples
-    return {metric: sums[metric] / total for metric, total in totals.items() if total}
+            agents[metric] += 1
+    ordered = sorted(totals, key=lambda metric: -agents[metric])
+    return {metric: sums[metric] / totals[metric] for metric in ordered if totals[metric]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.record import Figures, refusals
+from fedjury.protocol.record import Figures
 from fedjury.randomness import Purpose, draw
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
@@ -142,10 +142,8 @@ def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # 
     if why := _unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
-    if voting:
-        return state.but(phase=phase), []
-    declined = state.declined | {event.agent}
-    return state.but(phase=phase.but(settled=None), declined=declined), []
+    declined = state.declined if voting else state.declined | {event.agent}
+    return state.but(phase=phase if voting else phase.but(settled=None), declined=declined), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -212,9 +210,13 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _aggregate(state, tick, config)
     if phase.settled is not None:  # all have answered: asked again, they would send the same
         nothing = Aggregated(contributors=phase.updates.names)
-        why = Decision(why=_too_few(state, config))
+        why = Decision(why=verdict.too_few_updates(state, config))
         return _close(state, tick, config, RoundResult(nothing, why))
-    return _repeat(state, tick, config, _too_few(state, config)) if late else (state, [])
+    return (
+        _repeat(state, tick, config, verdict.too_few_updates(state, config))
+        if late
+        else (state, [])
+    )
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -323,19 +325,6 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     return _announced(state.but(phase=Done(failure)), config)
 
 
-def _too_few(state: State, config: RoundConfig) -> str:
-    text = (
-        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
-        f"update, {config.collect.min_updates:,} needed"
-    )
-    if out := len(state.declined.difference(state.updates.names)):
-        text += f"; {out:,} sat out"
-    if refused := refusals(state.invalid):
-        text += f"; invalid: {refused}"
-    excluded = len(state.registry.in_quarantine(state.round))
-    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
-
-
 # ---------------------------------------------------------------- closing a round
 
 
@@ -380,7 +369,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if len(phase.updates) >= config.collect.min_updates:
         made = aggregate(state, tick, config)
     else:
-        made = replace(made, why=_too_few(state, config))
+        made = replace(made, why=verdict.too_few_updates(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
     # The updates may be lost; what they stand on is not.

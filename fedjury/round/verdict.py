@@ -26,6 +26,7 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
+    refusals,
     weighted_mean,
 )
 from fedjury.round.state import (
@@ -120,6 +121,20 @@ def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig
 def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:
     """Return the selected agents that do not sit the round out: silence of others is no vote."""
     return state.selected - state.declined.difference(phase.votes)
+
+
+def too_few_updates(state: State, config: RoundConfig) -> str:
+    """Return that too few updates have come, and what became of the others."""
+    text = (
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
+        f"update, {config.collect.min_updates:,} needed"
+    )
+    if out := len(state.declined.difference(state.updates.names)):
+        text += f"; {out:,} sat out"
+    if refused := refusals(state.invalid):
+        text += f"; invalid: {refused}"
+    excluded = len(state.registry.in_quarantine(state.round))
+    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
 
 
 # ---------------------------------------------------------------- the end of a round
