@@ -12,8 +12,7 @@ from rich.text import Text
 
 from fedjury.config.sections import Broker
 from fedjury.formatting import measures
-from fedjury.protocol.measured import MOST
-from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
+from fedjury.protocol.record import MOST, TOO_FEW, VOTED_DOWN, RoundRecord, refusals
 from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
 

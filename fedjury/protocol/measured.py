@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from fedjury.protocol.record import Quality, RoundRecord
-
-MOST = 4
-"""Named metrics that are shown of a run."""
+from fedjury.protocol.record import MOST, Quality, RoundRecord
 
 LOW = frozenset({"rmse", "mse", "mae", "mape", "loss", "error", "perplexity", "seconds"})
 """Words in a metric's name by which a low value is good."""

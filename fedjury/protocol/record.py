@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from fedjury.protocol.fields import (
@@ -48,6 +49,10 @@ VOTED_DOWN = "voted down"
 
 TOO_FEW = "too few votes"
 """How the reason begins why a candidate is not accepted on which too few have voted."""
+
+
+MOST = 4
+"""Named metrics of a model that are shown, and that a record in short has."""
 
 
 class RecordError(ValueError):
@@ -140,6 +145,12 @@ class Quality:
         start=True,
         optional=True,
     )
+
+    def short(self) -> Quality:
+        """Return it with its first metrics alone."""
+        if len(self.metrics) <= MOST:
+            return self
+        return replace(self, metrics=dict(islice(self.metrics.items(), MOST)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,10 +366,13 @@ class RoundRecord:
         return self.detection.quarantined if self.detection else ()
 
     def short(self) -> RoundRecord:
-        """Return it without the names of agents, of which there may be many thousands."""
+        """Return it without the names of agents, of which there may be many thousands.
+
+        Of the model's metrics it has the first.
+        """
         votes = replace(self.votes, voters={}, replaced=())
-        model = replace(self.model, metrics={})
-        candidate = self.candidate and replace(self.candidate, metrics={})
+        model = self.model.short()
+        candidate = self.candidate and self.candidate.short()
         plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
         return replace(plain, absent=(), votes=votes, model=model, candidate=candidate)
 

@@ -11,8 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from fedjury.formatting import counts, measure, measures, percent
-from fedjury.protocol.measured import MOST
-from fedjury.protocol.record import DetectionRecord, Quality, RoundRecord
+from fedjury.protocol.record import MOST, DetectionRecord, Quality, RoundRecord
 from fedjury.reports.rounds import Voted, ballots, text
 
 ENDS = 100
