@@ -35,7 +35,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.record import Figures, refusals
+from fedjury.protocol.record import Figures
 from fedjury.randomness import Purpose, draw
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
@@ -142,7 +142,8 @@ def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # 
     if why := _unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
-    return state.but(phase=phase if voting else phase.but(settled=None)), []
+    declined = state.declined if voting else state.declined | {event.agent}
+    return state.but(phase=phase if voting else phase.but(settled=None), declined=declined), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -202,17 +203,20 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
             return state, []
-    declined = phase.declined - unheard(state.selected, state.missed, config)
-    state = state.but(missed=missing(state.missed, state.selected, answered, declined))
+    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
     if phase.settled is not None:  # all have answered: asked again, they would send the same
         nothing = Aggregated(contributors=phase.updates.names)
-        why = Decision(why=_too_few(state, config))
+        why = Decision(why=verdict.too_few_updates(state, config))
         return _close(state, tick, config, RoundResult(nothing, why))
-    return _repeat(state, tick, config, _too_few(state, config)) if late else (state, [])
+    return (
+        _repeat(state, tick, config, verdict.too_few_updates(state, config))
+        if late
+        else (state, [])
+    )
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -321,17 +325,6 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     return _announced(state.but(phase=Done(failure)), config)
 
 
-def _too_few(state: State, config: RoundConfig) -> str:
-    text = (
-        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
-        f"update, {config.collect.min_updates:,} needed"
-    )
-    if refused := refusals(state.invalid):
-        text += f"; invalid: {refused}"
-    excluded = len(state.registry.in_quarantine(state.round))
-    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
-
-
 # ---------------------------------------------------------------- closing a round
 
 
@@ -339,7 +332,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
     made = aggregate(state, tick, config)
     candidate = made.candidate
-    if candidate is None and len(state.updates) < len(state.selected):
+    if candidate is None and state.selected.difference(made.contributors, state.declined):
         return _repeat(state, tick, config, made.why)
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
@@ -367,7 +360,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if decision.unheard and state.attempt == 1 < config.collect.attempts:
         return _repeat(state, tick, config, decision.why)
     # Asked again, those that answered would say the same: only those that did not may say more.
-    complete = 0 < len(phase.votes) == len(state.selected)
+    complete = 0 < len(phase.votes) == len(verdict.asked_for_both(state, phase))
     if complete and not phase.updates and not decision.why:  # too few to vote it down
         decision = replace(decision, why="nobody would train from it")
     made = Aggregated(contributors=phase.updates.names)
@@ -376,7 +369,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if len(phase.updates) >= config.collect.min_updates:
         made = aggregate(state, tick, config)
     else:
-        made = replace(made, why=_too_few(state, config))
+        made = replace(made, why=verdict.too_few_updates(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
     # The updates may be lost; what they stand on is not.

@@ -268,6 +268,8 @@ class State(Replaceable):
     memory: RuleMemory = EMPTY_MEMORY
     """What the rule keeps after the last round."""
     selected: frozenset[str] = frozenset()
+    declined: frozenset[str] = frozenset()
+    """Selected agents that have said that they sit the round out."""
     validators: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
     missed: Mapping[str, int] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
+    refusals,
     weighted_mean,
 )
 from fedjury.round.state import (
@@ -109,9 +110,31 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
 
 
 def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig) -> Decision:
-    """Decide by the votes of the selected agents: piggy-back."""
-    votes, asked = dict(sorted(phase.votes.items())), len(state.selected)
+    """Decide by the votes of the selected agents that do not sit the round out: piggy-back."""
+    votes = dict(sorted(phase.votes.items()))
+    asked = len(asked_for_both(state, phase))
+    if not asked:
+        return Decision(why=f"{TOO_FEW}: all {len(state.selected)} sat out", unheard=True)
     return decide(votes, config.validation, asked, config.collecting.awaited(asked))
+
+
+def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:
+    """Return the selected agents that do not sit the round out: silence of others is no vote."""
+    return state.selected - state.declined.difference(phase.votes)
+
+
+def too_few_updates(state: State, config: RoundConfig) -> str:
+    """Return that too few updates have come, and what became of the others."""
+    text = (
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
+        f"update, {config.collect.min_updates:,} needed"
+    )
+    if out := len(state.declined.difference(state.updates.names)):
+        text += f"; {out:,} sat out"
+    if refused := refusals(state.invalid):
+        text += f"; invalid: {refused}"
+    excluded = len(state.registry.in_quarantine(state.round))
+    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
 
 
 # ---------------------------------------------------------------- the end of a round
@@ -204,7 +227,8 @@ def _record(
     phase, trained = state.phase, dict(sorted(aggregated.figures.items()))
     judging = isinstance(state.phase, JudgingAndTraining)
     answered = decision.votes.voters if judging else aggregated.contributors
-    missing = sorted(state.selected.difference(answered))
+    declined = state.declined.difference(answered)
+    missing = sorted(state.selected.difference(answered, declined))
     updates, seconds = len(aggregated.contributors), max(tick.now - opened.now, 1e-9)
     # In the first round with piggy-back there is nothing to decide yet.
     undecided = result.candidate is None and not decision.why
@@ -219,6 +243,7 @@ def _record(
         lost=aggregated.why if judging else "",
         selected=len(state.selected),
         updates=updates,
+        declined=len(declined),
         missing=len(missing),
         absent=tuple(missing[:ABSENT]),
         model=state.model.quality,
