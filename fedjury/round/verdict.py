@@ -104,6 +104,8 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
     votes, asked = dict(sorted(phase.votes.items())), len(state.validators)
     if phase.server and phase.server.vote:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
+    elif phase.server and phase.server.silent:  # its silence is no consent either
+        asked += 1
     decision = decide(votes, config.validation, asked)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 

@@ -52,7 +52,10 @@ def test_spawned_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path):
         (["--devices", "tests.support.pumps:nothing"], "nothing"),
         (["--devices", "tests.support.pumps:Net"], "fails at device 0"),
         (["--devices", "builtins:abs"], "made a int, not a fedjury.Device"),
-        (["--devices", "tests.support.pumps:make", "--evil", "0.2"], "0 where agents.devices makes them"),
+        (
+            ["--devices", "tests.support.pumps:make", "--evil", "0.2"],
+            "0 where agents.devices makes them",
+        ),
     ],
 )
 def test_what_makes_no_device_is_a_sentence(tmp_path, flags, said):
