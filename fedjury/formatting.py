@@ -13,6 +13,30 @@ def percent(share: float | None, unknown: str = "") -> str:
     return unknown if share is None else f"{share:.1%}"
 
 
+def figure(value: float) -> str:
+    """Return a measurement in four digits, like 0.03312, or 12,345."""
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 10**9 else f"{value:.4g}"
+
+
+def measure(name: str, value: float) -> str:
+    """Return what was measured under a name: accuracies are shares, the others numbers."""
+    share = name.endswith("accuracy") and 0 <= value <= 1
+    return percent(value) if share else figure(value)
+
+
+def measures(
+    accuracy: float | None, metrics: Mapping[str, float], most: int | None = None
+) -> list[tuple[str, str]]:
+    """Return what was measured of a model as names and values, ``most`` of them; accuracy first.
+
+    Where agents measured accuracy too, that of the server is ``server_accuracy``.
+    """
+    found = dict(metrics)
+    if accuracy is not None:
+        found = {"server_" * ("accuracy" in metrics) + "accuracy": accuracy} | found
+    return [(name, measure(name, value)) for name, value in [*found.items()][:most]]
+
+
 def size(count: float | None) -> str:
     """Return a number of bytes, like 52.1 MB; a dash if nobody knows it."""
     if count is None:

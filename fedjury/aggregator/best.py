@@ -10,17 +10,11 @@ from fedjury.aggregator.durable_files import damaged, replace
 from fedjury.config.sections import Evaluation
 from fedjury.learning.named_weights import as_safetensors
 from fedjury.learning.own_model import Layout
+from fedjury.protocol.measured import value_of
 from fedjury.protocol.messages import Model
-from fedjury.protocol.record import Quality, RoundRecord
+from fedjury.protocol.record import RoundRecord
 
 BEST = "best.safetensors"
-
-
-def value_of(quality: Quality, metric: str) -> float | None:
-    """Return a metric of a model by name: as agents measured it, else as the server did."""
-    if metric in quality.metrics:
-        return quality.metrics[metric]
-    return quality.accuracy if metric == "accuracy" else None
 
 
 class BestModel:

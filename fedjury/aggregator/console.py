@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from fedjury.config.sections import Broker
-from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord, refusals
+from fedjury.formatting import measures
+from fedjury.protocol.record import MOST, TOO_FEW, VOTED_DOWN, RoundRecord, refusals
 from fedjury.reports.jury import blind
 from fedjury.round.state import State, Voting
 
@@ -66,8 +67,9 @@ class RunConsole:
         ]
         if voting:
             parts.append(f"votes {len(voting.votes)}/{len(state.validators)}")
-        if (accuracy := state.model.quality.accuracy) is not None:
-            parts.append(f"accuracy {accuracy:.1%}")
+        quality = state.model.quality
+        measured = measures(quality.accuracy, quality.metrics, MOST)
+        parts += [f"{name} {value}" for name, value in measured]
         self._show("  ".join(parts))
 
     def finished(self, record: RoundRecord) -> None:
@@ -106,10 +108,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append("accepted", style="green")
     else:
         line.append("REJECTED", style="bold red")
-    if record.model.accuracy is not None:
-        line.append(f"  accuracy {record.model.accuracy:6.1%}")
-    for name, value in record.model.metrics.items():
-        line.append(f"  {name} {value:.4g}")
+    for name, value in measures(record.model.accuracy, record.model.metrics, MOST):
+        line.append(f"  {name} {value:>6}")
     if record.model.backdoor is not None:
         line.append(f"  backdoor {record.model.backdoor:.1%}")
     votes, traffic = record.votes, record.traffic
@@ -124,6 +124,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append(f"  {flagged:,} flagged", style="yellow")
     if out := len(record.quarantined):
         line.append(f"  {out:,} in quarantine", style="yellow")
+    if record.declined:
+        line.append(f"  {record.declined:,} sat out", style="dim")
     if record.missing:
         line.append(f"  {record.missing:,} missing{_some(record)}", style="yellow")
     if traffic.dropped:

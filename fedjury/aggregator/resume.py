@@ -24,8 +24,13 @@ from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
 
+def show(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
 def resume(
-    store: RunStore, settings: Settings, parts: Parts, say: Callable[[str], None] = print
+    store: RunStore, settings: Settings, parts: Parts, say: Callable[[str], None] = show
 ) -> tuple[list[Model], State]:
     """Go on where the run stopped, or begin with version 0; ``say`` tells people where that is.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from fedjury.aggregator.service import Aggregator, Control, Screen
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config.sections import all_vote
 from fedjury.config.settings import Settings, SettingsError, explained
+from fedjury.formatting import measures
 from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
@@ -48,6 +49,8 @@ class Ended(NamedTuple):
     folder: Path
     rounds: int
     accuracy: float | None
+    metrics: Mapping[str, float]
+    """What else was measured of the last model, by name."""
     failure: str
     """Why it was given up; empty if it was not."""
     told: list[str]
@@ -60,7 +63,8 @@ class Ended(NamedTuple):
 
     def show(self) -> None:
         """Print it for people."""
-        reached = "" if self.accuracy is None else f"accuracy {self.accuracy:.1%} "
+        first = measures(self.accuracy, self.metrics)[:1]
+        reached = "".join(f"{name} {value} " for name, value in first)
         done = f"done: {reached}after {self.rounds} rounds; {self.folder}/"
         print(f"given up: {self.failure}" if self.failure else done)
         for line in self.told:
@@ -123,7 +127,13 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
     done = read_records(folder)
     told = reports.conclusion(done, settings, parts.manifest.classes)
     result = Ended(
-        settings.run.name, folder, state.round, state.model.quality.accuracy, state.failure, told
+        run=settings.run.name,
+        folder=folder,
+        rounds=state.round,
+        accuracy=state.model.quality.accuracy,
+        metrics=state.model.quality.metrics,
+        failure=state.failure,
+        told=told,
     )
     if result.failure:
         return result

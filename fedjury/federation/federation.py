@@ -36,6 +36,7 @@ from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import Quality, RoundRecord
 from fedjury.protocol.transport.by_url import MemoryAddress, address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
+from fedjury.reports.conclusion import reached
 from fedjury.round.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -247,10 +248,12 @@ class Federation:
         return serve(*begun, self.control)
 
     def result(self, state: State) -> Result:
-        """Return what the run has come to so far."""
+        """Return what the run has come to so far, and say what was measured at last and at best."""
         folder = self._folder / self.name
         records = tuple(read_records(folder))
         model = deepcopy(self._own)
+        for line in reached([*records], self._settings.evaluation):
+            self._say(line)
         return Result(self.name, folder, records, state.weights, state.failure, model)
 
     def _parts(self, rounds: int) -> tuple[Settings, Parts]:

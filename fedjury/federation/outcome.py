@@ -97,6 +97,7 @@ def row_of(record: RoundRecord) -> Row:
         "version": record.version,
         "selected": record.selected,
         "updates": record.updates,
+        "declined": record.declined,
         "missing": record.missing,
         "poisoned": record.votes.poisoned,
         "clean": record.votes.clean,

@@ -52,7 +52,9 @@ class Result(NamedTuple):
         table = Table(
             title=self.report.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False
         )
-        shown = [heading for heading in reports.headings(self.rows) if heading in SHOWN]
+        metrics = {name for row in self.rows for name in row.metrics}
+        fits = SHOWN | metrics
+        shown = [heading for heading in reports.headings(self.rows) if heading in fits]
         for heading in shown:
             left = heading == "run"
             table.add_column(heading, justify="left" if left else "right", no_wrap=True)
@@ -67,7 +69,10 @@ class Result(NamedTuple):
     def figures(self) -> dict[str, object]:
         """Return it for programs."""
         rows = [
-            row._asdict() | {"kept": row.kept, "updates_per_second": row.rate} for row in self.rows
+            row._asdict()
+            | {"kept": row.kept, "updates_per_second": row.rate}
+            | {"metrics": {name: found._asdict() for name, found in row.metrics.items()}}
+            for row in self.rows
         ]
         return {
             "folder": str(self.folder),

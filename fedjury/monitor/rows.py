@@ -20,12 +20,10 @@ SHOWN = 20
 
 def alike(one: RoundRecord, other: RoundRecord) -> bool:
     """Say whether both can be of the same round of the same run."""
-    return (one.attempt, one.accepted, one.model.accuracy, one.updates) == (
-        other.attempt,
-        other.accepted,
-        other.model.accuracy,
-        other.updates,
-    )
+    if (one.attempt, one.accepted, one.updates) != (other.attempt, other.accepted, other.updates):
+        return False
+    first, second = one.model, other.model
+    return (first.accuracy, first.metrics) == (second.accuracy, second.metrics)
 
 
 def heard_in_full(row: RoundRecord) -> bool:

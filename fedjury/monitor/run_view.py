@@ -25,12 +25,15 @@ from fedjury.protocol.messages import (
     Round,
     RoundLog,
 )
-from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.record import Quality, RoundRecord
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL, Topics
 
 RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50
 """Runs that are known; of each the agents who are online, rounds, and rounds tried again."""
+
+METRIC = 40
+"""Characters of a metric's name."""
 
 LIMITS = Limits(size=8_000_000)
 """Payloads that are looked at: the record of a round of 20,000 agents is shorter."""
@@ -181,7 +184,18 @@ def _recorded(run: Run, record: RoundRecord) -> Run:
 
 def _row(record: RoundRecord) -> RoundRecord:
     """Return what is kept of a round: it is short, and fit for a terminal."""
-    return replace(record.short(), why=sanitize.text(record.why))
+    short = record.short()
+    candidate = short.candidate and _named(short.candidate)
+    why = sanitize.text(record.why)
+    return replace(short, why=why, model=_named(short.model), candidate=candidate)
+
+
+def _named(quality: Quality) -> Quality:
+    """Return a model's quality with names of metrics that are short and plain."""
+    if not quality.metrics:
+        return quality
+    plain = {sanitize.text(key, METRIC): value for key, value in quality.metrics.items()}
+    return replace(quality, metrics=plain)
 
 
 def _begun(run: Run, row: RoundRecord) -> Run:

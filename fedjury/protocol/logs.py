@@ -64,6 +64,7 @@ COLUMNS: Mapping[str, Callable[[RoundRecord], Any]] = {
     "accuracy": lambda record: record.model.accuracy,
     "candidate_accuracy": lambda record: record.candidate.accuracy if record.candidate else None,
     "backdoor": lambda record: record.model.backdoor,
+    "metrics": lambda record: record.model.metrics,
     "poisoned": lambda record: record.votes.poisoned if record.votes.asked else None,
     "clean": lambda record: record.votes.clean if record.votes.asked else None,
     "silent": lambda record: record.votes.silent if record.votes.asked else None,
@@ -87,8 +88,10 @@ def log_to_json(log: Log) -> Json:
         return to_json(log)
     if not isinstance(log, RunHistory):
         return write(log, {})
-    every = [[column(one) for column in COLUMNS.values()] for one in log.rounds]
-    content: Json = {"columns": [*COLUMNS], "rows": every, "invalid_messages": log.invalid_messages}
+    measured = any(one.model.metrics for one in log.rounds)
+    columns = {key: read for key, read in COLUMNS.items() if measured or key != "metrics"}
+    every = [[column(one) for column in columns.values()] for one in log.rounds]
+    content: Json = {"columns": [*columns], "rows": every, "invalid_messages": log.invalid_messages}
     return {key: jsonable(value) for key, value in content.items()}
 
 

@@ -11,8 +11,10 @@ fields, which are read too (``old``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from fedjury.protocol.fields import (
@@ -47,6 +49,10 @@ VOTED_DOWN = "voted down"
 
 TOO_FEW = "too few votes"
 """How the reason begins why a candidate is not accepted on which too few have voted."""
+
+
+MOST = 4
+"""Named metrics of a model that are shown, and that a record in short has."""
 
 
 class RecordError(ValueError):
@@ -105,16 +111,20 @@ FIGURES = Kind("map name → map", map_of(name, _figures), Figures)
 def weighted_mean(figures: Mapping[str, Figures], most: int) -> dict[str, float]:
     """Return the mean of each metric, weighted by samples, of which one agent has ``most``.
 
-    A metric counts for those that measured it.
+    A metric counts for those that measured it. Those of most agents come first, so that nobody
+    alone, with names of its own, decides which are shown.
     """
     sums: dict[str, float] = {}
     totals: dict[str, int] = {}
+    agents: Counter[str] = Counter()
     for agent in sorted(figures):  # in whatever order they came
         samples = min(figures[agent].samples, most)
         for metric, value in figures[agent].metrics.items():
             sums[metric] = sums.get(metric, 0.0) + samples * value
             totals[metric] = totals.get(metric, 0) + samples
-    return {metric: sums[metric] / total for metric, total in totals.items() if total}
+            agents[metric] += 1
+    ordered = sorted(totals, key=lambda metric: -agents[metric])
+    return {metric: sums[metric] / totals[metric] for metric in ordered if totals[metric]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,12 @@ class Quality:
         start=True,
         optional=True,
     )
+
+    def short(self) -> Quality:
+        """Return it with its first metrics alone."""
+        if len(self.metrics) <= MOST:
+            return self
+        return replace(self, metrics=dict(islice(self.metrics.items(), MOST)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +317,8 @@ class RoundRecord:
     )
     selected: int = entry(COUNT, "agents that were selected", 0, old="called")
     updates: int = entry(COUNT, "updates that were accepted", 0)
-    missing: int = entry(COUNT, "selected agents that did not answer", 0)
+    declined: int = entry(COUNT, "selected agents that sat the round out", 0, optional=True)
+    missing: int = entry(COUNT, "selected agents that did not answer, nor sat out", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
     model: Quality = part(Quality, "of the global model after the round: ")
     candidate: Quality | None = part(
@@ -349,10 +366,13 @@ class RoundRecord:
         return self.detection.quarantined if self.detection else ()
 
     def short(self) -> RoundRecord:
-        """Return it without the names of agents, of which there may be many thousands."""
+        """Return it without the names of agents, of which there may be many thousands.
+
+        Of the model's metrics it has the first.
+        """
         votes = replace(self.votes, voters={}, replaced=())
-        model = replace(self.model, metrics={})
-        candidate = self.candidate and replace(self.candidate, metrics={})
+        model = self.model.short()
+        candidate = self.candidate and self.candidate.short()
         plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
         return replace(plain, absent=(), votes=votes, model=model, candidate=candidate)
 

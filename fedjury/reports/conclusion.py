@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from fedjury.config.sections import Detection, Settings
-from fedjury.formatting import percent
+from fedjury.config.sections import Detection, Evaluation, Settings
+from fedjury.formatting import measure, percent
+from fedjury.protocol.measured import Measured, measured
+from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
@@ -34,6 +36,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
     if not rounds:
         return []
     lines = (
+        *reached(rounds, settings.evaluation),
         named(rounds, settings.detection),
         voted(rounds),
         lost(rounds),
@@ -42,6 +45,35 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         unseen(rounds, classes),
     )
     return [line for line in lines if line]
+
+
+def reached(rounds: list[RoundRecord], evaluation: Evaluation) -> list[str]:
+    """Return what was measured at last and at best, a metric a line.
+
+    Of accuracy nothing is said that is said elsewhere: what it is, and how far it fell.
+    """
+    metrics = [(name, _best_is(name, evaluation)) for name in names_of(rounds)]
+    found = [one for name, best_is in metrics if (one := measured(rounds, name, best_is))]
+    lines = [at_last(one) for one in found]
+    server = None if any(one.name == "accuracy" for one in found) else measured(rounds, "accuracy")
+    if server is None or server.best is None or server.best - server.last >= FALL:
+        return lines
+    return lines if percent(server.best) == percent(server.last) else [at_last(server), *lines]
+
+
+def _best_is(metric: str, evaluation: Evaluation) -> str:
+    """Return whether the highest or the lowest is best, where that is set of this metric."""
+    return evaluation.best_is if metric == evaluation.best else ""
+
+
+def at_last(one: Measured) -> str:
+    """Return a metric like "rmse 0.033, by 40 agents; best 0.031 in round 17"."""
+    text = f"{one.name} {measure(one.name, one.last)}"
+    if one.agents:
+        text += f", by {one.agents:,} agent{'s' * (one.agents != 1)}"
+    if one.best is None:
+        return text
+    return f"{text}; best {measure(one.name, one.best)} in round {one.when}"
 
 
 def named(rounds: list[RoundRecord], detection: Detection) -> str:
@@ -101,12 +133,12 @@ def lost(rounds: list[RoundRecord]) -> str:
 
 def hidden(rounds: list[RoundRecord]) -> str:
     """Return how far a backdoor got, where its success is measured."""
-    reached = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
-    if not reached:
+    known = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
+    if not known:
         return ""
     return (
-        f"backdoor: the final model does what the attackers want on {percent(reached[-1])} of its "
-        f"test samples (at most {percent(max(reached))}, in some round)"
+        f"backdoor: the final model does what the attackers want on {percent(known[-1])} of its "
+        f"test samples (at most {percent(max(known))}, in some round)"
     )
 
 

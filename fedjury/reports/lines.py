@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.formatting import figure
 from fedjury.protocol.record import RoundRecord
 
 Floats = npt.NDArray[np.float64]
@@ -17,7 +18,7 @@ POINTS = 400
 
 
 class Line(NamedTuple):
-    """What is drawn of a run, in percent, oldest first. NaN is a gap."""
+    """What is drawn of a run, oldest first: in percent, or a metric's values. NaN is a gap."""
 
     name: str
     rounds: Floats
@@ -29,19 +30,26 @@ class Line(NamedTuple):
     highest: Floats
     """(k,)"""
     crosses: list[tuple[float, float]]
-    """Rejected rounds, at most one a point: (round, percent)."""
+    """Rejected rounds, at most one a point: (round, value)."""
     each: int
     """Rounds that a point stands for."""
+    share: bool = True
+    """Whether the values are percent."""
 
 
-def line(name: str, rounds: Sequence[RoundRecord], *, backdoor: bool = False) -> Line:
-    """Take a line out of a run: accuracy, with crosses on it, or the backdoor's success.
+def line(
+    name: str, rounds: Sequence[RoundRecord], *, backdoor: bool = False, metric: str = ""
+) -> Line:
+    """Take a line out of a run: accuracy or a metric, with crosses, or the backdoor's success.
 
     The crosses of the latter say what the rejected candidates would have done. Of very many rounds
     neighbours are put together: their mean, lowest and highest.
     """
     numbers = np.array([one.round for one in rounds], float)
     values = _percent([one.model.backdoor if backdoor else one.model.accuracy for one in rounds])
+    if metric:
+        found = [one.model.metrics.get(metric) for one in rounds]
+        values = np.array([np.nan if value is None else value for value in found], float)
     crossed = (
         _percent([one.candidate.backdoor if one.candidate else None for one in rounds])
         if backdoor
@@ -56,8 +64,9 @@ def line(name: str, rounds: Sequence[RoundRecord], *, backdoor: bool = False) ->
         _of(np.mean, values, bins),
         _of(np.min, values, bins),
         _of(np.max, values, bins),
-        [(float(numbers[n]), float(crossed[n])) for n in last.values() if crossed[n] >= 0],
+        [(float(numbers[n]), float(crossed[n])) for n in last.values() if crossed[n] == crossed[n]],
         each,
+        share=not metric,
     )
 
 
@@ -67,11 +76,27 @@ def in_words(drawn: Line) -> str:
     if not len(known):
         return f"{drawn.name}: no values."
     first, last = known[0], known[-1]
-    return (
-        f"{drawn.name}: {drawn.values[first]:.1f}% at round {drawn.rounds[first]:.0f}, "
-        f"{drawn.values[last]:.1f}% at round {drawn.rounds[last]:.0f}; "
-        f"lowest {np.nanmin(drawn.lowest):.1f}%, highest {np.nanmax(drawn.highest):.1f}%."
+    lowest, highest = np.nanmin(drawn.lowest), np.nanmax(drawn.highest)
+    start, end, low, high = (
+        f"{value:.1f}%" if drawn.share else figure(float(value))
+        for value in (drawn.values[first], drawn.values[last], lowest, highest)
     )
+    return (
+        f"{drawn.name}: {start} at round {drawn.rounds[first]:.0f}, "
+        f"{end} at round {drawn.rounds[last]:.0f}; lowest {low}, highest {high}."
+    )
+
+
+def limits(drawn: Sequence[Line]) -> tuple[float, float]:
+    """Return from where to where the axis of lines goes: of shares over all, else by the values."""
+    if all(one.share for one in drawn):
+        return -2.0, 103.0
+    known = np.concatenate(
+        [part[~np.isnan(part)] for one in drawn for part in (one.lowest, one.highest)]
+    )
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - room, high + room
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedjury import formatting
+from fedjury.protocol.measured import named
 from fedjury.protocol.record import RoundRecord
 from fedjury.reports import statistics
 from fedjury.reports.detection_section import (
@@ -25,8 +26,9 @@ from fedjury.reports.detection_section import (
     tallies,
     verdicts,
 )
-from fedjury.reports.lines import Line, line
-from fedjury.reports.picture import DASHES, svg
+from fedjury.reports.lines import line
+from fedjury.reports.picture import DASHES, Panel, svg
+from fedjury.reports.rounds import text
 from fedjury.reports.summary import ReportData, RunInput, common, ending
 from fedjury.reports.table import BETWEEN, CELLS, lines
 
@@ -40,6 +42,9 @@ REASONS = 40
 
 EVERY = 1000
 """Agents of a group named in all."""
+
+BACKDOOR = "Success of the backdoor"
+"""What the last picture shows, where there is a backdoor."""
 
 
 def page(report: ReportData) -> str:
@@ -89,7 +94,8 @@ def section(
     row = statistics.row(run.name, rounds, report.attack_rounds)
     malicious = report.truth.malicious if report.truth else frozenset()
     hits = attacked(rounds, report.attack_rounds, report.truth)
-    table = lines(rounds, hits, malicious, CELLS // len(report.cases))
+    metrics = named(rounds)
+    table = lines(rounds, hits, malicious, CELLS // len(report.cases), metrics)
     looked = any(one.detection for one in rounds)
     fates = outcomes(rounds)
     counted = tallies(fates, report.truth) if looked else []
@@ -104,6 +110,8 @@ def section(
         "total": len(rounds),
         "voted": any(one.votes.asked for one in rounds),
         "hidden": row.peak is not None,
+        "accuracy": row.best is not None or not metrics,
+        "metrics": [text(name) for name in metrics],
         "cells_left_out": sum(one.more for one in table),
         "looked": looked,
         "tallies": counted,
@@ -115,32 +123,38 @@ def section(
     }
 
 
+def panels(runs: dict[str, list[RoundRecord]]) -> list[Panel]:
+    """Return what was measured by round: accuracy, named metrics, and a backdoor's success."""
+    every = [one for rounds in runs.values() for one in rounds]
+    drawn = []
+    if any(one.model.accuracy is not None for one in every):
+        drawn.append(Panel("Accuracy on held-out data", [line(*run) for run in runs.items()]))
+    for metric in named(every):
+        lines = [line(*run, metric=metric) for run in runs.items()]
+        drawn.append(Panel(text(metric), lines))
+    if any(one.model.backdoor is not None for one in every):
+        hidden = [line(*run, backdoor=True) for run in runs.items()]
+        drawn.append(Panel(BACKDOOR, hidden))
+    return drawn
+
+
 def pictures(
     runs: dict[str, list[RoundRecord]], attack_rounds: statistics.AttackRounds | None
 ) -> list[dict[str, Any]]:
-    """Draw accuracy, and the backdoor's success if there is one, by round."""
-    if not any(runs.values()):
-        return []
-    drawn = [("Accuracy on held-out data", [line(*run) for run in runs.items()])]
-    if any(one.model.backdoor is not None for rounds in runs.values() for one in rounds):
-        hidden = [line(*run, backdoor=True) for run in runs.items()]
-        drawn.append(("Success of the backdoor", hidden))
-    return [_picture(n, what, every, attack_rounds) for n, (what, every) in enumerate(drawn)]
+    """Draw each panel for the page."""
+    return [_picture(n, panel, attack_rounds) for n, panel in enumerate(panels(runs))]
 
 
-def _picture(
-    n: int, what: str, every: list[Line], attack_rounds: statistics.AttackRounds | None
-) -> dict[str, Any]:
+def _picture(n: int, panel: Panel, attack_rounds: statistics.AttackRounds | None) -> dict[str, Any]:
     """Draw lines for screens, and narrow ones for telephones; ``each``: rounds of a point."""
-    wide, narrow = (
-        svg(f"p{n}{size}-", what, every, attack_rounds, narrow=size == "n") for size in "wn"
-    )
+    wide, narrow = (svg(f"p{n}{size}-", panel, attack_rounds, narrow=size == "n") for size in "wn")
     return {
-        "what": what,
+        "what": panel.what,
         "wide": wide,
         "narrow": narrow,
-        "each": max((drawn.each for drawn in every), default=1),
-        "crosses": any(drawn.crosses for drawn in every),
+        "each": max((drawn.each for drawn in panel.lines), default=1),
+        "crosses": any(drawn.crosses for drawn in panel.lines),
+        "kept": panel.what != BACKDOOR,
     }
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedjury.reports.lines import Line, apart, in_words
+import numpy as np
+
+from fedjury.formatting import figure
+from fedjury.reports.lines import Line, apart, in_words, limits
 from fedjury.reports.statistics import AttackRounds
 
 if TYPE_CHECKING:
@@ -35,39 +38,63 @@ FEW = 5
 STRIKES = 40
 """Single rounds of strikes that are marked."""
 
-APART = 6.0
-"""Percent between two names at the ends of lines."""
+APART = 0.06
+"""Of an axis between two names at the ends of lines."""
+
+TALL, LOW = 5.2, 3.0
+"""Inches of the first panel of the PNG, and of each further one."""
+
+
+class Panel(NamedTuple):
+    """A quantity by round, of all runs."""
+
+    what: str
+    lines: Sequence[Line]
+
+    @property
+    def label(self) -> str:
+        """What stands at its axis."""
+        share = all(one.share for one in self.lines)
+        return f"{self.what} (%)" if share else self.what
+
 
 WIDE, NARROW = (10.0, 4.4), (5.0, 4.4)
 """Inches of pictures for screens and for telephones."""
 
 
-def png(file: Path, title: str, lines: Sequence[Line], attack_rounds: AttackRounds | None) -> None:
-    """Draw accuracy by round: a dot where a round was accepted, a cross where it was rejected."""
+def png(
+    file: Path, title: str, panels: Sequence[Panel], attack_rounds: AttackRounds | None
+) -> None:
+    """Draw what was measured by round, a panel each; a cross is a rejected round."""
     plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
-    _lines(axes, lines, COLOURS)
-    if attack_rounds is not None:
-        axes.axvline(attack_rounds.first - 0.5, color="grey", ls="--", lw=1)
-        axes.annotate("fakes strike", (attack_rounds.first - 0.4, 101), color="grey", fontsize=9)
-    axes.scatter([], [], color="grey", marker="x", label="rejected round (old model kept)")
-    axes.set(xlabel="round", ylabel="accuracy on held-out data (%)", ylim=(0, 105), title=title)
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+    with plt.rc_context({"text.parse_math": False}):
+        height = TALL + LOW * (len(panels) - 1)
+        drawing, every = plt.subplots(
+            len(panels), figsize=(9, height), layout="constrained", squeeze=False, sharex=True
+        )
+        for axes, panel in zip(every.flat, panels, strict=True):
+            _lines(axes, panel.lines, COLOURS)
+            axes.set(ylabel=panel.label, ylim=limits(panel.lines))
+            axes.grid(alpha=0.25)
+            if attack_rounds is not None:
+                axes.axvline(attack_rounds.first - 0.5, color="grey", ls="--", lw=1)
+        first, last = every.flat[0], every.flat[-1]
+        if attack_rounds is not None:
+            at = (attack_rounds.first - 0.4, 0.96)
+            place = ("data", "axes fraction")
+            first.annotate("fakes strike", at, xycoords=place, color="grey", fontsize=9)
+        first.set_title(title)
+        first.scatter([], [], color="grey", marker="x", label="rejected round (old model kept)")
+        last.set_xlabel("round")
+        handles, labels = first.get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        drawing.savefig(file, dpi=130)
+        plt.close(drawing)
 
 
-def svg(
-    prefix: str,
-    what: str,
-    lines: Sequence[Line],
-    attack_rounds: AttackRounds | None,
-    *,
-    narrow: bool,
-) -> str:
-    """Draw lines as an ``<svg>`` for a page; ``what``: the quantity, for the axis."""
-    plt = _pyplot()
+def svg(prefix: str, panel: Panel, attack_rounds: AttackRounds | None, *, narrow: bool) -> str:
+    """Draw a panel as an ``<svg>`` for a page."""
+    plt, lines = _pyplot(), panel.lines
     from fedjury.reports.svg import inline  # noqa: PLC0415 - imports matplotlib
 
     named = len(lines) > 1 and not narrow
@@ -75,8 +102,8 @@ def svg(
     inks = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), FAINT)
     inks |= dict.fromkeys(("text.color", "xtick.labelcolor", "ytick.labelcolor"), INK)
     with plt.rc_context({"font.size": type_, "text.parse_math": False, **inks}):
-        figure, axes = plt.subplots(figsize=size)
-        figure.subplots_adjust(
+        drawing, axes = plt.subplots(figsize=size)
+        drawing.subplots_adjust(
             left=0.45 / size[0], right=0.8 if named else 1 - 0.12 / size[0], bottom=0.115, top=0.92
         )
         _attack_rounds(axes, attack_rounds, named=not narrow)
@@ -84,17 +111,17 @@ def svg(
         if named:
             _names(axes, lines)
         ends = [number for drawn in lines if len(drawn.rounds) for number in drawn.rounds[[0, -1]]]
-        axes.set(ylim=(-2, 103), xlim=(min(ends) - 0.6, max(ends) + 0.6))
+        axes.set(ylim=limits(lines), xlim=(min(ends) - 0.6, max(ends) + 0.6))
         axes.set_xlabel("round", color=INK)
-        axes.set_title(f"{what} (%)", loc="left", fontsize=type_, color=INK)
+        axes.set_title(panel.label, loc="left", fontsize=type_, color=INK)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(axis="y", color=FAINT, alpha=0.5, lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
-        alt = " ".join([f"{what} by round.", *map(in_words, lines)])
-        result = inline(figure, prefix, PALETTE, alt)
-        plt.close(figure)
+        alt = " ".join([f"{panel.what} by round.", *map(in_words, lines)])
+        result = inline(drawing, prefix, PALETTE, alt)
+        plt.close(drawing)
     return result
 
 
@@ -157,11 +184,13 @@ def _attack_rounds(axes: Axes, attack_rounds: AttackRounds | None, *, named: boo
 
 def _names(axes: Axes, lines: Sequence[Line]) -> None:
     """Write the lines' names at their ends, where there is room."""
-    ends = [drawn.values[drawn.values >= 0] for drawn in lines]
-    last = [float(end[-1]) if len(end) else 0.0 for end in ends]
-    for n, (drawn, height) in enumerate(zip(lines, apart(last, APART), strict=True)):
+    low, high = limits(lines)
+    ends = [drawn.values[~np.isnan(drawn.values)] for drawn in lines]
+    last = [float(end[-1]) if len(end) else max(low, 0.0) for end in ends]
+    for n, (drawn, height) in enumerate(zip(lines, apart(last, APART * (high - low)), strict=True)):
+        value = f"{last[n]:.0f}%" if drawn.share else figure(last[n])
         axes.annotate(
-            f"{drawn.name} {last[n]:.0f}%" if len(ends[n]) else drawn.name,
+            f"{drawn.name} {value}" if len(ends[n]) else drawn.name,
             (1.01, height),
             xycoords=("axes fraction", "data"),
             va="center",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from fedjury.formatting import UNKNOWN, percent
+from fedjury.formatting import UNKNOWN, measure, percent
+from fedjury.protocol.measured import Measured, measured, named
 from fedjury.protocol.record import RoundRecord
 
 OFTEN = 10
@@ -42,6 +43,8 @@ class Row(NamedTuple):
     updates: int
     refused: int
     seconds: float
+    metrics: Mapping[str, Measured] = {}
+    """What else was measured of the global model, by name."""
 
     @property
     def kept(self) -> float | None:
@@ -70,6 +73,7 @@ def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None
         updates=sum(one.updates for one in rounds),
         refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
         seconds=sum(one.timing.seconds or 0.0 for one in rounds),
+        metrics={one: found for one in named(rounds) if (found := measured(rounds, one))},
     )
 
 
@@ -102,15 +106,45 @@ HIDDEN = ("backdoor", "at most")
 """Where there is a backdoor: its success at the end, and its greatest."""
 
 
+ACCURACY = ("before", "final", "kept", "best")
+"""What there is of accuracy, where nothing else is measured instead."""
+
+BEST = "best "
+"""What the heading of a metric's best value begins with."""
+
+
 def headings(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the table's headings: where any run measured a backdoor, it stands beside accuracy."""
+    """Return the table's headings: what any run measured stands there, and nothing else."""
+    rows = list(rows)
+    metrics: dict[str, None] = {}
+    for name, found in ((name, found) for one in rows for name, found in one.metrics.items()):
+        best = [BEST + name] if found.best is not None else []
+        metrics |= dict.fromkeys([name, *best])
     hidden = any(one.peak is not None for one in rows)
-    return tuple(heading for heading in FIGURES if hidden or heading not in HIDDEN)
+    known = not metrics or any(one.best is not None for one in rows)
+    plain = [
+        heading
+        for heading in FIGURES
+        if (hidden or heading not in HIDDEN) and (known or heading not in ACCURACY)
+    ]
+    at = plain.index("accepted")
+    return (*plain[:at], *(name for name in metrics if name not in FIGURES), *plain[at:])
 
 
 def cells(figures: Row, heads: Iterable[str]) -> tuple[str, ...]:
     """Return a row's figures as the table shows them under these headings."""
-    return tuple(FIGURES[heading](figures) for heading in heads)
+    return tuple(
+        FIGURES[heading](figures) if heading in FIGURES else _cell(figures.metrics, heading)
+        for heading in heads
+    )
+
+
+def _cell(metrics: Mapping[str, Measured], heading: str) -> str:
+    """Return a metric at the end, or at its best; empty where a run did not measure it."""
+    if (found := metrics.get(heading)) is not None:
+        return measure(found.name, found.last)
+    found = metrics.get(heading.removeprefix(BEST))
+    return "" if found is None or found.best is None else measure(found.name, found.best)
 
 
 class Traffic(NamedTuple):
@@ -128,6 +162,8 @@ class Traffic(NamedTuple):
     repeated: int
     """Rounds that had to be tried again."""
     refused: int
+    declined: int
+    """Selected agents that sat a round out."""
 
 
 def traffic(rounds: list[RoundRecord]) -> Traffic:
@@ -145,6 +181,7 @@ def traffic(rounds: list[RoundRecord]) -> Traffic:
         absent=often,
         repeated=sum(one.attempt > 1 for one in rounds),
         refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
+        declined=sum(one.declined for one in rounds),
     )
 
 

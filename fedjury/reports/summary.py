@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fedjury.config.sections import Detection, Settings, Validation
+from fedjury.formatting import measure
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
 from fedjury.registry import ATTACKS
@@ -176,6 +177,9 @@ def ending(figures: Row, rounds: int, result: Iterable[Tally]) -> str:
         )
     elif figures.final is not None:
         message.append(f"Accuracy is {figures.final:.1%} at the end.")
+    for name, found in figures.metrics.items():
+        best = f" (best: {measure(name, found.best)})" if found.best is not None else ""
+        message.append(f"At the end {text(name)} is {measure(name, found.last)}{best}.")
     if figures.peak is not None and figures.backdoor is not None:
         message.append(
             f"The backdoor works on {figures.backdoor:.1%} of its samples at the end, on "

@@ -7,11 +7,11 @@ table says what.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from fedjury.formatting import counts, percent
-from fedjury.protocol.record import DetectionRecord, RoundRecord
+from fedjury.formatting import counts, measure, measures, percent
+from fedjury.protocol.record import MOST, DetectionRecord, Quality, RoundRecord
 from fedjury.reports.rounds import Voted, ballots, text
 
 ENDS = 100
@@ -50,6 +50,8 @@ class Line(NamedTuple):
     verdict: str
     """accepted, rejected, pending."""
     accuracy: str
+    metrics: list[str]
+    """Its values, in the order of the table's columns."""
     backdoor: str
     cells: list[Cell]
     more: int
@@ -70,9 +72,11 @@ def lines(
     attacked: Collection[int],
     malicious: Collection[str],
     budget: int = CELLS,
+    metrics: Sequence[str] = (),
 ) -> list[Line]:
     """Return the lines of a run's table, with at most ``budget`` votes one by one.
 
+    ``metrics``: those that have a column.
     ``attacked``: the rounds in which ``malicious`` agents are known to have struck.
     """
     result: list[Line] = []
@@ -90,6 +94,7 @@ def lines(
                 one.round in attacked,
                 one.verdict,
                 percent(one.model.accuracy),
+                [_value(one.model, name) for name in metrics],
                 percent(one.model.backdoor),
                 [cell(vote, malicious) for vote in cells],
                 len(votes) - len(cells),
@@ -100,6 +105,12 @@ def lines(
         )
         done = at + 1
     return result
+
+
+def _value(quality: Quality, metric: str) -> str:
+    """Return a metric of a model; empty if it was not measured."""
+    found = quality.metrics.get(metric)
+    return "" if found is None else measure(metric, found)
 
 
 def chosen(rounds: list[RoundRecord]) -> list[int]:
@@ -149,10 +160,12 @@ def notes(one: RoundRecord) -> list[str]:
     """Say what else there is to say of a round."""
     message = [text(one.why)] if one.why else []
     candidate, detection = one.candidate, one.detection or DetectionRecord()
-    if one.accepted is False and candidate and candidate.accuracy is not None:
+    found = measures(candidate.accuracy, candidate.metrics, MOST) if candidate else []
+    if one.accepted is False and candidate and found:
         hidden = candidate.backdoor
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
-        message.append(f"the candidate: accuracy {candidate.accuracy:.1%}{behind}")
+        values = ", ".join(f"{text(name)} {value}" for name, value in found)
+        message.append(f"the candidate: {values}{behind}")
     if one.about != one.round:
         message.append(f"about the candidate of round {one.about:,}")
     if one.flagged:
@@ -163,6 +176,8 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(f"{len(one.quarantined):,} in quarantine after it")
     if one.traffic.invalid_messages:
         message.append(f"refused: {counts(one.traffic.invalid_messages, REASONS)}")
+    if one.declined:
+        message.append(f"{one.declined:,} sat out")
     if one.missing:
         names = ", ".join(one.absent[:NAMED]) + (", …" if one.missing > NAMED else "")
         message.append(

@@ -18,7 +18,7 @@ tick on every turn of the loop, or a flood holds back a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fedjury.detection.state import admit, eligible
@@ -35,8 +35,9 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.record import Figures, refusals
+from fedjury.protocol.record import Figures
 from fedjury.randomness import Purpose, draw
+from fedjury.registry.faults import PluginError
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
 from fedjury.round.collect import Answer, Progress
@@ -46,6 +47,8 @@ from fedjury.round.selection import (
     lacks_agents,
     missing,
     still_training,
+    too_few,
+    unasked,
     unheard,
     validators,
 )
@@ -77,7 +80,10 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
     if handler is not None:
         if isinstance(event, Tick) and not event.reachable:
             return _postpone(state, event, config)
-        return handler(state, event, config)
+        try:
+            return handler(state, event, config)
+        except PluginError as why:  # the collect strategy's
+            return _reject(state, event, config, str(why))
     match event:
         case Update() | Vote() | Metrics() | Decline():
             return _count_invalid(state, event.agent, Reason.WRONG_PHASE)
@@ -85,6 +91,16 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
             return _count_invalid(state, event.agent, event.reason)
         case Tick():
             return state, []
+
+
+def _reject(state: State, event: Event, config: RoundConfig, why: str) -> Step:
+    """Reject what a round has collected; where the event is no tick, with the next one."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    if not isinstance(event, Tick):
+        return state.but(phase=phase.but(failure=why)), []
+    nothing, pending = Aggregated(contributors=phase.updates.names), getattr(phase, "pending", None)
+    return _close(state, event, config, RoundResult(nothing, Decision(why=why), pending))
 
 
 # ---------------------------------------------------------------- messages
@@ -113,7 +129,7 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining | Voting)
     judging = isinstance(phase, JudgingAndTraining)
-    if why := _unasked(state, vote, state.selected if judging else state.validators):
+    if why := unasked(state, vote, state.selected if judging else state.validators):
         return _count_invalid(state, vote.agent, why)
     if vote.agent in phase.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
@@ -125,7 +141,7 @@ def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  
     """Add what an evaluator measured of the candidate."""
     phase = state.phase
     assert isinstance(phase, Voting)
-    if why := _unasked(state, message, state.evaluators):
+    if why := unasked(state, message, state.evaluators):
         return _count_invalid(state, message.agent, why)
     if message.agent in phase.metrics:
         return _count_invalid(state, message.agent, Reason.DUPLICATE)
@@ -139,10 +155,11 @@ def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # 
     assert isinstance(phase, Training | Voting)
     voting = isinstance(phase, Voting)
     asked = state.evaluators.union(state.validators) if voting else state.selected
-    if why := _unasked(state, event, asked):
+    if why := unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
-    return state.but(phase=phase if voting else phase.but(settled=None)), []
+    declined = state.declined if voting else state.declined | {event.agent}
+    return state.but(phase=phase if voting else phase.but(settled=None), declined=declined), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -154,15 +171,6 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))
     return _count_invalid(state, event.agent, event.reason)
-
-
-def _unasked(
-    state: State, answer: Vote | Metrics | Decline, asked: Collection[str]
-) -> Reason | None:
-    """Return why an answer is none to this attempt; None if it is one."""
-    if (answer.round, answer.attempt) != (state.round, state.attempt):
-        return Reason.WRONG_ROUND
-    return None if answer.agent in asked else Reason.NOT_SELECTED
 
 
 def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
@@ -181,13 +189,19 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _announced(state.but(phase=Done()), config)
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
         return state, []
-    return open_round(state, tick, config, phase.pending, again=phase.again)
+    try:
+        return open_round(state, tick, config, phase.pending, again=phase.again)
+    except PluginError as why:  # no later one could be opened either
+        failure = f"round {state.round + (not phase.again)} cannot be opened: {why}"
+        return _announced(state.but(phase=Done(failure)), config)
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Close the collection when the strategy says so."""
     phase = state.phase
     assert isinstance(phase, Training)
+    if phase.failure:
+        return _reject(state, tick, config, phase.failure)
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     out = {name for name in phase.declined if name not in answered}
@@ -202,17 +216,14 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
             return state, []
-    declined = phase.declined - unheard(state.selected, state.missed, config)
-    state = state.but(missed=missing(state.missed, state.selected, answered, declined))
+    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
     if phase.settled is not None:  # all have answered: asked again, they would send the same
-        nothing = Aggregated(contributors=phase.updates.names)
-        why = Decision(why=_too_few(state, config))
-        return _close(state, tick, config, RoundResult(nothing, why))
-    return _repeat(state, tick, config, _too_few(state, config)) if late else (state, [])
+        return _reject(state, tick, config, too_few(state, config))
+    return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -321,17 +332,6 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     return _announced(state.but(phase=Done(failure)), config)
 
 
-def _too_few(state: State, config: RoundConfig) -> str:
-    text = (
-        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
-        f"update, {config.collect.min_updates:,} needed"
-    )
-    if refused := refusals(state.invalid):
-        text += f"; invalid: {refused}"
-    excluded = len(state.registry.in_quarantine(state.round))
-    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
-
-
 # ---------------------------------------------------------------- closing a round
 
 
@@ -339,7 +339,7 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
     made = aggregate(state, tick, config)
     candidate = made.candidate
-    if candidate is None and len(state.updates) < len(state.selected):
+    if candidate is None and state.selected.difference(made.contributors, state.declined):
         return _repeat(state, tick, config, made.why)
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
@@ -367,7 +367,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if decision.unheard and state.attempt == 1 < config.collect.attempts:
         return _repeat(state, tick, config, decision.why)
     # Asked again, those that answered would say the same: only those that did not may say more.
-    complete = 0 < len(phase.votes) == len(state.selected)
+    complete = 0 < len(phase.votes) == len(verdict.asked_for_both(state, phase))
     if complete and not phase.updates and not decision.why:  # too few to vote it down
         decision = replace(decision, why="nobody would train from it")
     made = Aggregated(contributors=phase.updates.names)
@@ -376,7 +376,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if len(phase.updates) >= config.collect.min_updates:
         made = aggregate(state, tick, config)
     else:
-        made = replace(made, why=_too_few(state, config))
+        made = replace(made, why=too_few(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
     # The updates may be lost; what they stand on is not.

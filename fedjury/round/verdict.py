@@ -104,14 +104,24 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
     votes, asked = dict(sorted(phase.votes.items())), len(state.validators)
     if phase.server and phase.server.vote:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
+    elif phase.server and phase.server.silent:  # its silence is no consent either
+        asked += 1
     decision = decide(votes, config.validation, asked)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 
 
 def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig) -> Decision:
-    """Decide by the votes of the selected agents: piggy-back."""
-    votes, asked = dict(sorted(phase.votes.items())), len(state.selected)
+    """Decide by the votes of the selected agents that do not sit the round out: piggy-back."""
+    votes = dict(sorted(phase.votes.items()))
+    asked = len(asked_for_both(state, phase))
+    if not asked:
+        return Decision(why=f"{TOO_FEW}: all {len(state.selected)} sat out", unheard=True)
     return decide(votes, config.validation, asked, config.collecting.awaited(asked))
+
+
+def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:
+    """Return the selected agents that do not sit the round out: silence of others is no vote."""
+    return state.selected - state.declined.difference(phase.votes)
 
 
 # ---------------------------------------------------------------- the end of a round
@@ -204,7 +214,8 @@ def _record(
     phase, trained = state.phase, dict(sorted(aggregated.figures.items()))
     judging = isinstance(state.phase, JudgingAndTraining)
     answered = decision.votes.voters if judging else aggregated.contributors
-    missing = sorted(state.selected.difference(answered))
+    declined = state.declined.difference(answered)
+    missing = sorted(state.selected.difference(answered, declined))
     updates, seconds = len(aggregated.contributors), max(tick.now - opened.now, 1e-9)
     # In the first round with piggy-back there is nothing to decide yet.
     undecided = result.candidate is None and not decision.why
@@ -219,6 +230,7 @@ def _record(
         lost=aggregated.why if judging else "",
         selected=len(state.selected),
         updates=updates,
+        declined=len(declined),
         missing=len(missing),
         absent=tuple(missing[:ABSENT]),
         model=state.model.quality,

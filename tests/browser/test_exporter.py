@@ -65,6 +65,7 @@ def rich_state():
         quarantined=["a"],
         permanent=[],
         filtered=1,
+        metrics={"rmse": 0.125},
     )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
     return run_view.on_messages(State(), messages, 1.0)
@@ -141,11 +142,31 @@ def test_the_dashboard_shows_everything_that_was_asked_for():
         "flagged",
         "quarantined",
         "suspicion",
+        "metric",
+        "declined",
     ):
         assert f"fedjury_{name}{{" in asked, name
 
 
 # ---------------------------------------------------------------- what is exported
+
+
+def test_a_run_on_numbers_exports_what_was_measured():
+    """A gauge by name; there is no accuracy, which is not 0, and so many names at the most."""
+    values = {f"metric-{n}": 1.0 for n in range(3)} | {"rmse": 0.125}
+    rounds = [record(1, accuracy=None, metrics=values)]
+    rounds += [record(n, accuracy=None, metrics={f"new-{n}": 1.0}) for n in range(2, 40)]
+    state, named = State(), set()
+    collector = metrics.RunsCollector(lambda: sight_of(state))
+    for one in rounds:
+        state = run_view.on_messages(state, [say("log/round", one)], 1.0)
+        found = [s for family in collector.collect() for s in family.samples]
+        assert not any(sample.name == "fedjury_accuracy" for sample in found)
+        shown = {s.labels["name"]: s.value for s in found if s.name == "fedjury_metric"}
+        named |= shown.keys()
+        if one["round"] == 1:
+            assert shown == values
+    assert len(named) == metrics.NAMED
 
 
 def test_metrics_are_the_state():
@@ -448,6 +469,7 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
                             record(
                                 number,
                                 backdoor=0.1,
+                                metrics={"rmse": 0.125},
                                 invalid_messages={"duplicate": 1},
                                 suspicion={"a": 0.9},
                                 flagged={"a": "burst"},

@@ -48,6 +48,19 @@ def test_updates_are_weighted_by_samples_by_hand():
     assert [row["w"] for row in result.history] == [4, 8]
 
 
+def test_the_end_says_what_was_measured_at_last_and_at_best():
+    """The weight goes 3, 6: an error that rises with it is best after the first round."""
+    said = []
+    device = adding("a", 3)
+
+    @device.evaluate
+    def evaluate(model, turn):
+        return fedjury.Metrics(1, rmse=float(model["w"][0]))
+
+    simulated(device, rounds=2, say=said.append)
+    assert said[-1] == "rmse 6, by 1 agent; best 3 in round 1"
+
+
 def test_all_devices_count_the_same_where_that_is_asked():
     """(1 + 5) / 2 = 3."""
     result = simulated(adding("a", 1, 10), adding("b", 5, 30), weigh="equal")

@@ -52,6 +52,7 @@ COMMANDS = [
     "fedjury exporter",
     "fedjury experiment",
     "fedjury report",
+    "fedjury export",
     "fedjury config",
     "fedjury completion",
     "fedjury version",

@@ -53,6 +53,7 @@ from fedjury.processes import free_port
 from fedjury.protocol import topics
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.fields import OTHER
+from fedjury.protocol.logs import RunHistory, log_to_json
 from fedjury.protocol.messages import Reason
 from fedjury.protocol.record import RoundRecord, Votes, read
 from fedjury.protocol.transport.connection import TransportError
@@ -501,6 +502,60 @@ def test_each_round_is_one_line():
         "20 updates/s  in 1.0 kB out 100 B  missing 2  dropped 1  refused: duplicate 4  online 0"
     )
     assert third == fourth == []
+
+
+def on_numbers(*values, **more):
+    """Make the records of a run of which an error was measured, and no accuracy."""
+    nothing = {"accuracy": None, "candidate_accuracy": None}
+    return [record(n, metrics={"rmse": v}, **nothing, **more) for n, v in enumerate(values, 1)]
+
+
+def test_a_run_on_numbers_is_told_by_its_error():
+    """Nobody measured accuracy, so nobody speaks of it; not even at the end."""
+    out = on_numbers(0.5, 0.12, declined=2)
+    begun, _ = told(
+        [say("log/round", one) for one in out],
+        [say("round", opened(2, "done"))],
+    )
+    assert "  rmse 0.5  " in begun[1]
+    assert "  rmse 0.12  " in begun[2]
+    assert "sat out 2" in begun[2]
+    run = after(*(say("log/round", one) for one in out), say("round", opened(2, "done")))
+    assert "rmse 0.12" in formatting.closing(run)
+    assert "accuracy" not in " ".join([*begun, formatting.closing(run)])
+
+
+def test_the_past_of_a_run_on_numbers_has_its_error():
+    """Who comes late draws the same curve; a run that measured nothing so says nothing of it."""
+    rows_ = [read(one) for one in on_numbers(0.5, 0.12)]
+    history = json.loads(json.dumps(log_to_json(RunHistory(tuple(rows_)))))
+    run = after(say("log/history", history))
+    assert [row.model.metrics for row in run.rows] == [{"rmse": 0.5}, {"rmse": 0.12}]
+    plain = log_to_json(RunHistory((read(record(1)),)))
+    assert "metrics" not in plain["columns"]
+
+
+def test_the_curve_of_a_run_on_numbers_goes_by_its_values():
+    """From 0.2 to 0.6: the axis and the table say rmse, and no percent."""
+    run = after(*(say("log/round", one) for one in on_numbers(0.6, 0.4, 0.2)))
+    text = drawn(run)
+    assert "rmse 0.2  accepted 3" in text
+    assert "rmse  rounds 1 to 3" in text
+    assert re.search(r"^ *0.6 ▕", text, re.MULTILINE)
+    assert re.search(r"^ *0.2 ▕", text, re.MULTILINE)
+    assert "round  verdict       rmse  candidate" in text
+    assert re.search(r"3  accepted +0\.2 ", text)
+    assert "%" not in text
+
+
+def test_names_of_metrics_are_few_and_plain():
+    """Strangers may write whatever they like; four are kept, and they move no cursor."""
+    wild = {"\x1b[2Jerror": 1.0, "x" * 300: 2.0} | {f"m{n}": 1.0 for n in range(50)}
+    run = after(say("log/round", record(1, metrics=wild)))
+    [row] = run.rows
+    assert len(row.model.metrics) == 4
+    assert all(len(name) <= 40 and name.isascii() for name in row.model.metrics)
+    assert all(name.isprintable() for name in row.model.metrics)
 
 
 def test_events_are_lines():

@@ -103,3 +103,31 @@ def test_validators_with_enough_samples_can():
     assert blind(7, 10, 40, 20) == blind(40, 10, 40, 20) == ""
     few = {**VOTES, "voter_samples": 4}
     assert told(record(1, **few))[-1].startswith("validators cannot see a backdoor in one class")
+
+
+def test_a_run_says_what_was_measured_at_last_and_at_best():
+    """Nobody knows the accuracy; two agents measured the last model, and round 2 had the best."""
+    values = [0.5, 0.031, 0.033]
+    by = {
+        "evaluated": {name: {"samples": 5, "metrics": {"rmse": 0.033}} for name in ("ann", "bob")}
+    }
+    rounds = [record(n, None, metrics={"rmse": v}, **by) for n, v in enumerate(values, 1)]
+    lines = told(*rounds, settings=load(overrides={"detection.detectors": []}))
+    assert lines == ["rmse 0.033, by 2 agents; best 0.031 in round 2"]
+
+
+def test_a_metric_of_ones_own_has_a_best_where_that_is_set():
+    """Its name does not say what is good; the setting does."""
+    rounds = [record(n, None, metrics={"downtime": v}) for n, v in ((1, 4.0), (2, 5.0))]
+    bare = {"detection.detectors": []}
+    assert told(*rounds, settings=load(overrides=bare)) == ["downtime 5"]
+    chosen = bare | {"evaluation.best": "downtime", "evaluation.best_is": "lowest"}
+    assert told(*rounds, settings=load(overrides=chosen)) == ["downtime 5; best 4 in round 1"]
+
+
+def test_the_best_accuracy_is_said_where_it_is_not_the_last():
+    """A point more than at the end is no fall, but worth knowing."""
+    plain = load(overrides={"detection.detectors": []})
+    lines = told(record(1, 0.81), record(2, 0.80), settings=plain)
+    assert lines == ["accuracy 80.0%; best 81.0% in round 1"]
+    assert told(record(1, 0.80), record(2, 0.80), settings=plain) == []

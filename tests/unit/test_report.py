@@ -27,7 +27,7 @@ from fedjury.reports.detection_section import (
     tallies,
     verdicts,
 )
-from fedjury.reports.lines import POINTS, apart, in_words, line
+from fedjury.reports.lines import POINTS, apart, in_words, limits, line
 from fedjury.reports.page import MEANINGS, page
 from fedjury.reports.statistics import AttackRounds, refusals, row, traffic
 from fedjury.reports.statistics import cells as cells_of
@@ -349,6 +349,66 @@ def test_the_backdoor_s_crosses_are_those_of_the_candidates():
     drawn = line("lab", read_all(hidden), backdoor=True)
     assert drawn.values.tolist() == [0, 0]
     assert drawn.crosses == [(2.0, 90.0)]
+
+
+def numbers(*values, **changes):
+    """Return rounds of a run of which an error was measured, and no accuracy."""
+    return [record(n, None, metrics={"rmse": v}, **changes) for n, v in enumerate(values, 1)]
+
+
+def test_a_metric_has_a_line_of_its_own():
+    """Its values are as they were measured, and may be negative; a cross is a rejected round."""
+    rounds = [*numbers(0.5, -0.25), record(3, None, metrics={"rmse": -0.25}, accepted=False)]
+    drawn = line("lab", read_all(rounds), metric="rmse")
+    assert drawn.values.tolist() == [0.5, -0.25, -0.25]
+    assert drawn.crosses == [(3.0, -0.25)]
+    assert in_words(drawn) == ("lab: 0.5 at round 1, -0.25 at round 3; lowest -0.25, highest 0.5.")
+
+
+def test_the_axis_of_a_metric_goes_by_its_values():
+    """Shares go from 0 to 100 %; 10 to 30 with a twentieth of room is 9 to 31."""
+    rounds = read_all(numbers(10.0, 30.0))
+    assert limits([line("lab", rounds, metric="rmse")]) == (9.0, 31.0)
+    assert limits([line("lab", rounds)]) == (-2, 103)
+    assert limits([line("lab", read_all(FEW), metric="rmse")])[0] < 0.5  # nothing was measured
+
+
+def test_a_run_on_numbers_has_its_columns():
+    """The error at the end and at its best stand where accuracy would."""
+    found = row("lab", read_all(numbers(0.5, 0.125, 0.25)), None)
+    heads = reports.headings([found])
+    assert heads[:5] == ("run", "rmse", "best rmse", "accepted", "rejected")
+    assert cells_of(found, heads)[:3] == ("lab", "0.25", "0.125")
+
+
+def test_runs_that_measured_different_things_share_a_table():
+    """Where a run did not measure something its cell is empty."""
+    found = [row("a", read_all(FEW), None), row("b", read_all(numbers(0.5)), None)]
+    heads = reports.headings(found)
+    assert {"final", "best", "rmse", "best rmse"} <= set(heads)
+    cells = [dict(zip(heads, cells_of(one, heads), strict=True)) for one in found]
+    assert (cells[0]["rmse"], cells[0]["final"]) == ("", "30.0%")
+    assert (cells[1]["rmse"], cells[1]["final"]) == ("0.5", "")
+
+
+def test_the_report_of_a_run_on_numbers(tmp_path):
+    """Page, table and picture show the error, and no accuracy that nobody measured."""
+    rounds = numbers(0.5, 0.125, 0.25, declined=2)
+    told = story(rounds, attack_rounds=None)
+    reports.write(tmp_path, told)
+    table_ = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| run | rmse | best rmse |" in table_
+    assert "accuracy" not in table_.replace("accuracy.png", "")
+    shown = Page(page(told))
+    assert "At the end rmse is 0.25 (best: 0.125)." in shown.text
+    assert "rmse by round." in shown.text
+    assert "Accuracy" not in shown.text
+    assert "0.0%" not in shown.text
+    assert "2 sat out" in shown.text
+    pictures = [svg["aria-label"] for svg in shown.all("svg") if svg.get("role") == "img"]
+    assert len(pictures) == 2  # wide and narrow
+    assert "lab: 0.5 at round 1, 0.25 at round 3" in pictures[0]
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
 
 
 def test_very_many_rounds_are_put_together():

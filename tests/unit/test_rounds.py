@@ -956,6 +956,90 @@ def test_who_cannot_vote_says_so_and_another_is_asked_at_once():
     assert len(asked.validators) == 2
 
 
+def test_who_sits_out_is_counted_and_not_missing():
+    """Of four, c declines and d says nothing: one sat out, one is missing."""
+    said = policy(collect_seconds=10)
+    state, _ = start(said, online="abcd")
+    heard = updates(state, {"a": (1, 0), "b": (3, 0)})
+    _, effects = play(state, said, Decline("c", 1, 1), *heard, Tick(10.0, set("abcd")))
+    [record] = records(effects)
+    assert (record.declined, record.missing, record.absent) == (1, 1, ("d",))
+
+
+def test_who_sat_out_is_not_missing_after_a_vote_either():
+    """The declines of the training are still known once the validators have voted."""
+    said = policy(validators=2)
+    state, _ = start(said, online="abc")
+    heard = updates(state, {"a": (1, 0), "b": (3, 0)})
+    state, _ = play(state, said, Decline("c", 1, 1), *heard, Tick(1.0, set("abc")))
+    _, effects = play(state, said, *map(vote, state.validators), Tick(2.0, set("abc")))
+    [record] = records(effects)
+    assert (record.declined, record.missing, record.accepted) == (1, 0, True)
+
+
+def test_who_declined_and_found_its_data_has_not_sat_out():
+    """Its update came after all."""
+    said = policy()
+    state, _ = start(said)
+    _, effects = play(state, said, Decline("c", 1, 1), *updates(state), Tick(1.0, set("abc")))
+    [record] = records(effects)
+    assert (record.declined, record.missing) == (0, 0)
+
+
+def test_who_is_not_waited_for_any_more_stays_missing():
+    """After three silent rounds nobody waits for c, but it has not said that it sits out."""
+    said = policy(collect_seconds=10)
+    state, _ = start(said)
+    for number in range(1, 5):
+        begun = state.opened.now
+        heard = updates(state, {"a": (1, 0), "b": (3, 0)})
+        state, effects = play(state, said, *heard, Tick(begun + 1, set("abc")))
+        if state.round == number:
+            state, effects = play(state, said, Tick(begun + 10, set("abc")))
+    [record] = records(effects)
+    assert (record.round, record.declined, record.absent) == (4, 0, ("c",))
+
+
+def judging(online="abcde", **changes):
+    """Bring a run with piggy-back to its second round, where agents judge and train at once."""
+    said = policy(piggy_back=True, quorum=0, **changes)
+    state, _ = start(said, online=online)
+    state, _ = play(state, said, *updates(state), Tick(10.0, set(online)))
+    assert state.phase.name is Phase.JUDGE_AND_TRAIN
+    return said, state
+
+
+def test_with_piggy_back_who_sits_out_is_no_silent_vote():
+    """Of five, c, d and e decline: the two others are all who were asked, and all have voted."""
+    said, state = judging()
+    heard = [replace(u, version=1) for u in updates(state, {"a": (1, 0), "b": (3, 0)})]
+    out = [Decline(name, 2, 1) for name in "cde"]
+    _, effects = play(state, said, *heard, *out, Tick(11.0, set("abcde")))
+    [record] = records(effects)
+    assert record.votes.counts == (0, 2, 0)
+    assert (record.accepted, record.declined, record.missing) == (True, 3, 0)
+
+
+def test_with_piggy_back_the_silent_are_still_no_consent():
+    """Of four that do not sit out two stay silent: two votes of four are no majority."""
+    said, state = judging(attempts=1)
+    heard = [replace(u, version=1) for u in updates(state, {"a": (1, 0), "b": (3, 0)})]
+    _, effects = play(state, said, *heard, Decline("e", 2, 1), Tick(20.0, set("abcde")))
+    [record] = records(effects)
+    assert record.votes.counts == (0, 2, 2)
+    assert record.why == "too few votes: 2 of 4 came, 3 are needed"
+    assert (record.declined, record.missing) == (1, 2)
+
+
+def test_with_piggy_back_nothing_is_accepted_where_all_sit_out():
+    """There is no vote, so there is no consent."""
+    said, state = judging(online="abc", attempts=1)
+    out = [Decline(name, 2, 1) for name in "abc"]
+    _, effects = play(state, said, *out, Tick(20.0, set("abc")))
+    [record] = records(effects)
+    assert (record.accepted, record.why) == (False, "too few votes: all 3 sat out")
+
+
 def first():
     """Return a run of which no round is open yet."""
     return State(GlobalModel(0, vector(0, 0)), 0)

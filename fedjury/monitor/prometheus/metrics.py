@@ -18,7 +18,7 @@ SUSPECTS = 5
 """Agents of a run that are named at a time, the most suspected."""
 
 NAMED = 20
-"""Agents of a run that are ever named: each is a series that Prometheus keeps."""
+"""Agents of a run, and metrics, that are ever named: each is a series that Prometheus keeps."""
 
 PHASES = tuple(map(str, Phase))
 REASONS = (*map(str, Reason), OTHER)
@@ -156,6 +156,12 @@ METRICS = (
         "fedjury_selected", "agents selected in the last round", (), _last(lambda row: row.selected)
     ),
     Shown(
+        "fedjury_declined",
+        "selected agents that sat the last round out",
+        (),
+        _last(lambda row: row.declined, whole=True),
+    ),
+    Shown(
         "fedjury_missing",
         "selected agents that did not answer",
         (),
@@ -203,9 +209,10 @@ METRICS = (
     Shown("fedjury_permanent", "of these, permanently", (), _suspects("permanent")),
     Shown("fedjury_filtered", "updates that were not aggregated", (), _suspects("filtered")),
 )
-"""What there is of each run; ``fedjury_suspicion`` besides."""
+"""What there is of each run; besides ``fedjury_suspicion``, and ``fedjury_metric`` by name."""
 
 SUSPICION = "fedjury_suspicion"
+METRIC = "fedjury_metric"
 
 
 class RunsCollector(Collector):
@@ -215,6 +222,8 @@ class RunsCollector(Collector):
         self._look = look
         self._named: dict[str, set[str]] = {}
         """Run -> agents that were named."""
+        self._metrics: dict[str, set[str]] = {}
+        """Run -> metrics that were named."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield all there is to know."""
@@ -229,6 +238,7 @@ class RunsCollector(Collector):
                     metric.add_metric([seen.run.name, *labels], value)
             yield metric
         yield self._suspicion(runs)
+        yield self._measured(runs)
         yield GaugeMetricFamily(
             "fedjury_broker_connected", "1 if the broker is there", value=float(snapshot.connected)
         )
@@ -251,4 +261,17 @@ class RunsCollector(Collector):
                 if agent in named or len(named) < NAMED:
                     named.add(agent)
                     metric.add_metric([run.name, agent], score)
+        return metric
+
+    def _measured(self, runs: Mapping[str, Run]) -> Metric:
+        """Give the named metrics of each run's model; no new name once so many were named."""
+        metric = GaugeMetricFamily(METRIC, "of the global model, by name", labels=["run", "name"])
+        self._metrics = {name: known for name, known in self._metrics.items() if name in runs}
+        for run in runs.values():
+            known = self._metrics.setdefault(run.name, set())
+            last = run.last or run.start
+            for name, value in last.model.metrics.items() if last is not None else ():
+                if name in known or len(known) < NAMED:
+                    known.add(name)
+                    metric.add_metric([run.name, name], value)
         return metric

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from fedjury.formatting import counts, size
+from fedjury.formatting import counts, measure, measures, size
 from fedjury.monitor.rows import heard_in_full
 from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import braille_plot, formatting
-from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.measured import named
+from fedjury.protocol.record import MOST, Quality, RoundRecord
 
 POISONED, CLEAN, SILENT = "red", "green", "dim"
 ACCURACY, BACKDOOR = "bold cyan", "red"
@@ -29,6 +30,9 @@ SMALLEST, TALLEST = 4, 20
 
 LEAST_ROUNDS = 4
 """Lines of the table before there is a curve."""
+
+VALUE = 8
+"""Columns of what was measured, in the table."""
 
 VOTE = 60
 """Columns of a vote, at the most."""
@@ -105,8 +109,11 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
             else "",
         )
     )
-    measured = Text("accuracy ")
-    measured.append(formatting.percent(last.model.accuracy if last else None), ACCURACY)
+    found = measures(last.model.accuracy, last.model.metrics, MOST) if last else []
+    measured = Text()
+    for name, value in found or [("accuracy", "-")]:
+        measured.append(f"{name} ").append(value, ACCURACY).append("  ")
+    measured.rstrip()
     if last is not None and last.model.backdoor is not None:
         measured.append("  backdoor ").append(formatting.percent(last.model.backdoor), BACKDOOR)
     measured.append("  accepted ").append(f"{tally.accepted:,}", "green")
@@ -127,6 +134,8 @@ def _speed(run: Run) -> Text:
             f"  (in total {size(tally.bytes_in)}, {size(tally.bytes_out)})",
             "dim",
         )
+        if last.declined:
+            text.append(f"  {last.declined:,} sat out", "dim")
         if last.missing:
             text.append(f"  missing {last.missing:,}", "yellow")
     if tally.dropped:
@@ -159,6 +168,54 @@ def _trouble(snapshot: Snapshot, where: str) -> list[Text]:
 # ---------------------------------------------------------------- the curve
 
 
+class Axis(NamedTuple):
+    """What is drawn by round: accuracy, or the first metric where nobody knows it."""
+
+    name: str
+    low: float = 0.0
+    high: float = 1.0
+
+    def value(self, quality: Quality | None) -> float | None:
+        """Return what was measured of a model."""
+        if quality is None:
+            return None
+        if self.name == "accuracy" and quality.accuracy is not None:
+            return quality.accuracy
+        return quality.metrics.get(self.name)
+
+    def place(self, row: RoundRecord) -> float | None:
+        """Return where the value after a round lies between the lowest and the highest, 0 to 1."""
+        value = self.value(row.model)
+        return None if value is None else (value - self.low) / (self.high - self.low)
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """What stands at the top, in the middle and at the bottom."""
+        if self.name == "accuracy":
+            return "100%", "50%", "0%"
+        middle = (self.low + self.high) / 2
+        high, half, low = (f"{value:.2g}" for value in (self.high, middle, self.low))
+        return high, half, low
+
+    def cell(self, quality: Quality | None) -> str:
+        """Return a value as the table shows it."""
+        value = self.value(quality)
+        return "-" if value is None else measure(self.name, value)
+
+
+def axis_of(rows: Sequence[RoundRecord]) -> Axis:
+    """Return what to draw of these rounds."""
+    metrics = named(rows, 1)
+    if not metrics or any(row.model.accuracy is not None for row in rows):
+        return Axis("accuracy")
+    [name] = metrics
+    if name == "accuracy":
+        return Axis(name)
+    known = [value for row in rows if (value := row.model.metrics.get(name)) is not None]
+    low, high = min(known), max(known)
+    return Axis(name, low, high if high > low else low + 1)
+
+
 def _curve(run: Run, frame: Frame, room: int) -> list[Text]:
     """Draw accuracy and backdoor by round, and below it the verdicts."""
     height = min(TALLEST, (room - 3 - LEAST_ROUNDS) * 2 // 3)
@@ -166,23 +223,25 @@ def _curve(run: Run, frame: Frame, room: int) -> list[Text]:
     if height < SMALLEST or width < 10:
         return []
     rows = ([run.start] if run.start else []) + list(run.rows)
+    axis = axis_of(rows)
     shown = [
         braille_plot.Line(
             [(row.round, row.model.backdoor) for row in rows], BACKDOOR, dotted=True, mark="o"
         ),
-        braille_plot.Line([(row.round, row.model.accuracy) for row in rows], ACCURACY),
+        braille_plot.Line([(row.round, axis.place(row)) for row in rows], ACCURACY),
     ]
-    title = Text(" " * LABEL).append("accuracy", ACCURACY)
+    title = Text(" " * LABEL).append(axis.name, ACCURACY)
     if any(row.model.backdoor is not None for row in rows):
         title.append("  backdoor success (dotted)", BACKDOOR)
     marks = PLAIN if frame.plain else FANCY
     title.append(f"  rounds {rows[0].round} to {rows[-1].round}", "dim")
     title.append(f"  {marks.accepted} accepted", CLEAN).append(f" {marks.rejected} rejected", "red")
     lines = [title]
-    labels = {0: "100%", (height - 1) // 2: "50%", height - 1: "0%"}
+    high, half, low = axis.labels
+    labels = {0: high, (height - 1) // 2: half, height - 1: low}
     for number, drawn in enumerate(braille_plot.draw(shown, width, height, plain=frame.plain)):
         edge = "|" if frame.plain else "▕"
-        label = Text().append(f"{labels.get(number, ''):>4} {edge}", "dim")
+        label = Text().append(f"{labels.get(number, ''):>{LABEL - 2}} {edge}", "dim")
         lines.append(label.append_text(drawn))
     return [*lines, _verdicts(rows, width, marks)]
 
@@ -216,20 +275,21 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
         return []
     hidden = any(row.model.backdoor is not None for row in run.rows)
     marks = PLAIN if frame.plain else FANCY
-    legend = Text("round  verdict   accuracy  candidate  ", "dim")
+    axis = axis_of(run.rows)
+    legend = Text(f"round  verdict   {axis.name[:VALUE]:>{VALUE}}  candidate  ", "dim")
     legend.append("backdoor  " * hidden)
     legend.append(f"{marks.poisoned} poisoned ", POISONED).append(f"{marks.clean} clean ", CLEAN)
     legend.append(f"{marks.silent} silent", SILENT)
     rows = run.rows[::-1][: room - 1]
-    return [legend, *(_line(row, frame, marks, hidden=hidden) for row in rows)]
+    return [legend, *(_line(row, frame, marks, axis, hidden=hidden) for row in rows)]
 
 
-def _line(row: RoundRecord, frame: Frame, marks: Marks, *, hidden: bool) -> Text:
+def _line(row: RoundRecord, frame: Frame, marks: Marks, axis: Axis, *, hidden: bool) -> Text:
     styles = {True: "green", False: "bold red", None: "dim"}
     message = "REJECTED" if row.accepted is False else row.verdict
     text = Text(f"{row.round:>5}  ").append(f"{message:<8}", styles[row.accepted])
-    text.append(f"  {formatting.percent(row.model.accuracy):>8}  ")
-    text.append(f"{formatting.percent(row.candidate.accuracy if row.candidate else None):>9}")
+    text.append(f"  {axis.cell(row.model):>{VALUE}}  ")
+    text.append(f"{axis.cell(row.candidate):>9}")
     if hidden:
         text.append(f"  {formatting.percent(row.model.backdoor):>8}")
     text.append("  ")

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from functools import partial
 
 from fedjury import formatting
-from fedjury.formatting import counts, size
+from fedjury.formatting import counts, measures, size
 from fedjury.monitor.rows import Suspects, heard_in_full
 from fedjury.monitor.runs import Repeat, Run
-from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.record import MOST, RoundRecord
 
 PHASES = {
     "train": "training",
@@ -48,12 +48,18 @@ def phase(run: Run) -> str:
     return PHASES.get(run.phase, "not begun")
 
 
+def measured(row: RoundRecord) -> list[str]:
+    """Return what was measured of the model after a round, like "rmse 0.12"; accuracy first."""
+    found = measures(row.model.accuracy, row.model.metrics, MOST)
+    return [f"{name} {value}" for name, value in found]
+
+
 def where(run: Run) -> str:
     """Say in short where a run stands."""
     text = f"round {run.round}, {phase(run)}" if run.phase else "no round yet"
     reached = run.last or run.start
-    if reached is not None and reached.model.accuracy is not None:
-        text += f", accuracy {percent(reached.model.accuracy)}"
+    if reached is not None and (found := measured(reached)):
+        text += f", {found[0]}"
     return f"{text}, {len(run.online):,} online"
 
 
@@ -63,11 +69,13 @@ def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None 
     message = [
         f"round {row.round:>3}",
         f"{row.verdict}{judged}",
-        f"accuracy {percent(row.model.accuracy)}",
+        *(measured(row) or ["accuracy -"]),
     ]
     candidate, votes = row.candidate, row.votes
-    if candidate and candidate.accuracy is not None and row.accepted is not True:
-        message.append(f"candidate {percent(candidate.accuracy)}")
+    tried = measures(candidate.accuracy, candidate.metrics, 1) if candidate else []
+    if tried and row.accepted is not True:
+        [(name, value)] = tried
+        message.append(f"candidate {value}" if name == "accuracy" else f"candidate {name} {value}")
     if row.model.backdoor is not None:
         message.append(f"backdoor {percent(row.model.backdoor)}")
     if votes.asked:
@@ -95,6 +103,8 @@ def _details(row: RoundRecord) -> list[str]:
     if rate is not None:
         message.append(f"{rate:,.0f} updates/s")
     message.append(f"in {size(traffic.bytes_in or 0)} out {size(traffic.bytes_out or 0)}")
+    if row.declined:
+        message.append(f"sat out {row.declined:,}")
     if row.missing:
         message.append(f"missing {row.missing:,}")
     if traffic.dropped:
@@ -131,7 +141,7 @@ def closing(run: Run) -> str:
         f"{tally.rejected:,} rejected",
     ]
     if last is not None:
-        message.append(f"accuracy {percent(last.model.accuracy)}")
+        message += measured(last) or ["accuracy -"]
         if last.model.backdoor is not None:
             message.append(f"backdoor {percent(last.model.backdoor)}")
     if refused := sum(run.refused.values()):
@@ -146,5 +156,6 @@ def closing(run: Run) -> str:
 def begun(run: Run) -> str:
     """Say what a run is about, as far as it has said so."""
     about = f" (model {run.model}, {run.parameters:,} parameters)" if run.model else ""
-    start = f": accuracy {percent(run.start.model.accuracy)} before any round" if run.start else ""
+    found = measured(run.start) if run.start else []
+    start = f": {', '.join(found)} before any round" if found else ""
     return f"run {run.name}{about}{start}"
