@@ -56,7 +56,8 @@ def check_type(
     if annotation is parameter.empty:
         return
     alone = SimpleNamespace(__annotations__={"option": annotation})
-    names = vars(sys.modules[builder.__module__])
+    module = sys.modules.get(getattr(builder, "__module__", None) or "")
+    names = vars(module) if module else {}
     try:
         plain = get_type_hints(alone, names)["option"]
         misfit = _checked(get_type_hints(alone, names, include_extras=True)["option"], plain)

@@ -67,10 +67,14 @@ def settings_of(**changes) -> Settings:
 
 
 class Watcher:
-    """A screen that nobody looks at."""
+    """A screen that nobody looks at; what is said is kept."""
+
+    def __init__(self):
+        self.said: list[str] = []
 
     def say(self, text):
-        """Ignore what is said."""
+        """Keep what is said."""
+        self.said.append(text)
 
     def waiting(self, online, wanted):
         """Ignore how many have joined."""
@@ -126,8 +130,9 @@ class Federation:
         limits = settings.limits
         self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
         link = Connection(self.hub, "aggregator")
+        self.screen = Watcher()
         self.aggregator = Aggregator(
-            link, parts.config, store, Watcher(), self.records, self.seconds
+            link, parts.config, store, self.screen, self.records, self.seconds
         )
         partition = terms(partition_spec_of(settings), settings.data)
         self.aggregator.begin(parts.manifest, history, partition)
