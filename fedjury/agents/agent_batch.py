@@ -15,6 +15,7 @@ import numpy as np
 
 from fedjury.agents.agent import Contribute, Evaluate, Train
 from fedjury.agents.agent import Judge as JudgeTask
+from fedjury.agents.faults import Faults
 from fedjury.agents.members import Member, Members
 from fedjury.agents.voting import Validators
 from fedjury.attacks import AttackContext, RoundContext
@@ -54,8 +55,13 @@ class AgentBatch:
         manifest: Manifest,
         spec: PartitionSpec,
         attacked: Callable[[int], bool],
+        faults: Faults | None = None,
     ) -> None:
-        """``world``: what they learn in. ``attacked``: whether attackers strike in a round."""
+        """``world``: what they learn in. ``attacked``: whether attackers strike in a round.
+
+        ``faults``: takes what fails in plug-ins of somebody else's.
+        """
+        self._faults = faults or Faults()
         self.members = members
         self._seed, self._look_back, self._attacked = spec.seed, manifest.look_back, attacked
         self._member = {member.name: member for member in (*members.holders, *members.malicious)}
@@ -140,6 +146,7 @@ class AgentBatch:
         judging = JudgeTask(task.round, task.attempt, task.versions)
         votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
         self._verdicts = {vote.agent: vote for vote in votes if isinstance(vote, Vote)}
+        self._faults.out.update(vote.agent for vote in votes if isinstance(vote, Decline))
         # Who colludes trains even if it votes against: its coordinator waits for its report.
         colluding = self._malicious if self._colluders is not None else ()
         clean = (name for name, vote in self._verdicts.items() if not vote.poisoned)
@@ -151,6 +158,7 @@ class AgentBatch:
         self._chunks.clear()
         self._planned.clear()
         self._verdicts.clear()
+        self._faults.out.clear()
         if self._colluders is not None:
             self._colluders.begin(turn, seconds)
 
@@ -174,7 +182,8 @@ class AgentBatch:
     def train_chunk(self) -> list[str]:
         """Train the next chunk of the planned round; returns who that was.
 
-        Nobody, if there is no chunk left, or the model has not come.
+        Nobody, if there is no chunk left, or the model has not come. Where that fails by somebody
+        else's plug-in, they sit the round out.
         """
         number, version = self._round
         weights = self.models.get(version) if self._start is None else self._start
@@ -194,7 +203,12 @@ class AgentBatch:
             self._everybody if everybody else len(self._contributors),
             0 if everybody else len(self.members.attackers.intersection(self._contributors)),
         )
-        deltas = learner(weights, context)
+        names = [member.name for member in members]
+        try:
+            deltas = learner(weights, context)
+        except Exception as why:
+            self._faults.note(why, names)
+            return names
         # Fakes that all send the same share one row, and so one payload.
         rows = [deltas[0]] * len(members) if deltas.strides[0] == 0 else deltas
         learnt = {m.name: row for m, row in zip(members, rows, strict=True)}
@@ -202,7 +216,7 @@ class AgentBatch:
             self._colluders.learn(learnt)
         else:
             self.deltas.update(learnt)
-        return [member.name for member in members]
+        return names
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
         """Let those who collude hear what one of them said; ``now``: in seconds."""
@@ -213,7 +227,11 @@ class AgentBatch:
         """Return what those who collude tell each other now, and who of them is ready to send."""
         if self._colluders is None:
             return [], ()
-        message = self._colluders.messages(now)
+        message: list[ColluderUpdate | AttackVector] = []
+        try:
+            message = self._colluders.messages(now)
+        except Exception as why:  # they hear of no plot
+            self._faults.note(why)
         ready = self._colluders.ready(now)
         self.deltas.update(ready)
         return message, ready.keys()
@@ -224,7 +242,7 @@ class AgentBatch:
         That is its update; where it judged the candidate as well, the update says so, or there is
         only its vote against it. Who holds no sample declines.
         """
-        if name in self._empty:
+        if name in self._empty or name in self._faults.out:
             return Decline(name, task.round, task.attempt)
         piggy_back = isinstance(task, Contribute)
         version = self._round[1] if isinstance(task, Contribute) else task.version
@@ -248,29 +266,46 @@ class AgentBatch:
     ) -> list[Vote | Decline]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
-        Honest ones without data decline. Nobody votes on a candidate whose predecessors are gone:
+        Honest ones without data decline, and those who cannot for the fault of somebody else's
+        plug-in. Nobody votes on a candidate whose predecessors are gone:
         newer models have come, and its round is over. ``made_in``: the round that made the
         candidate, if not the task's.
         """
         unable = [name for name in names if self._validators.unable(self.members, name)]
-        declined = [Decline(name, task.round, task.attempt) for name in unable]
         able = [name for name in names if name not in unable] if unable else names
         if not self.profiles.knows(task.versions, self.models):
             return []
-        if not able:
-            return [*declined]
         attacked = self._attacked(made_in or task.round)
-        votes = self._validators.votes(
-            self.members, able, task, self.models, candidate, attacked=attacked
-        )
-        return [*votes, *declined]
+        votes = self._voted(able, task, candidate, attacked) if able else []
+        if len(votes) < len(able):
+            unable = [*unable, *{*able}.difference(vote.agent for vote in votes)]
+        return [*votes, *(Decline(name, task.round, task.attempt) for name in sorted(unable))]
+
+    def _voted(
+        self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
+    ) -> list[Vote]:
+        """Return the votes of these, without liars where theirs fail, or none where all do."""
+        try:
+            return self._validators.votes(
+                self.members, names, task, self.models, candidate, attacked=attacked
+            )
+        except Exception as why:
+            self._faults.note(why)
+        honest = [name for name in names if name not in self.members.malicious_validators]
+        if not honest or len(honest) == len(names):
+            return []
+        return self._voted(honest, task, candidate, attacked)
 
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector
     ) -> list[Metrics | Decline]:
         """Let members measure a candidate on their own data, all of them together."""
         version = self._round[1]
-        return self._validators.measured(self.members, names, task, version, candidate)
+        try:
+            return self._validators.measured(self.members, names, task, version, candidate)
+        except Exception as why:
+            self._faults.note(why)
+        return [Decline(name, task.round, task.attempt) for name in names]
 
 
 def chunks(selected: Sequence[Member]) -> Iterator[tuple[Member, ...]]:

@@ -110,9 +110,7 @@ class AgentRunner:
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
         self._colluders, self._waiting, self._partition = colluders, waiting, partition
-        self.connections = Connections(
-            transport, names, colluders, partition, abilities, shared=shared
-        )
+        self.connections = Connections(transport, names, colluders, abilities, shared=shared)
         self._agents = {
             name: Agent(name, shares=shares, remember=remember)
             for name, shares in self.connections.hearers.items()
@@ -230,9 +228,8 @@ class AgentRunner:
                 self._keep(version, weights)
             case History(version, weights) if self._batch is not None:
                 self._batch.look_back_at(version, weights)
-            case AggregatorPresence(partition=partition) if partition not in ("", self._partition):
-                self._say(OTHERWISE.format(theirs=partition, ours=self._partition))
-                self._partition = ""  # once is enough
+            case AggregatorPresence(partition=theirs) if theirs and self._partition:
+                self._compare(theirs)
             case ColluderUpdate() | AttackVector() if self._batch is not None:
                 self._batch.observe(message, self._clock())
         if name not in self._agents:
@@ -242,6 +239,12 @@ class AgentRunner:
             self._take(agent, task)
             agent, task = react(agent)
         self._agents[name] = agent
+
+    def _compare(self, partition: str) -> None:
+        """Tell people, once, if the aggregator takes the data to be partitioned otherwise."""
+        if partition != self._partition:
+            self._say(OTHERWISE.format(theirs=partition, ours=self._partition))
+            self._partition = ""
 
     def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None

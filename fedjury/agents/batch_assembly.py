@@ -12,6 +12,7 @@ from fedjury import attacks, judges
 from fedjury.agents.agent_batch import AgentBatch
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Coordinator
+from fedjury.agents.faults import Faults, untold
 from fedjury.agents.members import Member, Members
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
@@ -29,7 +30,8 @@ from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.messages import Abilities, Manifest
 from fedjury.protocol.transport.connection import Transport
 from fedjury.randomness import Purpose
-from fedjury.registry import LOSSES, OPTIMIZERS
+from fedjury.registry import BACKDOORS, LOSSES, OPTIMIZERS
+from fedjury.registry.faults import theirs
 
 
 class MismatchError(ValueError):
@@ -42,10 +44,12 @@ def assemble(
     numbers: range,
     manifest: Manifest,
     send: Callable[[int, float], None] = lambda _round, _strength: None,
+    say: Callable[[str], None] = untold,
 ) -> AgentBatch:
     """Make the batch of the agents with these numbers, for the run of this manifest.
 
-    ``send``: what attackers call when they strike; see ``AttackContext``.
+    ``send``: what attackers call when they strike; see ``AttackContext``. ``say``: tells people
+    what fails in plug-ins of somebody else's.
 
     Raises
     ------
@@ -86,7 +90,13 @@ def assemble(
         backdoor=_backdoor_config(simulated, holdings, judge),
     )
     members = _members(simulated, numbers, attack, judge, holdings)
-    return AgentBatch(members, attack, manifest, spec, simulated.attacked)
+    plugins = theirs(
+        (LOSSES, manifest.loss),
+        (OPTIMIZERS, manifest.optimizer),
+        (models.MODELS, network),
+        (BACKDOORS, spec.task if spec.armed else ""),
+    )
+    return AgentBatch(members, attack, manifest, spec, simulated.attacked, Faults(say, plugins))
 
 
 def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tuple[str, Judge]:
@@ -164,7 +174,7 @@ def runner_of(
     return AgentRunner(
         transport=transport,
         names=[simulated.name(number) for number in numbers],
-        assemble=lambda manifest: assemble(simulated, data, numbers, manifest, send),
+        assemble=lambda manifest: assemble(simulated, data, numbers, manifest, send, say),
         say=say,
         stopping=stopping,
         shared=shared,

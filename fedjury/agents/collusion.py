@@ -46,7 +46,7 @@ class Coordinator:
         self._updates: dict[str, Vector] = {}
         self._until = 0.0
         self._vector: AttackVector | None = None
-        self._due = False
+        self._due = self._made = False
 
     def begin(self, message: Round) -> None:
         """Hear who is called; a later attempt at a round may call others."""
@@ -54,7 +54,7 @@ class Coordinator:
         if turn[0] < self._turn[0] or message.phase not in (Phase.TRAIN, Phase.JUDGE_AND_TRAIN):
             return
         if turn != self._turn:
-            self._turn, self._vector, self._due = turn, None, False
+            self._turn, self._vector, self._due, self._made = turn, None, False, False
             self._called.clear()
             self._updates.clear()
         everybody = message.contributors == "all"
@@ -79,7 +79,8 @@ class Coordinator:
         """Return the plot if it is to be told now."""
         came = len(self._updates)
         complete = came == len(self._called) or (came >= ENOUGH and now >= self._until)
-        if self._vector is None and came and complete:
+        if not self._made and came and complete:
+            self._made = True  # if it fails, it would fail again
             self._vector, self._due = self._make(), True
         due, self._due = self._due, False
         return self._vector if due else None

@@ -38,8 +38,8 @@ class Colluders(NamedTuple):
 class Connections:
     """The connections of the agents of these names.
 
-    ``shared``: all of them hear through one, a downlink. ``partition``: how their data are
-    partitioned; if given, one hears what the aggregator says of that.
+    ``shared``: all of them hear through one, a downlink. ``abilities``: what the agent of a name
+    can do with a candidate.
     """
 
     def __init__(
@@ -47,13 +47,12 @@ class Connections:
         transport: Transport,
         names: list[str],
         colluders: Colluders,
-        partition: str,
         abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
         *,
         shared: bool,
     ) -> None:
         self._transport, self._names, self._colluders = transport, names, colluders
-        self._compares, self._abilities = bool(partition), abilities
+        self._abilities = abilities
         self.absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
         self._came: tuple[int, int] | None = None
@@ -95,7 +94,7 @@ class Connections:
         """Connect an agent, or a listener, which hears for others and is not there itself."""
         wanted: tuple[type[Message], ...] = WANTED if name in self.hearers else ()
         if name == next(iter(self.hearers)):  # one of them is enough
-            wanted = (*wanted, Manifest1, *[AggregatorPresence] * self._compares)
+            wanted = (*wanted, Manifest1, AggregatorPresence)
         if name == self._colluders.coordinator:  # first who is called, then what they report
             wanted = (*dict.fromkeys((*wanted, Manifest, Round)), ColluderUpdate)
         hearing = (name,) if name in self.of else self._names

@@ -29,6 +29,12 @@ from fedjury.protocol.transport.by_url import Address, address_at, transport_at
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
 
+OTHER_FIXED = (
+    "what is frozen in this device's model is not what the aggregator has, so what they train may "
+    "not fit together"
+)
+"""Said where a model's frozen parameters or constants differ."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -168,6 +174,8 @@ class Device:
         model = self._model_for(manifest)
         if text := difference(model.layout, manifest.tensors):
             raise TransportError(f"run {self._run!r} trains another model: {text}")
+        if manifest.fixed not in ("", model.fixed):
+            self._say(f"{OTHER_FIXED}: run {self._run!r}")
         return DeviceBatch(self.name, self._functions, model, manifest, self._say)
 
     def _model_for(self, manifest: Manifest) -> OwnModel:

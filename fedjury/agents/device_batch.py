@@ -257,13 +257,16 @@ class DeviceBatch:
             if version not in self._profiles:
                 self._profiles[version] = self._profile(self._models[version])[1]
         samples, errors = self._profile(candidate)
-        judge = judges.build(
-            self._manifest.judge,
-            minimum_history=self._manifest.minimum_history,
-            **self._manifest.judge_options,
-        )
         history = np.stack([self._profiles[version] for version in task.versions])
-        found = judge(history[None], errors[None])
+        try:  # no message makes us import a judge
+            judge = judges.build(
+                judges.JUDGES.agreed(self._manifest.judge),
+                minimum_history=self._manifest.minimum_history,
+                **self._manifest.judge_options,
+            )
+            found = judge(history[None], errors[None])
+        except ValueError as why:
+            raise FunctionError(str(why)) from why
         seen = found.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         return Vote(
             self.name,

@@ -32,6 +32,11 @@ class Turn:
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def number(value: Any) -> float:
+    """Return a number of Python, NumPy or PyTorch, also one that gradients hang on."""
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
 @dataclass(frozen=True)
 class Trained:
     """What came of training: on how many samples, and figures by name.
@@ -45,7 +50,7 @@ class Trained:
     def __post_init__(self) -> None:
         """Take numbers of NumPy and PyTorch, too."""
         object.__setattr__(self, "samples", int(self.samples))
-        plain = {name: float(value) for name, value in self.metrics.items()}
+        plain = {name: number(value) for name, value in self.metrics.items()}
         object.__setattr__(self, "metrics", plain)
 
 
@@ -65,7 +70,7 @@ class Metrics:
         **values: float,
     ) -> None:
         self.samples = int(samples)
-        self.values = {name: float(value) for name, value in values.items()}
+        self.values = {name: number(value) for name, value in values.items()}
         self.predictions = None if predictions is None else _flat(predictions)
         self.targets = None if targets is None else _flat(targets)
 
@@ -94,9 +99,12 @@ class Metrics:
         return flaw_of_values(self.figures())
 
 
-def _flat(values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return values (n,), of (n, 1) too: a network for numbers has one output."""
-    array = np.asarray(values)
+def _flat(values: Any) -> npt.NDArray[Any]:
+    """Return values (n,), of (n, 1) too: a network for numbers has one output.
+
+    Tensors may be on a GPU, or have gradients.
+    """
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 

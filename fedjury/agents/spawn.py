@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fedjury.agents.assembly import CHUNK, parts, processes_for, simulated_agent
 from fedjury.agents.shares import MOST, Claims, claimed
 from fedjury.agents.work import device_of, work, work_devices
 from fedjury.agents.worker_pool import WorkerPool
-from fedjury.config.settings import Settings, SettingsError
+from fedjury.config.settings import Settings, explained
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.credentials import BrokerAddress, address_of, first_known
 from fedjury.protocol.finding import with_log_ins
@@ -94,15 +93,6 @@ def in_newest(settings: Settings, address: BrokerAddress, principal: str) -> Set
     """Return the settings of agents that join the newest run at a broker; wait until there is."""
     newest = await_newest(address, principal, say)
     return settings.replaced(run=settings.run.replaced(name=newest))
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what plug-ins and data refuse into an error of the settings."""
-    try:
-        yield
-    except ValueError as why:
-        raise SettingsError(str(why)) from why
 
 
 def supervise(pool: WorkerPool, shown: Callable[[int], None], tend: Callable[[], bool]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedjury.protocol.messages import Manifest, Message, Phase, Round
+from fedjury.protocol.messages import AggregatorPresence, Manifest, Message, Phase, Round
 
 NOBODY = 3.0
 """Seconds without a manifest after which people are told what is being waited for."""
@@ -28,10 +28,15 @@ class Waiting:
         self._due = now + NOBODY
         self._why = "nobody"
         self._told = False
+        self._there = False
+        """Whether the aggregator says that it is there."""
 
     def on_message(self, message: Message, now: float) -> None:
         """Take note of a message (``now`` in seconds)."""
         match message:
+            case AggregatorPresence(online=online):
+                self._told = self._told and online == self._there
+                self._there = online
             case Manifest() if self._why == "nobody":
                 self._wait_for("round", now + NO_ROUND)
             case Round(phase=Phase.DONE):
@@ -59,6 +64,11 @@ class Waiting:
     def _sentence(self) -> str:
         command = f"'python -m aggregator --run {self._run}'"
         match self._why:
+            case "round" | "aggregator" if self._there:
+                return (
+                    f"waiting for the next round of {self._place}: its aggregator is there, and "
+                    "opens it when it is due and enough agents are online"
+                )
             case "nobody":
                 return (
                     f"waiting for an aggregator: none has started {self._place} yet; {command} "

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fedjury import detection, judges, rules
+from fedjury.aggregator import guarded
 from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
@@ -20,20 +21,30 @@ from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.device import device_named
-from fedjury.learning.evaluation import answers_on, check_answers, flaw_of, metrics_of, success_of
+from fedjury.learning.evaluation import (
+    answers_on,
+    check_answers,
+    check_loss,
+    flaw_of,
+    metrics_of,
+    success_of,
+)
 from fedjury.learning.own_model import OwnModel, TorchModel
 from fedjury.learning.partition import Partition, PartitionSpec, partition, partition_spec_of
 from fedjury.learning.saved import read_weights
 from fedjury.learning.task import Task, task_of
 from fedjury.learning.training import Training, check_batches, trained
 from fedjury.learning.weights import Vector, variances
-from fedjury.protocol.compression import compress, encoding_of
+from fedjury.protocol.compression import compress, decompress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
+from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.randomness import Purpose, stream
-from fedjury.registry import OPTIMIZERS, Need
+from fedjury.registry import BACKDOORS, LOSSES, MODELS, OPTIMIZERS, Need
+from fedjury.registry.faults import Plugin, Tell, theirs
 from fedjury.reports import jury
-from fedjury.round.collect import COLLECT
+from fedjury.round.collect import COLLECT, CollectStrategy
+from fedjury.round.collect.applied import Checked
 from fedjury.round.state import RoundConfig
 
 NO_DATA = "none"
@@ -77,7 +88,9 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     task = task_for(settings, data)
     device = device_named(settings.run.device)
     model = task.build(settings.model.name, data.shape, seed=settings.run.seed).to(device)
-    check_answers(settings.model.name, model, torch.from_numpy(data.x_test[:2]), task)
+    some = torch.from_numpy(data.x_test[:2]), torch.from_numpy(data.y_test[:2])
+    check_answers(settings.model.name, model, some[0], task)
+    check_loss(settings.training.loss, model, *some, task)
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     options = settings.training.options
@@ -85,8 +98,9 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     held = partition(partition_spec_of(settings), data)
     rule = checked_rule(settings)
     check_trainable(settings, model, data, held)
-    look = look_with(settings, task, model, data, held)
-    config = round_config_of(settings, rule, variances(model), look)
+    notices = OnceOnlyWarnings()
+    look = look_with(settings, task, model, data, held, notices.add)
+    config = round_config_of(settings, rule, variances(model), look, notices)
     manifest = manifest_of(settings, TorchModel(model), data)
     parts = Parts(TorchModel(model), manifest, config, data.fingerprint(), data.notes)
     check_first(settings, parts)
@@ -112,7 +126,7 @@ def without_data(settings: Settings, model: OwnModel, measure: Measure = unmeasu
     if settings.validation.server:
         raise ValueError("validation.judged_by: without data the server cannot judge; take clients")
     rule = checked_rule(settings)
-    config = round_config_of(settings, rule, model.variances, Look(measure))
+    config = round_config_of(settings, rule, model.variances, Look(measure), OnceOnlyWarnings())
     parts = Parts(model, manifest_of(settings, model), config, {})
     check_first(settings, parts)
     return parts
@@ -147,23 +161,41 @@ def quality_of(
     return Quality(accuracy, backdoor, others)
 
 
+def plugins_of(settings: Settings) -> tuple[Plugin, ...]:
+    """Return what of somebody else's is called by the thousand, where it is not looked at."""
+    backdoor = settings.backdoor.task if partition_spec_of(settings).armed else ""
+    return theirs(
+        (LOSSES, settings.training.loss),
+        (OPTIMIZERS, settings.training.optimizer),
+        (MODELS, settings.model.name),
+        (BACKDOORS, backdoor),
+    )
+
+
 def look_with(
-    settings: Settings, task: Task, model: nn.Module, data: Dataset, held: Partition
+    settings: Settings, task: Task, model: nn.Module, data: Dataset, held: Partition, tell: Tell
 ) -> Look:
-    """Let it look with held-out samples, and vote and train with those that it keeps."""
+    """Let it look with held-out samples, and vote and train with those that it keeps.
+
+    ``tell``: told what of somebody else's fails.
+    """
     votes, spec = settings.validation, partition_spec_of(settings)
     judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
     answers = answers_on(model, torch.from_numpy(data.x_test), task)
-    metrics = metrics_of(answers, torch.from_numpy(data.y_test), task)
+    metrics = metrics_of(answers, torch.from_numpy(data.y_test), task, tell)
     hidden = success_of(model, held.backdoor, task) if held.backdoor else None
     keeps = spec.server and votes.server
+    plugins = plugins_of(settings)
+
+    def measure(weights: Vector) -> Quality:
+        success = hidden(weights) if hidden else None
+        return quality_of(metrics(weights), success, known=bool(task.classes))
+
     return Look(
-        measure=lambda weights: quality_of(
-            metrics(weights), hidden(weights) if hidden else None, known=bool(task.classes)
-        ),
-        flaw=flaw_of(answers),
+        measure=guarded.measure(measure, plugins, tell),
+        flaw=guarded.flaw(flaw_of(answers), plugins),
         server_validator=server_validator(
-            model, task, data, held.server, judge, votes.look_back, settings.wire.history
+            model, task, data, held.server, judge, votes.look_back, settings.wire.history, tell
         )
         if keeps
         else None,
@@ -172,9 +204,16 @@ def look_with(
 
 
 def round_config_of(
-    settings: Settings, rule: rules.Rule, variances: npt.NDArray[np.int64], look: Look
+    settings: Settings,
+    rule: rules.Rule,
+    variances: npt.NDArray[np.int64],
+    look: Look,
+    notices: OnceOnlyWarnings,
 ) -> RoundConfig:
-    """Make the policy of a run, of its settings and of what the server looks at models with."""
+    """Make the policy of a run, of its settings and of what the server looks at models with.
+
+    ``notices``: where what fails in plug-ins is told.
+    """
     return RoundConfig(
         rule=rule,
         measure=look.measure,
@@ -187,19 +226,27 @@ def round_config_of(
         validation=settings.validation,
         limits=settings.limits,
         evaluation=settings.evaluation,
-        collecting=COLLECT.build(
-            settings.collect.strategy,
-            settings.collect.threshold,
-            settings.limits.samples,
-            MatrixPool().take,
-            options=settings.collect.options,
-        ),
+        collecting=strategy_of(settings),
         server_validator=look.server_validator,
         forced=forced(settings, partition_spec_of(settings)),
-        detection=detection_policy_of(settings),
+        detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
+        troubles=notices.take,
     )
+
+
+def strategy_of(settings: Settings) -> CollectStrategy[Any]:
+    """Build the collect strategy; ``ValueError`` says what is wrong."""
+    name = settings.collect.strategy
+    built = COLLECT.build(
+        name,
+        settings.collect.threshold,
+        settings.limits.samples,
+        MatrixPool().take,
+        options=settings.collect.options,
+    )
+    return built if name in COLLECT.own else Checked(name, built)
 
 
 def server_update_of(
@@ -210,7 +257,8 @@ def server_update_of(
         return None
     samples = max(1, int(partition.held.mean())) if len(partition.held) else 1
     plan, seed = training_of(settings), settings.run.seed
-    return server_update(model, task, data, partition.server, samples, plan, seed)
+    learn = server_update(model, task, data, partition.server, samples, plan, seed)
+    return guarded.server_update(learn, plugins_of(settings))
 
 
 def checked_rule(settings: Settings) -> rules.Rule:
@@ -264,14 +312,17 @@ def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: P
         check_batches(model, data.shape, settings.training.batch_size, samples)
 
 
-def detection_policy_of(settings: Settings) -> DetectionPolicy:
-    """Say how fakes are looked for; ``ValueError`` says which names or values cannot be."""
+def detection_policy_of(settings: Settings, tell: Tell = detection.untold) -> DetectionPolicy:
+    """Say how fakes are looked for; ``ValueError`` says which names or values cannot be.
+
+    ``tell``: told where a detector of somebody else's fails.
+    """
     message = settings.detection
     if odd := set(message.options) - set(message.detectors):
         raise ValueError(f"options of a detector that is not used: {', '.join(sorted(odd))}")
     return DetectionPolicy(
         detectors={
-            name: detection.build(name, **message.options.get(name, {}))
+            name: detection.build(name, tell, **message.options.get(name, {}))
             for name in message.detectors
         },
         rules=message,
@@ -336,7 +387,7 @@ def _safety(settings: Settings) -> list[str]:
 def check_size(settings: Settings, weights: Vector) -> None:
     """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
     for codec in (settings.wire.codec, settings.wire.history):
-        compress(weights, codec)  # raises if there is no such codec
+        decompress(compress(weights, codec))  # raises if there is no such codec, or it fails
     if encoding_of(settings.wire.history).sender is not None:
         raise ValueError(
             f"wire.history = {settings.wire.history!r}: this codec leaves out of an update what it "
@@ -359,6 +410,7 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         parameters=sum(int(np.prod(shape, dtype=np.int64)) for _, shape in layout),
         classes=data.classes if data else 0,
         input_shape=data.shape if data else (),
+        fixed=model.fixed,
         epochs=settings.training.epochs,
         batch_size=settings.training.batch_size,
         learning_rate=settings.training.learning_rate,

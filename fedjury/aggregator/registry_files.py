@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.aggregator.durable_files import damaged, readable, remove, replace
-from fedjury.detection.registry_arrays import Arrays, from_arrays, to_arrays
+from fedjury.detection.registry_arrays import MEMORY, Arrays, from_arrays, to_arrays
 from fedjury.detection.state import AgentRegistry
 
 APART = 1 << 18
@@ -31,8 +31,6 @@ KEPT = 16 << 20
 
 ROWS = "rows-*.bin"
 TABLE = "apart"
-MEMORY = "memory."
-"""Before a detector's name, in the key of what it remembers."""
 
 
 class Place(NamedTuple):
@@ -197,7 +195,11 @@ def _table_of(arrays: Arrays) -> Table:
 
 def _owner(key: str) -> str:
     """Say whose array it is: a detector's, or the rule's."""
-    return key.removeprefix(MEMORY).split(".")[0] if key.startswith(MEMORY) else "the rule"
+    return (
+        key.removeprefix(MEMORY).split(".")[0].replace("/", ".")
+        if key.startswith(MEMORY)
+        else "the rule"
+    )
 
 
 def _without(arrays: Arrays, gone: dict[str, str]) -> Arrays:

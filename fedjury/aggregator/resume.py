@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from typing import Any
 from fedjury.aggregator import manifest, records
 from fedjury.aggregator.assembly import Parts
 from fedjury.aggregator.store import RunStore, StoreError
-from fedjury.config.settings import Settings, SettingsError
+from fedjury.config.settings import Settings
 from fedjury.detection.state import AgentRegistry, resumed
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector, step_between
@@ -25,8 +24,13 @@ from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
 
+def show(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
 def resume(
-    store: RunStore, settings: Settings, parts: Parts, say: Callable[[str], None] = print
+    store: RunStore, settings: Settings, parts: Parts, say: Callable[[str], None] = show
 ) -> tuple[list[Model], State]:
     """Go on where the run stopped, or begin with version 0; ``say`` tells people where that is.
 
@@ -135,12 +139,3 @@ def description(settings: Settings, parts: Parts) -> dict[str, Any]:
 def packages() -> dict[str, str]:
     """Return the versions of the packages whose numbers decide what a run comes to."""
     return {name: version(name) for name in PACKAGES}
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what tables and builders refuse into an error of the settings."""
-    try:
-        yield
-    except ValueError as why:
-        raise SettingsError(str(why)) from why

@@ -19,11 +19,11 @@ from fedjury.aggregator.assembly import ENVELOPE, Parts, advice, build
 from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.console import RunConsole, listening
 from fedjury.aggregator.naming import ENDED
-from fedjury.aggregator.resume import description, explained, resume
+from fedjury.aggregator.resume import description, resume
 from fedjury.aggregator.service import Aggregator, Control, Screen
 from fedjury.aggregator.store import RunStore, StoreError, read_records
 from fedjury.config.sections import all_vote
-from fedjury.config.settings import Settings, SettingsError
+from fedjury.config.settings import Settings, SettingsError, explained
 from fedjury.formatting import measures
 from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol.credentials import address_of

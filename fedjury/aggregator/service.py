@@ -233,6 +233,8 @@ class Aggregator:
             self.control.paused,
         )
         state = self.take(state, tick)
+        for text in self.config.troubles():
+            self._screen.say(text)
         self._screen.progress(state)
         if isinstance(state.phase, Waiting):
             self._tell_of_waiting()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedjury import registry
+from fedjury.attacks.applied import checked
 from fedjury.attacks.attack import (
     AttackContext,
     BackdoorConfig,
@@ -45,4 +46,5 @@ def build(
     ValueError
         If there is none, or it has no such option.
     """
-    return ATTACKS.build(name, attack, options=options)
+    built = ATTACKS.build(name, attack, options=options)
+    return built if name in ATTACKS.own else checked(built, name)

@@ -7,7 +7,8 @@ import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fedjury.config import renamed
 from fedjury.config.section import SettingsError, checked
 from fedjury.config.sections import Settings
 
-__all__ = ["Settings", "SettingsError", "field_of", "fields", "keys_of", "load"]
+__all__ = ["Settings", "SettingsError", "explained", "field_of", "fields", "keys_of", "load"]
 
 STDIN = Path("-")
 """In the place of a file: the standard input."""
@@ -96,6 +97,15 @@ def field_of(dotted: str) -> FieldInfo:
         renamed.check(dotted)
         raise SettingsError(f"unknown setting {dotted!r}{_hint(dotted, known)}")
     return known[dotted]
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what tables and builders refuse into an error of the settings."""
+    try:
+        yield
+    except ValueError as why:
+        raise SettingsError(str(why)) from why
 
 
 def _merge(tables: Tables, more: Mapping[str, Any], file: Path) -> set[str]:

@@ -7,20 +7,27 @@ function anywhere (``registry``).
 from __future__ import annotations
 
 from fedjury import registry
+from fedjury.detection.applied import checked
 from fedjury.detection.detector import SUSPECT, Detector, Memory, Observation, Scores
 from fedjury.registry import Registry
+from fedjury.registry.faults import Tell
 
 __all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Observation", "Scores", "build"]
 
 DETECTORS: Registry[Detector] = registry.DETECTORS
 
 
-def build(name: str, **hyperparameters: object) -> Detector:
-    """Build the detector of that name.
+def untold(_text: str, _kind: str) -> None:
+    """Tell nobody."""
+
+
+def build(name: str, tell: Tell = untold, /, **hyperparameters: object) -> Detector:
+    """Build the detector of that name; ``tell``: told where one of somebody else's fails.
 
     Raises
     ------
     ValueError
         If a name or a value is not valid.
     """
-    return DETECTORS.build(name, options=hyperparameters)
+    detector = DETECTORS.build(name, options=hyperparameters)
+    return detector if name in DETECTORS.own else checked(detector, name, tell)

@@ -13,6 +13,9 @@ from fedjury.detection.update_sums import UpdateSums
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
+MEMORY = "memory."
+"""Before a detector's name, in the key of what it remembers; its dots are slashes there."""
+
 
 def to_arrays(registry: AgentRegistry) -> Arrays:
     """Return an agent registry as arrays by key."""
@@ -28,7 +31,8 @@ def to_arrays(registry: AgentRegistry) -> Arrays:
         numbers: Mapping[str, int] = getattr(registry, key)
         arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
     for detector, memory in registry.memories.items():
-        arrays |= {f"memory.{detector}.{key}": value for key, value in memory.items()}
+        inside = f"{MEMORY}{detector.replace('.', '/')}"  # a key may have dots in it, too
+        arrays |= {f"{inside}.{key}": value for key, value in memory.items()}
     return arrays
 
 
@@ -42,9 +46,9 @@ def from_arrays(arrays: Arrays) -> AgentRegistry:
     """
     memories: dict[str, Arrays] = {}
     for name, value in arrays.items():
-        if name.startswith("memory."):
-            detector, key = name.removeprefix("memory.").split(".", 1)
-            memories.setdefault(detector, {})[key] = value
+        if name.startswith(MEMORY):
+            detector, key = name.removeprefix(MEMORY).split(".", 1)
+            memories.setdefault(detector.replace("/", "."), {})[key] = value
     verdict = int(arrays["verdict"].item())
     statuses = (AgentStatus(*map(int, row)) for row in arrays["standings"].tolist())
     past = UpdateSums(arrays["past.names"], arrays["past"].astype(np.float32))

@@ -147,7 +147,7 @@ def to_onnx(kept: Kept, file: Path, model: str | None, shape: tuple[int, ...]) -
         If packages are missing, the network cannot be built, or nobody knows its inputs.
     """
     if missing := [name for name in WANTED if find_spec(name) is None]:
-        raise SettingsError(f"ONNX needs {' and '.join(missing)}: pip install 'fedjury[export]'")
+        raise SettingsError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     if not shape:
         raise SettingsError("which shape has one input? say it, like --input 1,28,28")
     built = network(kept, model, shape)

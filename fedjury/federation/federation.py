@@ -24,11 +24,11 @@ from fedjury.agents.functions import Metrics, called, flaw_of_values, named
 from fedjury.aggregator.assembly import NO_DATA, Parts, unmeasured, without_data
 from fedjury.aggregator.console import round_line
 from fedjury.aggregator.durable_files import held
-from fedjury.aggregator.resume import description, explained, resume
+from fedjury.aggregator.resume import description, resume
 from fedjury.aggregator.serve import serve, serving, store_of
 from fedjury.aggregator.service import Aggregator, Control
 from fedjury.aggregator.store import RunStore, read_records
-from fedjury.config.settings import Settings, load
+from fedjury.config.settings import Settings, explained, load
 from fedjury.federation.durations import seconds_of
 from fedjury.federation.outcome import Result
 from fedjury.learning.own_model import own_model

@@ -8,6 +8,7 @@ the same. A new judge is one file here, or a function anywhere (``registry``).
 from __future__ import annotations
 
 from fedjury import registry
+from fedjury.judges.applied import checked
 from fedjury.judges.judgements import Judge
 from fedjury.registry import Registry
 
@@ -24,4 +25,5 @@ def build(name: str, **hyperparameters: object) -> Judge:
     ValueError
         If a name or a value is not valid.
     """
-    return JUDGES.build(name, options=hyperparameters)
+    judge = JUDGES.build(name, options=hyperparameters)
+    return judge if name in JUDGES.own else checked(judge, name)

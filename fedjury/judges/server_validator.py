@@ -20,6 +20,7 @@ from fedjury.protocol.compression import as_received
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
+from fedjury.registry.faults import PluginError, Tell
 
 
 class ServerView(NamedTuple):
@@ -28,7 +29,9 @@ class ServerView(NamedTuple):
     profile: Profile
     """What it found in it."""
     vote: Vote | None
-    """None where votes do not count yet."""
+    """None where votes do not count yet, or its judge fails."""
+    silent: str = ""
+    """Why it gives no vote though it was to; empty if that is not so."""
 
 
 class ServerValidator(NamedTuple):
@@ -41,13 +44,19 @@ class ServerValidator(NamedTuple):
     """|D|: how many it holds."""
     models: int
     """Accepted models to compare a candidate with: l + 1."""
+    tell: Tell = lambda _text, _kind: None
+    """Told why it gives no vote."""
 
     def look(
         self, candidate: Vector, known: Sequence[Profile], turn: tuple[int, int] | None
     ) -> ServerView:
         """Look at a candidate (d,) and, in a turn (round, attempt) in which votes count, vote."""
         new = self.profile(candidate)
-        return ServerView(new, self.cast(known, new, turn) if turn else None)
+        try:
+            return ServerView(new, self.cast(known, new, turn) if turn else None)
+        except PluginError as why:
+            self.tell(f"{why}; the server gives no vote where it fails", "judge")
+            return ServerView(new, None, str(why))
 
     def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
@@ -65,15 +74,17 @@ def server_validator(
     judge: Judge,
     look_back: int,
     codec: str,
+    tell: Tell = lambda _text, _kind: None,
 ) -> ServerValidator:
     """Let the server judge with the training samples ``held`` (k,) that it kept for itself.
 
     ``codec``: how candidates and history travel. The server has the models themselves, and looks at
-    what arrives of them all the same: it is one validator among the others.
+    what arrives of them all the same: it is one validator among the others. ``tell``: told where
+    somebody else's judge fails.
     """
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
 
     def profile(weights: Vector) -> Profile:
         return task.profile(predict(model, as_received(weights, codec), x, task), y)
 
-    return ServerValidator(profile, judge, len(y), look_back + 1)
+    return ServerValidator(profile, judge, len(y), look_back + 1, tell)

@@ -15,6 +15,8 @@ from fedjury.learning.backdoors.backdoor import Backdoor, success
 from fedjury.learning.device import device_of
 from fedjury.learning.task import Predictions, Task, answered
 from fedjury.learning.weights import Vector, load
+from fedjury.registry import LOSSES, METRICS
+from fedjury.registry.faults import PluginError, Tell, theirs, working
 
 Answers = Callable[[Vector], Predictions]
 """A model (d,) -> what it answers to some samples."""
@@ -66,6 +68,27 @@ def check_answers(name: str, model: nn.Module, x: torch.Tensor, task: Task) -> N
         )
 
 
+def check_loss(name: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor, task: Task) -> None:
+    """Make sure that a loss of somebody else's gives one number of each of a few samples.
+
+    Raises
+    ------
+    ValueError
+        If it fails or does not; ``name`` is the loss's, empty where it is the task's own.
+    """
+    if not name or name in LOSSES.own:
+        return
+    device = device_of(model)
+    with torch.inference_mode(), working(LOSSES, name):
+        losses = task.loss(model(x.to(device)), y.to(device))
+    given = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+    if given != (len(x),):
+        raise ValueError(
+            f"loss {name!r} gives {given} for {len(x)} samples; it must give the loss of each, "
+            f"{(len(x),)}"
+        )
+
+
 def _fits(given: tuple[int, ...] | str, samples: int, classes: int) -> bool:
     """Say whether outputs of this shape are an answer: (n, 1), for numbers (n,) too."""
     match given:
@@ -101,19 +124,30 @@ def metric_of(answers: Answers, y: torch.Tensor, task: Task) -> Callable[[Vector
 
 
 def metrics_of(
-    answers: Answers, y: torch.Tensor, task: Task
+    answers: Answers, y: torch.Tensor, task: Task, tell: Tell = lambda _text, _kind: None
 ) -> Callable[[Vector], dict[str, float]]:
     """Return a function from a model's vector (d,) to all metrics of its answers, by name.
 
-    One that is not finite, as of answers that are not, is left out.
+    One that is not finite, as of answers that are not, is left out, and so is one of somebody
+    else's that fails; ``tell`` is told of these.
     """
     targets = y.numpy()
 
     def metrics(weights: Vector) -> dict[str, float]:
-        found = answers(weights)
-        with np.errstate(invalid="ignore", over="ignore"):
-            values = {name: metric(found, targets) for name, metric in task.metrics.items()}
-        return {name: value for name, value in values.items() if math.isfinite(value)}
+        found, values = answers(weights), dict[str, float]()
+        for name, metric in task.metrics.items():
+            try:
+                with np.errstate(invalid="ignore", over="ignore"):
+                    value = metric(found, targets)
+            except PluginError as why:
+                tell(f"{why}; it is left out where it fails", f"metric {name}")
+                continue
+            if math.isfinite(value):
+                values[name] = value
+            elif theirs((METRICS, name)):
+                text = f"metric {name!r} gave {value}; it is left out where it is not finite"
+                tell(text, f"metric {name}")
+        return values
 
     return metrics
 

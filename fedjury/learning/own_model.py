@@ -34,6 +34,10 @@ class OwnModel(Protocol):
         """What the user's functions are given."""
 
     @property
+    def fixed(self) -> str:
+        """A fingerprint of what does not travel; empty if everything does."""
+
+    @property
     def variances(self) -> npt.NDArray[np.int64]:
         """Places of the vector that hold running variances, (k,)."""
 
@@ -74,6 +78,7 @@ class ArrayModel:
         }
         self.layout: Layout = tuple((name, value.shape) for name, value in self.model.items())
         self.variances = np.empty(0, np.int64)
+        self.fixed = ""
 
     @classmethod
     def of_layout(cls, layout: Layout) -> ArrayModel:
@@ -115,10 +120,12 @@ class TorchModel:
         self.model = model
         self.layout: Layout = tuple((t.name, t.shape) for t in _weights().tensors(model))
         self.variances = _weights().variances(model)
+        self.fixed: str = _weights().fixed(model)
 
     def load(self, weights: Vector) -> None:
-        """Replace the weights by these, (d,)."""
+        """Replace the weights by these, (d,); it is to be measured with, until it is trained."""
         _weights().load(self.model, weights)
+        self.model.eval()
 
     def read(self) -> Vector:
         """Copy the weights into one vector, (d,)."""

@@ -27,8 +27,10 @@ from fedjury.learning.error_profiles import (
     error_profile,
     residual_profile,
 )
+from fedjury.learning.weights import read_only
 from fedjury.randomness import Purpose
 from fedjury.registry import LOSSES, METRICS
+from fedjury.registry.faults import PluginError, working
 
 Predictions = npt.NDArray[np.number[Any]]
 """(..., n): whole numbers are classes, of which ``NO_CLASS`` is none; else NaN is no answer."""
@@ -167,6 +169,30 @@ def regression(trainable: Sequence[str] = ()) -> Task:
     )
 
 
+def metric_of(name: str) -> Metric:
+    """Build the metric of a name; one of somebody else's fails in a sentence, a ``PluginError``.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    built: Metric = METRICS.build(name)
+    if name in METRICS.own:
+        return built
+
+    def metric(predictions: Predictions, targets: Predictions) -> float:
+        with working(METRICS, name):
+            value: Any = built(read_only(predictions), read_only(targets))
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as why:
+            kind = type(value).__name__
+            raise PluginError(f"metric {name!r} gave no number but {kind}") from why
+
+    return metric
+
+
 def task_of(
     data: Dataset,
     *,
@@ -186,6 +212,6 @@ def task_of(
         If a name or an option is not valid.
     """
     task = classification(data.classes, trainable) if data.classes else regression(trainable)
-    more = {name: METRICS.build(name) for name in metrics if name not in task.metrics}
+    more = {name: metric_of(name) for name in metrics if name not in task.metrics}
     own = LOSSES.build(loss, options=loss_options) if loss or loss_options else task.loss
     return replace(task, loss=own, metrics={**task.metrics, **more})

@@ -7,7 +7,8 @@ travels. Frozen parameters and all other buffers are the same in every copy of t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,19 @@ Matrix = npt.NDArray[np.float32]
 
 Normalisation = nn.modules.batchnorm._NormBase  # noqa: SLF001 - PyTorch has no public name for them
 """Layers that keep running statistics: batch norm, and instance norm where it is asked to."""
+
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types that are numbers: truth values, whole numbers and floats."""
+
+
+def read_only(array: Any) -> Any:
+    """Return a view of an array that cannot be written; None of none."""
+    if array is None:
+        return None
+    result = array.view()
+    result.flags.writeable = False
+    return result
 
 
 class Tensor(NamedTuple):
@@ -71,6 +85,21 @@ def places(model: nn.Module) -> dict[str, str]:
         for name, value in (*layer._parameters.items(), *layer._buffers.items())  # noqa: SLF001
         if value is not None and (entry := first.get(id(value), "")) in known
     }
+
+
+def fixed(model: nn.Module) -> str:
+    """Return a fingerprint of what does not travel, and so must be the same in every copy.
+
+    Empty if there is nothing. What layers only count, like batches, is left out.
+    """
+    travels, digest = places(model), hashlib.blake2b(digest_size=16)
+    names = []
+    for name, value in model.state_dict().items():
+        if name not in travels and name.rpartition(".")[2] != "num_batches_tracked":
+            names.append(name)
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest() if names else ""
 
 
 def frozen(layer: nn.Module) -> bool:

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import zstandard
 
-from fedjury import registry
+from fedjury.protocol.codecs.applied import buildable
 from fedjury.protocol.codecs.encoding import Encode, Encoding
 from fedjury.protocol.messages import BadMessage, Reason, Vector
+from fedjury.registry.faults import PluginError
 
 ZSTD = "+zstd"
-ENCODINGS: dict[str, Encoding] = {name: registry.CODECS.build(name) for name in registry.CODECS}
+ENCODINGS, BROKEN = buildable()
+"""The codecs that are there by name, and of others that somebody offers, why they are not."""
 CODECS = tuple(encoding + around for encoding in ENCODINGS for around in ("", ZSTD))
 
 
@@ -38,6 +40,8 @@ def encoding_of(codec: str) -> Encoding:
     ValueError
         If there is no such codec.
     """
+    if why := BROKEN.get(codec.removesuffix(ZSTD)):
+        raise ValueError(why)
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; valid: {', '.join(CODECS)}")
     return ENCODINGS[codec.removesuffix(ZSTD)]
@@ -56,7 +60,7 @@ def compress(vector: Vector, codec: str = "float32", encode: Encode | None = Non
     Raises
     ------
     ValueError
-        If there is no such codec.
+        If there is no such codec; a ``PluginError`` if it is somebody else's, and fails.
     """
     encode = encode or encoding_of(codec).encode
     data = encode(np.ascontiguousarray(vector, dtype="<f4"))
@@ -96,8 +100,14 @@ def decompress(packed: Packed) -> Vector:
 
 
 def as_received(vector: Vector, codec: str) -> Vector:
-    """Return what arrives of a vector (d,) that is sent in a codec; zstd loses nothing."""
-    return decompress(compress(vector, codec.removesuffix(ZSTD)))
+    """Return what arrives of a vector (d,) that is sent in a codec; zstd loses nothing.
+
+    Where somebody else's codec fails float32 is sent, see ``Encoder``.
+    """
+    try:
+        return decompress(compress(vector, codec.removesuffix(ZSTD)))
+    except PluginError:
+        return decompress(compress(vector))
 
 
 def _inflate(data: bytes, size: int, *, varies: bool) -> bytes:

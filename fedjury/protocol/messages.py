@@ -52,6 +52,8 @@ class Manifest:
     """How many are told apart; 0: numbers are predicted, or the aggregator does not know."""
     input_shape: tuple[int, ...] = field(default=(), kw_only=True)
     """Of one sample; empty where the aggregator does not know."""
+    fixed: str = field(default="", kw_only=True)
+    """A fingerprint of the aggregator's frozen parameters and constants; empty: it has none."""
     epochs: int
     batch_size: int
     learning_rate: float

@@ -218,6 +218,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "parameters": _positive,
         "classes": count,
         "input_shape": _shape,
+        "fixed": _words,
         "epochs": _positive,
         "batch_size": _positive,
         "learning_rate": _number,

@@ -84,16 +84,22 @@ PRE_AGGREGATIONS: Registry[Any] = Registry(
     pre_aggregation, "fedjury.rules", "fedjury.pre_aggregations", ("number",)
 )
 DETECTORS: Registry[Any] = Registry(detector, "fedjury.detection", "fedjury.detectors")
-ATTACKS: Registry[Any] = Registry(attack, "fedjury.attacks", "fedjury.attacks", ("attack",))
+ATTACKS: Registry[Any] = Registry(
+    attack, "fedjury.attacks", "fedjury.attacks", ("attack",), ()
+)  # a function, or a Collusion: see ``fedjury.attacks.build``
 VOTE_ATTACKS: Registry[Any] = Registry(
     vote_attack, "fedjury.attacks.validators", "fedjury.vote_attacks"
 )
 JUDGES: Registry[Any] = Registry(judge, "fedjury.judges", "fedjury.judges")
 BACKDOORS: Registry[Any] = Registry(
-    backdoor, "fedjury.learning.backdoors", "fedjury.backdoors", ("options",)
+    backdoor, "fedjury.learning.backdoors", "fedjury.backdoors", ("options",), ("reserved", "arm")
 )
 MODELS: Registry[Any] = Registry(
-    model, "fedjury.learning.networks", "fedjury.models", ("input_shape", "classes")
+    model,
+    "fedjury.learning.networks",
+    "fedjury.models",
+    ("input_shape", "classes"),
+    ("__call__", "named_parameters", "state_dict", "eval"),
 )
 LOSSES: Registry[Any] = Registry(loss, "fedjury.learning.losses", "fedjury.losses")
 METRICS: Registry[Any] = Registry(metric, "fedjury.learning.metrics", "fedjury.metrics")
@@ -102,17 +108,25 @@ OPTIMIZERS: Registry[Any] = Registry(
     "fedjury.learning.optimizers",
     "fedjury.optimizers",
     ("parameters", "learning_rate"),
+    ("zero_grad", "step"),
 )
 DATASETS: Registry[Any] = Registry(
-    dataset, "fedjury.learning.datasets", "fedjury.datasets", ("root", "test", "seed")
+    dataset,
+    "fedjury.learning.datasets",
+    "fedjury.datasets",
+    ("root", "test", "seed"),
+    ("x_train", "y_train", "x_test", "y_test", "classes", "fingerprint"),
 )
 SPLITS: Registry[Any] = Registry(split, "fedjury.learning.datasets", "fedjury.splits")
-CODECS: Registry[Any] = Registry(codec, "fedjury.protocol.codecs", "fedjury.codecs")
+CODECS: Registry[Any] = Registry(
+    codec, "fedjury.protocol.codecs", "fedjury.codecs", made=("size", "encode", "decode", "sender")
+)
 COLLECT: Registry[Any] = Registry(
     collect,
     "fedjury.round.collect",
     "fedjury.collect",
     ("threshold", "largest_weight", "allocate"),
+    ("begin", "refusal", "awaited", "enough", "contributions"),
 )
 
 KINDS: tuple[Registry[Any], ...] = (

@@ -20,6 +20,9 @@ from fedjury.registry.wrong import check_type, failure, unknown
 
 T = TypeVar("T")
 
+CALLED = "__call__"
+"""What a function has."""
+
 
 @dataclass(frozen=True)
 class Own:
@@ -36,10 +39,18 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     Only those that are asked for are imported.
     """
 
-    def __init__(self, mark: Mark, package: str, group: str, given: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        mark: Mark,
+        package: str,
+        group: str,
+        given: tuple[str, ...] = (),
+        made: tuple[str, ...] = (CALLED,),
+    ) -> None:
         """Find those of ours in the folder of ``package``, others in the entry points of ``group``.
 
-        ``given``: what a builder is handed before its options, by name.
+        ``given``: what a builder is handed before its options, by name. ``made``: what that which
+        it builds must have; usually it is a function.
         """
         self.mark = mark
         self.kind = mark.words or mark.kind
@@ -47,6 +58,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         self.package = package
         self.group = group
         self.given = given
+        self.made = made
 
     @cached_property
     def own(self) -> Mapping[str, Own]:
@@ -217,13 +229,27 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         """
         self.check(name, options or {}, also)
         try:
-            return self.resolve(name)(*given, **(options or {}))
-        except ValueError:
+            built = self.resolve(name)(*given, **(options or {}))
+        except MemoryError:
             raise
+        except ValueError as why:
+            if name in self.own or type(why) is not ValueError:
+                raise
+            raise ValueError(f"{self.kind} {name!r}: {' '.join(str(why).split())}") from why
         except Exception as why:
             if name in self.own:
                 raise
             raise ValueError(f"{self.kind} {name!r} cannot be built: {failure(why)}") from why
+        if name not in self.own and (lacks := self._lacking(built)):
+            raise ValueError(f"{self.kind} {name!r} made {type(built).__name__}, {lacks}")
+        return built
+
+    def _lacking(self, built: object) -> str:
+        """Return what is wrong with what somebody else's builder made; empty if nothing is."""
+        missing = [part for part in self.made if not hasattr(built, part)]
+        if CALLED in missing:
+            return "which is no function"
+        return f"which has no {', '.join(missing)}" if missing else ""
 
 
 def plural(kind: str) -> str:

@@ -18,7 +18,7 @@ tick on every turn of the loop, or a flood holds back a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fedjury.detection.state import admit, eligible
@@ -37,6 +37,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import Figures
 from fedjury.randomness import Purpose, draw
+from fedjury.registry.faults import PluginError
 from fedjury.round import verdict
 from fedjury.round.aggregate import aggregate
 from fedjury.round.collect import Answer, Progress
@@ -46,6 +47,8 @@ from fedjury.round.selection import (
     lacks_agents,
     missing,
     still_training,
+    too_few,
+    unasked,
     unheard,
     validators,
 )
@@ -77,7 +80,10 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
     if handler is not None:
         if isinstance(event, Tick) and not event.reachable:
             return _postpone(state, event, config)
-        return handler(state, event, config)
+        try:
+            return handler(state, event, config)
+        except PluginError as why:  # the collect strategy's
+            return _reject(state, event, config, str(why))
     match event:
         case Update() | Vote() | Metrics() | Decline():
             return _count_invalid(state, event.agent, Reason.WRONG_PHASE)
@@ -85,6 +91,16 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
             return _count_invalid(state, event.agent, event.reason)
         case Tick():
             return state, []
+
+
+def _reject(state: State, event: Event, config: RoundConfig, why: str) -> Step:
+    """Reject what a round has collected; where the event is no tick, with the next one."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    if not isinstance(event, Tick):
+        return state.but(phase=phase.but(failure=why)), []
+    nothing, pending = Aggregated(contributors=phase.updates.names), getattr(phase, "pending", None)
+    return _close(state, event, config, RoundResult(nothing, Decision(why=why), pending))
 
 
 # ---------------------------------------------------------------- messages
@@ -113,7 +129,7 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining | Voting)
     judging = isinstance(phase, JudgingAndTraining)
-    if why := _unasked(state, vote, state.selected if judging else state.validators):
+    if why := unasked(state, vote, state.selected if judging else state.validators):
         return _count_invalid(state, vote.agent, why)
     if vote.agent in phase.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
@@ -125,7 +141,7 @@ def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  
     """Add what an evaluator measured of the candidate."""
     phase = state.phase
     assert isinstance(phase, Voting)
-    if why := _unasked(state, message, state.evaluators):
+    if why := unasked(state, message, state.evaluators):
         return _count_invalid(state, message.agent, why)
     if message.agent in phase.metrics:
         return _count_invalid(state, message.agent, Reason.DUPLICATE)
@@ -139,7 +155,7 @@ def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # 
     assert isinstance(phase, Training | Voting)
     voting = isinstance(phase, Voting)
     asked = state.evaluators.union(state.validators) if voting else state.selected
-    if why := _unasked(state, event, asked):
+    if why := unasked(state, event, asked):
         return _count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
     declined = state.declined if voting else state.declined | {event.agent}
@@ -155,15 +171,6 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))
     return _count_invalid(state, event.agent, event.reason)
-
-
-def _unasked(
-    state: State, answer: Vote | Metrics | Decline, asked: Collection[str]
-) -> Reason | None:
-    """Return why an answer is none to this attempt; None if it is one."""
-    if (answer.round, answer.attempt) != (state.round, state.attempt):
-        return Reason.WRONG_ROUND
-    return None if answer.agent in asked else Reason.NOT_SELECTED
 
 
 def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
@@ -182,13 +189,19 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _announced(state.but(phase=Done()), config)
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
         return state, []
-    return open_round(state, tick, config, phase.pending, again=phase.again)
+    try:
+        return open_round(state, tick, config, phase.pending, again=phase.again)
+    except PluginError as why:  # no later one could be opened either
+        failure = f"round {state.round + (not phase.again)} cannot be opened: {why}"
+        return _announced(state.but(phase=Done(failure)), config)
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Close the collection when the strategy says so."""
     phase = state.phase
     assert isinstance(phase, Training)
+    if phase.failure:
+        return _reject(state, tick, config, phase.failure)
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     out = {name for name in phase.declined if name not in answered}
@@ -209,14 +222,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
     if phase.settled is not None:  # all have answered: asked again, they would send the same
-        nothing = Aggregated(contributors=phase.updates.names)
-        why = Decision(why=verdict.too_few_updates(state, config))
-        return _close(state, tick, config, RoundResult(nothing, why))
-    return (
-        _repeat(state, tick, config, verdict.too_few_updates(state, config))
-        if late
-        else (state, [])
-    )
+        return _reject(state, tick, config, too_few(state, config))
+    return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -369,7 +376,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if len(phase.updates) >= config.collect.min_updates:
         made = aggregate(state, tick, config)
     else:
-        made = replace(made, why=verdict.too_few_updates(state, config))
+        made = replace(made, why=too_few(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
     # The updates may be lost; what they stand on is not.

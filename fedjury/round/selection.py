@@ -1,9 +1,11 @@
-"""Who is asked in a round, and who is not waited for."""
+"""Who is asked in a round, who is not waited for, and who has not answered."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 
+from fedjury.protocol.messages import Decline, Metrics, Reason, Vote
+from fedjury.protocol.record import refusals
 from fedjury.randomness import Purpose, draw
 from fedjury.round.state import RoundConfig, State, Tick
 
@@ -73,3 +75,26 @@ def missing(
         return missed
     kept = {name: times for name, times in missed.items() if name not in asked}
     return kept | {name: missed.get(name, 0) + 1 for name in silent if name not in declined}
+
+
+def too_few(state: State, config: RoundConfig) -> str:
+    """Say how many updates came of how many, and why not more."""
+    text = (
+        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
+        f"update, {config.collect.min_updates:,} needed"
+    )
+    if out := len(state.declined.difference(state.updates.names)):
+        text += f"; {out:,} sat out"
+    if refused := refusals(state.invalid):
+        text += f"; invalid: {refused}"
+    excluded = len(state.registry.in_quarantine(state.round))
+    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
+
+
+def unasked(
+    state: State, answer: Vote | Metrics | Decline, asked: Collection[str]
+) -> Reason | None:
+    """Return why an answer is none to this attempt; None if it is one."""
+    if (answer.round, answer.attempt) != (state.round, state.attempt):
+        return Reason.WRONG_ROUND
+    return None if answer.agent in asked else Reason.NOT_SELECTED

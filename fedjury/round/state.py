@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -77,6 +77,8 @@ class RoundConfig:
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
     rule_state: bool = False
     """Whether the rule keeps something between rounds."""
+    troubles: Callable[[], Sequence[str]] = tuple
+    """What people should know of plug-ins that have failed, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ class Training(Replaceable):
     """Selected agents that nobody waits for: they sit the round out, or have missed the last."""
     figures: Mapping[str, Figures] = field(default_factory=dict)
     """What agents say of their training, where that is to be recorded."""
+    failure: str = ""
+    """Why the collect strategy has failed; empty if it has not."""
 
 
 @dataclass(frozen=True)

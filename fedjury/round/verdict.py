@@ -26,7 +26,6 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
-    refusals,
     weighted_mean,
 )
 from fedjury.round.state import (
@@ -105,6 +104,8 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
     votes, asked = dict(sorted(phase.votes.items())), len(state.validators)
     if phase.server and phase.server.vote:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
+    elif phase.server and phase.server.silent:  # its silence is no consent either
+        asked += 1
     decision = decide(votes, config.validation, asked)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 
@@ -121,20 +122,6 @@ def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig
 def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:
     """Return the selected agents that do not sit the round out: silence of others is no vote."""
     return state.selected - state.declined.difference(phase.votes)
-
-
-def too_few_updates(state: State, config: RoundConfig) -> str:
-    """Return that too few updates have come, and what became of the others."""
-    text = (
-        f"{len(state.updates):,} of {len(state.selected):,} selected agents sent a valid "
-        f"update, {config.collect.min_updates:,} needed"
-    )
-    if out := len(state.declined.difference(state.updates.names)):
-        text += f"; {out:,} sat out"
-    if refused := refusals(state.invalid):
-        text += f"; invalid: {refused}"
-    excluded = len(state.registry.in_quarantine(state.round))
-    return f"{text} ({excluded:,} agents are in quarantine)" if excluded else text
 
 
 # ---------------------------------------------------------------- the end of a round

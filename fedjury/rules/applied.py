@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Matrix, Vector
-from fedjury.registry import PRE_AGGREGATIONS, RULES, Registry
+from fedjury.learning.weights import NUMBERS, Matrix, Vector, read_only
+from fedjury.registry import PRE_AGGREGATIONS, RULES
+from fedjury.registry.faults import working
 from fedjury.rules.rule import (
     Context,
     PreAggregation,
@@ -19,9 +19,6 @@ from fedjury.rules.rule import (
     Samples,
     StatefulRule,
 )
-
-NUMBERS = "biuf"
-"""Kinds of NumPy's types that a rule may keep: truth values, whole numbers and floats."""
 
 
 def applied(
@@ -43,12 +40,12 @@ def applied(
         If it cannot work with them, fails, or returns something else; one sentence.
     """
     context = context._replace(
-        previous=_read_only(context.previous),
-        update_sums=_read_only(context.update_sums),
-        server_update=_read_only(context.server_update),
+        previous=read_only(context.previous),
+        update_sums=read_only(context.update_sums),
+        server_update=read_only(context.server_update),
     )
-    with _explained(f"rule {name!r}", RULES, name):
-        result: object = rule(_read_only(updates), _read_only(samples), context)
+    with working(RULES, name):
+        result: object = rule(read_only(updates), read_only(samples), context)
     if not keeps:
         return _vector(name, result, updates.shape), context.state
     if not isinstance(result, tuple) or len(result) != 2:
@@ -69,11 +66,12 @@ def stepped(
         As ``applied`` does.
     """
     what = f"pre-aggregation {name!r}"
-    with _explained(what, PRE_AGGREGATIONS, name):
-        result: object = step(_read_only(updates), _read_only(samples), context)
+    with working(PRE_AGGREGATIONS, name):
+        result: object = step(read_only(updates), read_only(samples), context)
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"{what} must return updates and samples")
-    rows, counts = (np.asarray(part) for part in result)
+    with working(PRE_AGGREGATIONS, name):
+        rows, counts = (np.asarray(part) for part in result)
     if rows.dtype.kind not in NUMBERS or rows.ndim != 2 or rows.shape[1:] != updates.shape[1:]:
         raise ValueError(f"{what} made updates of shape {rows.shape} of those of {updates.shape}")
     if not len(rows) or counts.dtype.kind not in NUMBERS or counts.shape != (len(rows),):
@@ -81,32 +79,10 @@ def stepped(
     return rows, counts
 
 
-@contextmanager
-def _explained(what: str, registry: Registry[Any], name: str) -> Iterator[None]:
-    """Turn what goes wrong in a plug-in into a sentence with its name and line."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as why:
-        # One of ours that says what it lacks, says so in words for people.
-        if isinstance(why, ValueError) and name in registry.own and "read-only" not in str(why):
-            raise
-        raise ValueError(f"{what} fails: {registry.failure(name, why)}") from why
-
-
-def _read_only(array: Any) -> Any:
-    """Return a view of an array that cannot be written; None of none."""
-    if array is None:
-        return None
-    result = array.view()
-    result.flags.writeable = False
-    return result
-
-
 def _vector(name: str, result: object, of: tuple[int, ...]) -> Vector:
     """Return a rule's update (d,) as such."""
-    made = np.asarray(result)
+    with working(RULES, name):
+        made = np.asarray(result)
     if made.dtype.kind not in NUMBERS:
         raise ValueError(f"rule {name!r} made no update but {type(result).__name__}")
     if made.shape != of[1:]:

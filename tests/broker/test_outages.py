@@ -531,6 +531,9 @@ class Screen:
     def progress(self, state):
         """Ignore where the round stands."""
 
+    def waiting(self, online, wanted):
+        """Ignore how many are there."""
+
 
 class Board:
     """An aggregator over memory, agents that only say they are there, and a clock by hand."""

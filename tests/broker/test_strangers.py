@@ -25,10 +25,11 @@ from fedjury.broker import probe as answering
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.config.sections import Broker
-from fedjury.protocol import finding, topics
+from fedjury.protocol import finding
 from fedjury.protocol.credentials import address_of, login_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import BadMessage, Reason
+from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.mqtt_probe import probe
 
@@ -275,7 +276,7 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
         for kind in OWN:
             assert caller.say(f"{RUN}/{kind}/{login}", b"noise") == "Success"
             with pytest.raises(BadMessage) as refused:
-                topics.parse(f"{RUN}/{kind}/{login}")
+                USUAL.parse(f"{RUN}/{kind}/{login}")
             assert refused.value.reason is Reason.UNKNOWN_TOPIC
     assert [topic for topic, _ in aggregator.until_heard(f"{RUN}/agent/{login}")] == [
         f"{RUN}/update/{login}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -278,6 +279,25 @@ def test_a_device_that_only_trains_is_not_asked_to_judge_or_to_measure(tmp_path)
     assert {frozenset(r.votes.voters) for r in done.records} == {frozenset(("site-b", "site-c"))}
     assert {frozenset(r.evaluated) for r in done.records} == {frozenset(("site-b", "site-c"))}
     assert [r.votes.silent for r in done.records] == [0, 0, 0]
+
+
+def test_a_device_that_has_not_trained_yet_measures_without_dropout(tmp_path):
+    """It sits all rounds out, and is asked to measure; its predictions may come with a gradient."""
+    network = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5))
+    modes = []
+    device = fedjury.Device("site-b", model=network, say=list)
+    device.train(lambda model, turn: 0)
+
+    @device.evaluate
+    def evaluate(model, turn):
+        modes.append(model.training)
+        return fedjury.Metrics(2, predictions=model(torch.ones(2, 2))[:, 0], targets=torch.ones(2))
+
+    other = fedjury.Device("site-a", model=deepcopy(network), say=list)
+    other.train(lambda model, turn: 1)
+    result = fedjury.simulate([other, device], model=network, rounds=1, folder=tmp_path)
+    assert modes == [False]
+    assert "rmse" in result.history[0]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
 @pytest.mark.parametrize("n", [1, 2, 10, 11, 100, 101, 1000])
 def test_agents_are_named_as_a_fleet_names_them(n):
     """The names are those of the agents that will come, whatever their number."""
-    plan = PartitionSpec(n, 0, "", 0, 1, 0, "iid", {}, 0, "", Options(0, 0, (), ()), 0)
+    plan = PartitionSpec(n, 0, "", 0, 1, "iid", {}, 0, "", Options(0, 0, (), ()), 0)
     assert principals.names_of(n) == [plan.name(number) for number in range(n)]
 
 

@@ -93,6 +93,7 @@ def test_logins_for_one_root_are_of_no_use_below_another(programs, secrets, tmp_
     )
     until(lambda: "all 6 agents are connected" in agents.log.read_text(), 60)
     flags = [*FLAGS, "--agents", "6", "--set", "collect.patience=3", "--root", ROOT]
+    flags += ["--set", "collect.wait=false"]
     server = programs.start(
         "-m", "aggregator", *where, "--run", "lab", "--runs", str(tmp_path), *flags
     )

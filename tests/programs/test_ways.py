@@ -19,7 +19,7 @@ from fedjury.broker.local import local_broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.protocol import runs
 from fedjury.protocol.credentials import BrokerAddress
-from fedjury.protocol.messages import Manifest, Phase, Round
+from fedjury.protocol.messages import AggregatorPresence, Manifest, Phase, Round
 from fedjury.protocol.runs import Known, listed, newest, on_message
 
 MANIFEST = Manifest("mlp", (), 2, 2, (1,), 1, 4, 0.1, 0.0, "int8", "int8", 9, "lof", {}, 10, 11)
@@ -166,6 +166,20 @@ def test_runs_are_listed_with_how_they_are():
 def waiting(elsewhere=""):
     """Make what a fleet of run lab has at second 0."""
     return Waiting("lab", "run 'lab' at H:1883", lambda: elsewhere, 0.0)
+
+
+def test_an_aggregator_that_is_there_is_not_said_to_be_gone():
+    """Between two rounds an hour apart the agents say what they wait for, and what if it goes."""
+    told = waiting()
+    told.on_message(AggregatorPresence(online=True, since=0.0), 0.0)
+    told.on_message(a_round(seconds=60.0), 1.0)
+    assert told.due(80.0) == ""
+    assert "waiting for the next round of run 'lab' at H:1883: its aggregator is there" in told.due(
+        95
+    )
+    assert told.due(1000.0) == ""
+    told.on_message(AggregatorPresence(online=False, since=0.0), 1001.0)
+    assert "goes on if it is gone" in told.due(1002.0)
 
 
 def a_round(phase=Phase.TRAIN, seconds=60.0):

@@ -255,6 +255,7 @@ MESSAGES = {
         counts,
         classes=counts,
         input_shape=shapes,
+        fixed=names,
     ),
     Round: st.builds(
         Round,
@@ -839,7 +840,7 @@ WRONG = {
 
 IS = {
     Manifest: {
-        "text": ("model", "codec", "history_codec", "judge", "loss", "optimizer"),
+        "text": ("model", "fixed", "codec", "history_codec", "judge", "loss", "optimizer"),
         "tensors": ("tensors",),
         "shape": ("input_shape",),
         "options": ("judge_options", "loss_options", "optimizer_options"),

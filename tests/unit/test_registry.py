@@ -50,7 +50,7 @@ def needs_more(bound, /, *, exponent: "int"):
 
 
 def anything(**options):
-    return options
+    return lambda: options
 
 
 def broken():
@@ -193,7 +193,7 @@ def test_a_function_of_somebody_elses_is_a_plugin(acme):
     assert built([8.0], None, None) == 4.0
     assert RULES.facts("acme.rules:middle") == Facts("Return the middle of each coordinate.")
     assert RULES.facts("acme.rules:remembering").needs == {Need.UPDATE_SUMS}
-    assert RULES.build("acme.rules:anything", options={"whatever": 1}) == {"whatever": 1}
+    assert RULES.build("acme.rules:anything", options={"whatever": 1})() == {"whatever": 1}
     assert sys.path[-1] == str(acme)
 
 
@@ -235,7 +235,7 @@ def test_what_is_installed_goes_before_the_folder_where_one_stands(acme):
             {},
             "cannot be built: RuntimeError: no licence ({here}/acme/rules.py, line 29)",
         ),
-        ("acme.rules:refusing", {}, "not on a Friday"),
+        ("acme.rules:refusing", {}, "rule 'acme.rules:refusing': not on a Friday"),
     ],
 )
 def test_mistakes_are_one_sentence(acme, name, options, message):

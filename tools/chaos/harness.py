@@ -50,6 +50,7 @@ SMALL: Setup = {
     "aggregation.server_lr": 3.0,
     "collect.seconds": 30.0,
     "collect.patience": 30.0,
+    "collect.wait": False,
     "validation.validators": 0,
     "detection.detectors": [],
 }

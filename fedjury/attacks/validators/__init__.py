@@ -10,6 +10,7 @@ file here, or anywhere (``registry``). The numbers in their votes are made up to
 from __future__ import annotations
 
 from fedjury import registry
+from fedjury.attacks.validators.applied import checked
 from fedjury.attacks.validators.malicious import Turn, VoteAttack
 from fedjury.registry import Registry
 
@@ -26,4 +27,5 @@ def build(name: str) -> VoteAttack:
     ValueError
         If there is none.
     """
-    return VOTE_ATTACKS.build(name)
+    attack = VOTE_ATTACKS.build(name)
+    return attack if name in VOTE_ATTACKS.own else checked(attack, name)

@@ -16,19 +16,18 @@ import torch
 from fedjury.agents.assembly import attack_log, simulated_agents_of
 from fedjury.agents.batch_assembly import runner_of
 from fedjury.aggregator.assembly import build
-from fedjury.aggregator.resume import description, explained, resume
-from fedjury.aggregator.service import Aggregator
+from fedjury.aggregator.resume import description, resume
+from fedjury.aggregator.serve import serving
 from fedjury.aggregator.store import RunStore, read_records
-from fedjury.config.settings import Settings
+from fedjury.config.settings import Settings, explained
 from fedjury.detection.state import against_truth
 from fedjury.experiments.engine.case import MODEL, Records
 from fedjury.federation import run
 from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord, Truth
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.by_url import transport_at
-from fedjury.protocol.transport.connection import Connection, TransportError
+from fedjury.protocol.transport.connection import TransportError
 from fedjury.round.state import State
 
 OnRound = Callable[[], None]
@@ -85,18 +84,14 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
         send=attack_log(agents.attack_log),
         shared=agents.shared_downlink,
     )
-    limits = settings.limits
-    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
-    aggregator = Aggregator(
-        Connection(transport, ":aggregator"), parts.config, store, _Screen(on_round)
-    )
-    runner.join()
-    aggregator.begin(parts.manifest, history)
-    state = aggregator.gather(state, settings.expected, settings.collect.patience)
-    while not state.done:
-        state = aggregator.turn(state)
-        runner.turn()
-    aggregator.end()
+    screen = _Screen(on_round)
+    with serving(settings, parts, store, screen, history, transport) as aggregator:
+        runner.join()
+        state = aggregator.gather(state, settings.expected, settings.collect.patience)
+        while not state.done:
+            state = aggregator.turn(state)
+            runner.turn()
+        aggregator.end()
     if state.failure:
         raise TransportError(state.failure)
     return with_truth(read_records(folder), settings)

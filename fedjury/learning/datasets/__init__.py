@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from fedjury import registry
 from fedjury.config.sections import Data
 from fedjury.learning.datasets import own_file
@@ -60,4 +62,25 @@ def load(
             name,
             [*DATASETS, "a path ending in .npz, .csv or .parquet", "package.module:name"],
         )
-    return DATASETS.build(name, root, test, seed)
+    data = DATASETS.build(name, root, test, seed)
+    if name not in DATASETS.own and (why := _misfit(data)):
+        raise ValueError(f"data set {name!r} {why}")
+    return data
+
+
+def _misfit(data: Dataset) -> str:
+    """Return why somebody else's data cannot be learnt from; empty if they can."""
+    for part in ("train", "test"):
+        x, y = np.asarray(getattr(data, f"x_{part}")), np.asarray(getattr(data, f"y_{part}"))
+        if not len(x) or len(x) != len(y) or y.ndim != 1:
+            return (
+                f"has inputs {x.shape} and targets {y.shape} to {part} with; one of each is wanted"
+            )
+        wanted = np.dtype(np.int64 if data.classes else np.float32)
+        if y.dtype != wanted:
+            return f"has targets of {y.dtype} to {part} with; they must be {wanted}"
+        if data.classes and not 0 <= y.min() <= y.max() < data.classes:
+            return f"has targets from {y.min()} to {y.max()}, and {data.classes} classes from 0 on"
+        if not np.isfinite(y).all() or (x.dtype.kind == "f" and not np.isfinite(x).all()):
+            return f"has values to {part} with that are not finite (NaN, infinity)"
+    return ""

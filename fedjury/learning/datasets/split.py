@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fedjury import registry
 from fedjury.learning.datasets.dataset import Labels
 from fedjury.registry import Registry, split
+from fedjury.registry.faults import PluginError, working
 
 Mixtures = npt.NDArray[np.float64]
 """(agents, classes) float64: the share of each class in an agent's data; rows sum to 1."""
@@ -96,7 +97,29 @@ def build(name: str, **hyperparameters: float) -> Split:
     ValueError
         If the name, a hyper-parameter's name or its value is not valid; the message says what is.
     """
-    return SPLITS.build(name, options=hyperparameters)
+    chosen = SPLITS.build(name, options=hyperparameters)
+    return chosen if name in SPLITS.own else _checked(chosen, name)
+
+
+def _checked(chosen: Split, name: str) -> Split:
+    """Return somebody else's split as one that fails in a sentence, a ``PluginError``."""
+
+    def mixtures(agents: int, classes: int, rng: np.random.Generator) -> Mixtures:
+        with working(SPLITS, name):
+            result = np.asarray(chosen(agents, classes, rng))
+        if result.dtype.kind not in "biuf" or result.shape != (agents, classes):
+            raise PluginError(
+                f"split {name!r} made mixtures of {result.dtype} of shape {result.shape}; they "
+                f"must be numbers of shape {(agents, classes)}"
+            )
+        shares = result.astype(np.float64)
+        if not (shares >= 0).all() or not np.allclose(shares.sum(axis=1), 1):
+            raise PluginError(
+                f"split {name!r} made mixtures whose shares are below 0, or do not add up to 1"
+            )
+        return shares
+
+    return mixtures
 
 
 def partition(

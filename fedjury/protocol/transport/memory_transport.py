@@ -56,7 +56,6 @@ class MemoryTransport:
 
     def __init__(self, broker: MemoryBroker, run: str, topics: Topics = USUAL) -> None:
         self.codecs: dict[type[Message], str] = {}
-        self._encoder = Encoder()
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
         self.broker, self._run, self.topics = broker, run, topics
@@ -65,6 +64,7 @@ class MemoryTransport:
         self._present: set[str] = set()
         self._serves: dict[str, AggregatorPresence] = {}
         self.notices = OnceOnlyWarnings()
+        self._encoder = Encoder(self.notices.add)
         self.outside: dict[str, str] = {}
         self.connections = 1
         self.dropped = 0

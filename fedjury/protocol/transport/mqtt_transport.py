@@ -50,12 +50,12 @@ class MqttTransport:
     def __init__(self, address: BrokerAddress, run: str, *, sole: bool = False) -> None:
         """``sole``: it ends when another connects under the name of one of its parties."""
         self.codecs: dict[type[Message], str] = {}
-        self._encoder = Encoder()
         self.topics = address.topics
         self.decoder = Decoder(self.topics)
         self.traffic = Traffic()
         self._address, self._run = address, run
         self.pool = ConnectionPool(address, run, self._heard, sole=sole)
+        self._encoder = Encoder(self.notices.add)
         self.inbox: deque[tuple[str, str, bytes]] = deque()
         self._heard_bytes = 0
         """Counted by who runs the loop, as ``traffic.received`` is by who reads: no lock is due."""

@@ -1,0 +1,56 @@
+"""A judge of somebody else's at work: it cannot write what it sees, and what it says is looked at.
+
+Who asks it, a validator or the server, gives no vote where it fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.judges.judgements import Judge, Judgements
+from fedjury.learning.error_profiles import Candidates, Histories
+from fedjury.learning.weights import NUMBERS, read_only
+from fedjury.registry import JUDGES
+from fedjury.registry.faults import PluginError, working
+
+
+def checked(judge: Judge, name: str) -> Judge:
+    """Return the judge as one that fails in a sentence, a ``PluginError``.
+
+    It fails if it raises, or returns anything but judgements of as many validators as it was
+    asked for, finite all of them.
+    """
+
+    def judged(profiles: Histories, candidates: Candidates) -> Judgements:
+        with working(JUDGES, name):
+            result: object = judge(read_only(profiles), read_only(candidates))
+        if not isinstance(result, tuple) or len(result) != 4:
+            raise PluginError(
+                f"judge {name!r} made no Judgements (poisoned, score, threshold, evidence) but "
+                f"{type(result).__name__}"
+            )
+        with working(JUDGES, name):
+            parts = dict(zip(Judgements._fields, map(np.asarray, result), strict=True))
+        return _judgements(f"judge {name!r}", parts, len(candidates))
+
+    return judged
+
+
+def _judgements(what: str, parts: dict[str, npt.NDArray[Any]], validators: int) -> Judgements:
+    for part, array in parts.items():
+        wanted = (validators,) if part != "evidence" else (validators, *array.shape[1:2])
+        if array.dtype.kind not in NUMBERS:
+            raise PluginError(f"{what} made a {part} of {array.dtype}, which is no number")
+        if array.shape != wanted:
+            raise PluginError(
+                f"{what} made a {part} of shape {array.shape} for {validators} validators"
+            )
+        if not np.isfinite(array).all():
+            raise PluginError(f"{what} made a {part} that is not finite (NaN, infinity)")
+    if parts["poisoned"].dtype.kind != "b":
+        raise PluginError(f"{what} made a poisoned of {parts['poisoned'].dtype}, not of bool")
+    numbers = (parts[part].astype(np.float64) for part in Judgements._fields[1:])
+    return Judgements(parts["poisoned"], *numbers)

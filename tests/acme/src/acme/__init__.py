@@ -1,0 +1,1 @@
+"""A company's own models, data and defences, written against fedjury's public names only."""
