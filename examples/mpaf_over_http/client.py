@@ -56,6 +56,8 @@ class Client:
 
     def _learn(self, start: Global) -> Vector:
         """Train from the global model; returns what the weights moved by, (d,)."""
+        if why := start.hindrance:
+            raise GatewayError(why)
         image, _ = self.data_loader.dataset[0]
         if tuple(image.shape) != start.input_shape:
             raise GatewayError(

@@ -60,6 +60,20 @@ class Global(NamedTuple):
     input_shape: tuple[int, ...]
     classes: int
     training: Training
+    loss: str = ""
+    """What is trained towards, where that is neither plain cross-entropy nor, of numbers, MSE."""
+
+    @property
+    def hindrance(self) -> str:
+        """Why a client that knows cross-entropy and SGD alone cannot train it; empty if it can."""
+        if self.loss:
+            return f"the run trains with the loss {self.loss!r}, this client with cross-entropy"
+        if not self.classes:
+            return "the run predicts numbers, this client tells classes apart"
+        if not self.training.plain:
+            optimizer = self.training.optimizer
+            return f"the run trains with the optimizer {optimizer!r}, this client with plain SGD"
+        return ""
 
 
 Learn = Callable[[Global], Vector]
@@ -96,12 +110,14 @@ class GatewayClient:
             built = models.build(
                 models.MODELS.agreed(message["model"]),
                 message["input_shape"],
-                message["classes"],
+                message["classes"] or 1,  # a number is one output
                 seed=0,
             )
             layout = tuple((t.name, t.shape) for t in tensors(built))
             weights = vector_of(message["state"], layout)
-            training = Training(**message["training"])
+            said = message["training"]
+            training = _training(said)
+            loss = _loss(said)
         except (InvalidRequest, KeyError, TypeError, ValueError) as why:
             raise GatewayError(f"{self.address} has an unknown model: {why}") from why
         return Global(
@@ -114,6 +130,7 @@ class GatewayClient:
             tuple(message["input_shape"]),
             message["classes"],
             training,
+            loss,
         )
 
     def post(self, start: Global, delta: Vector, samples: int, client: str = "") -> dict[str, Any]:
@@ -249,6 +266,25 @@ def _goes_on(state: dict[str, Any], after: int) -> bool:
     """Say whether a later round collects, or the run is done."""
     phase, number = str(state["phase"]), int(state["round"])
     return phase == "done" or (phase == "train" and number > after)
+
+
+def _training(said: dict[str, Any]) -> Training:
+    """Return how to train; gateways of before name no optimizer, and mean SGD."""
+    return Training(
+        said["epochs"],
+        said["batch_size"],
+        said["learning_rate"],
+        said["momentum"],
+        said.get("optimizer", "sgd"),
+        said.get("optimizer_options", {}),
+    )
+
+
+def _loss(said: dict[str, Any]) -> str:
+    """Return the loss; empty for the usual one."""
+    name = str(said.get("loss", ""))
+    usual = name in ("", "cross_entropy") and not said.get("loss_options")
+    return "" if usual else name or "cross_entropy"
 
 
 # ---------------------------------------------------------------- proxies

@@ -64,6 +64,12 @@ class GatewayCollector(Collector):
         )
         rounds = max(0, len(state.history) - 1)
         yield CounterMetricFamily("fedjury_rounds", "rounds that are over", value=rounds)
+        measured = GaugeMetricFamily(
+            "fedjury_metric", "of the global model, by name", labels=["name"]
+        )
+        for name, number in state.metrics.items():
+            measured.add_metric([name], number)
+        yield measured
         known = [accuracy for accuracy in state.history if accuracy is not None]
         for name, text, value in (
             ("accuracy", "of the global model, 0 to 1", known[-1] if known else None),

@@ -40,7 +40,7 @@ class Sliced(Response):
 
 
 class Written(NamedTuple):
-    """A page, what it was written from, and where the round stood."""
+    """A page, what it was written from, and where the round and its settings stood."""
 
     weights: Vector
     stood: object
@@ -65,7 +65,8 @@ class ModelPage:
         state = await self._page(False, weights, None, lambda: _tensors(view))
         if not full:
             return state
-        return await self._page(True, weights, where(view), lambda: self._written(view, state))
+        stood = where(view), view.manifest
+        return await self._page(True, weights, stood, lambda: self._written(view, state))
 
     async def _page(
         self, full: bool, weights: Vector, stood: object, write: Callable[[], bytes]
@@ -97,6 +98,10 @@ class ModelPage:
                     "batch_size": manifest.batch_size,
                     "learning_rate": manifest.learning_rate,
                     "momentum": manifest.momentum,
+                    "loss": manifest.loss,
+                    "loss_options": manifest.loss_options,
+                    "optimizer": manifest.optimizer,
+                    "optimizer_options": manifest.optimizer_options,
                 },
                 "state": orjson.Fragment(state),
             }

@@ -35,12 +35,18 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
 class Training(BaseModel):
-    """How clients should train: plain SGD with cross-entropy on their own samples."""
+    """How clients should train on their own samples; who cannot had better not post."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     momentum: float
+    loss: str = Field(
+        description="by name; empty: cross-entropy, or the squared error where classes is 0"
+    )
+    loss_options: dict[str, Any]
+    optimizer: str
+    optimizer_options: dict[str, Any]
 
 
 class GlobalModel(BaseModel):

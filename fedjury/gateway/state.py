@@ -69,6 +69,8 @@ class GatewayState:
     round: Round | None = None
     history: tuple[float | None, ...] = ()
     """Accuracy after each round, from that of version 0 on; None where it is not known."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured of the global model, by name: the first few."""
     invalid: Mapping[str, int] = field(default_factory=dict)
     """What the aggregator refused in finished rounds, whoever sent it: reason -> count."""
     bound: Mapping[str, Lease] = field(default_factory=dict)
@@ -154,15 +156,18 @@ def _announced(
 
 
 def _recorded(state: GatewayState, record: RoundRecord) -> GatewayState:
-    """Keep the accuracy after a round; a record of round 0 says that a run begins."""
-    number, accuracy = record.round, record.model.accuracy
-    if number > MAX_ROUNDS or accuracy is None:  # from a stranger, or nothing that we tell
+    """Keep what was measured after a round; a record of round 0 says that a run begins."""
+    number, quality = record.round, record.model.short()
+    accuracy, metrics = quality.accuracy, quality.metrics
+    # From a stranger, or nothing that we tell.
+    if number > MAX_ROUNDS or (accuracy is None and not metrics):
         return state
     history = state.history
     if number == 0 and len(history) > 1:
         return replace(
             state,
             history=(accuracy,),
+            metrics=metrics,
             invalid={},
             bound={},
             sent={},
@@ -171,7 +176,8 @@ def _recorded(state: GatewayState, record: RoundRecord) -> GatewayState:
     if number >= len(history):
         missing = (None,) * (number - len(history))
         refused = _added(state.invalid, record.traffic.invalid_messages)
-        return replace(state, history=(*history, *missing, accuracy), invalid=refused)
+        history = (*history, *missing, accuracy)
+        return replace(state, history=history, metrics=metrics, invalid=refused)
     return replace(state, history=(*history[:number], accuracy, *history[number + 1 :]))
 
 

@@ -524,6 +524,7 @@ def test_what_there_is_to_say_of_a_round_is_said(alone):
         why="voted down",
         evidence=0.25,
         attempt=2,
+        declined=2,
         missing=3,
         dropped=7,
         votes={"poisoned": 1, "clean": 1, "silent": 1},
@@ -543,10 +544,62 @@ def test_what_there_is_to_say_of_a_round_is_said(alone):
     )
     assert said[0].endswith(
         "about round 4 · 1 poisoned, 1 clean, 1 silent · scores 0.250 above · attempt 2 · "
-        "3 missing · "
+        "2 sat out · 3 missing · "
         "7 dropped by the broker"
     )
     assert re.fullmatch("#1 . pending 50.0%", said[1])
+
+
+def test_a_run_on_numbers_is_shown_by_its_error(alone):
+    """Nobody measured accuracy: tile, title, curve and rows are of the first metric."""
+    nothing = {"accuracy": None, "candidate_accuracy": None}
+    values = [{"rmse": 0.5, "mae": 12345.6}, {"rmse": 0.1234567}]
+    records = [record_of(n, metrics=v, declined=2, **nothing) for n, v in enumerate(values, 1)]
+    said = alone.evaluate(
+        r"""(records) => {
+            const { runs } = fedjury, shown = [];
+            const text = (one) => one.innerText.replace(/\s+/g, " ");
+            const look = () => {
+                const { board } = runs;
+                Words.figures(board, Board.figures(board));
+                fedjury.charts[0].draw(board.rows);
+                const tiles = [...document.querySelectorAll("#figures > div:not([hidden])")];
+                shown.push({
+                    tiles: tiles.map(text), title: document.title,
+                    head: document.querySelector("#h-accuracy").textContent,
+                    series: fedjury.charts[0].plot.series.map((one) => one.label),
+                    drawn: [...fedjury.charts[0].plot.data[1]],
+                });
+            };
+            runs.boards.set("numbers", Board.fresh("numbers"));
+            runs.show("numbers");
+            for (const [topic, data] of records) {
+                if (topic === "look") look();
+                else Board.hear(runs.board, topic, data);
+            }
+            runs.boards.delete("numbers");
+            runs.shown = null;
+            return shown;
+        }""",
+        [
+            *(["log/round", one] for one in records[:1]),
+            ["look", None],
+            *(["log/round", one] for one in records[1:]),
+            ["look", None],
+            ["log/round", record_of(3, accuracy=0.75)],
+            ["look", None],
+        ],
+    )
+    first, second, third = said
+    assert first["tiles"][1:3] == ["rmse 0.5", "mae 12,346"]
+    assert second["tiles"][:2] == ["round 2", "rmse 0.1235"]
+    assert not any(tile.startswith("accuracy") for tile in second["tiles"])
+    assert (second["title"], second["head"]) == ("rmse 0.1235 #2 numbers", "rmse by round")
+    assert second["series"] == ["round", "rmse", "rejected candidate"]
+    assert second["drawn"] == [0.5, 0.1234567]
+    assert third["head"] == "Accuracy by round"
+    assert third["drawn"] == [None, None, 0.75]
+    assert "accuracy 75.0%" in third["tiles"]
 
 
 def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):

@@ -6,6 +6,7 @@ import asyncio
 import re
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from support.listening import until
 
 from fedjury.gateway import broker_session
 from fedjury.gateway.app import STATUS
+from fedjury.gateway.client import GatewayClient
 from fedjury.gateway.metrics import Tally
 from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.request_body import HELD, RequestBodyReader, announced
@@ -68,6 +70,50 @@ def test_the_model_is_a_bare_state_dict(quiet):
     model = models.build("mlp", (1, 8, 8), 10, seed=5)
     model.load_state_dict({name: torch.tensor(value) for name, value in said.items()})
     assert np.array_equal(flatten(model), quiet.desk.state.model.weights)
+
+
+def model_of(**training):
+    """Return what a client of ours reads from a gateway that says this of training."""
+    usual = {"epochs": 1, "batch_size": 4, "learning_rate": 0.5, "momentum": 0.0}
+    network = models.build("mlp", (1, 8, 8), training.get("classes", 10) or 1, seed=0)
+    content = {
+        "model": "mlp",
+        "round": 1,
+        "phase": "train",
+        "version": 0,
+        "classes": training.pop("classes", 10),
+        "input_shape": [1, 8, 8],
+        "training": usual | training,
+        "state": {name: tensor.tolist() for name, tensor in network.state_dict().items()},
+    }
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=content))
+    http = httpx.Client(transport=answers, base_url="http://gateway")
+    return GatewayClient("http://gateway", http).model()
+
+
+def test_clients_are_told_towards_what_and_how_to_train(quiet):
+    """Loss and optimizer are part of what the full form says."""
+    said = quiet.get(FULL)["training"]
+    assert (said["loss"], said["loss_options"]) == ("", {})
+    assert (said["optimizer"], said["optimizer_options"]) == ("sgd", {})
+
+
+@pytest.mark.parametrize(
+    ("training", "why"),
+    [
+        ({}, ""),
+        ({"loss": "cross_entropy", "optimizer": "sgd"}, ""),
+        ({"loss": "focal"}, "the run trains with the loss 'focal', this client"),
+        ({"loss": "cross_entropy", "loss_options": {"label_smoothing": 0.1}}, "'cross_entropy'"),
+        ({"optimizer": "adam"}, "the run trains with the optimizer 'adam', this client"),
+        ({"optimizer_options": {"nesterov": True}}, "the optimizer 'sgd'"),
+        ({"classes": 0}, "the run predicts numbers"),
+    ],
+)
+def test_a_client_says_why_it_cannot_train(training, why):
+    """One that knows cross-entropy and plain SGD alone does not train towards something else."""
+    found = model_of(**training).hindrance
+    assert (why in found) if why else found == ""
 
 
 def test_bare_state_dicts_close_a_round(gateway):

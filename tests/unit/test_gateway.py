@@ -278,6 +278,18 @@ def test_an_accuracy_that_cannot_be_changes_nothing(odd):
     assert after(record(0, 0.1), record(1, odd))[0].history == (0.1,)
 
 
+def test_a_run_on_numbers_has_rounds_and_metrics():
+    """Its accuracy is null, its refusals count, and the first four metrics are those of now."""
+    many = {f"m{n}": float(n) for n in range(9)}
+    view, _ = after(
+        record(0, None, metrics={"rmse": 2.0}),
+        record(1, None, metrics={"rmse": 0.5}, invalid_messages={"duplicate": 2}),
+    )
+    assert (view.history, view.metrics) == ((None, None), {"rmse": 0.5})
+    assert view.invalid == {"duplicate": 2}
+    assert len(after(record(0, None, metrics=many))[0].metrics) == 4
+
+
 def test_only_reasons_that_there_are_become_labels():
     """What a record says was refused is counted by our own names, or as other."""
     odd = {"not_finite": 2, "x" * 99: 1, "duplicate": -1, "malformed": "many"}

@@ -110,7 +110,7 @@ const fedjury = (() => {
   function start() {
     const tip = new Tip($("tip"));
     charts = [
-      Charts.accuracy({ place: $("chart-accuracy"), line: $("accuracy-said") }),
+      Charts.accuracy({ place: $("chart-accuracy"), line: $("accuracy-said"), title: $("h-accuracy") }),
       Charts.network({ place: $("chart-network"), line: $("network-said") }),
     ];
     votes = new Votes.List({ list: $("rows"), line: $("vote-said"), tip, older: $("older"), only: $("only-rejected"), newer: $("newer") });

@@ -7,7 +7,7 @@ missing, texts are cut, and everything that is kept has a limit. */
 
 const Board = (() => {
   const LIMITS = {
-    rounds: 5000, agents: 20000, voters: 1000, reasons: 50, text: 200,
+    rounds: 5000, agents: 20000, voters: 1000, reasons: 50, text: 200, metrics: 4,
     votes: 200000, // in all rounds together; of older ones their numbers are kept
   };
   const AT_WORK = new Set(["train", "validate", "judge_and_train"]);
@@ -147,7 +147,8 @@ const Board = (() => {
   }
 
   /** Whether both can be of the same round of the same run. */
-  const alike = (a, b) => ["round", "attempt", "accepted", "accuracy", "updates"].every((key) => a[key] === b[key]);
+  const alike = (a, b) => ["round", "attempt", "accepted", "accuracy", "updates"].every((key) => a[key] === b[key]) &&
+    a.metrics.size === b.metrics.size && [...a.metrics].every(([name, value]) => b.metrics.get(name) === value);
 
   function readRecord(round, said, voters) {
     const votes = map(said.votes);
@@ -155,12 +156,25 @@ const Board = (() => {
       round, attempt: count(said.attempt) ?? 1, why: text(said.why), judged: count(said.judged),
       accepted: typeof said.accepted === "boolean" ? said.accepted : null,
       accuracy: share(said.accuracy), candidate: share(said.candidate_accuracy), backdoor: share(said.backdoor),
+      metrics: readMetrics(said.metrics), tried: readMetrics(said.candidate_metrics),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
       voters, evidence: number(said.evidence),
-      updates: count(said.updates), missing: count(said.missing), rate: amount(said.updates_per_second),
+      updates: count(said.updates), declined: count(said.declined), missing: count(said.missing), rate: amount(said.updates_per_second),
       bytesIn: amount(said.bytes_in), bytesOut: amount(said.bytes_out), dropped: count(said.dropped),
       refused: readCounts(said.invalid_messages),
     };
+  }
+
+  /** What else was measured, by name: the first few. */
+  function readMetrics(said) {
+    const every = Object.entries(map(said)).filter(([, value]) => number(value) !== null);
+    return new Map(every.slice(0, LIMITS.metrics).map(([name, value]) => [text(name).slice(0, 40), value]));
+  }
+
+  /** What is shown of runs of which nobody measured accuracy: the first of their metrics; else "". */
+  function measured(rows) {
+    if (rows.some((row) => row.accuracy !== null)) return "";
+    return rows.find((row) => row.metrics.size)?.metrics.keys().next().value ?? "";
   }
 
   /** Each vote by name, in the order of names; who was asked and said nothing is silent. */
@@ -260,5 +274,5 @@ const Board = (() => {
   /** Whether there is nothing more to come. */
   const over = (board) => board.removed || board.round?.phase === "done";
 
-  return { LIMITS, fresh, hear, refusals, figures, over };
+  return { LIMITS, fresh, hear, refusals, figures, measured, over };
 })();

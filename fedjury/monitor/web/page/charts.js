@@ -5,6 +5,12 @@
 const Charts = (() => {
   const HEIGHT = 240, NARROW = 180;
   const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}%`);
+  /** A measurement by name: accuracies are shares, the others numbers. */
+  const measure = (name, value) => {
+    if (value === null || value === undefined) return "–";
+    if (name.endsWith("accuracy") && value >= 0 && value <= 1) return percent(value);
+    return Math.abs(value) >= 1e4 && Math.abs(value) < 1e9 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4)));
+  };
   const compact = Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const short = (value) => compact.format(value);
   const shown = (value) => (value === null || value === undefined ? "–" : short(value));
@@ -56,6 +62,33 @@ const Charts = (() => {
     ctx.restore();
     return false;
   }
+
+  /** From the lowest to the highest value, and a little more. */
+  const spread = (_, low, high) => {
+    if (low === null || low === undefined) return [0, 1];
+    const room = (high - low || Math.abs(high) || 1) / 20;
+    return [low - room, high + room];
+  };
+
+  /** Of a run of which nobody measured accuracy: its first metric, on an axis of its own. */
+  function metricOptions(name) {
+    const value = (_, v) => measure(name, v);
+    return {
+      scales: { x: { time: false }, y: { range: spread } },
+      axes: [axis(ROUND_AXIS), axis({ values: (_, splits) => splits.map((v) => measure("", v)), size: 62 })],
+      series: [
+        ROUNDS,
+        { label: name, stroke: colour("clean"), width: 2, points: ALONE, value },
+        { label: "rejected candidate", stroke: colour("poisoned"), paths: () => null, points: { show: crosses }, value },
+      ],
+    };
+  }
+
+  const metricData = (name) => (rows) => [
+    rows.map((row) => row.round),
+    rows.map((row) => row.metrics.get(name) ?? null),
+    rows.map((row) => (row.accepted === false ? row.tried.get(name) ?? null : null)),
+  ];
 
   function accuracyOptions() {
     return {
@@ -123,6 +156,12 @@ const Charts = (() => {
       this.plot = new uPlot({ ...this.size(), ...this.options() }, this.data(this.rows), this.place);
     }
 
+    /** Draw something else from now on. */
+    become(options, data) {
+      Object.assign(this, { options, data });
+      this.paint();
+    }
+
     draw(rows) {
       this.rows = rows;
       const data = this.data(rows);
@@ -170,9 +209,30 @@ const Charts = (() => {
     }
   }
 
+  /** Accuracy, or as long as nobody has measured it, the first metric; `title` says which. */
+  class Quality extends Chart {
+    constructor(places) {
+      super(places, accuracyOptions, accuracyData);
+      this.title = places.title;
+      this.metric = "";
+    }
+
+    draw(rows) {
+      const metric = Board.measured(rows);
+      if (metric !== this.metric) {
+        this.metric = metric;
+        this.rows = rows;
+        if (metric) this.become(() => metricOptions(metric), metricData(metric));
+        else this.become(accuracyOptions, accuracyData);
+        this.title.textContent = `${metric || "Accuracy"} by round`;
+      }
+      super.draw(rows);
+    }
+  }
+
   return {
-    percent, short, colour, recolour,
-    accuracy: (places) => new Chart(places, accuracyOptions, accuracyData),
+    percent, measure, short, colour, recolour,
+    accuracy: (places) => new Quality(places),
     network: (places) => new Chart(places, networkOptions, networkData),
   };
 })();

@@ -58,10 +58,16 @@ const Votes = (() => {
     if (votes.length > CELLS) cells.append(element("span", "more", `+${votes.length - CELLS}`));
     item.append(
       element("span", "number", `#${row.round}`), element("span", "verdict", MARK[verdictOf(row)]),
-      element("span", "accuracy", Charts.percent(row.accuracy)), cells,
+      element("span", "accuracy", reached(row)), cells,
       element("span", "why", tally(row)),
     );
     return item;
+  }
+
+  /** Accuracy, or the first metric where nobody measured that. */
+  function reached(row) {
+    const [first] = row.accuracy === null ? row.metrics : [];
+    return first ? Charts.measure(...first) : Charts.percent(row.accuracy);
   }
 
   /** What there is to say of a round besides its verdict. */
@@ -74,6 +80,7 @@ const Votes = (() => {
       row.evidence === null ? "" : `scores ${figure(Math.abs(row.evidence))} ${row.evidence > 0 ? "above" : "within"}`,
       row.why === "voted down" ? "" : row.why, // which "rejected" and the votes say
       row.attempt > 1 ? `attempt ${row.attempt}` : "",
+      row.declined ? `${row.declined} sat out` : "",
       row.missing ? `${row.missing} missing` : "",
       row.dropped ? `${row.dropped} dropped by the broker` : "",
     ].filter(Boolean).join(" · ");

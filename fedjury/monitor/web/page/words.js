@@ -74,6 +74,9 @@ const Words = (() => {
     set("now", now(board));
     set("f-round", last ? String(last.round) : "–");
     set("f-accuracy", Charts.percent(last?.accuracy));
+    const metrics = [...(last?.metrics ?? [])];
+    $("c-accuracy").hidden = metrics.length > 0 && last.accuracy === null;
+    tiles(metrics);
     $("c-backdoor").hidden = last?.backdoor == null;
     set("f-backdoor", Charts.percent(last?.backdoor));
     set("f-accepted", grouped.format(accepted));
@@ -85,7 +88,25 @@ const Words = (() => {
     set("f-bytes", last ? `${bytes(last.bytesIn)}, ${bytes(last.bytesOut)}` : "–");
     const m = board.manifest;
     set("about", m ? `${m.model}, ${grouped.format(m.parameters ?? 0)} parameters; updates as ${m.codec}; judge ${m.judge}` : "");
-    document.title = last ? `${Charts.percent(last.accuracy)} #${last.round} ${board.name}` : "fedjury";
+    const [best] = last?.accuracy == null ? metrics : [];
+    const reached = best ? `${best[0]} ${Charts.measure(...best)}` : Charts.percent(last?.accuracy);
+    document.title = last ? `${reached} #${last.round} ${board.name}` : "fedjury";
+  }
+
+  /** A tile for each metric, after that of accuracy. */
+  function tiles(metrics) {
+    const old = [...document.querySelectorAll("#figures .metric")];
+    metrics.forEach(([name, value], i) => {
+      const tile = old[i] ?? document.createElement("div");
+      if (!old[i]) {
+        tile.className = "metric";
+        tile.append(document.createElement("dt"), document.createElement("dd"));
+        $("c-backdoor").before(tile);
+      }
+      put(tile.firstElementChild, name);
+      put(tile.lastElementChild, Charts.measure(name, value));
+    });
+    old.slice(metrics.length).forEach((tile) => tile.remove());
   }
 
   function refused(board) {
