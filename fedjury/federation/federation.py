@@ -95,9 +95,9 @@ class Federation:
         ``rule``, ``options``: how updates become one, by name. ``weigh``: by "samples", as is usual
         with the rule mean, or "equal". ``every``: from one round to the next at the least;
         ``deadline``: for the updates of a round, and again for votes and metrics, there at most
-        30 s; both in seconds, or "10m", "1h". ``validators``: devices that vote on each candidate. ``best``: a metric; the best model by it is kept,
-        "-rmse" where low is good. ``folder``: where runs are kept. ``settings``: any other
-        settings, as "section.key" -> value.
+        30 s; both in seconds, or "10m", "1h". ``validators``: devices that vote on each candidate.
+        ``best``: a metric; the best model by it is kept, "-rmse" where low is good. ``folder``:
+        where runs are kept. ``settings``: any other settings, as "section.key" -> value.
 
         Raises
         ------
