@@ -26,6 +26,9 @@ FRONTED: dict[str, dict[str, Any]] = {
 }
 """Rules behind a front, which are columns of their own; -1 stands for the number of attackers."""
 
+STATELESS = tuple(rule for rule in RULES if Need.STATE not in RULES.facts(rule).needs)
+"""What is compared: optimizers of the server defend against nobody."""
+
 KEPT = 0.02
 """Share of the training set that the server keeps; the agents are dealt nothing of it, whoever asks
 for it, so that they hold the same in all cells."""
@@ -81,7 +84,7 @@ class MatrixScale(Scale):
     start: int = 16
     """The round in which they begin to strike."""
     attacks: tuple[str, ...] = (NONE, *ATTACKS)
-    columns: tuple[str, ...] = (*RULES, *FRONTED)
+    columns: tuple[str, ...] = (*STATELESS, *FRONTED)
     """Rules, alone and behind fronts."""
 
 
