@@ -90,7 +90,7 @@ class TorchTrainer:
         if device not in DEVICES:
             raise ValueError(f"device must be {', '.join(DEVICES)}, not {device!r}")
         self._device = device_named(device)
-        self._more: dict[str, Metric] = {name: METRICS.build(name) for name in metrics}
+        self._more: dict[str, Metric] = {task.short(name): METRICS.build(name) for name in metrics}
         self._check()
         everything, self._collate = samples_of(data)
         if isinstance(data, DataLoader) and batch_size is None:

@@ -28,6 +28,7 @@ from fedjury.aggregator.resume import description, resume
 from fedjury.aggregator.serve import serve, serving, store_of
 from fedjury.aggregator.service import Aggregator, Control
 from fedjury.aggregator.store import RunStore, read_records
+from fedjury.config.sections import Validation
 from fedjury.config.settings import Settings, explained, load
 from fedjury.federation.durations import seconds_of
 from fedjury.federation.outcome import Result
@@ -93,10 +94,10 @@ class Federation:
 
         ``rule``, ``options``: how updates become one, by name. ``weigh``: by "samples", as is usual
         with the rule mean, or "equal". ``every``: from one round to the next at the least;
-        ``deadline``: for the updates of a round; both in seconds, or "10m", "1h". ``validators``:
-        devices that vote on each candidate. ``best``: a metric; the best model by it is kept,
-        "-rmse" where low is good. ``folder``: where runs are kept. ``settings``: any other
-        settings, as "section.key" -> value.
+        ``deadline``: for the updates of a round, and again for votes and metrics, there at most
+        30 s; both in seconds, or "10m", "1h". ``validators``: devices that vote on each candidate.
+        ``best``: a metric; the best model by it is kept, "-rmse" where low is good. ``folder``:
+        where runs are kept. ``settings``: any other settings, as "section.key" -> value.
 
         Raises
         ------
@@ -135,6 +136,7 @@ class Federation:
             "collect.wait": devices.wait,
             "collect.seconds": seconds_of(deadline),
             "collect.every": seconds_of(every),
+            "validation.seconds": min(seconds_of(deadline), Validation().seconds),
             "sampling.most": devices.max,
             "wire.history": "float32",  # what devices measure is the candidate itself
             "agents.malicious": 0.0,

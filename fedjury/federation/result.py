@@ -27,6 +27,9 @@ SHOWN = {
 """The report's columns that fit a terminal."""
 
 
+METRICS = 2
+"""Metrics of each run that fit, too."""
+
 FILES = {
     "report": "report.html",
     "table": "report.md",
@@ -52,8 +55,7 @@ class Result(NamedTuple):
         table = Table(
             title=self.report.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False
         )
-        metrics = {name for row in self.rows for name in row.metrics}
-        fits = SHOWN | metrics
+        fits = SHOWN.union(*([*row.metrics][:METRICS] for row in self.rows))
         shown = [heading for heading in reports.headings(self.rows) if heading in fits]
         for heading in shown:
             left = heading == "run"

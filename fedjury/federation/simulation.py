@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
+
+import torch
 
 from fedjury.agents.device import Device
 from fedjury.agents.device_fleet import fleet_runner
@@ -21,6 +24,17 @@ STEP, LONGEST = 1.0, 60.0
 
 PATIENCE = 60.0
 """Seconds for all devices to join; they do at once."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread meanwhile: small networks are slower on many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Clock:
@@ -54,7 +68,8 @@ def simulate(
     """Run a federation of these devices in this process, and return what came of it.
 
     The rounds, messages and votes are those of a federation over a broker, and so is the model, bit
-    for bit, with as many threads of PyTorch. Nobody waits: deadlines and ``every`` pass at once.
+    for bit, with as many threads of PyTorch: here one, as in a spawned fleet. Nobody waits:
+    deadlines and ``every`` pass at once.
 
     ``folder``: where the run is kept; a new temporary folder if it is left out. ``given``: what
     ``fedjury.Federation`` takes beside, ``devices`` among it.
@@ -76,7 +91,7 @@ def simulate(
     clock = Clock()
     transport = transport_at(where, name).open()
     runner = fleet_runner(everybody, transport, say, shared=True, clock=clock)
-    with federation.serving(rounds, clock) as (aggregator, begun):
+    with one_thread(), federation.serving(rounds, clock) as (aggregator, begun):
         runner.join()
         state = aggregator.gather(begun, len(everybody), PATIENCE)
         while not (state.done or aggregator.control.stopped):

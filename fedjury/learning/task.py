@@ -193,6 +193,11 @@ def metric_of(name: str) -> Metric:
     return metric
 
 
+def short(name: str) -> str:
+    """Return under which name a metric is recorded: of ``package.module:name`` the last part."""
+    return name.rpartition(":")[2]
+
+
 def task_of(
     data: Dataset,
     *,
@@ -212,6 +217,6 @@ def task_of(
         If a name or an option is not valid.
     """
     task = classification(data.classes, trainable) if data.classes else regression(trainable)
-    more = {name: metric_of(name) for name in metrics if name not in task.metrics}
+    more = {short(name): metric_of(name) for name in metrics if name not in task.metrics}
     own = LOSSES.build(loss, options=loss_options) if loss or loss_options else task.loss
     return replace(task, loss=own, metrics={**task.metrics, **more})

@@ -48,22 +48,23 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
 
 
 def reached(rounds: list[RoundRecord], evaluation: Evaluation) -> list[str]:
-    """Return what was measured at last and at best, a metric a line.
+    """Return what was measured at last and at best, in a line; empty if there is nothing to say.
 
-    Of accuracy nothing is said that is said elsewhere: what it is, and how far it fell.
+    It is the metric by which the best model is kept, else accuracy, else the first there is. Of
+    accuracy alone nothing is said that is said elsewhere: what it is, and how far it fell.
     """
-    metrics = [(name, _best_is(name, evaluation)) for name in names_of(rounds)]
-    found = [one for name, best_is in metrics if (one := measured(rounds, name, best_is))]
-    lines = [at_last(one) for one in found]
-    server = None if any(one.name == "accuracy" for one in found) else measured(rounds, "accuracy")
-    if server is None or server.best is None or server.best - server.last >= FALL:
-        return lines
-    return lines if percent(server.best) == percent(server.last) else [at_last(server), *lines]
-
-
-def _best_is(metric: str, evaluation: Evaluation) -> str:
-    """Return whether the highest or the lowest is best, where that is set of this metric."""
-    return evaluation.best_is if metric == evaluation.best else ""
+    chosen = measured(rounds, evaluation.best, evaluation.best_is) if evaluation.best else None
+    if chosen is not None:
+        return [at_last(chosen)]
+    server = any(one.model.accuracy is not None for one in rounds)
+    metric = ("accuracy",) if server else names_of(rounds, 1)
+    found = measured(rounds, *metric) if metric else None
+    if found is None:
+        return []
+    if not server:
+        return [at_last(found)]
+    same = found.best is None or percent(found.best) == percent(found.last)
+    return [] if same or (found.best or 0.0) - found.last >= FALL else [at_last(found)]
 
 
 def at_last(one: Measured) -> str:

@@ -287,7 +287,7 @@ def test_own_data_model_rule_attack_judge_and_metric_make_a_run(environment):
     assert [record.accepted for record in middle] == [True] * 6
     assert [record.accepted for record in jury] == [True] * 3 + [False] * 3
     assert middle[-1].model.accuracy == offered[-1].model.accuracy > 0.85
-    measured = middle[-1].model.metrics["server_acme.metrics:worst_class"]
+    measured = middle[-1].model.metrics["server_worst_class"]
     assert 0.5 < measured <= middle[-1].model.accuracy
     report = (folders[0] / "report.md").read_text()
     assert "They shouted: each sent the same number for every weight." in report

@@ -264,6 +264,7 @@ ELSEWHERE = {
     "fedjury/detection/dissent.py": "columns of an array",
     "fedjury/broker/enrolment_file.py": "the enrolment",
     "fedjury/aggregator/store.py": "the metadata of a model's file",
+    "fedjury/judges/applied.py": "the parts of judgements",
     "fedjury/aggregator/rule_memory.py": "the metadata of a file of the rule's",
     "fedjury/experiments/engine/federation.py": "the attack log",
     "fedjury/gateway/client.py": "the gateway's JSON",
