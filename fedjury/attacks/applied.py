@@ -10,7 +10,8 @@ import numpy as np
 
 from fedjury.attacks.attack import LocalTraining, RoundContext
 from fedjury.attacks.colluding import Collusion, Plotter, Strategy
-from fedjury.learning.weights import NUMBERS, Matrix, Vector, read_only
+from fedjury.learning.arrays import NUMBERS, read_only
+from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import ATTACKS
 from fedjury.registry.faults import PluginError, working
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from fedjury.detection.detector import Detector, Memory, Observation, Scores
-from fedjury.learning.weights import NUMBERS, read_only
+from fedjury.learning.arrays import NUMBERS, read_only
 from fedjury.registry import DETECTORS
 from fedjury.registry.faults import PluginError, Tell, working
 

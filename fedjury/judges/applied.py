@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.judges.judgements import Judge, Judgements
+from fedjury.learning.arrays import NUMBERS, read_only
 from fedjury.learning.error_profiles import Candidates, Histories
-from fedjury.learning.weights import NUMBERS, read_only
 from fedjury.registry import JUDGES
 from fedjury.registry.faults import PluginError, working
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedjury.learning import models
+from fedjury.learning.arrays import read_only
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.error_profiles import (
     BINS,
@@ -27,7 +28,6 @@ from fedjury.learning.error_profiles import (
     error_profile,
     residual_profile,
 )
-from fedjury.learning.weights import read_only
 from fedjury.randomness import Purpose
 from fedjury.registry import LOSSES, METRICS
 from fedjury.registry.faults import PluginError, working

@@ -8,7 +8,7 @@ travels. Frozen parameters and all other buffers are the same in every copy of t
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,6 @@ Matrix = npt.NDArray[np.float32]
 
 Normalisation = nn.modules.batchnorm._NormBase  # noqa: SLF001 - PyTorch has no public name for them
 """Layers that keep running statistics: batch norm, and instance norm where it is asked to."""
-
-
-NUMBERS = "biuf"
-"""Kinds of NumPy's types that are numbers: truth values, whole numbers and floats."""
-
-
-def read_only(array: Any) -> Any:
-    """Return a view of an array that cannot be written; None of none."""
-    if array is None:
-        return None
-    result = array.view()
-    result.flags.writeable = False
-    return result
 
 
 class Tensor(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import NUMBERS, Matrix, Vector, read_only
+from fedjury.learning.arrays import NUMBERS, read_only
+from fedjury.learning.weights import Matrix, Vector
 from fedjury.registry import PRE_AGGREGATIONS, RULES
 from fedjury.registry.faults import working
 from fedjury.rules.rule import (

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedjury.attacks.validators.believable import Verdicts
 from fedjury.attacks.validators.malicious import Turn, VoteAttack
-from fedjury.learning.weights import read_only
+from fedjury.learning.arrays import read_only
 from fedjury.registry import VOTE_ATTACKS
 from fedjury.registry.faults import PluginError, working
 

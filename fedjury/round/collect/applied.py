@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from fedjury.learning.arrays import NUMBERS
 from fedjury.learning.contributions import Contributions
-from fedjury.learning.weights import NUMBERS
 from fedjury.protocol.messages import Reason, Update
 from fedjury.registry import COLLECT
 from fedjury.registry.faults import PluginError, working

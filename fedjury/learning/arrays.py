@@ -1,0 +1,17 @@
+"""Arrays that others are shown. Nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types that are numbers: truth values, whole numbers and floats."""
+
+
+def read_only(array: Any) -> Any:
+    """Return a view of an array that cannot be written; None of none."""
+    if array is None:
+        return None
+    result = array.view()
+    result.flags.writeable = False
+    return result
