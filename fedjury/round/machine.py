@@ -44,6 +44,7 @@ from fedjury.round.collect import Answer, Progress
 from fedjury.round.selection import (
     contributors,
     evaluators,
+    heard_from_all,
     lacks_agents,
     missing,
     still_training,
@@ -178,9 +179,6 @@ def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
     return state.but(invalid=invalid), [CountInvalid(agent, reason, invalid)]
 
 
-# ---------------------------------------------------------------- time
-
-
 def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Open the next round, or another attempt at this one, once it is due and agents are there."""
     phase = state.phase
@@ -211,7 +209,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
         sum(name not in answered for name in phase.invalid_from - out),
         phase.settled,
     )
-    match config.collecting.enough(progress, tick.now, late=late):
+    heard = not progress.selected and heard_from_all(state, answered)
+    match Answer.CLOSE if heard else config.collecting.enough(progress, tick.now, late=late):
         case Answer.SETTLE:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
@@ -221,7 +220,7 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
         return _aggregate(state, tick, config)
-    if phase.settled is not None:  # all have answered: asked again, they would send the same
+    if phase.settled is not None or heard_from_all(state, answered):  # they would send the same
         return _reject(state, tick, config, too_few(state, config))
     return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
 

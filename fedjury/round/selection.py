@@ -66,6 +66,12 @@ def still_training(state: State) -> frozenset[str]:
     return silent.difference(state.validators)
 
 
+def heard_from_all(state: State, answered: Container[str]) -> bool:
+    """Return whether each selected agent has answered, or has said that it sits out."""
+    heard = (name in answered or name in state.declined for name in state.selected)
+    return bool(state.selected) and all(heard)
+
+
 def missing(
     missed: Mapping[str, int], asked: Names, answered: Container[str], declined: Names
 ) -> Mapping[str, int]:

@@ -1235,3 +1235,26 @@ def test_what_agents_measure_while_they_train_is_recorded():
     [record] = records(effects)
     assert record.training == {"loss": (10 + 40) / 30}
     assert record.trained["b"] == Figures(30, {"loss": 2.0})
+
+
+def test_where_all_sit_out_the_round_is_over_at_once():
+    """No deadline is waited for, and nobody is asked again: they would say the same."""
+    said = policy(wait=True)
+    state, _ = start(said)
+    state, _ = play(state, said, *(Decline(name, 1, 1) for name in "abc"))
+    state, effects = play(state, said, Tick(0.1, set("abc")))
+    [record] = records(effects)
+    assert (record.accepted, record.declined, state.round) == (False, 3, 2)
+    assert record.why == "0 of 3 selected agents sent a valid update, 1 needed; 3 sat out"
+
+
+def test_a_round_that_can_no_longer_have_enough_updates_is_over():
+    """Three are needed; one sits out: with the two others' updates it is rejected, and goes on."""
+    said = policy(wait=True, min_updates=3)
+    state, _ = start(said)
+    state, _ = play(state, said, Decline("c", 1, 1), *updates(state, {"a": (1, 0), "b": (3, 0)}))
+    state, effects = play(state, said, Tick(0.1, set("abc")))
+    assert records(effects)[0].why.startswith(
+        "2 of 3 selected agents sent a valid update, 3 needed"
+    )
+    assert state.round == 2
