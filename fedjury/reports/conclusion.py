@@ -35,13 +35,14 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
     """Return what a run came to, a sentence a line; ``classes``: how many the model tells apart."""
     if not rounds:
         return []
+    falling = fell(rounds, settings, classes)
     lines = (
-        *reached(rounds, settings.evaluation),
+        *([] if falling else reached(rounds, settings.evaluation)),
         named(rounds, settings.detection),
         voted(rounds),
         lost(rounds),
         hidden(rounds),
-        fell(rounds, settings, classes),
+        falling,
         unseen(rounds, classes),
     )
     return [line for line in lines if line]
@@ -51,7 +52,7 @@ def reached(rounds: list[RoundRecord], evaluation: Evaluation) -> list[str]:
     """Return what was measured at last and at best, in a line; empty if there is nothing to say.
 
     It is the metric by which the best model is kept, else accuracy, else the first there is. Of
-    accuracy alone nothing is said that is said elsewhere: what it is, and how far it fell.
+    accuracy alone nothing is said that is said elsewhere.
     """
     chosen = measured(rounds, evaluation.best, evaluation.best_is) if evaluation.best else None
     if chosen is not None:
@@ -64,7 +65,7 @@ def reached(rounds: list[RoundRecord], evaluation: Evaluation) -> list[str]:
     if not server:
         return [at_last(found)]
     same = found.best is None or percent(found.best) == percent(found.last)
-    return [] if same or (found.best or 0.0) - found.last >= FALL else [at_last(found)]
+    return [] if same else [at_last(found)]
 
 
 def at_last(one: Measured) -> str:

@@ -12,10 +12,17 @@ from fedjury.config.settings import SettingsError
 from fedjury.experiments import EXPERIMENTS, running
 from fedjury.experiments.engine.case import Case, Job, Result
 from fedjury.experiments.papers import matrix, matrix_plan
-from fedjury.experiments.papers.matrix_plan import FRONTED, GUARDS, KEPT, SMALL, MatrixPlan
+from fedjury.experiments.papers.matrix_plan import (
+    FRONTED,
+    GUARDS,
+    KEPT,
+    SMALL,
+    STATELESS,
+    MatrixPlan,
+)
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import DetectionRecord, Quality, RoundRecord, Timing, Traffic, Truth
-from fedjury.registry import ATTACKS, RULES
+from fedjury.registry import ATTACKS
 
 PLAN = MatrixPlan(SMALL, matrix_plan.COMMON | {"model.name": "mlp"}, {"mnist5k": 4000}, range(1))
 CELLS = matrix.cases(PLAN)
@@ -25,7 +32,7 @@ def test_every_attack_meets_every_rule():
     """A new attack is a row and a new rule a column, without a word here."""
     met = {(cell.labels["attack"], cell.labels["rule"], cell.labels["guard"]) for cell in CELLS}
     attacks = {"none", *ATTACKS}
-    assert met == {(a, r, g) for a in attacks for r in (*RULES, *FRONTED) for g in GUARDS}
+    assert met == {(a, r, g) for a in attacks for r in (*STATELESS, *FRONTED) for g in GUARDS}
     assert len({cell.job.key for cell in CELLS}) == len(CELLS)
 
 

@@ -193,6 +193,8 @@ def test_source_files_that_documents_name_exist():
     for document in tracked("README.md", "CONTRIBUTING.md", "docs/*.md"):
         if document.name != "decisions.md":
             named = re.findall(r"`([\w./]+\.(?:py|mjs))`", document.read_text(encoding="utf-8"))
+            if document.name.startswith("tutorial-"):  # whose readers write files of their own
+                named = [name for name in named if "/" in name]
             found += [
                 f"{document.name}: {name}"
                 for name in named
