@@ -69,6 +69,8 @@ def acme(tmp_path, monkeypatch):
     (tmp_path / "acme" / "rules.py").write_text(THEIRS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [part for part in sys.path if part != ""])
+    for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
+        monkeypatch.delitem(sys.modules, name)  # of another test's company
     yield tmp_path
     for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
         del sys.modules[name]
