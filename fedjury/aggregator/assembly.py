@@ -94,7 +94,8 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     if settings.model.init:
         read_weights(Path(settings.model.init), model)
     options = settings.training.options
-    OPTIMIZERS.build(settings.training.optimizer, trained(model), 0.1, options=options)
+    if not training_of(settings).plain:  # making one of PyTorch's costs 80 MB
+        OPTIMIZERS.build(settings.training.optimizer, trained(model), 0.1, options=options)
     held = partition(partition_spec_of(settings), data)
     rule = checked_rule(settings)
     check_trainable(settings, model, data, held)

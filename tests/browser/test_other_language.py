@@ -180,7 +180,7 @@ def test_it_trains_like_pytorch(node, model, shape, plan):
             "weights": weights.tolist(),
             "pixels": x.reshape(8, -1).tolist(),
             "labels": y.tolist(),
-            "how": plan._asdict(),
+            "how": plan._asdict() | {"options": dict(plan.options)},
         },
     )
     assert [tuple(shape) for shape in got["tensors"]] == [t.shape for t in tensors(network)]
