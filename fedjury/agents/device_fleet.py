@@ -34,8 +34,9 @@ class DeviceFleet:
         self._batches = {batch.name: batch for batch in batches}
         self._due: list[str] = []
         """Who may still have to train, the next one last."""
-        self._heard: tuple[Round | None, Vector | None] = None, None
-        """The last round and model: each comes once for every connection."""
+        self._last_round: Round | None = None
+        self._last_model: Vector | None = None
+        """What came last, which comes once for every connection."""
 
     @property
     def number(self) -> int:
@@ -44,9 +45,9 @@ class DeviceFleet:
 
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model (d,), and forget those that no judge will ask for."""
-        if self._heard[1] is weights:
+        if self._last_model is weights:
             return
-        self._heard = self._heard[0], weights
+        self._last_model = weights
         for batch in self._batches.values():
             batch.keep(version, weights)
 
@@ -60,9 +61,9 @@ class DeviceFleet:
 
     def begin(self, message: Round) -> None:
         """Plan the training of a round."""
-        if self._heard[0] is message:
+        if self._last_round is message:
             return
-        self._heard = message, self._heard[1]
+        self._last_round = message
         for batch in self._batches.values():
             batch.begin(message)
         self._plan()

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load as load_tensors
 from torch import nn
 
@@ -77,10 +78,10 @@ def kept_in(folder: Path, *, best: bool = False) -> Kept:
 
 
 def _last(store: RunStore, folder: Path) -> tuple[int, Vector]:
-    models = store.newest()
-    if models is None:
+    model = store.newest()
+    if model is None:
         raise StoreError(f"{folder} holds no model")
-    return models.version, models.weights
+    return model.version, model.weights
 
 
 def _best(folder: Path, layout: Layout) -> tuple[int, Vector]:
@@ -88,8 +89,6 @@ def _best(folder: Path, layout: Layout) -> tuple[int, Vector]:
     if not file.exists():
         raise StoreError(f"{folder} has no {BEST}: no metric was named as evaluation.best")
     try:
-        from safetensors import safe_open  # noqa: PLC0415 - only here are notes needed
-
         arrays = load_tensors(readable(file).read_bytes())
         with safe_open(file, "numpy") as opened:
             version = int((opened.metadata() or {})["version"])

@@ -24,7 +24,7 @@ from fedjury.agents.functions import Metrics, called, flaw_of_values, named
 from fedjury.aggregator.assembly import NO_DATA, Parts, unmeasured, without_data
 from fedjury.aggregator.console import round_line
 from fedjury.aggregator.durable_files import held
-from fedjury.aggregator.resume import description, resume
+from fedjury.aggregator.resume import description, resume, show
 from fedjury.aggregator.serve import serve, serving, store_of
 from fedjury.aggregator.service import Aggregator, Control
 from fedjury.aggregator.store import RunStore, read_records
@@ -43,11 +43,6 @@ from fedjury.round.state import State
 F = TypeVar("F", bound=Callable[..., Any])
 
 OnRound = Callable[[RoundRecord], None]
-
-
-def show(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 @dataclass(frozen=True)
@@ -239,8 +234,8 @@ class Federation:
             store = store_of(settings, parts, folder)
             history, state = resume(store, settings, parts, self._say)
             store.describe(description(settings, parts))
-            yield Begun(settings, parts, store, _Screen(rounds, self._say, self._callbacks),
-                        history, state)  # fmt: skip
+            screen = _Screen(rounds, self._say, self._callbacks)
+            yield Begun(settings, parts, store, screen, history, state)
 
     def _serve(self, begun: Begun) -> State:
         if isinstance(self._address, MemoryAddress):

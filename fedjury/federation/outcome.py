@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import load
 
 from fedjury.aggregator import durable_files
@@ -57,9 +56,9 @@ class Result:
         """Return the last accepted model: all of a PyTorch module's state, or arrays by name."""
         self._model.load(self.weights)
         model = self._model.model
-        state = model.state_dict() if hasattr(model, "state_dict") else model
-        return {name: value.copy() if isinstance(value, np.ndarray) else value.clone()
-                for name, value in state.items()}  # fmt: skip
+        arrays = isinstance(model, dict)
+        state = model if arrays else model.state_dict()
+        return {name: value.copy() if arrays else value.clone() for name, value in state.items()}
 
     def best_state_dict(self) -> dict[str, Any]:
         """Return what is trained of the best model, as arrays by name.

@@ -109,9 +109,15 @@ def test_a_device_that_leaves_and_comes_back_costs_no_run(tmp_path):
     with local_broker(KIND, say=lambda _: None) as broker:
         url = f"mqtt://127.0.0.1:{broker.port}"
         federation = fedjury.Federation(
-            "walk", url, model=weights(), devices=fedjury.Devices(min=2), folder=tmp_path,
-            deadline="1s", say=list, settings={"validation.seconds": 1.0},
-        )  # fmt: skip
+            "walk",
+            url,
+            model=weights(),
+            devices=fedjury.Devices(min=2),
+            folder=tmp_path,
+            deadline="1s",
+            say=list,
+            settings={"validation.seconds": 1.0},
+        )
         records = []
         federation.on_round(records.append)
         with running([walking("site-a", url)]):

@@ -53,7 +53,7 @@ def share(name, shape=(1, 8, 8)):
     return torch.from_numpy(data.x_train[mine]), torch.from_numpy(data.y_train[mine])
 
 
-def device(name, said=None, **given):
+def device(name, said=None, *, evaluates=True, **given):
     """Make a device that trains by plain SGD on its own samples."""
     made = fedjury.Device(
         name,
@@ -74,12 +74,13 @@ def device(name, said=None, **given):
                 sgd.step()
         return fedjury.Trained(samples=len(x))
 
-    @made.evaluate
     def evaluate(model, turn):
         with torch.no_grad():
             answers = model(x).argmax(1)
         return fedjury.Metrics(len(x), predictions=answers, targets=y)
 
+    if evaluates:
+        made.evaluate(evaluate)
     return made
 
 
@@ -272,8 +273,7 @@ def test_devices_measure_each_candidate_on_their_own_data(tmp_path):
 
 def test_a_device_that_only_trains_is_not_asked_to_judge_or_to_measure(tmp_path):
     """One of three has no evaluate function: the two others vote and measure, nobody is silent."""
-    devices = [device(name) for name in SIZES]
-    devices[0]._functions.evaluate = None
+    devices = [device(name, evaluates=name != "site-a") for name in SIZES]
     changes = {"evaluation__fraction": 1.0, "validation__validators": 3, "validation__look_back": 2}
     done = federation(tmp_path, devices, run__rounds=3, **changes)
     assert {frozenset(r.votes.voters) for r in done.records} == {frozenset(("site-b", "site-c"))}
