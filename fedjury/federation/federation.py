@@ -35,7 +35,7 @@ from fedjury.federation.outcome import Result
 from fedjury.learning.own_model import own_model
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import Quality, RoundRecord
-from fedjury.protocol.transport.by_url import MemoryAddress, address_at, transport_at
+from fedjury.protocol.transport.by_url import Address, MemoryAddress, address_at, transport_at
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.reports.conclusion import reached
 from fedjury.round.state import State
@@ -56,6 +56,29 @@ class Devices:
     wait: bool = True
     """Whether it waits for its fewest as long as it takes. If not, it begins after two minutes with
     those that are there, and is given up after five rounds in a row without enough answers."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that say so, as "section.key" -> value."""
+        return {
+            "collect.agents": self.min,
+            "collect.min_updates": self.min,
+            "collect.wait": self.wait,
+            "sampling.most": self.max,
+        }
+
+
+ALWAYS: Mapping[str, Any] = {
+    "data.name": NO_DATA,
+    "aggregation.server_lr": 1.0,
+    "detection.detectors": [],
+    "detection.quarantine": False,
+    "evaluation.fraction": 1.0,
+    "evaluation.by_agent": True,
+    "agents.malicious": 0.0,
+    "wire.history": "float32",  # what devices measure is the candidate itself
+}
+"""What a federation is, unless its settings say otherwise."""
 
 
 class Federation:
@@ -110,36 +133,22 @@ class Federation:
         self.control = Control()
         self._thread: threading.Thread | None = None
         self._ended: Result | BaseException | None = None
-        given = {
+        chosen = {
             "run.name": name,
             "run.seed": seed,
             "run.directory": str(folder),
             "model.name": type(model).__qualname__,
-            "data.name": NO_DATA,
             "aggregation.rule": rule,
-            "aggregation.server_lr": 1.0,
             "aggregation.options": dict(options or {}) | weighing(rule, weigh),
-            "detection.detectors": [],
-            "detection.quarantine": False,
             "validation.validators": validators,
-            "evaluation.fraction": 1.0,
-            "evaluation.by_agent": True,
+            "validation.seconds": min(seconds_of(deadline), Validation().seconds),
             "evaluation.best": best.removeprefix("-"),
             "evaluation.best_is": "lowest" if best.startswith("-") else "highest",
-            "collect.agents": devices.min,
-            "collect.min_updates": devices.min,
-            "collect.wait": devices.wait,
             "collect.seconds": seconds_of(deadline),
             "collect.every": seconds_of(every),
-            "validation.seconds": min(seconds_of(deadline), Validation().seconds),
-            "sampling.most": devices.max,
-            "wire.history": "float32",  # what devices measure is the candidate itself
-            "agents.malicious": 0.0,
             "broker.secrets": str(secrets),
         }
-        if not isinstance(self._address, MemoryAddress):
-            where = self._address
-            given |= {"broker.host": where.host, "broker.port": where.port, "broker.tls": where.tls}
+        given = {**ALWAYS, **chosen, **devices.settings, **settings_of(self._address)}
         self._settings = load(overrides=given | dict(settings or {}))
         self._parts(1)  # so that what cannot be is said here
 
@@ -306,6 +315,13 @@ class _Screen:
         self._last = ""
         for function in self._told:
             function(record)
+
+
+def settings_of(address: Address) -> dict[str, Any]:
+    """Return the settings that lead to a broker; none to one in memory."""
+    if isinstance(address, MemoryAddress):
+        return {}
+    return {"broker.host": address.host, "broker.port": address.port, "broker.tls": address.tls}
 
 
 def weighing(rule: str, weigh: str) -> dict[str, Any]:
