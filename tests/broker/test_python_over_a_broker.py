@@ -182,3 +182,18 @@ def test_a_device_is_in_two_runs_with_one_login(tmp_path):
         assert result.rounds >= 2
         assert {row["updates"] for row in result.history} == {1}
         assert {row["missing"] for row in result.history} == {0}
+
+
+def test_a_federation_may_be_below_another_topic(tmp_path):
+    """Its setting and the device's root are the same, and they hear each other there."""
+    root = "plant-7/fl"
+    with local_broker(KIND, say=lambda _: None) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        device = fedjury.Device("site-a", url, run="walk", root=root, say=lambda _: None)
+        device.train(lambda model, turn: fedjury.Trained(1))
+        where = {"broker.root": root}
+        federation = fedjury.Federation(
+            "walk", url, model=weights(), folder=tmp_path, say=list, settings=where
+        )
+        with running([device]):
+            assert federation.run(2).rounds == 2
