@@ -6,7 +6,9 @@ what no broker here says, raw servers.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import re
 import resource
 from pathlib import Path
@@ -290,8 +292,10 @@ def few_files():
 
     def allow(more):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        used = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, before[1]))
+        used = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+        # The limit is on a file's number, and what ran before may have left gaps below it.
+        free = itertools.islice((n for n in itertools.count() if n not in used), more)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, before[1]))
 
     yield allow
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -319,17 +323,17 @@ def test_files_that_run_out_are_not_the_broker_s_fault(few_files, monkeypatch):
     monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 0.1))
     with local_broker("mosquitto", say=lambda _: None) as there:
         hub = MqttTransport(BrokerAddress(there.host, there.port), "lab").open()
-        few_files(6)
-        for number in range(10):
-            hub.join(f"a{number}")
-        until(lambda: read(hub, Presence) or hub.outside)
-        told = hub.notices.take()
-        assert 0 < hub.connections < 10
-        few_files(50)
-        until(lambda: read(hub, Presence) or hub.connections == 10)
-        assert hub.outside == {}
-        hub.send("a0", BEGUN)
-        hub.close()
+        with contextlib.closing(hub):
+            few_files(6)
+            for number in range(10):
+                hub.join(f"a{number}")
+            until(lambda: read(hub, Presence) or hub.outside)
+            told = hub.notices.take()
+            assert 0 < hub.connections < 10
+            few_files(50)
+            until(lambda: read(hub, Presence) or hub.connections == 10)
+            assert hub.outside == {}
+            hub.send("a0", BEGUN)
     (text,) = told
     assert re.match(r"a\d cannot connect: this process cannot open more files \(\d+\)", text)
 
