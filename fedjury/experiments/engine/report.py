@@ -6,9 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fedjury.experiments.engine import tables
+from fedjury.experiments.engine import intervals, tables
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.metrics import alarms_effect
 from fedjury.experiments.engine.setup import P, Plan
 
 
@@ -16,25 +17,23 @@ def write(
     folder: Path, name: str, experiment: Experiment[P], plan: P, results: list[Result]
 ) -> None:
     """Write all files of an experiment into its folder."""
-    result = experiment.tables(results)
+    effect = alarms_effect(results)
+    result = [table.with_effect(effect) for table in experiment.tables(results)]
     for table in result:
         file = "-".join(filter(None, (name, table.name)))
         tables.write_csv(folder / f"{file}.csv", table)
-    lines = [
+    rates = any(table.has_rates for table in result)
+    paragraphs = [
         f"# {name}",
-        "",
         experiment.line,
-        "",
         describe(experiment, plan),
-        "",
         experiment.legend or experiment.setup.legend,
-        "",
+        intervals.explained(effect, len(plan.seeds)) if rates else "",
+        experiment.note,
+        *map(tables.markdown, result),
+        f"![{name}]({name}.png)",
     ]
-    if experiment.note:
-        lines += [experiment.note, ""]
-    for table in result:
-        lines += [tables.markdown(table), ""]
-    lines += [f"![{name}]({name}.png)", ""]
+    lines = [line for text in paragraphs if text for line in (text, "")]
     (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
     draw(folder / f"{name}.png", experiment, plan, results)
 

@@ -20,6 +20,19 @@ class Table(NamedTuple):
     title: str
     rows: Sequence[Row]
 
+    def with_effect(self, effect: float | None) -> Table:
+        """Return the same, its intervals with a design effect; None: it is not known."""
+        rows = [
+            {k: v.with_effect(effect) if isinstance(v, Rate) else v for k, v in row.items()}
+            for row in self.rows
+        ]
+        return self._replace(rows=rows)
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether it shows a share with its interval."""
+        return any(isinstance(value, Rate) for row in self.rows for value in row.values())
+
 
 def write_csv(file: Path, table: Table) -> None:
     """Write a table; a rate or a mean takes several columns."""
@@ -124,7 +137,7 @@ def target(
     return {
         "figure": what,
         "target": " and ".join(limits) or "as it is",
-        "seen": shown(seen),
+        "seen": seen,
         "outcome": reached,
     }
 

@@ -266,8 +266,7 @@ STEPS = {"eta/N": 0.1, "mean": 1.0}
 
 LEGEND = (
     "FN: poisoned candidates accepted, of all; FP: benign candidates rejected, of all, from the "
-    "first vote on. In brackets: Wilson's 95 % interval of all repeats together; in parentheses: "
-    "the lowest and the highest repeat."
+    "first vote on. In parentheses: the lowest and the highest repeat."
 )
 
 BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, LEGEND)

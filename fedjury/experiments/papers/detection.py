@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, by, pool
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import Mean, Rate, by, rate
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.mpaf_setup import FAKES, MpafAgents, MpafPlan
 from fedjury.learning.partition import partition_spec_of
@@ -121,14 +122,22 @@ def flagged(result: Result) -> tuple[set[str], set[str]]:
 
 def precision(results: list[Result]) -> Rate:
     """Return the share of those flagged that is evil."""
-    matches = [flagged(result) for result in results]
-    return pool(Count(len(message & malicious), len(message)) for message, malicious in matches)
+
+    def count(result: Result) -> Count:
+        found, malicious = flagged(result)
+        return Count(len(found & malicious), len(found))
+
+    return rate(results, count)
 
 
 def recall(results: list[Result]) -> Rate:
     """Return the share of the evil that was flagged."""
-    matches = [flagged(result) for result in results]
-    return pool(Count(len(message & malicious), len(malicious)) for message, malicious in matches)
+
+    def count(result: Result) -> Count:
+        found, malicious = flagged(result)
+        return Count(len(found & malicious), len(malicious))
+
+    return rate(results, count)
 
 
 def _benign(results: list[Result]) -> list[Row]:
@@ -189,7 +198,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
                 place = float(SCALES.index(float(scale)))
                 lines.setdefault(str(detector), {})[place] = share(runs)
             axes = panels[row, column]
-            pictures.rates(axes, lines)
+            pictures.rates(axes, lines, None)
             pictures.as_rate(axes, name)
             axes.set_xticks(range(len(SCALES)), [f"{scale:g}" for scale in SCALES])
             axes.set(xlabel="λ", title=f"fakes {percent} % of the genuine")
@@ -205,7 +214,7 @@ EXPERIMENT = Experiment(
     draw=draw,
     size=(11.0, 6.5),
     legend=(
-        "Precision and recall: in brackets, Wilson's 95 % interval of all repeats together. Other "
+        "Precision and recall are shares of agents. Other "
         "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
     ),
     note=(
