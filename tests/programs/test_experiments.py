@@ -373,6 +373,11 @@ def test_every_experiment_runs(results, capsys, name):
     assert report.startswith(f"# {name}\n")
     assert "; 1 repeat, seed 0." in report
     assert report in capsys.readouterr().out
+    runs = list(csv.DictReader((folder / f"{name}-runs.csv").read_text().splitlines()))
+    assert len(runs) == len(list((folder / "cells").glob("*.json")))
+    assert {"cell", "seed", "data.name", "FN count", "FN of", "FP count", "FP of"} <= set(runs[0])
+    assert all(float(run["seconds"]) > 0 for run in runs)
+    assert "\nWall time of the cells: " in report
     assert (folder / f"{name}.png").stat().st_size > 10_000
     assert list((folder / "cells").glob("*.toml"))
 
@@ -396,6 +401,30 @@ def hear_ctrl_c():
 
 def command(*arguments):
     return [sys.executable, "-m", "fedjury.experiments", *arguments]
+
+
+def test_a_setting_holds_for_all_cells_and_what_they_start_from(tmp_path):
+    """Its files stand beside those of the whole experiment, and the CSV of runs shows it."""
+    chosen = ["--scale", "tiny", "--repeats", "1", "--jobs", "0", "--runs", str(tmp_path)]
+    __main__.main(["baffle-bytes", *chosen, "--set", "agents.alpha=5"])
+    folder = tmp_path / "baffle-bytes-tiny-digits"
+    assert (folder / "baffle-bytes-agents.alpha-5.md").exists()
+    tomls = [*(folder / "cells").glob("*.toml")]
+    assert {load([file]).agents.alpha for file in tomls} == {5}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("run.seed=3", "experiments take that from --seed"),
+        ("validation.judge=lof", "this experiment sets it itself, to 'calibrated', 'lof'"),
+        ("agents.alhpa=5", "did you mean 'agents.alpha'"),
+    ],
+)
+def test_settings_that_an_experiment_cannot_take(tmp_path, given, said):
+    """What a flag says, what it varies itself, and what there is not."""
+    with pytest.raises(SettingsError, match=said):
+        __main__.main(["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path), "--set", given])
 
 
 def test_an_unknown_name_lists_the_valid_ones():

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate
 
-Value = str | int | float | Rate | Mean | None
+Value = str | int | float | Rate | Mean | Count | None
 Row = Mapping[str, Value]
 
 
@@ -56,6 +57,8 @@ def _plain(row: Row) -> dict[str, str | int | float | None]:
                 f"{name} count": value.hits,
                 f"{name} of": value.of,
             } | _spread(name, value.each)
+        elif isinstance(value, Count):
+            cases |= {f"{name} count": value.hits, f"{name} of": value.of}
         elif isinstance(value, Mean):
             cases |= {name: value.value} | _spread(name, value.values)
         else:
@@ -94,6 +97,8 @@ def shown(value: Value) -> str:
             return f"{value.value:.3f} [{low:.3f}, {high:.3f}]"
         case Mean():
             return _mean(value)
+        case Count():
+            return f"{value.hits} of {value.of}"
         case float():
             return _short(value)
     return str(value)

@@ -83,12 +83,17 @@ def strength(record: RoundRecord) -> float:
 
 def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
     """Return the share of injections which were rejected."""
+    return rate(results, lambda result: rejected(among(result)))
 
-    def count(result: Result) -> Count:
-        hits = among(result)
-        return Count(sum(not r.accepted for r in hits), len(hits))
 
-    return rate(results, count)
+def rejected(records: Records) -> Count:
+    """Count the rejected of some rounds."""
+    return Count(sum(not record.accepted for record in records), len(records))
+
+
+def counts(result: Result) -> Row:
+    """Count what was submitted and what took, and how much of each was rejected."""
+    return {"caught": rejected(submitted(result)), "caught of those": rejected(took(result))}
 
 
 def passed(results: list[Result]) -> list[float]:
@@ -201,6 +206,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(12.0, 5.0),
+    counts=counts,
     note=(
         "submitted: poison that passed the attacker's own judge; in the other rounds it stood "
         "down. It judges on all its data, or on the clean part, without the class it attacks. "

@@ -80,13 +80,26 @@ def wrong(results: list[Result], *, poisoned: bool, fewest: int, most: int) -> R
 
     Only rounds with ``fewest`` to ``most`` liars among the voters count.
     """
+    return rate(
+        results,
+        lambda result: wrongly(verdicts(result), poisoned=poisoned, fewest=fewest, most=most),
+    )
 
-    def count(result: Result) -> Count:
-        found = verdicts(result)
-        accepted = [ok for n, bad, ok in found if bad is poisoned and fewest <= n <= most]
-        return Count(sum(ok is poisoned for ok in accepted), len(accepted))
 
-    return rate(results, count)
+def wrongly(found: Verdicts, *, poisoned: bool, fewest: int, most: int) -> Count:
+    """Count the verdicts of one run on poisoned, or on benign, candidates, and the wrong ones."""
+    accepted = [ok for n, bad, ok in found if bad is poisoned and fewest <= n <= most]
+    return Count(sum(ok is poisoned for ok in accepted), len(accepted))
+
+
+def counts(result: Result) -> Row:
+    """Count wrong verdicts by the number of liars among the voters."""
+    found = verdicts(result)
+    return {
+        f"{name} with {n} liars": wrongly(found, poisoned=poisoned, fewest=n, most=n)
+        for n in range(11)
+        for name, poisoned in (("FN", True), ("FP", False))
+    }
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -181,6 +194,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(12.0, 12.0),
+    counts=counts,
     note=(
         "hide: vote clean on poison; deny: vote poisoned on clean; invert: both. The attacker "
         "always lies. Bound of the paper for rho = .4 of honest validators who judge wrongly: "

@@ -120,24 +120,29 @@ def flagged(result: Result) -> tuple[set[str], set[str]]:
     return {name for record in values for name in record.flagged}, malicious
 
 
+def shares(result: Result) -> tuple[Count, Count]:
+    """Count the evil among those flagged, and those flagged among the evil."""
+    found, malicious = flagged(result)
+    right = len(found & malicious)
+    return Count(right, len(found)), Count(right, len(malicious))
+
+
 def precision(results: list[Result]) -> Rate:
     """Return the share of those flagged that is evil."""
-
-    def count(result: Result) -> Count:
-        found, malicious = flagged(result)
-        return Count(len(found & malicious), len(found))
-
-    return rate(results, count)
+    return rate(results, lambda r: shares(r)[0])
 
 
 def recall(results: list[Result]) -> Rate:
     """Return the share of the evil that was flagged."""
+    return rate(results, lambda r: shares(r)[1])
 
-    def count(result: Result) -> Count:
-        found, malicious = flagged(result)
-        return Count(len(found & malicious), len(malicious))
 
-    return rate(results, count)
+def counts(result: Result) -> Row:
+    """Count those flagged and those of them that are evil, and the evil, where fakes attack."""
+    if result.labels["attack"] == "none":
+        return {}
+    right = shares(result)
+    return {"precision": right[0], "recall": right[1]}
 
 
 def _benign(results: list[Result]) -> list[Row]:
@@ -213,6 +218,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(11.0, 6.5),
+    counts=counts,
     legend=(
         "Precision and recall are shares of agents. Other "
         "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
