@@ -107,6 +107,11 @@ def flagged(record: RoundRecord) -> Count:
     return Count(sum(votes), len(votes))
 
 
+def flagged_wrongly(records: Records, poisoned: Collection[int]) -> Count:
+    """Count the agents' votes on benign candidates, and those that call one poisoned."""
+    return total(flagged(record) for record in voted(records) if judged(record) not in poisoned)
+
+
 # ---------------------------------------------------------------- results put together
 
 Key = tuple[str | int | float, ...]
@@ -129,22 +134,31 @@ def rate(results: Iterable[Result], count: Callable[[Result], Count]) -> Rate:
     return Rate(tuple(total(map(count, runs)) for runs in seeds))
 
 
+Poisoned = Callable[[Result], Collection[int]]
+"""A run -> the rounds whose candidates are poisoned."""
+
+
+def injected(result: Result) -> Collection[int]:
+    """Return the rounds in which the attackers were to strike."""
+    return result.settings.backdoor.inject
+
+
 def missed(result: Result) -> Count:
     """Count the poisoned candidates of a run, and those that were accepted."""
-    return errors(result.records, result.settings.backdoor.inject).missed
+    return errors(result.records, injected(result)).missed
 
 
 def alarms(result: Result) -> Count:
     """Count the benign candidates of a run that were voted on, and those that were rejected."""
-    return errors(result.records, result.settings.backdoor.inject).alarms
+    return errors(result.records, injected(result)).alarms
 
 
-def alarms_effect(results: Iterable[Result]) -> float | None:
+def alarms_effect(results: Iterable[Result], poisoned: Poisoned = injected) -> float | None:
     """Return the design effect of the false alarms of all cells; None where there are none."""
     cells: dict[Key, list[Count]] = {}
     for result in results:
         cell = tuple(value for label, value in result.labels.items() if label != "seed")
-        cells.setdefault(cell, []).append(alarms(result))
+        cells.setdefault(cell, []).append(errors(result.records, poisoned(result)).alarms)
     return design_effect(cells.values())
 
 

@@ -23,7 +23,7 @@ def write(
     spent: Spent,
 ) -> list[Path]:
     """Write all files of an experiment into its folder, and return which they are."""
-    effect = alarms_effect(results)
+    effect = alarms_effect(results, experiment.poisoned)
     result = [table.with_effect(effect) for table in experiment.tables(results)]
     files = []
     for table in (*result, runs.table(experiment, results)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fedjury.config.settings import Settings
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.intervals import total
-from fedjury.experiments.engine.metrics import alarms, flagged, judged, last, missed, voted
+from fedjury.experiments.engine.metrics import errors, flagged_wrongly, last
 from fedjury.experiments.engine.setup import P
 from fedjury.experiments.engine.tables import Row, Table
 
@@ -37,20 +36,25 @@ def table(experiment: Experiment[P], results: Sequence[Result]) -> Table:
     rows: list[Row] = []
     for result, settings in zip(results, every, strict=True):
         shown: dict[str, Any] = {key: settings[key] for key in kept}
-        row: Row = {"cell": result.case.job.key, **result.labels, **shown, **counts(result)}
+        row: Row = {
+            "cell": result.case.job.key,
+            **result.labels,
+            **shown,
+            **counts(result, experiment.poisoned(result)),
+        }
         rows.append({**row, **experiment.counts(result), "seconds": result.seconds})
     return Table("runs", "Runs", rows)
 
 
-def counts(result: Result) -> Row:
+def counts(result: Result, poisoned: Collection[int]) -> Row:
     """Count what is counted in every experiment: rounds, wrong verdicts, votes, where it ends."""
-    benign = [r for r in voted(result.records) if judged(r) not in result.settings.backdoor.inject]
+    wrong = errors(result.records, poisoned)
     return {
         "rounds": len(result.records),
         "rejected": sum(record.accepted is False for record in result.records),
-        "FN": missed(result),
-        "FP": alarms(result),
-        "FP of one agent": total(map(flagged, benign)),
+        "FN": wrong.missed,
+        "FP": wrong.alarms,
+        "FP of one agent": flagged_wrongly(result.records, poisoned),
         "accuracy at the end": last(result, "accuracy"),
         "backdoor at the end": last(result, "backdoor"),
     }

@@ -181,8 +181,8 @@ class BafflePlan(Plan):
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
         honest = undefended(settings, self.scale.base_rounds).replaced(
             aggregation=settings.aggregation.replaced(server_lr=1.0),
-            backdoor=settings.backdoor.replaced(inject=[]),
-            agents=undefended(settings, 1).agents.replaced(attack="backdoor"),
+            backdoor=settings.backdoor.replaced(inject=[], judged_clean=False),
+            agents=undefended(settings, 1).agents.replaced(attack="backdoor", options={}),
         )
         return Job(f"base seed{settings.run.seed}", honest)
 
