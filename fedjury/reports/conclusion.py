@@ -146,8 +146,8 @@ def hidden(rounds: list[RoundRecord], settings: Settings) -> str:
     most = largest_let_in(rounds)
     parts = ["largest backdoor let in: none, for no model was accepted"]
     if most is not None:
-        first = f"largest backdoor let in: {percent(most.success)} (round {most.round})"
-        parts = [f"{first}, {percent(known[-1])} at the end"]
+        when = f" (round {most.round}), {percent(known[-1])} at the end" if most.success else ""
+        parts = [f"largest backdoor let in: {percent(most.success)}{when}"]
     if (less := harm_of(rounds).accuracy_lost) is not None:
         parts.append(f"accuracy lost: {points(less)} points")
     if (found := caught(rounds, settings)) is not None:

@@ -92,6 +92,9 @@ def test_a_backdoor_stands_beside_accuracy():
     ]
     line = "largest backdoor let in: 25.0% (round 2), 12.5% at the end; accuracy lost: 0.4 points"
     assert line in told(*rounds)
+    assert "largest backdoor let in: 0.0%; accuracy lost: 0.0 points" in told(
+        record(1, backdoor=0.0)
+    )
     assert told(*(one | {"accuracy": None} for one in rounds[:2])) == [
         "largest backdoor let in: 25.0% (round 2), 25.0% at the end"
     ]

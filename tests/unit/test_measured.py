@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fedjury.aggregator.resume import with_harm
 from fedjury.formatting import measure, measures
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.measured import (
@@ -151,3 +152,15 @@ def test_the_harm_of_a_run_is_what_its_records_say():
     assert harm_of([*old, said]) == said.harm
     assert harm_of([*old, said, backdoored(5, 0.75, 0.5)]) == Harm(0.5, 0.875, 0.125)
     assert harm_of([]) == harm_of([RoundRecord(1, accepted=True)]) == Harm()
+
+
+def test_a_run_that_resumes_goes_on_with_its_harm():
+    """As its last record says; one of before records said it is added up, and so is round 0."""
+    first = RoundRecord(0, model=Quality(0.75, 0.5))
+    assert with_harm(first).harm == Harm(None, 0.75, 0.0)
+    old = [backdoored(1, 0.5, 0.25), backdoored(2, 0.625, 0.125)]
+    assert with_harm(old[-1], old).harm == Harm(0.25, 0.625, 0.0)
+    said = backdoored(3, 0.5, 0.125, harm=Harm(0.75, 0.875, 0.375))
+    assert with_harm(said, [*old, said]) == said
+    unmeasured = RoundRecord(1, accepted=True)
+    assert with_harm(unmeasured, [unmeasured]) == unmeasured
