@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fedjury.experiments.engine import pictures
+from fedjury.experiments.engine import metrics, pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate, alarms_effect, by, hidden, last, rate
@@ -60,9 +60,7 @@ def cases(
 
 def largest(result: Result) -> float:
     """Return the largest backdoor in a model that was accepted since the first strike."""
-    first = min(result.settings.backdoor.inject)
-    models = [r.model.backdoor or 0.0 for r in result.records if r.accepted and r.round >= first]
-    return max(models, default=0.0)
+    return metrics.let_in(result) or 0.0
 
 
 def largest_strike(result: Result) -> float:
