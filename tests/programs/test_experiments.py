@@ -422,7 +422,7 @@ COLUMNS = {
         "by seed",
         "FP",
         "FP of one",
-        "accuracy lost (points)",
+        "less than without attack (points)",
     ],
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],

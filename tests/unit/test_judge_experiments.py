@@ -134,7 +134,7 @@ def test_what_became_of_strikes_by_hand():
     )
     assert row["FP"].runs == (Count(1, 2),)
     assert row["FP of one"].runs == (Count(6, 20),)
-    assert row["accuracy lost (points)"].values == (0.0,)
+    assert row["less than without attack (points)"].values == (0.0,)
 
 
 def test_what_independent_voters_would_come_to():

@@ -120,7 +120,7 @@ def _row(labels: Row, values: list[Result], calm: Calm) -> Row:
         "by seed": " ".join(f"{value:.2f}" for value in each),
         "largest strike let in": max(map(largest_strike, values)),
         **false_alarms(values),
-        "accuracy lost (points)": cost(values, calm),
+        "less than without attack (points)": cost(values, calm),
     }
 
 
@@ -172,6 +172,6 @@ NOTE = (
     f"its model that passed. A strike took if the backdoor succeeds in {TOOK:.0%} or more of its "
     "trial in the candidate. "
     "largest let in: the largest backdoor in any model accepted since the first strike, of all "
-    "repeats and by seed; largest strike: only in candidates with poison. accuracy lost: against "
-    "the same seed without attack and without defence."
+    "repeats and by seed; largest strike: only in candidates with poison. less than without attack: at the end, "
+    "against the same seed without attack and without defence."
 )
