@@ -170,8 +170,8 @@ NOTE = (
     "submitted: strikes that passed the attacker's own judge, however weak; in the other rounds of "
     "the attack it trained honestly, and they count as benign. strength: the share of the step to "
     f"its model that passed. A strike took if the backdoor succeeds in {TOOK:.0%} or more of its "
-    "trial in the candidate. "
-    "largest let in: the largest backdoor in any model accepted since the first strike, of all "
-    "repeats and by seed; largest strike: only in candidates with poison. less than without attack: at the end, "
+    "trial in the candidate. largest let in: the largest backdoor in any model accepted since the "
+    "first strike, of all repeats and by seed; largest strike: only in candidates with poison. "
+    "less than without attack: at the end, "
     "against the same seed without attack and without defence."
 )
