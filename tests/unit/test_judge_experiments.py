@@ -118,7 +118,7 @@ def test_what_became_of_strikes_by_hand():
         (True, 0.2, 0.3, 1),
         (False, 1.0, 0.9, 8),
         (True, 0.6, 0.7, 4),
-        (False, None, 0.0, 5),
+        (False, None, 0.6, 5),
         (True, 0.1, 0.1, 0),
         (True, None, 0.65, 1),
     )

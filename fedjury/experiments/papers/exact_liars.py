@@ -1,6 +1,6 @@
 """Vote attacks of exactly so many liars among the ten voters of each round.
 
-A federation draws its liars once among all agents and its voters anew in each round, so that the
+A federation draws its liars once among all agents and its voters again in each round, so that the
 number of liars among the voters varies. Here all agents are malicious validators, and in a round
 those lie who come first in the draw of its voters: "hide_3_of_100" are three who hide, where the
 voters are drawn among 100 agents.

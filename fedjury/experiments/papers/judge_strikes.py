@@ -8,12 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import metrics, pictures
-from fedjury.experiments.engine.case import Case, Result
+from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate, alarms_effect, by, hidden, last, rate
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import STEPS, defence
-from fedjury.experiments.papers.baffle_adaptive import TOOK, rejected, strength, submitted, took
+from fedjury.experiments.papers.baffle_adaptive import TOOK, rejected, strength, submitted
 from fedjury.experiments.papers.judge_setup import (
     OTHERS,
     SETTING,
@@ -66,6 +66,11 @@ def largest(result: Result) -> float:
 def largest_strike(result: Result) -> float:
     """Return the largest backdoor in a candidate with poison that was accepted."""
     return max((hidden(record) for record in submitted(result) if record.accepted), default=0.0)
+
+
+def took(result: Result) -> Records:
+    """Return the records of candidates with poison that had the backdoor."""
+    return [record for record in submitted(result) if hidden(record) >= TOOK]
 
 
 def let_in(result: Result) -> Count:
