@@ -18,7 +18,7 @@ from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.jury import blind
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import Caught
+from fedjury.reports.statistics import RejectedAttacks
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""
@@ -150,12 +150,12 @@ def hidden(rounds: list[RoundRecord], settings: Settings) -> str:
         parts = [f"largest backdoor let in: {percent(most.success)}{when}"]
     if (less := harm_of(rounds).accuracy_lost) is not None:
         parts.append(f"accuracy lost: {points(less)} points")
-    if (found := caught(rounds, settings)) is not None:
+    if (found := rejected_attacks(rounds, settings)) is not None:
         parts.append(f"caught: {found} attacked rounds")
     return "; ".join(parts)
 
 
-def caught(rounds: list[RoundRecord], settings: Settings) -> Caught | None:
+def rejected_attacks(rounds: list[RoundRecord], settings: Settings) -> RejectedAttacks | None:
     """Return how many candidates with a backdoor the votes have rejected; None if none is known.
 
     Only an experiment's settings say in which rounds there is an attack.
@@ -165,7 +165,7 @@ def caught(rounds: list[RoundRecord], settings: Settings) -> Caught | None:
     judged = [one for one in rounds if one.votes.asked and one.about in attacked]
     if not judged:
         return None
-    return Caught(sum(one.accepted is False for one in judged), len(judged))
+    return RejectedAttacks(sum(one.accepted is False for one in judged), len(judged))
 
 
 def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:

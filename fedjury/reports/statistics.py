@@ -26,7 +26,7 @@ class AttackRounds(NamedTuple):
         return number in self.rounds if self.rounds else number >= self.first
 
 
-class Caught(NamedTuple):
+class RejectedAttacks(NamedTuple):
     """Candidates of attacked rounds, and how many of them were rejected."""
 
     rejected: int
@@ -58,7 +58,7 @@ class Row(NamedTuple):
     seconds: float
     metrics: Mapping[str, Measured] = {}
     """What else was measured of the global model, by name."""
-    caught: Caught | None = None
+    rejected_attacks: RejectedAttacks | None = None
     """Attacks that a vote has rejected; None if no attack is known, or nobody voted."""
 
     @property
@@ -76,9 +76,9 @@ def row(
     name: str,
     rounds: list[RoundRecord],
     attack_rounds: AttackRounds | None,
-    caught: Caught | None = None,
+    rejected_attacks: RejectedAttacks | None = None,
 ) -> Row:
-    """Sum up a run; ``caught``: of the attacks, where they are known."""
+    """Sum up a run; ``rejected_attacks``: of the attacks, where they are known."""
     reached = [one.model.accuracy for one in rounds if one.model.accuracy is not None]
     let_in = largest_let_in(rounds)
     return Row(
@@ -95,7 +95,7 @@ def row(
         refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
         seconds=sum(one.timing.seconds or 0.0 for one in rounds),
         metrics={one: found for one in named(rounds) if (found := measured(rounds, one))},
-        caught=caught,
+        rejected_attacks=rejected_attacks,
     )
 
 
@@ -115,7 +115,7 @@ FIGURES: dict[str, Callable[[Row], str]] = {
     "lost": lambda run: points(run.lost),
     "backdoor": lambda run: percent(run.backdoor),
     "let in": lambda run: percent(run.let_in),
-    "caught": lambda run: "" if run.caught is None else str(run.caught),
+    "caught": lambda run: "" if run.rejected_attacks is None else str(run.rejected_attacks),
     "best": lambda run: percent(run.best),
     "accepted": lambda run: f"{run.accepted:,}",
     "rejected": lambda run: f"{run.rejected:,}",
@@ -144,7 +144,7 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
         best = [BEST + name] if found.best is not None else []
         metrics |= dict.fromkeys([name, *best])
     hidden = any(one.backdoor is not None for one in rows)
-    caught = any(one.caught is not None for one in rows)
+    caught = any(one.rejected_attacks is not None for one in rows)
     known = not metrics or any(one.best is not None for one in rows)
     plain = [
         heading

@@ -19,7 +19,7 @@ from fedjury.reports.detection_section import (
     verdicts,
 )
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import AttackRounds, Caught, Row, row
+from fedjury.reports.statistics import AttackRounds, RejectedAttacks, Row, row
 
 Records = list[RoundRecord]
 
@@ -96,7 +96,12 @@ def figures_of(report: ReportData, run: RunInput) -> Row:
     rounds, when = run.records, report.attack_rounds
     found = verdicts(rounds, attacked(rounds, when, report.truth))
     known = found is not None and when is not None and report.truth is not None
-    return row(run.name, rounds, when, Caught(found.thrown, found.hit) if found and known else None)
+    return row(
+        run.name,
+        rounds,
+        when,
+        RejectedAttacks(found.thrown, found.hit) if found and known else None,
+    )
 
 
 def _case(name: str, settings: Settings, records: Records) -> RunInput:

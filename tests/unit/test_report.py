@@ -184,15 +184,15 @@ def test_the_backdoor_let_in_and_the_attacks_caught_stand_in_a_row():
     rounds = [one | {"backdoor": share} for one, share in zip(FEW, shares, strict=True)]
     told = story(rounds)
     found = figures_of(told, told.cases[0])
-    assert (found.backdoor, found.let_in, found.caught) == (0.3, 0.3, (1, 2))
+    assert (found.backdoor, found.let_in, found.rejected_attacks) == (0.3, 0.3, (1, 2))
     assert found.lost == pytest.approx(0.1)
     heads = reports.headings([found])
     assert heads[3:8] == ("kept", "lost", "backdoor", "let in", "caught")
     assert cells_of(found, heads)[3:8] == ("75%", "10.0", "30.0%", "30.0%", "1 of 2")
     nobody = story(rounds, truth=None)
-    assert figures_of(nobody, nobody.cases[0]).caught is None
+    assert figures_of(nobody, nobody.cases[0]).rejected_attacks is None
     unknown = story(rounds, attack_rounds=None)
-    assert figures_of(unknown, unknown.cases[0]).caught is None
+    assert figures_of(unknown, unknown.cases[0]).rejected_attacks is None
 
 
 def test_before_is_found_by_the_number_of_the_round():
@@ -634,7 +634,7 @@ def test_the_page_tells_the_run():
 
 
 def test_the_page_says_who_was_caught():
-    """Caught, missed and falsely flagged, with the detector and since when."""
+    """RejectedAttacks, missed and falsely flagged, with the detector and since when."""
     made = Page(page(story(WATCHED)))
     assert "✗ falsely flagged 1: agent-2 fixed_point round 2" in made.text
     assert "○ missed 1: agent-9" in made.text
