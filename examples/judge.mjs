@@ -2,6 +2,7 @@
 // (docs/protocol.md, "lof"; reading A).
 
 import { calibrated } from './calibrated.mjs';
+import { robust } from './robust.mjs';
 
 /** @typedef {import('./wire.mjs').Opinion} Opinion */
 
@@ -86,6 +87,7 @@ export function judgeOf({ judge, judge_options: options, minimum_history: least 
   const known = {
     lof: reading === 'A' ? lof : null,
     calibrated: falseAlarm > 0 && falseAlarm < 1 ? calibrated(falseAlarm) : null,
+    robust: falseAlarm > 0 && falseAlarm < 1 ? robust(falseAlarm) : null,
   };
   const chosen = Object.hasOwn(known, judge) ? known[judge] : null;
   return chosen && ((profiles, candidate) => {

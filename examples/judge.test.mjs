@@ -56,10 +56,20 @@ test('lof: where nothing changes, one error is the measure', () => {
 
 test('with fewer models than are needed everything is clean, without evidence', () => {
   const clean = { poisoned: false, score: 0, threshold: 0, evidence: [] };
-  for (const name of ['lof', 'calibrated']) {
+  for (const name of ['lof', 'calibrated', 'robust']) {
     assert.deepEqual(judge(name, 4)(errors(5, 4, 3), errors(9)[0]), clean);
     assert.deepEqual(judge(name, 0)(errors(5), errors(9)[0]), clean);
   }
+});
+
+test('robust: where nothing ever changed two errors more of a kind are poison, and one is not', () => {
+  // tests/unit/test_robust_judge.py has it worked out: half an error is the unit.
+  const past = Array.from({ length: 21 }, () => Float64Array.from({ length: 20 }, (_, i) => 5 * (i < 10)));
+  const more = (errors) => past[0].map((value, place) => value + (place === 10 ? errors : 0));
+  const say = judge('robust', 11);
+  assert.deepEqual([say(past, more(1)).poisoned, say(past, more(1)).score], [false, 2]);
+  assert.deepEqual([say(past, more(2)).poisoned, say(past, more(2)).score], [true, 4]);
+  assert.ok(Math.abs(say(past, more(1)).threshold - 3.552) < 5e-4);
 });
 
 test('judges and options that are not known give no judge', () => {
