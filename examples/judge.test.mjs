@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { studentQuantile } from './calibrated.mjs';
-import { judgeOf, profileOf } from './judge.mjs';
+import { changesOf, judgeOf, profileOf } from './judge.mjs';
 
 const judge = (name, least, options = {}) => (
   judgeOf({ judge: name, judge_options: options, minimum_history: least }));
@@ -23,7 +23,15 @@ test('a sample without finite outputs is misclassified and called nothing', () =
   const walk = profileOf(network, null, data);
   let step = walk.next();
   while (!step.done) step = walk.next();
-  assert.deepEqual([...step.value], [2, 1, 0, 1]);
+  assert.deepEqual([...step.value.errors], [2, 1, 0, 1]);
+  assert.deepEqual([...step.value.answers], [0, 1, -1, -1]);
+});
+
+test('a vote says how many answers change, and by how much the errors do', () => {
+  const last = { answers: Int32Array.of(0, 1, 1, -1), errors: Float64Array.of(1, 2, 0, 1) };
+  const next = { answers: Int32Array.of(0, 0, 1, 1), errors: Float64Array.of(2, 0, 0, 1) };
+  assert.deepEqual(changesOf(last, next), { changed: 2, changed_errors: 3 });
+  assert.deepEqual(changesOf(last, last), { changed: 0, changed_errors: 0 });
 });
 
 test('lof: a change like those before is clean, one far from them poisoned', () => {

@@ -17,6 +17,7 @@ NAMES = (
     "baffle-liars",
     "baffle-bytes",
     "baffle-votes",
+    "judge-settled",
     "mpaf",
     "detection",
     "matrix",

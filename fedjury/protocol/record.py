@@ -73,11 +73,25 @@ class Ballot:
         unit="bytes",
         old="bytes",
     )
+    changed: int | None = entry(
+        COUNT,
+        "how many of its samples the candidate answers otherwise than the last accepted model",
+        None,
+        optional=True,
+    )
+    changed_errors: int | None = entry(
+        COUNT,
+        "by how much the candidate changes its class-wise errors: the sum of the magnitudes of "
+        "the change vector",
+        None,
+        optional=True,
+    )
 
     @classmethod
     def of(cls, vote: Vote) -> Ballot:
         """Return what the record of a round holds of a vote."""
-        return cls(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
+        numbers = round(vote.score, 6), round(vote.threshold, 6)
+        return cls(vote.poisoned, *numbers, vote.size, vote.changed, vote.changed_errors)
 
 
 def _ballot(value: object) -> Ballot:
@@ -170,6 +184,13 @@ class Votes:
     replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
         COUNT, "samples that the median voter holds", None, "voter_samples"
+    )
+    zero_changes: float | None = entry(
+        SHARE,
+        "of the voters that say so, the share whose change vector is all zeros: the candidate "
+        "makes as many errors of each class as the last accepted model",
+        None,
+        optional=True,
     )
 
     @property

@@ -525,6 +525,7 @@ def test_a_rate_of_false_alarms_that_cannot_be(false_alarm):
 
 
 EVIDENCE = {("lof", 11): 3, ("lof", 31): 8, ("calibrated", 11): 7, ("calibrated", 31): 17}
+EVIDENCE |= {("auto", models): EVIDENCE["calibrated", models] for models in (11, 31)}
 """Numbers of evidence with so many accepted models: the trusted, or T of the later half, and one.
 
 Of l = 10 variations 2 are trusted, of 30 are 7. T is there from model 11 // 2 or 31 // 2 on.
