@@ -12,7 +12,16 @@ from fedjury.config.settings import Settings
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Job, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, by, errors, judged, pool, voted
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import (
+    Mean,
+    alarms,
+    by,
+    judged,
+    missed,
+    rate,
+    voted,
+)
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, calm, defence, undefended
 
@@ -116,49 +125,34 @@ def one_voter(result: Result) -> Count:
     return Count(sum(v.poisoned for v in votes), sum(v.poisoned + v.clean for v in votes))
 
 
-def quorum(result: Result) -> Count:
-    """Count the good candidates that were rejected."""
-    return errors(result.records, result.settings.backdoor.inject).alarms
-
-
 def _mean(values: list[Result], of: Callable[[Result], float], unit: str = "%") -> Mean:
     return Mean(tuple(map(of, values)), unit)
 
 
-def _rate(values: list[Result], of: Callable[[Result], Count]) -> Rate:
-    return pool(map(of, values))
-
-
 def tables(results: list[Result]) -> list[Table]:
-    """Return the table of cells, and that of runs."""
+    """Return the table of cells."""
     rows: list[Row] = [
         dict(zip(COLUMNS, key, strict=True))
         | {
             "right on agents' data": _mean(values, fit),
             "zero change vectors": _mean(values, zeros),
             "answers changed by a candidate": _mean(values, changed, ""),
-            "one voter's FP": _rate(values, one_voter),
-            "quorum's FP": _rate(values, quorum),
-            "FN": pool(errors(r.records, r.settings.backdoor.inject).missed for r in values),
+            "one voter's FP": rate(values, one_voter),
+            "quorum's FP": rate(values, alarms),
+            "FN": rate(values, missed),
         }
         for key, values in by(results, *COLUMNS).items()
     ]
-    runs: list[Row] = [dict(result.labels) | _figures(result) for result in results]
-    return [
-        Table("", "Good models that BAFFLE's judge rejects, by what they change", rows),
-        Table("runs", "The same of each run", runs),
-    ]
+    return [Table("", "Good models that BAFFLE's judge rejects, by what they change", rows)]
 
 
-def _figures(result: Result) -> Row:
-    voter, rejected = one_voter(result), quorum(result)
+def counts(result: Result) -> Row:
+    """Return the figures of one run."""
     return {
         "right on agents' data": fit(result),
         "zero change vectors": zeros(result),
         "answers changed by a candidate": changed(result),
-        "one voter's FP": voter.hits / voter.of if voter.of else None,
-        "quorum's FP": rejected.hits / rejected.of if rejected.of else None,
-        "good candidates": rejected.of,
+        "one voter's FP": one_voter(result),
     }
 
 
@@ -168,7 +162,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     names = [f"{base}, {step}" for base, step in groups]
     panels = figure.subplots(1, 2, sharey=True)
     for axes, count, title in zip(
-        panels, (one_voter, quorum), ("one voter's FP", "the quorum's FP (q = 5)"), strict=True
+        panels, (one_voter, alarms), ("one voter's FP", "the quorum's FP (q = 5)"), strict=True
     ):
         for name, values in zip(names, groups.values(), strict=True):
             counts = [(zeros(result), count(result)) for result in values]
@@ -190,6 +184,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(10.0, 4.8),
+    counts=counts,
     only=("base", "step", "samples"),
     note=(
         "base: the model that the federation starts from, federated by honest rounds or fitted by "
