@@ -85,16 +85,27 @@ export function lof(profiles, candidate) {
   return { poisoned, score, threshold, evidence };
 }
 
+/** lof where this share of the change vectors is all zeros, else calibrated; evidence of that. */
+const auto = (zeros, falseAlarm) => (profiles, candidate) => {
+  const careful = calibrated(falseAlarm)(profiles, candidate);
+  const still = profiles.slice(1).filter((profile, i) => square(profiles[i], profile) === 0);
+  if (!careful || still.length / (profiles.length - 1) < zeros) return careful;
+  return { ...lof(profiles, candidate), evidence: careful.evidence };
+};
+
 /**
  * The judge that a manifest asks for, or null if this agent has not learnt it.
  * @returns {null | ((profiles: Float64Array[], candidate: Float64Array) => Opinion)}
  */
 export function judgeOf({ judge, judge_options: options, minimum_history: least }) {
-  const { reading = 'A', false_alarm: falseAlarm = 0.02, ...others } = options;
+  const {
+    reading = 'A', false_alarm: falseAlarm = 0.02, zeros = 0.95, ...others
+  } = options;
   if (Object.keys(others).length) return null;
   const known = {
     lof: reading === 'A' ? lof : null,
     calibrated: falseAlarm > 0 && falseAlarm < 1 ? calibrated(falseAlarm) : null,
+    auto: falseAlarm > 0 && falseAlarm < 1 ? auto(zeros, falseAlarm) : null,
   };
   const chosen = Object.hasOwn(known, judge) ? known[judge] : null;
   return chosen && ((profiles, candidate) => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fedjury.config.settings import Settings
 from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.case import Case, Job, Records, Result
+from fedjury.experiments.engine.case import Case, Job, Labels, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import (
@@ -27,7 +27,7 @@ from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, calm, d
 
 COLUMNS = ("base", "step", "samples")
 
-KEPT_BACK = {
+KEPT_BACK: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "federated": {"small": (0.9, 0.1), "paper": (0.1,), "tiny": (0.1,)},
     "fitted": {"small": (0.9,), "paper": (0.1,), "tiny": (0.1,)},
 }
@@ -41,7 +41,7 @@ METRIC = "accuracy"
 PASSES = 2_200_000
 """Samples that a fitted model sees, if that is so many epochs:"""
 
-EPOCHS = {"mlp": (40, 180), "lenet": (40, 60)}
+EPOCHS = {"mlp": (40, 180), "lenet": (40, 40)}
 """The fewest and the most that each network is fitted with."""
 
 
@@ -65,7 +65,7 @@ def case(plan: BafflePlan, seed: int, kept: float, base: str, step: str) -> Case
         "aggregation.server_lr": STEPS[step],
         "evaluation.fraction": 0.1,
     } | defence("clients", "lof")
-    labels = {"base": base, "step": step, "samples": str(samples), "seed": seed}
+    labels: Labels = {"base": base, "step": step, "samples": str(samples), "seed": seed}
     made = plan.case(labels, changes)
     if base == "federated":
         return made
