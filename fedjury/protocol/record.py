@@ -74,17 +74,10 @@ class Ballot:
         old="bytes",
     )
     changed: int | None = entry(
-        COUNT,
-        "how many of its samples the candidate answers otherwise than the last accepted model",
-        None,
-        optional=True,
+        COUNT, "samples that the candidate answers otherwise than before", None, optional=True
     )
     changed_errors: int | None = entry(
-        COUNT,
-        "by how much the candidate changes its class-wise errors: the sum of the magnitudes of "
-        "the change vector",
-        None,
-        optional=True,
+        COUNT, "sum of the magnitudes of the class-wise errors' change", None, optional=True
     )
 
     @classmethod
@@ -186,11 +179,7 @@ class Votes:
         COUNT, "samples that the median voter holds", None, "voter_samples"
     )
     zero_changes: float | None = entry(
-        SHARE,
-        "of the voters that say so, the share whose change vector is all zeros: the candidate "
-        "makes as many errors of each class as the last accepted model",
-        None,
-        optional=True,
+        SHARE, "share of voters of whom no class-wise error count changes", None, optional=True
     )
 
     @property
