@@ -67,11 +67,7 @@ class Ballot:
     score: float | None = entry(NUMBER, "the score that its judge gave the candidate", None)
     threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
     size: int = entry(
-        SIZE,
-        "payloads of candidate and history received for the vote",
-        0,
-        unit="bytes",
-        old="bytes",
+        SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
     )
     changed: int | None = entry(
         COUNT, "samples that the candidate answers otherwise than before", None, optional=True
