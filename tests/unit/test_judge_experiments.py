@@ -118,7 +118,7 @@ def test_what_became_of_strikes_by_hand():
         (True, 0.2, 0.3, 1),
         (False, 1.0, 0.9, 8),
         (True, 0.6, 0.7, 4),
-        (False, None, 0.0, 5),
+        (False, None, 0.6, 5),
         (True, 0.1, 0.1, 0),
         (True, None, 0.65, 1),
     )
@@ -134,7 +134,7 @@ def test_what_became_of_strikes_by_hand():
     )
     assert row["FP"].runs == (Count(1, 2),)
     assert row["FP of one"].runs == (Count(6, 20),)
-    assert row["accuracy lost (points)"].values == (0.0,)
+    assert row["less than without attack (points)"].values == (0.0,)
 
 
 def test_what_independent_voters_would_come_to():

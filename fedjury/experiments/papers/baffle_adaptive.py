@@ -19,6 +19,7 @@ from fedjury.experiments.engine.metrics import (
     alarms_effect,
     attacked,
     by,
+    harm,
     hidden,
     rate,
 )
@@ -122,6 +123,7 @@ def tables(results: list[Result]) -> list[Table]:
                 "FN": sent.rest,
                 "FN paper, CIFAR-10": text,
                 "FP": rate(values, alarms),
+                **harm(values),
             }
         )
     return [

@@ -13,6 +13,7 @@ from fedjury.experiments.engine.metrics import (
     Rate,
     alarms_effect,
     by,
+    harm,
     judged,
     rate,
     voted,
@@ -107,7 +108,9 @@ def tables(results: list[Result]) -> list[Table]:
     shares: list[Row] = []
     for key, values in by(results, *COLUMNS).items():
         missed, alarms = rates(values)
-        shares.append(dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms})
+        shares.append(
+            dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms, **harm(values)}
+        )
     numbers: list[Row] = []
     targets: list[Row] = []
     for (judge, how), values in by(results, "judge", "how").items():

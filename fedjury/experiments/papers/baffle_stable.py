@@ -16,6 +16,7 @@ from fedjury.experiments.engine.metrics import (
     alarms,
     alarms_effect,
     by,
+    harm,
     last,
     measured,
     missed,
@@ -123,7 +124,7 @@ def _row(key: dict[str, str | int | float], values: list[Result], calm: Calm) ->
         "backdoor as injected": Mean(tuple(x for r in values for x in measured(r))),
         "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in values)),
     }
-    return row
+    return row | harm(values)
 
 
 def rates(values: list[Result]) -> tuple[Rate, Rate]:

@@ -1,6 +1,6 @@
 """Vote attacks of exactly so many liars among the ten voters of each round.
 
-A federation draws its liars once among all agents and its voters anew in each round, so that the
+A federation draws its liars once among all agents and its voters again in each round, so that the
 number of liars among the voters varies. Here all agents are malicious validators, and in a round
 those lie who come first in the draw of its voters: "hide_3_of_100" are three who hide, where the
 voters are drawn among 100 agents.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -40,11 +41,20 @@ def among(lie: str, liars: int, agents: int) -> VoteAttack:
         places = [place for place, number in enumerate(turn.members) if number in chosen]
         said = np.array(own)
         if places:
-            members = tuple(turn.members[place] for place in places)
-            said[places] = attack(own[places], turn._replace(members=members))
+            said[places] = attack(own[places], of(turn, places))
         return said
 
     return vote
+
+
+def of(turn: Turn, places: list[int]) -> Turn:
+    """Return what some of a turn's members know: of what is said of each, what is said of them."""
+    each: dict[str, Any] = {
+        name: tuple(value[place] for place in places)
+        for name, value in turn._asdict().items()
+        if isinstance(value, tuple) and len(value) == len(turn.members)
+    }
+    return turn._replace(**each)
 
 
 def __getattr__(name: str) -> Callable[[], VoteAttack]:

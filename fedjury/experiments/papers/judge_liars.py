@@ -15,7 +15,6 @@ from fedjury.experiments.engine.intervals import Count, total
 from fedjury.experiments.engine.metrics import Rate, alarms_effect, by, flagged, rate
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import STEPS, VALIDATORS, defence
-from fedjury.experiments.papers.baffle_adaptive import took
 from fedjury.experiments.papers.exact_liars import name_of
 from fedjury.experiments.papers.judge_setup import (
     JUDGES,
@@ -28,7 +27,7 @@ from fedjury.experiments.papers.judge_setup import (
     scales_of,
     setup_of,
 )
-from fedjury.experiments.papers.judge_strikes import largest, let_in
+from fedjury.experiments.papers.judge_strikes import largest, let_in, took
 
 LIES = ("hide", "deny")
 """Vote clean on poison, or poisoned on clean; else honestly."""

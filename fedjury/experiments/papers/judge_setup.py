@@ -31,6 +31,7 @@ from fedjury.learning.datasets.dataset import Dataset
 JUDGES: Mapping[str, dict[str, Any]] = {
     "lof": {"judge": "lof"},
     "calibrated": {"judge": "calibrated"},
+    "robust": {"judge": "robust"},
 }
 """Judges as tables call them -> what is set of the section validation."""
 

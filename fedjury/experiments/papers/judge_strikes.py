@@ -7,13 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fedjury.experiments.engine import pictures
-from fedjury.experiments.engine.case import Case, Result
+from fedjury.experiments.engine import metrics, pictures
+from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate, alarms_effect, by, hidden, last, rate
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import STEPS, defence
-from fedjury.experiments.papers.baffle_adaptive import TOOK, rejected, strength, submitted, took
+from fedjury.experiments.papers.baffle_adaptive import TOOK, rejected, strength, submitted
 from fedjury.experiments.papers.judge_setup import (
     OTHERS,
     SETTING,
@@ -60,14 +60,17 @@ def cases(
 
 def largest(result: Result) -> float:
     """Return the largest backdoor in a model that was accepted since the first strike."""
-    first = min(result.settings.backdoor.inject)
-    models = [r.model.backdoor or 0.0 for r in result.records if r.accepted and r.round >= first]
-    return max(models, default=0.0)
+    return metrics.let_in(result) or 0.0
 
 
 def largest_strike(result: Result) -> float:
     """Return the largest backdoor in a candidate with poison that was accepted."""
     return max((hidden(record) for record in submitted(result) if record.accepted), default=0.0)
+
+
+def took(result: Result) -> Records:
+    """Return the records of candidates with poison that had the backdoor."""
+    return [record for record in submitted(result) if hidden(record) >= TOOK]
 
 
 def let_in(result: Result) -> Count:
@@ -122,7 +125,7 @@ def _row(labels: Row, values: list[Result], calm: Calm) -> Row:
         "by seed": " ".join(f"{value:.2f}" for value in each),
         "largest strike let in": max(map(largest_strike, values)),
         **false_alarms(values),
-        "accuracy lost (points)": cost(values, calm),
+        "less than without attack (points)": cost(values, calm),
     }
 
 
@@ -172,8 +175,8 @@ NOTE = (
     "submitted: strikes that passed the attacker's own judge, however weak; in the other rounds of "
     "the attack it trained honestly, and they count as benign. strength: the share of the step to "
     f"its model that passed. A strike took if the backdoor succeeds in {TOOK:.0%} or more of its "
-    "trial in the candidate. "
-    "largest let in: the largest backdoor in any model accepted since the first strike, of all "
-    "repeats and by seed; largest strike: only in candidates with poison. accuracy lost: against "
-    "the same seed without attack and without defence."
+    "trial in the candidate. largest let in: the largest backdoor in any model accepted since the "
+    "first strike, of all repeats and by seed; largest strike: only in candidates with poison. "
+    "less than without attack: at the end, "
+    "against the same seed without attack and without defence."
 )
