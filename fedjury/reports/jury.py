@@ -48,7 +48,7 @@ def untrusted(judge: str, told: Sequence[float]) -> str:
     return (
         f"judge lof is not to be trusted here: {zeros:.0%} of the change vectors are all zeros, so "
         f"a validator calls about {often} good candidate{'s' * (zeros > 1 / 2)} poisoned; "
-        "use --judge calibrated"
+        "use --judge robust"
     )
 
 
