@@ -11,28 +11,37 @@ const CLEAN = { poisoned: false, score: 0, threshold: 0, evidence: [] };
 
 const MOST_EVIDENCE = 101;
 
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+
 /**
  * How many samples of class y are misclassified, for each y, and then how many are wrongly
- * called y.
- * @returns {Generator<void, Float64Array>} 2C whole numbers
+ * called y: 2C whole numbers. And what each sample is called, -1 for nothing.
+ * @returns {Generator<void, {errors: Float64Array, answers: Int32Array}>}
  */
 export function* profileOf(network, weights, data) {
   const { classes } = network;
   const wrong = new Float64Array(2 * classes);
+  const answers = new Int32Array(data.count);
   for (let i = 0; i < data.count; i++) {
     const outputs = network.forward(weights, data.pixels[i]);
     const finite = outputs.every(Number.isFinite); // if not, the sample is called nothing
     const called = finite ? outputs.indexOf(outputs.reduce((a, b) => Math.max(a, b))) : -1;
+    answers[i] = called;
     if (called !== data.labels[i]) {
       wrong[data.labels[i]] += 1;
       if (finite) wrong[classes + called] += 1;
     }
     yield;
   }
-  return wrong;
+  return { errors: wrong, answers };
 }
 
-const sum = (values) => values.reduce((a, b) => a + b, 0);
+/** What a candidate changes from the last accepted model, as a vote says it. */
+export const changesOf = (last, candidate) => ({
+  changed: sum(candidate.answers.map((answer, i) => Number(answer !== last.answers[i]))),
+  changed_errors: sum(candidate.errors.map((errors, i) => Math.abs(errors - last.errors[i]))),
+});
+
 const square = (a, b) => sum(a.map((value, i) => (value - b[i]) * (value - b[i])));
 const change = (older, newer) => older.map((value, i) => value - newer[i]);
 
@@ -77,17 +86,28 @@ export function lof(profiles, candidate) {
   return { poisoned, score, threshold, evidence };
 }
 
+/** lof where this share of the change vectors is all zeros, else robust; no evidence. */
+const auto = (zeros, falseAlarm) => (profiles, candidate) => {
+  const careful = robust(falseAlarm)(profiles, candidate);
+  const still = profiles.slice(1).filter((profile, i) => square(profiles[i], profile) === 0);
+  if (!careful || still.length / (profiles.length - 1) < zeros) return careful;
+  return { ...lof(profiles, candidate), evidence: careful.evidence };
+};
+
 /**
  * The judge that a manifest asks for, or null if this agent has not learnt it.
  * @returns {null | ((profiles: Float64Array[], candidate: Float64Array) => Opinion)}
  */
 export function judgeOf({ judge, judge_options: options, minimum_history: least }) {
-  const { reading = 'A', false_alarm: falseAlarm = 0.02, ...others } = options;
+  const {
+    reading = 'A', false_alarm: falseAlarm = 0.02, zeros = 0.95, ...others
+  } = options;
   if (Object.keys(others).length) return null;
   const known = {
     lof: reading === 'A' ? lof : null,
     calibrated: falseAlarm > 0 && falseAlarm < 1 ? calibrated(falseAlarm) : null,
     robust: falseAlarm > 0 && falseAlarm < 1 ? robust(falseAlarm) : null,
+    auto: falseAlarm > 0 && falseAlarm < 1 ? auto(zeros, falseAlarm) : null,
   };
   const chosen = Object.hasOwn(known, judge) ? known[judge] : null;
   return chosen && ((profiles, candidate) => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { studentQuantile } from './calibrated.mjs';
-import { judgeOf, profileOf } from './judge.mjs';
+import { changesOf, judgeOf, profileOf } from './judge.mjs';
 
 const judge = (name, least, options = {}) => (
   judgeOf({ judge: name, judge_options: options, minimum_history: least }));
@@ -23,7 +23,15 @@ test('a sample without finite outputs is misclassified and called nothing', () =
   const walk = profileOf(network, null, data);
   let step = walk.next();
   while (!step.done) step = walk.next();
-  assert.deepEqual([...step.value], [2, 1, 0, 1]);
+  assert.deepEqual([...step.value.errors], [2, 1, 0, 1]);
+  assert.deepEqual([...step.value.answers], [0, 1, -1, -1]);
+});
+
+test('a vote says how many answers change, and by how much the errors do', () => {
+  const last = { answers: Int32Array.of(0, 1, 1, -1), errors: Float64Array.of(1, 2, 0, 1) };
+  const next = { answers: Int32Array.of(0, 0, 1, 1), errors: Float64Array.of(2, 0, 0, 1) };
+  assert.deepEqual(changesOf(last, next), { changed: 2, changed_errors: 3 });
+  assert.deepEqual(changesOf(last, last), { changed: 0, changed_errors: 0 });
 });
 
 test('lof: a change like those before is clean, one far from them poisoned', () => {
@@ -52,6 +60,24 @@ test('lof: where nothing changes, one error is the measure', () => {
   assert.deepEqual([same.poisoned, same.score, same.threshold], [false, 1, 1]);
   const worse = judge('lof', 3)(past, errors(51)[0]);
   assert.ok(worse.poisoned && Math.abs(worse.score - Math.SQRT2) < 1e-9);
+});
+
+test('auto: lof where nineteen of twenty changes are zeros, else calibrated', () => {
+  const past = (...changes) => {
+    let count = 20;
+    return errors(20, ...changes.map((by) => { count += by; return count; }));
+  };
+  const zeros = (count) => Array(count).fill(0);
+  const same = (one, other) => ['poisoned', 'score', 'threshold']
+    .forEach((part) => assert.equal(one[part], other[part]));
+  for (const [changes, chosen] of [[[...zeros(10), 1, ...zeros(9)], 'lof'],
+    [[...zeros(10), 1, ...zeros(5), -1, ...zeros(3)], 'calibrated']]) {
+    const models = past(...changes);
+    const candidate = models.at(-1).map((value) => value && value + 1);
+    const said = judge('auto', 11)(models, candidate);
+    same(said, judge(chosen, 11)(models, candidate));
+    assert.deepEqual(said.evidence, judge('calibrated', 11)(models, candidate).evidence);
+  }
 });
 
 test('with fewer models than are needed everything is clean, without evidence', () => {

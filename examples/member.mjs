@@ -2,7 +2,7 @@
 // messages go in; which topics it needs, and the work that is due, come out.
 
 import { checkFit } from './data.mjs';
-import { judgeOf, profileOf } from './judge.mjs';
+import { changesOf, judgeOf, profileOf } from './judge.mjs';
 import { Network, Unfit } from './network.mjs';
 import { meanLoss, train } from './training.mjs';
 import * as wire from './wire.mjs';
@@ -216,7 +216,10 @@ export class Member {
       profiles.push(model.profile);
     }
     const profile = yield* profileOf(this.network, candidate.weights, this.data);
-    const opinion = this.judge(profiles, profile);
+    const opinion = {
+      ...this.judge(profiles.map(({ errors }) => errors), profile.errors),
+      ...changesOf(profiles.at(-1), profile),
+    };
     this.say(`round ${round.round}: the candidate is ${opinion.poisoned ? 'poisoned' : 'clean'} `
       + `(score ${opinion.score.toFixed(4)}, threshold ${opinion.threshold.toFixed(4)})`);
     if (round.phase === 'judge_and_train' && !opinion.poisoned) {

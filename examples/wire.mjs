@@ -130,10 +130,11 @@ export const readHistory = withWeights();
 /** (payload, n) -> {round, attempt, base, weights}: what the model would become. */
 export const readCandidate = withWeights('round', 'attempt', 'base');
 
-/** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[]}} Opinion */
+/** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[],
+ *   changed?: number, changed_errors?: number}} Opinion */
 
-const opinionPart = ({ score, threshold, evidence }, bytes) => ({
-  score, threshold, evidence: floatBytes(evidence), size: bytes,
+const opinionPart = ({ poisoned: _, evidence, ...numbers }, bytes) => ({
+  ...numbers, evidence: floatBytes(evidence), size: bytes,
 });
 
 export const presence = (online) => JSON.stringify({

@@ -259,7 +259,14 @@ class AgentBatch:
         )
         if vote is None:
             return update
-        return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
+        return replace(
+            update,
+            score=vote.score,
+            threshold=vote.threshold,
+            evidence=vote.evidence,
+            changed=vote.changed,
+            changed_errors=vote.changed_errors,
+        )
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None

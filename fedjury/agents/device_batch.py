@@ -6,7 +6,7 @@ What a function of the user's does wrong is said in a sentence, and the device s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,14 @@ from fedjury.agents.functions import (
     flaw_of_values,
     named,
 )
-from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
+from fedjury.learning.error_profiles import (
+    Edges,
+    answers_changed,
+    edges_of,
+    error_profile,
+    residual_profile,
+    sizes,
+)
 from fedjury.learning.own_model import OwnModel
 from fedjury.protocol import messages
 from fedjury.protocol.messages import (
@@ -45,6 +52,16 @@ from fedjury.randomness import Purpose, stream_of_bytes
 
 CLEAN, POISONED = (0.0, 1.0), (2.0, 1.0)
 """Score and threshold of the votes of a judge of one's own."""
+
+
+class _Found(NamedTuple):
+    """What a model says of a device's samples."""
+
+    samples: int
+    errors: npt.NDArray[np.int64]
+    """(p,)"""
+    answers: npt.NDArray[Any]
+    """(samples,)"""
 
 
 class DeviceBatch:
@@ -70,6 +87,8 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._answers: tuple[int, npt.NDArray[Any]] | None = None
+        """The last accepted version that it voted after, and what that says of its samples."""
         self._edges: Edges | None = None
         """Of the bins of targets that are numbers: those of the first that were seen."""
         self._last: tuple[Vector, Metrics] | None = None
@@ -255,8 +274,9 @@ class DeviceBatch:
             return Vote(self.name, task.round, task.attempt, poisoned, score, threshold, 1)
         for version in task.versions:
             if version not in self._profiles:
-                self._profiles[version] = self._profile(self._models[version])[1]
-        samples, errors = self._profile(candidate)
+                past = self._profile(self._models[version])
+                self._profiles[version], self._answers = past.errors, (version, past.answers)
+        here = self._profile(candidate)
         history = np.stack([self._profiles[version] for version in task.versions])
         try:  # no message makes us import a judge
             judge = judges.build(
@@ -264,7 +284,7 @@ class DeviceBatch:
                 minimum_history=self._manifest.minimum_history,
                 **self._manifest.judge_options,
             )
-            found = judge(history[None], errors[None])
+            found = judge(history[None], here.errors[None])
         except ValueError as why:
             raise FunctionError(str(why)) from why
         seen = found.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
@@ -275,12 +295,20 @@ class DeviceBatch:
             bool(found.poisoned[0]),
             float(found.score[0]),
             float(found.threshold[0]),
-            samples,
+            here.samples,
             seen,
+            changed=self._changed(task.versions[-1], here.answers),
+            changed_errors=int(sizes(history[-1] - here.errors)),
         )
 
-    def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:
-        """Return how many samples are here, and what a model (d,) gets wrong on them, (p,)."""
+    def _changed(self, version: int, answers: npt.NDArray[Any]) -> int | None:
+        """Count the answers that are others than those of the last accepted version, if known."""
+        if self._answers is None or self._answers[0] != version:
+            return None
+        return answers_changed(self._answers[1], answers)
+
+    def _profile(self, weights: Vector) -> _Found:
+        """Return what a model (d,) says of the samples here, and what it gets wrong."""
         found = self._evaluated(weights)
         evaluate = self._functions.evaluate
         assert evaluate is not None
@@ -294,7 +322,7 @@ class DeviceBatch:
             counts = self._errors(found.predictions, found.targets)
         except (ValueError, TypeError, IndexError) as why:
             raise FunctionError(f"{named(evaluate)}: {why}") from why
-        return len(found.targets), counts
+        return _Found(len(found.targets), counts, np.asarray(found.predictions))
 
     def _errors(
         self, predictions: npt.NDArray[Any], targets: npt.NDArray[Any]

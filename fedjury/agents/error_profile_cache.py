@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fedjury.learning.error_profiles import answers_changed
 from fedjury.learning.evaluation import predict
 from fedjury.learning.shards import Shards
 from fedjury.learning.task import Predictions, Task
@@ -33,6 +34,8 @@ class Found(NamedTuple):
     """(members, p): rows that are not known hold anything."""
     known: npt.NDArray[np.bool_]
     """(members,)"""
+    answers: dict[int, Predictions]
+    """Row -> what the model says of the member's samples (s,): of the newest models alone."""
 
 
 class ErrorProfileCache:
@@ -76,6 +79,8 @@ class ErrorProfileCache:
             if version not in self._found:
                 self._found[version] = self._as_candidate(self._received[version])
             self._measure(self._received[version], rows, self._found[version])
+            if version != versions[-1]:  # a candidate is compared with the last accepted model
+                self._found[version].answers.clear()
         return np.stack([self._found[version].values[rows] for version in versions], axis=1)
 
     def candidate(self, rows: Rows, weights: Vector) -> Values:
@@ -84,6 +89,19 @@ class ErrorProfileCache:
             self._tried = weights, self._nothing()
         self._measure(weights, rows, self._tried[1])
         return self._tried[1].values[rows]
+
+    def changed(self, rows: Rows, version: int) -> list[int | None]:
+        """Count of each of these members the answers that the last candidate changes, (m,).
+
+        ``version``: of the last accepted model. None where that is not known.
+        """
+        after = self._tried[1].answers if self._tried else {}
+        before = self._found[version].answers if version in self._found else {}
+        both = before.keys() & after.keys()
+        return [
+            answers_changed(before[row], after[row]) if row in both else None
+            for row in rows.tolist()
+        ]
 
     def answers(self, rows: Rows, weights: Vector) -> list[tuple[Predictions, Predictions]]:
         """Return what a candidate says of each member's samples (s,), and what they are."""
@@ -100,15 +118,17 @@ class ErrorProfileCache:
     def _nothing(self) -> Found:
         members = len(self.data.indices)
         values = np.empty((members, self._task.kinds), dtype=np.int64)
-        return Found(values, np.zeros(members, dtype=bool))
+        return Found(values, np.zeros(members, dtype=bool), {})
 
     def _measure(self, weights: Vector, rows: Rows, result: Found) -> None:
         """Profile a model on the data of those of these members who have not yet."""
         rows = rows[~result.known[rows]]
         if not len(rows):
             return
-        for row, (answered, right) in zip(rows, self.answers(rows, weights), strict=True):
+        kept = np.int16 if 0 < self._task.classes <= np.iinfo(np.int16).max else None
+        for row, (answered, right) in zip(rows.tolist(), self.answers(rows, weights), strict=True):
             result.values[row] = self._task.profile(answered, right)
+            result.answers[row] = answered.astype(kept or answered.dtype)
         result.known[rows] = True
 
     def _samples(self, rows: Rows) -> tuple[torch.Tensor, Predictions, Values]:

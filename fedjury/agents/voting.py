@@ -14,8 +14,9 @@ from fedjury.attacks import AttackContext
 from fedjury.attacks.validators import Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
+from fedjury.attacks.validators.invented_changes import Changed, invented_changes
 from fedjury.judges.judgements import Judgements, merged
-from fedjury.learning.error_profiles import Histories
+from fedjury.learning.error_profiles import Histories, sizes
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Decline, Metrics, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
@@ -65,14 +66,25 @@ class Validators:
         attacked: bool,
     ) -> list[Vote]:
         """Let these members judge a candidate after accepted ``models``, version -> (d,)."""
-        found = self._judgements(members, names, task, models, candidate, attacked)
+        found, changed = self._judgements(members, names, task, models, candidate, attacked)
         evidence = [row.astype("<f4").tobytes() for row in found.evidence[:, -MAX_EVIDENCE:]]
         columns = found.poisoned.tolist(), found.score.tolist(), found.threshold.tolist(), evidence
         return [
             Vote(
-                name, task.round, task.attempt, poisoned, score, threshold, self.samples(name), seen
+                name,
+                task.round,
+                task.attempt,
+                poisoned,
+                score,
+                threshold,
+                self.samples(name),
+                seen,
+                changed=says.answers,
+                changed_errors=says.errors,
             )
-            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
+            for name, poisoned, score, threshold, seen, says in zip(
+                names, *columns, changed, strict=True
+            )
         ]
 
     def measured(
@@ -114,12 +126,13 @@ class Validators:
         models: Mapping[int, Vector],
         candidate: Vector,
         attacked: bool,
-    ) -> Judgements:
+    ) -> tuple[Judgements, list[Changed]]:
         """Return what these members say: what they found, or what liars say in its place."""
         rows = np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
         able = rows != NO_DATA
         accepted = self._accepted(names, rows, task.versions, models)
-        true = members.judge(accepted[able], self.profiles.candidate(rows[able], candidate))
+        errors = self.profiles.candidate(rows[able], candidate)
+        true = members.judge(accepted[able], errors)
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
         wanted = self._wanted(members, names, honest, task, attacked)
@@ -131,7 +144,16 @@ class Validators:
         ]
         held = np.array([self.samples(name) for name in names], dtype=np.int64)[lying]
         untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
-        return merged(true.of(~lying[able]), untrue, lying)
+        found = iter(self._changed(rows[able], task.versions[-1], accepted[able, -1] - errors))
+        changed = [next(found) if has else Changed(None, None) for has in able]
+        for i, samples, rng in zip(np.flatnonzero(lying), held.tolist(), rngs, strict=True):
+            changed[i] = invented_changes(accepted[i], samples, rng, poisoned=bool(wanted[i]))
+        return merged(true.of(~lying[able]), untrue, lying), changed
+
+    def _changed(self, rows: Rows, version: int, changes: Histories) -> list[Changed]:
+        """Return what the candidate changes from the last accepted version, of change vectors."""
+        answers = self.profiles.changed(rows, version)
+        return [Changed(*pair) for pair in zip(answers, sizes(changes).tolist(), strict=True)]
 
     def _accepted(
         self,

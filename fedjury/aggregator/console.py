@@ -13,7 +13,7 @@ from rich.text import Text
 from fedjury.config.sections import Broker
 from fedjury.formatting import measures
 from fedjury.protocol.record import MOST, TOO_FEW, VOTED_DOWN, RoundRecord, refusals
-from fedjury.reports.jury import blind
+from fedjury.reports.jury import blind, untrusted
 from fedjury.round.state import State, Voting
 
 REDRAW = 0.1
@@ -26,9 +26,10 @@ SHOWN = 3
 class RunConsole:
     """Shows a run; a context manager that owns the last line of the terminal."""
 
-    def __init__(self, rounds: int, classes: int) -> None:
-        self.rounds, self.classes = rounds, classes
-        self._warned = False
+    def __init__(self, rounds: int, classes: int, judge: str = "") -> None:
+        self.rounds, self.classes, self.judge = rounds, classes, judge
+        self._warned = self._doubted = False
+        self._zero_changes: list[float] = []
         self.console = Console(highlight=False, soft_wrap=True)
         self._terminal = self.console.is_terminal  # rich looks at the environment every time
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -73,13 +74,23 @@ class RunConsole:
         self._show("  ".join(parts))
 
     def finished(self, record: RoundRecord) -> None:
-        """Show the record of a round that is over; once, what its validators cannot see."""
+        """Show the record of a round that is over; once, what is wrong with its validators."""
         self.console.print(round_line(record, self.rounds))
         votes = record.votes
+        self._doubt(votes.zero_changes)
         if self._warned or not votes.median_samples:
             return
         self._warned = True
         if text := blind(votes.median_samples, self.classes, votes.asked, votes.rejects_at):
+            self.console.print(f"note: {text}", style="yellow", markup=False)
+
+    def _doubt(self, zero_changes: float | None) -> None:
+        """Say once that the judge is not to be trusted, if the votes show it."""
+        if zero_changes is None or self._doubted:
+            return
+        self._zero_changes.append(zero_changes)
+        if text := untrusted(self.judge, self._zero_changes):
+            self._doubted = True
             self.console.print(f"note: {text}", style="yellow", markup=False)
 
     def _show(self, text: str) -> None:

@@ -126,7 +126,8 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
             "choose another --run, or more --rounds; --forget removes what the broker retains of it"
         )
     store.describe(description(settings, parts))
-    with RunConsole(settings.run.rounds, parts.manifest.classes) as screen:
+    judge = settings.validation.judge
+    with RunConsole(settings.run.rounds, parts.manifest.classes, judge) as screen:
         state = serve(settings, parts, store, screen, history, state)
     done = read_records(folder)
     told = reports.conclusion(done, settings, parts.manifest.classes)

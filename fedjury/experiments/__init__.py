@@ -21,6 +21,7 @@ NAMES = (
     "judge-always",
     "judge-alarms",
     "judge-liars",
+    "judge-settled",
     "mpaf",
     "detection",
     "matrix",

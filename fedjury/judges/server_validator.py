@@ -12,7 +12,7 @@ from torch import nn
 from fedjury.judges.judgements import Judge
 from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.datasets.split import Indices
-from fedjury.learning.error_profiles import Profile
+from fedjury.learning.error_profiles import Profile, sizes
 from fedjury.learning.evaluation import predict
 from fedjury.learning.task import Task
 from fedjury.learning.weights import Vector
@@ -63,7 +63,10 @@ class ServerValidator(NamedTuple):
         opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis])
         poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
         seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
-        return Vote(SERVER, *turn, poisoned, score, threshold, self.samples, seen)
+        moved = int(sizes(known[-1] - new))
+        return Vote(
+            SERVER, *turn, poisoned, score, threshold, self.samples, seen, changed_errors=moved
+        )
 
 
 def server_validator(

@@ -125,6 +125,28 @@ def variations(profiles: Histories) -> Histories:
     return profiles[:, :-1] - profiles[:, 1:]
 
 
+def sizes(changes: Histories) -> npt.NDArray[np.int64]:
+    """Return how much is in each change vector (..., p): the sum of the magnitudes, (...).
+
+    Of a vector of zeros it is 0; an answer that changes moves it by 2 at the most.
+    """
+    result: npt.NDArray[np.int64] = np.abs(changes).sum(axis=-1)
+    return result
+
+
+def answers_changed(before: Numbers, after: Numbers) -> int | None:
+    """Count the samples (n,) that two models answer differently; None if they are not the same n.
+
+    No answer (NaN) from both is no difference.
+    """
+    if before.shape != after.shape:
+        return None
+    differ = before != after
+    if before.dtype.kind == after.dtype.kind == "f":
+        differ &= ~(np.isnan(before) & np.isnan(after))
+    return int(np.count_nonzero(differ))
+
+
 def _counts(values: Classes, chosen: npt.NDArray[np.bool_], classes: int) -> npt.NDArray[np.intp]:
     """Count each class among the chosen elements of each row: (v, m) -> (v, C)."""
     cells = values + classes * np.arange(len(values))[:, None]

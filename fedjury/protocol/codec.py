@@ -51,8 +51,12 @@ ENVELOPE = 4000
 LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
-LEFT_OUT: dict[type[Message], tuple[str, ...]] = {Update: ("metrics",), Round: ("evaluators",)}
-"""Keys that are not written where they are empty."""
+LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
+    Update: ("metrics", "changed", "changed_errors"),
+    Vote: ("changed", "changed_errors"),
+    Round: ("evaluators",),
+}
+"""Keys that are not written where they are empty; a 0 is written."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
 """What many get, one topic each."""
@@ -66,7 +70,7 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
         return _dumped(log_to_json(message.record))
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     for key in LEFT_OUT.get(kind, ()):
-        if not content[key]:
+        if content[key] is None or content[key] in ((), {}, b""):
             del content[key]
     if channel.content_type == JSON:
         return _dumped(jsonable(content))

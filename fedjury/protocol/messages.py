@@ -148,7 +148,8 @@ class Update:
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
-    ``version``; score, threshold, evidence and size are those of the vote, else 0 or nothing.
+    ``version``; score, threshold, evidence, size and what changed are those of the vote, else 0 or
+    nothing.
     ``metrics``: what it measured while it trained, by name.
     """
 
@@ -162,6 +163,8 @@ class Update:
     evidence: bytes = b""
     size: int = 0
     metrics: Values = field(default_factory=dict)
+    changed: int | None = None
+    changed_errors: int | None = None
 
     def vote(self, attempt: int) -> Vote:
         """Return the clean vote that it also is: its sender trained from the candidate."""
@@ -175,6 +178,8 @@ class Update:
             samples=self.samples,
             evidence=self.evidence,
             size=self.size,
+            changed=self.changed,
+            changed_errors=self.changed_errors,
         )
 
 
@@ -184,7 +189,9 @@ class Vote:
 
     ``evidence``: little-endian float32, what its judge measured of some accepted models, oldest
     first, and of the candidate; empty if nothing. ``size``: bytes of the candidate and the past
-    models that it received to come to it.
+    models that it received to come to it. ``changed``: how many of its samples the candidate
+    answers otherwise than the last accepted model; ``changed_errors``: the sum of the magnitudes of
+    the change vector, the difference of their error profiles. None: it does not say.
     """
 
     agent: str
@@ -196,6 +203,8 @@ class Vote:
     samples: int
     evidence: bytes = b""
     size: int = 0
+    changed: int | None = None
+    changed_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,17 +68,20 @@ class Ballot:
     score: float | None = entry(NUMBER, "the score that its judge gave the candidate", None)
     threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
     size: int = entry(
-        SIZE,
-        "payloads of candidate and history received for the vote",
-        0,
-        unit="bytes",
-        old="bytes",
+        SIZE, "payloads of candidate and history received for it", 0, unit="bytes", old="bytes"
+    )
+    changed: int | None = entry(
+        COUNT, "samples that the candidate answers otherwise than before", None, optional=True
+    )
+    changed_errors: int | None = entry(
+        COUNT, "sum of the magnitudes of the class-wise errors' change", None, optional=True
     )
 
     @classmethod
     def of(cls, vote: Vote) -> Ballot:
         """Return what the record of a round holds of a vote."""
-        return cls(vote.poisoned, round(vote.score, 6), round(vote.threshold, 6), vote.size)
+        numbers = round(vote.score, 6), round(vote.threshold, 6)
+        return cls(vote.poisoned, *numbers, vote.size, vote.changed, vote.changed_errors)
 
 
 def _ballot(value: object) -> Ballot:
@@ -171,6 +174,9 @@ class Votes:
     replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
         COUNT, "samples that the median voter holds", None, "voter_samples"
+    )
+    zero_changes: float | None = entry(
+        SHARE, "share of voters of whom no class-wise error count changes", None, optional=True
     )
 
     @property

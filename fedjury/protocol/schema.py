@@ -261,6 +261,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "evidence": _evidence,
         "size": count,
         "metrics": _values,
+        "changed": count,
+        "changed_errors": count,
     },
     Vote: {
         "agent": _text,
@@ -272,6 +274,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "samples": count,
         "evidence": _evidence,
         "size": count,
+        "changed": count,
+        "changed_errors": count,
     },
     Decline: {"agent": _text, "round": count, "attempt": count},
     Metrics: {

@@ -16,7 +16,7 @@ from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
-from fedjury.reports.jury import blind
+from fedjury.reports.jury import blind, untrusted
 from fedjury.reports.rounds import text
 from fedjury.reports.statistics import RejectedAttacks
 
@@ -46,6 +46,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         hidden(rounds, settings),
         falling,
         unseen(rounds, classes),
+        doubted(rounds, settings),
     )
     return [line for line in lines if line]
 
@@ -208,6 +209,12 @@ def unseen(rounds: list[RoundRecord], classes: int) -> str:
     last = judged[-1]
     assert last.median_samples
     return blind(last.median_samples, classes, last.asked, last.rejects_at)
+
+
+def doubted(rounds: list[RoundRecord], settings: Settings) -> str:
+    """Return that the judge is not to be trusted with these models, if that is so."""
+    told = [one.votes.zero_changes for one in rounds]
+    return untrusted(settings.validation.judge, [share for share in told if share is not None])
 
 
 def _in(numbers: Iterable[int]) -> str:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean
 
 from fedjury.judges.judgements import ROUNDING
+
+ENOUGH = 5
+"""Rounds that were voted on before anything is said of the judge."""
+
+STILL = 0.8
+"""Share of zero change vectors from which on a quorum of validators with ``lof`` does no harm."""
 
 
 def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
@@ -23,6 +31,24 @@ def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
         f"sample{'s' * (samples != 1)} each (the median) about {holders:.0f} of {asked:,} hold any "
         f'of that class, and {quorum:,} must say "poisoned"; fewer agents with more data each '
         "(--n, --samples) can see it"
+    )
+
+
+def untrusted(judge: str, told: Sequence[float]) -> str:
+    """Return that BAFFLE's judge is not to be trusted where many error counts change; "" if it is.
+
+    ``told``: the share of zero change vectors in each round that was voted on. A validator calls
+    about as many good candidates poisoned as its vectors are not all zeros, up to every second
+    (``docs/results/judges-settled.md``).
+    """
+    if judge != "lof" or len(told) < ENOUGH or fmean(told) >= STILL:
+        return ""
+    zeros = fmean(told)
+    often = "every second" if zeros <= 1 / 2 else f"up to {1 - zeros:.0%} of"
+    return (
+        f"judge lof is not to be trusted here: {zeros:.0%} of the change vectors are all zeros, so "
+        f"a validator calls about {often} good candidate{'s' * (zeros > 1 / 2)} poisoned; "
+        "use --judge robust"
     )
 
 

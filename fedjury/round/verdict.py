@@ -80,6 +80,7 @@ def decide(
         evidence=seen,
         rejects_at=rejects_at,
         median_samples=samples[len(samples) // 2] if samples else None,
+        zero_changes=_zero_changes(votes),
     )
     if poisoned >= rejects_at if seen is None else seen > 0:
         return Decision(counted, VOTED_DOWN)
@@ -88,6 +89,12 @@ def decide(
         return Decision(counted)
     why = f"{TOO_FEW}: {len(votes)} of {awaited} came, {needed} are needed"
     return Decision(counted, why, unheard=True)
+
+
+def _zero_changes(votes: Mapping[str, Vote]) -> float | None:
+    """Return the share of zero change vectors among the voters that say what changed."""
+    told = [v.changed_errors for v in votes.values() if v.changed_errors is not None]
+    return round(told.count(0) / len(told), 6) if told else None
 
 
 def awaits_more(state: State, phase: Voting) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, replace
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -389,7 +390,7 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
         simulated_agents_of(run.settings).spec.name(i)
         for i in simulated_agents_of(run.settings).without_data
     }
-    early = {astuple(vote)[3:] for vote in votes if vote.round < 11}
+    early = {astuple(vote)[3:9] for vote in votes if vote.round < 11}
     assert len(fakes) == 8
     assert early == {(False, 0.0, 0.0, 40, b"", 0)}
     late = [vote for vote in votes if vote.round >= 11]
@@ -404,7 +405,8 @@ def test_numbers_do_not_tell_fakes_without_data_apart(tmp_path, judge):
     steady = [fake for fake in fakes if len({v.score for v in theirs if v.agent == fake}) == 1]
     assert len(steady) < 3
     assert {len(vote.evidence) for vote in theirs} == {len(vote.evidence) for vote in honest}
-    for number in (lambda vote: vote.score, lambda vote: vote.threshold):
+    for name in ("score", "threshold", "changed", "changed_errors"):
+        number = attrgetter(name)
         assert told_apart([*map(number, theirs)], [*map(number, honest)]) < 0.5
 
 
@@ -540,6 +542,11 @@ def test_who_finds_it_clean_trains_from_the_candidate():
         np.testing.assert_allclose(update.delta, alone, rtol=1e-3, atol=1e-5)
 
 
+def without_changes(vote):
+    """Return a vote without what it says that the candidate changes."""
+    return replace(vote, changed=None, changed_errors=None)
+
+
 def test_who_finds_it_poisoned_sends_its_vote_and_trains_nothing():
     """Of twenty, three say so: seventeen are trained, and three votes are sent."""
     made, _, candidate = ready(agents__malicious=0.0)
@@ -547,7 +554,7 @@ def test_who_finds_it_poisoned_sends_its_vote_and_trains_nothing():
     against = [name for name, said in sent.items() if isinstance(said, Vote)]
     assert against == ["agent-02", "agent-03", "agent-11"]
     saw = np.array([1, 3.5], "<f4").tobytes()
-    assert sent["agent-03"] == Vote("agent-03", 3, 1, True, 3.5, 7.0, 40, saw)
+    assert without_changes(sent["agent-03"]) == Vote("agent-03", 3, 1, True, 3.5, 7.0, 40, saw)
     assert len(trained) == 17
     assert set(trained) == {name for name, said in sent.items() if isinstance(said, Update)}
 
@@ -573,7 +580,7 @@ def test_a_second_attempt_judges_again_and_trains_nothing_twice():
     assert (trained, later) == (["agent-04", "agent-09"], ["agent-05"])
     assert second["agent-04"].delta.tobytes() == first["agent-04"].delta.tobytes()
     saw = np.array([1, 2.5], "<f4").tobytes()
-    assert second["agent-09"] == Vote("agent-09", 3, 2, True, 2.5, 7.0, 40, saw)
+    assert without_changes(second["agent-09"]) == Vote("agent-09", 3, 2, True, 2.5, 7.0, 40, saw)
 
 
 def test_a_member_that_hears_late_changes_nothing():
@@ -683,3 +690,49 @@ def test_a_candidate_is_judged_as_it_travelled():
     made.keep(3, candidate)
     accepted = made.profiles.history(rows, (1, 2, 3), made.models)
     np.testing.assert_array_equal(accepted[:, -1], of_candidate)
+
+
+# What a vote says that the candidate changes
+
+
+def answers_of(made, name, weights):
+    """Return what a model says of a member's samples, and what they are."""
+    row = [member.name for member in made.members.holders].index(name)
+    held = made.profiles.data.indices[row]
+    x, y = made.profiles.data.x[held], made.profiles.data.y[held].numpy()
+    model = TASK.build("mlp", (1, 8, 8), seed=0)
+    return predict(model, weights, x, TASK), y
+
+
+def test_a_vote_says_how_many_answers_and_errors_the_candidate_changes():
+    """Counted one by one: beside the last accepted model, as both have travelled."""
+    made, _, candidate = ready(agents__malicious=0.0)
+    names = ["agent-03", "agent-11"]
+    seen = as_received(candidate, "int7+zstd")
+    said = made.votes(names, Judge(3, 1, THREE), seen)
+    for name, vote in zip(names, said, strict=True):
+        before, y = answers_of(made, name, as_received(made.models[2], "int7+zstd"))
+        after, _ = answers_of(made, name, seen)
+        moved = error_profile(before, y, 10) - error_profile(after, y, 10)
+        assert vote.changed == sum(before != after) > 0
+        assert vote.changed_errors == abs(moved).sum()
+
+
+def test_what_changed_is_known_of_a_model_that_was_the_candidate():
+    """A validator that saw the last accepted model as a candidate compares with what it saw."""
+    made, _, candidate = ready(agents__malicious=0.0)
+    made.votes(["agent-03"], Judge(3, 1, THREE), as_received(candidate, "int7+zstd"))
+    made.keep(3, candidate)
+    same = as_received(candidate, "int7+zstd")
+    (vote,) = made.votes(["agent-03"], Judge(4, 1, (1, 2, 3)), same)
+    assert (vote.changed, vote.changed_errors) == (0, 0)
+    (late,) = made.votes(["agent-07"], Judge(4, 1, (1, 2, 3)), same)
+    assert (late.changed, late.changed_errors) == (0, 0)
+
+
+def test_fakes_make_up_what_a_candidate_changes():
+    """Who holds no data says numbers as well: no more answers than samples, nor too few."""
+    made, _, candidate = ready(agents__malicious=0.2)
+    fake = made.members.malicious[0].name
+    (vote,) = made.votes([fake], Judge(3, 1, THREE), candidate)
+    assert 0 <= vote.changed_errors / 2 <= vote.changed <= vote.samples

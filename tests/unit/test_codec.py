@@ -99,10 +99,31 @@ EXAMPLES = {
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
     Update: Update(
-        "ann", 1, 0, 4, vector(1, -2), 1.5, 1.25, evidence=SEEN, size=300, metrics={"loss": 2.0}
+        "ann",
+        1,
+        0,
+        4,
+        vector(1, -2),
+        1.5,
+        1.25,
+        evidence=SEEN,
+        size=300,
+        metrics={"loss": 2.0},
+        changed=3,
+        changed_errors=0,
     ),
     Vote: Vote(
-        "ann", 7, 1, poisoned=True, score=1.5, threshold=1.25, samples=4, evidence=SEEN, size=300
+        "ann",
+        7,
+        1,
+        poisoned=True,
+        score=1.5,
+        threshold=1.25,
+        samples=4,
+        evidence=SEEN,
+        size=300,
+        changed=0,
+        changed_errors=0,
     ),
     Decline: Decline("ann", 7, 2),
     Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
@@ -572,7 +593,8 @@ ROUND_BYTES = (
 @pytest.mark.parametrize(("kind", "golden"), [(Update, UPDATE_BYTES), (Round, ROUND_BYTES)])
 def test_golden_bytes(kind, golden):
     """These messages are these bytes, in both directions."""
-    added = {"metrics": {}} if kind is Update else {"evaluators": ()}  # not written where empty
+    unsaid = {"metrics": {}, "changed": None, "changed_errors": None}
+    added = unsaid if kind is Update else {"evaluators": ()}  # not written where empty
     message = replace(EXAMPLES[kind], **added)
     assert encode(message) == golden
     assert same(decode(topic(kind), golden, Limits()), message)
@@ -866,14 +888,14 @@ IS = {
     History: {"vector": ("weights",)},
     Candidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
     Update: {
-        "count": ("round", "version", "samples", "size"),
+        "count": ("round", "version", "samples", "size", "changed", "changed_errors"),
         "vector": ("delta",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
         "values": ("metrics",),
     },
     Vote: {
-        "count": ("round", "attempt", "samples", "size"),
+        "count": ("round", "attempt", "samples", "size", "changed", "changed_errors"),
         "truth": ("poisoned",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),

@@ -393,6 +393,7 @@ def test_the_server_judges_as_one_validator():
         threshold=2.5,
         samples=70,
         evidence=evidence(1, 2, 3, 6),
+        changed_errors=4,
     )
     assert [type(value) for value in (said.poisoned, said.score, said.threshold)] == [
         bool,
@@ -465,7 +466,7 @@ def test_votes_of_each_configuration(who, poisoned, own, counted, accepted):
     names = {SERVER: [fields.SERVER], CLIENTS: [*"abc"], BOTH: [fields.SERVER, *"abc"]}[who]
     assert list(record.votes.voters) == names
     if who != CLIENTS:
-        mine = Ballot(own, 3.0, 2.5, 0)
+        mine = Ballot(own, 3.0, 2.5, 0, changed_errors=4)
         assert record.votes.voters[fields.SERVER] == mine
     assert record.version == int(accepted)
 
