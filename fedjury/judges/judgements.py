@@ -42,6 +42,17 @@ class Judgements(NamedTuple):
         )
 
 
+def doubts(judgements: Judgements) -> npt.NDArray[np.float64]:
+    """Return the share of the N accepted models that measured less than the candidate, (m,).
+
+    0 where a judge measured none.
+    """
+    past, new = judgements.evidence[:, :-1], judgements.evidence[:, -1:]
+    if not past.size:
+        return np.zeros(len(judgements.score))
+    return np.asarray((past < new - ROUNDING).mean(axis=1), np.float64)
+
+
 def merged(values: Judgements, others: Judgements, of_others: npt.NDArray[np.bool_]) -> Judgements:
     """Put the opinions of ``others`` where the mask (m,) says so, those of ``values`` elsewhere."""
     if of_others.all():

@@ -28,6 +28,11 @@ class Turn(NamedTuple):
     seed: int
     attacked: bool
     """Whether their own side attacks in this round."""
+    doubts: tuple[float, ...] = ()
+    """Of each the share of the accepted models that look better to its judge than the candidate.
+
+    0 of an agent without data, or whose judge knows too little; empty: nobody knows.
+    """
 
 
 VoteAttack = Callable[[Verdicts, Turn], Verdicts]
