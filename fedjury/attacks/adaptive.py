@@ -75,9 +75,9 @@ def adaptive(attack: AttackContext, least: float = 0.1, margin: float = 0.0) -> 
 def passes(judged: Judgements, margin: float) -> npt.NDArray[np.bool_]:
     """Return which candidates (m,) a judge calls clean, and by so much of its threshold.
 
-    A judge that knows too little says clean without numbers, and so leaves no margin to ask for.
+    A judge that knows too little says clean, with zeros for both: these pass.
     """
-    if not margin or not judged.evidence.shape[1]:
+    if not margin:
         return ~judged.poisoned
     room = margin * np.abs(judged.threshold)
     return np.asarray(~judged.poisoned & (judged.score <= judged.threshold - room), np.bool_)

@@ -29,7 +29,7 @@ Choose = Callable[[Vector, Vector, RoundContext], float | None]
 """G (d,), X - G (d,), who is called -> how much of the step to take; None: train honestly."""
 
 
-class Strike(NamedTuple):
+class Injection(NamedTuple):
     """What attackers want to add to the global model."""
 
     step: Vector
@@ -38,8 +38,8 @@ class Strike(NamedTuple):
     """What share it is of the step that they trained for; it goes into the attack log."""
 
 
-Make = Callable[[BackdoorConfig, Vector, RoundContext], Strike | None]
-"""Their backdoor, G (d,), who is called -> what to strike with; None: train honestly."""
+Make = Callable[[BackdoorConfig, Vector, RoundContext], Injection | None]
+"""Their backdoor, G (d,), who is called -> what to inject; None: train honestly."""
 
 
 @attack(
@@ -47,22 +47,22 @@ Make = Callable[[BackdoorConfig, Vector, RoundContext], Strike | None]
     report="Then they replace the model by one with the backdoor, otherwise unchanged.",
 )
 def backdoor(attack: AttackContext) -> LocalTraining:
-    """Build the learner of attackers who strike in their rounds and else train honestly."""
+    """Build the learner of attackers who in their rounds inject what they make, and else train."""
     return attacking(attack, lambda _weights, _step, _called: 1.0)
 
 
 def attacking(attack: AttackContext, choose: Choose) -> LocalTraining:
     """Build the learner of attackers who take as much of the step to X as they choose."""
 
-    def make(backdoor: BackdoorConfig, weights: Vector, context: RoundContext) -> Strike | None:
+    def make(backdoor: BackdoorConfig, weights: Vector, context: RoundContext) -> Injection | None:
         step = attackers_model(attack, backdoor, weights, context) - weights
         strength = choose(weights, step, context)
-        return None if strength is None else Strike(np.float32(strength) * step, strength)
+        return None if strength is None else Injection(np.float32(strength) * step, strength)
 
-    return striking(attack, make)
+    return injecting(attack, make)
 
 
-def striking(attack: AttackContext, make: Make) -> LocalTraining:
+def injecting(attack: AttackContext, make: Make) -> LocalTraining:
     """Build the learner of attackers who in their rounds send what they make, and else train."""
     quiet, backdoor = honest(attack), attack.backdoor
 
@@ -70,11 +70,11 @@ def striking(attack: AttackContext, make: Make) -> LocalTraining:
         if backdoor is None or context.round not in backdoor.rounds:
             return quiet(weights, context)
         with np.errstate(over="ignore", invalid="ignore"):  # G may be anything by now
-            strike = make(backdoor, weights, context)
-            attack.send(context.round, strike.strength if strike else 0.0)
-            if strike is None:
+            injection = make(backdoor, weights, context)
+            attack.send(context.round, injection.strength if injection else 0.0)
+            if injection is None:
                 return quiet(weights, context)
-            sent = np.float32(_factor(backdoor, context)) * strike.step
+            sent = np.float32(_factor(backdoor, context)) * injection.step
         return np.broadcast_to(sent, (len(context.members), len(sent)))
 
     return learn

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedjury.attacks.attack import AttackContext, BackdoorConfig, LocalTraining, RoundContext
-from fedjury.attacks.backdoor import Strike, attackers_model, striking
+from fedjury.attacks.backdoor import Injection, attackers_model, injecting
 from fedjury.judges.judgements import Judge
 from fedjury.learning.device import device_of
 from fedjury.learning.error_profiles import Classes, Histories, Profile
@@ -102,27 +102,29 @@ def evasive(
             f"{jury}, {rejected} and {penalty}"
         )
 
-    def make(backdoor: BackdoorConfig, weights: Vector, context: RoundContext) -> Strike | None:
+    def make(backdoor: BackdoorConfig, weights: Vector, context: RoundContext) -> Injection | None:
         plain = attackers_model(attack, backdoor, weights, context) - weights
         if backdoor.judge is None or not context.history:
-            return Strike(plain, 1.0)
+            return Injection(plain, 1.0)
         held = _held(attack, backdoor)
         places = imagined(held.y, jury, attack.task.classes, context)
         accepted = _profiles(attack, held, places, list(context.history))
         allowed = allowances(backdoor.judge, accepted, len(held.y))
-        strikes = [Strike(np.float32(rung) * plain, rung) for rung in RUNGS]
+        injections = [Injection(np.float32(rung) * plain, rung) for rung in RUNGS]
         for way in _ways(attack, held, places, weights, accepted[:, -1], allowed):
             step = _trained(attack, backdoor, held, weights, way, penalty, context) - weights
-            strikes += [Strike(np.float32(strength) * step, strength) for strength in STRENGTHS]
+            injections += [
+                Injection(np.float32(strength) * step, strength) for strength in STRENGTHS
+            ]
         usual = _honest_part(backdoor, context) if honest_part else np.float32(0)
-        models = [weights + strike.step for strike in strikes]
+        models = [weights + injection.step for injection in injections]
         candidates = _profiles(attack, held, places, [model + usual for model in models])
         passing = votes(backdoor.judge, accepted, candidates) <= rejected
         won = [_success(attack, held, model) for model in models]
         best = int(np.argmax(np.where(passing, won, -1)))
-        return strikes[best] if passing[best] and won[best] > 0 else None
+        return injections[best] if passing[best] and won[best] > 0 else None
 
-    return striking(attack, make)
+    return injecting(attack, make)
 
 
 def imagined(labels: Classes, jury: int, classes: int, context: RoundContext) -> Places:

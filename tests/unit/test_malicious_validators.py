@@ -53,7 +53,7 @@ def test_what_liars_say(name, struck):
 
 
 def test_an_adaptive_liar_denies_what_is_in_doubt():
-    """It denies what looks worse than more than three in four accepted models; never its own."""
+    """It denies what is doubted by more than three quarters; never what its own side sent."""
     vote, doubts = validators.build("adaptive"), (0.0, 0.0, 0.75, 0.8)
     own = np.array([False, True, False, False])
     assert vote(own, turn(struck=False)._replace(doubts=doubts)).tolist() == [0, 1, 0, 1]
@@ -67,6 +67,13 @@ def test_doubts_by_hand():
     seen = Judgements(none > 0, none, none, evidence)
     assert judgements.doubts(seen).tolist() == [0.25, 0.75, 0.25, 0.0]
     assert judgements.doubts(judgements.no_judgement(2)).tolist() == [0, 0]
+
+
+def test_doubts_of_a_judge_without_evidence():
+    """Scores of -1, 2 and 9 have come no part, half and all of the way to a threshold of 4."""
+    score, limit = np.array([-1.0, 2.0, 9.0]), np.full(3, 4.0)
+    seen = Judgements(score > limit, score, limit, np.zeros((3, 0)))
+    assert judgements.doubts(seen).tolist() == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("name", VOTE_ATTACKS)

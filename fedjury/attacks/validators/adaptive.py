@@ -2,9 +2,9 @@
 
 Whoever denies every honest round is soon known by it, and alone can reject nothing. This one calls
 candidates of attacked rounds clean, as ``hide`` does. Of the others it calls those poisoned that
-look worse to its own judge than most accepted models did (``DOUBTFUL``): honest validators judge
-the same candidate, so these are the rounds in which some of them are near a false alarm, and in
-which a few more votes make a quorum. In all others it votes as its judge decides, and looks honest.
+its own judge is near to calling so (``DOUBTFUL``): honest validators judge the same candidate, so
+these are the rounds in which some of them raise a false alarm, and in which a few more votes make
+a quorum. In all others it votes as its judge decides, and looks honest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedjury.attacks.validators.malicious import Turn, VoteAttack
 from fedjury.registry import vote_attack
 
 DOUBTFUL = 0.75
-"""Share of the accepted models that a candidate has to look worse than to be denied."""
+"""A candidate that is doubted more than this is denied, see ``judgements.doubts``."""
 
 
 @vote_attack

@@ -29,7 +29,7 @@ class Turn(NamedTuple):
     attacked: bool
     """Whether their own side attacks in this round."""
     doubts: tuple[float, ...] = ()
-    """Of each the share of the accepted models that look better to its judge than the candidate.
+    """How much each one's judge doubts the candidate, 0 to 1 (``judgements.doubts``).
 
     0 of an agent without data, or whose judge knows too little; empty: nobody knows.
     """
