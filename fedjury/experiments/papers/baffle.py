@@ -14,6 +14,7 @@ from typing import Any
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.experiments.engine import setup
 from fedjury.experiments.engine.case import Case, Job, Labels
+from fedjury.experiments.engine.metrics import HARM
 from fedjury.experiments.engine.setup import Plan, Scale, Setup
 from fedjury.learning.datasets.dataset import Dataset
 
@@ -181,8 +182,8 @@ class BafflePlan(Plan):
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
         honest = undefended(settings, self.scale.base_rounds).replaced(
             aggregation=settings.aggregation.replaced(server_lr=1.0),
-            backdoor=settings.backdoor.replaced(inject=[]),
-            agents=undefended(settings, 1).agents.replaced(attack="backdoor"),
+            backdoor=settings.backdoor.replaced(inject=[], judged_clean=False),
+            agents=undefended(settings, 1).agents.replaced(attack="backdoor", options={}),
         )
         return Job(f"base seed{settings.run.seed}", honest)
 
@@ -266,8 +267,7 @@ STEPS = {"eta/N": 0.1, "mean": 1.0}
 
 LEGEND = (
     "FN: poisoned candidates accepted, of all; FP: benign candidates rejected, of all, from the "
-    "first vote on. In brackets: Wilson's 95 % interval of all repeats together; in parentheses: "
-    "the lowest and the highest repeat."
+    "first vote on. In parentheses: the lowest and the highest repeat."
 )
 
-BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, LEGEND)
+BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, f"{LEGEND} {HARM}")
