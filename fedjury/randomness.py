@@ -92,6 +92,8 @@ class Purpose(IntEnum):
     """What it says to have found in a candidate."""
     BACKDOOR_DRAWS = 87
     """What the attackers' network draws while they train it, as dropout does."""
+    MOCK_VALIDATORS = 88
+    """The validators that attackers imagine, to foresee a vote."""
 
     BENCHMARK = 100
     """Input that is measured with."""

@@ -228,6 +228,7 @@ def _members(
         vote_attack=validators.build(simulated.settings.agents.vote_attack),
         attackers=frozenset(spec.name(i) for i in attackers),
         usual=holdings.usual,
+        claimed=simulated.settings.agents.claimed_samples,
         colluders=colluders,
     )
 
@@ -268,4 +269,14 @@ def _backdoor_config(
         alpha=hidden.alpha,
         judge=judge,
         clean=hidden.judged_clean,
+        weight=_weight(simulated, partition),
     )
+
+
+def _weight(simulated: SimulatedAgents, partition: Partition) -> float:
+    """Return how many times as much as an honest update one with claimed samples weighs."""
+    settings = simulated.settings
+    claimed, most = settings.agents.claimed_samples, settings.limits.samples
+    if not claimed or settings.aggregation.options.get("weighted") is not True:
+        return 1.0
+    return min(claimed, most) / min(partition.usual, most)

@@ -36,5 +36,7 @@ class Members(NamedTuple):
     """The malicious agents of the whole fleet, but for those whom lack of data keeps out."""
     usual: int = 1
     """How many samples those without data say they hold: as many as others usually do."""
+    claimed: int = 0
+    """How many samples the malicious ones say they hold; 0: as many as they do."""
     colluders: ColluderPool | None = None
     """How the evil ones collude, if they do: ``attack`` then is what they train honestly by."""

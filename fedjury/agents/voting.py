@@ -15,7 +15,8 @@ from fedjury.attacks.validators import Turn
 from fedjury.attacks.validators.believable import Verdicts, believable
 from fedjury.attacks.validators.invented import Inventor
 from fedjury.attacks.validators.invented_changes import Changed, invented_changes
-from fedjury.judges.judgements import Judgements, merged
+from fedjury.judges.judgements import Judgements, doubts, merged
+from fedjury.judges.sums import Array
 from fedjury.learning.error_profiles import Histories, sizes
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Decline, Metrics, Vote
@@ -40,11 +41,16 @@ class Validators:
         self._row = {m.name: i for i, m in enumerate(members.holders) if m.name in self._held}
         everybody = (*members.holders, *members.malicious)
         self._number = {member.name: member.number for member in everybody}
+        claimed = {member.name: members.claimed for member in members.malicious}
+        self._said = self._held | (claimed if members.claimed else {})
         self._inventor = Inventor(seed, self._samples, task)
 
     def samples(self, name: str) -> int:
-        """Return how many samples a member says it holds: who has none says what is usual."""
-        return self._held.get(name, self._samples)
+        """Return how many samples a member says it holds.
+
+        Members without any say what is usual, and malicious ones what they claim, if they do.
+        """
+        return self._said.get(name, self._samples)
 
     def unable(self, members: Members, name: str) -> bool:
         """Say whether a member can give no vote: it is honest as a validator, and has no data."""
@@ -135,14 +141,16 @@ class Validators:
         true = members.judge(accepted[able], errors)
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
-        wanted = self._wanted(members, names, honest, task, attacked)
+        doubtful = np.zeros(len(names))
+        doubtful[able] = doubts(true)
+        wanted = self._wanted(members, names, honest, doubtful, task, attacked)
         lying = (wanted != honest) | ~able
         rngs = [
             stream(self._seed, Purpose.INVENTED_CANDIDATE, task.round, self._number[name])
             for name, lies in zip(names, lying, strict=True)
             if lies
         ]
-        held = np.array([self.samples(name) for name in names], dtype=np.int64)[lying]
+        held = np.array([self._held.get(n, self._samples) for n in names], dtype=np.int64)[lying]
         untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
         found = iter(self._changed(rows[able], task.versions[-1], accepted[able, -1] - errors))
         changed = [next(found) if has else Changed(None, None) for has in able]
@@ -175,6 +183,7 @@ class Validators:
         members: Members,
         names: Sequence[str],
         honest: Verdicts,
+        doubtful: Array,
         task: Judge,
         attacked: bool,
     ) -> Verdicts:
@@ -183,7 +192,8 @@ class Validators:
         if not liars:
             return honest
         numbers = tuple(self._number[names[i]] for i in liars)
-        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked)
+        doubt = tuple(doubtful[liars].tolist())
+        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked, doubt)
         wanted = honest.copy()
         wanted[liars] = members.vote_attack(honest[liars], turn)
         return wanted

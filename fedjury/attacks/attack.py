@@ -74,6 +74,8 @@ class BackdoorConfig(NamedTuple):
     """What an adaptive attacker knows of the validators; None: it takes everything to pass."""
     clean: bool = False
     """Whether an adaptive attacker judges on the clean part of its data alone."""
+    weight: float = 1.0
+    """How many times as much as an honest update one of theirs weighs, by the samples claimed."""
 
 
 class AttackContext(NamedTuple):

@@ -29,48 +29,78 @@ Choose = Callable[[Vector, Vector, RoundContext], float | None]
 """G (d,), X - G (d,), who is called -> how much of the step to take; None: train honestly."""
 
 
+class Injection(NamedTuple):
+    """What attackers want to add to the global model."""
+
+    step: Vector
+    """(d,)"""
+    strength: float
+    """What share it is of the step that they trained for; it goes into the attack log."""
+
+
+Make = Callable[[BackdoorConfig, Vector, RoundContext], Injection | None]
+"""Their backdoor, G (d,), who is called -> what to inject; None: train honestly."""
+
+
 @attack(
     hides_backdoor=True,
     report="Then they replace the model by one with the backdoor, otherwise unchanged.",
 )
 def backdoor(attack: AttackContext) -> LocalTraining:
-    """Build the learner of attackers who strike in their rounds and else train honestly."""
+    """Build the learner of attackers who in their rounds inject what they make, and else train."""
     return attacking(attack, lambda _weights, _step, _called: 1.0)
 
 
 def attacking(attack: AttackContext, choose: Choose) -> LocalTraining:
     """Build the learner of attackers who take as much of the step to X as they choose."""
+
+    def make(backdoor: BackdoorConfig, weights: Vector, context: RoundContext) -> Injection | None:
+        step = attackers_model(attack, backdoor, weights, context) - weights
+        strength = choose(weights, step, context)
+        return None if strength is None else Injection(np.float32(strength) * step, strength)
+
+    return injecting(attack, make)
+
+
+def injecting(attack: AttackContext, make: Make) -> LocalTraining:
+    """Build the learner of attackers who in their rounds send what they make, and else train."""
     quiet, backdoor = honest(attack), attack.backdoor
 
     def learn(weights: Vector, context: RoundContext) -> Matrix:
         if backdoor is None or context.round not in backdoor.rounds:
             return quiet(weights, context)
         with np.errstate(over="ignore", invalid="ignore"):  # G may be anything by now
-            step = attackers_model(attack, backdoor, weights, context) - weights
-            strength = choose(weights, step, context)
-            attack.send(context.round, strength or 0.0)
-            if strength is None:
+            injection = make(backdoor, weights, context)
+            attack.send(context.round, injection.strength if injection else 0.0)
+            if injection is None:
                 return quiet(weights, context)
-            sent = np.float32(_factor(backdoor, context)) * (np.float32(strength) * step)
+            sent = np.float32(_factor(backdoor, context)) * injection.step
         return np.broadcast_to(sent, (len(context.members), len(sent)))
 
     return learn
 
 
-def replacing(rule: str, contributors: int, attackers: int, server_lr: float) -> float:
+def replacing(
+    rule: str, contributors: int, attackers: int, server_lr: float, weight: float = 1.0
+) -> float:
     """Return by how much each attacker multiplies X - G so that the candidate becomes X.
 
-    In a mean of n updates k attackers share n / η. A median or a trimmed mean takes what most of
+    In a mean of n updates k attackers share n / η; if each of theirs weighs w times as much as one
+    of the others, they share (w k + n - k) / (w η). A median or a trimmed mean takes what most of
     them send, so that it takes a majority, each with 1 / η.
     """
-    return contributors / attackers / server_lr if rule == "mean" else 1 / server_lr
+    if rule != "mean":
+        return 1 / server_lr
+    everybody = weight * attackers + contributors - attackers
+    return everybody / weight / attackers / server_lr
 
 
 def _factor(backdoor: BackdoorConfig, context: RoundContext) -> float:
     """Return each attacker's factor; a boost that is given is shared where updates add up."""
     attackers = context.attackers or backdoor.attackers
     if not backdoor.boost:
-        return replacing(backdoor.rule, context.contributors, attackers, backdoor.server_lr)
+        n, lr, weight = context.contributors, backdoor.server_lr, backdoor.weight
+        return replacing(backdoor.rule, n, attackers, lr, weight)
     return backdoor.boost / attackers if backdoor.rule == "mean" else backdoor.boost
 
 

@@ -99,6 +99,12 @@ class Agents(Section):
         description="samples of each agent with data; 0: the training set divided evenly; unequal "
         "numbers: lognormal(mean=4, sigma=1), dirichlet(mean=4, alpha=0.5), uniform(2, 6)",
     )
+    claimed_samples: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="samples that malicious agents say they hold; 0: as many as they do",
+    )
     repeats: bool = Field(
         True,
         description="false: it is an error if the training set has too few samples for all agents; "
@@ -180,7 +186,7 @@ class Agents(Section):
 
 
 class Backdoor(Section):
-    """What the attacks "backdoor" and "adaptive" hide in the model, and when."""
+    """What the attacks "backdoor", "adaptive" and "evasive" hide in the model, and when."""
 
     task: Annotated[Text, Flag("--task", "NAME")] = Field(
         "label_flip",

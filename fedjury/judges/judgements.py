@@ -42,6 +42,20 @@ class Judgements(NamedTuple):
         )
 
 
+def doubts(judgements: Judgements) -> npt.NDArray[np.float64]:
+    """Return how much each validator doubts its candidate, (m,), 0 to 1.
+
+    The share of the accepted models that measured less than the candidate; where a judge keeps no
+    evidence of them, the part of the way to the threshold that the score has come.
+    """
+    past, new = judgements.evidence[:, :-1], judgements.evidence[:, -1:]
+    if past.size:
+        return np.asarray((past < new - ROUNDING).mean(axis=1), np.float64)
+    limit = judgements.threshold
+    way = np.divide(judgements.score, limit, out=np.zeros(len(limit)), where=limit > 0)
+    return np.clip(way, 0.0, 1.0)
+
+
 def merged(values: Judgements, others: Judgements, of_others: npt.NDArray[np.bool_]) -> Judgements:
     """Put the opinions of ``others`` where the mask (m,) says so, those of ``values`` elsewhere."""
     if of_others.all():

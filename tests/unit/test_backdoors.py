@@ -12,7 +12,7 @@ from support.worlds import TASK
 
 from fedjury import attacks, judges, rules
 from fedjury.attacks import ATTACKS, AttackContext, BackdoorConfig, RoundContext
-from fedjury.attacks.adaptive import LADDER
+from fedjury.attacks.adaptive import LADDER, ladder, passes
 from fedjury.attacks.backdoor import attackers_model, mixed, replacing
 from fedjury.judges.judgements import Judgements, no_judgement
 from fedjury.learning import backdoors, datasets, models
@@ -267,6 +267,14 @@ def test_the_factor_by_hand():
     assert replacing("median", 10, 6, 0.5) == replacing("trimmed_mean", 10, 6, 0.5) == 2
 
 
+def test_the_factor_of_one_that_weighs_more():
+    """One of ten that weighs as much as nine is half of all: its step times 2; of η = 1/2, 4."""
+    assert replacing("mean", 10, 1, 1.0, 9.0) == 2
+    assert replacing("mean", 10, 1, 0.5, 9.0) == 4
+    assert replacing("mean", 10, 2, 1.0, 4.0) == 2
+    assert replacing("median", 10, 6, 0.5, 9.0) == 2
+
+
 @pytest.mark.parametrize("server_lr", [1.0, 0.1])
 @pytest.mark.parametrize(
     ("rule", "members", "contributors"),
@@ -489,6 +497,46 @@ def test_the_ladder():
     assert strength == pytest.approx(0.6)  # the fifth rung
     none = sent("adaptive", strike(judge=judge_of(-1)), asked)
     np.testing.assert_array_equal(none, attacks.honest.honest(world())(trained()[-1], asked))
+
+
+def test_the_ladder_of_a_careful_one():
+    """It goes on in steps of a tenth of the last power of ten, down to the least strength."""
+    assert ladder(0.1) == LADDER
+    assert ladder(0.01)[:10] == LADDER
+    np.testing.assert_allclose(ladder(0.01)[10:], np.arange(9, 0, -1) / 100)
+    assert ladder(0.05)[-2:] == (0.06, 0.05)
+    assert len(ladder(0.001)) == 28
+    assert ladder(1) == (1.0,)
+
+
+def test_a_careful_attacker_submits_where_another_stands_down():
+    """Before a judge that lets no changed error pass it finds a strength below a tenth."""
+    wild = {"learning_rate": 0.3, "epochs": 30}
+    blow, asked = strike(judge=judge_of(0), **wild), called()
+    built = attacks.build("adaptive", world(blow), {"least": 0.01})
+    full = np.linalg.norm(sent("backdoor", strike(**wild), asked))
+    strength = np.linalg.norm(built(trained()[-1], asked)) / full
+    assert 0.01 <= round(float(strength), 3) < 0.1
+    honest = attacks.honest.honest(world())(trained()[-1], asked)
+    np.testing.assert_array_equal(sent("adaptive", blow, asked), honest)
+
+
+def test_a_margin_by_hand():
+    """Of the scores 4, 5, 6 and 9 below a threshold of 10 a margin of one half leaves 4 and 5."""
+    score, limit = np.array([4.0, 5.0, 6.0, 9.0, 11.0]), np.full(5, 10.0)
+    judged = Judgements(score > limit, score, limit, np.zeros((5, 3)))
+    assert passes(judged, 0.5).tolist() == [True, True, False, False, False]
+    assert passes(judged, 0.0).tolist() == [True, True, True, True, False]
+    assert passes(no_judgement(2), 0.5).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"least": 0.0}, {"least": 2.0}, {"margin": -0.1}, {"margin": 2.0}]
+)
+def test_a_ladder_without_rungs_is_refused(wrong):
+    """The sentence says what the option must be."""
+    with pytest.raises(ValueError, match="of attack 'adaptive' must be 0"):
+        attacks.build("adaptive", world(), wrong)
 
 
 def test_attackers_who_hold_one_class_alone_ask_about_that(monkeypatch):

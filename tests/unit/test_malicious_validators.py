@@ -11,6 +11,7 @@ from fedjury.attacks import validators
 from fedjury.attacks.validators import VOTE_ATTACKS, Turn
 from fedjury.attacks.validators.believable import believable
 from fedjury.attacks.validators.invented import Inventor
+from fedjury.judges import judgements
 from fedjury.judges.judgements import Judgements
 
 HONEST = np.array([False, True, False, True])
@@ -34,6 +35,8 @@ SAYS = {
     ("deny", False): "1111",
     ("invert", True): "0000",
     ("invert", False): "1111",
+    ("adaptive", True): "0000",
+    ("adaptive", False): "0101",
 }
 
 
@@ -47,6 +50,30 @@ def test_what_liars_say(name, struck):
     """Each liar's verdicts, when its own side has struck and when not."""
     said = validators.build(name)(HONEST, turn(struck=struck))
     assert "".join(str(int(verdict)) for verdict in said) == SAYS[name, struck]
+
+
+def test_an_adaptive_liar_denies_what_is_in_doubt():
+    """It denies what is doubted by more than three quarters; never what its own side sent."""
+    vote, doubts = validators.build("adaptive"), (0.0, 0.0, 0.75, 0.8)
+    own = np.array([False, True, False, False])
+    assert vote(own, turn(struck=False)._replace(doubts=doubts)).tolist() == [0, 1, 0, 1]
+    assert vote(own, turn(struck=True)._replace(doubts=doubts)).tolist() == [0, 0, 0, 0]
+
+
+def test_doubts_by_hand():
+    """Of four accepted models 1, 3, 3 and 5 one looks better than a 2, and three than a 4."""
+    evidence = np.array([[1, 3, 3, 5, 2], [1, 3, 3, 5, 4], [1, 3, 3, 5, 3], [0, 0, 0, 0, 0]], float)
+    none = np.zeros(4)
+    seen = Judgements(none > 0, none, none, evidence)
+    assert judgements.doubts(seen).tolist() == [0.25, 0.75, 0.25, 0.0]
+    assert judgements.doubts(judgements.no_judgement(2)).tolist() == [0, 0]
+
+
+def test_doubts_of_a_judge_without_evidence():
+    """Scores of -1, 2 and 9 have come no part, half and all of the way to a threshold of 4."""
+    score, limit = np.array([-1.0, 2.0, 9.0]), np.full(3, 4.0)
+    seen = Judgements(score > limit, score, limit, np.zeros((3, 0)))
+    assert judgements.doubts(seen).tolist() == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("name", VOTE_ATTACKS)

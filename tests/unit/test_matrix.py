@@ -43,7 +43,7 @@ def test_who_is_in_a_cell(cell):
     evil = 0 if cell.labels["attack"] == "none" else 10
     assert len(partition_spec_of(settings).malicious_agents) == evil
     assert (settings.agents.n, settings.agents.samples) == (50, int(4000 * (1 - KEPT) / 50))
-    armed = cell.labels["attack"] in ("backdoor", "adaptive")
+    armed = cell.labels["attack"] in ("backdoor", "adaptive", "evasive")
     assert settings.backdoor.inject == (list(range(16, 41)) if armed else [])
     assert settings.agents.start == (16 if evil else 1)
 

@@ -28,6 +28,11 @@ class Turn(NamedTuple):
     seed: int
     attacked: bool
     """Whether their own side attacks in this round."""
+    doubts: tuple[float, ...] = ()
+    """How much each one's judge doubts the candidate, 0 to 1 (``judgements.doubts``).
+
+    0 of an agent without data, or whose judge knows too little; empty: nobody knows.
+    """
 
 
 VoteAttack = Callable[[Verdicts, Turn], Verdicts]
