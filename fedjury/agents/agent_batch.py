@@ -76,7 +76,9 @@ class AgentBatch:
         self._unequal = world.data.held is not None
         self._absent: frozenset[str] = frozenset()
         self.models: dict[int, Vector] = {}
-        self._validators = Validators(members, world, spec.seed, manifest.history_codec)
+        self._validators = Validators(
+            members, world, spec.seed, manifest.history_codec, with_counts=manifest.counts
+        )
         self.profiles = self._validators.profiles
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
@@ -259,7 +261,13 @@ class AgentBatch:
         )
         if vote is None:
             return update
-        return replace(update, score=vote.score, threshold=vote.threshold, evidence=vote.evidence)
+        return replace(
+            update,
+            score=vote.score,
+            threshold=vote.threshold,
+            evidence=vote.evidence,
+            counts=vote.counts,
+        )
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector, made_in: int | None = None

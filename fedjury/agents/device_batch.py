@@ -28,6 +28,7 @@ from fedjury.agents.functions import (
 from fedjury.learning.error_profiles import Edges, edges_of, error_profile, residual_profile
 from fedjury.learning.own_model import OwnModel
 from fedjury.protocol import messages
+from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import (
     MAX_COUNT,
     AttackVector,
@@ -174,6 +175,7 @@ class DeviceBatch:
             result.samples,
             delta,
             metrics=dict(result.metrics),
+            counts=b"" if self._verdict is None else self._verdict.counts,
         )
 
     def _turn(self) -> Turn:
@@ -277,6 +279,7 @@ class DeviceBatch:
             float(found.threshold[0]),
             samples,
             seen,
+            counts=packed(np.concatenate([*history, errors])) if self._manifest.counts else b"",
         )
 
     def _profile(self, weights: Vector) -> tuple[int, npt.NDArray[np.int64]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from fedjury.attacks.validators.invented import Inventor
 from fedjury.judges.judgements import Judgements, merged
 from fedjury.learning.error_profiles import Histories
 from fedjury.learning.weights import Vector
+from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import Decline, Metrics, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream
@@ -25,11 +28,31 @@ NO_DATA = -1
 """In the place of a member's row in the data, if it holds none."""
 
 
+class Findings(NamedTuple):
+    """What m validators say of a candidate."""
+
+    judgements: Judgements
+    models: Histories
+    """(m, l+2, 2C): the errors that they counted, or made up, of accepted models and of it."""
+
+
 class Validators:
     """What the members of a process count on their data, or make up, and how they vote by it."""
 
-    def __init__(self, members: Members, world: AttackContext, seed: int, codec: str) -> None:
-        """``codec``: how candidates and history travel; what is judged has been through it."""
+    def __init__(
+        self,
+        members: Members,
+        world: AttackContext,
+        seed: int,
+        codec: str,
+        *,
+        with_counts: bool = False,
+    ) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it.
+
+        ``with_counts``: whether votes carry what was counted.
+        """
+        self._with_counts = with_counts
         task, data = world.task, world.data
         self.profiles = ErrorProfileCache(world.model, data, task, codec)
         self._samples, self._seed, self._task = members.usual, seed, task
@@ -65,14 +88,23 @@ class Validators:
         attacked: bool,
     ) -> list[Vote]:
         """Let these members judge a candidate after accepted ``models``, version -> (d,)."""
-        found = self._judgements(members, names, task, models, candidate, attacked)
+        found, errors = self._findings(members, names, task, models, candidate, attacked)
         evidence = [row.astype("<f4").tobytes() for row in found.evidence[:, -MAX_EVIDENCE:]]
         columns = found.poisoned.tolist(), found.score.tolist(), found.threshold.tolist(), evidence
-        return [
-            Vote(
-                name, task.round, task.attempt, poisoned, score, threshold, self.samples(name), seen
+        held = [self.samples(name) for name in names]
+        votes = [
+            Vote(name, task.round, task.attempt, poisoned, score, threshold, samples, seen)
+            for name, samples, poisoned, score, threshold, seen in zip(
+                names, held, *columns, strict=True
             )
-            for name, poisoned, score, threshold, seen in zip(names, *columns, strict=True)
+        ]
+        if not self._with_counts:
+            return votes
+        # Nobody has more errors than samples: a liar that said so would be found out.
+        counted = np.minimum(errors, np.array(held)[:, np.newaxis, np.newaxis])
+        return [
+            replace(vote, counts=packed(counts.ravel()))
+            for vote, counts in zip(votes, counted, strict=True)
         ]
 
     def measured(
@@ -106,7 +138,7 @@ class Validators:
             result.append(Metrics(name, task.round, task.attempt, samples, values))
         return result
 
-    def _judgements(
+    def _findings(
         self,
         members: Members,
         names: Sequence[str],
@@ -114,12 +146,14 @@ class Validators:
         models: Mapping[int, Vector],
         candidate: Vector,
         attacked: bool,
-    ) -> Judgements:
+    ) -> Findings:
         """Return what these members say: what they found, or what liars say in its place."""
         rows = np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
         able = rows != NO_DATA
         accepted = self._accepted(names, rows, task.versions, models)
-        true = members.judge(accepted[able], self.profiles.candidate(rows[able], candidate))
+        errors = np.concatenate([accepted, accepted[:, -1:]], axis=1)
+        errors[able, -1] = self.profiles.candidate(rows[able], candidate)
+        true = members.judge(accepted[able], errors[able, -1])
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
         wanted = self._wanted(members, names, honest, task, attacked)
@@ -131,7 +165,8 @@ class Validators:
         ]
         held = np.array([self.samples(name) for name in names], dtype=np.int64)[lying]
         untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
-        return merged(true.of(~lying[able]), untrue, lying)
+        errors[lying] = untrue.models
+        return Findings(merged(true.of(~lying[able]), untrue.judgements, lying), errors)
 
     def _accepted(
         self,

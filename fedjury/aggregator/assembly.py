@@ -17,6 +17,7 @@ from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
+from fedjury.judges.pooled import Pool, most_counts
 from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
@@ -101,7 +102,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     check_trainable(settings, model, data, held)
     notices = OnceOnlyWarnings()
     look = look_with(settings, task, model, data, held, notices.add)
-    config = round_config_of(settings, rule, variances(model), look, notices)
+    config = round_config_of(settings, rule, variances(model), look, notices, data.classes)
     manifest = manifest_of(settings, TorchModel(model), data)
     parts = Parts(TorchModel(model), manifest, config, data.fingerprint(), data.notes)
     check_first(settings, parts)
@@ -196,7 +197,15 @@ def look_with(
         measure=guarded.measure(measure, plugins, tell),
         flaw=guarded.flaw(flaw_of(answers), plugins),
         server_validator=server_validator(
-            model, task, data, held.server, judge, votes.look_back, settings.wire.history, tell
+            model,
+            task,
+            data,
+            held.server,
+            judge,
+            votes.look_back,
+            settings.wire.history,
+            tell,
+            with_counts=votes.decide == "pooled",
         )
         if keeps
         else None,
@@ -210,10 +219,11 @@ def round_config_of(
     variances: npt.NDArray[np.int64],
     look: Look,
     notices: OnceOnlyWarnings,
+    classes: int = 0,
 ) -> RoundConfig:
     """Make the policy of a run, of its settings and of what the server looks at models with.
 
-    ``notices``: where what fails in plug-ins is told.
+    ``notices``: where what fails in plug-ins is told. ``classes``: 0 where none are known.
     """
     return RoundConfig(
         rule=rule,
@@ -229,12 +239,26 @@ def round_config_of(
         evaluation=settings.evaluation,
         collecting=strategy_of(settings),
         server_validator=look.server_validator,
+        pool=pool_of(settings, classes, notices.add),
         forced=forced(settings, partition_spec_of(settings)),
         detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
         troubles=notices.take,
     )
+
+
+def pool_of(settings: Settings, classes: int, tell: Tell) -> Pool | None:
+    """Return how the server judges what validators count, where that decides.
+
+    ``classes``: 0 where none are known. ``tell``: told where somebody else's judge fails.
+    """
+    votes = settings.validation
+    if votes.decide != "pooled":
+        return None
+    judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
+    most = most_counts(votes.look_back, classes)
+    return Pool(judge, votes.tolerated_malicious, votes.look_back, votes.history, most, tell)
 
 
 def strategy_of(settings: Settings) -> CollectStrategy[Any]:
@@ -380,8 +404,10 @@ def _safety(settings: Settings) -> list[str]:
     voters = votes.asked + votes.server
     if votes.piggy_back:
         voters = settings.contributors
-    if voters < 2 or votes.decide == "score":
+    if voters < 2:
         return []
+    if votes.decide == "pooled":
+        return jury.pooled_advice(voters, votes.tolerated_malicious)
     return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
@@ -427,4 +453,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         loss_options=dict(settings.training.loss_options),
         optimizer=settings.training.optimizer,
         optimizer_options=dict(settings.training.options),
+        counts=settings.validation.decide == "pooled",
     )

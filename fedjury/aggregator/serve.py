@@ -194,7 +194,8 @@ def serving(
 ) -> Iterator[Aggregator]:
     """Publish what newcomers need over an open transport, and leave at the end."""
     limits = settings.limits
-    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+    counts = parts.config.pool.most if parts.config.pool else 0
+    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite, counts))
     done = read_records(store.folder)
     link = Connection(transport, NAME)
     aggregator = Aggregator(link, parts.config, store, screen, done, clock, control)

@@ -73,6 +73,8 @@ class Manifest:
     loss_options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = field(default_factory=dict)
+    counts: bool = False
+    """Whether votes are to carry the errors that their validators counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ class Update:
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
-    ``version``; score, threshold, evidence and size are those of the vote, else 0 or nothing.
+    ``version``; score, threshold, evidence, size and counts are those of the vote, else 0 or
+    nothing.
     ``metrics``: what it measured while it trained, by name.
     """
 
@@ -162,6 +165,7 @@ class Update:
     evidence: bytes = b""
     size: int = 0
     metrics: Values = field(default_factory=dict)
+    counts: bytes = b""
 
     def vote(self, attempt: int) -> Vote:
         """Return the clean vote that it also is: its sender trained from the candidate."""
@@ -175,6 +179,7 @@ class Update:
             samples=self.samples,
             evidence=self.evidence,
             size=self.size,
+            counts=self.counts,
         )
 
 
@@ -184,7 +189,8 @@ class Vote:
 
     ``evidence``: little-endian float32, what its judge measured of some accepted models, oldest
     first, and of the candidate; empty if nothing. ``size``: bytes of the candidate and the past
-    models that it received to come to it.
+    models that it received to come to it. ``counts``: where the manifest asks for them, the error
+    profiles of the accepted models, oldest first, and of the candidate (``protocol/counts.py``).
     """
 
     agent: str
@@ -196,6 +202,7 @@ class Vote:
     samples: int
     evidence: bytes = b""
     size: int = 0
+    counts: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

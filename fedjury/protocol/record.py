@@ -154,6 +154,19 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Pooled:
+    """What the server says of the error counts of all validators together."""
+
+    poisoned: bool = entry(TRUTH, "whether its judge calls the candidate poisoned", False)
+    score: float | None = entry(NUMBER, "the score that its judge gives the candidate", None)
+    threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
+    validators: int = entry(COUNT, "validators whose error counts were pooled", 0)
+    left_out: int = entry(
+        COUNT, "counts left out of each sum at each end, as so many validators may lie", 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Votes:
     """The votes on a candidate, the server's among them. All are 0 or empty if nobody was asked."""
 
@@ -163,13 +176,13 @@ class Votes:
     voters: Mapping[str, Ballot] = entry(
         BALLOTS, "the vote of each validator; the server is `:server`", {}, always=True
     )
-    evidence: float | None = entry(
-        NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
-    )
     rejects_at: int = entry(COUNT, 'how many "poisoned" votes reject', 0, "quorum")
     replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
         COUNT, "samples that the median voter holds", None, "voter_samples"
+    )
+    pooled: Pooled | None = part(
+        Pooled, "where pooled error counts decide: ", prefix="pooled.", optional=True
     )
 
     @property
@@ -188,10 +201,14 @@ class Votes:
 
     @property
     def decided_by(self) -> str:
-        """What they were held against, as people read it: "quorum 5" or "evidence -1.3"."""
-        if self.evidence is None:
+        """What decided, as people read it: "quorum 5" or "pooled score 1.2, threshold 4.1"."""
+        if self.pooled is None:
             return f"quorum {self.rejects_at}"
-        return f"evidence {self.evidence:+.1f}"
+        score, threshold = (
+            "?" if value is None else f"{value:.1f}"
+            for value in (self.pooled.score, self.pooled.threshold)
+        )
+        return f"pooled score {score}, threshold {threshold}"
 
     @property
     def of_agents(self) -> dict[str, bool]:

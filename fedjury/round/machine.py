@@ -117,6 +117,8 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     if asked_for and isinstance(phase, JudgingAndTraining):
         if update.agent in phase.votes:
             return _count_invalid(state, update.agent, Reason.DUPLICATE)
+        if why := config.pool and config.pool.refusal(update, state.version):
+            return _count_invalid(state, update.agent, why)
         vote = update.vote(state.attempt)
         phase = phase.but(votes={**phase.votes, update.agent: vote})
     if update.metrics or config.evaluation.by_agent:
@@ -125,7 +127,7 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
 
 
-def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: ARG001 - all handlers
+def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
     """Add a vote of a validator; with piggy-back, of an agent that will not train from it."""
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining | Voting)
@@ -134,6 +136,8 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: A
         return _count_invalid(state, vote.agent, why)
     if vote.agent in phase.votes:
         return _count_invalid(state, vote.agent, Reason.DUPLICATE)
+    if why := config.pool and config.pool.refusal(vote, state.version):
+        return _count_invalid(state, vote.agent, why)
     changed = phase.but(votes={**phase.votes, vote.agent: vote})
     return state.but(phase=changed.but(settled=None) if judging else changed), []
 

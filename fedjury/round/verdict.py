@@ -2,8 +2,8 @@
 
 BAFFLE (Andreina et al., ICDCS 2021): the candidate is rejected if at least q validators call it
 poisoned, and accepted only if enough recommend it. So silence is no consent: without a least number
-of votes a candidate is not accepted. Beside counting heads there is our own way, to add up what the
-validators saw.
+of votes a candidate is not accepted. Beside counting votes there is our own way: the server judges
+once what the validators counted, all together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from fedjury.config.sections import Validation
 from fedjury.detection.state import DetectionResult
-from fedjury.judges.evidence import evidence
+from fedjury.judges.pooled import Pool
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Candidate, History, Model, RoundLog, Vote
@@ -21,6 +21,7 @@ from fedjury.protocol.record import (
     TOO_FEW,
     VOTED_DOWN,
     Ballot,
+    Pooled,
     Quality,
     RoundRecord,
     Timing,
@@ -58,30 +59,33 @@ class Decision:
 
 
 def decide(
-    votes: Mapping[str, Vote], validation: Validation, asked: int, awaited: int | None = None
+    votes: Mapping[str, Vote],
+    validation: Validation,
+    asked: int,
+    awaited: int | None = None,
+    pooled: Pooled | None = None,
 ) -> Decision:
     """Count the votes that have come, voter -> vote; who was asked and has not voted is silent.
 
-    ``awaited``: for how many votes the round waits, if not for all that were asked.
+    ``awaited``: for how many votes the round waits, if not for all that were asked. ``pooled``:
+    what decides in the place of the quorum.
     """
     if not asked:
         return Decision()
     awaited = asked if awaited is None else awaited
     poisoned = sum(vote.poisoned for vote in votes.values())
-    rejects_at, seen = validation.rejects(asked), None
-    if validation.decide == "score":
-        seen = evidence(votes.values(), validation.tolerated_malicious, validation.false_alarm)
+    rejects_at = validation.rejects(asked)
     samples = sorted(vote.samples for vote in votes.values())
     counted = Votes(
         poisoned=poisoned,
         clean=len(votes) - poisoned,
         silent=asked - len(votes),
         voters={voter: Ballot.of(vote) for voter, vote in votes.items()},
-        evidence=seen,
         rejects_at=rejects_at,
         median_samples=samples[len(samples) // 2] if samples else None,
+        pooled=pooled,
     )
-    if poisoned >= rejects_at if seen is None else seen > 0:
+    if poisoned >= rejects_at if pooled is None else pooled.poisoned:
         return Decision(counted, VOTED_DOWN)
     needed = min(validation.min_votes or awaited // 2 + 1, awaited)
     if len(votes) >= needed:
@@ -106,7 +110,8 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
     elif phase.server and phase.server.silent:  # its silence is no consent either
         asked += 1
-    decision = decide(votes, config.validation, asked)
+    pooled = _pooled(config.pool, votes, state)
+    decision = decide(votes, config.validation, asked, pooled=pooled)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 
 
@@ -116,7 +121,13 @@ def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig
     asked = len(asked_for_both(state, phase))
     if not asked:
         return Decision(why=f"{TOO_FEW}: all {len(state.selected)} sat out", unheard=True)
-    return decide(votes, config.validation, asked, config.collecting.awaited(asked))
+    awaited, pooled = config.collecting.awaited(asked), _pooled(config.pool, votes, state)
+    return decide(votes, config.validation, asked, awaited, pooled)
+
+
+def _pooled(pool: Pool | None, votes: Mapping[str, Vote], state: State) -> Pooled | None:
+    """Return what the pooled error counts of these votes say, where they are to decide."""
+    return None if pool is None else pool.judged(votes.values(), state.version)
 
 
 def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:
