@@ -39,6 +39,7 @@ from fedjury.learning.weights import Vector, variances
 from fedjury.protocol.compression import compress, decompress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
+from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import BACKDOORS, LOSSES, MODELS, OPTIMIZERS, Need
@@ -246,6 +247,13 @@ def round_config_of(
         rule_state=Need.STATE in needs_of(settings),
         troubles=notices.take,
     )
+
+
+def limits_of(parts: Parts) -> Limits:
+    """Return what the aggregator of a run accepts of a message."""
+    limits, pool = parts.config.limits, parts.config.pool
+    counts = pool.most if pool else 0
+    return Limits(parts.manifest.parameters, limits.size, limits.finite, counts)
 
 
 def pool_of(settings: Settings, classes: int, tell: Tell) -> Pool | None:

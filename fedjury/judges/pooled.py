@@ -9,8 +9,8 @@ of how far the others do:
     z[i, k, c]    = rise[i, k, c] / unit[i, k, c]
 
 1. *Accusers*: for each c, the t validators with the largest z of the candidate are left out, with
-   all that they counted of c, in the accepted models as well. The other z are held between -4
-   and 4.
+   all that they counted of c, in the accepted models as well. The other z are held between -6
+   and 6.
 2. *Hiders*: of the other v - t, in each model and c the t smallest z are left out.
 3. The v - 2t that are left are added up, and put back into counts by what is usual: with u and s
    the mean usual, and unit of the candidate, of all validators without the t largest and the t
@@ -26,7 +26,7 @@ claim of any model,
 
 - the candidate's sum of z, ranks t + 1 to v - t, lies between the sum of the v - 2t smallest and
   that of the v - 2t largest honest ones, and so do u and s between honest ones;
-- an accepted model's sum is at least that of the v - 2t smallest honest ones, and at most 4 t more
+- an accepted model's sum is at least that of the v - 2t smallest honest ones, and at most 6 t more
   than that of the v - 3t largest. Liars who claim a wild past do not get far with it: who claims
   much of a share s of the models has a z of about 1 / sqrt(s) in these.
 
@@ -55,7 +55,7 @@ from fedjury.registry.faults import PluginError, Tell
 MOST = 10_000_000
 """Largest pooled count: judges square whole numbers, and claims of liars must not overflow."""
 
-FARTHEST = 4.0
+FARTHEST = 6.0
 """The z of a model that is farther from usual, in either direction."""
 
 Array = npt.NDArray[np.float64]

@@ -40,11 +40,12 @@ candidates' units are √(1 + 1/3), √(1 + 1/3) and √(1 + 81/3), their z 5.2,
 def test_pooled_counts_by_hand():
     """With nobody left out it is the sum. Else the first accuses, and one is left of three.
 
-    Of the second and the third the larger z are 0, 9, 1 / √(1 + 36/3) and 6 / √(4/3), held at 4;
-    the usual in the middle is 3, the unit √(4/3) = 1.155: 3 + 1.155 (0, 4, .277, 4).
+    Of the second and the third the larger z are 0, 9, 1 / √(1 + 36/3) and 6 / √(4/3); those
+    above 6 are held there. The usual in the middle is 3, the unit √(4/3) = 1.155: 3 + 1.155 (0, 6,
+    .277, 5.196).
     """
     np.testing.assert_array_equal(pooled(COUNTS, 0)[0, :, 0], [10, 20, 12, 23])
-    np.testing.assert_array_equal(pooled(COUNTS, 1)[0, :, 0], [3, 8, 3, 8])
+    np.testing.assert_array_equal(pooled(COUNTS, 1)[0, :, 0], [3, 10, 3, 9])
 
 
 def test_of_two_for_each_liar_nothing_would_be_left():
@@ -65,18 +66,18 @@ def test_liars_move_no_sum_beyond_what_honest_validators_say(data, liars, kept):
     """Whatever they claim of any model: with v = 2t + kept validators, of whom t lie.
 
     The candidate's sum lies between those of the lowest and of the highest ``kept`` honest ones.
-    An accepted model's lies above the lowest, and above the highest by 4 for each liar at most. So
+    An accepted model's lies above the lowest, and above the highest by 6 for each liar at most. So
     do the usual and the unit lie within the honest ones'.
     """
     honest = data.draw(counts_of(liars + kept, most=200))
     everybody = np.concatenate([honest, data.draw(counts_of(liars))])
     true, found = standardised(honest), standardised(everybody)
-    ranked = np.sort(true.z.clip(-4, 4), axis=0)
+    ranked = np.sort(true.z.clip(-6, 6), axis=0)
     lowest, highest = ranked[:kept].sum(axis=0), ranked[-kept:].sum(axis=0)
     sums = sums_of_rises(found.z, liars)
     assert (lowest - 1e-9 <= sums).all()
     assert (sums[-1] <= highest[-1] + 1e-9).all()
-    most = ranked[len(ranked) - max(kept - liars, 0) :].sum(axis=0) + 4 * min(liars, kept)
+    most = ranked[len(ranked) - max(kept - liars, 0) :].sum(axis=0) + 6 * min(liars, kept)
     assert (sums <= most + 1e-9).all()
     for mine, all_of_them in zip(true[:2], found[:2], strict=True):
         left = trimmed(all_of_them, liars)
@@ -96,7 +97,7 @@ def test_accusers_are_left_out_of_the_past_as_well(honest, claims, huge):
     """The sums are those of the others, each model's made in one way; past claims do nothing."""
     claims[:, -1] = huge  # of two liars who say that of the candidate
     z = standardised(np.concatenate([claims, honest])).z
-    ranked = np.sort(standardised(honest).z.clip(-4, 4), axis=0)
+    ranked = np.sort(standardised(honest).z.clip(-6, 6), axis=0)
     np.testing.assert_allclose(sums_of_rises(z, 2), ranked[2:].sum(axis=0))
 
 
