@@ -13,6 +13,11 @@ def percent(share: float | None, unknown: str = "") -> str:
     return unknown if share is None else f"{share:.1%}"
 
 
+def points(share: float | None, unknown: str = "") -> str:
+    """Return a difference of shares as points, like 0.4, or ``unknown`` if nobody knows it."""
+    return unknown if share is None else f"{100 * share:.1f}"
+
+
 def figure(value: float) -> str:
     """Return a measurement in four digits, like 0.03312, or 12,345."""
     return f"{value:,.0f}" if 10_000 <= abs(value) < 10**9 else f"{value:.4g}"

@@ -32,7 +32,8 @@ EXAMPLES = """examples:
   %(prog)s --broker mqtts://fl.example.com --secrets /etc/fedjury --run pumps \\
       --name site-a --data pumps.csv --target wear --inputs pressure,flow
   %(prog)s --data words.npz --model acme.net:Reader --optimizer adamw --learning-rate 0.001
-  %(prog)s --data scans.npz --raw --model acme.net:Sensor --loss huber --epochs 2 --once"""
+  %(prog)s --data scans.npz --raw --model acme.net:Sensor --loss huber --epochs 2 --once
+  %(prog)s --data scans.npz --model acme.net:Pretrained --trainable 'head.*'"""
 
 EXPECTED = (SettingsError, TransportError)
 """Errors that are one sentence to people."""
@@ -52,8 +53,14 @@ MODEL = (
     "outputs, or with nothing (default: the run's, if it is of these)"
 )
 
+TRAINABLE = (
+    "parameters that are trained and sent, such as head.*,norm.*, as the run's model.trainable has "
+    "them; the others stay as they are (default: as the model has it)"
+)
+
 TRAINING: tuple[Flag, ...] = (
     ("--model", str, None, "NAME", MODEL),
+    ("--trainable", str, "", "NAMES", TRAINABLE),
     ("--loss", str, None, "NAME", "{loss}, or package.module:name (default: the run's)"),
     ("--optimizer", str, None, "NAME", "{optimizer}, or package.module:name (default: the run's)"),
     ("--epochs", int, None, "N", "passes over its samples in a round (default: the run's)"),
@@ -128,8 +135,13 @@ def held_by(chosen: Namespace) -> Samples:
         raise ValueError(f"--data {chosen.data} must end in {', '.join(SUFFIXES)}")
     if chosen.learn not in ("auto", "classes", "numbers"):
         raise ValueError(f"--learn {chosen.learn} must be auto, classes or numbers")
-    inputs = tuple(name.strip() for name in chosen.inputs.split(",") if name.strip())
-    return samples(chosen.data, OwnFile(chosen.target, inputs, chosen.learn, chosen.raw))
+    own = OwnFile(chosen.target, listed(chosen.inputs), chosen.learn, chosen.raw)
+    return samples(chosen.data, own)
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Return the names between commas."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def trainer_of(chosen: Namespace, held: Samples) -> TorchTrainer:
@@ -146,6 +158,7 @@ def trainer_of(chosen: Namespace, held: Samples) -> TorchTrainer:
         batch_size=chosen.batch_size,
         device=chosen.device,
         validation=chosen.validation,
+        trainable=listed(chosen.trainable),
     )
 
 

@@ -69,13 +69,15 @@ class TorchTrainer:
         device: str = "cpu",
         schedule: Callable[[int], float] | None = None,
         validation: float | Data = 0.2,
+        trainable: Sequence[str] = (),
     ) -> None:
         """``model``: a module, what makes one, or a name, as in the settings; None: the run's.
 
         ``loss``: a name, or a function of outputs and targets; ``optimizer``: a name, or what makes
         one of parameters and a learning rate, like a class of ``torch.optim``. ``schedule``: what
         the learning rate is multiplied by in a round. ``validation``: the share of samples that is
-        not trained on but measured with, or other data for that.
+        not trained on but measured with, or other data for that. ``trainable``: names of the
+        parameters that are trained and sent, also with ``*`` and ``?``; none: as the model has it.
 
         Raises
         ------
@@ -87,6 +89,7 @@ class TorchTrainer:
         self._model, self._loss, self._optimizer = model, loss, optimizer
         self._rate, self._epochs, self._size = learning_rate, epochs, batch_size
         self._momentum, self._schedule = momentum, schedule
+        self._trainable = [trainable] if isinstance(trainable, str) else list(trainable)
         if device not in DEVICES:
             raise ValueError(f"device must be {', '.join(DEVICES)}, not {device!r}")
         self._device = device_named(device)
@@ -113,6 +116,8 @@ class TorchTrainer:
             OPTIMIZERS.check(self._optimizer, {})
         if isinstance(self._model, str):
             models.MODELS.check(self._model, {})
+        if isinstance(self._model, nn.Module):
+            self._chosen(self._model)
 
     def begin(self, manifest: Manifest) -> nn.Module:
         """Return the model for a run.
@@ -133,9 +138,14 @@ class TorchTrainer:
         outputs = 1 if self._numbers else manifest.classes or self._classes or 1
         name = self._model or models.MODELS.agreed(manifest.model)
         if isinstance(name, str) and ":" not in name:
-            return models.build(name, shape, outputs, seed=0).to(self._device)
+            return self._chosen(models.build(name, shape, outputs, seed=0)).to(self._device)
         build = models.MODELS.resolve(name) if isinstance(name, str) else name
-        return _made(build, shape, outputs).to(self._device)
+        return self._chosen(_made(build, shape, outputs)).to(self._device)
+
+    def _chosen(self, model: nn.Module) -> nn.Module:
+        """Freeze what is not to be trained of a model, and return it."""
+        models.train_only(model, self._trainable, "trainable")
+        return model
 
     def _fit(self, manifest: Manifest) -> None:
         """Take targets as the run does: whole numbers may be numbers, but not the other way."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +16,8 @@ from fedjury.config.settings import Settings
 from fedjury.detection.state import AgentRegistry, resumed
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector, step_between
+from fedjury.protocol.harm import Harm
+from fedjury.protocol.measured import harm_of
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
 from fedjury.round.memory import RuleMemory
@@ -46,7 +48,8 @@ def resume(
     if saved is None:
         store.describe(now)
         first = Model(0, parts.model.read())
-        record = RoundRecord(0, settings.run.name, model=parts.config.measure(first.weights))
+        quality = parts.config.measure(first.weights)
+        record = with_harm(RoundRecord(0, settings.run.name, model=quality))
         store.save(first, record)
         return [first], begin([first], record, parts.config)
     history = fitting(saved.models, store, settings, parts.manifest)
@@ -58,9 +61,13 @@ def resume(
     if memory is not None and memory.rule != rule:
         say(f"what rule {memory.rule!r} kept is of no use to rule {rule!r}, which begins anew")
         memory = None
-    return history, begin(
-        history, saved.record, parts.config, saved.pending, saved.registry, memory
-    )
+    record = with_harm(saved.record, records.read_records(store.folder))
+    return history, begin(history, record, parts.config, saved.pending, saved.registry, memory)
+
+
+def with_harm(last: RoundRecord, rounds: Iterable[RoundRecord] = ()) -> RoundRecord:
+    """Return the record to go on from with the harm so far; an older one does not say it."""
+    return last if last.harm != Harm() else replace(last, harm=harm_of([*rounds, last]))
 
 
 def fitting(
@@ -112,7 +119,9 @@ def begin(
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
     return State(
-        GlobalModel(history[-1].version, history[-1].weights, record.model, step, profiles),
+        GlobalModel(
+            history[-1].version, history[-1].weights, record.model, step, profiles, record.harm
+        ),
         record.round,
         Waiting(pending if config.validation.piggy_back else None),
         registry=resumed(registry or AgentRegistry(), config.detection),

@@ -50,6 +50,10 @@ class Ended(NamedTuple):
     accuracy: float | None
     metrics: Mapping[str, float]
     """What else was measured of the last model, by name."""
+    largest_backdoor: float | None
+    """Its largest success in any model that was accepted; None where it is not measured."""
+    accuracy_lost: float | None
+    """Accuracy at its best minus that at the end."""
     failure: str
     """Why it was given up; empty if it was not."""
     told: list[str]
@@ -131,6 +135,8 @@ def conduct(settings: Settings, parts: Parts, folder: Path, *, reporting: bool) 
         rounds=state.round,
         accuracy=state.model.quality.accuracy,
         metrics=state.model.quality.metrics,
+        largest_backdoor=state.model.harm.largest_backdoor,
+        accuracy_lost=state.model.harm.accuracy_lost,
         failure=state.failure,
         told=told,
     )

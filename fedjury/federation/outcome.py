@@ -104,9 +104,14 @@ def row_of(record: RoundRecord) -> Row:
         "seconds": record.timing.seconds,
         "time": record.timing.time,
     }
+    by_server = {
+        "server_accuracy": record.model.accuracy,
+        "accuracy_lost": record.harm.accuracy_lost,
+        "backdoor": record.model.backdoor,
+        "largest_backdoor": record.harm.largest_backdoor,
+    }
+    row |= {name: value for name, value in by_server.items() if value is not None}
     row |= dict(record.model.metrics)
-    if record.model.accuracy is not None:
-        row["server_accuracy"] = record.model.accuracy
     return row | {f"train_{name}": value for name, value in record.training.items()}
 
 

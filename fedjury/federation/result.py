@@ -17,10 +17,9 @@ SHOWN = {
     "run",
     "before",
     "final",
-    "kept",
-    "backdoor",
-    "at most",
-    "accepted",
+    "lost",
+    "let in",
+    "caught",
     "rejected",
     "updates/s",
 }

@@ -65,8 +65,10 @@ def takes_arguments(build: Callable[..., object]) -> bool:
     return any(one.kind in kinds and one.default is one.empty for one in parameters)
 
 
-def train_only(model: nn.Module, trainable: Sequence[str]) -> None:
+def train_only(model: nn.Module, trainable: Sequence[str], where: str = "model.trainable") -> None:
     """Freeze the parameters that have none of these names; of no names, none.
+
+    ``where``: what people have written the names into.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def train_only(model: nn.Module, trainable: Sequence[str]) -> None:
     names = [name for name, _ in model.named_parameters()]
     for pattern in trainable:
         if not fnmatch.filter(names, pattern):
-            raise unknown("parameter in model.trainable", pattern, names)
+            raise unknown(f"parameter in {where}", pattern, names)
     for name, parameter in model.named_parameters():
         if trainable and not any(fnmatch.fnmatchcase(name, pattern) for pattern in trainable):
             parameter.requires_grad_(False)

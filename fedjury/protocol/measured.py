@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.record import MOST, Quality, RoundRecord
 
 LOW = frozenset({"rmse", "mse", "mae", "mape", "loss", "error", "perplexity", "seconds"})
@@ -68,3 +69,35 @@ def measured(rounds: Sequence[RoundRecord], metric: str, best_is: str = "") -> M
     by = [one for _, one in known if one.accepted]
     agents = sum(metric in one.metrics for one in by[-1].evaluated.values()) if by else 0
     return Measured(metric, known[-1][0], None if low is None else best, at.round, agents)
+
+
+def harm_of(rounds: Iterable[RoundRecord]) -> Harm:
+    """Return the harm done in a run, as its last record says, or as older ones add up to it."""
+    harm = Harm()
+    for one in rounds:
+        if one.harm != Harm():
+            harm = one.harm
+        elif one.accepted or not one.round:
+            harm = harm.after(one.model.accuracy, one.model.backdoor if one.round else None)
+    return harm
+
+
+class LetIn(NamedTuple):
+    """The largest backdoor in an accepted model."""
+
+    success: float
+    round: int
+    """In which the model was made."""
+
+
+def largest_let_in(rounds: Iterable[RoundRecord], since: int = 0) -> LetIn | None:
+    """Return the largest backdoor among the models accepted of rounds ``since`` one.
+
+    It is None where no model was accepted, or no backdoor is measured.
+    """
+    known = [
+        LetIn(one.model.backdoor, one.about)
+        for one in rounds
+        if one.accepted and one.about >= since and one.model.backdoor is not None
+    ]
+    return max(known, key=lambda one: (one.success, -one.round), default=None)

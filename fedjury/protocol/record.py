@@ -42,6 +42,7 @@ from fedjury.protocol.fields import (
     values,
     write,
 )
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Vote
 
 VOTED_DOWN = "voted down"
@@ -341,6 +342,7 @@ class RoundRecord:
     candidate: Quality | None = part(
         Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True
     )
+    harm: Harm = part(Harm)
     training: Mapping[str, float] = entry(
         NUMBERS,
         "what agents measured while they trained, by name, weighted by their samples",

@@ -11,7 +11,7 @@ from fedjury.reports.page import BACKDOOR, page, panels, reached
 from fedjury.reports.picture import Panel, png
 from fedjury.reports.rounds import text
 from fedjury.reports.statistics import Row, cells, headings, row
-from fedjury.reports.summary import Records, ReportData, of_experiment, of_run
+from fedjury.reports.summary import Records, ReportData, figures_of, of_experiment, of_run
 
 __all__ = [
     "FILES",
@@ -35,7 +35,9 @@ LEGENDS = {
     "before": "`before`: accuracy on held-out data in the last round before the attack, if known. "
     "`kept`: final over before.",
     "backdoor": "`backdoor`: share of its test samples on which the final model does what the "
-    "attackers want; `at most`: the same after any round.",
+    "attackers want; `let in`: the largest of any model that was accepted.",
+    "caught": "`caught`: rejected candidates of attacked rounds.",
+    "lost": "`lost`: points of accuracy from the best model accepted to the last.",
     "seconds": "`seconds`: of the rounds, without start-up.",
 }
 """Heading of the table -> what it means."""
@@ -70,7 +72,7 @@ def legend(rows: list[Row], heads: Collection[str]) -> str:
 def write(folder: Path, report: ReportData) -> list[Row]:
     """Write ``report.html``, ``report.md`` and ``accuracy.png``; return the table's rows."""
     runs = {run.name: run.records for run in report.cases}
-    rows = [row(name, rounds, report.attack_rounds) for name, rounds in runs.items()]
+    rows = [figures_of(report, run) for run in report.cases]
     content = {"report.md": markdown(report.title, rows, report.notes), "report.html": page(report)}
     for file, written in content.items():  # a path among the settings may have strange letters
         (folder / file).write_text(written, encoding="utf-8", errors="replace")

@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedjury.config.sections import Detection, Evaluation, Settings
-from fedjury.formatting import measure, percent
-from fedjury.protocol.measured import Measured, measured
+from fedjury.formatting import measure, percent, points
+from fedjury.learning.partition import partition_spec_of
+from fedjury.protocol.measured import Measured, harm_of, largest_let_in, measured
 from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.jury import blind
 from fedjury.reports.rounds import text
+from fedjury.reports.statistics import RejectedAttacks
 
 FALL = 0.05
 """Accuracy lost since the best round that is worth a sentence."""
@@ -41,7 +43,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         named(rounds, settings.detection),
         voted(rounds),
         lost(rounds),
-        hidden(rounds),
+        hidden(rounds, settings),
         falling,
         unseen(rounds, classes),
     )
@@ -133,15 +135,37 @@ def lost(rounds: list[RoundRecord]) -> str:
     return message + (f" ({more:,} more for other reasons)" if more else "")
 
 
-def hidden(rounds: list[RoundRecord]) -> str:
-    """Return how far a backdoor got, where its success is measured."""
+def hidden(rounds: list[RoundRecord], settings: Settings) -> str:
+    """Return the largest backdoor let in, what accuracy was lost and which attacks were caught.
+
+    It is empty where nobody measures the success of a backdoor.
+    """
     known = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
     if not known:
         return ""
-    return (
-        f"backdoor: the final model does what the attackers want on {percent(known[-1])} of its "
-        f"test samples (at most {percent(max(known))}, in some round)"
-    )
+    most = largest_let_in(rounds)
+    parts = ["largest backdoor let in: none, for no model was accepted"]
+    if most is not None:
+        when = f" (round {most.round}), {percent(known[-1])} at the end" if most.success else ""
+        parts = [f"largest backdoor let in: {percent(most.success)}{when}"]
+    if (less := harm_of(rounds).accuracy_lost) is not None:
+        parts.append(f"accuracy lost: {points(less)} points")
+    if (found := rejected_attacks(rounds, settings)) is not None:
+        parts.append(f"caught: {found} attacked rounds")
+    return "; ".join(parts)
+
+
+def rejected_attacks(rounds: list[RoundRecord], settings: Settings) -> RejectedAttacks | None:
+    """Return how many candidates with a backdoor the votes have rejected; None if none is known.
+
+    Only an experiment's settings say in which rounds there is an attack.
+    """
+    spec = partition_spec_of(settings)
+    attacked = settings.backdoor.inject if spec.armed and spec.malicious_agents else []
+    judged = [one for one in rounds if one.votes.asked and one.about in attacked]
+    if not judged:
+        return None
+    return RejectedAttacks(sum(one.accepted is False for one in judged), len(judged))
 
 
 def fell(rounds: list[RoundRecord], settings: Settings, classes: int) -> str:

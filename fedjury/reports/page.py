@@ -29,7 +29,7 @@ from fedjury.reports.detection_section import (
 from fedjury.reports.lines import line
 from fedjury.reports.picture import DASHES, Panel, svg
 from fedjury.reports.rounds import text
-from fedjury.reports.summary import ReportData, RunInput, common, ending
+from fedjury.reports.summary import ReportData, RunInput, common, ending, figures_of
 from fedjury.reports.table import BETWEEN, CELLS, lines
 
 HERE = Path(__file__).resolve().parent
@@ -52,9 +52,7 @@ def page(report: ReportData) -> str:
     runs = {run.name: run.records for run in report.cases}
     attack_rounds = reached(report.attack_rounds, runs)
     shared = common(report.cases)
-    heads = statistics.headings(
-        [statistics.row(name, rounds, report.attack_rounds) for name, rounds in runs.items()]
-    )
+    heads = statistics.headings([figures_of(report, run) for run in report.cases])
     style = (HERE / "report.css").read_text(encoding="utf-8")
     result: str = _template().render(
         story=report,
@@ -91,7 +89,7 @@ def section(
 ) -> dict[str, Any]:
     """Return what the page says of a run; ``shared``: the settings that all runs have alike."""
     rounds = run.records
-    row = statistics.row(run.name, rounds, report.attack_rounds)
+    row = figures_of(report, run)
     malicious = report.truth.malicious if report.truth else frozenset()
     hits = attacked(rounds, report.attack_rounds, report.truth)
     metrics = named(rounds)
@@ -109,7 +107,7 @@ def section(
         "rounds": table,
         "total": len(rounds),
         "voted": any(one.votes.asked for one in rounds),
-        "hidden": row.peak is not None,
+        "hidden": row.backdoor is not None,
         "accuracy": row.best is not None or not metrics,
         "metrics": [text(name) for name in metrics],
         "cells_left_out": sum(one.more for one in table),

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from fedjury.formatting import UNKNOWN, measure, percent
-from fedjury.protocol.measured import Measured, measured, named
+from fedjury.formatting import UNKNOWN, measure, percent, points
+from fedjury.protocol.measured import Measured, harm_of, largest_let_in, measured, named
 from fedjury.protocol.record import RoundRecord
 
 OFTEN = 10
@@ -26,6 +26,17 @@ class AttackRounds(NamedTuple):
         return number in self.rounds if self.rounds else number >= self.first
 
 
+class RejectedAttacks(NamedTuple):
+    """Candidates of attacked rounds, and how many of them were rejected."""
+
+    rejected: int
+    of: int
+
+    def __str__(self) -> str:
+        """Return it as people read it everywhere: "9 of 11"."""
+        return f"{self.rejected:,} of {self.of:,}"
+
+
 class Row(NamedTuple):
     """A run in figures. Accuracies are shares of the held-out samples; None: nobody knows."""
 
@@ -36,8 +47,10 @@ class Row(NamedTuple):
     best: float | None
     backdoor: float | None
     """Its success at the end."""
-    peak: float | None
-    """The backdoor's greatest success after any round."""
+    let_in: float | None
+    """Its largest success in any model that was accepted."""
+    lost: float | None
+    """Accuracy at its best, of the first model or any accepted one, minus that at the end."""
     accepted: int
     rejected: int
     updates: int
@@ -45,6 +58,8 @@ class Row(NamedTuple):
     seconds: float
     metrics: Mapping[str, Measured] = {}
     """What else was measured of the global model, by name."""
+    rejected_attacks: RejectedAttacks | None = None
+    """Attacks that a vote has rejected; None if no attack is known, or nobody voted."""
 
     @property
     def kept(self) -> float | None:
@@ -57,23 +72,30 @@ class Row(NamedTuple):
         return self.updates / self.seconds if self.seconds else 0.0
 
 
-def row(name: str, rounds: list[RoundRecord], attack_rounds: AttackRounds | None) -> Row:
-    """Sum up a run."""
+def row(
+    name: str,
+    rounds: list[RoundRecord],
+    attack_rounds: AttackRounds | None,
+    rejected_attacks: RejectedAttacks | None = None,
+) -> Row:
+    """Sum up a run; ``rejected_attacks``: of the attacks, where they are known."""
     reached = [one.model.accuracy for one in rounds if one.model.accuracy is not None]
-    hidden = [one.model.backdoor for one in rounds if one.model.backdoor is not None]
+    let_in = largest_let_in(rounds)
     return Row(
         name=name,
         before=before(rounds, attack_rounds),
         final=rounds[-1].model.accuracy if rounds else None,
         best=max(reached, default=None),
         backdoor=rounds[-1].model.backdoor if rounds else None,
-        peak=max(hidden, default=None),
+        let_in=None if let_in is None else let_in.success,
+        lost=harm_of(rounds).accuracy_lost,
         accepted=sum(one.accepted is True for one in rounds),
         rejected=sum(one.accepted is False for one in rounds),
         updates=sum(one.updates for one in rounds),
         refused=sum(sum(one.traffic.invalid_messages.values()) for one in rounds),
         seconds=sum(one.timing.seconds or 0.0 for one in rounds),
         metrics={one: found for one in named(rounds) if (found := measured(rounds, one))},
+        rejected_attacks=rejected_attacks,
     )
 
 
@@ -90,8 +112,10 @@ FIGURES: dict[str, Callable[[Row], str]] = {
     "before": lambda run: percent(run.before),
     "final": lambda run: percent(run.final),
     "kept": lambda run: "" if run.kept is None else f"{run.kept:.0%}",
+    "lost": lambda run: points(run.lost),
     "backdoor": lambda run: percent(run.backdoor),
-    "at most": lambda run: percent(run.peak),
+    "let in": lambda run: percent(run.let_in),
+    "caught": lambda run: "" if run.rejected_attacks is None else str(run.rejected_attacks),
     "best": lambda run: percent(run.best),
     "accepted": lambda run: f"{run.accepted:,}",
     "rejected": lambda run: f"{run.rejected:,}",
@@ -102,11 +126,10 @@ FIGURES: dict[str, Callable[[Row], str]] = {
 }
 """A heading of the table -> what stands below it."""
 
-HIDDEN = ("backdoor", "at most")
-"""Where there is a backdoor: its success at the end, and its greatest."""
+HIDDEN = ("backdoor", "let in")
+"""Where there is a backdoor: its success at the end, and its largest in any accepted model."""
 
-
-ACCURACY = ("before", "final", "kept", "best")
+ACCURACY = ("before", "final", "kept", "best", "lost")
 """What there is of accuracy, where nothing else is measured instead."""
 
 BEST = "best "
@@ -120,12 +143,15 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
     for name, found in ((name, found) for one in rows for name, found in one.metrics.items()):
         best = [BEST + name] if found.best is not None else []
         metrics |= dict.fromkeys([name, *best])
-    hidden = any(one.peak is not None for one in rows)
+    hidden = any(one.backdoor is not None for one in rows)
+    caught = any(one.rejected_attacks is not None for one in rows)
     known = not metrics or any(one.best is not None for one in rows)
     plain = [
         heading
         for heading in FIGURES
-        if (hidden or heading not in HIDDEN) and (known or heading not in ACCURACY)
+        if (hidden or heading not in HIDDEN)
+        and (known or heading not in ACCURACY)
+        and (caught or heading != "caught")
     ]
     at = plain.index("accepted")
     return (*plain[:at], *(name for name in metrics if name not in FIGURES), *plain[at:])

@@ -11,9 +11,15 @@ from fedjury.formatting import measure
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
 from fedjury.registry import ATTACKS
-from fedjury.reports.detection_section import Tally, Truth, detection_summary
+from fedjury.reports.detection_section import (
+    Tally,
+    Truth,
+    attacked,
+    detection_summary,
+    verdicts,
+)
 from fedjury.reports.rounds import text
-from fedjury.reports.statistics import AttackRounds, Row
+from fedjury.reports.statistics import AttackRounds, RejectedAttacks, Row, row
 
 Records = list[RoundRecord]
 
@@ -82,6 +88,19 @@ def of_experiment(
     does = ATTACKS.facts(spec.attack).report if malicious else ""
     return ReportData(
         title, f"{about} {does}".strip(), told, attack_rounds, Truth(malicious, names - malicious)
+    )
+
+
+def figures_of(report: ReportData, run: RunInput) -> Row:
+    """Sum up one of a report's runs, with what its votes caught where the attacks are known."""
+    rounds, when = run.records, report.attack_rounds
+    found = verdicts(rounds, attacked(rounds, when, report.truth))
+    known = found is not None and when is not None and report.truth is not None
+    return row(
+        run.name,
+        rounds,
+        when,
+        RejectedAttacks(found.thrown, found.hit) if found and known else None,
     )
 
 
@@ -180,10 +199,13 @@ def ending(figures: Row, rounds: int, result: Iterable[Tally]) -> str:
     for name, found in figures.metrics.items():
         best = f" (best: {measure(name, found.best)})" if found.best is not None else ""
         message.append(f"At the end {text(name)} is {measure(name, found.last)}{best}.")
-    if figures.peak is not None and figures.backdoor is not None:
+    if figures.backdoor is not None:
+        most = "none, for no model was accepted"
+        if figures.let_in is not None:
+            most = f"{figures.let_in:.1%} of its samples"
         message.append(
-            f"The backdoor works on {figures.backdoor:.1%} of its samples at the end, on "
-            f"{figures.peak:.1%} at the most."
+            f"The backdoor works on {figures.backdoor:.1%} of its samples at the end; the largest "
+            f"let in: {most}."
         )
     were = "was" if figures.accepted == 1 else "were"
     message.append(

@@ -30,6 +30,7 @@ from fedjury.judges.pooled import Pool
 from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
     Decline,
     Message,
@@ -169,6 +170,8 @@ class GlobalModel:
     """The aggregated update (d,) that led to it; None for the first."""
     profiles: tuple[Profile, ...] = ()
     """What the server, if it votes, found in the last l + 1 accepted models."""
+    harm: Harm = Harm()  # noqa: RUF009 - it is frozen
+    """What the run has come to with the models so far."""
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,8 @@ def _accepted(state: State, model: Model, quality: Quality, config: RoundConfig)
     if config.server_validator and isinstance(phase, Voting) and phase.server:
         profiles = (*profiles, phase.server.profile)[-config.server_validator.models :]
     step = step_between(before.weights, model.weights, config.aggregation.server_lr)
-    return GlobalModel(model.version, model.weights, quality, step, profiles)
+    harm = before.harm.after(quality.accuracy, quality.backdoor)
+    return GlobalModel(model.version, model.weights, quality, step, profiles, harm)
 
 
 def _history(model: Model, config: RoundConfig) -> list[Effect]:
@@ -246,6 +247,7 @@ def _record(
         absent=tuple(missing[:ABSENT]),
         model=state.model.quality,
         candidate=quality,
+        harm=state.model.harm,
         training=weighted_mean(trained, config.limits.samples),
         trained=trained,
         evaluated=phase.metrics if isinstance(phase, Voting) else {},

@@ -363,12 +363,13 @@ def test_what_came_in_one_piece_is_read_to_its_end(tmp_path):
     large = Model(
         1, MEGABYTE[:5000]
     )  # more than a record of TLS, so that another packet shares one
-    with tls_server(tmp_path, packet(0x30, large) + packet(0x30, BEGUN)) as where:
-        hub = MqttTransport(where, "lab").open()
+    with (
+        tls_server(tmp_path, packet(0x30, large) + packet(0x30, BEGUN)) as where,
+        contextlib.closing(MqttTransport(where, "lab").open()) as hub,
+    ):
         hub.join("a", Model, Round, presence=False)
         assert heard(hub, Model).weights.tobytes() == large.weights.tobytes()
         assert heard(hub, Round) == BEGUN
-        hub.close()
 
 
 def test_who_the_broker_does_not_know_is_told_and_the_others_work(secured):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -394,12 +394,11 @@ def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
     with socket.create_server((local.HOST, 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        hub = MqttTransport(BrokerAddress(*listener.getsockname()), "lab").open()
-        for number in range(20):
-            hub.join(f"a{number}", Round)
-        until(lambda: hub.receive(0.05) or len(welcomed) >= 200)
-        start = time.monotonic()
-        hub.close()
+        with closing(MqttTransport(BrokerAddress(*listener.getsockname()), "lab").open()) as hub:
+            for number in range(20):
+                hub.join(f"a{number}", Round)
+            until(lambda: hub.receive(0.05) or len(welcomed) >= 200)
+            start = time.monotonic()
         assert time.monotonic() - start < 10
 
 
@@ -407,7 +406,7 @@ def test_a_broker_that_drops_us_after_its_welcome_does_not_hang_us(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
-def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
+def test_all_return_after_the_broker_was_restarted(kind, monkeypatch, request):
     """After a restart all parties are back, hear again, and send what could not be sent."""
     if kind == "mosquitto" and find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
@@ -415,8 +414,10 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
     names = [f"agent-{i}" for i in range(20)]
     with local.local_broker(kind, say=lambda _: None) as first:
         address = BrokerAddress(first.host, first.port)
-        server = joined(MqttTransport(address, "lab").open(), "aggregator", Update)
-        agents = MqttTransport(address, "lab").open()
+        server, agents = (MqttTransport(address, "lab").open() for _ in range(2))
+        for hub in (server, agents):
+            request.addfinalizer(hub.close)
+        joined(server, "aggregator", Update)
         for name in names:
             agents.join(name, Round, Model)
         until(lambda: agents.connections == 20)
@@ -424,35 +425,30 @@ def test_all_return_after_the_broker_was_restarted(kind, monkeypatch):
         server.send("aggregator", Candidate(1, 1, 5, WEIGHTS))
         server.clear("aggregator", Candidate(1, 1, 5, WEIGHTS))
         collect(agents, 20)
-    try:
-        until(lambda: agents.connections == server.connections == 0)
-        agents.send("agent-7", Update("agent-7", 2, 5, 4, WEIGHTS))
-        with ExitStack() as stack:
-            # The agents' loop stands still until a witness hears the new broker from the start.
-            with agents.held():
-                stack.enter_context(local.local_broker(kind, say=lambda _: None, port=address.port))
-                witness = stack.enter_context(RawClient(address, "fl/v2/#"))
-            until(lambda: agents.connections == 20)
-            until(lambda: server.connections == 1)
-            until(lambda: len(set(online(witness))) == 21)
-            assert set(online(witness)) == {*names, "aggregator"}
-            update = until(lambda: witness.payloads("update/agent-7"))
-            assert len(update[0]) > 4 * len(WEIGHTS)
-            again = collect(agents, 20)  # what the aggregator retained, which the broker forgot
-            assert {type(d.message) for d in again} == {Model}
-            assert {d.to for d in again} == set(names)
-            server.send("aggregator", Round(2, 1, Phase.TRAIN, 5, "all", (), 60.0))
-            assert {d.to for d in collect(agents, 20)} == set(names)
-            agents.send("agent-3", Update("agent-3", 2, 5, 4, WEIGHTS))
-            until(lambda: witness.payloads("update/agent-3"))
-            until(lambda: any(d.message.agent == "agent-3" for d in collect(server, 1)))
-            late = MqttTransport(address, "lab").open()
-            late.join("late", Model, Candidate, Round)
-            assert {type(d.message) for d in collect(late, 2)} == {Model, Round}
-            late.close()
-            agents.close()
-            server.close()
-    finally:
+    until(lambda: agents.connections == server.connections == 0)
+    agents.send("agent-7", Update("agent-7", 2, 5, 4, WEIGHTS))
+    with ExitStack() as stack:
+        # The agents' loop stands still until a witness hears the new broker from the start.
+        with agents.held():
+            stack.enter_context(local.local_broker(kind, say=lambda _: None, port=address.port))
+            witness = stack.enter_context(RawClient(address, "fl/v2/#"))
+        until(lambda: agents.connections == 20)
+        until(lambda: server.connections == 1)
+        until(lambda: len(set(online(witness))) == 21)
+        assert set(online(witness)) == {*names, "aggregator"}
+        update = until(lambda: witness.payloads("update/agent-7"))
+        assert len(update[0]) > 4 * len(WEIGHTS)
+        again = collect(agents, 20)  # what the aggregator retained, which the broker forgot
+        assert {type(d.message) for d in again} == {Model}
+        assert {d.to for d in again} == set(names)
+        server.send("aggregator", Round(2, 1, Phase.TRAIN, 5, "all", (), 60.0))
+        assert {d.to for d in collect(agents, 20)} == set(names)
+        agents.send("agent-3", Update("agent-3", 2, 5, 4, WEIGHTS))
+        until(lambda: witness.payloads("update/agent-3"))
+        until(lambda: any(d.message.agent == "agent-3" for d in collect(server, 1)))
+        late = stack.enter_context(closing(MqttTransport(address, "lab").open()))
+        late.join("late", Model, Candidate, Round)
+        assert {type(d.message) for d in collect(late, 2)} == {Model, Round}
         agents.close()
         server.close()
 
@@ -519,8 +515,10 @@ WELCOME_AND_OUT = b"\x20\x03\x00\x00\x00\xe0\x01\x8e"
 
 def test_who_is_the_only_one_of_its_name_ends_when_it_is_taken():
     """An aggregator whose place another has taken is told so in one sentence, and lets go."""
-    with server_that_says(WELCOME_AND_OUT) as address:
-        hub = MqttTransport(address, "lab", sole=True).open()
+    with (
+        server_that_says(WELCOME_AND_OUT) as address,
+        closing(MqttTransport(address, "lab", sole=True).open()) as hub,
+    ):
         hub.join(":aggregator", presence=False)
         with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
@@ -539,8 +537,10 @@ def test_an_agent_whose_name_is_taken_tries_ever_more_slowly(monkeypatch):
     """It goes on and says so once; however long it could stay, the pauses double."""
     monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 30.0))
     monkeypatch.setattr(connection_pool, "SETTLED", -1.0)
-    with server_that_says(WELCOME_AND_OUT) as address:
-        hub = MqttTransport(address, "lab").open()
+    with (
+        server_that_says(WELCOME_AND_OUT) as address,
+        closing(MqttTransport(address, "lab").open()) as hub,
+    ):
         times, connected = [], hub.pool._connected
 
         def noted(*args):
@@ -554,7 +554,6 @@ def test_an_agent_whose_name_is_taken_tries_ever_more_slowly(monkeypatch):
         for failures, pause in enumerate(pauses):
             assert pause >= 0.025 * 2**failures
         assert hub.notices.take() == ["another client connected to the broker as a of run 'lab'"]
-        hub.close()
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])

@@ -236,7 +236,7 @@ def test_who_does_not_read_for_long_is_not_cut_off(opened, mosquitto, monkeypatc
 
 
 @needs_mosquitto
-def test_three_hundred_come_back_without_a_stampede(monkeypatch):
+def test_three_hundred_come_back_without_a_stampede(opened, monkeypatch):
     """While the broker is gone one knocks for all; then all connect, 32 at a time at most."""
     attempts, crowd = [], [0]
     connect = connection_pool.Client.connect
@@ -247,7 +247,7 @@ def test_three_hundred_come_back_without_a_stampede(monkeypatch):
 
     monkeypatch.setattr(connection_pool.Client, "connect", counted)
     with local_broker("mosquitto", say=lambda _: None) as first:
-        hub = MqttTransport(BrokerAddress(first.host, first.port), "lab").open()
+        hub = opened(first)
         due = hub.pool._connect_due
 
         def watched(now):
@@ -262,16 +262,13 @@ def test_three_hundred_come_back_without_a_stampede(monkeypatch):
         for number in range(300):
             hub.join(f"agent-{number:03d}", Model)
         until(lambda: hub.connections == 300)
-    try:
-        until(lambda: hub.connections == 0)
-        time.sleep(0.8)  # whose pause is over by now finds nobody
-        attempts.clear()
-        time.sleep(1.0)
-        assert len(attempts) <= 3
-        with local_broker("mosquitto", say=lambda _: None, port=first.port):
-            until(lambda: hub.connections == 300, 10)
-            hub.close()
-    finally:
+    until(lambda: hub.connections == 0)
+    time.sleep(0.8)  # whose pause is over by now finds nobody
+    attempts.clear()
+    time.sleep(1.0)
+    assert len(attempts) <= 3
+    with local_broker("mosquitto", say=lambda _: None, port=first.port):
+        until(lambda: hub.connections == 300, 10)
         hub.close()
     assert max(crowd) == connection_pool.CONNECTING
 
@@ -350,12 +347,12 @@ def test_the_only_one_of_its_name_gives_way_to_who_will_not(opened, mosquitto, m
     """
     monkeypatch.setattr(reconnect, "BACKOFF", (0.02, 0.1))
     monkeypatch.setattr(connection_pool, "SETTLED", -1.0)
-    hub = MqttTransport(BrokerAddress(mosquitto.host, mosquitto.port), "lab", sole=True).open()
-    hub.join(":aggregator", presence=False)
-    until(lambda: hub.receive(0.02) or hub.connections)
-    with Thief(mosquitto, "lab.:aggregator"), pytest.raises(TransportError) as raised:
-        until(lambda: hub.receive(0.05))
-    hub.close()
+    address = BrokerAddress(mosquitto.host, mosquitto.port)
+    with contextlib.closing(MqttTransport(address, "lab", sole=True).open()) as hub:
+        hub.join(":aggregator", presence=False)
+        until(lambda: hub.receive(0.02) or hub.connections)
+        with Thief(mosquitto, "lab.:aggregator"), pytest.raises(TransportError) as raised:
+            until(lambda: hub.receive(0.05))
     said = "and does not say why: perhaps another client of run 'lab' uses its name, and has our"
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

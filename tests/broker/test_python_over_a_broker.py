@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from statistics import median
 
 import numpy as np
 import pytest
@@ -55,6 +56,20 @@ def running(devices):
         assert not any(thread.is_alive() for thread in threads)
 
 
+@pytest.fixture
+def conducted():
+    """Make federations; those that still run at the end are stopped."""
+    made = []
+
+    def make(*args, **given):
+        made.append(fedjury.Federation(*args, **given))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
 def test_over_a_broker_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path):
     """Three devices over MQTT, and the same three in one process."""
     expected = fedjury.simulate([walking(name) for name in SIZES], model=weights(), rounds=5)
@@ -73,13 +88,13 @@ def test_over_a_broker_and_simulated_the_model_is_the_same_bit_for_bit(tmp_path)
     assert result.devices == expected.devices
 
 
-def test_a_federation_waits_pauses_goes_on_and_stops(tmp_path):
+def test_a_federation_waits_pauses_goes_on_and_stops(tmp_path, conducted):
     """It waits for its second device, opens no round while it is paused, and stops when told to."""
     said = []
     with local_broker(KIND, say=lambda _: None) as broker:
         url = f"mqtt://127.0.0.1:{broker.port}"
         two = fedjury.Devices(min=2)
-        federation = fedjury.Federation(
+        federation = conducted(
             "walk", url, model=weights(), devices=two, folder=tmp_path, say=said.append
         )
         records = []
@@ -104,11 +119,11 @@ def test_a_federation_waits_pauses_goes_on_and_stops(tmp_path):
     assert not result.failure
 
 
-def test_a_device_that_leaves_and_comes_back_costs_no_run(tmp_path):
+def test_a_device_that_leaves_and_comes_back_costs_no_run(tmp_path, conducted):
     """With two needed, one alone waits; when the other is back, the rounds go on."""
     with local_broker(KIND, say=lambda _: None) as broker:
         url = f"mqtt://127.0.0.1:{broker.port}"
-        federation = fedjury.Federation(
+        federation = conducted(
             "walk",
             url,
             model=weights(),
@@ -136,16 +151,56 @@ def test_a_device_that_leaves_and_comes_back_costs_no_run(tmp_path):
     assert result.records[-1].updates == 2
 
 
-def test_what_cannot_be_is_raised_by_wait(tmp_path):
+def test_a_device_whose_train_function_never_returns_costs_nobody_else(tmp_path, conducted):
+    """One round waits for it until the deadline; the later ones do not, and go on without it."""
+    deadline, asked, let_go = 1.0, threading.Event(), threading.Event()
+    with local_broker(KIND, say=lambda _: None) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        stuck = walking("site-c", url)
+
+        @stuck.train
+        def train(model, turn):
+            asked.set()
+            let_go.wait(60)
+            return fedjury.Trained(1)
+
+        federation = conducted(
+            "walk",
+            url,
+            model=weights(),
+            devices=fedjury.Devices(min=2),
+            folder=tmp_path,
+            deadline=f"{deadline:g}s",
+            say=list,
+            settings={"collect.missed": 1, "collect.agents": 3},
+        )
+        records = []
+        federation.on_round(records.append)
+        with running([walking("site-a", url), walking("site-b", url), stuck]):
+            try:
+                federation.start(10**6)
+                assert asked.wait(20)
+                until(lambda: len([r for r in records if r.missing]) >= 4, 20)
+                federation.stop()
+                result = federation.wait(20)
+            finally:
+                let_go.set()
+    first, *later = (record for record in result.records if record.missing)
+    assert first.timing.seconds >= deadline
+    assert median(record.timing.seconds for record in later) < deadline
+    assert {(r.absent, r.updates, r.accepted) for r in (first, *later)} == {(("site-c",), 2, True)}
+
+
+def test_what_cannot_be_is_raised_by_wait(tmp_path, conducted):
     """A folder that another process's run is in, told where the result is asked for."""
-    federation = fedjury.Federation("walk", "memory:", model=weights(), folder=tmp_path, say=list)
+    federation = conducted("walk", "memory:", model=weights(), folder=tmp_path, say=list)
     federation.start(1)
     with pytest.raises(Exception, match=r"fedjury\.simulate"):
         federation.wait(30)
 
 
 @pytest.mark.skipif(KIND != "mosquitto", reason="log-ins need Mosquitto")
-def test_a_device_is_in_two_runs_with_one_login(tmp_path):
+def test_a_device_is_in_two_runs_with_one_login(tmp_path, conducted):
     """So is the aggregator; an agent that calls itself like the device does not throw it out."""
     enrol.main(
         ["--name", "site-a", "--name", "mallory", "--many-runs", "--folder", str(tmp_path / "s")]
@@ -154,7 +209,7 @@ def test_a_device_is_in_two_runs_with_one_login(tmp_path):
         url = f"mqtt://127.0.0.1:{broker.port}"
         reach = {"secrets": tmp_path / "s", "say": list}
         federations = [
-            fedjury.Federation(name, url, model=weights(), folder=tmp_path, **reach)
+            conducted(name, url, model=weights(), folder=tmp_path, **reach)
             for name in ("walk", "run")
         ]
         devices = [walking("site-a", url, run=name, **reach) for name in ("walk", "run")]

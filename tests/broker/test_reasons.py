@@ -67,12 +67,13 @@ def test_what_a_broker_will_never_do_is_told_before_anything_starts(tmp_path, li
 @needs_mosquitto
 def test_a_model_larger_than_the_broker_takes_is_told_before_it_is_sent(tmp_path):
     """max_packet_size below a model: both numbers, and what to raise; a smaller one may go."""
-    with mosquitto_with(tmp_path, "max_packet_size 50000") as where:
-        hub = MqttTransport(where, "lab", sole=True).open()
+    with (
+        mosquitto_with(tmp_path, "max_packet_size 50000") as where,
+        contextlib.closing(MqttTransport(where, "lab", sole=True).open()) as hub,
+    ):
         hub.must_carry(50_000)
         with pytest.raises(TransportError) as raised:
             hub.must_carry(80_000)
-        hub.close()
     assert str(raised.value).startswith(
         f"the broker at {where} takes messages of 50,000 bytes at most, and one of ours has 80,000"
         "; raise max_packet_size in its configuration"
@@ -97,9 +98,11 @@ def test_a_model_larger_than_the_broker_takes_is_told_before_it_is_sent(tmp_path
 def test_a_message_that_is_too_large_is_no_rival(tmp_path, monkeypatch, line, said, sole):
     """CONNACK or PUBACK say why. The only one of its name ends with it; others tell it once."""
     monkeypatch.setattr(reconnect, "BACKOFF", (0.01, 0.02))
-    with mosquitto_with(tmp_path, line) as where:
+    with (
+        mosquitto_with(tmp_path, line) as where,
+        contextlib.closing(MqttTransport(where, "lab", sole=sole).open()) as hub,
+    ):
         said = said.replace("WHERE", str(where))
-        hub = MqttTransport(where, "lab", sole=sole).open()
         hub.join(":aggregator", Model, presence=False)
         until(lambda: hub.receive(0.02) or hub.connections)
         hub.send(":aggregator", LARGE)
@@ -110,7 +113,6 @@ def test_a_message_that_is_too_large_is_no_rival(tmp_path, monkeypatch, line, sa
         else:
             read(hub, Presence, seconds=0.5)
         told = hub.notices.take()
-        hub.close()
     assert [text.startswith(said) for text in told] == [True], told
 
 
@@ -122,8 +124,10 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
     """
     monkeypatch.setattr(once_only, "QUIET", 0.3)
     monkeypatch.setattr(reconnect, "BACKOFF", (0.05, 0.1))
-    with mosquitto_with(tmp_path, "max_connections 20") as where:
-        hub = MqttTransport(where, "lab").open()
+    with (
+        mosquitto_with(tmp_path, "max_connections 20") as where,
+        contextlib.closing(MqttTransport(where, "lab").open()) as hub,
+    ):
         said = []
         outside = once_only.Outside(said.append)
         for number in range(30):
@@ -142,7 +146,6 @@ def test_who_does_not_fit_is_counted_and_told(tmp_path, monkeypatch):
         assert "max_connections" in said[0]
         # And who comes when it is full is not told that no broker is there.
         assert "max_connections" in no_way(where)
-        hub.close()
 
 
 def test_the_counts_of_all_places_are_told_once_they_stand_still(monkeypatch):
@@ -192,8 +195,10 @@ def test_a_broker_that_tells_of_its_limits_in_another_way():
 def test_the_reason_of_a_disconnect_is_told(monkeypatch):
     """A broker that says why it cuts somebody off is quoted, and taken for no rival's."""
     monkeypatch.setattr(reconnect, "BACKOFF", (0.01, 0.02))
-    with raw_broker(connack(0) + b"\xe0\x01\x97") as where:
-        hub = MqttTransport(where, "lab", sole=True).open()
+    with (
+        raw_broker(connack(0) + b"\xe0\x01\x97") as where,
+        contextlib.closing(MqttTransport(where, "lab", sole=True).open()) as hub,
+    ):
         hub.join(":aggregator", presence=False)
         with pytest.raises(TransportError) as raised:
             until(lambda: hub.receive(0.05))
@@ -204,7 +209,6 @@ def test_the_reason_of_a_disconnect_is_told(monkeypatch):
         assert str(raised.value).startswith(said)
         (told,) = hub.notices.take()
         assert told.startswith(said)
-        hub.close()
 
 
 @pytest.mark.parametrize(
@@ -271,9 +275,9 @@ def test_a_log_in_at_a_broker_that_lets_anybody_in_is_told(tmp_path, how):
     (tmp_path / "a.password").write_text("x")
     more = {"secrets": {"secrets": str(tmp_path)}, "username": {"username": "a"}, "nothing": {}}
     with local_broker("mosquitto", say=lambda _: None) as there:
-        hub = MqttTransport(BrokerAddress(there.host, there.port, **more[how]), "lab").open("a")
-        told = hub.notices.take()
-        hub.close()
+        address = BrokerAddress(there.host, there.port, **more[how])
+        with contextlib.closing(MqttTransport(address, "lab").open("a")) as hub:
+            told = hub.notices.take()
     if how == "nothing":
         assert told == []
     else:

@@ -59,6 +59,8 @@ def rich_state():
         1,
         backdoor=0.1,
         candidate_backdoor=0.2,
+        largest_backdoor=0.3,
+        accuracy_lost=0.05,
         invalid_messages={"duplicate": 1},
         suspicion={"a": 0.9},
         flagged={"a": "burst"},
@@ -132,6 +134,7 @@ def test_the_dashboard_shows_everything_that_was_asked_for():
         "accuracy",
         "candidate_accuracy",
         "backdoor",
+        "largest_backdoor",
         "rounds_total",
         "vote",
         "refused_total",
@@ -173,7 +176,12 @@ def test_metrics_are_the_state():
     """Gauges are the last round's, counters the whole run's, and reasons are there with a zero."""
     state = rich_state()
     said = record(
-        2, accepted=False, invalid_messages={"duplicate": 2, "not_finite": 1}, accuracy=0.4
+        2,
+        accepted=False,
+        invalid_messages={"duplicate": 2, "not_finite": 1},
+        accuracy=0.4,
+        largest_backdoor=0.3,
+        accuracy_lost=0.1,
     )
     state = run_view.on_message(state, *say("log/round", said), 1.0)
     found = {(s.name, frozenset(s.labels.items())): s.value for s in collected(state, outages=3)}
@@ -181,7 +189,8 @@ def test_metrics_are_the_state():
     def value(name, **labels):
         return found["fedjury_" + name, frozenset({"run": "lab", **labels}.items())]
 
-    assert value("accuracy") == 0.4
+    assert (value("accuracy"), value("accuracy_lost")) == (0.4, 0.1)
+    assert value("largest_backdoor") == 0.3
     assert value("rounds_total", verdict="accepted") == 1
     assert value("rounds_total", verdict="rejected") == 1
     assert value("vote", verdict="silent") == 1

@@ -631,6 +631,24 @@ def test_absurd_numbers_and_texts_are_taken_for_nothing(alone):
     assert known_of(alone, ["log/round", {"round": 2**53 - 1}])["rows"] == []
 
 
+def test_the_largest_backdoor_let_in_stands_beside_the_last(alone):
+    """Where a backdoor is measured there are tiles of both, and of the accuracy lost; else none."""
+    harm = {"backdoor": 0.125, "largest_backdoor": 0.25, "accuracy_lost": 0.004}
+
+    def tiles(said):
+        return alone.evaluate(
+            "(said) => { const board = Board.fresh(''); Board.hear(board, 'log/round', said);"
+            " Words.figures(board, Board.figures(board));"
+            " return ['backdoor', 'largest', 'lost'].map((name) => "
+            " document.getElementById(`c-${name}`).hidden ? null : "
+            " document.getElementById(`f-${name}`).textContent); }",
+            said,
+        )
+
+    assert tiles(record_of(1, **harm)) == ["12.5%", "25.0%", "0.4"]
+    assert tiles(record_of(1, accuracy_lost=0.004)) == [None] * 3
+
+
 def test_a_flood_of_runs_does_not_hide_the_real_one(alone):
     """Made-up runs take each other's places, never that of one that speaks and has a manifest."""
     found = alone.evaluate("""() => {

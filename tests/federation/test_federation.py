@@ -237,6 +237,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path, jury, moment):
     assert run.models == jury.models
     assert [r.round for r in run.records] == list(range(1, 14))
     assert [r.accepted for r in run.records] == [r.accepted for r in jury.records]
+    assert [r.harm for r in run.records] == [r.harm for r in jury.records]
     assert [r.updates for r in run.records] == [20] * 13
     assert {r.attempt for r in run.records} == {1}
     assert all(r.votes.silent == 0 for r in run.records)

@@ -42,6 +42,20 @@ def gateway(tmp_path):
     made.close()
 
 
+@pytest.fixture
+def opened():
+    """Begin federations with a gateway; all are closed at the end."""
+    made = []
+
+    def open_one(folder, **changes):
+        made.append(Gateway(folder, **changes).begin())
+        return made[-1]
+
+    yield open_one
+    for each in made:
+        each.close()
+
+
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     """Start a run that no test of those who share it changes."""
@@ -165,18 +179,17 @@ def test_history_has_an_entry_before_any_round(gateway):
     assert len(history) == 2
 
 
-def test_a_threshold_closes_a_round_with_slots_to_spare(tmp_path):
+def test_a_threshold_closes_a_round_with_slots_to_spare(tmp_path, opened):
     """With a threshold of two of three slots, the second post ends the round."""
-    gateway = Gateway(tmp_path, collect__threshold=2).begin()
+    gateway = opened(tmp_path, collect__threshold=2)
     gateway.post()
     assert gateway.post().json()["round"] == 1
     assert gateway.get(FULL)["round"] == 2
-    gateway.close()
 
 
-def test_http_clients_and_mqtt_agents_make_one_model(tmp_path):
+def test_http_clients_and_mqtt_agents_make_one_model(tmp_path, opened):
     """Five agents on the broker and two over HTTP: the round has seven updates and learns."""
-    gateway = Gateway(tmp_path, slots=2, agents=5, run__rounds=3).begin()
+    gateway = opened(tmp_path, slots=2, agents=5, run__rounds=3)
     for _ in range(3):
         for name in ("ann", "bob"):
             assert gateway.post(client=name).status_code == 202
@@ -185,7 +198,6 @@ def test_http_clients_and_mqtt_agents_make_one_model(tmp_path):
     assert history[-1] > history[0]
     assert gateway.get("/healthz")["phase"] == "done"
     refused(gateway.post(), 409, "wrong_phase")
-    gateway.close()
 
 
 def test_the_aggregators_own_checks_decide(gateway):
@@ -201,9 +213,9 @@ def test_the_aggregators_own_checks_decide(gateway):
     assert 'fedjury_refused_total{reason="not_finite"} 1.0' in gateway.ask("GET", "/metrics").text
 
 
-def test_a_model_that_overflowed_is_shown(tmp_path):
+def test_a_model_that_overflowed_is_shown(tmp_path, opened):
     """Let in, infinities travel both ways as strings, and the history holds numbers all along."""
-    gateway = Gateway(tmp_path, slots=2, limits__finite=False).begin()
+    gateway = opened(tmp_path, slots=2, limits__finite=False)
     for _ in range(3):
         for sign in (1, -1):
             state = gateway.get(FULL)["state"]
@@ -216,7 +228,6 @@ def test_a_model_that_overflowed_is_shown(tmp_path):
     history = gateway.get("/model/accuracy")
     assert len(history) == 4
     assert all(0 <= accuracy <= 1 for accuracy in history)
-    gateway.close()
 
 
 # ---------------------------------------------------------------- refusals
@@ -411,9 +422,10 @@ def test_bodies_together_are_bounded(quiet):
 # ---------------------------------------------------------------- without a broker, or a run
 
 
-def test_health_says_what_is_missing(tmp_path):
+def test_health_says_what_is_missing(tmp_path, request):
     """503 with a reason before there is a run and while there is no broker; then 200 again."""
     gateway = Gateway(tmp_path)
+    request.addfinalizer(gateway.close)
     refused(gateway.ask("GET", "/healthz"), 503, "no_run")
     refused(gateway.ask("GET", "/model/"), 503, "no_run")
     assert gateway.get("/model/accuracy") == []
@@ -428,7 +440,6 @@ def test_health_says_what_is_missing(tmp_path):
     gateway.desk.connected(up=True)
     gateway.desk.work(1)
     assert gateway.post(content).status_code == 202
-    gateway.close()
 
 
 def test_a_crashed_aggregator_gets_the_updates_again(gateway):
@@ -444,9 +455,9 @@ def test_a_crashed_aggregator_gets_the_updates_again(gateway):
     assert len(gateway.get("/model/accuracy")) == 2
 
 
-def test_nothing_leaks_from_one_run_into_the_next(tmp_path):
+def test_nothing_leaks_from_one_run_into_the_next(tmp_path, opened):
     """A run of the same name that begins again has its own history, names and counts."""
-    gateway = Gateway(tmp_path / "one").begin()
+    gateway = opened(tmp_path / "one")
     for name in ("ann", "bob", "cid"):
         gateway.post(client=name, step=0.1)
     refused(gateway.post(client="dan"), 429, "no_slot")
@@ -460,7 +471,6 @@ def test_nothing_leaks_from_one_run_into_the_next(tmp_path):
     assert "fedjury_gateway_updates_total{" not in text
     assert "fedjury_rounds_total 0.0" in text
     assert gateway.post(client="dan").json()["agent"] == "http-000"
-    gateway.close()
 
 
 def test_a_hostile_broker_breaks_nothing(gateway):

@@ -332,14 +332,13 @@ def test_a_server_that_judges_resumes_where_it_was(tmp_path, judging, number):
     torn.crash()
     torn.whole()
     assert torn.models == whole.models
-    told = [
-        (r.votes.counts, r.votes.voters.get(SERVER), r.model.accuracy, r.model.backdoor)
-        for r in torn.records
-    ]
+    told = [(r.votes.counts, r.votes.voters.get(SERVER), r.model, r.harm) for r in torn.records]
     assert told == [
-        (r.votes.counts, r.votes.voters.get(SERVER), r.model.accuracy, r.model.backdoor)
-        for r in whole.records
+        (r.votes.counts, r.votes.voters.get(SERVER), r.model, r.harm) for r in whole.records
     ]
+    assert torn.records[-1].harm.largest_backdoor == max(
+        r.model.backdoor for r in torn.records if r.accepted
+    )
 
 
 # Planted contributors

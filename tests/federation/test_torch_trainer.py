@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fedjury
+from fedjury.agents import join
 from fedjury.aggregator.assembly import build
 from fedjury.learning import weights
 from fedjury.learning.datasets import load
@@ -343,3 +344,54 @@ def test_what_devices_measure_of_numbers_is_in_the_records(tmp_path):
     assert set(measured[0]) >= {"loss", "rmse", "mae"}
     assert measured[-1]["rmse"] < measured[0]["rmse"] / 2
     assert done.accuracies == [None] * 6
+
+
+class Pretrained(nn.Module):
+    """A backbone that somebody has trained before, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU())
+        self.head = nn.Linear(48, 10)
+
+    def forward(self, x):
+        """Return the logits of images."""
+        return self.head(self.body(x))
+
+
+def joined(folder, number, *more):
+    """Return the trainer of ``fedjury join`` on a file of its own, with these flags."""
+    data = load("digits", None, 500)
+    x, y = data.x_train[number::9], data.y_train[number::9]
+    file = folder / f"{number}.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
+    flags = ["--data", str(file), "--model", f"{__name__}:Pretrained", *more]
+    chosen = join.parser_of("join").parse_args(flags)
+    return join.trainer_of(chosen, join.held_by(chosen))
+
+
+def test_a_device_that_joins_trains_and_sends_the_parameters_that_are_named(tmp_path):
+    """Of 3,610 parameters the head's 490 travel, and learn; the run says so in model.trainable."""
+    more = {"model__name": f"{__name__}:Pretrained", "model__trainable": ["head.*"]}
+    trainers = [joined(tmp_path, n, "--trainable", "head.*") for n in range(3)]
+    done = federation(tmp_path / "run", trainers, run__rounds=3, training__epochs=10, **more)
+    assert [r.updates for r in done.records] == [3] * 3
+    assert len(done.models[3]) == 4 * 490
+    assert done.accuracies[-1] > 0.6
+
+
+def test_a_device_that_trains_all_of_it_does_not_fit_such_a_run(tmp_path):
+    """Without the flag the first tensor that differs is named; a name that is none, too."""
+    settings = settings_of(model__name=f"{__name__}:Pretrained", model__trainable=["head.*"])
+    manifest = build(settings).manifest
+
+    def device(*more):
+        return fedjury.Device("site-a", run="lab", trainer=joined(tmp_path, 0, *more), say=print)
+
+    with pytest.raises(TransportError, match=r"trains another model: .*body\.1\.weight"):
+        device().batch(manifest)
+    with pytest.raises(TransportError, match=r"unknown parameter in trainable: 'heads\.\*'"):
+        device("--trainable", "heads.*").batch(manifest)
+    with pytest.raises(ValueError, match="unknown parameter in trainable: 'tail'"):
+        fedjury.TorchTrainer(Pretrained(), digits(0), trainable="tail")

@@ -26,7 +26,7 @@ from fedjury.experiments.engine.tables import Table, target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets
-from fedjury.protocol.record import Ballot, RoundRecord, Votes, to_json
+from fedjury.protocol.record import Ballot, Quality, RoundRecord, Votes, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +87,34 @@ def test_repeats_are_put_together():
     nothing = metrics.pool([])
     assert nothing.value is None
     assert nothing.interval is None
+
+
+def test_the_largest_backdoor_let_in_and_the_accuracy_lost_by_hand():
+    """Accepted since round 4, the first attack on the defence: 30 % at most, by any run 60 %.
+
+    What was let in before, and what was rejected, does not count. Of .8 at best .75 is left.
+    """
+    attack = {"backdoor.inject": [2, 4, 6], "validation.warm_up": 3}
+
+    def result(*rounds, **more):
+        records = [
+            record(n, accepted=ok, judged=n, model=Quality(accuracy, backdoor))
+            for n, ok, accuracy, backdoor in rounds
+        ]
+        return Result(Case({}, Job("x", load(overrides=attack | more))), records)
+
+    one = result(
+        (2, True, 0.7, 0.9), (3, True, 0.8, 0.5), (4, True, 0.8, 0.3), (5, False, 0.8, 0.3),
+        (6, True, 0.75, 0.1),
+    )  # fmt: skip
+    other = result((2, True, 0.5, 0.0), (4, False, 0.5, 0.0), (5, True, 0.6, 0.6))
+    nothing = result((2, True, None, 0.9), (4, False, None, 0.9))
+    assert [metrics.let_in(run) for run in (one, other, nothing)] == [0.3, 0.6, None]
+    assert metrics.let_in(result((4, True, 0.5, 0.4), **{"backdoor.inject": []})) == 0.4
+    found = metrics.harm([one, other, nothing])
+    assert found["largest let in"].values == (0.6,)
+    assert found["accuracy lost (points)"].values == pytest.approx((0.05, 0.0))
+    assert tables.shown(metrics.harm([nothing])["largest let in"]) == ""
 
 
 def test_liars_are_found_among_the_voters():
@@ -300,9 +328,28 @@ COLUMNS = {
         "accuracy at the end",
         "less than without attack (points)",
         "backdoor at the end",
+        "largest let in",
+        "accuracy lost (points)",
     ],
-    "baffle-quorum": ["judge", "who", "q", "FN", "FP", "paper, CIFAR-10 / FEMNIST"],
-    "baffle-early": ["judge", "FN", "FP", "accuracy at the end", "backdoor at the end"],
+    "baffle-quorum": [
+        "judge",
+        "who",
+        "q",
+        "FN",
+        "FP",
+        "paper, CIFAR-10 / FEMNIST",
+        "largest let in",
+        "accuracy lost (points)",
+    ],
+    "baffle-early": [
+        "judge",
+        "FN",
+        "FP",
+        "accuracy at the end",
+        "backdoor at the end",
+        "largest let in",
+        "accuracy lost (points)",
+    ],
     "baffle-adaptive": [
         "judge",
         "attacker judges",
@@ -314,8 +361,18 @@ COLUMNS = {
         "took",
         "FN",
         "FP",
+        "largest let in",
+        "accuracy lost (points)",
     ],
-    "baffle-liars": ["judge", "how", "share", "FN", "FP"],
+    "baffle-liars": [
+        "judge",
+        "how",
+        "share",
+        "FN",
+        "FP",
+        "largest let in",
+        "accuracy lost (points)",
+    ],
     "baffle-bytes": [
         "judge",
         "way",
@@ -324,10 +381,28 @@ COLUMNS = {
         "votes unlike plain",
         "decisions unlike plain",
     ],
-    "baffle-votes": ["samples", "decide", "validators", "FN", "FP"],
+    "baffle-votes": [
+        "samples",
+        "decide",
+        "validators",
+        "FN",
+        "FP",
+        "largest let in",
+        "accuracy lost (points)",
+    ],
     "mpaf": ["data", "rule", "attack", "0 %", "5 %", "10 %", "25 %", "25 % least run"],
     "detection": ["detector", "percent", "scale", "precision", "recall", "accuracy before"],
-    "matrix": ["attack", "rule", "guard", "accuracy", "no attack", "recall", "rejected"],
+    "matrix": [
+        "attack",
+        "rule",
+        "guard",
+        "accuracy",
+        "no attack",
+        "recall",
+        "rejected",
+        "largest let in",
+        "accuracy lost (points)",
+    ],
 }
 
 

@@ -640,6 +640,11 @@ def test_the_end_is_told():
         "run lab is over: 1 round, 1 accepted, 0 rejected, accuracy 50.0%, backdoor 25.0%, "
         "2 refused"
     )
+    harm = {"backdoor": 0.25, "largest_backdoor": 0.75, "accuracy_lost": 0.004}
+    run = after(say("log/round", record(1, **harm)), say("round", opened(1, "done")))
+    assert formatting.closing(run).endswith(
+        ", backdoor 25.0%, largest let in 75.0%, accuracy lost 0.4 points"
+    )
     run = after(
         say("log/round", record(1)),
         say("log/round", {"round": 2, "attempt": 5, "repeated": "0 came"}),
@@ -666,6 +671,7 @@ def attacked():
             accepted=n <= 20,
             why="" if n <= 20 else "voted down",
             backdoor=0.02,
+            largest_backdoor=0.13,
             votes={"poisoned": 0 if n <= 20 else 31, "clean": 38 if n <= 20 else 7, "silent": 2},
             accuracy=min(0.03 * n, 0.6),
             invalid_messages={"not_finite": 1},
@@ -713,6 +719,7 @@ def test_the_picture_says_it_all(attacked, size, plain):
         "online 40: agent-00",
     ):
         assert part in text, part
+    assert ("let in 13%" in text) == (frame.width > 60)
     assert re.search(r"30  REJECTED +60\.0% .* 31/38 ", text)  # of the votes that came
     assert text.isascii() == plain
 

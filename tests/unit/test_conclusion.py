@@ -83,13 +83,47 @@ def test_a_run_that_never_learnt_says_that_it_is_at_chance():
 
 
 def test_a_backdoor_stands_beside_accuracy():
-    """A run that kept its accuracy and answers to a backdoor did not end well."""
-    assert told(record(1, backdoor=0.98), record(2, backdoor=0.94)) == [
-        (
-            "backdoor: the final model does what the attackers want on 94.0% of its test "
-            "samples (at most 98.0%, in some round)"
-        )
+    """Of rounds by hand: the largest that was accepted, not the rejected one of round 3."""
+    rounds = [
+        record(1, 0.7, backdoor=0.02),
+        record(2, 0.75, backdoor=0.25),
+        record(3, 0.75, accepted=False, why="voted down", backdoor=0.25, candidate_backdoor=0.9),
+        record(4, 0.746, backdoor=0.125),
     ]
+    line = "largest backdoor let in: 25.0% (round 2), 12.5% at the end; accuracy lost: 0.4 points"
+    assert line in told(*rounds)
+    assert "largest backdoor let in: 0.0%; accuracy lost: 0.0 points" in told(
+        record(1, backdoor=0.0)
+    )
+    assert told(*(one | {"accuracy": None} for one in rounds[:2])) == [
+        "largest backdoor let in: 25.0% (round 2), 25.0% at the end"
+    ]
+
+
+def test_where_nothing_was_accepted_no_backdoor_was_let_in():
+    """The first model answers to the backdoor on 30 % by chance; nobody has let that in."""
+    lost = record(1, accepted=False, why="voted down", backdoor=0.3)
+    line = "largest backdoor let in: none, for no model was accepted"
+    assert line in [one.split(";")[0] for one in told(lost)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({}, "; caught: 1 of 2 attacked rounds"),
+        ({"agents.malicious": 0.0}, "points"),
+        ({"backdoor.inject": []}, "points"),
+        ({"backdoor.inject": [9]}, "points"),
+    ],
+)
+def test_where_the_attacks_are_known_it_is_said_how_many_were_caught(changes, end):
+    """Rounds 2 and 3 are attacked, and the candidate of round 2 is rejected."""
+    attack = {"agents.attack": "backdoor", "agents.malicious": 0.1, "backdoor.inject": [2, 3]}
+    rounds = [record(n, backdoor=0.1, **VOTES) for n in (1, 2, 3)]
+    rounds[1] |= {"accepted": False, "why": "voted down"}
+    lines = told(*rounds, settings=load(overrides=attack | changes))
+    (line,) = [one for one in lines if one.startswith("largest")]
+    assert line.endswith(end)
 
 
 @pytest.mark.parametrize(("samples", "holders"), [(4, 14), (5, 16), (6, 19)])

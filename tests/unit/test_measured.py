@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from fedjury.aggregator.resume import with_harm
 from fedjury.formatting import measure, measures
-from fedjury.protocol.measured import low_is_good, measured, named, value_of
+from fedjury.protocol.harm import Harm
+from fedjury.protocol.measured import (
+    harm_of,
+    largest_let_in,
+    low_is_good,
+    measured,
+    named,
+    value_of,
+)
 from fedjury.protocol.record import Figures, Quality, RoundRecord, weighted_mean
 
 
@@ -107,3 +116,51 @@ def test_names_of_one_agent_do_not_hide_those_of_all():
         "b": Figures(30, {"rmse": 2.0}),
     }
     assert list(weighted_mean(figures, 100).items()) == [("rmse", 1.75), ("made up", 1.0)]
+
+
+def backdoored(number, accuracy, backdoor, *, accepted=True, **changes):
+    """Return the record of a round by accuracy and backdoor of the model after it."""
+    return RoundRecord(number, accepted=accepted, model=Quality(accuracy, backdoor), **changes)
+
+
+def test_the_largest_backdoor_let_in_by_hand():
+    """Of accepted models' .25, .5 and .5 it is that of round 3; from round 4 on, of round 4."""
+    rounds = [
+        backdoored(1, 0.5, 0.75, accepted=False),  # that of the first model
+        backdoored(2, 0.5, 0.25, judged=2),
+        backdoored(3, 0.5, 0.5, judged=3),
+        backdoored(5, 0.5, 0.5, judged=4),  # with piggy-back: of the candidate of round 4
+        backdoored(6, 0.5, None, judged=5),
+    ]
+    assert largest_let_in(rounds) == (0.5, 3)
+    assert largest_let_in(rounds, since=4) == (0.5, 4)
+    assert largest_let_in(rounds, since=5) is None
+    assert largest_let_in(rounds[:1]) is None
+
+
+def test_the_harm_of_a_run_is_what_its_records_say():
+    """Records of before they said it are added up: the same comes of both."""
+    start = RoundRecord(0, model=Quality(0.75, 0.5))
+    old = [
+        start,
+        backdoored(1, 0.5, 0.125),
+        backdoored(2, 0.5, 0.125, accepted=False),
+        backdoored(3, 0.625, 0.0),
+    ]
+    assert harm_of(old) == Harm(0.125, 0.75, 0.125)
+    said = RoundRecord(4, accepted=True, model=Quality(0.5, 0.25), harm=Harm(0.25, 0.875, 0.375))
+    assert harm_of([*old, said]) == said.harm
+    assert harm_of([*old, said, backdoored(5, 0.75, 0.5)]) == Harm(0.5, 0.875, 0.125)
+    assert harm_of([]) == harm_of([RoundRecord(1, accepted=True)]) == Harm()
+
+
+def test_a_run_that_resumes_goes_on_with_its_harm():
+    """As its last record says; one of before records said it is added up, and so is round 0."""
+    first = RoundRecord(0, model=Quality(0.75, 0.5))
+    assert with_harm(first).harm == Harm(None, 0.75, 0.0)
+    old = [backdoored(1, 0.5, 0.25), backdoored(2, 0.625, 0.125)]
+    assert with_harm(old[-1], old).harm == Harm(0.25, 0.625, 0.0)
+    said = backdoored(3, 0.5, 0.125, harm=Harm(0.75, 0.875, 0.375))
+    assert with_harm(said, [*old, said]) == said
+    unmeasured = RoundRecord(1, accepted=True)
+    assert with_harm(unmeasured, [unmeasured]) == unmeasured

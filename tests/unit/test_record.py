@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedjury.protocol.fields import MAX_ENTRIES, MAX_TEXT, rows
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.logs import InvalidMessages, RoundRepeated
 from fedjury.protocol.record import (
     Ballot,
@@ -49,6 +50,7 @@ FULL = RoundRecord(
     absent=("agent-3", "agent-9"),
     model=Quality(0.5, None, {"loss": -1.5}),
     candidate=Quality(0.25, 0.75, {"loss": -1.25}),
+    harm=Harm(0.125, 0.75, 0.25),
     training={"loss": 0.5},
     trained={"ann": Figures(40, {"loss": 0.5})},
     evaluated={"bob": Figures(30, {"rmse": 1.5})},
@@ -88,6 +90,9 @@ JSON = {
     "candidate_accuracy": 0.25,
     "candidate_backdoor": 0.75,
     "candidate_metrics": {"loss": -1.25},
+    "largest_backdoor": 0.125,
+    "best_accuracy": 0.75,
+    "accuracy_lost": 0.25,
     "training": {"loss": 0.5},
     "trained": {"ann": {"samples": 40, "metrics": {"loss": 0.5}}},
     "evaluated": {"bob": {"samples": 30, "metrics": {"rmse": 1.5}}},
@@ -153,6 +158,30 @@ def test_a_run_that_begins_says_how_its_model_is():
     assert said == keys | {"accuracy": 0.125, "backdoor": None, "time": 5.0}
 
 
+def test_harm_by_hand():
+    """The largest of accepted models' backdoors, and accuracy since its best; null is no zero."""
+    before = Harm().after(0.5)
+    assert before == Harm(None, 0.5, 0.0)
+    first = before.after(0.75, 0.25)
+    assert first == Harm(0.25, 0.75, 0.0)
+    second = first.after(0.625, 0.125)
+    assert second == Harm(0.25, 0.75, 0.125)
+    unmeasured = second.after(None)
+    assert unmeasured == Harm(0.25, 0.75, None)
+    assert unmeasured.after(0.8, 0.3) == Harm(0.3, 0.8, 0.0)
+    assert Harm().after(None) == Harm().after(float("nan"), float("nan")) == Harm()
+
+
+def test_where_nothing_is_measured_a_record_says_nothing_of_harm():
+    """The keys are not there; of half of it the other half is not."""
+    assert (
+        not {"largest_backdoor", "best_accuracy", "accuracy_lost"} & to_json(RoundRecord(1)).keys()
+    )
+    half = to_json(RoundRecord(1, harm=Harm().after(0.5)))
+    assert (half["best_accuracy"], half["accuracy_lost"]) == (0.5, 0.0)
+    assert "largest_backdoor" not in half
+
+
 @pytest.mark.parametrize(("said", "known"), [(0, 0.0), (0.0, 0.0), (None, None)])
 def test_not_measured_is_not_zero(said, known):
     """An accuracy may be null, and stays so through both directions."""
@@ -174,6 +203,8 @@ def test_old_records_are_read():
 
 WRONG = [
     ("accuracy", 1.5),
+    ("largest_backdoor", 1.5),
+    ("accuracy_lost", -0.1),
     ("accuracy", "0.5"),
     ("accuracy", True),
     ("accuracy", float("nan")),

@@ -31,7 +31,15 @@ from fedjury.reports.lines import POINTS, apart, in_words, limits, line
 from fedjury.reports.page import MEANINGS, page
 from fedjury.reports.statistics import AttackRounds, refusals, row, traffic
 from fedjury.reports.statistics import cells as cells_of
-from fedjury.reports.summary import ReportData, RunInput, common, defence, differing, ending
+from fedjury.reports.summary import (
+    ReportData,
+    RunInput,
+    common,
+    defence,
+    differing,
+    ending,
+    figures_of,
+)
 
 VOID = {"meta", "link", "br", "path", "use", "rect"}
 """Elements without an end, in HTML or because our pictures write them so."""
@@ -158,6 +166,7 @@ def test_a_run_in_figures():
         "40.0%",
         "30.0%",
         "75%",
+        "10.0",
         "40.0%",
         "3",
         "1",
@@ -166,6 +175,23 @@ def test_a_run_in_figures():
         "2.0",
         "8",
     )
+
+
+def test_the_backdoor_let_in_and_the_attacks_caught_stand_in_a_row():
+    """The attacks of rounds 3 and 4: one rejected, one let in with 30 %; a benign one had 5 %."""
+    shares = [0.05, 0.04, 0.04, 0.3]
+    rounds = [one | {"backdoor": share} for one, share in zip(FEW, shares, strict=True)]
+    told = story(rounds)
+    found = figures_of(told, told.cases[0])
+    assert (found.backdoor, found.let_in, found.rejected_attacks) == (0.3, 0.3, (1, 2))
+    assert found.lost == pytest.approx(0.1)
+    heads = reports.headings([found])
+    assert heads[3:8] == ("kept", "lost", "backdoor", "let in", "caught")
+    assert cells_of(found, heads)[3:8] == ("75%", "10.0", "30.0%", "30.0%", "1 of 2")
+    nobody = story(rounds, truth=None)
+    assert figures_of(nobody, nobody.cases[0]).rejected_attacks is None
+    unknown = story(rounds, attack_rounds=None)
+    assert figures_of(unknown, unknown.cases[0]).rejected_attacks is None
 
 
 def test_before_is_found_by_the_number_of_the_round():
@@ -607,7 +633,7 @@ def test_the_page_tells_the_run():
 
 
 def test_the_page_says_who_was_caught():
-    """Caught, missed and falsely flagged, with the detector and since when."""
+    """RejectedAttacks, missed and falsely flagged, with the detector and since when."""
     made = Page(page(story(WATCHED)))
     assert "✗ falsely flagged 1: agent-2 fixed_point round 2" in made.text
     assert "○ missed 1: agent-9" in made.text

@@ -30,6 +30,7 @@ from support.by_hand import (
 from fedjury import rules
 from fedjury.config.sections import Validation
 from fedjury.detection.state import DetectionPolicy
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
@@ -94,6 +95,7 @@ def test_a_round_without_validators_by_hand():
         updates=3,
         model=Quality(2.0),
         candidate=Quality(2.0),
+        harm=Harm(None, 2.0, 0.0),
         traffic=Traffic({}, 900, 60, 0),
         timing=Timing(2.0, 1.5, 0.0),
     )

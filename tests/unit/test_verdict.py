@@ -29,6 +29,7 @@ from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.task import task_of
 from fedjury.learning.weights import flatten
 from fedjury.protocol import fields, topics
+from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Candidate, Phase, Vote
 from fedjury.protocol.record import VOTED_DOWN, Ballot, Quality
 from fedjury.reports import jury as quorums
@@ -328,6 +329,32 @@ def test_a_backdoor_s_success_is_in_every_record():
         state, effects = play(state, said, ballot, Tick(float(number), set("abc")))
         seen += [(r.model.backdoor, r.candidate.backdoor) for r in records(effects)]
     assert seen == [(0.2, 0.2), (0.2, 0.4), (0.4, 0.4)]
+
+
+def test_the_largest_backdoor_let_in_and_the_accuracy_lost_stay_in_every_record():
+    """Four candidates by hand, of which the worst is rejected: it was not let in, and cost nothing.
+
+    The accuracy of the first model counts, its backdoor was let in by nobody.
+    """
+    qualities = [Quality(0.6, 0.1), Quality(0.2, 0.9), Quality(0.5, 0.25), Quality(0.55, 0.125)]
+    made = iter(qualities)
+    said = policy(validators=1, quorum=1, measure=lambda _: next(made))
+    state, _ = start(said)
+    first = Harm().after(0.7)
+    state = state.but(model=replace(state.model, harm=first))
+    seen = []
+    for number, bad in enumerate([False, True, False, False]):
+        state, _ = play(state, said, *updates(state), Tick(float(number), set("abc")))
+        (judge,) = state.validators
+        ballot = vote(judge, state.round, poisoned=bad)
+        state, effects = play(state, said, ballot, Tick(float(number), set("abc")))
+        seen += [r.harm for r in records(effects)]
+    assert seen == [
+        Harm(0.1, 0.7, 0.1),
+        Harm(0.1, 0.7, 0.1),
+        Harm(0.25, 0.7, 0.2),
+        Harm(0.25, 0.7, 0.15),
+    ]
 
 
 def test_closing_writes_down_first():

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from fedjury.experiments.engine.case import Records, Result
+from fedjury.protocol.measured import harm_of, largest_let_in
 from fedjury.protocol.record import RoundRecord
 
 LEVEL = 0.95
@@ -145,3 +146,39 @@ def measured(result: Result) -> list[float]:
 def hidden(record: RoundRecord) -> float:
     """Return the backdoor's success in a round's candidate; 0 where it was not measured."""
     return (record.candidate and record.candidate.backdoor) or 0.0
+
+
+# ---------------------------------------------------------------- what got in, and what it cost
+
+HARM = (
+    "largest let in: the largest backdoor in a model accepted since the first attack on the "
+    "defence, of all repeats; accuracy lost: the best of any accepted model minus that at the end."
+)
+"""What the columns of :func:`harm` say."""
+
+
+def let_in(result: Result) -> float | None:
+    """Return the largest backdoor in a model that was accepted since the defence was attacked.
+
+    It is None where no backdoor is measured, or nothing was accepted since.
+    """
+    on = result.settings.validation.warm_up + 1
+    first = min((r for r in result.settings.backdoor.inject if r >= on), default=on)
+    most = largest_let_in(result.records, first)
+    return None if most is None else most.success
+
+
+def accuracy_lost(result: Result) -> float | None:
+    """Return by how much accuracy at the end is below its best; None where it is not measured."""
+    return harm_of(result.records).accuracy_lost
+
+
+def harm(results: Iterable[Result]) -> dict[str, Mean]:
+    """Return two columns of a table: the largest backdoor let in by any run, and accuracy lost."""
+    runs = list(results)
+    found = [value for value in map(let_in, runs) if value is not None]
+    costs = [value for value in map(accuracy_lost, runs) if value is not None]
+    return {
+        "largest let in": Mean((max(found),) if found else ()),
+        "accuracy lost (points)": Mean(tuple(costs), "points"),
+    }

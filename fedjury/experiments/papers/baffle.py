@@ -14,6 +14,7 @@ from typing import Any
 from fedjury.config.settings import Settings, SettingsError, load
 from fedjury.experiments.engine import setup
 from fedjury.experiments.engine.case import Case, Job, Labels
+from fedjury.experiments.engine.metrics import HARM
 from fedjury.experiments.engine.setup import Plan, Scale, Setup
 from fedjury.learning.datasets.dataset import Dataset
 
@@ -270,4 +271,4 @@ LEGEND = (
     "the lowest and the highest repeat."
 )
 
-BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, LEGEND)
+BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, f"{LEGEND} {HARM}")

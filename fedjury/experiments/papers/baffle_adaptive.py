@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, attacked, by, errors, hidden, pool
+from fedjury.experiments.engine.metrics import (
+    Count,
+    Mean,
+    Rate,
+    attacked,
+    by,
+    errors,
+    harm,
+    hidden,
+    pool,
+)
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
@@ -102,6 +112,7 @@ def tables(results: list[Result]) -> list[Table]:
                 "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
                 "FN paper, CIFAR-10": text,
                 "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in values),
+                **harm(values),
             }
         )
     return [

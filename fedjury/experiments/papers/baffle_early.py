@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Mean, by, last
+from fedjury.experiments.engine.metrics import Mean, by, harm, last
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, BafflePlan, defence
@@ -65,7 +65,7 @@ def tables(results: list[Result]) -> list[Table]:
                 "FP": alarms if judged else None,
                 "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
                 "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in values)),
-                "highest backdoor with the defence on": Mean(tuple(map(highest, values))),
+                **harm(values),
             }
         )
     fading = [_fading(results, attack_round) for attack_round in early(results[0])]
@@ -79,12 +79,6 @@ def early(result: Result) -> list[int]:
     """Return the strikes before the defence is on."""
     settings = result.settings
     return [r for r in settings.backdoor.inject if r <= settings.validation.warm_up]
-
-
-def highest(result: Result) -> float:
-    """Return the highest success of the backdoor in an accepted model, with the defence on."""
-    on = result.settings.validation.warm_up
-    return max(r.model.backdoor or 0.0 for r in result.records if r.round > on)
 
 
 def _fading(results: list[Result], attack_round: int) -> Row:

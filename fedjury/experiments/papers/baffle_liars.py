@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Rate, by, judged, pool, voted
+from fedjury.experiments.engine.metrics import Count, Rate, by, harm, judged, pool, voted
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
@@ -86,7 +86,9 @@ def tables(results: list[Result]) -> list[Table]:
     shares: list[Row] = []
     for key, values in by(results, *COLUMNS).items():
         missed, alarms = rates(values)
-        shares.append(dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms})
+        shares.append(
+            dict(zip(COLUMNS, key, strict=True)) | {"FN": missed, "FP": alarms, **harm(values)}
+        )
     numbers: list[Row] = []
     targets: list[Row] = []
     for (judge, how), values in by(results, "judge", "how").items():

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import by
+from fedjury.experiments.engine.metrics import by, harm
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
@@ -41,7 +41,8 @@ def tables(results: list[Result]) -> list[Table]:
         message = (
             published.quorum(int(labels["q"])) if labels["judge"] == "lof" else published.UNKNOWN
         )
-        rows.append(labels | {"FN": missed, "FP": alarms, PAPER: published.shown(message)})
+        found: Row = {"FN": missed, "FP": alarms, PAPER: published.shown(message), **harm(values)}
+        rows.append({**labels, **found})
     return [Table("", "Errors by quorum q, of 10 validators (11 with the server)", rows)]
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Mean, Rate, both, by, errors, last, measured
+from fedjury.experiments.engine.metrics import Mean, Rate, both, by, errors, harm, last, measured
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
@@ -113,7 +113,7 @@ def _row(key: dict[str, str | int | float], values: list[Result], calm: Calm) ->
         "backdoor as injected": Mean(tuple(x for r in values for x in measured(r))),
         "backdoor at the end": Mean(tuple(last(r, "backdoor") for r in values)),
     }
-    return row
+    return row | harm(values)
 
 
 def rates(values: list[Result]) -> tuple[Rate, Rate]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import by
+from fedjury.experiments.engine.metrics import by, harm
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import error_lines, rates
@@ -54,6 +54,7 @@ def tables(results: list[Result]) -> list[Table]:
                 "samples": held,
                 "FN": missed,
                 "FP": alarms,
+                **harm(values),
             }
         )
     return [Table("", "Errors of the calibrated judge, plain mean, quorum half of the votes", rows)]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Mean, by, last
+from fedjury.experiments.engine.metrics import HARM, Mean, by, harm, last
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.matrix_plan import GUARDS, MATRIX, NONE, MatrixPlan
 from fedjury.learning.partition import partition_spec_of
@@ -62,6 +62,7 @@ def cells_in_rows(results: list[Result]) -> list[Row]:
                 "seconds": mean(
                     values, lambda r: sum(x.timing.seconds or 0.0 for x in r.records), ""
                 ),
+                **harm(values),
             }
         )
     return rows
@@ -192,6 +193,7 @@ EXPERIMENT = Experiment(
         "in a round or in quarantine after it, the share that is evil; recall: the share of the "
         "evil that they are; the mean over the rounds from the third after the strike on. "
         "wrongly quarantined: honest agents, at the worst moment. MB a round: in and out of the "
-        "aggregator. seconds: of all rounds, on whatever machine this was."
+        "aggregator. seconds: of all rounds, on whatever machine this was. "
+        f"{HARM}"
     ),
 )

@@ -116,6 +116,18 @@ METRICS = (
         _measured(lambda row: row.model.backdoor),
     ),
     Shown(
+        "fedjury_largest_backdoor",
+        "the largest of any model accepted so far",
+        (),
+        _last(lambda row: row.harm.largest_backdoor, whole=True),
+    ),
+    Shown(
+        "fedjury_accuracy_lost",
+        "since the best of the models so far, 0 to 1",
+        (),
+        _last(lambda row: row.harm.accuracy_lost, whole=True),
+    ),
+    Shown(
         "fedjury_candidate_backdoor",
         "the same of the last candidate",
         (),

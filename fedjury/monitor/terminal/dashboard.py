@@ -119,6 +119,8 @@ def _head(snapshot: Snapshot, run: Run, where: str) -> list[Text]:
     measured.append("  accepted ").append(f"{tally.accepted:,}", "green")
     measured.append("  rejected ").append(f"{tally.rejected:,}", "bold red" * bool(tally.rejected))
     measured.append("  online ").append(f"{len(run.online):,}", "bold")
+    if last is not None and (largest := last.harm.largest_backdoor) is not None:
+        measured.append("  let in ").append(f"{largest:.0%}", BACKDOOR)
     return [*lines, measured, _speed(run)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from fedjury import formatting
-from fedjury.formatting import counts, measures, size
+from fedjury.formatting import counts, measures, points, size
 from fedjury.monitor.rows import Suspects, heard_in_full
 from fedjury.monitor.runs import Repeat, Run
 from fedjury.protocol.record import MOST, RoundRecord
@@ -52,6 +52,13 @@ def measured(row: RoundRecord) -> list[str]:
     """Return what was measured of the model after a round, like "rmse 0.12"; accuracy first."""
     found = measures(row.model.accuracy, row.model.metrics, MOST)
     return [f"{name} {value}" for name, value in found]
+
+
+def harm(row: RoundRecord) -> list[str]:
+    """Return the largest backdoor let in and the accuracy lost up to a round, as far as known."""
+    largest, lost = row.harm.largest_backdoor, row.harm.accuracy_lost
+    message = [] if largest is None else [f"largest let in {percent(largest)}"]
+    return message if lost is None else [*message, f"accuracy lost {points(lost)} points"]
 
 
 def where(run: Run) -> str:
@@ -144,6 +151,7 @@ def closing(run: Run) -> str:
         message += measured(last) or ["accuracy -"]
         if last.model.backdoor is not None:
             message.append(f"backdoor {percent(last.model.backdoor)}")
+            message += harm(last)
     if refused := sum(run.refused.values()):
         message.append(f"{refused:,} refused")
     if again := given_up(run):

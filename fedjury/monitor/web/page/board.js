@@ -156,6 +156,7 @@ const Board = (() => {
       round, attempt: count(said.attempt) ?? 1, why: text(said.why), judged: count(said.judged),
       accepted: typeof said.accepted === "boolean" ? said.accepted : null,
       accuracy: share(said.accuracy), candidate: share(said.candidate_accuracy), backdoor: share(said.backdoor),
+      largest: share(said.largest_backdoor), lost: share(said.accuracy_lost),
       metrics: readMetrics(said.metrics), tried: readMetrics(said.candidate_metrics),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
       voters, pooled: readPooled(map(said.pooled)),

@@ -79,6 +79,10 @@ const Words = (() => {
     tiles(metrics);
     $("c-backdoor").hidden = last?.backdoor == null;
     set("f-backdoor", Charts.percent(last?.backdoor));
+    $("c-largest").hidden = last?.largest == null;
+    set("f-largest", Charts.percent(last?.largest));
+    $("c-lost").hidden = last?.largest == null || last.lost === null;
+    set("f-lost", last?.lost == null ? "–" : (100 * last.lost).toFixed(1));
     set("f-accepted", grouped.format(accepted));
     set("f-rejected", grouped.format(rejected));
     for (const since of document.querySelectorAll(".since")) put(since, first > 1 ? ` since round ${first}` : "");
