@@ -74,10 +74,11 @@ def pooled(models: Histories, malicious: int) -> Histories:
     if len(models) <= 2 * malicious:
         raise ValueError(f"of {len(models)} validators {malicious} may lie: nothing can be pooled")
     if not malicious:
-        return np.minimum(models.sum(axis=0), MOST)[np.newaxis]
-    usual, unit, z = standardised(models)
-    level = trimmed(usual, malicious).sum(axis=0)
-    counts = np.rint(level + sums_of_rises(z, malicious) * trimmed(unit, malicious).mean(axis=0))
+        counts: Array = models.sum(axis=0).astype(np.float64)
+    else:
+        usual, unit, z = standardised(models)
+        level, units = trimmed(usual, malicious).sum(axis=0), trimmed(unit, malicious).mean(axis=0)
+        counts = np.rint(level + sums_of_rises(z, malicious) * units)
     result: Histories = np.clip(counts, 0, MOST).astype(np.int64)[np.newaxis]
     return result
 
