@@ -14,10 +14,10 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
 from fedjury.aggregator.matrix_pool import MatrixPool
+from fedjury.aggregator.pooling import pool_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
-from fedjury.judges.pooled import Pool, most_counts
 from fedjury.judges.server_validator import ServerValidator, server_validator
 from fedjury.learning import datasets, models
 from fedjury.learning.datasets.dataset import Dataset
@@ -39,12 +39,10 @@ from fedjury.learning.weights import Vector, variances
 from fedjury.protocol.compression import compress, decompress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import BACKDOORS, LOSSES, MODELS, OPTIMIZERS, Need
 from fedjury.registry.faults import Plugin, Tell, theirs
-from fedjury.reports import jury
 from fedjury.round.collect import COLLECT, CollectStrategy
 from fedjury.round.collect.applied import Checked
 from fedjury.round.state import RoundConfig
@@ -240,33 +238,13 @@ def round_config_of(
         evaluation=settings.evaluation,
         collecting=strategy_of(settings),
         server_validator=look.server_validator,
-        pool=pool_of(settings, classes, notices.add),
+        pool=pool_of(settings.validation, classes, notices.add),
         forced=forced(settings, partition_spec_of(settings)),
         detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
         troubles=notices.take,
     )
-
-
-def limits_of(parts: Parts) -> Limits:
-    """Return what the aggregator of a run accepts of a message."""
-    limits, pool = parts.config.limits, parts.config.pool
-    counts = pool.most if pool else 0
-    return Limits(parts.manifest.parameters, limits.size, limits.finite, counts)
-
-
-def pool_of(settings: Settings, classes: int, tell: Tell) -> Pool | None:
-    """Return how the server judges what validators count, where that decides.
-
-    ``classes``: 0 where none are known. ``tell``: told where somebody else's judge fails.
-    """
-    votes = settings.validation
-    if votes.decide != "pooled":
-        return None
-    judge = judges.build(votes.judge, minimum_history=votes.history, **votes.options)
-    most = most_counts(votes.look_back, classes)
-    return Pool(judge, votes.tolerated_malicious, votes.look_back, votes.history, most, tell)
 
 
 def strategy_of(settings: Settings) -> CollectStrategy[Any]:
@@ -389,34 +367,6 @@ def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]
         return {}
     attackers = tuple(spec.name(number) for number in sorted(spec.malicious_agents))
     return dict.fromkeys(settings.backdoor.inject, attackers)
-
-
-def advice(settings: Settings) -> list[str]:
-    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
-    notes = settings.jury_note(), _cap(settings)
-    return [*filter(None, notes), *_safety(settings)]
-
-
-def _cap(settings: Settings) -> str:
-    """Say how much one agent can weigh; empty if all weigh the same."""
-    if settings.aggregation.options.get("weighted") is not True:
-        return ""
-    return (
-        f"updates are weighted by the samples that agents report; more than "
-        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
-    )
-
-
-def _safety(settings: Settings) -> list[str]:
-    votes = settings.validation
-    voters = votes.asked + votes.server
-    if votes.piggy_back:
-        voters = settings.contributors
-    if voters < 2:
-        return []
-    if votes.decide == "pooled":
-        return jury.pooled_advice(voters, votes.tolerated_malicious)
-    return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
 
 
 def check_size(settings: Settings, weights: Vector) -> None:

@@ -49,7 +49,7 @@ from fedjury.judges.judgements import Judge, Judgements
 from fedjury.learning.error_profiles import BINS, Histories
 from fedjury.protocol.counts import unpacked
 from fedjury.protocol.messages import Reason, Update, Vote
-from fedjury.protocol.record import Pooled
+from fedjury.protocol.pooled import Pooled
 from fedjury.registry.faults import PluginError, Tell
 
 MOST = 10_000_000

@@ -44,6 +44,7 @@ from fedjury.protocol.fields import (
 )
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Vote
+from fedjury.protocol.pooled import Pooled
 
 VOTED_DOWN = "voted down"
 """Why a candidate is not accepted that its validators call poisoned."""
@@ -155,19 +156,6 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Pooled:
-    """What the server says of the error counts of all validators together."""
-
-    poisoned: bool = entry(TRUTH, "whether its judge calls the candidate poisoned", False)
-    score: float | None = entry(NUMBER, "the score that its judge gives the candidate", None)
-    threshold: float | None = entry(NUMBER, "a higher score means poisoned", None)
-    validators: int = entry(COUNT, "validators whose error counts were pooled", 0)
-    left_out: int = entry(
-        COUNT, "counts left out of each sum at each end, as so many validators may lie", 0
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Votes:
     """The votes on a candidate, the server's among them. All are 0 or empty if nobody was asked."""
 
@@ -203,13 +191,7 @@ class Votes:
     @property
     def decided_by(self) -> str:
         """What decided, as people read it: "quorum 5" or "pooled score 1.2, threshold 4.1"."""
-        if self.pooled is None:
-            return f"quorum {self.rejects_at}"
-        score, threshold = (
-            "?" if value is None else f"{value:.1f}"
-            for value in (self.pooled.score, self.pooled.threshold)
-        )
-        return f"pooled score {score}, threshold {threshold}"
+        return f"quorum {self.rejects_at}" if self.pooled is None else f"{self.pooled}"
 
     @property
     def of_agents(self) -> dict[str, bool]:

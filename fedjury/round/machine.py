@@ -115,9 +115,7 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
         return _count_invalid(state, update.agent, why)
     asked_for = (update.round, update.version) == (request.round, request.version)
     if asked_for and isinstance(phase, JudgingAndTraining):
-        if update.agent in phase.votes:
-            return _count_invalid(state, update.agent, Reason.DUPLICATE)
-        if why := config.pool and config.pool.refusal(update, state.version):
+        if why := verdict.refusal(state, update, config):
             return _count_invalid(state, update.agent, why)
         vote = update.vote(state.attempt)
         phase = phase.but(votes={**phase.votes, update.agent: vote})
@@ -134,9 +132,7 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
     judging = isinstance(phase, JudgingAndTraining)
     if why := unasked(state, vote, state.selected if judging else state.validators):
         return _count_invalid(state, vote.agent, why)
-    if vote.agent in phase.votes:
-        return _count_invalid(state, vote.agent, Reason.DUPLICATE)
-    if why := config.pool and config.pool.refusal(vote, state.version):
+    if why := verdict.refusal(state, vote, config):
         return _count_invalid(state, vote.agent, why)
     changed = phase.but(votes={**phase.votes, vote.agent: vote})
     return state.but(phase=changed.but(settled=None) if judging else changed), []

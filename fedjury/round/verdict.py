@@ -16,12 +16,20 @@ from fedjury.detection.state import DetectionResult
 from fedjury.judges.pooled import Pool
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.fields import SERVER
-from fedjury.protocol.messages import Candidate, History, Model, RoundLog, Vote
+from fedjury.protocol.messages import (
+    Candidate,
+    History,
+    Model,
+    Reason,
+    RoundLog,
+    Update,
+    Vote,
+)
+from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import (
     TOO_FEW,
     VOTED_DOWN,
     Ballot,
-    Pooled,
     Quality,
     RoundRecord,
     Timing,
@@ -92,6 +100,13 @@ def decide(
         return Decision(counted)
     why = f"{TOO_FEW}: {len(votes)} of {awaited} came, {needed} are needed"
     return Decision(counted, why, unheard=True)
+
+
+def refusal(state: State, answer: Vote | Update, config: RoundConfig) -> Reason | None:
+    """Return why a vote, or an update that is one, is not counted; None if it is."""
+    if answer.agent in state.votes:
+        return Reason.DUPLICATE
+    return config.pool.refusal(answer, state.version) if config.pool else None
 
 
 def awaits_more(state: State, phase: Voting) -> bool:

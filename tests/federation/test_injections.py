@@ -12,7 +12,8 @@ from support.by_hand import play, policy, start, updates
 from support.federation import Federation, one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
 
 from fedjury.agents import agent_batch
-from fedjury.aggregator.assembly import advice, build, forced
+from fedjury.aggregator.advice import advice
+from fedjury.aggregator.assembly import build, forced
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model

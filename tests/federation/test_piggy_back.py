@@ -39,7 +39,8 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
-from fedjury.protocol.record import Ballot, Pooled
+from fedjury.protocol.pooled import Pooled
+from fedjury.protocol.record import Ballot
 from fedjury.round.machine import step
 from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick, Waiting
 

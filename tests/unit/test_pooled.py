@@ -25,7 +25,7 @@ from fedjury.judges.pooled import (
 )
 from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import MAX_COUNT, Reason
-from fedjury.protocol.record import Pooled
+from fedjury.protocol.pooled import Pooled
 from fedjury.registry.faults import PluginError
 from fedjury.reports import jury
 from fedjury.round.state import Tick

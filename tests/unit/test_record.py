@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from fedjury.protocol.fields import MAX_ENTRIES, MAX_TEXT, rows
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.logs import InvalidMessages, RoundRepeated
+from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import (
     Ballot,
     DetectionRecord,
     Figures,
-    Pooled,
     Quality,
     RecordError,
     RoundRecord,
