@@ -6,7 +6,7 @@ import argparse
 import re
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -185,18 +185,30 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     SettingsError
         If a value is not possible.
     """
-    overrides: dict[str, Any] = {}
-    for pair in arguments.set:
-        dotted, equals, text = pair.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {pair} must be SECTION.KEY=VALUE")
-        overrides[dotted] = _read(dotted, text)
+    overrides = overrides_of(arguments.set)
     for dotted, text in vars(arguments).items():
         if "." in dotted and text is not None:
             overrides[dotted] = _read(dotted, text)
     if getattr(arguments, "broker", None):
         overrides |= _broker_at(arguments.broker)
     return load(arguments.config, overrides)
+
+
+def overrides_of(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read what --set was given, "section.key" -> value.
+
+    Raises
+    ------
+    SettingsError
+        If one is no SECTION.KEY=VALUE, or there is no such setting.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        dotted, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair} must be SECTION.KEY=VALUE")
+        overrides[dotted] = _read(dotted, text)
+    return overrides
 
 
 def names_a_run(arguments: argparse.Namespace, settings: Settings) -> bool:

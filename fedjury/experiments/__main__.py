@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   %(prog)s mpaf --data fashion-mnist --model lenet
   %(prog)s matrix --repeats 1
   %(prog)s matrix --only attack=mpaf,alie --only guard=alone --link broker
+  %(prog)s judge-alarms --set validation.look_back=10
   %(prog)s baffle-stable --scale paper"""
 
 
@@ -91,6 +92,13 @@ FLAGS: dict[str, dict[str, Any]] = {
         "metavar": "LABEL=NAMES",
         "help": "of the matrix: some rows or columns, like attack=mpaf,alie; more than "
         "once for several labels (attack, rule, guard)",
+    },
+    "--set": {
+        "action": "append",
+        "default": [],
+        "metavar": "SECTION.KEY=VALUE",
+        "help": "a setting of all cells that the experiment does not vary itself; more than once "
+        "for several",
     },
     "--link": {
         "choices": ["memory", "broker"],

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedjury.broker.local import local_broker
+from fedjury.config.flags import overrides_of
 from fedjury.config.sections import Broker
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.experiments import EXPERIMENTS
 from fedjury.experiments.engine import report, runner
 from fedjury.experiments.engine.case import Case
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.setup import Plan
+from fedjury.experiments.engine.setup import P, Plan
 from fedjury.learning import datasets
 from fedjury.registry import unknown
 
 ROOT = Path("data")
 """Where downloads are kept: the default of data.root."""
+
+ELSEWHERE = ("run.", "data.", "broker.")
+"""Settings that no --set of an experiment changes."""
 
 HELD_OUT = Settings().data.test
 
@@ -57,13 +63,56 @@ def run(chosen: Namespace) -> Written:
 def _run(chosen: Namespace, how: runner.How) -> Written:
     """Run the cells, and write what they came to."""
     experiment = EXPERIMENTS[chosen.name]
-    plan = planned(experiment, chosen)
+    given = overrides_of(chosen.set)
+    plan = with_settings(planned(experiment, chosen), given)
     where = runner.place(Path(chosen.runs), chosen.name, plan.scale.name, *plan.sets)
-    results = runner.run(picked(experiment, plan, chosen.only), where, how)
-    name = f"{chosen.name}-picked" if chosen.only else chosen.name  # beside the whole one
-    report.write(where.folder, name, experiment, plan, results)
+    cases = picked(experiment, plan, chosen.only)
+    check_settings(cases, given)
+    results = runner.run(cases, where, how)
+    name = named(chosen.name, [*chosen.only, *chosen.set])
+    spent = runner.spent(results, where)
+    files = report.write(where.folder, name, experiment, plan, results, spent)
     text = (where.folder / f"{name}.md").read_text(encoding="utf-8")
-    return Written(name, text, sorted(where.folder.glob(f"{name}*")), where.cases)
+    return Written(name, text, files, where.cases)
+
+
+def named(name: str, chosen: Sequence[str]) -> str:
+    """Name an experiment's files; those of what was chosen of it stand beside the whole."""
+    words = (re.sub(r"[^A-Za-z0-9.]+", "-", each).strip("-") for each in chosen)
+    return "-".join([name, *words])
+
+
+def with_settings(plan: P, given: Mapping[str, Any]) -> P:
+    """Return a plan all of whose cells have other settings (--set).
+
+    Raises
+    ------
+    SettingsError
+        If another flag says it.
+    """
+    for key in given:
+        if key.startswith(ELSEWHERE):
+            flags = "--seed, --data, --link and --runs"
+            raise SettingsError(f"--set {key}: experiments take that from {flags}")
+    return replace(plan, common={**plan.common, **given})
+
+
+def check_settings(cases: Sequence[Case], given: Mapping[str, Any]) -> None:
+    """Refuse settings (--set) that some cells do not have, because the experiment varies them.
+
+    Raises
+    ------
+    SettingsError
+        If there is one.
+    """
+    for key, wanted in given.items():
+        section, _, name = key.partition(".")
+        found = {repr(getattr(getattr(case.settings, section), name)) for case in cases}
+        if found != {repr(wanted)}:
+            values = ", ".join(sorted(found))
+            raise SettingsError(
+                f"--set {key}={wanted}: this experiment sets it itself, to {values}"
+            )
 
 
 def planned(experiment: Experiment[Any], chosen: Namespace) -> Plan:

@@ -1,36 +1,44 @@
 """A judge whom accepted poison cannot teach. Ours, beside VALIDATE; not from a paper.
 
-For each of the 2C counts of a profile, with k̃ its median over the L accepted models and MAD the
+For each of the 2C counts of a profile over the L accepted models, let k̃ be its median, MAD the
 median of its distances from k̃ (1.4826 MAD estimates a standard deviation: Rousseeuw and Croux,
-JASA 1993), a candidate with the count k has risen by
+JASA 1993), and k̂ the smaller of the medians of the older and of the newer half of the models. A
+candidate with the count k has risen by
 
-    z = max(k - k̃, 0) / √((1.4826 MAD)² + φ (k̃ + 1))
+    z = max(k - k̂, 0) / √((1.4826 MAD)² + φ (k̃ + 1))
 
 in units of what that count varies by. k̃ + 1 is the variance of a count of rare errors (Poisson's
-is its mean; 1 keeps it positive), and φ, at least 1, how much more all counts vary than that:
+is its mean; 1 keeps it positive), and φ how much more, or less, all counts together vary: by their
+MADs, and by their squared changes from one model to the next, averaged over the models,
 
-    φ = max(1, Σ (1.4826 MAD)² / Σ (k̃ + 1))
+    φ = max(Σ (1.4826 MAD)² / Σ (k̃ + 1), δ held between ¼ and 1)    δ = 4 Σ change² / Σ (k̃ + 1)
 
-So one error more in a class whose count hardly ever moves is no alarm. The score is the largest z
-of the counts that are higher than in the last accepted model: what repairs a model is not to be
-rejected. The threshold is fixed by how many models and counts there are, whatever was accepted:
-the quantile of Student's t with L - 1 degrees of freedom at 1 - false_alarm / 2C (Bonferroni).
+A MAD does not see what happens rarely, such as errors in a class of few samples; changes do, but
+accepted poison could raise their mean, so what they say counts within bounds. Where every model
+is like the one before, one error more is no alarm, and two are.
+
+The score is the largest z of the counts that are higher than in the last accepted model: what
+repairs a model is not to be rejected. The threshold is fixed by how many models and counts there
+are, whatever was accepted: the quantile of Student's t with L - 1 degrees of freedom at
+1 - false_alarm / 2C (Bonferroni).
 
 **Why it holds where ``calibrated`` gives way.** An attacker who asks the judge first submits what
-just passes, and what is accepted becomes history. But a median and a MAD do not follow before half
-of the history is poisoned, no limit grows with what it let in, and the rise of the one or two
-counts that a backdoor raises is not diluted by the noise of all others.
+just passes, and what is accepted becomes history. But medians and MADs do not follow before half
+of a half of the history is poisoned, no limit grows with what it let in, and the rise of the one or
+two counts that a backdoor raises is not diluted by the noise of all others.
 
-**Exact.** With the whole numbers a = 2 k̃ and b = 4 MAD, v = 1.4826² b² and w = 8 (a + 2),
+**Exact.** With the whole numbers a = 2 k̃, b = 4 MAD, c = 2 k̂, D the sum of all squared changes,
+and v = 1.4826² b², w = 8 (a + 2),
 
-    φ = max(1, Σ v / Σ w)    z = max(k - a / 2, 0) / (√(v + φ w) / 4)
+    φ = max(Σ v / Σ w, min(max(64 D / ((L - 1) Σ w), ¼), 1))
+    z = max(k - c / 2, 0) / (√(v + φ w) / 4)
 
 sums from the first count to the last, so that every machine comes to the same bits.
 
 **Where it is weak.** ``false_alarm`` assumes counts that are near normal and fluctuate on their
 own; few errors make it rarer, and where all counts jump together it is more often. A backdoor that
-adds no error to a class is not seen, and where strikes fill half of the look-back the median is
-theirs.
+adds no error to a class is not seen. With a few samples of a class, three of four may be mistaken
+before it is sure; counts of several validators, added up, are surer.
 """
 
 from __future__ import annotations
@@ -43,20 +51,23 @@ import numpy.typing as npt
 from fedjury.judges.judgements import ROUNDING, Judge, Judgements, check_minimum, informed
 from fedjury.judges.prediction import threshold
 from fedjury.judges.sums import Array, in_order
-from fedjury.learning.error_profiles import Candidates, Histories, Profile
+from fedjury.learning.error_profiles import Candidates, Histories
 from fedjury.registry import judge
 
 NORMAL = 1.4826 * 1.4826
 """The square of what makes a median absolute deviation the standard deviation of normal draws."""
 
+BOUNDS = (0.25, 1.0)
+"""Between which changes from model to model say how much counts vary."""
+
 
 class Usual(NamedTuple):
     """What m validators are used to, by their accepted models."""
 
-    median: Array
-    """(m, p): of each count."""
+    level: Array
+    """(m, p): of each count, the smaller of the medians of the older and of the newer models."""
     unit: Array
-    """(m, p): what a rise of each count is measured in, in errors; at least 1."""
+    """(m, p): what a rise of each count is measured in, in errors; at least ½."""
 
 
 @judge
@@ -77,9 +88,10 @@ def robust(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
 
     def judge(profiles: Histories, candidates: Candidates) -> Judgements:
         known = usual(profiles)
-        rises = np.where(candidates > profiles[:, -1], candidates - known.median, 0)
+        rises = np.where(candidates > profiles[:, -1], candidates - known.level, 0)
         score = (np.maximum(rises, 0) / known.unit).max(axis=1)
-        limit = np.full(len(score), limit_of(*profiles.shape[1:], false_alarm))
+        _, models, counts = profiles.shape
+        limit = np.full(len(score), limit_of(models, counts, false_alarm))
         return Judgements(score > limit + ROUNDING, score, limit, np.zeros((len(score), 0)))
 
     return informed(judge, minimum_history)
@@ -87,11 +99,18 @@ def robust(minimum_history: int = 11, false_alarm: float = 0.02) -> Judge:
 
 def usual(profiles: Histories) -> Usual:
     """Return what each count of accepted models (m, L, p) usually is, and how much it varies."""
+    models = profiles.shape[1]
+    newer = models // 2
     twice = _twice_median(profiles)
+    level = np.minimum(_twice_median(profiles[:, :-newer]), _twice_median(profiles[:, -newer:]))
     apart = _twice_median(np.abs(2 * profiles - twice[:, np.newaxis]))  # four times the MAD
-    spread, level = NORMAL * (apart * apart), 8 * (twice + 2)
-    phi = np.maximum(in_order(spread) / in_order(level), 1)[:, np.newaxis]
-    return Usual(twice / 2, np.sqrt(spread + phi * level) / 4)
+    spread: Array = NORMAL * (apart * apart).astype(np.float64)
+    rare: Array = (8 * (twice + 2)).astype(np.float64)
+    changes = np.diff(profiles, axis=1)
+    total = (changes * changes).sum(axis=(1, 2))
+    changing = 64 * total / ((models - 1) * rare.sum(axis=1))
+    phi = np.maximum(in_order(spread) / rare.sum(axis=1), np.clip(changing, *BOUNDS))
+    return Usual(level / 2, np.sqrt(spread + phi[:, np.newaxis] * rare) / 4)
 
 
 def limit_of(models: int, counts: int, false_alarm: float) -> float:
@@ -103,5 +122,5 @@ def _twice_median(values: Histories) -> npt.NDArray[np.int64]:
     """Return twice the median of the models' whole numbers, (m, L, p) -> (m, p)."""
     ordered = np.sort(values, axis=1)
     models = values.shape[1]
-    result: Profile = ordered[:, (models - 1) // 2] + ordered[:, models // 2]
+    result: npt.NDArray[np.int64] = ordered[:, (models - 1) // 2] + ordered[:, models // 2]
     return result

@@ -21,7 +21,8 @@ from fedjury.config.settings import SettingsError, load
 from fedjury.experiments import EXPERIMENTS, __main__
 from fedjury.experiments.engine import metrics, runner, tables, workers
 from fedjury.experiments.engine.case import Case, CaseError, Job, Result
-from fedjury.experiments.engine.metrics import Count, Mean, Rate
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import Mean, Rate
 from fedjury.experiments.engine.tables import Table, target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
@@ -65,28 +66,38 @@ def test_a_verdict_belongs_to_the_round_it_judges():
     assert found == (Count(0, 1), Count(0, 1))
 
 
-@pytest.mark.parametrize(
-    ("hits", "of", "low", "high"),
-    [
-        # By hand, with z = 1.959964: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
-        (0, 15, 0.0, 0.203883),
-        (3, 15, 0.070475, 0.451854),
-        (15, 15, 0.796117, 1.0),
-        (2, 400, 0.001372, 0.018045),
-    ],
-)
-def test_intervals_are_wilsons(hits, of, low, high):
-    """Golden numbers; they stay within 0 and 1, and are wide where little was counted."""
-    assert Rate(hits, of, ()).interval == pytest.approx((low, high), abs=1e-6)
-
-
 def test_repeats_are_put_together():
     """Counts add up; a run with nothing to count has no share of its own."""
-    rate = metrics.pool([Count(1, 4), Count(0, 0), Count(3, 4)])
+    rate = Rate((Count(1, 4), Count(0, 0), Count(3, 4)))
     assert (rate.value, rate.each) == (0.5, (0.25, 0.75))
-    nothing = metrics.pool([])
+    assert rate.rest.each == (0.75, 0.25)
+    nothing = Rate(())
     assert nothing.value is None
     assert nothing.interval is None
+
+
+def of_seed(seed, *verdicts, **labels):
+    """Return a run without poison in which so many candidates were accepted, or not."""
+    records = [record(n, accepted=ok) for n, ok in enumerate(verdicts, start=1)]
+    return Result(Case({"seed": seed} | labels, Job("x", load())), records)
+
+
+def test_runs_of_one_seed_are_one_repeat():
+    """What two cells count with the same seed is put together before seeds are compared."""
+    runs = [of_seed(0, True, False, q=3), of_seed(0, True, True, q=5), of_seed(1, True, q=3)]
+    assert metrics.rate(runs, metrics.alarms).runs == (Count(1, 4), Count(0, 1))
+
+
+def test_the_design_effect_is_that_of_false_alarms_cell_by_cell():
+    """Cells are apart: one with 2 of 2 and 0 of 2 alarms has X² = 4; one without any shows none."""
+    runs = [
+        of_seed(0, False, False, q=3),
+        of_seed(1, True, True, q=3),
+        of_seed(0, True, True, q=5),
+        of_seed(1, True, True, q=5),
+    ]
+    assert metrics.alarms_effect(runs) == pytest.approx(4)
+    assert metrics.alarms_effect(runs[2:]) is None
 
 
 def test_the_largest_backdoor_let_in_and_the_accuracy_lost_by_hand():
@@ -126,8 +137,12 @@ def test_liars_are_found_among_the_voters():
     honest = [f"agent-{n}" for n in range(10) if f"agent-{n}" not in lying]
     assert len(lying) == 3
     voters = {name: Ballot(poisoned=False) for name in [lying[0], *honest[:4]]}
-    result = Result(Case({}, Job("x", settings)), [record(1, voters=voters)])
+    result = Result(Case({"seed": 0}, Job("x", settings)), [record(1, voters=voters)])
     assert baffle_liars.verdicts(result) == [(1, False, True)]
+    wrong = baffle_liars.wrong([result], poisoned=False, fewest=1, most=1)
+    assert (wrong.hits, wrong.of) == (0, 1)
+    assert baffle_liars.wrong([result], poisoned=True, fewest=0, most=10).value is None
+    assert baffle_liars.wrong([result], poisoned=False, fewest=2, most=10).value is None
 
 
 def cell_liars(settings):
@@ -136,12 +151,14 @@ def cell_liars(settings):
     return partition_spec_of(settings).malicious_validators
 
 
-def test_wrong_verdicts_by_the_number_of_liars():
-    """Accepted poison and rejected clean candidates are wrong."""
-    runs = [[(0, True, True), (1, True, False), (1, False, False)], [(1, False, True)]]
-    assert baffle_liars.wrong(runs, poisoned=True, fewest=0, most=0)[:2] == (1, 1)
-    assert baffle_liars.wrong(runs, poisoned=True, fewest=1, most=3)[:2] == (0, 1)
-    assert baffle_liars.wrong(runs, poisoned=False, fewest=1, most=1)[:2] == (1, 2)
+def test_wrong_verdicts_are_accepted_poison_and_rejected_clean_candidates():
+    """Rounds 1 and 2 are poisoned; one is accepted, and one of two clean ones is rejected."""
+    settings = load(overrides={"backdoor.inject": [1, 2]})
+    records = [record(n, accepted=n % 2 == 1) for n in (1, 2, 3, 4)]
+    runs = [Result(Case({"seed": 0}, Job("x", settings)), records)]
+    for poisoned in (True, False):
+        wrong = baffle_liars.wrong(runs, poisoned=poisoned, fewest=0, most=0)
+        assert (wrong.hits, wrong.of) == (1, 2)
 
 
 # Tables
@@ -152,7 +169,7 @@ def test_a_table_as_csv_and_as_markdown(tmp_path):
     rows = [
         {
             "who": "both",
-            "FN": Rate(3, 15, (0.0, 0.4)),
+            "FN": Rate((Count(0, 10), Count(4, 10))),
             "paper": "≤ .1",
             "accuracy": Mean((0.8, 0.9)),
             "lost": Mean((0.01,), "points"),
@@ -162,23 +179,23 @@ def test_a_table_as_csv_and_as_markdown(tmp_path):
     tables.write_csv(tmp_path / "t.csv", table)
     [row] = csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines())
     assert row["FN"] == "0.2"
-    assert (row["FN count"], row["FN of"], row["FN least run"]) == ("3", "15", "0.0")
-    assert row["FN low"].startswith("0.0704")
+    assert (row["FN count"], row["FN of"], row["FN least run"]) == ("4", "20", "0.0")
+    assert (row["FN low"], row["FN high"]) == ("0.0", "1.0")
     assert (row["accuracy least run"], row["accuracy most run"]) == ("0.8", "0.9")
     text = tables.markdown(table).splitlines()
     assert text[2] == "| who | FN | paper | accuracy | lost |"
     assert text[3] == "| --- | ---: | --- | ---: | ---: |"
-    assert text[4] == "| both | 0.200 [0.070, 0.452] | ≤ .1 | 85.0 % (80.0 to 90.0) | +1.0 |"
+    assert text[4] == "| both | 0.200 [0.000, 1.000] | ≤ .1 | 85.0 % (80.0 to 90.0) | +1.0 |"
 
 
 def test_targets_are_reached_or_missed():
     """A figure without a limit is only reported; one that was never seen is neither."""
-    low = Rate(1, 100, ())
+    low = Rate((Count(1, 100),))
     assert target("FN", low, most=0.02)["outcome"] == "reached"
     assert target("FN", low, most=0.005)["outcome"] == "missed"
     assert target("caught", low, least=0.95)["outcome"] == "missed"
     assert target("FP", low)["target"] == "as it is"
-    assert target("FN", Rate(0, 0, ()), most=0.1)["outcome"] == ""
+    assert target("FN", Rate(()), most=0.1)["outcome"] == ""
     assert target("lost", Mean((0.004, 0.02), "points"), most=0.01)["outcome"] == "missed"
 
 
@@ -392,6 +409,24 @@ COLUMNS = {
     ],
     "mpaf": ["data", "rule", "attack", "0 %", "5 %", "10 %", "25 %", "25 % least run"],
     "detection": ["detector", "percent", "scale", "precision", "recall", "accuracy before"],
+    "judge-adaptive": [
+        "data",
+        "step",
+        "judge",
+        "attacker",
+        "submitted",
+        "caught",
+        "took",
+        "let in of those",
+        "largest let in",
+        "by seed",
+        "FP",
+        "FP of one",
+        "less than without attack (points)",
+    ],
+    "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
+    "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
+    "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
     "matrix": [
         "attack",
         "rule",
@@ -431,6 +466,11 @@ def test_every_experiment_runs(results, capsys, name):
     assert report.startswith(f"# {name}\n")
     assert "; 1 repeat, seed 0." in report
     assert report in capsys.readouterr().out
+    runs = list(csv.DictReader((folder / f"{name}-runs.csv").read_text().splitlines()))
+    assert len(runs) == len(list((folder / "cells").glob("*.json")))
+    assert {"cell", "seed", "data.name", "FN count", "FN of", "FP count", "FP of"} <= set(runs[0])
+    assert all(float(run["seconds"]) > 0 for run in runs)
+    assert "\nWall time of the cells: " in report
     assert (folder / f"{name}.png").stat().st_size > 10_000
     assert list((folder / "cells").glob("*.toml"))
 
@@ -454,6 +494,30 @@ def hear_ctrl_c():
 
 def command(*arguments):
     return [sys.executable, "-m", "fedjury.experiments", *arguments]
+
+
+def test_a_setting_holds_for_all_cells_and_what_they_start_from(tmp_path):
+    """Its files stand beside those of the whole experiment, and the CSV of runs shows it."""
+    chosen = ["--scale", "tiny", "--repeats", "1", "--jobs", "0", "--runs", str(tmp_path)]
+    __main__.main(["baffle-bytes", *chosen, "--set", "agents.alpha=5"])
+    folder = tmp_path / "baffle-bytes-tiny-digits"
+    assert (folder / "baffle-bytes-agents.alpha-5.md").exists()
+    tomls = [*(folder / "cells").glob("*.toml")]
+    assert {load([file]).agents.alpha for file in tomls} == {5}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("run.seed=3", "experiments take that from --seed"),
+        ("validation.judge=lof", "this experiment sets it itself, to 'calibrated', 'lof'"),
+        ("agents.alhpa=5", "did you mean 'agents.alpha'"),
+    ],
+)
+def test_settings_that_an_experiment_cannot_take(tmp_path, given, said):
+    """What a flag says, what it varies itself, and what there is not."""
+    with pytest.raises(SettingsError, match=said):
+        __main__.main(["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path), "--set", given])
 
 
 def test_an_unknown_name_lists_the_valid_ones():

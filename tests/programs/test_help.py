@@ -239,8 +239,10 @@ def understood(start, monkeypatch):
 
     def parse_only(parser, given=None, namespace=None):
         found = parse(parser, given, namespace)
-        if hasattr(found, "set"):  # its flags are settings
+        if hasattr(found, "config"):  # its flags are settings
             could_run(flags.settings_from(found))
+        elif hasattr(found, "set"):  # an experiment has settings of its own
+            flags.overrides_of(found.set)
         raise Read
 
     def read(line):

@@ -26,12 +26,30 @@ def judged(rows, candidate, **options):
     return found.score[0], bool(found.poisoned[0])
 
 
-def test_the_unit_is_what_a_count_varies_by_and_at_least_what_rare_errors_do():
-    """MAD 2 and 0 at medians 10 and 0: phi is max(1, (2 x 1.4826)^2 / (11 + 1)) = 1."""
+def test_the_unit_is_what_a_count_varies_by_and_what_rare_errors_do():
+    """MADs 2 and 0 at medians 10 and 0, changes 2, 4, 2, 4: 4 x 40 / 4 / (11 + 1) is above 1."""
     known = usual(histories(CALM))
-    assert known.median.tolist() == [[10, 0]]
     spread = (2 * 1.4826) ** 2
     assert known.unit[0] == pytest.approx([math.sqrt(spread + 11), 1], rel=1e-15)
+
+
+def test_where_models_hardly_change_rare_errors_are_taken_for_rarer():
+    """One change of one error in five models: 4 x 1 / 4 / (11 + 1) is below a quarter."""
+    known = usual(histories([[10, 0]] * 4 + [[11, 0]]))
+    assert known.unit[0] == pytest.approx([math.sqrt(11 / 4), 1 / 2], rel=1e-15)
+
+
+def test_one_error_more_is_no_alarm_where_nothing_ever_changed_and_two_are():
+    """A unit of half an error, and 3.55 units are allowed with 21 models."""
+    calm = [[5] * 10 + [0] * 10] * 21
+    assert judged(calm, [5] * 10 + [1] + [0] * 9) == (2, False)
+    assert judged(calm, [5] * 10 + [2] + [0] * 9) == (4, True)
+
+
+def test_a_rise_is_above_the_lower_of_the_medians_of_the_older_and_the_newer_half():
+    """Of six models the last three err more: the older ones' median is what counts."""
+    known = usual(histories([[10, 7], [11, 7], [12, 7], [30, 2], [31, 2], [32, 2]]))
+    assert known.level.tolist() == [[11, 2]]
 
 
 def test_where_all_counts_jump_a_rare_one_may_too():
@@ -54,16 +72,16 @@ def test_falling_errors_count_as_none():
 
 def test_a_model_that_repairs_what_is_broken_is_not_rejected():
     """The last accepted model has 60 errors in place of 10: 40 are far from usual, but better."""
-    broken = [*CALM, [60, 0]]
+    broken = [*CALM, [10, 0], [60, 0]]
     assert judged(broken, [40, 0]) == (0, False)
     assert judged(broken, [61, 0])[1]
 
 
-def test_accepted_poison_moves_neither_median_nor_unit_before_it_is_half_of_the_history():
-    """Ten honest models and nine poisoned ones, alternating: the unit is the honest models'."""
+def test_accepted_poison_moves_neither_level_nor_unit_before_it_is_half_of_the_history():
+    """Twelve honest models and nine poisoned ones, alternating: MADs and medians are the honest."""
     rows = [[10, 3], [40, 9]] * 9 + [[10, 3], [10, 3], [10, 3]]
     known = usual(histories(rows))
-    assert known.median.tolist() == [[10, 3]]
+    assert known.level.tolist() == [[10, 3]]
     assert known.unit[0] == pytest.approx([math.sqrt(11), 2])
     assert judged(rows, [30, 3])[1]
 
@@ -79,10 +97,11 @@ def test_validators_are_judged_on_their_own():
     """The same candidate, rare errors to one validator and usual ones to the other."""
     judge = build("robust", minimum_history=3)
     rows = histories(CALM, 2)
-    rows[1, :, 1] = [9, 3, 5, 7, 1]
+    rows[1, :, 1] = [5, 3, 9, 7, 5]
     found = judge(rows, np.array([[10, 6]] * 2, dtype=np.int64))
     assert found.poisoned.tolist() == [True, False]
-    assert found.score[0] == 6 and 0 < found.score[1] < 1
+    assert found.score[0] == 6
+    assert 0 < found.score[1] < 1
 
 
 @pytest.mark.parametrize("options", [{"false_alarm": 0}, {"false_alarm": 0.6}])

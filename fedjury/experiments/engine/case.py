@@ -22,6 +22,9 @@ Labels = Mapping[str, str | int | float]
 MODEL = "model.pth"
 """In the folder of a run that others start from: its last model."""
 
+SECONDS = "seconds.txt"
+"""In the folder of a run that others start from: how long it took."""
+
 NAME = 40
 """Characters of a key that are there for people."""
 
@@ -70,6 +73,8 @@ class Result(NamedTuple):
 
     case: Case
     records: Records
+    seconds: float = 0.0
+    """How long the run took, without the runs that it starts from."""
 
     @property
     def labels(self) -> Labels:

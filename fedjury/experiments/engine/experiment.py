@@ -9,8 +9,9 @@ from typing import Generic
 from matplotlib.figure import Figure
 
 from fedjury.experiments.engine.case import Case, Result
+from fedjury.experiments.engine.metrics import Poisoned, injected
 from fedjury.experiments.engine.setup import P, Setup
-from fedjury.experiments.engine.tables import Table
+from fedjury.experiments.engine.tables import Row, Table
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,9 @@ class Experiment(Generic[P]):
     """Labels of which some can be picked (--only)."""
     legend: str = ""
     """How its tables are to be read, where not as its set-up says."""
+    counts: Callable[[Result], Row] = lambda _: {}
+    """What its tables count in one run, besides FN and FP, for the CSV of all runs."""
+    poisoned: Poisoned = injected
+    """In which rounds of a run the candidate is poisoned."""
     note: str = ""
     """What a reader of the tables has to know, in sentences."""

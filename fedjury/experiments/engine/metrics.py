@@ -6,31 +6,36 @@ rejected. Only candidates that were voted on count.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal, NamedTuple
 
 from fedjury.experiments.engine.case import Records, Result
+from fedjury.experiments.engine.intervals import Count, Interval, design_effect, interval, total
 from fedjury.protocol.measured import harm_of, largest_let_in
 from fedjury.protocol.record import RoundRecord
-
-LEVEL = 0.95
-"""Confidence of all intervals."""
-
-
-class Count(NamedTuple):
-    """So many of so many, in one run."""
-
-    hits: int
-    of: int
 
 
 class Rate(NamedTuple):
     """A share, from the counts of several runs put together."""
 
-    hits: int
-    of: int
-    each: tuple[float, ...]
-    """The share in each run that has any, for the spread over repeats."""
+    runs: tuple[Count, ...]
+    effect: float = 1.0
+    """Design effect of its interval, where its own runs show none."""
+
+    @property
+    def hits(self) -> int:
+        """How many were counted."""
+        return total(self.runs).hits
+
+    @property
+    def of(self) -> int:
+        """Of how many."""
+        return total(self.runs).of
+
+    @property
+    def each(self) -> tuple[float, ...]:
+        """The share in each run that has any, for the spread over repeats."""
+        return tuple(run.hits / run.of for run in self.runs if run.of)
 
     @property
     def value(self) -> float | None:
@@ -38,14 +43,18 @@ class Rate(NamedTuple):
         return self.hits / self.of if self.of else None
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of Wilson (1927); it takes the rounds of a run for independent."""
-        if not self.of:
-            return None
-        from scipy.stats import binomtest  # type: ignore[import-untyped] # noqa: PLC0415 - slow
+    def interval(self) -> Interval | None:
+        """Its 95 % interval, see ``intervals``."""
+        return interval(self.runs, self.effect)
 
-        result = binomtest(self.hits, self.of).proportion_ci(LEVEL, method="wilson")
-        return float(result.low), float(result.high)
+    def with_effect(self, effect: float | None) -> Rate:
+        """Return the same with another design effect; None: it is not known."""
+        return self._replace(effect=effect or 1.0)
+
+    @property
+    def rest(self) -> Rate:
+        """The share of those that were not counted."""
+        return Rate(tuple(Count(run.of - run.hits, run.of) for run in self.runs), self.effect)
 
 
 class Mean(NamedTuple):
@@ -93,16 +102,15 @@ def judged(record: RoundRecord) -> int:
     return record.judged or 0
 
 
-def pool(counts: Iterable[Count]) -> Rate:
-    """Put the counts of several runs together."""
-    runs = list(counts)
-    each = tuple(run.hits / run.of for run in runs if run.of)
-    return Rate(sum(run.hits for run in runs), sum(run.of for run in runs), each)
+def flagged(record: RoundRecord) -> Count:
+    """Count the agents' votes on a round's candidate, and those that call it poisoned."""
+    votes = record.votes.of_agents.values()
+    return Count(sum(votes), len(votes))
 
 
-def both(runs: Sequence[Errors]) -> tuple[Rate, Rate]:
-    """Return the rates of false negatives and of false positives over runs."""
-    return pool(run.missed for run in runs), pool(run.alarms for run in runs)
+def flagged_wrongly(records: Records, poisoned: Collection[int]) -> Count:
+    """Count the agents' votes on benign candidates, and those that call one poisoned."""
+    return total(flagged(record) for record in voted(records) if judged(record) not in poisoned)
 
 
 # ---------------------------------------------------------------- results put together
@@ -119,6 +127,40 @@ def by(results: Iterable[Result], *labels: str) -> dict[Key, list[Result]]:
     for result in results:
         groups.setdefault(tuple(result.labels[label] for label in labels), []).append(result)
     return groups
+
+
+def rate(results: Iterable[Result], count: Callable[[Result], Count]) -> Rate:
+    """Put the counts of results together, seed by seed: runs of one seed are no two repeats."""
+    seeds = by(results, "seed").values()
+    return Rate(tuple(total(map(count, runs)) for runs in seeds))
+
+
+Poisoned = Callable[[Result], Collection[int]]
+"""A run -> the rounds whose candidates are poisoned."""
+
+
+def injected(result: Result) -> Collection[int]:
+    """Return the rounds in which the attackers were to strike."""
+    return result.settings.backdoor.inject
+
+
+def missed(result: Result) -> Count:
+    """Count the poisoned candidates of a run, and those that were accepted."""
+    return errors(result.records, injected(result)).missed
+
+
+def alarms(result: Result) -> Count:
+    """Count the benign candidates of a run that were voted on, and those that were rejected."""
+    return errors(result.records, injected(result)).alarms
+
+
+def alarms_effect(results: Iterable[Result], poisoned: Poisoned = injected) -> float | None:
+    """Return the design effect of the false alarms of all cells; None where there are none."""
+    cells: dict[Key, list[Count]] = {}
+    for result in results:
+        cell = tuple(value for label, value in result.labels.items() if label != "seed")
+        cells.setdefault(cell, []).append(errors(result.records, poisoned(result)).alarms)
+    return design_effect(cells.values())
 
 
 def last(result: Result, figure: Measured) -> float:

@@ -34,21 +34,23 @@ def style(names: Sequence[str], name: str) -> dict[str, Any]:
 def rates(
     axes: Axes,
     lines: Mapping[str, Mapping[float, Rate]],
+    effect: float | None,
     gap: float = 1.0,
     *,
     joined: bool = True,
 ) -> None:
     """Draw lines of rates by x, each point with its interval; ``gap``: between two x.
 
+    ``effect``: the design effect of the false alarms, where it is known.
     ``joined``: x is a number, so that a line between two points means something.
     """
     names = list(lines)
     for number, (name, points) in enumerate(lines.items()):
         shift = (number - (len(names) - 1) / 2) * APART * gap
         known = [
-            (x, rate.value, rate.interval)
+            (x, rate.value, ends)
             for x, rate in sorted(points.items())
-            if rate.value is not None and rate.interval is not None
+            if rate.value is not None and (ends := rate.with_effect(effect).interval)
         ]
         if not known:
             continue
@@ -90,11 +92,16 @@ def legend(figure: Figure) -> None:
     )
 
 
-def errors(figure: Figure, lines: Sequence[Mapping[str, Mapping[float, Rate]]], label: str) -> None:
+def errors(
+    figure: Figure,
+    lines: Sequence[Mapping[str, Mapping[float, Rate]]],
+    effect: float | None,
+    label: str,
+) -> None:
     """Draw FN beside FP, a line for each name, against what ``label`` says."""
     axes = figure.subplots(1, 2, sharey=True)
     for panel, line, name in zip(axes, lines, ("FN", "FP"), strict=True):
-        rates(panel, line)
+        rates(panel, line, effect)
         as_rate(panel, name)
         panel.set_xlabel(label)
     legend(figure)

@@ -6,37 +6,46 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fedjury.experiments.engine import tables
+from fedjury.experiments.engine import intervals, runs, tables
 from fedjury.experiments.engine.case import Result
 from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.metrics import alarms_effect
+from fedjury.experiments.engine.runner import Spent
 from fedjury.experiments.engine.setup import P, Plan
 
 
 def write(
-    folder: Path, name: str, experiment: Experiment[P], plan: P, results: list[Result]
-) -> None:
-    """Write all files of an experiment into its folder."""
-    result = experiment.tables(results)
-    for table in result:
-        file = "-".join(filter(None, (name, table.name)))
-        tables.write_csv(folder / f"{file}.csv", table)
-    lines = [
+    folder: Path,
+    name: str,
+    experiment: Experiment[P],
+    plan: P,
+    results: list[Result],
+    spent: Spent,
+) -> list[Path]:
+    """Write all files of an experiment into its folder, and return which they are."""
+    effect = alarms_effect(results, experiment.poisoned)
+    result = [table.with_effect(effect) for table in experiment.tables(results)]
+    files = []
+    for table in (*result, runs.table(experiment, results)):
+        files.append(folder / f"{'-'.join(filter(None, (name, table.name)))}.csv")
+        tables.write_csv(files[-1], table)
+    rates = any(table.has_rates for table in result)
+    paragraphs = [
         f"# {name}",
-        "",
         experiment.line,
-        "",
         describe(experiment, plan),
-        "",
+        str(spent),
         experiment.legend or experiment.setup.legend,
-        "",
+        intervals.explained(effect, len(plan.seeds)) if rates else "",
+        experiment.note,
+        *map(tables.markdown, result),
+        f"![{name}]({name}.png)",
     ]
-    if experiment.note:
-        lines += [experiment.note, ""]
-    for table in result:
-        lines += [tables.markdown(table), ""]
-    lines += [f"![{name}]({name}.png)", ""]
-    (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
-    draw(folder / f"{name}.png", experiment, plan, results)
+    lines = [line for text in paragraphs if text for line in (text, "")]
+    files += [folder / f"{name}.md", folder / f"{name}.png"]
+    files[-2].write_text("\n".join(lines), encoding="utf-8")
+    draw(files[-1], experiment, plan, results)
+    return files
 
 
 def describe(experiment: Experiment[P], plan: P) -> str:

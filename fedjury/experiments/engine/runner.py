@@ -24,7 +24,7 @@ from rich.text import Text
 
 from fedjury.config.sections import Broker
 from fedjury.experiments.engine import workers as work
-from fedjury.experiments.engine.case import MODEL, Case, Job, Records, Result, placed
+from fedjury.experiments.engine.case import MODEL, SECONDS, Case, Job, Records, Result, placed
 from fedjury.protocol.record import read
 
 SPEAK = 0.1
@@ -53,6 +53,21 @@ def place(runs: Path, name: str, scale: str, *data: str) -> Place:
     stems = (Path(each).stem for each in data)
     what = "-".join(re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-") for stem in stems)
     return Place(runs / f"{name}-{scale}-{what}", runs / f"base-{scale}-{what}")
+
+
+class Spent(NamedTuple):
+    """Seconds of wall time, added up over the processes."""
+
+    cases: float
+    before: float
+    """Of the runs that they start from, which other experiments may share."""
+
+    def __str__(self) -> str:
+        """Return it as a report says it."""
+        text = f"Wall time of the cells: {self.cases / 60:.1f} minutes"
+        if self.before:
+            text += f", of the runs that they start from {self.before / 60:.1f}"
+        return f"{text} (one process each, added up)."
 
 
 class How(NamedTuple):
@@ -85,7 +100,25 @@ def run(cases: Sequence[Case], where: Place, how: How) -> list[Result]:
             for stage in stages:
                 do(stage, shown.round, shown.task)
     shutil.rmtree(where.running, ignore_errors=True)
-    return [Result(case, _kept(where.cases / f"{case.job.key}.json") or []) for case in cases]
+    kept = [(case, _kept(where.cases / f"{case.job.key}.json")) for case in cases]
+    return [Result(case, *found) for case, found in kept if found]
+
+
+def spent(results: Sequence[Result], where: Place) -> Spent:
+    """Return how long the runs of cells took, and those that they start from."""
+    jobs = [result.case.job for result in results]
+    before = [job.before for job in jobs if job.before]
+    starts = [job.start for job in [*jobs, *before] if job.start]
+    folders = {where.bases / job.key for job in (*before, *starts)}
+    return Spent(sum(result.seconds for result in results), sum(map(_seconds, folders)))
+
+
+def _seconds(folder: Path) -> float:
+    """Return how long a run took; 0 where it was run before that was written down."""
+    try:
+        return float((folder / SECONDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _left(task: work.Task) -> int:
@@ -120,11 +153,12 @@ def _task(job: Job, where: Place, how: How, kept: Path, labels: dict[str, Any]) 
     return work.Task(settings.replaced(broker=how.broker), how.link, before, kept, labels)
 
 
-def _kept(file: Path) -> Records | None:
-    """Read a finished cell; None if it is not there or not whole."""
+def _kept(file: Path) -> tuple[Records, float] | None:
+    """Read a finished cell and its seconds; None if it is not there or not whole."""
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))["records"]
-        return [read(record) for record in records]
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        records = [read(record) for record in kept["records"]]
+        return records, float(kept.get("seconds", 0.0))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

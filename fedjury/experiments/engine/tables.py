@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate
 
-Value = str | int | float | Rate | Mean | None
+Value = str | int | float | Rate | Mean | Count | None
 Row = Mapping[str, Value]
 
 
@@ -19,6 +20,19 @@ class Table(NamedTuple):
     name: str
     title: str
     rows: Sequence[Row]
+
+    def with_effect(self, effect: float | None) -> Table:
+        """Return the same, its intervals with a design effect; None: it is not known."""
+        rows = [
+            {k: v.with_effect(effect) if isinstance(v, Rate) else v for k, v in row.items()}
+            for row in self.rows
+        ]
+        return self._replace(rows=rows)
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether it shows a share with its interval."""
+        return any(isinstance(value, Rate) for row in self.rows for value in row.values())
 
 
 def write_csv(file: Path, table: Table) -> None:
@@ -43,6 +57,8 @@ def _plain(row: Row) -> dict[str, str | int | float | None]:
                 f"{name} count": value.hits,
                 f"{name} of": value.of,
             } | _spread(name, value.each)
+        elif isinstance(value, Count):
+            cases |= {f"{name} count": value.hits, f"{name} of": value.of}
         elif isinstance(value, Mean):
             cases |= {name: value.value} | _spread(name, value.values)
         else:
@@ -81,6 +97,8 @@ def shown(value: Value) -> str:
             return f"{value.value:.3f} [{low:.3f}, {high:.3f}]"
         case Mean():
             return _mean(value)
+        case Count():
+            return f"{value.hits} of {value.of}"
         case float():
             return _short(value)
     return str(value)
@@ -124,7 +142,7 @@ def target(
     return {
         "figure": what,
         "target": " and ".join(limits) or "as it is",
-        "seen": shown(seen),
+        "seen": seen,
         "outcome": reached,
     }
 

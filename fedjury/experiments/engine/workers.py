@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from fedjury import processes
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
-from fedjury.experiments.engine.case import CaseError
+from fedjury.experiments.engine.case import SECONDS, CaseError
 from fedjury.protocol.record import to_json
 
 GOODBYE = 20.0
@@ -64,6 +65,7 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
     """Run a task and keep it; whatever an earlier, broken-off attempt left is removed."""
     from fedjury.experiments.engine import federation  # noqa: PLC0415 - imports torch, which takes seconds
 
+    began = time.perf_counter()
     shutil.rmtree(task.folder, ignore_errors=True)
     if task.before is not None:
         shutil.copytree(task.before, task.folder)
@@ -72,8 +74,10 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
     agents = task.settings.agents.replaced(attack_log=str(task.folder / "strikes.jsonl"))
     settings = task.settings.replaced(agents=agents)
     records = federation.LINKS[task.link](settings, task.folder, on_round)
+    seconds = round(time.perf_counter() - began, 3)
     if task.kept.suffix != ".json":
         federation.save_model(task.settings, task.folder)
+        (task.folder / SECONDS).write_text(f"{seconds}\n", encoding="utf-8")
         try:
             task.folder.rename(task.kept)
         except OSError:
@@ -83,7 +87,11 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
     toml = to_toml(task.settings)
     task.kept.with_suffix(".toml").write_text(toml, encoding="utf-8")
     part = task.kept.with_suffix(".part")
-    kept = {"labels": task.labels, "records": [to_json(record) for record in records]}
+    kept = {
+        "labels": task.labels,
+        "seconds": seconds,
+        "records": [to_json(record) for record in records],
+    }
     part.write_text(json.dumps(kept), encoding="utf-8")
     part.replace(task.kept)
     shutil.rmtree(task.folder)

@@ -182,8 +182,8 @@ class BafflePlan(Plan):
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
         honest = undefended(settings, self.scale.base_rounds).replaced(
             aggregation=settings.aggregation.replaced(server_lr=1.0),
-            backdoor=settings.backdoor.replaced(inject=[]),
-            agents=undefended(settings, 1).agents.replaced(attack="backdoor"),
+            backdoor=settings.backdoor.replaced(inject=[], judged_clean=False),
+            agents=undefended(settings, 1).agents.replaced(attack="backdoor", options={}),
         )
         return Job(f"base seed{settings.run.seed}", honest)
 
@@ -267,8 +267,7 @@ STEPS = {"eta/N": 0.1, "mean": 1.0}
 
 LEGEND = (
     "FN: poisoned candidates accepted, of all; FP: benign candidates rejected, of all, from the "
-    "first vote on. In brackets: Wilson's 95 % interval of all repeats together; in parentheses: "
-    "the lowest and the highest repeat."
+    "first vote on. In parentheses: the lowest and the highest repeat."
 )
 
 BAFFLE = Setup(SCALES, SMALL_MODELS, plan, describe, f"{LEGEND} {HARM}")

@@ -11,16 +11,17 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
+from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import (
-    Count,
     Mean,
     Rate,
+    alarms,
+    alarms_effect,
     attacked,
     by,
-    errors,
     harm,
     hidden,
-    pool,
+    rate,
 )
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
@@ -83,7 +84,17 @@ def strength(record: RoundRecord) -> float:
 
 def caught(results: list[Result], among: Callable[[Result], Records] = submitted) -> Rate:
     """Return the share of injections which were rejected."""
-    return pool(Count(sum(not r.accepted for r in hits), len(hits)) for hits in map(among, results))
+    return rate(results, lambda result: rejected(among(result)))
+
+
+def rejected(records: Records) -> Count:
+    """Count the rejected of some rounds."""
+    return Count(sum(not record.accepted for record in records), len(records))
+
+
+def counts(result: Result) -> Row:
+    """Count what was submitted and what took, and how much of each was rejected."""
+    return {"caught": rejected(submitted(result)), "caught of those": rejected(took(result))}
 
 
 def passed(results: list[Result]) -> list[float]:
@@ -109,9 +120,9 @@ def tables(results: list[Result]) -> list[Table]:
                 "took": hits.of,
                 "caught of those": hits,
                 "backdoor in what passed": Mean(tuple(passed(values))),
-                "FN": Rate(sent.of - sent.hits, sent.of, tuple(1 - x for x in sent.each)),
+                "FN": sent.rest,
                 "FN paper, CIFAR-10": text,
-                "FP": pool(errors(r.records, r.settings.backdoor.inject).alarms for r in values),
+                "FP": rate(values, alarms),
                 **harm(values),
             }
         )
@@ -181,7 +192,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     places = list(by(results, *COLUMNS[1:]))
     for (judge, *place), values in by(results, *COLUMNS).items():
         lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(values)
-    pictures.rates(right, lines, joined=False)
+    pictures.rates(right, lines, alarms_effect(results), joined=False)
     pictures.as_rate(right, "caught, of injections submitted")
     right.set_xticks(
         range(len(places)), ["\n".join(map(str, place)) for place in places], fontsize=7
@@ -197,6 +208,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(12.0, 5.0),
+    counts=counts,
     note=(
         "submitted: poison that passed the attacker's own judge; in the other rounds it stood "
         "down. It judges on all its data, or on the clean part, without the class it attacks. "

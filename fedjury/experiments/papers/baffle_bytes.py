@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Mean, by, pool, voted
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import Mean, Rate, by, rate, voted
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
@@ -20,6 +21,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "incremental": {"wire.history": "int7+zstd", "agents.remember": True},
 }
 """How past models come to a validator."""
+
+Plain = dict[tuple[str | int | float, ...], Result]
+"""(judge, seed) -> the run whose models travel as they are."""
 
 WINDOW = 20
 """Rounds that the paper counts bytes over."""
@@ -42,7 +46,7 @@ def cases(plan: BafflePlan) -> list[Case]:
 
 def tables(results: list[Result]) -> list[Table]:
     """Return bytes, and what compression changed in the votes."""
-    plain = {
+    plain: Plain = {
         (r.labels["judge"], r.labels["seed"]): r for r in results if r.labels["way"] == "plain"
     }
     whole = min(received(r) for r in plain.values()) / models(next(iter(plain.values())))
@@ -52,7 +56,7 @@ def tables(results: list[Result]) -> list[Table]:
         votes = tuple(received(r) for r in values)
         asked = tuple(calls(r) for r in values)
         twenty = tuple(a * b for a, b in zip(votes, asked, strict=True))
-        other = [unlike(r, plain[judge, r.labels["seed"]]) for r in values]
+        other = differing(values, plain)
         rows.append(
             {
                 "judge": judge,
@@ -64,8 +68,8 @@ def tables(results: list[Result]) -> list[Table]:
                 f"kB in {WINDOW} rounds": Mean(tuple(b / 1e3 for b in twenty), ""),
                 f"models' worth in {WINDOW} rounds": Mean(tuple(b / whole for b in twenty), ""),
                 "paper, 20 rounds": paper.twenty,
-                "votes unlike plain": pool(votes for votes, _ in other),
-                "decisions unlike plain": pool(decisions for _, decisions in other),
+                "votes unlike plain": other[0],
+                "decisions unlike plain": other[1],
             }
         )
     return [Table("", "What a validator receives: candidate and past models", rows)]
@@ -95,6 +99,15 @@ def calls(result: Result) -> float:
 def models(result: Result) -> int:
     """Return how many models come for a vote if all do: l + 1, and the candidate."""
     return result.settings.validation.look_back + 2
+
+
+def differing(results: list[Result], plain: Plain) -> tuple[Rate, Rate]:
+    """Return the shares of votes and of decisions that differ from those on models as they are."""
+
+    def counts(result: Result) -> tuple[Count, Count]:
+        return unlike(result, plain[result.labels["judge"], result.labels["seed"]])
+
+    return rate(results, lambda r: counts(r)[0]), rate(results, lambda r: counts(r)[1])
 
 
 def unlike(result: Result, plain: Result) -> tuple[Count, Count]:

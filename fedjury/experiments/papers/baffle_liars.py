@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Rate, by, harm, judged, pool, voted
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import (
+    Rate,
+    alarms_effect,
+    by,
+    harm,
+    judged,
+    rate,
+    voted,
+)
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import rates
@@ -69,16 +76,31 @@ def verdicts(result: Result) -> Verdicts:
     ]
 
 
-def wrong(runs: Iterable[Verdicts], *, poisoned: bool, fewest: int, most: int) -> Rate:
+def wrong(results: list[Result], *, poisoned: bool, fewest: int, most: int) -> Rate:
     """Return the share of wrong verdicts on poisoned, or on benign, candidates.
 
     Only rounds with ``fewest`` to ``most`` liars among the voters count.
     """
-    counts = []
-    for run in runs:
-        accepted = [ok for n, bad, ok in run if bad is poisoned and fewest <= n <= most]
-        counts.append(Count(sum(ok is poisoned for ok in accepted), len(accepted)))
-    return pool(counts)
+    return rate(
+        results,
+        lambda result: wrongly(verdicts(result), poisoned=poisoned, fewest=fewest, most=most),
+    )
+
+
+def wrongly(found: Verdicts, *, poisoned: bool, fewest: int, most: int) -> Count:
+    """Count the verdicts of one run on poisoned, or on benign, candidates, and the wrong ones."""
+    accepted = [ok for n, bad, ok in found if bad is poisoned and fewest <= n <= most]
+    return Count(sum(ok is poisoned for ok in accepted), len(accepted))
+
+
+def counts(result: Result) -> Row:
+    """Count wrong verdicts by the number of liars among the voters."""
+    found = verdicts(result)
+    return {
+        f"{name} with {n} liars": wrongly(found, poisoned=poisoned, fewest=n, most=n)
+        for n in range(11)
+        for name, poisoned in (("FN", True), ("FP", False))
+    }
 
 
 def tables(results: list[Result]) -> list[Table]:
@@ -92,10 +114,10 @@ def tables(results: list[Result]) -> list[Table]:
     numbers: list[Row] = []
     targets: list[Row] = []
     for (judge, how), values in by(results, "judge", "how").items():
-        runs = [verdicts(r) for r in values]
-        within = [verdicts(r) for r in values if 10 * float(r.labels["share"]) <= int(BOUND)]
+        within = [r for r in values if 10 * float(r.labels["share"]) <= int(BOUND)]
         for n in range(11):
-            missed, alarms = (wrong(runs, poisoned=bad, fewest=n, most=n) for bad in (True, False))
+            missed = wrong(values, poisoned=True, fewest=n, most=n)
+            alarms = wrong(values, poisoned=False, fewest=n, most=n)
             if missed.of or alarms.of:
                 numbers.append(
                     {"judge": judge, "how": how, "liars of 10": n, "FN": missed, "FP": alarms}
@@ -112,11 +134,11 @@ def tables(results: list[Result]) -> list[Table]:
     ]
 
 
-def _targets(case: str, runs: list[Verdicts]) -> list[Row]:
+def _targets(case: str, results: list[Result]) -> list[Row]:
     rows: list[Row] = []
     for name, poisoned in (("FN", True), ("FP", False)):
-        none = wrong(runs, poisoned=poisoned, fewest=0, most=0)
-        values = wrong(runs, poisoned=poisoned, fewest=1, most=int(BOUND))
+        none = wrong(results, poisoned=poisoned, fewest=0, most=0)
+        values = wrong(results, poisoned=poisoned, fewest=1, most=int(BOUND))
         limit = None if none.value is None else none.value + WORSE
         rows.append({**target(f"{name}, {case}", values, limit), "without liars": none})
     return rows
@@ -124,15 +146,15 @@ def _targets(case: str, runs: list[Verdicts]) -> list[Row]:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP by the share of liars, then by their number among the voters."""
-    hows = by(results, "how")
+    hows, effect = by(results, "how"), alarms_effect(results)
     axes = figure.subplots(4, len(hows), squeeze=False, sharex="row", sharey=True)
     for column, ((how,), values) in enumerate(hows.items()):
         judges = {str(judge): cells_ for (judge,), cells_ in by(values, "judge").items()}
         for row, (name, poisoned) in enumerate((("FN", True), ("FP", False))):
             shares = {judge: by_share(runs, poisoned=poisoned) for judge, runs in judges.items()}
             numbers = {judge: by_number(runs, poisoned=poisoned) for judge, runs in judges.items()}
-            _panel(axes[row, column], name, shares, "share of agents who lie", 10)
-            _panel(axes[row + 2, column], name, numbers, "liars among the 10 voters", 1)
+            _panel(axes[row, column], name, shares, "share of agents who lie", 10, effect)
+            _panel(axes[row + 2, column], name, numbers, "liars among the 10 voters", 1, effect)
         axes[0, column].set_title(f"liars {how}", fontsize=10)
     pictures.legend(figure)
 
@@ -140,22 +162,26 @@ def draw(figure: Figure, results: list[Result]) -> None:
 def by_share(results: list[Result], *, poisoned: bool) -> dict[float, Rate]:
     """Return the wrong verdicts by the share of agents who lie."""
     return {
-        float(share): wrong(map(verdicts, values), poisoned=poisoned, fewest=0, most=10)
+        float(share): wrong(values, poisoned=poisoned, fewest=0, most=10)
         for (share,), values in by(results, "share").items()
     }
 
 
 def by_number(results: list[Result], *, poisoned: bool) -> dict[float, Rate]:
     """Return the wrong verdicts by the number of liars among the voters."""
-    runs = [verdicts(result) for result in results]
-    return {float(n): wrong(runs, poisoned=poisoned, fewest=n, most=n) for n in range(11)}
+    return {float(n): wrong(results, poisoned=poisoned, fewest=n, most=n) for n in range(11)}
 
 
 def _panel(
-    axes: Axes, name: str, lines: dict[str, dict[float, Rate]], x: str, scale: float
+    axes: Axes,
+    name: str,
+    lines: dict[str, dict[float, Rate]],
+    x: str,
+    scale: float,
+    effect: float | None,
 ) -> None:
     """Draw rates and the bound; ``scale``: what x has to be multiplied with for liars of 10."""
-    pictures.rates(axes, lines, gap=1 / scale)
+    pictures.rates(axes, lines, effect, gap=1 / scale)
     pictures.as_rate(axes, name)
     axes.axvline(
         BOUND / scale, color="black", ls="--", lw=1, label=f"bound: {BOUND:.2f} of 10 (rho .4)"
@@ -171,6 +197,7 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(12.0, 12.0),
+    counts=counts,
     note=(
         "hide: vote clean on poison; deny: vote poisoned on clean; invert: both. The attacker "
         "always lies. Bound of the paper for rho = .4 of honest validators who judge wrongly: "

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import by, harm
+from fedjury.experiments.engine.metrics import alarms_effect, by, harm
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
@@ -49,7 +49,8 @@ def tables(results: list[Result]) -> list[Table]:
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN and FP against q."""
     lines = error_lines(results, COLUMNS, lambda r: f"{r.labels['judge']}, {r.labels['who']}")
-    pictures.errors(figure, lines, 'quorum q ("poisoned" votes that reject)')
+    effect = alarms_effect(results)
+    pictures.errors(figure, lines, effect, 'quorum q ("poisoned" votes that reject)')
 
 
 EXPERIMENT = Experiment(

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Mean, Rate, both, by, errors, harm, last, measured
+from fedjury.experiments.engine.metrics import (
+    Mean,
+    Rate,
+    alarms,
+    alarms_effect,
+    by,
+    harm,
+    last,
+    measured,
+    missed,
+    rate,
+)
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers import published
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence, split_name
@@ -101,12 +112,12 @@ def _row(key: dict[str, str | int | float], values: list[Result], calm: Calm) ->
     look_back, agent, split = int(key["l"]), str(key["who"]), str(key["split"])
     row["l"] = look_back or None
     judged = key["judge"] != "none"
-    missed, alarms = rates(values)
+    wrong = rates(values)
     papers = key["judge"] == "lof" and key["step"] == "eta/N"
     row |= {
-        "FN": missed if judged else None,
+        "FN": wrong[0] if judged else None,
         f"FN {PAPER}": published.shown(published.missed(look_back, agent, split)) if papers else "",
-        "FP": alarms if judged else None,
+        "FP": wrong[1] if judged else None,
         f"FP {PAPER}": published.shown(published.alarms(look_back, agent)) if papers else "",
         "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
         "less than without attack (points)": cost(values, calm),
@@ -118,7 +129,7 @@ def _row(key: dict[str, str | int | float], values: list[Result], calm: Calm) ->
 
 def rates(values: list[Result]) -> tuple[Rate, Rate]:
     """Return the rates of false negatives and false positives."""
-    return both([errors(r.records, r.settings.backdoor.inject) for r in values])
+    return rate(values, missed), rate(values, alarms)
 
 
 def error_lines(
@@ -127,8 +138,8 @@ def error_lines(
     """Return FN and FP by the last of some labels, a line for each name of what is grouped."""
     lines: tuple[Line, Line] = ({}, {})
     for key, values in by(results, *columns).items():
-        for line, rate in zip(lines, rates(values), strict=True):
-            line.setdefault(name(values[0]), {})[float(key[-1])] = rate
+        for line, one in zip(lines, rates(values), strict=True):
+            line.setdefault(name(values[0]), {})[float(key[-1])] = one
     return lines
 
 
@@ -147,12 +158,12 @@ def _targets(results: list[Result], calm: Calm) -> list[Row]:
     """Set what was to be reached beside what was seen: l = 20, clients or both, all splits."""
     rows: list[Row] = []
     for (judge, step, agent), values in by(_central(results), "judge", "step", "who").items():
-        missed, alarms = rates(values)
+        wrong = rates(values)
         case = f"{judge}, step {step}, {agent}"
         strict = judge == "calibrated"
         if strict or step == "eta/N":
-            rows.append(target(f"FN, {case}", missed, 0.02 if strict else 0.1))
-            rows.append(target(f"FP, {case}", alarms, 0.02 if strict else None))
+            rows.append(target(f"FN, {case}", wrong[0], 0.02 if strict else 0.1))
+            rows.append(target(f"FP, {case}", wrong[1], 0.02 if strict else None))
         rows.append(target(f"accuracy lost, {case}", cost(values, calm), 0.01))
     return rows
 
@@ -167,7 +178,7 @@ def _central(results: list[Result]) -> list[Result]:
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw FN above FP by look-back, a column for each split."""
     judged = [r for r in results if r.labels["judge"] != "none"]
-    splits = by(judged, "split")
+    splits, effect = by(judged, "split"), alarms_effect(results)
     axes = figure.subplots(2, len(splits), squeeze=False, sharex=True, sharey=True)
     for column, ((split,), values) in enumerate(splits.items()):
         published_step = [r for r in values if r.labels["step"] == "eta/N"]
@@ -177,7 +188,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
             lambda r: f"{r.labels['judge']}, {r.labels['who']}",
         )
         for row, name in enumerate(("FN", "FP")):
-            pictures.rates(axes[row, column], lines[row], gap=10)
+            pictures.rates(axes[row, column], lines[row], effect, gap=10)
             pictures.as_rate(axes[row, column], name)
         axes[0, column].set_title(f"client-server split {split}", fontsize=10)
         axes[1, column].set(

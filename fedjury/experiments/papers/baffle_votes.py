@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import by, harm
+from fedjury.experiments.engine.metrics import alarms_effect, by, harm
 from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import BAFFLE, STEPS, BafflePlan, defence
 from fedjury.experiments.papers.baffle_stable import error_lines, rates
@@ -67,7 +67,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         COLUMNS,
         lambda r: f"{r.labels['decide']}, {r.settings.agents.samples} samples",
     )
-    pictures.errors(figure, lines, "validators")
+    pictures.errors(figure, lines, alarms_effect(results), "validators")
 
 
 EXPERIMENT = Experiment(

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from fedjury.experiments.engine import pictures
 from fedjury.experiments.engine.case import Case, Records, Result
 from fedjury.experiments.engine.experiment import Experiment
-from fedjury.experiments.engine.metrics import Count, Mean, Rate, by, pool
+from fedjury.experiments.engine.intervals import Count
+from fedjury.experiments.engine.metrics import Mean, Rate, by, rate
 from fedjury.experiments.engine.tables import Row, Table, target
 from fedjury.experiments.papers.mpaf_setup import FAKES, MpafAgents, MpafPlan
 from fedjury.learning.partition import partition_spec_of
@@ -119,16 +120,29 @@ def flagged(result: Result) -> tuple[set[str], set[str]]:
     return {name for record in values for name in record.flagged}, malicious
 
 
+def shares(result: Result) -> tuple[Count, Count]:
+    """Count the evil among those flagged, and those flagged among the evil."""
+    found, malicious = flagged(result)
+    right = len(found & malicious)
+    return Count(right, len(found)), Count(right, len(malicious))
+
+
 def precision(results: list[Result]) -> Rate:
     """Return the share of those flagged that is evil."""
-    matches = [flagged(result) for result in results]
-    return pool(Count(len(message & malicious), len(message)) for message, malicious in matches)
+    return rate(results, lambda r: shares(r)[0])
 
 
 def recall(results: list[Result]) -> Rate:
     """Return the share of the evil that was flagged."""
-    matches = [flagged(result) for result in results]
-    return pool(Count(len(message & malicious), len(malicious)) for message, malicious in matches)
+    return rate(results, lambda r: shares(r)[1])
+
+
+def counts(result: Result) -> Row:
+    """Count those flagged and those of them that are evil, and the evil, where fakes attack."""
+    if result.labels["attack"] == "none":
+        return {}
+    right = shares(result)
+    return {"precision": right[0], "recall": right[1]}
 
 
 def _benign(results: list[Result]) -> list[Row]:
@@ -189,7 +203,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
                 place = float(SCALES.index(float(scale)))
                 lines.setdefault(str(detector), {})[place] = share(runs)
             axes = panels[row, column]
-            pictures.rates(axes, lines)
+            pictures.rates(axes, lines, None)
             pictures.as_rate(axes, name)
             axes.set_xticks(range(len(SCALES)), [f"{scale:g}" for scale in SCALES])
             axes.set(xlabel="λ", title=f"fakes {percent} % of the genuine")
@@ -204,8 +218,9 @@ EXPERIMENT = Experiment(
     tables=tables,
     draw=draw,
     size=(11.0, 6.5),
+    counts=counts,
     legend=(
-        "Precision and recall: in brackets, Wilson's 95 % interval of all repeats together. Other "
+        "Precision and recall are shares of agents. Other "
         "figures: in parentheses, the lowest and the highest repeat; accuracies are of one round."
     ),
     note=(
