@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from support.by_hand import play, policy, records, start, updates, vote
 
 from fedjury import judges
+from fedjury.config import renamed
+from fedjury.config.settings import SettingsError, load
 from fedjury.judges.judgements import Judgements
 from fedjury.judges.pooled import (
     MOST,
@@ -325,3 +327,21 @@ def test_people_are_told_how_many_liars_pooled_counts_withstand():
     )
     _, warning = jury.pooled_advice(10, 0)
     assert warning == "warning: so a single validator that lies can have any candidate rejected"
+
+
+# What came before
+
+
+def test_added_up_scores_are_refused_with_what_comes_in_their_place(tmp_path):
+    """Settings that ask for them name pooled counts; a file is brought up to date by a command."""
+    with pytest.raises(SettingsError, match=r"'score' is no more.*take 'pooled'"):
+        load(overrides={"validation.decide": "score"})
+    with pytest.raises(SettingsError, match=r"validation\.false_alarm is no more.*options = "):
+        load(overrides={"validation.false_alarm": 0.1})
+    file = tmp_path / "old.toml"
+    file.write_text('[validation]\ndecide = "score"\nfalse_alarm = 0.1\n')
+    assert renamed.upgrade(file) == [
+        "validation.false_alarm -> nothing",
+        'validation.decide = "score" -> "pooled"',
+    ]
+    assert file.read_text() == '[validation]\ndecide = "pooled"\n'
