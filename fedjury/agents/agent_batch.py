@@ -76,7 +76,9 @@ class AgentBatch:
         self._unequal = world.data.held is not None
         self._absent: frozenset[str] = frozenset()
         self.models: dict[int, Vector] = {}
-        self._validators = Validators(members, world, spec.seed, manifest.history_codec)
+        self._validators = Validators(
+            members, world, spec.seed, manifest.history_codec, with_counts=manifest.counts
+        )
         self.profiles = self._validators.profiles
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
@@ -266,6 +268,7 @@ class AgentBatch:
             evidence=vote.evidence,
             changed=vote.changed,
             changed_errors=vote.changed_errors,
+            counts=vote.counts,
         )
 
     def votes(

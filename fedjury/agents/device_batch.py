@@ -35,6 +35,7 @@ from fedjury.learning.error_profiles import (
 )
 from fedjury.learning.own_model import OwnModel
 from fedjury.protocol import messages
+from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import (
     MAX_COUNT,
     AttackVector,
@@ -193,6 +194,7 @@ class DeviceBatch:
             result.samples,
             delta,
             metrics=dict(result.metrics),
+            counts=b"" if self._verdict is None else self._verdict.counts,
         )
 
     def _turn(self) -> Turn:
@@ -299,6 +301,9 @@ class DeviceBatch:
             seen,
             changed=self._changed(task.versions[-1], here.answers),
             changed_errors=int(sizes(history[-1] - here.errors)),
+            counts=packed(np.concatenate([*history, here.errors]))
+            if self._manifest.counts
+            else b"",
         )
 
     def _changed(self, version: int, answers: npt.NDArray[Any]) -> int | None:

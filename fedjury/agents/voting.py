@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fedjury.judges.judgements import Judgements, doubts, merged
 from fedjury.judges.sums import Array
 from fedjury.learning.error_profiles import Histories, sizes
 from fedjury.learning.weights import Vector
+from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import Decline, Metrics, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream
@@ -27,11 +29,33 @@ NO_DATA = -1
 """In the place of a member's row in the data, if it holds none."""
 
 
+class Findings(NamedTuple):
+    """What m validators say of a candidate."""
+
+    judgements: Judgements
+    models: Histories
+    """(m, l+2, 2C): the errors that they counted, or made up, of accepted models and of it."""
+    changed: list[Changed]
+    """What the candidate changes, of each of them."""
+
+
 class Validators:
     """What the members of a process count on their data, or make up, and how they vote by it."""
 
-    def __init__(self, members: Members, world: AttackContext, seed: int, codec: str) -> None:
-        """``codec``: how candidates and history travel; what is judged has been through it."""
+    def __init__(
+        self,
+        members: Members,
+        world: AttackContext,
+        seed: int,
+        codec: str,
+        *,
+        with_counts: bool = False,
+    ) -> None:
+        """``codec``: how candidates and history travel; what is judged has been through it.
+
+        ``with_counts``: whether votes carry what was counted.
+        """
+        self._with_counts = with_counts
         task, data = world.task, world.data
         self.profiles = ErrorProfileCache(world.model, data, task, codec)
         self._samples, self._seed, self._task = members.usual, seed, task
@@ -72,9 +96,12 @@ class Validators:
         attacked: bool,
     ) -> list[Vote]:
         """Let these members judge a candidate after accepted ``models``, version -> (d,)."""
-        found, changed = self._judgements(members, names, task, models, candidate, attacked)
-        evidence = [row.astype("<f4").tobytes() for row in found.evidence[:, -MAX_EVIDENCE:]]
-        columns = found.poisoned.tolist(), found.score.tolist(), found.threshold.tolist(), evidence
+        found = self._findings(members, names, task, models, candidate, attacked)
+        columns = [part.tolist() for part in found.judgements[:3]]
+        rows = found.judgements.evidence[:, -MAX_EVIDENCE:]
+        held = [self.samples(name) for name in names]
+        # Nobody has more errors than samples: a liar that said so would be found out.
+        counted = np.minimum(found.models, np.array(held)[:, np.newaxis, np.newaxis])
         return [
             Vote(
                 name,
@@ -83,13 +110,14 @@ class Validators:
                 poisoned,
                 score,
                 threshold,
-                self.samples(name),
-                seen,
-                changed=says.answers,
-                changed_errors=says.errors,
+                samples,
+                seen.astype("<f4").tobytes(),
+                changed=changed.answers,
+                changed_errors=changed.errors,
+                counts=packed(counts.ravel()) if self._with_counts else b"",
             )
-            for name, poisoned, score, threshold, seen, says in zip(
-                names, *columns, changed, strict=True
+            for name, samples, poisoned, score, threshold, seen, changed, counts in zip(
+                names, held, *columns, rows, found.changed, counted, strict=True
             )
         ]
 
@@ -124,7 +152,7 @@ class Validators:
             result.append(Metrics(name, task.round, task.attempt, samples, values))
         return result
 
-    def _judgements(
+    def _findings(
         self,
         members: Members,
         names: Sequence[str],
@@ -132,13 +160,14 @@ class Validators:
         models: Mapping[int, Vector],
         candidate: Vector,
         attacked: bool,
-    ) -> tuple[Judgements, list[Changed]]:
+    ) -> Findings:
         """Return what these members say: what they found, or what liars say in its place."""
         rows = np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
         able = rows != NO_DATA
         accepted = self._accepted(names, rows, task.versions, models)
-        errors = self.profiles.candidate(rows[able], candidate)
-        true = members.judge(accepted[able], errors)
+        errors = np.concatenate([accepted, accepted[:, -1:]], axis=1)
+        errors[able, -1] = self.profiles.candidate(rows[able], candidate)
+        true = members.judge(accepted[able], errors[able, -1])
         honest = np.zeros(len(names), dtype=np.bool_)  # who has no data finds everything clean
         honest[able] = true.poisoned
         doubtful = np.zeros(len(names))
@@ -152,16 +181,19 @@ class Validators:
         ]
         held = np.array([self._held.get(n, self._samples) for n in names], dtype=np.int64)[lying]
         untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
-        found = iter(self._changed(rows[able], task.versions[-1], accepted[able, -1] - errors))
-        changed = [next(found) if has else Changed(None, None) for has in able]
+        errors[lying] = untrue.models
+        moved = sizes(errors[:, -2] - errors[:, -1]).tolist()
+        found = iter(self.profiles.changed(rows[able], task.versions[-1]))
+        changed = [
+            Changed(next(found), by) if has else Changed(None, None)
+            for has, by in zip(able, moved, strict=True)
+        ]
         for i, samples, rng in zip(np.flatnonzero(lying), held.tolist(), rngs, strict=True):
-            changed[i] = invented_changes(accepted[i], samples, rng, poisoned=bool(wanted[i]))
-        return merged(true.of(~lying[able]), untrue, lying), changed
-
-    def _changed(self, rows: Rows, version: int, changes: Histories) -> list[Changed]:
-        """Return what the candidate changes from the last accepted version, of change vectors."""
-        answers = self.profiles.changed(rows, version)
-        return [Changed(*pair) for pair in zip(answers, sizes(changes).tolist(), strict=True)]
+            invented = invented_changes(accepted[i], samples, rng, poisoned=bool(wanted[i]))
+            # Where counts are sent as well, they say what changed.
+            changed[i] = invented._replace(errors=moved[i]) if self._with_counts else invented
+        judgements = merged(true.of(~lying[able]), untrue.judgements, lying)
+        return Findings(judgements, errors, changed)
 
     def _accepted(
         self,

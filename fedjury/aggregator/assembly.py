@@ -14,6 +14,7 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
 from fedjury.aggregator.matrix_pool import MatrixPool
+from fedjury.aggregator.pooling import pool_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
@@ -42,7 +43,6 @@ from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import BACKDOORS, LOSSES, MODELS, OPTIMIZERS, Need
 from fedjury.registry.faults import Plugin, Tell, theirs
-from fedjury.reports import jury
 from fedjury.round.collect import COLLECT, CollectStrategy
 from fedjury.round.collect.applied import Checked
 from fedjury.round.state import RoundConfig
@@ -101,7 +101,7 @@ def build(settings: Settings, data: Dataset | None = None) -> Parts:
     check_trainable(settings, model, data, held)
     notices = OnceOnlyWarnings()
     look = look_with(settings, task, model, data, held, notices.add)
-    config = round_config_of(settings, rule, variances(model), look, notices)
+    config = round_config_of(settings, rule, variances(model), look, notices, data.classes)
     manifest = manifest_of(settings, TorchModel(model), data)
     parts = Parts(TorchModel(model), manifest, config, data.fingerprint(), data.notes)
     check_first(settings, parts)
@@ -196,7 +196,15 @@ def look_with(
         measure=guarded.measure(measure, plugins, tell),
         flaw=guarded.flaw(flaw_of(answers), plugins),
         server_validator=server_validator(
-            model, task, data, held.server, judge, votes.look_back, settings.wire.history, tell
+            model,
+            task,
+            data,
+            held.server,
+            judge,
+            votes.look_back,
+            settings.wire.history,
+            tell,
+            with_counts=votes.decide == "pooled",
         )
         if keeps
         else None,
@@ -210,10 +218,11 @@ def round_config_of(
     variances: npt.NDArray[np.int64],
     look: Look,
     notices: OnceOnlyWarnings,
+    classes: int = 0,
 ) -> RoundConfig:
     """Make the policy of a run, of its settings and of what the server looks at models with.
 
-    ``notices``: where what fails in plug-ins is told.
+    ``notices``: where what fails in plug-ins is told. ``classes``: 0 where none are known.
     """
     return RoundConfig(
         rule=rule,
@@ -229,6 +238,7 @@ def round_config_of(
         evaluation=settings.evaluation,
         collecting=strategy_of(settings),
         server_validator=look.server_validator,
+        pool=pool_of(settings.validation, classes, notices.add),
         forced=forced(settings, partition_spec_of(settings)),
         detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
@@ -359,32 +369,6 @@ def forced(settings: Settings, spec: PartitionSpec) -> dict[int, tuple[str, ...]
     return dict.fromkeys(settings.backdoor.inject, attackers)
 
 
-def advice(settings: Settings) -> list[str]:
-    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
-    notes = settings.jury_note(), _cap(settings)
-    return [*filter(None, notes), *_safety(settings)]
-
-
-def _cap(settings: Settings) -> str:
-    """Say how much one agent can weigh; empty if all weigh the same."""
-    if settings.aggregation.options.get("weighted") is not True:
-        return ""
-    return (
-        f"updates are weighted by the samples that agents report; more than "
-        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
-    )
-
-
-def _safety(settings: Settings) -> list[str]:
-    votes = settings.validation
-    voters = votes.asked + votes.server
-    if votes.piggy_back:
-        voters = settings.contributors
-    if voters < 2 or votes.decide == "score":
-        return []
-    return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
-
-
 def check_size(settings: Settings, weights: Vector) -> None:
     """Refuse a model too large for the payloads we accept; ``ValueError`` says by how much."""
     for codec in (settings.wire.codec, settings.wire.history):
@@ -427,4 +411,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         loss_options=dict(settings.training.loss_options),
         optimizer=settings.training.optimizer,
         optimizer_options=dict(settings.training.options),
+        counts=settings.validation.decide == "pooled",
     )

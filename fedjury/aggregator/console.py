@@ -126,7 +126,7 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     votes, traffic = record.votes, record.traffic
     if votes.asked:
         line.append(f"  {votes}")
-        if votes.evidence is not None or not record.why.startswith(TOO_FEW):
+        if votes.pooled is not None or not record.why.startswith(TOO_FEW):
             line.append(f" ({votes.decided_by})")
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")

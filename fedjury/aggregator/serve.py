@@ -15,10 +15,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedjury import reports
 from fedjury.aggregator import durable_files
-from fedjury.aggregator.assembly import ENVELOPE, Parts, advice, build
+from fedjury.aggregator.advice import advice
+from fedjury.aggregator.assembly import ENVELOPE, Parts, build
 from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.console import RunConsole, listening
 from fedjury.aggregator.naming import ENDED
+from fedjury.aggregator.pooling import limits_of
 from fedjury.aggregator.resume import description, resume
 from fedjury.aggregator.service import Aggregator, Control, Screen
 from fedjury.aggregator.store import RunStore, StoreError, read_records
@@ -29,7 +31,6 @@ from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Model, RoundLog
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, Transport, TransportError
 from fedjury.protocol.transport.waiting import patiently
@@ -200,8 +201,7 @@ def serving(
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Aggregator]:
     """Publish what newcomers need over an open transport, and leave at the end."""
-    limits = settings.limits
-    transport.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+    transport.decoder.limit(limits_of(parts.config, parts.manifest))
     done = read_records(store.folder)
     link = Connection(transport, NAME)
     aggregator = Aggregator(link, parts.config, store, screen, done, clock, control)

@@ -28,9 +28,18 @@ FLAGS: Mapping[str, str] = {
 FOLDED = "agents.min_samples"
 """A setting that has become a part of ``agents.samples``."""
 
+WITHDRAWN = "validation.false_alarm"
+"""A setting of a way to decide that is no more."""
+
 
 def check(dotted: str) -> None:
     """Raise a ``SettingsError`` with the new name if a setting has one."""
+    if dotted == WITHDRAWN:
+        raise SettingsError(
+            f"the setting {WITHDRAWN} is no more, like validation.decide = 'score'; a judge has "
+            "its own: validation.options = { false_alarm = 0.02 }; 'fedjury config upgrade FILE' "
+            "takes it out of a file"
+        )
     if dotted == FOLDED:
         raise SettingsError(
             f'the setting {FOLDED} is now said by agents.samples, like "uniform(2, 6)": 2 to 6 '
@@ -89,12 +98,26 @@ def upgrade(file: Path) -> list[str]:
             raise SettingsError(f"{file} sets both {old} and {new}, which are the same; remove one")
         table.value._replace(key, name, table[key])
         changed.append(f"{old} -> {new}")
-    changed += _folded(document)
+    changed += _folded(document) + _withdrawn(document)
     if changed:
         try:
             file.write_text(tomlkit.dumps(document), encoding="utf-8")
         except OSError as why:
             raise SettingsError(f"cannot write {file}: {why.strerror}") from why
+    return changed
+
+
+def _withdrawn(document: tomlkit.TOMLDocument) -> list[str]:
+    """Take out of a file what belonged to adding up scores; pooled counts come in its place."""
+    section, key = WITHDRAWN.split(".")
+    table, changed = document.get(section), []
+    if isinstance(table, AbstractTable | InlineTable):
+        if key in table:
+            table.remove(key)
+            changed.append(f"{WITHDRAWN} -> nothing")
+        if table.get("decide") == "score":
+            table["decide"] = "pooled"
+            changed.append('validation.decide = "score" -> "pooled"')
     return changed
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from fedjury.config.section import Flag, Options, Section, Text, in_utf8, must
+from fedjury.config.section import Flag, Options, Section, SettingsError, Text, in_utf8, must
+
+NO_SCORES = (
+    "validation.decide = 'score' is no more, as it rejected good candidates up to six times as "
+    "often as it was set to; take 'pooled', which judges the error counts of all validators "
+    "together"
+)
+"""What is said where votes' scores are to be added up, as they were before."""
 
 
 class Aggregation(Section):
@@ -117,20 +124,16 @@ class Validation(Section):
         description="fewest votes; with fewer, other validators are asked once, then the "
         "candidate is rejected; 0: more than half of the validators",
     )
-    decide: Literal["count", "score"] = Field(
+    decide: Literal["count", "pooled"] = Field(
         "count",
-        description="what decides: count (votes against the quorum), score (the combined scores)",
+        description="what decides: count (votes against the quorum), pooled (the judge, asked once "
+        "about the error counts of all validators, which votes then carry)",
     )
     tolerated_malicious: int = Field(
         0,
         ge=0,
-        description="malicious validators to withstand; score leaves out as many at each end",
-    )
-    false_alarm: float = Field(
-        0.02,
-        ge=1e-9,
-        le=0.5,
-        description="decide score: share of benign candidates that may be rejected",
+        description="malicious validators to withstand; pooled leaves out as many of each count "
+        "at each end",
     )
     errs: float = Field(
         0.4,
@@ -161,6 +164,13 @@ class Validation(Section):
     )
     warm_up: int = Field(0, ge=0, description="rounds before the first vote")
     seconds: float = Field(30.0, ge=0.01, description="longest time for the votes of a round")
+
+    @field_validator("decide", mode="before")
+    @classmethod
+    def _scores_are_no_longer_added_up(cls, value: object) -> object:
+        if value == "score":
+            raise SettingsError(NO_SCORES)
+        return value
 
     @property
     def history(self) -> int:
@@ -228,14 +238,14 @@ class Validation(Section):
         must(not self.piggy_back or self.quorum <= most, "validation.quorum", self.quorum, allowed)
 
     @model_validator(mode="after")
-    def _most_voters_are_honest_where_scores_decide(self) -> Self:
+    def _most_voters_are_honest_where_counts_are_pooled(self) -> Self:
         voters = self.validators + (self.judged_by == "both")
         enough = (
             self.decide == "count"
             or self.piggy_back
             or 2 * self.tolerated_malicious < max(voters, 1)
         )
-        allowed = f"less than half of the voters ({voters}) where scores decide"
+        allowed = f"less than half of the voters ({voters}) with decide pooled"
         must(enough, "validation.tolerated_malicious", self.tolerated_malicious, allowed)
         return self
 

@@ -17,6 +17,7 @@ from fedjury.learning.evaluation import predict
 from fedjury.learning.task import Task
 from fedjury.learning.weights import Vector
 from fedjury.protocol.compression import as_received
+from fedjury.protocol.counts import packed
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
@@ -46,6 +47,8 @@ class ServerValidator(NamedTuple):
     """Accepted models to compare a candidate with: l + 1."""
     tell: Tell = lambda _text, _kind: None
     """Told why it gives no vote."""
+    with_counts: bool = False
+    """Whether its vote carries what it counted."""
 
     def look(
         self, candidate: Vector, known: Sequence[Profile], turn: tuple[int, int] | None
@@ -61,11 +64,20 @@ class ServerValidator(NamedTuple):
     def cast(self, known: Sequence[Profile], new: Profile, turn: tuple[int, int]) -> Vote:
         """Vote on a candidate of this (round, attempt), going by the profiles of the accepted."""
         opinions = self.judge(np.stack(known)[np.newaxis], new[np.newaxis])
+        counts = packed(np.concatenate([*known, new])) if self.with_counts else b""
         poisoned, score, threshold = (part.tolist()[0] for part in opinions[:3])
         seen = opinions.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         moved = int(sizes(known[-1] - new))
         return Vote(
-            SERVER, *turn, poisoned, score, threshold, self.samples, seen, changed_errors=moved
+            SERVER,
+            *turn,
+            poisoned,
+            score,
+            threshold,
+            self.samples,
+            seen,
+            changed_errors=moved,
+            counts=counts,
         )
 
 
@@ -78,16 +90,18 @@ def server_validator(
     look_back: int,
     codec: str,
     tell: Tell = lambda _text, _kind: None,
+    *,
+    with_counts: bool = False,
 ) -> ServerValidator:
     """Let the server judge with the training samples ``held`` (k,) that it kept for itself.
 
     ``codec``: how candidates and history travel. The server has the models themselves, and looks at
     what arrives of them all the same: it is one validator among the others. ``tell``: told where
-    somebody else's judge fails.
+    somebody else's judge fails. ``with_counts``: whether its votes carry what it counted.
     """
     x, y = torch.from_numpy(data.x_train[held]), data.y_train[held]
 
     def profile(weights: Vector) -> Profile:
         return task.profile(predict(model, as_received(weights, codec), x, task), y)
 
-    return ServerValidator(profile, judge, len(y), look_back + 1, tell)
+    return ServerValidator(profile, judge, len(y), look_back + 1, tell, with_counts)

@@ -52,8 +52,9 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Update: ("metrics", "changed", "changed_errors"),
-    Vote: ("changed", "changed_errors"),
+    Manifest: ("counts",),
+    Update: ("metrics", "changed", "changed_errors", "counts"),
+    Vote: ("changed", "changed_errors", "counts"),
     Round: ("evaluators",),
 }
 """Keys that are not written where they are empty; a 0 is written."""
@@ -135,13 +136,16 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1, Vote):
+    if kind in (Presence, AggregatorPresence, Presence1):
         return min(limits.size, SMALL)
+    if kind is Vote:
+        return min(limits.size, SMALL + 4 * limits.counts)
     if kind is Metrics:
         return min(limits.size, LONGEST_METRICS)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
-        longest = min(longest, most_bytes(limits.parameters) + ENVELOPE)
+        envelope = ENVELOPE + 4 * limits.counts * (kind is Update)
+        longest = min(longest, most_bytes(limits.parameters) + envelope)
     return longest * 2 if kind is AttackVector else longest
 
 

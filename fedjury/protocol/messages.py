@@ -73,6 +73,8 @@ class Manifest:
     loss_options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = field(default_factory=dict)
+    counts: bool = False
+    """Whether votes are to carry the errors that their validators counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Update:
     """What an agent learnt: its weights after training minus those of ``version``.
 
     With piggy-back it is also a clean vote on the candidate it trained from, which would be
-    ``version``; score, threshold, evidence, size and what changed are those of the vote, else 0 or
+    ``version``; score, threshold, evidence, size, what changed and counts are those of the vote, or
     nothing.
     ``metrics``: what it measured while it trained, by name.
     """
@@ -165,6 +167,7 @@ class Update:
     metrics: Values = field(default_factory=dict)
     changed: int | None = None
     changed_errors: int | None = None
+    counts: bytes = b""
 
     def vote(self, attempt: int) -> Vote:
         """Return the clean vote that it also is: its sender trained from the candidate."""
@@ -180,6 +183,7 @@ class Update:
             size=self.size,
             changed=self.changed,
             changed_errors=self.changed_errors,
+            counts=self.counts,
         )
 
 
@@ -191,7 +195,9 @@ class Vote:
     first, and of the candidate; empty if nothing. ``size``: bytes of the candidate and the past
     models that it received to come to it. ``changed``: how many of its samples the candidate
     answers otherwise than the last accepted model; ``changed_errors``: the sum of the magnitudes of
-    the change vector, the difference of their error profiles. None: it does not say.
+    the change vector, the difference of their error profiles. None: it does not say. ``counts``:
+    where the manifest asks for them, the error profiles of the accepted models, oldest first, and
+    of the candidate (``protocol/counts.py``).
     """
 
     agent: str
@@ -205,6 +211,7 @@ class Vote:
     size: int = 0
     changed: int | None = None
     changed_errors: int | None = None
+    counts: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

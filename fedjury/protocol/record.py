@@ -44,6 +44,7 @@ from fedjury.protocol.fields import (
 )
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Vote
+from fedjury.protocol.pooled import Pooled
 
 VOTED_DOWN = "voted down"
 """Why a candidate is not accepted that its validators call poisoned."""
@@ -167,9 +168,6 @@ class Votes:
     voters: Mapping[str, Ballot] = entry(
         BALLOTS, "the vote of each validator; the server is `:server`", {}, always=True
     )
-    evidence: float | None = entry(
-        NUMBER, "where scores decide, the server's score minus its threshold", None, always=True
-    )
     rejects_at: int = entry(COUNT, 'how many "poisoned" votes reject', 0, "quorum")
     replaced: tuple[str, ...] = entry(NAMES, "silent validators that were replaced by others", ())
     median_samples: int | None = entry(
@@ -177,6 +175,9 @@ class Votes:
     )
     zero_changes: float | None = entry(
         SHARE, "share of voters of whom no class-wise error count changes", None, optional=True
+    )
+    pooled: Pooled | None = part(
+        Pooled, "where pooled error counts decide: ", prefix="pooled.", optional=True
     )
 
     @property
@@ -195,10 +196,8 @@ class Votes:
 
     @property
     def decided_by(self) -> str:
-        """What they were held against, as people read it: "quorum 5" or "evidence -1.3"."""
-        if self.evidence is None:
-            return f"quorum {self.rejects_at}"
-        return f"evidence {self.evidence:+.1f}"
+        """What decided, as people read it: "quorum 5" or "pooled score 1.2, threshold 4.1"."""
+        return f"quorum {self.rejects_at}" if self.pooled is None else f"{self.pooled}"
 
     @property
     def of_agents(self) -> dict[str, bool]:

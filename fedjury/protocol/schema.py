@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjury.protocol.compression import Packed, decompress
+from fedjury.protocol.counts import unpacked
 from fedjury.protocol.messages import (
     MAX_COUNT,
     AggregatorPresence,
@@ -50,11 +51,15 @@ MAX_OPTIONS = 16
 
 
 class Limits(NamedTuple):
-    """What a receiver accepts: ``parameters`` d (None: any), payload ``size``, finite or not."""
+    """What a receiver accepts: ``parameters`` d (None: any), payload ``size``, finite or not.
+
+    ``counts``: error counts of a vote at the most; with 0 they are not read at all.
+    """
 
     parameters: int | None = None
     size: int = 32_000_000
     finite: bool = True
+    counts: int = 0
 
 
 PAYLOAD = {
@@ -128,6 +133,20 @@ def _evidence(key: str, value: Any, _: Limits) -> bytes:
     _range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_EVIDENCE)
     if not np.isfinite(np.frombuffer(value, "<f4")).all():
         raise BadMessage(Reason.NOT_FINITE, key)
+    return bytes(value)
+
+
+def _counts(key: str, value: Any, limits: Limits) -> bytes:
+    _typed(key, value, bytes)
+    if not limits.counts:
+        return b""
+    _range(key, len(value) <= 1 + 4 * limits.counts)
+    try:
+        numbers = len(unpacked(value))
+    except ValueError as why:
+        raise BadMessage(Reason.OUT_OF_RANGE, f"{key}: {why}") from why
+    if numbers > limits.counts:
+        raise BadMessage(Reason.WRONG_LENGTH, f"{numbers:,} {key}, at most {limits.counts:,}")
     return bytes(value)
 
 
@@ -235,6 +254,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "loss_options": _options,
         "optimizer": _text,
         "optimizer_options": _options,
+        "counts": _truth,
     },
     Manifest1: {"protocol": count},
     Round: {
@@ -263,6 +283,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "metrics": _values,
         "changed": count,
         "changed_errors": count,
+        "counts": _counts,
     },
     Vote: {
         "agent": _text,
@@ -276,6 +297,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "size": count,
         "changed": count,
         "changed_errors": count,
+        "counts": _counts,
     },
     Decline: {"agent": _text, "round": count, "attempt": count},
     Metrics: {

@@ -86,3 +86,15 @@ def advice(voters: int, malicious: int, errs: float, quorum: int) -> list[str]:
     if quorum not in safe:
         lines.append(f"warning: the quorum {quorum} is not safe against that")
     return lines
+
+
+def pooled_advice(voters: int, malicious: int) -> list[str]:
+    """Tell people how many lying validators pooled counts withstand; one line each."""
+    told = (
+        f"{voters} voters, whose error counts are judged together, without the {malicious} largest "
+        f"and the {malicious} smallest of each: {malicious} who lie are tolerated "
+        "(validation.tolerated_malicious)"
+    )
+    if malicious:
+        return [told]
+    return [told, "warning: so a single validator that lies can have any candidate rejected"]

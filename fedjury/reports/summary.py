@@ -133,8 +133,8 @@ def _votes(message: Validation) -> str:
     )
     if not message.needed:
         needed = "half of these votes, if they say “poisoned”, reject it"
-    if message.decide == "score":
-        needed = "their combined scores decide"
+    if message.decide == "pooled":
+        needed = "the judge decides by the error counts of all of them together"
     if message.piggy_back:
         return f"the next round's contributors vote on each candidate{late}, and {needed}"
     clients = f"{message.asked:,} validators" if message.asked else ""

@@ -153,7 +153,7 @@ def counted(one: RoundRecord) -> str:
     votes = one.votes
     if not votes.asked:
         return ""
-    return f"{votes}" if votes.evidence is None else f"{votes}; evidence {votes.evidence:+.2f}"
+    return f"{votes}" if votes.pooled is None else f"{votes}; {votes.decided_by}"
 
 
 def notes(one: RoundRecord) -> list[str]:

@@ -115,8 +115,8 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
         return _count_invalid(state, update.agent, why)
     asked_for = (update.round, update.version) == (request.round, request.version)
     if asked_for and isinstance(phase, JudgingAndTraining):
-        if update.agent in phase.votes:
-            return _count_invalid(state, update.agent, Reason.DUPLICATE)
+        if why := verdict.refusal(state, update, config):
+            return _count_invalid(state, update.agent, why)
         vote = update.vote(state.attempt)
         phase = phase.but(votes={**phase.votes, update.agent: vote})
     if update.metrics or config.evaluation.by_agent:
@@ -125,15 +125,15 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
 
 
-def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:  # noqa: ARG001 - all handlers
+def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
     """Add a vote of a validator; with piggy-back, of an agent that will not train from it."""
     phase = state.phase
     assert isinstance(phase, JudgingAndTraining | Voting)
     judging = isinstance(phase, JudgingAndTraining)
     if why := unasked(state, vote, state.selected if judging else state.validators):
         return _count_invalid(state, vote.agent, why)
-    if vote.agent in phase.votes:
-        return _count_invalid(state, vote.agent, Reason.DUPLICATE)
+    if why := verdict.refusal(state, vote, config):
+        return _count_invalid(state, vote.agent, why)
     changed = phase.but(votes={**phase.votes, vote.agent: vote})
     return state.but(phase=changed.but(settled=None) if judging else changed), []
 

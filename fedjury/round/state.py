@@ -26,6 +26,7 @@ from fedjury.detection.state import (
     DetectionPolicy,
     DetectionResult,
 )
+from fedjury.judges.pooled import Pool
 from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
@@ -70,6 +71,8 @@ class RoundConfig:
     """How contributions come together."""
     server_validator: ServerValidator | None = None
     """How the server votes, if it does."""
+    pool: Pool | None = None
+    """How the server judges what validators counted, where that decides."""
     forced: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Agents who contribute to a round whoever is drawn: an experiment's attackers, by round."""
     detection: DetectionPolicy = NOBODY

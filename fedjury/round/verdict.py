@@ -2,8 +2,8 @@
 
 BAFFLE (Andreina et al., ICDCS 2021): the candidate is rejected if at least q validators call it
 poisoned, and accepted only if enough recommend it. So silence is no consent: without a least number
-of votes a candidate is not accepted. Beside counting heads there is our own way, to add up what the
-validators saw.
+of votes a candidate is not accepted. Beside counting votes there is our own way: the server judges
+once what the validators counted, all together.
 """
 
 from __future__ import annotations
@@ -13,10 +13,19 @@ from dataclasses import dataclass, replace
 
 from fedjury.config.sections import Validation
 from fedjury.detection.state import DetectionResult
-from fedjury.judges.evidence import evidence
+from fedjury.judges.pooled import Pool
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.fields import SERVER
-from fedjury.protocol.messages import Candidate, History, Model, RoundLog, Vote
+from fedjury.protocol.messages import (
+    Candidate,
+    History,
+    Model,
+    Reason,
+    RoundLog,
+    Update,
+    Vote,
+)
+from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import (
     TOO_FEW,
     VOTED_DOWN,
@@ -58,31 +67,34 @@ class Decision:
 
 
 def decide(
-    votes: Mapping[str, Vote], validation: Validation, asked: int, awaited: int | None = None
+    votes: Mapping[str, Vote],
+    validation: Validation,
+    asked: int,
+    awaited: int | None = None,
+    pooled: Pooled | None = None,
 ) -> Decision:
     """Count the votes that have come, voter -> vote; who was asked and has not voted is silent.
 
-    ``awaited``: for how many votes the round waits, if not for all that were asked.
+    ``awaited``: for how many votes the round waits, if not for all that were asked. ``pooled``:
+    what decides in the place of the quorum.
     """
     if not asked:
         return Decision()
     awaited = asked if awaited is None else awaited
     poisoned = sum(vote.poisoned for vote in votes.values())
-    rejects_at, seen = validation.rejects(asked), None
-    if validation.decide == "score":
-        seen = evidence(votes.values(), validation.tolerated_malicious, validation.false_alarm)
+    rejects_at = validation.rejects(asked)
     samples = sorted(vote.samples for vote in votes.values())
     counted = Votes(
         poisoned=poisoned,
         clean=len(votes) - poisoned,
         silent=asked - len(votes),
         voters={voter: Ballot.of(vote) for voter, vote in votes.items()},
-        evidence=seen,
         rejects_at=rejects_at,
         median_samples=samples[len(samples) // 2] if samples else None,
         zero_changes=_zero_changes(votes),
+        pooled=pooled,
     )
-    if poisoned >= rejects_at if seen is None else seen > 0:
+    if poisoned >= rejects_at if pooled is None else pooled.poisoned:
         return Decision(counted, VOTED_DOWN)
     needed = min(validation.min_votes or awaited // 2 + 1, awaited)
     if len(votes) >= needed:
@@ -95,6 +107,13 @@ def _zero_changes(votes: Mapping[str, Vote]) -> float | None:
     """Return the share of zero change vectors among the voters that say what changed."""
     told = [v.changed_errors for v in votes.values() if v.changed_errors is not None]
     return round(told.count(0) / len(told), 6) if told else None
+
+
+def refusal(state: State, answer: Vote | Update, config: RoundConfig) -> Reason | None:
+    """Return why a vote, or an update that is one, is not counted; None if it is."""
+    if answer.agent in state.votes:
+        return Reason.DUPLICATE
+    return config.pool.refusal(answer, state.version) if config.pool else None
 
 
 def awaits_more(state: State, phase: Voting) -> bool:
@@ -113,7 +132,8 @@ def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
     elif phase.server and phase.server.silent:  # its silence is no consent either
         asked += 1
-    decision = decide(votes, config.validation, asked)
+    pooled = _pooled(config.pool, votes, state)
+    decision = decide(votes, config.validation, asked, pooled=pooled)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 
 
@@ -123,7 +143,13 @@ def by_contributors(state: State, phase: JudgingAndTraining, config: RoundConfig
     asked = len(asked_for_both(state, phase))
     if not asked:
         return Decision(why=f"{TOO_FEW}: all {len(state.selected)} sat out", unheard=True)
-    return decide(votes, config.validation, asked, config.collecting.awaited(asked))
+    awaited, pooled = config.collecting.awaited(asked), _pooled(config.pool, votes, state)
+    return decide(votes, config.validation, asked, awaited, pooled)
+
+
+def _pooled(pool: Pool | None, votes: Mapping[str, Vote], state: State) -> Pooled | None:
+    """Return what the pooled error counts of these votes say, where they are to decide."""
+    return None if pool is None else pool.judged(votes.values(), state.version)
 
 
 def asked_for_both(state: State, phase: JudgingAndTraining) -> frozenset[str]:

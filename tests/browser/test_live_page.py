@@ -516,13 +516,13 @@ def test_who_is_in_quarantine_keeps_what_brought_it_there(alone):
 
 
 def test_what_there_is_to_say_of_a_round_is_said(alone):
-    """Piggy-back, evidence, attempts, missing ones and losses stand beside the votes."""
+    """Piggy-back, pooled counts, attempts, missing ones and losses stand beside the votes."""
     record = record_of(
         5,
         judged=4,
         accepted=False,
         why="voted down",
-        evidence=0.25,
+        pooled={"score": 5.25, "threshold": 4.0},
         attempt=2,
         declined=2,
         missing=3,
@@ -543,8 +543,8 @@ def test_what_there_is_to_say_of_a_round_is_said(alone):
         [first, record],
     )
     assert said[0].endswith(
-        "about round 4 · 1 poisoned, 1 clean, 1 silent · scores 0.250 above · attempt 2 · "
-        "2 sat out · 3 missing · "
+        "about round 4 · 1 poisoned, 1 clean, 1 silent · pooled score 5.25, threshold 4.00 · "
+        "attempt 2 · 2 sat out · 3 missing · "
         "7 dropped by the broker"
     )
     assert re.fullmatch("#1 . pending 50.0%", said[1])

@@ -12,7 +12,8 @@ from support.by_hand import play, policy, start, updates
 from support.federation import Federation, one_thread, settings_of, simulated_agents_of  # noqa: F401 - a fixture
 
 from fedjury.agents import agent_batch
-from fedjury.aggregator.assembly import advice, build, forced
+from fedjury.aggregator.advice import advice
+from fedjury.aggregator.assembly import build, forced
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import History, Model
@@ -81,24 +82,21 @@ def test_a_backdoor_lands_where_nobody_defends(undefended):
     assert undefended.records[INJECT[0] - 1].model.accuracy > 0.75  # all but one class still works
 
 
+POOLED = {"validation__decide": "pooled", "validation__judge": "robust"}
 CONFIGURATIONS = {
     "clients": ({}, 8),
     "server": ({"validation__judged_by": "server"}, 1),
     "both": ({"validation__judged_by": "both"}, 9),
-    "by score": ({"validation__decide": "score", "validation__tolerated_malicious": 2}, 8),
-    "by score, both": (
-        {
-            "validation__decide": "score",
-            "validation__tolerated_malicious": 2,
-            "validation__judged_by": "both",
-        },
+    "pooled": (POOLED | {"validation__tolerated_malicious": 2}, 8),
+    "pooled, both": (
+        POOLED | {"validation__tolerated_malicious": 2, "validation__judged_by": "both"},
         9,
     ),
     "paper": ({"validation__judge": "lof", "validation__quorum": 6}, 8),
 }
 
 
-@pytest.mark.parametrize("case", swept(CONFIGURATIONS, "clients", "by score"))
+@pytest.mark.parametrize("case", swept(CONFIGURATIONS, "clients", "pooled"))
 def test_an_injection_is_voted_down(tmp_path, case):
     """In each configuration both injections are rejected, and the model stays what it was."""
     changes, voters = CONFIGURATIONS[case]
@@ -109,8 +107,8 @@ def test_an_injection_is_voted_down(tmp_path, case):
     for r in done.records:
         assert r.votes.asked == len(r.votes.voters) == voters
         assert (SERVER in r.votes.voters) is ("judged_by" in str(changes))
-        by_score = case.startswith("by score") and r.round > 10  # l + 1 = 11 models are there
-        assert (r.votes.evidence is not None) is by_score
+        pooled = case.startswith("pooled") and r.round > 10  # l + 1 = 11 models are there
+        assert (r.votes.pooled is not None) is pooled
         assert r.model.backdoor < 0.1
         if r.round in INJECT:
             assert (r.why, r.judged) == ("voted down", r.round)
@@ -137,45 +135,44 @@ HARD = {
 """One attacker of twenty, each of whom has so few samples that few are sure of themselves."""
 
 
-def test_evidence_tells_what_heads_do_not(tmp_path):
-    """On the same votes a quorum lets an injection through that their evidence rejects."""
-    heads, added = (
-        Federation(tmp_path / decide, **HARD, validation__decide=decide).whole()
-        for decide in ("count", "score")
+def test_pooled_counts_tell_what_heads_do_not(tmp_path):
+    """On the same votes a quorum of all nine lets an injection through that their counts reject."""
+    setup = HARD | {"validation__judge": "robust", "validation__quorum": 9}
+    heads, pooled = (
+        Federation(tmp_path / decide, **setup, validation__decide=decide).whole()
+        for decide in ("count", "pooled")
     )
     votes = [
         [(name, v.poisoned, v.score) for name, v in run.records[10].votes.voters.items()]
-        for run in (heads, added)
+        for run in (heads, pooled)
     ]
     assert votes[0] == votes[1]
-    assert sum(poisoned for _, poisoned, _ in votes[0]) < HARD["validation__quorum"]
+    assert sum(poisoned for _, poisoned, _ in votes[0]) < 9
     assert [r.round for r in heads.records if not r.accepted] == []
     assert [r.round for r in heads.records if r.model.backdoor > 0.6] == [11, 13]
-    assert [r.round for r in added.records if not r.accepted] == [11, 13]
-    assert all(r.candidate.backdoor > 0.6 for r in added.records if not r.accepted)
-    assert max(r.model.backdoor for r in added.records) < 0.1
-    assert added.accuracies[-1] > heads.accuracies[-1] + 0.1
-    for r in added.records:
-        assert (r.votes.evidence is not None) == (r.round > 6)  # l + 1 = 7 models are there
-        assert (r.votes.evidence or 0) <= 0 or not r.accepted
-    assert {r.votes.evidence for r in heads.records} == {None}
+    assert [r.round for r in pooled.records if not r.accepted] == [11, 13]
+    assert all(r.candidate.backdoor > 0.6 for r in pooled.records if not r.accepted)
+    assert max(r.model.backdoor for r in pooled.records) < 0.1
+    assert pooled.accuracies[-1] > heads.accuracies[-1] + 0.1
+    for r in pooled.records:
+        assert (r.votes.pooled is not None) == (r.round > 6)  # l + 1 = 7 models are there
+        found = r.votes.pooled
+        assert found is None or found.poisoned == (not r.accepted)
+        assert found is None or (found.validators, found.left_out) == (9, 2)  # and the server
+    assert {r.votes.pooled for r in heads.records} == {None}
 
 
-def test_liars_do_not_turn_the_evidence(tmp_path):
-    """Three of ten lie about what they saw; where as many are left out, it is as if they did not.
-
-    Where nobody is left out they reject most benign candidates (of seeds 2, 3 and 5: 9, 8 and 11 of
-    12, for their numbers are no larger than those of somebody who has seen a backdoor).
-    """
+def test_liars_do_not_turn_pooled_counts(tmp_path):
+    """Three lie about what they counted; where as many are left out, it is as if they did not."""
     setup = (
         ATTACK
         | DEFENCE
         | {
             "run__seed": 3,
-            "validation__decide": "score",
             "agents__vote_attack": "invert",
             "agents__malicious_validators": 0.1,
         }
+        | POOLED
     )
     ready, naive = (
         Federation(tmp_path / str(liars), **setup, validation__tolerated_malicious=liars).whole()
@@ -183,7 +180,7 @@ def test_liars_do_not_turn_the_evidence(tmp_path):
     )
     assert len(simulated_agents_of(ready.settings).spec.malicious_validators) == 3
     assert [r.round for r in ready.records if not r.accepted] == INJECT
-    assert len([r for r in naive.records if not r.accepted]) > 7
+    assert [r.round for r in naive.records if not r.accepted] != INJECT
 
 
 def test_contributors_vote_an_injection_down(tmp_path):
@@ -267,8 +264,8 @@ SPLITS = {
     "constrained": {"backdoor__alpha": 0.7},
     "piggy-back": {"validation__piggy_back": True, "validation__quorum": 2},
     "liars": {"agents__malicious_validators": 0.3, "agents__vote_attack": "random"},
-    "by score, liars": {
-        "validation__decide": "score",
+    "pooled, liars": {
+        **POOLED,
         "validation__tolerated_malicious": 2,
         "agents__malicious_validators": 0.3,
         "agents__vote_attack": "random",
@@ -276,7 +273,7 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("case", swept(SPLITS, "adaptive", "by score, liars"))
+@pytest.mark.parametrize("case", swept(SPLITS, "adaptive", "pooled, liars"))
 def test_processes_change_no_bit(tmp_path, monkeypatch, case):
     """Attackers in one process or apart, and downlinks of their own or shared: the same run."""
     monkeypatch.setattr(agent_batch, "CHUNK", 3)
@@ -461,13 +458,17 @@ def test_who_is_planted_comes_from_the_settings(changes, expected):
         ({"validators": 9, "quorum": 4, "tolerated_malicious": 3, "judged_by": "both"}, 10, False),
         ({"piggy_back": True, "quorum": 3}, 6, False),
         ({"piggy_back": True, "quorum": 4}, 6, True),
-        ({"validators": 10, "decide": "score", "quorum": 7}, None, None),
+        ({"validators": 10, "decide": "pooled", "quorum": 7}, 10, True),
+        ({"validators": 10, "decide": "pooled", "tolerated_malicious": 2}, 10, False),
         ({"judged_by": "server"}, None, None),
         ({}, None, None),
     ],
 )
 def test_the_aggregator_says_which_quorums_are_safe(changes, voters, warned):
-    """Of all who vote, the server and with piggy-back the contributors counted in."""
+    """Of all who vote, the server and with piggy-back the contributors counted in.
+
+    Of pooled counts it warns where nothing is left out.
+    """
     votes = {f"validation__{key}": value for key, value in changes.items()}
     lines = advice(settings_of(**ATTACK | votes))
     if voters is None:

@@ -119,6 +119,23 @@ def test_devices_vote_with_what_they_measure(tmp_path):
     assert done.records[-1].accepted
 
 
+@pytest.mark.parametrize("piggy_back", [False, True])
+def test_devices_tell_what_they_counted_where_that_is_asked_for(tmp_path, piggy_back):
+    """All three are pooled as soon as three models are accepted, in votes as in updates."""
+    changes = {
+        "validation__decide": "pooled",
+        "validation__judge": "robust",
+        "validation__look_back": 2,
+        "validation__piggy_back": piggy_back,
+    }
+    changes |= {} if piggy_back else {"validation__validators": 3, "validation__quorum": 2}
+    done = federation(tmp_path, map(device, SIZES), **changes)
+    assert [r.votes.pooled and r.votes.pooled.validators for r in done.records] == (
+        [None] * (2 + piggy_back) + [3] * (4 - piggy_back)
+    )
+    assert not any(r.traffic.invalid_messages for r in done.records)
+
+
 def test_a_judge_of_ones_own_decides(tmp_path):
     """Who finds every candidate poisoned says so; two of them reject with a quorum of two."""
     devices = [device(name) for name in SIZES]

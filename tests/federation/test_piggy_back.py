@@ -11,7 +11,6 @@ from support.by_hand import (
     accepted_models,
     all_but_the_count,
     changed,
-    evidence,
     pending,
     plain,
     play,
@@ -26,6 +25,9 @@ from support.by_hand import (
 from support.federation import Federation, one_thread  # noqa: F401 - a fixture
 
 from fedjury import rules
+from fedjury.judges.judgements import Judgements
+from fedjury.judges.pooled import Pool
+from fedjury.protocol.counts import packed
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
@@ -37,6 +39,7 @@ from fedjury.protocol.messages import (
     RoundLog,
     Update,
 )
+from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import Ballot
 from fedjury.round.machine import step
 from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick, Waiting
@@ -188,26 +191,35 @@ def test_nobody_judges_in_the_warm_up():
     assert published(effects, Candidate)[0].base == 2
 
 
-@pytest.mark.parametrize(
-    ("candidates", "score", "accepted"), [((0, 0, 3), 1, True), ((1, 2, 6), 3, False)]
-)
-def test_evidence_may_decide_here_too(candidates, score, accepted):
-    """What two updates and a vote saw is added up, whatever heads would say."""
-    # All saw 0, 1 and -1 of accepted models: s = 1, and the mean of the candidates is the score
-    # times 2 / √3. Student's quantile of .2 with two degrees of freedom is 3 / √8.
-    said = changed(PIGGY, decide="score", quorum=1, false_alarm=0.2)
+@pytest.mark.parametrize(("candidates", "accepted"), [((3, 4, 5), True), ((3, 4, 6), False)])
+def test_pooled_counts_may_decide_here_too(candidates, accepted):
+    """What two updates and a vote counted is added up: 10 errors more than 3 are too many."""
+
+    def judge(profiles, found):
+        rises = found[:, 0] - profiles[:, -1, 0]
+        return Judgements(rises > 9, rises * 1.0, np.full(1, 9.0), np.zeros((1, 0)))
+
+    pool = Pool(judge, malicious=0, look_back=2, history=1, most=8)
+    said = changed(PIGGY, decide="pooled", quorum=1, pool=pool)
     state, _ = second(said)
-    saw = {
-        name: evidence(0, 1, -1, number * 2 / np.sqrt(3))
-        for name, number in zip("abc", candidates, strict=True)
-    }
-    trained = [replace(u, evidence=saw[u.agent]) for u in answers(state, "ab")]
-    refused = [replace(v, evidence=saw["c"]) for v in against(state, "c")]
+    saw = {a: packed(np.array([1, c])) for a, c in zip("abc", candidates, strict=True)}
+    trained = [replace(u, counts=saw[u.agent]) for u in answers(state, "ab")]
+    refused = [replace(v, counts=saw["c"], samples=6) for v in against(state, "c")]
     state, effects = play(state, said, *trained, *refused, Tick(2.0, set("abc")))
     (record,) = records(effects)
-    assert record.votes.evidence == pytest.approx(score - 3 / np.sqrt(8), abs=1e-6)
+    assert record.votes.pooled == Pooled(not accepted, sum(candidates) - 3, 9.0, 3, 0)
     assert (record.accepted, state.version) == (accepted, int(accepted))
     assert record.why == ("" if accepted else "voted down")
+
+
+def test_an_update_with_counts_that_do_not_fit_is_refused():
+    """Two models are looked at; three numbers are not of two models, and the update is none."""
+    pool = Pool(lambda *_: None, malicious=0, look_back=2, history=9, most=8)
+    said = changed(PIGGY, decide="pooled", pool=pool)
+    state, _ = second(said)
+    odd = replace(answers(state, "a")[0], counts=packed(np.array([1, 2, 3])))
+    state, _ = play(state, said, odd)
+    assert (dict(state.invalid), len(state.updates)) == ({"wrong_length": 1}, 0)
 
 
 # Messages that do not fit
@@ -317,7 +329,7 @@ def test_a_candidate_is_voted_down_however_few_updates_there_are():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"quorum": 5}, {"quorum": 4, "min_updates": 2}, {"decide": "score", "quorum": 4}]
+    "changes", [{"quorum": 5}, {"quorum": 4, "min_updates": 2}, {"decide": "pooled", "quorum": 4}]
 )
 def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     """Three are called and none would train from it: less than q, but no attempt would help."""
@@ -336,7 +348,7 @@ def test_a_candidate_that_all_refuse_is_rejected_whatever_the_quorum(changes):
     assert (record.accepted, record.why) == (False, "voted down")
     assert record.votes.counts == (3, 0, 0)
     assert list(record.votes.voters) == [*"abc"]
-    assert (record.judged, record.updates, record.votes.evidence) == (1, 0, None)
+    assert (record.judged, record.updates, record.votes.pooled) == (1, 0, None)
     assert (state.version, state.weights.tolist(), pending(state)) == (0, [0, 0], None)
     state, _ = play(state, said, *updates(state), Tick(3.0, set("abc")))
     assert (state.round, state.phase.name) == (4, Phase.JUDGE_AND_TRAIN)

@@ -9,7 +9,8 @@ from support.worlds import TASK
 
 from fedjury.agents.agent import Contribute, Judge, Train
 from fedjury.agents.batch_assembly import assemble
-from fedjury.aggregator.assembly import advice, build
+from fedjury.aggregator.advice import advice
+from fedjury.aggregator.assembly import build
 from fedjury.learning.partition import partition
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone

@@ -27,6 +27,7 @@ from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone
 from fedjury.protocol import codec, schema
 from fedjury.protocol.compression import as_received
+from fedjury.protocol.counts import unpacked
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Phase, Round, Update, Vote
 from fedjury.protocol.schema import MAX_EVIDENCE
@@ -284,6 +285,29 @@ def test_votes_carry_what_the_judge_measured():
             np.testing.assert_array_equal(measured(vote.evidence), last)
             topic = USUAL.of("lab", vote)
             assert codec.decode(topic, codec.encode(vote), schema.Limits()) == vote
+
+
+@pytest.mark.parametrize("decide", ["count", "pooled"])
+def test_votes_carry_what_was_counted_where_that_is_asked_for(decide):
+    """The profiles of the accepted models and of the candidate; a liar's are made up, and fit.
+
+    They are counted on 40 samples, of which nobody says that more are wrong.
+    """
+    made, _, candidate = ready(
+        agents__malicious=0.2, agents__vote_attack="always_reject", validation__decide=decide
+    )
+    names = [f"agent-{i:02d}" for i in range(20)]
+    votes = made.votes(names, Judge(3, 1, THREE), candidate)
+    if decide == "count":
+        assert {vote.counts for vote in votes} == {b""}
+        return
+    counts = np.stack([unpacked(vote.counts).reshape(4, 20) for vote in votes])
+    assert counts.max() <= 40
+    rows = np.arange(3)
+    honest = [names.index(member.name) for member in made.members.holders[:3]]
+    np.testing.assert_array_equal(counts[honest, -1], made.profiles.candidate(rows, candidate))
+    np.testing.assert_array_equal(counts[honest, :-1], made.profiles.history(rows, THREE, {}))
+    assert len(np.unique(counts, axis=0)) == 20
 
 
 def test_who_has_no_data_moves_nobody_else():

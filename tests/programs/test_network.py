@@ -34,7 +34,6 @@ RECORD = {
     "bytes_out",
     "voters",
     "judged",
-    "evidence",
     "backdoor",
 }
 
@@ -235,14 +234,14 @@ JURIES = {
             "validation__judged_by": "both",
             "validation__validators": 4,
             "data__server": 0.2,
-            "validation__decide": "score",
+            "validation__decide": "pooled",
             "validation__judge": "calibrated",
             "validation__look_back": 3,
             "agents__samples": 30,
             "agents__remember": False,
             "agents__shared_downlink": True,
         },
-        "",  # by score there is no quorum to give advice on
+        "5 voters, whose error counts are judged together",
     ),
 }
 
@@ -270,8 +269,8 @@ def test_a_jury_on_the_network_is_that_in_memory(tmp_path, case):
     alone = Federation(
         tmp_path / "memory", shared=settings.agents.shared_downlink, **BACKDOOR | changes
     ).whole()
-    by_score = settings.validation.decide == "score"
-    assert [r.votes.evidence is not None for r in alone.records] == 3 * [False] + 3 * [by_score]
+    pooled = settings.validation.decide == "pooled"
+    assert [r.votes.pooled is not None for r in alone.records] == 3 * [False] + 3 * [pooled]
     for mine, theirs in zip(programs.records(), alone.records, strict=True):
         assert said_of(mine) == said_of(theirs)
     for version in range(max(alone.models) - 2, max(alone.models) + 1):

@@ -38,7 +38,6 @@ SHORT = {
     "min_votes": "validation.min_votes",
     "decide": "validation.decide",
     "tolerated_malicious": "validation.tolerated_malicious",
-    "false_alarm": "validation.false_alarm",
     "piggy_back": "validation.piggy_back",
     "look_back": "validation.look_back",
     "warm_up": "validation.warm_up",
@@ -117,8 +116,8 @@ def updates(state, deltas=DELTAS):
     ]
 
 
-def vote(agent, round_=1, attempt=1, *, poisoned=False, seen=()):
-    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, 4, evidence(*seen), size=300)
+def vote(agent, round_=1, attempt=1, *, poisoned=False, seen=(), counts=b"", samples=4):
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, samples, evidence(*seen), 300, counts)
 
 
 def evidence(*numbers):

@@ -19,6 +19,7 @@ from fedjury.agents.assembly import simulated_agents_of
 from fedjury.agents.batch_assembly import runner_of
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.aggregator.assembly import build
+from fedjury.aggregator.pooling import limits_of
 from fedjury.aggregator.resume import resume
 from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore, read_records
@@ -127,8 +128,7 @@ class Federation:
         store = RunStore(self.folder, keep=settings.validation.look_back + 2)
         history, self.state = resume(store, settings, parts)
         self.hub = MemoryTransport(self.broker, settings.run.name, self.topics)
-        limits = settings.limits
-        self.hub.decoder.limit(Limits(parts.manifest.parameters, limits.size, limits.finite))
+        self.hub.decoder.limit(limits_of(parts.config, parts.manifest))
         link = Connection(self.hub, "aggregator")
         self.screen = Watcher()
         self.aggregator = Aggregator(

@@ -74,7 +74,6 @@ def record(number, **more):
         "absent": [],
         "votes": {"poisoned": 1, "clean": 3, "silent": 1},
         "voters": {},
-        "evidence": None,
         "judged": number,
         "invalid_messages": {},
         "accuracy": 0.5 + number / 10_000,

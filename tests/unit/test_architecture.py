@@ -21,6 +21,7 @@ LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/devi
 """What one types in a checkout: they only start a program of the package."""
 
 WIRING = {
+    "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
     "fedjury/aggregator/resume.py",
     "fedjury/aggregator/serve.py",

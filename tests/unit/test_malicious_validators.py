@@ -114,7 +114,7 @@ def rngs(many, seed=0):
 def test_numbers_fit_the_verdict(judge, samples):
     """Each opinion says what is wanted, by a score that is above its threshold or not."""
     wanted = np.arange(60) % 2 == 1
-    said = believable(judge, counted(60, samples=samples), wanted, rngs(60), samples)
+    said = believable(judge, counted(60, samples=samples), wanted, rngs(60), samples).judgements
     np.testing.assert_array_equal(said.poisoned, wanted)
     np.testing.assert_array_equal(said.score > said.threshold * (1 + 1e-9), wanted)
     assert all(np.isfinite(part).all() for part in said)
@@ -130,7 +130,7 @@ def test_a_lie_changes_the_candidate_alone(name, settings):
     """
     judge, accepted = judges.build(name, minimum_history=11, **settings), counted(60)
     true = judge(accepted, accepted[:, -1])
-    said = believable(judge, accepted, np.arange(60) % 2 == 1, rngs(60), 40)
+    said = believable(judge, accepted, np.arange(60) % 2 == 1, rngs(60), 40).judgements
     kept = (said.evidence[:, :-1] == true.evidence[:, :-1]).all(axis=1)
     assert kept.sum() >= (60 if name == "calibrated" else 55)
     np.testing.assert_array_equal(said.threshold[kept], true.threshold[kept])
@@ -139,16 +139,16 @@ def test_a_lie_changes_the_candidate_alone(name, settings):
 def test_a_lie_does_not_depend_on_who_else_lies(judge):
     """Bit for bit what each would say alone."""
     accepted, wanted = counted(9), np.arange(9) % 3 == 1
-    together = believable(judge, accepted, wanted, rngs(9), 40)
+    together = believable(judge, accepted, wanted, rngs(9), 40).judgements
     for i in range(9):
-        alone = believable(judge, accepted[[i]], wanted[[i]], rngs(9)[i : i + 1], 40)
+        alone = believable(judge, accepted[[i]], wanted[[i]], rngs(9)[i : i + 1], 40).judgements
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_array_equal(one[0], all_[i])
 
 
 def test_before_the_history_is_full_clean_is_what_the_honest_say(judge):
     """Zeros and no evidence; who says "poisoned" then, which nobody honest does, makes up more."""
-    said = believable(judge, counted(9, models=5), np.arange(9) % 3 == 1, rngs(9), 40)
+    said = believable(judge, counted(9, models=5), np.arange(9) % 3 == 1, rngs(9), 40).judgements
     clean = ~said.poisoned
     assert (said.poisoned.sum(), said.evidence.shape) == (3, (9, 0))
     assert not said.score[clean].any()
@@ -171,7 +171,9 @@ def stubborn(verdict):
 @pytest.mark.parametrize("verdict", [False, True])
 def test_a_judge_that_is_never_of_that_opinion_is_overruled(verdict):
     """The score is put on the other side of the threshold, and the evidence with it."""
-    said = believable(stubborn(verdict), counted(4), np.full(4, not verdict), rngs(4), 40)
+    said = believable(
+        stubborn(verdict), counted(4), np.full(4, not verdict), rngs(4), 40
+    ).judgements
     assert (said.poisoned != verdict).all()
     np.testing.assert_array_equal(said.score > said.threshold, said.poisoned)
     # Poisoned: above 2 + (2 - 1); clean: the mean of 1 and 2.
@@ -180,7 +182,9 @@ def test_a_judge_that_is_never_of_that_opinion_is_overruled(verdict):
 
 def test_nobody_lies_about_nothing(judge):
     """Of no liars there are no opinions."""
-    assert believable(judge, counted(0), np.zeros(0, np.bool_), [], 40).poisoned.shape == (0,)
+    assert believable(
+        judge, counted(0), np.zeros(0, np.bool_), [], 40
+    ).judgements.poisoned.shape == (0,)
 
 
 # Errors that are made up

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fedjury.protocol.fields import MAX_ENTRIES, MAX_TEXT, rows
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.logs import InvalidMessages, RoundRepeated
+from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import (
     Ballot,
     DetectionRecord,
@@ -58,10 +59,10 @@ FULL = RoundRecord(
         clean=1,
         silent=1,
         voters={":server": Ballot(True, 2.5, 1.5, 0), "ann": Ballot(False, 0.5, 1.5, 300)},
-        evidence=0.125,
         rejects_at=2,
         replaced=("bob",),
         median_samples=40,
+        pooled=Pooled(True, 2.5, 1.25, 9, 2),
     ),
     traffic=Traffic({"duplicate": 3}, 4000, 300, 0),
     timing=Timing(1.5, 12.0, 1_700_000_000.125),
@@ -100,10 +101,16 @@ JSON = {
         ":server": {"poisoned": True, "score": 2.5, "threshold": 1.5, "size": 0},
         "ann": {"poisoned": False, "score": 0.5, "threshold": 1.5, "size": 300},
     },
-    "evidence": 0.125,
     "quorum": 2,
     "replaced": ["bob"],
     "voter_samples": 40,
+    "pooled": {
+        "poisoned": True,
+        "score": 2.5,
+        "threshold": 1.25,
+        "validators": 9,
+        "left_out": 2,
+    },
     "invalid_messages": {"duplicate": 3},
     "bytes_in": 4000,
     "bytes_out": 300,
@@ -135,8 +142,9 @@ def test_a_record_by_hand_there_and_back():
 def test_a_plain_round_says_nothing_of_what_there_was_not():
     """Nobody was asked, no detector looked, no candidate was made: these keys are not there."""
     said = to_json(RoundRecord(1, timing=Timing(0.5, 4.0)))
-    assert (said["votes"], said["voters"], said["evidence"]) == ({}, {}, None)
-    absent = {"quorum", "replaced", "voter_samples", "flagged", "candidate_accuracy", "lost"}
+    assert (said["votes"], said["voters"]) == ({}, {})
+    absent = {"quorum", "replaced", "voter_samples", "pooled", "flagged", "candidate_accuracy"}
+    absent |= {"lost"}
     assert not absent & said.keys()
     found = read(said)
     assert (found.candidate, found.detection, found.truth) == (None, None, None)
@@ -210,7 +218,7 @@ WRONG = [
     ("votes", [1]),
     ("votes", {"poisoned": None}),
     ("voters", {"ann": True, "../x": {"poisoned": True}, "bob": {"score": 1.0}}),
-    ("evidence", float("inf")),
+    ("pooled", {"score": float("inf"), "threshold": "high", "validators": -1}),
     ("seconds", -1),
     ("bytes_in", 10**400),
     ("invalid_messages", {"duplicate": "many", "malformed": -1}),
@@ -288,12 +296,12 @@ def test_the_documents_table_is_made_of_the_type():
     """To mend it, print fedjury.protocol.record.table() into docs/protocol.md."""
     assert table() in (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     documented = {key for key, *_ in rows(RoundRecord)}
-    assert {key for key in JSON if key != "votes"} <= documented
+    assert {key for key in JSON if key not in ("votes", "pooled")} <= documented
 
 
 ELSEWHERE = {
-    "fedjury/detection/dissent.py": "columns of an array",
     "fedjury/broker/enrolment_file.py": "the enrolment",
+    "fedjury/experiments/engine/runner.py": "a case that was kept",
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/judges/applied.py": "the parts of judgements",
     "fedjury/aggregator/rule_memory.py": "the metadata of a file of the rule's",

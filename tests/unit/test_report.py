@@ -66,7 +66,6 @@ def record(number, accuracy=0.5, **changes):
         "bytes_out": 10,
         "dropped": 0,
         "voters": {},
-        "evidence": None,
         "candidate_accuracy": accuracy,
         "candidate_backdoor": None,
         "judged": number,
@@ -529,10 +528,10 @@ DEFENCES = {
         """Updates are averaged. The server votes on each candidate (judge lof), and 1 “poisoned”
         vote rejects it.""",
     ),
-    "scores": (
-        {"validation.validators": 9, "validation.decide": "score"},
-        """Updates are averaged. 9 validators vote on each candidate (judge lof), and their
-        combined scores decide.""",
+    "pooled": (
+        {"validation.validators": 9, "validation.decide": "pooled"},
+        """Updates are averaged. 9 validators vote on each candidate (judge lof), and the judge
+        decides by the error counts of all of them together.""",
     ),
     "piggy-back": (
         {"validation.piggy_back": True},

@@ -154,7 +154,7 @@ def test_an_accepted_candidate_by_hand():
         ("b", said),
         ("c", said),
     ]
-    assert (record.judged, record.votes.evidence) == (1, None)
+    assert (record.judged, record.votes.pooled) == (1, None)
 
 
 def test_a_rejected_candidate_by_hand():

@@ -10,6 +10,7 @@ from fedjury import detection, judges, rules
 from fedjury.config.sections import Detection
 from fedjury.config.settings import load
 from fedjury.detection.state import DetectionPolicy
+from fedjury.judges.pooled import Pool, most_counts
 from fedjury.judges.server_validator import ServerValidator
 from fedjury.learning.error_profiles import Profile
 from fedjury.protocol.messages import Vector
@@ -78,9 +79,16 @@ def profile(weights: Vector) -> Profile:
     return result
 
 
-def server() -> ServerValidator:
+def server(*, with_counts: bool = False) -> ServerValidator:
     """Let the server vote."""
-    return ServerValidator(profile, judges.build("calibrated", minimum_history=4), 10, 5)
+    judge = judges.build("calibrated", minimum_history=4)
+    return ServerValidator(profile, judge, 10, 5, with_counts=with_counts)
+
+
+def pool(malicious: int) -> Pool:
+    """Judge what validators counted; the judge of its short history."""
+    judge = judges.build("calibrated", minimum_history=4)
+    return Pool(judge, malicious, look_back=4, history=4, most=most_counts(4, 0))
 
 
 DETECTORS = tuple(detection.DETECTORS)
@@ -93,11 +101,13 @@ POLICIES = (
         {"collect.min_updates": 4, "collect.threshold": 5, "sampling.client_fraction": 0.8},
     ),
     policy("krum", votes(piggy_back=True, quorum=2)),
+    policy("mean", votes(piggy_back=True, decide="pooled"), pool=pool(0)),
     policy("mean", LET_IN | votes(validators=2, quorum=1), server_validator=server()),
     policy(
         "geometric_median",
-        votes(validators=3, decide="score", tolerated_malicious=1),
-        server_validator=server(),
+        votes(validators=3, decide="pooled", tolerated_malicious=1),
+        server_validator=server(with_counts=True),
+        pool=pool(1),
     ),
     policy("foolsgold", votes(validators=3, quorum=2), detection=watch(True, 0, *DETECTORS)),
     policy(

@@ -10,6 +10,7 @@ invented candidates until one is judged as it wants.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +40,17 @@ Then the errors of the accepted models are shuffled, to tell of another history.
 """
 
 
+class Believable(NamedTuple):
+    """What m validators say that lie."""
+
+    judgements: Judgements
+    models: Histories
+    """(m, l+2, 2C): errors of the accepted models and of a candidate of which a judge says that."""
+
+
 def believable(
     judge: Judge, accepted: Histories, wanted: Verdicts, rngs: Rngs, samples: Samples | int
-) -> Judgements:
+) -> Believable:
     """Return opinions of m validators with these verdicts (m,), as the judge would give them.
 
     ``accepted``: (m, l+1, 2C), what each has found in the accepted models, or made up. Where the
@@ -55,7 +64,7 @@ def believable(
     built = past[:, -1].copy()
     for tried in range(TRIES):
         if not left.any():
-            return result
+            break
         for i in _places(left):
             if tried >= STEADY:
                 rngs[i].shuffle(past[i])
@@ -67,7 +76,8 @@ def believable(
         opinions = judge(past[left], built[left])
         result = merged(result.of(~left), opinions, left) if tried else opinions
         left = result.poisoned != wanted
-    return _forced(result, wanted, rngs)
+    models = np.concatenate([past, built[:, np.newaxis]], axis=1)
+    return Believable(_forced(result, wanted, rngs), models)
 
 
 def _places(chosen: Verdicts) -> list[int]:

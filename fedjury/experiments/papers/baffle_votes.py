@@ -1,4 +1,4 @@
-"""Counting votes against adding up what validators saw, with few validators and little data."""
+"""Counting votes against one judgement of all error counts, with few validators, little data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cases(plan: BafflePlan) -> list[Case]:
         case(plan, seed, samples, decide, validators)
         for seed in plan.seeds
         for samples in plan.scale.holdings
-        for decide in ("count", "score")
+        for decide in ("count", "pooled")
         for validators in (2, 5, 10)
     ]
 
@@ -71,15 +71,15 @@ def draw(figure: Figure, results: list[Result]) -> None:
 
 
 EXPERIMENT = Experiment(
-    line="ours: counting votes against adding up what validators saw",
-    title="Counting votes or adding up evidence, calibrated judge, plain mean",
+    line="ours: counting votes against one judgement of all error counts",
+    title="Counting votes or pooling error counts, calibrated judge, plain mean",
     setup=BAFFLE,
     cases=cases,
     tables=tables,
     draw=draw,
     size=(10.0, 4.6),
     note=(
-        "count: the quorum, half of the validators, rejects; score: what they saw is averaged and "
-        "compared with what the same validators saw in accepted models. Not in the paper."
+        "count: the quorum, half of the validators, rejects; pooled: the server asks the judge "
+        "once about the sum of their error counts. Not in the paper."
     ),
 )

@@ -159,11 +159,17 @@ const Board = (() => {
       largest: share(said.largest_backdoor), lost: share(said.accuracy_lost),
       metrics: readMetrics(said.metrics), tried: readMetrics(said.candidate_metrics),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
-      voters, evidence: number(said.evidence),
+      voters, pooled: readPooled(map(said.pooled)),
       updates: count(said.updates), declined: count(said.declined), missing: count(said.missing), rate: amount(said.updates_per_second),
       bytesIn: amount(said.bytes_in), bytesOut: amount(said.bytes_out), dropped: count(said.dropped),
       refused: readCounts(said.invalid_messages),
     };
+  }
+
+  /** What the server says of the error counts of all validators together; null where it does not. */
+  function readPooled(said) {
+    const score = number(said.score), threshold = number(said.threshold);
+    return score === null || threshold === null ? null : { score, threshold };
   }
 
   /** What else was measured, by name: the first few. */

@@ -77,7 +77,7 @@ const Votes = (() => {
     return [
       row.judged !== null && row.judged !== row.round ? `about round ${row.judged}` : "", // with piggy-back
       asked ? `${poisoned} poisoned, ${clean} clean, ${silent} silent` : "",
-      row.evidence === null ? "" : `scores ${figure(Math.abs(row.evidence))} ${row.evidence > 0 ? "above" : "within"}`,
+      row.pooled === null ? "" : `pooled score ${figure(row.pooled.score)}, threshold ${figure(row.pooled.threshold)}`,
       row.why === "voted down" ? "" : row.why, // which "rejected" and the votes say
       row.attempt > 1 ? `attempt ${row.attempt}` : "",
       row.declined ? `${row.declined} sat out` : "",

@@ -1,0 +1,34 @@
+"""What an aggregator tells people of their settings before it begins."""
+
+from __future__ import annotations
+
+from fedjury.config.settings import Settings
+from fedjury.reports import jury
+
+
+def advice(settings: Settings) -> list[str]:
+    """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
+    notes = settings.jury_note(), _cap(settings)
+    return [*filter(None, notes), *_safety(settings)]
+
+
+def _cap(settings: Settings) -> str:
+    """Say how much one agent can weigh; empty if all weigh the same."""
+    if settings.aggregation.options.get("weighted") is not True:
+        return ""
+    return (
+        f"updates are weighted by the samples that agents report; more than "
+        f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
+    )
+
+
+def _safety(settings: Settings) -> list[str]:
+    votes = settings.validation
+    voters = votes.asked + votes.server
+    if votes.piggy_back:
+        voters = settings.contributors
+    if voters < 2:
+        return []
+    if votes.decide == "pooled":
+        return jury.pooled_advice(voters, votes.tolerated_malicious)
+    return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))
