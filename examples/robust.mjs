@@ -32,7 +32,11 @@ function usual(profiles) {
     .map((count, i) => (count - past[i]) * (count - past[i])))));
   const changing = (64 * changes) / ((models - 1) * add(rare));
   const phi = Math.max(add(spread) / add(rare), Math.min(Math.max(changing, 0.25), 1));
-  return { levels, units: spread.map((part, place) => Math.sqrt(part + phi * rare[place]) / 4) };
+  const units = spread.map((part, place) => {
+    const common = phi * rare[place];
+    return Math.sqrt(Math.min(part, 2 * common) + common) / 4;
+  });
+  return { levels, units };
 }
 
 /**

@@ -5,7 +5,7 @@ median of its distances from k̃ (1.4826 MAD estimates a standard deviation: Rou
 JASA 1993), and k̂ the smaller of the medians of the older and of the newer half of the models. A
 candidate with the count k has risen by
 
-    z = max(k - k̂, 0) / √((1.4826 MAD)² + φ (k̃ + 1))
+    z = max(k - k̂, 0) / √(min((1.4826 MAD)², 2 φ (k̃ + 1)) + φ (k̃ + 1))
 
 in units of what that count varies by. k̃ + 1 is the variance of a count of rare errors (Poisson's
 is its mean; 1 keeps it positive), and φ how much more, or less, all counts together vary: by their
@@ -15,7 +15,8 @@ MADs, and by their squared changes from one model to the next, averaged over the
 
 A MAD does not see what happens rarely, such as errors in a class of few samples; changes do, but
 accepted poison could raise their mean, so what they say counts within bounds. Where every model
-is like the one before, one error more is no alarm, and two are.
+is like the one before, one error more is no alarm, and two are. What one count's own MAD says is
+bounded by what all counts vary by, for strikes at one class that were accepted raise that.
 
 The score is the largest z of the counts that are higher than in the last accepted model: what
 repairs a model is not to be rejected. The threshold is fixed by how many models and counts there
@@ -31,7 +32,7 @@ two counts that a backdoor raises is not diluted by the noise of all others.
 and v = 1.4826² b², w = 8 (a + 2),
 
     φ = max(Σ v / Σ w, min(max(64 D / ((L - 1) Σ w), ¼), 1))
-    z = max(k - c / 2, 0) / (√(v + φ w) / 4)
+    z = max(k - c / 2, 0) / (√(min(v, 2 φ w) + φ w) / 4)
 
 sums from the first count to the last, so that every machine comes to the same bits.
 
@@ -59,6 +60,10 @@ NORMAL = 1.4826 * 1.4826
 
 BOUNDS = (0.25, 1.0)
 """Between which changes from model to model say how much counts vary."""
+
+
+MOST = 2.0
+"""How much a count's own MAD may say, in what all counts vary by."""
 
 
 class Usual(NamedTuple):
@@ -110,7 +115,8 @@ def usual(profiles: Histories) -> Usual:
     total = (changes * changes).sum(axis=(1, 2))
     changing = 64 * total / ((models - 1) * rare.sum(axis=1))
     phi = np.maximum(in_order(spread) / rare.sum(axis=1), np.clip(changing, *BOUNDS))
-    return Usual(level / 2, np.sqrt(spread + phi[:, np.newaxis] * rare) / 4)
+    common = phi[:, np.newaxis] * rare
+    return Usual(level / 2, np.sqrt(np.minimum(spread, MOST * common) + common) / 4)
 
 
 def limit_of(models: int, counts: int, false_alarm: float) -> float:

@@ -59,6 +59,13 @@ def test_where_all_counts_jump_a_rare_one_may_too():
     assert known.unit[0, 1] == pytest.approx(math.sqrt(spread / 42), rel=1e-15)
 
 
+def test_one_count_s_own_spread_is_bounded_by_what_all_counts_vary_by():
+    """MADs 6 and 0, 0, 0 at medians of 10: phi is (6 x 1.4826)^2 / 44, and twice 11 phi is less."""
+    rows = [[count, 10, 10, 10] for count in (4, 10, 16, 4, 16, 10, 10, 4, 16)]
+    phi = max((6 * 1.4826) ** 2 / 44, 1)
+    assert usual(histories(rows)).unit[0, 0] == pytest.approx(math.sqrt(3 * 11 * phi), rel=1e-15)
+
+
 def test_the_score_is_the_largest_rise_of_all_counts():
     """Ten errors more in the first count and three in the second."""
     score, _ = judged(CALM, [20, 3])
