@@ -10,8 +10,10 @@ from fedjury.experiments.papers.judge_setup import JUDGES, JudgePlan, poisoned, 
 ATTACKERS: judge_strikes.Attackers = {
     "all data": {"agents.attack": "adaptive"},
     "clean data": {"agents.attack": "adaptive", "backdoor.judged_clean": True},
+    "careful": {"agents.attack": "adaptive", "agents.options": {"least": 0.01}},
+    "evasive": {"agents.attack": "evasive"},
 }
-"""What the attacker asks the judge on."""
+"""What the attacker asks the judge on; ten times more careful; and one that trains against it."""
 
 
 def cases(plan: JudgePlan) -> list[Case]:

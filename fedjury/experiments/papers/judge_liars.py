@@ -29,8 +29,8 @@ from fedjury.experiments.papers.judge_setup import (
 )
 from fedjury.experiments.papers.judge_strikes import largest, let_in, took
 
-LIES = ("hide", "deny")
-"""Vote clean on poison, or poisoned on clean; else honestly."""
+LIES = ("hide", "deny", "adaptive")
+"""Vote clean on poison, or poisoned on clean, or both where that may decide; else honestly."""
 
 NUMBERS = (2, 3, 4)
 WITHSTOOD = 2
@@ -187,7 +187,8 @@ EXPERIMENT = Experiment(
     counts=counts,
     poisoned=poisoned,
     note=(
-        "hide: vote clean on poison; deny: vote poisoned on clean. Those who come first in the "
+        "hide: vote clean on poison; deny: vote poisoned on clean; adaptive: hide, and deny what "
+        "is in doubt. Those who come first in the "
         "draw of a round's voters lie. The attacker replaces the model in every third round and "
         "does not ask the judge. if independent: what the same quorum would come to if honest "
         "voters, who see strikes and good rounds as they do without liars, were independent."

@@ -32,6 +32,7 @@ JUDGES: Mapping[str, dict[str, Any]] = {
     "lof": {"judge": "lof"},
     "calibrated": {"judge": "calibrated"},
     "robust": {"judge": "robust"},
+    "pooled": {"judge": "robust", "decide": "pooled"},
 }
 """Judges as tables call them -> what is set of the section validation."""
 
