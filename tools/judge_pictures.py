@@ -20,7 +20,7 @@ DRAWN = ("lof", "calibrated", "robust")
 
 def draw(name: str) -> Path:
     """Draw each validator's score over its threshold, strike by strike, and return the file."""
-    with np.load(RECORDED) as file:
+    with np.load(RECORDED, allow_pickle=False) as file:
         accepted, candidates = (file[part].astype(np.int64) for part in ("accepted", "candidates"))
         backdoor = file["backdoor"]
     judge = build(name)

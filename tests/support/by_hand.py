@@ -117,7 +117,8 @@ def updates(state, deltas=DELTAS):
 
 
 def vote(agent, round_=1, attempt=1, *, poisoned=False, seen=(), counts=b"", samples=4):
-    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, samples, evidence(*seen), 300, counts)
+    seen = evidence(*seen)
+    return Vote(agent, round_, attempt, poisoned, 1.5, 1.25, samples, seen, 300, counts=counts)
 
 
 def evidence(*numbers):

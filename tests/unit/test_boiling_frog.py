@@ -21,7 +21,9 @@ QUORUM = 5
 @pytest.fixture(scope="module")
 def frog():
     """Return what is recorded: accepted (9, 10, 21, 20), candidates (9, 10, 20), backdoor (9,)."""
-    with np.load(Path(__file__).parent / "recorded" / "boiling_frog.npz") as file:
+    with np.load(
+        Path(__file__).parent / "recorded" / "boiling_frog.npz", allow_pickle=False
+    ) as file:
         return {name: file[name].astype(np.float64) for name in file.files}
 
 

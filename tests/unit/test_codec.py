@@ -877,6 +877,7 @@ IS = {
             "protocol",
         ),
         "number": ("learning_rate", "momentum"),
+        "truth": ("counts",),
     },
     Round: {
         "count": ("round", "attempt", "version"),

@@ -89,7 +89,7 @@ def check(value: object, limits: Limits) -> None:
     elif type(value) is bytes:
         assert np.isfinite(np.frombuffer(value, "<f4")).all()
     else:
-        assert isinstance(value, str | bool | tuple | dict)
+        assert value is None or isinstance(value, str | bool | tuple | dict)
 
 
 def check_again(kind: int, message: Message, limits: Limits) -> None:
