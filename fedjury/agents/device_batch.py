@@ -26,6 +26,7 @@ from fedjury.agents.functions import (
     named,
 )
 from fedjury.learning.error_profiles import (
+    BINS,
     Edges,
     answers_changed,
     edges_of,
@@ -336,7 +337,11 @@ class DeviceBatch:
         if self._manifest.classes:
             return error_profile(predictions, targets, self._manifest.classes)
         if self._edges is None:
-            self._edges = edges_of(targets)
+            # Whole answers to whole targets are classes that the server does not know: each has a
+            # bin of its own, for what moves within a bin is not seen. Pooled counts have a limit.
+            whole = np.asarray(predictions).dtype.kind in "iu" and targets.dtype.kind in "iu"
+            own = whole and not self._manifest.counts
+            self._edges = edges_of(targets, max(BINS, targets.size) if own else BINS)
         return residual_profile(predictions, targets, self._edges)
 
     def _evaluated(self, weights: Vector) -> Metrics:
