@@ -57,8 +57,9 @@ class Trained:
 class Metrics:
     """How good a model is on a device's data: on how many samples, and figures by name.
 
-    With ``predictions`` and ``targets``, both (n,), the device can also vote: on class numbers by
-    the errors of each class, on other numbers by how many lie above and below each bin of targets.
+    With ``predictions`` and ``targets``, both (n,), the device can also vote: on classes that the
+    run knows by the errors of each, on numbers by how many lie above and below each bin of targets.
+    Where the server has no data it knows no classes: then each is a bin, if both are whole numbers.
     """
 
     def __init__(
