@@ -68,6 +68,7 @@ COMMANDS = [
 
 INTERNAL = {
     "fedjury/__main__.py": "the command fedjury itself",
+    "tools/judge_pictures.py": "draws the pictures of docs/judges.md; it takes no flags",
     "tools/fuzz/driver.py": "a process of python -m tools.fuzz; its flags are libFuzzer's",
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
