@@ -478,6 +478,8 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
                             record(
                                 number,
                                 backdoor=0.1,
+                                largest_backdoor=0.1,
+                                accuracy_lost=0.0,
                                 metrics={"rmse": 0.125},
                                 invalid_messages={"duplicate": 1},
                                 suspicion={"a": 0.9},
