@@ -100,8 +100,6 @@ class Validators:
         columns = [part.tolist() for part in found.judgements[:3]]
         rows = found.judgements.evidence[:, -MAX_EVIDENCE:]
         held = [self.samples(name) for name in names]
-        # Nobody has more errors than samples: a liar that said so would be found out.
-        counted = np.minimum(found.models, np.array(held)[:, np.newaxis, np.newaxis])
         return [
             Vote(
                 name,
@@ -114,12 +112,19 @@ class Validators:
                 seen.astype("<f4").tobytes(),
                 changed=changed.answers,
                 changed_errors=changed.errors,
-                counts=packed(counts.ravel()) if self._with_counts else b"",
+                counts=self._counts(counted, samples),
             )
-            for name, samples, poisoned, score, threshold, seen, changed, counts in zip(
-                names, held, *columns, rows, found.changed, counted, strict=True
+            for name, samples, poisoned, score, threshold, seen, changed, counted in zip(
+                names, held, *columns, rows, found.changed, found.models, strict=True
             )
         ]
+
+    def _counts(self, models: Histories, samples: int) -> bytes:
+        """Write the errors of some models (l+2, 2C) of who holds so many samples, if they are sent.
+
+        Nobody has more errors than samples: a liar that said so would be found out.
+        """
+        return packed(np.minimum(models, samples).ravel()) if self._with_counts else b""
 
     def measured(
         self,

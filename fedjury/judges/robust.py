@@ -24,9 +24,10 @@ are, whatever was accepted: the quantile of Student's t with L - 1 degrees of fr
 1 - false_alarm / 2C (Bonferroni).
 
 **Why it holds where ``calibrated`` gives way.** An attacker who asks the judge first submits what
-just passes, and what is accepted becomes history. But medians and MADs do not follow before half
-of a half of the history is poisoned, no limit grows with what it let in, and the rise of the one or
-two counts that a backdoor raises is not diluted by the noise of all others.
+just passes, and what is accepted becomes history. But the lower median does not follow before half
+of the older and half of the newer models are poisoned, and a MAD not before half of all are; no
+limit grows with what it let in; and the rise of the one or two counts that a backdoor raises is not
+diluted by the noise of all others.
 
 **Exact.** With the whole numbers a = 2 k̃, b = 4 MAD, c = 2 k̂, D the sum of all squared changes,
 and v = 1.4826² b², w = 8 (a + 2),

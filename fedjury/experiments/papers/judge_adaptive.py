@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fedjury.experiments.engine.case import Case
-from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.papers import judge_strikes
-from fedjury.experiments.papers.judge_setup import JUDGES, JudgePlan, poisoned, scales_of, setup_of
+from fedjury.experiments.papers.judge_setup import JUDGES, JudgePlan
 
 ATTACKERS: judge_strikes.Attackers = {
     "all data": {"agents.attack": "adaptive"},
@@ -23,16 +22,8 @@ def cases(plan: JudgePlan) -> list[Case]:
     return judge_strikes.cases(plan, ATTACKERS, strikes, JUDGES)
 
 
-EXPERIMENT = Experiment(
-    line="judges against an attacker who asks them first, in every third round",
-    title="Attackers who ask the judge, a strike in every third round",
-    setup=setup_of(scales_of("fashion-mnist", "mnist5k")),
-    cases=cases,
-    tables=judge_strikes.tables,
-    draw=judge_strikes.draw,
-    size=(11.0, 8.0),
-    only=judge_strikes.COLUMNS,
-    counts=judge_strikes.counts,
-    poisoned=poisoned,
-    note=judge_strikes.NOTE,
+EXPERIMENT = judge_strikes.experiment(
+    "judges against an attacker who asks them first, in every third round",
+    "Attackers who ask the judge, a strike in every third round",
+    cases,
 )

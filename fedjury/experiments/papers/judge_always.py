@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from fedjury.experiments.engine.case import Case
-from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.papers import judge_strikes
 from fedjury.experiments.papers.judge_adaptive import ATTACKERS
-from fedjury.experiments.papers.judge_setup import JUDGES, JudgePlan, poisoned, scales_of, setup_of
+from fedjury.experiments.papers.judge_setup import JUDGES, JudgePlan
 
 
 def cases(plan: JudgePlan) -> list[Case]:
@@ -18,16 +17,8 @@ def cases(plan: JudgePlan) -> list[Case]:
     return judge_strikes.cases(plan, asking, strikes, judges)
 
 
-EXPERIMENT = Experiment(
-    line="judges against an attacker who asks them first, in every round for 140 rounds",
-    title="Attackers who ask the judge, a strike in every round",
-    setup=setup_of(scales_of("fashion-mnist", "mnist5k")),
-    cases=cases,
-    tables=judge_strikes.tables,
-    draw=judge_strikes.draw,
-    size=(11.0, 8.0),
-    only=judge_strikes.COLUMNS,
-    counts=judge_strikes.counts,
-    poisoned=poisoned,
-    note=judge_strikes.NOTE,
+EXPERIMENT = judge_strikes.experiment(
+    "judges against an attacker who asks them first, in every round for 140 rounds",
+    "Attackers who ask the judge, a strike in every round",
+    cases,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from fedjury.experiments.engine import metrics, pictures
 from fedjury.experiments.engine.case import Case, Records, Result
+from fedjury.experiments.engine.experiment import Experiment
 from fedjury.experiments.engine.intervals import Count
 from fedjury.experiments.engine.metrics import Mean, Rate, alarms_effect, by, hidden, last, rate
 from fedjury.experiments.engine.tables import Row, Table, target
@@ -20,6 +21,8 @@ from fedjury.experiments.papers.judge_setup import (
     JudgePlan,
     false_alarms,
     poisoned,
+    scales_of,
+    setup_of,
 )
 
 Attackers = Mapping[str, dict[str, Any]]
@@ -180,3 +183,22 @@ NOTE = (
     "less than without attack: at the end, "
     "against the same seed without attack and without defence."
 )
+
+
+def experiment(
+    line: str, title: str, cases: Callable[[JudgePlan], list[Case]]
+) -> Experiment[JudgePlan]:
+    """Return an experiment of strikes on two data sets, with these tables and this picture."""
+    return Experiment(
+        line=line,
+        title=title,
+        setup=setup_of(scales_of("fashion-mnist", "mnist5k")),
+        cases=cases,
+        tables=tables,
+        draw=draw,
+        size=(11.0, 8.0),
+        only=COLUMNS,
+        counts=counts,
+        poisoned=poisoned,
+        note=NOTE,
+    )
