@@ -13,7 +13,7 @@ from rich.text import Text
 from fedjury.config.sections import Broker
 from fedjury.formatting import measures
 from fedjury.protocol.record import MOST, TOO_FEW, VOTED_DOWN, RoundRecord, refusals
-from fedjury.reports.jury import blind, untrusted
+from fedjury.reports.jury import blind, still_share, untrusted
 from fedjury.round.state import State, Voting
 
 REDRAW = 0.1
@@ -77,7 +77,7 @@ class RunConsole:
         """Show the record of a round that is over; once, what is wrong with its validators."""
         self.console.print(round_line(record, self.rounds))
         votes = record.votes
-        self._doubt(votes.zero_changes)
+        self._doubt(still_share(votes))
         if self._warned or not votes.median_samples:
             return
         self._warned = True

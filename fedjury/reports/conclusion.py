@@ -16,7 +16,7 @@ from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
 from fedjury.reports.detection_section import outcomes
-from fedjury.reports.jury import blind, untrusted
+from fedjury.reports.jury import blind, still_share, untrusted
 from fedjury.reports.rounds import text
 from fedjury.reports.statistics import RejectedAttacks
 
@@ -213,7 +213,7 @@ def unseen(rounds: list[RoundRecord], classes: int) -> str:
 
 def doubted(rounds: list[RoundRecord], settings: Settings) -> str:
     """Return that the judge is not to be trusted with these models, if that is so."""
-    told = [one.votes.zero_changes for one in rounds]
+    told = [still_share(one.votes) for one in rounds]
     return untrusted(settings.validation.judge, [share for share in told if share is not None])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from fedjury.judges.judgements import ROUNDING
+from fedjury.protocol.record import Votes
 
 ENOUGH = 5
 """Rounds that were voted on before anything is said of the judge."""
@@ -32,6 +33,18 @@ def blind(samples: int, classes: int, asked: int, quorum: int) -> str:
         f'of that class, and {quorum:,} must say "poisoned"; fewer agents with more data each '
         "(--n, --samples) can see it"
     )
+
+
+SEEING = 100
+"""Samples of the median voter from which on the robust judge sees more than ``lof`` does."""
+
+
+def still_share(votes: Votes) -> float | None:
+    """Return the share of zero change vectors of a vote that says something of its judge.
+
+    It is None where voters hold so few samples that there is no better judge than ``lof``.
+    """
+    return votes.zero_changes if (votes.median_samples or 0) >= SEEING else None
 
 
 def untrusted(judge: str, told: Sequence[float]) -> str:

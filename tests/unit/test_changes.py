@@ -17,7 +17,7 @@ from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import Update
 from fedjury.protocol.record import RoundRecord, Votes, read, to_json
 from fedjury.protocol.schema import Limits
-from fedjury.reports.jury import untrusted
+from fedjury.reports.jury import still_share, untrusted
 from fedjury.round import verdict
 
 
@@ -176,10 +176,19 @@ def test_people_are_told_where_lof_is_not_to_be_trusted():
     assert untrusted("calibrated", [0.0] * 5) == ""
 
 
+def test_where_voters_hold_few_samples_no_other_judge_is_recommended():
+    """With 99 samples the robust judge sees no more than lof; with 100 it does."""
+    assert still_share(Votes(zero_changes=0.25, median_samples=99)) is None
+    assert still_share(Votes(zero_changes=0.25, median_samples=100)) == 0.25
+    assert still_share(Votes(zero_changes=0.25)) is None
+
+
 def test_the_console_says_once_that_the_judge_is_not_to_be_trusted(capsys):
     """After the fifth round that was voted on, and never again."""
     screen = RunConsole(9, 0, "lof")
     for number in range(1, 9):
-        screen.finished(RoundRecord(number, votes=Votes(clean=3, zero_changes=0.0)))
+        screen.finished(
+            RoundRecord(number, votes=Votes(clean=3, zero_changes=0.0, median_samples=600))
+        )
     lines = capsys.readouterr().out.splitlines()
     assert [i for i, line in enumerate(lines) if "not to be trusted" in line] == [5]
