@@ -96,7 +96,9 @@ def assemble(
         (models.MODELS, network),
         (BACKDOORS, spec.task if spec.armed else ""),
     )
-    return AgentBatch(members, attack, manifest, spec, simulated.attacked, Faults(say, plugins))
+    groups, faults = simulated.settings.groups, Faults(say, plugins)
+    size = None if groups.secret else groups.size
+    return AgentBatch(members, attack, manifest, spec, simulated.attacked, faults, size)
 
 
 def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tuple[str, Judge]:
@@ -270,6 +272,7 @@ def _backdoor_config(
         judge=judge,
         clean=hidden.judged_clean,
         weight=_weight(simulated, partition),
+        group_size=simulated.settings.groups.size if hidden.replaces == "group" else 0,
     )
 
 

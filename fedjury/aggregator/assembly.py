@@ -236,6 +236,7 @@ def round_config_of(
         validation=settings.validation,
         limits=settings.limits,
         evaluation=settings.evaluation,
+        groups=settings.groups,
         collecting=strategy_of(settings),
         server_validator=look.server_validator,
         pool=pool_of(settings.validation, classes, notices.add),

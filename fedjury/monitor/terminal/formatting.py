@@ -89,6 +89,8 @@ def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None 
         message.append(
             f"votes {votes.poisoned} poisoned, {votes.clean} clean, {votes.silent} silent"
         )
+    if row.groups is not None:
+        message.append(str(row.groups))
     if row.why:
         message.append(f"why: {row.why}")
     message.append(f"updates {row.updates:,}/{row.selected:,}")
