@@ -62,7 +62,7 @@ class Groups(Section):
     size: Annotated[int, Flag("--group-size", "N")] = Field(
         1,
         ge=0,
-        description="agents in a group at the least, drawn anew in each round; rules and votes on "
+        description="agents in a group at the least, drawn for each round; rules and votes on "
         "groups see the groups' means alone; 1: no groups, 0: one group of all",
     )
     secret: bool = Field(
