@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fedjury.learning.error_profiles import answers_changed
-from fedjury.learning.evaluation import predict
+from fedjury.learning.error_profiles import Histories, answers_changed
+from fedjury.learning.evaluation import predict, predict_each
 from fedjury.learning.shards import Shards
 from fedjury.learning.task import Predictions, Task
-from fedjury.learning.weights import Vector
+from fedjury.learning.weights import Matrix, Vector
 from fedjury.protocol.compression import as_received
 
 Rows = npt.NDArray[np.int64]
@@ -89,6 +89,16 @@ class ErrorProfileCache:
             self._tried = weights, self._nothing()
         self._measure(weights, rows, self._tried[1])
         return self._tried[1].values[rows]
+
+    def candidates(self, rows: Rows, weights: Matrix) -> Histories:
+        """Profile models (G, d) on the data of these members in one pass: (m, G, p).
+
+        Nothing of them is remembered.
+        """
+        x, targets, ends = self._samples(rows)
+        answers = predict_each(self._model, weights, x, self._task)
+        own = zip(np.split(answers, ends, axis=1), np.split(targets, ends), strict=True)
+        return np.stack([self._task.profile(answered, right) for answered, right in own])
 
     def changed(self, rows: Rows, version: int) -> list[int | None]:
         """Count of each of these members the answers that the last candidate changes, (m,).
