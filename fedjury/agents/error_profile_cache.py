@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fedjury.learning.class_losses import ClassLosses, class_losses
 from fedjury.learning.error_profiles import Histories, answers_changed
-from fedjury.learning.evaluation import predict, predict_each
+from fedjury.learning.evaluation import losses_each, predict, predict_each
 from fedjury.learning.shards import Shards
 from fedjury.learning.task import Predictions, Task
 from fedjury.learning.weights import Matrix, Vector
@@ -99,6 +100,13 @@ class ErrorProfileCache:
         answers = predict_each(self._model, weights, x, self._task)
         own = zip(np.split(answers, ends, axis=1), np.split(targets, ends), strict=True)
         return np.stack([self._task.profile(answered, right) for answered, right in own])
+
+    def losses(self, rows: Rows, weights: Matrix) -> list[ClassLosses]:
+        """Measure the losses of models (G, d) on each of these members' classes, in one pass."""
+        x, targets, ends = self._samples(rows)
+        found = losses_each(self._model, weights, x, torch.from_numpy(targets), self._task)
+        own = zip(np.split(found, ends, axis=1), np.split(targets, ends), strict=True)
+        return [class_losses(losses, right, self._task) for losses, right in own]
 
     def changed(self, rows: Rows, version: int) -> list[int | None]:
         """Count of each of these members the answers that the last candidate changes, (m,).

@@ -114,18 +114,35 @@ def test_losses_of_a_line_by_hand():
     np.testing.assert_array_equal(result, [[1, 4], [9, 4]])
 
 
-def test_members_profile_many_models_as_they_do_one():
-    """Members with unequal samples, in the order that is asked for; each one's own data."""
+def members():
+    """Return a model, and what looks at it on the data of three with 10, 4 and 7 samples."""
     rng = np.random.default_rng(0)
     x, y = images(30), torch.from_numpy(rng.integers(0, 10, 30))
     indices = torch.from_numpy(rng.permutation(30).reshape(3, 10))
     data = Shards(x, y, indices, torch.tensor([10, 4, 7]))
     model = models.build("classifier", MNIST, 10, 0)
+    return model, data, ErrorProfileCache(model, data, classification(10), "float32")
+
+
+def test_members_profile_many_models_as_they_do_one():
+    """Members with unequal samples, in the order that is asked for; each one's own data."""
+    model, _, cache = members()
     weights, rows = about(model, 5), np.array([2, 0])
-    cache = ErrorProfileCache(model, data, classification(10), "float32")
     result = cache.candidates(rows, weights)
     assert result.shape == (2, 5, 20)
     expected = np.stack([cache.candidate(rows, row) for row in weights], axis=1)
     np.testing.assert_array_equal(result, expected)
     errors = result[:, :, :10].sum(axis=2)
     assert (errors <= [[7], [10]]).all()
+
+
+def test_members_average_losses_over_their_own_classes():
+    """Each one's mean loss by class, added up over classes, is the sum over its own samples."""
+    model, data, cache = members()
+    weights, rows = about(model, 5), [2, 0]
+    found = cache.losses(np.array(rows), weights)
+    for row, (means, counts) in zip(rows, found, strict=True):
+        held = data.indices[row, : data.held[row]]
+        losses = losses_each(model, weights, data.x[held], data.y[held], TASK)
+        np.testing.assert_array_equal(counts, np.bincount(data.y[held], minlength=10))
+        np.testing.assert_allclose(means @ counts, losses.sum(axis=1), rtol=1e-4)
