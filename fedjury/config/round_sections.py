@@ -178,6 +178,11 @@ class Validation(Section):
         description='of the judge: { reading = "B" } (lof), { false_alarm = 0.05 } (calibrated)',
         examples=["{ false_alarm = 0.05 }"],
     )
+    group_judge: Text = Field(
+        "",
+        description="how a validator decides on groups: {group_judge}; empty: as on candidates, "
+        "with accepted groups in the place of accepted models",
+    )
     look_back: Annotated[int, Flag("--look-back")] = Field(
         10, ge=2, description="l: a judge sees the last l + 1 accepted models"
     )

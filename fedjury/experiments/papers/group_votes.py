@@ -19,7 +19,7 @@ from fedjury.protocol.groups import Groups
 from fedjury.protocol.record import RoundRecord
 
 COLUMNS = ("votes on", "judge", "replaces")
-JUDGES = ("calibrated", "robust", "lof")
+JUDGES = ("calibrated", "robust", "lof", "flshield")
 SIZE = 10
 """Agents in a group."""
 
@@ -57,8 +57,9 @@ def case(plan: JudgePlan, seed: int, on: str, judge: str, replaces: str) -> Case
         "groups.size": min(SIZE, agents // 3),
     }
     if on != "nothing":
-        # Groups are judged in a round before they are one, so their quorum is that of candidates.
-        changes |= defence("clients", judge, on=on)
+        compared = judge == "flshield"
+        changes |= defence("clients", "lof" if compared else judge, on=on)
+        changes["validation.group_judge"] = judge if compared else ""
     labels: Labels = {"votes on": on, "judge": judge, "replaces": replaces, "seed": seed}
     [data] = plan.sets
     one = plan.of(data)
