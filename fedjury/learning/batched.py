@@ -91,11 +91,14 @@ class Network(NamedTuple):
 
     @torch.inference_mode()
     def widest(self, params: torch.Tensor, x: torch.Tensor) -> int:
-        """Return the numbers in the largest output of a stage, of one model (1, d) and ``x``."""
+        """Return the numbers in the largest output of a stage, of one model (1, d) and ``x``.
+
+        What is only flattened is not computed, and may be the same for all models.
+        """
         most = 0
         for stage in self.stages:
             x, _ = stage(params, x)
-            most = max(most, x.numel())
+            most = most if stage is flatten else max(most, x.numel())
         return most
 
     @torch.inference_mode()

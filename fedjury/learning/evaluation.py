@@ -31,7 +31,7 @@ BATCH = 200
 BATCH_OF_EACH = 100
 """Samples a forward pass of several models: their weights are read once for so many."""
 
-TOGETHER = 400_000
+TOGETHER = 200_000
 """Numbers in the largest activation of a forward pass of several models, at the most: more are out
 of the processor's cache, and take longer than one model after another."""
 
