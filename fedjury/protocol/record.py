@@ -382,7 +382,10 @@ class RoundRecord:
         model = self.model.short()
         candidate = self.candidate and self.candidate.short()
         plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
-        return replace(plain, absent=(), votes=votes, groups=None, model=model, candidate=candidate)
+        groups = self.groups and self.groups.short()
+        return replace(
+            plain, absent=(), votes=votes, groups=groups, model=model, candidate=candidate
+        )
 
 
 def to_json(record: RoundRecord) -> Json:
