@@ -40,6 +40,7 @@ from fedjury.round.state import (
     Event,
     InvalidMessage,
     Persist,
+    PersistRelease,
     Publish,
     RoundConfig,
     State,
@@ -318,6 +319,8 @@ class Aggregator:
                 self.connection.publish(message)
             case Clear(message):
                 self.connection.clear(message)
+            case PersistRelease(release):
+                self.store.persist_release(release)
             case Persist(record, accepted, pending, registry, memory):
                 self.store.persist(record, accepted, pending, registry, memory)
                 self._screen.finished(record)

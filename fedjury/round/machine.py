@@ -38,7 +38,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import Figures
 from fedjury.randomness import Purpose, draw
 from fedjury.registry.faults import PluginError
-from fedjury.round import verdict
+from fedjury.round import noisy, verdict
 from fedjury.round.aggregate import aggregate
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.selection import (
@@ -188,10 +188,14 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
         return state, []
     try:
-        return open_round(state, tick, config, phase.pending, again=phase.again)
+        state, effects = open_round(state, tick, config, phase.pending, again=phase.again)
     except PluginError as why:  # no later one could be opened either
         failure = f"round {state.round + (not phase.again)} cannot be opened: {why}"
         return _announced(state.but(phase=Done(failure)), config)
+    if phase.release is not None:  # fresh noise on the same updates would tell more
+        state = state.but(attempt=phase.release.attempt)
+        return _judge(state, noisy.aggregated(phase.release, config), tick, config)
+    return state, effects
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -203,12 +207,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     out = {name for name in phase.declined if name not in answered}
-    progress = Progress(
-        len(state.selected) - len(out),
-        len(answered),
-        sum(name not in answered for name in phase.invalid_from - out),
-        phase.settled,
-    )
+    invalid = sum(name not in answered for name in phase.invalid_from - out)
+    progress = Progress(len(state.selected) - len(out), len(answered), invalid, phase.settled)
     heard = not progress.selected and heard_from_all(state, answered)
     match Answer.CLOSE if heard else config.collecting.enough(progress, tick.now, late=late):
         case Answer.SETTLE:
@@ -272,21 +272,17 @@ def open_round(
     agents = eligible(registry, tick.online, number, config.detection)
     selected = contributors(agents, number, config)
     updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
-    state = State(
-        model=state.model,
+    state = state.but(
         round=number,
         phase=Training(updates, declined=late)
         if pending is None
         else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
-        memory=state.memory,
         selected=frozenset(selected),
+        declined=frozenset(),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
-        missed=state.missed,
-        missed_votes=state.missed_votes,
-        invalid=state.invalid,
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
@@ -337,9 +333,16 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
 def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, and put it before the validators if there are any."""
     made = aggregate(state, tick, config)
-    candidate = made.candidate
-    if candidate is None and state.selected.difference(made.contributors, state.declined):
+    if made.candidate is None and state.selected.difference(made.contributors, state.declined):
         return _repeat(state, tick, config, made.why)
+    state, kept = noisy.counted(state, made, config)
+    state, effects = _judge(state, made, tick, config)
+    return state, kept + effects
+
+
+def _judge(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> Step:
+    """Put the candidate before the validators if there are any."""
+    candidate = made.candidate
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
@@ -378,23 +381,21 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
         made = replace(made, why=too_few(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
+    state, kept = noisy.counted(state, made, config)
     # The updates may be lost; what they stand on is not.
     pending = None if made.why else made.candidate
-    return _close(state, tick, config, RoundResult(made, decision, phase.pending, pending))
+    result = RoundResult(made, decision, phase.pending, pending)
+    state, effects = _close(state, tick, config, result)
+    return state, kept + effects
 
 
 def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -> Step:
     """Accept the candidate if there is no reason not to, and go on to the next round."""
     state, effects = verdict.finish(state, tick, config, result)
-    state, more = _go_on(state, tick, config, result.pending)
+    due = state.opened.now + config.collect.every if config.collect.every else 0.0
+    state = state.but(phase=Waiting(result.pending, due), invalid={})
+    state, more = open_when_due(state, tick, config)
     return state, effects + more
-
-
-def _go_on(state: State, tick: Tick, config: RoundConfig, pending: Vector | None) -> Step:
-    """Open the next round as soon as may be; of a run that has all of its rounds, say so."""
-    every = config.collect.every
-    waiting = Waiting(pending, state.opened.now + every if every else 0.0)
-    return open_when_due(state.but(phase=waiting, invalid={}), tick, config)
 
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {

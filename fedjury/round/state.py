@@ -30,6 +30,8 @@ from fedjury.judges.pooled import Pool
 from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
+from fedjury.privacy import accounting
+from fedjury.privacy.release import NoisyMean, Releases
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
     Decline,
@@ -81,6 +83,10 @@ class RoundConfig:
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
     rule_state: bool = False
     """Whether the rule keeps something between rounds."""
+    noisy: NoisyMean | None = None
+    """How updates become one with differential privacy, where that is asked for."""
+    epsilon: Callable[[Releases, float], float] = accounting.epsilon
+    """What was told with noise so far, and delta -> the spent epsilon."""
     troubles: Callable[[], Sequence[str]] = tuple
     """What people should know of plug-ins that have failed, each once."""
 
@@ -148,6 +154,36 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A noisy candidate, with all that is needed to put this very one to the vote again."""
+
+    round: int
+    attempt: int
+    version: int
+    """Of the global model that it stands on."""
+    candidate: Vector
+    """(d,)"""
+    why: str
+    """Why nobody can use it; empty if there is no reason."""
+    contributors: tuple[str, ...]
+    rule: str
+    rule_state: RuleState
+    """What that rule keeps if the candidate is accepted."""
+    releases: Releases
+    """What was told with noise so far, this candidate included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersistRelease:
+    """Make a noisy candidate durable before anybody is told of it.
+
+    So that its noise is drawn once, whatever happens to the aggregator, and what it costs counts.
+    """
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
 class CountInvalid:
     """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
 
@@ -156,7 +192,7 @@ class CountInvalid:
     invalid: Mapping[str, int]
 
 
-Effect = Publish | Clear | Persist | CountInvalid
+Effect = Publish | Clear | Persist | PersistRelease | CountInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +221,8 @@ class Waiting(Replaceable):
     """When it may be opened at the earliest, in seconds of the round's clock."""
     again: bool = False
     """Whether it is another attempt at the state's round."""
+    release: Release | None = None
+    """The noisy candidate of the round to be opened, which was made before the run was resumed."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +315,8 @@ class State(Replaceable):
     """What is known of the agents after the last round."""
     memory: RuleMemory = EMPTY_MEMORY
     """What the rule keeps after the last round."""
+    releases: Releases = ()
+    """What was told with noise so far, where there is differential privacy."""
     selected: frozenset[str] = frozenset()
     declined: frozenset[str] = frozenset()
     """Selected agents that have said that they sit the round out."""

@@ -23,6 +23,7 @@ LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/devi
 WIRING = {
     "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
+    "fedjury/aggregator/noisy.py",
     "fedjury/aggregator/resume.py",
     "fedjury/aggregator/serve.py",
     "fedjury/agents/assembly.py",
@@ -86,6 +87,7 @@ ALL = {
     "judges",
     "learning",
     "monitor",
+    "privacy",
     "processes",
     "protocol",
     "randomness",
@@ -104,7 +106,8 @@ MAY_IMPORT = {
     "rules": {"learning"},
     "detection": {"learning", "protocol", "rules"},
     "attacks": {"learning", "judges", "protocol"},
-    "round": {"detection", "judges", "learning", "protocol", "rules"},
+    "privacy": {"learning"},
+    "round": {"detection", "judges", "learning", "privacy", "protocol", "rules"},
     "config": set(),
     "broker": {"processes", "shipped"},
     "formatting": set(),
@@ -114,6 +117,7 @@ MAY_IMPORT = {
         "formatting",
         "judges",
         "learning",
+        "privacy",
         "protocol",
         "reports",
         "round",
@@ -143,6 +147,8 @@ PURE = [
     "fedjury/attacks/validators/",
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
+    "fedjury/privacy/noise.py",
+    "fedjury/privacy/accounting.py",
     "fedjury/learning/partition.py",
     "fedjury/gateway/state.py",
     "fedjury/gateway/refusal.py",
@@ -376,7 +382,7 @@ def test_only_entry_points_import_config():
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
-    kinds = {"run_sections", "round_sections", "agent_sections"}
+    kinds = {"run_sections", "round_sections", "agent_sections", "privacy_sections"}
     assert sections == {"section", "sections", "sizes", *kinds}
 
 

@@ -83,6 +83,9 @@ const Words = (() => {
     set("f-largest", Charts.percent(last?.largest));
     $("c-lost").hidden = last?.largest == null || last.lost === null;
     set("f-lost", last?.lost == null ? "–" : (100 * last.lost).toFixed(1));
+    $("c-epsilon").hidden = last?.epsilon == null;
+    const delta = last?.delta == null ? "" : ` (δ ${last.delta})`;
+    set("f-epsilon", last?.epsilon == null ? "–" : `${Charts.short(last.epsilon)}${delta}`);
     set("f-accepted", grouped.format(accepted));
     set("f-rejected", grouped.format(rejected));
     for (const since of document.querySelectorAll(".since")) put(since, first > 1 ? ` since round ${first}` : "");
