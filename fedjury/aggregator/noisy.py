@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedjury.config.privacy_sections import expected_of
 from fedjury.config.settings import Settings
 from fedjury.privacy import accounting
-from fedjury.privacy.release import NoisyMean
+from fedjury.privacy.noisy_mean import NoisyMean
 
 
 def noisy_mean_of(settings: Settings) -> NoisyMean | None:

@@ -11,10 +11,13 @@ import importlib
 import math
 from types import ModuleType
 
-from fedjury.privacy.release import Releases
+from fedjury.privacy.releases import Releases
 
 WITHOUT = "privacy.noise needs the package dp-accounting, which says what it costs: {how}"
 HOW = "pip install 'fedjury[privacy]'"
+
+MOST = 1_000_000
+"""Rounds that can be planned."""
 
 
 def library() -> ModuleType:
@@ -52,8 +55,7 @@ def noise_for(epsilon: float, delta: float, rounds: int) -> float:
     ValueError
         If no noise does.
     """
-    if not (epsilon > 0 and 0 < delta < 1 and rounds > 0):
-        raise ValueError("epsilon and rounds must be above 0, and delta between 0 and 1")
+    _check(epsilon, "epsilon", delta, rounds)
     dp = library()
     return float(
         dp.calibrate_dp_mechanism(
@@ -63,3 +65,23 @@ def noise_for(epsilon: float, delta: float, rounds: int) -> float:
             delta,
         )
     )
+
+
+def planned(noise: float, delta: float, rounds: int) -> float:
+    """Return the epsilon that so many rounds with this ``privacy.noise`` spend.
+
+    Raises
+    ------
+    ValueError
+        If one of them cannot be.
+    """
+    _check(noise, "noise", delta, rounds)
+    return epsilon(((noise, rounds),), delta)
+
+
+def _check(value: float, name: str, delta: float, rounds: int) -> None:
+    if not (0 < value < math.inf and 0 < delta < 1 and 0 < rounds <= MOST):
+        raise ValueError(
+            f"{name} must be above 0, delta between 0 and 1, and rounds 1 to {MOST:,}; they are "
+            f"{value:g}, {delta:g} and {rounds:,}"
+        )

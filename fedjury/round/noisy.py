@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fedjury.privacy.release import after, number
+from fedjury.privacy.releases import after, number
 from fedjury.protocol.spent import Spent
 from fedjury.round.state import (
     Aggregated,

@@ -31,7 +31,8 @@ from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.privacy import accounting
-from fedjury.privacy.release import NoisyMean, Releases
+from fedjury.privacy.noisy_mean import NoisyMean
+from fedjury.privacy.releases import Releases
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
     Decline,

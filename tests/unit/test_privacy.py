@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import sys
@@ -23,8 +24,10 @@ from fedjury.config.privacy_sections import expected_of
 from fedjury.config.sections import Privacy
 from fedjury.config.settings import SettingsError, load
 from fedjury.privacy import accounting
+from fedjury.privacy.__main__ import main
 from fedjury.privacy.noise import BLOCK, normal
-from fedjury.privacy.release import NoisyMean, after, clipped_sum, number
+from fedjury.privacy.noisy_mean import NoisyMean, clipped_sum
+from fedjury.privacy.releases import after, number
 
 PRIVATE = {
     "privacy.noise": 1.0,
@@ -55,7 +58,7 @@ def test_the_largest_floats_are_clipped():
 
 def test_many_updates_are_added_up_in_blocks(monkeypatch):
     """Two rows at a time or all at once: 7 updates of norm 5, each clipped to (.6, .8)."""
-    monkeypatch.setattr("fedjury.privacy.release.BLOCK", 4)
+    monkeypatch.setattr("fedjury.privacy.noisy_mean.BLOCK", 4)
     np.testing.assert_allclose(clipped_sum(np.tile(rows((3, 4)), (7, 1)), 1.0), (4.2, 5.6))
 
 
@@ -172,11 +175,24 @@ def test_noise_for_an_epsilon(epsilon):
     assert accounting.epsilon(((0.99 * noise, 60),), 1e-5) > epsilon
 
 
-@pytest.mark.parametrize("wrong", [(0, 1e-5, 1), (1, 0, 1), (1, 1, 1), (1, 1e-5, 0)])
-def test_noise_for_nothing_is_refused(wrong):
-    """An epsilon of 0 takes endless noise."""
-    with pytest.raises(ValueError, match="above 0"):
-        accounting.noise_for(*wrong)
+@pytest.mark.parametrize(
+    "wrong", [(0, 1e-5, 1), (1, 0, 1), (1, 1, 1), (1, 1e-5, 0), (math.inf, 1e-5, 1)]
+)
+@pytest.mark.parametrize("asked", [accounting.noise_for, accounting.planned])
+def test_what_cannot_be_planned_is_refused(asked, wrong):
+    """An epsilon of 0 takes endless noise, and a noise of 0 spends without bound."""
+    with pytest.raises(ValueError, match="must be above 0, delta between 0 and 1"):
+        asked(*wrong)
+
+
+def test_noise_is_planned_on_the_command_line(capsys):
+    """Both ways round, for people and as JSON."""
+    assert main(["--rounds", "60", "--epsilon", "2"], "fedjury privacy") == 0
+    said = "privacy.noise = 16.647 spends epsilon 2 (delta 1e-05) in 60 rounds\n"
+    assert capsys.readouterr().out == said
+    main(["--rounds", "1", "--noise", "1", "--delta", "0.00001", "--json"], "fedjury privacy")
+    found = json.loads(capsys.readouterr().out)
+    assert found == pytest.approx({"noise": 1, "epsilon": 4.728507, "delta": 1e-5, "rounds": 1})
 
 
 def test_a_missing_library_is_named(monkeypatch):

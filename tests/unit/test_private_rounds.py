@@ -25,7 +25,7 @@ from support.noise import LARGEST, largest, silent
 from fedjury import rules
 from fedjury.config.sections import Privacy
 from fedjury.privacy.accounting import epsilon
-from fedjury.privacy.release import NoisyMean
+from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.protocol.messages import Candidate, Model, Phase, Round
 from fedjury.protocol.spent import Spent
 from fedjury.round.machine import step

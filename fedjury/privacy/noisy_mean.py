@@ -19,9 +19,6 @@ from fedjury.config.sections import Privacy
 from fedjury.learning.weights import Matrix, Vector
 from fedjury.privacy.noise import Source, normal
 
-Releases = tuple[tuple[float, int], ...]
-"""What was told with noise so far, as (noise, how many times in a row)."""
-
 BLOCK = 1 << 20
 """Elements clipped at a time: 8 MiB in float64."""
 
@@ -57,15 +54,3 @@ def clipped_sum(updates: Matrix, clip: float) -> npt.NDArray[np.float64]:
             shares = np.minimum(1, clip / norms)
         total += np.einsum("n,nd->d", shares, block)
     return total
-
-
-def after(releases: Releases, noise: float) -> Releases:
-    """Return what was told so far, once more with this noise."""
-    if releases and releases[-1][0] == noise:
-        return (*releases[:-1], (noise, releases[-1][1] + 1))
-    return (*releases, (noise, 1))
-
-
-def number(releases: Releases) -> int:
-    """Return how many times something was told."""
-    return sum(count for _, count in releases)
