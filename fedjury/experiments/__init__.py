@@ -25,6 +25,7 @@ NAMES = (
     "mpaf",
     "detection",
     "matrix",
+    "privacy",
 )
 """Each is a module of ``papers``, with an underscore for a dash."""
 
