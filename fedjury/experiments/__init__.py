@@ -26,6 +26,7 @@ NAMES = (
     "mpaf",
     "detection",
     "matrix",
+    "privacy",
 )
 """Each is a module of ``papers``, with an underscore for a dash."""
 
