@@ -53,7 +53,6 @@ VOTED_DOWN = "voted down"
 TOO_FEW = "too few votes"
 """How the reason begins why a candidate is not accepted on which too few have voted."""
 
-
 MOST = 4
 """Named metrics of a model that are shown, and that a record in short has."""
 
