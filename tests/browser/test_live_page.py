@@ -1021,7 +1021,9 @@ def test_it_fits_a_phone(width, chromium, stack, tmp_path):
         sender = stack.enter_context(Says(where.address))
         long = "a-run-with-a-name-as-long-as-names-may-be-" + "x" * 22
         sender.tell("round", phase(1, "train"), run=long)
-        sender.tell("log/round", record_of(1, why="voted down " * 9, accepted=False), run=long)
+        groups = {f"{n}": {"members": ["a"], "why": "x" * (n % 2)} for n in range(120)}
+        said = record_of(1, why="voted down " * 9, accepted=False, **GROUPED | {"groups": groups})
+        sender.tell("log/round", said, run=long)
         until(lambda: text_of(page, "f-round") == "1", 10)
         page.locator("#rows .vote >> nth=0").tap()
         assert text_of(page, "tip").startswith("round 1, agent-1: poisoned")
