@@ -131,6 +131,13 @@ export function countBytes(values) {
   return new Uint8Array(view.buffer);
 }
 
+/** Whole numbers as little-endian uint32. */
+export const wholeBytes = (values) => {
+  const view = new DataView(new ArrayBuffer(4 * values.length));
+  values.forEach((value, i) => view.setUint32(4 * i, value, true));
+  return new Uint8Array(view.buffer);
+};
+
 /**
  * Encode a vector. `codec` is a wish, every codec is accepted: zstd is left out, and float32 stands
  * in for float16 and for what blocks cannot say.
