@@ -413,4 +413,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         optimizer=settings.training.optimizer,
         optimizer_options=dict(settings.training.options),
         counts=settings.validation.decide == "pooled",
+        group_judge=settings.validation.group_judge,
     )

@@ -53,7 +53,6 @@ VOTED_DOWN = "voted down"
 TOO_FEW = "too few votes"
 """How the reason begins why a candidate is not accepted on which too few have voted."""
 
-
 MOST = 4
 """Named metrics of a model that are shown, and that a record in short has."""
 
@@ -383,7 +382,10 @@ class RoundRecord:
         model = self.model.short()
         candidate = self.candidate and self.candidate.short()
         plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
-        return replace(plain, absent=(), votes=votes, groups=None, model=model, candidate=candidate)
+        groups = self.groups and self.groups.short()
+        return replace(
+            plain, absent=(), votes=votes, groups=groups, model=model, candidate=candidate
+        )
 
 
 def to_json(record: RoundRecord) -> Json:

@@ -265,7 +265,7 @@ def kept_for_judges(
     for model, group in accepted:
         if votes.on != "groups":
             kept.append(History(model.version, model.weights))
-        if votes.on_groups:
+        if votes.on_groups and not votes.group_judge:
             kept.append(GroupHistory(model.version, model.weights if group is None else group))
     return kept
 
