@@ -459,7 +459,7 @@ COLUMNS = {
         "largest let in",
         "accuracy lost (points)",
     ],
-    "privacy": ["epsilon", "votes", "noise", "spent", "accuracy at the end", "FP"],
+    "privacy": ["agents", "epsilon", "votes", "noise", "spent", "accuracy at the end", "FP"],
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedjury.config.settings import load
@@ -37,6 +38,10 @@ VOTES: dict[str, dict[str, Any]] = {
 
 DELTA, CLIP = 1e-5, 1.0
 
+COLUMNS = ("data", "agents", "epsilon", "votes")
+
+COLOURS = {"2": "#b2452e", "8": "#2471a3", "none": "black"}
+
 COMMON: dict[str, Any] = {
     "agents.malicious": 0.0,
     "agents.shared_downlink": True,
@@ -60,7 +65,8 @@ MODELS: dict[str, dict[str, Any]] = {
 class PrivacyScale(Scale):
     """How large the experiment is."""
 
-    n: int = 1000
+    fleets: tuple[int, ...] = (300, 1000)
+    """Numbers of agents: the more, the less noise there is in the mean."""
     samples: int = 30
     """Of each agent."""
     rounds: int = 12
@@ -73,10 +79,10 @@ class PrivacyPlan(Plan):
     scale: PrivacyScale
 
     def case(self, labels: Labels) -> Case:
-        """Make the cell of this data set, epsilon, votes and seed."""
+        """Make the cell of this data set, number of agents, epsilon, votes and seed."""
         scale, epsilon = self.scale, EPSILONS[str(labels["epsilon"])]
         given: dict[str, Any] = {
-            "agents.n": scale.n,
+            "agents.n": int(labels["agents"]),
             "agents.samples": scale.samples,
             "run.seed": int(labels["seed"]),
             "run.rounds": scale.rounds,
@@ -88,17 +94,17 @@ class PrivacyPlan(Plan):
             changes |= {"privacy.noise": noise, "privacy.clip": CLIP, "privacy.delta": DELTA}
         else:
             changes["aggregation.clip"] = CLIP
-        title = " ".join(str(labels[name]) for name in ("epsilon", "votes", "seed"))
+        title = " ".join(str(labels[name]) for name in (*COLUMNS[1:], "seed"))
         return Case(labels, Job(title, load(overrides=changes)))
 
 
 SMALL = PrivacyScale("small", ("fashion-mnist",), {"data.test": 1000})
-PAPER = PrivacyScale("paper", ("fashion-mnist",), n=2000, rounds=100)
+PAPER = PrivacyScale("paper", ("fashion-mnist",), fleets=(2000,), rounds=100)
 TINY = PrivacyScale(
     "tiny",
     ("digits",),
     {"model.name": "mlp", "training.learning_rate": 0.2, "data.test": 300},
-    n=12,
+    fleets=(12,),
     samples=40,
     rounds=7,
 )
@@ -111,7 +117,7 @@ def describe(plan: PrivacyPlan) -> str:
     """Say in a few words what was run."""
     common, scale = plan.common, plan.scale
     return (
-        f"model {common['model.name']}, {common.get('agents.n', scale.n):,} agents who hold "
+        f"model {common['model.name']}, agents who hold "
         f"{common.get('agents.samples', scale.samples)} samples each and all train in each of "
         f"{scale.rounds} rounds, SGD lr {common['training.learning_rate']:g}, batches of "
         f"{common['training.batch_size']}, {common['training.epochs']} local epoch, clip {CLIP:g}, "
@@ -132,9 +138,10 @@ SETUP = Setup(SCALES, MODELS, setup.planner(PrivacyPlan, SCALES, COMMON, MODELS)
 def cases(plan: PrivacyPlan) -> list[Case]:
     """Make the grid: data, epsilon, votes, seed."""
     return [
-        plan.case({"data": data, "epsilon": epsilon, "votes": votes, "seed": seed})
+        plan.case({"data": data, "agents": n, "epsilon": epsilon, "votes": votes, "seed": seed})
         for seed in plan.seeds
         for data in plan.sets
+        for n in plan.scale.fleets
         for epsilon in EPSILONS
         for votes in VOTES
     ]
@@ -146,14 +153,13 @@ def alarms(result: Result) -> Count:
 
 
 def tables(results: list[Result]) -> list[Table]:
-    """Return a row for each epsilon, with votes and without."""
+    """Return a row for each number of agents and epsilon, with votes and without."""
     rows: list[Row] = []
-    for (data, epsilon, votes), values in by(results, "data", "epsilon", "votes").items():
+    for key, values in by(results, *COLUMNS).items():
+        _, _, epsilon, votes = key
         rows.append(
-            {
-                "data": data,
-                "epsilon": epsilon,
-                "votes": votes,
+            dict(zip(COLUMNS, key, strict=True))
+            | {
                 "noise": round(values[0].settings.privacy.noise, 3),
                 "spent": Mean(tuple(map(spent, values)), "") if EPSILONS[str(epsilon)] else None,
                 "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
@@ -170,24 +176,28 @@ def spent(result: Result) -> float:
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
-    """Draw accuracy by round, the mean over seeds; dashed with votes."""
-    axes = figure.subplots()
-    colours = dict(zip(EPSILONS, ("#b2452e", "#2471a3", "black"), strict=True))
-    first = results[0].labels["data"]
-    for (data, epsilon, votes), values in by(results, "data", "epsilon", "votes").items():
-        if data != first:
-            continue
+    """Draw accuracy by round, the mean over seeds, a panel a fleet; dashed with votes."""
+    groups = by(results, "data", "agents")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, ((data, n), values) in zip(panels, groups.items(), strict=True):
+        _curves(axes, values)
+        axes.set_title(f"{n:,} agents, {data}", fontsize=10)
+    panels[-1].set_xlabel("round")
+    pictures.legend(figure)
+
+
+def _curves(axes: Axes, results: list[Result]) -> None:
+    for (epsilon, votes), values in by(results, "epsilon", "votes").items():
         curves = np.array([[r.model.accuracy or 0.0 for r in one.records] for one in values])
         axes.plot(
             range(1, curves.shape[1] + 1),
             100 * curves.mean(axis=0),
             "--" if votes == "on" else "-",
-            color=colours[str(epsilon)],
+            color=COLOURS[str(epsilon)],
             label=f"epsilon {epsilon}, votes {votes}",
         )
-    axes.set(xlabel="round", ylabel=f"accuracy (%), {first}", ylim=(0, 100))
+    axes.set(ylabel="accuracy (%)", ylim=(0, 100))
     axes.grid(alpha=0.25)
-    pictures.legend(figure)
 
 
 EXPERIMENT = Experiment(
@@ -197,7 +207,7 @@ EXPERIMENT = Experiment(
     cases=cases,
     tables=tables,
     draw=draw,
-    only=("epsilon", "votes"),
+    only=("agents", "epsilon", "votes"),
     poisoned=lambda _: set(),
     note=(
         "The noise is the least with which all rounds together spend epsilon, by the RDP "
