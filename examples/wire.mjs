@@ -2,7 +2,9 @@
 
 import { decode, encode } from '@msgpack/msgpack';
 
-import { BadMessage, decodeVector, encodeVector, floatBytes, wholeBytes } from './vectors.mjs';
+import {
+  BadMessage, countBytes, decodeVector, encodeVector, floatBytes, wholeBytes,
+} from './vectors.mjs';
 
 export { BadMessage };
 
@@ -28,6 +30,7 @@ const always = () => true;
 const isInt = (v) => Number.isInteger(v);
 const isNumber = (v) => typeof v === 'number' && Number.isFinite(v);
 const isText = (v) => typeof v === 'string';
+const isBool = (v) => typeof v === 'boolean';
 const int = (least = 0, most = 2 ** 31 - 1) => [isInt, (v) => v >= least && v <= most];
 const number = (fits = always) => [isNumber, fits];
 const text = [isText, always];
@@ -38,7 +41,7 @@ const listOf = ([type, fits]) => [
 const names = listOf([isText, isName]);
 const options = [
   (v) => v !== null && typeof v === 'object' && !Array.isArray(v)
-    && Object.values(v).every((o) => isNumber(o) || isText(o) || typeof o === 'boolean'),
+    && Object.values(v).every((o) => isNumber(o) || isText(o) || isBool(o)),
   (v) => Object.keys(v).length <= 16,
 ];
 const isTensor = (v) => Array.isArray(v) && v.length === 2 && isText(v[0])
@@ -62,7 +65,12 @@ const MANIFEST = {
   look_back: int(0, MOST_LOOK_BACK),
   minimum_history: int(),
   judge_options: options,
+  counts: [isBool, always],
 };
+
+/** What is meant where a manifest, or a round, does not say it. */
+const LEFT_OUT = { classes: 0, input_shape: [], counts: false };
+const NO_GROUPS = { groups: 0, each: 0 };
 
 const PHASES = ['train', 'validate_groups', 'validate', 'judge_and_train', 'done'];
 
@@ -113,17 +121,16 @@ function withUsual(usual, payload) {
   return isMap ? { ...usual, ...message } : message;
 }
 
-/** Classes and input shape may be missing: of a run that is not about images. */
-export const readManifest = (payload) => (
-  checked(withUsual({ classes: 0, input_shape: [] }, payload), MANIFEST));
+/** Some keys may be missing: classes and input shape in a run that is not about images. */
+export const readManifest = (payload) => checked(withUsual(LEFT_OUT, payload), MANIFEST);
 /** What the aggregator of a run speaks, by what it says to agents of the first version. */
 export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
 /** {online, since} of an aggregator. */
 export const readPresence = (payload) => checked(
   parsed(asJson, payload),
-  { online: [(v) => typeof v === 'boolean', always], since: number() },
+  { online: [isBool, always], since: number() },
 );
-export const readRound = (payload) => checked(withUsual({ groups: 0, each: 0 }, payload), ROUND);
+export const readRound = (payload) => checked(withUsual(NO_GROUPS, payload), ROUND);
 
 /** Read a message that is a vector `weights` of n values and some whole numbers. */
 const withWeights = (...keys) => (payload, n) => {
@@ -140,10 +147,15 @@ export const readHistory = withWeights();
 export const readCandidate = withWeights('round', 'attempt', 'base');
 
 /** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[],
- *   changed?: number, changed_errors?: number}} Opinion */
+ *   changed?: number, changed_errors?: number, counts?: Float64Array[]}} Opinion */
 
-const opinionPart = ({ poisoned: _, evidence, ...numbers }, bytes) => ({
-  ...numbers, evidence: floatBytes(evidence), size: bytes,
+const opinionPart = ({
+  poisoned: _, evidence, counts, ...numbers
+}, bytes) => ({
+  ...numbers,
+  evidence: floatBytes(evidence),
+  size: bytes,
+  ...(counts && { counts: countBytes(counts.flatMap((profile) => [...profile])) }),
 });
 
 export const presence = (online) => JSON.stringify({

@@ -114,6 +114,8 @@ class Agent(Replaceable):
     measured: tuple[int, int] | None = None
     shares: frozenset[str] | None = None
     """The agents that hear through this one, if it is a listener and no agent itself."""
+    group_history: bool = True
+    """Whether it needs accepted groups to judge groups; else only the model that they stand on."""
     remember: bool = True
     """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 
@@ -253,8 +255,13 @@ def _judge_groups(agent: Agent, now: Round) -> tuple[Agent, Assignment | None]:
     given = {} if agent.voted_on_groups == turn else groups_given(agent, now)
     if not given:
         return agent, None
-    wanted = tuple(range(max(0, now.version - agent.look_back), now.version + 1))
-    past = tuple(version for version in wanted if version not in agent.seen_groups)
+    oldest = max(0, now.version - agent.look_back) if agent.group_history else now.version
+    wanted = tuple(range(oldest, now.version + 1))
+    past: tuple[int, ...] = ()
+    if agent.group_history:
+        past = tuple(version for version in wanted if version not in agent.seen_groups)
+    elif agent.latest != now.version:
+        return agent, None
     here = agent.group_candidates[1] if agent.group_candidates[0] == turn else ()
     groups = tuple(sorted({group for mine in given.values() for group in mine}.difference(here)))
     if not past and not groups:

@@ -325,15 +325,19 @@ class AgentBatch:
         candidates: Mapping[int, Vector],
     ) -> list[GroupVotes | Decline]:
         """Let validators judge the groups given to each, all of them together."""
-        if not self._group_validators.profiles.knows(task.versions, {}):
+        model = self.models.get(task.versions[-1])
+        alone = self.members.group_judge is not None
+        known = model is not None if alone else self._group_validators.knows(task.versions)
+        if not known:
             return []
         unable = {name for name in given if self._validators.unable(self.members, name)}
         able = {name: groups for name, groups in given.items() if name not in unable}
         votes: list[GroupVotes] = []
         try:
             if able:
+                attacked = self._attacked_groups(task.round)
                 votes = self._group_validators.votes(
-                    self.members, able, task, candidates, self._attacked_groups(task.round)
+                    self.members, able, task, model, candidates, attacked
                 )
         except Exception as why:
             self._faults.note(why)

@@ -329,7 +329,8 @@ class AgentRunner:
                 raise
             self._say(UNFIT.format(why=why))
         for name, agent in self._agents.items():
-            self._agents[name] = agent.but(look_back=manifest.look_back)
+            past, groups = manifest.look_back, not manifest.group_judge
+            self._agents[name] = agent.but(look_back=past, group_history=groups)
             if agent.round is not None and not began and self._batch is not None:
                 self.took_part = True
                 self._batch.begin(agent.round)

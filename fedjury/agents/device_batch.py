@@ -272,10 +272,15 @@ class DeviceBatch:
     ) -> list[GroupVotes | Decline]:
         """Return this device's votes on the groups given to it, or that it cannot judge them."""
         known = self._groups.keys() | self._group_profiles.keys()
-        if self.name not in given or not known >= set(task.versions):
+        alone = self._manifest.group_judge
+        if self.name not in given or not (alone or known >= set(task.versions)):
             return []
         groups = given[self.name]
         try:
+            if self._manifest.group_judge and self._functions.judge is None:
+                raise FunctionError(
+                    f"the judge {self._manifest.group_judge!r} needs losses by class"
+                )
             votes = [self._group_vote(task, candidates[group]) for group in groups]
         except FunctionError as why:
             self._once(f"asked to vote on groups, it cannot: {why}")

@@ -14,6 +14,7 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
 from fedjury.aggregator.matrix_pool import MatrixPool
+from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
@@ -244,6 +245,7 @@ def round_config_of(
         detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
+        noisy=noisy_mean_of(settings),
         troubles=notices.take,
     )
 
@@ -413,4 +415,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         optimizer=settings.training.optimizer,
         optimizer_options=dict(settings.training.options),
         counts=settings.validation.decide == "pooled",
+        group_judge=settings.validation.group_judge,
     )

@@ -139,6 +139,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")
+    if record.privacy is not None:
+        line.append(f"  {record.privacy}", style="dim")
     if flagged := len(record.flagged):
         line.append(f"  {flagged:,} flagged", style="yellow")
     if out := len(record.quarantined):

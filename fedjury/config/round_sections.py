@@ -62,7 +62,7 @@ class Groups(Section):
     size: Annotated[int, Flag("--group-size", "N")] = Field(
         1,
         ge=0,
-        description="agents in a group at the least, drawn anew in each round; rules and votes on "
+        description="agents in a group at the least, drawn for each round; rules and votes on "
         "groups see the groups' means alone; 1: no groups, 0: one group of all",
     )
     secret: bool = Field(
@@ -177,6 +177,11 @@ class Validation(Section):
         {},
         description='of the judge: { reading = "B" } (lof), { false_alarm = 0.05 } (calibrated)',
         examples=["{ false_alarm = 0.05 }"],
+    )
+    group_judge: Text = Field(
+        "",
+        description="how a validator decides on groups: {group_judge}; empty: as on candidates, "
+        "with accepted groups in the place of accepted models",
     )
     look_back: Annotated[int, Flag("--look-back")] = Field(
         10, ge=2, description="l: a judge sees the last l + 1 accepted models"

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fedjury.config.agent_sections import Agents, Backdoor, Training
+from fedjury.config.privacy_sections import Privacy, check_privacy
 from fedjury.config.round_sections import (
     Aggregation,
     Collect,
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "LogNormal",
     "Model",
+    "Privacy",
     "Run",
     "Sampling",
     "Settings",
@@ -81,6 +83,7 @@ class Settings(Section):
     validation: Validation = Field(default_factory=Validation)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     detection: Detection = Field(default_factory=Detection)
+    privacy: Privacy = Field(default_factory=Privacy)
     limits: Limits = Field(default_factory=Limits)
     wire: Wire = Field(default_factory=Wire)
     agents: Agents = Field(default_factory=Agents)
@@ -211,6 +214,11 @@ class Settings(Section):
             asked,
             "0 with piggy_back, where agents are not asked about a candidate by itself",
         )
+        return self
+
+    @model_validator(mode="after")
+    def _the_promise_of_privacy_holds(self) -> Self:
+        check_privacy(self)
         return self
 
 

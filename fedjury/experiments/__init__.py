@@ -19,12 +19,14 @@ NAMES = (
     "baffle-votes",
     "judge-adaptive",
     "judge-always",
+    "group-votes",
     "judge-alarms",
     "judge-liars",
     "judge-settled",
     "mpaf",
     "detection",
     "matrix",
+    "privacy",
 )
 """Each is a module of ``papers``, with an underscore for a dash."""
 

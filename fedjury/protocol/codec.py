@@ -54,15 +54,15 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Manifest: ("counts",),
+    Manifest: ("counts", "group_judge"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
     Round: ("evaluators", "groups", "each"),
 }
 """Keys that are not written where they are empty; a 0 is written."""
 
-NOT_IF_ZERO = frozenset({"groups", "each"})
-"""Keys of those that are not written where they are 0, either."""
+NOT_IF_ZERO = frozenset({"groups", "each", "group_judge"})
+"""Keys of those that are not written where they are 0, or an empty text, either."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector)
 """What many get, one topic each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedjury.protocol.fields import (
     COUNT,
@@ -17,6 +17,7 @@ from fedjury.protocol.fields import (
     map_of,
     name,
     number,
+    part,
     values,
 )
 from fedjury.protocol.messages import GroupVotes
@@ -61,6 +62,30 @@ GROUPS = Kind("map number → map", map_of(number, _group), Group, "NUMBER")
 BALLOTS = Kind("map name → map", map_of(name, _ballot), GroupBallot)
 
 
+NUMBERS = 8
+"""Groups left out whose numbers are said in a line, and in short."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """The groups of a round in short, of which there may be hundreds with thousands of agents."""
+
+    count: int = entry(COUNT, "how many there are", 0)
+    left_out: int = entry(COUNT, "how many of them were not aggregated", 0)
+    numbers: tuple[int, ...] = entry(NUMBERED, "the first of these", (), optional=True)
+    size: int = entry(SIZE, "what the median validator received", 0, optional=True, unit="bytes")
+    cpu: int = entry(COUNT, "processor time of the median validator", 0, optional=True, unit="µs")
+
+    def __str__(self) -> str:
+        """Return them as people read them: "2 of 10 groups left out (3, 7)"."""
+        if not self.left_out:
+            return f"{self.count:,} group{'s' * (self.count != 1)}, none left out"
+        shown = ", ".join(map(str, self.numbers[:NUMBERS]))
+        more = ", ..." if self.left_out > NUMBERS else ""
+        named = f" ({shown}{more})" if shown else ""
+        return f"{self.left_out:,} of {self.count:,} groups left out{named}"
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """The groups of a round, by their numbers."""
@@ -71,6 +96,12 @@ class Groups:
     )
     rejects_at: int = entry(
         COUNT, 'how many "poisoned" votes leave a group out', 0, "group_quorum", optional=True
+    )
+    in_short: GroupCounts | None = part(
+        GroupCounts,
+        "instead of all these, in `log/history`: ",
+        prefix="group_counts.",
+        optional=True,
     )
 
     @property
@@ -92,9 +123,19 @@ class Groups:
         sizes = statistics.median_high(ballot.size for ballot in ballots)
         return sizes, statistics.median_high(ballot.cpu for ballot in ballots)
 
+    @property
+    def counts(self) -> GroupCounts:
+        """How many there are, how many were left out, and what they cost the median validator."""
+        if self.in_short is not None and not self.groups:
+            return self.in_short
+        out = self.left_out
+        return GroupCounts(len(self.groups), len(out), tuple(map(int, out[:NUMBERS])), *self.cost)
+
+    def short(self) -> Groups:
+        """Return only how many there are, without the names of agents."""
+        counts = self.counts
+        return Groups(in_short=replace(counts, numbers=counts.numbers[:NUMBERS]))
+
     def __str__(self) -> str:
         """Return them as people read them: "2 of 10 groups left out (3, 7)"."""
-        count, out = len(self.groups), self.left_out
-        if not out:
-            return f"{count:,} groups, none left out"
-        return f"{len(out):,} of {count:,} groups left out ({', '.join(out)})"
+        return f"{self.counts}"

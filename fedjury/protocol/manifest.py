@@ -43,6 +43,8 @@ class Manifest:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     counts: bool = False
     """Whether votes are to carry the errors that their validators counted."""
+    group_judge: str = ""
+    """How validators compare groups; empty: each as the judge does, with the history of groups."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "optimizer": _text,
         "optimizer_options": _options,
         "counts": _truth,
+        "group_judge": _text,
     },
     Manifest1: {"protocol": count},
     Round: {

@@ -15,6 +15,7 @@ from fedjury.protocol.measured import Measured, harm_of, largest_let_in, measure
 from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
+from fedjury.reports import groups_section
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.jury import blind, still_share, untrusted
 from fedjury.reports.rounds import text
@@ -42,8 +43,10 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         *([] if falling else reached(rounds, settings.evaluation)),
         named(rounds, settings.detection),
         voted(rounds),
+        groups_section.sentence(rounds),
         lost(rounds),
         hidden(rounds, settings),
+        spent(rounds),
         falling,
         unseen(rounds, classes),
         doubted(rounds, settings),
@@ -154,6 +157,14 @@ def hidden(rounds: list[RoundRecord], settings: Settings) -> str:
     if (found := rejected_attacks(rounds, settings)) is not None:
         parts.append(f"caught: {found} attacked rounds")
     return "; ".join(parts)
+
+
+def spent(rounds: list[RoundRecord]) -> str:
+    """Return what the run has spent, with differential privacy."""
+    said = rounds[-1].privacy
+    if said is None:
+        return ""
+    return f"noise hid each agent's updates: {said} spent by {said.releases:,} candidates"
 
 
 def rejected_attacks(rounds: list[RoundRecord], settings: Settings) -> RejectedAttacks | None:

@@ -166,6 +166,8 @@ def notes(one: RoundRecord) -> list[str]:
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
         values = ", ".join(f"{text(name)} {value}" for name, value in found)
         message.append(f"the candidate: {values}{behind}")
+    if one.groups is not None:
+        message.append(f"{one.groups}")
     if one.about != one.round:
         message.append(f"about the candidate of round {one.about:,}")
     if one.flagged:
@@ -176,6 +178,8 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(f"{len(one.quarantined):,} in quarantine after it")
     if one.traffic.invalid_messages:
         message.append(f"refused: {counts(one.traffic.invalid_messages, REASONS)}")
+    if one.privacy is not None:
+        message.append(f"{one.privacy}")
     if one.declined:
         message.append(f"{one.declined:,} sat out")
     if one.missing:

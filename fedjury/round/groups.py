@@ -1,6 +1,6 @@
 """Groups of a round: how agents are drawn into them, and which are left out after a vote.
 
-The selected agents are drawn into groups anew in each round, by the run's seed, or by a key that
+The selected agents are drawn into groups in each round, by the run's seed, or by a key that
 the aggregator tells nobody. All that rules and voters see of a group is the mean of its updates.
 Votes on groups come before there is a candidate: validators judge for each group what the model
 would become by its mean alone, groups that are voted down are left out, and the rest is aggregated.

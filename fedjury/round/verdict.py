@@ -16,6 +16,7 @@ from fedjury.detection.state import DetectionResult
 from fedjury.judges.pooled import Pool
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.fields import SERVER
+from fedjury.protocol.measured import weighted_mean
 from fedjury.protocol.messages import (
     Candidate,
     GroupCandidate,
@@ -37,8 +38,8 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
-    weighted_mean,
 )
+from fedjury.round import noisy
 from fedjury.round.state import (
     Aggregated,
     Clear,
@@ -263,7 +264,7 @@ def kept_for_judges(
     for model, group in accepted:
         if votes.on != "groups":
             kept.append(History(model.version, model.weights))
-        if votes.on_groups:
+        if votes.on_groups and not votes.group_judge:
             kept.append(GroupHistory(model.version, model.weights if group is None else group))
     return kept
 
@@ -298,6 +299,7 @@ def _record(
         model=state.model.quality,
         candidate=quality,
         harm=state.model.harm,
+        privacy=noisy.spent(state, config),
         training=weighted_mean(trained, config.limits.samples),
         trained=trained,
         evaluated=phase.metrics if isinstance(phase, Voting) else {},

@@ -649,6 +649,24 @@ def test_the_largest_backdoor_let_in_stands_beside_the_last(alone):
     assert tiles(record_of(1, accuracy_lost=0.004)) == [None] * 3
 
 
+def test_what_privacy_has_cost_has_a_tile(alone):
+    """With differential privacy alone; a record without a bound has no number to show."""
+
+    def tile(said):
+        return alone.evaluate(
+            "(said) => { const board = Board.fresh(''); Board.hear(board, 'log/round', said);"
+            " Words.figures(board, Board.figures(board));"
+            " return document.getElementById('c-epsilon').hidden ? null :"
+            " document.getElementById('f-epsilon').textContent; }",
+            said,
+        )
+
+    spent = {"epsilon": 2.512, "delta": 1e-5, "releases": 3, "noise": 4.0}
+    assert tile(record_of(1, privacy=spent)) == "2.5 (δ 0.00001)"
+    assert tile(record_of(1, privacy=spent | {"epsilon": None})) is None
+    assert tile(record_of(1)) is None
+
+
 def test_a_flood_of_runs_does_not_hide_the_real_one(alone):
     """Made-up runs take each other's places, never that of one that speaks and has a manifest."""
     found = alone.evaluate("""() => {

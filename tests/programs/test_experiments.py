@@ -449,6 +449,7 @@ COLUMNS = {
         "largest let in",
         "accuracy lost (points)",
     ],
+    "privacy": ["epsilon", "votes", "noise", "spent", "accuracy at the end", "FP"],
 }
 
 

@@ -305,6 +305,7 @@ ELSEWHERE = {
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/judges/applied.py": "the parts of judgements",
     "fedjury/aggregator/rule_memory.py": "the metadata of a file of the rule's",
+    "fedjury/aggregator/release_file.py": "the metadata of a noisy candidate's file",
     "fedjury/experiments/engine/federation.py": "the attack log",
     "fedjury/gateway/client.py": "the gateway's JSON",
     "fedjury/aggregator/assembly.py": "the metrics of a task",

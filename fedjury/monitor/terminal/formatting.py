@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from functools import partial
 
 from fedjury import formatting
-from fedjury.formatting import counts, measures, points, size
+from fedjury.formatting import counts, measures, points, processor_time, size
 from fedjury.monitor.rows import Suspects, heard_in_full
 from fedjury.monitor.runs import Repeat, Run
+from fedjury.protocol.groups import GroupCounts
 from fedjury.protocol.record import MOST, RoundRecord
 
 PHASES = {
     "train": "training",
     "validate": "voting",
+    "validate_groups": "voting on groups",
     "judge_and_train": "voting and training",
     "done": "over",
 }
@@ -59,6 +61,14 @@ def harm(row: RoundRecord) -> list[str]:
     largest, lost = row.harm.largest_backdoor, row.harm.accuracy_lost
     message = [] if largest is None else [f"largest let in {percent(largest)}"]
     return message if lost is None else [*message, f"accuracy lost {points(lost)} points"]
+
+
+def judging(groups: GroupCounts) -> str:
+    """Return what groups cost the median validator; empty where nobody voted on them."""
+    if not groups.size:
+        return ""
+    took = f", {processor_time(groups.cpu)}" if groups.cpu else ""
+    return f"a validator: {size(groups.size)}{took}"
 
 
 def where(run: Run) -> str:
@@ -112,6 +122,8 @@ def _details(row: RoundRecord) -> list[str]:
     if rate is not None:
         message.append(f"{rate:,.0f} updates/s")
     message.append(f"in {size(traffic.bytes_in or 0)} out {size(traffic.bytes_out or 0)}")
+    if row.privacy is not None:
+        message.append(f"{row.privacy}")
     if row.declined:
         message.append(f"sat out {row.declined:,}")
     if row.missing:
@@ -154,6 +166,8 @@ def closing(run: Run) -> str:
         if last.model.backdoor is not None:
             message.append(f"backdoor {percent(last.model.backdoor)}")
             message += harm(last)
+    if tally.groups:
+        message.append(f"{tally.groups_left_out:,} of {tally.groups:,} groups left out")
     if refused := sum(run.refused.values()):
         message.append(f"{refused:,} refused")
     if again := given_up(run):
