@@ -68,8 +68,9 @@ const MANIFEST = {
   counts: [isBool, always],
 };
 
-/** What is meant where a manifest does not say it. */
+/** What is meant where a manifest, or a round, does not say it. */
 const LEFT_OUT = { classes: 0, input_shape: [], counts: false };
+const NO_GROUPS = { groups: 0, each: 0 };
 
 const PHASES = ['train', 'validate_groups', 'validate', 'judge_and_train', 'done'];
 
@@ -120,9 +121,8 @@ function withUsual(usual, payload) {
   return isMap ? { ...usual, ...message } : message;
 }
 
-/** Classes and input shape may be missing: of a run that is not about images. */
-export const readManifest = (payload) => (
-  checked(withUsual(LEFT_OUT, payload), MANIFEST));
+/** Some keys may be missing: classes and input shape in a run that is not about images. */
+export const readManifest = (payload) => checked(withUsual(LEFT_OUT, payload), MANIFEST);
 /** What the aggregator of a run speaks, by what it says to agents of the first version. */
 export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
 /** {online, since} of an aggregator. */
@@ -130,7 +130,7 @@ export const readPresence = (payload) => checked(
   parsed(asJson, payload),
   { online: [isBool, always], since: number() },
 );
-export const readRound = (payload) => checked(withUsual({ groups: 0, each: 0 }, payload), ROUND);
+export const readRound = (payload) => checked(withUsual(NO_GROUPS, payload), ROUND);
 
 /** Read a message that is a vector `weights` of n values and some whole numbers. */
 const withWeights = (...keys) => (payload, n) => {
