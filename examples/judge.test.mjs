@@ -5,6 +5,7 @@ import test from 'node:test';
 
 import { studentQuantile } from './calibrated.mjs';
 import { changesOf, judgeOf, profileOf } from './judge.mjs';
+import { countBytes } from './vectors.mjs';
 
 const judge = (name, least, options = {}) => (
   judgeOf({ judge: name, judge_options: options, minimum_history: least }));
@@ -32,6 +33,12 @@ test('a vote says how many answers change, and by how much the errors do', () =>
   const next = { answers: Int32Array.of(0, 0, 1, 1), errors: Float64Array.of(2, 0, 0, 1) };
   assert.deepEqual(changesOf(last, next), { changed: 2, changed_errors: 3 });
   assert.deepEqual(changesOf(last, last), { changed: 0, changed_errors: 0 });
+});
+
+test('counts travel in as few bytes as the largest needs', () => {
+  assert.deepEqual([...countBytes([0, 255])], [1, 0, 255]);
+  assert.deepEqual([...countBytes([256, 1])], [2, 0, 1, 1, 0]);
+  assert.deepEqual([...countBytes([65536])], [4, 0, 0, 1, 0]);
 });
 
 test('lof: a change like those before is clean, one far from them poisoned', () => {

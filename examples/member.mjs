@@ -216,9 +216,11 @@ export class Member {
       profiles.push(model.profile);
     }
     const profile = yield* profileOf(this.network, candidate.weights, this.data);
+    const past = profiles.map(({ errors }) => errors);
     const opinion = {
-      ...this.judge(profiles.map(({ errors }) => errors), profile.errors),
+      ...this.judge(past, profile.errors),
       ...changesOf(profiles.at(-1), profile),
+      ...(this.manifest.counts && { counts: [...past, profile.errors] }),
     };
     this.say(`round ${round.round}: the candidate is ${opinion.poisoned ? 'poisoned' : 'clean'} `
       + `(score ${opinion.score.toFixed(4)}, threshold ${opinion.threshold.toFixed(4)})`);

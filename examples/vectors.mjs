@@ -120,6 +120,17 @@ const floats = (values) => {
 /** Numbers as little-endian float32, as evidence travels. */
 export const floatBytes = (values) => floats(Float32Array.from(values));
 
+/** Whole numbers, each in as few bytes as the largest needs, which are said first. */
+export function countBytes(values) {
+  const largest = values.reduce((a, b) => Math.max(a, b));
+  const width = [1, 2, 4].find((bytes) => largest < 256 ** bytes);
+  const view = new DataView(new ArrayBuffer(1 + width * values.length));
+  view.setUint8(0, width);
+  const write = { 1: 'setUint8', 2: 'setUint16', 4: 'setUint32' }[width];
+  values.forEach((value, i) => view[write](1 + width * i, value, true));
+  return new Uint8Array(view.buffer);
+}
+
 /**
  * Encode a vector. `codec` is a wish, every codec is accepted: zstd is left out, and float32 stands
  * in for float16 and for what blocks cannot say.

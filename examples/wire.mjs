@@ -2,7 +2,9 @@
 
 import { decode, encode } from '@msgpack/msgpack';
 
-import { BadMessage, decodeVector, encodeVector, floatBytes } from './vectors.mjs';
+import {
+  BadMessage, countBytes, decodeVector, encodeVector, floatBytes,
+} from './vectors.mjs';
 
 export { BadMessage };
 
@@ -27,6 +29,7 @@ const always = () => true;
 const isInt = (v) => Number.isInteger(v);
 const isNumber = (v) => typeof v === 'number' && Number.isFinite(v);
 const isText = (v) => typeof v === 'string';
+const isBool = (v) => typeof v === 'boolean';
 const int = (least = 0, most = 2 ** 31 - 1) => [isInt, (v) => v >= least && v <= most];
 const number = (fits = always) => [isNumber, fits];
 const text = [isText, always];
@@ -37,7 +40,7 @@ const listOf = ([type, fits]) => [
 const names = listOf([isText, isName]);
 const options = [
   (v) => v !== null && typeof v === 'object' && !Array.isArray(v)
-    && Object.values(v).every((o) => isNumber(o) || isText(o) || typeof o === 'boolean'),
+    && Object.values(v).every((o) => isNumber(o) || isText(o) || isBool(o)),
   (v) => Object.keys(v).length <= 16,
 ];
 const isTensor = (v) => Array.isArray(v) && v.length === 2 && isText(v[0])
@@ -61,7 +64,11 @@ const MANIFEST = {
   look_back: int(0, MOST_LOOK_BACK),
   minimum_history: int(),
   judge_options: options,
+  counts: [isBool, always],
 };
+
+/** What is meant where a manifest does not say it. */
+const LEFT_OUT = { classes: 0, input_shape: [], counts: false };
 
 const ROUND = {
   round: int(1),
@@ -101,18 +108,18 @@ function parsed(parse, payload) {
 
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
-/** Classes and input shape may be missing: of a run that is not about images. */
+/** Some keys may be missing: classes and input shape in a run that is not about images. */
 export const readManifest = (payload) => {
   const message = parsed(asJson, payload);
   const isMap = message !== null && typeof message === 'object' && !Array.isArray(message);
-  return checked(isMap ? { classes: 0, input_shape: [], ...message } : message, MANIFEST);
+  return checked(isMap ? { ...LEFT_OUT, ...message } : message, MANIFEST);
 };
 /** What the aggregator of a run speaks, by what it says to agents of the first version. */
 export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
 /** {online, since} of an aggregator. */
 export const readPresence = (payload) => checked(
   parsed(asJson, payload),
-  { online: [(v) => typeof v === 'boolean', always], since: number() },
+  { online: [isBool, always], since: number() },
 );
 export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
 
@@ -131,10 +138,15 @@ export const readHistory = withWeights();
 export const readCandidate = withWeights('round', 'attempt', 'base');
 
 /** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[],
- *   changed?: number, changed_errors?: number}} Opinion */
+ *   changed?: number, changed_errors?: number, counts?: Float64Array[]}} Opinion */
 
-const opinionPart = ({ poisoned: _, evidence, ...numbers }, bytes) => ({
-  ...numbers, evidence: floatBytes(evidence), size: bytes,
+const opinionPart = ({
+  poisoned: _, evidence, counts, ...numbers
+}, bytes) => ({
+  ...numbers,
+  evidence: floatBytes(evidence),
+  size: bytes,
+  ...(counts && { counts: countBytes(counts.flatMap((profile) => [...profile])) }),
 });
 
 export const presence = (online) => JSON.stringify({

@@ -53,6 +53,15 @@ def size(count: float | None) -> str:
     return f"{count:,.0f} B" if units[0] == "B" else f"{count:,.1f} {units[0]}"
 
 
+def processor_time(microseconds: int) -> str:
+    """Return a processor time, like 35 ms or 1.2 s; a dash where nobody said it, which is 0."""
+    if not microseconds:
+        return UNKNOWN
+    if microseconds < 999_500:
+        return f"{microseconds / 1000:.3g} ms"
+    return f"{microseconds / 1e6:,.1f} s"
+
+
 def counts(numbers: Mapping[str, int], most: int | None = None) -> str:
     """Return names with how often each was counted, the largest numbers first, ``most`` of them."""
     ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))

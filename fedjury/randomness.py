@@ -55,6 +55,10 @@ class Purpose(IntEnum):
     """Who of those that came late is let in."""
     EVALUATORS = 24
     """Who is selected to measure a candidate."""
+    GROUPS = 25
+    """Who is in a group with whom."""
+    GROUP_HISTORY = 26
+    """Which of a round's groups is remembered, as what is usual for a group."""
 
     SAMPLE_ORDER = 40
     """The order in which an agent visits its samples."""
@@ -142,6 +146,20 @@ def draw(
     rng = stream(seed, purpose, round_)
     drawn = (names[i] for i in rng.choice(len(names), count, replace=False))
     return tuple(sorted([*drawn, *sure]))
+
+
+def draw_groups(
+    agents: Collection[str], size: int, rng: np.random.Generator
+) -> tuple[tuple[str, ...], ...]:
+    """Draw agents into groups of ``size`` at the least; returns the names of each, sorted.
+
+    There are as many groups as that allows, some larger by one or more, for the rest. ``size`` 0:
+    one group of all. Where there are fewer agents than ``size`` they are one group.
+    """
+    names = np.array(sorted(agents))
+    count = max(1, len(names) // size) if size else 1
+    order = names[rng.permutation(len(names))]
+    return tuple(tuple(sorted(part.tolist())) for part in np.array_split(order, count))
 
 
 def keys(seed: int, purpose: Purpose, round_: int, agents: Sequence[int], count: int) -> Words:

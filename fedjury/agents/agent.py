@@ -9,10 +9,21 @@ every attempt at a round.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from fedjury.protocol.messages import Candidate, History, Manifest, Message, Model, Phase, Round
+from fedjury.protocol.messages import (
+    Candidate,
+    GroupCandidate,
+    GroupHistory,
+    History,
+    Manifest,
+    Message,
+    Model,
+    Phase,
+    Round,
+)
 from fedjury.protocol.replaceable import Replaceable
 
 
@@ -44,6 +55,15 @@ class Contribute:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeGroups:
+    """Judge the groups' candidates of this attempt against those of the accepted ``versions``."""
+
+    round: int
+    attempt: int
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluate:
     """Measure the candidate of this attempt on your own data."""
 
@@ -53,13 +73,18 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Get what is needed to judge: the candidate, and the history of these versions."""
+    """Get what is needed to judge: the candidate, and the history of these versions.
+
+    Or the candidates of these groups, and the history of groups.
+    """
 
     versions: tuple[int, ...]
     candidate: bool = False
+    groups: tuple[int, ...] = ()
+    group_versions: tuple[int, ...] = ()
 
 
-Assignment = Train | Judge | Evaluate | Contribute | Fetch
+Assignment = Train | Judge | JudgeGroups | Evaluate | Contribute | Fetch
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,13 @@ class Agent(Replaceable):
     """Versions it has received, as models or as history."""
     candidate: tuple[int, int] | None = None
     """Round and attempt of the last candidate it received."""
+    seen_groups: frozenset[int] = frozenset()
+    """Versions of which it has received a group's candidate, as history."""
+    group_candidates: tuple[tuple[int, int], frozenset[int]] = ((0, 0), frozenset())
+    """Round and attempt, and of which of its groups it has received the candidate."""
+    asked_groups: tuple[int, int] | None = None
+    """Round and attempt for which it has asked for what it lacks to judge groups."""
+    voted_on_groups: tuple[int, int] | None = None
     asked: tuple[int, int] | None = None
     """Round and attempt for which it has asked for what it lacks."""
     trained: tuple[int, int] | None = None
@@ -82,6 +114,8 @@ class Agent(Replaceable):
     measured: tuple[int, int] | None = None
     shares: frozenset[str] | None = None
     """The agents that hear through this one, if it is a listener and no agent itself."""
+    group_history: bool = True
+    """Whether it needs accepted groups to judge groups; else only the model that they stand on."""
     remember: bool = True
     """Whether it keeps the models it has seen; if not, it fetches them all for every vote."""
 
@@ -99,11 +133,18 @@ def on_message(agent: Agent, message: Message) -> tuple[Agent, Assignment | None
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
             seen = frozenset((*recent, version)) if agent.remember else agent.seen
-            return react(agent.but(latest=version, seen=seen))
+            groups = frozenset(v for v in agent.seen_groups if v >= version - agent.look_back)
+            return react(agent.but(latest=version, seen=seen, seen_groups=groups))
         case History(version, _):
             return react(agent.but(seen=agent.seen | {version}))
         case Candidate(number, attempt, _, _):
             return react(agent.but(candidate=(number, attempt)))
+        case GroupHistory(version, _):
+            return react(agent.but(seen_groups=agent.seen_groups | {version}))
+        case GroupCandidate(group, number, attempt):
+            turn, groups = agent.group_candidates
+            here = groups if turn == (number, attempt) else frozenset[int]()
+            return react(agent.but(group_candidates=((number, attempt), here | {group})))
         case _:
             return agent, None
 
@@ -115,26 +156,34 @@ def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
     return agent.shares if names == "all" else [name for name in names if name in agent.shares]
 
 
+NOTHING: Mapping[str, Any] = {
+    "trained": None,
+    "voted": None,
+    "voted_on_groups": None,
+    "measured": None,
+    "asked": None,
+    "asked_groups": None,
+    "candidate": None,
+    "group_candidates": ((0, 0), frozenset()),
+}
+"""What an agent remembers of rounds before the first."""
+
+
 def _forget(agent: Agent) -> Agent:
     """Forget the attempt that was answered: an aggregator that began again has no answers.
 
     It says the manifest first, and then the round again, which it may call by the same attempt.
     """
     now = agent.round
-    answered = agent.trained, agent.voted, agent.measured
+    answered = agent.trained, agent.voted, agent.voted_on_groups, agent.measured
     if now is None or (now.round, now.attempt) not in answered:
         return agent
-    return agent.but(
-        round=None, trained=None, voted=None, measured=None, asked=None, candidate=None
-    )
+    return agent.but(round=None, **NOTHING)
 
 
 def began_again(agent: Agent) -> Agent:
     """Forget all but the latest model: the run goes through earlier rounds once more."""
-    latest = frozenset({agent.latest})
-    return agent.but(
-        trained=None, voted=None, measured=None, asked=None, candidate=None, seen=latest
-    )
+    return agent.but(seen=frozenset({agent.latest}), seen_groups=frozenset(), **NOTHING)
 
 
 def of_another(agent: Agent, *, same_model: bool) -> Agent:
@@ -152,6 +201,8 @@ def react(agent: Agent) -> tuple[Agent, Assignment | None]:
         ready = agent.latest == now.version and agent.trained != turn
         if ready and concerned(agent, now.contributors):
             return agent.but(trained=turn), Train(*turn, now.version)
+    if now.phase is Phase.VALIDATE_GROUPS:
+        return _judge_groups(agent, now)
     if now.phase is Phase.VALIDATE:
         return _look_at_candidate(agent, now)
     if agent.voted == turn:
@@ -187,3 +238,32 @@ def _judge(
     if agent.asked == turn:
         return agent, None
     return agent.but(asked=turn), Fetch(missing, candidate=agent.candidate != turn)
+
+
+def groups_given(agent: Agent, now: Round) -> dict[str, tuple[int, ...]]:
+    """Return which groups those validators judge that an agent stands for, by name."""
+    mine = set(concerned(agent, now.validators))
+    return {name: now.groups_of(place) for place, name in enumerate(now.validators) if name in mine}
+
+
+def _judge_groups(agent: Agent, now: Round) -> tuple[Agent, Assignment | None]:
+    """Judge groups if all that takes is here; else ask for what is not, once."""
+    turn = (now.round, now.attempt)
+    given = {} if agent.voted_on_groups == turn else groups_given(agent, now)
+    if not given:
+        return agent, None
+    oldest = max(0, now.version - agent.look_back) if agent.group_history else now.version
+    wanted = tuple(range(oldest, now.version + 1))
+    past: tuple[int, ...] = ()
+    if agent.group_history:
+        past = tuple(version for version in wanted if version not in agent.seen_groups)
+    elif agent.latest != now.version:
+        return agent, None
+    here = agent.group_candidates[1] if agent.group_candidates[0] == turn else ()
+    groups = tuple(sorted({group for mine in given.values() for group in mine}.difference(here)))
+    if not past and not groups:
+        seen = agent.seen_groups if agent.remember else frozenset[int]()
+        return agent.but(voted_on_groups=turn, seen_groups=seen), JudgeGroups(*turn, wanted)
+    if agent.asked_groups == turn:
+        return agent, None
+    return agent.but(asked_groups=turn), Fetch((), groups=groups, group_versions=past)

@@ -13,9 +13,10 @@ from itertools import groupby
 
 import numpy as np
 
-from fedjury.agents.agent import Contribute, Evaluate, Train
+from fedjury.agents.agent import Contribute, Evaluate, JudgeGroups, Train
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.faults import Faults
+from fedjury.agents.group_voting import GroupValidators
 from fedjury.agents.members import Member, Members
 from fedjury.agents.voting import Validators
 from fedjury.attacks import AttackContext, RoundContext
@@ -25,6 +26,7 @@ from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    GroupVotes,
     Manifest,
     Metrics,
     Phase,
@@ -32,6 +34,7 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
+from fedjury.randomness import Purpose, draw_groups, stream
 
 CHUNK = 100
 """Members trained in one batch: few enough for the cache, many enough for the processor.
@@ -56,11 +59,14 @@ class AgentBatch:
         spec: PartitionSpec,
         attacked: Callable[[int], bool],
         faults: Faults | None = None,
+        group_size: int | None = None,
     ) -> None:
         """``world``: what they learn in. ``attacked``: whether attackers strike in a round.
 
-        ``faults``: takes what fails in plug-ins of somebody else's.
+        ``faults``: takes what fails in plug-ins of somebody else's. ``group_size``: of the groups
+        that those who know the run's seed can draw; None: they cannot.
         """
+        self._group_size, self._spec = group_size, spec
         self._faults = faults or Faults()
         self.members = members
         self._seed, self._look_back, self._attacked = spec.seed, manifest.look_back, attacked
@@ -80,6 +86,7 @@ class AgentBatch:
             members, world, spec.seed, manifest.history_codec, with_counts=manifest.counts
         )
         self.profiles = self._validators.profiles
+        self._group_validators = GroupValidators(self._validators, world, manifest.history_codec)
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
@@ -102,10 +109,15 @@ class AgentBatch:
         oldest = version - max(self._look_back, 1)
         self.models = {v: w for v, w in self.models.items() if v >= oldest}
         self._validators.forget(oldest)
+        self._group_validators.profiles.forget(oldest)
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model that came as history."""
         self.profiles.receive(version, weights)
+
+    def look_back_at_group(self, version: int, weights: Vector) -> None:
+        """Remember the candidate of a group of an accepted model that came as history."""
+        self._group_validators.profiles.receive(version, weights)
 
     def exclude(self, absent: frozenset[str]) -> None:
         """From now on, leave out of rounds to which all are called those who have not come."""
@@ -305,6 +317,48 @@ class AgentBatch:
         if not honest or len(honest) == len(names):
             return []
         return self._voted(honest, task, candidate, attacked)
+
+    def group_votes(
+        self,
+        given: Mapping[str, tuple[int, ...]],
+        task: JudgeGroups,
+        candidates: Mapping[int, Vector],
+    ) -> list[GroupVotes | Decline]:
+        """Let validators judge the groups given to each, all of them together."""
+        model = self.models.get(task.versions[-1])
+        alone = self.members.group_judge is not None
+        known = model is not None if alone else self._group_validators.knows(task.versions)
+        if not known:
+            return []
+        unable = {name for name in given if self._validators.unable(self.members, name)}
+        able = {name: groups for name, groups in given.items() if name not in unable}
+        votes: list[GroupVotes] = []
+        try:
+            if able:
+                attacked = self._attacked_groups(task.round)
+                votes = self._group_validators.votes(
+                    self.members, able, task, model, candidates, attacked
+                )
+        except Exception as why:
+            self._faults.note(why)
+            unable.update(able)
+        return [*votes, *(Decline(name, task.round, task.attempt) for name in sorted(unable))]
+
+    def _attacked_groups(self, round_: int) -> Collection[int]:
+        """Return the groups with one of the malicious agents of the fleet, if they attack.
+
+        They draw the groups as the aggregator does, of the agents that it has called: of all, where
+        it called all. Where groups are drawn by a secret, none of them knows of any.
+        """
+        if self._group_size is None or not self._attacked(round_):
+            return ()
+        spec = self._spec
+        names = self._contributors
+        if isinstance(names, str):
+            names = tuple(spec.name(number) for number in range(spec.n))
+        groups = draw_groups(names, self._group_size, stream(self._seed, Purpose.GROUPS, round_))
+        out = self.members.attackers
+        return [number for number, group in enumerate(groups) if not out.isdisjoint(group)]
 
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector

@@ -16,9 +16,11 @@ from fedjury.agents.agent import (
     Evaluate,
     Fetch,
     Judge,
+    JudgeGroups,
     Train,
     began_again,
     concerned,
+    groups_given,
     of_another,
     on_message,
     react,
@@ -37,6 +39,8 @@ from fedjury.protocol.messages import (
     Candidate,
     ColluderUpdate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
     History,
     Manifest,
     Manifest1,
@@ -131,6 +135,10 @@ class AgentRunner:
         """A vote -> the validators that wait for its candidate."""
         self._measuring: dict[Evaluate, list[str]] = {}
         """The same of those that measure it."""
+        self._voting_on_groups: dict[JudgeGroups, dict[str, tuple[int, ...]]] = {}
+        """A vote on groups -> its validators, and the groups that each is to judge."""
+        self._group_candidates: tuple[tuple[int, int], dict[int, Vector]] = ((0, 0), {})
+        """Round and attempt, and the candidates of its groups that have come."""
         self.candidate: tuple[tuple[int, int], Vector] | None = None
         """The newest candidate, after the round and attempt that it is of."""
         self._models: dict[int, Vector] = {}
@@ -196,7 +204,7 @@ class AgentRunner:
                 continue
             if delivery is None:
                 return
-            if isinstance(delivery.message, Candidate | History):
+            if isinstance(delivery.message, Candidate | History | GroupCandidate | GroupHistory):
                 self._bytes[delivery.to] += delivery.size
             self.on_message(delivery.to, delivery.message)
 
@@ -224,8 +232,15 @@ class AgentRunner:
             case Candidate(number, attempt, _, weights):
                 if self.candidate is None or (number, attempt) >= self.candidate[0]:
                     self.candidate = (number, attempt), weights
+            case GroupCandidate(group, number, attempt, _, weights):
+                if (number, attempt) > self._group_candidates[0]:
+                    self._group_candidates = (number, attempt), {}
+                if (number, attempt) == self._group_candidates[0]:
+                    self._group_candidates[1][group] = weights
             case Model(version, weights):
                 self._keep(version, weights)
+            case GroupHistory(version, weights) if self._batch is not None:
+                self._batch.look_back_at_group(version, weights)
             case History(version, weights) if self._batch is not None:
                 self._batch.look_back_at(version, weights)
             case AggregatorPresence(partition=theirs) if theirs and self._partition:
@@ -249,12 +264,16 @@ class AgentRunner:
     def _take(self, agent: Agent, task: Assignment) -> None:
         assert agent.round is not None
         match task:
-            case Fetch(versions, candidate):
+            case Fetch(versions, candidate, groups, group_versions):
                 self._bytes[agent.name] = 0
                 if candidate:
                     self.transport.fetch(agent.name, Candidate)
                 for version in versions:
                     self.transport.fetch(agent.name, History, version)
+                for group in groups:
+                    self.transport.fetch(agent.name, GroupCandidate, group)
+                for version in group_versions:
+                    self.transport.fetch(agent.name, GroupHistory, version)
             case Train() | Contribute():
                 selected = concerned(agent, agent.round.contributors)
                 self._tasks.update(dict.fromkeys(selected, task))
@@ -264,6 +283,9 @@ class AgentRunner:
             case Judge():
                 selected = concerned(agent, agent.round.validators)
                 self.voting.setdefault(task, []).extend(selected)
+            case JudgeGroups():
+                given = groups_given(agent, agent.round)
+                self._voting_on_groups.setdefault(task, {}).update(given)
             case Evaluate():
                 selected = concerned(agent, agent.round.evaluators)
                 self._measuring.setdefault(task, []).extend(selected)
@@ -307,7 +329,8 @@ class AgentRunner:
                 raise
             self._say(UNFIT.format(why=why))
         for name, agent in self._agents.items():
-            self._agents[name] = agent.but(look_back=manifest.look_back)
+            past, groups = manifest.look_back, not manifest.group_judge
+            self._agents[name] = agent.but(look_back=past, group_history=groups)
             if agent.round is not None and not began and self._batch is not None:
                 self.took_part = True
                 self._batch.begin(agent.round)
@@ -318,8 +341,10 @@ class AgentRunner:
         self._fresh.clear()
         self.voting.clear()
         self._measuring.clear()
+        self._voting_on_groups.clear()
         self._again.clear()
         self.candidate = None
+        self._group_candidates = (0, 0), {}
         if models:
             self._models.clear()
 
@@ -343,7 +368,7 @@ class AgentRunner:
             return
         if manifest is not None and message.round < self._batch.number:
             self._batch = self.new_batch(manifest)
-            self.candidate = None
+            self.candidate, self._group_candidates = None, ((0, 0), {})
             self._agents = {name: began_again(agent) for name, agent in self._agents.items()}
         self._batch.begin(message)
 
@@ -364,6 +389,8 @@ class AgentRunner:
         self._fresh.clear()
         if self.voting or self._measuring:
             self._look_at_candidate(batch)
+        if self._voting_on_groups:
+            self._look_at_groups(batch)
 
     def _look_at_candidate(self, batch: Batch) -> None:
         """Let all who are ready judge the candidate, and measure it, at once."""
@@ -380,3 +407,18 @@ class AgentRunner:
             if self.candidate is not None and self.candidate[0] == (task.round, task.attempt):
                 for measured in batch.measure(names, task, self.candidate[1]):
                     self.transport.send(measured.agent, measured)
+
+    def _look_at_groups(self, batch: Batch) -> None:
+        """Let all who are ready judge groups at once; each says its part of the time that took."""
+        voting, self._voting_on_groups = self._voting_on_groups, {}
+        turn, candidates = self._group_candidates
+        for task, given in voting.items():
+            if (task.round, task.attempt) != turn:
+                continue
+            before = time.process_time()
+            answers = batch.group_votes(given, task, candidates)
+            cpu = round((time.process_time() - before) / max(1, len(answers)) * 1e6)
+            for said in answers:
+                size = self._bytes[self.connections.of[said.agent]]
+                answer = said if isinstance(said, Decline) else replace(said, size=size, cpu=cpu)
+                self.transport.send(said.agent, answer)

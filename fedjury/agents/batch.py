@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from fedjury.agents.agent import Contribute, Evaluate, Judge, Train
+from fedjury.agents.agent import Contribute, Evaluate, Judge, JudgeGroups, Train
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    GroupVotes,
     Metrics,
     Round,
     Update,
@@ -30,6 +31,9 @@ class Batch(Protocol):
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model (d,) that came as history."""
+
+    def look_back_at_group(self, version: int, weights: Vector) -> None:
+        """Remember the candidate (d,) of a group of an accepted model that came as history."""
 
     def exclude(self, absent: frozenset[str]) -> None:
         """Leave out of rounds for everybody those agents that have not come yet."""
@@ -54,6 +58,17 @@ class Batch(Protocol):
 
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
         """Return the votes of these agents on a candidate (d,), or that one cannot judge it."""
+
+    def group_votes(
+        self,
+        given: Mapping[str, tuple[int, ...]],
+        task: JudgeGroups,
+        candidates: Mapping[int, Vector],
+    ) -> list[GroupVotes | Decline]:
+        """Return the votes of these agents on the groups given to each, or that one cannot judge.
+
+        ``candidates``: those (d,) of the groups, by number.
+        """
 
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector

@@ -18,6 +18,8 @@ from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
 from fedjury.attacks import AttackContext, BackdoorConfig, Collusion, idle_until, validators
 from fedjury.attacks.honest import honest
+from fedjury.judges import group_judges
+from fedjury.judges.group_judges import GroupJudge
 from fedjury.judges.judgements import Judge
 from fedjury.learning import models
 from fedjury.learning.datasets.dataset import Dataset
@@ -89,14 +91,17 @@ def assemble(
         send=send,
         backdoor=_backdoor_config(simulated, holdings, judge),
     )
-    members = _members(simulated, numbers, attack, judge, holdings)
+    compared = group_judge_of(manifest, simulated.settings.validation.group_judge)
+    members = _members(simulated, numbers, attack, judge, compared, holdings)
     plugins = theirs(
         (LOSSES, manifest.loss),
         (OPTIMIZERS, manifest.optimizer),
         (models.MODELS, network),
         (BACKDOORS, spec.task if spec.armed else ""),
     )
-    return AgentBatch(members, attack, manifest, spec, simulated.attacked, Faults(say, plugins))
+    groups, faults = simulated.settings.groups, Faults(say, plugins)
+    size = None if groups.secret else groups.size
+    return AgentBatch(members, attack, manifest, spec, simulated.attacked, faults, size)
 
 
 def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tuple[str, Judge]:
@@ -123,6 +128,22 @@ def agreed(simulated: SimulatedAgents, data: Dataset, manifest: Manifest) -> tup
         raise MismatchError(str(why)) from why
     options = {"minimum_history": manifest.minimum_history, **manifest.judge_options}
     return network, judges.build(chosen, **options)
+
+
+def group_judge_of(manifest: Manifest, ours: str) -> GroupJudge | None:
+    """Return the judge of groups that a manifest asks for, if it does.
+
+    Raises
+    ------
+    MismatchError
+        If we do not have it.
+    """
+    if not manifest.group_judge:
+        return None
+    try:
+        return group_judges.build(group_judges.GROUP_JUDGES.agreed(manifest.group_judge, ours))
+    except ValueError as why:
+        raise MismatchError(str(why)) from why
 
 
 def plan_of(manifest: Manifest) -> Training:
@@ -202,6 +223,7 @@ def _members(
     numbers: range,
     world: AttackContext,
     judge: Judge,
+    group_judge: GroupJudge | None,
     holdings: Partition,
 ) -> Members:
     """Say who of these agents does what."""
@@ -225,6 +247,7 @@ def _members(
         train=learn,
         attack=attack,
         judge=judge,
+        group_judge=group_judge,
         vote_attack=validators.build(simulated.settings.agents.vote_attack),
         attackers=frozenset(spec.name(i) for i in attackers),
         usual=holdings.usual,
@@ -270,6 +293,7 @@ def _backdoor_config(
         judge=judge,
         clean=hidden.judged_clean,
         weight=_weight(simulated, partition),
+        group_size=simulated.settings.groups.size if hidden.replaces == "group" else 0,
     )
 
 

@@ -5,14 +5,14 @@ What a function of the user's does wrong is said in a sentence, and the device s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fedjury import judges
-from fedjury.agents.agent import Contribute, Evaluate
+from fedjury.agents.agent import Contribute, Evaluate, JudgeGroups
 from fedjury.agents.agent import Judge as JudgeTask
 from fedjury.agents.agent import Train as TrainTask
 from fedjury.agents.functions import (
@@ -25,6 +25,7 @@ from fedjury.agents.functions import (
     flaw_of_values,
     named,
 )
+from fedjury.judges.judgements import Judgements
 from fedjury.learning.error_profiles import (
     BINS,
     Edges,
@@ -42,6 +43,7 @@ from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    GroupVotes,
     Manifest,
     Phase,
     Round,
@@ -89,6 +91,10 @@ class DeviceBatch:
         self._verdict: Vote | None = None
         self._profiles: dict[int, npt.NDArray[np.int64]] = {}
         """Version -> what the accepted model gets wrong here."""
+        self._groups: dict[int, Vector] = {}
+        """Version -> a group's candidate of the round that made it."""
+        self._group_profiles: dict[int, npt.NDArray[np.int64]] = {}
+        """Version -> what that gets wrong here."""
         self._answers: tuple[int, npt.NDArray[Any]] | None = None
         """The last accepted version that it voted after, and what that says of its samples."""
         self._edges: Edges | None = None
@@ -111,11 +117,17 @@ class DeviceBatch:
         """Remember an accepted model (d,), and forget those that no judge will ask for."""
         oldest = version - max(self._manifest.look_back, 1)
         self._models = {v: w for v, w in self._models.items() if v >= oldest} | {version: weights}
-        self._profiles = {v: p for v, p in self._profiles.items() if v >= oldest}
+        for kept in (self._profiles, self._groups, self._group_profiles):
+            for gone in [kept_version for kept_version in kept if kept_version < oldest]:
+                del kept[gone]
 
     def look_back_at(self, version: int, weights: Vector) -> None:
         """Remember an accepted model (d,) that came as history."""
         self._models.setdefault(version, weights)
+
+    def look_back_at_group(self, version: int, weights: Vector) -> None:
+        """Remember the candidate (d,) of a group of an accepted model that came as history."""
+        self._groups.setdefault(version, weights)
 
     def exclude(self, absent: frozenset[str]) -> None:
         """Do nothing: a device is there."""
@@ -252,6 +264,42 @@ class DeviceBatch:
             self._once(f"asked to vote, it cannot: {why}")
             return [Decline(self.name, task.round, task.attempt)]
 
+    def group_votes(
+        self,
+        given: Mapping[str, tuple[int, ...]],
+        task: JudgeGroups,
+        candidates: Mapping[int, Vector],
+    ) -> list[GroupVotes | Decline]:
+        """Return this device's votes on the groups given to it, or that it cannot judge them."""
+        known = self._groups.keys() | self._group_profiles.keys()
+        alone = self._manifest.group_judge
+        if self.name not in given or not (alone or known >= set(task.versions)):
+            return []
+        groups = given[self.name]
+        try:
+            if self._manifest.group_judge and self._functions.judge is None:
+                raise FunctionError(
+                    f"the judge {self._manifest.group_judge!r} needs losses by class"
+                )
+            votes = [self._group_vote(task, candidates[group]) for group in groups]
+        except FunctionError as why:
+            self._once(f"asked to vote on groups, it cannot: {why}")
+            return [Decline(self.name, task.round, task.attempt)]
+        return [GroupVotes.of(dict(zip(groups, votes, strict=True)))]
+
+    def _group_vote(self, task: JudgeGroups, candidate: Vector) -> Vote:
+        """Return this device's vote on one group's candidate (d,)."""
+        if self._functions.judge is not None:
+            return self._own_vote(task, candidate)
+        for version in task.versions:
+            if version not in self._group_profiles:
+                self._group_profiles[version] = self._profile(self._groups[version]).errors
+        here = self._profile(candidate)
+        history = np.stack([self._group_profiles[version] for version in task.versions])
+        found = self._judged(history, here.errors)
+        verdict = bool(found.poisoned[0]), float(found.score[0]), float(found.threshold[0])
+        return Vote(self.name, task.round, task.attempt, *verdict, here.samples)
+
     def measure(
         self, names: Sequence[str], task: Evaluate, candidate: Vector
     ) -> list[messages.Metrics | Decline]:
@@ -271,25 +319,14 @@ class DeviceBatch:
 
     def _vote(self, task: JudgeTask, candidate: Vector) -> Vote:
         if self._functions.judge is not None:
-            self._model.load(candidate)
-            poisoned = bool(called(self._functions.judge, self._model.model, self._turn()))
-            score, threshold = POISONED if poisoned else CLEAN
-            return Vote(self.name, task.round, task.attempt, poisoned, score, threshold, 1)
+            return self._own_vote(task, candidate)
         for version in task.versions:
             if version not in self._profiles:
                 past = self._profile(self._models[version])
                 self._profiles[version], self._answers = past.errors, (version, past.answers)
         here = self._profile(candidate)
         history = np.stack([self._profiles[version] for version in task.versions])
-        try:  # no message makes us import a judge
-            judge = judges.build(
-                judges.JUDGES.agreed(self._manifest.judge),
-                minimum_history=self._manifest.minimum_history,
-                **self._manifest.judge_options,
-            )
-            found = judge(history[None], here.errors[None])
-        except ValueError as why:
-            raise FunctionError(str(why)) from why
+        found = self._judged(history, here.errors)
         seen = found.evidence[0, -MAX_EVIDENCE:].astype("<f4").tobytes()
         return Vote(
             self.name,
@@ -306,6 +343,27 @@ class DeviceBatch:
             if self._manifest.counts
             else b"",
         )
+
+    def _own_vote(self, task: JudgeTask | JudgeGroups, candidate: Vector) -> Vote:
+        """Return what a judge function of the user's says of a candidate (d,)."""
+        judge = self._functions.judge
+        assert judge is not None
+        self._model.load(candidate)
+        poisoned = bool(called(judge, self._model.model, self._turn()))
+        score, threshold = POISONED if poisoned else CLEAN
+        return Vote(self.name, task.round, task.attempt, poisoned, score, threshold, 1)
+
+    def _judged(self, history: npt.NDArray[np.int64], errors: npt.NDArray[np.int64]) -> Judgements:
+        """Return what the run's judge says of errors (p,) after a history (l + 1, p)."""
+        try:  # no message makes us import a judge
+            judge = judges.build(
+                judges.JUDGES.agreed(self._manifest.judge),
+                minimum_history=self._manifest.minimum_history,
+                **self._manifest.judge_options,
+            )
+            return judge(history[None], errors[None])
+        except ValueError as why:
+            raise FunctionError(str(why)) from why
 
     def _changed(self, version: int, answers: npt.NDArray[Any]) -> int | None:
         """Count the answers that are others than those of the last accepted version, if known."""

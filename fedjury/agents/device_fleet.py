@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fedjury.agents.agent import Contribute, Evaluate, Judge, Train
+from fedjury.agents.agent import Contribute, Evaluate, Judge, JudgeGroups, Train
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.device_batch import DeviceBatch
 from fedjury.agents.waiting import Waiting
@@ -14,6 +14,7 @@ from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
     Decline,
+    GroupVotes,
     Manifest,
     Metrics,
     Round,
@@ -55,6 +56,11 @@ class DeviceFleet:
         """Remember an accepted model (d,) that came as history."""
         for batch in self._batches.values():
             batch.look_back_at(version, weights)
+
+    def look_back_at_group(self, version: int, weights: Vector) -> None:
+        """Remember the candidate (d,) of a group of an accepted model that came as history."""
+        for batch in self._batches.values():
+            batch.look_back_at_group(version, weights)
 
     def exclude(self, absent: frozenset[str]) -> None:
         """Do nothing: all are there."""
@@ -99,6 +105,19 @@ class DeviceFleet:
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
         """Return the votes of these devices on a candidate (d,), or that one cannot judge it."""
         asked = (self._batches[name].votes([name], task, candidate) for name in names)
+        return [answer for answers in asked for answer in answers]
+
+    def group_votes(
+        self,
+        given: Mapping[str, tuple[int, ...]],
+        task: JudgeGroups,
+        candidates: Mapping[int, Vector],
+    ) -> list[GroupVotes | Decline]:
+        """Return the votes of these devices on the groups given to each, or that one cannot."""
+        asked = (
+            self._batches[name].group_votes({name: groups}, task, candidates)
+            for name, groups in given.items()
+        )
         return [answer for answers in asked for answer in answers]
 
     def measure(

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fedjury.learning.error_profiles import answers_changed
-from fedjury.learning.evaluation import predict
+from fedjury.learning.class_losses import ClassLosses, class_losses
+from fedjury.learning.error_profiles import Histories, answers_changed
+from fedjury.learning.evaluation import losses_each, predict, predict_each
 from fedjury.learning.shards import Shards
 from fedjury.learning.task import Predictions, Task
-from fedjury.learning.weights import Vector
+from fedjury.learning.weights import Matrix, Vector
 from fedjury.protocol.compression import as_received
 
 Rows = npt.NDArray[np.int64]
@@ -89,6 +90,23 @@ class ErrorProfileCache:
             self._tried = weights, self._nothing()
         self._measure(weights, rows, self._tried[1])
         return self._tried[1].values[rows]
+
+    def candidates(self, rows: Rows, weights: Matrix) -> Histories:
+        """Profile models (G, d) on the data of these members in one pass: (m, G, p).
+
+        Nothing of them is remembered.
+        """
+        x, targets, ends = self._samples(rows)
+        answers = predict_each(self._model, weights, x, self._task)
+        own = zip(np.split(answers, ends, axis=1), np.split(targets, ends), strict=True)
+        return np.stack([self._task.profile(answered, right) for answered, right in own])
+
+    def losses(self, rows: Rows, weights: Matrix) -> list[ClassLosses]:
+        """Measure the losses of models (G, d) on each of these members' classes, in one pass."""
+        x, targets, ends = self._samples(rows)
+        found = losses_each(self._model, weights, x, torch.from_numpy(targets), self._task)
+        own = zip(np.split(found, ends, axis=1), np.split(targets, ends), strict=True)
+        return [class_losses(losses, right, self._task) for losses, right in own]
 
     def changed(self, rows: Rows, version: int) -> list[int | None]:
         """Count of each of these members the answers that the last candidate changes, (m,).

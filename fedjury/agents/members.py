@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fedjury.agents.collusion import ColluderPool
 from fedjury.attacks import LocalTraining
 from fedjury.attacks.validators import VoteAttack
+from fedjury.judges.group_judges import GroupJudge
 from fedjury.judges.judgements import Judge
 
 
@@ -32,6 +33,8 @@ class Members(NamedTuple):
     attack: LocalTraining
     judge: Judge
     vote_attack: VoteAttack
+    group_judge: GroupJudge | None = None
+    """How they judge groups; None: one by one, as ``judge`` does."""
     attackers: frozenset[str] = frozenset()
     """The malicious agents of the whole fleet, but for those whom lack of data keeps out."""
     usual: int = 1

@@ -58,16 +58,17 @@ class Validators:
         self._with_counts = with_counts
         task, data = world.task, world.data
         self.profiles = ErrorProfileCache(world.model, data, task, codec)
-        self._samples, self._seed, self._task = members.usual, seed, task
+        self.inventor = Inventor(seed, members.usual, task)
+        self._samples, self.seed, self.task = members.usual, seed, task
         counts: list[int] = data.counts.tolist()
         dealt = zip(members.holders, counts, strict=True)
         self._held = {member.name: held for member, held in dealt if held}
         self._row = {m.name: i for i, m in enumerate(members.holders) if m.name in self._held}
         everybody = (*members.holders, *members.malicious)
-        self._number = {member.name: member.number for member in everybody}
+        self.number = {member.name: member.number for member in everybody}
+        """Member -> its number in the whole fleet."""
         claimed = {member.name: members.claimed for member in members.malicious}
         self._said = self._held | (claimed if members.claimed else {})
-        self._inventor = Inventor(seed, self._samples, task)
 
     def samples(self, name: str) -> int:
         """Return how many samples a member says it holds.
@@ -76,6 +77,14 @@ class Validators:
         """
         return self._said.get(name, self._samples)
 
+    def rows(self, names: Sequence[str]) -> Rows:
+        """Return the rows (m,) of these members in the data, ``NO_DATA`` of who holds none."""
+        return np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
+
+    def held(self, names: Sequence[str]) -> Rows:
+        """Return how many samples (m,) these members hold; who holds none, what is usual."""
+        return np.array([self._held.get(n, self._samples) for n in names], dtype=np.int64)
+
     def unable(self, members: Members, name: str) -> bool:
         """Say whether a member can give no vote: it is honest as a validator, and has no data."""
         return name not in self._held and name not in members.malicious_validators
@@ -83,7 +92,7 @@ class Validators:
     def forget(self, oldest: int) -> None:
         """Forget what was counted in the versions before ``oldest``."""
         self.profiles.forget(oldest)
-        self._inventor.forget(oldest)
+        self.inventor.forget(oldest)
 
     def votes(
         self,
@@ -147,11 +156,11 @@ class Validators:
             if name in self._row:
                 answers = next(found)
             elif name in malicious:
-                answers = self._inventor.answers(self._number[name], version)
+                answers = self.inventor.answers(self.number[name], version)
             else:
                 result.append(Decline(name, task.round, task.attempt))
                 continue
-            measured = ((key, metric(*answers)) for key, metric in self._task.metrics.items())
+            measured = ((key, metric(*answers)) for key, metric in self.task.metrics.items())
             values = {key: value for key, value in measured if math.isfinite(value)}
             samples = self.samples(name)
             result.append(Metrics(name, task.round, task.attempt, samples, values))
@@ -167,7 +176,7 @@ class Validators:
         attacked: bool,
     ) -> Findings:
         """Return what these members say: what they found, or what liars say in its place."""
-        rows = np.array([self._row.get(name, NO_DATA) for name in names], dtype=np.int64)
+        rows = self.rows(names)
         able = rows != NO_DATA
         accepted = self._accepted(names, rows, task.versions, models)
         errors = np.concatenate([accepted, accepted[:, -1:]], axis=1)
@@ -180,11 +189,11 @@ class Validators:
         wanted = self._wanted(members, names, honest, doubtful, task, attacked)
         lying = (wanted != honest) | ~able
         rngs = [
-            stream(self._seed, Purpose.INVENTED_CANDIDATE, task.round, self._number[name])
+            stream(self.seed, Purpose.INVENTED_CANDIDATE, task.round, self.number[name])
             for name, lies in zip(names, lying, strict=True)
             if lies
         ]
-        held = np.array([self._held.get(n, self._samples) for n in names], dtype=np.int64)[lying]
+        held = self.held(names)[lying]
         untrue = believable(members.judge, accepted[lying], wanted[lying], rngs, held)
         errors[lying] = untrue.models
         moved = sizes(errors[:, -2] - errors[:, -1]).tolist()
@@ -209,10 +218,10 @@ class Validators:
     ) -> Histories:
         """Count errors of accepted models on these members' data; who has none makes them up."""
         able = rows != NO_DATA
-        numbers = [self._number[name] for name, has in zip(names, able, strict=True) if not has]
-        result = np.empty((len(names), len(versions), self._task.kinds), dtype=np.int64)
+        numbers = [self.number[name] for name, has in zip(names, able, strict=True) if not has]
+        result = np.empty((len(names), len(versions), self.task.kinds), dtype=np.int64)
         result[able] = self.profiles.history(rows[able], versions, models)
-        result[~able] = self._inventor.history(numbers, versions)
+        result[~able] = self.inventor.history(numbers, versions)
         return result
 
     def _wanted(
@@ -228,9 +237,9 @@ class Validators:
         liars = [i for i, name in enumerate(names) if name in members.malicious_validators]
         if not liars:
             return honest
-        numbers = tuple(self._number[names[i]] for i in liars)
+        numbers = tuple(self.number[names[i]] for i in liars)
         doubt = tuple(doubtful[liars].tolist())
-        turn = Turn(task.round, task.attempt, numbers, self._seed, attacked, doubt)
+        turn = Turn(task.round, task.attempt, numbers, self.seed, attacked, doubt)
         wanted = honest.copy()
         wanted[liars] = members.vote_attack(honest[liars], turn)
         return wanted

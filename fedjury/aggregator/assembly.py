@@ -237,6 +237,7 @@ def round_config_of(
         validation=settings.validation,
         limits=settings.limits,
         evaluation=settings.evaluation,
+        groups=settings.groups,
         collecting=strategy_of(settings),
         server_validator=look.server_validator,
         pool=pool_of(settings.validation, classes, notices.add),
@@ -414,4 +415,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         optimizer=settings.training.optimizer,
         optimizer_options=dict(settings.training.options),
         counts=settings.validation.decide == "pooled",
+        group_judge=settings.validation.group_judge,
     )

@@ -14,7 +14,7 @@ from fedjury.config.sections import Broker
 from fedjury.formatting import measures
 from fedjury.protocol.record import MOST, TOO_FEW, VOTED_DOWN, RoundRecord, refusals
 from fedjury.reports.jury import blind, still_share, untrusted
-from fedjury.round.state import State, Voting
+from fedjury.round.state import State, Voting, VotingOnGroups
 
 REDRAW = 0.1
 SPEAK = 5.0
@@ -58,11 +58,16 @@ class RunConsole:
         if not self._terminal or time.monotonic() < self._due:
             return
         elapsed = max(time.monotonic() - state.opened.now, 1e-9)
-        voting = state.phase if isinstance(state.phase, Voting) else None
-        updates = len(voting.aggregated.contributors if voting else state.updates)
+        phase = state.phase
+        voting = phase if isinstance(phase, Voting | VotingOnGroups) else None
+        doing, updates = "training", len(state.updates)
+        if isinstance(phase, Voting):
+            doing, updates = "voting", len(phase.aggregated.contributors)
+        if isinstance(phase, VotingOnGroups):
+            doing, updates = f"voting on {phase.count} groups", len(phase.gathered.contributors)
         parts = [
             f"round {state.round}/{self.rounds}",
-            "voting" if voting else "training",
+            doing,
             f"updates {updates:,}/{len(state.selected):,}",
             f"{updates / elapsed:,.0f} updates/s",
         ]
@@ -128,6 +133,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
         line.append(f"  {votes}")
         if votes.pooled is not None or not record.why.startswith(TOO_FEW):
             line.append(f" ({votes.decided_by})")
+    if record.groups is not None and record.groups.left_out:
+        line.append(f"  {record.groups}", style="yellow")
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")

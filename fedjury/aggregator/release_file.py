@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from fedjury.aggregator.durable_files import damaged, readable
-from fedjury.round.state import Release
+from fedjury.round.release import Release
 
 RELEASE = "release.safetensors"
 """Its name in the folder of the run."""

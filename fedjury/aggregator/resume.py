@@ -22,7 +22,8 @@ from fedjury.protocol.measured import harm_of
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
 from fedjury.round.memory import RuleMemory
-from fedjury.round.state import GlobalModel, Release, RoundConfig, State, Waiting
+from fedjury.round.release import Release
+from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
     History,
     InvalidLog,
     Manifest,
@@ -32,7 +36,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import RoundRecord, Timing
 from fedjury.protocol.transport.connection import Connection
-from fedjury.round import machine
+from fedjury.round import machine, verdict
 from fedjury.round.state import (
     Clear,
     CountInvalid,
@@ -116,7 +120,8 @@ class Aggregator:
         ``clock``: tells seconds, from whenever. ``control``: through which others pause or stop it.
         """
         self.connection = connection
-        self.config = config
+        key = store.secret("groups") if config.groups.secret else b""
+        self.config = dataclasses.replace(config, group_key=key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
         self._cannot_vote: set[str] = set()
@@ -137,18 +142,19 @@ class Aggregator:
 
         ``partition``: how it takes the fleet's data to be partitioned, see ``AggregatorPresence``.
         """
-        self.connection.transport.codecs |= dict.fromkeys(
-            (History, Candidate), manifest.history_codec
-        )
+        kinds = (History, Candidate, GroupCandidate, GroupHistory)
+        self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
-        self.connection.subscribe(Update, Vote, Metrics, Decline, Presence, serves=there)
+        answers = Update, Vote, GroupVotes, Metrics, Decline, Presence
+        self.connection.subscribe(*answers, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
         for message in self._told_to_the_first_version(there.since):
             self.connection.publish(message)
-        if self.config.validation.asked or self.config.validation.piggy_back:
-            for model in history:
-                self.connection.publish(History(model.version, model.weights))
+        for message in verdict.kept_for_judges(
+            ((model, self.store.group(model.version)) for model in history), self.config
+        ):
+            self.connection.publish(message)
         self.connection.publish(history[-1])
         self._log_history()
 
@@ -269,7 +275,7 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
-            case Update() | Vote() | Metrics() | Decline():
+            case Update() | Vote() | GroupVotes() | Metrics() | Decline():
                 return message
             case Presence():
                 return self._note(message)
@@ -321,8 +327,8 @@ class Aggregator:
                 self.connection.clear(message)
             case PersistRelease(release):
                 self.store.persist_release(release)
-            case Persist(record, accepted, pending, registry, memory):
-                self.store.persist(record, accepted, pending, registry, memory)
+            case Persist(record, accepted, pending, registry, memory, group):
+                self.store.persist(record, accepted, pending, registry, memory, group)
                 self._screen.finished(record)
                 self._history.add(record)
                 self._history_sent = False

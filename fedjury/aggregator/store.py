@@ -7,6 +7,7 @@
     runs/<run>/agents-000012.npz   where agents are watched: what is known of them
     runs/<run>/rows-000012-1.bin   large arrays of that; see agent registries.py
     runs/<run>/rule-000012.safetensors   what the rule keeps, of one that keeps something
+    runs/<run>/groups.key          where groups are drawn in secret: what they are drawn by
     runs/<run>/release.safetensors   with differential privacy: the last noisy candidate, and how
                                    often there was one
     runs/<run>/lock                held by the aggregator that uses the folder
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ from fedjury.aggregator.durable_files import (
     StoreError,
     append,
     damaged,
+    explained,
     readable,
     remove,
     replace,
@@ -59,7 +62,7 @@ from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 from fedjury.round.memory import RuleMemory
-from fedjury.round.state import Release
+from fedjury.round.release import Release
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
@@ -135,8 +138,11 @@ class RunStore:
         pending: Vector | None = None,
         registry: AgentRegistry | None = None,
         memory: RuleMemory | None = None,
+        group: Vector | None = None,
     ) -> None:
         """Make a finished round durable: what the next needs, the accepted model, the record.
+
+        ``group``: the candidate (d,) of one of the model's groups, which is kept with it.
 
         Killed at any moment of it, a run goes on after this round or after the one before.
 
@@ -161,7 +167,7 @@ class RunStore:
         kinds = tuple(kind for kind, data in left.items() if data is not None)
         record = dataclasses.replace(record, left=kinds)
         if accepted is not None:
-            self.save(accepted, record)
+            self.save(accepted, record, group)
             if self._best is not None:
                 self._best.offer(accepted, record)
         append(self.folder / ROUNDS, line_of(record))
@@ -177,13 +183,15 @@ class RunStore:
         """
         replace(self.folder / RELEASE, release_file.packed(release))
 
-    def save(self, model: Model, record: RoundRecord) -> None:
-        """Write an accepted model with its record inside; forget the oldest."""
+    def save(self, model: Model, record: RoundRecord, group: Vector | None = None) -> None:
+        """Write an accepted model with its record inside, and a group's; forget the oldest."""
         # Without the time of day, so that the same run comes to the same bytes.
         plain = dataclasses.replace(record, timing=dataclasses.replace(record.timing, time=None))
         note = {"version": str(model.version), "record": json.dumps(to_json(plain))}
-        data = save({"weights": np.ascontiguousarray(model.weights)}, metadata=note)
-        replace(self._file(model.version), data)
+        tensors = {"weights": np.ascontiguousarray(model.weights)}
+        if group is not None:
+            tensors["group"] = np.ascontiguousarray(group)
+        replace(self._file(model.version), save(tensors, metadata=note))
         self._spare = record.round - 1
         for version, file in self._files():
             if version <= model.version - self.keep:
@@ -230,6 +238,39 @@ class RunStore:
         models = _unbroken([model for model, _ in read])
         record = dataclasses.replace(record, left=())
         return Saved(models, record, pending, registry, memory, release, tuple(notes))
+
+    def group(self, version: int) -> Vector | None:
+        """Return the group's candidate (d,) that is kept with an accepted model, if there is one.
+
+        Raises
+        ------
+        StoreError
+            If its file is damaged.
+        """
+        file = self._file(version)
+        try:
+            with safe_open(readable(file), "numpy") as opened:
+                if "group" not in opened.keys():  # noqa: SIM118 - it is no dict
+                    return None
+                group: Vector = opened.get_tensor("group")
+        except Exception as why:  # of safetensors, NumPy or the system
+            raise damaged(file, why) from why
+        return group
+
+    def secret(self, name: str) -> bytes:
+        """Return a key of this run that nobody else is told, made at the first time.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        file = self.folder / f"{name}.key"
+        with explained(file):
+            if not file.exists():
+                replace(file, secrets.token_bytes(32))
+                file.chmod(0o600)
+            return readable(file).read_bytes()
 
     def newest(self) -> Model | None:
         """Return the newest model that is there; None if there is none.

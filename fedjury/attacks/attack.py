@@ -76,6 +76,8 @@ class BackdoorConfig(NamedTuple):
     """Whether an adaptive attacker judges on the clean part of its data alone."""
     weight: float = 1.0
     """How many times as much as an honest update one of theirs weighs, by the samples claimed."""
+    group_size: int = 0
+    """Of the groups whose mean is to become their model, one of them in each; 0: the round's."""
 
 
 class AttackContext(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -222,6 +222,11 @@ class Backdoor(Section):
     )
     boost: float = Field(
         0.0, ge=0, description="gamma; 0: whatever makes the candidate the attackers' model"
+    )
+    replaces: Literal["round", "group"] = Field(
+        "round",
+        description="whose mean becomes the attackers' model: the round's, or that of a group with "
+        "one of them",
     )
     share: float = Field(
         0.3,

@@ -93,9 +93,9 @@ def _check_rule(settings: Settings) -> None:
 
 def _check_groups(settings: Settings) -> None:
     """Refuse that means of groups leave the aggregator: they have no noise of their own."""
-    about = getattr(settings.validation, "on", "candidate")
+    about = settings.validation.on
     why = "as means of groups are told without noise"
     must(about == "candidate", "validation.on", about, f"candidate {ALONE}, {why}")
-    size = getattr(getattr(settings, "groups", None), "size", 1)
+    size = settings.groups.size
     why = "as each agent's own update is clipped"
     must(size == 1, "groups.size", size, f"1 {ALONE}, {why}")

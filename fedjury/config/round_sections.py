@@ -56,6 +56,22 @@ class Sampling(Section):
     )
 
 
+class Groups(Section):
+    """How the agents of a round are put into groups, whose means are what is aggregated."""
+
+    size: Annotated[int, Flag("--group-size", "N")] = Field(
+        1,
+        ge=0,
+        description="agents in a group at the least, drawn for each round; rules and votes on "
+        "groups see the groups' means alone; 1: no groups, 0: one group of all",
+    )
+    secret: bool = Field(
+        False,
+        description="groups are drawn by a key that the aggregator keeps to itself, so that no "
+        "agent can foresee who is with whom; false: by run.seed",
+    )
+
+
 class Collect(Section):
     """How updates come together, and when a round has enough of them."""
 
@@ -124,6 +140,14 @@ class Validation(Section):
         description="fewest votes; with fewer, other validators are asked once, then the "
         "candidate is rejected; 0: more than half of the validators",
     )
+    on: Annotated[Literal["candidate", "groups", "both"], Flag("--vote-on")] = Field(
+        "candidate",
+        description="what is voted on: the candidate, the groups (those voted down are left out), "
+        "or both, one after the other",
+    )
+    groups_each: int = Field(
+        0, ge=0, description="groups that each validator judges; 0: all of them"
+    )
     decide: Literal["count", "pooled"] = Field(
         "count",
         description="what decides: count (votes against the quorum), pooled (the judge, asked once "
@@ -153,6 +177,11 @@ class Validation(Section):
         {},
         description='of the judge: { reading = "B" } (lof), { false_alarm = 0.05 } (calibrated)',
         examples=["{ false_alarm = 0.05 }"],
+    )
+    group_judge: Text = Field(
+        "",
+        description="how a validator decides on groups: {group_judge}; empty: as on candidates, "
+        "with accepted groups in the place of accepted models",
     )
     look_back: Annotated[int, Flag("--look-back")] = Field(
         10, ge=2, description="l: a judge sees the last l + 1 accepted models"
@@ -199,6 +228,11 @@ class Validation(Section):
         """
         wanted = 1 if self.judged_by == "server" else self.quorum
         return min(wanted or (asked + 1) // 2, asked)
+
+    @property
+    def on_groups(self) -> bool:
+        """Whether validators judge groups."""
+        return self.on != "candidate"
 
     @property
     def needed(self) -> int:
@@ -257,6 +291,18 @@ class Validation(Section):
         alone = not self.piggy_back or self.judged_by == "clients"
         allowed = "clients, for with piggy_back the contributors are the validators"
         must(alone, "validation.judged_by", self.judged_by, allowed)
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_judged_by_agents(self) -> Self:
+        for key, right, allowed in (
+            ("piggy_back", not self.piggy_back, "false: groups are judged before they are one"),
+            ("judged_by", self.judged_by == "clients", "clients"),
+            ("decide", self.decide == "count", "count: the error counts of groups are not sent"),
+            ("validators", self.validators > 0, "1 or more"),
+        ):
+            fits = right or not self.on_groups
+            must(fits, f"validation.{key}", getattr(self, key), f"{allowed} (validation.on)")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from fedjury.config.round_sections import (
     Collect,
     Detection,
     Evaluation,
+    Groups,
     Limits,
     Sampling,
     Validation,
@@ -32,6 +33,7 @@ __all__ = [
     "Detection",
     "Dirichlet",
     "Evaluation",
+    "Groups",
     "Limits",
     "LogNormal",
     "Model",
@@ -76,6 +78,7 @@ class Settings(Section):
     training: Training = Field(default_factory=Training)
     aggregation: Aggregation = Field(default_factory=Aggregation)
     sampling: Sampling = Field(default_factory=Sampling)
+    groups: Groups = Field(default_factory=Groups)
     collect: Collect = Field(default_factory=Collect)
     validation: Validation = Field(default_factory=Validation)
     evaluation: Evaluation = Field(default_factory=Evaluation)
@@ -127,6 +130,20 @@ class Settings(Section):
         honest = agents.replaced(malicious=0.0).given_as(agents.model_fields_set)
         return self.model_copy(update={"agents": honest})
 
+    def with_possible_groups(self) -> Self:
+        """Return the same settings.
+
+        Raises
+        ------
+        SettingsError
+            If a group is to hold more agents than a round calls, where that is known.
+        """
+        size, called = self.groups.size, self.contributors
+        known = "agents.n" in self.given or "collect.agents" in self.given
+        allowed = f"0 to the agents that a round calls ({called:,})"
+        must(size <= called or not known, "groups.size", size, allowed)
+        return self
+
     def with_fitting_jury(self) -> Self:
         """Return settings whose jury is no larger than the fleet, if that is known.
 
@@ -168,6 +185,19 @@ class Settings(Section):
         )
         why = f"above 0 where validation.judged_by is {agent!r}, to judge with"
         must(held or agent == "clients", "data.server", held, why)
+        return self
+
+    @model_validator(mode="after")
+    def _groups_can_be_made_and_judged(self) -> Self:
+        size = self.groups.size
+        must(
+            size or not self.validation.on_groups,
+            "groups.size",
+            size,
+            "1 or more where groups are voted on: one group of all is the candidate",
+        )
+        alone = size == 1 or not self.validation.piggy_back
+        must(alone, "groups.size", size, "1 with validation.piggy_back")
         return self
 
     @model_validator(mode="after")

@@ -66,7 +66,8 @@ def load(
     if broker.get("password", "") == "":
         broker["password"] = os.environ.get("FEDJURY_PASSWORD", "")
     _check_names(tables)
-    return checked(Settings, tables).with_given(given).with_honest_devices().with_fitting_jury()
+    settings = checked(Settings, tables).with_given(given)
+    return settings.with_honest_devices().with_possible_groups().with_fitting_jury()
 
 
 def keys_of(file: Path) -> set[str]:

@@ -19,6 +19,7 @@ NAMES = (
     "baffle-votes",
     "judge-adaptive",
     "judge-always",
+    "group-votes",
     "judge-alarms",
     "judge-liars",
     "judge-settled",

@@ -11,6 +11,9 @@ from fedjury.gateway.refusal import InvalidRequest
 from fedjury.gateway.state import ReceivedUpdate
 from fedjury.protocol.messages import MAX_COUNT, Reason, Vector
 
+PhaseName = Literal["waiting", "train", "validate", "validate_groups", "judge_and_train", "done"]
+"""What a round waits for, or that there is none yet."""
+
 CLIENT = r"^[A-Za-z0-9_-]{1,64}$"
 
 TENSOR: dict[str, Any] = {
@@ -55,7 +58,7 @@ class GlobalModel(BaseModel):
     run: str
     model: str
     round: int
-    phase: Literal["waiting", "train", "validate", "judge_and_train", "done"]
+    phase: PhaseName
     version: int
     classes: int
     input_shape: list[int]
@@ -93,7 +96,7 @@ class Health(BaseModel):
 
     run: str
     round: int
-    phase: Literal["waiting", "train", "validate", "judge_and_train", "done"]
+    phase: PhaseName
     version: int
     slots: int
     clients: int

@@ -245,6 +245,7 @@ def _collecting(state: GatewayState) -> Round:
         return now
     content = {
         Phase.VALIDATE: "is being voted on",
+        Phase.VALIDATE_GROUPS: "is being voted on, group by group",
         Phase.JUDGE_AND_TRAIN: "asks for votes too (piggy-back), which the gateway cannot give",
         Phase.DONE: "was the last: the run is done",
     }

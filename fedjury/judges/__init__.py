@@ -2,7 +2,8 @@
 
 A judge is a function ``(profiles (m, l+1, 2C), candidates (m, 2C)) -> Opinions`` that judges
 for m validators at once, by the errors that each counted on its own data. Server and validators use
-the same. A new judge is one file here, or a function anywhere (``registry``).
+the same. A new judge is one file here, or a function anywhere (``registry``). Judges of groups are
+in ``group_judges``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Who asks it, a validator or the server, gives no vote where it fails.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from fedjury.judges.judgements import Judge, Judgements
 from fedjury.learning.arrays import NUMBERS, read_only
 from fedjury.learning.error_profiles import Candidates, Histories
-from fedjury.registry import JUDGES
+from fedjury.registry import JUDGES, Registry
 from fedjury.registry.faults import PluginError, working
 
 
@@ -25,29 +26,46 @@ def checked(judge: Judge, name: str) -> Judge:
     """
 
     def judged(profiles: Histories, candidates: Candidates) -> Judgements:
-        with working(JUDGES, name):
-            result: object = judge(read_only(profiles), read_only(candidates))
-        if not isinstance(result, tuple) or len(result) != 4:
-            raise PluginError(
-                f"judge {name!r} made no Judgements (poisoned, score, threshold, evidence) but "
-                f"{type(result).__name__}"
-            )
-        with working(JUDGES, name):
-            parts = dict(zip(Judgements._fields, map(np.asarray, result), strict=True))
-        return _judgements(f"judge {name!r}", parts, len(candidates))
+        given = read_only(profiles), read_only(candidates)
+        return judgements_of(JUDGES, name, lambda: judge(*given), (len(candidates),))
 
     return judged
 
 
-def _judgements(what: str, parts: dict[str, npt.NDArray[Any]], validators: int) -> Judgements:
+def judgements_of(
+    kind: Registry[Any], name: str, asked: Callable[[], object], shape: tuple[int, ...]
+) -> Judgements:
+    """Return what a judge of somebody else's says, if these are judgements of this shape.
+
+    Raises
+    ------
+    PluginError
+        If they are not, or it raises.
+    """
+    what = f"{kind.kind} {name!r}"
+    with working(kind, name):
+        result = asked()
+    if not isinstance(result, tuple) or len(result) != 4:
+        raise PluginError(
+            f"{what} made no Judgements (poisoned, score, threshold, evidence) but "
+            f"{type(result).__name__}"
+        )
+    with working(kind, name):
+        parts = dict(zip(Judgements._fields, map(np.asarray, result), strict=True))
+    return _judgements(what, parts, shape)
+
+
+def _judgements(
+    what: str, parts: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]
+) -> Judgements:
+    asked = f"{shape[0]} validators" + "".join(f" and {groups} groups" for groups in shape[1:])
     for part, array in parts.items():
-        wanted = (validators,) if part != "evidence" else (validators, *array.shape[1:2])
+        depth = len(shape)
+        wanted = shape if part != "evidence" else (*shape, *array.shape[depth : depth + 1])
         if array.dtype.kind not in NUMBERS:
             raise PluginError(f"{what} made a {part} of {array.dtype}, which is no number")
         if array.shape != wanted:
-            raise PluginError(
-                f"{what} made a {part} of shape {array.shape} for {validators} validators"
-            )
+            raise PluginError(f"{what} made a {part} of shape {array.shape} for {asked}")
         if not np.isfinite(array).all():
             raise PluginError(f"{what} made a {part} that is not finite (NaN, infinity)")
     if parts["poisoned"].dtype.kind != "b":

@@ -18,10 +18,11 @@ accepted poison could raise their mean, so what they say counts within bounds. W
 is like the one before, one error more is no alarm, and two are. What one count's own MAD says is
 bounded by what all counts vary by, for strikes at one class that were accepted raise that.
 
-The score is the largest z of the counts that are higher than in the last accepted model: what
-repairs a model is not to be rejected. The threshold is fixed by how many models and counts there
-are, whatever was accepted: the quantile of Student's t with L - 1 degrees of freedom at
-1 - false_alarm / 2C (Bonferroni).
+The score is the largest z of the counts that are higher than in the last accepted model. What
+repairs a model is not to be rejected: poison that got in under a small server step would stay, as
+every honest round is better than it and worse than usual. The threshold is fixed by how many
+models and counts there are, whatever was accepted: the quantile of Student's t with L - 1 degrees
+of freedom at 1 - false_alarm / 2C (Bonferroni).
 
 **Why it holds where ``calibrated`` gives way.** An attacker who asks the judge first submits what
 just passes, and what is accepted becomes history. But the lower median does not follow before half

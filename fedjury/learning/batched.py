@@ -68,7 +68,10 @@ It must be called once at most: it works in the memory of the forward pass.
 """
 
 Stage = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Backward]]
-"""Weights (m or 1, d), input (m, n, ...) -> output (m, n, ...), and the way back."""
+"""Weights (m or 1, d), input (m, n, ...) -> output (m, n, ...), and the way back.
+
+Forward alone, inputs of m models may be (1, n, ...) too.
+"""
 
 
 class Network(NamedTuple):
@@ -78,10 +81,25 @@ class Network(NamedTuple):
 
     @torch.inference_mode()
     def logits(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Return what the models (m or 1, d) answer to inputs (m, n, C, H, W): (m, n, classes)."""
+        """Return what the models (m or 1, d) answer to inputs (m, n, C, H, W): (m, n, classes).
+
+        Inputs (1, n, C, H, W) are those of all models, and are laid out once.
+        """
         for stage in self.stages:
             x, _ = stage(params, x)
         return x
+
+    @torch.inference_mode()
+    def widest(self, params: torch.Tensor, x: torch.Tensor) -> int:
+        """Return the numbers in the largest output of a stage, of one model (1, d) and ``x``.
+
+        What is only flattened is not computed, and may be the same for all models.
+        """
+        most = 0
+        for stage in self.stages:
+            x, _ = stage(params, x)
+            most = most if stage is flatten else max(most, x.numel())
+        return most
 
     @torch.inference_mode()
     def descend(
@@ -194,7 +212,7 @@ def convolution(layer: nn.Conv2d, first: int) -> Stage:
         z, unpool = _pool(pixels)
         by_channel = z.view(len(z), -1, count)
         by_channel.add_(_columns(params, bias, (1, count))).relu_()
-        pooled = z.view(*tiles.shape[:3], -1, count)
+        pooled = z.view(len(z), *tiles.shape[1:3], -1, count)
 
         def backward(g: torch.Tensor, step: Step, wanted: bool) -> torch.Tensor:
             g = _relu_backward(g.permute(0, 1, 3, 4, 2).reshape(z.shape), z)
@@ -281,8 +299,8 @@ def _relu_backward(g: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 
 def _times(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Return x (m, n, i) times each agent's matrix (m, i, j), or all agents' (1, i, j)."""
-    return x @ w[0] if w.shape[0] == 1 else torch.bmm(x, w)
+    """Return x (m or 1, n, i) times each agent's matrix (m, i, j), or all agents' (1, i, j)."""
+    return x @ w[0] if w.shape[0] == 1 else torch.bmm(x.expand(len(w), -1, -1), w)
 
 
 def _columns(matrix: torch.Tensor, first: int, shape: Sequence[int]) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -14,15 +15,25 @@ from fedjury.learning import batched
 from fedjury.learning.backdoors.backdoor import Backdoor, success
 from fedjury.learning.device import device_of
 from fedjury.learning.task import Predictions, Task, answered
-from fedjury.learning.weights import Vector, load
+from fedjury.learning.weights import Matrix, Vector, load
 from fedjury.registry import LOSSES, METRICS
 from fedjury.registry.faults import PluginError, Tell, theirs, working
 
 Answers = Callable[[Vector], Predictions]
 """A model (d,) -> what it answers to some samples."""
 
+Losses = npt.NDArray[np.float32]
+"""(G, N): the loss of each of G models on each of N samples."""
+
 BATCH = 200
 """Samples a forward pass: few enough for the cache."""
+
+BATCH_OF_EACH = 100
+"""Samples a forward pass of several models: their weights are read once for so many."""
+
+TOGETHER = 200_000
+"""Numbers in the largest activation of a forward pass of several models, at the most: more are out
+of the processor's cache, and take longer than one model after another."""
 
 REMEMBERED = 2
 """Models whose answers are kept: with piggy-back two candidates are looked at in turn."""
@@ -42,6 +53,73 @@ def predict(model: nn.Module, weights: Vector, x: torch.Tensor, task: Task) -> P
     with torch.inference_mode():
         parts = [task.predict(outputs(part.to(device))) for part in x.split(BATCH)]
     return torch.cat(parts).cpu().numpy()
+
+
+def predict_each(model: nn.Module, weights: Matrix, x: torch.Tensor, task: Task) -> Predictions:
+    """Return what each model of ``weights`` (G, d) answers to each of ``x`` (N, ...), as (G, N).
+
+    G is 1 at least. They are the answers of ``predict``, but where outputs are equal up to
+    rounding: the products of several models may be added up in another order.
+    """
+    return _each(model, weights, x, lambda outputs, _: task.predict(outputs)).numpy()
+
+
+def losses_each(
+    model: nn.Module, weights: Matrix, x: torch.Tensor, y: torch.Tensor, task: Task
+) -> Losses:
+    """Return the loss of each model of ``weights`` (G, d) on each of ``x`` (N, ...), as (G, N).
+
+    It is the task's: the cross-entropy of classes, the squared error of numbers, or what settings
+    choose. ``y``: targets (N,). A loss that is not finite is returned as it is.
+    """
+    targets = y.to(device_of(model))
+
+    def losses(outputs: torch.Tensor, samples: slice) -> torch.Tensor:
+        own = targets[samples]
+        return task.loss(outputs, own.repeat(len(outputs) // len(own)))
+
+    return _each(model, weights, x, losses).float().numpy()
+
+
+def _each(
+    model: nn.Module,
+    weights: Matrix,
+    x: torch.Tensor,
+    of: Callable[[torch.Tensor, slice], torch.Tensor],
+) -> torch.Tensor:
+    """Return what ``of`` makes of the outputs of models (G, d) on ``x`` (N, ...), as (G, N).
+
+    It is given the outputs (g * k, ...) of g models on the k samples of a slice, and returns
+    (g * k,). Models without stages are run one after another.
+    """
+    network, device = batched.network(model), device_of(model)
+    load(model, weights[0])  # refuses models of another length
+    together = 1 if network is None else _together(network, weights, x[:1].to(device))
+    size = BATCH if together == 1 else BATCH_OF_EACH
+    rows = []
+    model.eval()
+    with torch.inference_mode():
+        for first in range(0, len(weights), together):
+            load(model, weights[first])
+            params = torch.tensor(weights[first : first + together], device=device)
+            parts = []
+            for begin in range(0, len(x), size):
+                samples = slice(begin, begin + size)
+                part = x[samples].to(device)
+                outputs = (
+                    model(part)
+                    if network is None
+                    else network.logits(params, part.unsqueeze(0)).flatten(0, 1)
+                )
+                parts.append(of(outputs, samples).view(len(params), -1))
+            rows.append(torch.cat(parts, dim=1))
+    return torch.cat(rows).cpu()
+
+
+def _together(network: batched.Network, weights: Matrix, one: torch.Tensor) -> int:
+    """Return how many models are run in one pass, by what they make of one input (1, ...)."""
+    widest = network.widest(torch.tensor(weights[:1], device=one.device), one.unsqueeze(0))
+    return max(1, TOGETHER // (BATCH_OF_EACH * max(1, widest)))
 
 
 def check_answers(name: str, model: nn.Module, x: torch.Tensor, task: Task) -> None:

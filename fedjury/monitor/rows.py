@@ -105,6 +105,8 @@ class Tally(NamedTuple):
     bytes_out: int = 0
     dropped: int = 0
     refused: Mapping[str, int] = NOTHING
+    groups: int = 0
+    groups_left_out: int = 0
 
 
 def sum_of(rows: Iterable[RoundRecord], start: Tally = Tally()) -> Tally:  # noqa: B008 - it is immutable
@@ -114,6 +116,7 @@ def sum_of(rows: Iterable[RoundRecord], start: Tally = Tally()) -> Tally:  # noq
     for row in rows:
         refused = sanitize.added(refused, row.traffic.invalid_messages)
     heard = [row.traffic for row in rows if heard_in_full(row)]
+    groups = [row.groups.counts for row in rows if row.groups is not None]
     return Tally(
         start.accepted + sum(row.accepted is True for row in rows),
         start.rejected + sum(row.accepted is False for row in rows),
@@ -126,4 +129,6 @@ def sum_of(rows: Iterable[RoundRecord], start: Tally = Tally()) -> Tally:  # noq
         start.bytes_out + sum(one.bytes_out or 0 for one in heard),
         start.dropped + sum(row.traffic.dropped or 0 for row in rows),
         refused,
+        start.groups + sum(one.count for one in groups),
+        start.groups_left_out + sum(one.left_out for one in groups),
     )

@@ -23,6 +23,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    GroupCandidate,
+    GroupVotes,
     Manifest,
     Message,
     Metrics,
@@ -35,7 +37,7 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RecordError
-from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS, Limits, count
+from fedjury.protocol.schema import CHECKS, MAX_GROUPS, PAYLOAD, REQUIRED, VECTORS, Limits, count
 from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
 
 MAX_KEYS = 64
@@ -52,14 +54,17 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Manifest: ("counts",),
+    Manifest: ("counts", "group_judge"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
-    Round: ("evaluators",),
+    Round: ("evaluators", "groups", "each"),
 }
 """Keys that are not written where they are empty; a 0 is written."""
 
-BROADCAST = (Manifest, Round, Model, Candidate, AttackVector)
+NOT_IF_ZERO = frozenset({"groups", "each", "group_judge"})
+"""Keys of those that are not written where they are 0, or an empty text, either."""
+
+BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector)
 """What many get, one topic each."""
 
 
@@ -71,7 +76,8 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
         return _dumped(log_to_json(message.record))
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     for key in LEFT_OUT.get(kind, ()):
-        if content[key] is None or content[key] in ((), {}, b""):
+        empty = content[key] is None or content[key] in ((), {}, b"")
+        if empty or (key in NOT_IF_ZERO and not content[key]):
             del content[key]
     if channel.content_type == JSON:
         return _dumped(jsonable(content))
@@ -140,6 +146,8 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)
+    if kind is GroupVotes:
+        return min(limits.size, SMALL + 13 * MAX_GROUPS)
     if kind is Metrics:
         return min(limits.size, LONGEST_METRICS)
     longest = limits.size
@@ -177,9 +185,20 @@ def _message(
     if not content.keys() >= REQUIRED[kind]:
         raise BadMessage(Reason.MISSING_KEY, ", ".join(sorted(REQUIRED[kind] - content.keys())))
     values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
-    if "version" in field:
-        values["version"] = count("version", int(field["version"]), limits)
+    for key in ("version", "group"):
+        if key in field:
+            values[key] = count(key, int(field[key]), limits)
     for key, check in CHECKS[kind]:  # keys that we do not know are skipped
         if key in content:
             values[key] = check(key, content[key], limits)
+    if kind is GroupVotes:
+        _check_lengths(values)
     return kind(**values)
+
+
+def _check_lengths(said: dict[str, Any]) -> None:
+    """Refuse votes on groups that do not say as much of each group."""
+    numbers = len(said["groups"]) // 4
+    for key, size in (("poisoned", 1), ("scores", 4), ("thresholds", 4)):
+        if len(said[key]) != size * numbers:
+            raise BadMessage(Reason.WRONG_LENGTH, f"{key} of {numbers:,} groups")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from fedjury.protocol.messages import MAX_COUNT, Reason
-from fedjury.protocol.topics import NAME
+from fedjury.protocol.topics import NAME, VERSION
 
 MAX_ENTRIES = 100_000
 """Entries of a map or list that are looked at; one that has more is dropped."""
@@ -69,6 +69,19 @@ def name(value: object) -> str:
         If it is none.
     """
     if not isinstance(value, str) or not (NAME.fullmatch(value) or value == SERVER):
+        raise ValueError
+    return value
+
+
+def number(value: object) -> str:
+    """Return a whole number that is the key of a map, as JSON writes it.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(value, str) or not VERSION.fullmatch(value):
         raise ValueError
     return value
 
@@ -128,6 +141,8 @@ class Kind:
     read: Read
     inside: type | None = None
     """Of a map whose values are of a type with fields: which."""
+    by: str = "NAME"
+    """What stands in the documents for the keys of that map."""
 
 
 COUNT = Kind("whole number", _count)
@@ -145,6 +160,7 @@ COUNTS = Kind("map reason → whole number", _reasons)
 NAME_OR_NOTHING = Kind("name", lambda value: name(value) if value else "")
 REASON = Kind("reason", lambda value: _text(value) if value in list(REASONS) else OTHER)
 LEFT = Kind("list of texts", list_of(_text))
+NUMBERED = Kind("list of whole numbers", list_of(_count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,4 +333,4 @@ def rows(kind: type, prefix: str = "", about: str = "") -> Iterator[tuple[str, s
         elif how := place.entry:
             yield place.key, how.kind.name + " or null" * how.null, how.unit, about + how.meaning
             if how.kind.inside is not None:
-                yield from rows(how.kind.inside, f"{place.key}.NAME.")
+                yield from rows(how.kind.inside, f"{place.key}.{how.kind.by}.")

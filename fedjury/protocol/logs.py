@@ -73,6 +73,7 @@ COLUMNS: Mapping[str, Callable[[RoundRecord], Any]] = {
     "updates_per_second": lambda record: record.timing.updates_per_second,
     "bytes_in": lambda record: record.traffic.bytes_in,
     "bytes_out": lambda record: record.traffic.bytes_out,
+    "group_counts": lambda record: record.groups.counts if record.groups else None,
 }
 """What ``log/history`` says of a round: keys of its record, and of the ``votes`` in it."""
 
@@ -88,8 +89,11 @@ def log_to_json(log: Log) -> Json:
         return to_json(log)
     if not isinstance(log, RunHistory):
         return write(log, {})
-    measured = any(one.model.metrics for one in log.rounds)
-    columns = {key: read for key, read in COLUMNS.items() if measured or key != "metrics"}
+    missing = {
+        "metrics": not any(one.model.metrics for one in log.rounds),
+        "group_counts": not any(one.groups for one in log.rounds),
+    }
+    columns = {key: column for key, column in COLUMNS.items() if not missing.get(key)}
     every = [[column(one) for column in columns.values()] for one in log.rounds]
     content: Json = {"columns": [*columns], "rows": every, "invalid_messages": log.invalid_messages}
     return {key: jsonable(value) for key, value in content.items()}

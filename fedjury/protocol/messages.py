@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+# Messages like those below.
+from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
+from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
+from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
 
 if TYPE_CHECKING:  # it knows messages by their names
     from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
@@ -24,9 +29,6 @@ Vector = npt.NDArray[np.float32]
 Values = Mapping[str, float]
 """What was measured, by name."""
 
-PROTOCOL = 2
-"""The version that we speak; docs/protocol.md says how it may grow without another."""
-
 MAX_COUNT = 2**31 - 1
 """The largest whole number in a message."""
 
@@ -36,72 +38,11 @@ class Phase(StrEnum):
 
     TRAIN = "train"
     VALIDATE = "validate"
+    VALIDATE_GROUPS = "validate_groups"
+    """Validators judge the groups' candidates, before there is one of the round."""
     JUDGE_AND_TRAIN = "judge_and_train"
     """Piggy-back: contributors judge the candidate and train from it if it is clean."""
     DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a run is about; all that an agent needs to know before the first round."""
-
-    model: str
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-    parameters: int
-    classes: int = field(default=0, kw_only=True)
-    """How many are told apart; 0: numbers are predicted, or the aggregator does not know."""
-    input_shape: tuple[int, ...] = field(default=(), kw_only=True)
-    """Of one sample; empty where the aggregator does not know."""
-    fixed: str = field(default="", kw_only=True)
-    """A fingerprint of the aggregator's frozen parameters and constants; empty: it has none."""
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    codec: str
-    """How updates should be encoded; every codec of the protocol is accepted."""
-    history_codec: str
-    """How candidates and history are encoded, and so what judges look at."""
-    max_bytes: int
-    judge: str
-    judge_options: dict[str, Any]
-    look_back: int
-    minimum_history: int
-    protocol: int = PROTOCOL
-    loss: str = ""
-    """What is trained towards, by name; empty: cross-entropy, or the squared error of numbers."""
-    loss_options: dict[str, Any] = field(default_factory=dict)
-    optimizer: str = "sgd"
-    optimizer_options: dict[str, Any] = field(default_factory=dict)
-    counts: bool = False
-    """Whether votes are to carry the errors that their validators counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest1:
-    """A manifest as the first version's agents read it, where they look for it.
-
-    All that it says is which protocol the run speaks: such an agent tells its people so, and ends.
-    The other keys hold nothing; it refuses a manifest without them.
-    """
-
-    protocol: int
-    model: str = ""
-    tensors: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    parameters: int = 1
-    classes: int = 1
-    input_shape: tuple[int, ...] = (1, 1, 1)
-    epochs: int = 1
-    batch_size: int = 1
-    learning_rate: float = 1.0
-    momentum: float = 0.0
-    codec: str = "float32"
-    history_codec: str = "float32"
-    max_bytes: int = 1
-    judge: str = ""
-    judge_options: dict[str, Any] = field(default_factory=dict)
-    look_back: int = 0
-    minimum_history: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +58,25 @@ class Round:
     seconds: float
     evaluators: Literal["all"] | tuple[str, ...] = ()
     """Who measures the candidate while validators judge it."""
+    groups: int = 0
+    """How many groups' candidates there are to judge."""
+    each: int = 0
+    """How many of them each validator judges; 0: all (``groups_of``)."""
+
+    def groups_of(self, place: int) -> tuple[int, ...]:
+        """Return which groups the validator in this place of ``validators`` judges, ascending."""
+        return turn_of(place, self.groups, self.each)
+
+
+def turn_of(place: int, groups: int, each: int) -> tuple[int, ...]:
+    """Return which of so many groups the validator in this place judges, ascending.
+
+    ``each``: how many it judges; 0: all. They take turns, so that as many validators judge each
+    group, or one more.
+    """
+    if not 0 < each < groups:
+        return tuple(range(groups))
+    return tuple(sorted((place * each + i) % groups for i in range(each)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +102,28 @@ class Candidate:
     round: int
     attempt: int
     base: int
+    weights: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCandidate:
+    """What the global model would become by the mean of one group's updates alone."""
+
+    group: int
+    round: int
+    attempt: int
+    base: int
+    weights: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHistory:
+    """A group's candidate of the round that made this version: one of those not voted down.
+
+    With it validators know what is usual for a group. Of version 0 it is the first model.
+    """
+
+    version: int
     weights: Vector
 
 
@@ -212,6 +194,60 @@ class Vote:
     changed: int | None = None
     changed_errors: int | None = None
     counts: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVotes:
+    """A validator's verdicts on the groups that it was to judge, all in one message.
+
+    ``groups``: their numbers, ascending, little-endian uint32; ``poisoned``: a byte each, 0 or 1;
+    ``scores``, ``thresholds``: little-endian float32. A group is poisoned where its score is over
+    its threshold.
+    ``size``: bytes of the candidates and past models that it received to come to it; ``cpu``:
+    microseconds of processor time that judging took, 0 if it does not say.
+    """
+
+    agent: str
+    round: int
+    attempt: int
+    groups: bytes
+    poisoned: bytes
+    scores: bytes
+    thresholds: bytes
+    samples: int
+    size: int = 0
+    cpu: int = 0
+
+    @classmethod
+    def of(cls, votes: Mapping[int, Vote]) -> GroupVotes:
+        """Return one validator's votes as one message; ``votes``: group -> its vote on that."""
+        groups, said = sorted(votes), [votes[group] for group in sorted(votes)]
+        first = said[0]
+        return cls(
+            first.agent,
+            first.round,
+            first.attempt,
+            np.array(groups, "<u4").tobytes(),
+            bytes(vote.poisoned for vote in said),
+            np.array([vote.score for vote in said], "<f4").tobytes(),
+            np.array([vote.threshold for vote in said], "<f4").tobytes(),
+            first.samples,
+        )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The groups that it judged."""
+        return tuple(np.frombuffer(self.groups, "<u4").tolist())
+
+    def votes(self) -> dict[int, Vote]:
+        """Return the verdicts as votes on one group each, by its number."""
+        numbers = (np.frombuffer(part, "<f4").tolist() for part in (self.scores, self.thresholds))
+        said = zip(self.numbers, self.poisoned, *numbers, strict=True)
+        asked = self.agent, self.round, self.attempt
+        return {
+            group: Vote(*asked, bool(poisoned), score, threshold, self.samples)
+            for group, poisoned, score, threshold in said
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +376,11 @@ Message = (
     | Model
     | History
     | Candidate
+    | GroupCandidate
+    | GroupHistory
     | Update
     | Vote
+    | GroupVotes
     | Decline
     | Metrics
     | ColluderUpdate
@@ -374,6 +413,7 @@ class Reason(StrEnum):
     NOT_SELECTED = "not_selected"
     DUPLICATE = "duplicate"
     TOO_MANY = "too_many"
+    WRONG_GROUPS = "wrong_groups"
 
 
 class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure of ours

@@ -41,6 +41,7 @@ from fedjury.protocol.fields import (
     values,
     write,
 )
+from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.pooled import Pooled
@@ -51,7 +52,6 @@ VOTED_DOWN = "voted down"
 
 TOO_FEW = "too few votes"
 """How the reason begins why a candidate is not accepted on which too few have voted."""
-
 
 MOST = 4
 """Named metrics of a model that are shown, and that a record in short has."""
@@ -326,6 +326,7 @@ class RoundRecord:
     )
     privacy: Spent | None = part(Spent, "with `privacy.noise`: ", prefix="privacy.", optional=True)
     votes: Votes = part(Votes)
+    groups: Groups | None = part(Groups, "where agents are in groups: ", optional=True)
     traffic: Traffic = part(Traffic)
     timing: Timing = part(Timing)
     detection: DetectionRecord | None = part(DetectionRecord, "with detectors: ", optional=True)
@@ -363,7 +364,10 @@ class RoundRecord:
         model = self.model.short()
         candidate = self.candidate and self.candidate.short()
         plain = replace(self, trained={}, evaluated={}, training={}, detection=None, left=())
-        return replace(plain, absent=(), votes=votes, model=model, candidate=candidate)
+        groups = self.groups and self.groups.short()
+        return replace(
+            plain, absent=(), votes=votes, groups=groups, model=model, candidate=candidate
+        )
 
 
 def to_json(record: RoundRecord) -> Json:

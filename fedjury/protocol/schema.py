@@ -18,6 +18,9 @@ from fedjury.protocol.messages import (
     Candidate,
     ColluderUpdate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
     History,
     Manifest,
     Manifest1,
@@ -45,6 +48,9 @@ MAX_METRICS = 32
 
 MAX_METRIC = 64
 """Letters of the name of one."""
+
+MAX_GROUPS = 10_000
+"""Groups of one round that a vote is about."""
 
 MAX_OPTIONS = 16
 """Of a judge, a loss or an optimizer."""
@@ -147,6 +153,28 @@ def _counts(key: str, value: Any, limits: Limits) -> bytes:
         raise BadMessage(Reason.OUT_OF_RANGE, f"{key}: {why}") from why
     if numbers > limits.counts:
         raise BadMessage(Reason.WRONG_LENGTH, f"{numbers:,} {key}, at most {limits.counts:,}")
+    return bytes(value)
+
+
+def _groups(key: str, value: Any, _: Limits) -> bytes:
+    """Take the numbers of groups: some, ascending and so without repeats."""
+    _typed(key, value, bytes)
+    _range(key, len(value) % 4 == 0 and 0 < len(value) <= 4 * MAX_GROUPS)
+    _range(key, bool((np.diff(np.frombuffer(value, "<u4").astype(np.int64)) > 0).all()))
+    return bytes(value)
+
+
+def _verdicts(key: str, value: Any, _: Limits) -> bytes:
+    _typed(key, value, bytes)
+    _range(key, len(value) <= MAX_GROUPS and not value.strip(b"\0\1"))
+    return bytes(value)
+
+
+def _scores(key: str, value: Any, _: Limits) -> bytes:
+    _typed(key, value, bytes)
+    _range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_GROUPS)
+    if not np.isfinite(np.frombuffer(value, "<f4")).all():
+        raise BadMessage(Reason.NOT_FINITE, key)
     return bytes(value)
 
 
@@ -255,6 +283,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "optimizer": _text,
         "optimizer_options": _options,
         "counts": _truth,
+        "group_judge": _text,
     },
     Manifest1: {"protocol": count},
     Round: {
@@ -266,10 +295,20 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "validators": _names,
         "seconds": _number,
         "evaluators": _contributors,
+        "groups": count,
+        "each": count,
     },
     Model: _MODEL,
     History: _MODEL,
     Candidate: {"round": count, "attempt": count, "base": count, "weights": _vector},
+    GroupCandidate: {
+        "group": count,
+        "round": count,
+        "attempt": count,
+        "base": count,
+        "weights": _vector,
+    },
+    GroupHistory: _MODEL,
     Update: {
         "agent": _text,
         "round": count,
@@ -298,6 +337,18 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "changed": count,
         "changed_errors": count,
         "counts": _counts,
+    },
+    GroupVotes: {
+        "agent": _text,
+        "round": count,
+        "attempt": count,
+        "groups": _groups,
+        "poisoned": _verdicts,
+        "scores": _scores,
+        "thresholds": _scores,
+        "samples": count,
+        "size": count,
+        "cpu": count,
     },
     Decline: {"agent": _text, "round": count, "attempt": count},
     Metrics: {

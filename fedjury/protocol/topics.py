@@ -23,6 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What runs and agents may be called: anything else could be mistaken for a topic."""
 
 VERSION = re.compile(r"0|[1-9][0-9]{0,9}")
+"""The number of an accepted model, or of a group."""
 
 
 class Channel(NamedTuple):
@@ -45,8 +46,13 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Model: Channel("model", retain=True, content_type=MSGPACK),
     messages.History: Channel("history/{version}", retain=True, content_type=MSGPACK),
     messages.Candidate: Channel("candidate", retain=True, content_type=MSGPACK, expiry=3600),
+    messages.GroupCandidate: Channel(
+        "group/{group}", retain=True, content_type=MSGPACK, expiry=3600
+    ),
+    messages.GroupHistory: Channel("group-history/{version}", retain=True, content_type=MSGPACK),
     messages.Update: Channel("update/{agent}", retain=False, content_type=MSGPACK),
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
+    messages.GroupVotes: Channel("group-vote/{agent}", retain=False, content_type=MSGPACK),
     messages.Decline: Channel("decline/{agent}", retain=False, content_type=JSON),
     messages.Metrics: Channel("metrics/{agent}", retain=False, content_type=JSON),
     messages.ColluderUpdate: Channel(
@@ -136,7 +142,7 @@ class Topics:
 
 def _pattern(root: str, channel: Channel) -> re.Pattern[str]:
     """Turn ``history/{version}`` into a pattern with the groups ``run`` and ``version``."""
-    fields = {"agent": NAME.pattern, "version": VERSION.pattern}
+    fields = {"agent": NAME.pattern, "version": VERSION.pattern, "group": VERSION.pattern}
     body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", channel.topic)
     return re.compile(f"{re.escape(root)}/(?P<run>{NAME.pattern})/{body}")
 

@@ -28,6 +28,7 @@ __all__ = [
     "COLLECT",
     "DATASETS",
     "DETECTORS",
+    "GROUP_JUDGES",
     "JUDGES",
     "KINDS",
     "LOSSES",
@@ -48,6 +49,7 @@ __all__ = [
     "collect",
     "dataset",
     "detector",
+    "group_judge",
     "judge",
     "loss",
     "metric",
@@ -68,6 +70,7 @@ detector = Mark("detector", frozenset({"report"}))
 attack = Mark("attack", ATTACK_FACTS)
 vote_attack = Mark("vote_attack", words="vote attack")
 judge = Mark("judge")
+group_judge = Mark("group_judge", words="group judge")
 backdoor = Mark("backdoor")
 model = Mark("model")
 loss = Mark("loss")
@@ -91,6 +94,7 @@ VOTE_ATTACKS: Registry[Any] = Registry(
     vote_attack, "fedjury.attacks.validators", "fedjury.vote_attacks"
 )
 JUDGES: Registry[Any] = Registry(judge, "fedjury.judges", "fedjury.judges")
+GROUP_JUDGES: Registry[Any] = Registry(group_judge, "fedjury.judges", "fedjury.group_judges")
 BACKDOORS: Registry[Any] = Registry(
     backdoor, "fedjury.learning.backdoors", "fedjury.backdoors", ("options",), ("reserved", "arm")
 )
@@ -136,6 +140,7 @@ KINDS: tuple[Registry[Any], ...] = (
     ATTACKS,
     VOTE_ATTACKS,
     JUDGES,
+    GROUP_JUDGES,
     BACKDOORS,
     MODELS,
     LOSSES,

@@ -15,6 +15,7 @@ from fedjury.protocol.measured import Measured, harm_of, largest_let_in, measure
 from fedjury.protocol.measured import named as names_of
 from fedjury.protocol.record import TOO_FEW, VOTED_DOWN, RoundRecord
 from fedjury.registry import DETECTORS
+from fedjury.reports import groups_section
 from fedjury.reports.detection_section import outcomes
 from fedjury.reports.jury import blind, still_share, untrusted
 from fedjury.reports.rounds import text
@@ -42,6 +43,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         *([] if falling else reached(rounds, settings.evaluation)),
         named(rounds, settings.detection),
         voted(rounds),
+        groups_section.sentence(rounds),
         lost(rounds),
         hidden(rounds, settings),
         spent(rounds),

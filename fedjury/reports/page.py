@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fedjury import formatting
 from fedjury.protocol.measured import named
 from fedjury.protocol.record import RoundRecord
-from fedjury.reports import statistics
+from fedjury.reports import groups_section, statistics
 from fedjury.reports.detection_section import (
     attacked,
     groups,
@@ -114,6 +114,7 @@ def section(
         "looked": looked,
         "tallies": counted,
         "groups": groups(fates, report.truth) if looked else [],
+        "grouped": groups_section.figures(rounds, hits, report.truth),
         "verdicts": verdicts(rounds, hits) if report.attack_rounds else None,
         "traffic": statistics.traffic(rounds),
         "refusals": statistics.refusals(rounds)[:REASONS],
@@ -169,6 +170,7 @@ def _template() -> Any:
         "percent": formatting.percent,
         "size": formatting.size,
         "amount": statistics.amount,
+        "processor_time": formatting.processor_time,
     }
     result.globals |= {"NAMES": NAMES, "EVERY": EVERY, "BETWEEN": BETWEEN, "MEANINGS": MEANINGS}
     return result.get_template("report.html.jinja")
@@ -189,6 +191,7 @@ MEANINGS = {
     "wrong_version": "trained from another version of the model",
     "not_selected": "the agent was not selected",
     "duplicate": "the agent's second of this kind in the round",
+    "wrong_groups": "votes on other groups than those that the validator was to judge",
     "too_many": "more agents than may be online at once",
 }
 """Reason -> what it means to people."""

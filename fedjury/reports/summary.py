@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fedjury.config.sections import Detection, Privacy, Settings, Validation
+from fedjury.config.sections import Detection, Groups, Privacy, Settings, Validation
 from fedjury.formatting import measure
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
@@ -133,8 +133,17 @@ def defence(settings: Settings) -> str:
     rule = "averaged" if message.rule == "mean" else f"combined by the rule {message.rule}"
     parts.append(f"they are {rule}" if parts else f"updates are {rule}")
     first = ", ".join(parts[:-1]) + (", then " if parts[:-1] else "") + parts[-1]
-    every = [first, _votes(settings.validation), _detection(settings.detection)]
+    votes, detection = _votes(settings.validation), _detection(settings.detection)
+    every = [_groups(settings.groups), first, votes, detection]
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in every if part)
+
+
+def _groups(message: Groups) -> str:
+    """Say what groups agents are in; empty if each is by itself."""
+    if message.size == 1:
+        return ""
+    size = f"groups of at least {message.size:,}" if message.size else "one group"
+    return f"agents are drawn into {size} in each round, and only the groups' means are looked at"
 
 
 def _votes(message: Validation) -> str:
@@ -153,7 +162,17 @@ def _votes(message: Validation) -> str:
     if not agent:
         return ""
     verb = "vote" if message.asked else "votes"
-    return f"{agent} {verb} on each candidate{late} (judge {message.judge}), and {needed}"
+    if not message.on_groups:
+        return f"{agent} {verb} on each candidate{late} (judge {message.judge}), and {needed}"
+    each = f" on {message.groups_each:,} groups each" if message.groups_each else " on each group"
+    both = message.on == "both"
+    also = " and then on the candidate" if both else ""
+    votes = f"{message.needed} “poisoned” vote{'s leave' if message.needed > 1 else ' leaves'}"
+    reject = " or reject the candidate" if message.needed > 1 else " or rejects the candidate"
+    return (
+        f"{agent} {verb}{each}{also}{late} (judge {message.judge}), and {votes} a group out"
+        f"{reject * both}"
+    )
 
 
 def _detection(message: Detection) -> str:

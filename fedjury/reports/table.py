@@ -166,6 +166,8 @@ def notes(one: RoundRecord) -> list[str]:
         behind = "" if hidden is None else f", backdoor {hidden:.1%}"
         values = ", ".join(f"{text(name)} {value}" for name, value in found)
         message.append(f"the candidate: {values}{behind}")
+    if one.groups is not None:
+        message.append(f"{one.groups}")
     if one.about != one.round:
         message.append(f"about the candidate of round {one.about:,}")
     if one.flagged:

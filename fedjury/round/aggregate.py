@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from fedjury.detection.state import look
-from fedjury.learning.contributions import Contributions
 from fedjury.learning.weights import Vector
+from fedjury.protocol.groups import Group, Groups
+from fedjury.randomness import Purpose, draw_groups, stream
+from fedjury.round.groups import candidates_of, rng_of
 from fedjury.round.state import (
     Aggregated,
+    Gathered,
     JudgingAndTraining,
     RoundConfig,
     State,
@@ -18,12 +21,8 @@ from fedjury.round.state import (
 from fedjury.rules import Context, RuleState, applied
 
 
-def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
-    """Make the candidate (d,) of the updates that have come.
-
-    Where the rule cannot work with them, such as a trimmed mean with too few, there is none, and
-    the result says why; what detectors saw is kept all the same.
-    """
+def gather(state: State, tick: Tick, config: RoundConfig) -> Gathered:
+    """Look at the updates that have come, leave out those of flagged agents, put them in groups."""
     updates, phase = state.updates, state.phase
     start = phase.pending if isinstance(phase, JudgingAndTraining) else state.weights
     contributions = config.collecting.contributions(updates, state.request)
@@ -31,30 +30,61 @@ def aggregate(state: State, tick: Tick, config: RoundConfig) -> Aggregated:
         config.detection, state.registry, state.round, contributions, start, tick.online
     )
     kept = contributions.without(detection.excluded) if detection else contributions
-    filtered = len(contributions) - len(kept)
+    filtered, groups = len(contributions) - len(kept), None
+    if config.groups.size != 1 or config.validation.on_groups:
+        kept = kept.in_groups(
+            draw_groups(state.selected, config.groups.size, rng_of(state.round, config))
+        )
+        groups = Groups({f"{row}": Group(kept.members(row)) for row in range(len(kept))})
+    figures = phase.figures if isinstance(phase, Training) else {}
+    return Gathered(start, kept, updates.names, detection, filtered, figures, groups)
+
+
+def aggregate(state: State, gathered: Gathered, config: RoundConfig) -> Aggregated:
+    """Make the candidate (d,) of what was gathered.
+
+    Where the rule cannot work with it, such as a trimmed mean with too few, there is none, and
+    the result says why; what detectors saw is kept all the same.
+    """
+    kept, start = gathered.contributions, gathered.start
     why = ""
     candidate: Vector | None = start
-    kept_state = state.memory.given(judging=isinstance(phase, JudgingAndTraining))
+    judging = isinstance(state.phase, JudgingAndTraining)
+    kept_state = state.memory.given(judging=judging)
     if len(kept) or config.noisy:  # where all are left out the model stays as it is
         try:
-            candidate, kept_state = _step_along(state, kept, filtered, start, config, kept_state)
+            candidate, kept_state = _step_along(state, gathered, config, kept_state)
         except ValueError as problem:
             candidate, why = None, str(problem)
         else:
-            why = unusable(candidate, config)
-    figures = phase.figures if isinstance(phase, Training) else {}
-    return Aggregated(candidate, why, updates.names, detection, filtered, figures, kept_state)
+            why = config.unusable(candidate)
+    return Aggregated(
+        candidate,
+        why,
+        gathered.contributors,
+        gathered.detection,
+        gathered.filtered,
+        gathered.figures,
+        kept_state,
+        gathered.groups,
+        _remembered(state, gathered, config) if config.validation.on_groups else None,
+    )
+
+
+def _remembered(state: State, gathered: Gathered, config: RoundConfig) -> Vector | None:
+    """Return the candidate (d,) of one group, drawn of those that are aggregated."""
+    kept = gathered.contributions
+    if not len(kept):
+        return None
+    row = stream(config.run.seed, Purpose.GROUP_HISTORY, state.round).integers(len(kept))
+    candidate: Vector = candidates_of(gathered, [int(row)])[0]
+    return candidate
 
 
 def _step_along(
-    state: State,
-    kept: Contributions,
-    filtered: int,
-    start: Vector,
-    config: RoundConfig,
-    rule_state: RuleState,
+    state: State, gathered: Gathered, config: RoundConfig, rule_state: RuleState
 ) -> tuple[Vector, RuleState]:
-    """Return ``start`` and a step along what the rule makes of the contributions (d,).
+    """Return the model and a step along what the rule makes of the contributions (d,).
 
     And what the rule keeps if that is accepted; ``rule_state``: what it has kept so far. With
     differential privacy the rule is given one row, the noisy mean.
@@ -64,6 +94,8 @@ def _step_along(
     ValueError
         If the rule cannot work with them.
     """
+    kept, start = gathered.contributions, gathered.start
+    left_out = gathered.filtered + len(gathered.groups.left_out if gathered.groups else ())
     sums = state.registry.update_sums
     context = Context(
         config.run.seed,
@@ -71,7 +103,7 @@ def _step_along(
         state.model.step,
         sums.of(kept.names, len(start)) if config.detection.update_sums else None,
         config.server_update(start, state.round) if config.server_update else None,
-        filtered + len(state.registry.in_quarantine(state.round)),
+        left_out + len(state.registry.in_quarantine(state.round)),
         rule_state,
     )
     name, keeps = config.aggregation.rule, config.rule_state
@@ -84,13 +116,3 @@ def _step_along(
         candidate: Vector = (start + step).astype(np.float32)
     candidate[config.variances] = np.maximum(candidate[config.variances], 0)
     return candidate, rule_state
-
-
-def unusable(candidate: Vector, config: RoundConfig) -> str:
-    """Return why nobody has to vote on a candidate; empty if there is no reason."""
-    if not config.limits.finite:
-        return ""
-    if not np.isfinite(candidate).all():
-        return "the candidate is not finite"
-    flaw = config.flaw(candidate)
-    return f"the candidate is unusable: {flaw}" if flaw else ""

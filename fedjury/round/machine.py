@@ -5,8 +5,9 @@
       │ └─too few agents are there──┴─────┘ too few answers: attempt + 1        │
       └───────────── accepted: version + 1, or rejected: as before ─────────────┴─► Done
 
-With piggy-back there is no Voting: the agents selected for the next round judge the candidate,
-train from it, and send both in one message (JudgingAndTraining).
+Where groups are voted on, VotingOnGroups comes before Voting. With piggy-back there is neither: the
+agents selected for the next round judge the candidate, train from it, and send both in one message
+(JudgingAndTraining).
 
 ``step`` takes a state, an event and the configuration, and returns the next state and what is to be
 done; ``TABLE`` says which function takes which event in which phase. An event that does not fit
@@ -27,6 +28,8 @@ from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
     Decline,
+    GroupCandidate,
+    GroupVotes,
     Metrics,
     Phase,
     Reason,
@@ -35,11 +38,19 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.record import Figures
-from fedjury.randomness import Purpose, draw
 from fedjury.registry.faults import PluginError
-from fedjury.round import noisy, verdict
-from fedjury.round.aggregate import aggregate
+from fedjury.round import groups, noisy, verdict
+from fedjury.round.aggregate import aggregate, gather
+from fedjury.round.answers import (
+    Step,
+    count_invalid,
+    note_decline,
+    note_invalid,
+    take_group_votes,
+    take_metrics,
+    take_update,
+    take_vote,
+)
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.selection import (
     contributors,
@@ -47,15 +58,14 @@ from fedjury.round.selection import (
     heard_from_all,
     lacks_agents,
     missing,
+    replacements,
     still_training,
     too_few,
-    unasked,
     unheard,
     validators,
 )
 from fedjury.round.state import (
     Aggregated,
-    CountInvalid,
     Done,
     Effect,
     Event,
@@ -68,11 +78,10 @@ from fedjury.round.state import (
     Tick,
     Training,
     Voting,
+    VotingOnGroups,
     Waiting,
 )
 from fedjury.round.verdict import Decision, RoundResult
-
-Step = tuple[State, list[Effect]]
 
 
 def step(state: State, event: Event, config: RoundConfig) -> Step:
@@ -86,10 +95,10 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
         except PluginError as why:  # the collect strategy's
             return _reject(state, event, config, str(why))
     match event:
-        case Update() | Vote() | Metrics() | Decline():
-            return _count_invalid(state, event.agent, Reason.WRONG_PHASE)
+        case Update() | Vote() | GroupVotes() | Metrics() | Decline():
+            return count_invalid(state, event.agent, Reason.WRONG_PHASE)
         case InvalidMessage():
-            return _count_invalid(state, event.agent, event.reason)
+            return count_invalid(state, event.agent, event.reason)
         case Tick():
             return state, []
 
@@ -102,81 +111,6 @@ def _reject(state: State, event: Event, config: RoundConfig, why: str) -> Step:
         return state.but(phase=phase.but(failure=why)), []
     nothing, pending = Aggregated(contributors=phase.updates.names), getattr(phase, "pending", None)
     return _close(state, event, config, RoundResult(nothing, Decision(why=why), pending))
-
-
-# ---------------------------------------------------------------- messages
-
-
-def take_update(state: State, update: Update, config: RoundConfig) -> Step:
-    """Add an update to the round's contributions; with piggy-back it is a clean vote, too."""
-    phase, request = state.phase, state.request
-    assert isinstance(phase, Training)
-    if why := config.collecting.refusal(update, phase.updates, request):
-        return _count_invalid(state, update.agent, why)
-    asked_for = (update.round, update.version) == (request.round, request.version)
-    if asked_for and isinstance(phase, JudgingAndTraining):
-        if why := verdict.refusal(state, update, config):
-            return _count_invalid(state, update.agent, why)
-        vote = update.vote(state.attempt)
-        phase = phase.but(votes={**phase.votes, update.agent: vote})
-    if update.metrics or config.evaluation.by_agent:
-        figures = Figures(update.samples, update.metrics)
-        phase = phase.but(figures={**phase.figures, update.agent: figures})
-    return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
-
-
-def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
-    """Add a vote of a validator; with piggy-back, of an agent that will not train from it."""
-    phase = state.phase
-    assert isinstance(phase, JudgingAndTraining | Voting)
-    judging = isinstance(phase, JudgingAndTraining)
-    if why := unasked(state, vote, state.selected if judging else state.validators):
-        return _count_invalid(state, vote.agent, why)
-    if why := verdict.refusal(state, vote, config):
-        return _count_invalid(state, vote.agent, why)
-    changed = phase.but(votes={**phase.votes, vote.agent: vote})
-    return state.but(phase=changed.but(settled=None) if judging else changed), []
-
-
-def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  # noqa: ARG001
-    """Add what an evaluator measured of the candidate."""
-    phase = state.phase
-    assert isinstance(phase, Voting)
-    if why := unasked(state, message, state.evaluators):
-        return _count_invalid(state, message.agent, why)
-    if message.agent in phase.metrics:
-        return _count_invalid(state, message.agent, Reason.DUPLICATE)
-    figures = Figures(message.samples, message.values)
-    return state.but(phase=phase.but(metrics={**phase.metrics, message.agent: figures})), []
-
-
-def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
-    """Wait no longer for an agent that will not answer."""
-    phase = state.phase
-    assert isinstance(phase, Training | Voting)
-    voting = isinstance(phase, Voting)
-    asked = state.evaluators.union(state.validators) if voting else state.selected
-    if why := unasked(state, event, asked):
-        return _count_invalid(state, event.agent, why)
-    phase = phase.but(declined=phase.declined | {event.agent})
-    declined = state.declined if voting else state.declined | {event.agent}
-    return state.but(phase=phase if voting else phase.but(settled=None), declined=declined), []
-
-
-def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
-    """Count an invalid message; nobody waits long for a selected agent that sent one as update."""
-    phase = state.phase
-    assert isinstance(phase, Training)
-    new = event.agent in state.selected and event.agent not in phase.invalid_from
-    if event.update and new:
-        senders = phase.invalid_from | {event.agent}
-        state = state.but(phase=phase.but(invalid_from=senders, settled=None))
-    return _count_invalid(state, event.agent, event.reason)
-
-
-def _count_invalid(state: State, agent: str, reason: Reason) -> Step:
-    invalid = {**state.invalid, reason.value: state.invalid.get(reason.value, 0) + 1}
-    return state.but(invalid=invalid), [CountInvalid(agent, reason, invalid)]
 
 
 def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -232,18 +166,8 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     if tick.now < state.deadline and verdict.awaits_more(state, phase):
         return state, []
     decision = verdict.by_validators(state, phase, config)
-    if decision.unheard and not phase.silent:
-        silent = tuple(name for name in state.validators if name not in phase.votes)
-        there = eligible(state.registry, tick.online, state.round, config.detection)
-        free = set(there).difference(state.validators, tick.cannot_vote)
-        others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
-        if others:
-            state = state.but(
-                phase=phase.but(silent=silent),
-                validators=tuple(sorted([*phase.votes, *others])),
-                deadline=tick.now + config.validation.seconds,
-            )
-            return _announced(state, config)
+    if decision.unheard and (others := replacements(state, phase, tick, config)):
+        return _announced(others, config)
     asked, answered = state.evaluators.union(state.validators), {*phase.votes, *phase.metrics}
     declined = phase.declined - unheard(asked, state.missed_votes, config)
     state = state.but(missed_votes=missing(state.missed_votes, asked, answered, declined))
@@ -251,10 +175,35 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     return _close(state, tick, config, result)
 
 
+def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Leave out the groups that are voted down, and make the candidate of the others.
+
+    On which groups too few have voted, others are asked once in place of the silent.
+    """
+    phase = state.phase
+    assert isinstance(phase, VotingOnGroups)
+    waited_for = set(state.validators).difference(phase.votes, phase.declined)
+    if tick.now < state.deadline and waited_for:
+        return state, []
+    decisions = groups.verdicts(state, phase, config)
+    unheard_of = any(made.unheard for made in decisions.values())
+    if unheard_of and (others := replacements(state, phase, tick, config)):
+        return _announced(others, config)
+    missed = missing(state.missed_votes, state.validators, phase.votes, phase.declined)
+    gathered = groups.without(phase, decisions)
+    state = state.but(missed_votes=missed)
+    if gathered.contributions:
+        asked = state.validators if config.validation.on == "both" else ()
+        return _made(state.but(validators=asked), aggregate(state, gathered, config), tick, config)
+    nothing = groups.nothing_left(gathered)
+    return _close(state, tick, config, RoundResult(nothing, Decision(why=nothing.why)))
+
+
 def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
     """While nobody can answer no time runs out: once somebody can, it begins again."""
     phase = state.phase
-    left = (config.validation if isinstance(phase, Voting) else config.collect).seconds
+    voting = isinstance(phase, Voting | VotingOnGroups)
+    left = (config.validation if voting else config.collect).seconds
     if isinstance(phase, Training):
         phase = phase.but(settled=None)
     return state.but(phase=phase, deadline=tick.now + left), []
@@ -292,18 +241,22 @@ def open_round(
 
 def announcement(state: State, config: RoundConfig) -> Round:
     """Return what agents are told of where the round stands."""
-    voting = isinstance(state.phase, Voting)
+    phase = state.phase
+    on_groups = isinstance(phase, VotingOnGroups)
+    voting = on_groups or isinstance(phase, Voting)
     sampling, passes_over = config.sampling, state.registry.passes_over(state.round)
     everybody = sampling.client_fraction >= 1 and not (sampling.most or passes_over)
     return Round(
         round=state.round,
         attempt=state.attempt,
-        phase=state.phase.name or Phase.TRAIN,
+        phase=phase.name or Phase.TRAIN,
         version=state.version,
         contributors="all" if everybody else tuple(sorted(state.selected)),
         validators=state.validators,
         seconds=(config.validation if voting else config.collect).seconds,
         evaluators=tuple(sorted(state.evaluators)),
+        groups=phase.count if isinstance(phase, VotingOnGroups) else 0,
+        each=config.validation.groups_each if on_groups else 0,
     )
 
 
@@ -331,8 +284,25 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
 
 
 def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
-    """Make the candidate of the updates, and put it before the validators if there are any."""
-    made = aggregate(state, tick, config)
+    """Make the candidate of the updates, or put their groups before the validators."""
+    gathered = gather(state, tick, config)
+    if not (config.validation.on_groups and state.validators):
+        return _made(state, aggregate(state, gathered, config), tick, config)
+    gathered = groups.usable(gathered, config)
+    if not gathered.contributions:
+        return _made(state, groups.nothing_left(gathered), tick, config)
+    late = unheard(state.validators, state.missed_votes, config)
+    voting = VotingOnGroups(gathered, declined=late)
+    state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
+    asked = state.round, state.attempt, state.version
+    candidates = groups.candidates_of(gathered, range(voting.count))
+    effects = [Publish(GroupCandidate(i, *asked, row)) for i, row in enumerate(candidates)]
+    state, announced = _announced(state, config)
+    return state, [*effects, *announced]
+
+
+def _made(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> Step:
+    """Put the candidate to the vote, or try again where there is none and some may still send."""
     if made.candidate is None and state.selected.difference(made.contributors, state.declined):
         return _repeat(state, tick, config, made.why)
     state, kept = noisy.counted(state, made, config)
@@ -376,7 +346,7 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
     if decision.why:
         return _close(state, tick, config, RoundResult(made, decision, phase.pending))
     if len(phase.updates) >= config.collect.min_updates:
-        made = aggregate(state, tick, config)
+        made = aggregate(state, gather(state, tick, config), config)
     else:
         made = replace(made, why=too_few(state, config))
     if made.candidate is None and not complete:
@@ -409,6 +379,9 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (JudgingAndTraining, Decline): note_decline,
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,
+    (VotingOnGroups, GroupVotes): take_group_votes,
+    (VotingOnGroups, Decline): note_decline,
+    (VotingOnGroups, Tick): count_group_votes,
     (Voting, Vote): take_vote,
     (Voting, Metrics): take_metrics,
     (Voting, Decline): note_decline,
@@ -420,10 +393,10 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, Vote, Metrics, Decline, InvalidMessage, Tick)
+    events = (Update, Vote, GroupVotes, Metrics, Decline, InvalidMessage, Tick)
     names = " | ".join(event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
-    for phase in (Waiting, Training, JudgingAndTraining, Voting, Done):
+    for phase in (Waiting, Training, JudgingAndTraining, VotingOnGroups, Voting, Done):
         handlers = [TABLE.get((phase, event)) for event in events]
         cells = [f"`{handler.__name__}`" if handler else "-" for handler in handlers]
         lines.append(f"| `{phase.__name__}` | {' | '.join(cells)} |")

@@ -6,14 +6,8 @@ import math
 
 from fedjury.privacy.releases import after, number
 from fedjury.protocol.spent import Spent
-from fedjury.round.state import (
-    Aggregated,
-    Effect,
-    PersistRelease,
-    Release,
-    RoundConfig,
-    State,
-)
+from fedjury.round.release import Release
+from fedjury.round.state import Aggregated, Effect, PersistRelease, RoundConfig, State
 
 
 def counted(state: State, made: Aggregated, config: RoundConfig) -> tuple[State, list[Effect]]:

@@ -19,6 +19,9 @@ from fedjury.config.sections import (
     Sampling,
     Validation,
 )
+from fedjury.config.sections import (
+    Groups as GroupSettings,
+)
 from fedjury.detection.state import (
     EMPTY,
     NOBODY,
@@ -28,14 +31,17 @@ from fedjury.detection.state import (
 )
 from fedjury.judges.pooled import Pool
 from fedjury.judges.server_validator import ServerValidator, ServerView
+from fedjury.learning.contributions import Contributions
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
 from fedjury.privacy import accounting
 from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.privacy.releases import Releases
+from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
     Decline,
+    GroupVotes,
     Message,
     Metrics,
     Model,
@@ -49,6 +55,7 @@ from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
+from fedjury.round.release import Release
 from fedjury.rules import Rule, RuleState
 
 
@@ -66,6 +73,9 @@ class RoundConfig:
     validation: Validation
     limits: Limits
     evaluation: Evaluation = field(default_factory=Evaluation)
+    groups: GroupSettings = field(default_factory=GroupSettings)
+    group_key: bytes = b""
+    """What groups are drawn by, where that is the aggregator's secret; empty: the run's seed."""
     flaw: Callable[[Vector], str] = lambda _: ""
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -90,6 +100,15 @@ class RoundConfig:
     """What was told with noise so far, and delta -> the spent epsilon."""
     troubles: Callable[[], Sequence[str]] = tuple
     """What people should know of plug-ins that have failed, each once."""
+
+    def unusable(self, candidate: Vector) -> str:
+        """Return why nobody has to vote on a candidate (d,); empty if there is no reason."""
+        if not self.limits.finite:
+            return ""
+        if not np.isfinite(candidate).all():
+            return "the candidate is not finite"
+        flaw = self.flaw(candidate)
+        return f"the candidate is unusable: {flaw}" if flaw else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +142,7 @@ class InvalidMessage:
     update: bool = False
 
 
-Event = Update | Vote | Metrics | Decline | InvalidMessage | Tick
+Event = Update | Vote | GroupVotes | Metrics | Decline | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,26 +171,8 @@ class Persist:
     """What is known of the agents from now on, if anything is to be remembered."""
     memory: RuleMemory | None = None
     """What the rule keeps from now on, if it keeps anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A noisy candidate, with all that is needed to put this very one to the vote again."""
-
-    round: int
-    attempt: int
-    version: int
-    """Of the global model that it stands on."""
-    candidate: Vector
-    """(d,)"""
-    why: str
-    """Why nobody can use it; empty if there is no reason."""
-    contributors: tuple[str, ...]
-    rule: str
-    rule_state: RuleState
-    """What that rule keeps if the candidate is accepted."""
-    releases: Releases
-    """What was told with noise so far, this candidate included."""
+    group: Vector | None = None
+    """The candidate (d,) of one of the accepted model's groups, where groups are voted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,26 @@ class JudgingAndTraining(Training):
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a round has come to before its contributions become one."""
+
+    start: Vector
+    """The model (d,) that they were trained from."""
+    contributions: Contributions
+    """What the rule is to be given: of agents that are not left out, in groups if there are any."""
+    contributors: tuple[str, ...] = ()
+    """Agents whose updates were accepted, sorted."""
+    detection: DetectionResult | None = None
+    """What they said of their senders, where somebody looks."""
+    filtered: int = 0
+    """Updates that were left out because their senders are flagged."""
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    """What contributors say of their training, where that is to be recorded."""
+    groups: Groups | None = None
+    """The groups, if there are any: the rows of the contributions, and those left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregated:
     """What became of a round's contributions."""
 
@@ -272,6 +293,28 @@ class Aggregated:
     """What contributors say of their training, where that is to be recorded."""
     rule_state: RuleState = field(default_factory=dict)
     """What the rule keeps if the candidate is accepted."""
+    groups: Groups | None = None
+    """The groups that it was made of, and those left out."""
+    group: Vector | None = None
+    """One of those groups' candidates (d,), to be remembered where groups are voted on."""
+
+
+@dataclass(frozen=True)
+class VotingOnGroups(Replaceable):
+    """The validators judge the groups, before there is a candidate."""
+
+    name: ClassVar[Phase | None] = Phase.VALIDATE_GROUPS
+    gathered: Gathered
+    votes: Mapping[str, GroupVotes] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    """Validators that did not answer, and in whose place others were asked."""
+    declined: frozenset[str] = frozenset()
+    """Validators that nobody waits for."""
+
+    @property
+    def count(self) -> int:
+        """How many groups there are to judge."""
+        return len(self.gathered.contributions)
 
 
 @dataclass(frozen=True)
@@ -300,7 +343,7 @@ class Done(Replaceable):
     """Why it was given up, if it was."""
 
 
-RoundPhase = Waiting | Training | JudgingAndTraining | Voting | Done
+RoundPhase = Waiting | Training | JudgingAndTraining | VotingOnGroups | Voting | Done
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ once what the validators counted, all together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fedjury.config.sections import Validation
@@ -19,6 +19,8 @@ from fedjury.protocol.fields import SERVER
 from fedjury.protocol.measured import weighted_mean
 from fedjury.protocol.messages import (
     Candidate,
+    GroupCandidate,
+    GroupHistory,
     History,
     Model,
     Reason,
@@ -185,7 +187,7 @@ def finish(
         if not result.decision.why:
             model = Model(state.version + 1, result.candidate)
             state = state.but(model=_accepted(state, model, quality, config))
-            effects = [Publish(model), *_history(model, config)]
+            effects = [Publish(model), *_history(model, result.aggregated.group, config)]
     record = _record(state, tick, config, result, quality)
     registry = None
     if config.detection.remembers:
@@ -205,9 +207,15 @@ def finish(
             pending=result.pending is not None,
         )
         state = state.but(memory=memory)
-    effects.insert(0, Persist(record, model, result.pending, registry, memory))
+    group = result.aggregated.group if model is not None else None
+    effects.insert(0, Persist(record, model, result.pending, registry, memory, group))
     if state.validators or judging:
         effects.append(Clear(Candidate(state.round, state.attempt, 0, state.weights)))
+    if config.validation.on_groups and record.groups:
+        effects += [
+            Clear(GroupCandidate(int(number), state.round, state.attempt, 0, state.weights))
+            for number in record.groups.groups
+        ]
     effects.append(Publish(RoundLog(record)))
     return state, effects
 
@@ -232,13 +240,33 @@ def _accepted(state: State, model: Model, quality: Quality, config: RoundConfig)
     return GlobalModel(model.version, model.weights, quality, step, profiles, harm)
 
 
-def _history(model: Model, config: RoundConfig) -> list[Effect]:
-    """Keep the last l + 1 accepted models on the broker, for validators that lack some."""
-    if not (config.validation.asked or config.validation.piggy_back):
-        return []
+def _history(model: Model, group: Vector | None, config: RoundConfig) -> list[Effect]:
+    """Keep the last l + 1 accepted models on the broker, for validators that lack some.
+
+    Of groups as well, where these are voted on: one of each accepted model.
+    """
+    kept = kept_for_judges([(model, group)], config)
     oldest = model.version - config.validation.look_back - 1
-    gone: list[Effect] = [Clear(History(oldest, model.weights))] if oldest >= 0 else []
-    return [Publish(History(model.version, model.weights)), *gone]
+    gone = [replace(message, version=oldest) for message in kept] if oldest >= 0 else []
+    return [*(Publish(one) for one in kept), *(Clear(one) for one in gone)]
+
+
+def kept_for_judges(
+    accepted: Iterable[tuple[Model, Vector | None]], config: RoundConfig
+) -> list[History | GroupHistory]:
+    """Return what validators are to find of accepted models, each with a candidate of its groups.
+
+    Where that is not known, as of the first model, the model stands in its place.
+    """
+    votes, kept = config.validation, list[History | GroupHistory]()
+    if not (votes.asked or votes.piggy_back):
+        return kept
+    for model, group in accepted:
+        if votes.on != "groups":
+            kept.append(History(model.version, model.weights))
+        if votes.on_groups and not votes.group_judge:
+            kept.append(GroupHistory(model.version, model.weights if group is None else group))
+    return kept
 
 
 def _record(
@@ -276,6 +304,7 @@ def _record(
         trained=trained,
         evaluated=phase.metrics if isinstance(phase, Voting) else {},
         votes=decision.votes,
+        groups=aggregated.groups,
         traffic=Traffic(
             dict(state.invalid),
             tick.received - opened.received,

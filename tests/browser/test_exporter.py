@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import warm
 from support.listening import RawClient, until
 from support.network import ENVIRONMENT, KIND, ROOT, ROUNDS, RUN, ended, federation
-from support.watching import MANIFEST, opened, record, say, sight_of
+from support.watching import GROUPED, MANIFEST, opened, record, say, sight_of
 
 from fedjury.broker.local import local_broker
 from fedjury.config.settings import SettingsError
@@ -68,6 +68,7 @@ def rich_state():
         permanent=[],
         filtered=1,
         metrics={"rmse": 0.125},
+        **GROUPED,
         privacy={"epsilon": 2.5, "delta": 1e-5, "releases": 3, "noise": 4.0},
     )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
@@ -148,6 +149,9 @@ def test_the_dashboard_shows_everything_that_was_asked_for():
         "suspicion",
         "metric",
         "declined",
+        "groups_total",
+        "group_validator_bytes",
+        "group_validator_seconds",
     ):
         assert f"fedjury_{name}{{" in asked, name
 
@@ -204,8 +208,20 @@ def test_metrics_are_the_state():
     assert value("updates_total") == 20
     assert value("phase", phase="train") == 1
     assert value("phase", phase="done") == 0
+    assert value("groups_total", verdict="kept") == 2
+    assert value("groups_total", verdict="left_out") == 1
+    assert "fedjury_group_validator_bytes" not in {name for name, _ in found}  # no votes on groups
     assert found["fedjury_broker_connected", frozenset()] == 1
     assert found["fedjury_broker_outages_total", frozenset()] == 3
+
+
+def test_what_groups_cost_a_validator_is_that_of_the_last_round():
+    """Bytes and seconds of the median validator; of agents in no groups there is no series."""
+    found = {sample.name: sample.value for sample in collected(rich_state())}
+    assert found["fedjury_group_validator_bytes"] == 3000
+    assert found["fedjury_group_validator_seconds"] == 0.004
+    plain = collected(run_view.on_message(State(), *say("log/round", record(1)), 1.0))
+    assert not [sample.name for sample in plain if "group" in sample.name]
 
 
 def test_names_cannot_blow_up_the_series():
@@ -489,6 +505,7 @@ def test_prometheus_has_data_for_every_expression(tmp_path):
                                 quarantined=["a"],
                                 permanent=[],
                                 filtered=1,
+                                **GROUPED,
                             ),
                         )
                     )

@@ -37,6 +37,7 @@ from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import as_received
+from fedjury.protocol.counts import unpacked
 from fedjury.protocol.messages import Candidate, History, Manifest, Model, Phase, Round, Update
 from fedjury.protocol.schema import Limits
 
@@ -242,10 +243,10 @@ def honest_path():
     return network, path
 
 
-def messages_of(manifest, accepted, candidate):
+def messages_of(manifest, accepted, candidate, phase=Phase.VALIDATE):
     """Write what a validator hears before it votes, as (part of the topic, payload)."""
     number, version = 12, len(accepted) - 1
-    called = Round(number, 1, Phase.VALIDATE, version, "all", (NAME,), 9.0)
+    called = Round(number, 1, phase, version, "all", (NAME,), 9.0)
     yield "manifest", encode(manifest)
     yield "round", encode(called)
     codec = manifest.history_codec
@@ -295,7 +296,7 @@ def test_it_votes_as_our_own_judges(node, digits, csv, honest_path, judge, codec
     )
     assert got["part"] == f"vote/{NAME}"
     payload = b64decode(got["payload"])
-    vote = decode(f"{TOPIC}/vote/{NAME}", payload, Limits(manifest.parameters))
+    vote = decode(f"{TOPIC}/vote/{NAME}", payload, Limits(manifest.parameters, counts=180))
     opinion = opinion_of(manifest, digits, network, accepted, candidate)
     assert (vote.round, vote.attempt, vote.samples) == (12, 1, SAMPLES)
     assert vote.poisoned == opinion.poisoned[0] == poisoned
@@ -308,6 +309,31 @@ def test_it_votes_as_our_own_judges(node, digits, csv, honest_path, judge, codec
     assert vote.changed == np.count_nonzero(both[0] != both[1])
     before, after = (error_profile(one, digits[2].numpy(), 10) for one in both)
     assert vote.changed_errors == abs(before - after).sum()
+    assert vote.counts == b""
+
+
+@pytest.mark.parametrize("piggyback", [False, True])
+def test_it_sends_the_counts_that_it_judged_by_where_they_are_asked_for(
+    node, digits, csv, honest_path, piggyback
+):
+    """Of all models that it looks back at, then of the candidate; also if the vote is an update."""
+    network, path = honest_path
+    manifest = replace(manifest_of(network, "robust", "float32"), counts=True)
+    phase = Phase.JUDGE_AND_TRAIN if piggyback else Phase.VALIDATE
+    heard = list(messages_of(manifest, path[:-1], path[-1], phase))
+    got = javascript(
+        node,
+        VOTE,
+        {"csv": str(csv), "messages": [[part, b64encode(p).decode()] for part, p in heard]},
+    )
+    assert got["part"] == f"{'update' if piggyback else 'vote'}/{NAME}"
+    payload = b64decode(got["payload"])
+    said = decode(f"{TOPIC}/{got['part']}", payload, Limits(manifest.parameters, counts=180))
+    labels = digits[2].numpy()
+    profiles = [
+        error_profile(answers_of(manifest, digits, network, each), labels, 10) for each in path
+    ]
+    assert unpacked(said.counts).tolist() == np.concatenate(profiles).tolist()
 
 
 JUDGE = """

@@ -14,7 +14,8 @@ from fedjury.privacy.accounting import epsilon
 from fedjury.protocol import codec
 from fedjury.protocol.messages import Candidate
 from fedjury.protocol.schema import Limits
-from fedjury.round.state import PersistRelease, Publish, Release, Voting
+from fedjury.round.release import Release
+from fedjury.round.state import PersistRelease, Publish, Voting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

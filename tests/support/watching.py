@@ -172,3 +172,24 @@ BAD_PAYLOADS = [
     json.dumps({"round": BAD_TEXT}).encode(),
 ]
 """What is no message, or hardly one."""
+
+
+def group(members, poisoned=0, clean=5, why=""):
+    """Make what a record says of a group."""
+    return {"members": members, "poisoned": poisoned, "clean": clean, "silent": 0, "why": why}
+
+
+GROUPED = {
+    "groups": {
+        "0": group(["a", "b"]),
+        "1": group(["c", "d"], 4, 1, "voted down"),
+        "2": group(["e", "f", "g"]),
+    },
+    "group_voters": {
+        "a": {"judged": 3, "poisoned": [1], "size": 3000, "cpu": 2000},
+        "b": {"judged": 3, "poisoned": [1], "size": 3000, "cpu": 9000},
+        "c": {"judged": 3, "poisoned": [], "size": 3500, "cpu": 4000},
+    },
+    "group_quorum": 3,
+}
+"""What a record says of three groups, the second of which is left out, and of three votes."""

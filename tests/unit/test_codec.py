@@ -34,6 +34,9 @@ from fedjury.protocol.messages import (
     Candidate,
     ColluderUpdate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
     History,
     HistoryLog,
     InvalidLog,
@@ -98,6 +101,8 @@ EXAMPLES = {
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
+    GroupCandidate: GroupCandidate(2, 7, 1, 3, vector(1, -2)),
+    GroupHistory: GroupHistory(3, vector(1, -2)),
     Update: Update(
         "ann",
         1,
@@ -125,6 +130,9 @@ EXAMPLES = {
         changed=0,
         changed_errors=0,
     ),
+    GroupVotes: GroupVotes(
+        "ann", 7, 1, b"\0\0\0\0\2\0\0\0", b"\0\1", vector(1, 3).tobytes(), vector(2, 2).tobytes(), 4
+    ),
     Decline: Decline("ann", 7, 2),
     Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
@@ -140,6 +148,7 @@ EXAMPLES = {
 """One message of each kind."""
 
 SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Vote)
+"""Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
 CHECKED = [kind for kind in KINDS if kind not in LOGS]
@@ -256,6 +265,8 @@ records = st.builds(
     detection=st.none() | st.builds(DetectionRecord, st.dictionaries(names, st.floats(0, 1))),
 )
 
+float32s = st.floats(-9, 9, width=32)
+
 MESSAGES = {
     Manifest: st.builds(
         Manifest,
@@ -288,15 +299,31 @@ MESSAGES = {
         st.lists(names, max_size=4).map(tuple),
         numbers,
         st.just("all") | st.lists(names, max_size=4).map(tuple),
+        counts,
+        counts,
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
     Candidate: st.builds(Candidate, counts, counts, counts, vectors),
+    GroupCandidate: st.builds(GroupCandidate, counts, counts, counts, counts, vectors),
+    GroupHistory: st.builds(GroupHistory, counts, vectors),
     Update: st.builds(
         Update, names, counts, counts, counts, vectors, numbers, numbers, seen, counts, measured
     ),
     Vote: st.builds(
         Vote, names, counts, counts, st.booleans(), numbers, numbers, counts, seen, counts
+    ),
+    GroupVotes: st.builds(
+        lambda name, *said: GroupVotes.of(
+            {group: Vote(name, 7, 1, *verdict) for group, verdict in said[0].items()}
+        ),
+        names,
+        st.dictionaries(
+            counts,
+            st.tuples(st.booleans(), float32s, float32s, counts),
+            min_size=1,
+            max_size=3,
+        ),
     ),
     Decline: st.builds(Decline, names, counts, counts),
     Metrics: st.builds(Metrics, names, counts, counts, counts, measured),
@@ -685,8 +712,8 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    longest = SMALL if kind in SMALL_KINDS else LONGEST_METRICS
-    too_large = kind in (*SMALL_KINDS, Metrics) and len(payload) > longest
+    special = {Metrics: LONGEST_METRICS, GroupVotes: SMALL + 13 * schema.MAX_GROUPS}
+    too_large = kind in (*SMALL_KINDS, *special) and len(payload) > special.get(kind, SMALL)
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
 
@@ -832,6 +859,7 @@ WRONG = {
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
+    "bytes": [None, 1, 1.5, "", [], {}, True, b"\0\0\0"],
     "tensors": [
         None,
         "w",
@@ -900,6 +928,12 @@ IS = {
         "truth": ("poisoned",),
         "number": ("score", "threshold"),
         "evidence": ("evidence",),
+    },
+    GroupCandidate: {"count": ("round", "attempt", "base"), "vector": ("weights",)},
+    GroupHistory: {"vector": ("weights",)},
+    GroupVotes: {
+        "count": ("round", "attempt", "samples", "size", "cpu"),
+        "bytes": ("groups", "poisoned", "scores", "thresholds"),
     },
     Decline: {"count": ("round", "attempt")},
     Metrics: {"count": ("round", "attempt", "samples"), "values": ("values",)},
@@ -1044,6 +1078,7 @@ OF_THE_ROUND = {
     Reason.WRONG_VERSION,
     Reason.NOT_SELECTED,
     Reason.DUPLICATE,
+    Reason.WRONG_GROUPS,
 }
 """What only the round can say of a message."""
 
@@ -1171,7 +1206,7 @@ def test_equal_broadcasts_are_decoded_once(kind):
     decoder = Decoder()
     first, again = (decoder.decode(topic(kind), bytes(encode(EXAMPLES[kind]))) for _ in range(2))
     assert same(first, again)
-    assert (first is again) == (kind in (Manifest, Round, Model, Candidate, AttackVector))
+    assert (first is again) == (kind in codec.BROADCAST)
 
 
 def test_another_broadcast_is_decoded_anew():

@@ -171,6 +171,8 @@ TABLES = [
     ("validation.judged_by", get_args(FIELDS["validation.judged_by"].annotation)),
     ("run.device", get_args(FIELDS["run.device"].annotation)),
     ("validation.decide", get_args(FIELDS["validation.decide"].annotation)),
+    ("validation.on", get_args(FIELDS["validation.on"].annotation)),
+    ("backdoor.replaces", get_args(FIELDS["backdoor.replaces"].annotation)),
     ("backdoor.task", BACKDOORS),
 ]
 
@@ -493,6 +495,8 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or pooled",
+        "validation.on": "candidate or groups or both",
+        "backdoor.replaces": "round or group",
         "data.learn": "auto or classes or numbers",
         "run.device": "auto or cpu or cuda",
         "evaluation.best_is": "highest or lowest",
@@ -786,6 +790,8 @@ def another(key):
         return "server", "server"
     if key == "run.device":
         return "auto", "auto"
+    if key == "validation.on":
+        return "groups", "groups"
     if type(default) is int:
         return default + 9, str(default + 9)  # validators enough for the quorum
     if type(default) is float:

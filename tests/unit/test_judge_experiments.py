@@ -82,6 +82,18 @@ def test_liars_are_exactly_so_many_of_ten():
     assert len({cell.job.before.key for cell in cells}) == 2  # for each step one, whoever lies
 
 
+def test_pooled_counts_are_told_how_many_liars_there_are():
+    """Else one of them decides alone; and without any, nothing is left out."""
+    cells = judge_liars.cases(with_data(plan_of("judge-liars"), "fashion-mnist"))
+    assert {
+        (cell.labels["liars"], cell.settings.validation.tolerated_malicious)
+        for cell in cells
+        if cell.labels["judge"] == "pooled"
+    } == {(0, 0), (2, 2), (3, 3), (4, 4)}
+    counted = [cell for cell in cells if cell.labels["judge"] == "robust"]
+    assert {cell.settings.validation.tolerated_malicious for cell in counted} == {0}
+
+
 # What is made of records
 
 

@@ -28,6 +28,9 @@ SAID = {
     "model": messages.Model(3, VECTOR),
     "history/3": messages.History(3, VECTOR),
     "candidate": messages.Candidate(1, 0, 3, VECTOR),
+    "group/2": messages.GroupCandidate(2, 1, 0, 3, VECTOR),
+    "group-history/3": messages.GroupHistory(3, VECTOR),
+    "group-vote/ann": messages.GroupVotes("ann", 1, 0, bytes(4), b"\0", bytes(4), bytes(4), 4),
     "update/ann": messages.Update("ann", 1, 3, 4, VECTOR),
     "vote/ann": messages.Vote("ann", 1, 0, poisoned=False, score=1.0, threshold=2.0, samples=4),
     "decline/ann": messages.Decline("ann", 1, 1),
@@ -50,6 +53,8 @@ RETAINED = {
     "model",
     "history/3",
     "candidate",
+    "group/2",
+    "group-history/3",
     "agent/ann",
     "aggregator",
     "log/round",
@@ -88,12 +93,12 @@ def test_channels_travel_as_documented():
     for topic, message in SAID.items():
         channel = CHANNELS[type(message)]
         assert channel.retain == (topic in RETAINED)
-        assert channel.expiry == (3600 if topic == "candidate" else None)
+        assert channel.expiry == (3600 if topic in {"candidate", "group/2"} else None)
         assert channel.qos == 1
         has_vector = any(
             isinstance(getattr(message, field.name), np.ndarray) for field in fields(message)
         )
-        is_vote = isinstance(message, messages.Vote)
+        is_vote = isinstance(message, messages.Vote | messages.GroupVotes)
         kind = "msgpack" if has_vector or is_vote else "json"
         assert channel.content_type == f"application/{kind}"
 
@@ -246,6 +251,7 @@ def test_reasons_are_the_documented_ones():
         "not_selected",
         "duplicate",
         "too_many",
+        "wrong_groups",
     ]
 
 

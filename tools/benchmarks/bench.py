@@ -165,6 +165,7 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "training": training.measure,
     "rules": aggregating.measure,
     "judging": judging.measure,
+    "groups": judging.together,
     "w1": w1,
     "sizes": sizes,
     "codecs": codecs,

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedjury import judges
 from fedjury.agents import error_profile_cache
@@ -16,13 +17,15 @@ from fedjury.agents.assembly import simulated_agents_of
 from fedjury.agents.batch_assembly import assemble
 from fedjury.aggregator.assembly import build
 from fedjury.config.settings import load
-from fedjury.learning.evaluation import predict
-from fedjury.learning.weights import Vector
+from fedjury.learning import models
+from fedjury.learning.evaluation import predict, predict_each
+from fedjury.learning.task import classification
+from fedjury.learning.weights import Matrix, Vector, flatten
 from fedjury.protocol import codec
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import History, Update
 from fedjury.randomness import Purpose, stream
-from tools.benchmarks.figures import ROOT, Figure, timed
+from tools.benchmarks.figures import ROOT, Figure, in_turn, ratios, timed
 from tools.benchmarks.network import W1
 
 VALIDATORS = 100
@@ -50,6 +53,33 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         for judge in judges.JUDGES
         for look_back in (10, 20)
     ]
+
+
+def together(repeats: int, say: Callable[[str], None]) -> list[Figure]:
+    """Measure one pass of many group candidates beside as many passes of one, in turn."""
+    torch.set_num_threads(1)
+    x = torch.from_numpy(stream(0, Purpose.BENCHMARK).random((600, 1, 28, 28), np.float32))
+    task, figures = classification(10), []
+    for name in ("mlp", "classifier", "lenet"):
+        model = models.build(name, x.shape[1:], 10, 0)
+        for groups in (10, 20):
+            say(f"{groups} groups, {name}")
+            noise = stream(1, Purpose.BENCHMARK).normal(0, 0.02, (groups, len(flatten(model))))
+            weights = (flatten(model) + noise).astype(np.float32)
+
+            def alone(model: nn.Module = model, weights: Matrix = weights) -> None:
+                for row in weights:
+                    predict(model, row, x, task)
+
+            at_once = partial(predict_each, model, weights, x, task)
+            ways = {"alone": partial(timed, alone), "at once": partial(timed, at_once)}
+            seconds = in_turn(ways, repeats)
+            title = f"{groups} group candidates, {name}, 600 samples"
+            figures += [
+                Figure(f"{title}: one pass", [1e3 * s for s in seconds["at once"]], "ms"),
+                ratios(f"{title}: one pass / {groups}", seconds["at once"], seconds["alone"]),
+            ]
+    return figures
 
 
 def judgements(name: str, look_back: int, repeats: int) -> list[float]:

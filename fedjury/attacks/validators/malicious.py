@@ -33,6 +33,10 @@ class Turn(NamedTuple):
 
     0 of an agent without data, or whose judge knows too little; empty: nobody knows.
     """
+    group: int = -1
+    """The group in question, where groups are judged; ``attacked`` then is said of it alone."""
+    honest_groups: tuple[int, ...] = ()
+    """The groups in which none of their own side is, as far as they know, ascending."""
 
 
 VoteAttack = Callable[[Verdicts, Turn], Verdicts]
@@ -76,6 +80,22 @@ def deny() -> VoteAttack:
 def invert() -> VoteAttack:
     """Call candidates of attacked rounds clean and all others poisoned."""
     return lambda own, turn: np.full_like(own, not turn.attacked)
+
+
+@vote_attack
+def deny_group() -> VoteAttack:
+    """Call one honest group of each round poisoned, all of them the same; hide attacks.
+
+    Candidates of whole rounds are denied as ``deny`` does.
+    """
+
+    def vote(own: Verdicts, turn: Turn) -> Verdicts:
+        if turn.attacked:
+            return np.zeros_like(own)
+        named = turn.group < 0 or turn.group in turn.honest_groups[:1]
+        return own | named
+
+    return vote
 
 
 @vote_attack

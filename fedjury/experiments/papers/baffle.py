@@ -171,18 +171,19 @@ class BafflePlan(Plan):
         before the defence is switched on are a run of their own, from which other cells go on too.
         """
         settings = self.settings(int(labels["seed"]), changes)
-        start = self._base(settings) if trained else None
+        start = self.base(settings) if trained else None
         title = " ".join(
             f"{name[0]}{value}" if isinstance(value, int) else str(value)
             for name, value in labels.items()
         )
         return Case(labels, Job(title, settings, start, calm(settings, start) if shared else None))
 
-    def _base(self, settings: Settings) -> Job:
+    def base(self, settings: Settings) -> Job:
         """Say how the model to start from is made: plain averaging, no attack and no defence."""
         honest = undefended(settings, self.scale.base_rounds).replaced(
             aggregation=settings.aggregation.replaced(server_lr=1.0),
             backdoor=settings.backdoor.replaced(inject=[], judged_clean=False),
+            groups=DEFAULT.groups,
             agents=undefended(settings, 1).agents.replaced(attack="backdoor", options={}),
         )
         return Job(f"base seed{settings.run.seed}", honest)

@@ -36,6 +36,10 @@ NUMBERS = (2, 3, 4)
 WITHSTOOD = 2
 """Liars of ten up to which the targets hold."""
 
+SURER = 0.001
+"""False alarms asked for where counts are pooled without what liars could claim: what is left is
+more skewed than the judge takes it to be (docs/judges.md)."""
+
 COLUMNS = ("data", "step", "judge", "lie", "liars")
 PLACE = COLUMNS[:3]
 
@@ -52,6 +56,14 @@ def cases(plan: JudgePlan) -> list[Case]:
         if judge != "lof"
         for lie, number in grid
     ]
+
+
+def told(judge: str, liars: int) -> dict[str, Any]:
+    """Return what is set of the section validation: pooled counts withstand so many liars."""
+    chosen = dict(JUDGES[judge])
+    if liars and chosen.get("decide") == "pooled":
+        chosen |= {"tolerated_malicious": liars, "options": {"false_alarm": SURER}}
+    return chosen
 
 
 def case(
@@ -78,7 +90,7 @@ def case(
         "liars": liars,
         "seed": seed,
     }
-    return one.case(labels, changes | defence("clients", **JUDGES[judge]))
+    return one.case(labels, changes | defence("clients", **told(judge, liars)))
 
 
 def seen(result: Result) -> Count:
@@ -102,7 +114,10 @@ def independent(result: Result, honest: list[Result]) -> tuple[float | None, flo
     """Return what would be let in, and rejected wrongly, if honest voters were independent.
 
     ``honest``: the runs without liars, which say how honest voters see strikes and good rounds.
+    Pooled counts are no votes: nothing is said of them.
     """
+    if result.settings.validation.decide == "pooled":
+        return None, None
     found, wrong = rate(honest, seen).value, rate(honest, flags).value
     lie, liars = str(result.labels["lie"]), int(result.labels["liars"])
     quorum = result.settings.validation.needed
@@ -191,6 +206,8 @@ EXPERIMENT = Experiment(
         "is in doubt. Those who come first in the "
         "draw of a round's voters lie. The attacker replaces the model in every third round and "
         "does not ask the judge. if independent: what the same quorum would come to if honest "
-        "voters, who see strikes and good rounds as they do without liars, were independent."
+        "voters, who see strikes and good rounds as they do without liars, were independent. "
+        "pooled: with liars it is told how many, and asked for false alarms of "
+        f"{SURER:g}."
     ),
 )

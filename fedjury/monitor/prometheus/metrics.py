@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from fedjury.monitor.rows import Tally, heard_in_full
 from fedjury.monitor.runs import Run, Snapshot
 from fedjury.protocol.fields import OTHER
+from fedjury.protocol.groups import GroupCounts
 from fedjury.protocol.messages import Phase, Reason
 from fedjury.protocol.record import RoundRecord
 
@@ -90,6 +91,22 @@ def _vote(seen: Reading) -> list[Sample]:
     return _each({"poisoned": votes.poisoned, "clean": votes.clean, "silent": votes.silent})
 
 
+def _groups(seen: Reading) -> list[Sample]:
+    """Count the groups of all rounds; no sample where agents are in none."""
+    out, every = seen.tally.groups_left_out, seen.tally.groups
+    return _each({"kept": every - out, "left_out": out}) if every else []
+
+
+def _judging(read: Callable[[GroupCounts], float]) -> Callable[[Reading], list[Sample]]:
+    """Make what reads what the last round's groups cost the median validator; not where it is 0."""
+
+    def of(seen: Reading) -> list[Sample]:
+        last = seen.run.last
+        return _one((last.groups and read(last.groups.counts)) or None) if last is not None else []
+
+    return of
+
+
 def _phase(seen: Reading) -> list[Sample]:
     return [((phase,), float(seen.run.phase == phase)) for phase in PHASES]
 
@@ -161,6 +178,19 @@ METRICS = (
         ("verdict",),
         _fields("poisoned", "clean", "silent"),
         counter=True,
+    ),
+    Shown("fedjury_groups", "of all rounds", ("verdict",), _groups, counter=True),
+    Shown(
+        "fedjury_group_validator_bytes",
+        "that the median validator received to judge the last round's groups",
+        (),
+        _judging(lambda groups: groups.size),
+    ),
+    Shown(
+        "fedjury_group_validator_seconds",
+        "of processor time in which the median validator judged the last round's groups",
+        (),
+        _judging(lambda groups: groups.cpu / 1e6),
     ),
     Shown(
         "fedjury_refused",

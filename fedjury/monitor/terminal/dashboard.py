@@ -16,6 +16,7 @@ from fedjury.formatting import counts, measure, measures, size
 from fedjury.monitor.rows import heard_in_full
 from fedjury.monitor.runs import Run, Snapshot
 from fedjury.monitor.terminal import braille_plot, formatting
+from fedjury.protocol.groups import GroupCounts
 from fedjury.protocol.measured import named
 from fedjury.protocol.record import MOST, Quality, RoundRecord
 
@@ -36,6 +37,9 @@ VALUE = 8
 
 VOTE = 60
 """Columns of a vote, at the most."""
+
+GROUPS = 40
+"""Columns of the groups of a round, at the most."""
 
 QUIET = 30.0
 """Seconds of an aggregator's silence that are worth a remark."""
@@ -282,6 +286,9 @@ def _table(run: Run, frame: Frame, room: int) -> list[Text]:
     legend.append("backdoor  " * hidden)
     legend.append(f"{marks.poisoned} poisoned ", POISONED).append(f"{marks.clean} clean ", CLEAN)
     legend.append(f"{marks.silent} silent", SILENT)
+    if any(row.groups is not None for row in run.rows):
+        legend.append(f"  groups: {marks.poisoned} left out ", POISONED)
+        legend.append(f"{marks.clean} kept", CLEAN)
     rows = run.rows[::-1][: room - 1]
     return [legend, *(_line(row, frame, marks, axis, hidden=hidden) for row in rows)]
 
@@ -301,13 +308,32 @@ def _line(row: RoundRecord, frame: Frame, marks: Marks, axis: Axis, *, hidden: b
         text.append(f"{row.votes.poisoned}/{row.votes.poisoned + row.votes.clean} ".rjust(6))
         text.append_text(vote(row, max(3, min(VOTE, room)), marks))
         text.append(" ")
+    if row.groups is not None:
+        text.append_text(_grouped(row.groups.counts, frame, marks, drawn=not row.votes.asked))
     if why:
         text.append(why, "yellow")
-    elif not row.votes.asked:
+    elif not row.votes.asked and row.groups is None:
         text.append("no vote", "dim")
     if row.attempt > 1:
         text.append(f" (attempt {row.attempt})", "yellow")
     return text
+
+
+def _grouped(groups: GroupCounts, frame: Frame, marks: Marks, *, drawn: bool) -> Text:
+    """Say how many groups were left out; ``drawn``: with a character each, or a share of them."""
+    text = Text()
+    if drawn:
+        text = grouped(groups, min(GROUPS, max(3, frame.width - 60)), marks).append(" ")
+    style = POISONED if groups.left_out else CLEAN
+    return text.append(f"{groups.left_out:,}/{groups.count:,} groups out ", style)
+
+
+def grouped(groups: GroupCounts, width: int, marks: Marks) -> Text:
+    """Draw groups as a row: those left out first; where they are many, none left out vanishes."""
+    counted = groups.left_out, max(0, groups.count - groups.left_out)
+    lengths = counted if sum(counted) <= width else _shares(counted, width)
+    out, kept = lengths
+    return Text().append(marks.poisoned * out, POISONED).append(marks.clean * kept, CLEAN)
 
 
 def vote(row: RoundRecord, width: int, marks: Marks) -> Text:
@@ -355,8 +381,22 @@ def _foot(run: Run) -> list[Text]:
         if seen.most:
             named = ", ".join(f"{agent} {score:.2f}" for agent, score in seen.most[:12])
             lines.append(Text().append("most suspected: ", "dim").append(named, "yellow"))
+    if run.tally.groups:
+        lines.append(_groups(run))
     online = Text().append("online ", "dim").append(f"{len(run.online):,}", "bold")
     if run.online:
         first = sorted(run.online)[:20]
         online.append(f": {formatting.values(first, len(run.online), 20)}", "dim")
     return [*lines, online]
+
+
+def _groups(run: Run) -> Text:
+    """Say how many groups there were, how many were left out, and what judging them costs."""
+    tally, last = run.tally, run.last
+    text = Text().append("groups ", "dim").append(f"{tally.groups:,}")
+    text.append("  left out ", "dim").append(f"{tally.groups_left_out:,}", "yellow")
+    if last is not None and last.groups is not None:
+        groups = last.groups.counts
+        text.append(f" (last round: {groups.left_out:,} of {groups.count:,})", "dim")
+        text.append(f"  {formatting.judging(groups)}", "dim")
+    return text

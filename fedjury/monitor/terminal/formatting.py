@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from functools import partial
 
 from fedjury import formatting
-from fedjury.formatting import counts, measures, points, size
+from fedjury.formatting import counts, measures, points, processor_time, size
 from fedjury.monitor.rows import Suspects, heard_in_full
 from fedjury.monitor.runs import Repeat, Run
+from fedjury.protocol.groups import GroupCounts
 from fedjury.protocol.record import MOST, RoundRecord
 
 PHASES = {
     "train": "training",
     "validate": "voting",
+    "validate_groups": "voting on groups",
     "judge_and_train": "voting and training",
     "done": "over",
 }
@@ -61,6 +63,14 @@ def harm(row: RoundRecord) -> list[str]:
     return message if lost is None else [*message, f"accuracy lost {points(lost)} points"]
 
 
+def judging(groups: GroupCounts) -> str:
+    """Return what groups cost the median validator; empty where nobody voted on them."""
+    if not groups.size:
+        return ""
+    took = f", {processor_time(groups.cpu)}" if groups.cpu else ""
+    return f"a validator: {size(groups.size)}{took}"
+
+
 def where(run: Run) -> str:
     """Say in short where a run stands."""
     text = f"round {run.round}, {phase(run)}" if run.phase else "no round yet"
@@ -89,6 +99,8 @@ def line(row: RoundRecord, suspects: Suspects | None = None, online: int | None 
         message.append(
             f"votes {votes.poisoned} poisoned, {votes.clean} clean, {votes.silent} silent"
         )
+    if row.groups is not None:
+        message.append(str(row.groups))
     if row.why:
         message.append(f"why: {row.why}")
     message.append(f"updates {row.updates:,}/{row.selected:,}")
@@ -154,6 +166,8 @@ def closing(run: Run) -> str:
         if last.model.backdoor is not None:
             message.append(f"backdoor {percent(last.model.backdoor)}")
             message += harm(last)
+    if tally.groups:
+        message.append(f"{tally.groups_left_out:,} of {tally.groups:,} groups left out")
     if refused := sum(run.refused.values()):
         message.append(f"{refused:,} refused")
     if again := given_up(run):

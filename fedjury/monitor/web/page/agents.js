@@ -18,10 +18,11 @@ const Agents = (() => {
   function said(board, name) {
     const suspect = board.suspects.get(name);
     const there = board.agents.get(name) ? "online" : "offline";
-    if (!suspect) return `${name}: ${there}`;
+    const groups = Groups.history(board, name), then = groups && `; ${groups}`;
+    if (!suspect) return `${name}: ${there}${then}`;
     const how = suspect.suspicion === null ? "" : `, suspicion ${suspect.suspicion.toFixed(2)}`;
     const by = suspect.detector ? ` by ${suspect.detector}` : "";
-    return `${name}: ${there}${how}${by}${suspect.state ? `, ${suspect.state}` : ""}`;
+    return `${name}: ${there}${how}${by}${suspect.state ? `, ${suspect.state}` : ""}${then}`;
   }
 
   class Map2D {

@@ -55,6 +55,7 @@ const fedjury = (() => {
     votes.draw(board.rows, board.name);
     map.draw(board);
     Agents.table($("suspects"), board, figures.quarantined);
+    Groups.table($("left-out"), board);
   }
 
   // ------------------------------------------------------------ what people do

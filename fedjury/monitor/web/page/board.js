@@ -7,21 +7,12 @@ missing, texts are cut, and everything that is kept has a limit. */
 
 const Board = (() => {
   const LIMITS = {
-    rounds: 5000, agents: 20000, voters: 1000, reasons: 50, text: 200, metrics: 4,
-    votes: 200000, // in all rounds together; of older ones their numbers are kept
+    rounds: 5000, agents: 20000, voters: 1000, reasons: 50, metrics: 4,
+    votes: 200000, // and groups and their members, in all rounds together; of older ones their numbers are kept
   };
-  const AT_WORK = new Set(["train", "validate", "judge_and_train"]);
+  const AT_WORK = new Set(["train", "validate", "validate_groups", "judge_and_train"]);
 
-  const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
-  const upTo = (most) => (value) => (number(value) !== null && value >= 0 && value <= most ? value : null);
-  const share = upTo(1), amount = upTo(1e15);
-  const count = (value) => (Number.isInteger(value) ? upTo(2 ** 31 - 1)(value) : null);
-  // Neither controls, nor what turns the direction of text, nor half characters.
-  const text = (value) =>
-    typeof value === "string" ? value.slice(0, LIMITS.text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ") : "";
-  const list = (value) => (Array.isArray(value) ? value : []);
-  const map = (value) =>
-    value !== null && typeof value === "object" && !Array.isArray(value) ? value : {};
+  const { number, share, amount, count, text, list, map } = Values;
 
   /** A run of which nothing is known but its name. */
   function fresh(name) {
@@ -32,11 +23,12 @@ const Board = (() => {
       removed: false, // whether the manifest was removed from the broker
       asked: { round: null, names: [] }, // who is to vote
       rows: [], // a row a round, in order
-      votes: 0, // kept in them, one by one
-      forgotten: { accepted: 0, rejected: 0, first: null }, // what older rows add up to
+      votes: 0, // kept in them, one by one, and groups
+      forgotten: { accepted: 0, rejected: 0, groups: 0, left: 0, first: null }, // what older rows add up to
       note: "", // the last thing out of the ordinary
       refused: noRefusals(),
       agents: new Map(), // name -> online
+      grouped: new Map(), // name -> { all, out }: in how many groups, and how many of these were left out
       suspects: new Map(), // name -> { suspicion, detector, state }
     };
   }
@@ -101,14 +93,15 @@ const Board = (() => {
     board.note = "";
     board.refused.now = readCounts(said.invalid_messages);
     hearSuspicion(board, said);
-    const row = readRecord(round, said, readVoters(board, round, said)), last = board.rows.at(-1);
+    const row = readRecord(round, said, readVoters(board, round, said), Groups.read(said)), last = board.rows.at(-1);
     const again = last !== undefined && alike(last, row);
     // After a reconnect it is said again, when we may not know any more who was asked.
-    if (again && last.voters.length >= row.voters.length) return false;
+    if (again && weight(last) >= weight(row)) return false;
     const back = drop(board, round) && !again;
     const missing = (board.rows.at(-1)?.round ?? 0) < round - 1;
     board.rows.push(row);
-    board.votes += row.voters.length;
+    board.votes += weight(row);
+    Groups.note(board.grouped, row.groups, 1);
     limit(board);
     return back || missing;
   }
@@ -126,7 +119,11 @@ const Board = (() => {
   A run goes back if its newest model was removed: what came after is not true any more. */
   function drop(board, round) {
     const before = board.rows.length;
-    while (board.rows.length && board.rows.at(-1).round >= round) board.votes -= board.rows.pop().voters.length;
+    while (board.rows.length && board.rows.at(-1).round >= round) {
+      const row = board.rows.pop();
+      board.votes -= weight(row);
+      Groups.note(board.grouped, row.groups, -1);
+    }
     return board.rows.length < before;
   }
 
@@ -134,23 +131,28 @@ const Board = (() => {
   function limit(board) {
     const { forgotten, refused } = board;
     for (const row of board.rows.splice(0, Math.max(0, board.rows.length - LIMITS.rounds))) {
-      board.votes -= row.voters.length;
+      board.votes -= weight(row);
       forgotten.first ??= row.round;
       forgotten.accepted += row.accepted === true;
       forgotten.rejected += row.accepted === false;
+      forgotten.groups += row.groups?.count ?? 0;
+      forgotten.left += row.groups?.out ?? 0;
       if (row.round > refused.until) add(refused.since, row.refused);
     }
     for (let i = 0; board.votes > LIMITS.votes; i++) {
-      board.votes -= board.rows[i].voters.length;
-      board.rows[i] = { ...board.rows[i], voters: [] };
+      board.votes -= weight(board.rows[i]);
+      board.rows[i] = { ...board.rows[i], voters: [], groups: Groups.short(board.rows[i].groups) };
     }
   }
+
+  /** How much is kept of a round one by one. */
+  const weight = (row) => row.voters.length + Groups.weight(row.groups);
 
   /** Whether both can be of the same round of the same run. */
   const alike = (a, b) => ["round", "attempt", "accepted", "accuracy", "updates"].every((key) => a[key] === b[key]) &&
     a.metrics.size === b.metrics.size && [...a.metrics].every(([name, value]) => b.metrics.get(name) === value);
 
-  function readRecord(round, said, voters) {
+  function readRecord(round, said, voters, groups) {
     const votes = map(said.votes);
     return {
       round, attempt: count(said.attempt) ?? 1, why: text(said.why), judged: count(said.judged),
@@ -160,7 +162,7 @@ const Board = (() => {
       epsilon: amount(map(said.privacy).epsilon), delta: amount(map(said.privacy).delta),
       metrics: readMetrics(said.metrics), tried: readMetrics(said.candidate_metrics),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
-      voters, pooled: readPooled(map(said.pooled)),
+      voters, groups, pooled: readPooled(map(said.pooled)),
       updates: count(said.updates), declined: count(said.declined), missing: count(said.missing), rate: amount(said.updates_per_second),
       bytesIn: amount(said.bytes_in), bytesOut: amount(said.bytes_out), dropped: count(said.dropped),
       refused: readCounts(said.invalid_messages),
@@ -202,14 +204,16 @@ const Board = (() => {
     const columns = list(said.columns).slice(0, 100), past = new Map();
     for (const values of list(said.rows).slice(-LIMITS.rounds)) {
       const row = Object.fromEntries(columns.map((column, i) => [column, list(values)[i]]));
-      if (count(row.round)) past.set(row.round, readRecord(row.round, { ...row, votes: row }, []));
+      if (count(row.round)) past.set(row.round, readRecord(row.round, { ...row, votes: row }, [], Groups.short(Groups.read(row))));
     }
     const first = Math.min(...past.keys()), last = Math.max(0, ...past.keys());
     const merged = board.rows.filter(({ round }) => round < first || round > last);
     const known = new Map(board.rows.map((row) => [row.round, row]));
     for (const [round, row] of past) merged.push(known.has(round) && alike(known.get(round), row) ? known.get(round) : row);
+    const kept = new Set(merged);
+    for (const row of board.rows) if (!kept.has(row)) Groups.note(board.grouped, row.groups, -1);
     board.rows = merged.sort((a, b) => a.round - b.round);
-    board.votes = board.rows.reduce((sum, row) => sum + row.voters.length, 0);
+    board.votes = board.rows.reduce((sum, row) => sum + weight(row), 0);
     Object.assign(board.refused, { until: last, before: readCounts(said.invalid_messages), since: new Map() });
     limit(board);
   }
@@ -272,8 +276,13 @@ const Board = (() => {
     let online = 0, quarantined = 0;
     for (const there of board.agents.values()) online += there;
     for (const { state } of board.suspects.values()) quarantined += state !== "" && state !== "flagged";
+    const groups = { all: forgotten.groups, out: forgotten.left };
+    for (const row of rows) {
+      groups.all += row.groups?.count ?? 0;
+      groups.out += row.groups?.out ?? 0;
+    }
     return {
-      last: rows.at(-1) ?? null, first: forgotten.first ?? rows[0]?.round ?? 1,
+      last: rows.at(-1) ?? null, groups, first: forgotten.first ?? rows[0]?.round ?? 1,
       accepted: forgotten.accepted + decided(true), rejected: forgotten.rejected + decided(false),
       online, agents: board.agents.size, quarantined,
     };

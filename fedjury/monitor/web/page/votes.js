@@ -7,11 +7,13 @@ const Votes = (() => {
   const CELLS = 200; // votes shown of a round; the rest is a number
   const HOLD = 10000; // milliseconds that the list stands still for whoever is at it
   const SIGN = { clean: "✓", poisoned: "✗", silent: "·" };
+  const KEPT = ["group kept", "✓"], OUT = ["group out", "✗"];
 
   const figure = (value) => (value === null ? "?" : value.toPrecision(3));
 
   /** A vote in words. */
   function said(vote, row) {
+    if (vote.members) return Groups.said(vote, row.round);
     const who = vote.name === ":server" ? "the server" : vote.name || "a validator";
     if (vote.how === "silent") return `round ${row.round}, ${who}: silent`;
     const bytes = vote.size ? `, fetched ${Charts.short(vote.size)}B` : "";
@@ -31,6 +33,9 @@ const Votes = (() => {
     return [...row.voters, ...nameless];
   }
 
+  /** What the arrow keys go through: the votes of a round, then its groups. */
+  const cellsOf = (row) => [...votesOf(row), ...(row.groups?.list ?? [])];
+
   const verdictOf = (row) => (row.accepted === null ? "pending" : row.accepted ? "accepted" : "rejected");
 
   function element(tag, className, content) {
@@ -47,21 +52,31 @@ const Votes = (() => {
     item.id = `round-${row.round}`;
     item.dataset.round = row.round;
     item.setAttribute("role", "option");
-    const cells = element("span", "cells", "");
-    cells.setAttribute("aria-hidden", "true"); // their numbers are read out, and each by the arrow keys
-    const votes = votesOf(row);
-    votes.slice(0, CELLS).forEach((vote, i) => {
-      const cell = element("span", `vote ${vote.how}`, SIGN[vote.how]);
-      cell.dataset.vote = i;
-      cells.append(cell);
-    });
-    if (votes.length > CELLS) cells.append(element("span", "more", `+${votes.length - CELLS}`));
+    const votes = votesOf(row), groups = row.groups?.list ?? [];
+    const voted = line("cells", votes.map(({ how }) => [how, SIGN[how]]), 0, votes.length);
+    const judged = line("cells", groups.map(({ why }) => (why ? OUT : KEPT)), votes.length, groups.length && row.groups.count);
+    const below = votes.length > 0 && groups.length > 0;
+    judged.classList.toggle("below", below);
     item.append(
       element("span", "number", `#${row.round}`), element("span", "verdict", MARK[verdictOf(row)]),
-      element("span", "accuracy", reached(row)), cells,
+      element("span", "accuracy", reached(row)), votes.length || !groups.length ? voted : judged,
       element("span", "why", tally(row)),
     );
+    if (below) item.append(judged);
     return item;
+  }
+
+  /** A line of cells, [class, sign] each: the first of so many; the arrow keys count from a number on. */
+  function line(className, cells, from, total) {
+    const made = element("span", className, "");
+    made.setAttribute("aria-hidden", "true"); // their numbers are read out, and each by the arrow keys
+    cells.slice(0, CELLS).forEach(([kind, sign], i) => {
+      const cell = element("span", `vote ${kind}`, sign);
+      cell.dataset.vote = from + i;
+      made.append(cell);
+    });
+    if (total > CELLS) made.append(element("span", "more", `+${total - CELLS}`));
+    return made;
   }
 
   /** Accuracy, or the first metric where nobody measured that. */
@@ -77,6 +92,7 @@ const Votes = (() => {
     return [
       row.judged !== null && row.judged !== row.round ? `about round ${row.judged}` : "", // with piggy-back
       asked ? `${poisoned} poisoned, ${clean} clean, ${silent} silent` : "",
+      Groups.tally(row.groups),
       row.pooled === null ? "" : `pooled score ${figure(row.pooled.score)}, threshold ${figure(row.pooled.threshold)}`,
       row.why === "voted down" ? "" : row.why, // which "rejected" and the votes say
       row.attempt > 1 ? `attempt ${row.attempt}` : "",
@@ -161,7 +177,7 @@ const Votes = (() => {
 
     vote(round, index) {
       const row = this.known.get(round)?.[0];
-      return row === undefined ? null : { row, vote: votesOf(row)[index] };
+      return row === undefined ? null : { row, vote: cellsOf(row)[index] };
     }
 
     point(event) {
@@ -182,7 +198,7 @@ const Votes = (() => {
       if (!rounds.length) return;
       const place = this.at === null ? -1 : rounds.indexOf(this.at.round);
       const next = Math.max(0, Math.min(rounds.length - 1, place + (place < 0 && !step[0] ? 1 : step[0])));
-      const most = votesOf(this.known.get(rounds[next])[0]).length - 1;
+      const most = cellsOf(this.known.get(rounds[next])[0]).length - 1;
       this.at = { round: rounds[next], index: Math.max(0, Math.min(most, (this.at?.index ?? 0) + step[1])) };
       this.hold();
       this.mark();

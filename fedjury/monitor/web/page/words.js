@@ -5,6 +5,7 @@
 const Words = (() => {
   const PHASES = new Map([
     ["train", "collecting updates"], ["validate", "validators are voting"],
+    ["validate_groups", "validators are voting on groups"],
     ["judge_and_train", "judging and training"], ["done", "the run is over"],
   ]);
   const LINK = {
@@ -68,7 +69,7 @@ const Words = (() => {
     put($("news"), Board.over(board) ? now(board) : `showing the run ${board.name}`);
   }
 
-  function figures(board, { last, first, accepted, rejected, online, agents }) {
+  function figures(board, { last, first, accepted, rejected, online, agents, groups }) {
     const set = (id, text) => put($(id), text);
     const bytes = (value) => (value === null ? "–" : `${Charts.short(value)}B`);
     set("now", now(board));
@@ -83,6 +84,11 @@ const Words = (() => {
     set("f-largest", Charts.percent(last?.largest));
     $("c-lost").hidden = last?.largest == null || last.lost === null;
     set("f-lost", last?.lost == null ? "–" : (100 * last.lost).toFixed(1));
+    for (const id of ["c-groups", "legend-groups"]) $(id).hidden = !groups.all;
+    set("f-groups", `${grouped.format(groups.out)} of ${grouped.format(groups.all)}`);
+    const cost = last?.groups ? Groups.cost(last.groups) : "";
+    $("c-judging").hidden = !cost;
+    set("f-judging", cost);
     $("c-epsilon").hidden = last?.epsilon == null;
     const delta = last?.delta == null ? "" : ` (δ ${last.delta})`;
     set("f-epsilon", last?.epsilon == null ? "–" : `${Charts.short(last.epsilon)}${delta}`);
