@@ -241,8 +241,11 @@ def _judge(
 
 
 def groups_given(agent: Agent, now: Round) -> dict[str, tuple[int, ...]]:
-    """Return which groups those validators judge that an agent stands for, by name."""
-    mine = set(concerned(agent, now.validators))
+    """Return which groups those validators judge that an agent stands for, by name.
+
+    None judge anything where there are no groups.
+    """
+    mine = set(concerned(agent, now.validators) if now.groups else ())
     return {name: now.groups_of(place) for place, name in enumerate(now.validators) if name in mine}
 
 

@@ -309,12 +309,32 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     """Try the rule on as many made-up updates as are expected; ``ValueError`` if it cannot."""
     called = settings.contributors
     n = min(settings.collect.threshold or called, called)
+    if settings.groups.size != 1:
+        check_groups(settings)
+        n = max(1, n // settings.groups.size) if settings.groups.size else 1
     if n > TRIED:
         return
     updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
     context = rules.Context(server_update=updates[0], update_sums=updates)
     name, keeps = settings.aggregation.rule, Need.STATE in needs_of(settings)
     rules.applied(rule, name, updates, np.ones(n, np.int64), context, keeps=keeps)
+
+
+def check_groups(settings: Settings) -> None:
+    """Refuse a rule that cannot work with groups of this size; ``ValueError`` says why."""
+    message, size, needs = settings.aggregation, settings.groups.size, needs_of(settings)
+    if Need.UPDATE_SUMS in needs:
+        raise ValueError(
+            f"rule {message.rule!r} goes by what each agent sent in earlier rounds, and no update "
+            f"stands alone in groups (groups.size = {size}); take another rule, or no groups"
+        )
+    before = [name for name in message.pre_aggregation if name != "clip"]
+    base = message.options.get("base", "mean")
+    if not size and (Need.SUM not in needs or before or base != "mean"):
+        raise ValueError(
+            f"{(before or [message.rule])[0]!r} compares updates with each other, and one group of "
+            "all (groups.size = 0) is a single one; take the rule mean, or smaller groups"
+        )
 
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:

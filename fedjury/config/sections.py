@@ -198,6 +198,13 @@ class Settings(Section):
         )
         alone = size == 1 or not self.validation.piggy_back
         must(alone, "groups.size", size, "1 with validation.piggy_back")
+        blames = "group_testing" in self.detection.detectors
+        must(
+            self.validation.on_groups or not blames,
+            "validation.on",
+            self.validation.on,
+            "groups or both with the detector group_testing, which goes by votes on groups",
+        )
         return self
 
     @model_validator(mode="after")

@@ -438,6 +438,16 @@ COLUMNS = {
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
     "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
+    "group-testing": [
+        "attack",
+        "size",
+        "first named after",
+        "all named after",
+        "named",
+        "honest named",
+        "spoiled groups voted down",
+        "other groups voted down",
+    ],
     "matrix": [
         "attack",
         "rule",
