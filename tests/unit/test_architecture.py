@@ -25,6 +25,7 @@ WIRING = {
     "fedjury/aggregator/assembly.py",
     "fedjury/aggregator/noisy.py",
     "fedjury/aggregator/resume.py",
+    "fedjury/aggregator/rule.py",
     "fedjury/aggregator/serve.py",
     "fedjury/agents/assembly.py",
     "fedjury/agents/spawn.py",

@@ -30,7 +30,11 @@ ROUNDS = {5: 24, 10: 36, 20: 60}
 CALM = 2
 """Rounds with a vote before the attack."""
 
-JUDGE = "robust"
+JUDGES = {"mpaf": "robust", "backdoor": "robust", "none": "robust", "none (lof)": "lof"}
+"""What malicious agents do -> the judge; benign runs also with one that often votes good groups
+down."""
+
+BENIGN = ("none", "none (lof)")
 
 
 def cases(plan: JudgePlan) -> list[Case]:
@@ -38,7 +42,7 @@ def cases(plan: JudgePlan) -> list[Case]:
     return [
         case(plan, seed, attack, size)
         for seed in plan.seeds
-        for attack in ("mpaf", "backdoor", "none")
+        for attack in JUDGES
         for size in SIZES
         if size <= int(plan.common["agents.n"]) // 2
     ]
@@ -53,7 +57,7 @@ def case(plan: JudgePlan, seed: int, attack: str, size: int) -> Case:
         "run.rounds": last,
         "sampling.client_fraction": 1.0,
         "aggregation.server_lr": 1.0,
-        "agents.malicious": 0.0 if attack == "none" else _share(plan),
+        "agents.malicious": 0.0 if attack in BENIGN else _share(plan),
         "backdoor.inject": list(range(first, last + 1)) if attack == "backdoor" else [],
         "groups.size": size,
         "groups.secret": True,
@@ -63,13 +67,12 @@ def case(plan: JudgePlan, seed: int, attack: str, size: int) -> Case:
     if attack == "mpaf":
         changes |= {"agents.attack": "mpaf", "agents.scale": 1e6, "agents.start": first}
     if attack == "backdoor":
-        changes |= {"backdoor.replaces": "group"}
+        changes["backdoor.replaces"] = "group"
+    changes |= defence("clients", JUDGES[attack], on="groups")
     labels: Labels = {"attack": attack, "size": size, "seed": seed}
     [data] = plan.sets
     one = plan.of(data)
-    cell = one.case(
-        labels, changes | defence("clients", JUDGE, on="groups"), trained=False, shared=False
-    )
+    cell = one.case(labels, changes, trained=False, shared=False)
     # The base is that of other experiments, of ten agents a round.
     return cell._replace(job=cell.job._replace(start=one.base(one.settings(seed, {}))))
 
@@ -150,7 +153,7 @@ def tables(results: list[Result]) -> list[Table]:
         _row(dict(zip(COLUMNS, key, strict=True)), values)
         for key, values in by(results, *COLUMNS).items()
     ]
-    benign = [r for r in results if r.labels["attack"] == "none"]
+    benign = [r for r in results if r.labels["attack"] in BENIGN]
     wrong = [
         target("honest agents named, benign runs", _total(benign), most=0),
         target("honest agents named, all runs", _total(results), most=0),
@@ -166,7 +169,7 @@ def _total(results: list[Result]) -> Mean:
 
 
 def _row(labels: Row, values: list[Result]) -> Row:
-    attacked = labels["attack"] != "none"
+    attacked = labels["attack"] not in BENIGN
     firsts = Mean(tuple(float(soon(r)[0]) for r in values if soon(r)), "")
     last = Mean(tuple(float(n) for r in values if (n := all_named(r)) is not None), "")
     return {
@@ -186,7 +189,7 @@ def _row(labels: Row, values: list[Result]) -> Row:
 
 def draw(figure: Figure, results: list[Result]) -> None:
     """Draw the share of malicious agents that is named by round of the attack."""
-    struck = [result for result in results if result.labels["attack"] != "none"]
+    struck = [result for result in results if result.labels["attack"] not in BENIGN]
     attacks = by(struck, "attack")
     panels = figure.subplots(1, max(len(attacks), 1), squeeze=False, sharey=True)[0]
     for axes, ((attack,), values) in zip(panels, attacks.items(), strict=False):
@@ -225,9 +228,10 @@ EXPERIMENT = Experiment(
         "those with a malicious agent, from the attack on."
     ),
     note=(
-        f"Five of 100 agents are malicious and attack in each round: MPAF's fakes, or agents that "
-        f"boost a backdoor so that the mean of their group is their model. The judge is {JUDGE}; "
-        "groups are drawn by a secret; agents that are named in two rounds are in quarantine. "
+        "Five of 100 agents are malicious and attack in each round: MPAF's fakes, or agents that "
+        "boost a backdoor so that the mean of their group is their model. The judge is robust, "
+        "in benign runs also lof, which votes many good groups down; groups are drawn by a secret; "
+        "agents that are named in two rounds are in quarantine. "
         "The attack begins with the third round that has a vote."
     ),
 )
