@@ -242,6 +242,11 @@ BROKEN = {
         r"aggregation.pre_aggregation = .* must be \{\}",
     ),
     "detectors": ({"detection.detectors": ["length"]}, r"detection.detectors = .* must be \[\]"),
+    "votes on groups": (
+        {"validation.on": "groups", "groups.size": 10},
+        "validation.on = 'groups' must be candidate with privacy.noise, as means of groups",
+    ),
+    "groups": ({"groups.size": 10}, "groups.size = 10 must be 1 with privacy.noise"),
     "strategy": ({"collect.strategy": "acme:buffered"}, "collect.strategy = .* synchronous"),
 }
 

@@ -310,7 +310,6 @@ ELSEWHERE = {
     "fedjury/gateway/client.py": "the gateway's JSON",
     "fedjury/aggregator/assembly.py": "the metrics of a task",
     "fedjury/detection/registry_arrays.py": "the arrays of what is known of the agents",
-    "fedjury/experiments/papers/privacy.py": "the labels of a cell",
     "fedjury/config/renamed.py": "old names of settings",
     "fedjury/federation/exported.py": "a run's manifest and a file's metadata",
     "fedjury/federation/outcome.py": "columns of a table",

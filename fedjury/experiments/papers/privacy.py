@@ -80,17 +80,17 @@ class PrivacyPlan(Plan):
 
     def case(self, labels: Labels) -> Case:
         """Make the cell of this data set, number of agents, epsilon, votes and seed."""
-        scale, epsilon = self.scale, EPSILONS[str(labels["epsilon"])]
+        scale, (data, n, epsilon, votes) = self.scale, (labels[name] for name in COLUMNS)
         given: dict[str, Any] = {
-            "agents.n": int(labels["agents"]),
+            "agents.n": int(n),
             "agents.samples": scale.samples,
             "run.seed": int(labels["seed"]),
             "run.rounds": scale.rounds,
-            "data.name": str(labels["data"]),
+            "data.name": str(data),
         }
-        changes = given | dict(self.common) | VOTES[str(labels["votes"])]
-        if epsilon:
-            noise = noise_for(epsilon, DELTA, scale.rounds)
+        changes = given | dict(self.common) | VOTES[str(votes)]
+        if spends := EPSILONS[str(epsilon)]:
+            noise = noise_for(spends, DELTA, scale.rounds)
             changes |= {"privacy.noise": noise, "privacy.clip": CLIP, "privacy.delta": DELTA}
         else:
             changes["aggregation.clip"] = CLIP
@@ -194,7 +194,8 @@ def _curves(axes: Axes, results: list[Result]) -> None:
             100 * curves.mean(axis=0),
             "--" if votes == "on" else "-",
             color=COLOURS[str(epsilon)],
-            label=f"epsilon {epsilon}, votes {votes}",
+            label=(f"epsilon {epsilon}" if EPSILONS[str(epsilon)] else "no noise")
+            + (", votes" if votes == "on" else ""),
         )
     axes.set(ylabel="accuracy (%)", ylim=(0, 100))
     axes.grid(alpha=0.25)
@@ -202,11 +203,12 @@ def _curves(axes: Axes, results: list[Result]) -> None:
 
 EXPERIMENT = Experiment(
     line="central differential privacy: accuracy at epsilon 2, 8 and without, votes on and off",
-    title="Accuracy with central differential privacy",
+    title="Accuracy by epsilon",
     setup=SETUP,
     cases=cases,
     tables=tables,
     draw=draw,
+    size=(12.0, 7.0),
     only=("agents", "epsilon", "votes"),
     poisoned=lambda _: set(),
     note=(
