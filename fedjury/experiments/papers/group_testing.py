@@ -30,11 +30,11 @@ ROUNDS = {5: 24, 10: 36, 20: 60}
 CALM = 2
 """Rounds with a vote before the attack."""
 
-JUDGES = {"mpaf": "robust", "backdoor": "robust", "none": "robust", "none (lof)": "lof"}
+JUDGES = {"mpaf": "robust", "backdoor": "robust", "benign": "robust", "benign (lof)": "lof"}
 """What malicious agents do -> the judge; benign runs also with one that often votes good groups
 down."""
 
-BENIGN = ("none", "none (lof)")
+BENIGN = ("benign", "benign (lof)")
 
 
 def cases(plan: JudgePlan) -> list[Case]:
