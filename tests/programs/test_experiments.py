@@ -438,6 +438,16 @@ COLUMNS = {
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
     "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
+    "group-votes": [
+        "votes on",
+        "judge",
+        "replaces",
+        "strikes",
+        "honest updates kept",
+        "strikes let in",
+        "FN of groups",
+        "FP of groups",
+    ],
     "group-testing": [
         "attack",
         "size",
@@ -463,7 +473,11 @@ COLUMNS = {
 }
 
 
-PICKED = {"judge-adaptive": "judge=robust", "judge-liars": "judge=pooled"}
+PICKED = {
+    "judge-adaptive": "judge=robust",
+    "judge-liars": "judge=pooled",
+    "group-votes": "judge=robust,flshield",
+}
 """Part of a grid that stands for the whole, where that takes too long."""
 
 
