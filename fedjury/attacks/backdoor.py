@@ -81,7 +81,7 @@ def injecting(attack: AttackContext, make: Make) -> LocalTraining:
 
 
 def replacing(
-    rule: str, contributors: float, attackers: int, server_lr: float, weight: float = 1.0
+    rule: str, contributors: float, attackers: float, server_lr: float, weight: float = 1.0
 ) -> float:
     """Return by how much each attacker multiplies X - G so that the candidate becomes X.
 
@@ -98,8 +98,11 @@ def replacing(
 def _factor(backdoor: BackdoorConfig, context: RoundContext) -> float:
     """Return each attacker's factor; a boost that is given is shared where updates add up."""
     if backdoor.group_size:
-        group = context.contributors / max(1, context.contributors // backdoor.group_size)
-        return backdoor.boost or replacing("mean", group, 1, 1.0, backdoor.weight)
+        groups = max(1, context.contributors // backdoor.group_size)
+        group = context.contributors / groups
+        # So many of them are in a group that has any, on average.
+        together = max(1.0, (context.attackers or backdoor.attackers) / groups)
+        return backdoor.boost or replacing("mean", group, together, 1.0, backdoor.weight)
     attackers = context.attackers or backdoor.attackers
     if not backdoor.boost:
         n, lr, weight = context.contributors, backdoor.server_lr, backdoor.weight

@@ -20,6 +20,7 @@ NAMES = (
     "judge-adaptive",
     "judge-always",
     "group-votes",
+    "group-crowd",
     "group-testing",
     "judge-alarms",
     "judge-liars",

@@ -448,6 +448,15 @@ COLUMNS = {
         "FN of groups",
         "FP of groups",
     ],
+    "group-crowd": [
+        "attack",
+        "defence",
+        "size",
+        "share",
+        "accuracy",
+        "backdoor",
+        "groups left out",
+    ],
     "group-testing": [
         "attack",
         "size",
