@@ -2,6 +2,7 @@
 // messages go in; which topics it needs, and the work that is due, come out.
 
 import { checkFit } from './data.mjs';
+import { groupsOf } from './groups.mjs';
 import { changesOf, judgeOf, profileOf } from './judge.mjs';
 import { Network, Unfit } from './network.mjs';
 import { meanLoss, train } from './training.mjs';
@@ -33,6 +34,8 @@ export class Member {
   constructor(name, data, say) {
     Object.assign(this, { name, data, say });
     this.past = new Map(); // version -> {weights} or {profile}, of accepted models
+    this.groupPast = new Map(); // version -> the same of a group's candidate
+    this.groups = new Map(); // number -> the candidate of that group
     this.received = 0; // bytes of candidates and history since the round was opened
     this.asked = 0; // rounds and manifests heard; each of them ends the work on what was before it
     this.begun = false; // whether a round of the run was heard
@@ -43,10 +46,20 @@ export class Member {
   wanted() {
     if (!this.network) return ['manifest'];
     const always = ['manifest', 'round', 'model'];
-    if (!this.#judges()) return always;
-    const missing = this.#lookBack().filter((version) => !this.past.has(version));
-    const candidate = this.#hasCandidate() ? [] : ['candidate'];
-    return [...always, ...candidate, ...missing.map((version) => `history/${version}`)];
+    return this.#judges() ? [...always, ...this.#missing()] : always;
+  }
+
+  /** What it still needs to judge. */
+  #missing() {
+    const onGroups = this.round.phase === 'validate_groups';
+    const [past, history] = onGroups
+      ? [this.groupPast, 'group-history'] : [this.past, 'history'];
+    const candidates = onGroups
+      ? this.#myGroups().filter((group) => !this.#fits(this.groups.get(group)))
+        .map((group) => `group/${group}`)
+      : ['candidate'].filter(() => !this.#fits(this.candidate));
+    const missing = this.#lookBack().filter((version) => !past.has(version));
+    return [...candidates, ...missing.map((version) => `${history}/${version}`)];
   }
 
   /**
@@ -55,20 +68,29 @@ export class Member {
    * @throws BadMessage if it does not fit, and Unfit if it is a manifest that is not for us
    */
   hear(part, payload) {
-    const [kind, version] = part.split('/');
+    const [kind, number] = part.split('/');
     if (!payload.length) return;
     if (kind === 'manifest') this.#begin(wire.readManifest(payload));
     else if (!this.network) return;
     else if (kind === 'round') this.#open(wire.readRound(payload));
     else if (kind === 'model') this.model = wire.readModel(payload, this.network.size);
-    else if (kind === 'candidate') {
-      const candidate = wire.readCandidate(payload, this.network.size);
-      if (!this.#hasCandidate()) this.candidate = candidate;
-      this.received += payload.length;
-    } else if (kind === 'history' && !this.past.has(Number(version))) {
-      this.past.set(Number(version), wire.readHistory(payload, this.network.size));
-      this.received += payload.length;
-    }
+    else if (kind === 'candidate' || kind === 'group') this.#candidate(kind, Number(number), payload);
+    else if (kind === 'history') this.#history(this.past, Number(number), payload);
+    else if (kind === 'group-history') this.#history(this.groupPast, Number(number), payload);
+  }
+
+  #candidate(kind, group, payload) {
+    const candidate = wire.readCandidate(payload, this.network.size);
+    if (kind === 'group') {
+      if (!this.#fits(this.groups.get(group))) this.groups.set(group, candidate);
+    } else if (!this.#fits(this.candidate)) this.candidate = candidate;
+    this.received += payload.length;
+  }
+
+  #history(past, version, payload) {
+    if (past.has(version)) return;
+    past.set(version, wire.readHistory(payload, this.network.size));
+    this.received += payload.length;
   }
 
   #begin(manifest) {
@@ -77,6 +99,7 @@ export class Member {
     this.manifest = manifest;
     this.asked += 1;
     this.past.clear(); // of the same versions there may be others now
+    this.groupPast.clear();
     this.anew = true;
     if (before && JSON.stringify(before) !== JSON.stringify(manifest)) this.#forget(before);
     const network = networkOf(manifest);
@@ -88,6 +111,7 @@ export class Member {
   #forget(before) {
     const same = JSON.stringify(before.tensors) === JSON.stringify(this.manifest.tensors);
     if (!same) this.model = undefined;
+    this.groups.clear();
     Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined });
   }
 
@@ -104,7 +128,12 @@ export class Member {
     this.round = round;
     this.received = 0;
     const [oldest] = this.#lookBack();
-    for (const version of this.past.keys()) if (version < oldest) this.past.delete(version);
+    for (const past of [this.past, this.groupPast]) {
+      for (const version of past.keys()) if (version < oldest) past.delete(version);
+    }
+    for (const [group, candidate] of this.groups) {
+      if (!this.#fits(candidate)) this.groups.delete(group);
+    }
     if (!this.judge && this.#asked()) this.#cannotJudge();
   }
 
@@ -121,9 +150,10 @@ export class Member {
 
   /** Whether it is asked to judge. */
   #asked() {
-    const { phase, validators } = this.round;
+    const { phase, validators, groups } = this.round;
     if (phase === 'judge_and_train') return this.#called();
-    return phase === 'validate' && validators.includes(this.name);
+    const asks = phase === 'validate' || (phase === 'validate_groups' && groups > 0);
+    return asks && validators.includes(this.name);
   }
 
   #judges() {
@@ -141,11 +171,15 @@ export class Member {
     return Array.from({ length: version - first + 1 }, (_, i) => first + i);
   }
 
-  #hasCandidate() {
-    const { round, candidate } = this;
-    if (!round || !candidate) return false;
-    return candidate.round === round.round && candidate.attempt === round.attempt
-      && candidate.base === round.version;
+  #myGroups() {
+    return groupsOf(this.round, this.name);
+  }
+
+  /** Whether a candidate is of this attempt. */
+  #fits(candidate) {
+    const { round } = this;
+    return Boolean(round && candidate) && candidate.round === round.round
+      && candidate.attempt === round.attempt && candidate.base === round.version;
   }
 
   /** The number of the answer that is due and can be given now, or 0. */
@@ -153,8 +187,7 @@ export class Member {
     if (this.done || !this.network || !this.round || this.answered === this.#key()) return 0;
     const ready = this.round.phase === 'train'
       ? this.#called() && this.model?.version === this.round.version
-      : this.#judges() && this.#hasCandidate()
-        && this.#lookBack().every((version) => this.past.has(version));
+      : this.#judges() && !this.#missing().length;
     return ready ? this.asked : 0;
   }
 
@@ -167,9 +200,9 @@ export class Member {
     const { round, model } = this;
     let answer;
     try {
-      answer = round.phase === 'train'
-        ? yield* this.#learn(round, model, NO_OPINION, 0)
-        : yield* this.#judge(round);
+      if (round.phase === 'train') answer = yield* this.#learn(round, model, NO_OPINION, 0);
+      else if (round.phase === 'validate_groups') answer = yield* this.#judgeGroups(round);
+      else answer = yield* this.#judge(round);
     } catch (error) {
       this.say(`round ${round.round} goes on without this agent: ${error.message}`);
       answer = this.#decline();
@@ -206,15 +239,39 @@ export class Member {
     return delta;
   }
 
-  * #judge(round) {
-    const { candidate, received: bytes } = this;
+  /** The profiles of what was accepted before, oldest first. */
+  * #profiles(past) {
     const profiles = [];
     for (const version of this.#lookBack()) {
-      const model = this.past.get(version);
+      const model = past.get(version);
       model.profile ??= yield* profileOf(this.network, model.weights, this.data);
       model.weights = null; // no longer needed
       profiles.push(model.profile);
     }
+    return profiles;
+  }
+
+  * #judgeGroups(round) {
+    const { received: bytes } = this;
+    const before = process.cpuUsage();
+    const past = (yield* this.#profiles(this.groupPast)).map(({ errors }) => errors);
+    const votes = [];
+    for (const group of this.#myGroups()) {
+      const { weights } = this.groups.get(group);
+      const { errors } = yield* profileOf(this.network, weights, this.data);
+      votes.push([group, this.judge(past, errors)]);
+    }
+    const { user, system } = process.cpuUsage(before);
+    const poisoned = votes.filter(([, opinion]) => opinion.poisoned).map(([group]) => group);
+    this.say(`round ${round.round}: of ${votes.length} groups `
+      + `${poisoned.length ? `poisoned: ${poisoned.join(', ')}` : 'none is poisoned'}`);
+    const payload = wire.groupVote(round, this.data.count, votes, bytes, user + system);
+    return { part: `group-vote/${this.name}`, payload };
+  }
+
+  * #judge(round) {
+    const { candidate, received: bytes } = this;
+    const profiles = yield* this.#profiles(this.past);
     const profile = yield* profileOf(this.network, candidate.weights, this.data);
     const past = profiles.map(({ errors }) => errors);
     const opinion = {

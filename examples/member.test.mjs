@@ -6,6 +6,7 @@ import test from 'node:test';
 import { decode, encode } from '@msgpack/msgpack';
 
 import { parseCsv } from './data.mjs';
+import { groupsOf } from './groups.mjs';
 import { Member } from './member.mjs';
 import { Network, Unfit } from './network.mjs';
 import { decodeVector, encodeVector } from './vectors.mjs';
@@ -157,6 +158,90 @@ test('a validator asks for the candidate and the models before, and votes once',
   assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
 });
 
+/** What was voted on groups, as numbers. */
+function votesOf({ part, message }) {
+  assert.equal(part, 'group-vote/node-1');
+  const numbers = (bytes, read) => {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return Array.from({ length: bytes.length / 4 }, (_, i) => view[read](4 * i, true));
+  };
+  return {
+    groups: numbers(message.groups, 'getUint32'),
+    poisoned: [...message.poisoned],
+    scores: numbers(message.scores, 'getFloat32'),
+    thresholds: numbers(message.thresholds, 'getFloat32'),
+    samples: message.samples,
+  };
+}
+
+const ON_GROUPS = {
+  ...ROUND, round: 4, phase: 'validate_groups', version: 3, validators: ['another', 'node-1'], groups: 3,
+};
+
+test('a validator asks for its groups and those of the models before, and votes once on all', () => {
+  const { member } = begun({ judge: 'robust' });
+  member.hear('round', json({ ...ON_GROUPS, each: 2 })); // second of two: groups 2 and 3 mod 3
+  const asked = ['group/0', 'group/2', 'group-history/1', 'group-history/2', 'group-history/3'];
+  assert.deepEqual(member.wanted().slice(3), asked);
+  const earlier = pack({ round: 4, attempt: 2, base: 3 }); // of another attempt
+  member.hear('group/0', earlier);
+  let bytes = earlier.length;
+  for (const part of asked) {
+    const ours = part.startsWith('group/');
+    const payload = pack(ours ? { round: 4, attempt: 1, base: 3 } : {});
+    assert.equal(answer(member), null);
+    assert.ok(member.wanted().includes(part));
+    bytes += payload.length;
+    member.hear(part, payload);
+  }
+  const said = answer(member);
+  const { groups, poisoned, scores, samples } = votesOf(said);
+  assert.deepEqual([groups, poisoned, scores, samples], [[0, 2], [0, 0], [0, 0], 2]);
+  assert.deepEqual([said.message.round, said.message.attempt, said.message.size], [4, 1, bytes]);
+  assert.ok(said.message.cpu >= 0);
+  assert.equal(answer(member), null);
+  assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
+  member.hear('round', json({ ...ON_GROUPS, phase: 'validate' })); // the run votes on both
+  assert.deepEqual(member.wanted().slice(3), [
+    'candidate', 'history/1', 'history/2', 'history/3']);
+});
+
+test('only the group whose model errs where those before did not has a score, and why is said', () => {
+  const { member, said } = begun({ judge: 'robust' });
+  const network = new Network('mlp', [1, 2, 2], 2);
+  const right = new Float32Array(network.size);
+  right[0] = 1; // the first hidden unit is the first pixel, white in class 0 alone,
+  right[32 * 4 + 32] = 1; // the first output is that unit,
+  right[right.length - 1] = 0.5; // and the other is more where it is dark
+  const wrong = right.with(32 * 4 + 32, -1);
+  member.hear('round', json(ON_GROUPS));
+  for (const version of [1, 2, 3]) member.hear(`group-history/${version}`, pack({}, right));
+  for (const group of [0, 1, 2]) {
+    const message = { round: 4, attempt: 1, base: 3 };
+    member.hear(`group/${group}`, pack(message, group === 1 ? wrong : right));
+  }
+  const { groups, poisoned, scores, thresholds } = votesOf(answer(member));
+  assert.deepEqual(groups, [0, 1, 2]);
+  assert.deepEqual(poisoned, scores.map((score, i) => Number(score > thresholds[i])));
+  assert.deepEqual([scores[0], scores[2]], [0, 0]);
+  assert.ok(scores[1] > 0);
+  assert.match(said.at(-1), /of 3 groups/);
+});
+
+test('each of three validators of five groups judges two, and no group has more than one vote more', () => {
+  const round = { groups: 5, each: 2, validators: ['a', 'b', 'c'] };
+  assert.deepEqual(['a', 'b', 'c'].map((name) => groupsOf(round, name)), [[0, 1], [2, 3], [0, 4]]);
+  assert.deepEqual(groupsOf({ ...round, each: 0 }, 'b'), [0, 1, 2, 3, 4]);
+  assert.deepEqual(groupsOf({ ...round, each: 9 }, 'c'), [0, 1, 2, 3, 4]);
+});
+
+test('where there are no groups to judge nothing is said of them', () => {
+  const { member } = begun();
+  member.hear('round', json({ ...ON_GROUPS, groups: 0 }));
+  assert.equal(answer(member), null);
+  assert.deepEqual(member.wanted(), ['manifest', 'round', 'model']);
+});
+
 test('asked to judge in a way that it does not know, it says so once and is silent', () => {
   const { member, said } = begun({ judge: 'oracle' });
   for (const round of [1, 2]) {
@@ -200,6 +285,9 @@ test('what does not fit is refused, and changes nothing', () => {
     ['round', json({ ...ROUND, contributors: 7 })],
     ['round', json({ ...ROUND, validators: [['node-1']] })],
     ['round', json([ROUND])],
+    ['round', json({ ...ROUND, groups: 10_001 })],
+    ['round', json({ ...ROUND, groups: 'all' })],
+    ['round', json({ ...ROUND, each: -1 })],
     ['round', Uint8Array.of(0xff, 0xfe, 0)],
     ['model', Uint8Array.of(0xc1)],
     ['model', pack({})],
@@ -211,6 +299,8 @@ test('what does not fit is refused, and changes nothing', () => {
     ['model', encode({ version: 0, weights: { ...vector, codec: 'int8+zstd' } })],
     ['candidate', encode({ round: 1, attempt: 1, base: 0, weights: { codec: 'float32', n: vector.n } })],
     ['history/0', encode([])],
+    ['group/0', pack({ round: 1, attempt: 1 })],
+    ['group-history/0', encode({})],
   ];
   for (const [part, payload] of bad) {
     assert.throws(() => member.hear(part, payload), BadMessage);

@@ -120,6 +120,13 @@ const floats = (values) => {
 /** Numbers as little-endian float32, as evidence travels. */
 export const floatBytes = (values) => floats(Float32Array.from(values));
 
+/** Whole numbers as little-endian uint32. */
+export const wholeBytes = (values) => {
+  const view = new DataView(new ArrayBuffer(4 * values.length));
+  values.forEach((value, i) => view.setUint32(4 * i, value, true));
+  return new Uint8Array(view.buffer);
+};
+
 /** Whole numbers, each in as few bytes as the largest needs, which are said first. */
 export function countBytes(values) {
   const largest = values.reduce((a, b) => Math.max(a, b));

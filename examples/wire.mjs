@@ -3,12 +3,13 @@
 import { decode, encode } from '@msgpack/msgpack';
 
 import {
-  BadMessage, countBytes, decodeVector, encodeVector, floatBytes,
+  BadMessage, countBytes, decodeVector, encodeVector, floatBytes, wholeBytes,
 } from './vectors.mjs';
 
 export { BadMessage };
 
 const MOST_LOOK_BACK = 10_000;
+const MOST_GROUPS = 10_000;
 const MOST_PARAMETERS = 8_000_000; // ours: as float32 they are as long as brokers let a message be
 
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
@@ -67,13 +68,16 @@ const MANIFEST = {
   counts: [isBool, always],
 };
 
-/** What is meant where a manifest does not say it. */
+/** What is meant where a manifest, or a round, does not say it. */
 const LEFT_OUT = { classes: 0, input_shape: [], counts: false };
+const NO_GROUPS = { groups: 0, each: 0 };
+
+const PHASES = ['train', 'validate_groups', 'validate', 'judge_and_train', 'done'];
 
 const ROUND = {
   round: int(1),
   attempt: int(1),
-  phase: [isText, (v) => ['train', 'validate', 'judge_and_train', 'done'].includes(v)],
+  phase: [isText, (v) => PHASES.includes(v)],
   version: int(),
   contributors: [
     (v) => isText(v) || names[0](v),
@@ -81,6 +85,8 @@ const ROUND = {
   ],
   validators: names,
   seconds: number((v) => v >= 0),
+  groups: int(0, MOST_GROUPS),
+  each: int(),
 };
 
 /** Check a map against what each of its keys must be; other keys are skipped. */
@@ -108,12 +114,15 @@ function parsed(parse, payload) {
 
 const asJson = (payload) => JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
 
-/** Some keys may be missing: classes and input shape in a run that is not about images. */
-export const readManifest = (payload) => {
+/** Read a map of which some keys may be missing; `usual` says what they are then. */
+function withUsual(usual, payload) {
   const message = parsed(asJson, payload);
   const isMap = message !== null && typeof message === 'object' && !Array.isArray(message);
-  return checked(isMap ? { ...LEFT_OUT, ...message } : message, MANIFEST);
-};
+  return isMap ? { ...usual, ...message } : message;
+}
+
+/** Some keys may be missing: classes and input shape in a run that is not about images. */
+export const readManifest = (payload) => checked(withUsual(LEFT_OUT, payload), MANIFEST);
 /** What the aggregator of a run speaks, by what it says to agents of the first version. */
 export const readProtocol = (payload) => checked(parsed(asJson, payload), { protocol: int() }).protocol;
 /** {online, since} of an aggregator. */
@@ -121,7 +130,7 @@ export const readPresence = (payload) => checked(
   parsed(asJson, payload),
   { online: [isBool, always], since: number() },
 );
-export const readRound = (payload) => checked(parsed(asJson, payload), ROUND);
+export const readRound = (payload) => checked(withUsual(NO_GROUPS, payload), ROUND);
 
 /** Read a message that is a vector `weights` of n values and some whole numbers. */
 const withWeights = (...keys) => (payload, n) => {
@@ -134,7 +143,7 @@ const withWeights = (...keys) => (payload, n) => {
 export const readModel = withWeights('version');
 /** (payload, n) -> {weights}: an accepted model; its version is in the topic. */
 export const readHistory = withWeights();
-/** (payload, n) -> {round, attempt, base, weights}: what the model would become. */
+/** (payload, n) -> {round, attempt, base, weights}: what the model would become, or by one group. */
 export const readCandidate = withWeights('round', 'attempt', 'base');
 
 /** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[],
@@ -166,4 +175,17 @@ export const update = ({ round, version, samples, delta, opinion, bytes }, codec
 /** A vote on the candidate of a round's attempt. */
 export const vote = ({ round, attempt }, samples, opinion, bytes) => encode({
   round, attempt, poisoned: opinion.poisoned, samples, ...opinionPart(opinion, bytes),
+});
+
+/** A validator's votes on groups: `votes` are [group, its opinion], ascending. */
+export const groupVote = ({ round, attempt }, samples, votes, bytes, cpu) => encode({
+  round,
+  attempt,
+  groups: wholeBytes(votes.map(([group]) => group)),
+  poisoned: Uint8Array.from(votes, ([, { poisoned }]) => Number(poisoned)),
+  scores: floatBytes(votes.map(([, { score }]) => score)),
+  thresholds: floatBytes(votes.map(([, { threshold }]) => threshold)),
+  samples,
+  size: bytes,
+  cpu,
 });

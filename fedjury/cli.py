@@ -58,6 +58,7 @@ COMMANDS = {
     "report": Command("fedjury.federation.report", "make the report of a run again"),
     "export": Command("fedjury.federation.export", "write a run's model as a file for others"),
     "config": Command("fedjury.config.__main__", "print all settings with their meanings"),
+    "privacy": Command("fedjury.privacy.__main__", "plan the noise of differential privacy"),
     "completion": Command("fedjury.completion", "print a completion script for a shell"),
     "version": Command("fedjury.cli", "show the version", "version_main"),
 }

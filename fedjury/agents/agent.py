@@ -133,7 +133,9 @@ def on_message(agent: Agent, message: Message) -> tuple[Agent, Assignment | None
         case Model(version, _):
             recent = (v for v in agent.seen if v >= version - agent.look_back)
             seen = frozenset((*recent, version)) if agent.remember else agent.seen
-            groups = frozenset(v for v in agent.seen_groups if v >= version - agent.look_back)
+            groups = agent.seen_groups  # none, but of a validator of groups
+            if groups:
+                groups = frozenset(v for v in groups if v >= version - agent.look_back)
             return react(agent.but(latest=version, seen=seen, seen_groups=groups))
         case History(version, _):
             return react(agent.but(seen=agent.seen | {version}))
@@ -241,8 +243,11 @@ def _judge(
 
 
 def groups_given(agent: Agent, now: Round) -> dict[str, tuple[int, ...]]:
-    """Return which groups those validators judge that an agent stands for, by name."""
-    mine = set(concerned(agent, now.validators))
+    """Return which groups those validators judge that an agent stands for, by name.
+
+    None judge anything where there are no groups.
+    """
+    mine = set(concerned(agent, now.validators) if now.groups else ())
     return {name: now.groups_of(place) for place, name in enumerate(now.validators) if name in mine}
 
 

@@ -232,13 +232,13 @@ class AgentRunner:
             case Candidate(number, attempt, _, weights):
                 if self.candidate is None or (number, attempt) >= self.candidate[0]:
                     self.candidate = (number, attempt), weights
+            case Model(version, weights):
+                self._keep(version, weights)
             case GroupCandidate(group, number, attempt, _, weights):
                 if (number, attempt) > self._group_candidates[0]:
                     self._group_candidates = (number, attempt), {}
                 if (number, attempt) == self._group_candidates[0]:
                     self._group_candidates[1][group] = weights
-            case Model(version, weights):
-                self._keep(version, weights)
             case GroupHistory(version, weights) if self._batch is not None:
                 self._batch.look_back_at_group(version, weights)
             case History(version, weights) if self._batch is not None:

@@ -8,7 +8,7 @@ from fedjury.reports import jury
 
 def advice(settings: Settings) -> list[str]:
     """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
-    notes = settings.jury_note(), _cap(settings)
+    notes = settings.jury_note(), _cap(settings), _foreseen(settings)
     return [*filter(None, notes), *_safety(settings)]
 
 
@@ -19,6 +19,18 @@ def _cap(settings: Settings) -> str:
     return (
         f"updates are weighted by the samples that agents report; more than "
         f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
+    )
+
+
+def _foreseen(settings: Settings) -> str:
+    """Say that agents can have others blamed by their groups; empty if they cannot."""
+    groups = settings.groups
+    if "group_testing" not in settings.detection.detectors or groups.secret or groups.size == 1:
+        return ""
+    return (
+        "group_testing can be made to blame honest agents: groups are drawn by run.seed, so an "
+        "agent can foresee its companions and strike only beside some; groups.secret = true "
+        "prevents it"
     )
 
 

@@ -14,7 +14,9 @@ from torch import nn
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
 from fedjury.aggregator.matrix_pool import MatrixPool
+from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
+from fedjury.aggregator.rule import checked_rule, needs_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
@@ -40,7 +42,6 @@ from fedjury.protocol.compression import compress, decompress, encoding_of
 from fedjury.protocol.messages import Manifest
 from fedjury.protocol.record import Quality
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
-from fedjury.randomness import Purpose, stream
 from fedjury.registry import BACKDOORS, LOSSES, MODELS, OPTIMIZERS, Need
 from fedjury.registry.faults import Plugin, Tell, theirs
 from fedjury.round.collect import COLLECT, CollectStrategy
@@ -60,10 +61,6 @@ def unmeasured(_: Vector) -> Quality:
 
 ENVELOPE = 1000
 """Bytes of a payload around the vector, at the most."""
-
-
-TRIED = 2000
-"""Updates that a rule is tried with at the most: some compare all with all."""
 
 
 class Parts(NamedTuple):
@@ -244,6 +241,7 @@ def round_config_of(
         detection=detection_policy_of(settings, notices.add),
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
+        noisy=noisy_mean_of(settings),
         troubles=notices.take,
     )
 
@@ -271,48 +269,6 @@ def server_update_of(
     plan, seed = training_of(settings), settings.run.seed
     learn = server_update(model, task, data, partition.server, samples, plan, seed)
     return guarded.server_update(learn, plugins_of(settings))
-
-
-def checked_rule(settings: Settings) -> rules.Rule:
-    """Build the rule and try it; a ``ValueError`` says what is wrong."""
-    rule = rule_of(settings)
-    check_rule(settings, rule)
-    return rule
-
-
-def rule_of(settings: Settings) -> rules.Rule:
-    """Build the rule with its options and pre-aggregation; a ``ValueError`` says what is wrong."""
-    message = settings.aggregation
-    options: dict[str, Any] = dict(message.options)
-    clip = options.pop("clip", message.clip) or None  # it may stand in either place
-    if odd := {"name", "before"} & options.keys():
-        raise ValueError(
-            f"{', '.join(sorted(odd))} is not an option of the rule; see [aggregation]"
-        )
-    rule = rules.build(message.rule, clip, message.pre_aggregation, **options)
-    if Need.SERVER_UPDATE in needs_of(settings) and not settings.data.server:
-        raise ValueError(
-            f"rule {message.rule!r} needs an update of the server's own: with "
-            "data.server above 0 it keeps that share of the training set"
-        )
-    return rule
-
-
-def needs_of(settings: Settings) -> frozenset[Need]:
-    """Return what the rule needs beside the updates of the round."""
-    return rules.RULES.facts(settings.aggregation.rule).needs
-
-
-def check_rule(settings: Settings, rule: rules.Rule) -> None:
-    """Try the rule on as many made-up updates as are expected; ``ValueError`` if it cannot."""
-    called = settings.contributors
-    n = min(settings.collect.threshold or called, called)
-    if n > TRIED:
-        return
-    updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
-    context = rules.Context(server_update=updates[0], update_sums=updates)
-    name, keeps = settings.aggregation.rule, Need.STATE in needs_of(settings)
-    rules.applied(rule, name, updates, np.ones(n, np.int64), context, keeps=keeps)
 
 
 def check_trainable(settings: Settings, model: nn.Module, data: Dataset, held: Partition) -> None:

@@ -108,10 +108,11 @@ class RunConsole:
             self._due, self._shown = now + SPEAK, text
 
 
-def listening(broker: Broker, run: str) -> str:
-    """Return what people on this machine type to hear a run."""
+def listening(broker: Broker, run: str, on: str = "candidate") -> str:
+    """Return what people on this machine type to hear a run; ``on``: what is voted on there."""
     log_in = f"XDG_CONFIG_HOME={shlex.quote(f'{broker.secrets}/people')} " if broker.secrets else ""
-    topics = " ".join(f"-t '{broker.root}/{run}/{topic}'" for topic in ("log/#", "vote/+"))
+    heard = ["log/#", "vote/+" * (on != "groups"), "group-vote/+" * (on != "candidate")]
+    topics = " ".join(f"-t '{broker.root}/{run}/{topic}'" for topic in heard if topic)
     return f"to watch: {log_in}mosquitto_sub -p {broker.port} -v {topics}"
 
 
@@ -138,6 +139,8 @@ def round_line(record: RoundRecord, rounds: int) -> Text:
     if record.why and record.why != VOTED_DOWN:
         line.append(f"  {record.why}", style="yellow")
     line.append(f"  {record.updates:,} updates  {record.timing.updates_per_second or 0:,.0f}/s")
+    if record.privacy is not None:
+        line.append(f"  {record.privacy}", style="dim")
     if flagged := len(record.flagged):
         line.append(f"  {flagged:,} flagged", style="yellow")
     if out := len(record.quarantined):

@@ -11,7 +11,8 @@ from typing import Any
 
 from fedjury.aggregator import manifest, records
 from fedjury.aggregator.assembly import Parts
-from fedjury.aggregator.store import RunStore, StoreError
+from fedjury.aggregator.release_file import RELEASE
+from fedjury.aggregator.store import RunStore, Saved, StoreError
 from fedjury.config.settings import Settings
 from fedjury.detection.state import AgentRegistry, resumed
 from fedjury.learning.error_profiles import Profile
@@ -21,6 +22,7 @@ from fedjury.protocol.measured import harm_of
 from fedjury.protocol.messages import Manifest, Model
 from fedjury.protocol.record import RoundRecord
 from fedjury.round.memory import RuleMemory
+from fedjury.round.release import Release
 from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
@@ -61,8 +63,31 @@ def resume(
     if memory is not None and memory.rule != rule:
         say(f"what rule {memory.rule!r} kept is of no use to rule {rule!r}, which begins anew")
         memory = None
+    check_releases(saved, settings, store)
     record = with_harm(saved.record, records.read_records(store.folder))
-    return history, begin(history, record, parts.config, saved.pending, saved.registry, memory)
+    left = saved.pending, saved.registry, memory, saved.release
+    return history, begin(history, record, parts.config, *left)
+
+
+def check_releases(saved: Saved, settings: Settings, store: RunStore) -> None:
+    """Refuse to go on with noise where rounds were without it, or the other way round.
+
+    Raises
+    ------
+    StoreError
+        If epsilon would not be that of the whole run.
+    """
+    rounds, noise = saved.record.round, settings.privacy.noise
+    if noise and rounds and saved.release is None:
+        raise StoreError(
+            f"{store.folder} has {rounds} rounds and no {RELEASE}: nothing bounds what they told "
+            "without noise; choose another --run, or resume without privacy.noise"
+        )
+    if not noise and saved.release is not None:
+        raise StoreError(
+            f"{store.folder} holds a run with differential privacy, of which rounds without noise "
+            "would leave nothing; resume with privacy.noise, or choose another --run"
+        )
 
 
 def with_harm(last: RoundRecord, rounds: Iterable[RoundRecord] = ()) -> RoundRecord:
@@ -110,22 +135,31 @@ def begin(
     pending: Vector | None = None,
     registry: AgentRegistry | None = None,
     memory: RuleMemory | None = None,
+    release: Release | None = None,
 ) -> State:
-    """Return the state after the round of this record, with these accepted models."""
+    """Return the state after the round of this record, with these accepted models.
+
+    ``release``: the last noisy candidate. If it is of the next round, that is put to the vote.
+    """
     profiles: tuple[Profile, ...] = ()
     if config.server_validator is not None:
         profiles = tuple(config.server_validator.profile(model.weights) for model in history)
     step = None
     if len(history) > 1:
         step = step_between(history[-2].weights, history[-1].weights, config.aggregation.server_lr)
+    # With a pending candidate votes on that were lost, too: nobody was told of the one after it.
+    waits = release if release and pending is None else None
+    if waits and (waits.round, waits.version) != (record.round + 1, history[-1].version):
+        waits = None
     return State(
         GlobalModel(
             history[-1].version, history[-1].weights, record.model, step, profiles, record.harm
         ),
         record.round,
-        Waiting(pending if config.validation.piggy_back else None),
+        Waiting(pending if config.validation.piggy_back else None, release=waits),
         registry=resumed(registry or AgentRegistry(), config.detection),
         memory=memory or RuleMemory(),
+        releases=release.releases if release else (),
     )
 
 

@@ -180,7 +180,7 @@ def serve(
         return state
     screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
     if address.here:  # else people may reach it by another name
-        screen.say(listening(settings.broker, settings.run.name))
+        screen.say(listening(settings.broker, settings.run.name, settings.validation.on))
     for line in advice(settings):
         screen.say(line)
     with serving(settings, parts, store, screen, history, transport, control) as aggregator:

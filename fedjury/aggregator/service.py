@@ -44,6 +44,7 @@ from fedjury.round.state import (
     Event,
     InvalidMessage,
     Persist,
+    PersistRelease,
     Publish,
     RoundConfig,
     State,
@@ -324,6 +325,8 @@ class Aggregator:
                 self.connection.publish(message)
             case Clear(message):
                 self.connection.clear(message)
+            case PersistRelease(release):
+                self.store.persist_release(release)
             case Persist(record, accepted, pending, registry, memory, group):
                 self.store.persist(record, accepted, pending, registry, memory, group)
                 self._screen.finished(record)

@@ -8,6 +8,8 @@
     runs/<run>/rows-000012-1.bin   large arrays of that; see agent registries.py
     runs/<run>/rule-000012.safetensors   what the rule keeps, of one that keeps something
     runs/<run>/groups.key          where groups are drawn in secret: what they are drawn by
+    runs/<run>/release.safetensors   with differential privacy: the last noisy candidate, and how
+                                   often there was one
     runs/<run>/lock                held by the aggregator that uses the folder
 
 A model is complete on disk, fsync and rename, before anybody is told of it. Its record travels
@@ -30,7 +32,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from fedjury.aggregator import rule_memory
+from fedjury.aggregator import release_file, rule_memory
 from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.durable_files import (
     StoreError,
@@ -54,11 +56,13 @@ from fedjury.aggregator.records import (
     until,
 )
 from fedjury.aggregator.registry_files import ROWS, RegistryFiles
+from fedjury.aggregator.release_file import RELEASE
 from fedjury.detection.state import AgentRegistry
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 from fedjury.round.memory import RuleMemory
+from fedjury.round.release import Release
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
@@ -83,6 +87,8 @@ class Saved:
     """What was known of the agents, if anything was to be remembered."""
     memory: RuleMemory | None = None
     """What the rule kept, if it kept anything."""
+    release: Release | None = None
+    """The last candidate that was made with noise, if there was one."""
     notes: tuple[str, ...] = ()
     """What people should know of what was lost."""
 
@@ -167,6 +173,16 @@ class RunStore:
         append(self.folder / ROUNDS, line_of(record))
         self._forget(record.round)
 
+    def persist_release(self, release: Release) -> None:
+        """Make a noisy candidate durable, and how often there was one.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        replace(self.folder / RELEASE, release_file.packed(release))
+
     def save(self, model: Model, record: RoundRecord, group: Vector | None = None) -> None:
         """Write an accepted model with its record inside, and a group's; forget the oldest."""
         # Without the time of day, so that the same run comes to the same bytes.
@@ -205,6 +221,8 @@ class RunStore:
         newest, note = read[-1]
         record = last_of(lines, note)
         pending, registry, memory, notes = self._left_by(record, lines, len(newest.weights))
+        file, values = self.folder / RELEASE, len(newest.weights)
+        release = release_file.unpacked(file, values) if file.exists() else None
         records = until(record, lines, [message for _, message in read])
         self._sweep()
         if records != list(lines.values()):
@@ -219,7 +237,7 @@ class RunStore:
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])
         record = dataclasses.replace(record, left=())
-        return Saved(models, record, pending, registry, memory, tuple(notes))
+        return Saved(models, record, pending, registry, memory, release, tuple(notes))
 
     def group(self, version: int) -> Vector | None:
         """Return the group's candidate (d,) that is kept with an accepted model, if there is one.
@@ -307,7 +325,7 @@ class RunStore:
 
     def _sweep(self) -> None:
         """Remove the halves of files that a crash left."""
-        whole = [MANIFEST, ROUNDS, ROWS, *KINDS.values(), "models/*.safetensors"]
+        whole = [MANIFEST, ROUNDS, ROWS, RELEASE, *KINDS.values(), "models/*.safetensors"]
         for pattern in whole:
             for part in self.folder.glob(str(Path(pattern).with_suffix(".part"))):
                 remove(part)

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fedjury.config.agent_sections import Agents, Backdoor, Training
+from fedjury.config.privacy_sections import Privacy, check_privacy
 from fedjury.config.round_sections import (
     Aggregation,
     Collect,
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "LogNormal",
     "Model",
+    "Privacy",
     "Run",
     "Sampling",
     "Settings",
@@ -81,6 +83,7 @@ class Settings(Section):
     validation: Validation = Field(default_factory=Validation)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     detection: Detection = Field(default_factory=Detection)
+    privacy: Privacy = Field(default_factory=Privacy)
     limits: Limits = Field(default_factory=Limits)
     wire: Wire = Field(default_factory=Wire)
     agents: Agents = Field(default_factory=Agents)
@@ -195,6 +198,13 @@ class Settings(Section):
         )
         alone = size == 1 or not self.validation.piggy_back
         must(alone, "groups.size", size, "1 with validation.piggy_back")
+        blames = "group_testing" in self.detection.detectors
+        must(
+            self.validation.on_groups or not blames,
+            "validation.on",
+            self.validation.on,
+            "groups or both with the detector group_testing, which goes by votes on groups",
+        )
         return self
 
     @model_validator(mode="after")
@@ -211,6 +221,11 @@ class Settings(Section):
             asked,
             "0 with piggy_back, where agents are not asked about a candidate by itself",
         )
+        return self
+
+    @model_validator(mode="after")
+    def _the_promise_of_privacy_holds(self) -> Self:
+        check_privacy(self)
         return self
 
 

@@ -8,11 +8,27 @@ from __future__ import annotations
 
 from fedjury import registry
 from fedjury.detection.applied import checked
-from fedjury.detection.detector import SUSPECT, Detector, Memory, Observation, Scores
+from fedjury.detection.detector import (
+    SUSPECT,
+    Detector,
+    GroupVerdict,
+    Memory,
+    Observation,
+    Scores,
+)
 from fedjury.registry import Registry
 from fedjury.registry.faults import Tell
 
-__all__ = ["DETECTORS", "SUSPECT", "Detector", "Memory", "Observation", "Scores", "build"]
+__all__ = [
+    "DETECTORS",
+    "SUSPECT",
+    "Detector",
+    "GroupVerdict",
+    "Memory",
+    "Observation",
+    "Scores",
+    "build",
+]
 
 DETECTORS: Registry[Detector] = registry.DETECTORS
 

@@ -60,7 +60,8 @@ def _opinion(name: str, result: object, observation: Observation) -> tuple[Score
         raise PluginError(
             f"{what} made no scores by name but {type(scores).__name__}; it must be a dict"
         )
-    known = {*observation.names, *observation.joined, *observation.votes}
+    members = (name for group in observation.groups for name in group.members)
+    known = {*observation.names, *observation.joined, *observation.votes, *members}
     for agent, score in scores.items():
         if agent not in known:
             raise PluginError(f"{what} scored {agent!r}, which is no agent of the round")

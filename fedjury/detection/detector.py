@@ -22,6 +22,15 @@ Scores = Mapping[str, float]
 SUSPECT = 0.5
 
 
+class GroupVerdict(NamedTuple):
+    """What validators made of one group of agents; they saw no more than its mean."""
+
+    members: tuple[str, ...]
+    """Agents whose updates were in it."""
+    left_out: bool
+    """Whether it was voted down, or nobody could have voted for it."""
+
+
 class Observation(NamedTuple):
     """What crossed the broker in a round, as the aggregator has it before the rule."""
 
@@ -39,6 +48,9 @@ class Observation(NamedTuple):
     """Who voted on the last candidate -> whether it said "poisoned"."""
     accepted: bool | None = None
     """Whether that candidate was accepted; None if there was no vote."""
+    groups: tuple[GroupVerdict, ...] = ()
+    """The groups of the last round on which there was a verdict; none where there is no vote on
+    groups."""
 
 
 Detector = Callable[[Observation, Memory], tuple[Scores, Memory]]

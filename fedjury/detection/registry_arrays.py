@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection as Names
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.detection.detector import GroupVerdict
 from fedjury.detection.state import AgentRegistry, AgentStatus
 from fedjury.detection.update_sums import UpdateSums
 
@@ -30,6 +32,10 @@ def to_arrays(registry: AgentRegistry) -> Arrays:
     for key in ("seen", "admitted", "votes"):
         numbers: Mapping[str, int] = getattr(registry, key)
         arrays |= {f"{key}.names": _names(numbers), key: np.array([*numbers.values()], np.int64)}
+    if registry.groups:
+        members = [name for group in registry.groups for name in group.members]
+        sizes = [(len(group.members), group.left_out) for group in registry.groups]
+        arrays |= {"groups.names": _names(members), "groups": np.array(sizes, np.int64)}
     for detector, memory in registry.memories.items():
         inside = f"{MEMORY}{detector.replace('.', '/')}"  # a key may have dots in it, too
         arrays |= {f"{inside}.{key}": value for key, value in memory.items()}
@@ -60,6 +66,7 @@ def from_arrays(arrays: Arrays) -> AgentRegistry:
         {name: bool(message) for name, message in _counts(arrays, "votes").items()},
         None if verdict < 0 else bool(verdict),
         past,
+        _groups(arrays),
     )
 
 
@@ -73,3 +80,11 @@ def _texts(names: npt.NDArray[np.generic]) -> list[str]:
 
 def _counts(arrays: Arrays, key: str) -> dict[str, int]:
     return dict(zip(_texts(arrays[f"{key}.names"]), arrays[key].tolist(), strict=True))
+
+
+def _groups(arrays: Arrays) -> tuple[GroupVerdict, ...]:
+    if "groups" not in arrays:  # nobody voted on groups
+        return ()
+    names = iter(_texts(arrays["groups.names"]))
+    sizes = arrays["groups"].tolist()
+    return tuple(GroupVerdict(tuple(islice(names, size)), bool(out)) for size, out in sizes)

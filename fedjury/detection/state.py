@@ -15,11 +15,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedjury.config.sections import Detection
-from fedjury.detection import SUSPECT, Detector, Memory, Observation
+from fedjury.detection import SUSPECT, Detector, GroupVerdict, Memory, Observation
 from fedjury.detection.update_sums import NOTHING, UpdateSums
 from fedjury.learning.contributions import Contributions
 from fedjury.learning.weights import Vector
-from fedjury.protocol.record import DetectionRecord, Truth
+from fedjury.protocol.groups import Groups
+from fedjury.protocol.record import TOO_FEW, DetectionRecord, Truth
 from fedjury.randomness import Purpose, draw
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -79,6 +80,8 @@ class AgentRegistry:
     verdict: bool | None = None
     """Whether that candidate was accepted; None if nobody voted."""
     update_sums: UpdateSums = NOTHING
+    groups: tuple[GroupVerdict, ...] = ()
+    """The groups of the last round on which there was a verdict."""
 
     def in_quarantine(self, round_: int) -> Names[str]:
         """Return the agents that are not to be selected in a round."""
@@ -105,12 +108,19 @@ class DetectionResult:
     excluded: frozenset[str] = frozenset()
     """Agents whose contributions do not count: those flagged, under quarantine."""
 
-    def after_votes(self, votes: Mapping[str, bool], verdict: bool | None) -> AgentRegistry:
+    def after_votes(
+        self,
+        votes: Mapping[str, bool],
+        verdict: bool | None,
+        groups: tuple[GroupVerdict, ...] = (),
+    ) -> AgentRegistry:
         """Return what will be known, with the votes of agents: voter -> whether "poisoned".
 
-        Detectors are shown a vote once, in the round after it.
+        Detectors are shown a vote once, in the round after it; the same goes for verdicts on
+        ``groups``.
         """
-        return replace(self.registry, votes=votes, verdict=verdict if votes else None)
+        verdict = verdict if votes else None
+        return replace(self.registry, votes=votes, verdict=verdict, groups=groups)
 
     def record(self, round_: int, filtered: int) -> DetectionRecord:
         """Write down who was flagged of what, and who is out after the round.
@@ -126,6 +136,18 @@ class DetectionResult:
             quarantined=tuple(sorted(self.registry.in_quarantine(round_))),
             permanent=tuple(name for name, at in statuses.items() if at.until == PERMANENT),
         )
+
+
+def group_verdicts(groups: Groups) -> tuple[GroupVerdict, ...]:
+    """Return the verdicts on groups: of those that were voted on, or on which nobody had to vote.
+
+    There is none where too few have voted, nor on groups that nobody was asked about.
+    """
+    return tuple(
+        GroupVerdict(group.members, bool(group.why))
+        for group in groups.groups.values()
+        if (group.poisoned or group.clean or group.why) and not group.why.startswith(TOO_FEW)
+    )
 
 
 def admit(
@@ -204,6 +226,7 @@ def look(
         {name: known[name] for name in sorted(online) if name in known},
         registry.votes,
         registry.verdict,
+        registry.groups,
     )
     return inspect(detection, registry, observation)
 

@@ -20,12 +20,14 @@ NAMES = (
     "judge-adaptive",
     "judge-always",
     "group-votes",
+    "group-testing",
     "judge-alarms",
     "judge-liars",
     "judge-settled",
     "mpaf",
     "detection",
     "matrix",
+    "privacy",
 )
 """Each is a module of ``papers``, with an underscore for a dash."""
 

@@ -109,6 +109,7 @@ def row_of(record: RoundRecord) -> Row:
         "accuracy_lost": record.harm.accuracy_lost,
         "backdoor": record.model.backdoor,
         "largest_backdoor": record.harm.largest_backdoor,
+        "epsilon": record.privacy.epsilon if record.privacy else None,
     }
     row |= {name: value for name, value in by_server.items() if value is not None}
     row |= dict(record.model.metrics)

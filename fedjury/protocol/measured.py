@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fedjury.protocol.harm import Harm
-from fedjury.protocol.record import MOST, Quality, RoundRecord
+from fedjury.protocol.record import MOST, Figures, Quality, RoundRecord
 
 LOW = frozenset({"rmse", "mse", "mae", "mape", "loss", "error", "perplexity", "seconds"})
 """Words in a metric's name by which a low value is good."""
 
 HIGH = frozenset({"accuracy", "f1", "r2", "auc", "precision", "recall", "iou", "dice", "score"})
 """Those by which a high one is. Of other metrics nobody knows which value is best."""
+
+
+def weighted_mean(figures: Mapping[str, Figures], most: int) -> dict[str, float]:
+    """Return the mean of each metric, weighted by samples, of which one agent has ``most``.
+
+    A metric counts for those that measured it. Those of most agents come first, so that nobody
+    alone, with names of its own, decides which are shown.
+    """
+    sums: dict[str, float] = {}
+    totals: dict[str, int] = {}
+    agents: Counter[str] = Counter()
+    for agent in sorted(figures):  # in whatever order they came
+        samples = min(figures[agent].samples, most)
+        for metric, value in figures[agent].metrics.items():
+            sums[metric] = sums.get(metric, 0.0) + samples * value
+            totals[metric] = totals.get(metric, 0) + samples
+            agents[metric] += 1
+    ordered = sorted(totals, key=lambda metric: -agents[metric])
+    return {metric: sums[metric] / totals[metric] for metric in ordered if totals[metric]}
 
 
 def value_of(quality: Quality, metric: str) -> float | None:

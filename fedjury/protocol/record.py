@@ -11,7 +11,6 @@ fields, which are read too (``old``).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -46,6 +45,7 @@ from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import Vote
 from fedjury.protocol.pooled import Pooled
+from fedjury.protocol.spent import Spent
 
 VOTED_DOWN = "voted down"
 """Why a candidate is not accepted that its validators call poisoned."""
@@ -111,25 +111,6 @@ def _figures(value: object) -> Figures:
 
 
 FIGURES = Kind("map name → map", map_of(name, _figures), Figures)
-
-
-def weighted_mean(figures: Mapping[str, Figures], most: int) -> dict[str, float]:
-    """Return the mean of each metric, weighted by samples, of which one agent has ``most``.
-
-    A metric counts for those that measured it. Those of most agents come first, so that nobody
-    alone, with names of its own, decides which are shown.
-    """
-    sums: dict[str, float] = {}
-    totals: dict[str, int] = {}
-    agents: Counter[str] = Counter()
-    for agent in sorted(figures):  # in whatever order they came
-        samples = min(figures[agent].samples, most)
-        for metric, value in figures[agent].metrics.items():
-            sums[metric] = sums.get(metric, 0.0) + samples * value
-            totals[metric] = totals.get(metric, 0) + samples
-            agents[metric] += 1
-    ordered = sorted(totals, key=lambda metric: -agents[metric])
-    return {metric: sums[metric] / totals[metric] for metric in ordered if totals[metric]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +324,7 @@ class RoundRecord:
     evaluated: Mapping[str, Figures] = entry(
         FIGURES, "what each evaluator measured of the candidate", {}, optional=True
     )
+    privacy: Spent | None = part(Spent, "with `privacy.noise`: ", prefix="privacy.", optional=True)
     votes: Votes = part(Votes)
     groups: Groups | None = part(Groups, "where agents are in groups: ", optional=True)
     traffic: Traffic = part(Traffic)

@@ -102,6 +102,7 @@ def _whole(least: int, most: int) -> Callable[[str, Any, Limits], int]:
 
 
 count, _positive, _look_back = _whole(0, MAX_COUNT), _whole(1, MAX_COUNT), _whole(0, MAX_LOOK_BACK)
+_how_many_groups = _whole(0, MAX_GROUPS)
 
 
 def _momentum(key: str, value: Any, limits: Limits) -> float:
@@ -295,7 +296,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "validators": _names,
         "seconds": _number,
         "evaluators": _contributors,
-        "groups": count,
+        "groups": _how_many_groups,
         "each": count,
     },
     Model: _MODEL,

@@ -12,6 +12,7 @@ Probability = Annotated[float, Gt(0), Lt(1)]
 """Also a limit that lies between nothing and all."""
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 Part = Annotated[float, Gt(0), Le(1)]
+FromOne = Annotated[float, Ge(1)]
 AboveOne = Annotated[float, Gt(1)]
 AtLeastOne = Annotated[int, Ge(1)]
 AtLeastTwo = Annotated[int, Ge(2)]

@@ -17,7 +17,10 @@ MARK = "__fedjury_facts__"
 
 
 class Need(StrEnum):
-    """What a rule cannot do without, beside the updates of the round."""
+    """What a rule cannot do without: of the updates of the round, all rows if it does not say."""
+
+    SUM = "sum"
+    """Only their sum: it compares no row with another, so one group of all agents will do."""
 
     SERVER_UPDATE = "server_update"
     """The update that the server trained on data of its own."""

@@ -38,6 +38,7 @@ LEGENDS = {
     "attackers want; `let in`: the largest of any model that was accepted.",
     "caught": "`caught`: rejected candidates of attacked rounds.",
     "lost": "`lost`: points of accuracy from the best model accepted to the last.",
+    "epsilon": "`epsilon`: spent by all noisy candidates, rejected ones too.",
     "seconds": "`seconds`: of the rounds, without start-up.",
 }
 """Heading of the table -> what it means."""

@@ -46,6 +46,7 @@ def conclusion(rounds: list[RoundRecord], settings: Settings, classes: int) -> l
         groups_section.sentence(rounds),
         lost(rounds),
         hidden(rounds, settings),
+        spent(rounds),
         falling,
         unseen(rounds, classes),
         doubted(rounds, settings),
@@ -156,6 +157,14 @@ def hidden(rounds: list[RoundRecord], settings: Settings) -> str:
     if (found := rejected_attacks(rounds, settings)) is not None:
         parts.append(f"caught: {found} attacked rounds")
     return "; ".join(parts)
+
+
+def spent(rounds: list[RoundRecord]) -> str:
+    """Return what the run has spent, with differential privacy."""
+    said = rounds[-1].privacy
+    if said is None:
+        return ""
+    return f"noise hid each agent's updates: {said} spent by {said.releases:,} candidates"
 
 
 def rejected_attacks(rounds: list[RoundRecord], settings: Settings) -> RejectedAttacks | None:

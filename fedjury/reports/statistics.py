@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fedjury.formatting import UNKNOWN, measure, percent, points
 from fedjury.protocol.measured import Measured, harm_of, largest_let_in, measured, named
 from fedjury.protocol.record import RoundRecord
+from fedjury.protocol.spent import Spent
 
 OFTEN = 10
 """Names of those who were missing most often."""
@@ -60,6 +61,8 @@ class Row(NamedTuple):
     """What else was measured of the global model, by name."""
     rejected_attacks: RejectedAttacks | None = None
     """Attacks that a vote has rejected; None if no attack is known, or nobody voted."""
+    spent: Spent | None = None
+    """What all candidates have spent, with differential privacy."""
 
     @property
     def kept(self) -> float | None:
@@ -96,6 +99,7 @@ def row(
         seconds=sum(one.timing.seconds or 0.0 for one in rounds),
         metrics={one: found for one in named(rounds) if (found := measured(rounds, one))},
         rejected_attacks=rejected_attacks,
+        spent=rounds[-1].privacy if rounds else None,
     )
 
 
@@ -117,6 +121,7 @@ FIGURES: dict[str, Callable[[Row], str]] = {
     "let in": lambda run: percent(run.let_in),
     "caught": lambda run: "" if run.rejected_attacks is None else str(run.rejected_attacks),
     "best": lambda run: percent(run.best),
+    "epsilon": lambda run: run.spent.shown if run.spent else "",
     "accepted": lambda run: f"{run.accepted:,}",
     "rejected": lambda run: f"{run.rejected:,}",
     "updates": lambda run: f"{run.updates:,}",
@@ -145,6 +150,7 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
         metrics |= dict.fromkeys([name, *best])
     hidden = any(one.backdoor is not None for one in rows)
     caught = any(one.rejected_attacks is not None for one in rows)
+    private = any(one.spent is not None for one in rows)
     known = not metrics or any(one.best is not None for one in rows)
     plain = [
         heading
@@ -152,8 +158,9 @@ def headings(rows: Iterable[Row]) -> tuple[str, ...]:
         if (hidden or heading not in HIDDEN)
         and (known or heading not in ACCURACY)
         and (caught or heading != "caught")
+        and (private or heading != "epsilon")
     ]
-    at = plain.index("accepted")
+    at = plain.index("epsilon" if private else "accepted")
     return (*plain[:at], *(name for name in metrics if name not in FIGURES), *plain[at:])
 
 

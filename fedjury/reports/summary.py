@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fedjury.config.sections import Detection, Groups, Settings, Validation
+from fedjury.config.sections import Detection, Groups, Privacy, Settings, Validation
 from fedjury.formatting import measure
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord
@@ -108,7 +108,18 @@ def _case(name: str, settings: Settings, records: Records) -> RunInput:
     votes = settings.validation
     asked = votes.asked or votes.server or votes.piggy_back
     quorum = votes.needed if asked and votes.decide == "count" else 0
-    return RunInput(name, records, defence(settings), quorum, differing(settings))
+    told = f"{defence(settings)} {noise(settings.privacy)}".strip()
+    return RunInput(name, records, told, quorum, differing(settings))
+
+
+def noise(message: Privacy) -> str:
+    """Say how noise hides each agent's updates; empty if there is none."""
+    if not message.noise:
+        return ""
+    return (
+        f"Each update counts with a length of {message.clip:g} at the most, and noise of standard "
+        f"deviation {message.noise * message.clip:g} is added to their sum (differential privacy)."
+    )
 
 
 def defence(settings: Settings) -> str:

@@ -178,6 +178,8 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(f"{len(one.quarantined):,} in quarantine after it")
     if one.traffic.invalid_messages:
         message.append(f"refused: {counts(one.traffic.invalid_messages, REASONS)}")
+    if one.privacy is not None:
+        message.append(f"{one.privacy}")
     if one.declined:
         message.append(f"{one.declined:,} sat out")
     if one.missing:

@@ -51,7 +51,7 @@ def aggregate(state: State, gathered: Gathered, config: RoundConfig) -> Aggregat
     candidate: Vector | None = start
     judging = isinstance(state.phase, JudgingAndTraining)
     kept_state = state.memory.given(judging=judging)
-    if len(kept):  # where all are left out the model stays as it is
+    if len(kept) or config.noisy:  # where all are left out the model stays as it is
         try:
             candidate, kept_state = _step_along(state, gathered, config, kept_state)
         except ValueError as problem:
@@ -86,7 +86,8 @@ def _step_along(
 ) -> tuple[Vector, RuleState]:
     """Return the model and a step along what the rule makes of the contributions (d,).
 
-    And what the rule keeps if that is accepted; ``rule_state``: what it has kept so far.
+    And what the rule keeps if that is accepted; ``rule_state``: what it has kept so far. With
+    differential privacy the rule is given one row, the noisy mean.
 
     Raises
     ------
@@ -106,7 +107,10 @@ def _step_along(
         rule_state,
     )
     name, keeps = config.aggregation.rule, config.rule_state
-    delta, rule_state = applied(config.rule, name, kept.vectors, kept.weights, context, keeps=keeps)
+    vectors, weights = kept.vectors, kept.weights
+    if config.noisy is not None:
+        vectors, weights = config.noisy.of(vectors)[None], np.ones(1, np.int64)
+    delta, rule_state = applied(config.rule, name, vectors, weights, context, keeps=keeps)
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(config.aggregation.server_lr) * delta
         candidate: Vector = (start + step).astype(np.float32)

@@ -38,9 +38,8 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.randomness import Purpose, draw
 from fedjury.registry.faults import PluginError
-from fedjury.round import groups, verdict
+from fedjury.round import groups, noisy, verdict
 from fedjury.round.aggregate import aggregate, gather
 from fedjury.round.answers import (
     Step,
@@ -59,6 +58,7 @@ from fedjury.round.selection import (
     heard_from_all,
     lacks_agents,
     missing,
+    replacements,
     still_training,
     too_few,
     unheard,
@@ -122,10 +122,14 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
         return state, []
     try:
-        return open_round(state, tick, config, phase.pending, again=phase.again)
+        state, effects = open_round(state, tick, config, phase.pending, again=phase.again)
     except PluginError as why:  # no later one could be opened either
         failure = f"round {state.round + (not phase.again)} cannot be opened: {why}"
         return _announced(state.but(phase=Done(failure)), config)
+    if phase.release is not None:  # fresh noise on the same updates would tell more
+        state = state.but(attempt=phase.release.attempt)
+        return _judge(state, noisy.aggregated(phase.release, config), tick, config)
+    return state, effects
 
 
 def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -137,12 +141,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     out = {name for name in phase.declined if name not in answered}
-    progress = Progress(
-        len(state.selected) - len(out),
-        len(answered),
-        sum(name not in answered for name in phase.invalid_from - out),
-        phase.settled,
-    )
+    invalid = sum(name not in answered for name in phase.invalid_from - out)
+    progress = Progress(len(state.selected) - len(out), len(answered), invalid, phase.settled)
     heard = not progress.selected and heard_from_all(state, answered)
     match Answer.CLOSE if heard else config.collecting.enough(progress, tick.now, late=late):
         case Answer.SETTLE:
@@ -194,28 +194,9 @@ def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     state = state.but(missed_votes=missed)
     if gathered.contributions:
         asked = state.validators if config.validation.on == "both" else ()
-        return _judge(state.but(validators=asked), aggregate(state, gathered, config), tick, config)
+        return _made(state.but(validators=asked), aggregate(state, gathered, config), tick, config)
     nothing = groups.nothing_left(gathered)
     return _close(state, tick, config, RoundResult(nothing, Decision(why=nothing.why)))
-
-
-def replacements(
-    state: State, phase: Voting | VotingOnGroups, tick: Tick, config: RoundConfig
-) -> State | None:
-    """Return the state in which others are asked in the places of the silent, once; else None."""
-    silent = tuple(name for name in state.validators if name not in phase.votes)
-    there = eligible(state.registry, tick.online, state.round, config.detection)
-    free = set(there).difference(state.validators, tick.cannot_vote)
-    others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
-    if phase.silent or not others:
-        return None
-    places = iter(others)
-    asked = (name if name in phase.votes else next(places, "") for name in state.validators)
-    return state.but(
-        phase=phase.but(silent=silent),
-        validators=tuple(name for name in asked if name),
-        deadline=tick.now + config.validation.seconds,
-    )
 
 
 def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -240,21 +221,17 @@ def open_round(
     agents = eligible(registry, tick.online, number, config.detection)
     selected = contributors(agents, number, config)
     updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
-    state = State(
-        model=state.model,
+    state = state.but(
         round=number,
         phase=Training(updates, declined=late)
         if pending is None
         else JudgingAndTraining(updates, declined=late, pending=pending),
         attempt=state.attempt + 1 if again else 1,
         registry=registry,
-        memory=state.memory,
         selected=frozenset(selected),
+        declined=frozenset(),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
-        missed=state.missed,
-        missed_votes=state.missed_votes,
-        invalid=state.invalid,
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
@@ -310,10 +287,10 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of the updates, or put their groups before the validators."""
     gathered = gather(state, tick, config)
     if not (config.validation.on_groups and state.validators):
-        return _judge(state, aggregate(state, gathered, config), tick, config)
+        return _made(state, aggregate(state, gathered, config), tick, config)
     gathered = groups.usable(gathered, config)
     if not gathered.contributions:
-        return _judge(state, groups.nothing_left(gathered), tick, config)
+        return _made(state, groups.nothing_left(gathered), tick, config)
     late = unheard(state.validators, state.missed_votes, config)
     voting = VotingOnGroups(gathered, declined=late)
     state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
@@ -324,11 +301,18 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     return state, [*effects, *announced]
 
 
+def _made(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> Step:
+    """Put the candidate to the vote, or try again where there is none and some may still send."""
+    if made.candidate is None and state.selected.difference(made.contributors, state.declined):
+        return _repeat(state, tick, config, made.why)
+    state, kept = noisy.counted(state, made, config)
+    state, effects = _judge(state, made, tick, config)
+    return state, kept + effects
+
+
 def _judge(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> Step:
     """Put the candidate before the validators if there are any."""
     candidate = made.candidate
-    if candidate is None and state.selected.difference(made.contributors, state.declined):
-        return _repeat(state, tick, config, made.why)
     if candidate is None or made.why:  # asked again, all would send the same
         return _close(state, tick, config, RoundResult(made, Decision(why=made.why), candidate))
     if config.validation.piggy_back and state.round > config.validation.warm_up:
@@ -367,23 +351,21 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
         made = replace(made, why=too_few(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
+    state, kept = noisy.counted(state, made, config)
     # The updates may be lost; what they stand on is not.
     pending = None if made.why else made.candidate
-    return _close(state, tick, config, RoundResult(made, decision, phase.pending, pending))
+    result = RoundResult(made, decision, phase.pending, pending)
+    state, effects = _close(state, tick, config, result)
+    return state, kept + effects
 
 
 def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -> Step:
     """Accept the candidate if there is no reason not to, and go on to the next round."""
     state, effects = verdict.finish(state, tick, config, result)
-    state, more = _go_on(state, tick, config, result.pending)
+    due = state.opened.now + config.collect.every if config.collect.every else 0.0
+    state = state.but(phase=Waiting(result.pending, due), invalid={})
+    state, more = open_when_due(state, tick, config)
     return state, effects + more
-
-
-def _go_on(state: State, tick: Tick, config: RoundConfig, pending: Vector | None) -> Step:
-    """Open the next round as soon as may be; of a run that has all of its rounds, say so."""
-    every = config.collect.every
-    waiting = Waiting(pending, state.opened.now + every if every else 0.0)
-    return open_when_due(state.but(phase=waiting, invalid={}), tick, config)
 
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {

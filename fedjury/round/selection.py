@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 
+from fedjury.detection.state import eligible
 from fedjury.protocol.messages import Decline, Metrics, Reason, Vote
 from fedjury.protocol.record import refusals
 from fedjury.randomness import Purpose, draw
-from fedjury.round.state import RoundConfig, State, Tick
+from fedjury.round.state import RoundConfig, State, Tick, Voting, VotingOnGroups
 
 Names = Collection[str]
 
@@ -104,3 +105,22 @@ def unasked(
     if (answer.round, answer.attempt) != (state.round, state.attempt):
         return Reason.WRONG_ROUND
     return None if answer.agent in asked else Reason.NOT_SELECTED
+
+
+def replacements(
+    state: State, phase: Voting | VotingOnGroups, tick: Tick, config: RoundConfig
+) -> State | None:
+    """Return the state in which others are asked in the places of the silent, once; else None."""
+    silent = tuple(name for name in state.validators if name not in phase.votes)
+    there = eligible(state.registry, tick.online, state.round, config.detection)
+    free = set(there).difference(state.validators, tick.cannot_vote)
+    others = draw(free, len(silent), config.run.seed, state.round, Purpose.REPLACEMENTS)
+    if phase.silent or not others:
+        return None
+    places = iter(others)
+    asked = (name if name in phase.votes else next(places, "") for name in state.validators)
+    return state.but(
+        phase=phase.but(silent=silent),
+        validators=tuple(name for name in asked if name),
+        deadline=tick.now + config.validation.seconds,
+    )

@@ -34,6 +34,9 @@ from fedjury.judges.server_validator import ServerValidator, ServerView
 from fedjury.learning.contributions import Contributions
 from fedjury.learning.error_profiles import Profile
 from fedjury.learning.weights import Vector
+from fedjury.privacy import accounting
+from fedjury.privacy.noisy_mean import NoisyMean
+from fedjury.privacy.releases import Releases
 from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
@@ -52,6 +55,7 @@ from fedjury.protocol.replaceable import Replaceable
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
+from fedjury.round.release import Release
 from fedjury.rules import Rule, RuleState
 
 
@@ -90,6 +94,10 @@ class RoundConfig:
     """A model (d,) and the round -> the update (d,) that the server trained on data of its own."""
     rule_state: bool = False
     """Whether the rule keeps something between rounds."""
+    noisy: NoisyMean | None = None
+    """How updates become one with differential privacy, where that is asked for."""
+    epsilon: Callable[[Releases, float], float] = accounting.epsilon
+    """What was told with noise so far, and delta -> the spent epsilon."""
     troubles: Callable[[], Sequence[str]] = tuple
     """What people should know of plug-ins that have failed, each once."""
 
@@ -168,6 +176,16 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistRelease:
+    """Make a noisy candidate durable before anybody is told of it.
+
+    So that its noise is drawn once, whatever happens to the aggregator, and what it costs counts.
+    """
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
 class CountInvalid:
     """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
 
@@ -176,7 +194,7 @@ class CountInvalid:
     invalid: Mapping[str, int]
 
 
-Effect = Publish | Clear | Persist | CountInvalid
+Effect = Publish | Clear | Persist | PersistRelease | CountInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +223,8 @@ class Waiting(Replaceable):
     """When it may be opened at the earliest, in seconds of the round's clock."""
     again: bool = False
     """Whether it is another attempt at the state's round."""
+    release: Release | None = None
+    """The noisy candidate of the round to be opened, which was made before the run was resumed."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +359,8 @@ class State(Replaceable):
     """What is known of the agents after the last round."""
     memory: RuleMemory = EMPTY_MEMORY
     """What the rule keeps after the last round."""
+    releases: Releases = ()
+    """What was told with noise so far, where there is differential privacy."""
     selected: frozenset[str] = frozenset()
     declined: frozenset[str] = frozenset()
     """Selected agents that have said that they sit the round out."""

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fedjury.config.sections import Validation
-from fedjury.detection.state import DetectionResult
+from fedjury.detection.state import DetectionResult, group_verdicts
 from fedjury.judges.pooled import Pool
 from fedjury.learning.weights import Vector, step_between
 from fedjury.protocol.fields import SERVER
+from fedjury.protocol.measured import weighted_mean
 from fedjury.protocol.messages import (
     Candidate,
     GroupCandidate,
@@ -37,8 +38,8 @@ from fedjury.protocol.record import (
     Timing,
     Traffic,
     Votes,
-    weighted_mean,
 )
+from fedjury.round import noisy
 from fedjury.round.state import (
     Aggregated,
     Clear,
@@ -194,7 +195,9 @@ def finish(
         if config.detection.detectors:
             found = seen.record(state.round, result.aggregated.filtered)
             record = replace(record, detection=found)
-        registry = seen.after_votes(record.votes.of_agents, record.accepted)
+        groups = result.aggregated.groups if config.validation.on_groups else None
+        verdicts = group_verdicts(groups) if groups else ()
+        registry = seen.after_votes(record.votes.of_agents, record.accepted, verdicts)
         state = state.but(registry=registry)
     memory = None
     if config.rule_state:
@@ -298,6 +301,7 @@ def _record(
         model=state.model.quality,
         candidate=quality,
         harm=state.model.harm,
+        privacy=noisy.spent(state, config),
         training=weighted_mean(trained, config.limits.samples),
         trained=trained,
         evaluated=phase.metrics if isinstance(phase, Voting) else {},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedjury.registry import RULES
+from fedjury.registry import RULES, Need
 from fedjury.rules.rule import Rule
 
 
@@ -14,7 +14,7 @@ def plain_rule(name: str) -> Rule:
     ValueError
         If there is none, or it needs more.
     """
-    if needs := RULES.facts(name).needs:
+    if needs := RULES.facts(name).needs - {Need.SUM}:
         raise ValueError(f"base {name!r} needs {', '.join(sorted(needs))}: take another rule")
     built: Rule = RULES.build(name)
     return built

@@ -15,7 +15,7 @@ from fedjury.rules.based import plain_rule
 from fedjury.rules.rule import Context, Samples, StatefulRule, Stepped
 
 
-@rule(needs=["state"])
+@rule(needs=["state", "sum"])
 def fedavgm(momentum: BelowOne = 0.9, base: str = "mean") -> StatefulRule:
     """Build the rule; ``momentum``: β, below 1. ``base``: the rule before it, without options."""
     before = plain_rule(base)

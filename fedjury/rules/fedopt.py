@@ -23,7 +23,7 @@ Second = Callable[[Vector, Vector], Vector]
 """The second moment v and Δ² -> the next v."""
 
 
-@rule(needs=["state"])
+@rule(needs=["state", "sum"])
 def fedadam(
     beta1: BelowOne = 0.9, beta2: BelowOne = 0.99, tau: Positive = 0.001, base: str = "mean"
 ) -> StatefulRule:
@@ -32,7 +32,7 @@ def fedadam(
     return _adaptive(beta1, tau, base, lambda v, square: keep * v + (1 - keep) * square)
 
 
-@rule(needs=["state"])
+@rule(needs=["state", "sum"])
 def fedyogi(
     beta1: BelowOne = 0.9, beta2: BelowOne = 0.99, tau: Positive = 0.001, base: str = "mean"
 ) -> StatefulRule:

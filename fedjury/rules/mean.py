@@ -14,7 +14,7 @@ from fedjury.registry import rule
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule
+@rule(needs=["sum"])
 def mean(weighted: bool = False) -> Rule:
     """Build the rule Σ nᵢ gᵢ / Σ nᵢ, with every nᵢ = 1 unless ``weighted``.
 

@@ -179,10 +179,11 @@ def test_the_certificate_says_who_it_is(vault, protocol):
 
 # ---------------------------------------------------------------- what is not said
 
-OWN = "update", "vote", "agent"
+OWN = "update", "vote", "group-vote", "agent"
 FORBIDDEN = [
     "update/agent-0",
     "vote/agent-0",
+    "group-vote/agent-0",
     "agent/agent-0",
     "manifest",
     "round",
@@ -190,10 +191,16 @@ FORBIDDEN = [
     "history/0",
     "history/3",
     "candidate",
+    "group/0",
+    "group/1",
+    "group-history/0",
+    "group-history/3",
     "log/round",
     "log/invalid",
     "update",
     "vote",
+    "group",
+    "group-vote",
     "update/agent-1/more",
     "collusion/update/agent-1",
     "collusion/attack",
@@ -242,7 +249,9 @@ def test_an_alias_is_no_way_around(house, aggregator):
 
 
 @BOTH
-@pytest.mark.parametrize("topic", ["agent/agent-0", "round", "model", "update/agent-0"])
+@pytest.mark.parametrize(
+    "topic", ["agent/agent-0", "round", "model", "group/0", "group-vote/agent-0"]
+)
 def test_a_last_will_is_no_way_around(house, aggregator, protocol, topic):
     """A will on another's topic is not delivered, and neither retained; one's own is."""
     will = (f"{RUN}/{topic}", b"forged")
@@ -281,12 +290,15 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
     assert [topic for topic, _ in aggregator.until_heard(f"{RUN}/agent/{login}")] == [
         f"{RUN}/update/{login}",
         f"{RUN}/vote/{login}",
+        f"{RUN}/group-vote/{login}",
     ]
 
 
 # ---------------------------------------------------------------- what is not heard
 
-TOLD = ["manifest", "round", "model", "history/3", "candidate"]
+TOLD = ["manifest", "round", "model", "history/3", "candidate", "group/0", "group-history/3"]
+PEOPLE = ["manifest", "round", *(f"{kind}/agent-0" for kind in ("vote", "group-vote", "agent"))]
+PEOPLE += ["log/round", "log/invalid"]
 WIDE = ["fl/v2/#", f"{RUN}/+/+", f"{RUN}/update/+", f"{RUN}/vote/agent-0", "$share/all/fl/v2/#"]
 
 
@@ -322,14 +334,8 @@ def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, la
 @pytest.mark.parametrize(
     ("login", "allowed"),
     [
-        (
-            "watch",
-            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/invalid"],
-        ),
-        (
-            "watch.ann",
-            ["manifest", "round", "vote/agent-0", "agent/agent-0", "log/round", "log/invalid"],
-        ),
+        ("watch", PEOPLE),
+        ("watch.ann", PEOPLE),
         ("listener.http", [*TOLD, "log/round", "log/invalid"]),
     ],
 )

@@ -69,6 +69,7 @@ def rich_state():
         filtered=1,
         metrics={"rmse": 0.125},
         **GROUPED,
+        privacy={"epsilon": 2.5, "delta": 1e-5, "releases": 3, "noise": 4.0},
     )
     messages = [say("manifest", MANIFEST), say("round", opened(2)), say("log/round", said)]
     return run_view.on_messages(State(), messages, 1.0)
@@ -186,6 +187,7 @@ def test_metrics_are_the_state():
         accuracy=0.4,
         largest_backdoor=0.3,
         accuracy_lost=0.1,
+        privacy={"epsilon": 2.5, "delta": 1e-5, "releases": 3, "noise": 4.0},
     )
     state = run_view.on_message(state, *say("log/round", said), 1.0)
     found = {(s.name, frozenset(s.labels.items())): s.value for s in collected(state, outages=3)}
@@ -194,7 +196,7 @@ def test_metrics_are_the_state():
         return found["fedjury_" + name, frozenset({"run": "lab", **labels}.items())]
 
     assert (value("accuracy"), value("accuracy_lost")) == (0.4, 0.1)
-    assert value("largest_backdoor") == 0.3
+    assert (value("largest_backdoor"), value("epsilon")) == (0.3, 2.5)
     assert value("rounds_total", verdict="accepted") == 1
     assert value("rounds_total", verdict="rejected") == 1
     assert value("vote", verdict="silent") == 1

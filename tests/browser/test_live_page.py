@@ -550,6 +550,103 @@ def test_what_there_is_to_say_of_a_round_is_said(alone):
     assert re.fullmatch("#1 . pending 50.0%", said[1])
 
 
+GROUPED = {
+    "groups": {
+        "0": {"members": ["a", "b"], "poisoned": 0, "clean": 2, "silent": 0, "why": ""},
+        "1": {"members": ["c", "d"], "poisoned": 2, "clean": 0, "silent": 1, "why": "voted down"},
+    },
+    "group_voters": {
+        "a": {"judged": 2, "poisoned": [1], "size": 3000, "cpu": 2000},
+        "b": {"judged": 2, "poisoned": [1], "size": 4000, "cpu": 9000},
+        "c": {"judged": 2, "poisoned": [], "size": 5000, "cpu": 4000},
+    },
+}
+"""What a record says of two groups, of which the second is left out."""
+
+GROUPS_KNOWN = r"""(said) => {
+    const board = Board.fresh("lab"), list = document.querySelector("#rows");
+    for (const [topic, data] of said) Board.hear(board, topic, data);
+    const made = (tag) => document.createElement(tag), line = made("p");
+    const others = { line, older: made("button"), only: made("input"), newer: made("p"),
+                     tip: { hide() {} } };
+    new Votes.List({ list, ...others }).draw(board.rows, "lab");
+    const words = [], keys = ["ArrowDown", ...Array(9).fill("ArrowRight")];
+    for (const key of keys) {
+        list.dispatchEvent(new KeyboardEvent("keydown", { key }));
+        words.push(line.textContent);
+    }
+    const signs = (item) => [...item.querySelectorAll(".vote")].map((vote) => vote.textContent);
+    const history = (name) => [name, Groups.history(board, name)];
+    return {
+        signs: [...list.children].map((item) => signs(item).join("")),
+        text: list.innerText.replace(/\s+/g, " "), words: [...new Set(words)],
+        history: Object.fromEntries(["a", "c", "x"].map(history)),
+        most: Groups.most(board), sum: Board.figures(board).groups, kept: board.votes,
+        cost: Groups.cost(board.rows.at(-1)?.groups ?? {}),
+    };
+}"""
+
+
+def test_groups_are_cells_below_the_votes(alone):
+    """Each is told by the arrow keys after the votes: its verdict, its votes and its members."""
+    found = alone.evaluate(GROUPS_KNOWN, rounds_of(1, **GROUPED))
+    assert found["signs"] == ["✗✓✓✗"]
+    assert "1 of 2 groups left out" in found["text"]
+    assert found["words"][2:] == [
+        "round 1, group 0: aggregated; 0 poisoned, 2 clean, 0 silent; 2 agents: a, b",
+        "round 1, group 1: left out (voted down); 2 poisoned, 0 clean, 1 silent; 2 agents: c, d",
+    ]
+    assert found["cost"] == "4KB, 4 ms"
+    none = {"votes": {}, "voters": {}}
+    assert alone.evaluate(GROUPS_KNOWN, rounds_of(1, **GROUPED, **none))["signs"] == ["✓✗"]
+
+
+def test_an_agent_has_a_history_of_groups(alone):
+    """In how many it was, how many were left out, and the last rounds; others have none."""
+    found = alone.evaluate(GROUPS_KNOWN, rounds_of(1, 2, 3, **GROUPED))
+    assert found["history"] == {
+        "a": "in a group in 3 rounds, never left out",
+        "c": "in a group in 3 rounds, left out in 3 (the last: 3, 2, 1)",
+        "x": "",
+    }
+    assert found["most"] == [["c", {"all": 3, "out": 3}], ["d", {"all": 3, "out": 3}]]
+    assert found["sum"] == {"all": 6, "out": 3}
+
+
+def test_rounds_that_are_gone_are_gone_from_the_history_of_groups(alone):
+    """A run that went back, one that began again, and a record that is said again count once."""
+    rounds = rounds_of(1, 2, 3, **GROUPED)
+    back = [*rounds, ["round", {"round": 2, "attempt": 1, "phase": "train"}]]
+    assert "in 1 (the last: 1)" in alone.evaluate(GROUPS_KNOWN, back)["history"]["c"]
+    again = [*rounds, rounds[-1]]
+    assert "in 3 (the last: 3, 2, 1)" in alone.evaluate(GROUPS_KNOWN, again)["history"]["c"]
+    past = in_short([record_of(n, accuracy=0.9, **GROUPED) for n in (1, 2, 3)], {})
+    found = alone.evaluate(GROUPS_KNOWN, [*rounds, past])  # other rounds, known by number alone
+    assert (found["history"]["c"], found["sum"]) == ("", {"all": 6, "out": 3})
+    begun = [*rounds, ["log/round", {"round": 0, "version": 0, "accepted": None}]]
+    assert alone.evaluate(GROUPS_KNOWN, begun)["most"] == []
+
+
+def test_hostile_groups_do_no_harm(alone):
+    """Impossible values count as missing, and only so much is kept of whatever is said."""
+    odd = {"0": 7, "x": {"why": "y"}, "1": {"members": [7, {}, "a"], "poisoned": -1, "why": 3}}
+    found = alone.evaluate(GROUPS_KNOWN, rounds_of(1, groups=odd, group_voters=[1]))
+    assert found["sum"] == {"all": 2, "out": 0}
+    assert "round 1, group 0: aggregated; no vote; 0 agents" in found["words"]
+    script = {"0": {"members": [SCRIPT], "why": SCRIPT}}
+    found = alone.evaluate(GROUPS_KNOWN, rounds_of(1, groups=script))
+    assert any(SCRIPT in words for words in found["words"])
+    assert alone.locator("main img, main script").count() == 0
+    many = {f"{n}": {"members": [f"a{n}-{i}" for i in range(50)], "why": "x"} for n in range(2000)}
+    found = alone.evaluate(GROUPS_KNOWN, rounds_of(1, groups=many))
+    assert found["sum"] == {"all": 2000, "out": 2000}
+    assert found["kept"] == 2 + 1000 + 20_000
+    assert len(found["most"]) == 12
+    assert found["signs"] == ["✗✓" + "✗" * 200]
+    lied = {"columns": ["round", "group_counts"], "rows": [[1, {"count": 2, "left_out": 9}]]}
+    assert alone.evaluate(GROUPS_KNOWN, [["log/history", lied]])["sum"] == {"all": 2, "out": 2}
+
+
 def test_a_run_on_numbers_is_shown_by_its_error(alone):
     """Nobody measured accuracy: tile, title, curve and rows are of the first metric."""
     nothing = {"accuracy": None, "candidate_accuracy": None}
@@ -647,6 +744,24 @@ def test_the_largest_backdoor_let_in_stands_beside_the_last(alone):
 
     assert tiles(record_of(1, **harm)) == ["12.5%", "25.0%", "0.4"]
     assert tiles(record_of(1, accuracy_lost=0.004)) == [None] * 3
+
+
+def test_what_privacy_has_cost_has_a_tile(alone):
+    """With differential privacy alone; a record without a bound has no number to show."""
+
+    def tile(said):
+        return alone.evaluate(
+            "(said) => { const board = Board.fresh(''); Board.hear(board, 'log/round', said);"
+            " Words.figures(board, Board.figures(board));"
+            " return document.getElementById('c-epsilon').hidden ? null :"
+            " document.getElementById('f-epsilon').textContent; }",
+            said,
+        )
+
+    spent = {"epsilon": 2.512, "delta": 1e-5, "releases": 3, "noise": 4.0}
+    assert tile(record_of(1, privacy=spent)) == "2.5 (δ 0.00001)"
+    assert tile(record_of(1, privacy=spent | {"epsilon": None})) is None
+    assert tile(record_of(1)) is None
 
 
 def test_a_flood_of_runs_does_not_hide_the_real_one(alone):
@@ -924,7 +1039,9 @@ def test_it_fits_a_phone(width, chromium, stack, tmp_path):
         sender = stack.enter_context(Says(where.address))
         long = "a-run-with-a-name-as-long-as-names-may-be-" + "x" * 22
         sender.tell("round", phase(1, "train"), run=long)
-        sender.tell("log/round", record_of(1, why="voted down " * 9, accepted=False), run=long)
+        groups = {f"{n}": {"members": ["a"], "why": "x" * (n % 2)} for n in range(120)}
+        said = record_of(1, why="voted down " * 9, accepted=False, **GROUPED | {"groups": groups})
+        sender.tell("log/round", said, run=long)
         until(lambda: text_of(page, "f-round") == "1", 10)
         page.locator("#rows .vote >> nth=0").tap()
         assert text_of(page, "tip").startswith("round 1, agent-1: poisoned")

@@ -20,16 +20,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.federation import settings_of
 from support.listening import RawClient, until
 from support.network import KIND, RUN, Programs
 from support.strange_brokers import raw_broker, tls_broker
 from support.worlds import TASK
 
+import fedjury
 from fedjury import judges
+from fedjury.agents.agent import JudgeGroups
+from fedjury.agents.assembly import simulated_agents_of
+from fedjury.agents.batch_assembly import assemble
 from fedjury.broker import enrolment, principals
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.learning import datasets, models
+from fedjury.learning.datasets.dataset import Dataset
 from fedjury.learning.error_profiles import error_profile
 from fedjury.learning.evaluation import predict
 from fedjury.learning.shards import Shards
@@ -38,8 +44,19 @@ from fedjury.learning.weights import flatten, tensors
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.counts import unpacked
-from fedjury.protocol.messages import Candidate, History, Manifest, Model, Phase, Round, Update
+from fedjury.protocol.messages import (
+    Candidate,
+    GroupCandidate,
+    GroupHistory,
+    History,
+    Manifest,
+    Model,
+    Phase,
+    Round,
+    Update,
+)
 from fedjury.protocol.schema import Limits
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -381,6 +398,85 @@ def test_votes_on_counts_are_the_same_bit_for_bit(node):
         assert 0 < sum(votes) < len(votes)
 
 
+# ---------------------------------------------------------------- votes on groups
+
+
+def groups_messages_of(manifest, called, accepted, candidates):
+    """Write what a validator hears before it votes on groups, as (part of the topic, payload)."""
+    codec, version = manifest.history_codec, len(accepted) - 1
+    yield "manifest", encode(manifest)
+    yield "round", encode(called)
+    for group in called.groups_of(called.validators.index(NAME)):
+        said = GroupCandidate(group, called.round, 1, version, candidates[group])
+        yield f"group/{group}", encode(said, codec)
+    for past, weights in enumerate(accepted):
+        yield f"group-history/{past}", encode(GroupHistory(past, weights), codec)
+
+
+def simulated_batch(manifest, digits):
+    """Make the batch of one simulated agent that holds the digits."""
+    settings = settings_of(agents__n=1, agents__samples=SAMPLES, agents__malicious=0.0)
+    pixels = digits[1].numpy().reshape(-1, 1, 8, 8)
+    own = Dataset("digits", 10, pixels, digits[2].numpy(), pixels[:1], digits[2].numpy()[:1])
+    return assemble(simulated_agents_of(settings), own, range(1), manifest)
+
+
+def device_batch(manifest, digits, network):
+    """Make the batch of a real device that holds the digits."""
+    device = fedjury.Device("agent-0", "memory:lab", run="lab", model=network, say=[].append)
+
+    @device.evaluate
+    def evaluate(model, turn):
+        with torch.no_grad():
+            answers = model(digits[1]).argmax(1)
+        return fedjury.Metrics(SAMPLES, predictions=answers, targets=digits[2])
+
+    return device.runner(MemoryTransport(MemoryBroker(), "lab")).new_batch(manifest)
+
+
+@pytest.mark.parametrize("each", [0, 3])
+@pytest.mark.parametrize(
+    ("judge", "codec"), [("lof", "float32"), ("lof", "int8"), ("robust", "int7+zstd")]
+)
+def test_it_votes_on_groups_as_our_own_validators(
+    node, digits, csv, honest_path, judge, codec, each
+):
+    """Of five groups, one ruined, it says to the bit what our devices and simulated agents say."""
+    network, path = honest_path
+    *accepted, fair = path
+    step = fair - accepted[-1]
+    candidates = [accepted[-1] + np.float32(share) * step for share in (0.5, 1, 1.5, 0, 0.7)]
+    candidates[3] = -10 * fair
+    manifest = manifest_of(network, judge, codec)
+    called = Round(
+        12,
+        1,
+        Phase.VALIDATE_GROUPS,
+        len(accepted) - 1,
+        "all",
+        ("another", NAME),
+        9.0,
+        groups=5,
+        each=each,
+    )
+    heard = list(groups_messages_of(manifest, called, accepted, candidates))
+    given = {"csv": str(csv), "messages": [[part, b64encode(p).decode()] for part, p in heard]}
+    got = javascript(node, VOTE, given)
+    assert got["part"] == f"group-vote/{NAME}"
+    said = decode(f"{TOPIC}/group-vote/{NAME}", b64decode(got["payload"]), Limits(len(fair)))
+    assert said.numbers == ((0, 3, 4) if each else (0, 1, 2, 3, 4))
+    assert {3} <= {group for group, vote in said.votes().items() if vote.poisoned} < {*said.numbers}
+    assert said.size == sum(len(payload) for _, payload in heard[2:])
+    assert said.cpu > 0
+    task = JudgeGroups(12, 1, tuple(range(len(accepted))))
+    arrived = {group: as_received(candidates[group], codec) for group in said.numbers}
+    for batch in (simulated_batch(manifest, digits), device_batch(manifest, digits, network)):
+        for version, weights in enumerate(accepted):
+            batch.look_back_at_group(version, as_received(weights, codec))
+        [ours] = batch.group_votes({"agent-0": said.numbers}, task, arrived)
+        assert replace(said, agent="agent-0", size=0, cpu=0) == ours
+
+
 # ---------------------------------------------------------------- on a broker, the rounds by hand
 
 
@@ -673,7 +769,7 @@ def federation(node, csv, tmp_path_factory):
             agents.kill()
 
 
-def run_it(programs, agents, address):
+def run_it(programs, agents, address, *more):
     """Run it to its end; returns the records, the agent, and all that was said on the broker."""
     where = ["--broker", f"{address.host}:{address.port}", "--run", RUN, "--data", "digits"]
     with RawClient(address, f"{TOPIC}/#") as people:
@@ -700,6 +796,7 @@ def run_it(programs, agents, address):
             "--codec",
             "int8+zstd",
             "--no-report",
+            *more,
         )
         programs.start(
             "agents/spawn.py",
@@ -766,3 +863,31 @@ def test_it_votes_in_every_round(federation):
     assert all(vote.size > 0 for vote in votes)
     assert all(vote.score > vote.threshold > 0 for vote in votes[STRIKE - 1 :])
     assert [record.accepted for record in records[STRIKE - 1 :]] == [False, False]
+
+
+def test_it_votes_on_groups_in_a_federation(node, csv, tmp_path):
+    """Among six in three groups of two it judges all groups in every round, and is counted.
+
+    Fakes strike from round 6 on: their groups are left out by six votes of six, and the rest kept.
+    """
+    agents = Agents(node, tmp_path, csv)
+    groups = ["--vote-on", "groups", "--judge", "robust"]
+    for setting in ("groups.size=2", "validation.minimum_history=3"):
+        groups += ["--set", setting]
+    with local_broker(KIND, say=lambda _: None, log=tmp_path / "broker.log") as address:
+        programs = Programs(tmp_path, address)
+        try:
+            records, agent, heard = run_it(programs, agents, address, *groups)
+        finally:
+            programs.kill()
+            agents.kill()
+    assert agent.ended == 0
+    for record in records:
+        assert record.traffic.invalid_messages == {}
+        mine = record.groups.voters[NAME]
+        assert (mine.judged, mine.size > 0, mine.cpu > 0) == (3, True, True)
+        assert record.accepted
+        assert bool(mine.poisoned) == (record.round >= STRIKE)
+        assert set(map(str, mine.poisoned)) == set(record.groups.left_out)
+    mine = f"{TOPIC}/group-vote/{NAME}"
+    assert sum(message.topic == mine for message in heard) == ROUNDS

@@ -14,7 +14,17 @@ from support.worlds import TASK, D, start_weights, world
 
 from fedjury import attacks, rules
 from fedjury.agents import agent_batch as cohort_module
-from fedjury.agents.agent import Agent, Contribute, Fetch, Judge, Train, concerned, on_message
+from fedjury.agents.agent import (
+    Agent,
+    Contribute,
+    Fetch,
+    Judge,
+    JudgeGroups,
+    Train,
+    concerned,
+    groups_given,
+    on_message,
+)
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.batch_assembly import MismatchError, assemble
 from fedjury.aggregator.assembly import build
@@ -31,6 +41,8 @@ from fedjury.learning.training import Training, train_alone
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (
     Candidate,
+    GroupCandidate,
+    GroupHistory,
     History,
     Model,
     Phase,
@@ -204,6 +216,80 @@ def test_a_later_attempt_is_asked_for_anew():
     )
     fetch = Fetch((), candidate=True)
     assert tasks[3:] == [fetch, Judge(3, 1, LOOK), fetch, Judge(3, 2, LOOK)]
+
+
+def on_groups(number=3, attempt=1, version=2, names=("you", "me"), groups=3, each=0):
+    return Round(
+        number,
+        attempt,
+        Phase.VALIDATE_GROUPS,
+        version,
+        "all",
+        names,
+        9.0,
+        groups=groups,
+        each=each,
+    )
+
+
+def candidates(*groups, number=3, attempt=1):
+    """Return the candidates of these groups."""
+    return [GroupCandidate(group, number, attempt, 2, W) for group in groups]
+
+
+PAST_GROUPS = [GroupHistory(version, W) for version in LOOK]
+
+JUDGES_GROUPS = {
+    "all is here": ([*PAST_GROUPS, *candidates(0, 1, 2), on_groups()], JudgeGroups(3, 1, LOOK)),
+    "nothing is": ([on_groups()], Fetch((), groups=(0, 1, 2), group_versions=LOOK)),
+    "accepted models are of no use": (
+        [*ACCEPTED, on_groups()],
+        Fetch((), groups=(0, 1, 2), group_versions=LOOK),
+    ),
+    "a gap": (
+        [*PAST_GROUPS[::2], *candidates(0, 2), on_groups()],
+        Fetch((), groups=(1,), group_versions=(1,)),
+    ),
+    "another attempt's groups": (
+        [*PAST_GROUPS, *candidates(0, 1, 2), on_groups(attempt=2)],
+        Fetch((), groups=(0, 1, 2)),
+    ),
+    "the second of two judges two of three": (
+        [*PAST_GROUPS, *candidates(0), on_groups(each=2)],
+        Fetch((), groups=(2,)),
+    ),
+    "those are all it needs": (
+        [*PAST_GROUPS, *candidates(0, 2), on_groups(each=2)],
+        JudgeGroups(3, 1, LOOK),
+    ),
+    "no validator": ([*PAST_GROUPS, *candidates(0, 1, 2), on_groups(names=("you",))], None),
+    "there are no groups": ([*PAST_GROUPS, on_groups(groups=0)], None),
+    "there are none for each either": ([*PAST_GROUPS, on_groups(groups=0, each=2)], None),
+}
+
+
+@pytest.mark.parametrize("case", JUDGES_GROUPS)
+def test_when_a_validator_judges_groups(case):
+    """It needs its turn, the candidates of its groups and one group of each accepted model."""
+    messages, expected = JUDGES_GROUPS[case]
+    assert tell(Agent("me", look_back=2), *messages)[1][-1] == expected
+
+
+def test_groups_are_judged_once_in_an_attempt_and_the_candidate_after_them():
+    """Said twice, a round of groups has one answer; then the run may vote on both."""
+    messages = [*PAST_GROUPS, *candidates(0, 1, 2), *ACCEPTED, on_groups(), on_groups()]
+    agent, tasks = tell(Agent("me", look_back=2), *messages)
+    assert tasks[-2:] == [JudgeGroups(3, 1, LOOK), None]
+    _, tasks = tell(agent, voting(3, version=2), Candidate(3, 1, 2, W), *candidates(1))
+    assert tasks == [Fetch((), candidate=True), Judge(3, 1, LOOK), None]
+
+
+def test_who_listens_for_many_needs_the_groups_of_all_of_them():
+    """Of four groups, two each, the first and the third validator judge 0 and 1, and 0 and 1."""
+    ear = Agent(":ear", shares=frozenset({"a", "c", "d"}))
+    asked = on_groups(names=("a", "b", "c"), groups=4, each=2)
+    assert groups_given(ear, asked) == {"a": (0, 1), "c": (0, 1)}
+    assert tell(ear, asked)[1] == [Fetch((), groups=(0, 1), group_versions=(2,))]
 
 
 CONTRIBUTES = {

@@ -21,6 +21,7 @@ from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTran
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZES = {"site-a": 37, "site-b": 120, "site-c": 300}
+MORE = {"site-d": 200}
 CALM = {
     "data__test": 500,
     "training__batch_size": 10,
@@ -48,8 +49,9 @@ def network(shape, classes):
 def share(name, shape=(1, 8, 8)):
     """Return a device's own samples: as many as ``SIZES`` says, of the training set."""
     data = load("digits", None, 500)
-    first = sum(list(SIZES.values())[: list(SIZES).index(name)])
-    mine = slice(first, first + SIZES[name])
+    sizes = SIZES | MORE
+    first = sum(list(sizes.values())[: list(sizes).index(name)])
+    mine = slice(first, first + sizes[name])
     return torch.from_numpy(data.x_train[mine]), torch.from_numpy(data.y_train[mine])
 
 
@@ -145,6 +147,91 @@ def test_a_judge_of_ones_own_decides(tmp_path):
     done = federation(tmp_path, devices, run__rounds=2, **changes)
     assert [r.accepted for r in done.records] == [True, False]
     assert done.records[1].votes.counts[0] == 2
+
+
+ON_GROUPS = {
+    "groups__size": 2,
+    "validation__on": "groups",
+    "validation__validators": 4,
+    "validation__quorum": 2,
+    "validation__look_back": 4,
+    "validation__minimum_history": 3,
+    "validation__judge": "robust",
+    "collect__agents": 4,
+    "run__rounds": 6,
+}
+"""Four devices in two groups of two."""
+
+FOUR = ("site-a", "site-b", "site-c", "site-d")
+
+
+def turns_bad(made, first):
+    """Let a device send a ruined model from this round on."""
+
+    @made.train
+    def train(model, turn):
+        with torch.no_grad():
+            for part in model.parameters():
+                part.mul_(1.0 if turn.round < first else -30.0)
+        return fedjury.Trained(samples=100)
+
+    return made
+
+
+def test_devices_vote_on_groups_with_what_they_measure(tmp_path):
+    """From round 5 on one of four spoils its group, which all find poisoned; the other counts."""
+    devices = [device(name) for name in FOUR[:3]]
+    devices.append(turns_bad(device("site-d"), 5))
+    done = federation(tmp_path, devices, **ON_GROUPS)
+    assert all(record.accepted for record in done.records)
+    for record in done.records:
+        assert set(record.groups.voters) == set(FOUR)
+        assert {vote.judged for vote in record.groups.voters.values()} == {2}
+        bad = [n for n, group in record.groups.groups.items() if "site-d" in group.members]
+        assert list(record.groups.left_out) == (bad if record.round >= 5 else [])
+        assert not record.traffic.invalid_messages
+    assert done.accuracies[-1] > 0.5
+
+
+def test_a_judge_of_ones_own_decides_on_groups(tmp_path):
+    """It is asked once for each group, of round 2 twice in a row; two find the first poisoned."""
+    asked = []
+
+    def judge(model, turn):
+        asked.append(turn.round)
+        return turn.round == 2 and asked.count(2) == 1
+
+    devices = [device(name, evaluates=False) for name in FOUR]
+    devices[0].judge(judge)
+    devices[1].judge(lambda model, turn, seen=[]: seen.append(turn.round) or seen.count(2) == 1)
+    for each in devices[2:]:
+        each.judge(lambda model, turn: False)
+    done = federation(tmp_path, devices, **ON_GROUPS | {"run__rounds": 2})
+    assert asked == [1, 1, 2, 2]
+    assert [record.accepted for record in done.records] == [True, True]
+    assert [record.groups.left_out for record in done.records] == [(), ("0",)]
+    groups = done.records[1].groups
+    assert (groups.groups["0"].poisoned, groups.groups["0"].clean) == (2, 2)
+    assert groups.voters["site-a"].poisoned == groups.voters["site-b"].poisoned == (0,)
+
+
+def test_a_device_that_cannot_judge_groups_says_so_and_is_not_waited_for(tmp_path):
+    """Its evaluate function fails: it sits the votes out, and the three others decide at once."""
+    said = []
+    devices = [device(name) for name in FOUR[:3]] + [device("site-d", said)]
+
+    @devices[3].evaluate
+    def evaluate(model, turn):
+        raise RuntimeError("the sensor is unplugged")
+
+    waits = {"validation__seconds": 10_000}
+    done = federation(tmp_path, devices, **ON_GROUPS | {"run__rounds": 2} | waits)
+    assert [record.groups.groups["0"].silent for record in done.records] == [1, 1]
+    assert all(record.timing.seconds < 1000 for record in done.records)
+    assert [set(record.groups.voters) for record in done.records] == [set(FOUR[:3])] * 2
+    assert all(record.accepted for record in done.records)
+    told = [text for text in said if "asked to vote on groups, it cannot" in text]
+    assert len(told) == 1
 
 
 def test_with_piggy_back_a_device_judges_and_trains_in_one(tmp_path):

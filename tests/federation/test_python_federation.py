@@ -10,6 +10,7 @@ from support.federation import one_thread  # noqa: F401 - a fixture
 from torch import nn
 
 import fedjury
+from fedjury.config.settings import SettingsError
 from fedjury.federation.durations import seconds_of
 from fedjury.learning.saved import read_weights
 
@@ -240,3 +241,23 @@ def test_a_thousand_devices_in_one_process():
     result = simulated(*devices, rounds=2)
     assert result.history[0]["w"] == pytest.approx(499.5)
     assert [row["updates"] for row in result.history] == [1000, 1000]
+
+
+NOISY = {"privacy.noise": 0.001, "privacy.clip": 2.0, "privacy.expected": 2}
+
+
+def test_noise_on_the_sum_hides_devices():
+    """(1 + 2) / 2, as 5 is cut to 2, but for noise of .001; what it cost is in each row."""
+    devices = adding("a", 1, 10), adding("b", 5, 30)
+    result = simulated(*devices, rounds=2, weigh="equal", settings=NOISY)
+    [weight] = result.state_dict()["w"]
+    assert weight == pytest.approx(3, abs=0.02)
+    assert weight != 3
+    first, second = (row["epsilon"] for row in result.history)
+    assert 0 < first < second
+
+
+def test_with_noise_samples_may_not_weigh():
+    """Devices say themselves how many they have."""
+    with pytest.raises(SettingsError, match="weighted"):
+        simulated(adding("a", 1), settings=NOISY)

@@ -438,6 +438,26 @@ COLUMNS = {
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
     "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
+    "group-votes": [
+        "votes on",
+        "judge",
+        "replaces",
+        "strikes",
+        "honest updates kept",
+        "strikes let in",
+        "FN of groups",
+        "FP of groups",
+    ],
+    "group-testing": [
+        "attack",
+        "size",
+        "first named after",
+        "all named after",
+        "named",
+        "honest named",
+        "spoiled groups voted down",
+        "other groups voted down",
+    ],
     "matrix": [
         "attack",
         "rule",
@@ -449,10 +469,15 @@ COLUMNS = {
         "largest let in",
         "accuracy lost (points)",
     ],
+    "privacy": ["agents", "epsilon", "votes", "noise", "spent", "accuracy at the end", "FP"],
 }
 
 
-PICKED = {"judge-adaptive": "judge=robust", "judge-liars": "judge=pooled"}
+PICKED = {
+    "judge-adaptive": "judge=robust",
+    "judge-liars": "judge=pooled",
+    "group-votes": "judge=robust,flshield",
+}
 """Part of a grid that stands for the whole, where that takes too long."""
 
 

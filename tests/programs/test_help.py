@@ -54,6 +54,7 @@ COMMANDS = [
     "fedjury report",
     "fedjury export",
     "fedjury config",
+    "fedjury privacy",
     "fedjury completion",
     "fedjury version",
     "python -m tools.chaos",

@@ -13,15 +13,24 @@ import threading
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
-from support.listening import until
-from support.network import ROUNDS, RUN, N, Programs, ended
+from support.listening import RawClient, until
+from support.network import ROUNDS, RUN, N, Programs, counted, ended
+from support.network import federation as open_federation
 from support.strangers import Caller, House
 
 from fedjury.broker import enrol
 from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
-from fedjury.protocol.messages import Update, Vote
+from fedjury.protocol.messages import (
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
+    Phase,
+    Update,
+    Vote,
+    turn_of,
+)
 
 pytestmark = [
     pytest.mark.skipif(find_mosquitto() is None, reason="logins need Mosquitto"),
@@ -220,3 +229,155 @@ def test_a_revoked_agent_is_out_of_a_run_that_goes_on(tmp_path, words):
         assert programs.records()[-1].absent == ()
         until(lambda: VICTIM in agents.log.read_text(), 30)
         assert "the broker is back" in server.log.read_text()
+
+
+# ---------------------------------------------------------------- votes on groups
+
+ON_GROUPS = ["--vote-on", "groups", "--judge", "robust", "--quorum", "3"]
+ON_GROUPS += ["--set", "groups.size=20", "--set", "validation.groups_each=2"]
+ON_GROUPS += ["--set", "validation.minimum_history=3"]
+"""Three groups of twenty; each of five validators judges two of them."""
+
+
+def on_groups(programs):
+    """Run a federation of honest agents that votes on groups, to its end."""
+    server = programs.aggregator(*ON_GROUPS)
+    ended(server, programs.agents("--evil", "0"))
+
+
+def what_became(programs):
+    """Return what a run came to: its rounds in short, and its last models bit for bit."""
+    records = programs.records()
+    versions = range(max(0, records[-1].version - 2), records[-1].version + 1)
+    rounds = [
+        (r.round, r.version, r.accepted, r.updates, r.groups.left_out, r.model) for r in records
+    ]
+    return rounds, {version: programs.weights(version) for version in versions}
+
+
+@pytest.fixture(scope="module")
+def quiet_on_groups(tmp_path_factory):
+    """Run a federation that votes on groups, and that nobody disturbs."""
+    with open_federation("mosquitto", tmp_path_factory.mktemp("groups")) as programs:
+        on_groups(programs)
+        rounds, models = what_became(programs)
+        assert not counted(programs.records())
+    assert rounds[-1][1] > 0
+    return rounds, models
+
+
+def votes_on(agent, groups, number, attempt, score=0.5):
+    """Make votes on groups that call all of them clean."""
+    vote = Vote(agent, number, attempt, poisoned=False, score=score, threshold=1.0, samples=20)
+    return GroupVotes.of(dict.fromkeys(groups, vote))
+
+
+class Meddler(RawClient):
+    """A stranger on an open broker, who speaks in validators' names as soon as they are called."""
+
+    def __init__(self, address):
+        self.attacked = set()
+        super().__init__(address, f"{HERE}/round")
+        self.paho.on_message = self._hear
+
+    def _hear(self, _client, _data, message):
+        now = json.loads(message.payload or b"{}")
+        turn = now.get("round"), now.get("attempt")
+        if now.get("phase") == Phase.VALIDATE_GROUPS and turn not in self.attacked:
+            self.attacked.add(turn)
+            self._attack(turn, now["groups"], now["each"], now["validators"])
+
+    def _say(self, said, payload=None, *, retain=False):
+        topic = f"{HERE}/group-vote/{said.agent}"
+        self.paho.publish(topic, encode(said) if payload is None else payload, 1, retain)
+
+    def _attack(self, turn, count, each, validators):
+        for place, name in enumerate(validators[:2]):
+            given = turn_of(place, count, each)
+            others = turn_of(place + 1, count, each)
+            for groups in (others, given[:1], range(count), range(500)):
+                self._say(votes_on(name, groups, *turn))
+            self._say(votes_on(name, given, *turn, score=float("nan")))
+            self._say(votes_on(name, given, *turn), b"\x81" * 900)
+        self._say(votes_on("stranger", (0, 1), *turn))
+        self._say(votes_on("stranger", (0, 1), *turn), retain=True)
+        name = validators[0]
+        self._say(votes_on(name, turn_of(0, count, each), *turn))  # so its own is one too many
+
+
+def test_hostile_votes_on_groups_are_refused_by_reason(quiet_on_groups, tmp_path):
+    """On groups not given, too few, too many, NaN, junk, by strangers, twice: no model changes.
+
+    What validators said themselves still counts, but for one whose vote another gave before.
+    """
+    with (
+        open_federation("mosquitto", tmp_path) as programs,
+        Meddler(programs.address) as meddler,
+    ):
+        on_groups(programs)
+        assert what_became(programs) == quiet_on_groups
+        records = programs.records()
+        with RawClient(programs.address, f"{HERE}/group-vote/+") as late:
+            until(lambda: late.payloads("group-vote/stranger"))  # retained, and nobody minds
+    assert meddler.attacked == {(number, 1) for number in range(1, ROUNDS + 1)}
+    for record in records:
+        assert record.traffic.invalid_messages == {
+            "wrong_groups": 8,
+            "not_finite": 2,
+            "malformed": 2,
+            "not_selected": 2,
+            "duplicate": 1,
+        }
+        assert len(record.groups.voters) == 5
+
+
+class MalloryOnGroups(Mallory):
+    """An enrolled agent that forges what groups' candidates were, and what others said of them."""
+
+    ROUNDS = tuple(range(1, ROUNDS + 1))
+    OWN, FORGED = 3, 10
+
+    def _hear(self, client, data, message):
+        Caller._hear(self, client, data, message)
+        now = json.loads(message.payload or b"{}") if message.topic == f"{HERE}/round" else {}
+        number = now.get("round")
+        if now.get("phase") == Phase.VALIDATE_GROUPS and number not in self.attacked:
+            self.attacked.add(number)
+            self._attack_groups(number, now["version"], now["validators"][0])
+
+    def _attack_groups(self, number, version, validator):
+        poison = np.full(2410, 1e6, dtype=np.float32)
+        for retain in (False, True):
+            for group in range(3):
+                forged = encode(GroupCandidate(group, number, 1, version, poison))
+                self._say(f"group/{group}", forged, retain=retain)
+            self._say(f"group-history/{version}", encode(GroupHistory(version, poison)))
+            self._say(f"group-vote/{validator}", encode(votes_on(validator, (0, 1), number, 1)))
+        own = votes_on("mallory", (0, 1), number, 1)
+        self._say("group-vote/mallory", encode(own))
+        self._say("group-vote/mallory", encode(own), retain=True)
+        self._say("group-vote/mallory", b"\x81" * 900)
+
+
+@pytest.mark.parametrize("words", [[], ["--tls"]], ids=["passwords", "certificates"])
+def test_nobody_forges_groups_or_votes_on_them(quiet_on_groups, tmp_path, words):
+    """The broker delivers none of it, the aggregator refuses her own; who watches sees no group."""
+    with federation(tmp_path, "--watch", "ann", *words) as programs:
+        house = programs.house
+        with (
+            MalloryOnGroups(house) as mallory,
+            house.call("watch.ann", f"{HERE}/#", f"{HERE}/group/0") as ann,
+        ):
+            on_groups(programs)
+            rounds = len(MalloryOnGroups.ROUNDS)
+            assert mallory.attacked == set(MalloryOnGroups.ROUNDS)
+            until(lambda: mallory.taken == MalloryOnGroups.OWN * rounds)
+            assert mallory.denied == MalloryOnGroups.FORGED * rounds
+            seen = [{topic.split("/")[3] for topic in who.topics} for who in (mallory, ann)]
+        assert what_became(programs) == quiet_on_groups
+        total = counted(programs.records())
+    assert "group-vote" not in seen[0]
+    assert {"group", "group-history"} <= seen[0]
+    assert "group-vote" in seen[1]
+    assert not seen[1] & {"group", "group-history", "model", "update", "candidate", "history"}
+    assert total == {"not_selected": 2 * rounds, "malformed": rounds}

@@ -56,7 +56,7 @@ def test_constraints_pin_the_same():
 def test_all_is_all():
     """The extra ``all`` brings every other extra, by itself or through another."""
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"torch", "lab", "web", "scale", "all"}
+    assert set(extras) == {"torch", "lab", "web", "scale", "privacy", "all"}
     brought, todo = set(), {"all"}
     while todo:
         brought |= todo

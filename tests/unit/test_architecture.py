@@ -23,7 +23,9 @@ LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/devi
 WIRING = {
     "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
+    "fedjury/aggregator/noisy.py",
     "fedjury/aggregator/resume.py",
+    "fedjury/aggregator/rule.py",
     "fedjury/aggregator/serve.py",
     "fedjury/agents/assembly.py",
     "fedjury/agents/spawn.py",
@@ -53,6 +55,7 @@ ENTRY = {
     "fedjury/federation/report.py",
     "fedjury/gateway/__main__.py",
     "fedjury/monitor/terminal/__main__.py",
+    "fedjury/privacy/__main__.py",
     "fedjury/monitor/prometheus/__main__.py",
     "fedjury/monitor/web/__main__.py",
     "fedjury/monitor/web/screenshots.py",
@@ -86,6 +89,7 @@ ALL = {
     "judges",
     "learning",
     "monitor",
+    "privacy",
     "processes",
     "protocol",
     "randomness",
@@ -104,7 +108,8 @@ MAY_IMPORT = {
     "rules": {"learning"},
     "detection": {"learning", "protocol", "rules"},
     "attacks": {"learning", "judges", "protocol"},
-    "round": {"detection", "judges", "learning", "protocol", "rules"},
+    "privacy": {"learning"},
+    "round": {"detection", "judges", "learning", "privacy", "protocol", "rules"},
     "config": set(),
     "broker": {"processes", "shipped"},
     "formatting": set(),
@@ -114,6 +119,7 @@ MAY_IMPORT = {
         "formatting",
         "judges",
         "learning",
+        "privacy",
         "protocol",
         "reports",
         "round",
@@ -143,6 +149,9 @@ PURE = [
     "fedjury/attacks/validators/",
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
+    "fedjury/privacy/noise.py",
+    "fedjury/privacy/accounting.py",
+    "fedjury/privacy/releases.py",
     "fedjury/learning/partition.py",
     "fedjury/gateway/state.py",
     "fedjury/gateway/refusal.py",
@@ -376,7 +385,7 @@ def test_only_entry_points_import_config():
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
-    kinds = {"run_sections", "round_sections", "agent_sections"}
+    kinds = {"run_sections", "round_sections", "agent_sections", "privacy_sections"}
     assert sections == {"section", "sections", "sizes", *kinds}
 
 

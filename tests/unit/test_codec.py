@@ -264,7 +264,6 @@ records = st.builds(
     timing=st.builds(Timing, st.none() | st.floats(0, 1e9)),
     detection=st.none() | st.builds(DetectionRecord, st.dictionaries(names, st.floats(0, 1))),
 )
-
 float32s = st.floats(-9, 9, width=32)
 
 MESSAGES = {
@@ -299,8 +298,8 @@ MESSAGES = {
         st.lists(names, max_size=4).map(tuple),
         numbers,
         st.just("all") | st.lists(names, max_size=4).map(tuple),
-        counts,
-        counts,
+        groups=st.integers(0, schema.MAX_GROUPS),
+        each=counts,
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
@@ -994,6 +993,40 @@ def test_the_longest_evidence_of_the_largest_numbers_is_let_in(kind):
     assert schema.MAX_EVIDENCE == 101
     assert same(decode(topic(kind), encode(sent), Limits()), sent)
     assert kind is Update or len(encode(sent)) < SMALL
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"groups": b""}, Reason.OUT_OF_RANGE),
+        ({"groups": bytes(7)}, Reason.OUT_OF_RANGE),
+        ({"groups": struct.pack("<2I", 5, 2)}, Reason.OUT_OF_RANGE),
+        ({"groups": struct.pack("<2I", 5, 5)}, Reason.OUT_OF_RANGE),
+        ({"groups": np.arange(10_001, dtype="<u4").tobytes()}, Reason.OUT_OF_RANGE),
+        ({"groups": struct.pack("<I", 5)}, Reason.WRONG_LENGTH),
+        ({"poisoned": b"\0\2"}, Reason.OUT_OF_RANGE),
+        ({"poisoned": b"\0"}, Reason.WRONG_LENGTH),
+        ({"poisoned": True}, Reason.WRONG_TYPE),
+        ({"scores": struct.pack("<2f", 1, math.nan)}, Reason.NOT_FINITE),
+        ({"thresholds": struct.pack("<2f", math.inf, 1)}, Reason.NOT_FINITE),
+        ({"scores": struct.pack("<3f", 1, 2, 3)}, Reason.WRONG_LENGTH),
+        ({"thresholds": bytes(9)}, Reason.OUT_OF_RANGE),
+        ({"scores": bytes(131_000)}, Reason.TOO_LARGE),
+        ({"cpu": -1}, Reason.OUT_OF_RANGE),
+    ],
+)
+def test_votes_on_groups_that_are_none(change, reason):
+    """Of each group once, in order, a verdict, a score and a threshold: no more, no less."""
+    payload = packed(GroupVotes, {**content_of(GroupVotes), **change})
+    assert refusal(topic(GroupVotes), payload) is reason
+
+
+def test_more_groups_than_anybody_can_vote_on_are_refused():
+    """A round of 10,000 groups is let in; of one more, nobody makes a list of their numbers."""
+    most = {**content_of(Round), "groups": 10_000, "each": 2**31 - 1}
+    assert decode(topic(Round), packed(Round, most), Limits()).groups == 10_000
+    over = packed(Round, {**most, "groups": 10_001})
+    assert refusal(topic(Round), over) is Reason.OUT_OF_RANGE
 
 
 def test_a_plot_spreads_over_the_whole_model_or_not_at_all():

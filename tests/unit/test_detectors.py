@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjury import detection
-from fedjury.detection import DETECTORS, SUSPECT, Observation, rows
+from fedjury.detection import DETECTORS, SUSPECT, GroupVerdict, Observation, rows
 from fedjury.detection.angles import beside_median, nearest_sines
 from fedjury.detection.rows import Rows, recall, renewed
 
@@ -31,7 +31,8 @@ def named(n):
 def seen_in(round_, names, seed=0, **changes):
     """Make a round of noise in which the first three agents pull towards the same place, and lie.
 
-    Everybody votes; the last six joined before round 6, together.
+    Everybody votes; the last six joined before round 6, together. All are in pairs, and those of
+    the first three were voted down.
     """
     names = tuple(names)
     rng = np.random.default_rng([seed, round_])
@@ -40,7 +41,12 @@ def seen_in(round_, names, seed=0, **changes):
     updates[:3] = np.float32(1000) * (np.ones(D, dtype=np.float32) - weights)
     joined = {name: 6 if i > len(names) - 7 else 1 for i, name in enumerate(names)}
     votes = {name: i < 3 for i, name in enumerate(names)}
-    seen = Observation(round_, names, updates, weights, joined, votes, accepted=True)
+    pairs = rng.permutation(len(names))
+    groups = tuple(
+        GroupVerdict(tuple(names[i] for i in pair), left_out=bool(min(pair) < 3))
+        for pair in (pairs[i : i + 2] for i in range(0, len(names), 2))
+    )
+    seen = Observation(round_, names, updates, weights, joined, votes, True, groups)
     return seen._replace(**changes)
 
 
@@ -189,6 +195,9 @@ def test_memory_is_bounded(detect):
         ("burst", {"probation": 0}),
         ("dissent", {"errs": 0.95}),
         ("dissent", {"chance": 1.0}),
+        ("group_testing", {"chance": 0.0}),
+        ("group_testing", {"uneven": 0.9}),
+        ("group_testing", {"half_life": -1.0}),
     ],
 )
 def test_values_that_cannot_be_meant_are_errors(name, wrong):

@@ -20,6 +20,7 @@ from support.by_hand import (
     vector,
 )
 
+from fedjury.aggregator.rule import checked_rule
 from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.learning.contributions import Contributions
@@ -400,3 +401,33 @@ def test_what_cannot_be_had_of_groups_is_refused(given, words):
     """Piggy-back, pooled counts, nobody to vote, one group of all, more than are called."""
     with pytest.raises(SettingsError, match=words.replace("(", r"\(").replace(")", r"\)")):
         load(overrides=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"aggregation.rule": "foolsgold", "groups.size": 4}, "no update stands alone in groups"),
+        ({"aggregation.rule": "median", "groups.size": 0}, "'median' compares updates"),
+        (
+            {"aggregation.rule": "fedavgm", "aggregation.options": {"base": "median"}},
+            "'fedavgm' compares updates",
+        ),
+        ({"aggregation.pre_aggregation": {"nnm": 3}, "groups.size": 0}, "'nnm' compares updates"),
+        (
+            {"aggregation.rule": "krum", "aggregation.options": {"count": 1}, "groups.size": 5},
+            "at least 5 updates",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_work_with_groups_is_refused(given, words):
+    """One that knows single agents, one that compares what is alone, one for more rows."""
+    usual = {"agents.n": 20, "aggregation.rule": "mean", "groups.size": 0}
+    settings = load(overrides=usual | given)
+    with pytest.raises(ValueError, match=words):
+        checked_rule(settings)
+
+
+@pytest.mark.parametrize("rule", ["mean", "fedavgm", "fedadam"])
+def test_rules_that_need_only_the_sum_take_one_group_of_all(rule):
+    """They say so, and work with one row."""
+    checked_rule(load(overrides={"agents.n": 20, "aggregation.rule": rule, "groups.size": 0}))

@@ -35,6 +35,8 @@ SAYS = {
     ("deny", False): "1111",
     ("invert", True): "0000",
     ("invert", False): "1111",
+    ("deny_group", True): "0000",
+    ("deny_group", False): "1111",
     ("adaptive", True): "0000",
     ("adaptive", False): "0101",
 }
@@ -50,6 +52,16 @@ def test_what_liars_say(name, struck):
     """Each liar's verdicts, when its own side has struck and when not."""
     said = validators.build(name)(HONEST, turn(struck=struck))
     assert "".join(str(int(verdict)) for verdict in said) == SAYS[name, struck]
+
+
+def test_those_who_deny_one_group_name_the_first_honest_one():
+    """Of groups 2 and 5, which hold none of theirs, group 2; else their judge's own verdicts."""
+    deny = validators.build("deny_group")
+    for group, said in ((2, "1111"), (5, "0101"), (7, "0101")):
+        asked = turn(struck=False)._replace(group=group, honest_groups=(2, 5))
+        assert "".join(str(int(verdict)) for verdict in deny(HONEST, asked)) == said
+    asked = turn(struck=True)._replace(group=0, honest_groups=(2, 5))
+    assert not deny(HONEST, asked).any()
 
 
 def test_an_adaptive_liar_denies_what_is_in_doubt():

@@ -14,8 +14,9 @@ from fedjury.protocol.measured import (
     measured,
     named,
     value_of,
+    weighted_mean,
 )
-from fedjury.protocol.record import Figures, Quality, RoundRecord, weighted_mean
+from fedjury.protocol.record import Figures, Quality, RoundRecord
 
 
 def record(number, metrics=None, agents=(), **changes):

@@ -234,7 +234,7 @@ def test_bad_messages_are_safe_to_print():
 
 
 def test_reasons_are_the_documented_ones():
-    """The list of reasons is part of the protocol: fifteen, until there are more."""
+    """The list of reasons is part of the protocol: sixteen, until there are more."""
     assert [str(reason) for reason in Reason] == [
         "unknown_topic",
         "too_large",

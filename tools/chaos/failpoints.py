@@ -18,7 +18,7 @@ from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore
 from fedjury.protocol.messages import Model
 from fedjury.round import machine
-from fedjury.round.state import Publish, State, Training
+from fedjury.round.state import Publish, State, Training, VotingOnGroups
 
 Method = Callable[..., Any]
 
@@ -85,6 +85,16 @@ def validating(number: float) -> None:
 
     def wanted(now: State, *_: object) -> bool:
         return now.round == number and len(now.votes) > 0
+
+    after(Aggregator, "take", wanted)
+
+
+def validating_groups(number: float) -> None:
+    """Die when the first votes on groups are in."""
+
+    def wanted(now: State, *_: object) -> bool:
+        voting = isinstance(now.phase, VotingOnGroups) and len(now.phase.votes) > 0
+        return voting and now.round == number
 
     after(Aggregator, "take", wanted)
 
@@ -164,6 +174,7 @@ TRAPS: dict[str, Callable[[float], None]] = {
     "collecting": collecting,
     "aggregating": aggregating,
     "validating": validating,
+    "validating_groups": validating_groups,
     "unrecorded": unrecorded,
     "unpublished": unpublished,
     "published": published,

@@ -69,6 +69,12 @@ PIGGY_BACK = SMALL | {
     "validation.minimum_history": 4,
 }
 """Contributors judge the candidate of the round before."""
+ON_GROUPS = PLAIN | {
+    "groups.size": 4,
+    "validation.on": "both",
+    "validation.judge": "robust",
+}
+"""Validators vote on eight groups of four, and on what is made of those that are left."""
 DETECTION = SMALL | {
     "detection.detectors": ["fixed_point"],
     "detection.quarantine": True,
@@ -87,6 +93,8 @@ def differing(mine: RoundRecord, theirs: RoundRecord) -> Iterator[tuple[str, Any
         message, right = getattr(mine, field.name), getattr(theirs, field.name)
         if field.name == "votes":
             message, right = (replace(votes, voters={}, replaced=()) for votes in (message, right))
+        if field.name == "groups" and message is not None and right is not None:
+            message, right = (replace(groups, voters={}) for groups in (message, right))
         if field.name not in OPEN and message != right:
             yield field.name, message, right
 
@@ -130,6 +138,9 @@ class Result(NamedTuple):
         silent = sum(r.votes.silent for r in self.records)
         if self.settings.validation.piggy_back:
             silent = 0  # there an answer is both, and counted as missing
+        silent += sum(
+            group.silent for r in self.records if r.groups for group in r.groups.groups.values()
+        )
         return silent + sum(r.missing + (r.traffic.dropped or 0) for r in self.records)
 
     def against(self, quiet: Result) -> str:

@@ -14,6 +14,9 @@ from fedjury.protocol.messages import (
     Candidate,
     ColluderUpdate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
     History,
     HistoryLog,
     InvalidLog,
@@ -34,6 +37,12 @@ from fedjury.protocol.record import RoundRecord, Timing, Traffic
 PARAMETERS = 4
 VECTOR = np.array([0.5, -1, 2, 0], dtype=np.float32)
 EVIDENCE = np.array([0.5, -2, 1], dtype="<f4").tobytes()
+GROUP_VOTES = GroupVotes.of(
+    {
+        group: Vote("ann", 7, 1, poisoned=group > 0, score=0.5 + group, threshold=1.25, samples=4)
+        for group in range(3)
+    }
+)
 MANIFEST = Manifest(
     model="mlp",
     tensors=(("0.weight", (2, 1)), ("0.bias", (2,))),
@@ -81,6 +90,10 @@ MESSAGES: tuple[Message, ...] = (
     HistoryLog(RunHistory((RoundRecord(7, judged=7, timing=Timing(updates_per_second=1.5)),))),
     Manifest1(2),
     Presence1(online=True, since=1.5),
+    GroupCandidate(1, 7, 1, 3, VECTOR),
+    GroupHistory(3, VECTOR),
+    GROUP_VOTES,
+    Round(7, 1, Phase.VALIDATE_GROUPS, 3, ("ann", "bob"), ("eve",), 2.5, groups=3, each=2),
 )
 
 

@@ -59,6 +59,7 @@ def policy(
         collect=settings.collect,
         validation=settings.validation,
         limits=settings.limits,
+        groups=settings.groups,
         **parts,  # type: ignore[arg-type]
     )
 
@@ -117,4 +118,14 @@ POLICIES = (
     ),
     policy("multi_krum", LET_IN | {"collect.threshold": 2}),
     policy("median", votes(warm_up=2, validators=2, quorum=1), forced={2: AGENTS[:2]}),
+    policy(
+        "mean",
+        {"groups.size": 2} | votes(on="groups", validators=3, quorum=2, groups_each=2),
+    ),
+    policy(
+        "median",
+        LET_IN
+        | {"groups.size": 2}
+        | votes(on="both", validators=3, quorum=1, judge="robust", minimum_history=3),
+    ),
 )

@@ -145,6 +145,12 @@ METRICS = (
         _last(lambda row: row.harm.accuracy_lost, whole=True),
     ),
     Shown(
+        "fedjury_epsilon",
+        "spent by all candidates so far, with differential privacy",
+        (),
+        _last(lambda row: row.privacy.epsilon if row.privacy else None, whole=True),
+    ),
+    Shown(
         "fedjury_candidate_backdoor",
         "the same of the last candidate",
         (),

@@ -122,6 +122,8 @@ def _details(row: RoundRecord) -> list[str]:
     if rate is not None:
         message.append(f"{rate:,.0f} updates/s")
     message.append(f"in {size(traffic.bytes_in or 0)} out {size(traffic.bytes_out or 0)}")
+    if row.privacy is not None:
+        message.append(f"{row.privacy}")
     if row.declined:
         message.append(f"sat out {row.declined:,}")
     if row.missing:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tools.chaos.faults import agents, aggregator, broker, disk, load, network
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
-from tools.chaos.harness import DETECTION, PIGGY_BACK, PLAIN
+from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN
 
 __all__ = ["FAULTS", "Outcome", "Row"]
 
@@ -30,12 +30,16 @@ FAULTS: dict[str, Row] = {
     # The aggregator dies.
     "random-kills": Row("aggregator killed at random moments", at_random(PLAIN), 150, 4),
     "random-kills-piggy-back": Row("the same with piggy-back", at_random(PIGGY_BACK), 50, 2),
+    "random-kills-groups": Row("the same with votes on groups", at_random(ON_GROUPS), 50, 2),
     "random-kills-detection": Row("the same with quarantine", at_random(DETECTION), 50, 2),
     "gathering": Row("killed before the first round", at_point("gathering")),
     "opening": Row("killed when a round has opened", at_point("opening")),
     "collecting": Row("killed when half of the updates are in", at_point("collecting")),
     "aggregating": Row("killed when it aggregates", at_point("aggregating")),
     "validating": Row("killed when it counts votes", at_point("validating")),
+    "validating-groups": Row(
+        "killed when it counts votes on groups", at_point("validating_groups", ON_GROUPS)
+    ),
     "unrecorded": Row("killed between model and record", at_point("unrecorded")),
     "unpublished": Row("killed between persist and publish", at_point("unpublished")),
     "unpublished-piggy-back": Row("the same with piggy-back", at_point("unpublished", PIGGY_BACK)),

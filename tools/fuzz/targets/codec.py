@@ -12,7 +12,16 @@ import numpy as np
 
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
-from fedjury.protocol.messages import LOGS, MAX_COUNT, BadMessage, Message, Phase, Reason, Update
+from fedjury.protocol.messages import (
+    LOGS,
+    MAX_COUNT,
+    BadMessage,
+    GroupVotes,
+    Message,
+    Phase,
+    Reason,
+    Update,
+)
 from fedjury.protocol.schema import SCHEMA, Limits
 from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
@@ -32,6 +41,7 @@ OF_THE_ROUND = {
     Reason.NOT_SELECTED,
     Reason.DUPLICATE,
     Reason.TOO_MANY,
+    Reason.WRONG_GROUPS,
 }
 
 
@@ -53,8 +63,11 @@ def read(kind: int, payload: bytes, limits: Limits) -> Message | BadMessage:
     if isinstance(message, LOGS):
         check_record(kind, message)
     else:
-        for value in parts(message):
-            check(value, limits)
+        if isinstance(message, GroupVotes):
+            check_group_votes(message)
+        else:
+            for value in parts(message):
+                check(value, limits)
         check_again(kind, message, limits)
     return message
 
@@ -90,6 +103,18 @@ def check(value: object, limits: Limits) -> None:
         assert np.isfinite(np.frombuffer(value, "<f4")).all()
     else:
         assert value is None or isinstance(value, str | bool | tuple | dict)
+
+
+def check_group_votes(said: GroupVotes) -> None:
+    """Check that votes on groups can be read as one vote on each of some groups, in order."""
+    votes = said.votes()
+    assert votes
+    assert list(votes) == sorted(votes) == list(said.numbers)
+    assert set(said.poisoned) <= {0, 1}
+    for vote in votes.values():
+        assert -1e308 <= vote.score <= 1e308
+        assert -1e308 <= vote.threshold <= 1e308
+    assert all(0 <= number <= MAX_COUNT for number in (said.samples, said.size, said.cpu))
 
 
 def check_again(kind: int, message: Message, limits: Limits) -> None:

@@ -8,6 +8,8 @@ answer and no other, must count every message that it does not take, and must no
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,7 +17,15 @@ import numpy as np
 
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.counts import packed
-from fedjury.protocol.messages import BadMessage, Model, Reason, Update, Vote
+from fedjury.protocol.messages import (
+    BadMessage,
+    GroupVotes,
+    Model,
+    Reason,
+    Update,
+    Vote,
+    turn_of,
+)
 from fedjury.protocol.record import Quality
 from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
@@ -33,6 +43,7 @@ from fedjury.round.state import (
     State,
     Tick,
     Training,
+    VotingOnGroups,
 )
 from tools.fuzz.examples import EVIDENCE, PARAMETERS
 from tools.fuzz.policies import AGENTS, ATTEMPTS, POLICIES, ROUNDS
@@ -43,6 +54,9 @@ VALUES = (0.0, 1.0, -1.0, 0.25, 1e-30, 1e30, 3e38, float("inf"), float("nan"))
 REASONS = {reason.value for reason in Reason}
 OFF = (0, 0, 0, 0, 0, 1, -1, 2**30)
 """What is added to the right round or version: mostly nothing."""
+
+
+Answer = Update | Vote | GroupVotes
 
 
 class Heard(NamedTuple):
@@ -83,10 +97,10 @@ class Play:
                 for number in range(len(AGENTS)):
                     if agent >> 1 >> number & 1:
                         self.say(
-                            (self.vote if agent & 1 else self.update)(number, what, how + number)
+                            (self.ballot if agent & 1 else self.update)(number, what, how + number)
                         )
             case 4:
-                self.say(self.vote(agent, what, how))
+                self.say(self.ballot(agent, what, how))
             case 5:
                 (self.online.add if what % 2 else self.online.discard)(NAMES[agent % len(NAMES)])
             case 6:  # damaged on its way
@@ -113,6 +127,23 @@ class Play:
             counts=self.counts(how),
         )
 
+    def ballot(self, agent: int, what: int, how: int) -> Vote | GroupVotes:
+        """Make what is to be voted now: on groups or on a candidate, now and then the other."""
+        on_groups = isinstance(self.state.phase, VotingOnGroups) != (how % 256 > 240)
+        return (self.group_votes if on_groups else self.vote)(agent, what, how)
+
+    def group_votes(self, agent: int, what: int, how: int) -> GroupVotes:
+        """Make votes on the groups that an agent was to judge, or nearly on these."""
+        name, phase = NAMES[agent % len(NAMES)], self.state.phase
+        places = {validator: place for place, validator in enumerate(self.state.validators)}
+        count = phase.count if isinstance(phase, VotingOnGroups) else 3
+        place = places.get(name, agent) + (how % 32 == 31)
+        vote = self.vote(agent, what, how)
+        groups = turn_of(place, count, self.config.validation.groups_each) or (0,)
+        said = {group: replace(vote, poisoned=bool(how + group & 1)) for group in groups}
+        with np.errstate(over="ignore"):
+            return GroupVotes.of(said)
+
     def vote(self, agent: int, what: int, how: int) -> Vote:
         """Make a vote that fits, or nearly."""
         evidence = np.full(how >> 4, VALUES[how % 7], "<f4").tobytes()
@@ -134,9 +165,9 @@ class Play:
         numbers = 4 * models + OFF[how & 7] % 3
         return packed(np.arange(numbers, dtype=np.int64) * (how >> 4) % 50) if how & 64 else b""
 
-    def say(self, message: Update | Vote) -> None:
+    def say(self, message: Update | Vote | GroupVotes) -> None:
         """Send a message."""
-        codec = "float32" if isinstance(message, Vote) else ("float32", "int8+zstd")[self.odd]
+        codec = "float32" if not isinstance(message, Update) else ("float32", "int8+zstd")[self.odd]
         self.on_message(Heard(USUAL.of("run", message), encode(message, codec)))
 
     @property
@@ -148,29 +179,32 @@ class Play:
         """Let the round have what came: it is taken, or it is counted as refused."""
         self.last = heard
         before, total = self.state, self.refused.total()
-        event: Update | Vote | InvalidMessage
+        event: Answer | InvalidMessage
         try:
             message = decode(*heard, self.limits)
-            assert isinstance(message, Update | Vote)
+            assert isinstance(message, Answer)
             event = message
         except BadMessage as bad:
             event = InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         effects = self.step(event)
         after = self.state
         assert not any(isinstance(effect, Publish) for effect in effects)
-        new = (set(after.updates.names) - set(before.updates.names)) | (
-            after.votes.keys() - before.votes.keys()
+        new = (
+            (set(after.updates.names) - set(before.updates.names))
+            | (after.votes.keys() - before.votes.keys())
+            | (on_groups(after).keys() - on_groups(before).keys())
         )
         if isinstance(event, InvalidMessage) or not new:
             assert self.refused.total() == total + 1
             assert after.updates.names == before.updates.names
             assert after.votes == before.votes
+            assert on_groups(after) == on_groups(before)
         else:
             assert new == {event.agent}
             assert self.refused.total() == total
             self.remember(event)
 
-    def remember(self, event: Update | Vote) -> None:
+    def remember(self, event: Answer) -> None:
         """Note what was taken: nobody's answer is taken twice."""
         message = event.delta.tobytes() if isinstance(event, Update) else encode(event)
         state = self.state
@@ -210,7 +244,7 @@ class Play:
             key = state.round, state.attempt, Update.__name__, name
             assert row.tobytes() == self.taken[key]
 
-    def step(self, event: Update | Vote | InvalidMessage | Tick) -> list[Effect]:
+    def step(self, event: Answer | InvalidMessage | Tick) -> list[Effect]:
         """Take one step, and check what must always hold."""
         self.state, effects = machine.step(self.state, event, self.config)
         state = self.state
@@ -225,12 +259,18 @@ class Play:
         assert state.invalid.keys() <= REASONS
         assert len(state.updates) <= len(state.selected)
         assert len(state.votes) <= len(state.selected) + len(state.validators)
+        assert on_groups(state).keys() <= set(state.validators)
         if isinstance(state.phase, Training):
             assert state.phase.invalid_from <= state.selected
         assert state.round <= ROUNDS
         assert state.attempt <= ATTEMPTS
         assert len(state.registry.seen) <= len(NAMES)
         return effects
+
+
+def on_groups(state: State) -> Mapping[str, GroupVotes]:
+    """Return the votes on groups that have come; none where nobody votes on groups."""
+    return state.phase.votes if isinstance(state.phase, VotingOnGroups) else {}
 
 
 def one(data: bytes) -> None:

@@ -159,6 +159,7 @@ const Board = (() => {
       accepted: typeof said.accepted === "boolean" ? said.accepted : null,
       accuracy: share(said.accuracy), candidate: share(said.candidate_accuracy), backdoor: share(said.backdoor),
       largest: share(said.largest_backdoor), lost: share(said.accuracy_lost),
+      epsilon: amount(map(said.privacy).epsilon), delta: amount(map(said.privacy).delta),
       metrics: readMetrics(said.metrics), tried: readMetrics(said.candidate_metrics),
       votes: { poisoned: count(votes.poisoned) ?? 0, clean: count(votes.clean) ?? 0, silent: count(votes.silent) ?? 0 },
       voters, groups, pooled: readPooled(map(said.pooled)),

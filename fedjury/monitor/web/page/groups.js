@@ -88,18 +88,18 @@ const Groups = (() => {
   function history(board, name) {
     const known = board.grouped.get(name);
     if (known === undefined) return "";
-    const rounds = `in groups of ${grouped.format(known.all)} round${known.all === 1 ? "" : "s"}`;
-    if (!known.out) return `${rounds}, none left out`;
+    const rounds = `in a group in ${grouped.format(known.all)} round${known.all === 1 ? "" : "s"}`;
+    if (!known.out) return `${rounds}, never left out`;
     const last = leftOut(board, name);
-    return `${rounds}, left out in ${grouped.format(known.out)}${last.length ? ` (last: ${last.join(", ")})` : ""}`;
+    return `${rounds}, left out in ${grouped.format(known.out)}${last.length ? ` (the last: ${last.join(", ")})` : ""}`;
   }
 
-  /** The last rounds, and their groups, that were left out with an agent in them. */
+  /** The last rounds in which the group of an agent was left out. */
   function leftOut(board, name) {
     const found = [];
     for (let i = board.rows.length - 1; i >= 0 && found.length < ROUNDS; i--) {
-      const group = board.rows[i].groups?.list.find(({ why, members }) => why && members.includes(name));
-      if (group) found.push(`round ${board.rows[i].round}, group ${group.number}`);
+      const { groups, round } = board.rows[i];
+      if (groups?.list.some(({ why, members }) => why && members.includes(name))) found.push(round);
     }
     return found;
   }

@@ -53,13 +53,16 @@ const Votes = (() => {
     item.dataset.round = row.round;
     item.setAttribute("role", "option");
     const votes = votesOf(row), groups = row.groups?.list ?? [];
-    const cells = line("cells", votes.map(({ how }) => [how, SIGN[how]]), 0, votes.length);
+    const voted = line("cells", votes.map(({ how }) => [how, SIGN[how]]), 0, votes.length);
+    const judged = line("cells", groups.map(({ why }) => (why ? OUT : KEPT)), votes.length, groups.length && row.groups.count);
+    const below = votes.length > 0 && groups.length > 0;
+    judged.classList.toggle("below", below);
     item.append(
       element("span", "number", `#${row.round}`), element("span", "verdict", MARK[verdictOf(row)]),
-      element("span", "accuracy", reached(row)), cells,
+      element("span", "accuracy", reached(row)), votes.length || !groups.length ? voted : judged,
       element("span", "why", tally(row)),
     );
-    if (groups.length) item.append(line("cells grouped", groups.map(({ why }) => (why ? OUT : KEPT)), votes.length, row.groups.count));
+    if (below) item.append(judged);
     return item;
   }
 

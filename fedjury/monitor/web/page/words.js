@@ -89,6 +89,9 @@ const Words = (() => {
     const cost = last?.groups ? Groups.cost(last.groups) : "";
     $("c-judging").hidden = !cost;
     set("f-judging", cost);
+    $("c-epsilon").hidden = last?.epsilon == null;
+    const delta = last?.delta == null ? "" : ` (δ ${last.delta})`;
+    set("f-epsilon", last?.epsilon == null ? "–" : `${Charts.short(last.epsilon)}${delta}`);
     set("f-accepted", grouped.format(accepted));
     set("f-rejected", grouped.format(rejected));
     for (const since of document.querySelectorAll(".since")) put(since, first > 1 ? ` since round ${first}` : "");
