@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from support.federation import settings_of
 
-from fedjury.aggregator.assembly import TRIED, build, detection_policy_of
+from fedjury.aggregator.assembly import build, detection_policy_of
+from fedjury.aggregator.rule import TRIED
 from fedjury.learning import datasets
 from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.registry import rule
