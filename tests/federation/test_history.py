@@ -33,7 +33,7 @@ def test_a_round_in_short_by_hand():
     said = log_to_json(series.message().record)
     there = [
         name for name in COLUMNS if name not in ("metrics", "group_counts")
-    ]  # of what there is
+    ]
     assert said["columns"] == there
     assert said["rows"] == [
         [7, 2, False, "voted down", 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],
