@@ -8,6 +8,7 @@ import numpy as np
 
 from fedjury import rules
 from fedjury.config.settings import Settings
+from fedjury.protocol.schema import MAX_GROUPS
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
 
@@ -49,7 +50,7 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     """Try the rule on as many made-up updates as are expected; ``ValueError`` if it cannot."""
     called = settings.contributors
     n = min(settings.collect.threshold or called, called)
-    if settings.groups.size != 1:
+    if settings.groups.size != 1 or settings.validation.on_groups:
         check_groups(settings)
         n = max(1, n // settings.groups.size) if settings.groups.size else 1
     if n > TRIED:
@@ -61,12 +62,17 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
 
 
 def check_groups(settings: Settings) -> None:
-    """Refuse a rule that cannot work with groups of this size; ``ValueError`` says why."""
+    """Refuse more groups than can be voted on, and a rule that cannot work with them."""
     message, size, needs = settings.aggregation, settings.groups.size, needs_of(settings)
-    if Need.UPDATE_SUMS in needs:
+    if size != 1 and Need.UPDATE_SUMS in needs:
         raise ValueError(
             f"rule {message.rule!r} goes by what each agent sent in earlier rounds, and no update "
             f"stands alone in groups (groups.size = {size}); take another rule, or no groups"
+        )
+    if size and settings.validation.on_groups and settings.contributors // size > MAX_GROUPS:
+        raise ValueError(
+            f"{settings.contributors // size:,} groups are more than can be voted on "
+            f"({MAX_GROUPS:,}); take a larger groups.size"
         )
     before = [name for name in message.pre_aggregation if name != "clip"]
     base = message.options.get("base", "mean")

@@ -31,9 +31,7 @@ def test_a_round_in_short_by_hand():
     )
     series.add(RoundRecord(8, accepted=True, traffic=Traffic({"duplicate": 1})))
     said = log_to_json(series.message().record)
-    there = [
-        name for name in COLUMNS if name not in ("metrics", "group_counts")
-    ]
+    there = [name for name in COLUMNS if name not in ("metrics", "group_counts")]
     assert said["columns"] == there
     assert said["rows"] == [
         [7, 2, False, "voted down", 0.5, 0.1, None, 6, 3, 1, 20, 19, 12.5, 4000, 300],

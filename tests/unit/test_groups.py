@@ -417,6 +417,10 @@ def test_what_cannot_be_had_of_groups_is_refused(given, words):
             {"aggregation.rule": "krum", "aggregation.options": {"count": 1}, "groups.size": 5},
             "at least 5 updates",
         ),
+        (
+            {"agents.n": 20_002, "groups.size": 2, "validation.on": "groups"},
+            "10,001 groups are more than can be voted on",
+        ),
     ],
 )
 def test_a_rule_that_cannot_work_with_groups_is_refused(given, words):

@@ -58,6 +58,14 @@ class CrowdPlan(Plan):
 
 SCALES = {
     "small": CrowdScale("small", ("mnist5k",), {"agents.n": 100, "agents.samples": 45}),
+    "paper": CrowdScale(
+        "paper",
+        ("fashion-mnist",),
+        {"agents.n": 1000, "agents.samples": 55},
+        sizes=(1, 5, 10, 20, 50, 100, 1000),
+        quiet=30,
+        attacked=20,
+    ),
     "tiny": CrowdScale(
         "tiny",
         ("digits",),
