@@ -485,7 +485,7 @@ COLUMNS = {
 PICKED = {
     "judge-adaptive": "judge=robust",
     "judge-liars": "judge=pooled",
-    "group-votes": "judge=robust,flshield",
+    "group-votes": "judge=robust",
 }
 """Part of a grid that stands for the whole, where that takes too long."""
 

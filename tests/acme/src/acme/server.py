@@ -23,6 +23,7 @@ def federation(task, broker, folder, secrets="", **settings):
         secrets=secrets,
         devices=fedjury.Devices(min=2),
         deadline="2s",
+        every=0.8,  # or, on a busy machine, all would be over before the late one has started
         settings={
             "training.epochs": EPOCHS,
             "training.batch_size": BATCH,
