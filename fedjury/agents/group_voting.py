@@ -73,28 +73,36 @@ class GroupValidators:
             turn = self._turn(task, group, groups, attacked)
             wanted[at] = self._wanted(members, asked_for, own[at], doubt[at], turn)
         lying = (wanted != own) | ~able
-        liars = [names[i] for i in who[lying]]
-        rngs = [
-            stream(ours.seed, Purpose.INVENTED_CANDIDATE, task.round, ours.number[name] + (g << 32))
-            for name, g in zip(liars, (which[lying] + 1).tolist(), strict=True)
-        ]
+        liars, lied_about = [names[i] for i in who[lying]], which[lying]
+        rngs = self._rngs(task.round, liars, lied_about)
         if past is None:
             untrue = made_up(wanted[lying], true, rngs)
         else:
-            held = ours.held(liars)
-            untrue = believable(
-                members.judge, past[who[lying]], wanted[lying], rngs, held
-            ).judgements
+            told = past[who[lying]], wanted[lying], rngs, ours.held(liars)
+            untrue = believable(members.judge, *told).judgements
         result = merged(true.of(~lying[able]), untrue, lying)
-        said: dict[str, dict[int, Vote]] = {name: {} for name in names}
-        columns = [part.tolist() for part in result[:3]]
-        for i, place, poisoned, score, threshold in zip(
-            who.tolist(), which.tolist(), *columns, strict=True
-        ):
-            name = names[i]
-            verdict = poisoned, score, threshold, ours.samples(name)
-            said[name][groups[place]] = Vote(name, task.round, task.attempt, *verdict)
-        return [GroupVotes.of(votes) for votes in said.values()]
+        places = ((names[i], groups[place]) for i, place in zip(who, which, strict=True))
+        return self._messages(task, list(places), result)
+
+    def _rngs(self, round_: int, liars: Sequence[str], groups: Values) -> Rngs:
+        """Make the generator of each liar's invention about one group, (m,)."""
+        ours = self._validators
+        return [
+            stream(ours.seed, Purpose.INVENTED_CANDIDATE, round_, ours.number[name] + (g << 32))
+            for name, g in zip(liars, (groups + 1).tolist(), strict=True)
+        ]
+
+    def _messages(
+        self, task: JudgeGroups, places: Sequence[tuple[str, int]], said: Judgements
+    ) -> list[GroupVotes]:
+        """Put what is said of each validator and group, (k,), into one message a validator."""
+        votes: dict[str, dict[int, Vote]] = {}
+        columns = zip(*(part.tolist() for part in said[:3]), strict=True)
+        for (name, group), (poisoned, score, threshold) in zip(places, columns, strict=True):
+            verdict = poisoned, score, threshold, self._validators.samples(name)
+            vote = Vote(name, task.round, task.attempt, *verdict)
+            votes.setdefault(name, {})[group] = vote
+        return [GroupVotes.of(mine) for mine in votes.values()]
 
     def _judged(
         self, judge: Judge, rows: Values, asked: Verdicts, candidates: Matrix, past: Values

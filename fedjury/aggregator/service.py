@@ -151,9 +151,9 @@ class Aggregator:
         self.connection.publish(manifest)
         for message in self._told_to_the_first_version(there.since):
             self.connection.publish(message)
-        for message in verdict.kept_for_judges(
-            ((model, self.store.group(model.version)) for model in history), self.config
-        ):
+        on_groups = self.config.validation.on_groups
+        accepted = [(m, self.store.group(m.version) if on_groups else None) for m in history]
+        for message in verdict.kept_for_judges(accepted, self.config):
             self.connection.publish(message)
         self.connection.publish(history[-1])
         self._log_history()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -67,6 +67,12 @@ def rates(
             lw=1.2,
             **style(names, name) | ({} if joined else {"linestyle": "none"}),
         )
+
+
+def cells_below(axes: Axes, places: Iterable[Iterable[object]]) -> None:
+    """Write below an axis what is at 0, 1, 2 ...: the labels of each cell, one below the other."""
+    names = ["\n".join(map(str, place)) for place in places]
+    axes.set_xticks(range(len(names)), names, fontsize=7)
 
 
 def as_rate(axes: Axes, name: str) -> None:

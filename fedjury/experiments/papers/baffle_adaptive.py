@@ -194,9 +194,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         lines.setdefault(str(judge), {})[float(places.index(tuple(place)))] = caught(values)
     pictures.rates(right, lines, alarms_effect(results), joined=False)
     pictures.as_rate(right, "caught, of injections submitted")
-    right.set_xticks(
-        range(len(places)), ["\n".join(map(str, place)) for place in places], fontsize=7
-    )
+    pictures.cells_below(right, places)
     pictures.legend(figure)
 
 

@@ -213,8 +213,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     ):
         pictures.rates(axes, line, None, joined=False)
         pictures.as_rate(axes, name)
-    names = ["\n".join(map(str, place)) for place in places]
-    lower.set_xticks(range(len(places)), names, fontsize=7)
+    pictures.cells_below(lower, places)
     pictures.legend(figure)
 
 

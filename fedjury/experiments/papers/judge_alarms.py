@@ -130,8 +130,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
         axes.axhline(SETTING, color="black", ls="--", lw=1, label=f"setting {SETTING:g}")
         axes.set(ylabel=f"false alarms, {name} (share)", ylim=(0, None))
         axes.grid(alpha=0.25)
-    names = ["\n".join(map(str, place)) for place in places]
-    panels[-1].set_xticks(range(len(places)), names, fontsize=7)
+    pictures.cells_below(panels[-1], places)
     pictures.legend(figure)
 
 

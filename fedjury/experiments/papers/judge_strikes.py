@@ -169,8 +169,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     pictures.as_rate(upper, "largest backdoor let in")
     pictures.rates(lower, caught, alarms_effect(results, poisoned), joined=False)
     pictures.as_rate(lower, "caught, of strikes submitted")
-    names = ["\n".join(map(str, place)) for place in places]
-    lower.set_xticks(range(len(places)), names, fontsize=7)
+    pictures.cells_below(lower, places)
     pictures.legend(figure)
 
 
