@@ -380,4 +380,6 @@ def test_nobody_forges_groups_or_votes_on_them(quiet_on_groups, tmp_path, words)
     assert {"group", "group-history"} <= seen[0]
     assert "group-vote" in seen[1]
     assert not seen[1] & {"group", "group-history", "model", "update", "candidate", "history"}
-    assert total == {"not_selected": 2 * rounds, "malformed": rounds}
+    # On a busy machine a vote of hers may come once the phase is over: refused all the same.
+    unasked = total.pop("not_selected", 0) + total.pop("wrong_phase", 0)
+    assert (unasked, total) == (2 * rounds, {"malformed": rounds})
