@@ -73,23 +73,23 @@ class GroupValidators:
             turn = self._turn(task, group, groups, attacked)
             wanted[at] = self._wanted(members, asked_for, own[at], doubt[at], turn)
         lying = (wanted != own) | ~able
-        liars, lied_about = [names[i] for i in who[lying]], which[lying]
-        rngs = self._rngs(task.round, liars, lied_about)
+        untruthful, lied_about = [names[i] for i in who[lying]], which[lying]
+        rngs = self._rngs(task.round, untruthful, lied_about)
         if past is None:
             untrue = made_up(wanted[lying], true, rngs)
         else:
-            told = past[who[lying]], wanted[lying], rngs, ours.held(liars)
+            told = past[who[lying]], wanted[lying], rngs, ours.held(untruthful)
             untrue = believable(members.judge, *told).judgements
         result = merged(true.of(~lying[able]), untrue, lying)
         places = ((names[i], groups[place]) for i, place in zip(who, which, strict=True))
         return self._messages(task, list(places), result)
 
-    def _rngs(self, round_: int, liars: Sequence[str], groups: Values) -> Rngs:
+    def _rngs(self, round_: int, untruthful: Sequence[str], groups: Values) -> Rngs:
         """Make the generator of each liar's invention about one group, (m,)."""
         ours = self._validators
         return [
             stream(ours.seed, Purpose.INVENTED_CANDIDATE, round_, ours.number[name] + (g << 32))
-            for name, g in zip(liars, (groups + 1).tolist(), strict=True)
+            for name, g in zip(untruthful, (groups + 1).tolist(), strict=True)
         ]
 
     def _messages(
