@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -46,6 +47,9 @@ together: a call has its price, however few it trains (see ``fedjury.attacks.hon
 hold unequal numbers of samples are cut by these (``chunks_by_size``): there, as where chunks are
 put together, bits are the same because the products of one member do not depend on the others'.
 """
+
+
+Said = TypeVar("Said", bound=Vote | GroupVotes)
 
 
 class AgentBatch:
@@ -288,35 +292,43 @@ class AgentBatch:
     ) -> list[Vote | Decline]:
         """Let validators judge a candidate: one forward pass for all of them together.
 
-        Honest ones without data decline, and those who cannot for the fault of somebody else's
-        plug-in. Nobody votes on a candidate whose predecessors are gone:
-        newer models have come, and its round is over. ``made_in``: the round that made the
-        candidate, if not the task's.
+        Nobody votes on a candidate whose predecessors are gone: newer models have come, and its
+        round is over. ``made_in``: the round that made the candidate, if not the task's.
         """
-        unable = [name for name in names if self._validators.unable(self.members, name)]
-        able = [name for name in names if name not in unable] if unable else names
         if not self.profiles.knows(task.versions, self.models):
             return []
         attacked = self._attacked(made_in or task.round)
-        votes = self._voted(able, task, candidate, attacked) if able else []
-        if len(votes) < len(able):
-            unable = [*unable, *{*able}.difference(vote.agent for vote in votes)]
-        return [*votes, *(Decline(name, task.round, task.attempt) for name in sorted(unable))]
 
-    def _voted(
-        self, names: Sequence[str], task: JudgeTask, candidate: Vector, attacked: bool
-    ) -> list[Vote]:
-        """Return the votes of these, without liars where theirs fail, or none where all do."""
-        try:
+        def ask(able: list[str]) -> list[Vote]:
             return self._validators.votes(
-                self.members, names, task, self.models, candidate, attacked=attacked
+                self.members, able, task, self.models, candidate, attacked=attacked
             )
-        except Exception as why:
-            self._faults.note(why)
-        honest = [name for name in names if name not in self.members.malicious_validators]
-        if not honest or len(honest) == len(names):
-            return []
-        return self._voted(honest, task, candidate, attacked)
+
+        return self._votes_of(names, task, ask)
+
+    def _votes_of(
+        self,
+        names: Sequence[str],
+        task: JudgeTask | JudgeGroups,
+        ask: Callable[[list[str]], list[Said]],
+    ) -> list[Said | Decline]:
+        """Return what these vote when they are asked, and that the others decline.
+
+        Honest ones without data decline. Where somebody else's plug-in fails, liars do first, and
+        if it fails without them, all do.
+        """
+        able = [name for name in names if not self._validators.unable(self.members, name)]
+        honest = [name for name in able if name not in self.members.malicious_validators]
+        votes: list[Said] = []
+        for asked in (able, honest) if len(honest) < len(able) else (able,):
+            try:
+                votes = ask(asked) if asked else []
+                break
+            except Exception as why:
+                self._faults.note(why)
+        unable = {*names}.difference(vote.agent for vote in votes)
+        declined = [Decline(name, task.round, task.attempt) for name in sorted(unable)]
+        return [*votes, *declined]
 
     def group_votes(
         self,
@@ -330,19 +342,15 @@ class AgentBatch:
         known = model is not None if alone else self._group_validators.knows(task.versions)
         if not known:
             return []
-        unable = {name for name in given if self._validators.unable(self.members, name)}
-        able = {name: groups for name, groups in given.items() if name not in unable}
-        votes: list[GroupVotes] = []
-        try:
-            if able:
-                attacked = self._attacked_groups(task.round)
-                votes = self._group_validators.votes(
-                    self.members, able, task, model, candidates, attacked
-                )
-        except Exception as why:
-            self._faults.note(why)
-            unable.update(able)
-        return [*votes, *(Decline(name, task.round, task.attempt) for name in sorted(unable))]
+        attacked = self._attacked_groups(task.round)
+
+        def ask(able: list[str]) -> list[GroupVotes]:
+            own = {name: given[name] for name in able}
+            return self._group_validators.votes(
+                self.members, own, task, model, candidates, attacked
+            )
+
+        return self._votes_of([*given], task, ask)
 
     def _attacked_groups(self, round_: int) -> Collection[int]:
         """Return the groups with one of the malicious agents of the fleet, if they attack.

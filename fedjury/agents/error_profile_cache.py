@@ -96,6 +96,8 @@ class ErrorProfileCache:
 
         Nothing of them is remembered.
         """
+        if not len(rows):  # of validators that can vote at once, none may hold data
+            return np.empty((0, len(weights), self._task.kinds), dtype=np.int64)
         x, targets, ends = self._samples(rows)
         answers = predict_each(self._model, weights, x, self._task)
         own = zip(np.split(answers, ends, axis=1), np.split(targets, ends), strict=True)

@@ -367,6 +367,24 @@ def test_liars_whose_vote_attack_fails_give_no_vote(tmp_path, name, message):
         assert record.timing.seconds < 10
 
 
+def test_liars_whose_vote_attack_fails_give_no_vote_on_groups(tmp_path):
+    """As on a candidate: the other sixteen judge all four groups."""
+    theirs = f"{__name__}:vote_attack_that_raises"
+    done = run(
+        tmp_path,
+        agents__vote_attack=theirs,
+        agents__malicious=0.2,
+        agents__start=99,
+        validation__validators=20,
+        validation__on="groups",
+        groups__size=5,
+    )
+    assert only(done.said, theirs).startswith(f"vote attack {theirs!r} fails: KeyError: 'a' (")
+    for record in done.records:
+        assert record.accepted
+        assert [(g.clean, g.poisoned) for g in record.groups.groups.values()] == [(16, 0)] * 4
+
+
 # ---------------------------------------------------------------- training
 
 

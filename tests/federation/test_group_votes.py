@@ -62,6 +62,20 @@ def test_who_was_heard_first_changes_nothing(tmp_path):
     assert other.whole().models == one.models
 
 
+@pytest.mark.parametrize("each", [0, 2], ids=["all groups", "two groups each"])
+def test_fakes_may_vote_before_anybody_with_data(each, tmp_path):
+    """An agent a process: a fake that votes alone says the same as among those that hold data."""
+    few = {"validation__groups_each": each, "validation__quorum": 2, "run__rounds": 2}
+    lying = FAKES | {"agents__start": 1, "agents__malicious_validators": 0.1}
+    one = Federation(tmp_path / "one", **GROUPS | few, **lying).whole()
+    each_alone = Federation(tmp_path / "each", fleets=20, **GROUPS | few, **lying).whole()
+    assert each_alone.models == one.models
+    for record, same in zip(each_alone.records, one.records, strict=True):
+        votes = {name: ballot.poisoned for name, ballot in same.groups.voters.items()}
+        assert {name: b.poisoned for name, b in record.groups.voters.items()} == votes
+        assert len(votes) == 10
+
+
 def test_a_run_that_is_resumed_judges_groups_as_before(tmp_path):
     """Stopped after round 8, with a broker that lost all it retained: the same models."""
     whole = Federation(tmp_path / "whole", **GROUPS, **FAKES).whole()
