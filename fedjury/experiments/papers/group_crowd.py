@@ -57,7 +57,7 @@ class CrowdPlan(Plan):
 
 
 SCALES = {
-    "small": CrowdScale("small", ("mnist5k",), {"agents.n": 100, "agents.samples": 45}),
+    "small": CrowdScale("small", ("fashion-mnist",), {"agents.n": 100, "agents.samples": 200}),
     "paper": CrowdScale(
         "paper",
         ("fashion-mnist",),
@@ -86,7 +86,7 @@ COMMON: dict[str, Any] = {
     "agents.split": "dirichlet",
     "agents.alpha": 0.9,
     "training.epochs": 2,
-    "training.batch_size": 10,
+    "training.batch_size": 25,
     "aggregation.rule": "mean",
     "aggregation.server_lr": 1.0,
     "detection.detectors": [],
