@@ -28,6 +28,7 @@ from fedjury.agents.agent import (
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
 from fedjury.agents.waiting import Waiting
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import (
     EVERY_AGENT,
@@ -52,7 +53,6 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
 
 READS = 200

@@ -37,6 +37,7 @@ from fedjury.learning.error_profiles import (
 )
 from fedjury.learning.own_model import OwnModel
 from fedjury.protocol import messages
+from fedjury.protocol.checks import MAX_EVIDENCE
 from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import (
     MAX_COUNT,
@@ -51,7 +52,6 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
-from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream_of_bytes
 
 CLEAN, POISONED = (0.0, 1.0), (2.0, 1.0)

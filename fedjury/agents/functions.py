@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.protocol.checks import MAX_METRIC, MAX_METRICS
 from fedjury.protocol.messages import MAX_COUNT, Abilities, Manifest
-from fedjury.protocol.schema import MAX_METRIC, MAX_METRICS
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from fedjury.judges.judgements import Judgements, doubts, merged
 from fedjury.judges.sums import Array
 from fedjury.learning.error_profiles import Histories, sizes
 from fedjury.learning.weights import Vector
+from fedjury.protocol.checks import MAX_EVIDENCE
 from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import Decline, Metrics, Vote
-from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.randomness import Purpose, stream
 
 NO_DATA = -1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedjury import judges
 from fedjury.config.sections import Validation
 from fedjury.judges.pooled import Pool, most_counts
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import Manifest
-from fedjury.protocol.schema import Limits
 from fedjury.registry.faults import Tell
 from fedjury.round.state import RoundConfig
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjury import rules
 from fedjury.config.settings import Settings
-from fedjury.protocol.schema import MAX_GROUPS
+from fedjury.protocol.checks import MAX_GROUPS
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
 

@@ -20,9 +20,9 @@ from dataclasses import replace
 from fedjury.gateway import state
 from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.state import GatewayState, ReceivedUpdate
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.compression import or_float32
 from fedjury.protocol.messages import BadMessage, Manifest, Model, Round, RoundLog, Update
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Transport, TransportError
 from fedjury.protocol.transport.once_only import Outside
 

@@ -16,11 +16,11 @@ from fedjury.learning.error_profiles import Profile, sizes
 from fedjury.learning.evaluation import predict
 from fedjury.learning.task import Task
 from fedjury.learning.weights import Vector
+from fedjury.protocol.checks import MAX_EVIDENCE
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.counts import packed
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Vote
-from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.registry.faults import PluginError, Tell
 
 

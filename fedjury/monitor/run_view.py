@@ -15,6 +15,7 @@ from fedjury.monitor.rows import Tally, alike, sum_of, suspects_of
 from fedjury.monitor.runs import Repeat, Run, State
 from fedjury.monitor.sanitize import NOTHING
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
 from fedjury.protocol.messages import (
     BadMessage,
@@ -26,7 +27,6 @@ from fedjury.protocol.messages import (
     RoundLog,
 )
 from fedjury.protocol.record import Quality, RoundRecord
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL, Topics
 
 RUNS, AGENTS, ROUNDS, REPEATS = 50, 20_000, 1_000, 50

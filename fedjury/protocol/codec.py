@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from fedjury.protocol.checks import MAX_GROUPS, Limits, count
 from fedjury.protocol.codecs.encoding import Encode
 from fedjury.protocol.compression import compress, most_bytes
 from fedjury.protocol.fields import jsonable
@@ -23,6 +24,7 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    Decline,
     GroupCandidate,
     GroupVotes,
     Manifest,
@@ -37,7 +39,21 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RecordError
-from fedjury.protocol.schema import CHECKS, MAX_GROUPS, PAYLOAD, REQUIRED, VECTORS, Limits, count
+from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS
+from fedjury.protocol.secure import (
+    BOX,
+    KEY,
+    MAX_MEMBERS,
+    MAX_NEIGHBOURS,
+    SHARE,
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
 from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
 
 MAX_KEYS = 64
@@ -54,15 +70,26 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Manifest: ("counts", "group_judge"),
+    Manifest: ("counts", "group_judge", "secure"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
     Round: ("evaluators", "groups", "each"),
+    Decline: ("why",),
 }
 """Keys that are not written where they are empty; a 0 is written."""
 
-NOT_IF_ZERO = frozenset({"groups", "each", "group_judge"})
+NOT_IF_ZERO = frozenset({"groups", "each", "group_judge", "why"})
 """Keys of those that are not written where they are 0, or an empty text, either."""
+
+SECURE: dict[type[Message], int] = {
+    SecureKeys: SMALL,
+    SecurePeers: SMALL + MAX_NEIGHBOURS * (4 + 2 * KEY + 65),
+    SecureShares: SMALL + MAX_NEIGHBOURS * BOX,
+    SecureInbox: SMALL + MAX_NEIGHBOURS * BOX,
+    UnmaskRequest: SMALL + MAX_MEMBERS // 8,
+    UnmaskShares: SMALL + MAX_NEIGHBOURS * SHARE,
+}
+"""Bytes of the longest of what is said for secure aggregation, but of a masked update."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector)
 """What many get, one topic each."""
@@ -150,6 +177,10 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL + 13 * MAX_GROUPS)
     if kind is Metrics:
         return min(limits.size, LONGEST_METRICS)
+    if kind in SECURE:
+        return min(limits.size, SECURE[kind])
+    if kind is MaskedUpdate and limits.parameters is not None:
+        return min(limits.size, 4 * limits.parameters + SMALL)
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
         envelope = ENVELOPE + 4 * limits.counts * (kind is Update)

@@ -45,6 +45,9 @@ class Manifest:
     """Whether votes are to carry the errors that their validators counted."""
     group_judge: str = ""
     """How validators compare groups; empty: each as the judge does, with the history of groups."""
+    secure: dict[str, Any] = field(default_factory=dict)
+    """Where updates are added up under masks: what an agent should ask for at the least, by the
+    names of ``fedjury.secure.agent.Least``."""
 
 
 @dataclass(frozen=True, slots=True)

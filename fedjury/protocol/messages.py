@@ -18,6 +18,17 @@ import numpy.typing as npt
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
+from fedjury.protocol.refusals import BadMessage as BadMessage  # noqa: PLC0414
+from fedjury.protocol.refusals import Reason as Reason  # noqa: PLC0414
+from fedjury.protocol.secure import (
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
 
 if TYPE_CHECKING:  # it knows messages by their names
     from fedjury.protocol.logs import InvalidMessages, RoundRepeated, RunHistory
@@ -261,6 +272,8 @@ class Decline:
     agent: str
     round: int
     attempt: int
+    why: str = ""
+    """For people, where it is not usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +396,13 @@ Message = (
     | GroupVotes
     | Decline
     | Metrics
+    | SecureKeys
+    | SecurePeers
+    | SecureShares
+    | SecureInbox
+    | MaskedUpdate
+    | UnmaskRequest
+    | UnmaskShares
     | ColluderUpdate
     | AttackVector
     | Presence
@@ -393,38 +413,3 @@ Message = (
     | Manifest1
     | Presence1
 )
-
-
-class Reason(StrEnum):
-    """Why a message was invalid. Later versions may know more reasons."""
-
-    UNKNOWN_TOPIC = "unknown_topic"
-    TOO_LARGE = "too_large"
-    MALFORMED = "malformed"
-    MISSING_KEY = "missing_key"
-    WRONG_TYPE = "wrong_type"
-    OUT_OF_RANGE = "out_of_range"
-    UNKNOWN_CODEC = "unknown_codec"
-    WRONG_LENGTH = "wrong_length"
-    NOT_FINITE = "not_finite"
-    WRONG_PHASE = "wrong_phase"
-    WRONG_ROUND = "wrong_round"
-    WRONG_VERSION = "wrong_version"
-    NOT_SELECTED = "not_selected"
-    DUPLICATE = "duplicate"
-    TOO_MANY = "too_many"
-    WRONG_GROUPS = "wrong_groups"
-
-
-class BadMessage(Exception):  # noqa: N818 - it names the thing, not a failure of ours
-    """Their fault: bytes that are no message. ``reason`` is for counting, ``detail`` for people."""
-
-    def __init__(self, reason: Reason, detail: str = "", agent: str = "") -> None:
-        if not (detail.isascii() and detail.isprintable()):
-            detail = ascii(detail)  # may quote the sender, and ends up on a terminal
-        super().__init__(f"{reason}: {detail}" if detail else str(reason))
-        self.reason = reason
-        self.detail = detail
-        self.agent = agent
-        self.kind: type[Message] | None = None
-        """What it came as, where the topic says so."""

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -19,7 +20,6 @@ from fedjury.protocol.messages import (
     Phase,
     Round,
 )
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL, Topics
 from fedjury.protocol.transport.connection import TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool

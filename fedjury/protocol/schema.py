@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from fedjury.protocol.compression import Packed, decompress
-from fedjury.protocol.counts import unpacked
+from fedjury.protocol import checks
+from fedjury.protocol.checks import Check
 from fedjury.protocol.messages import (
-    MAX_COUNT,
     AggregatorPresence,
     AttackVector,
-    BadMessage,
     Candidate,
     ColluderUpdate,
     Decline,
@@ -27,46 +21,27 @@ from fedjury.protocol.messages import (
     Message,
     Metrics,
     Model,
-    Phase,
     Presence,
     Presence1,
-    Reason,
     Round,
     Update,
-    Vector,
     Vote,
 )
-from fedjury.protocol.topics import CHANNELS, NAME
-
-MAX_NAMES = 1_000_000
-MAX_LOOK_BACK = 10_000
-MAX_EVIDENCE = 101
-"""Numbers in a vote's evidence."""
-
-MAX_METRICS = 32
-"""Values that one agent measures."""
-
-MAX_METRIC = 64
-"""Letters of the name of one."""
-
-MAX_GROUPS = 10_000
-"""Groups of one round that a vote is about."""
-
-MAX_OPTIONS = 16
-"""Of a judge, a loss or an optimizer."""
-
-
-class Limits(NamedTuple):
-    """What a receiver accepts: ``parameters`` d (None: any), payload ``size``, finite or not.
-
-    ``counts``: error counts of a vote at the most; with 0 they are not read at all.
-    """
-
-    parameters: int | None = None
-    size: int = 32_000_000
-    finite: bool = True
-    counts: int = 0
-
+from fedjury.protocol.secure import (
+    BOX,
+    KEY,
+    MAX_MEMBERS,
+    MAX_NEIGHBOURS,
+    SHARE,
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
+from fedjury.protocol.topics import CHANNELS
 
 PAYLOAD = {
     kind: [message.name for message in fields(kind) if f"{{{message.name}}}" not in channel.topic]
@@ -75,301 +50,170 @@ PAYLOAD = {
 """The fields of a message that its topic does not say."""
 
 
-# The checks: each takes the key, what came, and the limits, and returns the value or raises.
+_MODEL: dict[str, Check] = {"version": checks.count, "weights": checks.vector}
 
-Check = Callable[[str, Any, Limits], Any]
-
-
-def _typed(key: str, value: Any, kind: type) -> None:
-    if type(value) is not kind:  # a bool is no int here
-        raise BadMessage(Reason.WRONG_TYPE, f"{key} is not {kind.__name__}")
-
-
-def _range(key: str, right: bool) -> None:
-    if not right:
-        raise BadMessage(Reason.OUT_OF_RANGE, key)
-
-
-def _whole(least: int, most: int) -> Callable[[str, Any, Limits], int]:
-    """Make the check of a whole number."""
-
-    def check(key: str, value: Any, _: Limits) -> int:
-        _typed(key, value, int)
-        _range(key, least <= value <= most)
-        return int(value)
-
-    return check
-
-
-count, _positive, _look_back = _whole(0, MAX_COUNT), _whole(1, MAX_COUNT), _whole(0, MAX_LOOK_BACK)
-_how_many_groups = _whole(0, MAX_GROUPS)
-
-
-def _momentum(key: str, value: Any, limits: Limits) -> float:
-    _range(key, 0 <= _number(key, value, limits) < 1)
-    return float(value)
-
-
-def _options(key: str, value: Any, _: Limits) -> dict[str, Any]:
-    _typed(key, value, dict)
-    _range(key, len(value) <= MAX_OPTIONS)
-    for name, item in value.items():
-        _range(key, len(name) <= 200 and type(item) in (str, int, float, bool))
-        _range(key, len(item) <= 200 if isinstance(item, str) else -1e308 <= item <= 1e308)
-    return dict(value)
-
-
-def _number(key: str, value: Any, _: Limits) -> float:
-    if type(value) not in (int, float):
-        raise BadMessage(Reason.WRONG_TYPE, f"{key} is not a number")
-    _range(key, -1e308 <= value <= 1e308)
-    return float(value)
-
-
-def _values(key: str, value: Any, limits: Limits) -> dict[str, float]:
-    _typed(key, value, dict)
-    _range(key, len(value) <= MAX_METRICS)
-    for name in value:
-        _typed(f"a name in {key}", name, str)
-        _range(key, 0 < len(name) <= MAX_METRIC and name.isprintable())
-    return {name: _number(key, item, limits) for name, item in value.items()}
-
-
-def _evidence(key: str, value: Any, _: Limits) -> bytes:
-    _typed(key, value, bytes)
-    _range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_EVIDENCE)
-    if not np.isfinite(np.frombuffer(value, "<f4")).all():
-        raise BadMessage(Reason.NOT_FINITE, key)
-    return bytes(value)
-
-
-def _counts(key: str, value: Any, limits: Limits) -> bytes:
-    _typed(key, value, bytes)
-    if not limits.counts:
-        return b""
-    _range(key, len(value) <= 1 + 4 * limits.counts)
-    try:
-        numbers = len(unpacked(value))
-    except ValueError as why:
-        raise BadMessage(Reason.OUT_OF_RANGE, f"{key}: {why}") from why
-    if numbers > limits.counts:
-        raise BadMessage(Reason.WRONG_LENGTH, f"{numbers:,} {key}, at most {limits.counts:,}")
-    return bytes(value)
-
-
-def _groups(key: str, value: Any, _: Limits) -> bytes:
-    """Take the numbers of groups: some, ascending and so without repeats."""
-    _typed(key, value, bytes)
-    _range(key, len(value) % 4 == 0 and 0 < len(value) <= 4 * MAX_GROUPS)
-    _range(key, bool((np.diff(np.frombuffer(value, "<u4").astype(np.int64)) > 0).all()))
-    return bytes(value)
-
-
-def _verdicts(key: str, value: Any, _: Limits) -> bytes:
-    _typed(key, value, bytes)
-    _range(key, len(value) <= MAX_GROUPS and not value.strip(b"\0\1"))
-    return bytes(value)
-
-
-def _scores(key: str, value: Any, _: Limits) -> bytes:
-    _typed(key, value, bytes)
-    _range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_GROUPS)
-    if not np.isfinite(np.frombuffer(value, "<f4")).all():
-        raise BadMessage(Reason.NOT_FINITE, key)
-    return bytes(value)
-
-
-def _truth(key: str, value: Any, _: Limits) -> bool:
-    _typed(key, value, bool)
-    return bool(value)
-
-
-def _text(key: str, value: Any, _: Limits) -> str:
-    _typed(key, value, str)
-    _range(key, len(value) <= 200)
-    return str(value)
-
-
-def _words(key: str, value: Any, limits: Limits) -> str:
-    """Check a text that is shown to people: nothing in it moves a cursor or turns letters."""
-    text = _text(key, value, limits)
-    _range(key, text.isprintable())
-    return text
-
-
-def _phase(key: str, value: Any, _: Limits) -> Phase:
-    _typed(key, value, str)
-    if value not in tuple(Phase):
-        raise BadMessage(Reason.OUT_OF_RANGE, f"this agent does not know the phase {value[:40]!r}")
-    return Phase(value)
-
-
-def _names(key: str, value: Any, _: Limits) -> tuple[str, ...]:
-    _typed(key, value, list)
-    _range(key, len(value) <= MAX_NAMES)
-    _range(key, all(isinstance(name, str) and NAME.fullmatch(name) for name in value))
-    return tuple(value)
-
-
-def _contributors(key: str, value: Any, limits: Limits) -> str | tuple[str, ...]:
-    return "all" if value == "all" else _names(key, value, limits)
-
-
-def _shape(key: str, value: Any, limits: Limits) -> tuple[int, ...]:
-    _typed(key, value, list)
-    _range(key, len(value) <= 8)
-    return tuple(count(key, item, limits) for item in value)
-
-
-def _tensors(key: str, value: Any, limits: Limits) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    _typed(key, value, list)
-    _range(key, all(isinstance(item, list) and len(item) == 2 for item in value))
-    return tuple((_text(key, name, limits), _shape(key, shape, limits)) for name, shape in value)
-
-
-def _vector(key: str, value: Any, limits: Limits) -> Vector:
-    _typed(key, value, dict)
-    if not value.keys() >= {"codec", "n", "data"}:
-        raise BadMessage(Reason.MISSING_KEY, f"{key} needs codec, n and data")
-    _typed("codec", value["codec"], str)
-    _typed("data", value["data"], bytes)
-    packed = Packed(value["codec"], count("n", value["n"], limits), value["data"])
-    if limits.parameters is not None and packed.n != limits.parameters:
-        raise BadMessage(Reason.WRONG_LENGTH, f"{packed.n:,} parameters, not {limits.parameters:,}")
-    # Before the manifest anybody may say how much is to be inflated; models are never compressed.
-    if 4 * packed.n > limits.size * (1 if limits.parameters is None else 100):
-        raise BadMessage(Reason.TOO_LARGE, f"{packed.n:,} parameters announced")
-    vector = decompress(packed)
-    if limits.finite and not _finite(vector):
-        raise BadMessage(Reason.NOT_FINITE, key)
-    return vector
-
-
-def _spread(key: str, value: Any, limits: Limits) -> Vector:
-    """Take a vector of the model's length, or one without entries."""
-    nothing = isinstance(value, dict) and value.get("n") == 0
-    return _vector(key, value, limits._replace(parameters=0) if nothing else limits)
-
-
-def _finite(vector: Vector) -> bool:
-    """Say whether all is finite; a sum of squares that is tells so at a third of the cost."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.dot(vector, vector)) or np.isfinite(vector).all())
-
-
-_MODEL: dict[str, Check] = {"version": count, "weights": _vector}
+_SECURE: dict[str, Check] = {
+    "agent": checks.text,
+    "round": checks.count,
+    "attempt": checks.count,
+}
+_KEY = checks.piece(KEY, KEY)
+_BOXES = checks.piece(BOX, BOX * MAX_NEIGHBOURS, BOX)
 
 SCHEMA: dict[type[Message], dict[str, Check]] = {
     Manifest: {
-        "model": _text,
-        "tensors": _tensors,
-        "parameters": _positive,
-        "classes": count,
-        "input_shape": _shape,
-        "fixed": _words,
-        "epochs": _positive,
-        "batch_size": _positive,
-        "learning_rate": _number,
-        "momentum": _momentum,
-        "codec": _text,
-        "history_codec": _text,
-        "max_bytes": count,
-        "judge": _text,
-        "judge_options": _options,
-        "look_back": _look_back,
-        "minimum_history": count,
-        "protocol": count,
-        "loss": _text,
-        "loss_options": _options,
-        "optimizer": _text,
-        "optimizer_options": _options,
-        "counts": _truth,
-        "group_judge": _text,
+        "model": checks.text,
+        "tensors": checks.tensors,
+        "parameters": checks.positive,
+        "classes": checks.count,
+        "input_shape": checks.dimensions,
+        "fixed": checks.words,
+        "epochs": checks.positive,
+        "batch_size": checks.positive,
+        "learning_rate": checks.number,
+        "momentum": checks.momentum,
+        "codec": checks.text,
+        "history_codec": checks.text,
+        "max_bytes": checks.count,
+        "judge": checks.text,
+        "judge_options": checks.options,
+        "look_back": checks.look_back,
+        "minimum_history": checks.count,
+        "protocol": checks.count,
+        "loss": checks.text,
+        "loss_options": checks.options,
+        "optimizer": checks.text,
+        "optimizer_options": checks.options,
+        "counts": checks.truth,
+        "group_judge": checks.text,
+        "secure": checks.options,
     },
-    Manifest1: {"protocol": count},
+    Manifest1: {"protocol": checks.count},
     Round: {
-        "round": count,
-        "attempt": count,
-        "phase": _phase,
-        "version": count,
-        "contributors": _contributors,
-        "validators": _names,
-        "seconds": _number,
-        "evaluators": _contributors,
-        "groups": _how_many_groups,
-        "each": count,
+        "round": checks.count,
+        "attempt": checks.count,
+        "phase": checks.phase,
+        "version": checks.count,
+        "contributors": checks.contributors,
+        "validators": checks.names,
+        "seconds": checks.number,
+        "evaluators": checks.contributors,
+        "groups": checks.how_many_groups,
+        "each": checks.count,
     },
     Model: _MODEL,
     History: _MODEL,
-    Candidate: {"round": count, "attempt": count, "base": count, "weights": _vector},
+    Candidate: {
+        "round": checks.count,
+        "attempt": checks.count,
+        "base": checks.count,
+        "weights": checks.vector,
+    },
     GroupCandidate: {
-        "group": count,
-        "round": count,
-        "attempt": count,
-        "base": count,
-        "weights": _vector,
+        "group": checks.count,
+        "round": checks.count,
+        "attempt": checks.count,
+        "base": checks.count,
+        "weights": checks.vector,
     },
     GroupHistory: _MODEL,
     Update: {
-        "agent": _text,
-        "round": count,
-        "version": count,
-        "samples": count,
-        "delta": _vector,
-        "score": _number,
-        "threshold": _number,
-        "evidence": _evidence,
-        "size": count,
-        "metrics": _values,
-        "changed": count,
-        "changed_errors": count,
-        "counts": _counts,
+        "agent": checks.text,
+        "round": checks.count,
+        "version": checks.count,
+        "samples": checks.count,
+        "delta": checks.vector,
+        "score": checks.number,
+        "threshold": checks.number,
+        "evidence": checks.evidence,
+        "size": checks.count,
+        "metrics": checks.values,
+        "changed": checks.count,
+        "changed_errors": checks.count,
+        "counts": checks.counts,
     },
     Vote: {
-        "agent": _text,
-        "round": count,
-        "attempt": count,
-        "poisoned": _truth,
-        "score": _number,
-        "threshold": _number,
-        "samples": count,
-        "evidence": _evidence,
-        "size": count,
-        "changed": count,
-        "changed_errors": count,
-        "counts": _counts,
+        "agent": checks.text,
+        "round": checks.count,
+        "attempt": checks.count,
+        "poisoned": checks.truth,
+        "score": checks.number,
+        "threshold": checks.number,
+        "samples": checks.count,
+        "evidence": checks.evidence,
+        "size": checks.count,
+        "changed": checks.count,
+        "changed_errors": checks.count,
+        "counts": checks.counts,
     },
     GroupVotes: {
-        "agent": _text,
-        "round": count,
-        "attempt": count,
-        "groups": _groups,
-        "poisoned": _verdicts,
-        "scores": _scores,
-        "thresholds": _scores,
-        "samples": count,
-        "size": count,
-        "cpu": count,
+        "agent": checks.text,
+        "round": checks.count,
+        "attempt": checks.count,
+        "groups": checks.groups,
+        "poisoned": checks.verdicts,
+        "scores": checks.scores,
+        "thresholds": checks.scores,
+        "samples": checks.count,
+        "size": checks.count,
+        "cpu": checks.count,
     },
-    Decline: {"agent": _text, "round": count, "attempt": count},
+    Decline: {
+        "agent": checks.text,
+        "round": checks.count,
+        "attempt": checks.count,
+        "why": checks.words,
+    },
     Metrics: {
-        "agent": _text,
-        "round": count,
-        "attempt": count,
-        "samples": count,
-        "values": _values,
+        "agent": checks.text,
+        "round": checks.count,
+        "attempt": checks.count,
+        "samples": checks.count,
+        "values": checks.values,
     },
-    ColluderUpdate: {"agent": _text, "round": count, "version": count, "delta": _vector},
-    AttackVector: {"round": count, "version": count, "centre": _vector, "spread": _spread},
+    SecureKeys: _SECURE | {"mask_key": _KEY, "box_key": _KEY, "samples": checks.count},
+    SecurePeers: _SECURE
+    | {
+        "group": checks.count,
+        "place": checks.count,
+        "members": checks.positive,
+        "roster": _KEY,
+        "names": checks.neighbours,
+        "places": checks.piece(4, 4 * MAX_NEIGHBOURS, 4),
+        "mask_keys": checks.piece(KEY, KEY * MAX_NEIGHBOURS, KEY),
+        "box_keys": checks.piece(KEY, KEY * MAX_NEIGHBOURS, KEY),
+        "threshold": checks.positive,
+        "clip": checks.number,
+        "bits": checks.positive,
+        "weight": checks.positive,
+        "largest": checks.positive,
+    },
+    SecureShares: _SECURE | {"commitment": _KEY, "boxes": _BOXES},
+    SecureInbox: _SECURE | {"boxes": _BOXES},
+    MaskedUpdate: _SECURE | {"version": checks.count, "data": checks.masked},
+    UnmaskRequest: _SECURE | {"survivors": checks.piece(1, MAX_MEMBERS // 8)},
+    UnmaskShares: _SECURE | {"shares": checks.piece(SHARE, SHARE * MAX_NEIGHBOURS, SHARE)},
+    ColluderUpdate: {
+        "agent": checks.text,
+        "round": checks.count,
+        "version": checks.count,
+        "delta": checks.vector,
+    },
+    AttackVector: {
+        "round": checks.count,
+        "version": checks.count,
+        "centre": checks.vector,
+        "spread": checks.spread,
+    },
     Presence: {
-        "agent": _text,
-        "online": _truth,
-        "since": _number,
-        "votes": _truth,
-        "evaluates": _truth,
+        "agent": checks.text,
+        "online": checks.truth,
+        "since": checks.number,
+        "votes": checks.truth,
+        "evaluates": checks.truth,
     },
-    AggregatorPresence: {"online": _truth, "since": _number, "partition": _words},
-    Presence1: {"online": _truth, "since": _number, "deals": _words},
+    AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
+    Presence1: {"online": checks.truth, "since": checks.number, "deals": checks.words},
 }
 """The keys that we know, and what each must be."""
 
@@ -390,5 +234,5 @@ REQUIRED: dict[type[Message], frozenset[str]] = {
 }
 """The keys without which a message is none; the others have a default."""
 
-VECTORS = frozenset(kind for kind, checks in SCHEMA.items() if _vector in checks.values())
+VECTORS = frozenset(kind for kind, entries in SCHEMA.items() if checks.vector in entries.values())
 """What holds a vector of the model's length, and little else."""

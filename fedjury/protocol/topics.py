@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from fedjury.protocol import messages
+from fedjury.protocol import messages, secure
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
 ROOT = "fl/v2"
@@ -54,6 +54,13 @@ CHANNELS: dict[type[Message], Channel] = {
     messages.Vote: Channel("vote/{agent}", retain=False, content_type=MSGPACK),
     messages.GroupVotes: Channel("group-vote/{agent}", retain=False, content_type=MSGPACK),
     messages.Decline: Channel("decline/{agent}", retain=False, content_type=JSON),
+    secure.SecureKeys: Channel("secure/keys/{agent}", retain=False, content_type=MSGPACK),
+    secure.SecurePeers: Channel("secure/peers/{agent}", retain=False, content_type=MSGPACK),
+    secure.SecureShares: Channel("secure/shares/{agent}", retain=False, content_type=MSGPACK),
+    secure.SecureInbox: Channel("secure/inbox/{agent}", retain=False, content_type=MSGPACK),
+    secure.MaskedUpdate: Channel("secure/masked/{agent}", retain=False, content_type=MSGPACK),
+    secure.UnmaskRequest: Channel("secure/unmask/{agent}", retain=False, content_type=MSGPACK),
+    secure.UnmaskShares: Channel("secure/unmasked/{agent}", retain=False, content_type=MSGPACK),
     messages.Metrics: Channel("metrics/{agent}", retain=False, content_type=JSON),
     messages.ColluderUpdate: Channel(
         "collusion/update/{agent}", retain=False, content_type=MSGPACK

@@ -41,6 +41,7 @@ from fedjury.learning.evaluation import predict
 from fedjury.learning.shards import Shards
 from fedjury.learning.training import Training, train_alone
 from fedjury.learning.weights import flatten, tensors
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.counts import unpacked
@@ -55,7 +56,6 @@ from fedjury.protocol.messages import (
     Round,
     Update,
 )
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 ROOT = Path(__file__).resolve().parents[2]

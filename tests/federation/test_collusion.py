@@ -18,9 +18,9 @@ from fedjury.agents.collusion import GATHER, LONGEST, PATIENCE, ColluderPool, Co
 from fedjury.aggregator.assembly import build
 from fedjury.attacks import ATTACKS, RoundContext
 from fedjury.attacks.colluding import Strategy, carried_out
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import AttackVector, BadMessage, ColluderUpdate, Phase, Round, Update
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from fedjury.randomness import Purpose, stream
 

@@ -12,7 +12,7 @@ from support.federation import STEP, Federation, one_thread, settings_of  # noqa
 
 from fedjury.agents import agent_batch, assembly
 from fedjury.aggregator.store import StoreError
-from fedjury.protocol import codec, schema
+from fedjury.protocol import checks, codec
 from fedjury.protocol.messages import Manifest, Model, Phase, Presence, Reason, Update, Vote
 from fedjury.protocol.topics import USUAL
 
@@ -491,7 +491,7 @@ def test_newcomers_find_what_they_need(tmp_path):
     assert {"manifest", "model", "history/0"} <= {t[10:] for t in run.broker.retained}
     assert USUAL.of("lab", Model(0, np.zeros(1))) == "fl/v2/lab/model"
     manifest = codec.decode(
-        "fl/v2/lab/manifest", run.broker.retained["fl/v2/lab/manifest"], schema.Limits()
+        "fl/v2/lab/manifest", run.broker.retained["fl/v2/lab/manifest"], checks.Limits()
     )
     assert isinstance(manifest, Manifest)
     assert (manifest.parameters, manifest.look_back) == (2410, 6)

@@ -10,8 +10,8 @@ from support.federation import Federation, one_thread  # noqa: F401 - a fixture
 
 from fedjury.agents.assembly import simulated_agents_of
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import GroupCandidate, GroupHistory, GroupVotes
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,8 +12,8 @@ from fedjury.aggregator import release_file
 from fedjury.aggregator.store import StoreError
 from fedjury.privacy.accounting import epsilon
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import Candidate
-from fedjury.protocol.schema import Limits
 from fedjury.round.release import Release
 from fedjury.round.state import PersistRelease, Publish, Voting
 

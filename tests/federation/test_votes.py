@@ -25,12 +25,12 @@ from fedjury.learning.models import build as build_model
 from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone
-from fedjury.protocol import codec, schema
+from fedjury.protocol import checks, codec
+from fedjury.protocol.checks import MAX_EVIDENCE
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.counts import unpacked
 from fedjury.protocol.fields import SERVER
 from fedjury.protocol.messages import Phase, Round, Update, Vote
-from fedjury.protocol.schema import MAX_EVIDENCE
 from fedjury.protocol.topics import USUAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -284,7 +284,7 @@ def test_votes_carry_what_the_judge_measured():
             last = row[-MAX_EVIDENCE:].astype(np.float32)
             np.testing.assert_array_equal(measured(vote.evidence), last)
             topic = USUAL.of("lab", vote)
-            assert codec.decode(topic, codec.encode(vote), schema.Limits()) == vote
+            assert codec.decode(topic, codec.encode(vote), checks.Limits()) == vote
 
 
 @pytest.mark.parametrize("decide", ["count", "pooled"])
@@ -440,7 +440,7 @@ def heard_votes(run):
     heard = []
     run.broker.listeners.append(lambda topic, payload: heard.append((topic, payload)))
     run.whole()
-    votes = [codec.decode(*each, schema.Limits()) for each in heard if "/vote/" in each[0]]
+    votes = [codec.decode(*each, checks.Limits()) for each in heard if "/vote/" in each[0]]
     return [replace(vote, size=0) for vote in votes]
 
 

@@ -27,9 +27,9 @@ from fedjury.config.settings import Settings, load
 from fedjury.experiments.engine.setup import PLAIN
 from fedjury.learning.partition import partition_spec_of, terms
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import Model, Phase
 from fedjury.protocol.record import RoundRecord
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import below
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport

@@ -13,10 +13,10 @@ from fedjury.aggregator.console import RunConsole
 from fedjury.attacks.validators.invented_changes import invented_changes
 from fedjury.config.sections import Validation
 from fedjury.learning.error_profiles import answers_changed, error_profile, sizes
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import Update
 from fedjury.protocol.record import RoundRecord, Votes, read, to_json
-from fedjury.protocol.schema import Limits
 from fedjury.reports.jury import still_share, untrusted
 from fedjury.round import verdict
 

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedjury.protocol import codec, compression, schema
-from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
+from fedjury.protocol import checks, codec, compression, schema
+from fedjury.protocol.checks import Limits
+from fedjury.protocol.codec import LONGEST_METRICS, SECURE, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
 from fedjury.protocol.compression import CODECS, compress, decompress, or_float32
 from fedjury.protocol.encoder import Encoder
@@ -63,7 +64,19 @@ from fedjury.protocol.record import (
     Traffic,
     Votes,
 )
-from fedjury.protocol.schema import REQUIRED, Limits
+from fedjury.protocol.schema import REQUIRED
+from fedjury.protocol.secure import (
+    BOX,
+    KEY,
+    SHARE,
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
 from fedjury.protocol.topics import CHANNELS, JSON, USUAL
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -133,7 +146,31 @@ EXAMPLES = {
     GroupVotes: GroupVotes(
         "ann", 7, 1, b"\0\0\0\0\2\0\0\0", b"\0\1", vector(1, 3).tobytes(), vector(2, 2).tobytes(), 4
     ),
-    Decline: Decline("ann", 7, 2),
+    Decline: Decline("ann", 7, 2, "a box does not open"),
+    SecureKeys: SecureKeys("ann", 7, 2, b"m" * KEY, b"b" * KEY, 4),
+    SecurePeers: SecurePeers(
+        agent="ann",
+        round=7,
+        attempt=2,
+        group=1,
+        place=0,
+        members=3,
+        roster=b"r" * KEY,
+        names="bob eve",
+        places=b"\1\0\0\0\2\0\0\0",
+        mask_keys=b"m" * 2 * KEY,
+        box_keys=b"b" * 2 * KEY,
+        threshold=2,
+        clip=0.5,
+        bits=16,
+        weight=4,
+        largest=5,
+    ),
+    SecureShares: SecureShares("ann", 7, 2, b"c" * KEY, b"x" * 2 * BOX),
+    SecureInbox: SecureInbox("ann", 7, 2, b"x" * 2 * BOX),
+    MaskedUpdate: MaskedUpdate("ann", 7, 2, 3, b"masked"),
+    UnmaskRequest: UnmaskRequest("ann", 7, 2, b"\7"),
+    UnmaskShares: UnmaskShares("ann", 7, 2, b"s" * 2 * SHARE),
     Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
@@ -223,13 +260,13 @@ vectors = arrays(
 )
 seen = arrays(
     np.dtype("<f4"),
-    st.integers(0, schema.MAX_EVIDENCE),
+    st.integers(0, checks.MAX_EVIDENCE),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 ).map(np.ndarray.tobytes)
 ones = st.integers(1, 2**31 - 1)
 shapes = st.lists(counts, max_size=8).map(tuple)
 options = st.dictionaries(
-    texts, st.booleans() | texts | counts | numbers, max_size=schema.MAX_OPTIONS
+    texts, st.booleans() | texts | counts | numbers, max_size=checks.MAX_OPTIONS
 )
 json_values = st.recursive(
     st.none()
@@ -265,6 +302,13 @@ records = st.builds(
     detection=st.none() | st.builds(DetectionRecord, st.dictionaries(names, st.floats(0, 1))),
 )
 float32s = st.floats(-9, 9, width=32)
+keys = st.binary(min_size=KEY, max_size=KEY)
+
+
+def pieces(size):
+    """Make one to three pieces of so many bytes."""
+    return st.integers(1, 3).flatmap(lambda n: st.binary(min_size=n * size, max_size=n * size))
+
 
 MESSAGES = {
     Manifest: st.builds(
@@ -298,7 +342,7 @@ MESSAGES = {
         st.lists(names, max_size=4).map(tuple),
         numbers,
         st.just("all") | st.lists(names, max_size=4).map(tuple),
-        groups=st.integers(0, schema.MAX_GROUPS),
+        groups=st.integers(0, checks.MAX_GROUPS),
         each=counts,
     ),
     Model: st.builds(Model, counts, vectors),
@@ -324,7 +368,32 @@ MESSAGES = {
             max_size=3,
         ),
     ),
-    Decline: st.builds(Decline, names, counts, counts),
+    Decline: st.builds(Decline, names, counts, counts, names | st.just("")),
+    SecureKeys: st.builds(SecureKeys, names, counts, counts, keys, keys, counts),
+    SecurePeers: st.builds(
+        SecurePeers,
+        names,
+        counts,
+        counts,
+        counts,
+        counts,
+        ones,
+        keys,
+        st.lists(names, min_size=1, max_size=3).map(" ".join),
+        pieces(4),
+        pieces(KEY),
+        pieces(KEY),
+        ones,
+        numbers,
+        ones,
+        ones,
+        ones,
+    ),
+    SecureShares: st.builds(SecureShares, names, counts, counts, keys, pieces(BOX)),
+    SecureInbox: st.builds(SecureInbox, names, counts, counts, pieces(BOX)),
+    MaskedUpdate: st.builds(MaskedUpdate, names, counts, counts, counts, pieces(1)),
+    UnmaskRequest: st.builds(UnmaskRequest, names, counts, counts, pieces(1)),
+    UnmaskShares: st.builds(UnmaskShares, names, counts, counts, pieces(SHARE)),
     Metrics: st.builds(Metrics, names, counts, counts, counts, measured),
     ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
@@ -711,7 +780,7 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    special = {Metrics: LONGEST_METRICS, GroupVotes: SMALL + 13 * schema.MAX_GROUPS}
+    special = {Metrics: LONGEST_METRICS, GroupVotes: SMALL + 13 * checks.MAX_GROUPS, **SECURE}
     too_large = kind in (*SMALL_KINDS, *special) and len(payload) > special.get(kind, SMALL)
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected
@@ -850,7 +919,7 @@ WRONG = {
         b"\0",
         bytes(3),
         bytes(5),
-        bytes(4 * (schema.MAX_EVIDENCE + 1)),
+        bytes(4 * (checks.MAX_EVIDENCE + 1)),
         struct.pack("<f", math.nan),
         struct.pack("<2f", 1, math.inf),
         struct.pack("<2f", -math.inf, 1),
@@ -859,6 +928,8 @@ WRONG = {
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
     "bytes": [None, 1, 1.5, "", [], {}, True, b"\0\0\0"],
+    "piece": [None, 1, 1.5, "", [], {}, True, b"", b"\0\0\0"],
+    "some": [None, 1, 1.5, "", [], {}, True, b""],
     "tensors": [
         None,
         "w",
@@ -934,7 +1005,29 @@ IS = {
         "count": ("round", "attempt", "samples", "size", "cpu"),
         "bytes": ("groups", "poisoned", "scores", "thresholds"),
     },
-    Decline: {"count": ("round", "attempt")},
+    Decline: {"count": ("round", "attempt"), "text": ("why",)},
+    SecureKeys: {"count": ("round", "attempt", "samples"), "piece": ("mask_key", "box_key")},
+    SecurePeers: {
+        "count": (
+            "round",
+            "attempt",
+            "group",
+            "place",
+            "members",
+            "threshold",
+            "bits",
+            "weight",
+            "largest",
+        ),
+        "number": ("clip",),
+        "text": ("names",),
+        "piece": ("roster", "places", "mask_keys", "box_keys"),
+    },
+    SecureShares: {"count": ("round", "attempt"), "piece": ("commitment", "boxes")},
+    SecureInbox: {"count": ("round", "attempt"), "piece": ("boxes",)},
+    MaskedUpdate: {"count": ("round", "attempt", "version"), "some": ("data",)},
+    UnmaskRequest: {"count": ("round", "attempt"), "some": ("survivors",)},
+    UnmaskShares: {"count": ("round", "attempt"), "piece": ("shares",)},
     Metrics: {"count": ("round", "attempt", "samples"), "values": ("values",)},
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
@@ -970,8 +1063,8 @@ def test_values_are_checked(kind):
         (struct.pack("<3f", 1, 2, math.inf), Reason.NOT_FINITE),
         (struct.pack("<f", -math.inf), Reason.NOT_FINITE),
         (bytes(7), Reason.OUT_OF_RANGE),
-        (bytes(4 * schema.MAX_EVIDENCE + 1), Reason.OUT_OF_RANGE),
-        (bytes(4 * schema.MAX_EVIDENCE + 4), Reason.OUT_OF_RANGE),
+        (bytes(4 * checks.MAX_EVIDENCE + 1), Reason.OUT_OF_RANGE),
+        (bytes(4 * checks.MAX_EVIDENCE + 4), Reason.OUT_OF_RANGE),
         ([1.0, 2.0], Reason.MALFORMED),  # no binary message holds a list
         ("four", Reason.WRONG_TYPE),
     ],
@@ -988,9 +1081,9 @@ def test_the_longest_evidence_of_the_largest_numbers_is_let_in(kind):
     """A hundred accepted models and the candidate, beside the largest of all else: it fits."""
     count = 2**31 - 1
     longest = {"round": count, "samples": count, "size": count, "score": -1e308}
-    evidence = struct.pack("<f", -LARGEST) * schema.MAX_EVIDENCE
+    evidence = struct.pack("<f", -LARGEST) * checks.MAX_EVIDENCE
     sent = replace(EXAMPLES[kind], evidence=evidence, **longest)
-    assert schema.MAX_EVIDENCE == 101
+    assert checks.MAX_EVIDENCE == 101
     assert same(decode(topic(kind), encode(sent), Limits()), sent)
     assert kind is Update or len(encode(sent)) < SMALL
 
@@ -1112,6 +1205,8 @@ OF_THE_ROUND = {
     Reason.NOT_SELECTED,
     Reason.DUPLICATE,
     Reason.WRONG_GROUPS,
+    Reason.BAD_KEY,
+    Reason.WRONG_SHARE,
 }
 """What only the round can say of a message."""
 

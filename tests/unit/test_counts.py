@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import LEFT_OUT, SMALL, decode, encode
 from fedjury.protocol.counts import packed, unpacked
 from fedjury.protocol.messages import MAX_COUNT, BadMessage, Manifest, Reason, Update, Vote
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 
 ASKED = Limits(counts=6)

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import AttackVector, BadMessage, Reason, Update, Vote
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from tools.fuzz import target as target_module
 from tools.fuzz import targets

@@ -25,6 +25,7 @@ from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.learning.contributions import Contributions
 from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     BadMessage,
     Decline,
@@ -40,7 +41,6 @@ from fedjury.protocol.messages import (
     turn_of,
 )
 from fedjury.protocol.record import read, to_json
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from fedjury.randomness import Purpose, draw_groups, stream
 from fedjury.round.machine import step

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedjury.protocol import codec, schema
+from fedjury.protocol import checks, codec
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     BadMessage,
     Candidate,
@@ -20,7 +21,6 @@ from fedjury.protocol.messages import (
     Update,
     Vote,
 )
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
@@ -240,7 +240,7 @@ def test_the_hubs_codec_is_used(broker):
     np.testing.assert_allclose(message.delta, [127, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [0, 3, schema.MAX_EVIDENCE])
+@pytest.mark.parametrize("size", [0, 3, checks.MAX_EVIDENCE])
 def test_what_a_judge_saw_arrives(server, fleet, size):
     """A vote, and an update that is one, carry their evidence to the last bit."""
     server.subscribe(Update, Vote)

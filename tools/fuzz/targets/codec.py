@@ -10,6 +10,7 @@ import json
 
 import numpy as np
 
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.compression import CODECS
 from fedjury.protocol.messages import (
@@ -22,7 +23,7 @@ from fedjury.protocol.messages import (
     Reason,
     Update,
 )
-from fedjury.protocol.schema import SCHEMA, Limits
+from fedjury.protocol.schema import SCHEMA
 from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
 from tools.fuzz.target import Target, tried

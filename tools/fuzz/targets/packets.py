@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import io
 
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import BadMessage
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from fedjury.protocol.transport import packets
 from tools.fuzz import fake_socket

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.counts import packed
 from fedjury.protocol.messages import (
@@ -27,7 +28,6 @@ from fedjury.protocol.messages import (
     turn_of,
 )
 from fedjury.protocol.record import Quality
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from fedjury.round import machine
 from fedjury.round.collect.update_buffer import UpdateBuffer

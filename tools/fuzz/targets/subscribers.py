@@ -17,6 +17,7 @@ from fedjury.agents.agent import Agent, Assignment, Fetch, on_message
 from fedjury.gateway import state
 from fedjury.gateway.refusal import InvalidRequest
 from fedjury.gateway.state import GatewayState, ReceivedUpdate
+from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
 from fedjury.protocol.messages import (
     BadMessage,
@@ -30,7 +31,6 @@ from fedjury.protocol.messages import (
     RoundLog,
 )
 from fedjury.protocol.record import Quality, RoundRecord, Traffic
-from fedjury.protocol.schema import Limits
 from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MANIFEST, MESSAGES, PARAMETERS, VECTOR
 from tools.fuzz.target import Target, tried

@@ -1,0 +1,348 @@
+"""One agent's part in secure aggregation, step by step; every step checks what it is told.
+
+    keys ──SecurePeers──► share ──SecureInbox──► add_masks ──UnmaskRequest──► unmask
+
+Of each neighbour an agent gives away either a share of the secret of its own mask, if its update is
+in the sum, or one of its key for masks, if it is not; never both, and that of one sum alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjury.learning.weights import Vector
+from fedjury.protocol.secure import (
+    BOX,
+    KEY,
+    NOTHING,
+    SHARE,
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
+from fedjury.secure import keys, shamir
+from fedjury.secure.fixed_point import FixedPoint, Words, packed
+from fedjury.secure.keys import KeyPair, Session
+
+Random = Callable[[int], bytes]
+
+
+class Refusal(Exception):  # noqa: N818 - it names the thing, not a failure of ours
+    """An agent takes no further part in an attempt; it says why."""
+
+
+class Opened(NamedTuple):
+    """Whose updates were in a sum that an agent has helped to open."""
+
+    roster: bytes
+    survivors: bytes
+
+
+class Least(NamedTuple):
+    """What an agent asks for at the least."""
+
+    members: int = 3
+    """Agents in a sum."""
+    degree: int = 2
+    """Neighbours."""
+    threshold: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """It has sent its keys."""
+
+    name: str
+    session: Session
+    """Its group is not known yet: 0."""
+    mask: KeyPair
+    box: KeyPair
+    samples: int
+
+
+class Neighbour(NamedTuple):
+    """An agent's neighbour in a group."""
+
+    name: str
+    place: int
+    mask_key: bytes
+    """The key that stretches to the mask of the two."""
+    box_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """It has shared its secrets among its neighbours."""
+
+    own: Joined
+    peers: SecurePeers
+    seed: bytes
+    """The secret of its own mask."""
+    neighbours: tuple[Neighbour, ...]
+    sent: SecureShares
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """It has its masks: the sum of them all is added to its update."""
+
+    shared: Shared
+    shares: tuple[bytes, ...]
+    """What came in each neighbour's box: a share of its key and one of its mask's secret, or empty
+    if no box came or it did not open."""
+    left: frozenset[int]
+    """Places of neighbours that have sent no box."""
+    words: Words
+    """(length,): the masks, summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """It has helped to open a sum: once more it says the same, and nothing else."""
+
+    request: UnmaskRequest
+    answer: UnmaskShares
+
+
+def roster_of(names: Iterable[str]) -> bytes:
+    """Return what stands for a group with these members."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).digest()
+
+
+def commitment(seed: bytes) -> bytes:
+    """Return what an agent says of a secret beforehand."""
+    return hashlib.sha256(b"fedjury/secagg/own/" + seed).digest()
+
+
+def places_in(bits: bytes, members: int) -> list[int]:
+    """Return which places of so many a bit stands for, ascending."""
+    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return np.flatnonzero(flags[:members]).tolist()
+
+
+def bits_of(places: Iterable[int], members: int) -> bytes:
+    """Return a bit for each of so many places."""
+    flags = np.zeros(members, np.uint8)
+    flags[[*places]] = 1
+    return np.packbits(flags, bitorder="little").tobytes()
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    """Cut what stands in one piece."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def join(
+    name: str, run: str, turn: tuple[int, int], samples: int, random: Random
+) -> tuple[Joined, SecureKeys]:
+    """Make new keys for an attempt: ``turn`` is the round and the attempt."""
+    mask, box = (KeyPair.of(random(KEY)) for _ in range(2))
+    joined = Joined(name, Session(run, *turn, 0), mask, box, samples)
+    return joined, SecureKeys(name, *turn, mask.public, box.public, samples)
+
+
+def share(
+    own: Joined,
+    peers: SecurePeers,
+    before: Opened | None,
+    least: Least,
+    random: Random,
+    agree: Callable[[KeyPair, bytes], bytes] = KeyPair.agree,
+) -> Shared:
+    """Agree with the neighbours, and share both secrets among them.
+
+    ``before``: the sum over the same base model that it has helped to open, if there is one.
+
+    Raises
+    ------
+    Refusal
+        If it is told something that cannot be, or that would tell more of it than the sum.
+    """
+    names, places = peers.names.split(" "), np.frombuffer(peers.places, "<u4").tolist()
+    _check_peers(own, peers, names, places, least)
+    if before is not None and before.roster != peers.roster:
+        raise Refusal("another sum over the same model was opened, with other members")
+    session = own.session._replace(group=peers.group)
+    neighbours = []
+    both = zip(pieces(peers.mask_keys, KEY), pieces(peers.box_keys, KEY), strict=True)
+    for name, place, (mask_key, box_key) in zip(names, places, both, strict=True):
+        pair = sorted((own.name, name))
+        try:
+            mask_secret, box_secret = agree(own.mask, mask_key), agree(own.box, box_key)
+        except ValueError as why:
+            raise Refusal(f"a key of {name} is none") from why
+        neighbours.append(
+            Neighbour(
+                name,
+                place,
+                keys.derive(mask_secret, session.info("mask", *pair)),
+                keys.derive(box_secret, session.info("box", *pair)),
+            )
+        )
+    seed = random(KEY)
+    parts = shamir.parts_of([own.mask.private, seed])
+    shares = shamir.share(parts, len(names), peers.threshold, random).astype("<u4")
+    boxes = [
+        keys.seal(
+            one.box_key,
+            shares[:, i].tobytes(),
+            session.info("share", own.name, one.name),
+            random,
+        )
+        for i, one in enumerate(neighbours)
+    ]
+    joined = replace(own, session=session)
+    sent = SecureShares(own.name, *session[1:3], commitment(seed), b"".join(boxes))
+    return Shared(joined, peers, seed, tuple(neighbours), sent)
+
+
+def _check_peers(
+    own: Joined, peers: SecurePeers, names: list[str], places: list[int], least: Least
+) -> None:
+    """Refuse peers that cannot be.
+
+    Raises
+    ------
+    Refusal
+        With the reason.
+    """
+    degree, members = len(names), peers.members
+    for wrong, why in (
+        (members < least.members, f"a group of {members} is too small"),
+        (degree < least.degree, f"{degree} neighbours are too few"),
+        (peers.threshold < least.threshold, f"a threshold of {peers.threshold} is too low"),
+        (
+            peers.threshold > degree,
+            f"a threshold of {peers.threshold} is above {degree} neighbours",
+        ),
+        (len(places) != degree, "there are not as many places as names"),
+        (len(peers.mask_keys) != degree * KEY, "there are not as many keys as names"),
+        (len(peers.box_keys) != degree * KEY, "there are not as many keys as names"),
+        (len({*names}) != degree or own.name in names, "a neighbour is named twice, or is itself"),
+        (
+            sorted({*places, peers.place}) != sorted([*places, peers.place]),
+            "a place is named twice",
+        ),
+        (max([*places, peers.place]) >= members, "a place is outside the group"),
+        (places != sorted(places), "the places are not in order"),
+        (not 0 < peers.weight <= peers.largest, "its weight is none"),
+        (peers.weight > max(1, own.samples), "its weight is more than it has samples"),
+        (not 0 < peers.clip < float("inf"), "the clip is none"),
+        (peers.bits % 4 or not 8 <= peers.bits <= 32, f"sums of {peers.bits} bits are none"),
+        (1 << max(0, peers.bits - 1) < members, f"sums of {peers.bits} bits are too narrow"),
+    ):
+        if wrong:
+            raise Refusal(why)
+
+
+def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
+    """Open the boxes, and sum the masks towards those neighbours who have sent one.
+
+    ``length``: of what is summed.
+
+    Raises
+    ------
+    Refusal
+        If so few neighbours are left, or so few boxes open, that masks could not be undone.
+    """
+    boxes = pieces(inbox.boxes, BOX)
+    if len(inbox.boxes) != len(shared.neighbours) * BOX:
+        raise Refusal("there are not as many boxes as neighbours")
+    own, shares, left = shared.own, [], set()
+    words = np.array(keys.mask(shared.seed, length))
+    for one, box in zip(shared.neighbours, boxes, strict=True):
+        if box == NOTHING:
+            shares.append(b"")
+            left.add(one.place)
+            continue
+        header = own.session.info("share", one.name, own.name)
+        try:
+            shares.append(keys.unseal(one.box_key, box, header))
+        except ValueError:
+            shares.append(b"")
+        towards = keys.mask(one.mask_key, length)
+        (np.add if shared.peers.place < one.place else np.subtract)(words, towards, out=words)
+    if sum(map(bool, shares)) < shared.peers.threshold:
+        raise Refusal("too few boxes of neighbours open")
+    return Masked(shared, tuple(shares), frozenset(left), words)
+
+
+def masked_update(masked: Masked, version: int, update: Vector) -> MaskedUpdate:
+    """Return an update (d,) under the masks.
+
+    Raises
+    ------
+    ValueError
+        If it is not finite.
+    """
+    peers = masked.shared.peers
+    fixed = FixedPoint(peers.clip, peers.bits, peers.members)
+    words = fixed.encode(update, peers.weight / peers.largest) + masked.words
+    return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
+
+
+def unmask(
+    masked: Masked, request: UnmaskRequest, before: Opened | None, least: Least
+) -> tuple[Answered, Opened]:
+    """Answer for whom the sum is to be opened; returns also what is to be remembered beforehand.
+
+    ``before``: as in ``share``.
+
+    Raises
+    ------
+    Refusal
+        If it would tell more than one sum of enough agents.
+    """
+    shared = masked.shared
+    peers = shared.peers
+    if len(request.survivors) != -(-peers.members // 8):
+        raise Refusal("there are not as many survivors as members")
+    alive = set(places_in(request.survivors, peers.members))
+    opened = Opened(peers.roster, request.survivors)
+    present = {
+        one.place for one, held in zip(shared.neighbours, masked.shares, strict=True) if held
+    }
+    for wrong, why in (
+        (peers.place not in alive, "it is asked to count itself out"),
+        (not alive.isdisjoint(masked.left), "a neighbour that had left survives"),
+        (len(alive) < least.members, f"a sum of {len(alive)} is of too few"),
+        (len(alive & present) < peers.threshold, "too few of its neighbours survive"),
+        (
+            before is not None and before != opened,
+            "another sum over the same model was opened, of other agents",
+        ),
+    ):
+        if wrong:
+            raise Refusal(why)
+    shares = b"".join(
+        bytes(SHARE) if not held else held[SHARE:] if one.place in alive else held[:SHARE]
+        for one, held in zip(shared.neighbours, masked.shares, strict=True)
+    )
+    answer = UnmaskShares(peers.agent, peers.round, peers.attempt, shares)
+    return Answered(request, answer), opened
+
+
+def again(answered: Answered, request: UnmaskRequest) -> UnmaskShares:
+    """Answer a request that comes once more.
+
+    Raises
+    ------
+    Refusal
+        If it is another one: two of them would tell both secrets of a neighbour.
+    """
+    if request != answered.request:
+        raise Refusal("a second request that differs from the first")
+    return answered.answer
+
+
+Remembered = Mapping[bytes, Opened]
+"""SHA-256 of a base model -> the sum over it that an agent has helped to open."""

@@ -1,0 +1,105 @@
+"""Updates as whole numbers: clipped to a box, rounded, added up modulo a power of two, packed.
+
+A sum of whole numbers does not depend on the order. The modulus is just wide enough for it, so no
+coordinate of a group's mean leaves the box, whatever its members send.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fedjury.learning.weights import Vector
+
+Words = npt.NDArray[np.uint32]
+
+
+class FixedPoint(NamedTuple):
+    """How updates (d,) of one group become whole numbers."""
+
+    clip: float
+    """The largest coordinate, either way; larger ones are clipped."""
+    bits: int
+    """Of a sum: a multiple of four."""
+    members: int
+    """How many may be summed."""
+
+    @classmethod
+    def of(cls, clip: float, members: int, value_bits: int) -> FixedPoint:
+        """Return the narrowest for so many members, with this many bits a value at least."""
+        carry = (members - 1).bit_length()
+        return cls(clip, -(-(value_bits + carry) // 4) * 4, members)
+
+    @property
+    def largest(self) -> int:
+        """The largest number that an honest value becomes."""
+        return (1 << self.bits - (self.members - 1).bit_length()) - 1
+
+    def encode(self, update: Vector, share: float) -> Words:
+        """Return what is summed of an update (d,), (d + 1,); ``share``: its weight, 1 at most.
+
+        Clipped, then weighted, then rounded to the nearest, halves to even: the same everywhere.
+        The last number says which share of the coordinates was clipped.
+
+        Raises
+        ------
+        ValueError
+            If it is not finite.
+        """
+        if not np.isfinite(update).all():
+            raise ValueError("the update is not finite")
+        value = update.astype(np.float64)
+        clipped = np.count_nonzero(np.abs(value) > self.clip) / max(1, len(value))
+        np.clip(value, -self.clip, self.clip, out=value)
+        value *= share
+        value += self.clip
+        value *= self.largest / (2 * self.clip)
+        result = np.empty(len(value) + 1, dtype=np.uint32)
+        result[:-1] = np.rint(value)
+        result[-1] = np.rint(clipped * self.largest)
+        return result
+
+    def decode(self, total: Words, count: int, weight: float) -> tuple[Vector, float]:
+        """Return the weighted mean (d,) of ``count`` updates whose numbers sum to ``total``.
+
+        And the share of their coordinates that was clipped. ``weight``: the sum of their shares.
+        """
+        value = (total & np.uint32((1 << self.bits) - 1)).astype(np.float64)
+        value *= 2 * self.clip / self.largest
+        mean = (value[:-1] - count * self.clip) / weight
+        return mean.astype(np.float32), float(value[-1] / (2 * self.clip * count))
+
+
+def packed(words: Words, bits: int) -> bytes:
+    """Pack the lowest ``bits`` of each number, a multiple of four: two of them at a time."""
+    row = np.zeros(len(words) + len(words) % 2, dtype=np.uint64)
+    row[: len(words)] = words & np.uint32((1 << bits) - 1)
+    two = row.reshape(-1, 2)
+    both = two[:, 0] | two[:, 1] << np.uint64(bits)
+    return both.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : bits // 4].tobytes()
+
+
+def packed_size(length: int, bits: int) -> int:
+    """Return how many bytes so many numbers take."""
+    return -(-length // 2) * (bits // 4)
+
+
+def unpacked(data: bytes, length: int, bits: int) -> Words:
+    """Unpack so many numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are not just as many bytes.
+    """
+    if len(data) != packed_size(length, bits):
+        raise ValueError(f"{len(data):,} bytes, not {packed_size(length, bits):,}")
+    wide = np.zeros((-(-length // 2), 8), dtype=np.uint8)
+    wide[:, : bits // 4] = np.frombuffer(data, dtype=np.uint8).reshape(-1, bits // 4)
+    both = wide.view("<u8")[:, 0]
+    result = np.empty((len(both), 2), dtype=np.uint32)
+    result[:, 0] = both & np.uint64((1 << bits) - 1)
+    result[:, 1] = both >> np.uint64(bits)
+    return result.reshape(-1)[:length]

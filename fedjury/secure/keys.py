@@ -1,0 +1,118 @@
+"""Keys of one attempt at a round: agreement, masks, boxes for what only one neighbour may read.
+
+X25519 (RFC 7748), HKDF-SHA256 (RFC 5869), AES-256 in counter mode (NIST SP 800-38A) and AES-GCM,
+all of the package ``cryptography``. An agent has two pairs of keys: if it drops out, its neighbours
+give away its key for masks, and with it nobody must be able to open the boxes that it has sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY = 32
+"""Bytes of a key, private or public."""
+NONCE = 12
+SEALED = NONCE + 16
+"""Bytes that a box is longer than what is in it."""
+
+_FIELD = 2**255 - 19
+
+LOW_ORDER = frozenset(
+    (number % 2**255).to_bytes(KEY, "little")
+    for number in (
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _FIELD - 1,
+        _FIELD,
+        _FIELD + 1,
+    )
+)
+"""Public keys with which everybody has the same secret: the points of an order of 8 or less."""
+
+Words = npt.NDArray[np.uint32]
+Random = Callable[[int], bytes]
+
+
+class Session(NamedTuple):
+    """Of which attempt a key is, and no other."""
+
+    run: str
+    round: int
+    attempt: int
+    group: int
+
+    def info(self, purpose: str, first: str, second: str) -> bytes:
+        """Return what binds a key to its purpose and its two agents."""
+        words = self.run, self.round, self.attempt, self.group, first, second
+        return "/".join(("fedjury/secagg", purpose, *map(str, words))).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A private key, and the public one that goes with it."""
+
+    private: bytes
+    public: bytes
+    _key: X25519PrivateKey = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, private: bytes) -> KeyPair:
+        """Return the pair of a private key of 32 bytes."""
+        key = X25519PrivateKey.from_private_bytes(private)
+        return cls(private, key.public_key().public_bytes_raw(), key)
+
+    def agree(self, public: bytes) -> bytes:
+        """Return the secret that the owners of two pairs share.
+
+        Raises
+        ------
+        ValueError
+            If the other's key is a point of low order, with which there is no secret.
+        """
+        return self._key.exchange(X25519PublicKey.from_public_bytes(public))
+
+
+def derive(secret: bytes, info: bytes) -> bytes:
+    """Derive a key of 32 bytes from a secret, for one purpose."""
+    return HKDF(SHA256(), KEY, None, info).derive(secret)
+
+
+def mask(key: bytes, length: int) -> Words:
+    """Stretch a key, which is used once, into numbers (length,) that look random: 32 bits each."""
+    stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
+    return np.frombuffer(stream.update(bytes(4 * length)), dtype="<u4")
+
+
+def seal(key: bytes, content: bytes, header: bytes, random: Random) -> bytes:
+    """Put content into a box that only opens with its key and header."""
+    nonce = random(NONCE)
+    return nonce + AESGCM(key).encrypt(nonce, content, header)
+
+
+def unseal(key: bytes, box: bytes, header: bytes) -> bytes:
+    """Open a box.
+
+    Raises
+    ------
+    ValueError
+        If it does not open: it is of somebody else, of another attempt, or was changed.
+    """
+    try:
+        return AESGCM(key).decrypt(box[:NONCE], box[NONCE:], header)
+    except (InvalidTag, ValueError) as why:
+        raise ValueError("a box does not open") from why
