@@ -179,12 +179,17 @@ def test_the_certificate_says_who_it_is(vault, protocol):
 
 # ---------------------------------------------------------------- what is not said
 
-OWN = "update", "vote", "group-vote", "agent"
+OWN = ("update", "vote", "group-vote", "secure/keys", "secure/shares", "secure/masked")
+OWN += ("secure/unmasked", "agent")
+ALONE = "secure/peers", "secure/inbox", "secure/unmask"
+"""What the aggregator tells each agent by itself."""
 FORBIDDEN = [
     "update/agent-0",
     "vote/agent-0",
     "group-vote/agent-0",
     "agent/agent-0",
+    *(f"{kind}/agent-0" for kind in OWN if kind.startswith("secure/")),
+    *(f"{kind}/{name}" for kind in ALONE for name in ("agent-0", "agent-1")),
     "manifest",
     "round",
     "model",
@@ -201,7 +206,11 @@ FORBIDDEN = [
     "vote",
     "group",
     "group-vote",
+    "secure",
+    "secure/keys",
+    "secure/agent-1",
     "update/agent-1/more",
+    "secure/keys/agent-1/more",
     "collusion/update/agent-1",
     "collusion/attack",
     "anything",
@@ -250,7 +259,8 @@ def test_an_alias_is_no_way_around(house, aggregator):
 
 @BOTH
 @pytest.mark.parametrize(
-    "topic", ["agent/agent-0", "round", "model", "group/0", "group-vote/agent-0"]
+    "topic",
+    ["agent/agent-0", "round", "model", "group/0", "group-vote/agent-0", "secure/unmask/agent-0"],
 )
 def test_a_last_will_is_no_way_around(house, aggregator, protocol, topic):
     """A will on another's topic is not delivered, and neither retained; one's own is."""
@@ -287,11 +297,8 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
             with pytest.raises(BadMessage) as refused:
                 USUAL.parse(f"{RUN}/{kind}/{login}")
             assert refused.value.reason is Reason.UNKNOWN_TOPIC
-    assert [topic for topic, _ in aggregator.until_heard(f"{RUN}/agent/{login}")] == [
-        f"{RUN}/update/{login}",
-        f"{RUN}/vote/{login}",
-        f"{RUN}/group-vote/{login}",
-    ]
+    heard = [topic for topic, _ in aggregator.until_heard(f"{RUN}/agent/{login}")]
+    assert heard == [f"{RUN}/{kind}/{login}" for kind in OWN[:-1]]
 
 
 # ---------------------------------------------------------------- what is not heard
@@ -299,12 +306,14 @@ def test_an_ear_passes_for_nobody(house, aggregator, login):
 TOLD = ["manifest", "round", "model", "history/3", "candidate", "group/0", "group-history/3"]
 PEOPLE = ["manifest", "round", *(f"{kind}/agent-0" for kind in ("vote", "group-vote", "agent"))]
 PEOPLE += ["log/round", "log/invalid"]
-WIDE = ["fl/v2/#", f"{RUN}/+/+", f"{RUN}/update/+", f"{RUN}/vote/agent-0", "$share/all/fl/v2/#"]
+WIDE = ["fl/v2/#", f"{RUN}/+/+", f"{RUN}/update/+", f"{RUN}/vote/agent-0", f"{RUN}/secure/#"]
+WIDE += [f"{RUN}/secure/peers/agent-0", "$share/all/fl/v2/#"]
 
 
 def everything_happens(house, aggregator):
     """Let the aggregator and an agent say everything there is, retained, and wait for the end."""
-    for topic in (*TOLD, "log/round", "log/invalid"):
+    alone = (f"{kind}/{name}" for kind in ALONE for name in ("agent-0", "agent-1", "http-000"))
+    for topic in (*TOLD, *alone, "log/round", "log/invalid"):
         aggregator.say(f"{RUN}/{topic}", b"said", retain=True)
     with house.call("agent-0") as agent:
         for kind in OWN:
@@ -327,8 +336,11 @@ def test_agents_hear_the_aggregator_alone(house, aggregator, protocol, login, la
             other.say(f"{RUN}/vote/agent-2", b"secret")
         aggregator.say(f"{RUN}/candidate", b"last")
         heard = {topic for topic, _ in caller.until_heard(f"{RUN}/candidate", b"last")}
-        assert heard <= {f"{RUN}/{topic}" for topic in TOLD}
-        assert not late or heard == {f"{RUN}/{topic}" for topic in TOLD}
+        told = {f"{RUN}/{topic}" for topic in TOLD}
+        if not login.startswith("listener"):
+            told |= {f"{RUN}/{kind}/{login}" for kind in ALONE}
+        assert heard <= told
+        assert not late or heard == told
 
 
 @pytest.mark.parametrize(
