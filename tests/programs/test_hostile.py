@@ -13,13 +13,13 @@ import threading
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from support.guarded import guarded
 from support.listening import RawClient, until
-from support.network import ROUNDS, RUN, N, Programs, counted, ended
+from support.network import ROUNDS, RUN, N, counted, ended
 from support.network import federation as open_federation
-from support.strangers import Caller, House
+from support.strangers import Caller
 
 from fedjury.broker import enrol
-from fedjury.broker.local import local_broker
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.codec import encode
 from fedjury.protocol.messages import (
@@ -40,54 +40,11 @@ HERE = f"fl/v2/{RUN}"
 VICTIM = "agent-07"
 
 
-class Guarded(Programs):
-    """The real programs, each with its secrets, on a broker that knows who is enrolled."""
-
-    def __init__(self, folder, *words):
-        self.secrets = folder / "secrets"
-        enrol.main(["--n", str(N), "--name", "mallory", "--folder", str(self.secrets), *words])
-        self.folder, self._broker = folder, contextlib.ExitStack()
-        super().__init__(folder, self._start_broker(0))
-        self.house = House(self.address, self.secrets)
-
-    def _start_broker(self, port):
-        return self._broker.enter_context(
-            local_broker(
-                "mosquitto",
-                say=lambda _: None,
-                log=self.folder / "broker.log",
-                port=port,
-                secrets=self.secrets,
-            )
-        )
-
-    def restart_broker(self):
-        """Stop the broker and start it again, where it was."""
-        self._broker.close()
-        self._start_broker(self.address.port)
-
-    def aggregator(self, *more):
-        """Start the aggregator of the run."""
-        return super().aggregator("--secrets", str(self.secrets), *more)
-
-    def agents(self, *more):
-        """Start the agents of the run."""
-        return super().agents("--secrets", str(self.secrets), *more)
-
-    def kill(self):
-        """End what still runs."""
-        super().kill()
-        self._broker.close()
-
-
 @contextlib.contextmanager
 def federation(folder, *words):
-    """Enrol a fleet and Mallory, start a broker, and the programs on it as the caller wants."""
-    programs = Guarded(folder, *words)
-    try:
+    """Enrol a fleet and Mallory, and start a broker for them."""
+    with guarded(folder, "--n", str(N), "--name", "mallory", *words) as programs:
         yield programs
-    finally:
-        programs.kill()
 
 
 def whole(programs, *more):

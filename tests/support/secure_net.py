@@ -15,6 +15,7 @@ from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 AGENTS = 12
+SAMPLES = 20
 SECURE = {
     "groups.size": 6,
     "groups.secure": True,
@@ -45,7 +46,7 @@ def decoded(heard):
             continue
 
 
-def true_updates(heard, run):
+def true_updates(heard, run, agents=AGENTS):
     """Return what each agent has trained in each round: (round, agent) -> Update.
 
     Agents like those of the run are told the same in the clear: its manifest, models and rounds.
@@ -56,14 +57,14 @@ def true_updates(heard, run):
             "run.name": run,
             "data.name": "digits",
             "model.name": "mlp",
-            "agents.n": AGENTS,
+            "agents.n": agents,
             "agents.malicious": 0.0,
-            "agents.samples": 20,
+            "agents.samples": SAMPLES,
         }
     )
     population, broker = simulated_agents_of(settings), MemoryBroker()
     hub = MemoryTransport(broker, run, USUAL)
-    fleet = runner_of(population, population.check(), range(AGENTS), hub, str)
+    fleet = runner_of(population, population.check(), range(agents), hub, str)
     aggregator = Connection(MemoryTransport(broker, run, USUAL), "aggregator")
     aggregator.subscribe(Update)
     fleet.join()
@@ -78,7 +79,7 @@ def true_updates(heard, run):
             case Round(number, phase=Phase.TRAIN) if number not in told:
                 aggregator.publish(message)
                 told.add(number)
-                while sum(number == known for known, _ in updates) < AGENTS:
+                while sum(number == known for known, _ in updates) < agents:
                     fleet.turn()
                     while (said := aggregator.receive(0)) is not None:
                         updates[number, said.agent] = said
