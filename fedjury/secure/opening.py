@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from fedjury.randomness import Purpose, stream
 from fedjury.secure import keys, shamir
 from fedjury.secure.agent import commitment
 from fedjury.secure.group import Group, Lost, Opened, shares_of
@@ -72,24 +73,27 @@ def _restored(
 ) -> bytes | None:
     """Restore a secret of the owner's from its neighbours' shares; None if that cannot be.
 
-    Whose shares are found to be wrong on the way is added to ``wrong``.
+    Those whose shares are found to be wrong on the way are added to ``wrong``: theirs are tried
+    last from then on.
     """
     places, shares = shares_of(group, owner)
     if len(places) < group.threshold:
         return None
-    numbers = np.frombuffer(b"".join(shares), "<u4").astype(np.uint64)
+    names = [group.names[place] for place in group.graph[owner][places]]
+    order = sorted(range(len(places)), key=lambda i: names[i] in wrong)
+    places, names = [places[i] for i in order], [names[i] for i in order]
+    numbers = np.frombuffer(b"".join(shares[i] for i in order), "<u4").astype(np.uint64)
     numbers = numbers.reshape(len(places), shamir.PARTS)
     for tried, chosen in enumerate(_sets(len(places), group.threshold)):
         parts = _of(numbers, places, chosen)
         secret = _secret(parts)
         if secret is not None and fits(secret):
             if tried:
-                names = (group.names[place] for place in group.graph[owner][[*places]])
-                bad = [_of(numbers, places, [*chosen[1:], i]) for i in range(len(places))]
+                found = [_of(numbers, places, [*chosen[1:], i]) for i in range(len(places))]
                 wrong.update(
                     name
-                    for i, (name, found) in enumerate(zip(names, bad, strict=True))
-                    if i not in chosen and not np.array_equal(found, parts)
+                    for i, name in enumerate(names)
+                    if i not in chosen and not np.array_equal(found[i], parts)
                 )
             return secret
     return None
@@ -118,6 +122,6 @@ def _sets(n: int, size: int) -> Iterator[list[int]]:
         return
     for first in range(1, n):
         yield sorted((first + i) % n for i in range(size))
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.SHARES_TRIED)
     for _ in range(TRIES - n):
         yield sorted(rng.choice(n, size, replace=False).tolist())
