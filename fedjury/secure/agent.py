@@ -243,7 +243,7 @@ def _check_peers(
             peers.threshold > degree,
             f"a threshold of {peers.threshold} is above {degree} neighbours",
         ),
-        (len(places) != degree, "there are not as many places as names"),
+        (len(peers.places) != 4 * degree, "there are not as many places as names"),
         (len(peers.mask_keys) != degree * KEY, "there are not as many keys as names"),
         (len(peers.box_keys) != degree * KEY, "there are not as many keys as names"),
         (len({*names}) != degree or own.name in names, "a neighbour is named twice, or is itself"),

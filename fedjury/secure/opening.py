@@ -32,7 +32,7 @@ def opened(group: Group, run: str) -> Opened | Lost:
         fits = _is_seed(group, name) if survived else _is_key(group, name)
         secret = _restored(group, owner, fits, wrong)
         if secret is None:
-            what = "its mask" if survived else "the masks of who has left"
+            what = f"the mask of {name}" if survived else f"those towards {name}, which has left"
             return Lost(group.number, group.names, f"too few shares that fit came to undo {what}")
         if survived:
             total -= keys.mask(secret, group.length)

@@ -1,4 +1,4 @@
-"""How many neighbours, and how many of them undo a mask: the published numbers, and small groups."""
+"""How many neighbours, and how many of them undo a mask: published numbers, and small groups."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_small_groups_are_all_neighbours(n, colluding, dropping, expected):
 
 
 def test_of_all_with_all_a_majority_where_that_is_stricter():
-    """Of five neighbours, two of whom collude, 4 is the least that no two sets of them both have."""
+    """Of five neighbours, two of whom collude, no two sets of 4 have only these in common."""
     assert parameters(6, 0.34, 0.17) == Parameters(4, 3)
     assert parameters(6, 0.34, 0.17, semi_malicious=True) == Parameters(5, 4)
 
@@ -83,7 +83,7 @@ def test_impossible_groups_are_refused(n, colluding, dropping, bad, gone):
 
 
 def test_shares_are_those_that_are_written():
-    """.29 of 100 are 29 who collude, though the nearest floating point number makes them 28.99…"""
+    """.29 of 100 are 29 who collude, though the nearest floating point number makes them fewer."""
     assert 0.29 * 100 < 29
     assert parameters(100, 0.29, 0.05) == parameters(100, 0.295, 0.05)
     assert parameters(100, 0.29, 0.05) != parameters(100, 0.28, 0.05)
@@ -93,7 +93,7 @@ def test_shares_are_those_that_are_written():
 @pytest.mark.parametrize("colluding", [0, 0.1, 0.33])
 @pytest.mark.parametrize("dropping", [0, 0.1, 0.25])
 def test_what_the_parameters_promise(n, colluding, dropping):
-    """By SciPy's hypergeometric law: enough are left for all of n, too few collude at any of them."""
+    """By SciPy's hypergeometric law: enough are left for all of n, too few collude at any."""
     bad, gone = floor(colluding * n), floor(dropping * n)
     degree, threshold = parameters(n, colluding, dropping)
     assert 2 <= threshold <= degree < n

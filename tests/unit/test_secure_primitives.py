@@ -88,7 +88,7 @@ def test_points_of_low_order_share_no_secret():
     for point in LOW_ORDER:
         for public in (point, point[:-1] + bytes([point[-1] | 128])):
             assert keys.same(public) == point
-            with pytest.raises(ValueError, match="."):
+            with pytest.raises(ValueError, match=r"[Ee]xchang|shared"):
                 pair(ALICE).agree(public)
 
 
@@ -148,7 +148,7 @@ def test_shares_are_those_of_googles_vector():
         [29, 72, 240, 207, 114, 224, 26, 141],
         [74, 31, 204, 116, 6, 189, 187, 136],
     ]
-    numbers = np.frombuffer(bytes(sum(shares, [])), ">u4").astype(np.uint64).reshape(5, 2)
+    numbers = np.frombuffer(bytes(np.ravel(shares).tolist()), ">u4").astype(np.uint64).reshape(5, 2)
     places = [[0, 1, 2], [2, 3, 4], [4, 0, 3]]
     restored = shamir.restore(np.array([numbers[row] for row in places]), places)
     assert restored.tolist() == [[0, 33]] * 3
@@ -226,7 +226,7 @@ def test_a_wrong_share_makes_another_secret_or_none(secret):
 @given(st.integers(4, 40), st.data())
 @settings(max_examples=40)
 def test_every_graph_is_regular_symmetric_and_connected(n, data):
-    """All have as many neighbours, ascending, none is its own, and whoever hears of all reaches all."""
+    """All have as many neighbours, ascending, none is its own, and from one all are reached."""
     degree = data.draw(st.sampled_from([*range(2, n - 1, 2), n - 1]))
     graph = draw_graph(n, degree, drawn(data.draw(st.integers(0, 1000))))
     near = [set(row) for row in graph.tolist()]
@@ -240,14 +240,14 @@ def test_every_graph_is_regular_symmetric_and_connected(n, data):
 
 
 def test_a_graph_by_hand():
-    """Numbers 30, 10, 20, 50, 40 put agents into the circle 1, 2, 0, 4, 3: each has those beside it."""
+    """Numbers 30, 10, 20, 50, 40 make the circle 1, 2, 0, 4, 3: each has those beside it."""
     source = np.array([30, 10, 20, 50, 40], "<u8").tobytes()
     graph = draw_graph(5, 2, lambda size: source[:size])
     assert graph.tolist() == [[2, 4], [2, 3], [0, 1], [1, 4], [0, 3]]
 
 
 def test_neighbours_are_drawn_by_the_source():
-    """The same bytes, the same graph; over 3,000 draws each of the others is as often a neighbour."""
+    """The same bytes, the same graph; in 3,000 draws each other one is as often a neighbour."""
     assert np.array_equal(draw_graph(20, 6, drawn(1)), draw_graph(20, 6, drawn(1)))
     source = drawn(2)
     first = np.concatenate([draw_graph(9, 2, source)[0] for _ in range(3000)]) - 1
