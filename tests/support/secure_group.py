@@ -119,6 +119,19 @@ class SecureGroup:
         return weights @ clipped / weights.sum(), error + 1e-7
 
 
+def at_step(step, *absent, **options):
+    """Return the state of member a before it does this step, and what it is told.
+
+    ``absent``: the numbers of those of its neighbours who are missing from the second step on.
+    """
+    group = SecureGroup(some_updates(), **options).until(Step.SHARES)
+    near = told(group.group, "a").names.split(" ")
+    for number in absent:
+        group.step(near[number])
+    group.until(step)
+    return group.agents["a"], told(group.group, "a")
+
+
 def some_updates(n=12, d=6, seed=0):
     """Return updates (n, d), some of whose coordinates are clipped."""
     scale = 0.4

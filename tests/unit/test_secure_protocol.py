@@ -64,7 +64,7 @@ def test_drop_outs_at_every_step_are_survived(absent):
 
 
 @given(st.lists(st.integers(0, 11), max_size=4, unique=True), st.data())
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 def test_up_to_the_share_whoever_drops_out(gone, data):
     """Of twelve any four may leave, whenever each of them does."""
     at = data.draw(st.lists(st.integers(0, 3), min_size=len(gone), max_size=len(gone)))
