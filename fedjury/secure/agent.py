@@ -157,7 +157,8 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 def _numbers(data: bytes) -> list[int]:
     """Return the whole numbers that stand in one piece; what is left over is none."""
-    return np.frombuffer(data[: len(data) // 4 * 4], "<u4").tolist()
+    numbers: list[int] = np.frombuffer(data[: len(data) // 4 * 4], "<u4").tolist()
+    return numbers
 
 
 def join(

@@ -9,20 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.noise import drawn
-from support.secure_group import (
-    LEAST,
-    TURN,
-    VERSION,
-    at_step,
-)
+from support.secure_group import LEAST, TURN, VERSION, at_step
 
 from fedjury.protocol.messages import MAX_COUNT
-from fedjury.protocol.secure import (
-    NOTHING,
-    SHARE,
-    SecureInbox,
-    UnmaskRequest,
-)
+from fedjury.protocol.secure import NOTHING, SHARE, SecureInbox, UnmaskRequest
 from fedjury.secure import agent
 from fedjury.secure.agent import Refusal
 from fedjury.secure.group import Step
@@ -62,10 +52,9 @@ def hostile_value(data, value):
     """Draw another value of the same type: changed, or any."""
     match value:
         case bytes():
-            cut = data.draw(st.integers(0, len(value) + 1))
-            return data.draw(st.sampled_from([value[:cut], value + value[:cut]])) + data.draw(
-                st.binary(max_size=40)
-            )
+            cut, new = data.draw(st.integers(0, len(value))), data.draw(st.binary(max_size=40))
+            same = value[:cut] + new + value[cut + len(new) :]
+            return data.draw(st.sampled_from([same, same[: len(value)], value[:cut], value + new]))
         case str():
             return data.draw(few)
         case int():
@@ -99,7 +88,12 @@ def test_whatever_an_agent_is_told(states, data):
         return
 
 
-@given(clip=numbers, bits=counts, members=counts, largest=counts)
+@given(
+    clip=numbers | st.floats(2.0**-149, 3e38),
+    bits=st.sampled_from([*range(4, 40, 4), MAX_COUNT]),
+    members=counts | st.integers(12, 20),
+    largest=counts,
+)
 @settings(max_examples=60)
 def test_whatever_the_fixed_point_is_said_to_be(masking, clip, bits, members, largest):
     """What an agent does not refuse it can encode by."""

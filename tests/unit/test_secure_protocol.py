@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.secure_group import SecureGroup, chi_square, letters, some_updates
 
-from fedjury.protocol.secure import BOX, MaskedUpdate, SecureShares, UnmaskShares
+from fedjury.protocol.secure import BOX, SHARE, MaskedUpdate, SecureShares, UnmaskShares
 from fedjury.secure.fixed_point import unpacked
 from fedjury.secure.group import Lost, Opened, Step, without
 
@@ -36,12 +36,12 @@ def rest(*gone):
 def test_the_sum_is_the_clear_one():
     """Nobody drops out: the mean of all, the share that was clipped, and nobody is accused."""
     updates = some_updates(12, 40)
-    group = SecureGroup(updates)
+    group = SecureGroup(updates, group=3)
     group.run()
     assert is_right(group, letters(12))
     result = group.group
     assert result.clipped == pytest.approx((abs(updates) > 0.5).mean(), abs=1e-3)
-    assert (result.number, result.weight, result.wrong) == (0, 12, ())
+    assert (result.number, result.weight, result.wrong) == (3, 12, ())
     assert group.refusals == group.refused == {}
 
 
@@ -192,26 +192,28 @@ def changed(sender, kind, change):
 
 
 def wrong_shares(message):
-    """Return an answer all of whose shares are wrong."""
-    data = bytes(byte ^ 1 for byte in message.shares)
+    """Return an answer with the last number of each share wrong: it restores another secret."""
+    data = bytes(byte ^ (i % SHARE == SHARE - 4) for i, byte in enumerate(message.shares))
     return UnmaskShares(message.agent, message.round, message.attempt, data)
 
 
-@pytest.mark.parametrize("liars", ["c", "bk", "adgj"])
+@pytest.mark.parametrize("liars", ["c", "bk", "adgj", "bdfhj"])
 @pytest.mark.parametrize("gone", ["", "e"])
 def test_wrong_shares_are_found_out(liars, gone):
-    """Their senders are named, nobody else is, and the sum is exact all the same."""
+    """The sum is exact all the same, and nobody is named but liars: all, unless they are many."""
     group = SecureGroup(some_updates(), seed=8, hostile=changed(liars, UnmaskShares, wrong_shares))
     group.run("", "", gone)
     assert is_right(group, rest(gone))
-    assert group.group.wrong == tuple(liars)
+    assert group.group.wrong == tuple(liars) or (
+        len(liars) > 2 and set(group.group.wrong) < {*liars}
+    )
 
 
 def test_too_many_wrong_shares_lose_the_group():
-    """Of an agent's eight neighbours fewer than three are honest: its mask cannot be undone."""
+    """Of most agents' eight neighbours fewer than three are honest: masks cannot be undone."""
     liars = "cdefghijkl"
     group = SecureGroup(some_updates(), hostile=changed(liars, UnmaskShares, wrong_shares))
-    assert group.run().why == f"{FEW} the mask of a"
+    assert group.run().why.startswith(f"{FEW} the mask of")
 
 
 def broken_boxes(count):
