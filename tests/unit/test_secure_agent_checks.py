@@ -300,7 +300,7 @@ def test_a_server_that_asks_for_both_shares_is_refused(unmasking):
 
 
 @given(st.binary(min_size=2, max_size=2))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_request_gets_both_shares(unmasking, survivors):
     """Whoever is said to survive: at most one of each neighbour's two, or all is refused."""
     masked, request = unmasking

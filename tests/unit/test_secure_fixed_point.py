@@ -108,7 +108,7 @@ def test_every_clip_of_a_float32_will_do(clip):
 
 
 @given(updates, st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_sums_are_exact_and_in_any_order(rows, data):
     """The mean is that in the clear to half a step of each; bit for bit the same in any order."""
     weights = data.draw(st.lists(st.integers(1, 8), min_size=len(rows), max_size=len(rows)))
@@ -125,7 +125,7 @@ def test_sums_are_exact_and_in_any_order(rows, data):
 
 
 @given(st.integers(1, 70), st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_mean_leaves_the_box(members, data):
     """Whatever the members send, and however few of them: no coordinate is above the clip."""
     fixed = FixedPoint.of(0.5, members, data.draw(st.integers(4, 16)))

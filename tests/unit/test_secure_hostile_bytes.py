@@ -64,7 +64,7 @@ def hostile_value(data, value):
 
 
 @given(st.data())
-@settings(max_examples=80)
+@settings(max_examples=50)
 def test_whatever_an_agent_is_told(states, data):
     """Any bytes, numbers and names at each step end in a refusal or a state; nothing is raised."""
     which = data.draw(st.integers(0, 2))
@@ -94,7 +94,7 @@ def test_whatever_an_agent_is_told(states, data):
     members=counts | st.integers(12, 20),
     largest=counts,
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_whatever_the_fixed_point_is_said_to_be(masking, clip, bits, members, largest):
     """What an agent does not refuse it can encode by."""
     shared, inbox = masking
