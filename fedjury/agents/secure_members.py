@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from fedjury.agents.connections import Connections
 from fedjury.agents.opened_sums import OpenedSums
-from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Decline, Manifest, Message, Update
+from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
 from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent as steps
 from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Vector
 from fedjury.protocol.secure import (
     BOX,
     KEY,

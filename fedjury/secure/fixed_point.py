@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Vector
 
 Words = npt.NDArray[np.uint32]
 

@@ -15,8 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Reason
+from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import (
     BOX,
