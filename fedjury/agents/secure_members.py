@@ -48,7 +48,7 @@ class SecureMembers:
         source is for tests alone.
         """
         self._run, self._length = run, manifest.parameters + 1
-        self._least = Least(**{key: int(value) for key, value in manifest.secure.items()})
+        self._least = least_in(manifest)
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
@@ -112,6 +112,13 @@ class SecureMembers:
         if pair not in self._agreed:
             self._agreed[pair] = own.agree(public)
         return self._agreed[pair]
+
+
+def least_in(manifest: Manifest) -> Least:
+    """Return what agents of a run ask for at the least, and no less than is safe at all."""
+    told = (manifest.secure.get(name, 0) for name in Least._fields)
+    given = [value if isinstance(value, int) else 0 for value in told]
+    return Least(*map(max, given, Least()))
 
 
 def secure_members(
