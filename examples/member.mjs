@@ -5,6 +5,8 @@ import { checkFit } from './data.mjs';
 import { groupsOf } from './groups.mjs';
 import { changesOf, judgeOf, profileOf } from './judge.mjs';
 import { Network, Unfit } from './network.mjs';
+import { Remembered } from './opened.mjs';
+import { Secret, leastOf, topicsOf } from './secret.mjs';
 import { meanLoss, train } from './training.mjs';
 import * as wire from './wire.mjs';
 
@@ -30,9 +32,12 @@ export class Member {
    * @param {string} name
    * @param {import('./training.mjs').Data} data its own
    * @param {(text: string) => void} say tells people
+   * @param {string} run
+   * @param {Remembered} remembered the sums that it has helped to open
    */
-  constructor(name, data, say) {
-    Object.assign(this, { name, data, say });
+  constructor(name, data, say, run = '', remembered = new Remembered()) {
+    Object.assign(this, { name, data, say, run, remembered });
+    this.outbox = []; // what it has to say at once, {part, payload}
     this.past = new Map(); // version -> {weights} or {profile}, of accepted models
     this.groupPast = new Map(); // version -> the same of a group's candidate
     this.groups = new Map(); // number -> the candidate of that group
@@ -45,7 +50,7 @@ export class Member {
   /** The parts of topics that it wants to hear now. */
   wanted() {
     if (!this.network) return ['manifest'];
-    const always = ['manifest', 'round', 'model'];
+    const always = ['manifest', 'round', 'model', ...(this.#isSecret() ? topicsOf(this.name) : [])];
     return this.#judges() ? [...always, ...this.#missing()] : always;
   }
 
@@ -73,10 +78,16 @@ export class Member {
     if (kind === 'manifest') this.#begin(wire.readManifest(payload));
     else if (!this.network) return;
     else if (kind === 'round') this.#open(wire.readRound(payload));
-    else if (kind === 'model') this.model = wire.readModel(payload, this.network.size);
+    else if (kind === 'model') this.#take(wire.readModel(payload, this.network.size));
+    else if (kind === 'secure') this.outbox.push(...this.secret?.hear(number, payload) ?? []);
     else if (kind === 'candidate' || kind === 'group') this.#candidate(kind, Number(number), payload);
     else if (kind === 'history') this.#history(this.past, Number(number), payload);
     else if (kind === 'group-history') this.#history(this.groupPast, Number(number), payload);
+  }
+
+  #take(model) {
+    this.model = model;
+    this.#beginSecret();
   }
 
   #candidate(kind, group, payload) {
@@ -112,7 +123,7 @@ export class Member {
     const same = JSON.stringify(before.tensors) === JSON.stringify(this.manifest.tensors);
     if (!same) this.model = undefined;
     this.groups.clear();
-    Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined });
+    Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined, secret: null });
   }
 
   #open(round) {
@@ -122,7 +133,7 @@ export class Member {
       return;
     }
     this.begun = true;
-    if (this.anew) this.answered = null; // the aggregator began again and asks again
+    if (this.anew) this.answered = this.secret = null; // the aggregator began again and asks again
     this.anew = false;
     this.asked += 1;
     this.round = round;
@@ -135,6 +146,30 @@ export class Member {
       if (!this.#fits(candidate)) this.groups.delete(group);
     }
     if (!this.judge && this.#asked()) this.#cannotJudge();
+    this.#joinSecret();
+  }
+
+  /** Whether updates are only sent under masks. */
+  #isSecret() {
+    return Object.keys(this.manifest.secure).length > 0;
+  }
+
+  /** Take part in an attempt whose updates are only summed, with new keys. */
+  #joinSecret() {
+    const { round, network, manifest, run, remembered, say } = this;
+    if (this.secret?.fits(round)) return;
+    this.secret = null;
+    if (!this.#isSecret() || round.phase !== 'train' || !this.#called()) return;
+    const [samples, length, least] = [this.data.count, network.size + 1, leastOf(manifest.secure)];
+    this.secret = new Secret(this.name, round, { run, samples, length, least, remembered, say });
+    this.outbox.push(this.secret.keys());
+    this.#beginSecret();
+  }
+
+  #beginSecret() {
+    const { secret, model } = this;
+    if (!secret || secret.model || model?.version !== secret.round.version) return;
+    this.outbox.push(...secret.begin(model));
   }
 
   #cannotJudge() {
@@ -186,25 +221,37 @@ export class Member {
   due() {
     if (this.done || !this.network || !this.round || this.answered === this.#key()) return 0;
     const ready = this.round.phase === 'train'
-      ? this.#called() && this.model?.version === this.round.version
-      : this.#judges() && !this.#missing().length;
+      ? this.#called() && this.#hasModel() : this.#judges() && !this.#missing().length;
     return ready ? this.asked : 0;
+  }
+
+  /** Whether it can train now. */
+  #hasModel() {
+    if (this.#isSecret()) return Boolean(this.secret?.model) && !this.secret.over;
+    return this.model?.version === this.round.version;
+  }
+
+  /** Take what it has to say at once. */
+  replies() {
+    return this.outbox.splice(0);
   }
 
   /**
    * Do what is due, step by step; to be given up when `due()` says another number.
-   * @returns {Generator<void, {part: string, payload: Uint8Array}>} what to publish
+   * @returns {Generator<void, {part: string, payload: Uint8Array} | undefined>} what to publish;
+   *   an update under masks is among the replies once there are masks
    */
   * work() {
     const key = this.#key();
     const { round, model } = this;
     let answer;
     try {
-      if (round.phase === 'train') answer = yield* this.#learn(round, model, NO_OPINION, 0);
+      if (round.phase === 'train') answer = yield* this.#learn(round, this.secret?.model ?? model, NO_OPINION, 0);
       else if (round.phase === 'validate_groups') answer = yield* this.#judgeGroups(round);
       else answer = yield* this.#judge(round);
     } catch (error) {
       this.say(`round ${round.round} goes on without this agent: ${error.message}`);
+      if (this.secret) this.secret.over = true;
       answer = this.#decline();
     }
     this.answered = key;
@@ -217,6 +264,8 @@ export class Member {
 
   /** Learn from a model, or send again what was learnt from it in this round. */
   * #learn({ round, attempt }, { version, weights }, opinion, bytes) {
+    const { secret } = this;
+    if (this.#isSecret() && !secret) throw new Error('its update would be seen: it is not sent');
     if (this.learnt?.round === round && same(this.learnt.weights, weights)) {
       this.say(`round ${round}, attempt ${attempt}: the same update again`);
     } else {
@@ -225,6 +274,7 @@ export class Member {
     }
     const samples = this.data.count;
     const { delta } = this.learnt;
+    if (secret) return void this.outbox.push(...secret.trained(delta));
     const message = { round, version, samples, delta, opinion, bytes };
     return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };
   }
