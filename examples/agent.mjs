@@ -155,8 +155,8 @@ class Agent {
     this.busy = true;
     for (let due = this.member.due(); due; due = this.member.due()) {
       const answer = await this.#drive(this.member.work(), due);
-      if (answer === null) say('given up unfinished: it is no longer asked for');
-      this.#publish([answer, ...this.member.replies()].filter(Boolean));
+      if (answer) this.#publish([answer]);
+      else say('given up unfinished: the aggregator asks for something else by now');
       this.#subscribe();
     }
     this.busy = false;

@@ -3,8 +3,10 @@
 
 import { checkFit } from './data.mjs';
 import { groupsOf } from './groups.mjs';
-import { changesOf, judgeOf, profileOf } from './judge.mjs';
-import { Network, Unfit } from './network.mjs';
+import {
+  changesOf, judgeOf, profileOf, profilesOf,
+} from './judge.mjs';
+import { networkOf } from './network.mjs';
 import { Remembered } from './opened.mjs';
 import { Secret, leastOf, topicsOf } from './secret.mjs';
 import { meanLoss, train } from './training.mjs';
@@ -13,18 +15,6 @@ import * as wire from './wire.mjs';
 const NO_OPINION = { score: 0, threshold: 0, evidence: [] };
 
 const same = (a, b) => a.length === b.length && a.every((value, i) => Object.is(value, b[i]));
-
-/** Make the manifest's network; throws Unfit if it is not what the manifest says it is. */
-function networkOf(manifest) {
-  if (manifest.protocol !== wire.PROTOCOL) throw new Unfit(wire.otherProtocol(manifest.protocol));
-  const network = new Network(manifest.model, manifest.input_shape, manifest.classes);
-  const shapes = manifest.tensors.map(([, shape]) => shape);
-  if (JSON.stringify(shapes) !== JSON.stringify(network.tensors)
-    || manifest.parameters !== network.size) {
-    throw new Unfit(`the run's tensors are not those of ${manifest.model}`);
-  }
-  return network;
-}
 
 /** One agent of a run. */
 export class Member {
@@ -37,7 +27,7 @@ export class Member {
    */
   constructor(name, data, say, run = '', remembered = new Remembered()) {
     Object.assign(this, { name, data, say, run, remembered });
-    this.outbox = []; // what it has to say at once, {part, payload}
+    this.outbox = []; // answers that are due at once, {part, payload}
     this.past = new Map(); // version -> {weights} or {profile}, of accepted models
     this.groupPast = new Map(); // version -> the same of a group's candidate
     this.groups = new Map(); // number -> the candidate of that group
@@ -78,16 +68,11 @@ export class Member {
     if (kind === 'manifest') this.#begin(wire.readManifest(payload));
     else if (!this.network) return;
     else if (kind === 'round') this.#open(wire.readRound(payload));
-    else if (kind === 'model') this.#take(wire.readModel(payload, this.network.size));
-    else if (kind === 'secure') this.outbox.push(...this.secret?.hear(number, payload) ?? []);
+    else if (kind === 'model') this.model = wire.readModel(payload, this.network.size);
+    else if (kind === 'secure') this.outbox.push(this.secret?.hear(number, payload));
     else if (kind === 'candidate' || kind === 'group') this.#candidate(kind, Number(number), payload);
     else if (kind === 'history') this.#history(this.past, Number(number), payload);
     else if (kind === 'group-history') this.#history(this.groupPast, Number(number), payload);
-  }
-
-  #take(model) {
-    this.model = model;
-    this.#beginSecret();
   }
 
   #candidate(kind, group, payload) {
@@ -133,7 +118,7 @@ export class Member {
       return;
     }
     this.begun = true;
-    if (this.anew) this.answered = this.secret = null; // the aggregator began again and asks again
+    if (this.anew) this.answered = null; // the aggregator began again and asks again
     this.anew = false;
     this.asked += 1;
     this.round = round;
@@ -146,30 +131,11 @@ export class Member {
       if (!this.#fits(candidate)) this.groups.delete(group);
     }
     if (!this.judge && this.#asked()) this.#cannotJudge();
-    this.#joinSecret();
   }
 
   /** Whether updates are only sent under masks. */
   #isSecret() {
     return Object.keys(this.manifest.secure).length > 0;
-  }
-
-  /** Take part in an attempt whose updates are only summed, with new keys. */
-  #joinSecret() {
-    const { round, network, manifest, run, remembered, say } = this;
-    if (this.secret?.fits(round)) return;
-    this.secret = null;
-    if (!this.#isSecret() || round.phase !== 'train' || !this.#called()) return;
-    const [samples, length, least] = [this.data.count, network.size + 1, leastOf(manifest.secure)];
-    this.secret = new Secret(this.name, round, { run, samples, length, least, remembered, say });
-    this.outbox.push(this.secret.keys());
-    this.#beginSecret();
-  }
-
-  #beginSecret() {
-    const { secret, model } = this;
-    if (!secret || secret.model || model?.version !== secret.round.version) return;
-    this.outbox.push(...secret.begin(model));
   }
 
   #cannotJudge() {
@@ -221,51 +187,42 @@ export class Member {
   due() {
     if (this.done || !this.network || !this.round || this.answered === this.#key()) return 0;
     const ready = this.round.phase === 'train'
-      ? this.#called() && this.#hasModel() : this.#judges() && !this.#missing().length;
+      ? this.#called() && this.model?.version === this.round.version
+      : this.#judges() && !this.#missing().length;
     return ready ? this.asked : 0;
   }
 
-  /** Whether it can train now. */
-  #hasModel() {
-    if (this.#isSecret()) return Boolean(this.secret?.model) && !this.secret.over;
-    return this.model?.version === this.round.version;
-  }
-
-  /** Take what it has to say at once. */
+  /** Take the answers that are due at once. */
   replies() {
-    return this.outbox.splice(0);
+    return this.outbox.splice(0).filter(Boolean);
   }
 
   /**
    * Do what is due, step by step; to be given up when `due()` says another number.
-   * @returns {Generator<void, {part: string, payload: Uint8Array} | undefined>} what to publish;
-   *   an update under masks is among the replies once there are masks
+   * @returns {Generator<void, {part: string, payload: Uint8Array}>} what to publish
    */
   * work() {
     const key = this.#key();
     const { round, model } = this;
     let answer;
     try {
-      if (round.phase === 'train') answer = yield* this.#learn(round, this.secret?.model ?? model, NO_OPINION, 0);
+      if (round.phase === 'train') answer = yield* this.#learn(round, model, NO_OPINION, 0);
       else if (round.phase === 'validate_groups') answer = yield* this.#judgeGroups(round);
       else answer = yield* this.#judge(round);
     } catch (error) {
       this.say(`round ${round.round} goes on without this agent: ${error.message}`);
-      if (this.secret) this.secret.over = true;
-      answer = this.#decline();
+      answer = { part: `decline/${this.name}`, payload: wire.decline(round) };
     }
     this.answered = key;
     return answer;
   }
 
-  #decline() {
-    return { part: `decline/${this.name}`, payload: wire.decline(this.round) };
-  }
-
   /** Learn from a model, or send again what was learnt from it in this round. */
-  * #learn({ round, attempt }, { version, weights }, opinion, bytes) {
-    const { secret } = this;
-    if (this.#isSecret() && !secret) throw new Error('its update would be seen: it is not sent');
+  * #learn(asked, model, opinion, bytes) {
+    const { round, attempt, phase } = asked;
+    const { version, weights } = model;
+    const isSecret = this.#isSecret();
+    if (isSecret && phase !== 'train') throw new Error('its update would not be secret');
     if (this.learnt?.round === round && same(this.learnt.weights, weights)) {
       this.say(`round ${round}, attempt ${attempt}: the same update again`);
     } else {
@@ -274,9 +231,17 @@ export class Member {
     }
     const samples = this.data.count;
     const { delta } = this.learnt;
-    if (secret) return void this.outbox.push(...secret.trained(delta));
+    if (isSecret) return this.#keys(asked, model, delta);
     const message = { round, version, samples, delta, opinion, bytes };
     return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };
+  }
+
+  /** Take part in an attempt whose updates are only summed. */
+  #keys(round, model, delta) {
+    const { run, remembered, say } = this;
+    const own = { run, remembered, say, samples: this.data.count, least: leastOf(this.manifest.secure) };
+    this.secret = new Secret(this.name, round, model, delta, own);
+    return this.secret.keys();
   }
 
   * #train(round, weights) {
@@ -289,16 +254,8 @@ export class Member {
     return delta;
   }
 
-  /** The profiles of what was accepted before, oldest first. */
-  * #profiles(past) {
-    const profiles = [];
-    for (const version of this.#lookBack()) {
-      const model = past.get(version);
-      model.profile ??= yield* profileOf(this.network, model.weights, this.data);
-      model.weights = null; // no longer needed
-      profiles.push(model.profile);
-    }
-    return profiles;
+  #profiles(past) {
+    return profilesOf(this.network, this.#lookBack().map((version) => past.get(version)), this.data);
   }
 
   * #judgeGroups(round) {

@@ -1,4 +1,4 @@
-// One attempt at a round in which an update is only sent under masks: what is said, and when.
+// One attempt at a round in which an update is only sent under masks: what is told, and answered.
 
 import { randomBytes } from 'node:crypto';
 
@@ -17,123 +17,93 @@ export const leastOf = (secure) => Object.fromEntries(
   Object.entries(LEAST).map(([key, least]) => [key, Math.max(least, Number(secure[key]) || 0)]),
 );
 
-const equal = (a, b) => Buffer.compare(a, b) === 0;
+const READ = { peers: readPeers, inbox: readInbox, unmask: readUnmask };
+const BEFORE = { inbox: 'peers', unmask: 'inbox' }; // step -> the one before it
 
-/** An agent's part in one attempt. Whatever comes, it returns what is to be published. */
+/** An agent's part in one attempt, once its update is ready: so none leaves a sum as it is slow. */
 export class Secret {
   /**
    * @param {string} name
-   * @param {{round: number, attempt: number, version: number}} round
-   * @param {{run: string, samples: number, length: number, least: typeof LEAST,
-   *   remembered: import('./opened.mjs').Remembered, say: (text: string) => void,
-   *   random?: (size: number) => Buffer}} own `length`: d + 1
+   * @param {{round: number, attempt: number}} round
+   * @param {{version: number, weights: Float32Array}} model from which it has trained
+   * @param {Float32Array} update (d,)
+   * @param {{run: string, samples: number, least: typeof LEAST, say: (text: string) => void,
+   *   remembered: import('./opened.mjs').Remembered, random?: (size: number) => Buffer}} own
    */
-  constructor(name, round, own) {
-    Object.assign(this, { name, round, own });
+  constructor(name, round, model, update, own) {
+    Object.assign(this, { name, round, update, own, version: model.version });
+    this.base = sha256(floatBytes(model.weights)).toString('hex');
     this.random = own.random ?? randomBytes;
     this.joined = join(name, own.run, round, own.samples, this.random);
+    this.told = {}; // step -> what the aggregator has said
+    this.said = {}; // step -> the answer
     this.over = false; // whether it has declined
   }
 
-  /** Whether it is of this attempt. */
-  fits({ round, attempt }) {
-    return this.round.round === round && this.round.attempt === attempt;
-  }
-
-  #message(step, content) {
+  #answer(step, content) {
     return { part: `secure/${step}/${this.name}`, payload: secureMessage(content) };
   }
 
   /** What is said first. */
   keys() {
-    return this.#message('keys', this.joined.sent);
-  }
-
-  /** Take the model that it trains from. */
-  begin(model) {
-    this.model = model;
-    this.base = sha256(floatBytes(model.weights)).toString('hex');
-    return this.#tried(() => this.#share());
+    return this.#answer('keys', this.joined.sent);
   }
 
   /**
-   * Take what the aggregator says.
+   * Take what the aggregator says; the same once more gets the same answer.
+   * @returns what to publish, or null: an answer, or that it takes no further part, and why
    * @throws BadMessage if it does not fit
    */
   hear(step, payload) {
-    const read = { peers: readPeers, inbox: readInbox, unmask: readUnmask }[step];
-    const message = read(payload);
-    if (!this.fits(message)) return [];
-    return this.#tried(() => {
-      if (step === 'unmask') return this.#unmask(message);
-      if (this.over) return [];
-      return step === 'peers' ? this.#peers(payload, message) : this.#inbox(payload, message);
-    });
-  }
-
-  /** Take what was learnt. */
-  trained(update) {
-    this.update = update;
-    return this.over ? [] : this.#tried(() => this.#send());
-  }
-
-  /** Do a step; if it cannot, or must not, be done, nobody is to wait for it. */
-  #tried(step) {
+    const message = READ[step](payload);
+    const { round, attempt } = this.round;
+    if (message.round !== round || message.attempt !== attempt) return null;
     try {
-      return step();
+      return this.#next(step, payload, message);
     } catch (error) {
       if (error instanceof BadMessage) throw error;
-      this.over = true;
-      const { message: why } = error;
-      const { round } = this.round;
-      this.own.say(error instanceof Refusal
-        ? `round ${round}: this agent takes no further part, as the aggregator asks too much: ${why}`
-        : `round ${round} goes on without this agent: ${why}`);
-      return [{ part: `decline/${this.name}`, payload: decline(this.round, why) }];
+      return this.#decline(error);
     }
   }
 
-  #peers(payload, message) {
-    if (this.peersSaid && !equal(this.peersSaid, payload)) throw new BadMessage('duplicate');
-    if (this.shared) return [this.#message('shares', this.shared.sent)];
-    Object.assign(this, { peersSaid: payload, peers: message });
-    return this.#share();
-  }
-
-  /** Which sum was opened before is known by the base model: there are no shares without it. */
-  #share() {
-    if (!this.peers || !this.model || this.shared || this.over) return [];
-    const before = this.own.remembered.get(this.base);
-    this.shared = shareSecrets(this.joined, this.peers, before, this.own.least, this.random);
-    return [this.#message('shares', this.shared.sent)];
-  }
-
-  #inbox(payload, message) {
-    if (!this.shared) throw new BadMessage('wrong_phase');
-    if (this.inboxSaid && !equal(this.inboxSaid, payload)) throw new BadMessage('duplicate');
-    this.inboxSaid = payload;
-    this.masked ??= addMasks(this.shared, message, this.own.length);
-    return this.#send();
-  }
-
-  #send() {
-    if (!this.masked || !this.update) return [];
-    this.sent ??= maskedUpdate(this.masked, this.model.version, this.update);
-    return [this.#message('masked', this.sent)];
-  }
-
-  #unmask(request) {
-    if (this.answered) {
-      if (equal(this.answered.survivors, request.survivors)) return [this.answered.answer];
-      throw new Refusal('a second request that differs from the first');
+  #next(step, payload, message) {
+    if (this.told[step]) {
+      if (Buffer.compare(this.told[step], payload) === 0) return this.said[step] ?? null;
+      if (step === 'unmask') throw new Refusal('a second request that differs from the first');
+      throw new BadMessage('duplicate');
     }
-    if (this.over) return [];
-    if (!this.sent) throw new BadMessage('wrong_phase');
-    const { remembered, least } = this.own;
-    const { opened, sent } = unmask(this.masked, request, remembered.get(this.base), least);
-    remembered.add(this.base, opened);
-    const { survivors } = request;
-    this.answered = { survivors, answer: this.#message('unmasked', sent) };
-    return [this.answered.answer];
+    if (this.over) return null;
+    if (BEFORE[step] && !this.told[BEFORE[step]]) throw new BadMessage('wrong_phase');
+    this.told[step] = payload;
+    this.said[step] = this[step](message);
+    return this.said[step];
+  }
+
+  /** A step that cannot, or must not, be done: nobody is to wait for it. */
+  #decline(error) {
+    this.over = true;
+    const why = error.message.slice(0, 200);
+    this.own.say(`round ${this.round.round} goes on without this agent: ${error instanceof Refusal
+      ? `it is told or asked what it refuses: ${why}` : why}`);
+    return { part: `decline/${this.name}`, payload: decline(this.round, why) };
+  }
+
+  peers(message) {
+    const { least, remembered } = this.own;
+    const before = remembered.get(this.base);
+    this.shared = shareSecrets(this.joined, message, before, least, this.random);
+    return this.#answer('shares', this.shared.sent);
+  }
+
+  inbox(message) {
+    this.masked = addMasks(this.shared, message, this.update.length + 1);
+    return this.#answer('masked', maskedUpdate(this.masked, this.version, this.update));
+  }
+
+  unmask(message) {
+    const { least, remembered } = this.own;
+    const { opened, sent } = unmask(this.masked, message, remembered.get(this.base), least);
+    remembered.add(this.base, opened); // before anything is said
+    return this.#answer('unmasked', sent);
   }
 }
