@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 from base64 import b64decode, b64encode
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from support.federation import settings_of
 from support.listening import RawClient, until
 from support.network import KIND, RUN, Programs
+from support.node_agent import EXAMPLES, NAME, Agents, found_node, javascript
 from support.strange_brokers import raw_broker, tls_broker
 from support.worlds import TASK
 
@@ -59,43 +59,14 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
-NAME = "node-1"
 TOPIC = f"fl/v2/{RUN}"
 SAMPLES = 60
 
 
 @pytest.fixture(scope="module")
 def node():
-    """Find Node.js 20, and install the packages of examples/ unless they are there."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if not program or not npm:
-        pytest.skip("Node.js or npm is not installed")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    if int(version.stdout.lstrip("v").split(".")[0]) < 20:
-        pytest.skip(f"Node.js is {version.stdout.strip()}, the agent needs v20")
-    if not _installed():
-        install = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        done = subprocess.run(
-            [*install, "--prefix", str(EXAMPLES)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode or not _installed():
-            pytest.skip(f"npm cannot install the agent's packages: {done.stderr[-300:]}")
-    return program
-
-
-def _installed():
-    """Say whether the packages of package.json are there, in these versions."""
-    wanted = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
-    files = {name: EXAMPLES / "node_modules" / name / "package.json" for name in wanted}
-    return all(
-        file.exists() and json.loads(file.read_text())["version"] == wanted[name]
-        for name, file in files.items()
-    )
+    """Find Node.js, with the packages of the agent."""
+    return found_node()
 
 
 @pytest.fixture(scope="module")
@@ -117,27 +88,6 @@ def csv(digits, tmp_path_factory):
     )
     file.write_text("\n".join(["label," + "," * (pixels.shape[1] - 1), *rows]) + "\n")
     return file
-
-
-def javascript(node, code, given):
-    """Run a module that knows ``given`` and prints its answer as JSON; returns the answer."""
-    head = "".join(
-        f"import * as {name} from {json.dumps((EXAMPLES / f'{name}.mjs').as_uri())};\n"
-        for name in ("network", "training", "member", "data", "judge")
-    )
-    head += "import { readFileSync } from 'node:fs';\n"
-    head += "const given = JSON.parse(readFileSync(0, 'utf8'));\n"
-    head += "const end = (s) => { for (;;) { const r = s.next(); if (r.done) return r.value; } };\n"
-    done = subprocess.run(
-        [node, "--input-type=module", "-e", head + code],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # ---------------------------------------------------------------- numbers
@@ -478,31 +428,6 @@ def test_it_votes_on_groups_as_our_own_validators(
 
 
 # ---------------------------------------------------------------- on a broker, the rounds by hand
-
-
-class Agents:
-    """The agent's processes, and what they say; none outlives the test."""
-
-    def __init__(self, node, folder, csv):
-        self._node, self._folder, self._csv = node, folder, csv
-        self._children = []
-
-    def start(self, address, *more, name=NAME):
-        """Start an agent and return its process; ``said()`` is what it has printed."""
-        file = self._folder / f"agent-{len(self._children)}.log"
-        command = [self._node, str(EXAMPLES / "agent.mjs"), "--run", RUN, "--name", name]
-        where = ["--broker", f"{address.host}:{address.port}", "--data", str(self._csv)]
-        with file.open("wb") as output:
-            child = subprocess.Popen([*command, *where, *more], stdout=output, stderr=output)
-        child.said = file.read_text
-        self._children.append(child)
-        return child
-
-    def kill(self):
-        """End what still runs."""
-        for child in self._children:
-            child.kill()
-            child.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,233 @@
+"""Secure aggregation in Node.js refuses what ours refuses, in the same words, and says the same.
+
+What it computes is compared with a frozen vector in examples/secure.test.mjs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.node_agent import found_node, javascript
+
+from fedjury.protocol.checks import Limits
+from fedjury.protocol.codec import decode, encode
+from fedjury.protocol.secure import BOX, KEY, UnmaskRequest
+from fedjury.secure import agent
+from fedjury.secure.agent import Least, Opened, Refusal
+from fedjury.secure.keys import LOW_ORDER
+
+FILE = Path(__file__).parents[1] / "unit" / "recorded" / "secure_vector.json"
+VECTOR = json.loads(FILE.read_text(encoding="utf-8"))
+TURN = VECTOR["round"], VECTOR["attempt"]
+LENGTH = 8
+LEAST = Least()
+
+STEPS = """
+const bytes = (digits) => Buffer.from(digits, 'hex');
+const hex = (data) => Buffer.from(data).toString('hex');
+const said = (step) => {
+  try {
+    return step();
+  } catch (error) {
+    if (!(error instanceof secure.Refusal)) throw error;
+    return error.message;
+  }
+};
+const { vector, least } = given;
+const own = vector.agents[given.name];
+const turn = { round: vector.round, attempt: vector.attempt };
+const source = () => {
+  let at = 0;
+  return (size) => {
+    at += size;
+    return bytes(own.random_bytes.repeat(8)).subarray(at - size, at);
+  };
+};
+const heard = (step) => bytes(
+  own.messages.find(({ topic }) => topic === `secure/${step}/${given.name}`).payload);
+const shareIt = (payload, before) => {
+  const random = source();
+  const joined = secure.join(given.name, vector.run, turn, own.samples, random);
+  return secure.shareSecrets(joined, wire.readPeers(payload), before, least, random);
+};
+const maskIt = (payload) => (
+  secure.addMasks(shareIt(heard('peers')), wire.readInbox(payload), 8));
+"""
+
+
+@pytest.fixture(scope="module")
+def node():
+    """Find Node.js, with the packages of the agent."""
+    return found_node()
+
+
+def stream(name):
+    """Return the source of an agent's random bytes."""
+    drawn, at = bytes.fromhex(VECTOR["agents"][name]["random_bytes"] * 8), [0]
+
+    def take(size):
+        at[0] += size
+        return drawn[at[0] - size : at[0]]
+
+    return take
+
+
+def heard(name, step):
+    """Return what an agent was told, and what it is told on."""
+    topic = f"secure/{step}/{name}"
+    said = {one["topic"]: one["payload"] for one in VECTOR["agents"][name]["messages"]}
+    return decode(f"fl/v2/lab/{topic}", bytes.fromhex(said[topic]), Limits())
+
+
+def told(node, code, cases, least=LEAST):
+    """Ask the agent in Node.js what it says in each case."""
+    given = {"vector": VECTOR, "name": "ada", "least": least._asdict(), "cases": cases}
+    return javascript(node, STEPS + code, given)
+
+
+def own_shared(name, peers, before=None, least=LEAST):
+    """Take an agent of ours to its shares."""
+    random = stream(name)
+    samples = VECTOR["agents"][name]["samples"]
+    joined, _ = agent.join(name, VECTOR["run"], TURN, samples, random)
+    return agent.share(joined, peers, before, least, random)
+
+
+def said_by(step):
+    """Return what comes of a step: its answer in hexadecimal digits, or why it is refused."""
+    try:
+        return step().hex()
+    except Refusal as why:
+        return str(why)
+
+
+def bad_peers(peers):
+    """Go through peers that cannot be, of one who has four neighbours in a group of six."""
+    names, places = peers.names, np.frombuffer(peers.places, "<u4")
+
+    def placed(*numbers):
+        return np.array(numbers, "<u4").tobytes()
+
+    yield from (
+        {"members": 2},
+        {"members": 4},
+        {"members": 5},
+        {"names": "bob"},
+        {"names": "bob cem dan"},
+        {"names": "bob bob dan eve"},
+        {"names": f"{peers.agent} cem dan eve"},
+        {"names": names, "threshold": 1},
+        {"threshold": 4},
+        {"threshold": 5},
+        {"places": peers.places[:-4]},
+        {"places": placed(*places[::-1])},
+        {"places": placed(1, 1, 3, 4)},
+        {"places": placed(1, 2, 3, 6)},
+        {"place": int(places[0])},
+        {"place": 6},
+        {"mask_keys": peers.mask_keys[:-KEY]},
+        {"box_keys": peers.box_keys + bytes(KEY)},
+        {"weight": peers.largest + 1},
+        {"weight": 61, "largest": 61},
+        {"clip": 0.0},
+        {"clip": -1.0},
+        {"bits": 7},
+        {"bits": 18},
+        {"bits": 4},
+        {"bits": 36},
+        {"bits": 8, "members": 128},
+        {"bits": 8, "members": 129},
+        {"bits": 32, "members": 2**31 - 1},
+        {"group": 2**31 - 1},
+        {},
+    )
+    for point in sorted(LOW_ORDER):
+        yield {"mask_keys": peers.mask_keys[: 2 * KEY] + point + peers.mask_keys[3 * KEY :]}
+        yield {"box_keys": point + peers.box_keys[KEY:]}
+
+
+def test_it_refuses_the_same_peers_in_the_same_words(node):
+    """Each kind of peers that cannot be; where they can, its shares are ours, byte for byte."""
+    peers = heard("ada", "peers")
+    cases = [replace(peers, **changes) for changes in bad_peers(peers)]
+    ours = [said_by(lambda one=one: own_shared("ada", one).sent.boxes) for one in cases]
+    code = """
+    console.log(JSON.stringify(given.cases.map((payload) => said(() => (
+      hex(shareIt(bytes(payload)).sent.boxes))))));
+    """
+    assert told(node, code, [encode(one).hex() for one in cases]) == ours
+    assert len({*ours}) > 16
+    assert sum(len(one) > 200 for one in ours) >= 4
+
+
+def test_it_asks_for_no_less_than_we_do(node):
+    """What it asks for at the least, and the sum that was opened before, count as in ours."""
+    peers = heard("ada", "peers")
+    for least in (Least(7), Least(6, 5), Least(6, 4, 3), Least(6, 4, 2)):
+        for roster in (None, peers.roster, bytes(32)):
+            before = None if roster is None else Opened(roster, b"\x3f")
+            ours = said_by(lambda: own_shared("ada", peers, before, least).sent.boxes)  # noqa: B023
+            code = """
+            const before = given.cases[0] && { roster: given.cases[0], survivors: '3f' };
+            console.log(JSON.stringify(said(() => (
+              hex(shareIt(heard('peers'), before).sent.boxes)))));
+            """
+            cases = [roster.hex() if roster else ""]
+            assert told(node, code, cases, least) == ours
+
+
+def test_it_opens_the_same_boxes(node):
+    """Boxes that are changed, missing, exchanged or too few: its masks and shares are ours."""
+    inbox, draw = heard("ada", "inbox"), np.random.default_rng(1)
+    boxes = agent.pieces(inbox.boxes, BOX)
+    changed = [bytes([*one[:50], one[50] ^ 1, *one[51:]]) for one in boxes]
+    kinds = [boxes, changed, [bytes(BOX)] * 4, boxes[::-1]]
+    chosen = [draw.choice(4, 4, p=(0.4, 0.2, 0.2, 0.2)) for _ in range(40)]
+    cases = [b"".join(kinds[kind][i] for i, kind in enumerate(row)) for row in chosen]
+    cases += [inbox.boxes, inbox.boxes[:-BOX], inbox.boxes + bytes(BOX)]
+    shared = own_shared("ada", heard("ada", "peers"))
+
+    def masks(one):
+        masked = agent.add_masks(shared, replace(inbox, boxes=one), LENGTH)
+        return masked.words.astype("<u4").tobytes() + b"".join(masked.shares)
+
+    ours = [said_by(lambda one=one: masks(one)) for one in cases]
+    code = """
+    console.log(JSON.stringify(given.cases.map((payload) => said(() => {
+      const { words, shares } = maskIt(bytes(payload));
+      return hex(Buffer.concat([Buffer.from(words.buffer), ...shares.filter(Boolean)]));
+    }))));
+    """
+    payloads = [encode(replace(inbox, boxes=one)).hex() for one in cases]
+    assert told(node, code, payloads) == ours
+    assert 10 < sum(len(one) > 100 for one in ours) < len(ours) - 10
+
+
+def test_it_helps_to_open_the_same_sums(node):
+    """Of all sets of survivors, with any sum that was opened before: the answers of ours."""
+    shared = own_shared("ada", heard("ada", "peers"))
+    masked = agent.add_masks(shared, heard("ada", "inbox"), LENGTH)
+    befores = [None, Opened(shared.peers.roster, b"\x2d"), Opened(bytes(32), b"\x2d")]
+    sets = [bytes([number]) for number in range(64)] + [b"\x2d\x00"]
+    cases, ours = [], []
+    for before in befores:
+        for survivors in sets:
+            request = UnmaskRequest("ada", *TURN, survivors)
+            ours.append(
+                said_by(lambda: agent.unmask(masked, request, before, LEAST)[0].answer.shares)  # noqa: B023
+            )
+            opened = before and {"roster": before.roster.hex(), "survivors": "2d"}
+            cases.append([encode(request).hex(), opened])
+    code = """
+    const masked = maskIt(heard('inbox'));
+    console.log(JSON.stringify(given.cases.map(([payload, before]) => said(() => {
+      const request = wire.readUnmask(bytes(payload));
+      return hex(secure.unmask(masked, request, before ?? undefined, least).sent.shares);
+    }))));
+    """
+    assert told(node, code, cases) == ours
+    assert len({*ours}) > 10

@@ -1,0 +1,92 @@
+"""The agent in Node.js: its modules called from here, and its processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.network import RUN
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+NAME = "node-1"
+
+
+def found_node():
+    """Find Node.js 20, and install the packages of examples/ unless they are there."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if not program or not npm:
+        pytest.skip("Node.js or npm is not installed")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    if int(version.stdout.lstrip("v").split(".")[0]) < 20:
+        pytest.skip(f"Node.js is {version.stdout.strip()}, the agent needs v20")
+    if not _installed():
+        install = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
+        done = subprocess.run(
+            [*install, "--prefix", str(EXAMPLES)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode or not _installed():
+            pytest.skip(f"npm cannot install the agent's packages: {done.stderr[-300:]}")
+    return program
+
+
+def _installed():
+    """Say whether the packages of package.json are there, in these versions."""
+    wanted = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
+    files = {name: EXAMPLES / "node_modules" / name / "package.json" for name in wanted}
+    return all(
+        file.exists() and json.loads(file.read_text())["version"] == wanted[name]
+        for name, file in files.items()
+    )
+
+
+def javascript(node, code, given):
+    """Run a module that knows ``given`` and prints its answer as JSON; returns the answer."""
+    head = "".join(
+        f"import * as {name} from {json.dumps((EXAMPLES / f'{name}.mjs').as_uri())};\n"
+        for name in ("network", "training", "member", "data", "judge", "secure", "wire")
+    )
+    head += "import { readFileSync } from 'node:fs';\n"
+    head += "const given = JSON.parse(readFileSync(0, 'utf8'));\n"
+    head += "const end = (s) => { for (;;) { const r = s.next(); if (r.done) return r.value; } };\n"
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", head + code],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+class Agents:
+    """The agent's processes, and what they say; none outlives the test."""
+
+    def __init__(self, node, folder, csv):
+        self._node, self._folder, self._csv = node, folder, csv
+        self._children = []
+
+    def start(self, address, *more, name=NAME):
+        """Start an agent and return its process; ``said()`` is what it has printed."""
+        file = self._folder / f"agent-{len(self._children)}.log"
+        command = [self._node, str(EXAMPLES / "agent.mjs"), "--run", RUN, "--name", name]
+        where = ["--broker", f"{address.host}:{address.port}", "--data", str(self._csv)]
+        with file.open("wb") as output:
+            child = subprocess.Popen([*command, *where, *more], stdout=output, stderr=output)
+        child.said = file.read_text
+        self._children.append(child)
+        return child
+
+    def kill(self):
+        """End what still runs."""
+        for child in self._children:
+            child.kill()
+            child.wait()
