@@ -15,6 +15,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -49,6 +50,19 @@ def message(name, step):
 def test_it_is_made_again_byte_for_byte():
     """With the same random bytes all is as it was; what differs would not be understood."""
     assert written(vector()) == FILE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["mask", "box"])
+def test_neighbours_have_the_same_secret(kind):
+    """X25519 of one's private key and the other's public key, which is that of its private one."""
+    for name in SHARERS:
+        private = X25519PrivateKey.from_private_bytes(hexed(name, f"{kind}_private"))
+        public = hexed(name, f"{kind}_public")
+        assert private.public_key().public_bytes_raw() == public
+        assert message(name, "keys")[f"{kind}_key"] == public
+        for other in AGENTS[name]["neighbours"]:
+            their = X25519PublicKey.from_public_bytes(hexed(other, f"{kind}_public"))
+            assert private.exchange(their) == hexed(name, "with", other, f"{kind}_secret")
 
 
 @pytest.mark.parametrize("purpose", ["mask", "box"])
@@ -118,6 +132,44 @@ def test_boxes_hold_both_shares_for_one_reader():
             content = AESGCM(key).decrypt(box[:12], box[12:], header.encode())
             both = AGENTS[sender]["with"][name]
             assert content.hex() == both["share_of_mask_private"] + both["share_of_own_secret"]
+
+
+def stretched(key):
+    """Return eight numbers of a key."""
+    return [*struct.unpack("<8I", Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(32)))]
+
+
+def test_keys_are_stretched_to_masks():
+    """AES-256 in counter mode over zeros, from a counter of zero; four bytes a number."""
+    for name in SHARERS:
+        assert stretched(hexed(name, "own_secret")) == AGENTS[name]["own_mask"]
+        for other, found in AGENTS[name]["with"].items():
+            assert stretched(hexed(name, "with", other, "mask_key")) == found["mask"]
+
+
+def test_updates_become_numbers():
+    """Clipped, weighted, moved, scaled and rounded in this order; the last is what was clipped."""
+    clip, largest = VECTOR["clip"], VECTOR["largest_number"]
+    assert largest == 2 ** (20 - 3) - 1
+    for agent in AGENTS.values():
+        if "encoded" in agent:
+            values = struct.unpack("<7f", bytes.fromhex(agent["update"]))
+            weight = agent["weight"] / VECTOR["largest_weight"]
+            scale = largest / (2 * clip)
+            numbers = [round((min(max(v, -clip), clip) * weight + clip) * scale) for v in values]
+            share = sum(abs(v) > clip for v in values) / 7
+            assert agent["encoded"] == [*numbers, round(share * largest)]
+
+
+def test_of_each_neighbour_one_share_is_given_away():
+    """Of cem, dan and fay the own mask's, of bob the key's, who has left, of eve none."""
+    for name in ("ada", "cem", "dan", "fay"):
+        said = message(name, "unmasked")["shares"]
+        for i, other in enumerate(AGENTS[name]["neighbours"]):
+            share = "share_of_mask_private" if other == "bob" else "share_of_own_secret"
+            given = AGENTS[other].get("with", {}).get(name, {}).get(share, "00" * 36)
+            assert said[36 * i : 36 * (i + 1)].hex() == given
+            assert (given == "00" * 36) == (other == "eve")
 
 
 def test_an_agent_is_masked_by_its_own_mask_and_those_with_neighbours():
