@@ -1,29 +1,50 @@
 """Secure aggregation in Node.js refuses what ours refuses, in the same words, and says the same.
 
-What it computes is compared with a frozen vector in examples/secure.test.mjs.
+What it computes is compared with a frozen vector in examples/secure.test.mjs. How it takes part is
+tried on a real broker, with the rest of the group in the hands of the test.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.node_agent import found_node, javascript
+import torch
+from support.listening import RawClient, until
+from support.network import KIND, RUN
+from support.node_agent import (
+    NAME,
+    SAMPLES,
+    Agents,
+    found_node,
+    javascript,
+    manifest_of,
+    small_digits,
+    written_csv,
+)
 
+from fedjury.broker.local import local_broker
+from fedjury.learning import models
+from fedjury.learning.weights import flatten
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import decode, encode
-from fedjury.protocol.secure import BOX, KEY, UnmaskRequest
+from fedjury.protocol.messages import Decline, Model, Phase, Round
+from fedjury.protocol.secure import BOX, KEY, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent
 from fedjury.secure.agent import Least, Opened, Refusal
+from fedjury.secure.group import Group, Terms, advance, take, told
 from fedjury.secure.keys import LOW_ORDER
+from fedjury.secure.opening import opened
 
 FILE = Path(__file__).parents[1] / "unit" / "recorded" / "secure_vector.json"
 VECTOR = json.loads(FILE.read_text(encoding="utf-8"))
 TURN = VECTOR["round"], VECTOR["attempt"]
 LENGTH = 8
+TOPIC = f"fl/v2/{RUN}"
 LEAST = Least()
 
 STEPS = """
@@ -83,7 +104,7 @@ def heard(name, step):
     return decode(f"fl/v2/lab/{topic}", bytes.fromhex(said[topic]), Limits())
 
 
-def told(node, code, cases, least=LEAST):
+def asked(node, code, cases, least=LEAST):
     """Ask the agent in Node.js what it says in each case."""
     given = {"vector": VECTOR, "name": "ada", "least": least._asdict(), "cases": cases}
     return javascript(node, STEPS + code, given)
@@ -159,7 +180,7 @@ def test_it_refuses_the_same_peers_in_the_same_words(node):
     console.log(JSON.stringify(given.cases.map((payload) => said(() => (
       hex(shareIt(bytes(payload)).sent.boxes))))));
     """
-    assert told(node, code, [encode(one).hex() for one in cases]) == ours
+    assert asked(node, code, [encode(one).hex() for one in cases]) == ours
     assert len({*ours}) > 16
     assert sum(len(one) > 200 for one in ours) >= 4
 
@@ -177,7 +198,7 @@ def test_it_asks_for_no_less_than_we_do(node):
               hex(shareIt(heard('peers'), before).sent.boxes)))));
             """
             cases = [roster.hex() if roster else ""]
-            assert told(node, code, cases, least) == ours
+            assert asked(node, code, cases, least) == ours
 
 
 def test_it_opens_the_same_boxes(node):
@@ -203,7 +224,7 @@ def test_it_opens_the_same_boxes(node):
     }))));
     """
     payloads = [encode(replace(inbox, boxes=one)).hex() for one in cases]
-    assert told(node, code, payloads) == ours
+    assert asked(node, code, payloads) == ours
     assert 10 < sum(len(one) > 100 for one in ours) < len(ours) - 10
 
 
@@ -220,8 +241,8 @@ def test_it_helps_to_open_the_same_sums(node):
             ours.append(
                 said_by(lambda: agent.unmask(masked, request, before, LEAST)[0].answer.shares)  # noqa: B023
             )
-            opened = before and {"roster": before.roster.hex(), "survivors": "2d"}
-            cases.append([encode(request).hex(), opened])
+            known = before and {"roster": before.roster.hex(), "survivors": "2d"}
+            cases.append([encode(request).hex(), known])
     code = """
     const masked = maskIt(heard('inbox'));
     console.log(JSON.stringify(given.cases.map(([payload, before]) => said(() => {
@@ -229,5 +250,123 @@ def test_it_helps_to_open_the_same_sums(node):
       return hex(secure.unmask(masked, request, before ?? undefined, least).sent.shares);
     }))));
     """
-    assert told(node, code, cases) == ours
+    assert asked(node, code, cases) == ours
     assert len({*ours}) > 10
+
+
+# ---------------------------------------------------------------- on a broker, the group by hand
+
+
+OURS = ("our-0", "our-1", "our-2")
+"""Agents whose updates are zero, so that the sum is that of the agent in Node.js."""
+
+
+class Aggregation:
+    """A run with one group, in which all but one are ours."""
+
+    def __init__(self, people, manifest):
+        self._people, self._manifest = people, manifest
+        self._limits = Limits(manifest.parameters)
+
+    def play(self, part, message, *, retain=False):
+        """Say what the aggregator would."""
+        self._people.publish(f"{TOPIC}/{part}", encode(message), retain=retain)
+
+    def hear(self, kind, turn):
+        """Wait for what the agent says in a step of an attempt, or that it declines."""
+
+        def found():
+            for one in list(self._people.heard):
+                if one.topic in (f"{TOPIC}/secure/{kind}/{NAME}", f"{TOPIC}/decline/{NAME}"):
+                    message = decode(one.topic, one.payload, self._limits)
+                    if (message.round, message.attempt) == turn:
+                        return message
+            return None
+
+        return until(found, 30)
+
+    def attempt(self, turn, ours, version=0):
+        """Open an attempt, and go through its steps; returns how it ends, or a Decline."""
+        round_ = Round(*turn, Phase.TRAIN, version, "all", (), 60.0)
+        self.play("round", round_, retain=True)
+        length = self._manifest.parameters + 1
+        terms = Terms(RUN, 0.2, 0.2, 3, 14, 10_000, os.urandom)
+        group = Group(0, turn, version, length, frozenset({NAME, *ours}))
+        states = {}
+        for name in ours:
+            states[name], keys = agent.join(name, RUN, turn, SAMPLES, os.urandom)
+            group = take(group, keys)
+        for kind in ("keys", "shares", "masked", "unmasked"):
+            answer = self.hear(kind, turn)
+            if isinstance(answer, Decline):
+                return answer
+            group = take(group, answer)
+            assert isinstance(group, Group), group
+            if kind == "unmasked":
+                break
+            group = advance(group, terms, 0.5)
+            part = {"keys": "peers", "shares": "inbox", "masked": "unmask"}[kind]
+            self.play(f"secure/{part}/{NAME}", told(group, NAME))
+            for name in ours:
+                states[name], message = self._step(states[name], told(group, name), version)
+                group = take(group, message)
+        return opened(group, RUN)
+
+    def _step(self, state, message, version):
+        """Take one of ours to its next step; returns its state, and what it says."""
+        match message:
+            case SecurePeers():
+                shared = agent.share(state, message, None, LEAST, os.urandom)
+                return shared, shared.sent
+            case SecureInbox():
+                masked = agent.add_masks(state, message, self._manifest.parameters + 1)
+                nothing = np.zeros(self._manifest.parameters, np.float32)
+                return masked, agent.masked_update(masked, version, nothing)
+            case UnmaskRequest():
+                answered, _ = agent.unmask(state, message, None, LEAST)
+                return answered, answered.answer
+
+
+def loss(network, weights, x, y):
+    """Measure the cross-entropy of a model."""
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(weights.copy()), network.parameters())
+    with torch.inference_mode():
+        return float(torch.nn.functional.cross_entropy(network(x), y))
+
+
+def test_its_update_is_only_in_the_sum_and_in_no_two_that_differ(node, tmp_path):
+    """It learns, as the sum shows; killed and started again, it knows whose sum it has opened."""
+    digits = small_digits()
+    network = models.build("mlp", (1, 8, 8), 10, seed=2)
+    start = flatten(network)
+    manifest = replace(manifest_of(network), secure=LEAST._asdict())
+    agents = Agents(node, tmp_path, written_csv(tmp_path, digits))
+    state = ["--state", str(tmp_path / "sums")]
+    with (
+        local_broker(KIND, say=lambda _: None) as address,
+        RawClient(address, f"{TOPIC}/#") as people,
+    ):
+        run = Aggregation(people, manifest)
+        run.play("manifest", manifest, retain=True)
+        run.play("model", Model(0, start), retain=True)
+        try:
+            child = agents.start(address, *state)
+            until(lambda: people.payloads(f"agent/{NAME}"))
+            first = run.attempt((1, 1), OURS)
+            assert first.members == (NAME, *OURS)
+            step = 4 * first.mean  # the others, of the same weight, have learnt nothing
+            assert (
+                loss(network, start + step, *digits[1:]) < loss(network, start, *digits[1:]) - 0.01
+            )
+            child.kill()
+            child.wait()
+            agents.start(address, *state)
+            other = run.attempt((2, 1), OURS[:2])
+            assert isinstance(other, Decline)
+            assert other.why == "another sum over the same model was opened, with other members"
+            assert run.attempt((2, 2), OURS).members == (NAME, *OURS)
+            run.play("model", Model(1, start + step), retain=True)
+            assert run.attempt((3, 1), OURS[:2], version=1).members == (NAME, *OURS[:2])
+        finally:
+            agents.kill()
+        assert not people.payloads("/update/")

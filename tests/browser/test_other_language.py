@@ -22,7 +22,18 @@ import torch.nn.functional as F
 from support.federation import settings_of
 from support.listening import RawClient, until
 from support.network import KIND, RUN, Programs
-from support.node_agent import EXAMPLES, NAME, Agents, found_node, javascript
+from support.node_agent import (
+    EXAMPLES,
+    LOOK_BACK,
+    NAME,
+    SAMPLES,
+    Agents,
+    found_node,
+    javascript,
+    manifest_of,
+    small_digits,
+    written_csv,
+)
 from support.strange_brokers import raw_broker, tls_broker
 from support.worlds import TASK
 
@@ -50,7 +61,6 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupHistory,
     History,
-    Manifest,
     Model,
     Phase,
     Round,
@@ -60,7 +70,6 @@ from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTran
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPIC = f"fl/v2/{RUN}"
-SAMPLES = 60
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +80,14 @@ def node():
 
 @pytest.fixture(scope="module")
 def digits():
-    """Return the small digits as the agent's CSV file gives them: whole numbers up to 255."""
-    data = datasets.load("digits", ROOT / "data", test=500)
-    pixels = np.rint(data.x_train[:SAMPLES] * 255).astype(int)
-    x = torch.from_numpy((pixels / 255).astype(np.float32))
-    return pixels.reshape(SAMPLES, -1), x, torch.from_numpy(data.y_train[:SAMPLES])
+    """Load the agent's data."""
+    return small_digits()
 
 
 @pytest.fixture(scope="module")
 def csv(digits, tmp_path_factory):
     """Write the agent's data."""
-    pixels, _, y = digits
-    file = tmp_path_factory.mktemp("own") / "my.csv"
-    rows = (
-        ",".join(map(str, [label, *row])) for label, row in zip(y.tolist(), pixels, strict=True)
-    )
-    file.write_text("\n".join(["label," + "," * (pixels.shape[1] - 1), *rows]) + "\n")
-    return file
+    return written_csv(tmp_path_factory.mktemp("own"), digits)
 
 
 # ---------------------------------------------------------------- numbers
@@ -166,31 +166,6 @@ for (const [part, payload] of given.messages) agent.hear(part, Buffer.from(paylo
 const { part, payload } = end(agent.work());
 console.log(JSON.stringify({ part, payload: Buffer.from(payload).toString('base64') }));
 """
-
-LOOK_BACK = 7
-
-
-def manifest_of(network, judge="lof", history_codec="float32"):
-    """Write a manifest for a network on the small digits."""
-    weights = flatten(network)
-    return Manifest(
-        model="mlp",
-        tensors=tuple(tensors(network)),
-        parameters=len(weights),
-        classes=10,
-        input_shape=(1, 8, 8),
-        epochs=2,
-        batch_size=10,
-        learning_rate=0.1,
-        momentum=0.0,
-        codec="float32",
-        history_codec=history_codec,
-        max_bytes=32_000_000,
-        judge=judge,
-        judge_options={},
-        look_back=LOOK_BACK,
-        minimum_history=LOOK_BACK + 1,
-    )
 
 
 @pytest.fixture(scope="module")

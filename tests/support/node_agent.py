@@ -7,11 +7,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from support.network import RUN
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+from fedjury.learning import datasets
+from fedjury.learning.weights import flatten, tensors
+from fedjury.protocol.messages import Manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 NAME = "node-1"
+SAMPLES = 60
+LOOK_BACK = 7
 
 
 def found_node():
@@ -43,6 +52,48 @@ def _installed():
     return all(
         file.exists() and json.loads(file.read_text())["version"] == wanted[name]
         for name, file in files.items()
+    )
+
+
+def small_digits():
+    """Return the small digits as the agent's CSV file gives them: whole numbers up to 255."""
+    data = datasets.load("digits", ROOT / "data", test=500)
+    pixels = np.rint(data.x_train[:SAMPLES] * 255).astype(int)
+    x = torch.from_numpy((pixels / 255).astype(np.float32))
+    return pixels.reshape(SAMPLES, -1), x, torch.from_numpy(data.y_train[:SAMPLES])
+
+
+def written_csv(folder, digits):
+    """Write such data to a file."""
+    pixels, _, y = digits
+    file = folder / "my.csv"
+    rows = (
+        ",".join(map(str, [label, *row])) for label, row in zip(y.tolist(), pixels, strict=True)
+    )
+    file.write_text("\n".join(["label," + "," * (pixels.shape[1] - 1), *rows]) + "\n")
+    return file
+
+
+def manifest_of(network, judge="lof", history_codec="float32"):
+    """Write a manifest for a network on the small digits."""
+    weights = flatten(network)
+    return Manifest(
+        model="mlp",
+        tensors=tuple(tensors(network)),
+        parameters=len(weights),
+        classes=10,
+        input_shape=(1, 8, 8),
+        epochs=2,
+        batch_size=10,
+        learning_rate=0.1,
+        momentum=0.0,
+        codec="float32",
+        history_codec=history_codec,
+        max_bytes=32_000_000,
+        judge=judge,
+        judge_options={},
+        look_back=LOOK_BACK,
+        minimum_history=LOOK_BACK + 1,
     )
 
 
