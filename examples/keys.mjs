@@ -4,6 +4,7 @@ import {
   createCipheriv, createDecipheriv, createHash, createPrivateKey, createPublicKey, diffieHellman,
   hkdfSync,
 } from 'node:crypto';
+import { endianness } from 'node:os';
 
 export const KEY = 32; // bytes of a key, private or public
 const NONCE = 12;
@@ -46,8 +47,10 @@ export const derive = (secret, info) => Buffer.from(hkdfSync('sha256', secret, '
  */
 export function mask(key, length) {
   const stream = createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(4 * length));
-  const view = new DataView(stream.buffer, stream.byteOffset, stream.length);
-  return Uint32Array.from({ length }, (_, i) => view.getUint32(4 * i, true));
+  const own = Buffer.from(new ArrayBuffer(stream.length)); // where numbers of four bytes can begin
+  own.set(stream);
+  if (endianness() === 'BE') own.swap32();
+  return new Uint32Array(own.buffer);
 }
 
 /** Put content into a box that only opens with its key and header: nonce, content, seal. */

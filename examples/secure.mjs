@@ -135,7 +135,8 @@ export function addMasks(shared, inbox, length) {
       return null;
     }
     const sign = peers.place < place ? 1 : -1; // whoever stands first adds, the other subtracts
-    mask(maskKey, length).forEach((word, j) => { words[j] += sign * word; }); // modulo 2^32
+    const towards = mask(maskKey, length);
+    for (let j = 0; j < length; j++) words[j] += sign * towards[j]; // modulo 2^32
     return unseal(boxKey, box, infoOf(session, 'share', name, own.name));
   });
   refuseIf([shares.filter(Boolean).length < peers.threshold, 'too few boxes of neighbours open']);

@@ -70,7 +70,7 @@ const source = () => {
 };
 const heard = (step) => bytes(
   own.messages.find(({ topic }) => topic === `secure/${step}/${given.name}`).payload);
-const shareIt = (payload, before) => {
+const shareIt = (payload, before, least = given.least) => {
   const random = source();
   const joined = secure.join(given.name, vector.run, turn, own.samples, random);
   return secure.shareSecrets(joined, wire.readPeers(payload), before, least, random);
@@ -104,9 +104,9 @@ def heard(name, step):
     return decode(f"fl/v2/lab/{topic}", bytes.fromhex(said[topic]), Limits())
 
 
-def asked(node, code, cases, least=LEAST):
+def asked(node, code, cases):
     """Ask the agent in Node.js what it says in each case."""
-    given = {"vector": VECTOR, "name": "ada", "least": least._asdict(), "cases": cases}
+    given = {"vector": VECTOR, "name": "ada", "least": LEAST._asdict(), "cases": cases}
     return javascript(node, STEPS + code, given)
 
 
@@ -188,17 +188,19 @@ def test_it_refuses_the_same_peers_in_the_same_words(node):
 def test_it_asks_for_no_less_than_we_do(node):
     """What it asks for at the least, and the sum that was opened before, count as in ours."""
     peers = heard("ada", "peers")
+    cases, ours = [], []
     for least in (Least(7), Least(6, 5), Least(6, 4, 3), Least(6, 4, 2)):
         for roster in (None, peers.roster, bytes(32)):
             before = None if roster is None else Opened(roster, b"\x3f")
-            ours = said_by(lambda: own_shared("ada", peers, before, least).sent.boxes)  # noqa: B023
-            code = """
-            const before = given.cases[0] && { roster: given.cases[0], survivors: '3f' };
-            console.log(JSON.stringify(said(() => (
-              hex(shareIt(heard('peers'), before).sent.boxes)))));
-            """
-            cases = [roster.hex() if roster else ""]
-            assert asked(node, code, cases, least) == ours
+            ours.append(said_by(lambda: own_shared("ada", peers, before, least).sent.boxes))  # noqa: B023
+            known = roster and {"roster": roster.hex(), "survivors": "3f"}
+            cases.append([known, least._asdict()])
+    code = """
+    console.log(JSON.stringify(given.cases.map(([before, atLeast]) => said(() => (
+      hex(shareIt(heard('peers'), before, atLeast).sent.boxes))))));
+    """
+    assert asked(node, code, cases) == ours
+    assert len({*ours}) == 5
 
 
 def test_it_opens_the_same_boxes(node):
