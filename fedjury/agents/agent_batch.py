@@ -254,6 +254,11 @@ class AgentBatch:
         self.deltas.update(ready)
         return message, ready.keys()
 
+    @property
+    def unclipped(self) -> Collection[str]:
+        """Return who attacks."""
+        return self.members.attackers
+
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what a member sends for this round, if it is ready.
 

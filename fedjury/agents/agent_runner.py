@@ -27,6 +27,8 @@ from fedjury.agents.agent import (
 )
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
+from fedjury.agents.secure_members import Remembered, SecureMembers
+from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.compression import or_float32
@@ -53,6 +55,7 @@ from fedjury.protocol.messages import (
     Vector,
     Vote,
 )
+from fedjury.protocol.secure import SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.protocol.transport.connection import Transport, TransportError
 
 READS = 200
@@ -60,21 +63,6 @@ READS = 200
 
 IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
-
-OTHERWISE = (
-    "the aggregator expects other agents than these, so its reports may be wrong: it has "
-    "{theirs}; these have {ours}; give both the same --config, --seed and --set"
-)
-"""What people are told where one side has a scenario that the other has not."""
-
-OTHER_PROTOCOL = (
-    "the aggregator of this run speaks protocol {theirs}, and these agents speak {ours}: install "
-    "the same version of fedjury on both sides"
-)
-"""What people are told where the two cannot talk to each other."""
-
-UNFIT = "{why}; waiting until the run has a manifest that fits"
-"""What people are told where a run cannot be taken part in as it is now."""
 
 NOBODY = Colluders()
 """Empty: no malicious agent differs on the network."""
@@ -98,6 +86,7 @@ class AgentRunner:
         waiting: Waiting | None = None,
         partition: str = "",
         abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
+        opened_sums: Remembered | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
@@ -106,10 +95,11 @@ class AgentRunner:
         they do with every later one. ``abilities``: what the agent of a name can do with a
         candidate.
 
-        ``partition``: how their data are partitioned, and the run's aggregator should say the same.
-        ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
-        keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
-        tells seconds, from whenever.
+        ``opened_sums``: which they have helped to open, under secure aggregation; it is added to.
+        ``partition``: how their data are partitioned, and the run's aggregator should say the
+        same. ``waiting``: says what is waited for, where nothing comes. ``remember``: whether
+        validators keep the models they have seen. ``colluders``: who colludes, and who comes late.
+        ``clock``: tells seconds, from whenever.
         """
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
@@ -122,6 +112,8 @@ class AgentRunner:
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
         self._batch: Batch | None = None
+        self._opened_sums: Remembered = {} if opened_sums is None else opened_sums
+        self._secure: SecureMembers | None = None
         self._patient = patient
         self._manifest: Manifest | None = None
         """The one in force: the last that any connection has heard."""
@@ -243,6 +235,9 @@ class AgentRunner:
                 self._batch.look_back_at_group(version, weights)
             case History(version, weights) if self._batch is not None:
                 self._batch.look_back_at(version, weights)
+            case SecurePeers() | SecureInbox() | UnmaskRequest() if self._secure is not None:
+                for answer in self._secure.answers(message):
+                    self.transport.send(message.agent, answer)
             case AggregatorPresence(partition=theirs) if theirs and self._partition:
                 self._compare(theirs)
             case ColluderUpdate() | AttackVector() if self._batch is not None:
@@ -319,11 +314,16 @@ class AgentRunner:
         self.transport.decoder.limit(limits)
         self.transport.codecs[Update] = or_float32(manifest.codec)
         began, self._batch = bool(self._heard), None
+        self._secure = None
         try:
             if manifest.protocol != PROTOCOL:
                 theirs = manifest.protocol
                 raise TransportError(OTHER_PROTOCOL.format(theirs=theirs, ours=PROTOCOL))
             self._batch = self.new_batch(manifest)
+            if manifest.secure:
+                told = self.transport.run, manifest, self._opened_sums, self._batch.unclipped
+                self._secure = SecureMembers(*told)
+                self.connections.hear_alone(SecurePeers, SecureInbox, UnmaskRequest)
         except (TransportError, ValueError) as why:
             if not (self._patient or began):
                 raise
@@ -384,13 +384,19 @@ class AgentRunner:
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute) and not isinstance(answer, Decline):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
-                self.transport.send(name, answer)
+                self.transport.send(name, self._said(answer, task.attempt))
                 del self._tasks[name]
         self._fresh.clear()
         if self.voting or self._measuring:
             self._look_at_candidate(batch)
         if self._voting_on_groups:
             self._look_at_groups(batch)
+
+    def _said(self, answer: Message, attempt: int) -> Message:
+        """Return what is sent of an answer: of an update under masks, first new keys."""
+        if self._secure is None or not isinstance(answer, Update):
+            return answer
+        return self._secure.offer(answer, attempt, self._models[answer.version])
 
     def _look_at_candidate(self, batch: Batch) -> None:
         """Let all who are ready judge the candidate, and measure it, at once."""

@@ -26,6 +26,10 @@ class Batch(Protocol):
     def number(self) -> int:
         """The round it is in; -1 before the first."""
 
+    @property
+    def unclipped(self) -> Collection[str]:
+        """Which of its agents send what they like where others clip their updates."""
+
     def keep(self, version: int, weights: Vector) -> None:
         """Remember an accepted model (d,), and forget those that no judge will ask for."""
 

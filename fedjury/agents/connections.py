@@ -55,6 +55,8 @@ class Connections:
         self._abilities = abilities
         self.absent = colluders.late.intersection(names)
         """Who comes late, until there is a round to which they can have been called."""
+        self._alone: tuple[type[Message], ...] = ()
+        """What each is told by itself, where there is such."""
         self._came: tuple[int, int] | None = None
         """Round and attempt in which they connected."""
         # With a dot, so that it can pass for no agent.
@@ -90,6 +92,13 @@ class Connections:
             return True
         return False
 
+    def hear_alone(self, *kinds: type[Message]) -> None:
+        """Let each agent hear, on its own connection, what it alone is told of these kinds."""
+        self._alone = kinds
+        for name in self._names:
+            if name not in self.absent:
+                self._transport.listen(name, *kinds)
+
     def _connect(self, name: str) -> None:
         """Connect an agent, or a listener, which hears for others and is not there itself."""
         wanted: tuple[type[Message], ...] = WANTED if name in self.hearers else ()
@@ -102,5 +111,7 @@ class Connections:
             wanted = (*wanted, AttackVector)
         if name in self.of:
             self._transport.join(name, *wanted, abilities=self._abilities(name))
+            if self._alone:
+                self._transport.listen(name, *self._alone)
         else:
             self._transport.join(name, *wanted, presence=False)

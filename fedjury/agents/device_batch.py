@@ -71,6 +71,8 @@ class _Found(NamedTuple):
 class DeviceBatch:
     """The batch of a process that is one real device; see ``fedjury.agents.batch``."""
 
+    unclipped: tuple[str, ...] = ()
+
     def __init__(
         self,
         name: str,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class DeviceFleet:
     """The batch of a process with many devices; see ``fedjury.agents.batch``."""
 
+    unclipped: tuple[str, ...] = ()
+
     def __init__(self, batches: Iterable[DeviceBatch]) -> None:
         self._batches = {batch.name: batch for batch in batches}
         self._due: list[str] = []

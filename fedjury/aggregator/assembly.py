@@ -17,6 +17,7 @@ from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
 from fedjury.aggregator.rule import checked_rule, needs_of
+from fedjury.aggregator.secure_terms import least_of, secure_terms_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
@@ -242,6 +243,7 @@ def round_config_of(
         server_update=look.server_update,
         rule_state=Need.STATE in needs_of(settings),
         noisy=noisy_mean_of(settings),
+        secure=secure_terms_of(settings),
         troubles=notices.take,
     )
 
@@ -370,4 +372,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         optimizer_options=dict(settings.training.options),
         counts=settings.validation.decide == "pooled",
         group_judge=settings.validation.group_judge,
+        secure=least_of(settings),
     )

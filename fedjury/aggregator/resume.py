@@ -24,6 +24,7 @@ from fedjury.protocol.record import RoundRecord
 from fedjury.round.memory import RuleMemory
 from fedjury.round.release import Release
 from fedjury.round.state import GlobalModel, RoundConfig, State, Waiting
+from fedjury.round.sums import NO_SUMS, OpenedSums
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "paho-mqtt", "msgpack", "safetensors")
 
@@ -65,7 +66,7 @@ def resume(
         memory = None
     check_releases(saved, settings, store)
     record = with_harm(saved.record, records.read_records(store.folder))
-    left = saved.pending, saved.registry, memory, saved.release
+    left = saved.pending, saved.registry, memory, saved.release, saved.sums
     return history, begin(history, record, parts.config, *left)
 
 
@@ -136,6 +137,7 @@ def begin(
     registry: AgentRegistry | None = None,
     memory: RuleMemory | None = None,
     release: Release | None = None,
+    sums: OpenedSums = NO_SUMS,
 ) -> State:
     """Return the state after the round of this record, with these accepted models.
 
@@ -160,6 +162,7 @@ def begin(
         registry=resumed(registry or AgentRegistry(), config.detection),
         memory=memory or RuleMemory(),
         releases=release.releases if release else (),
+        sums=sums,
     )
 
 

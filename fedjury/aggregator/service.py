@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
@@ -35,8 +35,16 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RoundRecord, Timing
+from fedjury.protocol.secure import (
+    MaskedUpdate,
+    SecureKeys,
+    SecureShares,
+    SecureUp,
+    UnmaskShares,
+)
 from fedjury.protocol.transport.connection import Connection
 from fedjury.round import machine, verdict
+from fedjury.round.announcement import announcement
 from fedjury.round.state import (
     Clear,
     CountInvalid,
@@ -45,6 +53,7 @@ from fedjury.round.state import (
     InvalidMessage,
     Persist,
     PersistRelease,
+    PersistSums,
     Publish,
     RoundConfig,
     State,
@@ -120,7 +129,8 @@ class Aggregator:
         ``clock``: tells seconds, from whenever. ``control``: through which others pause or stop it.
         """
         self.connection = connection
-        key = store.secret("groups") if config.groups.secret else b""
+        secret = config.groups.secret or config.groups.secure
+        key = store.secret("groups") if secret else b""
         self.config = dataclasses.replace(config, group_key=key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
@@ -146,7 +156,8 @@ class Aggregator:
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
         answers = Update, Vote, GroupVotes, Metrics, Decline, Presence
-        self.connection.subscribe(*answers, serves=there)
+        secure = get_args(SecureUp) if self.config.secure else ()
+        self.connection.subscribe(*answers, *secure, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
         self.connection.publish(manifest)
         for message in self._told_to_the_first_version(there.since):
@@ -176,7 +187,7 @@ class Aggregator:
         has its history from before any round, and knows that an earlier run's has ended.
         """
         # What was retained may say that the run is over: it goes on.
-        self.connection.clear(machine.announcement(state, self.config))
+        self.connection.clear(announcement(state, self.config))
         if not state.round:
             self.connection.publish(RoundLog(start_of(self.config, state)))
         until = self._clock() + patience
@@ -277,6 +288,8 @@ class Aggregator:
         match message:
             case Update() | Vote() | GroupVotes() | Metrics() | Decline():
                 return message
+            case SecureKeys() | SecureShares() | MaskedUpdate() | UnmaskShares():
+                return message
             case Presence():
                 return self._note(message)
         return None
@@ -327,6 +340,8 @@ class Aggregator:
                 self.connection.clear(message)
             case PersistRelease(release):
                 self.store.persist_release(release)
+            case PersistSums(sums):
+                self.store.persist_sums(sums)
             case Persist(record, accepted, pending, registry, memory, group):
                 self.store.persist(record, accepted, pending, registry, memory, group)
                 self._screen.finished(record)

@@ -8,6 +8,8 @@
     runs/<run>/rows-000012-1.bin   large arrays of that; see agent registries.py
     runs/<run>/rule-000012.safetensors   what the rule keeps, of one that keeps something
     runs/<run>/groups.key          where groups are drawn in secret: what they are drawn by
+    runs/<run>/sums.json             with secure aggregation: which sums were opened over the last
+                                     model
     runs/<run>/release.safetensors   with differential privacy: the last noisy candidate, and how
                                    often there was one
     runs/<run>/lock                held by the aggregator that uses the folder
@@ -32,7 +34,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from fedjury.aggregator import release_file, rule_memory
+from fedjury.aggregator import release_file, rule_memory, sums_file
 from fedjury.aggregator.best import BestModel
 from fedjury.aggregator.durable_files import (
     StoreError,
@@ -57,12 +59,14 @@ from fedjury.aggregator.records import (
 )
 from fedjury.aggregator.registry_files import ROWS, RegistryFiles
 from fedjury.aggregator.release_file import RELEASE
+from fedjury.aggregator.sums_file import SUMS
 from fedjury.detection.state import AgentRegistry
 from fedjury.protocol.fields import jsonable
 from fedjury.protocol.messages import Model, Vector
 from fedjury.protocol.record import RecordError, RoundRecord, read, to_json
 from fedjury.round.memory import RuleMemory
 from fedjury.round.release import Release
+from fedjury.round.sums import NO_SUMS, OpenedSums
 
 __all__ = ["RunStore", "Saved", "StoreError", "read_records", "writable"]
 
@@ -89,6 +93,8 @@ class Saved:
     """What the rule kept, if it kept anything."""
     release: Release | None = None
     """The last candidate that was made with noise, if there was one."""
+    sums: OpenedSums = NO_SUMS
+    """Which sums were opened over the last model, under secure aggregation."""
     notes: tuple[str, ...] = ()
     """What people should know of what was lost."""
 
@@ -183,6 +189,16 @@ class RunStore:
         """
         replace(self.folder / RELEASE, release_file.packed(release))
 
+    def persist_sums(self, sums: OpenedSums) -> None:
+        """Make durable which sums are opened over the model at hand.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        replace(self.folder / SUMS, sums_file.packed(sums))
+
     def save(self, model: Model, record: RoundRecord, group: Vector | None = None) -> None:
         """Write an accepted model with its record inside, and a group's; forget the oldest."""
         # Without the time of day, so that the same run comes to the same bytes.
@@ -223,6 +239,8 @@ class RunStore:
         pending, registry, memory, notes = self._left_by(record, lines, len(newest.weights))
         file, values = self.folder / RELEASE, len(newest.weights)
         release = release_file.unpacked(file, values) if file.exists() else None
+        opened = self.folder / SUMS
+        sums = sums_file.unpacked(opened) if opened.exists() else NO_SUMS
         records = until(record, lines, [message for _, message in read])
         self._sweep()
         if records != list(lines.values()):
@@ -237,7 +255,7 @@ class RunStore:
             notes.append(f"{self.folder / ROUNDS} has no record of round {lost}")
         models = _unbroken([model for model, _ in read])
         record = dataclasses.replace(record, left=())
-        return Saved(models, record, pending, registry, memory, release, tuple(notes))
+        return Saved(models, record, pending, registry, memory, release, sums, tuple(notes))
 
     def group(self, version: int) -> Vector | None:
         """Return the group's candidate (d,) that is kept with an accepted model, if there is one.

@@ -56,22 +56,6 @@ class Sampling(Section):
     )
 
 
-class Groups(Section):
-    """How the agents of a round are put into groups, whose means are what is aggregated."""
-
-    size: Annotated[int, Flag("--group-size", "N")] = Field(
-        1,
-        ge=0,
-        description="agents in a group at the least, drawn for each round; rules and votes on "
-        "groups see the groups' means alone; 1: no groups, 0: one group of all",
-    )
-    secret: bool = Field(
-        False,
-        description="groups are drawn by a key that the aggregator keeps to itself, so that no "
-        "agent can foresee who is with whom; false: by run.seed",
-    )
-
-
 class Collect(Section):
     """How updates come together, and when a round has enough of them."""
 

@@ -8,13 +8,14 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fedjury.config.agent_sections import Agents, Backdoor, Training
+from fedjury.config.group_sections import Groups as Groups  # noqa: PLC0414
+from fedjury.config.group_sections import check_secure
 from fedjury.config.privacy_sections import Privacy, check_privacy
 from fedjury.config.round_sections import (
     Aggregation,
     Collect,
     Detection,
     Evaluation,
-    Groups,
     Limits,
     Sampling,
     Validation,
@@ -226,6 +227,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _the_promise_of_privacy_holds(self) -> Self:
         check_privacy(self)
+        check_secure(self)
         return self
 
 

@@ -53,7 +53,7 @@ GROWTH = 10
 TINY = float(np.finfo(np.float64).tiny)
 
 
-@detector(report="pulled the model towards one fixed point")
+@detector(report="pulled the model towards one fixed point", needs=["updates"])
 def fixed_point(
     parallel: Probability = 0.02, fixed: Probability = 0.1, crowd: AtLeastTwo = 3
 ) -> Detector:

@@ -39,7 +39,7 @@ class Path(NamedTuple):
     """(m, d)."""
 
 
-@detector(report="sent updates that their last ones did not predict")
+@detector(report="sent updates that their last ones did not predict", needs=["updates"])
 def fldetector(window: AtLeastOne = 10, server_lr: Positive = 1.0) -> Detector:
     """Build the detector of agents whose updates cannot be predicted.
 

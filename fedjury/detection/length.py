@@ -16,7 +16,7 @@ from fedjury.registry import detector
 from fedjury.registry.bounds import AboveOne
 
 
-@detector(report="sent updates many times too long")
+@detector(report="sent updates many times too long", needs=["updates"])
 def length(limit: AboveOne = 30.0) -> Detector:
     """Build the detector; ``limit``: the L2 norm that is flagged, in medians of the round.
 

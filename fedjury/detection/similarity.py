@@ -23,7 +23,7 @@ from fedjury.registry import detector
 from fedjury.registry.bounds import Probability
 
 
-@detector(report="sent updates that are too similar")
+@detector(report="sent updates that are too similar", needs=["updates"])
 def similarity(limit: Probability = 0.05) -> Detector:
     """Build the detector of agents whose summed updates are alike.
 

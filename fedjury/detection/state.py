@@ -141,12 +141,15 @@ class DetectionResult:
 def group_verdicts(groups: Groups) -> tuple[GroupVerdict, ...]:
     """Return the verdicts on groups: of those that were voted on, or on which nobody had to vote.
 
-    There is none where too few have voted, nor on groups that nobody was asked about.
+    There is none where too few have voted, nor on groups that nobody was asked about, or whose sum
+    nobody knows.
     """
     return tuple(
         GroupVerdict(group.members, bool(group.why))
         for group in groups.groups.values()
-        if (group.poisoned or group.clean or group.why) and not group.why.startswith(TOO_FEW)
+        if group.members
+        and (group.poisoned or group.clean or group.why)
+        and not group.why.startswith(TOO_FEW)
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fedjury.protocol.fields import (
     COUNT,
     NAMES,
+    NUMBER,
     NUMBERED,
     SIZE,
     TEXT,
@@ -96,6 +97,16 @@ class Groups:
     )
     rejects_at: int = entry(
         COUNT, 'how many "poisoned" votes leave a group out', 0, "group_quorum", optional=True
+    )
+    clip: float = entry(
+        NUMBER,
+        "secure aggregation: largest coordinate that was summed",
+        0.0,
+        "group_clip",
+        optional=True,
+    )
+    clipped: float = entry(
+        NUMBER, "share of the coordinates that was clipped", 0.0, "group_clipped", optional=True
     )
     in_short: GroupCounts | None = part(
         GroupCounts,

@@ -66,7 +66,7 @@ ATTACK_FACTS = frozenset({"report", "holds_data", "colludes", "hides_backdoor"})
 
 rule = Mark("rule", frozenset({"needs"}))
 pre_aggregation = Mark("pre_aggregation", words="pre-aggregation")
-detector = Mark("detector", frozenset({"report"}))
+detector = Mark("detector", frozenset({"report", "needs"}))
 attack = Mark("attack", ATTACK_FACTS)
 vote_attack = Mark("vote_attack", words="vote attack")
 judge = Mark("judge")

@@ -17,11 +17,15 @@ MARK = "__fedjury_facts__"
 
 
 class Need(StrEnum):
-    """What a rule cannot do without: of the updates of the round, all rows if it does not say."""
+    """What a rule or a detector cannot do without.
+
+    A rule that does not say needs the updates of the round, row by row; a detector, who sent one.
+    """
 
     SUM = "sum"
     """Only their sum: it compares no row with another, so one group of all agents will do."""
-
+    UPDATES = "updates"
+    """Of a detector: what each agent has sent, and not only who has."""
     SERVER_UPDATE = "server_update"
     """The update that the server trained on data of its own."""
     UPDATE_SUMS = "update_sums"
@@ -106,7 +110,7 @@ class Mark:
             )
         for need in needs:
             if need not in set(Need):
-                raise unknown("need of a rule", need, Need)
+                raise unknown("need of a rule or a detector", need, Need)
         # Who has nothing to train with learns nothing to tell others, and has nothing to poison.
         holds = any(true.values())
         return Facts(summary, report, frozenset(map(Need, needs)), **(true | {"holds_data": holds}))

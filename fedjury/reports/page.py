@@ -192,6 +192,8 @@ MEANINGS = {
     "not_selected": "the agent was not selected",
     "duplicate": "the agent's second of this kind in the round",
     "wrong_groups": "votes on other groups than those that the validator was to judge",
+    "bad_key": "keys for secure aggregation with which there is no secret, or somebody else's",
+    "wrong_share": "a share of a secret that does not fit what its owner has vouched for",
     "too_many": "more agents than may be online at once",
 }
 """Reason -> what it means to people."""

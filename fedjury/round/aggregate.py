@@ -9,6 +9,7 @@ from fedjury.learning.weights import Vector
 from fedjury.protocol.groups import Group, Groups
 from fedjury.randomness import Purpose, draw_groups, stream
 from fedjury.round.groups import candidates_of, rng_of
+from fedjury.round.secure import SecureRound, contributions_of, record_of
 from fedjury.round.state import (
     Aggregated,
     Gathered,
@@ -23,7 +24,10 @@ from fedjury.rules import Context, RuleState, applied
 
 def gather(state: State, tick: Tick, config: RoundConfig) -> Gathered:
     """Look at the updates that have come, leave out those of flagged agents, put them in groups."""
-    updates, phase = state.updates, state.phase
+    phase = state.phase
+    if isinstance(phase, Training) and phase.secure is not None:
+        return _gather_sums(state, phase, phase.secure, tick, config)
+    updates = state.updates
     start = phase.pending if isinstance(phase, JudgingAndTraining) else state.weights
     contributions = config.collecting.contributions(updates, state.request)
     detection = look(
@@ -38,6 +42,25 @@ def gather(state: State, tick: Tick, config: RoundConfig) -> Gathered:
         groups = Groups({f"{row}": Group(kept.members(row)) for row in range(len(kept))})
     figures = phase.figures if isinstance(phase, Training) else {}
     return Gathered(start, kept, updates.names, detection, filtered, figures, groups)
+
+
+def _gather_sums(
+    state: State, phase: Training, secure: SecureRound, tick: Tick, config: RoundConfig
+) -> Gathered:
+    """Take the groups whose sums are known: nobody can be left out of one of them."""
+    contributions = contributions_of(secure)
+    detection = look(
+        config.detection, state.registry, state.round, contributions, state.weights, tick.online
+    )
+    return Gathered(
+        state.weights,
+        contributions,
+        secure.contributors,
+        detection,
+        0,
+        phase.figures,
+        record_of(secure),
+    )
 
 
 def aggregate(state: State, gathered: Gathered, config: RoundConfig) -> Aggregated:

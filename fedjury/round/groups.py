@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedjury.learning.weights import Matrix
-from fedjury.protocol.groups import GroupBallot, Groups
+from fedjury.protocol.groups import GroupBallot
 from fedjury.protocol.messages import GroupVotes, Reason, Vote, turn_of
 from fedjury.protocol.record import TOO_FEW
 from fedjury.randomness import Purpose, stream, stream_of_bytes
@@ -64,10 +64,13 @@ def usable(gathered: Gathered, config: RoundConfig) -> Gathered:
         replace(gathered.groups.groups[f"{row}"], why=why[row])
         for row in [*kept, *(row for row in rows if why[row])]
     ]
+    groups += list(gathered.groups.groups.values())[len(rows) :]  # lost before they had a sum
     return replace(
         gathered,
         contributions=gathered.contributions.of_rows(kept),
-        groups=Groups({f"{number}": group for number, group in enumerate(groups)}),
+        groups=replace(
+            gathered.groups, groups={f"{number}": one for number, one in enumerate(groups)}
+        ),
     )
 
 

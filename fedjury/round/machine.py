@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import get_args
 
 from fedjury.detection.state import admit, eligible
 from fedjury.learning.weights import Vector
@@ -31,16 +32,16 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupVotes,
     Metrics,
-    Phase,
     Reason,
-    Round,
     RoundLog,
     Update,
     Vote,
 )
+from fedjury.protocol.secure import SecureUp
 from fedjury.registry.faults import PluginError
-from fedjury.round import groups, noisy, verdict
+from fedjury.round import groups, noisy, secure, verdict
 from fedjury.round.aggregate import aggregate, gather
+from fedjury.round.announcement import announced
 from fedjury.round.answers import (
     Step,
     count_invalid,
@@ -67,7 +68,6 @@ from fedjury.round.selection import (
 from fedjury.round.state import (
     Aggregated,
     Done,
-    Effect,
     Event,
     InvalidMessage,
     JudgingAndTraining,
@@ -95,12 +95,12 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
         except PluginError as why:  # the collect strategy's
             return _reject(state, event, config, str(why))
     match event:
-        case Update() | Vote() | GroupVotes() | Metrics() | Decline():
-            return count_invalid(state, event.agent, Reason.WRONG_PHASE)
         case InvalidMessage():
             return count_invalid(state, event.agent, event.reason)
         case Tick():
             return state, []
+        case _:
+            return count_invalid(state, event.agent, Reason.WRONG_PHASE)
 
 
 def _reject(state: State, event: Event, config: RoundConfig, why: str) -> Step:
@@ -118,14 +118,14 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     phase = state.phase
     assert isinstance(phase, Waiting)
     if state.round >= config.run.rounds and not phase.again:
-        return _announced(state.but(phase=Done()), config)
+        return announced(state.but(phase=Done()), config)
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
         return state, []
     try:
         state, effects = open_round(state, tick, config, phase.pending, again=phase.again)
     except PluginError as why:  # no later one could be opened either
         failure = f"round {state.round + (not phase.again)} cannot be opened: {why}"
-        return _announced(state.but(phase=Done(failure)), config)
+        return announced(state.but(phase=Done(failure)), config)
     if phase.release is not None:  # fresh noise on the same updates would tell more
         state = state.but(attempt=phase.release.attempt)
         return _judge(state, noisy.aggregated(phase.release, config), tick, config)
@@ -138,6 +138,8 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     assert isinstance(phase, Training)
     if phase.failure:
         return _reject(state, tick, config, phase.failure)
+    if phase.secure is not None:
+        return _collect_sums(state, tick, config)
     answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
     late = tick.now >= state.deadline
     out = {name for name in phase.declined if name not in answered}
@@ -159,6 +161,23 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
 
 
+def _collect_sums(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Close the collection when the sum of each group is opened, or lost."""
+    state, effects = secure.wait(state, tick, config)
+    assert isinstance(state.phase, Training)
+    now = state.phase.secure
+    assert now is not None
+    if not now.over:
+        return state, effects
+    came = now.contributors
+    state = state.but(missed=missing(state.missed, state.selected, now.came, state.declined))
+    if len(came) >= config.collect.min_updates:
+        state, more = _aggregate(state, tick, config)
+    else:
+        state, more = _repeat(state, tick, config, secure.too_few(state, now, config))
+    return state, effects + more
+
+
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
     phase = state.phase
@@ -167,7 +186,7 @@ def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
         return state, []
     decision = verdict.by_validators(state, phase, config)
     if decision.unheard and (others := replacements(state, phase, tick, config)):
-        return _announced(others, config)
+        return announced(others, config)
     asked, answered = state.evaluators.union(state.validators), {*phase.votes, *phase.metrics}
     declined = phase.declined - unheard(asked, state.missed_votes, config)
     state = state.but(missed_votes=missing(state.missed_votes, asked, answered, declined))
@@ -188,7 +207,7 @@ def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     decisions = groups.verdicts(state, phase, config)
     unheard_of = any(made.unheard for made in decisions.values())
     if unheard_of and (others := replacements(state, phase, tick, config)):
-        return _announced(others, config)
+        return announced(others, config)
     missed = missing(state.missed_votes, state.validators, phase.votes, phase.declined)
     gathered = groups.without(phase, decisions)
     state = state.but(missed_votes=missed)
@@ -205,7 +224,8 @@ def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
     voting = isinstance(phase, Voting | VotingOnGroups)
     left = (config.validation if voting else config.collect).seconds
     if isinstance(phase, Training):
-        phase = phase.but(settled=None)
+        again = phase.secure and secure.postponed(phase.secure)
+        phase = phase.but(settled=None, secure=again)
     return state.but(phase=phase, deadline=tick.now + left), []
 
 
@@ -226,7 +246,7 @@ def open_round(
         phase=Training(updates, declined=late)
         if pending is None
         else JudgingAndTraining(updates, declined=late, pending=pending),
-        attempt=state.attempt + 1 if again else 1,
+        attempt=state.attempt + 1 if again else 1 + secure.attempts(state, number),
         registry=registry,
         selected=frozenset(selected),
         declined=frozenset(),
@@ -235,34 +255,10 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
+    if config.secure is not None:
+        state = secure.begun(state, config)
     asked = (number, state.attempt, state.version)
-    return _announced(state, config, None if pending is None else Candidate(*asked, pending))
-
-
-def announcement(state: State, config: RoundConfig) -> Round:
-    """Return what agents are told of where the round stands."""
-    phase = state.phase
-    on_groups = isinstance(phase, VotingOnGroups)
-    voting = on_groups or isinstance(phase, Voting)
-    sampling, passes_over = config.sampling, state.registry.passes_over(state.round)
-    everybody = sampling.client_fraction >= 1 and not (sampling.most or passes_over)
-    return Round(
-        round=state.round,
-        attempt=state.attempt,
-        phase=phase.name or Phase.TRAIN,
-        version=state.version,
-        contributors="all" if everybody else tuple(sorted(state.selected)),
-        validators=state.validators,
-        seconds=(config.validation if voting else config.collect).seconds,
-        evaluators=tuple(sorted(state.evaluators)),
-        groups=phase.count if isinstance(phase, VotingOnGroups) else 0,
-        each=config.validation.groups_each if on_groups else 0,
-    )
-
-
-def _announced(state: State, config: RoundConfig, first: Candidate | None = None) -> Step:
-    effects: list[Effect] = [Publish(first)] if first else []
-    return state, [*effects, Publish(announcement(state, config))]
+    return announced(state, config, None if pending is None else Candidate(*asked, pending))
 
 
 def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
@@ -277,7 +273,7 @@ def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
         note = RoundRepeated(state.round, state.attempt, why)
         return state, [Publish(RoundLog(note)), *effects]
     failure = f"round {state.round} was given up after {state.attempt} attempts: {why}"
-    return _announced(state.but(phase=Done(failure)), config)
+    return announced(state.but(phase=Done(failure)), config)
 
 
 # ---------------------------------------------------------------- closing a round
@@ -297,8 +293,8 @@ def _aggregate(state: State, tick: Tick, config: RoundConfig) -> Step:
     asked = state.round, state.attempt, state.version
     candidates = groups.candidates_of(gathered, range(voting.count))
     effects = [Publish(GroupCandidate(i, *asked, row)) for i, row in enumerate(candidates)]
-    state, announced = _announced(state, config)
-    return state, [*effects, *announced]
+    state, told = announced(state, config)
+    return state, [*effects, *told]
 
 
 def _made(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> Step:
@@ -328,7 +324,7 @@ def _judge(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> S
     if not asked:
         return count_votes(state, tick, config)
     message = Candidate(state.round, state.attempt, state.version, candidate)
-    return _announced(state, config, message)
+    return announced(state, config, message)
 
 
 def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -368,11 +364,14 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
     return state, effects + more
 
 
+SECURE = get_args(SecureUp)
+
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): note_decline,
     (Training, InvalidMessage): note_invalid,
+    **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tick): collect,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): take_vote,
@@ -393,8 +392,8 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, Vote, GroupVotes, Metrics, Decline, InvalidMessage, Tick)
-    names = " | ".join(event.__name__ for event in events)
+    events = (Update, SECURE[0], Vote, GroupVotes, Metrics, Decline, InvalidMessage, Tick)
+    names = " | ".join("SecureUp" if event in SECURE else event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
     for phase in (Waiting, Training, JudgingAndTraining, VotingOnGroups, Voting, Done):
         handlers = [TABLE.get((phase, event)) for event in events]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,7 @@ from fedjury.config.sections import (
     Sampling,
     Validation,
 )
-from fedjury.config.sections import (
-    Groups as GroupSettings,
-)
+from fedjury.config.sections import Groups as GroupSettings
 from fedjury.detection.state import (
     EMPTY,
     NOBODY,
@@ -52,11 +50,17 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import Figures, Quality, RoundRecord
 from fedjury.protocol.replaceable import Replaceable
+from fedjury.protocol.secure import SecureUp
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
 from fedjury.round.release import Release
+from fedjury.round.sums import NO_SUMS, OpenedSums
 from fedjury.rules import Rule, RuleState
+from fedjury.secure.group import Terms
+
+if TYPE_CHECKING:
+    from fedjury.round.secure import SecureRound
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class RoundConfig:
     """Whether the rule keeps something between rounds."""
     noisy: NoisyMean | None = None
     """How updates become one with differential privacy, where that is asked for."""
+    secure: Terms | None = None
+    """How sums of groups are opened, where nobody is to see single updates."""
     epsilon: Callable[[Releases, float], float] = accounting.epsilon
     """What was told with noise so far, and delta -> the spent epsilon."""
     troubles: Callable[[], Sequence[str]] = tuple
@@ -142,7 +148,7 @@ class InvalidMessage:
     update: bool = False
 
 
-Event = Update | Vote | GroupVotes | Metrics | Decline | InvalidMessage | Tick
+Event = Update | Vote | GroupVotes | Metrics | Decline | SecureUp | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,13 @@ class PersistRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistSums:
+    """Make durable which sums are opened over a model, before anybody is asked to open another."""
+
+    sums: OpenedSums
+
+
+@dataclass(frozen=True, slots=True)
 class CountInvalid:
     """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
 
@@ -194,7 +207,7 @@ class CountInvalid:
     invalid: Mapping[str, int]
 
 
-Effect = Publish | Clear | Persist | PersistRelease | CountInvalid
+Effect = Publish | Clear | Persist | PersistRelease | PersistSums | CountInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +256,8 @@ class Training(Replaceable):
     """What agents say of their training, where that is to be recorded."""
     failure: str = ""
     """Why the collect strategy has failed; empty if it has not."""
+    secure: SecureRound | None = None
+    """The groups under secure aggregation, where no update comes by itself."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +376,8 @@ class State(Replaceable):
     """What the rule keeps after the last round."""
     releases: Releases = ()
     """What was told with noise so far, where there is differential privacy."""
+    sums: OpenedSums = NO_SUMS
+    """Which sums were opened over the model at hand, under secure aggregation."""
     selected: frozenset[str] = frozenset()
     declined: frozenset[str] = frozenset()
     """Selected agents that have said that they sit the round out."""

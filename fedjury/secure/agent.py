@@ -118,6 +118,11 @@ def roster_of(names: Iterable[str]) -> bytes:
     return hashlib.sha256("\n".join(sorted(names)).encode()).digest()
 
 
+def base_of(weights: Vector) -> bytes:
+    """Return what stands for a model (d,), on both sides: SHA-256 of its float32."""
+    return hashlib.sha256(weights.astype("<f4", copy=False).tobytes()).digest()
+
+
 def commitment(seed: bytes) -> bytes:
     """Return what an agent says of a secret beforehand."""
     return hashlib.sha256(b"fedjury/secagg/own/" + seed).digest()
@@ -276,8 +281,10 @@ def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
     return Masked(shared, tuple(shares), frozenset(left), words)
 
 
-def masked_update(masked: Masked, version: int, update: Vector) -> MaskedUpdate:
-    """Return an update (d,) under the masks.
+def masked_update(
+    masked: Masked, version: int, update: Vector, *, clipped: bool = True
+) -> MaskedUpdate:
+    """Return an update (d,) under the masks; ``clipped``: see ``FixedPoint.encode``.
 
     Raises
     ------
@@ -286,7 +293,7 @@ def masked_update(masked: Masked, version: int, update: Vector) -> MaskedUpdate:
     """
     peers = masked.shared.peers
     fixed = FixedPoint(peers.clip, peers.bits, peers.members)
-    words = fixed.encode(update, peers.weight / peers.largest) + masked.words
+    words = fixed.encode(update, peers.weight / peers.largest, clipped=clipped) + masked.words
     return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
 
 

@@ -37,11 +37,12 @@ class FixedPoint(NamedTuple):
         """The largest number that an honest value becomes."""
         return (1 << self.bits - (self.members - 1).bit_length()) - 1
 
-    def encode(self, update: Vector, share: float) -> Words:
+    def encode(self, update: Vector, share: float, *, clipped: bool = True) -> Words:
         """Return what is summed of an update (d,), (d + 1,); ``share``: its weight, 1 at most.
 
         Clipped, then weighted, then rounded to the nearest, halves to even: the same everywhere.
-        The last number says which share of the coordinates was clipped.
+        The last number says which share of the coordinates was clipped. Not ``clipped``: as an
+        attacker may, up to what the whole group's sum can hold.
 
         Raises
         ------
@@ -51,14 +52,15 @@ class FixedPoint(NamedTuple):
         if not np.isfinite(update).all():
             raise ValueError("the update is not finite")
         value = update.astype(np.float64)
-        clipped = np.count_nonzero(np.abs(value) > self.clip) / max(1, len(value))
-        np.clip(value, -self.clip, self.clip, out=value)
+        most = self.clip if clipped else self.clip * self.members
+        out = np.count_nonzero(np.abs(value) > most) / max(1, len(value))
+        np.clip(value, -most, most, out=value)
         value *= share
         value += self.clip
         value *= self.largest / (2 * self.clip)
         result = np.empty(len(value) + 1, dtype=np.uint32)
-        result[:-1] = np.rint(value)
-        result[-1] = np.rint(clipped * self.largest)
+        result[:-1] = np.rint(value).astype(np.int64).astype(np.uint32)
+        result[-1] = np.rint(out * self.largest)
         return result
 
     def decode(self, total: Words, count: int, weight: float) -> tuple[Vector, float]:

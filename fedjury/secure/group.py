@@ -89,6 +89,8 @@ class Group(Replaceable):
     """Of what is summed: d + 1."""
     awaited: frozenset[str]
     """Members who may answer the step."""
+    unheard: frozenset[str] = frozenset()
+    """Those of them that nobody waits for."""
     step: Step = Step.KEYS
     keys: Mapping[str, SecureKeys] = field(default_factory=dict)
     names: tuple[str, ...] = ()
@@ -113,7 +115,8 @@ class Group(Replaceable):
     @property
     def complete(self) -> bool:
         """Whether all have answered who may."""
-        return len(self.answered) == len(self.awaited)
+        waited_for = len(self.awaited) - len(self.unheard.difference(self.answered))
+        return len(self.answered) >= waited_for
 
     @property
     def survivors(self) -> bytes:
@@ -202,7 +205,9 @@ def _take_update(group: Group, message: MaskedUpdate) -> Group | Reason:
 
 def without(group: Group, agent: str) -> Group:
     """Wait no longer for an agent that has not answered the step."""
-    return group if agent in group.answered else group.but(awaited=group.awaited - {agent})
+    if agent in group.answered:
+        return group
+    return group.but(awaited=group.awaited - {agent}, unheard=group.unheard - {agent})
 
 
 # ---------------------------------------------------------------- from step to step
@@ -223,7 +228,7 @@ def advance(group: Group, terms: Terms, clip: float) -> Group | Lost:
             here, what = group.came, "sent masked updates"
     if why := _too_few(group, here, terms.least, what):
         return Lost(group.number, group.names, why)
-    return group.but(step=Step(group.step + 1), awaited=here)
+    return group.but(step=Step(group.step + 1), awaited=here, unheard=frozenset())
 
 
 def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
@@ -265,6 +270,7 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
     return group.but(
         step=Step.SHARES,
         awaited=frozenset(names),
+        unheard=frozenset(),
         names=names,
         peers=peers,
         graph=graph,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from fedjury.randomness import Purpose, stream
 from fedjury.secure import keys, shamir
 from fedjury.secure.agent import commitment
 from fedjury.secure.group import Group, Lost, Opened, shares_of
@@ -118,6 +119,6 @@ def _sets(n: int, size: int) -> Iterator[list[int]]:
         return
     for first in range(1, n):
         yield sorted((first + i) % n for i in range(size))
-    rng = np.random.default_rng(0)
+    rng = stream(0, Purpose.TRIAL)
     for _ in range(TRIES - n):
         yield sorted(rng.choice(n, size, replace=False).tolist())

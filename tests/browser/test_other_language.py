@@ -791,3 +791,50 @@ def test_it_votes_on_groups_in_a_federation(node, csv, tmp_path):
         assert set(map(str, mine.poisoned)) == set(record.groups.left_out)
     mine = f"{TOPIC}/group-vote/{NAME}"
     assert sum(message.topic == mine for message in heard) == ROUNDS
+
+
+SECRET = {
+    "candidate": ["groups.size=0"],
+    "groups": [
+        "groups.size=3",
+        "validation.on=groups",
+        "validation.judge=robust",
+        "validation.minimum_history=3",
+    ],
+}
+"""What is voted on -> settings: one group of all six, or two of three."""
+
+
+@pytest.mark.parametrize("voted_on", SECRET)
+def test_its_update_is_only_in_a_secret_sum(node, csv, tmp_path, voted_on):
+    """Under secure aggregation its keys are new in each round, and it sends no update as it is.
+
+    Its votes on the candidate, or on groups, are counted as in other runs; fakes that strike are seen.
+    """
+    agents = Agents(node, tmp_path, csv)
+    settings = ["--set", "groups.secure=true"]
+    for setting in SECRET[voted_on]:
+        settings += ["--set", setting]
+    with local_broker(KIND, say=lambda _: None, log=tmp_path / "broker.log") as address:
+        programs = Programs(tmp_path, address)
+        try:
+            records, agent, heard = run_it(programs, agents, address, *settings)
+        finally:
+            programs.kill()
+            agents.kill()
+    assert agent.ended == 0
+    for record in records:
+        assert (record.selected, record.updates, record.missing) == (6, 6, 0)
+        assert record.traffic.invalid_messages == {}
+        if voted_on == "groups":
+            mine = record.groups.voters[NAME]
+            assert (mine.judged, mine.size > 0, mine.cpu > 0) == (2, True, True)
+        else:
+            if record.round <= STRIKE:
+                assert record.votes.voters[NAME].poisoned == (record.round == STRIKE)
+            assert record.accepted == (record.votes.poisoned < 4)
+    assert not [message for message in heard if "/update/" in message.topic]
+    for kind in ("keys", "shares", "masked", "unmasked"):
+        topic = f"{TOPIC}/secure/{kind}/{NAME}"
+        said = [message.payload for message in heard if message.topic == topic]
+        assert len({*said}) == len(said) == ROUNDS

@@ -24,6 +24,7 @@ WIRING = {
     "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
     "fedjury/aggregator/noisy.py",
+    "fedjury/aggregator/secure_terms.py",
     "fedjury/aggregator/resume.py",
     "fedjury/aggregator/rule.py",
     "fedjury/aggregator/serve.py",
@@ -125,6 +126,7 @@ MAY_IMPORT = {
         "reports",
         "round",
         "rules",
+        "secure",
     },
     "agents": {"attacks", "judges", "learning", "processes", "protocol", "secure"},
     "gateway": {"broker", "learning", "processes", "protocol", "shipped"},
@@ -387,7 +389,13 @@ def test_only_entry_points_import_config():
     outside = {file for file in readers if not file.startswith(inside)}
     assert outside == {file for file in READERS if not file.startswith(inside)}
     sections = reached("fedjury/config", {SECTIONS})
-    kinds = {"run_sections", "round_sections", "agent_sections", "privacy_sections"}
+    kinds = {
+        "run_sections",
+        "round_sections",
+        "agent_sections",
+        "privacy_sections",
+        "group_sections",
+    }
     assert sections == {"section", "sections", "sizes", *kinds}
 
 

@@ -306,6 +306,7 @@ ELSEWHERE = {
     "fedjury/judges/applied.py": "the parts of judgements",
     "fedjury/aggregator/rule_memory.py": "the metadata of a file of the rule's",
     "fedjury/aggregator/release_file.py": "the metadata of a noisy candidate's file",
+    "fedjury/aggregator/sums_file.py": "the sums that were opened over a model",
     "fedjury/experiments/engine/federation.py": "the attack log",
     "fedjury/gateway/client.py": "the gateway's JSON",
     "fedjury/aggregator/assembly.py": "the metrics of a task",

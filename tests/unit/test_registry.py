@@ -177,7 +177,10 @@ def test_attacks_who_collude_or_hide_a_backdoor_hold_data():
     ("facts", "message"),
     [
         ({"colludes": True}, "unknown fact of a rule: 'colludes'; valid: name, needs"),
-        ({"needs": ["server_updates"]}, "unknown need of a rule: 'server_updates'; did you mean"),
+        (
+            {"needs": ["server_updates"]},
+            "unknown need of a rule or a detector: 'server_updates'",
+        ),
     ],
 )
 def test_a_mark_refuses_what_its_kind_has_not(facts, message):

@@ -43,6 +43,8 @@ class Transport(Protocol):
 
     topics: Topics
     """Those of the root below which the run is."""
+    run: str
+    """Its name."""
     decoder: Decoder
     codecs: dict[type[Message], str]
     """How the vectors of a kind of messages travel, where not as float32."""
@@ -103,6 +105,9 @@ class Transport(Protocol):
 
         Where it is not there yet, it comes when it is published.
         """
+
+    def listen(self, name: str, *kinds: type[Message]) -> None:
+        """Let a party that has joined hear what it alone is told, of these kinds."""
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once."""

@@ -58,9 +58,11 @@ class MemoryTransport:
         self.codecs: dict[type[Message], str] = {}
         self.traffic = Traffic()
         self.inbox: deque[tuple[str, str, bytes]] = deque()
-        self.broker, self._run, self.topics = broker, run, topics
+        self.broker, self.run, self.topics = broker, run, topics
         self.decoder = Decoder(topics)
         self._wanted: dict[str, tuple[str, ...]] = {}
+        self._alone: dict[str, str] = {}
+        """A topic that one party alone hears -> that party."""
         self._present: set[str] = set()
         self._serves: dict[str, AggregatorPresence] = {}
         self.notices = OnceOnlyWarnings()
@@ -92,7 +94,7 @@ class MemoryTransport:
     ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(
-            self.topics.where(self._run, kind, "") for kind in kinds if self.topics.has(kind)
+            self.topics.where(self.run, kind, "") for kind in kinds if self.topics.has(kind)
         )
         for topic, payload in list(self.broker.retained.items()):
             self._deliver(name, topic, payload)
@@ -105,9 +107,14 @@ class MemoryTransport:
 
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message."""
-        topic = self.topics.where(self._run, kind, value)
+        topic = self.topics.where(self.run, kind, value)
         if topic in self.broker.retained:
             self.inbox.append((name, topic, self.broker.retained[topic]))
+
+    def listen(self, name: str, *kinds: type[Message]) -> None:
+        """Let a party that has joined hear what it alone is told, of these kinds."""
+        for kind in kinds:
+            self._alone[self.topics.where(self.run, kind, name)] = name
 
     def send(self, name: str, message: Message) -> None:
         """Publish a message of a party."""
@@ -115,12 +122,12 @@ class MemoryTransport:
         payload = self._encoder.encode(message, self.codecs.get(type(message), "float32"))
         self.traffic = self.traffic._replace(sent=self.traffic.sent + len(payload))
         retain = CHANNELS[type(message)].retain
-        self.broker.publish(self.topics.of(self._run, message), payload, retain=retain)
+        self.broker.publish(self.topics.of(self.run, message), payload, retain=retain)
 
     def clear(self, name: str, message: Message) -> None:
         """Remove the retained message that stands where ``message`` would."""
         del name
-        self.broker.publish(self.topics.of(self._run, message), b"", retain=True)
+        self.broker.publish(self.topics.of(self.run, message), b"", retain=True)
 
     def forget(self, name: str) -> int:
         """Remove all that is retained of this run; returns how many topics that were."""
@@ -128,7 +135,7 @@ class MemoryTransport:
         ours = [
             topic
             for topic in self.broker.retained
-            if topic.startswith(f"{self.topics.root}/{self._run}/")
+            if topic.startswith(f"{self.topics.root}/{self.run}/")
         ]
         for topic in ours:
             self.broker.publish(topic, b"", retain=True)
@@ -165,6 +172,8 @@ class MemoryTransport:
             self.broker.listeners.remove(self._hear)
 
     def _hear(self, topic: str, payload: bytes) -> None:
+        if topic in self._alone:
+            self.inbox.append((self._alone[topic], topic, payload))
         for name in self._wanted:
             self._deliver(name, topic, payload)
 

@@ -53,7 +53,7 @@ class MqttTransport:
         self.topics = address.topics
         self.decoder = Decoder(self.topics)
         self.traffic = Traffic()
-        self._address, self._run = address, run
+        self._address, self.run = address, run
         self.pool = ConnectionPool(address, run, self._heard, sole=sole)
         self._encoder = Encoder(self.notices.add)
         self.inbox: deque[tuple[str, str, bytes]] = deque()
@@ -135,7 +135,7 @@ class MqttTransport:
         serves: AggregatorPresence | None = None,
     ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
-        filters = self.topics.filters(self._run, kinds)
+        filters = self.topics.filters(self.run, kinds)
         with self.held():
             self.pool.add(name, filters, presence=presence, abilities=abilities, serves=serves)
 
@@ -147,7 +147,13 @@ class MqttTransport:
     def fetch(self, name: str, kind: type[Message], value: object = "") -> None:
         """Ask once, for one party, for a retained message; it unsubscribes when that has come."""
         with self.held():
-            self.pool.subscribe(name, self.topics.where(self._run, kind, value))
+            self.pool.subscribe(name, self.topics.where(self.run, kind, value))
+
+    def listen(self, name: str, *kinds: type[Message]) -> None:
+        """Let a party that has joined hear what it alone is told, of these kinds."""
+        with self.held():
+            for kind in kinds:
+                self.pool.subscribe(name, self.topics.where(self.run, kind, name), once=False)
 
     def send(self, name: str, message: Message) -> None:
         """Publish through the party's own connection; returns at once.
@@ -172,7 +178,7 @@ class MqttTransport:
             self._found = result
             self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
-            self.pool.subscribe(name, f"{self.topics.root}/{self._run}/#", once=False)
+            self.pool.subscribe(name, f"{self.topics.root}/{self.run}/#", once=False)
         until = time.monotonic() + PATIENCE
         while len(result) != before and time.monotonic() < until:
             before = len(result)

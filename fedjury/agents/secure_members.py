@@ -1,0 +1,110 @@
+"""The agents of one process under secure aggregation: each one's own step, and what it sends.
+
+An agent takes part once its update is ready, so none leaves a sum because its training takes long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, MutableMapping
+from dataclasses import dataclass
+
+from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Decline, Manifest, Message, Update
+from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
+from fedjury.secure import agent as steps
+from fedjury.secure.agent import Answered, Joined, Least, Masked, Opened, Random, Refusal, Shared
+from fedjury.secure.keys import KeyPair
+
+Remembered = MutableMapping[tuple[str, bytes], Opened]
+"""An agent and a base model -> the sum over it that it has helped to open."""
+
+
+@dataclass(slots=True)
+class Member:
+    """An agent of ours in an attempt at a round."""
+
+    turn: tuple[int, int]
+    update: Update
+    base: bytes
+    """What stands for the model from which it has trained."""
+    state: Joined | Shared | Masked | Answered
+
+
+class SecureMembers:
+    """Takes agents of one process through the steps of secure aggregation."""
+
+    def __init__(
+        self,
+        run: str,
+        manifest: Manifest,
+        remembered: Remembered,
+        unclipped: Collection[str] = (),
+        random: Random = os.urandom,
+    ) -> None:
+        """``remembered``: which sums were opened, also before a restart.
+
+        ``unclipped``: who sends what it likes, within what the sum can hold. ``random``: where keys
+        come from; another source is for tests alone.
+        """
+        self._run, self._length = run, manifest.parameters + 1
+        self._least = Least(**{key: int(value) for key, value in manifest.secure.items()})
+        self._remembered, self._unclipped, self._random = remembered, unclipped, random
+        self._members: dict[str, Member] = {}
+        self._turn = (-1, -1)
+        self._agreed: dict[frozenset[bytes], bytes] = {}
+        """Two public keys of agents of ours -> their secret: one of the two works it out."""
+
+    def offer(self, update: Update, attempt: int, model: Vector) -> Message:
+        """Return what an agent says whose update from ``model`` (d,) is ready: its new keys."""
+        turn = update.round, attempt
+        if turn != self._turn:
+            self._turn = turn
+            self._agreed.clear()
+        joined, keys = steps.join(update.agent, self._run, turn, update.samples, self._random)
+        self._members[update.agent] = Member(turn, update, steps.base_of(model), joined)
+        return keys
+
+    def answers(self, message: SecureDown) -> Iterator[Message]:
+        """Go through what an agent answers to what it is told, and why it takes no part."""
+        member = self._members.get(message.agent)
+        if member is None or member.turn != (message.round, message.attempt):
+            return  # of another attempt
+        try:
+            answer = self._next(member, message)
+        except (Refusal, ValueError) as why:
+            del self._members[message.agent]
+            yield Decline(message.agent, *member.turn, str(why)[:200])
+            return
+        if answer is not None:
+            yield answer
+
+    def _next(self, member: Member, message: SecureDown) -> Message | None:
+        """Go to the next step; None where what is told does not fit the step."""
+        name = message.agent
+        before = self._remembered.get((name, member.base))
+        match message, member.state:
+            case SecurePeers(), Joined() as own:
+                shared = steps.share(own, message, before, self._least, self._random, self._agree)
+                member.state = shared
+                return shared.sent
+            case SecureInbox(), Shared() as shared:
+                masked = member.state = steps.add_masks(shared, message, self._length)
+                update = member.update
+                clipped = name not in self._unclipped
+                return steps.masked_update(masked, update.version, update.delta, clipped=clipped)
+            case UnmaskRequest(), Masked() as masked:
+                answered, opened = steps.unmask(masked, message, before, self._least)
+                self._remembered[name, member.base] = opened  # before anybody is told
+                member.state = answered
+                return answered.answer
+            case UnmaskRequest(), Answered() as answered:
+                return steps.again(answered, message)
+        return None
+
+    def _agree(self, own: KeyPair, public: bytes) -> bytes:
+        """Agree on a secret; where both are agents of ours, once for the two of them."""
+        pair = frozenset((own.public, public))
+        if pair not in self._agreed:
+            self._agreed[pair] = own.agree(public)
+        return self._agreed[pair]

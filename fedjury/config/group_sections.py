@@ -1,0 +1,109 @@
+"""The section [groups], and with what secure aggregation does not go together."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from fedjury.config.section import Flag, Section, must
+
+if TYPE_CHECKING:
+    from fedjury.config.sections import Settings
+
+ALONE = "with groups.secure"
+
+
+class Groups(Section):
+    """How the agents of a round are put into groups, whose means are what is aggregated."""
+
+    size: Annotated[int, Flag("--group-size", "N")] = Field(
+        1,
+        ge=0,
+        description="agents in a group at the least, drawn for each round; rules and votes on "
+        "groups see the groups' means alone; 1: no groups, 0: one group of all",
+    )
+    secret: bool = Field(
+        False,
+        description="groups are drawn by a key that the aggregator keeps to itself, so that no "
+        "agent can foresee who is with whom; false: by run.seed",
+    )
+    secure: Annotated[bool, Flag("--secure")] = Field(
+        False,
+        description="secure aggregation (SecAgg+): nobody sees more of a group's updates than "
+        "their sum, the aggregator included",
+    )
+    colluding: float = Field(
+        0.33,
+        ge=0,
+        lt=1,
+        description="secure: largest share of a group who may tell the aggregator all they know, "
+        "and nobody else's update is seen",
+    )
+    drop_outs: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="secure: largest share of a group who may leave between their keys and the "
+        "sum, and it is opened all the same",
+    )
+    least: int = Field(
+        0,
+        ge=0,
+        description="secure: agents in a sum at the least; 0: half of groups.size, 3 at the least",
+    )
+    seconds: float = Field(
+        10.0, ge=0.1, description="secure: how long each step after the training may take"
+    )
+    value_bits: int = Field(
+        14, ge=2, le=24, description="secure: bits of a coordinate at the least"
+    )
+    clip: float = Field(
+        0.0,
+        ge=0,
+        description="secure: largest coordinate of an update that is summed, larger ones are "
+        "clipped; 0: clip_factor times the largest of the last accepted step",
+    )
+    clip_factor: float = Field(4.0, ge=1, description="secure: see clip")
+    first_clip: float = Field(
+        0.5, ge=1e-9, description="secure: clip until a step was accepted, where clip is 0"
+    )
+
+    @property
+    def fewest(self) -> int:
+        """Agents in a sum at the least."""
+        return self.least or max(3, ceil(self.size / 2))
+
+
+def check_secure(settings: Settings) -> None:
+    """Refuse settings that need to see single updates, where nobody sees any.
+
+    Raises
+    ------
+    SettingsError
+        With the reason.
+    """
+    said = settings.groups
+    if not said.secure:
+        return
+    size = said.size
+    must(size == 0 or size >= 3, "groups.size", size, f"0, or 3 and more, {ALONE}")
+    fewest = said.fewest
+    must(
+        fewest >= 3 and (not size or fewest <= size),
+        "groups.least",
+        fewest,
+        f"3 to groups.size {ALONE}",
+    )
+    strategy, threshold = settings.collect.strategy, settings.collect.threshold
+    why = "as a group's sum is opened once all of it have answered, or are late"
+    must(strategy == "synchronous", "collect.strategy", strategy, f"synchronous {ALONE}, {why}")
+    must(not threshold, "collect.threshold", threshold, f"0 {ALONE}, {why}")
+    by_agent = settings.evaluation.by_agent
+    why = "as what an agent measures in training tells of its update"
+    must(not by_agent, "evaluation.by_agent", by_agent, f"false {ALONE}, {why}")
+    piggy_back = settings.validation.piggy_back
+    must(not piggy_back, "validation.piggy_back", piggy_back, f"false {ALONE}")
+    noise = settings.privacy.noise
+    must(not noise, "privacy.noise", noise, f"0 {ALONE}")

@@ -1,0 +1,277 @@
+"""Secure aggregation in a round: its groups, each at its own step, until all are opened or lost.
+
+The selected agents are drawn into groups, each of which goes through the steps of
+``fedjury.secure.group`` by itself. What has come of them then is what updates are in other rounds:
+the mean of each group is a contribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedjury.learning.contributions import Contributions
+from fedjury.protocol import groups as recorded
+from fedjury.protocol.messages import Decline, Reason
+from fedjury.protocol.replaceable import Replaceable
+from fedjury.protocol.secure import SecureUp
+from fedjury.randomness import draw_groups
+from fedjury.round.answers import Step, count_invalid
+from fedjury.round.groups import rng_of
+from fedjury.round.state import Effect, PersistSums, Publish, RoundConfig, State, Tick, Training
+from fedjury.round.sums import OpenedSum, OpenedSums, free_and_kept
+from fedjury.secure import group as steps
+from fedjury.secure.agent import base_of
+from fedjury.secure.group import Group, Lost, Opened
+from fedjury.secure.opening import opened
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class SecureRound(Replaceable):
+    """The groups of a round under secure aggregation."""
+
+    groups: Mapping[int, Group | Opened | Lost]
+    group_of: Mapping[str, int]
+    """A selected agent -> the number of its group."""
+    base: bytes
+    """What stands for the model from which they train."""
+    out: int
+    """Selected agents that sit out, as their updates are in sums that were opened."""
+    clip: float
+    """The largest coordinate of an update that is summed."""
+    due: Mapping[int, float]
+    """A group -> when its step is late."""
+    begun: frozenset[int]
+    """Groups whose step has begun since the last tick."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of any group."""
+        return not any(isinstance(group, Group) for group in self.groups.values())
+
+    @property
+    def opened(self) -> list[Opened]:
+        """The groups whose sums are known."""
+        return [group for group in self.groups.values() if isinstance(group, Opened)]
+
+    @property
+    def came(self) -> frozenset[str]:
+        """Who has answered to the last."""
+        groups = self.groups.values()
+        return frozenset(
+            name for group in groups if not isinstance(group, Group) for name in group.members
+        )
+
+    @property
+    def contributors(self) -> tuple[str, ...]:
+        """Whose updates are in their sums, sorted."""
+        return tuple(sorted(name for group in self.opened for name in group.members))
+
+
+def attempts(state: State, round_: int) -> int:
+    """Return how many attempts at a round have opened sums, before the run was resumed."""
+    return state.sums.attempt if state.sums.round == round_ else 0
+
+
+def begun(state: State, config: RoundConfig) -> State:
+    """Return the state with the groups of the attempt that it has just begun.
+
+    Selected are only those who may take part.
+    """
+    phase = state.phase
+    assert isinstance(phase, Training)
+    secure = _drawn(state, config)
+    state = state.but(selected=frozenset(secure.group_of), phase=phase.but(secure=secure))
+    for name in phase.declined:  # who missed the last rounds is not waited for
+        if (number := secure.group_of.get(name)) is not None:
+            group = secure.groups[number]
+            assert isinstance(group, Group)
+            groups = {**secure.groups, number: group.but(unheard=group.unheard | {name})}
+            secure = secure.but(groups=groups)
+    return state.but(phase=phase.but(secure=secure))
+
+
+def _drawn(state: State, config: RoundConfig) -> SecureRound:
+    """Draw the groups of an attempt from the selected agents, as far as these may take part."""
+    base = state.weights
+    stands_for = base_of(base)
+    free, kept = free_and_kept(state.selected, state.sums.over(stands_for))
+    drawn = draw_groups(free, config.groups.size, rng_of(state.round, config)) if free else ()
+    groups = {
+        number: Group(
+            number=number,
+            turn=(state.round, state.attempt),
+            version=state.version,
+            length=len(base) + 1,
+            awaited=frozenset(members),
+        )
+        for number, members in enumerate([*kept, *drawn])
+    }
+    return SecureRound(
+        groups=groups,
+        group_of={name: number for number, group in groups.items() for name in group.awaited},
+        base=stands_for,
+        out=len(state.selected) - sum(len(group.awaited) for group in groups.values()),
+        clip=clip_of(state, config),
+        due={},
+        begun=frozenset(groups),
+    )
+
+
+def clip_of(state: State, config: RoundConfig) -> float:
+    """Return the largest coordinate of an update that is summed in the next round.
+
+    By the last accepted step: an update scatters more than the mean of many.
+    """
+    settings, step = config.groups, state.model.step
+    if settings.clip or step is None or not np.isfinite(step).all() or not step.any():
+        return settings.clip or settings.first_clip
+    return float(np.float32(settings.clip_factor * np.abs(step).max()))
+
+
+def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
+    """Take what an agent says at its group's step."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    secure = phase.secure
+    if secure is None:
+        return count_invalid(state, message.agent, Reason.WRONG_PHASE)
+    if (message.round, message.attempt) != (state.round, state.attempt):
+        return count_invalid(state, message.agent, Reason.WRONG_ROUND)
+    number = secure.group_of.get(message.agent)
+    if number is None:
+        return count_invalid(state, message.agent, Reason.NOT_SELECTED)
+    group = secure.groups[number]
+    result = steps.take(group, message) if isinstance(group, Group) else Reason.WRONG_PHASE
+    if isinstance(result, Reason):
+        return count_invalid(state, message.agent, result)
+    return _moved(state, phase, result, config)
+
+
+def decline(state: State, message: Decline, config: RoundConfig) -> Step:
+    """Wait no longer for an agent at any step."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    assert phase.secure is not None
+    group = phase.secure.groups.get(phase.secure.group_of.get(message.agent, -1))
+    if not isinstance(group, Group):
+        return state, []
+    return _moved(state, phase, steps.without(group, message.agent), config)
+
+
+def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Go on with the groups whose step is late; ``over`` says whether there are any left."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    assert phase.secure is not None
+    secure, effects = phase.secure, list[Effect]()
+    if secure.begun:
+        due = dict(secure.due) | dict(_due(secure, tick, config))
+        secure = secure.but(due=due, begun=frozenset())
+        state = state.but(phase=phase.but(secure=secure))
+    for number in sorted(number for number, at in secure.due.items() if tick.now >= at):
+        phase = state.phase
+        assert isinstance(phase, Training)
+        assert phase.secure is not None
+        group = phase.secure.groups[number]
+        if isinstance(group, Group):
+            state, more = _moved(state, phase, group, config, late=True)
+            effects += more
+    return state, effects
+
+
+def _due(secure: SecureRound, tick: Tick, config: RoundConfig) -> Iterator[tuple[int, float]]:
+    """Go through the groups whose step has just begun, and when it is late."""
+    for number in secure.begun:
+        group = secure.groups[number]
+        if not isinstance(group, Group):
+            yield number, NEVER
+        elif group.step is steps.Step.KEYS:  # they train before they send keys
+            yield number, tick.now + config.collect.seconds
+        else:
+            yield number, tick.now + config.groups.seconds
+
+
+def postponed(secure: SecureRound) -> SecureRound:
+    """Let the time of each step begin again."""
+    return secure.but(begun=frozenset(secure.groups))
+
+
+def _moved(
+    state: State, phase: Training, group: Group, config: RoundConfig, *, late: bool = False
+) -> Step:
+    """Put a group into its place, after the steps that it is through with."""
+    assert phase.secure is not None
+    assert config.secure is not None
+    secure, effects, number = phase.secure, list[Effect](), group.number
+    now: Group | Opened | Lost = group
+    while isinstance(now, Group) and (late or now.complete):
+        late = False
+        if now.step is steps.Step.UNMASK:
+            now = opened(now, config.secure.run)
+        else:
+            now = steps.advance(now, config.secure, secure.clip)
+        if isinstance(now, Group):
+            if now.step is steps.Step.UNMASK:
+                state, kept = _before_opening(state, secure, now)
+                effects.append(kept)
+            told = (steps.told(now, name) for name in sorted(now.awaited))
+            effects += [Publish(message) for message in told if message is not None]
+        secure = secure.but(begun=secure.begun | {number})
+    secure = secure.but(groups={**secure.groups, number: now})
+    state = state.but(phase=phase.but(secure=secure))
+    if isinstance(now, Opened):
+        for name in now.wrong:
+            state, more = count_invalid(state, name, Reason.WRONG_SHARE)
+            effects += more
+    return state, effects
+
+
+def _before_opening(state: State, secure: SecureRound, group: Group) -> tuple[State, Effect]:
+    """Note that a sum is about to be opened, before anybody is asked to."""
+    one = OpenedSum(group.names, tuple(sorted(group.came)))
+    before = state.sums.over(secure.base)
+    known = before if one in before else (*before, one)
+    sums = OpenedSums(state.round, state.attempt, secure.base, known)
+    return state.but(sums=sums), PersistSums(sums)
+
+
+def contributions_of(secure: SecureRound) -> Contributions:
+    """Return the mean of each opened group as a contribution, in the order of their numbers."""
+    groups = sorted(secure.opened, key=lambda group: group.number)
+    vectors = np.array([group.mean for group in groups], np.float32)
+    return Contributions(
+        vectors.reshape(len(groups), -1),
+        np.array([group.weight for group in groups], np.int64),
+        tuple(name for group in groups for name in group.members),
+        np.cumsum([0, *(len(group.members) for group in groups)]),
+        np.zeros(len(groups), np.int64),
+    )
+
+
+def record_of(secure: SecureRound) -> recorded.Groups:
+    """Return what a record says of the groups: the opened ones first, as the contributions are."""
+    known = sorted(secure.opened, key=lambda group: group.number)
+    lost = [group for group in secure.groups.values() if isinstance(group, Lost)]
+    entries = [recorded.Group(group.members) for group in known]
+    entries += [recorded.Group((), why=f"lost: {group.why}") for group in lost]
+    clipped = [group.clipped for group in known]
+    return recorded.Groups(
+        {f"{number}": entry for number, entry in enumerate(entries)},
+        clip=secure.clip,
+        clipped=float(np.mean(clipped)) if clipped else 0.0,
+    )
+
+
+def too_few(state: State, secure: SecureRound, config: RoundConfig) -> str:
+    """Say how many updates are in sums that were opened, and why not more."""
+    text = (
+        f"{len(secure.contributors):,} of {len(state.selected):,} selected agents are in groups "
+        f"whose sum could be opened, {config.collect.min_updates:,} needed"
+    )
+    why = {group.why for group in secure.groups.values() if isinstance(group, Lost)}
+    return f"{text}: {'; '.join(sorted(why))}" if why else text
