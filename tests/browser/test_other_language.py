@@ -809,7 +809,7 @@ SECRET = {
 def test_its_update_is_only_in_a_secret_sum(node, csv, tmp_path, voted_on):
     """Under secure aggregation its keys are new in each round, and it sends no update as it is.
 
-    Its votes on the candidate, or on groups, are counted as in other runs; fakes that strike are seen.
+    Its votes on the candidate, or on groups, are counted as in other runs.
     """
     agents = Agents(node, tmp_path, csv)
     settings = ["--set", "groups.secure=true"]
