@@ -360,6 +360,9 @@ def test_its_update_is_only_in_the_sum_and_in_no_two_that_differ(node, tmp_path)
             assert (
                 loss(network, start + step, *digits[1:]) < loss(network, start, *digits[1:]) - 0.01
             )
+            run.play(f"secure/unmask/{NAME}", UnmaskRequest(NAME, 1, 1, b"\x07"))
+            [refusal] = until(lambda: people.payloads(f"decline/{NAME}"))
+            assert json.loads(refusal)["why"] == "a second request that differs from the first"
             child.kill()
             child.wait()
             agents.start(address, *state)
