@@ -27,7 +27,8 @@ from fedjury.agents.agent import (
 )
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
-from fedjury.agents.secure_members import Remembered, SecureMembers
+from fedjury.agents.opened_sums import OpenedSums
+from fedjury.agents.secure_members import SecureMembers
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.checks import Limits
@@ -86,7 +87,7 @@ class AgentRunner:
         waiting: Waiting | None = None,
         partition: str = "",
         abilities: Callable[[str], Abilities] = lambda _: EVERY_AGENT,
-        opened_sums: Remembered | None = None,
+        opened_sums: OpenedSums | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``shared``: all of them hear through one connection, a downlink.
@@ -112,7 +113,7 @@ class AgentRunner:
         self._bytes = dict.fromkeys(self._agents, 0)
         """What a connection received for the vote at hand: the candidate and past models."""
         self._batch: Batch | None = None
-        self._opened_sums: Remembered = {} if opened_sums is None else opened_sums
+        self._opened_sums = opened_sums or OpenedSums()
         self._secure: SecureMembers | None = None
         self._patient = patient
         self._manifest: Manifest | None = None

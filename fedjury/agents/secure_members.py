@@ -6,18 +6,16 @@ An agent takes part once its update is ready, so none leaves a sum because its t
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from fedjury.agents.opened_sums import OpenedSums
 from fedjury.learning.weights import Vector
 from fedjury.protocol.messages import Decline, Manifest, Message, Update
 from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent as steps
-from fedjury.secure.agent import Answered, Joined, Least, Masked, Opened, Random, Refusal, Shared
+from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared
 from fedjury.secure.keys import KeyPair
-
-Remembered = MutableMapping[tuple[str, bytes], Opened]
-"""An agent and a base model -> the sum over it that it has helped to open."""
 
 
 @dataclass(slots=True)
@@ -38,18 +36,18 @@ class SecureMembers:
         self,
         run: str,
         manifest: Manifest,
-        remembered: Remembered,
+        opened_sums: OpenedSums,
         unclipped: Collection[str] = (),
         random: Random = os.urandom,
     ) -> None:
-        """``remembered``: which sums were opened, also before a restart.
+        """``opened_sums``: which they have helped to open before.
 
         ``unclipped``: who sends what it likes, within what the sum can hold. ``random``: where keys
         come from; another source is for tests alone.
         """
         self._run, self._length = run, manifest.parameters + 1
         self._least = Least(**{key: int(value) for key, value in manifest.secure.items()})
-        self._remembered, self._unclipped, self._random = remembered, unclipped, random
+        self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._members: dict[str, Member] = {}
         self._turn = (-1, -1)
         self._agreed: dict[frozenset[bytes], bytes] = {}
@@ -82,7 +80,7 @@ class SecureMembers:
     def _next(self, member: Member, message: SecureDown) -> Message | None:
         """Go to the next step; None where what is told does not fit the step."""
         name = message.agent
-        before = self._remembered.get((name, member.base))
+        before = self._opened_sums.over(name, member.base)
         match message, member.state:
             case SecurePeers(), Joined() as own:
                 shared = steps.share(own, message, before, self._least, self._random, self._agree)
@@ -95,7 +93,7 @@ class SecureMembers:
                 return steps.masked_update(masked, update.version, update.delta, clipped=clipped)
             case UnmaskRequest(), Masked() as masked:
                 answered, opened = steps.unmask(masked, message, before, self._least)
-                self._remembered[name, member.base] = opened  # before anybody is told
+                self._opened_sums.add(name, member.base, opened)  # before anybody is told
                 member.state = answered
                 return answered.answer
             case UnmaskRequest(), Answered() as answered:

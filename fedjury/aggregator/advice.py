@@ -25,7 +25,7 @@ def _cap(settings: Settings) -> str:
 def _foreseen(settings: Settings) -> str:
     """Say that agents can have others blamed by their groups; empty if they cannot."""
     groups = settings.groups
-    if "group_testing" not in settings.detection.detectors or groups.secret or groups.size == 1:
+    if "group_testing" not in settings.detection.detectors or groups.by_key or groups.size == 1:
         return ""
     return (
         "group_testing can be made to blame honest agents: groups are drawn by run.seed, so an "

@@ -129,8 +129,7 @@ class Aggregator:
         ``clock``: tells seconds, from whenever. ``control``: through which others pause or stop it.
         """
         self.connection = connection
-        secret = config.groups.secret or config.groups.secure
-        key = store.secret("groups") if secret else b""
+        key = store.secret("groups") if config.groups.by_key else b""
         self.config = dataclasses.replace(config, group_key=key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()

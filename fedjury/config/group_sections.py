@@ -27,7 +27,8 @@ class Groups(Section):
     secret: bool = Field(
         False,
         description="groups are drawn by a key that the aggregator keeps to itself, so that no "
-        "agent can foresee who is with whom; false: by run.seed",
+        "agent can foresee who is with whom; false: by run.seed; with secure it is true unless "
+        "you say that it is not",
     )
     secure: Annotated[bool, Flag("--secure")] = Field(
         False,
@@ -69,6 +70,11 @@ class Groups(Section):
     first_clip: float = Field(
         0.5, ge=1e-9, description="secure: clip until a step was accepted, where clip is 0"
     )
+
+    @property
+    def by_key(self) -> bool:
+        """Whether groups are drawn by a key of the aggregator's."""
+        return self.secret or (self.secure and "secret" not in self.model_fields_set)
 
     @property
     def fewest(self) -> int:

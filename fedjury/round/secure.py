@@ -21,7 +21,7 @@ from fedjury.randomness import draw_groups
 from fedjury.round.answers import Step, count_invalid
 from fedjury.round.groups import rng_of
 from fedjury.round.state import Effect, PersistSums, Publish, RoundConfig, State, Tick, Training
-from fedjury.round.sums import OpenedSum, OpenedSums, free_and_kept
+from fedjury.round.sums import OpenedSum, OpenedSums, groups_of
 from fedjury.secure import group as steps
 from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
@@ -99,8 +99,11 @@ def _drawn(state: State, config: RoundConfig) -> SecureRound:
     """Draw the groups of an attempt from the selected agents, as far as these may take part."""
     base = state.weights
     stands_for = base_of(base)
-    free, kept = free_and_kept(state.selected, state.sums.over(stands_for))
-    drawn = draw_groups(free, config.groups.size, rng_of(state.round, config)) if free else ()
+    drawn = groups_of(
+        state.selected,
+        state.sums.over(stands_for),
+        lambda agents: draw_groups(agents, config.groups.size, rng_of(state.round, config)),
+    )
     groups = {
         number: Group(
             number=number,
@@ -109,7 +112,7 @@ def _drawn(state: State, config: RoundConfig) -> SecureRound:
             length=len(base) + 1,
             awaited=frozenset(members),
         )
-        for number, members in enumerate([*kept, *drawn])
+        for number, members in enumerate(drawn)
     }
     return SecureRound(
         groups=groups,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,18 +33,26 @@ class OpenedSums:
 
 NO_SUMS = OpenedSums()
 
+Draw = Callable[[Collection[str]], Sequence[tuple[str, ...]]]
+"""Draws agents into groups; returns the names of each, sorted."""
 
-def free_and_kept(
-    selected: Collection[str], sums: Sequence[OpenedSum]
-) -> tuple[frozenset[str], list[tuple[str, ...]]]:
-    """Return which selected agents may be drawn into groups, and the groups that stay together.
+
+def groups_of(
+    selected: Collection[str], sums: Sequence[OpenedSum], draw: Draw
+) -> list[tuple[str, ...]]:
+    """Return the groups of the selected agents, as far as these may take part; sorted.
 
     An agent whose update is in a sum takes part only with just the same others again, all of whom
-    are in it; who cannot sits out until there is another model.
+    are in it; who cannot sits out until there is another model. Another attempt at a round draws
+    the same groups again.
     """
-    free, kept = set(selected), []
-    for one in sums:
-        if one.members == one.survivors and free.issuperset(one.members):
-            kept.append(one.members)
-        free.difference_update(one.survivors)
-    return frozenset(free), kept
+    if not sums:
+        return sorted(draw(selected))
+    whole = [one.members for one in sums if one.members == one.survivors]
+    busy = {name for one in sums for name in one.survivors}
+    again = draw(selected)
+    if all(group in whole or busy.isdisjoint(group) for group in again):
+        return sorted(again)
+    kept = [members for members in whole if {*members} <= {*selected}]
+    free = {*selected}.difference(busy)
+    return sorted([*kept, *(draw(free) if free else ())])

@@ -1,0 +1,209 @@
+"""Secure aggregation in whole federations: the same means, whoever leaves; no sums that overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.federation import Federation, one_thread  # noqa: F401 - a fixture
+from support.secure_sums import OpenedOnTheWire
+
+from fedjury.protocol.messages import Update
+from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecureShares, UnmaskShares
+from fedjury.protocol.topics import USUAL
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SECURE = {
+    "groups__size": 5,
+    "groups__secure": True,
+    "groups__secret": False,
+    "groups__colluding": 0.2,
+    "groups__drop_outs": 0.2,
+    "run__rounds": 3,
+}
+"""Twenty agents in four groups of five, drawn by the seed so that runs can be compared."""
+
+VOTES = {
+    "validation__on": "groups",
+    "validation__validators": 10,
+    "validation__quorum": 5,
+    "validation__judge": "robust",
+    "validation__look_back": 6,
+    "validation__minimum_history": 5,
+    "run__rounds": 10,
+}
+
+
+def watched(federation):
+    """Let the sums that are opened be checked; returns them."""
+    sums = OpenedOnTheWire()
+    federation.broker.listeners.append(sums)
+    return sums
+
+
+def weights(federation):
+    return [np.frombuffer(bits, np.float32) for bits in federation.models.values()]
+
+
+def test_means_are_those_of_the_clear(tmp_path):
+    """To the rounding: 14 bits of a box of .5 either way are steps of 6e-5; nobody was clipped."""
+    clear = Federation(tmp_path / "clear", **SECURE | {"groups__secure": False}).whole()
+    masked = Federation(tmp_path / "masked", **SECURE)
+    sums = watched(masked)
+    masked.whole()
+    sums.check()
+    for one, other in zip(weights(clear)[1:], weights(masked)[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=3 * 6e-5)
+    assert [len(each) for each in sums.sums.values()] == [4] * 3
+    for record in masked.records:
+        assert (record.updates, record.missing, record.traffic.invalid_messages) == (20, 0, {})
+        assert len(record.groups.groups) == 4
+        assert record.groups.clip > 0
+
+
+def test_no_update_is_ever_sent_by_itself(tmp_path):
+    """Of the updates that agents send there are none: only what stands under masks."""
+    done = Federation(tmp_path, **SECURE)
+    kinds = []
+    done.broker.listeners.append(lambda topic, _: kinds.append(USUAL.parse(topic).kind))
+    done.whole()
+    assert Update not in kinds
+    assert kinds.count(MaskedUpdate) == 3 * 20
+
+
+def test_who_was_heard_first_changes_nothing(tmp_path):
+    """The same models from one process as from three whose messages come in another order."""
+    one = Federation(tmp_path / "one", **SECURE).whole()
+    other = Federation(tmp_path / "three", fleets=3, **SECURE)
+    other.inbox_order = np.random.default_rng(3)
+    assert other.whole().models == one.models
+
+
+def test_groups_are_drawn_by_a_key_unless_the_seed_is_asked_for(tmp_path):
+    """Nobody who knows the seed can foresee who is with whom."""
+    by_key = {key: value for key, value in SECURE.items() if key != "groups__secret"}
+    done = Federation(tmp_path / "a", **by_key).whole()
+    other = Federation(tmp_path / "b", **by_key).whole()
+    assert (tmp_path / "a" / "groups.key").exists()
+    assert [r.groups.groups for r in done.records] != [r.groups.groups for r in other.records]
+
+
+def run_with_leavers(done, after, chosen):
+    """Run to the end; agents chosen by name leave without a goodbye once they have said that."""
+    heard, gone = [], []
+    done.broker.listeners.append(
+        lambda topic, _: (
+            heard.append(USUAL.parse(topic).field.get("agent"))
+            if USUAL.parse(topic).kind is after
+            else None
+        )
+    )
+
+    def part(state):
+        while heard:
+            name = heard.pop(0)
+            if name not in gone and chosen(name, gone, state):
+                gone.append(name)
+                fleet = next(f for f in done.fleets if name in f.connections.of)
+                fleet.transport.vanish()
+                done.fleets.remove(fleet)
+        return False
+
+    done.begin()
+    done.run(part)
+    done.aggregator.end()
+    return gone
+
+
+@pytest.mark.parametrize(
+    ("after", "left_out"), [(SecureKeys, 1), (SecureShares, 1), (MaskedUpdate, 0)]
+)
+def test_one_of_five_may_leave_after_any_step(after, left_out, tmp_path):
+    """Its group is opened without it, or with it where its update had come; all others as usual."""
+    done = Federation(tmp_path, fleets=20, **SECURE | {"run__rounds": 2})
+    sums = watched(done)
+    [gone] = run_with_leavers(done, after, lambda _, gone, __: not gone)
+    sums.check()
+    first, second = done.records
+    assert first.accepted
+    assert first.updates == 20 - left_out
+    assert first.groups.left_out == ()
+    members = {name for group in first.groups.groups.values() for name in group.members}
+    assert (gone in members) == (not left_out)
+    assert second.updates == 19
+
+
+def test_a_group_that_lost_too_many_is_lost_and_the_round_is_not(tmp_path):
+    """Three of five leave after their keys: fifteen others make the model."""
+    done = Federation(tmp_path, fleets=20, **SECURE | {"run__rounds": 1})
+
+    def chosen(name, gone, state):
+        group = state.phase.secure.group_of
+        return len(gone) < 3 and (not gone or group[name] == group[gone[0]])
+
+    assert len(run_with_leavers(done, SecureKeys, chosen)) == 3
+    [record] = done.records
+    assert (record.accepted, record.updates) == (True, 15)
+    [lost] = [group for group in record.groups.groups.values() if group.why]
+    assert lost.members == ()
+    assert lost.why == "lost: 2 of 5 agents sent shares, 3 are needed"
+
+
+def test_votes_drop_a_group_that_nobody_has_looked_into(tmp_path):
+    """Two fakes, who send what they like within the sum: their groups go, the model goes on."""
+    fakes = {
+        "agents__malicious": 0.1,
+        "agents__attack": "mpaf",
+        "agents__scale": 1e6,
+        "agents__start": 8,
+    }
+    done = Federation(tmp_path, **SECURE | VOTES, **fakes).whole()
+    assert all(record.accepted for record in done.records)
+    for record in done.records[7:]:
+        assert 1 <= len(record.groups.left_out) <= 2
+    assert done.accuracies[-1] > done.accuracies[6] - 0.02
+
+
+def test_after_a_rejection_only_the_same_groups_are_summed_again(tmp_path):
+    """Validators who reject all: with half of the agents called, those who were summed sit out."""
+    never = {
+        "validation__validators": 10,
+        "validation__quorum": 3,
+        "agents__malicious_validators": 0.5,
+        "agents__vote_attack": "always_reject",
+        "agents__malicious": 0.5,
+        "agents__attack": "label_flip",
+        "agents__start": 99,
+        "sampling__client_fraction": 0.5,
+        "collect__min_updates": 1,
+        "run__rounds": 6,
+    }
+    done = Federation(tmp_path, **SECURE | never)
+    sums = watched(done)
+    done.whole()
+    sums.check()
+    assert not any(record.accepted for record in done.records)
+    assert sum(len(each) for each in sums.sums.values()) > 2
+
+
+@pytest.mark.parametrize("after", [SecureKeys, SecureShares, MaskedUpdate, UnmaskShares])
+def test_an_aggregator_that_is_killed_opens_no_sum_that_overlaps(after, tmp_path):
+    """Killed in mid-step of round 2, resumed with a new broker: the models of a whole run."""
+    whole = Federation(tmp_path / "whole", **SECURE).whole()
+    cut = Federation(tmp_path / "cut", **SECURE)
+    sums = watched(cut)
+    seen = []
+
+    def note(topic, _):
+        if USUAL.parse(topic).kind is after and cut.state.round == 2:
+            seen.append(topic)
+
+    cut.begin()
+    cut.broker.listeners.append(note)
+    cut.run(lambda _: len(seen) > 9)
+    cut.crash()
+    cut.begin()
+    cut.run()
+    cut.aggregator.end()
+    sums.check()
+    assert cut.models == whole.models
