@@ -8,8 +8,11 @@ function rounded(value) {
   return below + Number(rest > 0.5 || (rest === 0.5 && below % 2 === 1));
 }
 
+/** How many binary digits a whole number has. */
+export const digits = (number) => 32 - Math.clz32(number);
+
 /** The largest number that an honest coordinate becomes. */
-export const largestOf = (bits, members) => 2 ** (bits - (32 - Math.clz32(members - 1))) - 1;
+export const largestOf = (bits, members) => 2 ** (bits - digits(members - 1)) - 1;
 
 /**
  * What is summed of an update of d numbers: d + 1, of which the last says which share was clipped.

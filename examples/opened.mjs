@@ -11,7 +11,7 @@ const TORN = '-'; // ends a line that a crash has cut off
 
 /** What an agent remembers, in a file if it has a place for one: a line for each sum. */
 export class Remembered {
-  #sums = new Map(); // SHA-256 of a base model, as hexadecimal digits -> {roster, survivors}
+  #sums = new Map(); // SHA-256 of a base model, as hexadecimal digits -> {summed, survivors}
 
   #file;
 
@@ -31,9 +31,9 @@ export class Remembered {
     const torn = lines.pop(); // the end is missing: then nothing was said of that sum either
     lines.forEach((line, i) => {
       if (line.endsWith(TORN)) return;
-      const [found, base, roster, survivors] = LINE.exec(line) ?? [];
+      const [found, base, summed, survivors] = LINE.exec(line) ?? [];
       if (!found) throw new Fatal(`${this.#file}, line ${i + 1}: not a sum that was opened`);
-      this.#sums.set(base, { roster, survivors });
+      this.#sums.set(base, { summed, survivors });
     });
     this.#tried('write', () => this.#append(torn ? `${TORN}\n` : ''));
   }
@@ -63,9 +63,9 @@ export class Remembered {
   }
 
   /** Remember a sum, before anything is said that opens it; throws if it cannot. */
-  add(base, { roster, survivors }) {
+  add(base, { summed, survivors }) {
     if (this.#sums.has(base)) return; // it is the same: others are refused
-    if (this.#file) this.#append(`${base} ${roster} ${survivors}\n`);
-    this.#sums.set(base, { roster, survivors });
+    if (this.#file) this.#append(`${base} ${summed} ${survivors}\n`);
+    this.#sums.set(base, { summed, survivors });
   }
 }

@@ -227,16 +227,21 @@ test('over the same model it helps to open one sum, of the same agents, and no o
   tell(member, 'unmask', group.request(SURVIVORS.all));
   const again = { ...ROUND, attempt: 2 };
   const second = masked(member, again).group; // the same members are no other sum yet
-  assert.equal(declined(tell(member, 'unmask', { ...second.request(0b111), members: 3, survivors:
-    Uint8Array.of(0b1110111) })), 'another sum over the same model was opened, of other agents');
+  assert.equal(declined(tell(member, 'unmask', {
+    ...second.request(0b111), survivors: Uint8Array.of(0b1110111) })), 'another sum over the same model was opened, of other agents');
   const third = { ...ROUND, attempt: 3 };
   const { group: same } = masked(member, third);
   assert.equal(tell(member, 'unmask', same.request(SURVIVORS.all))[0][0], 'secure/unmasked/b');
   const keys = keysOf(member, { ...ROUND, attempt: 4 });
   const other = new Group(keys, { ...ROUND, attempt: 4 }).peers('b', { roster: Buffer.alloc(32) });
   assert.equal(declined(tell(member, 'peers', other)),
-    'another sum over the same model was opened, with other members');
+    'another sum over the same model was opened, with other members or weights');
   assert.deepEqual(tell(member, 'peers', other), []); // it has said so
+  for (const [i, changes] of [{ clip: 0.25 }, { weight: 1, largest: 1 }, { largest: 3 }].entries()) {
+    const round = { ...ROUND, attempt: 5 + i };
+    const differs = new Group(keysOf(member, round), round).peers('b', changes);
+    assert.match(declined(tell(member, 'peers', differs)), /with other members or weights$/);
+  }
 });
 
 test('what was opened is remembered in a file, and over another model all is free', () => {

@@ -5,7 +5,7 @@
 // Every step checks what it is told. Of each neighbour an agent gives away either a share of the
 // secret of its own mask, if its update is in the sum, or one of its key for masks, if it is not.
 
-import { encodeFixed, packed } from './fixed.mjs';
+import { digits, encodeFixed, packed } from './fixed.mjs';
 import {
   KEY, KeyPair, derive, infoOf, mask, seal, sha256, unseal,
 } from './keys.mjs';
@@ -18,7 +18,7 @@ export const LEAST = { members: 3, degree: 2, threshold: 2 }; // without which t
 /** An agent takes no further part in an attempt; the message says why. */
 export class Refusal extends Error {}
 
-const OTHER_MEMBERS = 'another sum over the same model was opened, with other members';
+const OTHER_MEMBERS = 'another sum over the same model was opened, with other members or weights';
 const OTHER_AGENTS = 'another sum over the same model was opened, of other agents';
 
 /** Refuse if one of [whether it is so, why] is so. */
@@ -33,6 +33,18 @@ const pieces = (bytes, size) => Array.from(
 );
 
 const wholes = (bytes) => pieces(bytes, 4).map((four) => four.readUInt32LE());
+
+/**
+ * What stands for a group and its sum, as hexadecimal digits: with other weights or another clip it
+ * is another, and two sums of the same updates with weights that differ would tell single ones.
+ */
+function summedOf({ roster, weight, largest, clip }) {
+  const terms = Buffer.alloc(24);
+  terms.writeBigUInt64LE(BigInt(weight), 0);
+  terms.writeBigUInt64LE(BigInt(largest), 8);
+  terms.writeDoubleLE(clip, 16);
+  return sha256(roster, terms).toString('hex');
+}
 
 /** What is said beforehand of a secret, so that wrong shares of it are found out. */
 export const commitment = (secret) => sha256(Buffer.from('fedjury/secagg/own/'), secret);
@@ -69,10 +81,11 @@ function checkPeers(own, peers, names, places, least) {
     [all.some((place) => place >= members), 'a place is outside the group'],
     [places.some((place, i) => place < places[i - 1]), 'the places are not in order'],
     [!(weight > 0 && weight <= largest), 'its weight is none'],
-    [weight > Math.max(1, own.samples), 'its weight is more than it has samples'],
-    [!(peers.clip > 0 && peers.clip < Infinity), 'the clip is none'],
+    [weight !== Math.min(Math.max(1, own.samples), largest),
+      'its weight is not the number of its samples'],
+    [!(peers.clip >= 2 ** -149 && peers.clip < 2 ** 128), 'the clip is none'], // no float32
     [bits % 4 || bits < 8 || bits > 32, `sums of ${bits} bits are none`],
-    [2 ** (bits - 1) < members, `sums of ${bits} bits are too narrow`],
+    [digits(members - 1) >= bits, `sums of ${bits} bits are too narrow`],
   );
 }
 
@@ -94,14 +107,14 @@ function neighbourOf(own, session, name, place, maskKey, boxKey) {
 /**
  * Step 1: agree with the neighbours, and share both secrets among them.
  * @param before the sum over the same base model that it has helped to open, if there is one:
- *   {roster, survivors}, as hexadecimal digits
+ *   {summed, survivors}, as hexadecimal digits
  * @throws Refusal if it is told what cannot be, or what would tell more of it than the sum
  */
 export function shareSecrets(own, peers, before, least, random) {
   const [names, places] = [peers.names.split(' '), wholes(peers.places)];
   checkPeers(own, peers, names, places, least);
-  const roster = Buffer.from(peers.roster).toString('hex');
-  refuseIf([before && before.roster !== roster, OTHER_MEMBERS]);
+  const summed = summedOf(peers);
+  refuseIf([before && before.summed !== summed, OTHER_MEMBERS]);
   const { run, round, attempt } = own;
   const session = { run, round, attempt, group: peers.group };
   const [maskKeys, boxKeys] = [pieces(peers.mask_keys, KEY), pieces(peers.box_keys, KEY)];
@@ -112,7 +125,7 @@ export function shareSecrets(own, peers, before, least, random) {
   const boxes = neighbours.map(({ name, boxKey }, i) => (
     seal(boxKey, shares[i], infoOf(session, 'share', own.name, name), random)));
   return {
-    own, peers, session, roster, secret, neighbours,
+    own, peers, session, summed, secret, neighbours,
     sent: { round, attempt, commitment: commitment(secret), boxes: Buffer.concat(boxes) },
   };
 }
@@ -156,17 +169,17 @@ const placesIn = (bits, members) => Array.from({ length: members }, (_, i) => i)
 
 /**
  * Step 3: answer for whom the sum is to be opened.
- * @returns {{sent, opened}} what to remember before it is said: {roster, survivors}
+ * @returns {{sent, opened}} what to remember before it is said: {summed, survivors}
  * @throws Refusal if it would tell more than one sum of enough agents
  */
 export function unmask({ shared, shares, left }, request, before, least) {
-  const { own, peers, roster, neighbours } = shared;
+  const { own, peers, summed, neighbours } = shared;
   refuseIf([request.survivors.length !== Math.ceil(peers.members / 8),
     'there are not as many survivors as members']);
   const alive = new Set(placesIn(request.survivors, peers.members));
-  const opened = { roster, survivors: Buffer.from(request.survivors).toString('hex') };
+  const opened = { summed, survivors: Buffer.from(request.survivors).toString('hex') };
   const present = neighbours.filter(({ place }, i) => shares[i] && alive.has(place));
-  const other = before && (before.roster !== roster || before.survivors !== opened.survivors);
+  const other = before && (before.summed !== summed || before.survivors !== opened.survivors);
   refuseIf(
     [!alive.has(peers.place), 'it is asked to count itself out'],
     [[...left].some((place) => alive.has(place)), 'a neighbour that had left survives'],

@@ -154,7 +154,12 @@ def bad_peers(peers):
         {"box_keys": peers.box_keys + bytes(KEY)},
         {"weight": peers.largest + 1},
         {"weight": 61, "largest": 61},
+        {"weight": 59},
+        {"weight": 59, "largest": 59},
         {"clip": 0.0},
+        {"clip": 2.0**-150},
+        {"clip": 2.0**-149},
+        {"clip": 2.0**128},
         {"clip": -1.0},
         {"bits": 7},
         {"bits": 18},
@@ -189,11 +194,12 @@ def test_it_asks_for_no_less_than_we_do(node):
     """What it asks for at the least, and the sum that was opened before, count as in ours."""
     peers = heard("ada", "peers")
     cases, ours = [], []
+    own = bytes.fromhex(VECTOR["agents"]["ada"]["summed"])
     for least in (Least(7), Least(6, 5), Least(6, 4, 3), Least(6, 4, 2)):
-        for roster in (None, peers.roster, bytes(32)):
+        for roster in (None, own, bytes(32)):
             before = None if roster is None else Opened(roster, b"\x3f")
             ours.append(said_by(lambda: own_shared("ada", peers, before, least).sent.boxes))  # noqa: B023
-            known = roster and {"roster": roster.hex(), "survivors": "3f"}
+            known = roster and {"summed": roster.hex(), "survivors": "3f"}
             cases.append([known, least._asdict()])
     code = """
     console.log(JSON.stringify(given.cases.map(([before, atLeast]) => said(() => (
@@ -234,7 +240,8 @@ def test_it_helps_to_open_the_same_sums(node):
     """Of all sets of survivors, with any sum that was opened before: the answers of ours."""
     shared = own_shared("ada", heard("ada", "peers"))
     masked = agent.add_masks(shared, heard("ada", "inbox"), LENGTH)
-    befores = [None, Opened(shared.peers.roster, b"\x2d"), Opened(bytes(32), b"\x2d")]
+    own = agent.unmask(masked, heard("ada", "unmask"), None, LEAST)[1]
+    befores = [None, own, own._replace(roster=bytes(32))]
     sets = [bytes([number]) for number in range(64)] + [b"\x2d\x00"]
     cases, ours = [], []
     for before in befores:
@@ -243,7 +250,7 @@ def test_it_helps_to_open_the_same_sums(node):
             ours.append(
                 said_by(lambda: agent.unmask(masked, request, before, LEAST)[0].answer.shares)  # noqa: B023
             )
-            known = before and {"roster": before.roster.hex(), "survivors": "2d"}
+            known = before and {"summed": before.roster.hex(), "survivors": "2d"}
             cases.append([encode(request).hex(), known])
     code = """
     const masked = maskIt(heard('inbox'));
@@ -368,7 +375,10 @@ def test_its_update_is_only_in_the_sum_and_in_no_two_that_differ(node, tmp_path)
             agents.start(address, *state)
             other = run.attempt((2, 1), OURS[:2])
             assert isinstance(other, Decline)
-            assert other.why == "another sum over the same model was opened, with other members"
+            assert (
+                other.why
+                == "another sum over the same model was opened, with other members or weights"
+            )
             assert run.attempt((2, 2), OURS).members == (NAME, *OURS)
             run.play("model", Model(1, start + step), retain=True)
             assert run.attempt((3, 1), OURS[:2], version=1).members == (NAME, *OURS[:2])

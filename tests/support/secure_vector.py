@@ -76,6 +76,8 @@ class Played(NamedTuple):
     said: Mapping[str, list[SecureUp | SecureDown]]
     drawn: Mapping[str, int]
     """Bytes that each has taken from its stream."""
+    remembered: Mapping[str, agent.Opened]
+    """What those who help to open the sum remember of it."""
 
 
 def play() -> Played:
@@ -122,11 +124,12 @@ def play() -> Played:
             update = np.array(UPDATES[name], np.float32)
             up(agent.masked_update(masked[name], VERSION, update))
     onward()
+    remembered = {}
     for name in sorted(state.awaited):
-        answered, _ = agent.unmask(masked[name], down(name), None, agent.Least())
+        answered, remembered[name] = agent.unmask(masked[name], down(name), None, agent.Least())
         up(answered.answer)
     drawn = {name: stream.taken for name, stream in streams.items()}
-    return Played(state, masked, shared, said, drawn)
+    return Played(state, masked, shared, said, drawn, remembered)
 
 
 def vector() -> Json:
@@ -188,6 +191,7 @@ def _agent(played: Played, name: str) -> Json:
     if name in played.group.came:
         encoded = _encoded(played, name)
         result["encoded"] = encoded.tolist()
+        result["summed"] = played.remembered[name].roster.hex()
         result["masked"] = (encoded + played.masked[name].words).tolist()
     result["messages"] = [
         {

@@ -215,9 +215,13 @@ def test_the_mean_is_the_weighted_mean_of_clipped_updates():
 
 
 def test_the_roster_and_the_commitment_are_hashes():
-    """SHA-256 of the names, a line each, and of the secret behind a word of its own."""
+    """SHA-256 of the names, a line each; of that and the weights; of the secret behind a word."""
     roster = hashlib.sha256(b"ada\nbob\ncem\ndan\neve\nfay").hexdigest()
     assert roster == VECTOR["roster"] == message("ada", "peers")["roster"].hex()
+    for one in AGENTS.values():
+        if "summed" in one:
+            terms = struct.pack("<QQd", one["weight"], VECTOR["largest_weight"], VECTOR["clip"])
+            assert hashlib.sha256(bytes.fromhex(roster) + terms).hexdigest() == one["summed"]
     for name in SHARERS:
         said = hashlib.sha256(b"fedjury/secagg/own/" + hexed(name, "own_secret")).digest()
         assert said == hexed(name, "commitment") == message(name, "shares")["commitment"]
