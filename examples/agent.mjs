@@ -9,6 +9,7 @@ import { readCsv } from './data.mjs';
 import { Member } from './member.mjs';
 import { Unfit } from './network.mjs';
 import { newestRun } from './newest.mjs';
+import { Remembered } from './opened.mjs';
 import { mayCome, whyNot } from './reasons.mjs';
 import { Fatal, HELP, loginOf, settings } from './settings.mjs';
 import {
@@ -42,7 +43,7 @@ class Agent {
   constructor(options, data) {
     this.topic = (part) => topicOf(options.root, options.run, part);
     this.options = options;
-    this.member = new Member(options.name, data, say);
+    this.member = new Member(options.name, data, say, options.run, new Remembered(options.state));
     this.ignored = new Set();
     this.subscribed = new Set();
     this.left = new Promise((resolve, reject) => {
@@ -123,7 +124,14 @@ class Agent {
     this.begun ||= Boolean(this.member.network);
     if (this.member.done) return this.leave('the run is done');
     this.#subscribe();
+    this.#publish(this.member.replies());
     return this.#work();
+  }
+
+  #publish(answers) {
+    for (const { part, payload } of answers) {
+      this.client.publish(this.topic(part), Buffer.from(payload), { qos: 1 });
+    }
   }
 
   /** Say once that the aggregator is of another version, and wait for one that is not. */
@@ -147,9 +155,8 @@ class Agent {
     this.busy = true;
     for (let due = this.member.due(); due; due = this.member.due()) {
       const answer = await this.#drive(this.member.work(), due);
-      if (answer) {
-        this.client.publish(this.topic(answer.part), Buffer.from(answer.payload), { qos: 1 });
-      } else say('given up unfinished: the aggregator asks for something else by now');
+      if (answer) this.#publish([answer]);
+      else say('given up unfinished: the aggregator asks for something else by now');
       this.#subscribe();
     }
     this.busy = false;

@@ -36,6 +36,17 @@ export function* profileOf(network, weights, data) {
   return { errors: wrong, answers };
 }
 
+/** The profiles of what was accepted before, oldest first; each is worked out once. */
+export function* profilesOf(network, models, data) {
+  const profiles = [];
+  for (const model of models) {
+    model.profile ??= yield* profileOf(network, model.weights, data);
+    model.weights = null; // no longer needed
+    profiles.push(model.profile);
+  }
+  return profiles;
+}
+
 /** What a candidate changes from the last accepted model, as a vote says it. */
 export const changesOf = (last, candidate) => ({
   changed: sum(candidate.answers.map((answer, i) => Number(answer !== last.answers[i]))),

@@ -3,8 +3,12 @@
 
 import { checkFit } from './data.mjs';
 import { groupsOf } from './groups.mjs';
-import { changesOf, judgeOf, profileOf } from './judge.mjs';
-import { Network, Unfit } from './network.mjs';
+import {
+  changesOf, judgeOf, profileOf, profilesOf,
+} from './judge.mjs';
+import { networkOf } from './network.mjs';
+import { Remembered } from './opened.mjs';
+import { Secret, leastOf, topicsOf } from './secret.mjs';
 import { meanLoss, train } from './training.mjs';
 import * as wire from './wire.mjs';
 
@@ -12,27 +16,18 @@ const NO_OPINION = { score: 0, threshold: 0, evidence: [] };
 
 const same = (a, b) => a.length === b.length && a.every((value, i) => Object.is(value, b[i]));
 
-/** Make the manifest's network; throws Unfit if it is not what the manifest says it is. */
-function networkOf(manifest) {
-  if (manifest.protocol !== wire.PROTOCOL) throw new Unfit(wire.otherProtocol(manifest.protocol));
-  const network = new Network(manifest.model, manifest.input_shape, manifest.classes);
-  const shapes = manifest.tensors.map(([, shape]) => shape);
-  if (JSON.stringify(shapes) !== JSON.stringify(network.tensors)
-    || manifest.parameters !== network.size) {
-    throw new Unfit(`the run's tensors are not those of ${manifest.model}`);
-  }
-  return network;
-}
-
 /** One agent of a run. */
 export class Member {
   /**
    * @param {string} name
    * @param {import('./training.mjs').Data} data its own
    * @param {(text: string) => void} say tells people
+   * @param {string} run
+   * @param {Remembered} remembered the sums that it has helped to open
    */
-  constructor(name, data, say) {
-    Object.assign(this, { name, data, say });
+  constructor(name, data, say, run = '', remembered = new Remembered()) {
+    Object.assign(this, { name, data, say, run, remembered });
+    this.outbox = []; // answers that are due at once, {part, payload}
     this.past = new Map(); // version -> {weights} or {profile}, of accepted models
     this.groupPast = new Map(); // version -> the same of a group's candidate
     this.groups = new Map(); // number -> the candidate of that group
@@ -45,7 +40,7 @@ export class Member {
   /** The parts of topics that it wants to hear now. */
   wanted() {
     if (!this.network) return ['manifest'];
-    const always = ['manifest', 'round', 'model'];
+    const always = ['manifest', 'round', 'model', ...(this.#isSecret() ? topicsOf(this.name) : [])];
     return this.#judges() ? [...always, ...this.#missing()] : always;
   }
 
@@ -74,6 +69,7 @@ export class Member {
     else if (!this.network) return;
     else if (kind === 'round') this.#open(wire.readRound(payload));
     else if (kind === 'model') this.model = wire.readModel(payload, this.network.size);
+    else if (kind === 'secure') this.outbox.push(this.secret?.hear(number, payload));
     else if (kind === 'candidate' || kind === 'group') this.#candidate(kind, Number(number), payload);
     else if (kind === 'history') this.#history(this.past, Number(number), payload);
     else if (kind === 'group-history') this.#history(this.groupPast, Number(number), payload);
@@ -112,7 +108,7 @@ export class Member {
     const same = JSON.stringify(before.tensors) === JSON.stringify(this.manifest.tensors);
     if (!same) this.model = undefined;
     this.groups.clear();
-    Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined });
+    Object.assign(this, { round: undefined, candidate: undefined, learnt: undefined, secret: null });
   }
 
   #open(round) {
@@ -135,6 +131,11 @@ export class Member {
       if (!this.#fits(candidate)) this.groups.delete(group);
     }
     if (!this.judge && this.#asked()) this.#cannotJudge();
+  }
+
+  /** Whether updates are only sent under masks. */
+  #isSecret() {
+    return Object.keys(this.manifest.secure).length > 0;
   }
 
   #cannotJudge() {
@@ -191,6 +192,11 @@ export class Member {
     return ready ? this.asked : 0;
   }
 
+  /** Take the answers that are due at once. */
+  replies() {
+    return this.outbox.splice(0).filter(Boolean);
+  }
+
   /**
    * Do what is due, step by step; to be given up when `due()` says another number.
    * @returns {Generator<void, {part: string, payload: Uint8Array}>} what to publish
@@ -205,18 +211,18 @@ export class Member {
       else answer = yield* this.#judge(round);
     } catch (error) {
       this.say(`round ${round.round} goes on without this agent: ${error.message}`);
-      answer = this.#decline();
+      answer = { part: `decline/${this.name}`, payload: wire.decline(round) };
     }
     this.answered = key;
     return answer;
   }
 
-  #decline() {
-    return { part: `decline/${this.name}`, payload: wire.decline(this.round) };
-  }
-
   /** Learn from a model, or send again what was learnt from it in this round. */
-  * #learn({ round, attempt }, { version, weights }, opinion, bytes) {
+  * #learn(asked, model, opinion, bytes) {
+    const { round, attempt, phase } = asked;
+    const { version, weights } = model;
+    const isSecret = this.#isSecret();
+    if (isSecret && phase !== 'train') throw new Error('its update would not be secret');
     if (this.learnt?.round === round && same(this.learnt.weights, weights)) {
       this.say(`round ${round}, attempt ${attempt}: the same update again`);
     } else {
@@ -225,8 +231,17 @@ export class Member {
     }
     const samples = this.data.count;
     const { delta } = this.learnt;
+    if (isSecret) return this.#keys(asked, model, delta);
     const message = { round, version, samples, delta, opinion, bytes };
     return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };
+  }
+
+  /** Take part in an attempt whose updates are only summed. */
+  #keys(round, model, delta) {
+    const { run, remembered, say } = this;
+    const own = { run, remembered, say, samples: this.data.count, least: leastOf(this.manifest.secure) };
+    this.secret = new Secret(this.name, round, model, delta, own);
+    return this.secret.keys();
   }
 
   * #train(round, weights) {
@@ -239,16 +254,8 @@ export class Member {
     return delta;
   }
 
-  /** The profiles of what was accepted before, oldest first. */
-  * #profiles(past) {
-    const profiles = [];
-    for (const version of this.#lookBack()) {
-      const model = past.get(version);
-      model.profile ??= yield* profileOf(this.network, model.weights, this.data);
-      model.weights = null; // no longer needed
-      profiles.push(model.profile);
-    }
-    return profiles;
+  #profiles(past) {
+    return profilesOf(this.network, this.#lookBack().map((version) => past.get(version)), this.data);
   }
 
   * #judgeGroups(round) {

@@ -1,5 +1,7 @@
 // Networks and local SGD, written out: plain loops over typed arrays, one sample at a time.
 
+import { PROTOCOL, otherProtocol } from './wire.mjs';
+
 /** A manifest, or data, with which this agent can do nothing; the message says why. */
 export class Unfit extends Error {}
 
@@ -202,4 +204,16 @@ export class Network {
       dy = layer.dx;
     }
   }
+}
+
+/** Make the manifest's network; throws Unfit if it is not what the manifest says it is. */
+export function networkOf(manifest) {
+  if (manifest.protocol !== PROTOCOL) throw new Unfit(otherProtocol(manifest.protocol));
+  const network = new Network(manifest.model, manifest.input_shape, manifest.classes);
+  const shapes = manifest.tensors.map(([, shape]) => shape);
+  if (JSON.stringify(shapes) !== JSON.stringify(network.tensors)
+    || manifest.parameters !== network.size) {
+    throw new Unfit(`the run's tensors are not those of ${manifest.model}`);
+  }
+  return network;
 }

@@ -19,6 +19,8 @@ then the pixels row by row, 0 to 255. A first line with names is skipped.
   --username NAME       login at the broker (default, with a password: the agent's name)
   --password SECRET     better: environment FEDJURY_PASSWORD
   --secrets DIR         folder made by fedjury enroll
+  --state FILE          where it remembers whose updates were summed with its own (made if it is
+                        not there; without, it forgets that when it ends)
   --ca FILE             TLS: PEM file of the broker's certificate authority, or 'system'
   --help                show this and exit
 
@@ -39,6 +41,7 @@ const OPTIONS = {
   password: { type: 'string', default: process.env.FEDJURY_PASSWORD },
   secrets: { type: 'string' },
   ca: { type: 'string' },
+  state: { type: 'string' },
   help: { type: 'boolean', default: false },
 };
 

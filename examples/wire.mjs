@@ -66,11 +66,41 @@ const MANIFEST = {
   minimum_history: int(),
   judge_options: options,
   counts: [isBool, always],
+  secure: options,
 };
 
 /** What is meant where a manifest, or a round, does not say it. */
-const LEFT_OUT = { classes: 0, input_shape: [], counts: false };
+const LEFT_OUT = { classes: 0, input_shape: [], counts: false, secure: {} };
 const NO_GROUPS = { groups: 0, each: 0 };
+
+const bytes = (least, most, of = 1) => [
+  (v) => v instanceof Uint8Array,
+  (v) => v.length >= least && v.length <= most && v.length % of === 0,
+];
+const BOX = 100; // bytes: a nonce of 12, shares of two secrets of 36 each, a seal of 16
+const MOST_NEIGHBOURS = 10_000;
+const MOST_MEMBERS = 1_000_000;
+const ATTEMPT = { round: int(), attempt: int() };
+
+/** What an agent is told for secure aggregation. */
+const PEERS = {
+  ...ATTEMPT,
+  group: int(),
+  place: int(),
+  members: int(1),
+  roster: bytes(32, 32),
+  names: [isText, (v) => v.split(' ').every(isName) && v.split(' ').length <= MOST_NEIGHBOURS],
+  places: bytes(4, 4 * MOST_NEIGHBOURS, 4),
+  mask_keys: bytes(32, 32 * MOST_NEIGHBOURS, 32),
+  box_keys: bytes(32, 32 * MOST_NEIGHBOURS, 32),
+  threshold: int(1),
+  clip: number(),
+  bits: int(1),
+  weight: int(1),
+  largest: int(1),
+};
+const INBOX = { ...ATTEMPT, boxes: bytes(BOX, BOX * MOST_NEIGHBOURS, BOX) };
+const UNMASK = { ...ATTEMPT, survivors: bytes(1, MOST_MEMBERS / 8) };
 
 const PHASES = ['train', 'validate_groups', 'validate', 'judge_and_train', 'done'];
 
@@ -146,6 +176,13 @@ export const readHistory = withWeights();
 /** (payload, n) -> {round, attempt, base, weights}: what the model would become, or by one group. */
 export const readCandidate = withWeights('round', 'attempt', 'base');
 
+const packedAs = (keys) => (payload) => checked(parsed(decode, payload), keys);
+export const readPeers = packedAs(PEERS);
+export const readInbox = packedAs(INBOX);
+export const readUnmask = packedAs(UNMASK);
+/** What is said in a step of secure aggregation: whole numbers and bytes. */
+export const secureMessage = (content) => encode(content);
+
 /** @typedef {{poisoned: boolean, score: number, threshold: number, evidence: number[],
  *   changed?: number, changed_errors?: number, counts?: Float64Array[]}} Opinion */
 
@@ -162,9 +199,9 @@ export const presence = (online) => JSON.stringify({
   online, since: Date.now() / 1000, votes: true, evaluates: false,
 });
 
-/** That an attempt is sat out: nobody waits then. */
-export const decline = ({ round, attempt }) => new TextEncoder().encode(
-  JSON.stringify({ round, attempt }),
+/** That an attempt is sat out: nobody waits then. `why` is for people, where it is not usual. */
+export const decline = ({ round, attempt }, why) => new TextEncoder().encode(
+  JSON.stringify({ round, attempt, why }), // what is undefined is left out
 );
 
 /** An update; with the opinion that let its candidate pass, in judge_and_train. */

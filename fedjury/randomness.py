@@ -79,6 +79,8 @@ class Purpose(IntEnum):
     """The uniform numbers that the Gap statistic compares with."""
     TRIAL = 63
     """Updates that a rule is tried on before a run."""
+    SHARES_TRIED = 64
+    """Which shares of a secret are tried where some of them are wrong."""
 
     FAKE_MODEL = 80
     """The model towards which fake agents pull."""

@@ -28,7 +28,7 @@ from fedjury.agents.agent import (
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import Colluders, Connections
 from fedjury.agents.opened_sums import OpenedSums
-from fedjury.agents.secure_members import SecureMembers
+from fedjury.agents.secure_members import SecureMembers, secure_members
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.checks import Limits
@@ -321,10 +321,8 @@ class AgentRunner:
                 theirs = manifest.protocol
                 raise TransportError(OTHER_PROTOCOL.format(theirs=theirs, ours=PROTOCOL))
             self._batch = self.new_batch(manifest)
-            if manifest.secure:
-                told = self.transport.run, manifest, self._opened_sums, self._batch.unclipped
-                self._secure = SecureMembers(*told)
-                self.connections.hear_alone(SecurePeers, SecureInbox, UnmaskRequest)
+            about = self.transport.run, manifest, self._opened_sums, self._batch.unclipped
+            self._secure = secure_members(self.connections, *about, self._say)
         except (TransportError, ValueError) as why:
             if not (self._patient or began):
                 raise

@@ -14,6 +14,7 @@ from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.collusion import ColluderPool, Coordinator
 from fedjury.agents.faults import Faults, untold
 from fedjury.agents.members import Member, Members
+from fedjury.agents.opened_sums import opened_sums_in
 from fedjury.agents.simulated import SimulatedAgents
 from fedjury.agents.waiting import Waiting
 from fedjury.attacks import AttackContext, BackdoorConfig, Collusion, idle_until, validators
@@ -202,6 +203,11 @@ def runner_of(
         waiting=waiting,
         clock=clock,
         remember=simulated.settings.agents.remember,
+        opened_sums=opened_sums_in(
+            simulated.settings.agents.state,
+            simulated.settings.run.name,
+            simulated.name(numbers.start),
+        ),
         colluders=simulated.colluders,
         partition=terms(simulated.spec, simulated.settings.data),
         abilities=abilities_of(simulated.spec, data),

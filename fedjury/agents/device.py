@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from fedjury.agents.agent_runner import AgentRunner
 from fedjury.agents.device_batch import DeviceBatch
 from fedjury.agents.functions import Functions, Trainer
+from fedjury.agents.opened_sums import opened_sums_in
 from fedjury.agents.waiting import Waiting
 from fedjury.learning.own_model import ArrayModel, OwnModel, difference, own_model
 from fedjury.protocol.credentials import BrokerAddress
@@ -59,17 +60,21 @@ class Device:
         model: Any = None,
         trainer: Trainer | None = None,
         secrets: str | Path = "",
+        state: str | Path = "",
         root: str = ROOT,
         say: Callable[[str], None] = show,
     ) -> None:
         """``broker``: a URL. ``secrets``: the folder that ``fedjury enroll`` made, or a copy of it.
+
+        ``state``: a folder in which it remembers, across restarts, which sums it has helped to open
+        under secure aggregation; empty: only while it runs.
 
         ``root``: the topic below which the run is, as its aggregator has it in ``broker.root``.
 
         Raises
         ------
         ValueError
-            If there can be no such name.
+            If there can be no such name, or nothing can be kept in ``state``.
         TypeError
             If ``model`` is none, or there is a ``trainer`` beside it.
         TransportError
@@ -86,6 +91,7 @@ class Device:
         self._functions = Functions()
         if trainer is not None:
             self._functions = Functions(trainer.train, trainer.evaluate)
+        self._opened_sums = opened_sums_in(state, run, name)
         self._leaving = threading.Event()
         self._address = address_with(broker, secrets, root)
 
@@ -166,6 +172,7 @@ class Device:
             abilities=lambda _: self.abilities,
             patient=True,
             waiting=Waiting(self._run, place, lambda: "", clock()),
+            opened_sums=self._opened_sums,
             clock=clock,
         )
 

@@ -75,6 +75,7 @@ NETWORK: tuple[Flag, ...] = (
     ("--name", str, "", "NAME", "the device's name (default: this machine's)"),
     ("--root", str, ROOT, "TOPIC", "topic below which all runs are (default: %(default)s)"),
     ("--secrets", Path, None, "DIR", "what fedjury enroll made, or this device's part of it"),
+    ("--state", Path, None, "DIR", "remembers in which sums it was, under secure aggregation"),
 )
 
 
@@ -113,6 +114,7 @@ def work(chosen: Namespace, _: Output) -> int:
             run=run,
             trainer=trainer,
             secrets=chosen.secrets or "",
+            state=chosen.state or "",
             root=chosen.root,
             say=show,
         )

@@ -34,7 +34,7 @@ class OpenedSums:
 
     def _read(self, file: Path) -> None:
         """Read what is kept; the last line may be cut short: nobody was told of that sum."""
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines, whole = file.read_text(encoding="utf-8").splitlines(), True
         for number, line in enumerate(lines, 1):
             try:
                 agent, *parts = json.loads(line)
@@ -42,9 +42,10 @@ class OpenedSums:
             except (ValueError, TypeError) as why:
                 if number < len(lines):
                     raise ValueError(f"{file}, line {number}: no sum that was opened") from why
+                whole = False
                 break
             self._keep(agent, base, Opened(roster, survivors))
-        if len(lines) > 2 * sum(map(len, self._sums.values())):
+        if not whole or len(lines) > 2 * sum(map(len, self._sums.values())):
             self._rewrite(file)
 
     def over(self, agent: str, base: bytes) -> Opened | None:
@@ -78,6 +79,25 @@ class OpenedSums:
         fresh = file.with_name(f"{file.name}.new")
         fresh.write_text("".join(lines), encoding="utf-8")
         fresh.replace(file)
+
+
+def opened_sums_in(folder: str | Path, run: str, name: str) -> OpenedSums:
+    """Return those that agents of a run keep in a folder, by the name of the first of them.
+
+    They are kept nowhere if there is no folder.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read, or the folder cannot be had.
+    """
+    if not folder:
+        return OpenedSums()
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return OpenedSums(Path(folder) / f"{run}.{name}.sums.jsonl")
+    except OSError as why:
+        raise ValueError(f"{folder} cannot keep which sums were opened: {why.strerror}") from why
 
 
 def _line(agent: str, base: bytes, opened: Opened) -> str:

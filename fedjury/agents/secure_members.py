@@ -6,12 +6,12 @@ An agent takes part once its update is ready, so none leaves a sum because its t
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from fedjury.agents.connections import Connections
 from fedjury.agents.opened_sums import OpenedSums
-from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Decline, Manifest, Message, Update
+from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
 from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent as steps
 from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared
@@ -38,16 +38,19 @@ class SecureMembers:
         manifest: Manifest,
         opened_sums: OpenedSums,
         unclipped: Collection[str] = (),
+        say: Callable[[str], None] = lambda _: None,
         random: Random = os.urandom,
     ) -> None:
         """``opened_sums``: which they have helped to open before.
 
-        ``unclipped``: who sends what it likes, within what the sum can hold. ``random``: where keys
-        come from; another source is for tests alone.
+        ``unclipped``: who sends what it likes, within what the sum can hold. ``say``: tells people
+        why one takes no part, once for each reason. ``random``: where keys come from; another
+        source is for tests alone.
         """
         self._run, self._length = run, manifest.parameters + 1
-        self._least = Least(**{key: int(value) for key, value in manifest.secure.items()})
+        self._least = least_in(manifest)
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
+        self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
         self._turn = (-1, -1)
         self._agreed: dict[frozenset[bytes], bytes] = {}
@@ -72,6 +75,9 @@ class SecureMembers:
             answer = self._next(member, message)
         except (Refusal, ValueError) as why:
             del self._members[message.agent]
+            if str(why) not in self._said:
+                self._said.add(str(why))
+                self._say(f"{message.agent} takes no part in its group's sum: {why}")
             yield Decline(message.agent, *member.turn, str(why)[:200])
             return
         if answer is not None:
@@ -106,3 +112,25 @@ class SecureMembers:
         if pair not in self._agreed:
             self._agreed[pair] = own.agree(public)
         return self._agreed[pair]
+
+
+def least_in(manifest: Manifest) -> Least:
+    """Return what agents of a run ask for at the least, and no less than is safe at all."""
+    told = (manifest.secure.get(name, 0) for name in Least._fields)
+    given = [value if isinstance(value, int) else 0 for value in told]
+    return Least(*map(max, given, Least()))
+
+
+def secure_members(
+    connections: Connections,
+    run: str,
+    manifest: Manifest,
+    opened_sums: OpenedSums,
+    unclipped: Collection[str],
+    say: Callable[[str], None],
+) -> SecureMembers | None:
+    """Let agents hear what each is told alone, if updates are summed under masks; else None."""
+    if not manifest.secure:
+        return None
+    connections.hear_alone(SecurePeers, SecureInbox, UnmaskRequest)
+    return SecureMembers(run, manifest, opened_sums, unclipped, say)

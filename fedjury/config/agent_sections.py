@@ -138,6 +138,11 @@ class Agents(Section):
     attack_log: Text = Field(
         "", description="file to which attackers write when they attack, and how strongly"
     )
+    state: Text = Field(
+        "",
+        description="folder in which agents remember, across restarts, which sums they have helped "
+        "to open under secure aggregation; empty: only while they run",
+    )
     shared_downlink: Annotated[bool, Flag("--shared-downlink")] = Field(
         False,
         description="a process receives the model once for all its agents, not once per agent",

@@ -55,7 +55,10 @@ class Groups(Section):
         description="secure: agents in a sum at the least; 0: half of groups.size, 3 at the least",
     )
     seconds: float = Field(
-        10.0, ge=0.1, description="secure: how long each step after the training may take"
+        60.0,
+        ge=0.1,
+        description="secure: how long each step after the training may take; who is seen to have "
+        "left is not waited for",
     )
     value_bits: int = Field(
         14, ge=2, le=24, description="secure: bits of a coordinate at the least"

@@ -25,6 +25,8 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     """Add an update to the round's contributions; with piggy-back it is a clean vote, too."""
     phase, request = state.phase, state.request
     assert isinstance(phase, Training)
+    if phase.secure is not None:  # it should have come under masks
+        return count_invalid(state, update.agent, Reason.WRONG_PHASE)
     if why := config.collecting.refusal(update, phase.updates, request):
         return count_invalid(state, update.agent, why)
     asked_for = (update.round, update.version) == (request.round, request.version)

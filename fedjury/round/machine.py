@@ -178,6 +178,15 @@ def _collect_sums(state: State, tick: Tick, config: RoundConfig) -> Step:
     return state, effects + more
 
 
+def decline_in_training(state: State, event: Decline, config: RoundConfig) -> Step:
+    """Wait no longer for an agent that will not answer, at none of its group's steps either."""
+    state, refused = note_decline(state, event, config)
+    phase = state.phase
+    if refused or not isinstance(phase, Training) or phase.secure is None:
+        return state, refused
+    return secure.decline(state, event, config)
+
+
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
     phase = state.phase
@@ -369,13 +378,13 @@ SECURE = get_args(SecureUp)
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
-    (Training, Decline): note_decline,
+    (Training, Decline): decline_in_training,
     (Training, InvalidMessage): note_invalid,
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tick): collect,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): take_vote,
-    (JudgingAndTraining, Decline): note_decline,
+    (JudgingAndTraining, Decline): decline_in_training,
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,
     (VotingOnGroups, GroupVotes): take_group_votes,

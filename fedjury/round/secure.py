@@ -29,6 +29,9 @@ from fedjury.secure.opening import opened
 
 NEVER = float("inf")
 
+EVERY = 1.0
+"""Seconds between two looks at who has left."""
+
 
 @dataclass(frozen=True)
 class SecureRound(Replaceable):
@@ -47,6 +50,8 @@ class SecureRound(Replaceable):
     """A group -> when its step is late."""
     begun: frozenset[int]
     """Groups whose step has begun since the last tick."""
+    look: float = 0.0
+    """When it is looked again who has left."""
 
     @property
     def over(self) -> bool:
@@ -133,7 +138,16 @@ def clip_of(state: State, config: RoundConfig) -> float:
     settings, step = config.groups, state.model.step
     if settings.clip or step is None or not np.isfinite(step).all() or not step.any():
         return settings.clip or settings.first_clip
-    return float(np.float32(settings.clip_factor * np.abs(step).max()))
+    # Two digits: a run that is resumed works the step out again, and may be off in the last bit.
+    return float(f"{settings.clip_factor * np.abs(step).max():.1e}")
+
+
+def _now(state: State) -> tuple[Training, SecureRound]:
+    """Return the phase, and its groups."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    assert phase.secure is not None
+    return phase, phase.secure
 
 
 def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
@@ -157,10 +171,8 @@ def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
 
 def decline(state: State, message: Decline, config: RoundConfig) -> Step:
     """Wait no longer for an agent at any step."""
-    phase = state.phase
-    assert isinstance(phase, Training)
-    assert phase.secure is not None
-    group = phase.secure.groups.get(phase.secure.group_of.get(message.agent, -1))
+    phase, secure = _now(state)
+    group = secure.groups.get(secure.group_of.get(message.agent, -1))
     if not isinstance(group, Group):
         return state, []
     return _moved(state, phase, steps.without(group, message.agent), config)
@@ -168,23 +180,40 @@ def decline(state: State, message: Decline, config: RoundConfig) -> Step:
 
 def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Go on with the groups whose step is late; ``over`` says whether there are any left."""
-    phase = state.phase
-    assert isinstance(phase, Training)
-    assert phase.secure is not None
-    secure, effects = phase.secure, list[Effect]()
+    phase, secure = _now(state)
+    effects: list[Effect] = []
     if secure.begun:
         due = dict(secure.due) | dict(_due(secure, tick, config))
         secure = secure.but(due=due, begun=frozenset())
         state = state.but(phase=phase.but(secure=secure))
+    if tick.now >= secure.look:
+        state, effects = _without_those_who_left(state, tick, config)
+        _, secure = _now(state)
     for number in sorted(number for number, at in secure.due.items() if tick.now >= at):
-        phase = state.phase
-        assert isinstance(phase, Training)
-        assert phase.secure is not None
-        group = phase.secure.groups[number]
+        phase, secure = _now(state)
+        group = secure.groups[number]
         if isinstance(group, Group):
             state, more = _moved(state, phase, group, config, late=True)
             effects += more
     return state, effects
+
+
+def _without_those_who_left(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Wait no longer for members who are not online, once a second, after their training."""
+    _, secure = _now(state)
+    effects: list[Effect] = []
+    for group in secure.groups.values():
+        if not isinstance(group, Group) or group.step is steps.Step.KEYS:
+            continue
+        left = [name for name in group.awaited if name not in tick.online]
+        now = group
+        for name in left:
+            now = steps.without(now, name)
+        if now is not group:
+            state, more = _moved(state, _now(state)[0], now, config)
+            effects += more
+    phase, secure = _now(state)
+    return state.but(phase=phase.but(secure=secure.but(look=tick.now + EVERY))), effects
 
 
 def _due(secure: SecureRound, tick: Tick, config: RoundConfig) -> Iterator[tuple[int, float]]:

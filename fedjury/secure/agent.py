@@ -9,13 +9,14 @@ in the sum, or one of its key for masks, if it is not; never both, and that of o
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Vector
 from fedjury.protocol.secure import (
     BOX,
     KEY,
@@ -30,10 +31,13 @@ from fedjury.protocol.secure import (
     UnmaskShares,
 )
 from fedjury.secure import keys, shamir
-from fedjury.secure.fixed_point import FixedPoint, Words, packed
+from fedjury.secure.fixed_point import NARROWEST, WIDEST, FixedPoint, Words, packed
 from fedjury.secure.keys import KeyPair, Session
 
 Random = Callable[[int], bytes]
+
+SMALLEST, TOO_LARGE = 2.0**-149, 2.0**128
+"""Where the range of a float32 begins and ends."""
 
 
 class Refusal(Exception):  # noqa: N818 - it names the thing, not a failure of ours
@@ -44,6 +48,7 @@ class Opened(NamedTuple):
     """Whose updates were in a sum that an agent has helped to open."""
 
     roster: bytes
+    """What stands for the members, and for what is summed of each: ``_summed``."""
     survivors: bytes
 
 
@@ -85,9 +90,9 @@ class Shared:
 
     own: Joined
     peers: SecurePeers
-    seed: bytes
+    seed: bytes = field(repr=False)
     """The secret of its own mask."""
-    neighbours: tuple[Neighbour, ...]
+    neighbours: tuple[Neighbour, ...] = field(repr=False)
     sent: SecureShares
 
 
@@ -96,12 +101,12 @@ class Masked:
     """It has its masks: the sum of them all is added to its update."""
 
     shared: Shared
-    shares: tuple[bytes, ...]
+    shares: tuple[bytes, ...] = field(repr=False)
     """What came in each neighbour's box: a share of its key and one of its mask's secret, or empty
     if no box came or it did not open."""
     left: frozenset[int]
     """Places of neighbours that have sent no box."""
-    words: Words
+    words: Words = field(repr=False)
     """(length,): the masks, summed."""
 
 
@@ -116,6 +121,15 @@ class Answered:
 def roster_of(names: Iterable[str]) -> bytes:
     """Return what stands for a group with these members."""
     return hashlib.sha256("\n".join(sorted(names)).encode()).digest()
+
+
+def _summed(peers: SecurePeers) -> bytes:
+    """Return what stands for a group and its sum: with other weights or another clip it is another.
+
+    Two sums of the same updates with weights that differ would tell single ones.
+    """
+    terms = struct.pack("<QQd", peers.weight, peers.largest, peers.clip)
+    return hashlib.sha256(peers.roster + terms).digest()
 
 
 def base_of(weights: Vector) -> bytes:
@@ -146,6 +160,12 @@ def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+def _numbers(data: bytes) -> list[int]:
+    """Return the whole numbers that stand in one piece; what is left over is none."""
+    numbers: list[int] = np.frombuffer(data[: len(data) // 4 * 4], "<u4").tolist()
+    return numbers
+
+
 def join(
     name: str, run: str, turn: tuple[int, int], samples: int, random: Random
 ) -> tuple[Joined, SecureKeys]:
@@ -172,10 +192,10 @@ def share(
     Refusal
         If it is told something that cannot be, or that would tell more of it than the sum.
     """
-    names, places = peers.names.split(" "), np.frombuffer(peers.places, "<u4").tolist()
+    names, places = peers.names.split(" "), _numbers(peers.places)
     _check_peers(own, peers, names, places, least)
-    if before is not None and before.roster != peers.roster:
-        raise Refusal("another sum over the same model was opened, with other members")
+    if before is not None and before.roster != _summed(peers):
+        raise Refusal("another sum over the same model was opened, with other members or weights")
     session = own.session._replace(group=peers.group)
     neighbours = []
     both = zip(pieces(peers.mask_keys, KEY), pieces(peers.box_keys, KEY), strict=True)
@@ -229,7 +249,7 @@ def _check_peers(
             peers.threshold > degree,
             f"a threshold of {peers.threshold} is above {degree} neighbours",
         ),
-        (len(places) != degree, "there are not as many places as names"),
+        (len(peers.places) != 4 * degree, "there are not as many places as names"),
         (len(peers.mask_keys) != degree * KEY, "there are not as many keys as names"),
         (len(peers.box_keys) != degree * KEY, "there are not as many keys as names"),
         (len({*names}) != degree or own.name in names, "a neighbour is named twice, or is itself"),
@@ -240,10 +260,16 @@ def _check_peers(
         (max([*places, peers.place]) >= members, "a place is outside the group"),
         (places != sorted(places), "the places are not in order"),
         (not 0 < peers.weight <= peers.largest, "its weight is none"),
-        (peers.weight > max(1, own.samples), "its weight is more than it has samples"),
-        (not 0 < peers.clip < float("inf"), "the clip is none"),
-        (peers.bits % 4 or not 8 <= peers.bits <= 32, f"sums of {peers.bits} bits are none"),
-        (1 << max(0, peers.bits - 1) < members, f"sums of {peers.bits} bits are too narrow"),
+        (
+            peers.weight != min(max(1, own.samples), peers.largest),
+            "its weight is not the number of its samples",
+        ),
+        (not SMALLEST <= peers.clip < TOO_LARGE, "the clip is none"),
+        (
+            peers.bits % 4 or not NARROWEST <= peers.bits <= WIDEST,
+            f"sums of {peers.bits} bits are none",
+        ),
+        ((members - 1).bit_length() >= peers.bits, f"sums of {peers.bits} bits are too narrow"),
     ):
         if wrong:
             raise Refusal(why)
@@ -314,7 +340,7 @@ def unmask(
     if len(request.survivors) != -(-peers.members // 8):
         raise Refusal("there are not as many survivors as members")
     alive = set(places_in(request.survivors, peers.members))
-    opened = Opened(peers.roster, request.survivors)
+    opened = Opened(_summed(peers), request.survivors)
     present = {
         one.place for one, held in zip(shared.neighbours, masked.shares, strict=True) if held
     }

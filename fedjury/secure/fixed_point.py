@@ -1,6 +1,6 @@
 """Updates as whole numbers: clipped to a box, rounded, added up modulo a power of two, packed.
 
-A sum of whole numbers does not depend on the order. The modulus is just wide enough for it, so no
+A sum of whole numbers does not depend on the order. The modulus is just wide enough for it, and no
 coordinate of a group's mean leaves the box, whatever its members send.
 """
 
@@ -11,9 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Vector
+from fedjury.protocol.messages import Vector
 
 Words = npt.NDArray[np.uint32]
+
+NARROWEST, WIDEST = 8, 32
+"""Bits of a sum."""
 
 
 class FixedPoint(NamedTuple):
@@ -28,9 +31,20 @@ class FixedPoint(NamedTuple):
 
     @classmethod
     def of(cls, clip: float, members: int, value_bits: int) -> FixedPoint:
-        """Return the narrowest for so many members, with this many bits a value at least."""
+        """Return the narrowest for so many members, with this many bits a value at least.
+
+        Raises
+        ------
+        ValueError
+            If their sum does not fit.
+        """
         carry = (members - 1).bit_length()
-        return cls(clip, -(-(value_bits + carry) // 4) * 4, members)
+        bits = max(NARROWEST, -(-(value_bits + carry) // 4) * 4)
+        if bits > WIDEST:
+            raise ValueError(
+                f"sums of {members:,} values of {value_bits} bits do not fit into {WIDEST}"
+            )
+        return cls(clip, bits, members)
 
     @property
     def largest(self) -> int:
@@ -67,11 +81,13 @@ class FixedPoint(NamedTuple):
         """Return the weighted mean (d,) of ``count`` updates whose numbers sum to ``total``.
 
         And the share of their coordinates that was clipped. ``weight``: the sum of their shares.
+        The sum of fewer than the modulus is made for could say more than they can: it is clipped.
         """
         value = (total & np.uint32((1 << self.bits) - 1)).astype(np.float64)
         value *= 2 * self.clip / self.largest
         mean = (value[:-1] - count * self.clip) / weight
-        return mean.astype(np.float32), float(value[-1] / (2 * self.clip * count))
+        np.clip(mean, -self.clip, self.clip, out=mean)
+        return mean.astype(np.float32), min(1.0, float(value[-1] / (2 * self.clip * count)))
 
 
 def packed(words: Words, bits: int) -> bytes:

@@ -15,8 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from fedjury.learning.weights import Vector
-from fedjury.protocol.messages import Reason
+from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import (
     BOX,
@@ -35,7 +34,7 @@ from fedjury.protocol.secure import (
 from fedjury.secure.agent import Random, bits_of, pieces, roster_of
 from fedjury.secure.fixed_point import FixedPoint, Words, packed_size, unpacked
 from fedjury.secure.graph import Places, draw_graph
-from fedjury.secure.keys import LOW_ORDER
+from fedjury.secure.keys import LOW_ORDER, same
 from fedjury.secure.parameters import parameters
 
 CAP = 8
@@ -144,7 +143,7 @@ class Opened:
     clipped: float
     """Which share of their coordinates was clipped."""
     wrong: tuple[str, ...] = ()
-    """Who has sent shares that do not fit."""
+    """Who has sent shares that do not fit: they are at fault, or who has dealt them the shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +172,8 @@ def take(group: Group, message: SecureUp) -> Group | Reason:
         case SecureShares():
             if len(message.boxes) != group.graph.shape[1] * BOX:
                 return Reason.WRONG_LENGTH
+            if NOTHING in pieces(message.boxes, BOX):  # who gets it would take the sender for gone
+                return Reason.WRONG_SHARE
             return group.but(shares={**group.shares, message.agent: message})
         case MaskedUpdate():
             return _take_update(group, message)
@@ -184,10 +185,9 @@ def take(group: Group, message: SecureUp) -> Group | Reason:
 
 def _take_keys(group: Group, message: SecureKeys) -> Group | Reason:
     """Add keys, unless there is no secret with them, or they are somebody else's."""
-    mine = {message.mask_key, message.box_key}
-    theirs = {key for one in group.keys.values() for key in (one.mask_key, one.box_key)}
-    weak = any(key[:-1] + bytes([key[-1] & 127]) in LOW_ORDER for key in mine)
-    if weak or len(mine) < 2 or not mine.isdisjoint(theirs):
+    mine = {same(message.mask_key), same(message.box_key)}
+    theirs = {same(key) for one in group.keys.values() for key in (one.mask_key, one.box_key)}
+    if len(mine) < 2 or not mine.isdisjoint(LOW_ORDER) or not mine.isdisjoint(theirs):
         return Reason.BAD_KEY
     return group.but(keys={**group.keys, message.agent: message})
 
@@ -239,10 +239,10 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
         return Lost(group.number, names, f"{n} of its agents sent keys, {terms.least} are needed")
     try:
         degree, threshold = parameters(n, terms.colluding, terms.dropping)
+        fixed = FixedPoint.of(clip, n, terms.value_bits)
     except ValueError as why:
         return Lost(group.number, names, str(why))
     graph = draw_graph(n, degree, terms.random)
-    fixed = FixedPoint.of(clip, n, terms.value_bits)
     samples = np.array([group.keys[name].samples for name in names])
     cap = min(terms.largest_weight, int(CAP * np.median(samples)))
     weights = np.clip(samples, 1, max(1, cap)).tolist()

@@ -35,7 +35,7 @@ LOW_ORDER = frozenset(
     for number in (
         0,
         1,
-        325606250916557431795983626356110631294008115727848805560023387927233504,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
         _FIELD - 1,
         _FIELD,
@@ -66,7 +66,7 @@ class Session(NamedTuple):
 class KeyPair:
     """A private key, and the public one that goes with it."""
 
-    private: bytes
+    private: bytes = field(repr=False)
     public: bytes
     _key: X25519PrivateKey = field(repr=False, compare=False)
 
@@ -85,6 +85,11 @@ class KeyPair:
             If the other's key is a point of low order, with which there is no secret.
         """
         return self._key.exchange(X25519PublicKey.from_public_bytes(public))
+
+
+def same(public: bytes) -> bytes:
+    """Return a public key as it is used: its highest bit counts for nothing."""
+    return public[:-1] + bytes([public[-1] & 127])
 
 
 def derive(secret: bytes, info: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, comb, floor
+from math import ceil, comb
 from typing import NamedTuple
 
 SECRET = Fraction(1, 2**40)
@@ -42,17 +42,23 @@ def parameters(
     ValueError
         If there is no such threshold.
     """
-    bad, gone = floor(colluding * n), floor(dropping * n)
-    alive = ceil((1 - dropping) * n)
+    bad, gone = _of(colluding, n), _of(dropping, n)
+    alive = n - gone
     for degree in range(2, n - 1, 2):
         if not _connected(n, degree, bad + gone):
             continue
         low = _most_colluding(n, bad, degree)
         if semi_malicious:
             low = ceil((low + degree - 1.25) / 2)
-        if _fewest_alive(n, alive, degree) > low:
-            return Parameters(degree, max(low + 1, 2))
+        threshold = max(low + 1, 2)
+        if _fewest_alive(n, alive, degree) >= threshold:
+            return Parameters(degree, threshold)
     return _all_with_all(n, bad, alive, semi_malicious=semi_malicious)
+
+
+def _of(share: float, n: int) -> int:
+    """Return how many of n a share is, rounded down: .29 of 100 are 29, where floats say 28."""
+    return int(Fraction(str(share)) * n)
 
 
 def _all_with_all(n: int, bad: int, alive: int, *, semi_malicious: bool) -> Parameters:

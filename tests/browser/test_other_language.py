@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 from base64 import b64decode, b64encode
@@ -23,6 +22,18 @@ import torch.nn.functional as F
 from support.federation import settings_of
 from support.listening import RawClient, until
 from support.network import KIND, RUN, Programs
+from support.node_agent import (
+    EXAMPLES,
+    LOOK_BACK,
+    NAME,
+    SAMPLES,
+    Agents,
+    found_node,
+    javascript,
+    manifest_of,
+    small_digits,
+    written_csv,
+)
 from support.strange_brokers import raw_broker, tls_broker
 from support.worlds import TASK
 
@@ -50,7 +61,6 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupHistory,
     History,
-    Manifest,
     Model,
     Phase,
     Round,
@@ -59,85 +69,25 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
-NAME = "node-1"
 TOPIC = f"fl/v2/{RUN}"
-SAMPLES = 60
 
 
 @pytest.fixture(scope="module")
 def node():
-    """Find Node.js 20, and install the packages of examples/ unless they are there."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if not program or not npm:
-        pytest.skip("Node.js or npm is not installed")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    if int(version.stdout.lstrip("v").split(".")[0]) < 20:
-        pytest.skip(f"Node.js is {version.stdout.strip()}, the agent needs v20")
-    if not _installed():
-        install = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        done = subprocess.run(
-            [*install, "--prefix", str(EXAMPLES)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode or not _installed():
-            pytest.skip(f"npm cannot install the agent's packages: {done.stderr[-300:]}")
-    return program
-
-
-def _installed():
-    """Say whether the packages of package.json are there, in these versions."""
-    wanted = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
-    files = {name: EXAMPLES / "node_modules" / name / "package.json" for name in wanted}
-    return all(
-        file.exists() and json.loads(file.read_text())["version"] == wanted[name]
-        for name, file in files.items()
-    )
+    """Find Node.js, with the packages of the agent."""
+    return found_node()
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Return the small digits as the agent's CSV file gives them: whole numbers up to 255."""
-    data = datasets.load("digits", ROOT / "data", test=500)
-    pixels = np.rint(data.x_train[:SAMPLES] * 255).astype(int)
-    x = torch.from_numpy((pixels / 255).astype(np.float32))
-    return pixels.reshape(SAMPLES, -1), x, torch.from_numpy(data.y_train[:SAMPLES])
+    """Load the agent's data."""
+    return small_digits()
 
 
 @pytest.fixture(scope="module")
 def csv(digits, tmp_path_factory):
     """Write the agent's data."""
-    pixels, _, y = digits
-    file = tmp_path_factory.mktemp("own") / "my.csv"
-    rows = (
-        ",".join(map(str, [label, *row])) for label, row in zip(y.tolist(), pixels, strict=True)
-    )
-    file.write_text("\n".join(["label," + "," * (pixels.shape[1] - 1), *rows]) + "\n")
-    return file
-
-
-def javascript(node, code, given):
-    """Run a module that knows ``given`` and prints its answer as JSON; returns the answer."""
-    head = "".join(
-        f"import * as {name} from {json.dumps((EXAMPLES / f'{name}.mjs').as_uri())};\n"
-        for name in ("network", "training", "member", "data", "judge")
-    )
-    head += "import { readFileSync } from 'node:fs';\n"
-    head += "const given = JSON.parse(readFileSync(0, 'utf8'));\n"
-    head += "const end = (s) => { for (;;) { const r = s.next(); if (r.done) return r.value; } };\n"
-    done = subprocess.run(
-        [node, "--input-type=module", "-e", head + code],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return written_csv(tmp_path_factory.mktemp("own"), digits)
 
 
 # ---------------------------------------------------------------- numbers
@@ -216,31 +166,6 @@ for (const [part, payload] of given.messages) agent.hear(part, Buffer.from(paylo
 const { part, payload } = end(agent.work());
 console.log(JSON.stringify({ part, payload: Buffer.from(payload).toString('base64') }));
 """
-
-LOOK_BACK = 7
-
-
-def manifest_of(network, judge="lof", history_codec="float32"):
-    """Write a manifest for a network on the small digits."""
-    weights = flatten(network)
-    return Manifest(
-        model="mlp",
-        tensors=tuple(tensors(network)),
-        parameters=len(weights),
-        classes=10,
-        input_shape=(1, 8, 8),
-        epochs=2,
-        batch_size=10,
-        learning_rate=0.1,
-        momentum=0.0,
-        codec="float32",
-        history_codec=history_codec,
-        max_bytes=32_000_000,
-        judge=judge,
-        judge_options={},
-        look_back=LOOK_BACK,
-        minimum_history=LOOK_BACK + 1,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -478,31 +403,6 @@ def test_it_votes_on_groups_as_our_own_validators(
 
 
 # ---------------------------------------------------------------- on a broker, the rounds by hand
-
-
-class Agents:
-    """The agent's processes, and what they say; none outlives the test."""
-
-    def __init__(self, node, folder, csv):
-        self._node, self._folder, self._csv = node, folder, csv
-        self._children = []
-
-    def start(self, address, *more, name=NAME):
-        """Start an agent and return its process; ``said()`` is what it has printed."""
-        file = self._folder / f"agent-{len(self._children)}.log"
-        command = [self._node, str(EXAMPLES / "agent.mjs"), "--run", RUN, "--name", name]
-        where = ["--broker", f"{address.host}:{address.port}", "--data", str(self._csv)]
-        with file.open("wb") as output:
-            child = subprocess.Popen([*command, *where, *more], stdout=output, stderr=output)
-        child.said = file.read_text
-        self._children.append(child)
-        return child
-
-    def kill(self):
-        """End what still runs."""
-        for child in self._children:
-            child.kill()
-            child.wait()
 
 
 @pytest.fixture
@@ -891,3 +791,50 @@ def test_it_votes_on_groups_in_a_federation(node, csv, tmp_path):
         assert set(map(str, mine.poisoned)) == set(record.groups.left_out)
     mine = f"{TOPIC}/group-vote/{NAME}"
     assert sum(message.topic == mine for message in heard) == ROUNDS
+
+
+SECRET = {
+    "candidate": ["groups.size=0"],
+    "groups": [
+        "groups.size=3",
+        "validation.on=groups",
+        "validation.judge=robust",
+        "validation.minimum_history=3",
+    ],
+}
+"""What is voted on -> settings: one group of all six, or two of three."""
+
+
+@pytest.mark.parametrize("voted_on", SECRET)
+def test_its_update_is_only_in_a_secret_sum(node, csv, tmp_path, voted_on):
+    """Under secure aggregation its keys are new in each round, and it sends no update as it is.
+
+    Its votes on the candidate, or on groups, are counted as in other runs.
+    """
+    agents = Agents(node, tmp_path, csv)
+    settings = ["--set", "groups.secure=true"]
+    for setting in SECRET[voted_on]:
+        settings += ["--set", setting]
+    with local_broker(KIND, say=lambda _: None, log=tmp_path / "broker.log") as address:
+        programs = Programs(tmp_path, address)
+        try:
+            records, agent, heard = run_it(programs, agents, address, *settings)
+        finally:
+            programs.kill()
+            agents.kill()
+    assert agent.ended == 0
+    for record in records:
+        assert (record.selected, record.updates, record.missing) == (6, 6, 0)
+        assert record.traffic.invalid_messages == {}
+        if voted_on == "groups":
+            mine = record.groups.voters[NAME]
+            assert (mine.judged, mine.size > 0, mine.cpu > 0) == (2, True, True)
+        else:
+            if record.round <= STRIKE:
+                assert record.votes.voters[NAME].poisoned == (record.round == STRIKE)
+            assert record.accepted == (record.votes.poisoned < 4)
+    assert not [message for message in heard if "/update/" in message.topic]
+    for kind in ("keys", "shares", "masked", "unmasked"):
+        topic = f"{TOPIC}/secure/{kind}/{NAME}"
+        said = [message.payload for message in heard if message.topic == topic]
+        assert len({*said}) == len(said) == ROUNDS

@@ -442,3 +442,21 @@ def test_simulated_agents_measure_candidates_too(tmp_path):
     last = done.records[-1]
     assert len(last.evaluated) == 10
     assert last.model.metrics["accuracy"] == pytest.approx(last.model.accuracy, abs=0.12)
+
+
+def test_devices_learn_together_and_nobody_sees_an_update(tmp_path):
+    """Four of them in one group under masks, weighted by their samples: as good as in the clear."""
+    masked = {
+        "collect__agents": 4,
+        "groups__size": 0,
+        "groups__secure": True,
+        "groups__colluding": 0.25,
+        "groups__drop_outs": 0.25,
+        "run__rounds": 12,
+    }
+    devices = [device(name, state=tmp_path / "state") for name in SIZES | MORE]
+    done = federation(tmp_path / "run", devices, **masked)
+    assert [r.updates for r in done.records] == [4] * 12
+    assert all(record.groups.clip > 0 for record in done.records)
+    assert done.accuracies[-1] > 0.85
+    assert len(list((tmp_path / "state").iterdir())) == 4

@@ -7,6 +7,7 @@ import pytest
 from support.federation import Federation, one_thread  # noqa: F401 - a fixture
 from support.secure_sums import OpenedOnTheWire
 
+from fedjury.protocol import codec
 from fedjury.protocol.messages import Update
 from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecureShares, UnmaskShares
 from fedjury.protocol.topics import USUAL
@@ -69,6 +70,18 @@ def test_no_update_is_ever_sent_by_itself(tmp_path):
     done.whole()
     assert Update not in kinds
     assert kinds.count(MaskedUpdate) == 3 * 20
+
+
+def test_an_update_without_masks_does_not_count(tmp_path):
+    """Whoever sends one all the same, as an agent that knows nothing of masks would: it is refused."""
+    done = Federation(tmp_path, **SECURE | {"run__rounds": 1})
+    done.begin()
+    done.run(lambda state: state.round == 1)
+    update = Update("agent-07", 1, 0, 40, np.zeros(2410, np.float32))
+    done.broker.publish(USUAL.of("lab", update), codec.encode(update))
+    done.run()
+    [record] = done.records
+    assert (record.updates, record.traffic.invalid_messages) == (20, {"wrong_phase": 1})
 
 
 def test_who_was_heard_first_changes_nothing(tmp_path):
