@@ -100,6 +100,8 @@ class AgentBatch:
         """Who is still to train, and whether they are evil."""
         self.deltas: dict[str, Vector] = {}
         """Agent -> what it learnt in the round."""
+        self._from: dict[str, Vector] = {}
+        """Agent -> the model that it learnt from."""
         self._verdicts: dict[str, Vote] = {}
 
     @property
@@ -173,6 +175,7 @@ class AgentBatch:
     def _reset(self, turn: tuple[int, int], start: Vector | None, seconds: float) -> None:
         self._round, self._start, self._attempt = turn, start, 0
         self.deltas.clear()
+        self._from.clear()
         self._chunks.clear()
         self._planned.clear()
         self._verdicts.clear()
@@ -222,6 +225,7 @@ class AgentBatch:
             0 if everybody else len(self.members.attackers.intersection(self._contributors)),
         )
         names = [member.name for member in members]
+        self._from.update(dict.fromkeys(names, weights))
         try:
             deltas = learner(weights, context)
         except Exception as why:
@@ -253,6 +257,10 @@ class AgentBatch:
         ready = self._colluders.ready(now)
         self.deltas.update(ready)
         return message, ready.keys()
+
+    def trained_from(self, name: str) -> Vector:
+        """Return the model (d,) from which an agent's update of this round was trained."""
+        return self._from[name]
 
     @property
     def unclipped(self) -> Collection[str]:

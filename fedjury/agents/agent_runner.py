@@ -383,7 +383,7 @@ class AgentRunner:
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute) and not isinstance(answer, Decline):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
-                self.transport.send(name, self._said(answer, task.attempt))
+                self.transport.send(name, self._said(batch, answer, task.attempt))
                 del self._tasks[name]
         self._fresh.clear()
         if self.voting or self._measuring:
@@ -391,11 +391,11 @@ class AgentRunner:
         if self._voting_on_groups:
             self._look_at_groups(batch)
 
-    def _said(self, answer: Message, attempt: int) -> Message:
+    def _said(self, batch: Batch, answer: Message, attempt: int) -> Message:
         """Return what is sent of an answer: of an update under masks, first new keys."""
         if self._secure is None or not isinstance(answer, Update):
             return answer
-        return self._secure.offer(answer, attempt, self._models[answer.version])
+        return self._secure.offer(answer, attempt, batch.trained_from(answer.agent))
 
     def _look_at_candidate(self, batch: Batch) -> None:
         """Let all who are ready judge the candidate, and measure it, at once."""

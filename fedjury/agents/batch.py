@@ -60,6 +60,9 @@ class Batch(Protocol):
     def update(self, name: str, task: Train | Contribute) -> Update | Vote | Decline | None:
         """Return what an agent sends for this round, if it is ready."""
 
+    def trained_from(self, name: str) -> Vector:
+        """Return the model (d,) from which an agent's update of this round was trained."""
+
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
         """Return the votes of these agents on a candidate (d,), or that one cannot judge it."""
 

@@ -88,6 +88,8 @@ class DeviceBatch:
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
+        self._from: Vector = np.empty(0, np.float32)
+        """What the update was trained from."""
         self._planned = self._done = False
         self._update: Update | None = None
         self._verdict: Vote | None = None
@@ -167,7 +169,7 @@ class DeviceBatch:
         weights = self._models.get(self._round[1]) if self._start is None else self._start
         if not self.planned or weights is None:
             return []
-        self._done = True
+        self._done, self._from = True, weights
         try:
             self._update = self._trained(weights)
         except FunctionError as why:
@@ -217,18 +219,9 @@ class DeviceBatch:
         said = self._manifest
         name = f"{self.number} {self.name}".encode()
         seed = int(stream_of_bytes(name, Purpose.TRAINING).integers(2**31))
-        return Turn(
-            self.number,
-            seed,
-            said.epochs,
-            said.batch_size,
-            said.learning_rate,
-            said.momentum,
-            said.loss,
-            said.loss_options,
-            said.optimizer,
-            said.optimizer_options,
-        )
+        pace = said.learning_rate, said.momentum
+        loss, optimizer = (said.loss, said.loss_options), (said.optimizer, said.optimizer_options)
+        return Turn(self.number, seed, said.epochs, said.batch_size, *pace, *loss, *optimizer)
 
     def observe(self, message: ColluderUpdate | AttackVector, now: float) -> None:
         """Do nothing: a device does not collude."""
@@ -249,6 +242,10 @@ class DeviceBatch:
         if self._done and self._update is None:
             return Decline(name, task.round, task.attempt)
         return self._update
+
+    def trained_from(self, name: str) -> Vector:  # noqa: ARG002
+        """Return the model (d,) from which this device's update was trained."""
+        return self._from
 
     def votes(
         self, names: Sequence[str], task: JudgeTask, candidate: Vector

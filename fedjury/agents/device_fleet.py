@@ -104,6 +104,10 @@ class DeviceFleet:
         """Return what a device sends for this round, if it is ready."""
         return self._batches[name].update(name, task)
 
+    def trained_from(self, name: str) -> Vector:
+        """Return the model (d,) from which a device's update of this round was trained."""
+        return self._batches[name].trained_from(name)
+
     def votes(self, names: Sequence[str], task: Judge, candidate: Vector) -> list[Vote | Decline]:
         """Return the votes of these devices on a candidate (d,), or that one cannot judge it."""
         asked = (self._batches[name].votes([name], task, candidate) for name in names)

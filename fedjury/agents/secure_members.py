@@ -92,6 +92,9 @@ class SecureMembers:
                 shared = steps.share(own, message, before, self._least, self._random, self._agree)
                 member.state = shared
                 return shared.sent
+            case SecurePeers(), Shared(peers=peers) | Masked(shared=Shared(peers=peers)):
+                if message != peers:
+                    raise Refusal("its group was changed in the middle of an attempt")
             case SecureInbox(), Shared() as shared:
                 masked = member.state = steps.add_masks(shared, message, self._length)
                 update = member.update
