@@ -31,7 +31,7 @@ from tools.fuzz.targets import codec as codec_target
 from tools.fuzz.variants import damaged, variant
 
 KINDS = [type(message) for message in MESSAGES]
-EACH = {"rounds": 20, "folder": 40}
+EACH = {"rounds": 20, "secure": 20, "folder": 40}
 """Examples of targets that are slow; of others there are more."""
 
 

@@ -33,6 +33,17 @@ from fedjury.protocol.messages import (
     Vote,
 )
 from fedjury.protocol.record import RoundRecord, Timing, Traffic
+from fedjury.protocol.secure import (
+    BOX,
+    SHARE,
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
 
 PARAMETERS = 4
 VECTOR = np.array([0.5, -1, 2, 0], dtype=np.float32)
@@ -94,6 +105,30 @@ MESSAGES: tuple[Message, ...] = (
     GroupHistory(3, VECTOR),
     GROUP_VOTES,
     Round(7, 1, Phase.VALIDATE_GROUPS, 3, ("ann", "bob"), ("eve",), 2.5, groups=3, each=2),
+    SecureKeys("ann", 7, 1, bytes(range(32)), bytes(range(1, 33)), 4),
+    SecurePeers(
+        "ann",
+        7,
+        1,
+        group=2,
+        place=0,
+        members=3,
+        roster=bytes(32),
+        names="bob eve",
+        places=bytes([1, 0, 0, 0, 2, 0, 0, 0]),
+        mask_keys=bytes(64),
+        box_keys=bytes(64),
+        threshold=2,
+        clip=0.5,
+        bits=16,
+        weight=4,
+        largest=4,
+    ),
+    SecureShares("ann", 7, 1, bytes(32), bytes(2 * BOX)),
+    SecureInbox("ann", 7, 1, bytes(2 * BOX)),
+    MaskedUpdate("ann", 7, 1, 3, bytes(12)),
+    UnmaskRequest("ann", 7, 1, bytes([7])),
+    UnmaskShares("ann", 7, 1, bytes(2 * SHARE)),
 )
 
 

@@ -13,6 +13,7 @@ NAMES = (
     "codec",
     "decoder",
     "rounds",
+    "secure",
     "packets",
     "stream",
     "settings",
@@ -22,7 +23,7 @@ NAMES = (
     "weights",
 )
 
-SHARES = {"topics": 0.25, "vectors": 0.25, "rounds": 2.0}
+SHARES = {"topics": 0.25, "vectors": 0.25, "rounds": 2.0, "secure": 2.0}
 """How much more or less time a target gets than the others: small ones are soon seen through."""
 
 BESIDES = {

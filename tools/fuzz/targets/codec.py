@@ -7,6 +7,7 @@ nothing again.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from fedjury.protocol.messages import (
     Update,
 )
 from fedjury.protocol.schema import SCHEMA
+from fedjury.protocol.secure import BOX, KEY, SHARE, SecureDown, SecureUp
 from fedjury.protocol.topics import USUAL
 from tools.fuzz.examples import MESSAGES, PARAMETERS, parts
 from tools.fuzz.target import Target, tried
@@ -35,6 +37,18 @@ LIMITS = (
 )
 TOPICS = tuple(USUAL.of("run", message) for message in MESSAGES)
 KINDS = tuple(map(type, MESSAGES))
+PIECES = {
+    "mask_key": KEY,
+    "box_key": KEY,
+    "roster": KEY,
+    "commitment": KEY,
+    "mask_keys": KEY,
+    "box_keys": KEY,
+    "boxes": BOX,
+    "shares": SHARE,
+    "places": 4,
+}
+"""Fields with bytes -> of how many each piece has."""
 OF_THE_ROUND = {
     Reason.WRONG_PHASE,
     Reason.WRONG_ROUND,
@@ -43,6 +57,8 @@ OF_THE_ROUND = {
     Reason.DUPLICATE,
     Reason.TOO_MANY,
     Reason.WRONG_GROUPS,
+    Reason.BAD_KEY,
+    Reason.WRONG_SHARE,
 }
 
 
@@ -66,6 +82,8 @@ def read(kind: int, payload: bytes, limits: Limits) -> Message | BadMessage:
     else:
         if isinstance(message, GroupVotes):
             check_group_votes(message)
+        elif isinstance(message, SecureUp | SecureDown):
+            check_secure(message)
         else:
             for value in parts(message):
                 check(value, limits)
@@ -116,6 +134,15 @@ def check_group_votes(said: GroupVotes) -> None:
         assert -1e308 <= vote.score <= 1e308
         assert -1e308 <= vote.threshold <= 1e308
     assert all(0 <= number <= MAX_COUNT for number in (said.samples, said.size, said.cpu))
+
+
+def check_secure(said: SecureUp | SecureDown) -> None:
+    """Check that pieces are whole, and numbers small."""
+    for field in fields(said):
+        value = getattr(said, field.name)
+        assert len(value) % PIECES.get(field.name, 1) == 0 if isinstance(value, bytes) else True
+        assert 0 <= value <= MAX_COUNT if type(value) is int else True
+        assert -1e308 <= value <= 1e308 if type(value) is float else True
 
 
 def check_again(kind: int, message: Message, limits: Limits) -> None:
