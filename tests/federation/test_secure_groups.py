@@ -73,7 +73,7 @@ def test_no_update_is_ever_sent_by_itself(tmp_path):
 
 
 def test_an_update_without_masks_does_not_count(tmp_path):
-    """Whoever sends one all the same, as an agent that knows nothing of masks would: it is refused."""
+    """Whoever sends one all the same, as one that knows nothing of masks would: it is refused."""
     done = Federation(tmp_path, **SECURE | {"run__rounds": 1})
     done.begin()
     done.run(lambda state: state.round == 1)
