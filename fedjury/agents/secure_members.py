@@ -48,7 +48,7 @@ class SecureMembers:
         source is for tests alone.
         """
         self._run, self._length = run, manifest.parameters + 1
-        self._least = least_in(manifest)
+        self._least, self._norm = least_in(manifest), float(manifest.secure.get("norm", 0))
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
@@ -96,7 +96,10 @@ class SecureMembers:
                 masked = member.state = steps.add_masks(shared, message, self._length)
                 update = member.update
                 clipped = name not in self._unclipped
-                return steps.masked_update(masked, update.version, update.delta, clipped=clipped)
+                delta = update.delta
+                if self._norm and clipped:
+                    delta = steps.shortened(delta, self._norm, steps.fixed_point_of(masked))
+                return steps.masked_update(masked, update.version, delta, clipped=clipped)
             case UnmaskRequest(), Masked() as masked:
                 answered, opened = steps.unmask(masked, message, before, self._least)
                 self._opened_sums.add(name, member.base, opened)  # before anybody is told

@@ -9,6 +9,7 @@ in the sum, or one of its key for masks, if it is not; never both, and that of o
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -307,6 +308,29 @@ def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
     return Masked(shared, tuple(shares), frozenset(left), words)
 
 
+def fixed_point_of(masked: Masked) -> FixedPoint:
+    """Return how the group's updates become whole numbers."""
+    peers = masked.shared.peers
+    return FixedPoint(peers.clip, peers.bits, peers.members)
+
+
+def shortened(update: Vector, norm: float, fixed: FixedPoint) -> Vector:
+    """Return an update (d,) that, once it is rounded, is no longer than ``norm`` (L2).
+
+    Raises
+    ------
+    Refusal
+        If rounding alone could make it longer.
+    """
+    room = norm - math.sqrt(len(update)) * fixed.clip / fixed.largest
+    if room <= 0:
+        raise Refusal(f"rounding alone may make an update longer than {norm}")
+    length = float(np.linalg.norm(update.astype(np.float64)))
+    if length <= room:
+        return update
+    return (update * (room * (1 - 1e-6) / length)).astype(np.float32)
+
+
 def masked_update(
     masked: Masked, version: int, update: Vector, *, clipped: bool = True
 ) -> MaskedUpdate:
@@ -318,7 +342,7 @@ def masked_update(
         If it is not finite.
     """
     peers = masked.shared.peers
-    fixed = FixedPoint(peers.clip, peers.bits, peers.members)
+    fixed = fixed_point_of(masked)
     words = fixed.encode(update, peers.weight / peers.largest, clipped=clipped) + masked.words
     return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
 
