@@ -21,16 +21,24 @@ MEMBERS = 50
 SHARES = {22: (0.33, 0.1), 16: (0.2, 0.1)}
 """Degree in groups of fifty -> the shares of colluding agents and drop-outs that lead to it."""
 
-WAYS: dict[str, tuple[str, ...]] = {
-    "in the clear": (),
+WAYS: dict[str, dict[str, object]] = {
+    "in the clear": {},
     **{
-        f"under masks, k = {degree}": (
-            *("--secure", "--group-size", str(MEMBERS), "--validators", "0"),
-            *("--set", f"groups.colluding={colluding}", "--set", f"groups.drop_outs={dropping}"),
-        )
+        f"under masks, k = {degree}": {
+            "groups.secure": "true",
+            "groups.size": MEMBERS,
+            "groups.colluding": colluding,
+            "groups.drop_outs": dropping,
+        }
         for degree, (colluding, dropping) in SHARES.items()
     },
 }
+"""How W1 is run -> settings."""
+
+
+def flags(way: str) -> list[str]:
+    """Return the flags that make W1 one of these."""
+    return [word for key, value in WAYS[way].items() for word in ("--set", f"{key}={value}")]
 
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
@@ -46,9 +54,9 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         ]
     runs: dict[str, list[network.Run]] = {way: [] for way in WAYS}
     for number in range(1, repeats + 1):
-        for way, flags in WAYS.items():
+        for way in WAYS:
             say(f"W1 {way}, {number} of {repeats}")
-            runs[way].append(network.federation(10, *flags))
+            runs[way].append(network.federation(10, *flags(way)))
     spent = {way: [1e3 * sum(run.processor.values()) for run in some] for way, some in runs.items()}
     clear = spent["in the clear"]
     figures += [Figure(f"W1 {way}: processor time", s, "ms/update") for way, s in spent.items()]
