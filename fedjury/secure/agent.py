@@ -182,7 +182,7 @@ def share(
     before: Opened | None,
     least: Least,
     random: Random,
-    agree: Callable[[KeyPair, bytes], bytes] = KeyPair.agree,
+    agree: Callable[[KeyPair, bytes, bytes], bytes] = keys.agreed,
 ) -> Shared:
     """Agree with the neighbours, and share both secrets among them.
 
@@ -203,17 +203,11 @@ def share(
     for name, place, (mask_key, box_key) in zip(names, places, both, strict=True):
         pair = sorted((own.name, name))
         try:
-            mask_secret, box_secret = agree(own.mask, mask_key), agree(own.box, box_key)
+            masks = agree(own.mask, mask_key, session.info("mask", *pair))
+            boxes_with = agree(own.box, box_key, session.info("box", *pair))
         except ValueError as why:
             raise Refusal(f"a key of {name} is none") from why
-        neighbours.append(
-            Neighbour(
-                name,
-                place,
-                keys.derive(mask_secret, session.info("mask", *pair)),
-                keys.derive(box_secret, session.info("box", *pair)),
-            )
-        )
+        neighbours.append(Neighbour(name, place, masks, boxes_with))
     seed = random(KEY)
     parts = shamir.parts_of([own.mask.private, seed])
     shares = shamir.share(parts, len(names), peers.threshold, random).astype("<u4")
