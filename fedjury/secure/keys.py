@@ -60,9 +60,8 @@ class Session(NamedTuple):
     def info(self, purpose: str, first: str, second: str) -> bytes:
         """Return what binds a key to its purpose and its two agents."""
         run, number, attempt, group = self
-        return (
-            f"fedjury/secagg/{purpose}/{run}/{number}/{attempt}/{group}/{first}/{second}".encode()
-        )
+        where = f"{purpose}/{run}/{number}/{attempt}/{group}"
+        return f"fedjury/secagg/{where}/{first}/{second}".encode()
 
 
 @dataclass(frozen=True, slots=True)
