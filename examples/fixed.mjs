@@ -33,6 +33,17 @@ export function encodeFixed(update, { clip, bits, members }, share) {
   return result;
 }
 
+/**
+ * An update that, once it is rounded, is no longer than `norm` (L2); null if rounding alone could
+ * make it longer.
+ */
+export function shortened(update, norm, { clip, bits, members }) {
+  const room = norm - (Math.sqrt(update.length) * clip) / largestOf(bits, members);
+  if (room <= 0) return null;
+  const length = Math.sqrt(update.reduce((sum, value) => sum + value * value, 0));
+  return length <= room ? update : update.map((value) => value * ((room * (1 - 1e-6)) / length));
+}
+
 /** Pack the lowest `bits` of each number, a multiple of four; an odd count ends in a zero number. */
 export function packed(words, bits) {
   const each = bits / 4; // half bytes

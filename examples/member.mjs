@@ -238,8 +238,9 @@ export class Member {
 
   /** Take part in an attempt whose updates are only summed. */
   #keys(round, model, delta) {
-    const { run, remembered, say } = this;
-    const own = { run, remembered, say, samples: this.data.count, least: leastOf(this.manifest.secure) };
+    const { run, remembered, say, data: { count: samples }, manifest: { secure } } = this;
+    const norm = Number(secure.norm) || 0;
+    const own = { run, remembered, say, samples, least: leastOf(secure), norm };
     this.secret = new Secret(this.name, round, model, delta, own);
     return this.secret.keys();
   }

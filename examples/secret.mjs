@@ -27,7 +27,7 @@ export class Secret {
    * @param {{round: number, attempt: number}} round
    * @param {{version: number, weights: Float32Array}} model from which it has trained
    * @param {Float32Array} update (d,)
-   * @param {{run: string, samples: number, least: typeof LEAST, say: (text: string) => void,
+   * @param {{run: string, samples: number, least: typeof LEAST, norm?: number, say: (text: string) => void,
    *   remembered: import('./opened.mjs').Remembered, random?: (size: number) => Buffer}} own
    */
   constructor(name, round, model, update, own) {
@@ -97,7 +97,8 @@ export class Secret {
 
   inbox(message) {
     this.masked = addMasks(this.shared, message, this.update.length + 1);
-    return this.#answer('masked', maskedUpdate(this.masked, this.version, this.update));
+    const sent = maskedUpdate(this.masked, this.version, this.update, this.own.norm);
+    return this.#answer('masked', sent);
   }
 
   unmask(message) {

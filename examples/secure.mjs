@@ -5,7 +5,7 @@
 // Every step checks what it is told. Of each neighbour an agent gives away either a share of the
 // secret of its own mask, if its update is in the sum, or one of its key for masks, if it is not.
 
-import { digits, encodeFixed, packed } from './fixed.mjs';
+import { digits, encodeFixed, packed, shortened } from './fixed.mjs';
 import {
   KEY, KeyPair, derive, infoOf, mask, seal, sha256, unseal,
 } from './keys.mjs';
@@ -156,9 +156,14 @@ export function addMasks(shared, inbox, length) {
   return { shared, shares, left, words };
 }
 
-/** What is said of an update under the masks; throws if it is not finite. */
-export function maskedUpdate({ shared: { own, peers }, words }, version, update) {
-  const numbers = encodeFixed(update, peers, peers.weight / peers.largest);
+/**
+ * What is said of an update under the masks; throws if it is not finite.
+ * @param {number} [norm] of the longest update that counts whole, with differential privacy
+ */
+export function maskedUpdate({ shared: { own, peers }, words }, version, update, norm = 0) {
+  const counted = norm > 0 ? shortened(update, norm, peers) : update;
+  if (!counted) throw new Refusal(`rounding alone may make an update longer than ${norm}`);
+  const numbers = encodeFixed(counted, peers, peers.weight / peers.largest);
   const data = packed(numbers.map((number, i) => number + words[i]), peers.bits);
   return { round: own.round, attempt: own.attempt, version, data };
 }

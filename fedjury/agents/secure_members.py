@@ -15,7 +15,7 @@ from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
 from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent as steps
 from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared
-from fedjury.secure.keys import KeyPair
+from fedjury.secure.keys import KeyPair, agreed
 
 
 @dataclass(slots=True)
@@ -48,13 +48,13 @@ class SecureMembers:
         source is for tests alone.
         """
         self._run, self._length = run, manifest.parameters + 1
-        self._least = least_in(manifest)
+        self._least, self._norm = least_in(manifest), float(manifest.secure.get("norm", 0))
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
         self._turn = (-1, -1)
         self._agreed: dict[frozenset[bytes], bytes] = {}
-        """Two public keys of agents of ours -> their secret: one of the two works it out."""
+        """Two public keys -> the key of the two; of agents of ours one of the two works it out."""
 
     def offer(self, update: Update, attempt: int, model: Vector) -> Message:
         """Return what an agent says whose update from ``model`` (d,) is ready: its new keys."""
@@ -99,7 +99,10 @@ class SecureMembers:
                 masked = member.state = steps.add_masks(shared, message, self._length)
                 update = member.update
                 clipped = name not in self._unclipped
-                return steps.masked_update(masked, update.version, update.delta, clipped=clipped)
+                delta = update.delta
+                if self._norm and clipped:
+                    delta = steps.shortened(delta, self._norm, steps.fixed_point_of(masked))
+                return steps.masked_update(masked, update.version, delta, clipped=clipped)
             case UnmaskRequest(), Masked() as masked:
                 answered, opened = steps.unmask(masked, message, before, self._least)
                 self._opened_sums.add(name, member.base, opened)  # before anybody is told
@@ -109,11 +112,11 @@ class SecureMembers:
                 return steps.again(answered, message)
         return None
 
-    def _agree(self, own: KeyPair, public: bytes) -> bytes:
-        """Agree on a secret; where both are agents of ours, once for the two of them."""
+    def _agree(self, own: KeyPair, public: bytes, info: bytes) -> bytes:
+        """Agree on a key; where both are agents of ours, once for the two of them."""
         pair = frozenset((own.public, public))
         if pair not in self._agreed:
-            self._agreed[pair] = own.agree(public)
+            self._agreed[pair] = agreed(own, public, info)
         return self._agreed[pair]
 
 

@@ -35,21 +35,25 @@ def secure_terms_of(settings: Settings) -> Terms | None:
         dropping=groups.drop_outs,
         least=groups.fewest,
         value_bits=groups.value_bits,
-        largest_weight=settings.limits.samples,
+        largest_weight=1 if settings.privacy.noise else settings.limits.samples,
         random=os.urandom,
     )
 
 
 def least_of(settings: Settings) -> dict[str, Any]:
-    """Return what agents are told to ask for at the least; empty where updates come one by one."""
+    """Return what agents are told to ask for at the least; empty where updates come one by one.
+
+    With differential privacy also the longest update that counts whole.
+    """
     if not settings.groups.secure:
         return {}
     weakest = _weakest(settings)
-    return {
+    least = {
         "members": settings.groups.fewest,
         "degree": weakest.degree,
         "threshold": weakest.threshold,
     }
+    return least | ({"norm": settings.privacy.clip} if settings.privacy.noise else {})
 
 
 def _weakest(settings: Settings) -> Parameters:

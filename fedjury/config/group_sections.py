@@ -114,5 +114,3 @@ def check_secure(settings: Settings) -> None:
     must(not by_agent, "evaluation.by_agent", by_agent, f"false {ALONE}, {why}")
     piggy_back = settings.validation.piggy_back
     must(not piggy_back, "validation.piggy_back", piggy_back, f"false {ALONE}")
-    noise = settings.privacy.noise
-    must(not noise, "privacy.noise", noise, f"0 {ALONE}")

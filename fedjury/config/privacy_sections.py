@@ -96,6 +96,6 @@ def _check_groups(settings: Settings) -> None:
     about = settings.validation.on
     why = "as means of groups are told without noise"
     must(about == "candidate", "validation.on", about, f"candidate {ALONE}, {why}")
-    size = settings.groups.size
-    why = "as each agent's own update is clipped"
-    must(size == 1, "groups.size", size, f"1 {ALONE}, {why}")
+    size, secure = settings.groups.size, settings.groups.secure
+    why = "as each agent's own update is clipped, or groups.secure, where each clips its own"
+    must(size == 1 or secure, "groups.size", size, f"1 {ALONE}, {why}")

@@ -35,10 +35,13 @@ class NoisyMean:
 
     def of(self, updates: Matrix) -> Vector:
         """Return the noisy mean (d,) of updates (n, d); it has other noise whenever it is asked."""
+        return self.of_sum(clipped_sum(updates, self.privacy.clip))
+
+    def of_sum(self, total: npt.NDArray[np.float64]) -> Vector:
+        """Return the noisy mean (d,) of updates that were clipped, and whose sum (d,) this is."""
         said = self.privacy
-        total = clipped_sum(updates, said.clip)
-        total += said.noise * said.clip * normal(len(total), self.source)
-        return (total / self.expected).astype(np.float32)
+        noisy = total + said.noise * said.clip * normal(len(total), self.source)
+        return (noisy / self.expected).astype(np.float32)
 
 
 def clipped_sum(updates: Matrix, clip: float) -> npt.NDArray[np.float64]:

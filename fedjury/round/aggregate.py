@@ -59,7 +59,7 @@ def _gather_sums(
         detection,
         0,
         phase.figures,
-        record_of(secure),
+        record_of(secure, tell=config.noisy is None),
     )
 
 
@@ -132,7 +132,12 @@ def _step_along(
     name, keeps = config.aggregation.rule, config.rule_state
     vectors, weights = kept.vectors, kept.weights
     if config.noisy is not None:
-        vectors, weights = config.noisy.of(vectors)[None], np.ones(1, np.int64)
+        noisy = config.noisy
+        if config.secure is not None:  # each agent has clipped its own, and all weigh 1
+            mean = noisy.of_sum(weights.astype(np.float64) @ vectors.astype(np.float64))
+        else:
+            mean = noisy.of(vectors)
+        vectors, weights = mean[None], np.ones(1, np.int64)
     delta, rule_state = applied(config.rule, name, vectors, weights, context, keeps=keeps)
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(config.aggregation.server_lr) * delta

@@ -285,8 +285,11 @@ def contributions_of(secure: SecureRound) -> Contributions:
     )
 
 
-def record_of(secure: SecureRound) -> recorded.Groups:
-    """Return what a record says of the groups: the opened ones first, as the contributions are."""
+def record_of(secure: SecureRound, *, tell: bool) -> recorded.Groups:
+    """Return what a record says of the groups: the opened ones first, as the contributions are.
+
+    ``tell``: whether it may say something of the updates, though there is no noise on it.
+    """
     known = sorted(secure.opened, key=lambda group: group.number)
     lost = [group for group in secure.groups.values() if isinstance(group, Lost)]
     entries = [recorded.Group(group.members) for group in known]
@@ -295,7 +298,7 @@ def record_of(secure: SecureRound) -> recorded.Groups:
     return recorded.Groups(
         {f"{number}": entry for number, entry in enumerate(entries)},
         clip=secure.clip,
-        clipped=float(np.mean(clipped)) if clipped else 0.0,
+        clipped=float(np.mean(clipped)) if clipped and tell else 0.0,
     )
 
 

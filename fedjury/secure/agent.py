@@ -9,6 +9,7 @@ in the sum, or one of its key for masks, if it is not; never both, and that of o
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -181,7 +182,7 @@ def share(
     before: Opened | None,
     least: Least,
     random: Random,
-    agree: Callable[[KeyPair, bytes], bytes] = KeyPair.agree,
+    agree: Callable[[KeyPair, bytes, bytes], bytes] = keys.agreed,
 ) -> Shared:
     """Agree with the neighbours, and share both secrets among them.
 
@@ -202,17 +203,11 @@ def share(
     for name, place, (mask_key, box_key) in zip(names, places, both, strict=True):
         pair = sorted((own.name, name))
         try:
-            mask_secret, box_secret = agree(own.mask, mask_key), agree(own.box, box_key)
+            masks = agree(own.mask, mask_key, session.info("mask", *pair))
+            boxes_with = agree(own.box, box_key, session.info("box", *pair))
         except ValueError as why:
             raise Refusal(f"a key of {name} is none") from why
-        neighbours.append(
-            Neighbour(
-                name,
-                place,
-                keys.derive(mask_secret, session.info("mask", *pair)),
-                keys.derive(box_secret, session.info("box", *pair)),
-            )
-        )
+        neighbours.append(Neighbour(name, place, masks, boxes_with))
     seed = random(KEY)
     parts = shamir.parts_of([own.mask.private, seed])
     shares = shamir.share(parts, len(names), peers.threshold, random).astype("<u4")
@@ -307,6 +302,29 @@ def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
     return Masked(shared, tuple(shares), frozenset(left), words)
 
 
+def fixed_point_of(masked: Masked) -> FixedPoint:
+    """Return how the group's updates become whole numbers."""
+    peers = masked.shared.peers
+    return FixedPoint(peers.clip, peers.bits, peers.members)
+
+
+def shortened(update: Vector, norm: float, fixed: FixedPoint) -> Vector:
+    """Return an update (d,) that, once it is rounded, is no longer than ``norm`` (L2).
+
+    Raises
+    ------
+    Refusal
+        If rounding alone could make it longer.
+    """
+    room = norm - math.sqrt(len(update)) * fixed.clip / fixed.largest
+    if room <= 0:
+        raise Refusal(f"rounding alone may make an update longer than {norm}")
+    length = float(np.linalg.norm(update.astype(np.float64)))
+    if length <= room:
+        return update
+    return (update * (room * (1 - 1e-6) / length)).astype(np.float32)
+
+
 def masked_update(
     masked: Masked, version: int, update: Vector, *, clipped: bool = True
 ) -> MaskedUpdate:
@@ -318,7 +336,7 @@ def masked_update(
         If it is not finite.
     """
     peers = masked.shared.peers
-    fixed = FixedPoint(peers.clip, peers.bits, peers.members)
+    fixed = fixed_point_of(masked)
     words = fixed.encode(update, peers.weight / peers.largest, clipped=clipped) + masked.words
     return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
 

@@ -10,6 +10,15 @@ import numpy.typing as npt
 Places = npt.NDArray[np.int64]
 
 
+def numbers_in(graph: Places) -> Places:
+    """Return which number each agent has among the neighbours of each of its own, (n, degree)."""
+    n, degree = graph.shape
+    number = np.zeros((n, n), dtype=np.int64)
+    np.put_along_axis(number, graph, np.arange(degree)[np.newaxis], axis=1)
+    result: Places = number[graph, np.arange(n)[:, np.newaxis]]
+    return result
+
+
 def draw_graph(n: int, degree: int, random: Callable[[int], bytes]) -> Places:
     """Draw the neighbours (n, degree) of each of n agents, ascending.
 

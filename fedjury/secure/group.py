@@ -33,9 +33,12 @@ from fedjury.protocol.secure import (
 )
 from fedjury.secure.agent import Random, bits_of, pieces, roster_of
 from fedjury.secure.fixed_point import FixedPoint, Words, packed_size, unpacked
-from fedjury.secure.graph import Places, draw_graph
+from fedjury.secure.graph import Places, draw_graph, numbers_in
 from fedjury.secure.keys import LOW_ORDER, same
 from fedjury.secure.parameters import parameters
+
+NO_SHARE = bytes(SHARE)
+"""In the place of a share that there is not."""
 
 CAP = 8
 """The weight of an update is at most so many times its group's median."""
@@ -97,6 +100,8 @@ class Group(Replaceable):
     peers: Mapping[str, SecurePeers] = field(default_factory=dict)
     graph: Places = field(default_factory=lambda: np.empty((0, 0), np.int64))
     """(members, degree): the places of each one's neighbours."""
+    numbers: Places = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    """(members, degree): which number each has among the neighbours of each of its own."""
     threshold: int = 0
     fixed: FixedPoint = FixedPoint(1.0, 32, 1)  # noqa: RUF009 - it is frozen
     shares: Mapping[str, SecureShares] = field(default_factory=dict)
@@ -274,6 +279,7 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
         names=names,
         peers=peers,
         graph=graph,
+        numbers=numbers_in(graph),
         threshold=threshold,
         fixed=fixed,
     )
@@ -315,13 +321,13 @@ def told(group: Group, name: str) -> SecureDown | None:
 def _boxes_for(group: Group, name: str) -> Sequence[bytes]:
     """Return the box of each of a member's neighbours for it, in the order of their places."""
     place, boxes = group.place(name), []
-    for other in group.graph[place]:
+    near = zip(group.graph[place].tolist(), group.numbers[place].tolist(), strict=True)
+    for other, number in near:
         sent = group.shares.get(group.names[other])
         if sent is None:
             boxes.append(NOTHING)
         else:
-            at = int(np.searchsorted(group.graph[other], place)) * BOX
-            boxes.append(sent.boxes[at : at + BOX])
+            boxes.append(sent.boxes[number * BOX : (number + 1) * BOX])
     return boxes
 
 
@@ -331,13 +337,13 @@ def shares_of(group: Group, owner: int) -> tuple[list[int], list[bytes]]:
     Neighbours are numbered as the owner has numbered them.
     """
     places, shares = [], []
-    for number, other in enumerate(group.graph[owner].tolist()):
+    near = zip(group.graph[owner].tolist(), group.numbers[owner].tolist(), strict=True)
+    for number, (other, at) in enumerate(near):
         answer = group.answers.get(group.names[other])
         if answer is None:
             continue
-        at = int(np.searchsorted(group.graph[other], owner))
-        share = pieces(answer.shares, SHARE)[at]
-        if any(share):
+        share = answer.shares[at * SHARE : (at + 1) * SHARE]
+        if share != NO_SHARE:
             places.append(number)
             shares.append(share)
     return places, shares

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,9 @@ class Session(NamedTuple):
 
     def info(self, purpose: str, first: str, second: str) -> bytes:
         """Return what binds a key to its purpose and its two agents."""
-        words = self.run, self.round, self.attempt, self.group, first, second
-        return "/".join(("fedjury/secagg", purpose, *map(str, words))).encode()
+        run, number, attempt, group = self
+        where = f"{purpose}/{run}/{number}/{attempt}/{group}"
+        return f"fedjury/secagg/{where}/{first}/{second}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,22 @@ def derive(secret: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), KEY, None, info).derive(secret)
 
 
+def agreed(own: KeyPair, public: bytes, info: bytes) -> bytes:
+    """Return the key of the owners of two pairs for one purpose; raises as ``KeyPair.agree``."""
+    return derive(own.agree(public), info)
+
+
 def mask(key: bytes, length: int) -> Words:
     """Stretch a key, which is used once, into numbers (length,) that look random: 32 bits each."""
     stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
-    return np.frombuffer(stream.update(bytes(4 * length)), dtype="<u4")
+    result = np.empty(length, dtype="<u4")
+    stream.update_into(_zeros(4 * length), result.view(np.uint8).data)
+    return result
+
+
+@lru_cache(maxsize=2)
+def _zeros(size: int) -> bytes:
+    return bytes(size)
 
 
 def seal(key: bytes, content: bytes, header: bytes, random: Random) -> bytes:

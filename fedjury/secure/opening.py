@@ -85,8 +85,8 @@ def _remove_masks_towards(
     for place in group.graph[owner].tolist():
         other = group.names[place]
         if other in group.came:
-            secret = pair.agree(group.keys[other].mask_key)
-            key = keys.derive(secret, session.info("mask", *sorted((name, other))))
+            info = session.info("mask", *sorted((name, other)))
+            key = keys.agreed(pair, group.keys[other].mask_key, info)
             words = keys.mask(key, group.length)
             (np.subtract if place < owner else np.add)(total, words, out=total)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from support.federation import Federation, one_thread  # noqa: F401 - a fixture
@@ -73,7 +75,7 @@ def test_no_update_is_ever_sent_by_itself(tmp_path):
 
 
 def test_an_update_without_masks_does_not_count(tmp_path):
-    """Whoever sends one all the same, as an agent that knows nothing of masks would, is refused."""
+    """Whoever sends one all the same, as one that knows nothing of masks would: it is refused."""
     done = Federation(tmp_path, **SECURE | {"run__rounds": 1})
     done.begin()
     done.run(lambda state: state.round == 1)
@@ -220,3 +222,57 @@ def test_an_aggregator_that_is_killed_opens_no_sum_that_overlaps(after, tmp_path
     cut.aggregator.end()
     sums.check()
     assert cut.models == whole.models
+
+
+NOISE = {
+    "privacy__noise": 1e-6,
+    "privacy__clip": 0.3,
+    "privacy__delta": 0.01,
+    "wire__history": "float32",
+}
+
+
+def test_with_hardly_any_noise_the_sum_is_that_of_clipped_updates(tmp_path):
+    """Each agent clips its own, and all weigh the same: as in the clear, to the rounding."""
+    clear = {"groups__secure": False, "groups__size": 1}
+    one = Federation(tmp_path / "clear", **SECURE | NOISE | clear).whole()
+    other = Federation(tmp_path / "masked", **SECURE | NOISE).whole()
+    moved = 0.0
+    for this, that in zip(weights(one)[1:], weights(other)[1:], strict=True):
+        np.testing.assert_allclose(this, that, atol=3e-4)
+        moved = max(moved, float(np.abs(this - weights(one)[0]).max()))
+    assert moved > 0.01
+    for record in other.records:
+        assert (record.groups.clipped, len(record.groups.groups)) == (0, 4)
+        assert record.privacy.releases == record.round
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"groups__size": 2}, "groups.size = 2 must be 0, or 3 and more, with groups.secure"),
+        ({"groups__least": 2}, "groups.least = 2 must be 3 to groups.size with groups.secure"),
+        ({"groups__least": 6}, "groups.least = 6 must be 3 to groups.size with groups.secure"),
+        ({"collect__threshold": 9}, "collect.threshold = 9 must be 0 with groups.secure"),
+        ({"evaluation__by_agent": True}, "evaluation.by_agent = True must be false with"),
+        ({"validation__piggy_back": True, "groups__size": 0}, "groups.size = 0 must be 1 with"),
+    ],
+)
+def test_what_cannot_be_had_under_masks_is_refused(change, words, tmp_path):
+    """In one sentence, before anything is trained."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Federation(tmp_path, **SECURE | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"detection__detectors": ["length"]}, "detector 'length' looks at single updates"),
+        ({"groups__colluding": 0.6, "groups__drop_outs": 0.4}, "no secure aggregation of 5 agents"),
+        ({"aggregation__rule": "foolsgold"}, "goes by what each agent sent in earlier rounds"),
+    ],
+)
+def test_what_an_aggregator_cannot_do_under_masks_is_told(change, words, tmp_path):
+    """A detector of single updates, a group that nothing can make safe, a rule with a memory."""
+    with pytest.raises(ValueError, match=words):
+        Federation(tmp_path, **SECURE | change).begin()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedjury.secure.agent import Refusal, shortened
 from fedjury.secure.fixed_point import FixedPoint, packed, packed_size, unpacked
 
 WIDTHS = range(8, 33, 4)
@@ -190,3 +191,18 @@ def test_another_number_of_bytes_is_refused(bits):
 def test_any_bytes_are_numbers(data):
     """Two numbers of 20 bits are five bytes, and all five bytes are two such numbers."""
     assert packed(unpacked(data, 2, 20), 20) == data
+
+
+def test_a_long_update_is_shortened_with_room_for_its_rounding():
+    """Of 4 numbers in steps of 2 / 255 rounding may add half a step each: √4 / 255 = .0078."""
+    fixed = FixedPoint(clip=1.0, bits=8, members=1)
+    long = np.array([3, 4, 0, 0], np.float32)
+    short = shortened(long, 1.0, fixed)
+    np.testing.assert_allclose(np.linalg.norm(short), 1 - 2 / 255, rtol=1e-5)
+    np.testing.assert_allclose(short[1] / short[0], 4 / 3, rtol=1e-6)
+    decoded, _ = fixed.decode(fixed.encode(short, 1.0), 1, 1.0)
+    assert np.linalg.norm(decoded) <= 1
+    assert shortened(long / 10, 1.0, fixed) is not None
+    np.testing.assert_array_equal(shortened(long / 10, 1.0, fixed), long / 10)
+    with pytest.raises(Refusal, match=r"rounding alone may make an update longer than 0\.007"):
+        shortened(long, 0.007, fixed)

@@ -18,7 +18,7 @@ import torch
 
 from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
-from tools.benchmarks import aggregating, defence, judging, messages, network, training
+from tools.benchmarks import aggregating, defence, judging, masking, messages, network, training
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
 
 AGENTS = 1000
@@ -166,6 +166,7 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "rules": aggregating.measure,
     "judging": judging.measure,
     "groups": judging.together,
+    "secure": masking.measure,
     "w1": w1,
     "sizes": sizes,
     "codecs": codecs,
