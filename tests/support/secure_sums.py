@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import combinations
-
 from fedjury.protocol import codec
 from fedjury.protocol.checks import Limits
-from fedjury.protocol.messages import BadMessage, Round
-from fedjury.protocol.secure import SecurePeers, UnmaskRequest
+from fedjury.protocol.messages import BadMessage
 from fedjury.protocol.topics import USUAL
-from fedjury.secure.agent import places_in
+from tools.chaos.sums_heard import HEARD, SumsHeard
 
 
-class OpenedOnTheWire:
+class OpenedOnTheWire(SumsHeard):
     """Listens on a run, and knows the members of every sum that its aggregator asked to open."""
-
-    def __init__(self) -> None:
-        self.sums: dict[int, set[frozenset[str]]] = defaultdict(set)
-        """Version of the model -> whose updates were in each sum."""
-        self._version = 0
-        self._group: dict[tuple[int, int, int], dict[int, str]] = defaultdict(dict)
-        """Round, attempt, group -> place -> name."""
-        self._of: dict[tuple[str, int, int], int] = {}
 
     def __call__(self, topic: str, payload: bytes) -> None:
         """Take a message."""
@@ -30,22 +18,9 @@ class OpenedOnTheWire:
             kind = USUAL.parse(topic).kind
         except BadMessage:
             return
-        if kind not in (Round, SecurePeers, UnmaskRequest) or not payload:
-            return
-        match codec.decode(topic, payload, Limits()):
-            case Round(version=version):
-                self._version = version
-            case SecurePeers() as peers:
-                turn = peers.round, peers.attempt
-                self._group[*turn, peers.group][peers.place] = peers.agent
-                self._of[peers.agent, *turn] = peers.group
-            case UnmaskRequest(agent, number, attempt, survivors):
-                members = self._group[number, attempt, self._of[agent, number, attempt]]
-                alive = places_in(survivors, len(members))
-                self.sums[self._version].add(frozenset(members[place] for place in alive))
+        if kind in HEARD and payload:
+            self.hear(codec.decode(topic, payload, Limits()))
 
     def check(self) -> None:
-        """Make sure that of the sums over one model, no two overlap in part."""
-        for sums in self.sums.values():
-            for one, other in combinations(sums, 2):
-                assert one.isdisjoint(other), sorted(one & other)
+        """Make sure that of the sums over one model, no two overlap in part, and keys are new."""
+        assert not self.wrong(), self.wrong()

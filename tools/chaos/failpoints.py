@@ -18,7 +18,8 @@ from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore
 from fedjury.protocol.messages import Model
 from fedjury.round import machine
-from fedjury.round.state import Publish, State, Training, VotingOnGroups
+from fedjury.round.state import PersistSums, Publish, State, Training, VotingOnGroups
+from fedjury.secure.group import Group, Step
 
 Method = Callable[..., Any]
 
@@ -99,6 +100,36 @@ def validating_groups(number: float) -> None:
     after(Aggregator, "take", wanted)
 
 
+def at_step(step: Step) -> Callable[[float], None]:
+    """Make the trap that dies when half of a group has answered a step of secure aggregation."""
+
+    def trap(number: float) -> None:
+        def wanted(now: State, *_: object) -> bool:
+            if not _training(now, number):
+                return False
+            secure = getattr(now.phase, "secure", None)
+            groups = secure.groups.values() if secure else ()
+            return any(
+                isinstance(group, Group)
+                and group.step is step
+                and 2 * len(group.answered) >= len(group.awaited)
+                for group in groups
+            )
+
+        after(Aggregator, "take", wanted)
+
+    return trap
+
+
+def asking(number: float) -> None:
+    """Die when it is on disk which sum is to be opened, and nobody has been asked."""
+
+    def wanted(_: object, __: object, effect: Any, state: State) -> bool:
+        return isinstance(effect, PersistSums) and state.round == number
+
+    after(Aggregator, "carry_out", wanted)
+
+
 def unrecorded(number: float) -> None:
     """Die when the accepted model is on disk, and the round's record is not."""
     after(RunStore, "save", lambda _, _store, _model, record, *__: record.round >= number)
@@ -174,6 +205,8 @@ TRAPS: dict[str, Callable[[float], None]] = {
     "collecting": collecting,
     "aggregating": aggregating,
     "validating": validating,
+    **{f"secure-{step.name.lower()}": at_step(step) for step in Step},
+    "secure-asking": asking,
     "validating_groups": validating_groups,
     "unrecorded": unrecorded,
     "unpublished": unpublished,

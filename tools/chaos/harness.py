@@ -75,6 +75,20 @@ ON_GROUPS = PLAIN | {
     "validation.judge": "robust",
 }
 """Validators vote on eight groups of four, and on what is made of those that are left."""
+SECURE = SMALL | {
+    "groups.size": 8,
+    "groups.secure": True,
+    "groups.secret": False,
+    "groups.colluding": 0.2,
+    "groups.drop_outs": 0.25,
+    "groups.seconds": 1.5,
+    "collect.seconds": 4.0,
+    "collect.min_updates": 5,
+    "aggregation.clip": 0.0,
+    "aggregation.server_lr": 1.0,
+    "validation.look_back": 10,
+}
+"""Updates are summed under masks, in four groups of eight."""
 DETECTION = SMALL | {
     "detection.detectors": ["fixed_point"],
     "detection.quarantine": True,
@@ -122,6 +136,8 @@ class Result(NamedTuple):
     """Version -> all that was heard of it."""
     last_words: str
     settings: Settings
+    wrong_sums: str = ""
+    """What must never be under secure aggregation, and was heard."""
 
     @property
     def survived(self) -> bool:
@@ -208,7 +224,9 @@ class Federation:
         if program in self.proxies:
             broker = broker.replaced(port=self.proxies[program].port)
         file.write_text(to_toml(self.settings.replaced(broker=broker)), encoding="utf-8")
-        return ["--config", str(file)]
+        by_seed = self.settings.groups.secure and not self.settings.groups.by_key
+        # A file that says what is the default anyway says nothing.
+        return ["--config", str(file), *(["--set", "groups.secret=false"] if by_seed else [])]
 
     def records(self) -> list[RoundRecord]:
         """Return the rounds that are recorded so far."""
@@ -242,7 +260,10 @@ class Federation:
         codes = tuple(agents.wait(patience) for agents in self.agents)
         records, stored, heard = self.records(), self.stored(), dict(self.listener.models)
         words = self.aggregator.last_words()
-        return Result(code, codes, records, stored, heard, words, self.settings)
+        sums = self.listener.sums.wrong()
+        if self.settings.groups.secure and not self.listener.sums.sums:
+            sums = "no sum was heard of"
+        return Result(code, codes, records, stored, heard, words, self.settings, sums)
 
     def stored(self) -> dict[int, str]:
         """Return what the models on disk are, by version."""
@@ -289,7 +310,11 @@ class Harness:
     def federation(self, setup: Setup = PLAIN, *, proxied: bool = False) -> Iterator[Federation]:
         """Make a run of its own name; ``proxied``: through a proxy for each side."""
         own = {"run.name": f"chaos-{next(self._numbers)}", "broker.port": self.broker.port}
-        settings = load(overrides={"run.directory": str(self.folder / "runs")} | setup | own)
+        kept = {
+            "run.directory": str(self.folder / "runs"),
+            "agents.state": str(self.folder / "kept"),
+        }
+        settings = load(overrides=kept | setup | own)
         with ExitStack() as stack:
             names = ("aggregator", "agents") if proxied else ()
             proxies = {

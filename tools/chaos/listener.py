@@ -11,6 +11,7 @@ from fedjury.config.settings import Settings
 from fedjury.protocol.messages import BadMessage, Model, Round
 from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import TransportError
+from tools.chaos.sums_heard import HEARD, SumsHeard
 
 WAIT = 0.1
 
@@ -28,10 +29,13 @@ class Listener:
         """Version -> all that was ever published as it."""
         self.round = 0
         """The round that was announced last; 0 before the first."""
+        self.sums = SumsHeard()
+        """What was heard of secure aggregation."""
+        more = HEARD if settings.groups.secure else ()
         broker = settings.broker
         where = f"mqtt://{broker.host}:{broker.port}"
         self._transport = transport_at(where, settings.run.name).open()
-        self._transport.join(":ear", Model, Round, presence=False)
+        self._transport.join(":ear", *{Model, Round, *more}, presence=False)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
         self._thread.start()
@@ -49,6 +53,8 @@ class Listener:
                     heard = self._transport.receive(WAIT)
                 except TransportError:
                     return
+                if heard is not None:
+                    self.sums.hear(heard.message)
                 match heard and heard.message:
                     case Model(version, weights):
                         self.models.setdefault(version, set()).add(digest(weights))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tools.chaos.faults import agents, aggregator, broker, disk, load, network
+from tools.chaos.faults import agents, aggregator, broker, disk, load, network, secure
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
-from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN
+from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN, SECURE
 
 __all__ = ["FAULTS", "Outcome", "Row"]
 
@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 
 at_random, at_point = aggregator.at_random, aggregator.at_point
+at_each_step = secure.at_each_step
 at_work = partial(mid_round, training=True)
 
 FAULTS: dict[str, Row] = {
@@ -31,6 +32,7 @@ FAULTS: dict[str, Row] = {
     "random-kills": Row("aggregator killed at random moments", at_random(PLAIN), 150, 4),
     "random-kills-piggy-back": Row("the same with piggy-back", at_random(PIGGY_BACK), 50, 2),
     "random-kills-groups": Row("the same with votes on groups", at_random(ON_GROUPS), 50, 2),
+    "random-kills-secure": Row("the same under masks", at_random(SECURE), 50, 2),
     "random-kills-detection": Row("the same with quarantine", at_random(DETECTION), 50, 2),
     "gathering": Row("killed before the first round", at_point("gathering")),
     "opening": Row("killed when a round has opened", at_point("opening")),
@@ -40,6 +42,13 @@ FAULTS: dict[str, Row] = {
     "validating-groups": Row(
         "killed when it counts votes on groups", at_point("validating_groups", ON_GROUPS)
     ),
+    "secure-keys": Row(
+        "killed when half of a group's keys are in", at_point("secure-keys", SECURE)
+    ),
+    "secure-shares": Row("the same with their shares", at_point("secure-shares", SECURE)),
+    "secure-updates": Row("the same with masked updates", at_point("secure-updates", SECURE)),
+    "secure-asking": Row("killed before a sum is opened", at_point("secure-asking", SECURE)),
+    "secure-unmask": Row("killed while it is opened", at_point("secure-unmask", SECURE)),
     "unrecorded": Row("killed between model and record", at_point("unrecorded")),
     "unpublished": Row("killed between persist and publish", at_point("unpublished")),
     "unpublished-piggy-back": Row("the same with piggy-back", at_point("unpublished", PIGGY_BACK)),
@@ -91,6 +100,12 @@ FAULTS: dict[str, Row] = {
         agents.unanswering("slow", agents.LATE, agents.TOO_LATE),
         3,
     ),
+    # Somebody dies while updates are summed under masks, at each step in turns.
+    "secure-broker": Row("broker killed under masks", at_each_step(secure.broker_killed), 9, 3),
+    "secure-agents": Row(
+        "half of the agents killed under masks", at_each_step(secure.agents_killed), 9, 3
+    ),
+    "secure-all": Row("all killed at once under masks", at_each_step(secure.all_killed), 9, 0),
     # The disk fails.
     "disk-full": Row(
         "disk full when a round is written", mid_round(disk.full(), rounds=(2, 6)), 6, 2

@@ -50,6 +50,7 @@ class Tally:
         """
         self.injected += injected
         self.lost += result.lost
+        wrong = wrong or result.wrong_sums
         if not result.survived:
             wrong = wrong or _why(result)
         elif not wrong:

@@ -1,0 +1,71 @@
+"""What is heard of secure aggregation on a broker: which sums were opened, and with which keys."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import combinations
+
+from fedjury.protocol.messages import Message, Round
+from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecurePeers, UnmaskRequest
+from fedjury.secure.agent import places_in
+
+HEARD = Round, SecureKeys, SecurePeers, MaskedUpdate, UnmaskRequest
+"""Messages that are of use."""
+
+Turn = tuple[int, int]
+"""Round and attempt."""
+
+
+class SumsHeard:
+    """Knows the members of every sum that agents were asked to open, and all public keys.
+
+    Who was not there all the time may have missed some of it: what is not known is left out.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[int, set[frozenset[str]]] = defaultdict(set)
+        """Version of the model -> whose updates were in each sum."""
+        self.count: Counter[type[Message]] = Counter()
+        """How many messages of each kind were heard."""
+        self._versions: dict[Turn, int] = {}
+        self._members: dict[tuple[Turn, int], dict[int, str]] = defaultdict(dict)
+        """Turn and group -> place -> name."""
+        self._groups: dict[tuple[str, Turn], int] = {}
+        self._keys: dict[bytes, set[tuple[str, Turn]]] = defaultdict(set)
+        """A public key -> whose it was, and in which attempts."""
+
+    def hear(self, message: Message) -> None:
+        """Take a message."""
+        self.count[type(message)] += 1
+        match message:
+            case Round(number, attempt, version=version):
+                self._versions.setdefault((number, attempt), version)
+            case SecureKeys(agent, number, attempt, mask_key, box_key):
+                for key in (mask_key, box_key):
+                    self._keys[key].add((agent, (number, attempt)))
+            case SecurePeers(agent, number, attempt, group, place):
+                self._members[(number, attempt), group][place] = agent
+                self._groups[agent, (number, attempt)] = group
+            case MaskedUpdate(round=number, attempt=attempt, version=version):
+                self._versions[number, attempt] = version
+            case UnmaskRequest(agent, number, attempt, survivors):
+                self._opened(agent, (number, attempt), survivors)
+
+    def _opened(self, agent: str, turn: Turn, survivors: bytes) -> None:
+        group, version = self._groups.get((agent, turn)), self._versions.get(turn)
+        members = {} if group is None else self._members[turn, group]
+        alive = places_in(survivors, 8 * len(survivors))
+        if version is not None and members.keys() >= {*alive}:
+            self.sums[version].add(frozenset(members[place] for place in alive))
+
+    def wrong(self) -> str:
+        """Say which sums over one model overlap in part, or which key came twice; or nothing."""
+        for version, sums in self.sums.items():
+            for one, other in combinations(sums, 2):
+                if not one.isdisjoint(other):
+                    both = ", ".join(sorted(one & other))
+                    return f"{both} are in two sums over version {version} that differ"
+        for whose in self._keys.values():
+            if len(whose) > 1:
+                return f"a public key is of {sorted(whose)}"
+        return ""
