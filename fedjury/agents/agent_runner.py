@@ -96,11 +96,11 @@ class AgentRunner:
         they do with every later one. ``abilities``: what the agent of a name can do with a
         candidate.
 
-        ``opened_sums``: which they have helped to open, under secure aggregation; it is added to.
-        ``partition``: how their data are partitioned, and the run's aggregator should say the
-        same. ``waiting``: says what is waited for, where nothing comes. ``remember``: whether
-        validators keep the models they have seen. ``colluders``: who colludes, and who comes late.
-        ``clock``: tells seconds, from whenever.
+        ``opened_sums``: which they have helped to open under secure aggregation; is added to.
+        ``partition``: how their data are partitioned, as the aggregator should say too.
+        ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
+        keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
+        tells seconds, from whenever.
         """
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
@@ -383,7 +383,8 @@ class AgentRunner:
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute) and not isinstance(answer, Decline):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
-                self.transport.send(name, self._said(answer, task.attempt))
+                for message in self._said(answer, task):
+                    self.transport.send(name, message)
                 del self._tasks[name]
         self._fresh.clear()
         if self.voting or self._measuring:
@@ -391,11 +392,12 @@ class AgentRunner:
         if self._voting_on_groups:
             self._look_at_groups(batch)
 
-    def _said(self, answer: Message, attempt: int) -> Message:
-        """Return what is sent of an answer: of an update under masks, first new keys."""
+    def _said(self, answer: Message, task: Train | Contribute) -> list[Message]:
+        """Return what is sent of an answer: of an update under masks, its vote and new keys."""
         if self._secure is None or not isinstance(answer, Update):
-            return answer
-        return self._secure.offer(answer, attempt, self._models[answer.version])
+            return [answer]
+        model = self._models.get(answer.version, self.candidate and self.candidate[1])
+        return self._secure.offer(answer, task, model)
 
     def _look_at_candidate(self, batch: Batch) -> None:
         """Let all who are ready judge the candidate, and measure it, at once."""

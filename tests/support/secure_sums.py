@@ -7,19 +7,20 @@ from itertools import combinations
 
 from fedjury.protocol import codec
 from fedjury.protocol.checks import Limits
-from fedjury.protocol.messages import BadMessage, Round
+from fedjury.protocol.messages import BadMessage, Candidate, Model, Phase, Round
 from fedjury.protocol.secure import SecurePeers, UnmaskRequest
 from fedjury.protocol.topics import USUAL
-from fedjury.secure.agent import places_in
+from fedjury.secure.agent import base_of, places_in
 
 
 class OpenedOnTheWire:
     """Listens on a run, and knows the members of every sum that its aggregator asked to open."""
 
     def __init__(self) -> None:
-        self.sums: dict[int, set[frozenset[str]]] = defaultdict(set)
-        """Version of the model -> whose updates were in each sum."""
-        self._version = 0
+        self.sums: dict[bytes, set[frozenset[str]]] = defaultdict(set)
+        """The model from which they trained -> whose updates were in each sum."""
+        self._models: dict[int, bytes] = {}
+        self._candidate = self._base = b""
         self._group: dict[tuple[int, int, int], dict[int, str]] = defaultdict(dict)
         """Round, attempt, group -> place -> name."""
         self._of: dict[tuple[str, int, int], int] = {}
@@ -30,11 +31,16 @@ class OpenedOnTheWire:
             kind = USUAL.parse(topic).kind
         except BadMessage:
             return
-        if kind not in (Round, SecurePeers, UnmaskRequest) or not payload:
+        if kind not in (Round, Model, Candidate, SecurePeers, UnmaskRequest) or not payload:
             return
-        match codec.decode(topic, payload, Limits()):
-            case Round(version=version):
-                self._version = version
+        match codec.decode(topic, payload, Limits(finite=False)):
+            case Model(version, weights):
+                self._models[version] = base_of(weights)
+            case Candidate(weights=weights):
+                self._candidate = base_of(weights)
+            case Round(version=version, phase=phase):
+                judged = phase is Phase.JUDGE_AND_TRAIN
+                self._base = self._candidate if judged else self._models.get(version, b"")
             case SecurePeers() as peers:
                 turn = peers.round, peers.attempt
                 self._group[*turn, peers.group][peers.place] = peers.agent
@@ -42,7 +48,7 @@ class OpenedOnTheWire:
             case UnmaskRequest(agent, number, attempt, survivors):
                 members = self._group[number, attempt, self._of[agent, number, attempt]]
                 alive = places_in(survivors, len(members))
-                self.sums[self._version].add(frozenset(members[place] for place in alive))
+                self.sums[self._base].add(frozenset(members[place] for place in alive))
 
     def check(self) -> None:
         """Make sure that of the sums over one model, no two overlap in part."""
