@@ -26,7 +26,7 @@ from fedjury.agents.agent import (
     react,
 )
 from fedjury.agents.batch import Batch
-from fedjury.agents.connections import Colluders, Connections
+from fedjury.agents.connections import NOBODY, Colluders, Connections
 from fedjury.agents.opened_sums import OpenedSums
 from fedjury.agents.secure_members import SecureMembers, secure_members
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
@@ -64,9 +64,6 @@ READS = 200
 
 IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
-
-NOBODY = Colluders()
-"""Empty: no malicious agent differs on the network."""
 
 
 class AgentRunner:
