@@ -26,7 +26,7 @@ from fedjury.agents.agent import (
     react,
 )
 from fedjury.agents.batch import Batch
-from fedjury.agents.connections import Colluders, Connections
+from fedjury.agents.connections import NOBODY, Colluders, Connections
 from fedjury.agents.opened_sums import OpenedSums
 from fedjury.agents.secure_members import SecureMembers, secure_members
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
@@ -65,9 +65,6 @@ READS = 200
 IDLE = 0.2
 """Seconds to wait for a message when there is nothing to train."""
 
-NOBODY = Colluders()
-"""Empty: no malicious agent differs on the network."""
-
 
 class AgentRunner:
     """Runs the members of one process until the run is done or ``stopping`` says so."""
@@ -96,11 +93,11 @@ class AgentRunner:
         they do with every later one. ``abilities``: what the agent of a name can do with a
         candidate.
 
-        ``opened_sums``: which they have helped to open, under secure aggregation; it is added to.
-        ``partition``: how their data are partitioned, and the run's aggregator should say the
-        same. ``waiting``: says what is waited for, where nothing comes. ``remember``: whether
-        validators keep the models they have seen. ``colluders``: who colludes, and who comes late.
-        ``clock``: tells seconds, from whenever.
+        ``opened_sums``: which they have helped to open under secure aggregation; is added to.
+        ``partition``: how their data are partitioned, as the aggregator should say too.
+        ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
+        keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
+        tells seconds, from whenever.
         """
         self.transport, self._assemble = transport, assemble
         self._say, self.stopping, self._clock = say, stopping, clock
@@ -383,7 +380,8 @@ class AgentRunner:
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute) and not isinstance(answer, Decline):
                     answer = replace(answer, size=self._bytes[self.connections.of[name]])
-                self.transport.send(name, self._said(batch, answer, task.attempt))
+                for message in self._said(batch, answer, task):
+                    self.transport.send(name, message)
                 del self._tasks[name]
         self._fresh.clear()
         if self.voting or self._measuring:
@@ -391,11 +389,11 @@ class AgentRunner:
         if self._voting_on_groups:
             self._look_at_groups(batch)
 
-    def _said(self, batch: Batch, answer: Message, attempt: int) -> Message:
-        """Return what is sent of an answer: of an update under masks, first new keys."""
+    def _said(self, batch: Batch, answer: Message, task: Train | Contribute) -> list[Message]:
+        """Return what is sent of an answer: of an update under masks, its vote and new keys."""
         if self._secure is None or not isinstance(answer, Update):
-            return answer
-        return self._secure.offer(answer, attempt, batch.trained_from(answer.agent))
+            return [answer]
+        return self._secure.offer(answer, task, batch.trained_from(answer.agent))
 
     def _look_at_candidate(self, batch: Batch) -> None:
         """Let all who are ready judge the candidate, and measure it, at once."""

@@ -35,6 +35,10 @@ class Colluders(NamedTuple):
     arrive: int = 1
 
 
+NOBODY = Colluders()
+"""Empty: no malicious agent differs on the network."""
+
+
 class Connections:
     """The connections of the agents of these names.
 

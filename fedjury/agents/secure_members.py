@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from fedjury.agents.agent import Contribute, Train
 from fedjury.agents.connections import Connections
 from fedjury.agents.opened_sums import OpenedSums
 from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
@@ -56,15 +57,18 @@ class SecureMembers:
         self._agreed: dict[frozenset[bytes], bytes] = {}
         """Two public keys -> the key of the two; of agents of ours one of the two works it out."""
 
-    def offer(self, update: Update, attempt: int, model: Vector) -> Message:
-        """Return what an agent says whose update from ``model`` (d,) is ready: its new keys."""
-        turn = update.round, attempt
+    def offer(self, update: Update, task: Train | Contribute, model: Vector) -> list[Message]:
+        """Return what an agent says whose update from ``model`` (d,) is ready: its new keys.
+
+        With piggy-back also its vote, which the update holds.
+        """
+        turn = update.round, task.attempt
         if turn != self._turn:
             self._turn = turn
             self._agreed.clear()
         joined, keys = steps.join(update.agent, self._run, turn, update.samples, self._random)
         self._members[update.agent] = Member(turn, update, steps.base_of(model), joined)
-        return keys
+        return [update.vote(task.attempt), keys] if isinstance(task, Contribute) else [keys]
 
     def answers(self, message: SecureDown) -> Iterator[Message]:
         """Go through what an agent answers to what it is told, and why it takes no part."""

@@ -21,8 +21,10 @@ def packed(sums: OpenedSums) -> bytes:
     content = {
         "round": sums.round,
         "attempt": sums.attempt,
-        "base": sums.base.hex(),
-        "sums": [{"members": one.members, "survivors": one.survivors} for one in sums.sums],
+        "bases": {
+            base.hex(): [{"members": one.members, "survivors": one.survivors} for one in some]
+            for base, some in sums.bases
+        },
     }
     return json.dumps(content).encode()
 
@@ -38,11 +40,13 @@ def unpacked(file: Path) -> OpenedSums:
     readable(file)
     try:
         content = json.loads(file.read_bytes())
-        sums = tuple(
-            OpenedSum(tuple(map(str, one["members"])), tuple(map(str, one["survivors"])))
-            for one in content["sums"]
+        bases = tuple(
+            (bytes.fromhex(base), tuple(map(_sum, some))) for base, some in content["bases"].items()
         )
-        base = bytes.fromhex(content["base"])
-        return OpenedSums(int(content["round"]), int(content["attempt"]), base, sums)
+        return OpenedSums(int(content["round"]), int(content["attempt"]), bases)
     except Exception as why:  # of JSON, or the system
         raise damaged(file, why) from why
+
+
+def _sum(said: dict[str, list[str]]) -> OpenedSum:
+    return OpenedSum(tuple(map(str, said["members"])), tuple(map(str, said["survivors"])))

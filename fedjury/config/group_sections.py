@@ -112,5 +112,3 @@ def check_secure(settings: Settings) -> None:
     by_agent = settings.evaluation.by_agent
     why = "as what an agent measures in training tells of its update"
     must(not by_agent, "evaluation.by_agent", by_agent, f"false {ALONE}, {why}")
-    piggy_back = settings.validation.piggy_back
-    must(not piggy_back, "validation.piggy_back", piggy_back, f"false {ALONE}")

@@ -197,8 +197,8 @@ class Settings(Section):
             size,
             "1 or more where groups are voted on: one group of all is the candidate",
         )
-        alone = size == 1 or not self.validation.piggy_back
-        must(alone, "groups.size", size, "1 with validation.piggy_back")
+        alone = size == 1 or not self.validation.piggy_back or self.groups.secure
+        must(alone, "groups.size", size, "1 with validation.piggy_back, or groups.secure = true")
         blames = "group_testing" in self.detection.detectors
         must(
             self.validation.on_groups or not blames,

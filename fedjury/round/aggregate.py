@@ -9,7 +9,7 @@ from fedjury.learning.weights import Vector
 from fedjury.protocol.groups import Group, Groups
 from fedjury.randomness import Purpose, draw_groups, stream
 from fedjury.round.groups import candidates_of, rng_of
-from fedjury.round.secure import SecureRound, contributions_of, record_of
+from fedjury.round.secure import SecureRound, base_model, contributions_of, record_of
 from fedjury.round.state import (
     Aggregated,
     Gathered,
@@ -48,12 +48,12 @@ def _gather_sums(
     state: State, phase: Training, secure: SecureRound, tick: Tick, config: RoundConfig
 ) -> Gathered:
     """Take the groups whose sums are known: nobody can be left out of one of them."""
-    contributions = contributions_of(secure)
+    contributions, start = contributions_of(secure), base_model(state)
     detection = look(
-        config.detection, state.registry, state.round, contributions, state.weights, tick.online
+        config.detection, state.registry, state.round, contributions, start, tick.online
     )
     return Gathered(
-        state.weights,
+        start,
         contributions,
         secure.contributors,
         detection,

@@ -169,22 +169,31 @@ def _collect_sums(state: State, tick: Tick, config: RoundConfig) -> Step:
     assert now is not None
     if not now.over:
         return state, effects
-    came = now.contributors
-    state = state.but(missed=missing(state.missed, state.selected, now.came, state.declined))
+    came, judging = now.contributors, isinstance(state.phase, JudgingAndTraining)
+    heard = state.votes if judging else now.came
+    state = state.but(missed=missing(state.missed, state.selected, heard, state.declined))
+    if judging:
+        state, more = _decide_and_go_on(state, tick, config)
+        return state, effects + more
     if len(came) >= config.collect.min_updates:
         state, more = _aggregate(state, tick, config)
     else:
-        state, more = _repeat(state, tick, config, secure.too_few(state, now, config))
+        state, more = _repeat(state, tick, config, secure.why_too_few(state, config))
     return state, effects + more
 
 
 def decline_in_training(state: State, event: Decline, config: RoundConfig) -> Step:
     """Wait no longer for an agent that will not answer, at none of its group's steps either."""
     state, refused = note_decline(state, event, config)
-    phase = state.phase
-    if refused or not isinstance(phase, Training) or phase.secure is None:
+    return (state, refused) if refused else secure.without(state, event.agent, config)
+
+
+def vote_in_training(state: State, vote: Vote, config: RoundConfig) -> Step:
+    """Take a vote of an agent that is selected to train; with one against it, it will not."""
+    state, refused = take_vote(state, vote, config)
+    if refused or not vote.poisoned:
         return state, refused
-    return secure.decline(state, event, config)
+    return secure.without(state, vote.agent, config)
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -345,15 +354,16 @@ def _decide_and_go_on(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _repeat(state, tick, config, decision.why)
     # Asked again, those that answered would say the same: only those that did not may say more.
     complete = 0 < len(phase.votes) == len(verdict.asked_for_both(state, phase))
-    if complete and not phase.updates and not decision.why:  # too few to vote it down
+    came = phase.secure.contributors if phase.secure else phase.updates.names
+    if complete and not came and not decision.why:  # too few to vote it down
         decision = replace(decision, why="nobody would train from it")
-    made = Aggregated(contributors=phase.updates.names)
+    made = Aggregated(contributors=came)
     if decision.why:
         return _close(state, tick, config, RoundResult(made, decision, phase.pending))
-    if len(phase.updates) >= config.collect.min_updates:
+    if len(came) >= config.collect.min_updates:
         made = aggregate(state, gather(state, tick, config), config)
     else:
-        made = replace(made, why=too_few(state, config))
+        made = replace(made, why=secure.why_too_few(state, config))
     if made.candidate is None and not complete:
         return _repeat(state, tick, config, made.why)
     state, kept = noisy.counted(state, made, config)
@@ -383,7 +393,8 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tick): collect,
     (JudgingAndTraining, Update): take_update,
-    (JudgingAndTraining, Vote): take_vote,
+    (JudgingAndTraining, Vote): vote_in_training,
+    **{(JudgingAndTraining, kind): secure.take for kind in SECURE},
     (JudgingAndTraining, Decline): decline_in_training,
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,

@@ -14,14 +14,24 @@ import numpy as np
 
 from fedjury.learning.contributions import Contributions
 from fedjury.protocol import groups as recorded
-from fedjury.protocol.messages import Decline, Reason
+from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
 from fedjury.randomness import draw_groups
 from fedjury.round.answers import Step, count_invalid
 from fedjury.round.groups import rng_of
-from fedjury.round.state import Effect, PersistSums, Publish, RoundConfig, State, Tick, Training
-from fedjury.round.sums import OpenedSum, OpenedSums, groups_of
+from fedjury.round.selection import too_few
+from fedjury.round.state import (
+    Effect,
+    JudgingAndTraining,
+    PersistSums,
+    Publish,
+    RoundConfig,
+    State,
+    Tick,
+    Training,
+)
+from fedjury.round.sums import OpenedSum, groups_of
 from fedjury.secure import group as steps
 from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
@@ -102,7 +112,7 @@ def begun(state: State, config: RoundConfig) -> State:
 
 def _drawn(state: State, config: RoundConfig) -> SecureRound:
     """Draw the groups of an attempt from the selected agents, as far as these may take part."""
-    base = state.weights
+    base = base_model(state)
     stands_for = base_of(base)
     drawn = groups_of(
         state.selected,
@@ -113,7 +123,7 @@ def _drawn(state: State, config: RoundConfig) -> SecureRound:
         number: Group(
             number=number,
             turn=(state.round, state.attempt),
-            version=state.version,
+            version=state.request.version,
             length=len(base) + 1,
             awaited=frozenset(members),
         )
@@ -128,6 +138,12 @@ def _drawn(state: State, config: RoundConfig) -> SecureRound:
         due={},
         begun=frozenset(groups),
     )
+
+
+def base_model(state: State) -> Vector:
+    """Return the model (d,) from which they train: with piggy-back it is a candidate."""
+    phase = state.phase
+    return phase.pending if isinstance(phase, JudgingAndTraining) else state.weights
 
 
 def clip_of(state: State, config: RoundConfig) -> float:
@@ -169,13 +185,15 @@ def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
     return _moved(state, phase, result, config)
 
 
-def decline(state: State, message: Decline, config: RoundConfig) -> Step:
-    """Wait no longer for an agent at any step."""
-    phase, secure = _now(state)
-    group = secure.groups.get(secure.group_of.get(message.agent, -1))
+def without(state: State, agent: str, config: RoundConfig) -> Step:
+    """Wait no longer for an agent at any step of its group's, where there are such."""
+    phase = state.phase
+    if not isinstance(phase, Training) or phase.secure is None:
+        return state, []
+    group = phase.secure.groups.get(phase.secure.group_of.get(agent, -1))
     if not isinstance(group, Group):
         return state, []
-    return _moved(state, phase, steps.without(group, message.agent), config)
+    return _moved(state, phase, steps.without(group, agent), config)
 
 
 def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -266,9 +284,7 @@ def _moved(
 def _before_opening(state: State, secure: SecureRound, group: Group) -> tuple[State, Effect]:
     """Note that a sum is about to be opened, before anybody is asked to."""
     one = OpenedSum(group.names, tuple(sorted(group.came)))
-    before = state.sums.over(secure.base)
-    known = before if one in before else (*before, one)
-    sums = OpenedSums(state.round, state.attempt, secure.base, known)
+    sums = state.sums.with_sum(state.round, state.attempt, secure.base, one)
     return state.but(sums=sums), PersistSums(sums)
 
 
@@ -302,8 +318,12 @@ def record_of(secure: SecureRound, *, tell: bool) -> recorded.Groups:
     )
 
 
-def too_few(state: State, secure: SecureRound, config: RoundConfig) -> str:
-    """Say how many updates are in sums that were opened, and why not more."""
+def why_too_few(state: State, config: RoundConfig) -> str:
+    """Say how many updates there are, of how many, and why not more."""
+    phase = state.phase
+    if not isinstance(phase, Training) or phase.secure is None:
+        return too_few(state, config)
+    secure = phase.secure
     text = (
         f"{len(secure.contributors):,} of {len(state.selected):,} selected agents are in groups "
         f"whose sum could be opened, {config.collect.min_updates:,} needed"

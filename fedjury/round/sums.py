@@ -16,19 +16,29 @@ class OpenedSum(NamedTuple):
     """Whose updates are in it, sorted."""
 
 
+KEPT = 3
+"""Base models whose sums are known: with piggy-back that of a round before may be trained again."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedSums:
-    """The sums over one base model, and which attempt has begun."""
+    """The sums over the last base models, and which attempt opened the last of them."""
 
     round: int = 0
     attempt: int = 0
-    base: bytes = b""
-    """What stands for the model from which the updates were trained."""
-    sums: tuple[OpenedSum, ...] = ()
+    bases: tuple[tuple[bytes, tuple[OpenedSum, ...]], ...] = ()
+    """What stands for each model from which updates were trained, oldest first, and its sums."""
 
     def over(self, base: bytes) -> tuple[OpenedSum, ...]:
         """Return the sums over a model: an update of nobody may be in another one."""
-        return self.sums if base == self.base else ()
+        return dict(self.bases).get(base, ())
+
+    def with_sum(self, round_: int, attempt: int, base: bytes, one: OpenedSum) -> OpenedSums:
+        """Return them with one more; a sum that is opened once more is the same."""
+        before = self.over(base)
+        known = before if one in before else (*before, one)
+        others = tuple(entry for entry in self.bases if entry[0] != base)
+        return OpenedSums(round_, attempt, (*others, (base, known))[-KEPT:])
 
 
 NO_SUMS = OpenedSums()

@@ -19,7 +19,7 @@ class OpenedOnTheWire(SumsHeard):
         except BadMessage:
             return
         if kind in HEARD and payload:
-            self.hear(codec.decode(topic, payload, Limits()))
+            self.hear(codec.decode(topic, payload, Limits(finite=False)))
 
     def check(self) -> None:
         """Make sure that of the sums over one model, no two overlap in part, and keys are new."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from fedjury.protocol.messages import Phase, Round
+from fedjury.protocol.messages import Model, Phase, Round
 from fedjury.protocol.secure import SecureKeys, SecurePeers, UnmaskRequest
 from fedjury.secure.agent import bits_of
 from tools.chaos.sums_heard import SumsHeard
@@ -22,7 +23,8 @@ def peers(name, place, attempt, names):
 
 
 def opened(heard, attempt, names, alive, version=3):
-    """Let a sum be opened over a version."""
+    """Let a sum be opened over a version, all of whose parameters are its number."""
+    heard.hear(Model(version, np.full(2, version, np.float32)))
     heard.hear(Round(1, attempt, Phase.TRAIN, version, "all", (), 1.0))
     for place, name in enumerate(names):
         heard.hear(peers(name, place, attempt, names))
@@ -35,8 +37,8 @@ def opened(heard, attempt, names, alive, version=3):
     [
         (FOUR, (0, 1, 2, 3), ""),  # the same once more
         (("kim", "lea", "mia"), (0, 1, 2), ""),  # others
-        (FOUR, (0, 1, 2), "ann, bob, eve are in two sums over version 3 that differ"),
-        (("joe", "kim", "lea"), (0, 1, 2), "joe are in two sums over version 3 that differ"),
+        (FOUR, (0, 1, 2), "ann, bob, eve are in two sums over one model that differ"),
+        (("joe", "kim", "lea"), (0, 1, 2), "joe are in two sums over one model that differ"),
     ],
 )
 def test_sums_over_one_model_that_overlap_in_part_are_seen(names, alive, wrong):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from itertools import combinations
 
-from fedjury.protocol.messages import Message, Round
+from fedjury.protocol.messages import Candidate, Message, Model, Phase, Round
 from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecurePeers, UnmaskRequest
-from fedjury.secure.agent import places_in
+from fedjury.secure.agent import base_of, places_in
 
-HEARD = Round, SecureKeys, SecurePeers, MaskedUpdate, UnmaskRequest
+HEARD = Round, Model, Candidate, SecureKeys, SecurePeers, MaskedUpdate, UnmaskRequest
 """Messages that are of use."""
 
 Turn = tuple[int, int]
@@ -23,11 +23,13 @@ class SumsHeard:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[int, set[frozenset[str]]] = defaultdict(set)
-        """Version of the model -> whose updates were in each sum."""
+        self.sums: dict[bytes, set[frozenset[str]]] = defaultdict(set)
+        """The model from which they trained -> whose updates were in each sum."""
         self.count: Counter[type[Message]] = Counter()
         """How many messages of each kind were heard."""
-        self._versions: dict[Turn, int] = {}
+        self._models: dict[int, bytes] = {}
+        self._candidate = b""
+        self._bases: dict[Turn, bytes] = {}
         self._members: dict[tuple[Turn, int], dict[int, str]] = defaultdict(dict)
         """Turn and group -> place -> name."""
         self._groups: dict[tuple[str, Turn], int] = {}
@@ -38,33 +40,37 @@ class SumsHeard:
         """Take a message."""
         self.count[type(message)] += 1
         match message:
-            case Round(number, attempt, version=version):
-                self._versions.setdefault((number, attempt), version)
+            case Model(version, weights):
+                self._models[version] = base_of(weights)
+            case Candidate(weights=weights):
+                self._candidate = base_of(weights)
+            case Round(number, attempt, phase, version):
+                judged = phase is Phase.JUDGE_AND_TRAIN
+                base = self._candidate if judged else self._models.get(version, b"")
+                self._bases.setdefault((number, attempt), base)
             case SecureKeys(agent, number, attempt, mask_key, box_key):
                 for key in (mask_key, box_key):
                     self._keys[key].add((agent, (number, attempt)))
             case SecurePeers(agent, number, attempt, group, place):
                 self._members[(number, attempt), group][place] = agent
                 self._groups[agent, (number, attempt)] = group
-            case MaskedUpdate(round=number, attempt=attempt, version=version):
-                self._versions[number, attempt] = version
             case UnmaskRequest(agent, number, attempt, survivors):
                 self._opened(agent, (number, attempt), survivors)
 
     def _opened(self, agent: str, turn: Turn, survivors: bytes) -> None:
-        group, version = self._groups.get((agent, turn)), self._versions.get(turn)
+        group, base = self._groups.get((agent, turn)), self._bases.get(turn)
         members = {} if group is None else self._members[turn, group]
         alive = places_in(survivors, 8 * len(survivors))
-        if version is not None and members.keys() >= {*alive}:
-            self.sums[version].add(frozenset(members[place] for place in alive))
+        if base and members.keys() >= {*alive}:
+            self.sums[base].add(frozenset(members[place] for place in alive))
 
     def wrong(self) -> str:
         """Say which sums over one model overlap in part, or which key came twice; or nothing."""
-        for version, sums in self.sums.items():
+        for sums in self.sums.values():
             for one, other in combinations(sums, 2):
                 if not one.isdisjoint(other):
                     both = ", ".join(sorted(one & other))
-                    return f"{both} are in two sums over version {version} that differ"
+                    return f"{both} are in two sums over one model that differ"
         for whose in self._keys.values():
             if len(whose) > 1:
                 return f"a public key is of {sorted(whose)}"

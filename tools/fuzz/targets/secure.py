@@ -16,6 +16,7 @@ from typing import get_args
 
 import numpy as np
 
+from fedjury.agents.agent import Train
 from fedjury.agents.opened_sums import OpenedSums
 from fedjury.agents.secure_members import SecureMembers
 from fedjury.protocol.checks import Limits
@@ -170,7 +171,9 @@ class Play:
         """Let an agent send its keys for the attempt at hand: its update is of all its samples."""
         update = Update(name, self.state.round, self.state.version, samples, self.model + 0.25)
         self.base[name, self.state.round, self.state.attempt] = self.model.tobytes()
-        self.say(self.up, self.members.offer(update, self.state.attempt, self.model))
+        task = Train(self.state.round, self.state.attempt, self.state.version)
+        for message in self.members.offer(update, task, self.model):
+            self.say(self.up, message)
 
     # ------------------------------------------------------------ the round
 
@@ -205,8 +208,9 @@ class Play:
             case CountInvalid():
                 self.refused += 1
             case PersistSums(sums):
-                known |= {frozenset(one.survivors) for one in sums.sums}
-                self.asked[sums.base] |= known
+                for base, opened in sums.bases:
+                    self.asked[base] |= {frozenset(one.survivors) for one in opened}
+                    known |= self.asked[base]
             case Publish(Round(phase=Phase.TRAIN, version=version)):
                 assert version == self.state.version
                 self.model = self.state.weights
