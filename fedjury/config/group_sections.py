@@ -27,13 +27,17 @@ class Groups(Section):
     secret: bool = Field(
         False,
         description="groups are drawn by a key that the aggregator keeps to itself, so that no "
-        "agent can foresee who is with whom; false: by run.seed; with secure it is true unless "
-        "you say that it is not",
+        "agent can foresee who is with whom; false: by run.seed",
     )
     secure: Annotated[bool, Flag("--secure")] = Field(
         False,
         description="secure aggregation (SecAgg+): nobody sees more of a group's updates than "
         "their sum, the aggregator included",
+    )
+    by_seed: bool = Field(
+        False,
+        description="secure: groups are drawn by run.seed all the same, so that runs can be "
+        "compared; false: by a key",
     )
     colluding: float = Field(
         0.33,
@@ -77,7 +81,7 @@ class Groups(Section):
     @property
     def by_key(self) -> bool:
         """Whether groups are drawn by a key of the aggregator's."""
-        return self.secret or (self.secure and "secret" not in self.model_fields_set)
+        return self.secret or (self.secure and not self.by_seed)
 
     @property
     def fewest(self) -> int:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SECURE = {
     "groups__size": 5,
     "groups__secure": True,
-    "groups__secret": False,
+    "groups__by_seed": True,
     "groups__colluding": 0.2,
     "groups__drop_outs": 0.2,
     "run__rounds": 3,
@@ -96,7 +96,7 @@ def test_who_was_heard_first_changes_nothing(tmp_path):
 
 def test_groups_are_drawn_by_a_key_unless_the_seed_is_asked_for(tmp_path):
     """Nobody who knows the seed can foresee who is with whom."""
-    by_key = {key: value for key, value in SECURE.items() if key != "groups__secret"}
+    by_key = {key: value for key, value in SECURE.items() if key != "groups__by_seed"}
     done = Federation(tmp_path / "a", **by_key).whole()
     other = Federation(tmp_path / "b", **by_key).whole()
     assert (tmp_path / "a" / "groups.key").exists()

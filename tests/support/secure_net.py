@@ -19,7 +19,7 @@ SAMPLES = 20
 SECURE = {
     "groups.size": 6,
     "groups.secure": True,
-    "groups.secret": False,
+    "groups.by_seed": True,
     "groups.colluding": 0.2,
     "groups.drop_outs": 0.2,
 }

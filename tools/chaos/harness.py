@@ -78,7 +78,7 @@ ON_GROUPS = PLAIN | {
 SECURE = SMALL | {
     "groups.size": 8,
     "groups.secure": True,
-    "groups.secret": False,
+    "groups.by_seed": True,
     "groups.colluding": 0.2,
     "groups.drop_outs": 0.25,
     "groups.seconds": 1.5,
@@ -224,9 +224,7 @@ class Federation:
         if program in self.proxies:
             broker = broker.replaced(port=self.proxies[program].port)
         file.write_text(to_toml(self.settings.replaced(broker=broker)), encoding="utf-8")
-        by_seed = self.settings.groups.secure and not self.settings.groups.by_key
-        # A file that says what is the default anyway says nothing.
-        return ["--config", str(file), *(["--set", "groups.secret=false"] if by_seed else [])]
+        return ["--config", str(file)]
 
     def records(self) -> list[RoundRecord]:
         """Return the rounds that are recorded so far."""

@@ -55,7 +55,7 @@ MANY = 400
 SETTINGS = {
     "groups.size": 5,
     "groups.secure": True,
-    "groups.secret": False,
+    "groups.by_seed": True,
     "groups.colluding": 0.2,
     "groups.drop_outs": 0.2,
     "groups.least": 4,
