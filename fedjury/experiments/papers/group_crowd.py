@@ -189,6 +189,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     shares = [share for (share,) in by(results, "share")]
     panels = figure.subplots(2, len(shares), sharex=True, sharey="row", squeeze=False)
     names = [str(name) for (name,) in by(results, "defence")]
+    sizes = sorted({int(str(result.labels["size"])) for result in results})
     shown: tuple[tuple[str, Measured, str], ...] = (
         ("MPAF", "accuracy", "accuracy"),
         ("backdoor", "backdoor", "backdoor"),
@@ -204,8 +205,10 @@ def draw(figure: Figure, results: list[Result]) -> None:
                     for (size,), values in by(some, "size").items()
                 }
                 means = [sum(values) / len(values) for values in points.values()]
-                axes.plot(list(points), means, **pictures.style(names, name))
+                axes.plot(list(points), means, label=name, **pictures.style(names, name))
             axes.set(xscale="log", ylim=(0, 1), xlabel="agents in a group" if row else "")
+            axes.set_xticks(sizes, [f"{size}" for size in sizes])
+            axes.minorticks_off()
             axes.set_title(f"{share:.0%} malicious: {attack}", fontsize=8)
             axes.grid(alpha=0.25)
         panels[row][0].set_ylabel(text)
