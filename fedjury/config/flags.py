@@ -72,6 +72,7 @@ AGGREGATOR_FLAGS = _flags(
         "model",
         "aggregation",
         "sampling",
+        "groups",
         "collect",
         "validation",
         "evaluation",

@@ -29,7 +29,7 @@ class Groups(Section):
         description="groups are drawn by a key that the aggregator keeps to itself, so that no "
         "agent can foresee who is with whom; false: by run.seed",
     )
-    secure: Annotated[bool, Flag("--secure")] = Field(
+    secure: bool = Field(
         False,
         description="secure aggregation (SecAgg+): nobody sees more of a group's updates than "
         "their sum, the aggregator included",
