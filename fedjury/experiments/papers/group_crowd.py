@@ -189,7 +189,7 @@ def draw(figure: Figure, results: list[Result]) -> None:
     shares = [share for (share,) in by(results, "share")]
     panels = figure.subplots(2, len(shares), sharex=True, sharey="row", squeeze=False)
     names = [str(name) for (name,) in by(results, "defence")]
-    sizes = sorted({int(str(result.labels["size"])) for result in results})
+    sizes = sorted(int(size) for (size,) in by(results, "size"))
     shown: tuple[tuple[str, Measured, str], ...] = (
         ("MPAF", "accuracy", "accuracy"),
         ("backdoor", "backdoor", "backdoor"),
