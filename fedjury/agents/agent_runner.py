@@ -234,7 +234,7 @@ class AgentRunner:
             case History(version, weights) if self._batch is not None:
                 self._batch.look_back_at(version, weights)
             case SecurePeers() | SecureInbox() | UnmaskRequest() if self._secure is not None:
-                for answer in self._secure.answers(message):
+                if (answer := self._secure.answer(message)) is not None:
                     self.transport.send(message.agent, answer)
             case AggregatorPresence(partition=theirs) if theirs and self._partition:
                 self._compare(theirs)

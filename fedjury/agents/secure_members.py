@@ -6,7 +6,7 @@ An agent takes part once its update is ready, so none leaves a sum because its t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fedjury.agents.agent import Contribute, Train
@@ -70,22 +70,19 @@ class SecureMembers:
         self._members[update.agent] = Member(turn, update, steps.base_of(model), joined)
         return [update.vote(task.attempt), keys] if isinstance(task, Contribute) else [keys]
 
-    def answers(self, message: SecureDown) -> Iterator[Message]:
-        """Go through what an agent answers to what it is told, and why it takes no part."""
+    def answer(self, message: SecureDown) -> Message | None:
+        """Return what an agent answers to what it is told, or that it takes no part, and why."""
         member = self._members.get(message.agent)
         if member is None or member.turn != (message.round, message.attempt):
-            return  # of another attempt
+            return None  # of another attempt
         try:
-            answer = self._next(member, message)
+            return self._next(member, message)
         except (Refusal, ValueError) as why:
             del self._members[message.agent]
             if str(why) not in self._said:
                 self._said.add(str(why))
                 self._say(f"{message.agent} takes no part in its group's sum: {why}")
-            yield Decline(message.agent, *member.turn, str(why)[:200])
-            return
-        if answer is not None:
-            yield answer
+            return Decline(message.agent, *member.turn, str(why)[:200])
 
     def _next(self, member: Member, message: SecureDown) -> Message | None:
         """Go to the next step; None where what is told does not fit the step."""

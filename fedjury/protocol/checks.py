@@ -122,13 +122,20 @@ def values(key: str, value: Any, limits: Limits) -> dict[str, float]:
     return {name: number(key, item, limits) for name, item in value.items()}
 
 
-def evidence(key: str, value: Any, _: Limits) -> bytes:
-    """Take the numbers of a vote's evidence."""
-    typed(key, value, bytes)
-    in_range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_EVIDENCE)
-    if not np.isfinite(np.frombuffer(value, "<f4")).all():
-        raise BadMessage(Reason.NOT_FINITE, key)
-    return bytes(value)
+def floats(most: int) -> Check:
+    """Make the check of so many finite numbers at the most, four bytes each (float32)."""
+
+    def check(key: str, value: Any, _: Limits) -> bytes:
+        typed(key, value, bytes)
+        in_range(key, len(value) % 4 == 0 and len(value) <= 4 * most)
+        if not np.isfinite(np.frombuffer(value, "<f4")).all():
+            raise BadMessage(Reason.NOT_FINITE, key)
+        return bytes(value)
+
+    return check
+
+
+evidence, scores = floats(MAX_EVIDENCE), floats(MAX_GROUPS)
 
 
 def counts(key: str, value: Any, limits: Limits) -> bytes:
@@ -158,15 +165,6 @@ def verdicts(key: str, value: Any, _: Limits) -> bytes:
     """Take a truth for each of some groups."""
     typed(key, value, bytes)
     in_range(key, len(value) <= MAX_GROUPS and not value.strip(b"\0\1"))
-    return bytes(value)
-
-
-def scores(key: str, value: Any, _: Limits) -> bytes:
-    """Take a number for each of some groups."""
-    typed(key, value, bytes)
-    in_range(key, len(value) % 4 == 0 and len(value) <= 4 * MAX_GROUPS)
-    if not np.isfinite(np.frombuffer(value, "<f4")).all():
-        raise BadMessage(Reason.NOT_FINITE, key)
     return bytes(value)
 
 

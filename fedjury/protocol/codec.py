@@ -40,20 +40,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS
-from fedjury.protocol.secure import (
-    BOX,
-    KEY,
-    MAX_MEMBERS,
-    MAX_NEIGHBOURS,
-    SHARE,
-    MaskedUpdate,
-    SecureInbox,
-    SecureKeys,
-    SecurePeers,
-    SecureShares,
-    UnmaskRequest,
-    UnmaskShares,
-)
+from fedjury.protocol.secure import LONGEST, MaskedUpdate
 from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
 
 MAX_KEYS = 64
@@ -80,16 +67,6 @@ LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
 
 NOT_IF_ZERO = frozenset({"groups", "each", "group_judge", "why"})
 """Keys of those that are not written where they are 0, or an empty text, either."""
-
-SECURE: dict[type[Message], int] = {
-    SecureKeys: SMALL,
-    SecurePeers: SMALL + MAX_NEIGHBOURS * (4 + 2 * KEY + 65),
-    SecureShares: SMALL + MAX_NEIGHBOURS * BOX,
-    SecureInbox: SMALL + MAX_NEIGHBOURS * BOX,
-    UnmaskRequest: SMALL + MAX_MEMBERS // 8,
-    UnmaskShares: SMALL + MAX_NEIGHBOURS * SHARE,
-}
-"""Bytes of the longest of what is said for secure aggregation, but of a masked update."""
 
 BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector)
 """What many get, one topic each."""
@@ -177,8 +154,8 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL + 13 * MAX_GROUPS)
     if kind is Metrics:
         return min(limits.size, LONGEST_METRICS)
-    if kind in SECURE:
-        return min(limits.size, SECURE[kind])
+    if kind in LONGEST:
+        return min(limits.size, SMALL + LONGEST[kind])
     if kind is MaskedUpdate and limits.parameters is not None:
         return min(limits.size, 4 * limits.parameters + SMALL)
     longest = limits.size

@@ -125,3 +125,13 @@ SecureUp = SecureKeys | SecureShares | MaskedUpdate | UnmaskShares
 """What agents say."""
 SecureDown = SecurePeers | SecureInbox | UnmaskRequest
 """What agents are told, each by itself."""
+
+LONGEST: dict[type, int] = {
+    SecureKeys: 0,
+    SecurePeers: MAX_NEIGHBOURS * (4 + 2 * KEY + 65),
+    SecureShares: MAX_NEIGHBOURS * BOX,
+    SecureInbox: MAX_NEIGHBOURS * BOX,
+    UnmaskRequest: MAX_MEMBERS // 8,
+    UnmaskShares: MAX_NEIGHBOURS * SHARE,
+}
+"""Bytes of a message beside what is short, at the most; a masked update is as long as its model."""

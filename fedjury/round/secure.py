@@ -37,8 +37,6 @@ from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
 from fedjury.secure.opening import opened
 
-NEVER = float("inf")
-
 EVERY = 1.0
 """Seconds between two looks at who has left."""
 
@@ -57,7 +55,7 @@ class SecureRound(Replaceable):
     clip: float
     """The largest coordinate of an update that is summed."""
     due: Mapping[int, float]
-    """A group -> when its step is late."""
+    """A group that waits -> when its step is late."""
     begun: frozenset[int]
     """Groups whose step has begun since the last tick."""
     look: float = 0.0
@@ -99,19 +97,15 @@ def begun(state: State, config: RoundConfig) -> State:
     """
     phase = state.phase
     assert isinstance(phase, Training)
-    secure = _drawn(state, config)
-    state = state.but(selected=frozenset(secure.group_of), phase=phase.but(secure=secure))
-    for name in phase.declined:  # who missed the last rounds is not waited for
-        if (number := secure.group_of.get(name)) is not None:
-            group = secure.groups[number]
-            assert isinstance(group, Group)
-            groups = {**secure.groups, number: group.but(unheard=group.unheard | {name})}
-            secure = secure.but(groups=groups)
-    return state.but(phase=phase.but(secure=secure))
+    secure = _drawn(state, phase.declined, config)
+    return state.but(selected=frozenset(secure.group_of), phase=phase.but(secure=secure))
 
 
-def _drawn(state: State, config: RoundConfig) -> SecureRound:
-    """Draw the groups of an attempt from the selected agents, as far as these may take part."""
+def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> SecureRound:
+    """Draw the groups of an attempt from the selected agents, as far as these may take part.
+
+    ``unheard``: who missed the last rounds, and is not waited for.
+    """
     base = base_model(state)
     stands_for = base_of(base)
     drawn = groups_of(
@@ -126,6 +120,7 @@ def _drawn(state: State, config: RoundConfig) -> SecureRound:
             version=state.request.version,
             length=len(base) + 1,
             awaited=frozenset(members),
+            unheard=unheard.intersection(members),
         )
         for number, members in enumerate(drawn)
     }
@@ -182,7 +177,7 @@ def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
     result = steps.take(group, message) if isinstance(group, Group) else Reason.WRONG_PHASE
     if isinstance(result, Reason):
         return count_invalid(state, message.agent, result)
-    return _moved(state, phase, result, config)
+    return _moved(state, result, config)
 
 
 def without(state: State, agent: str, config: RoundConfig) -> Step:
@@ -193,7 +188,7 @@ def without(state: State, agent: str, config: RoundConfig) -> Step:
     group = phase.secure.groups.get(phase.secure.group_of.get(agent, -1))
     if not isinstance(group, Group):
         return state, []
-    return _moved(state, phase, steps.without(group, agent), config)
+    return _moved(state, steps.without(group, agent), config)
 
 
 def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -201,17 +196,18 @@ def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
     phase, secure = _now(state)
     effects: list[Effect] = []
     if secure.begun:
-        due = dict(secure.due) | dict(_due(secure, tick, config))
+        waiting = {number for number, group in secure.groups.items() if isinstance(group, Group)}
+        known = {number: at for number, at in secure.due.items() if number in waiting}
+        due = known | dict(_due(secure, tick, config))
         secure = secure.but(due=due, begun=frozenset())
         state = state.but(phase=phase.but(secure=secure))
     if tick.now >= secure.look:
         state, effects = _without_those_who_left(state, tick, config)
         _, secure = _now(state)
     for number in sorted(number for number, at in secure.due.items() if tick.now >= at):
-        phase, secure = _now(state)
-        group = secure.groups[number]
+        group = _now(state)[1].groups[number]
         if isinstance(group, Group):
-            state, more = _moved(state, phase, group, config, late=True)
+            state, more = _moved(state, group, config, late=True)
             effects += more
     return state, effects
 
@@ -228,7 +224,7 @@ def _without_those_who_left(state: State, tick: Tick, config: RoundConfig) -> St
         for name in left:
             now = steps.without(now, name)
         if now is not group:
-            state, more = _moved(state, _now(state)[0], now, config)
+            state, more = _moved(state, now, config)
             effects += more
     phase, secure = _now(state)
     return state.but(phase=phase.but(secure=secure.but(look=tick.now + EVERY))), effects
@@ -238,12 +234,9 @@ def _due(secure: SecureRound, tick: Tick, config: RoundConfig) -> Iterator[tuple
     """Go through the groups whose step has just begun, and when it is late."""
     for number in secure.begun:
         group = secure.groups[number]
-        if not isinstance(group, Group):
-            yield number, NEVER
-        elif group.step is steps.Step.KEYS:  # they train before they send keys
-            yield number, tick.now + config.collect.seconds
-        else:
-            yield number, tick.now + config.groups.seconds
+        if isinstance(group, Group):
+            training = group.step is steps.Step.KEYS  # before they send them
+            yield number, tick.now + (config.collect if training else config.groups).seconds
 
 
 def postponed(secure: SecureRound) -> SecureRound:
@@ -251,13 +244,11 @@ def postponed(secure: SecureRound) -> SecureRound:
     return secure.but(begun=frozenset(secure.groups))
 
 
-def _moved(
-    state: State, phase: Training, group: Group, config: RoundConfig, *, late: bool = False
-) -> Step:
+def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = False) -> Step:
     """Put a group into its place, after the steps that it is through with."""
-    assert phase.secure is not None
+    phase, secure = _now(state)
     assert config.secure is not None
-    secure, effects, number = phase.secure, list[Effect](), group.number
+    effects, number = list[Effect](), group.number
     now: Group | Opened | Lost = group
     while isinstance(now, Group) and (late or now.complete):
         late = False

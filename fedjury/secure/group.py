@@ -109,6 +109,8 @@ class Group(Replaceable):
     """(length,): the masked updates that have come, added up."""
     came: frozenset[str] = frozenset()
     """Whose they are."""
+    survivors: bytes = b""
+    """Whose updates are in the sum, a bit for each place, once it is to be opened."""
     answers: Mapping[str, UnmaskShares] = field(default_factory=dict)
 
     @property
@@ -121,13 +123,6 @@ class Group(Replaceable):
         """Whether all have answered who may."""
         waited_for = len(self.awaited) - len(self.unheard.difference(self.answered))
         return len(self.answered) >= waited_for
-
-    @property
-    def survivors(self) -> bytes:
-        """Whose updates are in the sum, a bit for each place."""
-        return bits_of(
-            [i for i, name in enumerate(self.names) if name in self.came], len(self.names)
-        )
 
     def place(self, name: str) -> int:
         """Return a member's place."""
@@ -233,7 +228,11 @@ def advance(group: Group, terms: Terms, clip: float) -> Group | Lost:
             here, what = group.came, "sent masked updates"
     if why := _too_few(group, here, terms.least, what):
         return Lost(group.number, group.names, why)
-    return group.but(step=Step(group.step + 1), awaited=here, unheard=frozenset())
+    group = group.but(step=Step(group.step + 1), awaited=here, unheard=frozenset())
+    if group.step is Step.UNMASK:
+        places = [place for place, name in enumerate(group.names) if name in here]
+        group = group.but(survivors=bits_of(places, len(group.names)))
+    return group
 
 
 def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
@@ -251,7 +250,7 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
     samples = np.array([group.keys[name].samples for name in names])
     cap = min(terms.largest_weight, int(CAP * np.median(samples)))
     weights = np.clip(samples, 1, max(1, cap)).tolist()
-    peers = {}
+    roster, largest, peers = roster_of(names), max(weights), {}
     for place, (name, weight) in enumerate(zip(names, weights, strict=True)):
         near = [group.keys[names[other]] for other in graph[place]]
         peers[name] = SecurePeers(
@@ -261,7 +260,7 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
             group=group.number,
             place=place,
             members=n,
-            roster=roster_of(names),
+            roster=roster,
             names=" ".join(one.agent for one in near),
             places=graph[place].astype("<u4").tobytes(),
             mask_keys=b"".join(one.mask_key for one in near),
@@ -270,7 +269,7 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
             clip=clip,
             bits=fixed.bits,
             weight=weight,
-            largest=max(weights),
+            largest=largest,
         )
     return group.but(
         step=Step.SHARES,

@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import checks, codec, compression, schema
 from fedjury.protocol.checks import Limits
-from fedjury.protocol.codec import LONGEST_METRICS, SECURE, SMALL, Decoder, decode, encode
+from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
 from fedjury.protocol.compression import CODECS, compress, decompress, or_float32
 from fedjury.protocol.encoder import Encoder
@@ -68,6 +68,7 @@ from fedjury.protocol.schema import REQUIRED
 from fedjury.protocol.secure import (
     BOX,
     KEY,
+    LONGEST,
     SHARE,
     MaskedUpdate,
     SecureInbox,
@@ -780,7 +781,11 @@ def test_damaged_messages(kind, name, data):
 )
 def test_nasty_bytes(kind, payload):
     """Deep nesting, endless numbers, half a character, two maps: no message of any kind."""
-    special = {Metrics: LONGEST_METRICS, GroupVotes: SMALL + 13 * checks.MAX_GROUPS, **SECURE}
+    special = {
+        Metrics: LONGEST_METRICS,
+        GroupVotes: SMALL + 13 * checks.MAX_GROUPS,
+        **{each: SMALL + more for each, more in LONGEST.items()},
+    }
     too_large = kind in (*SMALL_KINDS, *special) and len(payload) > special.get(kind, SMALL)
     expected = (Reason.TOO_LARGE,) if too_large else (Reason.MALFORMED, Reason.WRONG_TYPE)
     assert refusal(topic(kind), payload) in expected

@@ -154,7 +154,7 @@ class Play:
         except BadMessage:
             return
         assert isinstance(message, SecureDown)
-        for answer in self.members.answers(message):
+        if (answer := self.members.answer(message)) is not None:
             assert answer.agent == message.agent  # type: ignore[union-attr]
             assert isinstance(answer, Decline | SecureUp)
             if isinstance(answer, UnmaskShares):
