@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fedjury.agents.agent import (
     Agent,
@@ -28,7 +29,6 @@ from fedjury.agents.agent import (
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import NOBODY, Colluders, Connections
 from fedjury.agents.opened_sums import OpenedSums
-from fedjury.agents.secure_members import SecureMembers, secure_members
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
 from fedjury.agents.waiting import Waiting
 from fedjury.protocol.checks import Limits
@@ -58,6 +58,9 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.secure import SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.protocol.transport.connection import Transport, TransportError
+
+if TYPE_CHECKING:
+    from fedjury.agents.secure_members import SecureMembers
 
 READS = 200
 """Messages read before the next chunk is trained."""
@@ -91,10 +94,8 @@ class AgentRunner:
 
         ``patient``: where ``assemble`` refuses the first manifest, they wait for one that fits, as
         they do with every later one. ``abilities``: what the agent of a name can do with a
-        candidate.
-
-        ``opened_sums``: which they have helped to open under secure aggregation; is added to.
-        ``partition``: how their data are partitioned, as the aggregator should say too.
+        candidate. ``opened_sums``: which they have helped to open under secure aggregation; is
+        added to. ``partition``: how their data are partitioned, as the aggregator should say too.
         ``waiting``: says what is waited for, where nothing comes. ``remember``: whether validators
         keep the models they have seen. ``colluders``: who colludes, and who comes late. ``clock``:
         tells seconds, from whenever.
@@ -315,11 +316,13 @@ class AgentRunner:
         self._secure = None
         try:
             if manifest.protocol != PROTOCOL:
-                theirs = manifest.protocol
-                raise TransportError(OTHER_PROTOCOL.format(theirs=theirs, ours=PROTOCOL))
+                raise TransportError(OTHER_PROTOCOL.format(theirs=manifest.protocol, ours=PROTOCOL))
             self._batch = self.new_batch(manifest)
-            about = self.transport.run, manifest, self._opened_sums, self._batch.unclipped
-            self._secure = secure_members(self.connections, *about, self._say)
+            if manifest.secure:
+                from fedjury.agents.secure_members import secure_members  # noqa: PLC0415 - 8 MB
+
+                about = self.transport.run, manifest, self._opened_sums, self._batch.unclipped
+                self._secure = secure_members(self.connections, *about, self._say)
         except (TransportError, ValueError) as why:
             if not (self._patient or began):
                 raise

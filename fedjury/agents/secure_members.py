@@ -135,9 +135,7 @@ def secure_members(
     opened_sums: OpenedSums,
     unclipped: Collection[str],
     say: Callable[[str], None],
-) -> SecureMembers | None:
-    """Let agents hear what each is told alone, if updates are summed under masks; else None."""
-    if not manifest.secure:
-        return None
+) -> SecureMembers:
+    """Let agents hear what each is told alone, to take them through secure aggregation."""
     connections.hear_alone(SecurePeers, SecureInbox, UnmaskRequest)
     return SecureMembers(run, manifest, opened_sums, unclipped, say)
