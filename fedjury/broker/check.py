@@ -35,7 +35,7 @@ Exit code 0: it will do, perhaps with warnings; 1: it will not; 2: it cannot be 
 EXPECTED = (SettingsError, TransportError, Gone)
 """Errors that are one sentence to people."""
 
-SECONDS = 20.0
+SECONDS = 17.0
 """When no more is begun; what is under way, and tidying up, may take a few more."""
 FLOAT32 = 4
 """Bytes of a parameter."""

@@ -17,8 +17,8 @@ from fedjury.protocol.transport.packets import length, packet, text
 
 PATIENCE = 3.0
 """Seconds that a broker has to answer."""
-WINDOW = 10
-"""Messages that may wait for their acknowledgement: fewer than any broker's receive maximum."""
+WINDOW = 20
+"""Messages that may wait for their acknowledgement, if the broker does not take fewer."""
 READ = 262_144
 SESSION = 60
 """Seconds that a session is kept."""
@@ -74,6 +74,8 @@ class CheckClient:
         """Whether it acknowledges what it gets."""
         self.waiting: set[int] = set()
         """Numbers of messages that the broker has not acknowledged."""
+        self.window = WINDOW
+        """How many there may be of them."""
         self.taken = 0
         """How many it has."""
         self.refusal = ""
@@ -90,6 +92,8 @@ class CheckClient:
             self._send(_connect(name, login, five, keepalive, will, session))
             if not self._until(lambda: bool(self._welcome), PATIENCE):
                 raise Gone("the broker does not answer")
+            if five:
+                self.window = min(WINDOW, _receive_maximum(self._welcome))
             if code := self._welcome[1]:
                 raise Gone(f"the broker does not let {name} in (reason {code:#x})")
         except Gone:
@@ -125,9 +129,11 @@ class CheckClient:
         """Send messages, a few at a time, for so long; returns how many it could send."""
         deadline, sent = time.monotonic() + seconds, 0
         for topic, payload in what:
-            while len(self.waiting) >= WINDOW and time.monotonic() < deadline:
+            if time.monotonic() >= deadline:
+                break
+            while len(self.waiting) >= self.window and time.monotonic() < deadline:
                 self._read(deadline)
-            if len(self.waiting) >= WINDOW:
+            if len(self.waiting) >= self.window:
                 break
             self.publish(topic, payload, retain=retain)
             sent += 1
@@ -139,13 +145,19 @@ class CheckClient:
         return self._until(lambda: not self.waiting, seconds)
 
     def subscribe(self, topic: str) -> int | None:
-        """Ask for messages with QoS 1; returns what was granted, None if nothing was."""
+        """Ask for messages with QoS 1; returns what was granted, None if it is refused.
+
+        Raises
+        ------
+        Gone
+            If there is no answer.
+        """
         self._last = self._last % 65_535 + 1
         number = self._last
         body = number.to_bytes(2, "big") + (b"\x00" if self.five else b"") + text(topic) + b"\x01"
         self._send(packet(0x82, body))
         if not self._until(lambda: number in self._answers, PATIENCE):
-            return None
+            raise Gone(f"the broker does not answer a subscription to {topic}")
         granted = self._answers.pop(number)[-1]
         return None if granted >= REFUSED else granted
 
@@ -277,6 +289,25 @@ def _connect(
     for secret in (login.username, login.password):
         body += b"" if secret is None else text(secret)
     return packet(0x10, body)
+
+
+SIZES = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
+"""Properties of a CONNACK that have a fixed size -> that; others are strings, 0x26 two of them."""
+RECEIVE_MAXIMUM, USER_PROPERTY = 0x21, 0x26
+
+
+def _receive_maximum(welcome: bytes) -> int:
+    """Return how many unacknowledged messages a broker takes, as its CONNACK of MQTT 5 says."""
+    size, place = _length(welcome, 2) or (0, 2)
+    end = min(place + size, len(welcome))
+    while place < end:
+        kind, place = welcome[place], place + 1
+        if kind == RECEIVE_MAXIMUM:
+            return max(1, int.from_bytes(welcome[place : place + 2], "big"))
+        for _ in range(1 + (kind == USER_PROPERTY)):
+            text_size = 2 + int.from_bytes(welcome[place : place + 2], "big")
+            place += SIZES.get(kind, text_size)
+    return 65_535
 
 
 def _length(data: bytes | bytearray, start: int) -> tuple[int, int] | None:

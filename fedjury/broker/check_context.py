@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fedjury.broker.check_client import CheckClient
+from fedjury.broker.check_client import CheckClient, Gone
 from fedjury.broker.principals import AGGREGATOR
 from fedjury.protocol.credentials import BrokerAddress, login_of
+
+SPREAD = 0.2
+"""Seconds that a subscription may take to be known at other nodes."""
 
 
 @dataclass
@@ -97,11 +100,25 @@ class ProbeContext:
         login = login_of(address, f":{name}")
         return CheckClient(address, login, f"{self.run}.{name}", five=node.five, **how)  # type: ignore[arg-type]
 
+    def listen(self, aggregator: CheckClient) -> int | None:
+        """Subscribe to updates; another node may need a moment to hear of it."""
+        granted = aggregator.subscribe(self.topic("update/+"))
+        if self.agent_at != self.aggregator_at:
+            aggregator.receive(1, SPREAD)
+        return granted
+
     def keep(self, client: CheckClient, topic: str, payload: bytes) -> None:
-        """Retain something, and remember where."""
+        """Retain something, and remember where.
+
+        Raises
+        ------
+        Gone
+            If it is not acknowledged.
+        """
         self.retained.add(topic)
         client.publish(topic, payload, retain=True)
-        client.settle()
+        if not client.settle():
+            raise Gone("the broker does not acknowledge a retained message")
 
 
 @contextlib.contextmanager

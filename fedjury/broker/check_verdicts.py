@@ -109,22 +109,26 @@ def of_slow(sent: Delivery, needed: int) -> Finding:
     """Judge messages to a subscriber that reads nothing until all were sent; all should wait."""
     if sent.arrived >= sent.sent:
         return Finding("slow subscriber", Verdict.PASSED, f"{sent}")
-    verdict = Verdict.WARNING if sent.arrived >= needed else Verdict.FAILED
     lost = sent.acknowledged - sent.arrived
     more = f", so that {lost:,} were acknowledged and dropped" if lost > 0 else ""
-    if lost <= 0 and not sent.refusal:
+    untaken = lost <= 0 and not sent.refusal
+    if untaken:
         more = ", and it did not take the others in time"
+    enough = untaken or sent.arrived >= needed
+    verdict = Verdict.WARNING if enough else Verdict.FAILED
     return Finding("slow subscriber", verdict, f"{sent}{more}; {needed:,} must wait")
 
 
 def of_wildcard(arrived: int, retained: int, needed: int) -> Finding:
     """Judge how many retained messages a subscription with a wildcard got."""
-    verdict = Verdict.PASSED
-    if arrived < retained:
-        verdict = Verdict.WARNING if arrived >= needed else Verdict.FAILED
     words = f"{arrived:,} of {retained:,} arrived"
-    more = "" if verdict is Verdict.PASSED else f"; {needed:,} must"
-    return Finding("retained by wildcard", verdict, words + more)
+    if arrived >= retained >= needed:
+        return Finding("retained by wildcard", Verdict.PASSED, words)
+    if arrived >= retained:
+        words += f", and it did not take {needed:,} in time"
+        return Finding("retained by wildcard", Verdict.WARNING, words)
+    verdict = Verdict.WARNING if arrived >= needed else Verdict.FAILED
+    return Finding("retained by wildcard", verdict, f"{words}; {needed:,} must")
 
 
 def of_payload(largest: int, needed: int, stopped: str) -> Finding:

@@ -150,6 +150,13 @@ def test_what_fedjury_does_without_is_a_warning(check, setting, probe, tmp_path)
     assert (code, verdicts(found)) == (0, {"warning": [probe], "failed": []})
 
 
+def test_a_short_queue_loses_nothing_of_who_reads(check, tmp_path):
+    """Messages that are read as they come need no room."""
+    with configured(tmp_path, "max_queued_messages 10\nmax_inflight_messages 10") as (url,):
+        code, found = check(url, *only("QoS 1"))
+    assert (code, verdicts(found)) == (0, {"warning": [], "failed": []})
+
+
 # ---------------------------------------------------------------- which cannot be asked
 
 

@@ -64,6 +64,13 @@ def test_a_wildcard_gets_all_and_must_get_one_of_each_agent(arrived, verdict):
     assert verdicts.of_wildcard(arrived, 30, 10).verdict is verdict
 
 
+def test_what_could_not_be_retained_in_time_is_no_failure():
+    """Over a slow link nine are retained, and all of them arrive: too few to know more."""
+    found = verdicts.of_wildcard(9, 9, 10)
+    assert found.verdict is WARNING
+    assert found.measured == "9 of 9 arrived, and it did not take 10 in time"
+
+
 @pytest.mark.parametrize(
     ("largest", "stopped", "verdict"),
     [(100, "", PASSED), (100, "more did not", WARNING), (49, "50 did not", FAILED)],
