@@ -12,8 +12,8 @@ from fedjury.broker.check_client import CheckClient, Gone
 from fedjury.broker.principals import AGGREGATOR
 from fedjury.protocol.credentials import BrokerAddress, login_of
 
-SPREAD = 0.2
-"""Seconds that a subscription may take to be known at other nodes."""
+SPREAD = 0.3
+"""Seconds that a subscription, or a connection, may take to be known at other nodes."""
 
 
 @dataclass
