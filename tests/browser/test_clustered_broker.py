@@ -53,7 +53,7 @@ def nodes(tmp_path_factory):
 
 def test_it_will_do_between_its_nodes(nodes, capsys):
     """Messages, retained ones, wills, names and sessions are the same at both."""
-    code, found = checked(capsys, *nodes, *only(*ACROSS))
+    code, found = checked(capsys, *nodes, "--agents", "200", *only(*ACROSS))
     assert (code, verdicts(found)) == (0, {"warning": [], "failed": []})
 
 
