@@ -53,6 +53,7 @@ from fedjury.round.answers import (
     take_vote,
 )
 from fedjury.round.collect import Answer, Progress
+from fedjury.round.grouping import lacks_groups
 from fedjury.round.selection import (
     contributors,
     evaluators,
@@ -120,6 +121,8 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     if state.round >= config.run.rounds and not phase.again:
         return announced(state.but(phase=Done()), config)
     if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
+        return state, []
+    if phase.again and lacks_groups(state, tick, config):
         return state, []
     try:
         state, effects = open_round(state, tick, config, phase.pending, again=phase.again)
@@ -282,7 +285,7 @@ def open_round(
 def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     """Try the round again: agents send what they have, a fresh collection begins."""
     pending = state.phase.pending if isinstance(state.phase, JudgingAndTraining) else None
-    if lacks_agents(state, tick, config):
+    if lacks_agents(state, tick, config) or lacks_groups(state, tick, config):
         note = RoundRepeated(state.round, state.attempt, f"{why}; waiting for more agents")
         waiting = state.but(phase=Waiting(pending, again=True))
         return waiting, [Publish(RoundLog(note))]

@@ -17,9 +17,8 @@ from fedjury.protocol import groups as recorded
 from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
-from fedjury.randomness import draw_groups
 from fedjury.round.answers import Step, count_invalid
-from fedjury.round.groups import rng_of
+from fedjury.round.grouping import members_of
 from fedjury.round.selection import too_few
 from fedjury.round.state import (
     Effect,
@@ -31,7 +30,7 @@ from fedjury.round.state import (
     Tick,
     Training,
 )
-from fedjury.round.sums import OpenedSum, groups_of
+from fedjury.round.sums import OpenedSum
 from fedjury.secure import group as steps
 from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
@@ -107,12 +106,8 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
     ``unheard``: who missed the last rounds, and is not waited for.
     """
     base = base_model(state)
-    stands_for = base_of(base)
-    drawn = groups_of(
-        state.selected,
-        state.sums.over(stands_for),
-        lambda agents: draw_groups(agents, config.groups.size, rng_of(state.round, config)),
-    )
+    stands_for, fixed = base_of(base), config.groups.fixed
+    drawn, apart = members_of(state, stands_for, config)
     groups = {
         number: Group(
             number=number,
@@ -121,11 +116,16 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
             length=len(base) + 1,
             awaited=frozenset(members),
             unheard=unheard.intersection(members),
+            least=len(members) if fixed else 0,
         )
         for number, members in enumerate(drawn)
     }
+    lost = {
+        number: Lost(number, (), _not_there(members, state.selected))
+        for number, members in enumerate(apart, start=len(groups))
+    }
     return SecureRound(
-        groups=groups,
+        groups={**groups, **lost},
         group_of={name: number for number, group in groups.items() for name in group.awaited},
         base=stands_for,
         out=len(state.selected) - sum(len(group.awaited) for group in groups.values()),
@@ -133,6 +133,12 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
         due={},
         begun=frozenset(groups),
     )
+
+
+def _not_there(members: tuple[str, ...], online: frozenset[str]) -> str:
+    """Say why a group that stays together sits out."""
+    here = sum(name in online for name in members)
+    return f"{here} of its {len(members)} agents are there, all are needed"
 
 
 def base_model(state: State) -> Vector:
@@ -258,7 +264,7 @@ def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = Fals
             now = steps.advance(now, config.secure, secure.clip)
         if isinstance(now, Group):
             if now.step is steps.Step.UNMASK:
-                state, kept = _before_opening(state, secure, now)
+                state, kept = _before_opening(state, secure, now, config)
                 effects.append(kept)
             told = (steps.told(now, name) for name in sorted(now.awaited))
             effects += [Publish(message) for message in told if message is not None]
@@ -272,10 +278,13 @@ def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = Fals
     return state, effects
 
 
-def _before_opening(state: State, secure: SecureRound, group: Group) -> tuple[State, Effect]:
+def _before_opening(
+    state: State, secure: SecureRound, group: Group, config: RoundConfig
+) -> tuple[State, Effect]:
     """Note that a sum is about to be opened, before anybody is asked to."""
     one = OpenedSum(group.names, tuple(sorted(group.came)))
-    sums = state.sums.with_sum(state.round, state.attempt, secure.base, one)
+    stays = config.groups.fixed
+    sums = state.sums.with_sum(state.round, state.attempt, secure.base, one, stays=stays)
     return state.but(sums=sums), PersistSums(sums)
 
 
