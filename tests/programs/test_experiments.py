@@ -436,6 +436,16 @@ COLUMNS = {
         "FN",
     ],
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
+    "group-leak": [
+        "split",
+        "size",
+        "groups",
+        "rounds",
+        "cosine",
+        "cosine with the last",
+        "told apart",
+        "label read",
+    ],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
     "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
     "group-votes": [
