@@ -59,6 +59,8 @@ class SecureRound(Replaceable):
     """Groups whose step has begun since the last tick."""
     look: float = 0.0
     """When it is looked again who has left."""
+    stays: bool = False
+    """Whether whoever is summed together stays together over the run."""
 
     @property
     def over(self) -> bool:
@@ -132,6 +134,7 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
         clip=clip_of(state, config),
         due={},
         begun=frozenset(groups),
+        stays=fixed,
     )
 
 
@@ -264,7 +267,7 @@ def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = Fals
             now = steps.advance(now, config.secure, secure.clip)
         if isinstance(now, Group):
             if now.step is steps.Step.UNMASK:
-                state, kept = _before_opening(state, secure, now, config)
+                state, kept = _before_opening(state, secure, now)
                 effects.append(kept)
             told = (steps.told(now, name) for name in sorted(now.awaited))
             effects += [Publish(message) for message in told if message is not None]
@@ -278,13 +281,11 @@ def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = Fals
     return state, effects
 
 
-def _before_opening(
-    state: State, secure: SecureRound, group: Group, config: RoundConfig
-) -> tuple[State, Effect]:
+def _before_opening(state: State, secure: SecureRound, group: Group) -> tuple[State, Effect]:
     """Note that a sum is about to be opened, before anybody is asked to."""
     one = OpenedSum(group.names, tuple(sorted(group.came)))
-    stays = config.groups.fixed
-    sums = state.sums.with_sum(state.round, state.attempt, secure.base, one, stays=stays)
+    turn, stays = (state.round, state.attempt), secure.stays
+    sums = state.sums.with_sum(*turn, secure.base, one, stays=stays)
     return state.but(sums=sums), PersistSums(sums)
 
 
