@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from support.federation import Federation, one_thread  # noqa: F401 - a fixture
 
+from fedjury.experiments.papers.leak_attack import Equations, cosines, told_apart
 from fedjury.protocol import codec
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import Update
 from fedjury.protocol.topics import USUAL
 from fedjury.round.state import Training
 from fedjury.secure.group import Opened
-from fedjury.secure.leak import Equations, cosines, told_apart
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedjury.experiments.papers.leak_attack import Equations, cosines, told_apart
 from fedjury.randomness import Purpose, draw_groups, stream
 from fedjury.round.sums import NO_SUMS, OpenedSum, fixed_groups
-from fedjury.secure.leak import Equations, cosines, told_apart
 
 THREE = np.array([[1.0, 0.0], [4.0, 2.0], [0.0, 10.0]])
 """What three agents send in each round."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from fedjury.agents.assembly import simulated_agents_of
 from fedjury.config.settings import Settings
+from fedjury.experiments.papers.leak_attack import Equations, Rows, cosines, told_apart
 from fedjury.learning.partition import partition, partition_spec_of
 from fedjury.learning.weights import Vector
 from fedjury.protocol import codec
@@ -22,7 +23,6 @@ from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import BadMessage, Update
 from fedjury.protocol.topics import below
 from fedjury.randomness import Purpose, draw_groups, stream
-from fedjury.secure.leak import Equations, Rows, cosines, told_apart
 
 SIZES = (5, 10, 20, 50)
 """Agents in a group."""
