@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedjury.config.settings import load
+from fedjury.config.settings import SettingsError, load
 from fedjury.experiments.engine import pictures, setup
 from fedjury.experiments.engine.case import Case, Job, Labels, Result
 from fedjury.experiments.engine.experiment import Experiment
@@ -20,6 +20,7 @@ from fedjury.experiments.engine.tables import Row, Table
 from fedjury.experiments.papers.baffle import defence
 from fedjury.experiments.papers.group_votes import evil
 from fedjury.experiments.papers.leak_watch import LeakWatch
+from fedjury.learning.datasets.dataset import Dataset
 from fedjury.protocol.record import RoundRecord
 
 COLUMNS = ("part", "split", "groups")
@@ -63,7 +64,7 @@ class LeakPlan(Plan):
 
 
 SCALES = {
-    "small": LeakScale("small", ("fashion-mnist",), {"agents.n": 100, "agents.samples": 60}),
+    "small": LeakScale("small", ("mnist5k",), {"agents.n": 100, "agents.samples": 60}),
     "paper": LeakScale(
         "paper", ("fashion-mnist",), {"agents.n": 1000, "agents.samples": 55}, rounds=1000
     ),
@@ -88,6 +89,21 @@ COMMON: dict[str, Any] = {
     "validation.seconds": 3600.0,
     "groups.seconds": 3600.0,
 }
+
+
+def plan(scale: str, sets: Mapping[str, Dataset], seeds: range, model: str) -> LeakPlan:
+    """Plan the experiment on the one data set.
+
+    Raises
+    ------
+    SettingsError
+        If there are several.
+    """
+    if len(sets) > 1:
+        raise SettingsError(f"--data: this experiment takes one data set, not {len(sets)}")
+    [(name, data)] = sets.items()
+    common = setup.common(SCALES[scale], COMMON, MODELS, model) | {"data.name": name}
+    return LeakPlan(SCALES[scale], common, {name: len(data.y_train)}, seeds)
 
 
 def cases(plan: LeakPlan) -> list[Case]:
@@ -268,6 +284,9 @@ def draw(figure: Figure, results: list[Result]) -> None:
             _lines(axes, values, name)
             axes.set(ylim=(0, 1.04), xscale="log", title="" if row else str(split))
             axes.set_xlabel("rounds" if row else "")
+            axes.set_xticks(sorted({key[2] for result in values for key, _ in seen(result)}))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
             axes.grid(alpha=0.25)
         panels[row][0].set_ylabel(text)
     pictures.legend(figure)
@@ -285,7 +304,7 @@ def _lines(axes: Axes, results: list[Result], name: str) -> None:
             continue
         style = pictures.style(sizes, str(size))
         if groups == "fixed":
-            style |= {"linestyle": ":", "marker": "", "lw": 1}
+            style = style | {"linestyle": ":", "marker": "", "lw": 1}
         label = f"groups of {size}" + (", fixed" if groups == "fixed" else "")
         means = [sum(values) / len(values) for values in line.values()]
         axes.plot([*line], means, label=label, **style)
@@ -297,7 +316,7 @@ EXPERIMENT = Experiment(
     setup=Setup(
         SCALES,
         MODELS,
-        setup.planner(LeakPlan, SCALES, COMMON, MODELS),
+        plan,
         lambda plan: (
             f"{plan.common['agents.n']} agents with {plan.common['agents.samples']} samples each, "
             f"all train in each round; {plan.scale.rounds} rounds"
