@@ -18,7 +18,8 @@ from fedjury.aggregator.service import Aggregator
 from fedjury.aggregator.store import RunStore
 from fedjury.protocol.messages import Model
 from fedjury.round import machine
-from fedjury.round.state import PersistSums, Publish, State, Training, VotingOnGroups
+from fedjury.round.effects import PersistSums, Publish
+from fedjury.round.state import State, Training, VotingOnGroups
 from fedjury.secure.group import Group, Step
 
 Method = Callable[..., Any]
