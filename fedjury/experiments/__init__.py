@@ -22,6 +22,7 @@ NAMES = (
     "group-votes",
     "group-crowd",
     "group-testing",
+    "secure-votes",
     "judge-alarms",
     "judge-liars",
     "judge-settled",
