@@ -5,6 +5,7 @@ An agent takes part once its update is ready, so none leaves a sum because its t
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
 from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
 from fedjury.secure import agent as steps
 from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared
-from fedjury.secure.keys import KeyPair, agreed
+from fedjury.secure.fixed_point import Words
+from fedjury.secure.keys import KEY, KeyPair, agreed, mask
 
 
 @dataclass(slots=True)
@@ -28,6 +30,51 @@ class Member:
     base: bytes
     """What stands for the model from which it has trained."""
     state: Joined | Shared | Masked | Answered
+
+
+MASKS = 32 * 2**20
+"""Bytes of masks that are kept until the second of two agents needs them."""
+
+
+class Pairs:
+    """What two agents of ours have in common in an attempt, worked out once for both."""
+
+    def __init__(self, random: Random) -> None:
+        """``random``: where secrets come from."""
+        self.ours: set[bytes] = set()
+        """Public keys for boxes."""
+        self._secret = random(KEY)
+        self._agreed: dict[frozenset[bytes], bytes] = {}
+        """Two public keys -> the key of the two."""
+        self._both: set[bytes] = set()
+        """Keys for masks that two of ours will need."""
+        self._masks: dict[bytes, Words] = {}
+
+    def agree(self, own: KeyPair, public: bytes, info: bytes) -> bytes:
+        """Return the key of two agents for one purpose; raises as ``keys.agreed``.
+
+        A box between two of ours is never opened elsewhere: its key need not come of theirs.
+        """
+        if public in self.ours:
+            return hashlib.blake2b(info, key=self._secret, digest_size=KEY).digest()
+        pair = frozenset((own.public, public))
+        if pair in self._agreed:
+            key = self._agreed.pop(pair)
+            self._both.add(key)
+            return key
+        key = self._agreed[pair] = agreed(own, public, info)
+        return key
+
+    def mask(self, key: bytes, length: int) -> Words:
+        """Return the mask of two agents, (length,): nobody may change it."""
+        if key not in self._both:
+            return mask(key, length)
+        words = self._masks.pop(key, None)
+        if words is None:
+            words = mask(key, length)
+            if (len(self._masks) + 1) * words.nbytes <= MASKS:
+                self._masks[key] = words
+        return words
 
 
 class SecureMembers:
@@ -54,8 +101,8 @@ class SecureMembers:
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
         self._turn = (-1, -1)
-        self._agreed: dict[frozenset[bytes], bytes] = {}
-        """Two public keys -> the key of the two; of agents of ours one of the two works it out."""
+        self._base: tuple[Vector | None, bytes] = None, b""
+        self._pairs = Pairs(random)
 
     def offer(self, update: Update, task: Train | Contribute, model: Vector) -> list[Message]:
         """Return what an agent says whose update from ``model`` (d,) is ready: its new keys.
@@ -65,9 +112,10 @@ class SecureMembers:
         turn = update.round, task.attempt
         if turn != self._turn:
             self._turn = turn
-            self._agreed.clear()
+            self._pairs = Pairs(self._random)
         joined, keys = steps.join(update.agent, self._run, turn, update.samples, self._random)
-        self._members[update.agent] = Member(turn, update, steps.base_of(model), joined)
+        self._pairs.ours.add(joined.box.public)
+        self._members[update.agent] = Member(turn, update, self._base_of(model), joined)
         return [update.vote(task.attempt), keys] if isinstance(task, Contribute) else [keys]
 
     def answer(self, message: SecureDown) -> Message | None:
@@ -90,14 +138,18 @@ class SecureMembers:
         before = self._opened_sums.over(name, member.base)
         match message, member.state:
             case SecurePeers(), Joined() as own:
-                shared = steps.share(own, message, before, self._least, self._random, self._agree)
+                shared = steps.share(
+                    own, message, before, self._least, self._random, self._pairs.agree
+                )
                 member.state = shared
                 return shared.sent
             case SecurePeers(), Shared(peers=peers) | Masked(shared=Shared(peers=peers)):
                 if message != peers:
                     raise Refusal("its group was changed in the middle of an attempt")
             case SecureInbox(), Shared() as shared:
-                masked = member.state = steps.add_masks(shared, message, self._length)
+                masked = member.state = steps.add_masks(
+                    shared, message, self._length, self._pairs.mask
+                )
                 update = member.update
                 clipped = name not in self._unclipped
                 delta = update.delta
@@ -113,12 +165,11 @@ class SecureMembers:
                 return steps.again(answered, message)
         return None
 
-    def _agree(self, own: KeyPair, public: bytes, info: bytes) -> bytes:
-        """Agree on a key; where both are agents of ours, once for the two of them."""
-        pair = frozenset((own.public, public))
-        if pair not in self._agreed:
-            self._agreed[pair] = agreed(own, public, info)
-        return self._agreed[pair]
+    def _base_of(self, model: Vector) -> bytes:
+        """Return what stands for a model (d,), which many of ours have trained from."""
+        if self._base[0] is not model:
+            self._base = model, steps.base_of(model)
+        return self._base[1]
 
 
 def least_in(manifest: Manifest) -> Least:

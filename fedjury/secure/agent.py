@@ -270,10 +270,15 @@ def _check_peers(
             raise Refusal(why)
 
 
-def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
+def add_masks(
+    shared: Shared,
+    inbox: SecureInbox,
+    length: int,
+    mask: Callable[[bytes, int], Words] = keys.mask,
+) -> Masked:
     """Open the boxes, and sum the masks towards those neighbours who have sent one.
 
-    ``length``: of what is summed.
+    ``length``: of what is summed. ``mask``: stretches the key of two to their mask.
 
     Raises
     ------
@@ -295,7 +300,7 @@ def add_masks(shared: Shared, inbox: SecureInbox, length: int) -> Masked:
             shares.append(keys.unseal(one.box_key, box, header))
         except ValueError:
             shares.append(b"")
-        towards = keys.mask(one.mask_key, length)
+        towards = mask(one.mask_key, length)
         (np.add if shared.peers.place < one.place else np.subtract)(words, towards, out=words)
     if sum(map(bool, shares)) < shared.peers.threshold:
         raise Refusal("too few boxes of neighbours open")

@@ -59,9 +59,13 @@ class Session(NamedTuple):
 
     def info(self, purpose: str, first: str, second: str) -> bytes:
         """Return what binds a key to its purpose and its two agents."""
-        run, number, attempt, group = self
-        where = f"{purpose}/{run}/{number}/{attempt}/{group}"
-        return f"fedjury/secagg/{where}/{first}/{second}".encode()
+        return f"{_purpose(self, purpose)}/{first}/{second}".encode()
+
+
+@lru_cache(maxsize=64)
+def _purpose(session: Session, purpose: str) -> str:
+    run, number, attempt, group = session
+    return f"fedjury/secagg/{purpose}/{run}/{number}/{attempt}/{group}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,21 @@ def share(parts: Numbers, n: int, threshold: int, random: Random) -> Numbers:
 
     The share of the one in place i is the polynomial's value at i + 1.
     """
-    coefficients = _uniform((threshold - 1, *parts.shape), random)
-    x = np.arange(1, n + 1, dtype=np.uint64)[:, np.newaxis]
-    value = np.zeros((len(parts), n, parts.shape[1]), dtype=np.uint64)
-    for coefficient in (*coefficients, parts):
-        value = (value * x + coefficient[:, np.newaxis]) % PRIME
-    return value
+    several = _uniform((threshold - 1, *parts.shape), random)
+    numbers = np.concatenate((several, parts[np.newaxis])).reshape(threshold, -1)
+    powers = _powers(n, threshold)
+    # Half of each number at a time, so that no sum of products is above 2^64.
+    high, low = powers @ (numbers >> np.uint64(16)), powers @ (numbers & np.uint64(0xFFFF))
+    value: Numbers = ((high % PRIME << np.uint64(16)) + low) % PRIME
+    return value.reshape(n, *parts.shape).swapaxes(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _powers(n: int, threshold: int) -> Numbers:
+    """Return the powers of 1 to n, (n, threshold), the highest first."""
+    exponents = range(threshold - 1, -1, -1)
+    rows = [[pow(x, exponent, PRIME) for exponent in exponents] for x in range(1, n + 1)]
+    return np.array(rows, dtype=np.uint64)
 
 
 def restore(shares: Numbers, places: Sequence[Sequence[int]]) -> Numbers:
