@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedjury.aggregator.assembly import build
 from fedjury.aggregator.pooling import limits_of
@@ -54,6 +55,8 @@ SPREAD = "any of the four"
 
 ROUNDS = 20
 SHARE = 0.1
+
+NONE: Matrix = np.empty((0, 0), np.float32)
 
 SETTINGS: dict[str, Any] = {
     "run.name": "drop-outs",
@@ -113,7 +116,7 @@ class Watch:
 
     def __init__(self, members: Members, settings: Settings, choose: Choose) -> None:
         self.outcome = Outcome()
-        self.means: Matrix = np.empty((0, 0), np.float32)
+        self.means: Matrix = NONE
         """(groups, d): the sums that were opened in the round, as the rule got them."""
         self._members, self._groups, self._choose = members, settings.groups, choose
         self._turn = (0, 0)
@@ -140,7 +143,7 @@ class Watch:
         groups = phase.secure.groups.values()
         self._drawn = [group.awaited for group in groups if isinstance(group, Group)]
         plan = self._choose(state.round, self._drawn)
-        self._members.plan = plan
+        self._members.plan, self.means = plan, NONE
         self.outcome.left += len(plan)
         self.outcome.groups += len(self._drawn)
 
@@ -227,6 +230,7 @@ def run(choose: Choose, folder: Path, **changes: Any) -> Outcome:
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Let a tenth of each group leave, at each step in turn and at all four of them."""
     del repeats  # each row has twenty rounds
+    torch.set_num_threads(1)
     return [figure for when in (*STEPS, SPREAD) for figure in _figures(when, say)]
 
 

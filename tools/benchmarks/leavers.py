@@ -66,9 +66,9 @@ class Members:
 
     def turn(self) -> bool:
         """Answer all that has come; returns whether anything had."""
-        any_ = False
+        some = False
         while (heard := self.transport.receive()) is not None:
-            any_ = True
+            some = True
             match heard.message:
                 case Model(version, weights):
                     self._models = {version: weights}
@@ -77,7 +77,7 @@ class Members:
                 case SecurePeers() | SecureInbox() | UnmaskRequest() as message:
                     if message.agent not in self.gone:
                         self._send(message.agent, self._steps.answer(message))
-        return any_
+        return some
 
     def _offer(self, message: Round) -> None:
         """Let all train: their updates are there at once."""
