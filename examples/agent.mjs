@@ -155,7 +155,7 @@ class Agent {
     this.busy = true;
     for (let due = this.member.due(); due; due = this.member.due()) {
       const answer = await this.#drive(this.member.work(), due);
-      if (answer) this.#publish([answer]);
+      if (answer) this.#publish([answer, ...this.member.replies()]);
       else say('given up unfinished: the aggregator asks for something else by now');
       this.#subscribe();
     }

@@ -8,7 +8,9 @@ import {
 } from './judge.mjs';
 import { networkOf } from './network.mjs';
 import { Remembered } from './opened.mjs';
-import { Secret, leastOf, topicsOf } from './secret.mjs';
+import {
+  Secret, countsContent, leastOf, topicsOf, updateContent,
+} from './secret.mjs';
 import { meanLoss, train } from './training.mjs';
 import * as wire from './wire.mjs';
 
@@ -231,18 +233,31 @@ export class Member {
     }
     const samples = this.data.count;
     const { delta } = this.learnt;
-    if (isSecret) return this.#keys(asked, model, delta);
+    if (isSecret) {
+      const { secure } = this.manifest;
+      return this.#keys(asked, updateContent(model, delta, Number(secure.norm) || 0), leastOf(secure));
+    }
     const message = { round, version, samples, delta, opinion, bytes };
     return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };
   }
 
-  /** Take part in an attempt whose updates are only summed. */
-  #keys(round, model, delta) {
-    const { run, remembered, say, data: { count: samples }, manifest: { secure } } = this;
-    const norm = Number(secure.norm) || 0;
-    const own = { run, remembered, say, samples, least: leastOf(secure), norm };
-    this.secret = new Secret(this.name, round, model, delta, own);
+  /** Take part in an attempt in which that is only summed. */
+  #keys(round, content, least) {
+    const { run, remembered, say, data: { count: samples } } = this;
+    this.secret = new Secret(this.name, round, content, { run, remembered, say, samples, least });
     return this.secret.keys();
+  }
+
+  /** A vote whose counts are only summed, once there are enough accepted models: it says no more. */
+  #secretVote(round, { poisoned, counts }, bytes) {
+    const { candidate: { weights }, manifest: { secure, minimum_history: needed } } = this;
+    const said = { poisoned, score: Number(poisoned), threshold: 0.5, evidence: [] };
+    if (counts.length > needed) {
+      const numbers = counts.flatMap((profile) => [...profile]);
+      const content = countsContent(weights, this.#lookBack(), numbers);
+      this.outbox.push(this.#keys(round, content, leastOf(secure, 'counts_')));
+    }
+    return wire.vote(round, this.data.count, said, bytes);
   }
 
   * #train(round, weights) {
@@ -293,7 +308,9 @@ export class Member {
       const model = { version: round.version + 1, weights: candidate.weights };
       return yield* this.#learn(round, model, opinion, bytes);
     }
-    const payload = wire.vote(round, this.data.count, opinion, bytes);
+    const payload = this.#isSecret() && opinion.counts
+      ? this.#secretVote(round, opinion, bytes)
+      : wire.vote(round, this.data.count, opinion, bytes);
     return { part: `vote/${this.name}`, payload };
   }
 }

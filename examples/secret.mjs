@@ -1,10 +1,11 @@
-// One attempt at a round in which an update is only sent under masks: what is told, and answered.
+// One attempt at a round in which an update, or what was counted for a vote, is only sent under
+// masks: what is told, and answered.
 
 import { randomBytes } from 'node:crypto';
 
 import { sha256 } from './keys.mjs';
 import {
-  LEAST, Refusal, addMasks, join, maskedUpdate, shareSecrets, unmask,
+  LEAST, Refusal, addMasks, join, maskedCounts, maskedUpdate, shareSecrets, unmask,
 } from './secure.mjs';
 import { floatBytes } from './vectors.mjs';
 import { BadMessage, decline, readInbox, readPeers, readUnmask, secureMessage } from './wire.mjs';
@@ -12,27 +13,51 @@ import { BadMessage, decline, readInbox, readPeers, readUnmask, secureMessage } 
 /** Where the aggregator tells an agent its part. */
 export const topicsOf = (name) => ['peers', 'inbox', 'unmask'].map((step) => `secure/${step}/${name}`);
 
-/** What an agent asks for at the least: what the manifest says, and never less than makes sense. */
-export const leastOf = (secure) => Object.fromEntries(
-  Object.entries(LEAST).map(([key, least]) => [key, Math.max(least, Number(secure[key]) || 0)]),
+/**
+ * What an agent asks for at the least: what the manifest says, and never less than makes sense.
+ * @param {string} [prefix] 'counts_': of sums of what validators count
+ */
+export const leastOf = (secure, prefix = '') => Object.fromEntries(
+  Object.entries(LEAST).map(
+    ([key, least]) => [key, Math.max(least, Number(secure[prefix + key]) || 0)],
+  ),
 );
+
+const hashOf = (...parts) => sha256(...parts).toString('hex');
+
+/**
+ * What is summed of an agent, and what that follows from beside its data.
+ * @typedef {{base: string, length: number, masked: (masked: object) => object}} Content
+ */
+
+/** An update (d,), trained from a model; `norm`: as in `maskedUpdate`. */
+export const updateContent = ({ version, weights }, update, norm = 0) => ({
+  base: hashOf(floatBytes(weights)),
+  length: update.length + 1,
+  masked: (masked) => maskedUpdate(masked, version, update, norm),
+});
+
+/** What was counted of accepted models of these versions, oldest first, and of a candidate. */
+export const countsContent = (candidate, versions, counts) => ({
+  base: hashOf(Buffer.from(`counts/${versions.join(' ')}/`), sha256(floatBytes(candidate))),
+  length: counts.length,
+  masked: (masked) => maskedCounts(masked, versions.at(-1), counts),
+});
 
 const READ = { peers: readPeers, inbox: readInbox, unmask: readUnmask };
 const BEFORE = { inbox: 'peers', unmask: 'inbox' }; // step -> the one before it
 
-/** An agent's part in one attempt, once its update is ready: so none leaves a sum as it is slow. */
+/** An agent's part in one attempt, once that is ready: so none leaves a sum as it is slow. */
 export class Secret {
   /**
    * @param {string} name
    * @param {{round: number, attempt: number}} round
-   * @param {{version: number, weights: Float32Array}} model from which it has trained
-   * @param {Float32Array} update (d,)
-   * @param {{run: string, samples: number, least: typeof LEAST, norm?: number, say: (text: string) => void,
+   * @param {Content} content
+   * @param {{run: string, samples: number, least: typeof LEAST, say: (text: string) => void,
    *   remembered: import('./opened.mjs').Remembered, random?: (size: number) => Buffer}} own
    */
-  constructor(name, round, model, update, own) {
-    Object.assign(this, { name, round, update, own, version: model.version });
-    this.base = sha256(floatBytes(model.weights)).toString('hex');
+  constructor(name, round, content, own) {
+    Object.assign(this, { name, round, content, own });
     this.random = own.random ?? randomBytes;
     this.joined = join(name, own.run, round, own.samples, this.random);
     this.told = {}; // step -> what the aggregator has said
@@ -90,21 +115,21 @@ export class Secret {
 
   peers(message) {
     const { least, remembered } = this.own;
-    const before = remembered.get(this.base);
+    const before = remembered.get(this.content.base);
     this.shared = shareSecrets(this.joined, message, before, least, this.random);
     return this.#answer('shares', this.shared.sent);
   }
 
   inbox(message) {
-    this.masked = addMasks(this.shared, message, this.update.length + 1);
-    const sent = maskedUpdate(this.masked, this.version, this.update, this.own.norm);
-    return this.#answer('masked', sent);
+    this.masked = addMasks(this.shared, message, this.content.length);
+    return this.#answer('masked', this.content.masked(this.masked));
   }
 
   unmask(message) {
     const { least, remembered } = this.own;
-    const { opened, sent } = unmask(this.masked, message, remembered.get(this.base), least);
-    remembered.add(this.base, opened); // before anything is said
+    const { base } = this.content;
+    const { opened, sent } = unmask(this.masked, message, remembered.get(base), least);
+    remembered.add(base, opened); // before anything is said
     return this.#answer('unmasked', sent);
   }
 }

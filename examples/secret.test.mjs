@@ -15,7 +15,7 @@ import { mask, sha256 } from './keys.mjs';
 import { Member } from './member.mjs';
 import { Network } from './network.mjs';
 import { Remembered } from './opened.mjs';
-import { Secret, leastOf } from './secret.mjs';
+import { Secret, leastOf, updateContent } from './secret.mjs';
 import { LEAST, addMasks, join, shareSecrets } from './secure.mjs';
 import { encodeVector } from './vectors.mjs';
 import { BadMessage } from './wire.mjs';
@@ -277,7 +277,7 @@ test('where nothing can be remembered no sum is opened', () => {
 test('an update that is not finite is declined', () => {
   const own = { run: 'lab', samples: 2, say: () => {}, least: LEAST, remembered: new Remembered() };
   const model = { version: 0, weights: WEIGHTS };
-  const secret = new Secret('b', ROUND, model, WEIGHTS.with(0, NaN), own);
+  const secret = new Secret('b', ROUND, updateContent(model, WEIGHTS.with(0, NaN)), own);
   const group = new Group(decode(secret.keys().payload));
   const { boxes } = decode(secret.hear('peers', encode(group.peers())).payload);
   const { part, payload } = secret.hear('inbox', encode(group.inbox(boxes)));

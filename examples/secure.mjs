@@ -168,6 +168,12 @@ export function maskedUpdate({ shared: { own, peers }, words }, version, update,
   return { round: own.round, attempt: own.attempt, version, data };
 }
 
+/** What is said of whole numbers under the masks; none counts for more than its owner's weight. */
+export function maskedCounts({ shared: { own, peers }, words }, version, counts) {
+  const numbers = words.map((word, i) => Math.min(counts[i], peers.weight) + word);
+  return { round: own.round, attempt: own.attempt, version, data: packed(numbers, peers.bits) };
+}
+
 /** Which places of so many a bit stands for; the least bit of the first byte is the first. */
 const placesIn = (bits, members) => Array.from({ length: members }, (_, i) => i)
   .filter((i) => (bits[i >> 3] >> (i & 7)) & 1);

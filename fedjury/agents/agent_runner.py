@@ -28,6 +28,7 @@ from fedjury.agents.agent import (
 )
 from fedjury.agents.batch import Batch
 from fedjury.agents.connections import NOBODY, Colluders, Connections
+from fedjury.agents.group_tasks import GroupTasks
 from fedjury.agents.opened_sums import OpenedSums
 from fedjury.agents.told import OTHER_PROTOCOL, OTHERWISE, UNFIT
 from fedjury.agents.waiting import Waiting
@@ -126,10 +127,7 @@ class AgentRunner:
         """A vote -> the validators that wait for its candidate."""
         self._measuring: dict[Evaluate, list[str]] = {}
         """The same of those that measure it."""
-        self._voting_on_groups: dict[JudgeGroups, dict[str, tuple[int, ...]]] = {}
-        """A vote on groups -> its validators, and the groups that each is to judge."""
-        self._group_candidates: tuple[tuple[int, int], dict[int, Vector]] = ((0, 0), {})
-        """Round and attempt, and the candidates of its groups that have come."""
+        self._group_tasks = GroupTasks()
         self.candidate: tuple[tuple[int, int], Vector] | None = None
         """The newest candidate, after the round and attempt that it is of."""
         self._models: dict[int, Vector] = {}
@@ -225,11 +223,8 @@ class AgentRunner:
                     self.candidate = (number, attempt), weights
             case Model(version, weights):
                 self._keep(version, weights)
-            case GroupCandidate(group, number, attempt, _, weights):
-                if (number, attempt) > self._group_candidates[0]:
-                    self._group_candidates = (number, attempt), {}
-                if (number, attempt) == self._group_candidates[0]:
-                    self._group_candidates[1][group] = weights
+            case GroupCandidate():
+                self._group_tasks.hear(message)
             case GroupHistory(version, weights) if self._batch is not None:
                 self._batch.look_back_at_group(version, weights)
             case History(version, weights) if self._batch is not None:
@@ -279,7 +274,7 @@ class AgentRunner:
                 self.voting.setdefault(task, []).extend(selected)
             case JudgeGroups():
                 given = groups_given(agent, agent.round)
-                self._voting_on_groups.setdefault(task, {}).update(given)
+                self._group_tasks.ask(task, given)
             case Evaluate():
                 selected = concerned(agent, agent.round.evaluators)
                 self._measuring.setdefault(task, []).extend(selected)
@@ -340,10 +335,9 @@ class AgentRunner:
         self._fresh.clear()
         self.voting.clear()
         self._measuring.clear()
-        self._voting_on_groups.clear()
+        self._group_tasks.forget()
         self._again.clear()
         self.candidate = None
-        self._group_candidates = (0, 0), {}
         if models:
             self._models.clear()
 
@@ -367,7 +361,8 @@ class AgentRunner:
             return
         if manifest is not None and message.round < self._batch.number:
             self._batch = self.new_batch(manifest)
-            self.candidate, self._group_candidates = None, ((0, 0), {})
+            self.candidate = None
+            self._group_tasks.forget()
             self._agents = {name: began_again(agent) for name, agent in self._agents.items()}
         self._batch.begin(message)
 
@@ -382,15 +377,16 @@ class AgentRunner:
             task = self._tasks.get(name)
             if task is not None and (answer := batch.update(name, task)) is not None:
                 if isinstance(task, Contribute) and not isinstance(answer, Decline):
-                    answer = replace(answer, size=self._bytes[self.connections.of[name]])
+                    answer = replace(answer, size=self._received(name))
                 for message in self._said(batch, answer, task):
                     self.transport.send(name, message)
                 del self._tasks[name]
         self._fresh.clear()
         if self.voting or self._measuring:
             self._look_at_candidate(batch)
-        if self._voting_on_groups:
-            self._look_at_groups(batch)
+        if self._group_tasks:
+            for said in self._group_tasks.answers(batch, self._received):
+                self.transport.send(said.agent, said)
 
     def _said(self, batch: Batch, answer: Message, task: Train | Contribute) -> list[Message]:
         """Return what is sent of an answer: of an update under masks, its vote and new keys."""
@@ -406,25 +402,23 @@ class AgentRunner:
             turn = judging.round, judging.attempt
             if self.candidate is not None and self.candidate[0] == turn:
                 for answer in batch.votes(names, judging, self.candidate[1]):
-                    size = self._bytes[self.connections.of[answer.agent]]
-                    vote = replace(answer, size=size) if isinstance(answer, Vote) else answer
-                    self.transport.send(answer.agent, vote)
+                    if isinstance(answer, Vote):
+                        self._vote(replace(answer, size=self._received(answer.agent)), judging)
+                    else:
+                        self.transport.send(answer.agent, answer)
         for task, names in measuring.items():
             if self.candidate is not None and self.candidate[0] == (task.round, task.attempt):
                 for measured in batch.measure(names, task, self.candidate[1]):
                     self.transport.send(measured.agent, measured)
 
-    def _look_at_groups(self, batch: Batch) -> None:
-        """Let all who are ready judge groups at once; each says its part of the time that took."""
-        voting, self._voting_on_groups = self._voting_on_groups, {}
-        turn, candidates = self._group_candidates
-        for task, given in voting.items():
-            if (task.round, task.attempt) != turn:
-                continue
-            before = time.process_time()
-            answers = batch.group_votes(given, task, candidates)
-            cpu = round((time.process_time() - before) / max(1, len(answers)) * 1e6)
-            for said in answers:
-                size = self._bytes[self.connections.of[said.agent]]
-                answer = said if isinstance(said, Decline) else replace(said, size=size, cpu=cpu)
-                self.transport.send(said.agent, answer)
+    def _vote(self, vote: Vote, judging: Judge) -> None:
+        """Send a vote; what was counted for it, where that is asked for, under masks if any are."""
+        said: list[Message] = [vote]
+        if self._secure is not None and vote.counts and self.candidate is not None:
+            said = self._secure.offer_counts(vote, judging.versions, self.candidate[1])
+        for message in said:
+            self.transport.send(vote.agent, message)
+
+    def _received(self, name: str) -> int:
+        """Return how many bytes an agent's connection has received for the vote at hand."""
+        return self._bytes[self.connections.of[name]]

@@ -7,18 +7,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from fedjury.agents.agent import Contribute, Train
 from fedjury.agents.connections import Connections
 from fedjury.agents.opened_sums import OpenedSums
-from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector
-from fedjury.protocol.secure import SecureDown, SecureInbox, SecurePeers, UnmaskRequest
+from fedjury.learning.error_profiles import BINS
+from fedjury.protocol.counts import unpacked
+from fedjury.protocol.messages import Decline, Manifest, Message, Update, Vector, Vote
+from fedjury.protocol.secure import (
+    MaskedUpdate,
+    SecureDown,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    UnmaskRequest,
+)
 from fedjury.secure import agent as steps
 from fedjury.secure.agent import Answered, Joined, Least, Masked, Random, Refusal, Shared
 from fedjury.secure.fixed_point import Words
 from fedjury.secure.keys import KEY, KeyPair, agreed, mask
+
+
+class Counts(NamedTuple):
+    """What a validator has counted of a candidate, and of accepted models."""
+
+    version: int
+    """The last accepted one."""
+    counts: npt.NDArray[np.int64]
+    """(models * 2C,)"""
 
 
 @dataclass(slots=True)
@@ -26,9 +48,10 @@ class Member:
     """An agent of ours in an attempt at a round."""
 
     turn: tuple[int, int]
-    update: Update
+    content: Update | Counts
+    """What is summed."""
     base: bytes
-    """What stands for the model from which it has trained."""
+    """What stands for that from which it follows, beside the agent's data."""
     state: Joined | Shared | Masked | Answered
 
 
@@ -95,8 +118,9 @@ class SecureMembers:
         why one takes no part, once for each reason. ``random``: where keys come from; another
         source is for tests alone.
         """
-        self._run, self._length = run, manifest.parameters + 1
-        self._least, self._norm = least_in(manifest), float(manifest.secure.get("norm", 0))
+        self._run, self._manifest = run, manifest
+        self._least, self._least_counts = least_in(manifest), least_in(manifest, "counts_")
+        self._norm = float(manifest.secure.get("norm", 0))
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
@@ -110,13 +134,50 @@ class SecureMembers:
         With piggy-back also its vote, which the update holds.
         """
         turn = update.round, task.attempt
+        keys = self._join(update.agent, turn, update.samples, update, self._base_of(model))
+        return [update.vote(task.attempt), keys] if isinstance(task, Contribute) else [keys]
+
+    def offer_counts(self, vote: Vote, versions: Sequence[int], candidate: Vector) -> list[Message]:
+        """Return what a validator says whose counts are to be summed: its verdict, and new keys.
+
+        Nothing else of what it has seen; and no keys while there are too few accepted ``versions``
+        for a judgement of the sum.
+        """
+        turn, models = (vote.round, vote.attempt), len(versions) + 1
+        verdict = Vote(
+            vote.agent,
+            *turn,
+            vote.poisoned,
+            score=float(vote.poisoned),
+            threshold=0.5,
+            samples=vote.samples,
+            size=vote.size,
+        )
+        if models <= self._manifest.minimum_history:
+            return [verdict]
+        counts = np.zeros((models, 2 * (self._manifest.classes or BINS)), np.int64)
+        own = unpacked(vote.counts).reshape(models, -1)  # of numbers there may be fewer kinds
+        counts[:, : own.shape[1]] = own
+        base = steps.base_of_counts(candidate, versions)
+        content = Counts(versions[-1], counts.ravel())
+        return [verdict, self._join(vote.agent, turn, vote.samples, content, base)]
+
+    def _join(
+        self,
+        name: str,
+        turn: tuple[int, int],
+        samples: int,
+        content: Update | Counts,
+        base: bytes,
+    ) -> SecureKeys:
+        """Let an agent begin; what it was in the middle of is over."""
         if turn != self._turn:
             self._turn = turn
             self._pairs = Pairs(self._random)
-        joined, keys = steps.join(update.agent, self._run, turn, update.samples, self._random)
+        joined, keys = steps.join(name, self._run, turn, samples, self._random)
         self._pairs.ours.add(joined.box.public)
-        self._members[update.agent] = Member(turn, update, self._base_of(model), joined)
-        return [update.vote(task.attempt), keys] if isinstance(task, Contribute) else [keys]
+        self._members[name] = Member(turn, content, base, joined)
+        return keys
 
     def answer(self, message: SecureDown) -> Message | None:
         """Return what an agent answers to what it is told, or that it takes no part, and why."""
@@ -133,37 +194,50 @@ class SecureMembers:
             return Decline(message.agent, *member.turn, str(why)[:200])
 
     def _next(self, member: Member, message: SecureDown) -> Message | None:
-        """Go to the next step; None where what is told does not fit the step."""
+        """Go to the next step; told once more it says the same, to what does not fit nothing."""
         name = message.agent
         before = self._opened_sums.over(name, member.base)
+        least = self._least if isinstance(member.content, Update) else self._least_counts
         match message, member.state:
             case SecurePeers(), Joined() as own:
-                shared = steps.share(
-                    own, message, before, self._least, self._random, self._pairs.agree
-                )
+                agree = self._pairs.agree
+                shared = steps.share(own, message, before, least, self._random, agree)
                 member.state = shared
                 return shared.sent
-            case SecurePeers(), Shared(peers=peers) | Masked(shared=Shared(peers=peers)):
-                if message != peers:
+            case SecurePeers(), Shared() | Masked() as state:
+                shared = state if isinstance(state, Shared) else state.shared
+                if message != shared.peers:
                     raise Refusal("its group was changed in the middle of an attempt")
+                return shared.sent if state is shared else None
+            case SecureInbox(), Masked() as masked:
+                return self._masked(member, masked)  # whatever it says now, the same update
             case SecureInbox(), Shared() as shared:
-                masked = member.state = steps.add_masks(
-                    shared, message, self._length, self._pairs.mask
-                )
-                update = member.update
-                clipped = name not in self._unclipped
-                delta = update.delta
-                if self._norm and clipped:
-                    delta = steps.shortened(delta, self._norm, steps.fixed_point_of(masked))
-                return steps.masked_update(masked, update.version, delta, clipped=clipped)
+                masked = steps.add_masks(shared, message, self._length(member), self._pairs.mask)
+                member.state = masked
+                return self._masked(member, masked)
             case UnmaskRequest(), Masked() as masked:
-                answered, opened = steps.unmask(masked, message, before, self._least)
+                answered, opened = steps.unmask(masked, message, before, least)
                 self._opened_sums.add(name, member.base, opened)  # before anybody is told
                 member.state = answered
                 return answered.answer
             case UnmaskRequest(), Answered() as answered:
                 return steps.again(answered, message)
         return None
+
+    def _length(self, member: Member) -> int:
+        """Return how many numbers are summed."""
+        content = member.content
+        return len(content.counts) if isinstance(content, Counts) else self._manifest.parameters + 1
+
+    def _masked(self, member: Member, masked: Masked) -> MaskedUpdate:
+        """Return what is summed of a member, under its masks."""
+        content = member.content
+        if isinstance(content, Counts):
+            return steps.masked_counts(masked, content.version, content.counts)
+        delta, clipped = content.delta, content.agent not in self._unclipped
+        if self._norm and clipped:
+            delta = steps.shortened(delta, self._norm, steps.fixed_point_of(masked))
+        return steps.masked_update(masked, content.version, delta, clipped=clipped)
 
     def _base_of(self, model: Vector) -> bytes:
         """Return what stands for a model (d,), which many of ours have trained from."""
@@ -172,9 +246,12 @@ class SecureMembers:
         return self._base[1]
 
 
-def least_in(manifest: Manifest) -> Least:
-    """Return what agents of a run ask for at the least, and no less than is safe at all."""
-    told = (manifest.secure.get(name, 0) for name in Least._fields)
+def least_in(manifest: Manifest, prefix: str = "") -> Least:
+    """Return what agents of a run ask for at the least, and no less than is safe at all.
+
+    ``prefix``: "counts_": of sums of what validators count.
+    """
+    told = (manifest.secure.get(prefix + name, 0) for name in Least._fields)
     given = [value if isinstance(value, int) else 0 for value in told]
     return Least(*map(max, given, Least()))
 

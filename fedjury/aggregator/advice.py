@@ -42,5 +42,6 @@ def _safety(settings: Settings) -> list[str]:
     if voters < 2:
         return []
     if votes.decide == "pooled":
-        return jury.pooled_advice(voters, votes.tolerated_malicious)
+        secret = settings.groups.secure
+        return jury.pooled_advice(voters, votes.tolerated_malicious, secret=secret)
     return jury.advice(voters, votes.tolerated_malicious, votes.errs, votes.rejects(voters))

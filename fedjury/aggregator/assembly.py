@@ -17,7 +17,7 @@ from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
 from fedjury.aggregator.rule import checked_rule, needs_of
-from fedjury.aggregator.secure_terms import least_of, secure_terms_of
+from fedjury.aggregator.secure_terms import least_of, secure_counts_of, secure_terms_of
 from fedjury.aggregator.server_update import server_update
 from fedjury.config.settings import Settings
 from fedjury.detection.state import DetectionPolicy
@@ -244,6 +244,7 @@ def round_config_of(
         rule_state=Need.STATE in needs_of(settings),
         noisy=noisy_mean_of(settings),
         secure=secure_terms_of(settings),
+        secure_counts=secure_counts_of(settings),
         troubles=notices.take,
     )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
+from fedjury.config.group_sections import FEWEST_VOTERS
 from fedjury.config.settings import Settings
 from fedjury.registry import DETECTORS, Need
+from fedjury.secure.agent import Least
 from fedjury.secure.group import Terms
 from fedjury.secure.parameters import Parameters, parameters
 
@@ -40,6 +43,27 @@ def secure_terms_of(settings: Settings) -> Terms | None:
     )
 
 
+def secure_counts_of(settings: Settings) -> Terms | None:
+    """Say how sums of what validators count are opened; None where they are not summed.
+
+    Raises
+    ------
+    ValueError
+        If no group of so many validators can be safe.
+    """
+    terms, votes = secure_terms_of(settings), settings.validation
+    if terms is None or votes.decide != "pooled":
+        return None
+    _weakest_in(*_sizes_of_counts(settings), settings)
+    return replace(terms, least=FEWEST_VOTERS, value_bits=0, largest_weight=settings.limits.samples)
+
+
+def _sizes_of_counts(settings: Settings) -> tuple[int, int]:
+    """Return how many validators a sum of counts needs, and how many it has."""
+    votes = settings.validation
+    return FEWEST_VOTERS, votes.validators // (2 * votes.tolerated_malicious + 1)
+
+
 def least_of(settings: Settings) -> dict[str, Any]:
     """Return what agents are told to ask for at the least; empty where updates come one by one.
 
@@ -48,15 +72,27 @@ def least_of(settings: Settings) -> dict[str, Any]:
     if not settings.groups.secure:
         return {}
     weakest = _weakest(settings)
-    least = {
+    least: dict[str, Any] = {
         "members": settings.groups.fewest,
         "degree": weakest.degree,
         "threshold": weakest.threshold,
     }
-    return least | ({"norm": settings.privacy.clip} if settings.privacy.noise else {})
+    if settings.privacy.noise:
+        least["norm"] = settings.privacy.clip
+    if settings.validation.decide == "pooled":
+        weakest = _weakest_in(*_sizes_of_counts(settings), settings)
+        counts = Least(FEWEST_VOTERS, weakest.degree, weakest.threshold)
+        least |= {f"counts_{name}": value for name, value in counts._asdict().items()}
+    return least
 
 
 def _weakest(settings: Settings) -> Parameters:
+    """Return the weakest parameters of any group whose updates are summed; raises as below."""
+    groups = settings.groups
+    return _weakest_in(groups.fewest, groups.size or settings.contributors, settings)
+
+
+def _weakest_in(fewest: int, size: int, settings: Settings) -> Parameters:
     """Return the least degree and threshold of any group in which a sum may be opened.
 
     Raises
@@ -64,11 +100,9 @@ def _weakest(settings: Settings) -> Parameters:
     ValueError
         If there is none for a group that is complete.
     """
-    groups = settings.groups
-    size = groups.size or settings.contributors
-    shares = groups.colluding, groups.drop_outs
+    shares = settings.groups.colluding, settings.groups.drop_outs
     known = [parameters(size, *shares)]
-    for n in {groups.fewest, *range(groups.fewest, min(size, 200))}:
+    for n in {fewest, *range(fewest, min(size, 200))}:
         try:
             known.append(parameters(n, *shares))
         except ValueError:

@@ -45,21 +45,16 @@ from fedjury.protocol.secure import (
 from fedjury.protocol.transport.connection import Connection
 from fedjury.round import machine, verdict
 from fedjury.round.announcement import announcement
-from fedjury.round.state import (
+from fedjury.round.effects import (
     Clear,
     CountInvalid,
     Effect,
-    Event,
-    InvalidMessage,
     Persist,
     PersistRelease,
     PersistSums,
     Publish,
-    RoundConfig,
-    State,
-    Tick,
-    Waiting,
 )
+from fedjury.round.state import Event, InvalidMessage, RoundConfig, State, Tick, Waiting
 
 POLL = 0.05
 """Seconds to wait for a message before the clock is looked at again."""

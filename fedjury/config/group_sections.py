@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fedjury.config.sections import Settings
 
 ALONE = "with groups.secure"
+FEWEST_VOTERS = 3
+"""Validators whose counts are added up, at the least."""
 
 
 class Groups(Section):
@@ -113,6 +115,16 @@ def check_secure(settings: Settings) -> None:
     why = "as a group's sum is opened once all of it have answered, or are late"
     must(strategy == "synchronous", "collect.strategy", strategy, f"synchronous {ALONE}, {why}")
     must(not threshold, "collect.threshold", threshold, f"0 {ALONE}, {why}")
+    votes = settings.validation
+    if votes.decide == "pooled":
+        most = votes.validators // FEWEST_VOTERS
+        enough = 2 * votes.tolerated_malicious < most
+        why = f"{FEWEST_VOTERS} validators in each of 2 x tolerated_malicious + 1 sums of counts"
+        must(enough, "validation.validators", votes.validators, f"enough for {why}, {ALONE}")
+        why = "as nobody sees what a validator counts"
+        must(not votes.piggy_back, "validation.piggy_back", votes.piggy_back, f"false {ALONE}")
+        clients = votes.judged_by == "clients"
+        must(clients, "validation.judged_by", votes.judged_by, f"clients {ALONE}, {why}")
     by_agent = settings.evaluation.by_agent
     why = "as what an agent measures in training tells of its update"
     must(not by_agent, "evaluation.by_agent", by_agent, f"false {ALONE}, {why}")

@@ -166,7 +166,7 @@ class Pool(NamedTuple):
         rows = [row for row in (unpacked(vote.counts) for vote in votes) if row.size]
         length = statistics.mode([len(row) for row in rows] or [0])
         rows = [row for row in rows if len(row) == length]
-        if models <= self.history or len(rows) <= 2 * self.malicious or length % models:
+        if not self.enough(version) or len(rows) <= 2 * self.malicious or length % models:
             return None
         counts = np.stack(rows).reshape(len(rows), models, -1)
         try:
@@ -176,6 +176,39 @@ class Pool(NamedTuple):
             return None
         score, threshold = (round(float(part[0]), 6) for part in found[1:3])
         return Pooled(bool(found.poisoned[0]), score, threshold, len(rows), self.malicious)
+
+    @property
+    def kinds(self) -> int:
+        """Kinds of errors, 2C: of numbers the most there can be."""
+        return self.most // (self.look_back + 2)
+
+    @property
+    def groups(self) -> int:
+        """Sums of counts, at the least, so that most are of honest validators alone."""
+        return 2 * self.malicious + 1
+
+    def enough(self, version: int) -> bool:
+        """Return whether there is history enough to judge, after this accepted version."""
+        return self.models(version) > self.history
+
+    def judged_sums(self, sums: npt.NDArray[np.int64], people: int, version: int) -> Pooled | None:
+        """Judge what groups of validators counted together, (G, n * 2C); None as ``judged``.
+
+        That is also if there are no more than 2t groups: most of them may have a liar among them.
+        ``people``: how many validators they are. The score is that of the group in the middle.
+        """
+        if not self.enough(version) or len(sums) <= 2 * self.malicious:
+            return None
+        models = np.minimum(sums, MOST).reshape(len(sums), self.models(version), -1)
+        try:
+            found = self.judge(models[:, :-1], models[:, -1])
+        except PluginError as why:
+            self.tell(f"{why}; the quorum decides where it fails", "judge")
+            return None
+        over = np.asarray(found.score) - np.asarray(found.threshold)
+        middle = int(np.argsort(over, kind="stable")[(len(over) - 1) // 2])
+        score, threshold = (round(float(part[middle]), 6) for part in found[1:3])
+        return Pooled(_most(found), score, threshold, people, self.malicious, len(sums))
 
 
 def most_counts(look_back: int, classes: int) -> int:
@@ -191,5 +224,8 @@ def most_groups(judge: Judge, sums: Histories) -> bool:
     n_M liars spoil at most n_M groups. So while n_M < G / 2 the verdict is one that at least one
     group without a liar gives, and if these agree it is theirs.
     """
-    poisoned = judge(sums[:, :-1], sums[:, -1]).poisoned
-    return 2 * int(poisoned.sum()) > len(poisoned)
+    return _most(judge(sums[:, :-1], sums[:, -1]))
+
+
+def _most(found: Judgements) -> bool:
+    return 2 * int(found.poisoned.sum()) > len(found.poisoned)

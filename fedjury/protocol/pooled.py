@@ -18,6 +18,9 @@ class Pooled:
     left_out: int = entry(
         COUNT, "counts left out of each sum at each end, as so many validators may lie", 0
     )
+    secret_sums: int = entry(
+        COUNT, "sums of counts that were judged, where nobody sees a validator's own", 0
+    )
 
     def __str__(self) -> str:
         """Return it as people read it: "pooled score 1.2, threshold 4.1"."""

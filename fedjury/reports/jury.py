@@ -101,13 +101,22 @@ def advice(voters: int, malicious: int, errs: float, quorum: int) -> list[str]:
     return lines
 
 
-def pooled_advice(voters: int, malicious: int) -> list[str]:
-    """Tell people how many lying validators pooled counts withstand; one line each."""
-    told = (
-        f"{voters} voters, whose error counts are judged together, without the {malicious} largest "
-        f"and the {malicious} smallest of each: {malicious} who lie are tolerated "
-        "(validation.tolerated_malicious)"
-    )
+def pooled_advice(voters: int, malicious: int, *, secret: bool = False) -> list[str]:
+    """Tell people how many lying validators pooled counts withstand; one line each.
+
+    ``secret``: nobody sees the counts of one, only sums of several.
+    """
+    groups = 2 * malicious + 1
+    if secret:
+        sums = f"{groups} sums that are judged each, most of which decide" if malicious else "a sum"
+        told = f"{voters} voters, whose error counts are only seen in {sums}"
+        told += f": {malicious} who lie are tolerated (validation.tolerated_malicious)"
+    else:
+        told = (
+            f"{voters} voters, whose error counts are judged together, without the {malicious} "
+            f"largest and the {malicious} smallest of each: {malicious} who lie are tolerated "
+            "(validation.tolerated_malicious)"
+        )
     if malicious:
         return [told]
     return [told, "warning: so a single validator that lies can have any candidate rejected"]

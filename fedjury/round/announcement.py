@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from fedjury.protocol.messages import Candidate, Phase, Round
 from fedjury.round.answers import Step
-from fedjury.round.state import (
-    Effect,
-    Publish,
-    RoundConfig,
-    State,
-    Training,
-    Voting,
-    VotingOnGroups,
-)
+from fedjury.round.effects import Effect, Publish
+from fedjury.round.state import RoundConfig, State, Training, Voting, VotingOnGroups
 
 
 def announcement(state: State, config: RoundConfig) -> Round:

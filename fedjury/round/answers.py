@@ -5,10 +5,9 @@ from __future__ import annotations
 from fedjury.protocol.messages import Decline, GroupVotes, Metrics, Reason, Update, Vote
 from fedjury.protocol.record import Figures
 from fedjury.round import groups, verdict
+from fedjury.round.effects import CountInvalid, Effect
 from fedjury.round.selection import unasked
 from fedjury.round.state import (
-    CountInvalid,
-    Effect,
     InvalidMessage,
     JudgingAndTraining,
     RoundConfig,

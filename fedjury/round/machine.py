@@ -39,7 +39,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.secure import SecureUp
 from fedjury.registry.faults import PluginError
-from fedjury.round import groups, noisy, secure, verdict
+from fedjury.round import groups, noisy, secure, secure_counts, verdict
 from fedjury.round.aggregate import aggregate, gather
 from fedjury.round.announcement import announced
 from fedjury.round.answers import (
@@ -53,6 +53,7 @@ from fedjury.round.answers import (
     take_vote,
 )
 from fedjury.round.collect import Answer, Progress
+from fedjury.round.effects import Publish
 from fedjury.round.selection import (
     contributors,
     evaluators,
@@ -71,7 +72,6 @@ from fedjury.round.state import (
     Event,
     InvalidMessage,
     JudgingAndTraining,
-    Publish,
     RoundConfig,
     RoundPhase,
     State,
@@ -182,10 +182,10 @@ def _collect_sums(state: State, tick: Tick, config: RoundConfig) -> Step:
     return state, effects + more
 
 
-def decline_in_training(state: State, event: Decline, config: RoundConfig) -> Step:
+def take_decline(state: State, event: Decline, config: RoundConfig) -> Step:
     """Wait no longer for an agent that will not answer, at none of its group's steps either."""
     state, refused = note_decline(state, event, config)
-    return (state, refused) if refused else secure.without(state, event.agent, config)
+    return (state, refused) if refused else secure.without(state, event.agent)
 
 
 def vote_in_training(state: State, vote: Vote, config: RoundConfig) -> Step:
@@ -193,23 +193,26 @@ def vote_in_training(state: State, vote: Vote, config: RoundConfig) -> Step:
     state, refused = take_vote(state, vote, config)
     if refused or not vote.poisoned:
         return state, refused
-    return secure.without(state, vote.agent, config)
+    return secure.without(state, vote.agent)
 
 
 def count_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     """Decide on the candidate; if too few have voted, ask others once in place of the silent."""
+    state, effects, sums = secure_counts.wait(state, tick, config)
     phase = state.phase
     assert isinstance(phase, Voting)
-    if tick.now < state.deadline and verdict.awaits_more(state, phase):
-        return state, []
-    decision = verdict.by_validators(state, phase, config)
-    if decision.unheard and (others := replacements(state, phase, tick, config)):
+    if sums.wait or (tick.now < state.deadline and verdict.awaits_more(state, phase)):
+        return state, effects
+    decision = verdict.by_validators(state, phase, config, sums.pooled)
+    again = decision.unheard and phase.secure is None  # who joins later is in no sum
+    if again and (others := replacements(state, phase, tick, config)):
         return announced(others, config)
     asked, answered = state.evaluators.union(state.validators), {*phase.votes, *phase.metrics}
     declined = phase.declined - unheard(asked, state.missed_votes, config)
     state = state.but(missed_votes=missing(state.missed_votes, asked, answered, declined))
     result = RoundResult(phase.aggregated, decision, phase.aggregated.candidate)
-    return _close(state, tick, config, result)
+    state, more = _close(state, tick, config, result)
+    return state, effects + more
 
 
 def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -241,9 +244,10 @@ def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
     phase = state.phase
     voting = isinstance(phase, Voting | VotingOnGroups)
     left = (config.validation if voting else config.collect).seconds
+    if isinstance(phase, Training | Voting):
+        phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
     if isinstance(phase, Training):
-        again = phase.secure and secure.postponed(phase.secure)
-        phase = phase.but(settled=None, secure=again)
+        phase = phase.but(settled=None)
     return state.but(phase=phase, deadline=tick.now + left), []
 
 
@@ -337,7 +341,8 @@ def _judge(state: State, made: Aggregated, tick: Tick, config: RoundConfig) -> S
         server = config.server_validator.look(candidate, state.model.profiles, turn)
     asked = state.evaluators.union(state.validators)
     late = unheard(asked, state.missed_votes, config) | still_training(state)
-    voting = Voting(made, server=server, declined=late)
+    counts = secure_counts.begun(state, candidate, late, config)
+    voting = Voting(made, server=server, declined=late, secure=counts)
     state = state.but(phase=voting, deadline=tick.now + config.validation.seconds)
     if not asked:
         return count_votes(state, tick, config)
@@ -388,14 +393,14 @@ SECURE = get_args(SecureUp)
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
-    (Training, Decline): decline_in_training,
+    (Training, Decline): take_decline,
     (Training, InvalidMessage): note_invalid,
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tick): collect,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): vote_in_training,
     **{(JudgingAndTraining, kind): secure.take for kind in SECURE},
-    (JudgingAndTraining, Decline): decline_in_training,
+    (JudgingAndTraining, Decline): take_decline,
     (JudgingAndTraining, InvalidMessage): note_invalid,
     (JudgingAndTraining, Tick): collect,
     (VotingOnGroups, GroupVotes): take_group_votes,
@@ -403,7 +408,8 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (VotingOnGroups, Tick): count_group_votes,
     (Voting, Vote): take_vote,
     (Voting, Metrics): take_metrics,
-    (Voting, Decline): note_decline,
+    **{(Voting, kind): secure.take for kind in SECURE},
+    (Voting, Decline): take_decline,
     (Voting, Tick): count_votes,
 }
 """(phase, event) -> what takes it. What is not here is counted as invalid if it is a message, and

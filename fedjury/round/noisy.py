@@ -6,8 +6,9 @@ import math
 
 from fedjury.privacy.releases import after, number
 from fedjury.protocol.spent import Spent
+from fedjury.round.effects import Effect, PersistRelease
 from fedjury.round.release import Release
-from fedjury.round.state import Aggregated, Effect, PersistRelease, RoundConfig, State
+from fedjury.round.state import Aggregated, RoundConfig, State
 
 
 def counted(state: State, made: Aggregated, config: RoundConfig) -> tuple[State, list[Effect]]:

@@ -7,8 +7,8 @@ the mean of each group is a contribution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,18 +19,10 @@ from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
 from fedjury.randomness import draw_groups
 from fedjury.round.answers import Step, count_invalid
+from fedjury.round.effects import Effect, PersistSums, Publish
 from fedjury.round.groups import rng_of
 from fedjury.round.selection import too_few
-from fedjury.round.state import (
-    Effect,
-    JudgingAndTraining,
-    PersistSums,
-    Publish,
-    RoundConfig,
-    State,
-    Tick,
-    Training,
-)
+from fedjury.round.state import JudgingAndTraining, RoundConfig, State, Tick, Training, Voting
 from fedjury.round.sums import OpenedSum, groups_of
 from fedjury.secure import group as steps
 from fedjury.secure.agent import base_of
@@ -39,6 +31,9 @@ from fedjury.secure.opening import opened
 
 EVERY = 1.0
 """Seconds between two looks at who has left."""
+TELLINGS = 4
+"""How often a member that does not answer is told its part, within the time of a step: a broker
+that was restarted may have lost it, or the answer."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,7 @@ class SecureRound(Replaceable):
     """What stands for the model from which they train."""
     out: int
     """Selected agents that sit out, as their updates are in sums that were opened."""
+    terms: steps.Terms
     clip: float
     """The largest coordinate of an update that is summed."""
     due: Mapping[int, float]
@@ -60,6 +56,8 @@ class SecureRound(Replaceable):
     """Groups whose step has begun since the last tick."""
     look: float = 0.0
     """When it is looked again who has left."""
+    again: Mapping[int, float] = field(default_factory=dict)
+    """A group that waits -> when those who have not answered are told their part once more."""
 
     @property
     def over(self) -> bool:
@@ -113,25 +111,28 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
         state.sums.over(stands_for),
         lambda agents: draw_groups(agents, config.groups.size, rng_of(state.round, config)),
     )
-    groups = {
-        number: Group(
-            number=number,
-            turn=(state.round, state.attempt),
-            version=state.request.version,
-            length=len(base) + 1,
-            awaited=frozenset(members),
-            unheard=unheard.intersection(members),
-        )
-        for number, members in enumerate(drawn)
-    }
+    assert config.secure is not None
+    turn, version = (state.round, state.attempt), state.request.version
+    groups = [Group(i, turn, version, len(base) + 1, frozenset(m)) for i, m in enumerate(drawn)]
+    return of_groups(groups, stands_for, config.secure, clip_of(state, config), unheard).but(
+        out=len(state.selected) - sum(map(len, drawn))
+    )
+
+
+def of_groups(
+    groups: Iterable[Group], base: bytes, terms: steps.Terms, clip: float, unheard: frozenset[str]
+) -> SecureRound:
+    """Return the round of these groups, which begin with keys; ``unheard``: as in ``_drawn``."""
+    waiting = {one.number: one.but(unheard=unheard & one.awaited) for one in groups}
     return SecureRound(
-        groups=groups,
-        group_of={name: number for number, group in groups.items() for name in group.awaited},
-        base=stands_for,
-        out=len(state.selected) - sum(len(group.awaited) for group in groups.values()),
-        clip=clip_of(state, config),
+        groups=waiting,
+        group_of={name: number for number, group in waiting.items() for name in group.awaited},
+        base=base,
+        out=0,
+        terms=terms,
+        clip=clip,
         due={},
-        begun=frozenset(groups),
+        begun=frozenset(waiting),
     )
 
 
@@ -153,18 +154,18 @@ def clip_of(state: State, config: RoundConfig) -> float:
     return float(f"{settings.clip_factor * np.abs(step).max():.1e}")
 
 
-def _now(state: State) -> tuple[Training, SecureRound]:
+def _now(state: State) -> tuple[Training | Voting, SecureRound]:
     """Return the phase, and its groups."""
     phase = state.phase
-    assert isinstance(phase, Training)
+    assert isinstance(phase, Training | Voting)
     assert phase.secure is not None
     return phase, phase.secure
 
 
-def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
+def take(state: State, message: SecureUp, config: RoundConfig) -> Step:  # noqa: ARG001
     """Take what an agent says at its group's step."""
     phase = state.phase
-    assert isinstance(phase, Training)
+    assert isinstance(phase, Training | Voting)
     secure = phase.secure
     if secure is None:
         return count_invalid(state, message.agent, Reason.WRONG_PHASE)
@@ -177,18 +178,18 @@ def take(state: State, message: SecureUp, config: RoundConfig) -> Step:
     result = steps.take(group, message) if isinstance(group, Group) else Reason.WRONG_PHASE
     if isinstance(result, Reason):
         return count_invalid(state, message.agent, result)
-    return _moved(state, result, config)
+    return _moved(state, result)
 
 
-def without(state: State, agent: str, config: RoundConfig) -> Step:
+def without(state: State, agent: str) -> Step:
     """Wait no longer for an agent at any step of its group's, where there are such."""
     phase = state.phase
-    if not isinstance(phase, Training) or phase.secure is None:
+    if not isinstance(phase, Training | Voting) or phase.secure is None:
         return state, []
     group = phase.secure.groups.get(phase.secure.group_of.get(agent, -1))
     if not isinstance(group, Group):
         return state, []
-    return _moved(state, steps.without(group, agent), config)
+    return _moved(state, steps.without(group, agent))
 
 
 def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -198,21 +199,24 @@ def wait(state: State, tick: Tick, config: RoundConfig) -> Step:
     if secure.begun:
         waiting = {number for number, group in secure.groups.items() if isinstance(group, Group)}
         known = {number: at for number, at in secure.due.items() if number in waiting}
-        due = known | dict(_due(secure, tick, config))
-        secure = secure.but(due=due, begun=frozenset())
+        begun = dict(_due(state, tick, config))
+        again = dict.fromkeys(begun, tick.now + config.groups.seconds / TELLINGS)
+        secure = secure.but(due=known | begun, again={**secure.again, **again}, begun=frozenset())
         state = state.but(phase=phase.but(secure=secure))
     if tick.now >= secure.look:
-        state, effects = _without_those_who_left(state, tick, config)
+        state, effects = _without_those_who_left(state, tick)
+        state, more = _told_again(state, tick, config)
+        effects += more
         _, secure = _now(state)
     for number in sorted(number for number, at in secure.due.items() if tick.now >= at):
         group = _now(state)[1].groups[number]
         if isinstance(group, Group):
-            state, more = _moved(state, group, config, late=True)
+            state, more = _moved(state, group, late=True)
             effects += more
     return state, effects
 
 
-def _without_those_who_left(state: State, tick: Tick, config: RoundConfig) -> Step:
+def _without_those_who_left(state: State, tick: Tick) -> Step:
     """Wait no longer for members who are not online, once a second, after their training."""
     _, secure = _now(state)
     effects: list[Effect] = []
@@ -224,19 +228,38 @@ def _without_those_who_left(state: State, tick: Tick, config: RoundConfig) -> St
         for name in left:
             now = steps.without(now, name)
         if now is not group:
-            state, more = _moved(state, now, config)
+            state, more = _moved(state, now)
             effects += more
     phase, secure = _now(state)
     return state.but(phase=phase.but(secure=secure.but(look=tick.now + EVERY))), effects
 
 
-def _due(secure: SecureRound, tick: Tick, config: RoundConfig) -> Iterator[tuple[int, float]]:
+def _told_again(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Tell those who have not answered for long what they were told before."""
+    phase, secure = _now(state)
+    late = [number for number, at in secure.again.items() if tick.now >= at]
+    effects: list[Effect] = []
+    for number in late:
+        group = secure.groups[number]
+        if isinstance(group, Group):
+            silent = group.awaited.difference(group.answered)
+            told = (steps.told(group, name) for name in sorted(silent))
+            effects += [Publish(message) for message in told if message is not None]
+    if late:
+        next_ = dict.fromkeys(late, tick.now + config.groups.seconds / TELLINGS)
+        state = state.but(phase=phase.but(secure=secure.but(again={**secure.again, **next_})))
+    return state, effects
+
+
+def _due(state: State, tick: Tick, config: RoundConfig) -> Iterator[tuple[int, float]]:
     """Go through the groups whose step has just begun, and when it is late."""
+    phase, secure = _now(state)
+    first = config.validation if isinstance(phase, Voting) else config.collect
     for number in secure.begun:
         group = secure.groups[number]
         if isinstance(group, Group):
-            training = group.step is steps.Step.KEYS  # before they send them
-            yield number, tick.now + (config.collect if training else config.groups).seconds
+            before = group.step is steps.Step.KEYS  # they train or judge first
+            yield number, tick.now + (first if before else config.groups).seconds
 
 
 def postponed(secure: SecureRound) -> SecureRound:
@@ -244,18 +267,17 @@ def postponed(secure: SecureRound) -> SecureRound:
     return secure.but(begun=frozenset(secure.groups))
 
 
-def _moved(state: State, group: Group, config: RoundConfig, *, late: bool = False) -> Step:
+def _moved(state: State, group: Group, *, late: bool = False) -> Step:
     """Put a group into its place, after the steps that it is through with."""
     phase, secure = _now(state)
-    assert config.secure is not None
     effects, number = list[Effect](), group.number
     now: Group | Opened | Lost = group
     while isinstance(now, Group) and (late or now.complete):
         late = False
         if now.step is steps.Step.UNMASK:
-            now = opened(now, config.secure.run)
+            now = opened(now, secure.terms.run)
         else:
-            now = steps.advance(now, config.secure, secure.clip)
+            now = steps.advance(now, secure.terms, secure.clip)
         if isinstance(now, Group):
             if now.step is steps.Step.UNMASK:
                 state, kept = _before_opening(state, secure, now)

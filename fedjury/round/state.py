@@ -40,15 +40,13 @@ from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
     Decline,
     GroupVotes,
-    Message,
     Metrics,
-    Model,
     Phase,
     Reason,
     Update,
     Vote,
 )
-from fedjury.protocol.record import Figures, Quality, RoundRecord
+from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
@@ -102,6 +100,8 @@ class RoundConfig:
     """How updates become one with differential privacy, where that is asked for."""
     secure: Terms | None = None
     """How sums of groups are opened, where nobody is to see single updates."""
+    secure_counts: Terms | None = None
+    """How sums of what validators count are opened, where that decides and nobody is to see it."""
     epsilon: Callable[[Releases, float], float] = accounting.epsilon
     """What was told with noise so far, and delta -> the spent epsilon."""
     troubles: Callable[[], Sequence[str]] = tuple
@@ -149,65 +149,6 @@ class InvalidMessage:
 
 
 Event = Update | Vote | GroupVotes | Metrics | Decline | SecureUp | InvalidMessage | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Send this."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """Remove what is retained where this message would stand."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Persist:
-    """Make the finished round durable, and the model if it was accepted, before anything else."""
-
-    record: RoundRecord
-    accepted: Model | None
-    pending: Vector | None = None
-    """Piggy-back: the round's candidate, of which the next round decides."""
-    registry: AgentRegistry | None = None
-    """What is known of the agents from now on, if anything is to be remembered."""
-    memory: RuleMemory | None = None
-    """What the rule keeps from now on, if it keeps anything."""
-    group: Vector | None = None
-    """The candidate (d,) of one of the accepted model's groups, where groups are voted on."""
-
-
-@dataclass(frozen=True, slots=True)
-class PersistRelease:
-    """Make a noisy candidate durable before anybody is told of it.
-
-    So that its noise is drawn once, whatever happens to the aggregator, and what it costs counts.
-    """
-
-    release: Release
-
-
-@dataclass(frozen=True, slots=True)
-class PersistSums:
-    """Make durable which sums are opened over a model, before anybody is asked to open another."""
-
-    sums: OpenedSums
-
-
-@dataclass(frozen=True, slots=True)
-class CountInvalid:
-    """Tell people that a message was refused: who (may be empty), why, and all counts so far."""
-
-    agent: str
-    reason: Reason
-    invalid: Mapping[str, int]
-
-
-Effect = Publish | Clear | Persist | PersistRelease | PersistSums | CountInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +288,8 @@ class Voting(Replaceable):
     """Validators and evaluators that nobody waits for."""
     server: ServerView | None = None
     """What the server says of it, if it looks."""
+    secure: SecureRound | None = None
+    """The groups of validators whose counts are added up under masks, if they are."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ class OpenedSum(NamedTuple):
     """Whose updates are in it, sorted."""
 
 
-KEPT = 3
-"""Base models whose sums are known: with piggy-back that of a round before may be trained again."""
+KEPT = 6
+"""Base models whose sums are known: with piggy-back that of a round before may be trained again,
+and candidates on which validators count stand between."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,14 +40,11 @@ from fedjury.protocol.record import (
     Votes,
 )
 from fedjury.round import noisy
+from fedjury.round.effects import Clear, Effect, Persist, Publish
 from fedjury.round.state import (
     Aggregated,
-    Clear,
-    Effect,
     GlobalModel,
     JudgingAndTraining,
-    Persist,
-    Publish,
     RoundConfig,
     State,
     Tick,
@@ -128,14 +125,19 @@ def awaits_more(state: State, phase: Voting) -> bool:
     return votes < len(state.validators) or measured < len(state.evaluators)
 
 
-def by_validators(state: State, phase: Voting, config: RoundConfig) -> Decision:
-    """Decide by the votes of the round's validators, and of the server if it votes."""
+def by_validators(
+    state: State, phase: Voting, config: RoundConfig, sums: Pooled | None = None
+) -> Decision:
+    """Decide by the votes of the round's validators, and of the server if it votes.
+
+    ``sums``: what the sums of their counts say, where those are added up under masks.
+    """
     votes, asked = dict(sorted(phase.votes.items())), len(state.validators)
     if phase.server and phase.server.vote:
         votes, asked = {SERVER: phase.server.vote, **votes}, asked + 1
     elif phase.server and phase.server.silent:  # its silence is no consent either
         asked += 1
-    pooled = _pooled(config.pool, votes, state)
+    pooled = sums if config.secure_counts else _pooled(config.pool, votes, state)
     decision = decide(votes, config.validation, asked, pooled=pooled)
     return replace(decision, votes=replace(decision.votes, replaced=phase.silent))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fedjury.protocol.messages import Vector
 from fedjury.protocol.secure import (
@@ -136,6 +137,12 @@ def _summed(peers: SecurePeers) -> bytes:
 def base_of(weights: Vector) -> bytes:
     """Return what stands for a model (d,), on both sides: SHA-256 of its float32."""
     return hashlib.sha256(weights.astype("<f4", copy=False).tobytes()).digest()
+
+
+def base_of_counts(candidate: Vector, versions: Iterable[int]) -> bytes:
+    """Return what stands for a candidate (d,), and the accepted versions it is judged against."""
+    past = " ".join(map(str, versions))
+    return hashlib.sha256(b"counts/" + past.encode() + b"/" + base_of(candidate)).digest()
 
 
 def commitment(seed: bytes) -> bytes:
@@ -343,6 +350,21 @@ def masked_update(
     peers = masked.shared.peers
     fixed = fixed_point_of(masked)
     words = fixed.encode(update, peers.weight / peers.largest, clipped=clipped) + masked.words
+    return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
+
+
+def masked_counts(masked: Masked, version: int, counts: npt.NDArray[np.int64]) -> MaskedUpdate:
+    """Return whole numbers (length,) under the masks; none counts for more than its owner's weight.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as are summed, or one is negative.
+    """
+    peers = masked.shared.peers
+    if len(counts) != len(masked.words) or counts.min(initial=0) < 0:
+        raise ValueError(f"{len(counts)} counts, {len(masked.words)} are summed")
+    words = np.minimum(counts, peers.weight).astype(np.uint32) + masked.words
     return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
@@ -73,7 +74,7 @@ class Terms:
     least: int
     """Agents in a sum, at the least."""
     value_bits: int
-    """Of a coordinate, at the least."""
+    """Of a coordinate, at the least; 0: whole numbers are summed, none above its owner's weight."""
     largest_weight: int
     random: Random
 
@@ -138,12 +139,31 @@ class Opened:
     """Whose updates are in it, sorted."""
     weight: int
     """Theirs, added up."""
-    mean: Vector
-    """(d,): the weighted mean of their updates."""
-    clipped: float
-    """Which share of their coordinates was clipped."""
+    total: Words
+    """(length,): what they have sent, added up, without masks."""
+    fixed: FixedPoint
+    largest: int
+    """The largest weight in the group."""
     wrong: tuple[str, ...] = ()
     """Who has sent shares that do not fit: they are at fault, or who has dealt them the shares."""
+
+    @property
+    def mean(self) -> Vector:
+        """The weighted mean (d,) of their updates."""
+        return self._decoded()[0]
+
+    @property
+    def clipped(self) -> float:
+        """Which share of their coordinates was clipped."""
+        return self._decoded()[1]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """The sum (length,) of whole numbers."""
+        return (self.total & np.uint32((1 << self.fixed.bits) - 1)).astype(np.int64)
+
+    def _decoded(self) -> tuple[Vector, float]:
+        return self.fixed.decode(self.total, len(self.members), self.weight / self.largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +261,16 @@ def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
     n = len(names)
     if n < terms.least:
         return Lost(group.number, names, f"{n} of its agents sent keys, {terms.least} are needed")
-    try:
-        degree, threshold = parameters(n, terms.colluding, terms.dropping)
-        fixed = FixedPoint.of(clip, n, terms.value_bits)
-    except ValueError as why:
-        return Lost(group.number, names, str(why))
-    graph = draw_graph(n, degree, terms.random)
     samples = np.array([group.keys[name].samples for name in names])
     cap = min(terms.largest_weight, int(CAP * np.median(samples)))
     weights = np.clip(samples, 1, max(1, cap)).tolist()
     roster, largest, peers = roster_of(names), max(weights), {}
+    try:
+        degree, threshold = parameters(n, terms.colluding, terms.dropping)
+        fixed = FixedPoint.of(clip, n, terms.value_bits or largest.bit_length())
+    except ValueError as why:
+        return Lost(group.number, names, str(why))
+    graph = draw_graph(n, degree, terms.random)
     for place, (name, weight) in enumerate(zip(names, weights, strict=True)):
         near = [group.keys[names[other]] for other in graph[place]]
         peers[name] = SecurePeers(

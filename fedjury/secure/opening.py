@@ -20,7 +20,7 @@ TRIES = 100
 
 
 def opened(group: Group, run: str) -> Opened | Lost:
-    """Return a group's mean, or why nobody will ever know it.
+    """Return a group's sum, or why nobody will ever know it.
 
     A restored secret counts only if it is the one that its owner has vouched for; where it is not,
     other shares are tried.
@@ -40,8 +40,8 @@ def opened(group: Group, run: str) -> Opened | Lost:
     members = tuple(sorted(group.came))
     peers = [group.peers[name] for name in members]
     weight = sum(one.weight for one in peers)
-    mean, clipped = group.fixed.decode(total, len(members), weight / peers[0].largest)
-    return Opened(group.number, members, weight, mean, clipped, tuple(sorted(wrong)))
+    largest, fixed = peers[0].largest, group.fixed
+    return Opened(group.number, members, weight, total, fixed, largest, tuple(sorted(wrong)))
 
 
 def _secrets(group: Group, wrong: set[str]) -> dict[str, bytes] | str:

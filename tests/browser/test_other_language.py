@@ -795,6 +795,7 @@ def test_it_votes_on_groups_in_a_federation(node, csv, tmp_path):
 
 SECRET = {
     "candidate": ["groups.size=0"],
+    "counts": ["groups.size=0", "validation.decide=pooled"],
     "groups": [
         "groups.size=3",
         "validation.on=groups",
@@ -802,7 +803,7 @@ SECRET = {
         "validation.minimum_history=3",
     ],
 }
-"""What is voted on -> settings: one group of all six, or two of three."""
+"""What is voted on, or what is summed of it -> settings: one group of all six, or two of three."""
 
 
 @pytest.mark.parametrize("voted_on", SECRET)
@@ -832,9 +833,13 @@ def test_its_update_is_only_in_a_secret_sum(node, csv, tmp_path, voted_on):
         else:
             if record.round <= STRIKE:
                 assert record.votes.voters[NAME].poisoned == (record.round == STRIKE)
-            assert record.accepted == (record.votes.poisoned < 4)
+            pooled = record.votes.pooled
+            assert record.accepted == (not pooled.poisoned if pooled else record.votes.poisoned < 4)
+    summed = [record.votes.pooled.validators for record in records if record.votes.pooled]
+    assert summed == ([6] * len(summed) if voted_on == "counts" else [])
+    assert bool(summed) == (voted_on == "counts")
     assert not [message for message in heard if "/update/" in message.topic]
     for kind in ("keys", "shares", "masked", "unmasked"):
         topic = f"{TOPIC}/secure/{kind}/{NAME}"
         said = [message.payload for message in heard if message.topic == topic]
-        assert len({*said}) == len(said) == ROUNDS
+        assert len({*said}) == len(said) == ROUNDS + len(summed)

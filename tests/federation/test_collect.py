@@ -20,7 +20,8 @@ from fedjury.learning.contributions import Contributions
 from fedjury.protocol.messages import Phase, Reason, Update
 from fedjury.registry import collect
 from fedjury.round.collect import COLLECT, Allocate, Answer, Progress, Request
-from fedjury.round.state import CountInvalid, Tick
+from fedjury.round.effects import CountInvalid
+from fedjury.round.state import Tick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,8 +1,4 @@
-"""A hostile aggregator under secure aggregation, and real agents: they say why, and give no shares.
-
-The server goes through the honest steps of ``fedjury.secure.group``, over the memory link, and
-changes what it tells one victim, or all, on the way.
-"""
+"""A hostile aggregator under secure aggregation, real agents: they say why, and share nothing."""
 
 from __future__ import annotations
 
@@ -12,156 +8,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.federation import one_thread, settings_of  # noqa: F401 - a fixture
+from support.federation import one_thread  # noqa: F401 - a fixture
+from support.hostile_server import N, Server, why
 
-from fedjury.agents.assembly import simulated_agents_of
-from fedjury.agents.batch_assembly import runner_of
-from fedjury.aggregator.assembly import build
-from fedjury.aggregator.secure_terms import secure_terms_of
-from fedjury.protocol.messages import Decline, Model, Phase, Round
+from fedjury.protocol.messages import Decline, Phase, Round
 from fedjury.protocol.secure import (
     BOX,
     KEY,
     MaskedUpdate,
     SecureKeys,
     SecureShares,
-    UnmaskRequest,
     UnmaskShares,
 )
 from fedjury.protocol.topics import USUAL
-from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
-from fedjury.secure import group as steps
-from fedjury.secure.agent import bits_of, roster_of
-from fedjury.secure.group import Group
+from fedjury.secure.agent import roster_of
 from fedjury.secure.opening import opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-N, LEAST = 6, 5
-SETTINGS = {
-    "agents__n": N,
-    "groups__size": N,
-    "groups__secure": True,
-    "groups__colluding": 0.34,
-    "groups__drop_outs": 0.2,
-    "groups__least": LEAST,
-}
-"""Six agents in one group, each with four neighbours, of whom three can undo its masks."""
-PATIENCE = 30
-"""Turns of the agents after which no answer comes any more."""
 
-
-def as_told(message):
-    """Change nothing."""
-    return message
-
-
-class Server:
-    """An aggregator that tells agents what it likes; ``heard`` is all that it ever got of them."""
-
-    def __init__(self):
-        settings = settings_of(**SETTINGS)
-        population, broker = simulated_agents_of(settings), MemoryBroker()
-        hub = MemoryTransport(broker, "lab", USUAL)
-        self.fleet = runner_of(population, population.check(), range(N), hub, str)
-        self._link = Connection(MemoryTransport(broker, "lab", USUAL), "aggregator")
-        self._link.subscribe(SecureKeys, SecureShares, MaskedUpdate, UnmaskShares, Decline)
-        self.fleet.join()
-        self.manifest, self.terms = build(settings).manifest, secure_terms_of(settings)
-        self.tell(self.manifest)
-        self.heard, self.turn = [], (1, 1)
-        self.base(0.0)
-
-    def tell(self, *messages):
-        """Publish."""
-        for message in messages:
-            self._link.publish(message)
-
-    def base(self, value, version=0):
-        """Publish a model, all of whose parameters are the same."""
-        self.tell(Model(version, np.full(self.manifest.parameters, value, np.float32)))
-
-    def answers(self):
-        """Return what the agents say now."""
-        said = []
-        for _ in range(PATIENCE):
-            self.fleet.turn()
-            while (message := self._link.receive(0)) is not None:
-                said.append(message)
-        self.heard += said
-        return said
-
-    def announce(self, number=1, attempt=1, version=0):
-        """Call all, and let them send their keys."""
-        self.turn = number, attempt
-        self.tell(Round(number, attempt, Phase.TRAIN, version, "all", (), 60.0))
-        return self.answers()
-
-    def group(self, version=0, left_out=()):
-        """Return the group with the keys that have come in this turn, but for some."""
-        keys = [m for m in self.heard if isinstance(m, SecureKeys) and _turn(m) == self.turn]
-        keys = [key for key in keys if key.agent not in left_out]
-        names = frozenset(key.agent for key in keys)
-        made = Group(0, self.turn, version, self.manifest.parameters + 1, names)
-        return self.taken(made, keys)
-
-    def taken(self, group, said):
-        """Return the group with what was said."""
-        for message in said:
-            result = group if isinstance(message, Decline) else steps.take(group, message)
-            assert isinstance(result, Group), result
-            group = result
-        return group
-
-    def step(self, group, change=as_told):
-        """Go to the next step, and tell each member; returns the group and what they answer."""
-        group = steps.advance(group, self.terms, 0.5)
-        assert isinstance(group, Group), group
-        said = (steps.told(group, name) for name in sorted(group.awaited))
-        self.tell(*(change(message) for message in said))
-        return group, self.answers()
-
-    def masked(self, **which):
-        """Go on until masked updates have come; returns the group."""
-        group, said = self.step(self.group(**which))
-        group, said = self.step(self.taken(group, said))
-        return self.taken(group, said)
-
-    def opened(self, **which):
-        """Go through all of an attempt, honestly; returns the group at its last step."""
-        group, said = self.step(self.masked(**which))
-        return self.taken(group, said)
-
-    def asks(self, group, alive, name):
-        """Ask one member to help to open the sum of those in some places."""
-        request = UnmaskRequest(name, *self.turn, bits_of(alive, len(group.names)))
-        self.tell(request)
-        return self.answers()
-
-    @property
-    def shares(self):
-        """All shares that were ever given away."""
-        return [message for message in self.heard if isinstance(message, UnmaskShares)]
-
-
-def _turn(message):
-    return message.round, message.attempt
+def in_memory():
+    """Make a server, and its agents, in one process."""
+    broker = MemoryBroker()
+    return Server(*(MemoryTransport(broker, "lab", USUAL) for _ in range(2)))
 
 
 @pytest.fixture
 def server():
     """Make a server, with its agents' keys for the first attempt."""
-    made = Server()
+    made = in_memory()
     assert len(made.announce()) == N
     return made
-
-
-def why(said):
-    """Return why agents decline: they say nothing else."""
-    assert said
-    assert all(isinstance(message, Decline) for message in said), said
-    return {message.why for message in said}
 
 
 def test_an_honest_server_gets_the_mean(server):
@@ -303,7 +181,7 @@ def test_an_update_stands_for_the_model_that_it_was_trained_from(server):
 
 def test_a_model_that_comes_while_agents_train_is_no_obstacle():
     """A round that is over before they are ready: their update is of the model of before."""
-    server = Server()
+    server = in_memory()
     server.tell(Round(1, 1, Phase.TRAIN, 0, "all", (), 60.0))
     server.base(0.1, version=1)
     assert {type(message) for message in server.answers()} <= {SecureKeys}
@@ -315,9 +193,12 @@ def test_a_group_that_changes_in_mid_attempt_is_left(server, after):
     group, said = server.step(server.group())
     if after is MaskedUpdate:
         group, _ = server.step(server.taken(group, said))
+    else:
+        group = server.taken(group, said)
     for name in group.names:
         server.tell(group.peers[name])
-        assert not server.answers()
+        once_more = server.answers()
+        assert once_more == ([group.shares[name]] if after is SecureShares else [])
         server.tell(replace(group.peers[name], roster=roster_of([*group.names, "mallory"])))
         assert why(server.answers()) == {"its group was changed in the middle of an attempt"}
     assert not server.shares

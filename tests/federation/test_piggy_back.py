@@ -41,8 +41,9 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.pooled import Pooled
 from fedjury.protocol.record import Ballot
+from fedjury.round.effects import Clear, CountInvalid, Persist, Publish
 from fedjury.round.machine import step
-from fedjury.round.state import Clear, CountInvalid, InvalidMessage, Persist, Publish, Tick, Waiting
+from fedjury.round.state import InvalidMessage, Tick, Waiting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,9 @@ from fedjury.privacy.accounting import epsilon
 from fedjury.protocol import codec
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import Candidate
+from fedjury.round.effects import PersistRelease, Publish
 from fedjury.round.release import Release
-from fedjury.round.state import PersistRelease, Publish, Voting
+from fedjury.round.state import Voting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

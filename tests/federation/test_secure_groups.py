@@ -10,9 +10,18 @@ from support.federation import Federation, one_thread  # noqa: F401 - a fixture
 from support.secure_sums import OpenedOnTheWire
 
 from fedjury.protocol import codec
-from fedjury.protocol.messages import Update
-from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecureShares, UnmaskShares
+from fedjury.protocol.checks import Limits
+from fedjury.protocol.messages import Update, Vote
+from fedjury.protocol.secure import (
+    MaskedUpdate,
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskShares,
+)
 from fedjury.protocol.topics import USUAL
+from fedjury.round.state import Voting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,6 +34,27 @@ SECURE = {
     "run__rounds": 3,
 }
 """Twenty agents in four groups of five, drawn by the seed so that runs can be compared."""
+
+INJECTION = {
+    "groups__size": 0,
+    "run__rounds": 12,
+    "agents__samples": 90,
+    "data__server": 0.25,
+    "training__epochs": 2,
+    "agents__malicious": 0.05,
+    "agents__attack": "backdoor",
+    "backdoor__inject": [12],
+    "backdoor__replaces": "group",
+    "backdoor__learning_rate": 0.1,
+    "backdoor__epochs": 10,
+    "backdoor__share": 0.5,
+    "validation__decide": "pooled",
+    "validation__judge": "robust",
+    "validation__tolerated_malicious": 1,
+    "validation__validators": 12,
+    "validation__look_back": 10,
+}
+"""One group of all, whose mean one agent makes its own in round 12."""
 
 VOTES = {
     "validation__on": "groups",
@@ -306,3 +336,142 @@ def test_what_an_aggregator_cannot_do_under_masks_is_told(change, words, tmp_pat
     """A detector of single updates, a group that nothing can make safe, a rule with a memory."""
     with pytest.raises(ValueError, match=words):
         Federation(tmp_path, **SECURE | change).begin()
+
+
+POOLED = {
+    "validation__decide": "pooled",
+    "validation__judge": "robust",
+    "validation__validators": 10,
+    "validation__look_back": 4,
+    "validation__minimum_history": 4,
+    "run__rounds": 5,
+}
+"""Ten validators whose counts are added up, once there are four accepted models."""
+
+
+def votes_on(federation):
+    """Return the votes that are sent from now on, as anybody could read them."""
+    heard = []
+
+    def hear(topic, payload):
+        if USUAL.parse(topic).kind is Vote:
+            heard.append(codec.decode(topic, payload, Limits(finite=False, counts=1000)))
+
+    federation.broker.listeners.append(hear)
+    return heard
+
+
+@pytest.mark.parametrize(("liars", "groups"), [(0, 1), (1, 3)])
+def test_what_validators_count_is_summed(liars, groups, tmp_path):
+    """In more than twice as many sums as may hold a liar; a vote is a verdict and nothing else."""
+    setup = SECURE | POOLED | {"validation__tolerated_malicious": liars}
+    masked = Federation(tmp_path, fleets=3, **setup)
+    sums, votes = watched(masked), votes_on(masked)
+    masked.whole()
+    sums.check()
+    assert [len(each) for each in sums.sums.values()] == [4, 4, 4, 4, groups, 4, groups]
+    assert {(vote.counts, vote.evidence, vote.changed, vote.changed_errors) for vote in votes} == {
+        (b"", b"", None, None)
+    }
+    assert {(vote.score, vote.threshold) for vote in votes} == {(0.0, 0.5)}
+    for record in masked.records:
+        assert (record.accepted, record.traffic.invalid_messages) == (True, {})
+        found = record.votes.pooled
+        assert (found is not None) == (record.round >= 4)
+        assert found is None or (found.validators, found.secret_sums) == (10, groups)
+
+
+def test_the_sum_of_what_validators_count_is_judged_as_their_counts_are(tmp_path):
+    """The same models, judged by the same numbers: the scores differ as the models' rounding."""
+    masked = Federation(tmp_path / "masked", **SECURE | POOLED).whole()
+    clear = Federation(
+        tmp_path / "clear", **SECURE | POOLED | {"groups__secure": False, "groups__secret": False}
+    ).whole()
+    for one, other in zip(masked.records[3:], clear.records[3:], strict=True):
+        assert one.votes.pooled.score == pytest.approx(other.votes.pooled.score, abs=0.3)
+
+
+def test_a_validator_may_leave_the_sum_of_counts_and_too_many_leave_the_quorum(tmp_path):
+    """One of ten: nine are judged. Six of ten: nothing can be opened, and the votes decide."""
+    for leavers, validators in ((1, 9), (6, None)):
+        done = Federation(tmp_path / str(leavers), fleets=20, **SECURE | POOLED)
+        sums = watched(done)
+
+        def chosen(_, gone, state, leavers=leavers):
+            return isinstance(state.phase, Voting) and len(gone) < leavers
+
+        gone = run_with_leavers(done, SecureShares, chosen)
+        sums.check()
+        assert len(gone) == leavers
+        record = done.records[3]
+        assert record.accepted
+        found = record.votes.pooled
+        assert (found and found.validators) == validators
+
+
+def test_an_aggregator_that_is_killed_while_counts_are_summed_opens_none_twice(tmp_path):
+    """The candidate is the same again: the same validators add up the same counts."""
+    whole = Federation(tmp_path / "whole", **SECURE | POOLED).whole()
+    cut = Federation(tmp_path / "cut", **SECURE | POOLED)
+    sums, seen = watched(cut), []
+
+    def note(topic, _):
+        if USUAL.parse(topic).kind is UnmaskShares and isinstance(cut.state.phase, Voting):
+            seen.append(topic)
+
+    cut.begin()
+    cut.broker.listeners.append(note)
+    cut.run(lambda _: len(seen) > 3)
+    cut.crash()
+    cut.begin()
+    cut.run()
+    cut.aggregator.end()
+    sums.check()
+    assert cut.models == whole.models
+    assert cut.records[3].votes.pooled == whole.records[3].votes.pooled
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"validation__piggy_back": True}, "validation.piggy_back"),
+        ({"validation__judged_by": "both", "data__server": 0.2}, "validation.judged_by"),
+        ({"validation__tolerated_malicious": 2}, "3 validators in each of"),
+    ],
+)
+def test_sums_of_counts_that_cannot_be_had_are_refused(change, words, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Federation(tmp_path, **SECURE | POOLED | change)
+
+
+def test_an_injection_is_voted_down_by_counts_that_nobody_has_seen(tmp_path):
+    """One of twenty makes the mean of all its own; the three sums of counts say so."""
+    done = Federation(tmp_path, **SECURE | INJECTION).whole()
+    assert [record.round for record in done.records if not record.accepted] == [12]
+    struck = done.records[11]
+    assert (struck.why, struck.votes.pooled.secret_sums) == ("voted down", 3)
+    assert struck.candidate.backdoor > 0.5
+    assert max(record.model.backdoor for record in done.records) < 0.1
+
+
+@pytest.mark.parametrize("lost", [SecurePeers, SecureShares, SecureInbox, MaskedUpdate])
+def test_what_a_broker_loses_is_told_once_more(lost, tmp_path):
+    """A message of every other agent is lost at one step, either way: nobody is missing."""
+    done = Federation(tmp_path, **SECURE | {"run__rounds": 2, "groups__seconds": 4})
+    sums, dropped = watched(done), set()
+    publish = done.broker.publish
+
+    def lossy(topic, payload, **more):
+        place = USUAL.parse(topic)
+        agent = place.field.get("agent", "")
+        if place.kind is lost and int(agent[-2:]) % 2 and (agent, done.state.round) not in dropped:
+            dropped.add((agent, done.state.round))
+        else:
+            publish(topic, payload, **more)
+
+    done.broker.publish = lossy
+    done.whole()
+    sums.check()
+    assert len(dropped) == 20
+    for record in done.records:
+        assert (record.updates, record.missing, record.traffic.invalid_messages) == (20, 0, {})

@@ -11,8 +11,9 @@ from fedjury import rules
 from fedjury.config.sections import Settings
 from fedjury.protocol.messages import Manifest, Update, Vote
 from fedjury.protocol.record import Quality
+from fedjury.round.effects import Persist, Publish
 from fedjury.round.machine import step
-from fedjury.round.state import GlobalModel, Persist, Publish, RoundConfig, State, Tick
+from fedjury.round.state import GlobalModel, RoundConfig, State, Tick
 
 MEAN = rules.build("mean")
 DELTAS = {"a": (1, 0), "b": (3, 0), "c": (2, 6)}

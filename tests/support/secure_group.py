@@ -32,6 +32,7 @@ class SecureGroup:
 
     ``hostile``: takes each message of an agent, and returns what is sent instead. ``order``: in
     which messages come. All is drawn from the seed. ``agents``: the state of each member.
+    With ``value_bits`` 0 the updates are whole numbers, summed as they are.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class SecureGroup:
         self.hostile, self.order = hostile, order
         self.before, self.least = {}, LEAST
         self.agents, self.sent, self.refusals, self.refused = {}, {}, {}, {}
-        self.group = Group(group, TURN, VERSION, d + 1, frozenset(self.names))
+        length = d + bool(self.terms.value_bits)
+        self.group = Group(group, TURN, VERSION, length, frozenset(self.names))
 
     def says(self, name):
         """Return a member's message at the step at hand."""
@@ -61,6 +63,8 @@ class SecureGroup:
         if now.step is Step.UPDATES:
             self.agents[name] = agent.add_masks(state, heard, now.length)
             update = self.updates[self.names.index(name)]
+            if not self.terms.value_bits:
+                return agent.masked_counts(self.agents[name], VERSION, update.astype(np.int64))
             return agent.masked_update(self.agents[name], VERSION, update)
         answered, opens = agent.unmask(state, heard, self.before.get(name), self.least)
         self.agents[name], self.before[name] = answered, opens

@@ -43,8 +43,9 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import read, to_json
 from fedjury.protocol.topics import USUAL
 from fedjury.randomness import Purpose, draw_groups, stream
+from fedjury.round.effects import Clear, CountInvalid
 from fedjury.round.machine import step
-from fedjury.round.state import Clear, CountInvalid, Tick
+from fedjury.round.state import Tick
 
 SIX = {"a": (1, 0), "b": (3, 0), "c": (2, 6), "d": (0, 0), "e": (4, 0), "f": (2, 0)}
 """Six updates whose mean is (2, 1)."""

@@ -318,6 +318,30 @@ def test_liars_in_half_of_the_groups_hide_anything():
     assert not most_groups(more_than(), sums)
 
 
+def test_sums_are_judged_by_most_of_them_and_none_where_liars_may_be_in_most():
+    """Rises of 30, 30 and 0 above a limit of 9: poisoned; the score is that of the middle one."""
+    sums = np.array([[10, 10, 40], [10, 10, 10], [7, 5, 35]])
+    found = pool(malicious=1, history=2, most=8).judged_sums(sums, 9, version=1)
+    assert found == Pooled(True, 30.0, 9.0, 9, 1, 3)
+    assert pool(malicious=1).judged_sums(sums[:2], 6, version=1) is None
+    assert pool(malicious=1, history=3).judged_sums(sums, 9, version=1) is None
+
+
+def test_a_sum_larger_than_anybody_counts_is_cut():
+    """A liar may make a sum of any size up to its modulus: judges square such numbers."""
+    sums = np.array([[2**32 - 1, 0, 2**32 - 1]])
+    found = pool(malicious=0).judged_sums(sums, 3, version=1)
+    assert found == Pooled(True, 1e7, 9.0, 3, 0, 1)
+
+
+def test_people_are_told_how_many_liars_sums_of_counts_withstand():
+    (line,) = jury.pooled_advice(10, 1, secret=True)
+    assert line == (
+        "10 voters, whose error counts are only seen in 3 sums that are judged each, most of which "
+        "decide: 1 who lie are tolerated (validation.tolerated_malicious)"
+    )
+
+
 def test_people_are_told_how_many_liars_pooled_counts_withstand():
     """Where none are, they are warned."""
     (line,) = jury.pooled_advice(10, 2)

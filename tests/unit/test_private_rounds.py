@@ -28,16 +28,9 @@ from fedjury.privacy.accounting import epsilon
 from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.protocol.messages import Candidate, Model, Phase, Round
 from fedjury.protocol.spent import Spent
+from fedjury.round.effects import Persist, PersistRelease, Publish
 from fedjury.round.machine import step
-from fedjury.round.state import (
-    GlobalModel,
-    Persist,
-    PersistRelease,
-    Publish,
-    State,
-    Tick,
-    Waiting,
-)
+from fedjury.round.state import GlobalModel, State, Tick, Waiting
 
 ABC = set("abc")
 

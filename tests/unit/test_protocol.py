@@ -16,7 +16,7 @@ from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
 from fedjury.protocol.topics import CHANNELS, NAME, USUAL
-from fedjury.round.state import Clear, Publish
+from fedjury.round.effects import Clear, Publish
 
 VECTOR = np.zeros(2, dtype=np.float32)
 

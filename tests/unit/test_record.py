@@ -110,6 +110,7 @@ JSON = {
         "threshold": 1.25,
         "validators": 9,
         "left_out": 2,
+        "secret_sums": 0,
     },
     "invalid_messages": {"duplicate": 3},
     "bytes_in": 4000,

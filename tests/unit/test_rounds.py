@@ -47,17 +47,9 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import Ballot, Figures, Quality, RoundRecord, Timing, Traffic
 from fedjury.randomness import Purpose, draw
 from fedjury.round import machine
+from fedjury.round.effects import Clear, CountInvalid, Persist, Publish
 from fedjury.round.machine import step
-from fedjury.round.state import (
-    Clear,
-    CountInvalid,
-    GlobalModel,
-    InvalidMessage,
-    Persist,
-    Publish,
-    State,
-    Tick,
-)
+from fedjury.round.state import GlobalModel, InvalidMessage, State, Tick
 
 # The way through a round
 

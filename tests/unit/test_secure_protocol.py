@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support.secure_group import SecureGroup, chi_square, letters, some_updates
 
 from fedjury.protocol.secure import BOX, SHARE, MaskedUpdate, SecureShares, UnmaskShares
+from fedjury.secure import agent
 from fedjury.secure.fixed_point import unpacked
-from fedjury.secure.group import Lost, Opened, Step, without
+from fedjury.secure.group import Lost, Opened, Step, told, without
 
 
 def is_right(group, members, weights=None):
@@ -294,3 +295,34 @@ def test_no_two_members_send_the_same_mask(numbers):
     for i, j in product(range(7), repeat=2):
         if i < j:
             assert (rows[i] == rows[j]).sum() < 10
+
+
+# Whole numbers
+
+
+def test_whole_numbers_are_summed_as_they_are():
+    """Of four, one leaves before it has sent its own: 1 + 3 + 5, 10 + 0 + 7, 2 + 2 + 2."""
+    counts = [[1, 10, 2], [3, 0, 2], [9, 9, 9], [5, 7, 2]]
+    group = SecureGroup(counts, [10, 20, 30, 12], value_bits=0).until(Step.UPDATES)
+    assert group.run("c").counts.tolist() == [9, 17, 6]
+
+
+def test_a_sum_of_whole_numbers_is_as_wide_as_its_owners_samples():
+    """Of twelve who hold 200 at the most: 8 bits for one, 4 more for twelve, so 12."""
+    group = SecureGroup(np.full((12, 2), 200), [200] * 12, value_bits=0).until(Step.UPDATES)
+    assert group.group.fixed.bits == 12
+    assert group.run().counts.tolist() == [2400, 2400]
+
+
+def test_nobody_counts_more_than_its_samples_or_than_eight_times_the_usual():
+    """Samples of 10, 10, 10 and 1,000: the last one weighs 80, and no count of it is larger."""
+    group = SecureGroup([[1], [1], [1], [900]], [10, 10, 10, 1000], value_bits=0)
+    assert group.run().counts.tolist() == [83]
+
+
+def test_counts_that_are_too_few_or_negative_are_not_sent():
+    group = SecureGroup(np.ones((4, 3)), value_bits=0).until(Step.UPDATES)
+    masked = agent.add_masks(group.agents["a"], told(group.group, "a"), 3)
+    for wrong in ([1, 1], [1, 1, -1]):
+        with pytest.raises(ValueError, match="counts"):
+            agent.masked_counts(masked, 7, np.array(wrong))

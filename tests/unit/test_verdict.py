@@ -35,7 +35,8 @@ from fedjury.protocol.record import VOTED_DOWN, Ballot, Quality
 from fedjury.reports import jury as quorums
 from fedjury.round import verdict
 from fedjury.round.collect.update_buffer import UpdateBuffer
-from fedjury.round.state import Aggregated, GlobalModel, Persist, State, Tick, Training
+from fedjury.round.effects import Persist
+from fedjury.round.state import Aggregated, GlobalModel, State, Tick, Training
 
 # Counting
 

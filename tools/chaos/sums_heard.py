@@ -10,6 +10,7 @@ from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import BadMessage, Candidate, Message, Model, Phase, Round
 from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecurePeers, UnmaskRequest
 from fedjury.protocol.topics import USUAL
+from fedjury.round.secure_counts import FIRST
 from fedjury.secure.agent import base_of, places_in
 
 HEARD = Round, Model, Candidate, SecureKeys, SecurePeers, MaskedUpdate, UnmaskRequest
@@ -27,12 +28,14 @@ class SumsHeard:
 
     def __init__(self) -> None:
         self.sums: dict[bytes, set[frozenset[str]]] = defaultdict(set)
-        """The model from which they trained -> whose updates were in each sum."""
+        """The model from which they trained, or the candidate on which they counted -> who was in
+        each sum."""
         self.count: Counter[type[Message]] = Counter()
         """How many messages of each kind were heard."""
         self._models: dict[int, bytes] = {}
         self._candidate = b""
-        self._bases: dict[Turn, bytes] = {}
+        self._bases: dict[tuple[Turn, bool], bytes] = {}
+        """Turn, and whether counts of validators are summed -> what they follow from."""
         self._members: dict[tuple[Turn, int], dict[int, str]] = defaultdict(dict)
         """Turn and group -> place -> name."""
         self._groups: dict[tuple[str, Turn], int] = {}
@@ -57,9 +60,12 @@ class SumsHeard:
             case Candidate(weights=weights):
                 self._candidate = base_of(weights)
             case Round(number, attempt, phase, version):
-                judged = phase is Phase.JUDGE_AND_TRAIN
-                base = self._candidate if judged else self._models.get(version, b"")
-                self._bases.setdefault((number, attempt), base)
+                judging = phase in (Phase.JUDGE_AND_TRAIN, Phase.VALIDATE)
+                base = self._candidate if judging else self._models.get(version, b"")
+                voting = phase is Phase.VALIDATE
+                if voting and base:
+                    base = b"counts/%d/" % version + base
+                self._bases.setdefault(((number, attempt), voting), base)
             case SecureKeys(agent, number, attempt, mask_key, box_key):
                 for key in (mask_key, box_key):
                     self._keys[key].add((agent, (number, attempt)))
@@ -70,7 +76,9 @@ class SumsHeard:
                 self._opened(agent, (number, attempt), survivors)
 
     def _opened(self, agent: str, turn: Turn, survivors: bytes) -> None:
-        group, base = self._groups.get((agent, turn)), self._bases.get(turn)
+        group = self._groups.get((agent, turn))
+        voting = group is not None and group >= FIRST
+        base = self._bases.get((turn, voting))
         members = {} if group is None else self._members[turn, group]
         alive = places_in(survivors, 8 * len(survivors))
         if base and members.keys() >= {*alive}:

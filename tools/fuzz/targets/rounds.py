@@ -31,14 +31,11 @@ from fedjury.protocol.record import Quality
 from fedjury.protocol.topics import USUAL
 from fedjury.round import machine
 from fedjury.round.collect.update_buffer import UpdateBuffer
+from fedjury.round.effects import CountInvalid, Effect, Persist, Publish
 from fedjury.round.state import (
-    CountInvalid,
-    Effect,
     GlobalModel,
     InvalidMessage,
     JudgingAndTraining,
-    Persist,
-    Publish,
     RoundConfig,
     State,
     Tick,

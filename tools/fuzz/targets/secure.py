@@ -31,18 +31,8 @@ from fedjury.protocol.secure import (
 )
 from fedjury.protocol.topics import USUAL
 from fedjury.round import machine
-from fedjury.round.state import (
-    CountInvalid,
-    Effect,
-    Event,
-    GlobalModel,
-    InvalidMessage,
-    PersistSums,
-    Publish,
-    RoundConfig,
-    State,
-    Tick,
-)
+from fedjury.round.effects import CountInvalid, Effect, PersistSums, Publish
+from fedjury.round.state import Event, GlobalModel, InvalidMessage, RoundConfig, State, Tick
 from fedjury.secure.group import Terms
 from tools.fuzz.examples import MANIFEST, PARAMETERS
 from tools.fuzz.policies import policy
