@@ -275,7 +275,7 @@ def _targets(results: list[Result]) -> list[Row]:
 
 
 def draw(figure: Figure, results: list[Result]) -> None:
-    """Draw the mean accuracy by round above the largest backdoor of any repeat."""
+    """Draw the mean accuracy above the largest backdoor of any repeat, since the warm-up."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     arms = by(results, *COLUMNS)
     names = [_name(key) for key in arms]
@@ -285,8 +285,9 @@ def draw(figure: Figure, results: list[Result]) -> None:
         lower.plot(*_curve(values, "backdoor", np.max), **style)
     for axes, text in ((upper, "accuracy, mean"), (lower, "backdoor, largest")):
         _mark(axes, results)
-        axes.set(ylabel=text, ylim=(0, 1))
+        axes.set_ylabel(text)
         axes.grid(alpha=0.25)
+    lower.set_ylim(bottom=0)
     lower.set_xlabel("round (dotted: attacks)")
     pictures.legend(figure)
 
@@ -297,8 +298,11 @@ def _name(key: tuple[object, ...]) -> str:
 
 def _curve(values: list[Result], figure: str, over: Callable[..., Any]) -> tuple[Any, Any]:
     """Return rounds, and a figure of their models over all repeats."""
-    rounds = [record.round for record in values[0].records]
-    rows = [[getattr(r.model, figure) or 0.0 for r in one.records] for one in values]
+    first = values[0].settings.validation.warm_up
+    rounds = [record.round for record in values[0].records if record.round >= first]
+    rows = [
+        [getattr(r.model, figure) or 0.0 for r in one.records if r.round >= first] for one in values
+    ]
     return rounds, over(np.array(rows), axis=0)
 
 
@@ -314,7 +318,7 @@ EXPERIMENT = Experiment(
     cases=cases,
     tables=tables,
     draw=draw,
-    size=(9.0, 7.0),
+    size=(14.0, 7.0),
     only=COLUMNS,
     counts=counts,
     poisoned=group_votes.poisoned,
