@@ -23,6 +23,7 @@ NAMES = (
     "group-crowd",
     "group-testing",
     "group-leak",
+    "secure-votes",
     "judge-alarms",
     "judge-liars",
     "judge-settled",

@@ -8,6 +8,7 @@ from fedjury.randomness import Purpose, draw, draw_groups
 from fedjury.round.groups import rng_of
 from fedjury.round.state import RoundConfig, State, Tick
 from fedjury.round.sums import FixedGroups, OpenedSum, fixed_groups, groups_of
+from fedjury.secure.agent import base_of
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -26,15 +27,24 @@ def members_of(state: State, base: bytes, config: RoundConfig) -> FixedGroups:
 
 
 def lacks_groups(state: State, tick: Tick, config: RoundConfig) -> bool:
-    """Return whether so few agents are in groups that are complete that a round has to wait.
+    """Return whether so few agents may be in a sum now that a round has to wait for others.
 
-    Where groups stay together, in a run that waits for its agents.
+    In a run that waits for its agents: where groups stay together, somebody of each may be missing;
+    elsewhere all may be in sums over the model at hand of which somebody has left since.
     """
-    if not (config.groups.fixed and config.collect.wait):
+    if config.secure is None or not config.collect.wait:
         return False
     there = {*tick.online}.difference(state.registry.in_quarantine(state.round))
-    whole, _ = _fixed(there, state, state.round, config)
-    return sum(map(len, whole)) < config.collect.min_updates
+    if config.groups.fixed:
+        groups, _ = _fixed(there, state, state.round, config)
+    else:
+        pending = getattr(state.phase, "pending", None)
+        sums = state.sums.over(base_of(state.weights if pending is None else pending))
+        if not sums:
+            return False
+        groups = groups_of(there, sums, lambda free: _drawn(free, state.round, config))
+        groups = [members for members in groups if len(members) >= config.secure.least]
+    return sum(map(len, groups)) < config.collect.min_updates
 
 
 def _fixed(

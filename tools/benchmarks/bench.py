@@ -18,7 +18,16 @@ import torch
 
 from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
-from tools.benchmarks import aggregating, defence, judging, masking, messages, network, training
+from tools.benchmarks import (
+    aggregating,
+    defence,
+    dropouts,
+    judging,
+    masking,
+    messages,
+    network,
+    training,
+)
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
 
 AGENTS = 1000
@@ -167,6 +176,7 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "judging": judging.measure,
     "groups": judging.together,
     "secure": masking.measure,
+    "secure-dropouts": dropouts.measure,
     "w1": w1,
     "sizes": sizes,
     "codecs": codecs,
