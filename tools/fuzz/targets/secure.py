@@ -81,6 +81,8 @@ class Play:
         """Agent and model -> of whom it has helped to open a sum over it."""
         self.asked: dict[bytes, set[frozenset[str]]] = defaultdict(set)
         """What stands for a model -> whose updates are in the sums that agents were asked for."""
+        self.durable: set[frozenset[str]] = set()
+        """Sums that were made durable since the attempt began."""
 
     def move(self, kind: int, agent: int, what: int, how: int) -> None:
         """Make one move."""
