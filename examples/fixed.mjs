@@ -17,19 +17,21 @@ export const largestOf = (bits, members) => 2 ** (bits - digits(members - 1)) - 
 /**
  * What is summed of an update of d numbers: d + 1, of which the last says which share was clipped.
  * @param {number} share its weight, 1 at most
+ * @param {boolean} [hidden] whether the weight is summed as well, as one number more at the end
  * @throws if it is not finite
  */
-export function encodeFixed(update, { clip, bits, members }, share) {
+export function encodeFixed(update, { clip, bits, members }, share, hidden = false) {
   if (!update.every(Number.isFinite)) throw new Error('the update is not finite');
   const largest = largestOf(bits, members);
   const scale = largest / (2 * clip);
-  const result = new Uint32Array(update.length + 1);
+  const result = new Uint32Array(update.length + 1 + Number(hidden));
   let clipped = 0;
   update.forEach((value, i) => {
     clipped += Number(Math.abs(value) > clip);
     result[i] = rounded((Math.min(Math.max(value, -clip), clip) * share + clip) * scale);
   });
   result[update.length] = rounded((clipped / Math.max(1, update.length)) * largest);
+  if (hidden) result[update.length + 1] = rounded(share * largest);
   return result;
 }
 

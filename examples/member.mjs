@@ -235,7 +235,10 @@ export class Member {
     const { delta } = this.learnt;
     if (isSecret) {
       const { secure } = this.manifest;
-      return this.#keys(asked, updateContent(model, delta, Number(secure.norm) || 0), leastOf(secure));
+      const content = updateContent(
+        model, delta, Number(secure.norm) || 0, Number(secure.hidden) || 0,
+      );
+      return this.#keys(asked, content, leastOf(secure));
     }
     const message = { round, version, samples, delta, opinion, bytes };
     return { part: `update/${this.name}`, payload: wire.update(message, this.manifest.codec) };

@@ -27,13 +27,14 @@ const hashOf = (...parts) => sha256(...parts).toString('hex');
 
 /**
  * What is summed of an agent, and what that follows from beside its data.
- * @typedef {{base: string, length: number, masked: (masked: object) => object}} Content
+ * @typedef {{base: string, hidden?: number, length: number, masked: (masked: object) => object}} Content
  */
 
-/** An update (d,), trained from a model; `norm`: as in `maskedUpdate`. */
-export const updateContent = ({ version, weights }, update, norm = 0) => ({
+/** An update (d,), trained from a model; `norm`: as in `maskedUpdate`, `hidden`: as in `join`. */
+export const updateContent = ({ version, weights }, update, norm = 0, hidden = 0) => ({
   base: hashOf(floatBytes(weights)),
-  length: update.length + 1,
+  hidden,
+  length: update.length + 1 + Number(hidden > 0),
   masked: (masked) => maskedUpdate(masked, version, update, norm),
 });
 
@@ -59,7 +60,7 @@ export class Secret {
   constructor(name, round, content, own) {
     Object.assign(this, { name, round, content, own });
     this.random = own.random ?? randomBytes;
-    this.joined = join(name, own.run, round, own.samples, this.random);
+    this.joined = join(name, own.run, round, own.samples, this.random, content.hidden);
     this.told = {}; // step -> what the aggregator has said
     this.said = {}; // step -> the answer
     this.over = false; // whether it has declined

@@ -52,13 +52,15 @@ export const commitment = (secret) => sha256(Buffer.from('fedjury/secagg/own/'),
 /**
  * Step 0: make new keys for an attempt.
  * @param {(size: number) => Buffer} random the operating system's source; in tests a fixed one
+ * @param {number} [hidden] as how many samples its update counts at the most, where nobody is told
  */
-export function join(name, run, { round, attempt }, samples, random) {
+export function join(name, run, { round, attempt }, samples, random, hidden = 0) {
   const [maskKeys, boxKeys] = [0, 1].map(() => new KeyPair(random(KEY)));
-  const joined = { name, run, round, attempt, samples, maskKeys, boxKeys };
+  const joined = { name, run, round, attempt, samples, hidden, maskKeys, boxKeys };
+  const told = hidden ? 0 : samples;
   return {
     ...joined,
-    sent: { round, attempt, mask_key: maskKeys.open, box_key: boxKeys.open, samples },
+    sent: { round, attempt, mask_key: maskKeys.open, box_key: boxKeys.open, samples: told },
   };
 }
 
@@ -83,6 +85,7 @@ function checkPeers(own, peers, names, places, least) {
     [!(weight > 0 && weight <= largest), 'its weight is none'],
     [weight !== Math.min(Math.max(1, own.samples), largest),
       'its weight is not the number of its samples'],
+    [own.hidden > 0 && largest !== 1, 'weights are told, though samples are hidden'],
     [!(peers.clip >= 2 ** -149 && peers.clip < 2 ** 128), 'the clip is none'], // no float32
     [bits % 4 || bits < 8 || bits > 32, `sums of ${bits} bits are none`],
     [digits(members - 1) >= bits, `sums of ${bits} bits are too narrow`],
@@ -163,7 +166,9 @@ export function addMasks(shared, inbox, length) {
 export function maskedUpdate({ shared: { own, peers }, words }, version, update, norm = 0) {
   const counted = norm > 0 ? shortened(update, norm, peers) : update;
   if (!counted) throw new Refusal(`rounding alone may make an update longer than ${norm}`);
-  const numbers = encodeFixed(counted, peers, peers.weight / peers.largest);
+  const { samples, hidden } = own;
+  const share = hidden ? Math.min(Math.max(1, samples), hidden) / hidden : peers.weight / peers.largest;
+  const numbers = encodeFixed(counted, peers, share, hidden > 0);
   const data = packed(numbers.map((number, i) => number + words[i]), peers.bits);
   return { round: own.round, attempt: own.attempt, version, data };
 }

@@ -121,6 +121,7 @@ class SecureMembers:
         self._run, self._manifest = run, manifest
         self._least, self._least_counts = least_in(manifest), least_in(manifest, "counts_")
         self._norm = float(manifest.secure.get("norm", 0))
+        self._hidden = hidden_in(manifest)
         self._opened_sums, self._unclipped, self._random = opened_sums, unclipped, random
         self._say, self._said = say, set[str]()
         self._members: dict[str, Member] = {}
@@ -174,7 +175,8 @@ class SecureMembers:
         if turn != self._turn:
             self._turn = turn
             self._pairs = Pairs(self._random)
-        joined, keys = steps.join(name, self._run, turn, samples, self._random)
+        hidden = self._hidden if isinstance(content, Update) else 0
+        joined, keys = steps.join(name, self._run, turn, samples, self._random, hidden)
         self._pairs.ours.add(joined.box.public)
         self._members[name] = Member(turn, content, base, joined)
         return keys
@@ -227,7 +229,9 @@ class SecureMembers:
     def _length(self, member: Member) -> int:
         """Return how many numbers are summed."""
         content = member.content
-        return len(content.counts) if isinstance(content, Counts) else self._manifest.parameters + 1
+        if isinstance(content, Counts):
+            return len(content.counts)
+        return self._manifest.parameters + 1 + (self._hidden > 0)
 
     def _masked(self, member: Member, masked: Masked) -> MaskedUpdate:
         """Return what is summed of a member, under its masks."""
@@ -254,6 +258,12 @@ def least_in(manifest: Manifest, prefix: str = "") -> Least:
     told = (manifest.secure.get(prefix + name, 0) for name in Least._fields)
     given = [value if isinstance(value, int) else 0 for value in told]
     return Least(*map(max, given, Least()))
+
+
+def hidden_in(manifest: Manifest) -> int:
+    """Return as how many samples an update counts at the most where these are hidden; 0: told."""
+    given = manifest.secure.get("hidden", 0)
+    return max(0, given) if isinstance(given, int) else 0
 
 
 def secure_members(

@@ -77,6 +77,8 @@ def least_of(settings: Settings) -> dict[str, Any]:
         "degree": weakest.degree,
         "threshold": weakest.threshold,
     }
+    if settings.groups.hidden_samples:
+        least["hidden"] = settings.groups.hidden_samples
     if settings.privacy.noise:
         least["norm"] = settings.privacy.clip
     if settings.validation.decide == "pooled":

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fedjury.config.sections import Settings
 
 ALONE = "with groups.secure"
+MAX_HIDDEN = 1000
+"""Times the smallest weight that the largest hidden one can be: a sum has no more digits."""
 FEWEST_VOTERS = 3
 """Validators whose counts are added up, at the least."""
 
@@ -35,6 +37,14 @@ class Groups(Section):
         False,
         description="secure aggregation (SecAgg+): nobody sees more of a group's updates than "
         "their sum, the aggregator included",
+    )
+    hidden_samples: int = Field(
+        0,
+        ge=0,
+        le=MAX_HIDDEN,
+        description="secure: nobody is told how many samples an agent holds, and its update counts "
+        "as so many of them at the most; nothing else caps that, so one agent may say it holds as "
+        "many; 0: they are told with the keys, and capped at eight times the group's median",
     )
     by_seed: bool = Field(
         False,
@@ -125,6 +135,9 @@ def check_secure(settings: Settings) -> None:
     why = "as a group's sum is opened once all of it have answered, or are late"
     must(strategy == "synchronous", "collect.strategy", strategy, f"synchronous {ALONE}, {why}")
     must(not threshold, "collect.threshold", threshold, f"0 {ALONE}, {why}")
+    hidden, noise = settings.groups.hidden_samples, settings.privacy.noise
+    why = "as with it all updates count the same"
+    must(not (hidden and noise), "groups.hidden_samples", hidden, f"0 with privacy.noise, {why}")
     votes = settings.validation
     if votes.decide == "pooled":
         most = votes.validators // FEWEST_VOTERS

@@ -110,7 +110,11 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
     drawn, apart = members_of(state, stands_for, config)
     assert config.secure is not None
     turn, version = (state.round, state.attempt), state.request.version
-    groups = [Group(i, turn, version, len(base) + 1, frozenset(m)) for i, m in enumerate(drawn)]
+    hidden = config.groups.hidden_samples
+    length = len(base) + 1 + (hidden > 0)
+    groups = [
+        Group(i, turn, version, length, frozenset(m), hidden=hidden) for i, m in enumerate(drawn)
+    ]
     if fixed:
         groups = [group.but(least=len(group.awaited)) for group in groups]
     made = of_groups(groups, stands_for, config.secure, clip_of(state, config), unheard)

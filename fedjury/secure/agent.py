@@ -74,6 +74,8 @@ class Joined:
     mask: KeyPair
     box: KeyPair
     samples: int
+    hidden: int = 0
+    """As how many of them its update counts at the most, where nobody is told; 0: it says so."""
 
 
 class Neighbour(NamedTuple):
@@ -175,12 +177,12 @@ def _numbers(data: bytes) -> list[int]:
 
 
 def join(
-    name: str, run: str, turn: tuple[int, int], samples: int, random: Random
+    name: str, run: str, turn: tuple[int, int], samples: int, random: Random, hidden: int = 0
 ) -> tuple[Joined, SecureKeys]:
-    """Make new keys for an attempt: ``turn`` is the round and the attempt."""
+    """Make new keys for an attempt; ``turn``: its round and number; ``hidden``: see ``Joined``."""
     mask, box = (KeyPair.of(random(KEY)) for _ in range(2))
-    joined = Joined(name, Session(run, *turn, 0), mask, box, samples)
-    return joined, SecureKeys(name, *turn, mask.public, box.public, samples)
+    joined = Joined(name, Session(run, *turn, 0), mask, box, samples, hidden)
+    return joined, SecureKeys(name, *turn, mask.public, box.public, 0 if hidden else samples)
 
 
 def share(
@@ -266,6 +268,7 @@ def _check_peers(
             peers.weight != min(max(1, own.samples), peers.largest),
             "its weight is not the number of its samples",
         ),
+        (own.hidden > 0 and peers.largest != 1, "weights are told, though samples are hidden"),
         (not SMALLEST <= peers.clip < TOO_LARGE, "the clip is none"),
         (
             peers.bits % 4 or not NARROWEST <= peers.bits <= WIDEST,
@@ -349,17 +352,16 @@ def masked_update(
     """
     peers = masked.shared.peers
     fixed = fixed_point_of(masked)
-    words = fixed.encode(update, peers.weight / peers.largest, clipped=clipped) + masked.words
+    own, hidden = masked.shared.own, masked.shared.own.hidden
+    share = min(max(1, own.samples), hidden) / hidden if hidden else peers.weight / peers.largest
+    words = fixed.encode(update, share, clipped=clipped, hidden=hidden > 0) + masked.words
     return MaskedUpdate(peers.agent, peers.round, peers.attempt, version, packed(words, peers.bits))
 
 
 def masked_counts(masked: Masked, version: int, counts: npt.NDArray[np.int64]) -> MaskedUpdate:
     """Return whole numbers (length,) under the masks; none counts for more than its owner's weight.
 
-    Raises
-    ------
-    ValueError
-        If there are not as many as are summed, or one is negative.
+    Raises ``ValueError`` if there are not as many as are summed, or one is negative.
     """
     peers = masked.shared.peers
     if len(counts) != len(masked.words) or counts.min(initial=0) < 0:

@@ -51,12 +51,15 @@ class FixedPoint(NamedTuple):
         """The largest number that an honest value becomes."""
         return (1 << self.bits - (self.members - 1).bit_length()) - 1
 
-    def encode(self, update: Vector, share: float, *, clipped: bool = True) -> Words:
+    def encode(
+        self, update: Vector, share: float, *, clipped: bool = True, hidden: bool = False
+    ) -> Words:
         """Return what is summed of an update (d,), (d + 1,); ``share``: its weight, 1 at most.
 
         Clipped, then weighted, then rounded to the nearest, halves to even: the same everywhere.
         The last number says which share of the coordinates was clipped. Not ``clipped``: as an
-        attacker may, up to what the whole group's sum can hold.
+        attacker may, up to what the whole group's sum can hold. ``hidden``: the weight is summed as
+        well, as one number more at the end.
 
         Raises
         ------
@@ -75,10 +78,16 @@ class FixedPoint(NamedTuple):
         result = np.empty(len(value) + 1, dtype=np.uint32)
         result[:-1] = np.rint(value).astype(np.int64).astype(np.uint32)
         result[-1] = np.rint(out * self.largest)
-        return result
+        return (
+            np.append(result, np.rint(share * self.largest).astype(np.uint32)) if hidden else result
+        )
+
+    def weight(self, total: Words) -> float:
+        """Return the sum of the shares, where these are hidden; more than none."""
+        return max(1, int(total[-1]) & (1 << self.bits) - 1) / self.largest
 
     def decode(self, total: Words, count: int, weight: float) -> tuple[Vector, float]:
-        """Return the weighted mean (d,) of ``count`` updates whose numbers sum to ``total``.
+        """Return the weighted mean (d,) of ``count`` updates; ``total`` (d + 1,): of their numbers.
 
         And the share of their coordinates that was clipped. ``weight``: the sum of their shares.
         The sum of fewer than the modulus is made for could say more than they can: it is clipped.

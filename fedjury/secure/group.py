@@ -89,11 +89,13 @@ class Group(Replaceable):
     version: int
     """Of the model from which its members train."""
     length: int
-    """Of what is summed: d + 1."""
+    """Of what is summed: d + 1, or one more where weights are hidden."""
     awaited: frozenset[str]
     """Members who may answer the step."""
     unheard: frozenset[str] = frozenset()
     """Those of them that nobody waits for."""
+    hidden: int = 0
+    """The largest weight that counts, where nobody is told the weight of each; 0: they are told."""
     least: int = 0
     """Agents in its sum at the least, where it needs more than the run's others."""
     step: Step = Step.KEYS
@@ -145,9 +147,11 @@ class Opened:
     """(length,): what they have sent, added up, without masks."""
     fixed: FixedPoint
     largest: int
-    """The largest weight in the group."""
+    """The largest weight in the group, or that there may be where weights are hidden."""
     wrong: tuple[str, ...] = ()
     """Who has sent shares that do not fit: they are at fault, or who has dealt them the shares."""
+    hidden: bool = False
+    """Whether nobody was told the weight of each."""
 
     @property
     def mean(self) -> Vector:
@@ -165,7 +169,10 @@ class Opened:
         return (self.total & np.uint32((1 << self.fixed.bits) - 1)).astype(np.int64)
 
     def _decoded(self) -> tuple[Vector, float]:
-        return self.fixed.decode(self.total, len(self.members), self.weight / self.largest)
+        total, weight = self.total, self.weight / self.largest
+        if self.hidden:
+            total, weight = self.total[:-1], self.fixed.weight(self.total)
+        return self.fixed.decode(total, len(self.members), weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,19 @@ def opened(group: Group, run: str) -> Opened | Lost:
             _remove_masks_towards(group, group.place(name), secret, total, run)
     members = tuple(sorted(group.came))
     peers = [group.peers[name] for name in members]
-    weight = sum(one.weight for one in peers)
-    largest, fixed = peers[0].largest, group.fixed
-    return Opened(group.number, members, weight, total, fixed, largest, tuple(sorted(wrong)))
+    weight, largest = sum(one.weight for one in peers), peers[0].largest
+    if group.hidden:
+        largest, weight = group.hidden, max(1, round(group.fixed.weight(total) * group.hidden))
+    return Opened(
+        group.number,
+        members,
+        weight,
+        total,
+        group.fixed,
+        largest,
+        tuple(sorted(wrong)),
+        hidden=group.hidden > 0,
+    )
 
 
 def _secrets(group: Group, wrong: set[str]) -> dict[str, bytes] | str:

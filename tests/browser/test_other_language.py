@@ -795,7 +795,7 @@ def test_it_votes_on_groups_in_a_federation(node, csv, tmp_path):
 
 SECRET = {
     "candidate": ["groups.size=0"],
-    "counts": ["groups.size=0", "validation.decide=pooled"],
+    "counts": ["groups.size=0", "validation.decide=pooled", "groups.hidden_samples=50"],
     "groups": [
         "groups.size=3",
         "validation.on=groups",

@@ -95,6 +95,25 @@ def test_means_are_those_of_the_clear(tmp_path):
         assert record.groups.clip > 0
 
 
+def test_hidden_samples_weigh_as_told_ones_do(tmp_path):
+    """Agents who hold more or fewer than 40: nobody is told, and the mean is the same."""
+    unequal = SECURE | {"agents__samples": "uniform(10, 70)", "run__rounds": 2}
+    told = Federation(tmp_path / "told", **unequal).whole()
+    hidden = Federation(tmp_path / "hidden", **unequal | {"groups__hidden_samples": 320})
+    said = []
+    hidden.broker.listeners.append(
+        lambda topic, payload: (
+            said.append(codec.decode(topic, payload, Limits()).samples)
+            if USUAL.parse(topic).kind is SecureKeys
+            else None
+        )
+    )
+    hidden.whole()
+    assert set(said) == {0}
+    for one, other in zip(weights(told)[1:], weights(hidden)[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
 def test_no_update_is_ever_sent_by_itself(tmp_path):
     """Of the updates that agents send there are none: only what stands under masks."""
     done = Federation(tmp_path, **SECURE)

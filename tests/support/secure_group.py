@@ -36,7 +36,16 @@ class SecureGroup:
     """
 
     def __init__(
-        self, updates, samples=None, *, seed=0, hostile=lambda m: m, order=list, group=0, **terms
+        self,
+        updates,
+        samples=None,
+        *,
+        seed=0,
+        hostile=lambda m: m,
+        order=list,
+        group=0,
+        hidden=0,
+        **terms,
     ):
         self.updates = np.asarray(updates, np.float32)
         n, d = self.updates.shape
@@ -47,14 +56,15 @@ class SecureGroup:
         self.hostile, self.order = hostile, order
         self.before, self.least = {}, LEAST
         self.agents, self.sent, self.refusals, self.refused = {}, {}, {}, {}
-        length = d + bool(self.terms.value_bits)
-        self.group = Group(group, TURN, VERSION, length, frozenset(self.names))
+        length, self.hidden = d + bool(self.terms.value_bits) + bool(hidden), hidden
+        self.group = Group(group, TURN, VERSION, length, frozenset(self.names), hidden=hidden)
 
     def says(self, name):
         """Return a member's message at the step at hand."""
         now, random = self.group, self.random[name]
         if now.step is Step.KEYS:
-            self.agents[name], message = agent.join(name, RUN, TURN, self.samples[name], random)
+            own = name, RUN, TURN, self.samples[name], random, self.hidden
+            self.agents[name], message = agent.join(*own)
             return message
         state, heard = self.agents[name], told(now, name)
         if now.step is Step.SHARES:

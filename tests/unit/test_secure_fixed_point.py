@@ -206,3 +206,22 @@ def test_a_long_update_is_shortened_with_room_for_its_rounding():
     np.testing.assert_array_equal(shortened(long / 10, 1.0, fixed), long / 10)
     with pytest.raises(Refusal, match=r"rounding alone may make an update longer than 0\.007"):
         shortened(long, 0.007, fixed)
+
+
+def test_hidden_weights_are_summed_beside_what_they_weigh():
+    """Of 1 and 1/4 at 11 bits for one: 2,047 and 512; (1 x .5 + .25 x -.5) / 1.25 is .3."""
+    fixed = FixedPoint.of(1.0, 2, 11)
+    assert fixed.encode(vector(0.5), 0.25, hidden=True).tolist()[1:] == [0, 512]
+    one = fixed.encode(vector(0.5), 1.0, hidden=True)
+    other = fixed.encode(vector(-0.5), 0.25, hidden=True)
+    total = one + other
+    assert fixed.weight(total) == pytest.approx(1.25, abs=1e-3)
+    mean, clipped = fixed.decode(total[:-1], 2, fixed.weight(total))
+    assert (mean.tolist(), clipped) == (pytest.approx([0.3], abs=2e-3), 0)
+
+
+def test_a_sum_whose_weights_are_none_divides_by_something():
+    """As liars may say: the mean stays in the box."""
+    fixed = FixedPoint.of(1.0, 2, 11)
+    total = np.array([4000, 0, 0], np.uint32)
+    assert fixed.decode(total[:-1], 1, fixed.weight(total))[0].tolist() == [1.0]

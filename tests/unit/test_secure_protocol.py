@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -326,3 +327,27 @@ def test_counts_that_are_too_few_or_negative_are_not_sent():
     for wrong in ([1, 1], [1, 1, -1]):
         with pytest.raises(ValueError, match="counts"):
             agent.masked_counts(masked, 7, np.array(wrong))
+
+
+# Hidden weights
+
+
+def test_nobody_is_told_a_hidden_weight_and_it_counts():
+    """Samples of 40, 20, 20 and 500, of which 80 count: (40 x 1 + 20 x 2 + 20 x 3 + 80 x 4) / 160.
+
+    In units of .1: 2.875.
+    """
+    updates = np.array([[0.1], [0.2], [0.3], [0.4]])
+    group = SecureGroup(updates, [40, 20, 20, 500], hidden=80)
+    result = group.run()
+    assert {keys.samples for keys in group.sent["SecureKeys"].values()} == {0}
+    assert (result.weight, result.largest) == (160, 80)
+    assert result.mean == pytest.approx([0.2875], abs=1e-3)
+
+
+def test_weights_that_are_told_though_they_are_hidden_are_refused():
+    """A server that wants to weigh one more than another, of whose samples it knows nothing."""
+    group = SecureGroup(np.zeros((4, 1)), [40] * 4, hidden=80).until(Step.SHARES)
+    peers = replace(told(group.group, "a"), weight=40, largest=80)
+    with pytest.raises(agent.Refusal, match="weights are told, though samples are hidden"):
+        agent.share(group.agents["a"], peers, None, agent.Least(), group.random["a"])
