@@ -18,11 +18,12 @@ from typing import Literal
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import FromZero
-from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows
+from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows, zeros
 from fedjury.rules.byzantine import byzantine
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 from fedjury.rules.trimmed_mean import trim
 
@@ -55,31 +56,43 @@ def foundationfl(
     """
     number = byzantine("FoundationFL", count, share, times=2, plus=1)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        rows, n = finite_rows(updates), len(updates)
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        rows, n = finite_rows(updates), updates.n
         f = number(n, context.excluded)
         if not len(rows):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         row = rows[CHOOSE[copied](scores(updates, rows))]
         union = np.concatenate([rows, np.repeat(row, n // 2 if synthetic is None else synthetic)])
         k = (len(union) - 1) // 2 if base == "median" else max(0, f - (n - len(rows)))
-        result = np.empty(updates.shape[1], dtype=np.float32)
-        width = max(1, BLOCK // len(union))
-        for start in range(0, len(result), width):
-            columns = slice(start, start + width)
-            result[columns] = trim(updates[union, columns], k)
-        return result
+        return updates.columns(trim_rows, union, k)
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def scores(updates: Matrix, rows: Indices) -> Wide:
+def trim_rows(part: Matrix, first: int, rows: Indices, k: int) -> Vector:  # noqa: ARG001
+    """Return the trimmed mean (w,) of these rows of a partition, which may come repeatedly."""
+    result = np.empty(part.shape[1], dtype=np.float32)
+    width = max(1, BLOCK // len(rows))
+    for start in range(0, len(result), width):
+        columns = slice(start, start + width)
+        result[columns] = trim(part[rows, columns], 0, k)
+    return result
+
+
+def scores(updates: Partitions, rows: Indices) -> Wide:
     """Return the squared distance (m,) of each of these finite rows from the nearer extreme."""
-    above, below = np.zeros(len(rows)), np.zeros(len(rows))
-    for _, block in blocks(updates, rows):
+    above, below = updates.total(from_extremes, rows)
+    nearer: Wide = np.minimum(above, below)
+    return nearer
+
+
+def from_extremes(part: Matrix, first: int, rows: Indices) -> Wide:  # noqa: ARG001
+    """Return the squared distances (2, m) of these rows of a partition from both extremes."""
+    above, below = result = np.zeros((2, len(rows)))
+    for _, block in blocks(part, rows):
         above += squares(block - block.max(axis=0))
         below += squares(block - block.min(axis=0))
-    return np.minimum(above, below)
+    return result
 
 
 def squares(block: Wide) -> Wide:
