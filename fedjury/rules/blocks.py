@@ -49,15 +49,17 @@ def blocks(
 ) -> Iterator[tuple[slice, Wide]]:
     """Yield columns and a copy (m, w) of them in these m ``rows``, until all columns came.
 
-    ``least``: how many of them at a time, however many the rows. ``size``: elements at a time,
-    ``BLOCK`` if None.
+    A copy is good until the next one. ``least``: how many columns at a time, however many the
+    rows. ``size``: elements at a time, ``BLOCK`` if None.
     """
-    n, d = part.shape
-    width = max(least, (BLOCK if size is None else size) // max(1, len(rows)))
-    for start in range(0, d, width):
-        columns = slice(start, start + width)
-        block = part[:, columns] if len(rows) == n else part[rows, columns]
-        yield columns, block.astype(np.float64)
+    (n, d), m = part.shape, len(rows)
+    width = min(d, max(least, (BLOCK if size is None else size) // max(1, m)))
+    room = np.empty(m * width)  # memory that is asked for again and again costs time
+    for start in range(0, d, max(1, width)):
+        columns = slice(start, min(start + width, d))
+        block = room[: m * (columns.stop - start)].reshape(m, columns.stop - start)
+        block[:] = part[:, columns] if m == n else part[rows, columns]
+        yield columns, block
 
 
 def zeros(updates: Partitions) -> Vector:

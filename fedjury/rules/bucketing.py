@@ -55,10 +55,12 @@ def means_of(part: Matrix, first: int, out: Matrix, buckets: list[Indices]) -> N
 
     They are added one by one and not by a product, which rounds a column by where it stands.
     """
-    height = max(1, SIZE // max(1, part.shape[1]))
+    height = min(len(buckets), max(1, SIZE // max(1, part.shape[1])))
+    room = np.empty((height, part.shape[1]))
     for start in range(0, len(buckets), height):
         those = buckets[start : start + height]
-        total = part[[bucket[0] for bucket in those]].astype(np.float64)
+        total = room[: len(those)]
+        total[:] = part[[bucket[0] for bucket in those]]
         for place in range(1, len(those[0])):  # of all buckets only the last may be smaller
             rows = [bucket[place] for bucket in those if len(bucket) > place]
             total[: len(rows)] += part[rows]

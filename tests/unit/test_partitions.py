@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.rules import cut
 from fedjury.rules.partitions import LocalPartitions, places, tree_sum
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FRONTS = ({"clip": 9.0}, {"bucketing": 3}, {"nnm": 5}, {"clip": 9.0, "bucketing": 2, "nnm": 2})
 CASES = [
@@ -200,6 +203,17 @@ def test_an_array_is_one_partition():
     parted, _ = rules.PRE_AGGREGATIONS["clip"](1.0)(cut(rows, 2), ones(2), NOTHING)
     assert isinstance(parted, LocalPartitions)
     np.testing.assert_array_equal(parted.whole(), clipped)
+
+
+def test_the_recipe_works():
+    """The page's rule leaves out (3, 4), of norm 5, and averages (.6, .8) and (0, 0)."""
+    text = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    code = text.partition("<!-- recipe: a rule on partitions -->")[2].split("```")[1]
+    found: dict = {"__name__": "acme"}
+    exec(code.removeprefix("python"), found)
+    rows = matrix([0.6, 0.8], [3, 4], [0, 0])
+    made, _ = rules.applied(found["short"](1.01), "m", cut(rows, 2), ones(3), NOTHING, keeps=False)
+    np.testing.assert_allclose(made, [0.3, 0.4], rtol=1e-6)
 
 
 def test_rules_need_no_torch():

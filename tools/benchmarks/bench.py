@@ -18,7 +18,16 @@ import torch
 
 from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
-from tools.benchmarks import aggregating, defence, judging, masking, messages, network, training
+from tools.benchmarks import (
+    aggregating,
+    defence,
+    judging,
+    masking,
+    messages,
+    network,
+    partitioned,
+    training,
+)
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
 
 AGENTS = 1000
@@ -164,6 +173,7 @@ def codecs(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "training": training.measure,
     "rules": aggregating.measure,
+    "partitions": partitioned.measure,
     "judging": judging.measure,
     "groups": judging.together,
     "secure": masking.measure,
