@@ -30,6 +30,9 @@ from fedjury.rules.trimmed_mean import trim
 CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
 """Which score belongs to the update that is copied."""
 
+ROWS = 128
+"""Rows that are measured at a time, so that their differences stay in the cache."""
+
 
 @rule
 def foundationfl(
@@ -90,12 +93,15 @@ def from_extremes(part: Matrix, first: int, rows: Indices) -> Wide:  # noqa: ARG
     """Return the squared distances (2, m) of these rows of a partition from both extremes."""
     above, below = result = np.zeros((2, len(rows)))
     for _, block in blocks(part, rows):
-        above += squares(block - block.max(axis=0))
-        below += squares(block - block.min(axis=0))
+        above += squares_from(block, block.max(axis=0))
+        below += squares_from(block, block.min(axis=0))
     return result
 
 
-def squares(block: Wide) -> Wide:
-    """Return the squared norms (m,) of the rows of a block (m, w)."""
-    result: Wide = np.einsum("nd,nd->n", block, block)
+def squares_from(block: Wide, point: Wide) -> Wide:
+    """Return the squared distances (m,) of the rows of a block (m, w) from a point (w,)."""
+    result = np.empty(len(block))
+    for start in range(0, len(block), ROWS):
+        apart = block[start : start + ROWS] - point
+        result[start : start + ROWS] = np.einsum("nd,nd->n", apart, apart)
     return result
