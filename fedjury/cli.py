@@ -49,6 +49,7 @@ COMMANDS = {
     "broker": Command(
         "fedjury.broker.__main__", "run a private broker on this machine, until Ctrl-C"
     ),
+    "broker check": Command("fedjury.broker.check", "tell whether a broker will do"),
     "enroll": Command("fedjury.broker.enrol", "make logins and certificates"),
     "watch": Command("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
     "page": Command("fedjury.monitor.web.__main__", "show the live page in a browser"),
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
     name, *rest = arguments
+    if rest and f"{name} {rest[0]}" in COMMANDS:
+        name, rest = f"{name} {rest[0]}", rest[1:]
     if name == "--version":
         name = "version"
     if name not in COMMANDS:
@@ -99,8 +102,13 @@ def usage() -> str:
 
 
 def parsers() -> Iterator[tuple[str, str, ArgumentParser]]:
-    """Yield name, summary and parser of each command; what cannot be loaded is left out."""
+    """Yield name, summary and parser of each command; what cannot be loaded is left out.
+
+    So are commands of two words, whose second a shell takes for an argument of the first.
+    """
     for name, command in COMMANDS.items():
+        if " " in name:
+            continue
         with suppress(ModuleNotFoundError):  # of an extra that is not installed
             yield name, command.summary, command.program()[0].flags(f"fedjury {name}")
 

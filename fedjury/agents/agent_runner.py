@@ -224,7 +224,7 @@ class AgentRunner:
             case Model(version, weights):
                 self._keep(version, weights)
             case GroupCandidate():
-                self._group_tasks.hear(message)
+                self._group_tasks.receive(message)
             case GroupHistory(version, weights) if self._batch is not None:
                 self._batch.look_back_at_group(version, weights)
             case History(version, weights) if self._batch is not None:

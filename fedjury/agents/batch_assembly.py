@@ -101,7 +101,7 @@ def assemble(
         (BACKDOORS, spec.task if spec.armed else ""),
     )
     groups, faults = simulated.settings.groups, Faults(say, plugins)
-    size = None if groups.by_key else groups.size
+    size = None if groups.by_key or groups.fixed else groups.size
     return AgentBatch(members, attack, manifest, spec, simulated.attacked, faults, size)
 
 

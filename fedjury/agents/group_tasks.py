@@ -29,7 +29,7 @@ class GroupTasks:
         """Forget what was asked for, and the candidates."""
         self.__init__()  # type: ignore[misc]  # all of it
 
-    def hear(self, message: GroupCandidate) -> None:
+    def receive(self, message: GroupCandidate) -> None:
         """Take the candidate of a group; those of an earlier attempt are of no use then."""
         turn = message.round, message.attempt
         if turn > self._turn:

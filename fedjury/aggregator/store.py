@@ -9,7 +9,7 @@
     runs/<run>/rule-000012.safetensors   what the rule keeps, of one that keeps something
     runs/<run>/groups.key          where groups are drawn in secret: what they are drawn by
     runs/<run>/sums.json             with secure aggregation: which sums were opened over the last
-                                     model
+                                     model; with groups.fixed, in the whole run
     runs/<run>/release.safetensors   with differential privacy: the last noisy candidate, and how
                                    often there was one
     runs/<run>/lock                held by the aggregator that uses the folder

@@ -1,7 +1,8 @@
 """Which sums of updates were opened over the model at hand, on disk before another one is.
 
 An update follows from its base model and its agent's data; so as long as a run stands on a model,
-no update may be in two sums that differ, whatever happens to the aggregator meanwhile.
+no update may be in two sums that differ, whatever happens to the aggregator meanwhile. Where groups
+stay together, that holds for the whole run.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ def packed(sums: OpenedSums) -> bytes:
     content = {
         "round": sums.round,
         "attempt": sums.attempt,
-        "bases": {
-            base.hex(): [{"members": one.members, "survivors": one.survivors} for one in some]
-            for base, some in sums.bases
-        },
+        "bases": {base.hex(): [one._asdict() for one in some] for base, some in sums.bases},
+        "ever": [one._asdict() for one in sums.ever],
     }
     return json.dumps(content).encode()
 
@@ -43,7 +42,8 @@ def unpacked(file: Path) -> OpenedSums:
         bases = tuple(
             (bytes.fromhex(base), tuple(map(_sum, some))) for base, some in content["bases"].items()
         )
-        return OpenedSums(int(content["round"]), int(content["attempt"]), bases)
+        ever = tuple(map(_sum, content.get("ever", ())))  # older files have none
+        return OpenedSums(int(content["round"]), int(content["attempt"]), bases, ever)
     except Exception as why:  # of JSON, or the system
         raise damaged(file, why) from why
 

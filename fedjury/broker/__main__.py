@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   %(prog)s --port 1883 --kind embedded  without Mosquitto
   %(prog)s --port 1883 --secrets secrets  with logins (fedjury enroll)
   %(prog)s --port 1883 --page   and the live page at port 8080
+  %(prog)s check mqtt://10.0.0.1        whether another broker will do
 """
 
 EXPECTED = (BrokerError,)

@@ -41,6 +41,12 @@ class Groups(Section):
         description="secure: groups are drawn by run.seed all the same, so that runs can be "
         "compared; false: by a key",
     )
+    fixed: bool = Field(
+        False,
+        description="secure: groups stay together over the whole run, so that sums of many rounds "
+        "tell no more of an agent than one; a group of which somebody is missing sits the round "
+        "out. false: other groups are drawn for each round",
+    )
     colluding: float = Field(
         0.33,
         ge=0,
@@ -101,7 +107,11 @@ def check_secure(settings: Settings) -> None:
     """
     said = settings.groups
     if not said.secure:
+        why = "without groups.secure, where the aggregator sees each update anyway"
+        must(not said.fixed, "groups.fixed", said.fixed, f"false {why}")
         return
+    if said.fixed:
+        _check_fixed(settings)
     size = said.size
     must(size == 0 or size >= 3, "groups.size", size, f"0, or 3 and more, {ALONE}")
     fewest = said.fewest
@@ -128,3 +138,30 @@ def check_secure(settings: Settings) -> None:
     by_agent = settings.evaluation.by_agent
     why = "as what an agent measures in training tells of its update"
     must(not by_agent, "evaluation.by_agent", by_agent, f"false {ALONE}, {why}")
+
+
+def _check_fixed(settings: Settings) -> None:
+    """Refuse what groups that stay together do not go with.
+
+    Raises
+    ------
+    SettingsError
+        With the reason.
+    """
+    size, alone = settings.groups.size, "with groups.fixed"
+    why = "as a group of all changes with everybody who comes or goes"
+    must(size, "groups.size", size, f"3 and more {alone}, {why}")
+    most = settings.sampling.most
+    why = "as whole groups are selected; sampling.client_fraction says how many"
+    must(not most, "sampling.most", most, f"0 {alone}, {why}")
+    piggy_back = settings.validation.piggy_back
+    why = "as whoever votes against a candidate is missing in its group"
+    must(not piggy_back, "validation.piggy_back", piggy_back, f"false {alone}, {why}")
+    detectors = settings.detection.detectors
+    why = "which goes by groups that change: where they stay together nobody can be told from them"
+    must(
+        "group_testing" not in detectors,
+        "groups.fixed",
+        settings.groups.fixed,
+        f"false with the detector group_testing, {why}",
+    )

@@ -22,6 +22,8 @@ NAMES = (
     "group-votes",
     "group-crowd",
     "group-testing",
+    "group-leak",
+    "secure-votes",
     "judge-alarms",
     "judge-liars",
     "judge-settled",

@@ -54,6 +54,7 @@ from fedjury.round.answers import (
 )
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.effects import Publish
+from fedjury.round.grouping import lacks_groups
 from fedjury.round.selection import (
     contributors,
     evaluators,
@@ -119,7 +120,8 @@ def open_when_due(state: State, tick: Tick, config: RoundConfig) -> Step:
     assert isinstance(phase, Waiting)
     if state.round >= config.run.rounds and not phase.again:
         return announced(state.but(phase=Done()), config)
-    if tick.paused or tick.now < phase.due or lacks_agents(state, tick, config):
+    lacks = lacks_agents(state, tick, config) or (phase.again and lacks_groups(state, tick, config))
+    if tick.paused or tick.now < phase.due or lacks:
         return state, []
     try:
         state, effects = open_round(state, tick, config, phase.pending, again=phase.again)
@@ -286,7 +288,7 @@ def open_round(
 def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
     """Try the round again: agents send what they have, a fresh collection begins."""
     pending = state.phase.pending if isinstance(state.phase, JudgingAndTraining) else None
-    if lacks_agents(state, tick, config):
+    if lacks_agents(state, tick, config) or lacks_groups(state, tick, config):
         note = RoundRepeated(state.round, state.attempt, f"{why}; waiting for more agents")
         waiting = state.but(phase=Waiting(pending, again=True))
         return waiting, [Publish(RoundLog(note))]

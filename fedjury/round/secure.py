@@ -17,13 +17,12 @@ from fedjury.protocol import groups as recorded
 from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
-from fedjury.randomness import draw_groups
 from fedjury.round.answers import Step, count_invalid
 from fedjury.round.effects import Effect, PersistSums, Publish
-from fedjury.round.groups import rng_of
+from fedjury.round.grouping import members_of
 from fedjury.round.selection import too_few
 from fedjury.round.state import JudgingAndTraining, RoundConfig, State, Tick, Training, Voting
-from fedjury.round.sums import OpenedSum, groups_of
+from fedjury.round.sums import OpenedSum
 from fedjury.secure import group as steps
 from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
@@ -56,6 +55,8 @@ class SecureRound(Replaceable):
     """Groups whose step has begun since the last tick."""
     look: float = 0.0
     """When it is looked again who has left."""
+    stays: bool = False
+    """Whether whoever is summed together stays together over the run."""
     again: Mapping[int, float] = field(default_factory=dict)
     """A group that waits -> when those who have not answered are told their part once more."""
 
@@ -105,18 +106,20 @@ def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> Secure
     ``unheard``: who missed the last rounds, and is not waited for.
     """
     base = base_model(state)
-    stands_for = base_of(base)
-    drawn = groups_of(
-        state.selected,
-        state.sums.over(stands_for),
-        lambda agents: draw_groups(agents, config.groups.size, rng_of(state.round, config)),
-    )
+    stands_for, fixed = base_of(base), config.groups.fixed
+    drawn, apart = members_of(state, stands_for, config)
     assert config.secure is not None
     turn, version = (state.round, state.attempt), state.request.version
     groups = [Group(i, turn, version, len(base) + 1, frozenset(m)) for i, m in enumerate(drawn)]
-    return of_groups(groups, stands_for, config.secure, clip_of(state, config), unheard).but(
-        out=len(state.selected) - sum(map(len, drawn))
-    )
+    if fixed:
+        groups = [group.but(least=len(group.awaited)) for group in groups]
+    made = of_groups(groups, stands_for, config.secure, clip_of(state, config), unheard)
+    lost = {
+        number: Lost(number, (), _not_there(members, state.selected))
+        for number, members in enumerate(apart, start=len(groups))
+    }
+    out = len(state.selected) - sum(map(len, drawn))
+    return made.but(groups={**made.groups, **lost}, out=out, stays=fixed)
 
 
 def of_groups(
@@ -134,6 +137,12 @@ def of_groups(
         due={},
         begun=frozenset(waiting),
     )
+
+
+def _not_there(members: tuple[str, ...], online: frozenset[str]) -> str:
+    """Say why a group that stays together sits out."""
+    here = sum(name in online for name in members)
+    return f"{here} of its {len(members)} agents are there, all are needed"
 
 
 def base_model(state: State) -> Vector:
@@ -297,7 +306,8 @@ def _moved(state: State, group: Group, *, late: bool = False) -> Step:
 def _before_opening(state: State, secure: SecureRound, group: Group) -> tuple[State, Effect]:
     """Note that a sum is about to be opened, before anybody is asked to."""
     one = OpenedSum(group.names, tuple(sorted(group.came)))
-    sums = state.sums.with_sum(state.round, state.attempt, secure.base, one)
+    turn, stays = (state.round, state.attempt), secure.stays
+    sums = state.sums.with_sum(*turn, secure.base, one, stays=stays)
     return state.but(sums=sums), PersistSums(sums)
 
 

@@ -24,8 +24,13 @@ def lacks_agents(state: State, tick: Tick, config: RoundConfig) -> bool:
 
 
 def contributors(agents: Names, number: int, config: RoundConfig) -> tuple[str, ...]:
-    """Draw who trains in a round, of those who may be selected."""
+    """Draw who trains in a round, of those who may be selected.
+
+    All, where groups stay together: whole groups are drawn then.
+    """
     sampling = config.sampling
+    if config.groups.fixed:
+        return tuple(sorted(agents))
     count = max(1, round(sampling.client_fraction * len(agents)))
     count = min(count, sampling.most or count)
     forced = config.forced.get(number, ())

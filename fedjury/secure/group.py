@@ -94,6 +94,8 @@ class Group(Replaceable):
     """Members who may answer the step."""
     unheard: frozenset[str] = frozenset()
     """Those of them that nobody waits for."""
+    least: int = 0
+    """Agents in its sum at the least, where it needs more than the run's others."""
     step: Step = Step.KEYS
     keys: Mapping[str, SecureKeys] = field(default_factory=dict)
     names: tuple[str, ...] = ()
@@ -246,7 +248,7 @@ def advance(group: Group, terms: Terms, clip: float) -> Group | Lost:
             here, what = frozenset(group.shares), "sent shares"
         case _:
             here, what = group.came, "sent masked updates"
-    if why := _too_few(group, here, terms.least, what):
+    if why := _too_few(group, here, max(terms.least, group.least), what):
         return Lost(group.number, group.names, why)
     group = group.but(step=Step(group.step + 1), awaited=here, unheard=frozenset())
     if group.step is Step.UNMASK:
@@ -258,9 +260,9 @@ def advance(group: Group, terms: Terms, clip: float) -> Group | Lost:
 def _with_peers(group: Group, terms: Terms, clip: float) -> Group | Lost:
     """Draw who is whose neighbour among those who take part."""
     names = tuple(sorted(group.keys))
-    n = len(names)
-    if n < terms.least:
-        return Lost(group.number, names, f"{n} of its agents sent keys, {terms.least} are needed")
+    n, least = len(names), max(terms.least, group.least)
+    if n < least:
+        return Lost(group.number, names, f"{n} of its agents sent keys, {least} are needed")
     samples = np.array([group.keys[name].samples for name in names])
     cap = min(terms.largest_weight, int(CAP * np.median(samples)))
     weights = np.clip(samples, 1, max(1, cap)).tolist()

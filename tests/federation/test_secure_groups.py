@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.secure_sums import OpenedOnTheWire
 
 from fedjury.protocol import codec
 from fedjury.protocol.checks import Limits
-from fedjury.protocol.messages import Update, Vote
+from fedjury.protocol.messages import Presence, RoundLog, Update, Vote
 from fedjury.protocol.secure import (
     MaskedUpdate,
     SecureInbox,
@@ -133,7 +134,7 @@ def test_groups_are_drawn_by_a_key_unless_the_seed_is_asked_for(tmp_path):
     assert [r.groups.groups for r in done.records] != [r.groups.groups for r in other.records]
 
 
-def run_with_leavers(done, after, chosen):
+def run_with_leavers(done, after, chosen, enough=lambda _: False):
     """Run to the end; agents chosen by name leave without a goodbye once they have said that."""
     heard, gone = [], []
     done.broker.listeners.append(
@@ -152,7 +153,7 @@ def run_with_leavers(done, after, chosen):
                 fleet = next(f for f in done.fleets if name in f.connections.of)
                 fleet.transport.vanish()
                 done.fleets.remove(fleet)
-        return False
+        return enough(state)
 
     done.begin()
     done.run(part)
@@ -229,6 +230,45 @@ def test_after_a_rejection_only_the_same_groups_are_summed_again(tmp_path):
     sums.check()
     assert not any(record.accepted for record in done.records)
     assert sum(len(each) for each in sums.sums.values()) > 2
+
+
+def test_a_run_waits_where_nobody_may_be_in_another_sum(tmp_path):
+    """One of each group leaves in the middle, and the model is rejected: nobody may go on."""
+    reject = {
+        "validation__validators": 8,
+        "validation__quorum": 1,
+        "validation__min_votes": 1,
+        "agents__malicious_validators": 0.6,
+        "agents__vote_attack": "always_reject",
+        "agents__malicious": 0.3,
+        "agents__attack": "label_flip",
+        "agents__start": 99,
+        "collect__wait": True,
+        "run__rounds": 2,
+    }
+    done = Federation(tmp_path, fleets=20, **SECURE | reject)
+    logs, gone, turns = [], {}, count()
+    done.broker.listeners.append(
+        lambda topic, payload: logs.append(payload) if USUAL.parse(topic).kind is RoundLog else None
+    )
+
+    def first_of_its_group(name, _, state):
+        first = gone.setdefault(state.phase.secure.group_of.get(name), name) == name
+        if first:
+            will = Presence(name, online=False, since=0.0)
+            done.broker.publish(USUAL.of("lab", will), codec.encode(will), retain=True)
+        return first
+
+    run_with_leavers(
+        done,
+        SecureShares,
+        first_of_its_group,
+        enough=lambda state: state.round == 2 and next(turns) > 99,
+    )
+    assert len(gone) == 4
+    assert [record.accepted for record in done.records] == [False]
+    waits = [payload for payload in logs if b"waiting for more agents" in payload]
+    assert len(waits) == 1
 
 
 @pytest.mark.parametrize("after", [SecureKeys, SecureShares, MaskedUpdate, UnmaskShares])

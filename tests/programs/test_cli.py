@@ -112,7 +112,7 @@ def test_a_broker_s_address_comes_as_json():
 def test_a_shell_completes_commands_and_flags(shell):
     """The script knows every command, and flags of their own; it starts no Python."""
     text = script(shell, cli.parsers())
-    assert all(name in text for name in cli.COMMANDS)
+    assert all(name in text for name in cli.COMMANDS if " " not in name)
     assert "evil" in text
     assert "python" not in text
 

@@ -27,7 +27,9 @@ from fedjury.experiments.engine.tables import Table, target
 from fedjury.experiments.papers import baffle_bytes, baffle_liars
 from fedjury.experiments.papers.baffle import BAFFLE
 from fedjury.learning import datasets
+from fedjury.protocol.messages import Update
 from fedjury.protocol.record import Ballot, Quality, RoundRecord, Votes, to_json
+from fedjury.protocol.topics import USUAL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -328,6 +330,35 @@ def test_memory_and_broker_give_the_same(tiny, tmp_path):
     assert any("round" in log.read_text() for log in logs)
 
 
+class Counting:
+    """Watches a run, and counts its updates by agent."""
+
+    def __init__(self, settings):
+        self.seen = {settings.run.seed: 0}
+
+    def __call__(self, topic, payload):
+        """Count an update."""
+        kind = USUAL.parse(topic).kind
+        self.seen[0] += kind is Update and bool(payload)
+
+    def found(self):
+        """Return what was counted."""
+        return {"updates": self.seen[0]}
+
+
+def test_what_a_run_is_watched_by_is_kept_with_it(tiny, tmp_path):
+    """Single updates, of which records say nothing: they are seen in memory alone."""
+    [one] = stable(tiny, judge="none", attack="no", step="mean")
+    job = one.job._replace(start=None, before=None, watch=Counting)
+    where = runner.place(tmp_path, "x", "tiny", "digits")
+    for _ in range(2):  # the second time it is read
+        [result] = runner.run([one._replace(job=job)], where, runner.How(jobs=0))
+        assert result.found == {"updates": sum(record.updates for record in result.records)}
+    other = where._replace(folder=tmp_path / "y")
+    with pytest.raises(CaseError, match="seen in memory only: take --link memory"):
+        runner.run([one._replace(job=job)], other, runner.How("broker", jobs=0))
+
+
 # From end to end
 
 COLUMNS = {
@@ -436,6 +467,16 @@ COLUMNS = {
         "FN",
     ],
     "judge-always": ["judge", "submitted", "took", "let in of those", "largest let in", "FP"],
+    "group-leak": [
+        "split",
+        "size",
+        "groups",
+        "rounds",
+        "cosine",
+        "cosine with the last",
+        "told apart",
+        "label read",
+    ],
     "judge-alarms": ["judge", "data", "samples", "step", "FP", "FP high", "FP of one"],
     "judge-liars": ["judge", "lie", "liars", "let in of those", "if independent", "FP"],
     "group-votes": [
@@ -466,6 +507,21 @@ COLUMNS = {
         "honest named",
         "spoiled groups voted down",
         "other groups voted down",
+    ],
+    "secure-votes": [
+        "updates",
+        "votes on",
+        "accuracy at the end",
+        "its sd (points)",
+        "largest let in",
+        "backdoor before",
+        "strikes let in",
+        "FP of groups",
+        "rejected rounds",
+        "up an agent (kB)",
+        "sent by the aggregator (MB)",
+        "down a validator (kB)",
+        "seconds a round",
     ],
     "matrix": [
         "attack",

@@ -38,6 +38,7 @@ COMMANDS = [
     "fedjury spawn",
     "fedjury join",
     "fedjury broker",
+    "fedjury broker check",
     "python -m fedjury.broker.embedded",
     "fedjury enroll",
     "python -m fedjury.learning.classifier",
@@ -64,6 +65,7 @@ COMMANDS = [
     "python -m tools.benchmarks.where",
     "python -m tools.benchmarks.page",
     "python -m tools.benchmarks.peers.run",
+    "python -m tools.benchmarks.peers.secagg",
 ]
 """What people start, as they type it."""
 
@@ -74,6 +76,7 @@ INTERNAL = {
     "tools/benchmarks/peers/blazefl_fedavg.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/byzfl_rules.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/flower.py": "a process of python -m tools.benchmarks.peers.run",
+    "tools/benchmarks/peers/flower_secagg.py": "a process of python -m ...peers.secagg",
     "tools/benchmarks/peers/pfl_research.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/plain.py": "a process of python -m tools.benchmarks.peers.run",
     "fedjury/registry/listing.py": "make docs",
@@ -92,7 +95,7 @@ def module_of(command: str) -> str:
     """Return the module that a command runs, with dots."""
     name = command.rpartition(" ")[2]
     if command.startswith("fedjury "):
-        return cli.COMMANDS[name].module
+        return cli.COMMANDS[command.removeprefix("fedjury ")].module
     if " -m " not in command:
         return name.removesuffix(".py").replace("/", ".")
     return f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name
@@ -135,7 +138,7 @@ def start(monkeypatch):
             patch.setattr(sys, "path", [str(ROOT), beside, *sys.path])
             patch.setattr(sys, "argv", ["pytest", *arguments])
             patch.chdir(ROOT)
-            name = command.rpartition(" ")[2]
+            name = command.removeprefix("fedjury ")
             attribute = cli.COMMANDS[name].main if command.startswith("fedjury ") else "main"
             main = getattr(importlib.import_module(module_of(command)), attribute)
             if isinstance(main, Program):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from support.network import RUN
+from support.npm_packages import node_for
 
 from fedjury.learning import datasets
 from fedjury.learning.weights import flatten, tensors
@@ -25,34 +24,7 @@ LOOK_BACK = 7
 
 def found_node():
     """Find Node.js 20, and install the packages of examples/ unless they are there."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if not program or not npm:
-        pytest.skip("Node.js or npm is not installed")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    if int(version.stdout.lstrip("v").split(".")[0]) < 20:
-        pytest.skip(f"Node.js is {version.stdout.strip()}, the agent needs v20")
-    if not _installed():
-        install = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        done = subprocess.run(
-            [*install, "--prefix", str(EXAMPLES)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode or not _installed():
-            pytest.skip(f"npm cannot install the agent's packages: {done.stderr[-300:]}")
-    return program
-
-
-def _installed():
-    """Say whether the packages of package.json are there, in these versions."""
-    wanted = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
-    files = {name: EXAMPLES / "node_modules" / name / "package.json" for name in wanted}
-    return all(
-        file.exists() and json.loads(file.read_text())["version"] == wanted[name]
-        for name, file in files.items()
-    )
+    return node_for(EXAMPLES)
 
 
 def small_digits():

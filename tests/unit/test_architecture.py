@@ -6,6 +6,7 @@ All of it is read from the source, so that nothing has to be imported to be judg
 from __future__ import annotations
 
 import ast
+import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,7 @@ ENTRY = {
     "fedjury/monitor/prometheus/__main__.py",
     "fedjury/monitor/web/__main__.py",
     "fedjury/monitor/web/screenshots.py",
+    "fedjury/broker/check.py",
     "fedjury/broker/embedded.py",
     "fedjury/broker/enrol.py",
     "fedjury/broker/__main__.py",
@@ -113,7 +115,7 @@ MAY_IMPORT = {
     "secure": {"learning", "protocol"},
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
-    "broker": {"processes", "shipped"},
+    "broker": {"processes", "protocol", "shipped"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
@@ -152,6 +154,7 @@ PURE = [
     "fedjury/attacks/validators/",
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
+    "fedjury/broker/check_verdicts.py",
     "fedjury/privacy/noise.py",
     "fedjury/privacy/accounting.py",
     "fedjury/privacy/releases.py",
@@ -236,12 +239,19 @@ class Import(NamedTuple):
         return f"{self.file}:{self.line} imports {self.name}"
 
 
+def below(folder):
+    """Yield the files of Python in a folder, not those of a virtual environment in it."""
+    for place, inside, files in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield from (Path(place) / file for file in files if file.endswith(".py"))
+
+
 def sources():
     """Return our programs' files, as paths from the root."""
     files = [ROOT / "run.py"]
     for folder in sorted(ROOT.iterdir()):
         if folder.is_dir() and folder.name not in OUTSIDE and not folder.name.startswith("."):
-            files += sorted(folder.rglob("*.py"))
+            files += sorted(below(folder))
     return [file.relative_to(ROOT).as_posix() for file in files]
 
 

@@ -303,6 +303,8 @@ def test_the_documents_table_is_made_of_the_type():
 ELSEWHERE = {
     "fedjury/broker/enrolment_file.py": "the enrolment",
     "fedjury/experiments/engine/runner.py": "a case that was kept",
+    "fedjury/experiments/papers/group_leak.py": "what a run was watched for",
+    "fedjury/experiments/papers/secure_votes.py": "the labels of a case",
     "fedjury/aggregator/store.py": "the metadata of a model's file",
     "fedjury/judges/applied.py": "the parts of judgements",
     "fedjury/aggregator/rule_memory.py": "the metadata of a file of the rule's",

@@ -13,11 +13,13 @@ from fedjury.protocol.messages import Vector
 from fedjury.randomness import Purpose, stream
 from fedjury.secure import agent, group
 from fedjury.secure.group import Terms
+from fedjury.secure.keys import KEY, KeyPair
 from fedjury.secure.opening import opened
 from tools.benchmarks import network
 from tools.benchmarks.figures import Figure, ratios
 
 MEMBERS = 50
+AGREEMENTS = 1_000
 SHARES = {22: (0.33, 0.1), 16: (0.2, 0.1)}
 """Degree in groups of fifty -> the shares of colluding agents and drop-outs that lead to it."""
 
@@ -43,7 +45,9 @@ def flags(way: str) -> list[str]:
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure processor time of an agent's four steps, of the server's, and of whole rounds."""
-    figures = []
+    figures = [
+        Figure("one agreement of two agents (X25519)", [agreement() for _ in range(repeats)], "ms")
+    ]
     for parameters, most in ((13_106, 2.5), (139_960, 20.0)):
         say(f"secure aggregation of {MEMBERS} updates of {parameters:,} parameters")
         agents, servers = zip(*(one_group(parameters) for _ in range(repeats)), strict=True)
@@ -64,6 +68,15 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
         way = f"under masks, k = {degree}"
         figures.append(ratios(f"W1: {way} / in the clear", spent[way], clear, at_most=most))
     return figures
+
+
+def agreement() -> float:
+    """Return how many ms an agreement takes: half of an agent's time is 44 of them."""
+    own, other = (KeyPair.of(os.urandom(KEY)) for _ in range(2))
+    start = time.process_time()
+    for _ in range(AGREEMENTS):
+        own.agree(other.public)
+    return 1e3 * (time.process_time() - start) / AGREEMENTS
 
 
 def one_group(parameters: int) -> tuple[float, float]:

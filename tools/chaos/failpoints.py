@@ -19,7 +19,7 @@ from fedjury.aggregator.store import RunStore
 from fedjury.protocol.messages import Model
 from fedjury.round import machine
 from fedjury.round.effects import PersistSums, Publish
-from fedjury.round.state import State, Training, VotingOnGroups
+from fedjury.round.state import State, Training, Voting, VotingOnGroups
 from fedjury.secure.group import Group, Step
 
 Method = Callable[..., Any]
@@ -101,12 +101,12 @@ def validating_groups(number: float) -> None:
     after(Aggregator, "take", wanted)
 
 
-def at_step(step: Step) -> Callable[[float], None]:
+def at_step(step: Step, phase: type = Training) -> Callable[[float], None]:
     """Make the trap that dies when half of a group has answered a step of secure aggregation."""
 
     def trap(number: float) -> None:
         def wanted(now: State, *_: object) -> bool:
-            if not _training(now, number):
+            if not isinstance(now.phase, phase) or now.round != number:
                 return False
             secure = getattr(now.phase, "secure", None)
             groups = secure.groups.values() if secure else ()
@@ -208,6 +208,7 @@ TRAPS: dict[str, Callable[[float], None]] = {
     "validating": validating,
     **{f"secure-{step.name.lower()}": at_step(step) for step in Step},
     "secure-asking": asking,
+    "secure-counts": at_step(Step.UNMASK, Voting),
     "validating_groups": validating_groups,
     "unrecorded": unrecorded,
     "unpublished": unpublished,

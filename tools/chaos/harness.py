@@ -87,8 +87,13 @@ SECURE = SMALL | {
     "aggregation.clip": 0.0,
     "aggregation.server_lr": 1.0,
     "validation.look_back": 10,
+    "validation.validators": 8,
+    "validation.decide": "pooled",
+    "validation.judge": "robust",
+    "validation.minimum_history": 3,
+    "validation.seconds": 4.0,
 }
-"""Updates are summed under masks, in four groups of eight."""
+"""Updates are summed under masks, in four groups of eight, and so is what validators count."""
 DETECTION = SMALL | {
     "detection.detectors": ["fixed_point"],
     "detection.quarantine": True,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from itertools import combinations
 
-from fedjury.protocol.messages import Candidate, Message, Model, Phase, Round
+from fedjury.protocol import codec
+from fedjury.protocol.checks import Limits
+from fedjury.protocol.messages import BadMessage, Candidate, Message, Model, Phase, Round
 from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecurePeers, UnmaskRequest
+from fedjury.protocol.topics import USUAL
 from fedjury.round.secure_counts import FIRST
 from fedjury.secure.agent import base_of, places_in
 
@@ -38,6 +41,15 @@ class SumsHeard:
         self._groups: dict[tuple[str, Turn], int] = {}
         self._keys: dict[bytes, set[tuple[str, Turn]]] = defaultdict(set)
         """A public key -> whose it was, and in which attempts."""
+
+    def overhear(self, topic: str, payload: bytes) -> None:
+        """Take what crosses a broker, as far as it is of use."""
+        try:
+            kind = USUAL.parse(topic).kind
+        except BadMessage:
+            return
+        if kind in HEARD and payload:
+            self.hear(codec.decode(topic, payload, Limits(finite=False)))
 
     def hear(self, message: Message) -> None:
         """Take a message."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fedjury.config.sections import Broker
 from fedjury.config.settings import Settings
@@ -33,6 +33,16 @@ class CaseError(Exception):
     """A run that did not come to its end; one sentence."""
 
 
+class Watch(Protocol):
+    """Sees each message of a run, as only a run in this process can show them."""
+
+    def __call__(self, topic: str, payload: bytes) -> None:
+        """Take a message."""
+
+    def found(self) -> dict[str, Any]:
+        """Return what was seen, as JSON has it; asked for once, when the run is over."""
+
+
 class Job(NamedTuple):
     """One run of a federation, and what it needs of others."""
 
@@ -43,6 +53,8 @@ class Job(NamedTuple):
     """Its first global model is the last one of this run."""
     before: Job | None = None
     """Its first rounds are those of this run: it goes on where that one stopped."""
+    watch: Callable[[Settings], Watch] | None = None
+    """Makes what watches it: of single updates records say nothing."""
 
     @property
     def key(self) -> str:
@@ -75,6 +87,8 @@ class Result(NamedTuple):
     records: Records
     seconds: float = 0.0
     """How long the run took, without the runs that it starts from."""
+    found: Mapping[str, Any] = {}
+    """What was found by whatever has watched it."""
 
     @property
     def labels(self) -> Labels:

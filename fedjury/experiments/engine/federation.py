@@ -21,13 +21,14 @@ from fedjury.aggregator.serve import serving
 from fedjury.aggregator.store import RunStore, read_records
 from fedjury.config.settings import Settings, explained
 from fedjury.detection.state import against_truth
-from fedjury.experiments.engine.case import MODEL, Records
+from fedjury.experiments.engine.case import MODEL, Records, Watch
 from fedjury.federation import run
 from fedjury.learning import weights
 from fedjury.learning.partition import partition_spec_of
 from fedjury.protocol.record import RoundRecord, Truth
 from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import TransportError
+from fedjury.protocol.transport.memory_transport import broker_named
 from fedjury.round.state import State
 
 OnRound = Callable[[], None]
@@ -54,10 +55,12 @@ class _Screen:
         self._on_round()
 
 
-def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
+def in_memory(
+    settings: Settings, folder: Path, on_round: OnRound, watch: Watch | None = None
+) -> Records:
     """Run a federation in this process, over a broker that is a dictionary.
 
-    If the folder holds its first rounds, it goes on after them.
+    If the folder holds its first rounds, it goes on after them. ``watch`` sees all messages.
 
     Raises
     ------
@@ -74,6 +77,8 @@ def in_memory(settings: Settings, folder: Path, on_round: OnRound) -> Records:
     history, state = resume(store, settings, parts)
     store.describe(description(settings, parts))
     where = f"memory:{uuid4().hex}"
+    broker = broker_named(where.partition(":")[2])
+    broker.listeners += [watch] if watch else []
     transport = transport_at(where, settings.run.name)
     agents = settings.agents
     runner = runner_of(

@@ -150,15 +150,16 @@ def _task(job: Job, where: Place, how: How, kept: Path, labels: dict[str, Any]) 
     start = where.bases / job.start.key / MODEL if job.start else None
     settings = placed(job.settings, where.running, job.key, start)
     before = where.bases / job.before.key if job.before else None
-    return work.Task(settings.replaced(broker=how.broker), how.link, before, kept, labels)
+    settings = settings.replaced(broker=how.broker)
+    return work.Task(settings, how.link, before, kept, labels, job.watch)
 
 
-def _kept(file: Path) -> tuple[Records, float] | None:
-    """Read a finished cell and its seconds; None if it is not there or not whole."""
+def _kept(file: Path) -> tuple[Records, float, dict[str, Any]] | None:
+    """Read a finished cell, its seconds and what was found; None if there is no whole one."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         records = [read(record) for record in kept["records"]]
-        return records, float(kept.get("seconds", 0.0))
+        return records, float(kept.get("seconds", 0.0)), dict(kept.get("found", {}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

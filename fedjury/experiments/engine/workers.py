@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from fedjury import processes
 from fedjury.config.settings import Settings
 from fedjury.config.toml import to_toml
-from fedjury.experiments.engine.case import SECONDS, CaseError
+from fedjury.experiments.engine.case import SECONDS, CaseError, Watch
 from fedjury.protocol.record import to_json
 
 GOODBYE = 20.0
@@ -42,6 +42,8 @@ class Task(NamedTuple):
     kept: Path
     """A folder for the whole run; or, of a cell, a .json file of its records."""
     labels: dict[str, str | int | float]
+    watch: Callable[[Settings], Watch] | None = None
+    """See ``Job``."""
 
     @property
     def folder(self) -> Path:
@@ -62,7 +64,13 @@ class Event(NamedTuple):
 
 
 def perform(task: Task, on_round: Callable[[], None]) -> None:
-    """Run a task and keep it; whatever an earlier, broken-off attempt left is removed."""
+    """Run a task and keep it; whatever an earlier, broken-off attempt left is removed.
+
+    Raises
+    ------
+    CaseError
+        If it is to be watched, and goes over a broker.
+    """
     from fedjury.experiments.engine import federation  # noqa: PLC0415 - imports torch, which takes seconds
 
     began = time.perf_counter()
@@ -73,7 +81,13 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
         task.folder.mkdir(parents=True)
     agents = task.settings.agents.replaced(attack_log=str(task.folder / "strikes.jsonl"))
     settings = task.settings.replaced(agents=agents)
-    records = federation.LINKS[task.link](settings, task.folder, on_round)
+    watch = task.watch(settings) if task.watch else None
+    if watch is None:
+        records = federation.LINKS[task.link](settings, task.folder, on_round)
+    elif task.link == "memory":
+        records = federation.in_memory(settings, task.folder, on_round, watch)
+    else:
+        raise CaseError("what is measured here is seen in memory only: take --link memory")
     seconds = round(time.perf_counter() - began, 3)
     if task.kept.suffix != ".json":
         federation.save_model(task.settings, task.folder)
@@ -91,7 +105,7 @@ def perform(task: Task, on_round: Callable[[], None]) -> None:
         "labels": task.labels,
         "seconds": seconds,
         "records": [to_json(record) for record in records],
-    }
+    } | ({"found": watch.found()} if watch else {})
     part.write_text(json.dumps(kept), encoding="utf-8")
     part.replace(task.kept)
     shutil.rmtree(task.folder)

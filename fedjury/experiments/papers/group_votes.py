@@ -164,7 +164,7 @@ def _row(labels: Row, values: list[Result]) -> Row:
         "strikes let in": rate(values, let_in),
         "FN of groups": rate(values, missed),
         "FP of groups": rate(values, alarms),
-        "rejected rounds": rate(values, _rejected),
+        "rejected rounds": rate(values, rejected),
         "accuracy at the end": Mean(tuple(last(r, "accuracy") for r in values)),
         "backdoor as injected": Mean(
             tuple(hidden(x) for r in values for x in r.records if x.round in poisoned(r))
@@ -177,7 +177,8 @@ def _row(labels: Row, values: list[Result]) -> Row:
     }
 
 
-def _rejected(result: Result) -> Count:
+def rejected(result: Result) -> Count:
+    """Count the rounds after the warm-up, and those whose candidate was rejected."""
     first = result.settings.validation.warm_up
     voted = [record for record in result.records if record.round > first]
     return Count(sum(not record.accepted for record in voted), len(voted))

@@ -61,6 +61,8 @@ class MemoryTransport:
         self.broker, self.run, self.topics = broker, run, topics
         self.decoder = Decoder(topics)
         self._wanted: dict[str, tuple[str, ...]] = {}
+        self._wanted_by_any: set[tuple[str, ...]] = set()
+        """What parties want, each once: of a thousand agents all want the same."""
         self._alone: dict[str, str] = {}
         """A topic that one party alone hears -> that party."""
         self._present: set[str] = set()
@@ -96,6 +98,7 @@ class MemoryTransport:
         self._wanted[name] = tuple(
             self.topics.where(self.run, kind, "") for kind in kinds if self.topics.has(kind)
         )
+        self._wanted_by_any.add(self._wanted[name])
         for topic, payload in list(self.broker.retained.items()):
             self._deliver(name, topic, payload)
         if serves is not None:
@@ -174,8 +177,9 @@ class MemoryTransport:
     def _hear(self, topic: str, payload: bytes) -> None:
         if topic in self._alone:
             self.inbox.append((self._alone[topic], topic, payload))
-        for name in self._wanted:
-            self._deliver(name, topic, payload)
+        if any(map(topic.startswith, self._wanted_by_any)):
+            for name in self._wanted:
+                self._deliver(name, topic, payload)
 
     def _deliver(self, name: str, topic: str, payload: bytes) -> None:
         """Put a message into the inbox if the party asked for it."""

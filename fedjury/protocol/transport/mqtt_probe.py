@@ -44,6 +44,22 @@ def probe(address: BrokerAddress, principal: str = "") -> Welcome:
     TransportError
         If we are not let in, it does not do what we need, or it is no broker; one sentence.
     """
+    welcome = greet(address, principal)
+    if text := reasons.lacking(str(address), welcome.limits):
+        raise TransportError(text)
+    return welcome
+
+
+def greet(address: BrokerAddress, principal: str = "") -> Welcome:
+    """Find out how the broker speaks to a party, whatever it lacks.
+
+    Raises
+    ------
+    BrokerAway
+        If nobody answers there.
+    TransportError
+        If we are not let in, or it is no broker; one sentence.
+    """
     login = login_of(address, principal)
     try:
         socket.create_connection((address.host, address.port), timeout=PATIENCE).close()
@@ -56,8 +72,6 @@ def probe(address: BrokerAddress, principal: str = "") -> Welcome:
     for protocol in (MQTT_5, MQTT_3):
         answer = _handshake(address, login, protocol)
         if answer.reason is not None and not answer.reason.refuses:
-            if text := reasons.lacking(str(address), answer.limits):
-                raise TransportError(text)
             return Welcome(int(protocol), answer.limits)
         if answer.reason is not None and answer.reason.code in reasons.FINAL:
             raise TransportError(

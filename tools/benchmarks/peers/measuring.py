@@ -34,31 +34,35 @@ class Measured(NamedTuple):
     """Most processes at a time."""
     moved: float
     """How far the model moved in all rounds: the same for all who do the same work."""
+    notes: Mapping[str, float]
+    """Figures of its own, by name."""
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str]) -> Measured:
-    """Run a peer to its end."""
+def measure(
+    command: Sequence[str], environment: Mapping[str, str], limit: float = LIMIT
+) -> Measured:
+    """Run a peer to its end, or for so many seconds at the most."""
     with TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors
         )
         looks = [(0.0, 0)]
-        threading.Thread(target=watch, args=(process, looks), daemon=True).start()
+        threading.Thread(target=watch, args=(process, looks, limit), daemon=True).start()
         try:
-            marks, cpu, moved = follow(process)
+            marks, cpu, notes = follow(process)
             failed = process.wait()
         finally:
             stop(process)
-        if failed or moved is None:
+        if failed or "moved" not in notes:
             raise Failed(f"{complaint(errors)} (to see all: {by_hand(command)})")
     seconds = [end - start for start, end in pairwise(marks)]
     memory, processes = map(max, zip(*looks, strict=True))
-    return Measured(seconds, cpu[-1] - cpu[0], memory, processes, moved)
+    return Measured(seconds, cpu[-1] - cpu[0], memory, processes, notes["moved"], notes)
 
 
-def follow(process: subprocess.Popen[str]) -> tuple[list[float], list[float], float | None]:
-    """Read what a peer reports: when rounds ended, the CPU time until then, how far it moved."""
-    marks, cpu, moved = [], [], None
+def follow(process: subprocess.Popen[str]) -> tuple[list[float], list[float], dict[str, float]]:
+    """Read what a peer reports: when rounds ended, the CPU time until then, other figures."""
+    marks, cpu, notes = [], [], {}
     assert process.stdout
     for line in process.stdout:
         word, _, value = line.partition(" ")
@@ -66,9 +70,9 @@ def follow(process: subprocess.Popen[str]) -> tuple[list[float], list[float], fl
             marks.append(float(value))
             cpu.append(sum(cpu_seconds(pid) for pid in family(process.pid)))
             print(".", end="", flush=True)
-        elif word == "@moved":
-            moved = float(value)
-    return marks, cpu, moved
+        elif word.startswith("@"):
+            notes[word[1:]] = float(value)
+    return marks, cpu, notes
 
 
 def by_hand(command: Sequence[str]) -> str:
@@ -84,13 +88,13 @@ def complaint(errors: IO[str]) -> str:
     return (raised[:1] or lines[-1:] or ["it says nothing"])[0][:300]
 
 
-def watch(process: subprocess.Popen[str], looks: list[tuple[float, int]]) -> None:
+def watch(process: subprocess.Popen[str], looks: list[tuple[float, int]], limit: float) -> None:
     """Note memory and processes once a second while a peer runs; stop it when it takes too long."""
     start = time.monotonic()
     while process.poll() is None:
         pids = list(family(process.pid))
         looks.append((sum(map(pss, pids)), len(pids)))
-        if time.monotonic() - start > LIMIT:
+        if time.monotonic() - start > limit:
             stop(process)
         time.sleep(1)
 

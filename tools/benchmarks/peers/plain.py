@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import nn
 
 from fedjury.learning.shards import Shards
 from fedjury.learning.task import classification
@@ -13,20 +16,25 @@ from tools.benchmarks.peers import workload as w1
 
 
 def main() -> None:
-    """Train and average."""
+    """Train all agents, and say when rounds end."""
     torch.set_num_threads(1)
+    w1.finished(train(w1.AGENTS, w1.rounds(), w1.round_done))
+
+
+def train(agents: int, rounds: int, round_done: Callable[[], None] = lambda: None) -> nn.Module:
+    """Train the first so many agents and average, round after round."""
     model, (x, y) = w1.network(), w1.dealt()
-    held = torch.arange(w1.AGENTS * w1.SAMPLES).reshape(w1.AGENTS, w1.SAMPLES)
+    held = torch.arange(agents * w1.SAMPLES).reshape(agents, w1.SAMPLES)
     data = Shards(x.flatten(0, 1), y.flatten(), held)
     plan = Training(w1.EPOCHS, w1.BATCH, w1.RATE, momentum=0.0)
     # The order is all the same: a batch is all that an agent has.
-    order = np.tile(np.arange(w1.SAMPLES), (w1.AGENTS, w1.EPOCHS, 1))
-    for _ in range(w1.rounds()):
+    order = np.tile(np.arange(w1.SAMPLES), (agents, w1.EPOCHS, 1))
+    for _ in range(rounds):
         weights = flatten(model)
         deltas = train_alone(model, weights, data, plan, order, classification(10))
         load(model, weights + deltas.mean(axis=0))
-        w1.round_done()
-    w1.finished(model)
+        round_done()
+    return model
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ def round_done() -> None:
     print(f"@round {time.monotonic()}", flush=True)
 
 
+def note(word: str, value: float) -> None:
+    """Tell who measures a figure of the peer's own."""
+    print(f"@{word} {value}", flush=True)
+
+
 def finished(model: nn.Module) -> None:
     """Tell ``run.py`` how far the model has moved in all rounds (Euclidean)."""
     moved = torch.from_numpy(flatten(model) - flatten(network())).double().norm().item()

@@ -49,6 +49,9 @@ FAULTS: dict[str, Row] = {
     "secure-updates": Row("the same with masked updates", at_point("secure-updates", SECURE)),
     "secure-asking": Row("killed before a sum is opened", at_point("secure-asking", SECURE)),
     "secure-unmask": Row("killed while it is opened", at_point("secure-unmask", SECURE)),
+    "secure-counts": Row(
+        "the same with what validators counted", at_point("secure-counts", SECURE, first=4)
+    ),
     "unrecorded": Row("killed between model and record", at_point("unrecorded")),
     "unpublished": Row("killed between persist and publish", at_point("unpublished")),
     "unpublished-piggy-back": Row("the same with piggy-back", at_point("unpublished", PIGGY_BACK)),

@@ -37,14 +37,17 @@ def at_random(setup: Setup) -> Fault:
     return fault
 
 
-def at_point(point: str, setup: Setup = PLAIN, last: bool = False) -> Fault:
-    """Kill it at one point of a round (``tools.chaos.failpoints``); ``last``: of the last round."""
+def at_point(point: str, setup: Setup = PLAIN, last: bool = False, first: int = 2) -> Fault:
+    """Kill it at one point (``tools.chaos.failpoints``) of the ``first`` round or a later one.
+
+    ``last``: of the last round.
+    """
 
     def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
         rounds = harness.quiet(setup).settings.run.rounds
         for _ in range(times):
-            number = rounds if last else random.randint(2, rounds - 2)
+            number = rounds if last else random.randint(first, rounds - 2)
             if not tally_one(harness, tally, setup, (point, number)):
                 return tally.outcome(f"it did not come to {point} of round {number}")
         return tally.outcome()

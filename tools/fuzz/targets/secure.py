@@ -81,6 +81,8 @@ class Play:
         """Agent and model -> of whom it has helped to open a sum over it."""
         self.asked: dict[bytes, set[frozenset[str]]] = defaultdict(set)
         """What stands for a model -> whose updates are in the sums that agents were asked for."""
+        self.durable: set[frozenset[str]] = set()
+        """Sums that were made durable since the attempt began."""
 
     def move(self, kind: int, agent: int, what: int, how: int) -> None:
         """Make one move."""
@@ -181,36 +183,33 @@ class Play:
         """Take one step, and check what must always hold."""
         before = self.refused
         self.state, effects = machine.step(self.state, event, self.config)
-        known: frozenset[frozenset[str]] = frozenset()
         for effect in effects:
-            known = self.carry_out(effect, known)
+            self.carry_out(effect)
         if isinstance(event, InvalidMessage):
             assert self.refused == before + 1
         assert set(self.state.invalid) <= {reason.value for reason in Reason}
         for sums in self.asked.values():
             assert all(a == b or a.isdisjoint(b) for a, b in combinations(sums, 2))
 
-    def carry_out(
-        self, effect: Effect, known: frozenset[frozenset[str]]
-    ) -> frozenset[frozenset[str]]:
-        """Note an effect; ``known``: the sums that were made durable in this step."""
+    def carry_out(self, effect: Effect) -> None:
+        """Note an effect."""
         match effect:
             case CountInvalid():
                 self.refused += 1
             case PersistSums(sums):
                 for base, opened in sums.bases:
                     self.asked[base] |= {frozenset(one.survivors) for one in opened}
-                    known |= self.asked[base]
+                self.durable = set().union(*self.asked.values())
             case Publish(Round(phase=Phase.TRAIN, version=version)):
                 assert version == self.state.version
+                self.durable = set()
                 self.model = self.state.weights
                 for name in sorted(self.state.selected & self.online):
                     self.offer(name, 1 + len(name) % 3)
             case Publish(message) if isinstance(message, get_args(SecureDown)):
                 if isinstance(message, UnmaskRequest):
-                    assert any(message.agent in one for one in known), "asked before it was written"
+                    assert any(message.agent in one for one in self.durable), "asked, not written"
                 self.say(self.down, message)
-        return known
 
 
 def one(data: bytes) -> None:
