@@ -11,6 +11,7 @@ from fedjury.config.settings import Settings
 from fedjury.protocol.checks import MAX_GROUPS
 from fedjury.randomness import Purpose, stream
 from fedjury.registry import Need
+from fedjury.rules.limit import check_compared
 
 TRIED = 2000
 """Updates that a rule is tried with at the most: some compare all with all."""
@@ -53,12 +54,15 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
     if settings.groups.size != 1 or settings.validation.on_groups:
         check_groups(settings)
         n = max(1, n // settings.groups.size) if settings.groups.size else 1
+    message = settings.aggregation
+    check_compared(message.rule, message.options.get("base"), message.pre_aggregation, n)
     if n > TRIED:
         return
     updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)
     context = rules.Context(server_update=updates[0], update_sums=updates)
     name, keeps = settings.aggregation.rule, Need.STATE in needs_of(settings)
-    rules.applied(rule, name, updates, np.ones(n, np.int64), context, keeps=keeps)
+    cut = rules.cut(updates, message.partitions)
+    rules.applied(rule, name, cut, np.ones(n, np.int64), context, keeps=keeps)
 
 
 def check_groups(settings: Settings) -> None:

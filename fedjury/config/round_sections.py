@@ -42,6 +42,20 @@ class Aggregation(Section):
         "(trimmed_mean)",
         examples=["{ share = 0.2 }"],
     )
+    partitions: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="parts that the columns of a round's updates are cut into for the rule, a "
+        "power of two; sums are added part by part, so a last digit may depend on it",
+    )
+
+    @field_validator("partitions")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        fits = value & (value - 1) == 0
+        must(fits, "aggregation.partitions", value, "a power of two, like 1, 4 or 16")
+        return value
 
 
 class Sampling(Section):

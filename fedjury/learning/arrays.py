@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+"""(d,) float32: a model, or a change of one, in the manifest's order."""
+
+Matrix = npt.NDArray[np.float32]
+"""(n, d) float32: one row an update."""
+
 NUMBERS = "biuf"
 """Kinds of NumPy's types that are numbers: truth values, whole numbers and floats."""
 

@@ -15,11 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-Vector = npt.NDArray[np.float32]
-"""(d,) float32: a model, or a change of one, in the manifest's order."""
-
-Matrix = npt.NDArray[np.float32]
-"""(n, d) float32: one row an update."""
+from fedjury.learning.arrays import Matrix as Matrix  # noqa: PLC0414 - where they have been
+from fedjury.learning.arrays import Vector as Vector  # noqa: PLC0414
 
 Normalisation = nn.modules.batchnorm._NormBase  # noqa: SLF001 - PyTorch has no public name for them
 """Layers that keep running statistics: batch norm, and instance norm where it is asked to."""

@@ -64,8 +64,8 @@ __all__ = [
 
 ATTACK_FACTS = frozenset({"report", "holds_data", "colludes", "hides_backdoor"})
 
-rule = Mark("rule", frozenset({"needs"}))
-pre_aggregation = Mark("pre_aggregation", words="pre-aggregation")
+rule = Mark("rule", frozenset({"needs", "compares_all"}))
+pre_aggregation = Mark("pre_aggregation", frozenset({"compares_all"}), words="pre-aggregation")
 detector = Mark("detector", frozenset({"report", "needs"}))
 attack = Mark("attack", ATTACK_FACTS)
 vote_attack = Mark("vote_attack", words="vote attack")

@@ -45,6 +45,9 @@ class Facts:
     """What a report says of it: of an attack what its agents do, in a sentence; of a detector what
     those did whom it names, like "joined in one crowd"."""
     needs: frozenset[Need] = frozenset()
+    compares_all: bool = False
+    """Of a rule, or a step before one: it compares all updates with each other, which takes the
+    square of their number in time and memory."""
     holds_data: bool = False
     """Agents of this attack hold data and train like honest ones; those of all others hold none."""
     colludes: bool = False
@@ -93,6 +96,7 @@ class Mark:
         name: str = "",
         report: str = "",
         needs: Iterable[str] = (),
+        compares_all: bool = False,
         **true: bool,
     ) -> Facts:
         """Return the facts that a mark states, and those that follow.
@@ -103,7 +107,8 @@ class Mark:
             If plug-ins of this kind have no such fact, or there is no such need.
         """
         del name  # it is the index's business
-        given = {*true, *(["needs"] if needs else []), *(["report"] if report else [])}
+        others = {"needs": needs, "report": report, "compares_all": compares_all}
+        given = {*true, *(fact for fact, value in others.items() if value)}
         for odd in sorted(given - self.allowed):
             raise unknown(
                 f"fact of a {self.words or self.kind}", odd, sorted({*self.allowed, "name"})
@@ -113,7 +118,8 @@ class Mark:
                 raise unknown("need of a rule or a detector", need, Need)
         # Who has nothing to train with learns nothing to tell others, and has nothing to poison.
         holds = any(true.values())
-        return Facts(summary, report, frozenset(map(Need, needs)), **(true | {"holds_data": holds}))
+        facts = true | {"holds_data": holds, "compares_all": compares_all}
+        return Facts(summary, report, frozenset(map(Need, needs)), **facts)
 
 
 def summary_of(name: str, module: str, own: str | None, of_file: str | None) -> str:

@@ -62,6 +62,7 @@ def _option(option: inspect.Parameter) -> str:
 def _facts(facts: Facts) -> str:
     """Return the facts that matter to whoever chooses, in words."""
     content = {
+        "compares all updates": facts.compares_all,
         "holds data": facts.holds_data,
         "colludes": facts.colludes,
         "hides a backdoor": facts.hides_backdoor,

@@ -19,7 +19,7 @@ from fedjury.round.state import (
     Tick,
     Training,
 )
-from fedjury.rules import Context, RuleState, applied
+from fedjury.rules import Context, RuleState, applied, cut
 
 
 def gather(state: State, tick: Tick, config: RoundConfig) -> Gathered:
@@ -138,7 +138,8 @@ def _step_along(
         else:
             mean = noisy.of(vectors)
         vectors, weights = mean[None], np.ones(1, np.int64)
-    delta, rule_state = applied(config.rule, name, vectors, weights, context, keeps=keeps)
+    rows = cut(vectors, config.aggregation.partitions)
+    delta, rule_state = applied(config.rule, name, rows, weights, context, keeps=keeps)
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(config.aggregation.server_lr) * delta
         candidate: Vector = (start + step).astype(np.float32)

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedjury import registry
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import Need, Registry
 from fedjury.rules.applied import applied, stepped
+from fedjury.rules.partitions import PartitionedRule, Partitions, cut, given
 from fedjury.rules.rule import Context, PreAggregation, Rule, RuleState, Samples
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Samples",
     "applied",
     "build",
+    "cut",
 ]
 
 RULES: Registry[Rule] = registry.RULES
@@ -74,9 +76,9 @@ def _pre_aggregation(name: str, number: object) -> PreAggregation:
 def with_pre_aggregation(steps: Mapping[str, PreAggregation], rule: Rule) -> Rule:
     """Build the rule that is given what these steps, by name, make of the updates."""
 
-    def whole_rule(updates: Matrix, samples: Samples, context: Context) -> Vector:
+    def whole_rule(updates: Partitions, samples: Samples, context: Context) -> Vector:
         for place, (name, step) in enumerate(steps.items(), start=1):
             updates, samples = stepped(step, name, updates, samples, context._replace(place=place))
-        return rule(updates, samples, context)
+        return rule(given(rule, updates), samples, context)
 
-    return whole_rule
+    return PartitionedRule(whole_rule)

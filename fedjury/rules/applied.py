@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.arrays import NUMBERS, read_only
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import NUMBERS, Matrix, Vector, read_only
 from fedjury.registry import PRE_AGGREGATIONS, RULES
 from fedjury.registry.faults import working
+from fedjury.rules.partitions import Partitions, as_partitions, cut, given
 from fedjury.rules.rule import (
     Context,
     PreAggregation,
@@ -25,7 +25,7 @@ from fedjury.rules.rule import (
 def applied(
     rule: Rule | StatefulRule,
     name: str,
-    updates: Matrix,
+    updates: Matrix | Partitions,
     samples: Samples,
     context: Context,
     *,
@@ -45,20 +45,22 @@ def applied(
         update_sums=read_only(context.update_sums),
         server_update=read_only(context.server_update),
     )
+    rows = as_partitions(updates)
+    shape = rows.n, rows.d
     with working(RULES, name):
-        result: object = rule(read_only(updates), read_only(samples), context)
+        result: object = rule(given(rule, rows), read_only(samples), context)
     if not keeps:
-        return _vector(name, result, updates.shape), context.state
+        return _vector(name, result, shape), context.state
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
             f"rule {name!r} needs state, so it must return the update and a dict of what it keeps"
         )
-    return _vector(name, result[0], updates.shape), _state(name, result[1])
+    return _vector(name, result[0], shape), _state(name, result[1])
 
 
 def stepped(
-    step: PreAggregation, name: str, updates: Matrix, samples: Samples, context: Context
-) -> tuple[Matrix, Samples]:
+    step: PreAggregation, name: str, updates: Partitions, samples: Samples, context: Context
+) -> tuple[Partitions, Samples]:
     """Return what a step before the rule makes of updates (n, d), (m, d) and (m,).
 
     Raises
@@ -68,16 +70,26 @@ def stepped(
     """
     what = f"pre-aggregation {name!r}"
     with working(PRE_AGGREGATIONS, name):
-        result: object = step(read_only(updates), read_only(samples), context)
+        result: object = step(given(step, updates), read_only(samples), context)
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"{what} must return updates and samples")
     with working(PRE_AGGREGATIONS, name):
-        rows, counts = (np.asarray(part) for part in result)
-    if rows.dtype.kind not in NUMBERS or rows.ndim != 2 or rows.shape[1:] != updates.shape[1:]:
-        raise ValueError(f"{what} made updates of shape {rows.shape} of those of {updates.shape}")
-    if not len(rows) or counts.dtype.kind not in NUMBERS or counts.shape != (len(rows),):
-        raise ValueError(f"{what} made {len(rows)} updates and samples of shape {counts.shape}")
+        counts = np.asarray(result[1])
+    rows = _rows(what, name, result[0], updates)
+    if not rows.n or counts.dtype.kind not in NUMBERS or counts.shape != (rows.n,):
+        raise ValueError(f"{what} made {rows.n} updates and samples of shape {counts.shape}")
     return rows, counts
+
+
+def _rows(what: str, name: str, result: object, of: Partitions) -> Partitions:
+    """Return a step's updates (m, d) as such, in as many partitions as it was given."""
+    if isinstance(result, Partitions) and (result.d, result.count) == (of.d, of.count):
+        return result
+    with working(PRE_AGGREGATIONS, name):
+        rows = np.asarray(result)
+    if rows.dtype.kind not in NUMBERS or rows.ndim != 2 or rows.shape[1] != of.d:
+        raise ValueError(f"{what} made updates of shape {rows.shape} of those of {(of.n, of.d)}")
+    return cut(rows, of.count)
 
 
 def _vector(name: str, result: object, of: tuple[int, ...]) -> Vector:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
+from fedjury.rules.partitions import Partitions
 
 Indices = npt.NDArray[np.intp]
 Wide = npt.NDArray[np.float64]
@@ -20,52 +21,93 @@ BLOCK = 1 << 19
 """Elements looked at at a time: 4 MiB in float64."""
 
 
-def norms(updates: Matrix) -> Wide:
+WIDE = 1024
+"""Columns of a block at the least where each is multiplied by another of its size: a product of
+narrow blocks costs more time in adding up n² numbers than in making them."""
+
+
+def norms(updates: Partitions) -> Wide:
     """Return the L2 norm of each row of (n, d) as (n,); it is finite only where the row is."""
+    return np.sqrt(updates.total(squares))
+
+
+def squares(part: Matrix, first: int) -> Wide:  # noqa: ARG001
+    """Return the squared norms (n,) of the rows of a partition."""
     with np.errstate(invalid="ignore"):
         # einsum casts in small buffers; a norm by any other means would copy.
-        squares: Wide = np.einsum("nd,nd->n", updates, updates, dtype=np.float64)
-        return np.sqrt(squares)
+        result: Wide = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+    return result
 
 
-def finite_rows(updates: Matrix) -> Indices:
+def finite_rows(updates: Partitions) -> Indices:
     """Return which rows of (n, d) are finite, in order."""
     return np.flatnonzero(np.isfinite(norms(updates)))
 
 
-def blocks(updates: Matrix, rows: Indices) -> Iterator[tuple[slice, Wide]]:
-    """Yield columns and a copy (m, w) of them in these m ``rows``, until all d columns came."""
-    n, d = updates.shape
-    width = max(1, BLOCK // max(1, len(rows)))
-    for start in range(0, d, width):
-        columns = slice(start, start + width)
-        block = updates[:, columns] if len(rows) == n else updates[rows, columns]
-        yield columns, block.astype(np.float64)
+def blocks(
+    part: Matrix, rows: Indices, least: int = 1, size: int | None = None
+) -> Iterator[tuple[slice, Wide]]:
+    """Yield columns and a copy (m, w) of them in these m ``rows``, until all columns came.
+
+    A copy is good until the next one. ``least``: how many columns at a time, however many the
+    rows. ``size``: elements at a time, ``BLOCK`` if None.
+    """
+    (n, d), m = part.shape, len(rows)
+    width = min(d, max(least, (BLOCK if size is None else size) // max(1, m)))
+    room = np.empty(m * width)  # memory that is asked for again and again costs time
+    for start in range(0, d, max(1, width)):
+        columns = slice(start, min(start + width, d))
+        block = room[: m * (columns.stop - start)].reshape(m, columns.stop - start)
+        block[:] = part[:, columns] if m == n else part[rows, columns]
+        yield columns, block
 
 
-def weighted_sum(updates: Matrix, weights: Wide) -> Vector:
+def zeros(updates: Partitions) -> Vector:
+    """Return the update (d,) that changes nothing."""
+    return np.zeros(updates.d, dtype=np.float32)
+
+
+def within(columns: Indices, first: int, part: Matrix) -> Indices:
+    """Return which of these columns of all, in order, are in a partition, counted from its own."""
+    start, end = np.searchsorted(columns, (first, first + part.shape[1]))
+    return columns[start:end] - first
+
+
+def row_of(part: Matrix, first: int, row: int) -> Vector:  # noqa: ARG001
+    """Return one row of a partition."""
+    result: Vector = part[row].copy()
+    return result
+
+
+def weighted_sum(updates: Partitions, weights: Wide) -> Vector:
     """Return Σ wᵢ gᵢ as (d,) float32; rows of weight zero, finite or not, are left out."""
+    total: Vector = updates.columns(weighted, weights)
+    return total
+
+
+def weighted(part: Matrix, first: int, weights: Wide) -> Vector:  # noqa: ARG001
+    """Return that sum of a partition."""
     rows = np.flatnonzero(weights)
-    total = np.zeros(updates.shape[1])
-    for columns, block in blocks(updates, rows):
+    total = np.zeros(part.shape[1])
+    for columns, block in blocks(part, rows):
         total[columns] = weights[rows] @ block
     return narrow(total)
 
 
-def mean_of(updates: Matrix, rows: Indices) -> Vector:
+def mean_of(updates: Partitions, rows: Indices) -> Vector:
     """Return the mean (d,) of these rows of (n, d); zero of none."""
-    weights = np.zeros(len(updates))
+    weights = np.zeros(updates.n)
     weights[rows] = 1 / max(1, len(rows))
     return weighted_sum(updates, weights)
 
 
-def clipped_mean(updates: Matrix, rows: Indices, lengths: Wide, bound: float) -> Vector:
+def clipped_mean(updates: Partitions, rows: Indices, lengths: Wide, bound: float) -> Vector:
     """Return the mean (d,) of these rows of (n, d), each clipped to the norm ``bound``.
 
     ``lengths``: the norms of all rows (n,).
     """
     longest = np.maximum(lengths[rows], bound)
-    weights = np.zeros(len(updates))
+    weights = np.zeros(updates.n)
     weights[rows] = np.divide(bound, longest, out=np.ones(len(rows)), where=longest > 0)
     return weighted_sum(updates, weights / len(rows))
 

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
-from fedjury.rules.blocks import Indices, Wide, finite_rows, narrow
+from fedjury.rules.blocks import Indices, Wide, finite_rows, narrow, zeros
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.distances import squared_distances
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 BLOCK = 1 << 18
 """Elements averaged at a time: with all that is made of them, 8 MiB."""
 
 
-@rule
+@rule(compares_all=True)
 def bulyan(count: int | None = None, share: float | None = None) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 
@@ -38,15 +39,15 @@ def bulyan(count: int | None = None, share: float | None = None) -> Rule:
     """
     number = byzantine("Bulyan", count, share, times=4, plus=3)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
         if not len(rows):
-            return np.zeros_like(updates[0])
-        f = max(0, number(len(updates), context.excluded) - (len(updates) - len(rows)))
+            return zeros(updates)
+        f = max(0, number(updates.n, context.excluded) - (updates.n - len(rows)))
         chosen = rows[choose(squared_distances(updates, rows), f)]
-        return near_the_median(updates, chosen, max(1, len(chosen) - 2 * f))
+        return updates.columns(near_the_median, chosen, max(1, len(chosen) - 2 * f))
 
-    return rule
+    return PartitionedRule(rule)
 
 
 def choose(distances: Wide, f: int) -> Indices:
@@ -71,24 +72,24 @@ def choose(distances: Wide, f: int) -> Indices:
     return np.sort(np.array(chosen))
 
 
-def near_the_median(updates: Matrix, rows: Indices, kept: int) -> Vector:
-    """Return the mean (d,) of the ``kept`` values nearest to the median of these rows, by column.
+def near_the_median(part: Matrix, first: int, rows: Indices, kept: int) -> Vector:  # noqa: ARG001
+    """Return the mean (w,) of the ``kept`` values nearest to the median of these rows, by column.
 
     Of two that are equally near, the lower one is kept.
     """
-    result = np.empty(updates.shape[1], dtype=np.float32)
+    result = np.empty(part.shape[1], dtype=np.float32)
     width = max(1, BLOCK // len(rows))
     places = np.arange(len(rows))
     for start in range(0, len(result), width):
         columns = slice(start, start + width)
-        block = updates[rows, columns].T.astype(np.float64)
+        block = part[rows, columns].T.astype(np.float64)
         block.sort(axis=1)
         twice = (block[:, (len(rows) - 1) // 2] + block[:, len(rows) // 2])[:, None]  # the median
         # In order of size they stand side by side, in a window of ``kept`` values. It moves up for
         # as long as the value that it wins is nearer to the median than the one that it loses:
         # high - median < median - low.
         low, high = block[:, : len(rows) - kept], block[:, kept:]
-        first = (low + high < twice).sum(axis=1)[:, None]
-        block[(places < first) | (places >= first + kept)] = 0
+        lost = (low + high < twice).sum(axis=1)[:, None]
+        block[(places < lost) | (places >= lost + kept)] = 0
         result[columns] = narrow(block.sum(axis=1) / kept)
     return result

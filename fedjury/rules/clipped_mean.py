@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import Positive
 from fedjury.rules.blocks import clipped_mean as mean_of_clipped
-from fedjury.rules.blocks import norms
+from fedjury.rules.blocks import norms, zeros
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -26,12 +27,12 @@ def clipped_mean(factor: Positive = 1.0) -> Rule:
     median of the norms that are not zero. If none is finite, or all are zero, it is zero.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         lengths = norms(updates)
         rows = np.flatnonzero(np.isfinite(lengths))
         values = lengths[rows][lengths[rows] > 0]
         if not len(values):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         return mean_of_clipped(updates, rows, lengths, factor * float(np.median(values)))
 
-    return rule
+    return PartitionedRule(rule)

@@ -9,50 +9,39 @@ again from one of them, and those of them that are near each other even so, once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix
-from fedjury.rules.blocks import Indices, Wide, blocks
+from fedjury.learning.arrays import Matrix
+from fedjury.rules.blocks import WIDE, Indices, Wide, blocks
+from fedjury.rules.limit import within_limit
+from fedjury.rules.partitions import Partitions
 
 NEAR = 1e-6
 """Squared distance, as a share of ‖a‖² + ‖b‖², below which it is measured again."""
 
-Reader = Callable[[Indices], Iterator[tuple[slice, Wide]]]
-"""Rows (m,) -> slices of columns, and what stands in them (m, w)."""
+Measure = Callable[[Indices, int | None], Wide]
+"""Rows (m,), and which of them is taken from all -> their products (m, m)."""
 
 
-def squared_distances(updates: Matrix, rows: Indices) -> Wide:
+def squared_distances(updates: Partitions, rows: Indices) -> Wide:
     """Return the squared distances (m, m) between these m finite rows of (n, d)."""
-    return _measured(partial(blocks, updates), rows)
+    within_limit(len(rows))
+    return _measured(lambda *those: updates.total(products, *those), rows)
 
 
-def cosine_distances(updates: Matrix, rows: Indices, past: Matrix | None = None) -> Wide:
+def cosine_distances(updates: Partitions, rows: Indices, past: Matrix | None = None) -> Wide:
     """Return 1 - cosine (m, m), from 0 to 2, of these m finite rows of (n, d) with each other.
 
     It is half the squared distance of rows made one long, which tells apart what a cosine near 1
     does not. A row of zeros has the cosine 0 with all. ``past``: (n, d), added to the updates.
     """
-
-    def read(values: Indices) -> Iterator[tuple[slice, Wide]]:
-        for columns, block in blocks(updates, values):
-            yield (
-                columns,
-                block if past is None else np.add(block, past[values, columns], out=block),
-            )
-
-    squares = np.zeros(len(updates))
-    for _, block in read(rows):
-        squares[rows] += np.einsum("nd,nd->n", block, block)
+    within_limit(len(rows))
+    squares = np.zeros(updates.n)
+    squares[rows] = updates.total(summed_squares, rows, past)
     inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
-
-    def directions(values: Indices) -> Iterator[tuple[slice, Wide]]:
-        for columns, block in read(values):
-            yield columns, np.multiply(block, inverse[values, np.newaxis], out=block)
-
-    distances = _measured(directions, rows)
+    distances = _measured(lambda *those: updates.total(products, *those, past, inverse), rows)
     distances /= 2
     zero = squares[rows] == 0
     distances[zero] = distances[:, zero] = 1
@@ -60,30 +49,90 @@ def cosine_distances(updates: Matrix, rows: Indices, past: Matrix | None = None)
     return np.minimum(distances, 2, out=distances)
 
 
-def centred_products(updates: Matrix, rows: Indices) -> Wide:
+def centred_products(updates: Partitions, rows: Indices) -> Wide:
     """Return the products (m, m) of these m finite rows, less the middle one of each column.
 
     So what all have in common is gone, and a minority of any size moves the centre nowhere.
     """
-    total = np.zeros((len(rows), len(rows)))
-    for _, block in blocks(updates, rows):
-        values = block.T.copy()  # side by side, as NumPy's fast sort needs them
-        values.sort(axis=1)
-        np.subtract(block, values[:, (len(rows) - 1) // 2], out=block)
-        total += block @ block.T
-    return total
+    within_limit(len(rows))
+    return updates.total(products_about_the_middle, rows)
 
 
-def _measured(read: Reader, rows: Indices, origin: int | None = None) -> Wide:
+def products(
+    part: Matrix,
+    first: int,
+    rows: Indices,
+    origin: int | None = None,
+    past: Matrix | None = None,
+    times: Wide | None = None,
+) -> Wide:
+    """Return the products (m, m) of these rows of a partition with each other.
+
+    ``origin``: which of the m rows is taken from all. ``past``: (n, d), added before. ``times``:
+    (n,), what each row is multiplied by before.
+    """
+
+    def read() -> Iterator[Wide]:
+        for block in _summed(part, first, rows, past, WIDE):
+            if times is not None:
+                np.multiply(block, times[rows, np.newaxis], out=block)
+            if origin is not None:
+                np.subtract(block, block[origin].copy(), out=block)
+            yield block
+
+    return added_products(read(), len(rows))
+
+
+def summed_squares(part: Matrix, first: int, rows: Indices, past: Matrix | None) -> Wide:
+    """Return the squared norms (m,) of these rows of a partition, ``past`` (n, d) added."""
+    result = np.zeros(len(rows))
+    for block in _summed(part, first, rows, past):
+        result += np.einsum("nd,nd->n", block, block)
+    return result
+
+
+def products_about_the_middle(part: Matrix, first: int, rows: Indices) -> Wide:  # noqa: ARG001
+    """Return the products (m, m) of these rows of a partition, less the middle of each column."""
+
+    def read() -> Iterator[Wide]:
+        for _, block in blocks(part, rows, WIDE):
+            values = block.T.copy()  # side by side, as NumPy's fast sort needs them
+            values.sort(axis=1)
+            yield np.subtract(block, values[:, (len(rows) - 1) // 2], out=block)
+
+    return added_products(read(), len(rows))
+
+
+def added_products(read: Iterable[Wide], m: int) -> Wide:
+    """Return the sum (m, m) of the products of blocks (m, w) with themselves."""
+    total: Wide | None = None
+    product: Wide | None = None
+    for block in read:
+        if total is None:
+            total = block @ block.T
+            continue
+        product = np.matmul(block, block.T, out=product)
+        total += product
+    return np.zeros((m, m)) if total is None else total
+
+
+def _summed(
+    part: Matrix, first: int, rows: Indices, past: Matrix | None, least: int = 1
+) -> Iterator[Wide]:
+    for columns, block in blocks(part, rows, least):
+        if past is not None:
+            start = first + columns.start
+            np.add(block, past[rows, start : start + block.shape[1]], out=block)
+        yield block
+
+
+def _measured(measure: Measure, rows: Indices, origin: int | None = None) -> Wide:
     """Return the squared distances (m, m) between rows, measured from the one at ``origin``."""
-    distances = np.zeros((len(rows), len(rows)))
-    for _, block in read(rows):
-        if origin is not None:
-            np.subtract(block, block[origin].copy(), out=block)
-        distances += block @ block.T
-    squares = distances.diagonal().copy()
+    total = measure(rows, origin)
+    squares = total.diagonal().copy()
+    distances: Wide = np.multiply(total, -2)  # the total may be read-only
+    del total
     sums = squares[:, None] + squares
-    distances *= -2
     distances += sums
     np.fill_diagonal(distances, 0)
     sums *= NEAR
@@ -94,7 +143,7 @@ def _measured(read: Reader, rows: Indices, origin: int | None = None) -> Wide:
         inside = np.ix_(group, group)
         # From where most are: who is far off blurs only its own distances.
         middle = int(np.median(distances[inside], axis=1).argmin())
-        distances[inside] = _measured(read, rows[group], middle)
+        distances[inside] = _measured(measure, rows[group], middle)
     return distances
 
 

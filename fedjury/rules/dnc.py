@@ -8,17 +8,22 @@ The projections come from the products of the centred updates, so no n by b matr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import AtLeastOne, Positive
-from fedjury.rules.blocks import BLOCK, Indices, Wide, finite_rows, mean_of
+from fedjury.rules.blocks import BLOCK, WIDE, Indices, Wide, finite_rows, mean_of, within, zeros
 from fedjury.rules.byzantine import byzantine, rounded_up
+from fedjury.rules.distances import added_products
+from fedjury.rules.limit import within_limit
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule
+@rule(compares_all=True)
 def dnc(
     count: int | None = None,
     share: float | None = None,
@@ -41,13 +46,14 @@ def dnc(
     """
     number = byzantine("DnC", count, share, times=2, plus=1)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        rows, rng, (n, d) = finite_rows(updates), context.rng(), updates.shape
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        rows, rng = finite_rows(updates), context.rng()
+        n, d = updates.n, updates.d
         out = rounded_up(factor * number(n, context.excluded))
         if out >= n and count is not None and not context.excluded:
             raise ValueError(f"DnC leaves out {out} of {n} updates: none would be left")
         if not len(rows):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         kept = min(len(rows), max(1, n - out))
         times = np.zeros(len(rows), dtype=np.int64)
         for _ in range(iterations):
@@ -55,22 +61,31 @@ def dnc(
             times[outlyingness(updates, rows, drawn).argsort(kind="stable")[:kept]] += 1
         return mean_of(updates, rows[times == times.max()])
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def outlyingness(updates: Matrix, rows: Indices, columns: Indices) -> Wide:
+def outlyingness(updates: Partitions, rows: Indices, columns: Indices) -> Wide:
     """Return the squared projections (m,) of these m finite rows, by these columns of (n, d)."""
     from scipy import linalg  # type: ignore[import-untyped] # noqa: PLC0415 - slow to load
 
-    total = np.zeros((len(rows), len(rows)))
-    width = max(1, BLOCK // len(rows))
-    for start in range(0, len(columns), width):
-        block = updates[np.ix_(rows, columns[start : start + width])].astype(np.float64)
-        block -= block.mean(axis=0)
-        total += block @ block.T
+    within_limit(len(rows))
+    total = updates.total(products_about_the_mean, rows, columns)
     if not total.any():  # all the same: no direction
         return np.zeros(len(rows))
     last = [len(rows) - 1] * 2
     values, vectors = linalg.eigh(total / total.max(), subset_by_index=last)
     squares: Wide = values[0] * vectors[:, 0] ** 2
     return squares
+
+
+def products_about_the_mean(part: Matrix, first: int, rows: Indices, columns: Indices) -> Wide:
+    """Return the products (m, m) of m rows less their mean, by those of the columns in a part."""
+    inside = within(columns, first, part)
+    width = max(WIDE, BLOCK // len(rows))
+
+    def read() -> Iterator[Wide]:
+        for start in range(0, len(inside), width):
+            block = part[np.ix_(rows, inside[start : start + width])].astype(np.float64)
+            yield np.subtract(block, block.mean(axis=0), out=block)
+
+    return added_products(read(), len(rows))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix
 from fedjury.registry import rule
 from fedjury.registry.bounds import BelowOne
 from fedjury.rules.based import plain_rule
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Samples, StatefulRule, Stepped
 
 
@@ -20,11 +20,11 @@ def fedavgm(momentum: BelowOne = 0.9, base: str = "mean") -> StatefulRule:
     """Build the rule; ``momentum``: β, below 1. ``base``: the rule before it, without options."""
     before = plain_rule(base)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Stepped:
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Stepped:
         delta = before(updates, samples, context)
         velocity = context.state.get("velocity", np.zeros_like(delta))
         with np.errstate(over="ignore", invalid="ignore"):
             velocity = np.float32(momentum) * velocity + delta
         return velocity, {"velocity": velocity}
 
-    return rule
+    return PartitionedRule(rule)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import BelowOne, Positive
 from fedjury.rules.based import plain_rule
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Samples, StatefulRule, Stepped
 
 Second = Callable[[Vector, Vector], Vector]
@@ -45,7 +46,7 @@ def _adaptive(beta1: float, tau: float, base: str, second: Second) -> StatefulRu
     """Build the rule that both are; ``second``: how the second moment goes on."""
     before, keep, least = plain_rule(base), np.float32(beta1), np.float32(tau)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Stepped:
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Stepped:
         delta = before(updates, samples, context)
         m = context.state.get("m", np.zeros_like(delta))
         v = context.state.get("v", np.full_like(delta, least * least))
@@ -55,4 +56,4 @@ def _adaptive(beta1: float, tau: float, base: str, second: Second) -> StatefulRu
             step = np.divide(m, np.sqrt(v) + least, dtype=np.float32)
             return step, {"m": m, "v": v}
 
-    return rule
+    return PartitionedRule(rule)

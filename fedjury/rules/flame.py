@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import NotNegative
-from fedjury.rules.blocks import Indices, clipped_mean, finite_rows, narrow, norms
+from fedjury.rules.blocks import Indices, clipped_mean, finite_rows, narrow, norms, zeros
 from fedjury.rules.distances import cosine_distances
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule
+@rule(compares_all=True)
 def flame(noise: NotNegative = 0.001) -> Rule:
     """Build the rule; ``noise``: λ, the noise's standard deviation in units of the median norm.
 
@@ -28,20 +29,20 @@ def flame(noise: NotNegative = 0.001) -> Rule:
     no cluster, everybody is in, clipped.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
         if not len(rows):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         lengths = norms(updates)
         median = float(np.median(lengths[rows]))
         inside = rows[majority(updates, rows)]
         mean = clipped_mean(updates, inside, lengths, median).astype(np.float64)
         return narrow(mean + noise * median * context.rng().standard_normal(len(mean)))
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def majority(updates: Matrix, rows: Indices) -> Indices:
+def majority(updates: Partitions, rows: Indices) -> Indices:
     """Return which of these finite rows of (n, d) belong to the cluster of most; all if none is."""
     from sklearn.cluster import HDBSCAN  # noqa: PLC0415 - a second to import
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
-from fedjury.rules.blocks import norms, weighted_sum
+from fedjury.rules.blocks import Wide, norms, weighted_sum, zeros
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -28,7 +29,7 @@ def fltrust() -> Rule:
         By the rule, if ``context.own`` is None.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         if context.server_update is None:
             raise ValueError("FLTrust needs an update of the server's own, and was given none")
         own = context.server_update.astype(np.float64)
@@ -36,11 +37,18 @@ def fltrust() -> Rule:
         known = np.isfinite(lengths) & (lengths > 0)
         safe = np.where(known, lengths, 1)
         with np.errstate(all="ignore"):
-            along = np.einsum("nd,d->n", updates, own) / safe
+            along = updates.total(along_server, own) / safe
         trust = np.where(known & (along > 0), along, 0)
         if not (0 < length < np.inf and trust.any()):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         # The own length cancels out of a weighted mean of cosines.
         return weighted_sum(updates, trust / trust.sum() * length / safe)
 
-    return rule
+    return PartitionedRule(rule)
+
+
+def along_server(part: Matrix, first: int, server: Wide) -> Wide:
+    """Return the products (n,) of a partition's rows with the server's own update (d,) there."""
+    with np.errstate(all="ignore"):
+        result: Wide = np.einsum("nd,d->n", part, server[first : first + part.shape[1]])
+    return result

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import Positive
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import cosine_distances
+from fedjury.rules.partitions import PartitionedRule, Partitions, as_partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule(needs=["update_sums"])
+@rule(needs=["update_sums"], compares_all=True)
 def foolsgold(confidence: Positive = 1.0) -> Rule:
     """Build the rule; ``confidence``: κ, how sharply the weights part.
 
@@ -31,16 +32,16 @@ def foolsgold(confidence: Positive = 1.0) -> Rule:
     each other, nobody can be trusted: the result is zero.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
         if context.update_sums is not None:
-            rows = np.intersect1d(rows, finite_rows(context.update_sums))
-        weights = np.zeros(len(updates))
+            rows = np.intersect1d(rows, finite_rows(as_partitions(context.update_sums)))
+        weights = np.zeros(updates.n)
         if len(rows):
             weights[rows] = trust(cosine_distances(updates, rows, context.update_sums), confidence)
         return weighted_sum(updates, weights / (weights.sum() or 1))
 
-    return rule
+    return PartitionedRule(rule)
 
 
 def trust(apart: Wide, confidence: float) -> Wide:

@@ -18,16 +18,20 @@ from typing import Literal
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import FromZero
-from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows
+from fedjury.rules.blocks import BLOCK, Indices, Wide, blocks, finite_rows, zeros
 from fedjury.rules.byzantine import byzantine
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 from fedjury.rules.trimmed_mean import trim
 
 CHOOSE = {"highest": np.argmax, "lowest": np.argmin}
 """Which score belongs to the update that is copied."""
+
+ROWS = 128
+"""Rows that are measured at a time, so that their differences stay in the cache."""
 
 
 @rule
@@ -55,34 +59,49 @@ def foundationfl(
     """
     number = byzantine("FoundationFL", count, share, times=2, plus=1)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        rows, n = finite_rows(updates), len(updates)
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        rows, n = finite_rows(updates), updates.n
         f = number(n, context.excluded)
         if not len(rows):
-            return np.zeros_like(updates[0])
+            return zeros(updates)
         row = rows[CHOOSE[copied](scores(updates, rows))]
         union = np.concatenate([rows, np.repeat(row, n // 2 if synthetic is None else synthetic)])
         k = (len(union) - 1) // 2 if base == "median" else max(0, f - (n - len(rows)))
-        result = np.empty(updates.shape[1], dtype=np.float32)
-        width = max(1, BLOCK // len(union))
-        for start in range(0, len(result), width):
-            columns = slice(start, start + width)
-            result[columns] = trim(updates[union, columns], k)
-        return result
+        return updates.columns(trim_rows, union, k)
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def scores(updates: Matrix, rows: Indices) -> Wide:
+def trim_rows(part: Matrix, first: int, rows: Indices, k: int) -> Vector:  # noqa: ARG001
+    """Return the trimmed mean (w,) of these rows of a partition, which may come repeatedly."""
+    result = np.empty(part.shape[1], dtype=np.float32)
+    width = max(1, BLOCK // len(rows))
+    for start in range(0, len(result), width):
+        columns = slice(start, start + width)
+        result[columns] = trim(part[rows, columns], 0, k)
+    return result
+
+
+def scores(updates: Partitions, rows: Indices) -> Wide:
     """Return the squared distance (m,) of each of these finite rows from the nearer extreme."""
-    above, below = np.zeros(len(rows)), np.zeros(len(rows))
-    for _, block in blocks(updates, rows):
-        above += squares(block - block.max(axis=0))
-        below += squares(block - block.min(axis=0))
-    return np.minimum(above, below)
+    above, below = updates.total(from_extremes, rows)
+    nearer: Wide = np.minimum(above, below)
+    return nearer
 
 
-def squares(block: Wide) -> Wide:
-    """Return the squared norms (m,) of the rows of a block (m, w)."""
-    result: Wide = np.einsum("nd,nd->n", block, block)
+def from_extremes(part: Matrix, first: int, rows: Indices) -> Wide:  # noqa: ARG001
+    """Return the squared distances (2, m) of these rows of a partition from both extremes."""
+    above, below = result = np.zeros((2, len(rows)))
+    for _, block in blocks(part, rows):
+        above += squares_from(block, block.max(axis=0))
+        below += squares_from(block, block.min(axis=0))
+    return result
+
+
+def squares_from(block: Wide, point: Wide) -> Wide:
+    """Return the squared distances (m,) of the rows of a block (m, w) from a point (w,)."""
+    result = np.empty(len(block))
+    for start in range(0, len(block), ROWS):
+        apart = block[start : start + ROWS] - point
+        result[start : start + ROWS] = np.einsum("nd,nd->n", apart, apart)
     return result

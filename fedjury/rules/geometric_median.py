@@ -14,32 +14,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import AtLeastOne, Positive
 from fedjury.rules.blocks import Wide, finite_rows, weighted_sum
 from fedjury.rules.distances import centred_products
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 TOLERANCE = 1e-10
 """Largest change of all weights together at which the iterations stop."""
 
 
-@rule
+@rule(compares_all=True)
 def geometric_median(nu: Positive = 1e-6, iterations: AtLeastOne = 200) -> Rule:
     """Build the rule; ``nu``: distances count as at least that; ``iterations``: at most so many.
 
     Updates that are not finite are left out. The result is zero if no update is finite.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
-        weights = np.zeros(len(updates))
+        weights = np.zeros(updates.n)
         if len(rows):
             weights[rows] = weiszfeld(centred_products(updates, rows), nu, iterations)
         return weighted_sum(updates, weights)
 
-    return rule
+    return PartitionedRule(rule)
 
 
 def weiszfeld(products: Wide, nu: float, iterations: int) -> Wide:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
-from fedjury.rules.blocks import Indices, Wide, finite_rows
+from fedjury.rules.blocks import Indices, Wide, finite_rows, row_of, zeros
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.distances import squared_distances
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule
+@rule(compares_all=True)
 def krum(count: int | None = None, share: float | None = None) -> Rule:
     """Build the rule that reckons with ``count`` Byzantine updates, or with a ``share`` (0.2).
 
@@ -33,17 +34,17 @@ def krum(count: int | None = None, share: float | None = None) -> Rule:
     """
     number = byzantine("Krum", count, share, times=2, plus=3)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        order = by_score(updates, number(len(updates), context.excluded))
-        return updates[order[0]].copy() if len(order) else np.zeros_like(updates[0])
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        order = by_score(updates, number(updates.n, context.excluded))
+        return updates.columns(row_of, int(order[0])) if len(order) else zeros(updates)
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def by_score(updates: Matrix, f: int) -> Indices:
+def by_score(updates: Partitions, f: int) -> Indices:
     """Return the finite rows of (n, d), those of the least score first."""
     rows = finite_rows(updates)
-    lost = len(updates) - len(rows)
+    lost = updates.n - len(rows)
     return rows[np.argsort(scores(squared_distances(updates, rows), f - lost), kind="stable")]
 
 

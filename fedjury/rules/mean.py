@@ -7,10 +7,11 @@ move it anywhere.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
+from fedjury.rules.blocks import Wide
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -27,15 +28,19 @@ def mean(weighted: bool = False) -> Rule:
         By the rule, if it is weighted and the samples do not add up to a positive number.
     """
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        weights = np.asarray(samples if weighted else np.ones(len(updates)), dtype=np.float64)
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        weights = np.asarray(samples if weighted else np.ones(updates.n), dtype=np.float64)
         if not weights.sum() > 0:
-            raise ValueError(f"the samples of {len(updates)} updates add up to {weights.sum():g}")
-        # inf - inf, or a result beyond float32, is a legal outcome of an attack.
-        with np.errstate(all="ignore"):
-            # einsum casts to float64 in small buffers; "@" would copy all of the updates.
-            shares = weights / weights.sum()
-            total: npt.NDArray[np.float64] = np.einsum("n,nd->d", shares, updates)
-            return total.astype(np.float32)
+            raise ValueError(f"the samples of {updates.n} updates add up to {weights.sum():g}")
+        return updates.columns(averaged, weights / weights.sum())
 
-    return rule
+    return PartitionedRule(rule)
+
+
+def averaged(part: Matrix, first: int, shares: Wide) -> Vector:  # noqa: ARG001
+    """Return the mean (w,) of a partition's rows, each with its share (n,) in it."""
+    # inf - inf, or a result beyond float32, is a legal outcome of an attack.
+    with np.errstate(all="ignore"):
+        # einsum casts to float64 in small buffers; "@" would copy all of the updates.
+        total: Wide = np.einsum("n,nd->d", shares, part)
+        return total.astype(np.float32)

@@ -7,8 +7,9 @@ whatever the corrupt ones say: inf and NaN (which sorts above +inf) included.
 
 from __future__ import annotations
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 from fedjury.rules.trimmed_mean import trim
 
@@ -17,8 +18,8 @@ from fedjury.rules.trimmed_mean import trim
 def median() -> Rule:
     """Build the rule: the median of each column of (n, d)."""
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         # The median is the trimmed mean that leaves only the middle: one value, or two.
-        return trim(updates, (len(updates) - 1) // 2)
+        return updates.columns(trim, (updates.n - 1) // 2)
 
-    return rule
+    return PartitionedRule(rule)

@@ -6,16 +6,17 @@ public code; 1 is Krum.
 
 from __future__ import annotations
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import AtLeastOne
 from fedjury.rules.blocks import mean_of
 from fedjury.rules.byzantine import byzantine
 from fedjury.rules.krum import by_score
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
-@rule
+@rule(compares_all=True)
 def multi_krum(
     count: int | None = None, share: float | None = None, best: AtLeastOne | None = None
 ) -> Rule:
@@ -33,8 +34,8 @@ def multi_krum(
     """
     number = byzantine("Multi-Krum", count, share, times=2, plus=3)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        n = len(updates)
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        n = updates.n
         f = number(n, context.excluded)
         if best is not None and best > n - f and not context.excluded:
             raise ValueError(
@@ -43,4 +44,4 @@ def multi_krum(
             )
         return mean_of(updates, by_score(updates, f)[: min(best or n, n - f)])
 
-    return rule
+    return PartitionedRule(rule)

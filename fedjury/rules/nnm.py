@@ -10,14 +10,15 @@ import math
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix
+from fedjury.learning.arrays import Matrix
 from fedjury.registry import pre_aggregation
-from fedjury.rules.blocks import Indices, blocks, finite_rows, narrow
+from fedjury.rules.blocks import WIDE, Indices, Wide, blocks, finite_rows, narrow
 from fedjury.rules.distances import squared_distances
+from fedjury.rules.partitions import PartitionedStep, Partitions
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 
-@pre_aggregation
+@pre_aggregation(compares_all=True)
 def nnm(count: float) -> PreAggregation:
     """Build the step that reckons with ``count`` Byzantine updates, f.
 
@@ -32,23 +33,35 @@ def nnm(count: float) -> PreAggregation:
     if not 0 <= count < math.inf or count != int(count):
         raise ValueError(f"nnm takes a whole number of Byzantine updates, not {count}")
 
-    def apply(updates: Matrix, samples: Samples, context: Context) -> tuple[Matrix, Samples]:
-        n, rows = len(updates), finite_rows(updates)
+    def apply(
+        updates: Partitions, samples: Samples, context: Context
+    ) -> tuple[Partitions, Samples]:
+        n, rows = updates.n, finite_rows(updates)
         if count >= n and not context.excluded:
             raise ValueError(f"nnm cannot mix {n} updates of which {int(count)} are Byzantine")
         return mixed(updates, rows, min(len(rows), max(1, n - int(count)))), samples
 
-    return apply
+    return PartitionedStep(apply)
 
 
-def mixed(updates: Matrix, rows: Indices, nearest: int) -> Matrix:
+def mixed(updates: Partitions, rows: Indices, nearest: int) -> Partitions:
     """Copy (n, d) with each of these rows replaced by the mean of the ``nearest`` of them."""
     distances = squared_distances(updates, rows)
     np.fill_diagonal(distances, -1)  # before whoever sent the very same
     chosen = distances.argsort(axis=1, kind="stable")[:, :nearest]
     shares = np.zeros_like(distances)
     np.put_along_axis(shares, chosen, 1 / max(1, nearest), axis=1)
-    result = updates.copy()
-    for columns, block in blocks(updates, rows):
-        result[rows, columns] = narrow(shares @ block)
-    return result
+    return updates.map(mixed_by, updates.n, rows, shares)
+
+
+def mixed_by(
+    part: Matrix,
+    first: int,  # noqa: ARG001
+    out: Matrix,
+    rows: Indices,
+    shares: Wide,
+) -> None:
+    """Copy a partition with each of these m rows replaced by their sum with its shares (m, m)."""
+    out[:] = part
+    for columns, block in blocks(part, rows, WIDE):
+        out[rows, columns] = narrow(shares @ block)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.randomness import Purpose, stream
 
 Samples = npt.NDArray[np.int64]

@@ -14,10 +14,20 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import Part
-from fedjury.rules.blocks import BLOCK, Indices, Wide, clipped_mean, finite_rows, norms
+from fedjury.rules.blocks import (
+    BLOCK,
+    Indices,
+    Wide,
+    clipped_mean,
+    finite_rows,
+    norms,
+    within,
+    zeros,
+)
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -36,11 +46,11 @@ def signguard(low: float = 0.1, high: float = 3.0, coordinates: Part = 0.1) -> R
     if not 0 <= low <= 1 <= high:
         raise ValueError(f"the norms let through must enclose the median, not [{low}, {high}]")
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         rows = finite_rows(updates)
         if not len(rows):
-            return np.zeros_like(updates[0])
-        d = updates.shape[1]
+            return zeros(updates)
+        d = updates.d
         lengths = norms(updates)
         median = float(np.median(lengths[rows]))
         fitting = (lengths[rows] >= low * median) & (lengths[rows] <= high * median)
@@ -49,18 +59,25 @@ def signguard(low: float = 0.1, high: float = 3.0, coordinates: Part = 0.1) -> R
         inside = rows[both if both.any() else fitting]
         return clipped_mean(updates, inside, lengths, median)
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def signs(updates: Matrix, rows: Indices, columns: Indices) -> Wide:
+def signs(updates: Partitions, rows: Indices, columns: Indices) -> Wide:
     """Return the shares (m, 3) of positive, zero and negative values of rows in these columns."""
+    counts: Wide = updates.total(counted_signs, rows, columns)
+    return counts / len(columns)
+
+
+def counted_signs(part: Matrix, first: int, rows: Indices, columns: Indices) -> Wide:
+    """Return how many of these values are positive, zero and negative in a partition, (m, 3)."""
     counts = np.zeros((len(rows), 3))
+    inside = within(columns, first, part)
     width = max(1, BLOCK // len(rows))
-    for start in range(0, len(columns), width):
-        block = updates[np.ix_(rows, columns[start : start + width])]
+    for start in range(0, len(inside), width):
+        block = part[np.ix_(rows, inside[start : start + width])]
         for place, message in enumerate((block > 0, block == 0, block < 0)):
             counts[:, place] += message.sum(axis=1)
-    return counts / len(columns)
+    return counts
 
 
 def largest_group(features: Wide) -> npt.NDArray[np.bool_]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjury.learning.weights import Matrix, Vector
+from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.rules.byzantine import byzantine
+from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 BLOCK = 1 << 20
@@ -33,23 +34,22 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
     """
     number = byzantine("trimmed mean", count, share, times=2, plus=1)
 
-    def rule(updates: Matrix, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
-        if count is not None and not context.excluded:
-            return trim(updates, count)
-        return trim(updates, number(len(updates), context.excluded))
+    def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
+        lowered = count is None or context.excluded
+        return updates.columns(trim, number(updates.n, context.excluded) if lowered else count)
 
-    return rule
+    return PartitionedRule(rule)
 
 
-def trim(updates: Matrix, k: int) -> Vector:
-    """Drop the k largest and k smallest of each column of (n, d), average the rest into (d,).
+def trim(part: Matrix, first: int, k: int) -> Vector:  # noqa: ARG001
+    """Drop the k largest and k smallest of each column of a partition, average the rest into (w,).
 
     Raises
     ------
     ValueError
         If 2k < n does not hold.
     """
-    n, d = updates.shape
+    n, d = part.shape
     if 2 * k >= n:
         raise ValueError(f"trimming {k} at each end leaves nothing of {n} updates")
     result = np.empty(d, dtype=np.float32)
@@ -60,7 +60,7 @@ def trim(updates: Matrix, k: int) -> Vector:
         for start in range(0, d, width):
             columns = slice(start, start + width)
             # NumPy's vectorised sort needs each column's values side by side in memory.
-            block = updates[:, columns].T.copy()
+            block = part[:, columns].T.copy()
             block.sort(axis=1)
             result[columns] = block[:, k : n - k].mean(axis=1, dtype=np.float64)
     return result

@@ -14,6 +14,7 @@ from support.updates import HUGE, NOTHING, build, honest_updates, matrix, ones, 
 from fedjury import rules
 from fedjury.rules import Context
 from fedjury.rules.clip import clip_rows
+from fedjury.rules.partitions import cut
 
 
 @pytest.fixture(params=rules.PRE_AGGREGATIONS)
@@ -103,7 +104,7 @@ def test_clipping_copes_with_rows_beyond_float32():
     updates = matrix([HUGE, 0], [HUGE, HUGE], [np.inf, 1], [1, np.nan], [1, 0])
     half = np.sqrt(0.5)
     expected = [[1, 0], [half, half], [0, 0], [0, 0], [1, 0]]
-    np.testing.assert_allclose(clip_rows(updates, 1.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(clip_rows(cut(updates, 1), 1.0).whole(), expected, rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -113,7 +114,7 @@ def test_clipping_copes_with_rows_beyond_float32():
 )
 def test_clipping_bounds_every_norm(updates, bound):
     """No row comes out longer than the bound, and one within it comes out as it was."""
-    result = clip_rows(updates, bound)
+    result = clip_rows(cut(updates, 1), bound).whole()
     norms = np.linalg.norm(result.astype(np.float64), axis=1)
     assert (norms <= bound * (1 + 1e-6)).all()
     finite = np.isfinite(updates).all(axis=1)
@@ -125,9 +126,9 @@ def test_clipping_bounds_every_norm(updates, bound):
 def test_clipping_in_many_blocks(monkeypatch):
     """The result does not depend on how many rows are clipped at a time."""
     updates = random_updates(10, 8)
-    whole = clip_rows(updates, 1.0)
+    whole = clip_rows(cut(updates, 1), 1.0).whole()
     monkeypatch.setattr("fedjury.rules.clip.BLOCK", 24)
-    np.testing.assert_array_equal(clip_rows(updates, 1.0), whole)
+    np.testing.assert_array_equal(clip_rows(cut(updates, 1), 1.0).whole(), whole)
 
 
 # Bucketing

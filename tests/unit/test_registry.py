@@ -176,7 +176,10 @@ def test_attacks_who_collude_or_hide_a_backdoor_hold_data():
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"colludes": True}, "unknown fact of a rule: 'colludes'; valid: name, needs"),
+        (
+            {"colludes": True},
+            "unknown fact of a rule: 'colludes'; valid: compares_all, ",
+        ),
         (
             {"needs": ["server_updates"]},
             "unknown need of a rule or a detector: 'server_updates'",

@@ -11,6 +11,7 @@ from fedjury import rules
 from fedjury.rules import Context
 from fedjury.rules.bulyan import near_the_median
 from fedjury.rules.distances import cosine_distances, squared_distances
+from fedjury.rules.partitions import cut
 
 # Distances
 
@@ -21,7 +22,7 @@ def test_distances_are_scipys(monkeypatch, block):
     monkeypatch.setattr("fedjury.rules.blocks.BLOCK", block)
     updates = random_updates(20, 33)
     expected = cdist(updates.astype(np.float64), updates.astype(np.float64), "sqeuclidean")
-    result = squared_distances(updates, np.arange(20))
+    result = squared_distances(cut(updates, 1), np.arange(20))
     np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -29,9 +30,9 @@ def test_distances_are_scipys(monkeypatch, block):
 def test_fakes_do_not_blur_honest_distances(scale):
     """Rows a million times as long, or as long as float32 allows, change no other distance."""
     updates = honest_updates(10, 100)
-    alone = squared_distances(updates, np.arange(10))
+    alone = squared_distances(cut(updates, 1), np.arange(10))
     fakes = np.full((5, 100), scale, dtype=np.float32)
-    among = squared_distances(np.concatenate([updates, fakes]), np.arange(15))
+    among = squared_distances(cut(np.concatenate([updates, fakes]), 1), np.arange(15))
     np.testing.assert_allclose(among[:10, :10], alone, rtol=1e-10)
     assert np.isfinite(among).all()
 
@@ -39,7 +40,7 @@ def test_fakes_do_not_blur_honest_distances(scale):
 def test_small_angles_have_a_distance():
     """At the angles 0, 2e-6 and -1e-6, 1 - cosine is half of their differences squared."""
     updates = matrix([1e6, 0], [1e6, 2], [1e6, -1], [0, 0], [-5, 0])
-    apart = cosine_distances(updates, np.arange(5))
+    apart = cosine_distances(cut(updates, 1), np.arange(5))
     np.testing.assert_allclose(apart[:3, :3] * 1e12, [[0, 2, 0.5], [2, 0, 4.5], [0.5, 4.5, 0]])
     np.testing.assert_allclose(apart[3], [1, 1, 1, 0, 1])  # zeros are at right angles to all
     assert apart[0, 4] == 2
@@ -48,7 +49,7 @@ def test_small_angles_have_a_distance():
 def test_equal_rows_have_no_distance():
     """Rounding leaves nothing between equal rows, and nothing negative between any."""
     updates = np.repeat(random_updates(4, 1000), 3, axis=0)
-    distances = squared_distances(updates, np.arange(12))
+    distances = squared_distances(cut(updates, 1), np.arange(12))
     assert (distances >= 0).all()
     assert (distances[:3, :3] == 0).all()
 
@@ -86,7 +87,7 @@ def test_what_all_have_in_common_hides_no_distance(case):
     """
     updates = alike(case, 0, 1, 3, 100, 1e6)
     updates = np.concatenate([updates, -alike(case, 5, 7)])
-    distances = squared_distances(updates, np.arange(7)) / COMMON[case][1] ** 2
+    distances = squared_distances(cut(updates, 1), np.arange(7)) / COMMON[case][1] ** 2
     expected = [[0, 1, 9, 1e4], [1, 0, 4, 9801], [9, 4, 0, 9409], [1e4, 9801, 9409, 0]]
     np.testing.assert_allclose(distances[:4, :4], expected, rtol=1e-6)
     np.testing.assert_allclose(distances[5:, 5:], [[0, 4], [4, 0]], rtol=1e-6)
@@ -163,7 +164,7 @@ def test_bulyan_by_hand():
 )
 def test_the_values_nearest_to_the_median(values, kept, nearest):
     """Where colluders send one and the same, values repeat: each is near or far by itself."""
-    result = near_the_median(matrix(*([v] for v in values)), np.arange(len(values)), kept)
+    result = near_the_median(matrix(*([v] for v in values)), 0, np.arange(len(values)), kept)
     np.testing.assert_allclose(result, [np.mean(nearest)], rtol=1e-6)
 
 

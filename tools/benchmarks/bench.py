@@ -27,6 +27,7 @@ from tools.benchmarks import (
     masking,
     messages,
     network,
+    partitioned,
     training,
 )
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
@@ -176,6 +177,7 @@ def codecs(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "training": training.measure,
     "rules": aggregating.measure,
+    "partitions": partitioned.measure,
     "judging": judging.measure,
     "groups": judging.together,
     "secure": masking.measure,
