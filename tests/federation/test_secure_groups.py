@@ -290,25 +290,30 @@ def test_a_run_waits_where_nobody_may_be_in_another_sum(tmp_path):
     assert len(waits) == 1
 
 
+def killed_and_resumed(cut, kind, after, when):
+    """Run it, but kill the aggregator once so many messages of a kind were heard, where that is."""
+    seen = []
+
+    def note(topic, _):
+        if USUAL.parse(topic).kind is kind and when(cut.state):
+            seen.append(topic)
+
+    cut.begin()
+    cut.broker.listeners.append(note)
+    cut.run(lambda _: len(seen) >= after)
+    cut.crash()
+    cut.begin()
+    cut.run()
+    cut.aggregator.end()
+
+
 @pytest.mark.parametrize("after", [SecureKeys, SecureShares, MaskedUpdate, UnmaskShares])
 def test_an_aggregator_that_is_killed_opens_no_sum_that_overlaps(after, tmp_path):
     """Killed in mid-step of round 2, resumed with a new broker: the models of a whole run."""
     whole = Federation(tmp_path / "whole", **SECURE).whole()
     cut = Federation(tmp_path / "cut", **SECURE)
     sums = watched(cut)
-    seen = []
-
-    def note(topic, _):
-        if USUAL.parse(topic).kind is after and cut.state.round == 2:
-            seen.append(topic)
-
-    cut.begin()
-    cut.broker.listeners.append(note)
-    cut.run(lambda _: len(seen) > 9)
-    cut.crash()
-    cut.begin()
-    cut.run()
-    cut.aggregator.end()
+    killed_and_resumed(cut, after, 10, lambda state: state.round == 2)
     sums.check()
     assert cut.models == whole.models
 
@@ -472,19 +477,8 @@ def test_an_aggregator_that_is_killed_while_counts_are_summed_opens_none_twice(t
     """The candidate is the same again: the same validators add up the same counts."""
     whole = Federation(tmp_path / "whole", **SECURE | POOLED).whole()
     cut = Federation(tmp_path / "cut", **SECURE | POOLED)
-    sums, seen = watched(cut), []
-
-    def note(topic, _):
-        if USUAL.parse(topic).kind is UnmaskShares and isinstance(cut.state.phase, Voting):
-            seen.append(topic)
-
-    cut.begin()
-    cut.broker.listeners.append(note)
-    cut.run(lambda _: len(seen) > 3)
-    cut.crash()
-    cut.begin()
-    cut.run()
-    cut.aggregator.end()
+    sums = watched(cut)
+    killed_and_resumed(cut, UnmaskShares, 4, lambda state: isinstance(state.phase, Voting))
     sums.check()
     assert cut.models == whole.models
     assert cut.records[3].votes.pooled == whole.records[3].votes.pooled
