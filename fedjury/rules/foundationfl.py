@@ -78,7 +78,7 @@ def trim_rows(part: Matrix, first: int, rows: Indices, k: int) -> Vector:  # noq
     width = max(1, BLOCK // len(rows))
     for start in range(0, len(result), width):
         columns = slice(start, start + width)
-        result[columns] = trim(part[rows, columns], 0, k)
+        result[columns] = trim(part[rows, columns], k)
     return result
 
 

@@ -11,7 +11,7 @@ from fedjury.learning.arrays import Vector
 from fedjury.registry import rule
 from fedjury.rules.partitions import PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
-from fedjury.rules.trimmed_mean import trim
+from fedjury.rules.trimmed_mean import trimmed
 
 
 @rule
@@ -20,6 +20,6 @@ def median() -> Rule:
 
     def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         # The median is the trimmed mean that leaves only the middle: one value, or two.
-        return updates.columns(trim, (updates.n - 1) // 2)
+        return updates.columns(trimmed, (updates.n - 1) // 2)
 
     return PartitionedRule(rule)

@@ -36,20 +36,25 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
 
     def rule(updates: Partitions, samples: Samples, context: Context) -> Vector:  # noqa: ARG001
         lowered = count is None or context.excluded
-        return updates.columns(trim, number(updates.n, context.excluded) if lowered else count)
+        return updates.columns(trimmed, number(updates.n, context.excluded) if lowered else count)
 
     return PartitionedRule(rule)
 
 
-def trim(part: Matrix, first: int, k: int) -> Vector:  # noqa: ARG001
-    """Drop the k largest and k smallest of each column of a partition, average the rest into (w,).
+def trimmed(part: Matrix, first: int, k: int) -> Vector:  # noqa: ARG001
+    """Trim a partition (n, w) of the updates; returns (w,). Raises as ``trim``."""
+    return trim(part, k)
+
+
+def trim(updates: Matrix, k: int) -> Vector:
+    """Drop the k largest and k smallest of each column of (n, d), average the rest into (d,).
 
     Raises
     ------
     ValueError
         If 2k < n does not hold.
     """
-    n, d = part.shape
+    n, d = updates.shape
     if 2 * k >= n:
         raise ValueError(f"trimming {k} at each end leaves nothing of {n} updates")
     result = np.empty(d, dtype=np.float32)
@@ -60,7 +65,7 @@ def trim(part: Matrix, first: int, k: int) -> Vector:  # noqa: ARG001
         for start in range(0, d, width):
             columns = slice(start, start + width)
             # NumPy's vectorised sort needs each column's values side by side in memory.
-            block = part[:, columns].T.copy()
+            block = updates[:, columns].T.copy()
             block.sort(axis=1)
             result[columns] = block[:, k : n - k].mean(axis=1, dtype=np.float64)
     return result
