@@ -184,7 +184,7 @@ def test_a_revoked_agent_is_out_of_a_run_that_goes_on(tmp_path, words):
         programs.restart_broker()
         until(lambda: programs.records()[-1].selected == N - 1, 60)
         assert programs.records()[-1].absent == ()
-        until(lambda: VICTIM in agents.log.read_text(), 30)
+        until(lambda: VICTIM in agents.log.read_text(), 90)
         assert "the broker is back" in server.log.read_text()
 
 
@@ -277,15 +277,18 @@ def test_hostile_votes_on_groups_are_refused_by_reason(quiet_on_groups, tmp_path
         with RawClient(programs.address, f"{HERE}/group-vote/+") as late:
             until(lambda: late.payloads("group-vote/stranger"))  # retained, and nobody minds
     assert meddler.attacked == {(number, 1) for number in range(1, ROUNDS + 1)}
+    counted = 0
     for record in records:
         refused = dict(record.traffic.invalid_messages)
-        late = refused.pop("wrong_phase", 0)  # on a busy machine, some of the others
+        # On a busy machine some of the others, also of the round before.
+        late = refused.pop("wrong_phase", 0) + refused.pop("wrong_round", 0)
         usual = {"wrong_groups": 8, "not_selected": 2, "duplicate": 1}
         said = {reason: refused.pop(reason, 0) for reason in usual}
         assert refused == {"not_finite": 2, "malformed": 2}
         assert all(said[reason] <= usual[reason] for reason in usual)
-        assert sum(said.values()) + late == 11
+        counted += sum(said.values()) + late
         assert len(record.groups.voters) == 5
+    assert 11 * len(records) - 3 <= counted <= 11 * len(records)  # some may come after the end
 
 
 class MalloryOnGroups(Mallory):
