@@ -27,7 +27,8 @@ class GroupTasks:
 
     def forget(self) -> None:
         """Forget what was asked for, and the candidates."""
-        self.__init__()  # type: ignore[misc]  # all of it
+        self._voting.clear()
+        self._turn, self._candidates = (0, 0), {}
 
     def receive(self, message: GroupCandidate) -> None:
         """Take the candidate of a group; those of an earlier attempt are of no use then."""

@@ -159,7 +159,7 @@ class SecureMembers:
         counts = np.zeros((models, 2 * (self._manifest.classes or BINS)), np.int64)
         own = unpacked(vote.counts).reshape(models, -1)  # of numbers there may be fewer kinds
         counts[:, : own.shape[1]] = own
-        base = steps.base_of_counts(candidate, versions)
+        base = steps.base_of_counts(self._base_of(candidate), versions)
         content = Counts(versions[-1], counts.ravel())
         return [verdict, self._join(vote.agent, turn, vote.samples, content, base)]
 

@@ -194,7 +194,9 @@ class Pool(NamedTuple):
     def judged_sums(self, sums: npt.NDArray[np.int64], people: int, version: int) -> Pooled | None:
         """Judge what groups of validators counted together, (G, n * 2C); None as ``judged``.
 
-        That is also if there are no more than 2t groups: most of them may have a liar among them.
+        Most groups decide. Nothing can be trimmed within a sum, and one liar spoils that of its
+        group; t liars spoil at most t groups. So while there are more than 2t of them the verdict
+        is one that at least one group without a liar gives, and if these agree it is theirs.
         ``people``: how many validators they are. The score is that of the group in the middle.
         """
         if not self.enough(version) or len(sums) <= 2 * self.malicious:
@@ -208,24 +210,10 @@ class Pool(NamedTuple):
         over = np.asarray(found.score) - np.asarray(found.threshold)
         middle = int(np.argsort(over, kind="stable")[(len(over) - 1) // 2])
         score, threshold = (round(float(part[middle]), 6) for part in found[1:3])
-        return Pooled(_most(found), score, threshold, people, self.malicious, len(sums))
+        poisoned = 2 * int(found.poisoned.sum()) > len(sums)
+        return Pooled(poisoned, score, threshold, people, self.malicious, len(sums))
 
 
 def most_counts(look_back: int, classes: int) -> int:
     """Return how many numbers a validator's counts hold at the most; ``classes``: 0 if unknown."""
     return (look_back + 2) * 2 * (classes or BINS)
-
-
-def most_groups(judge: Judge, sums: Histories) -> bool:
-    """Return whether more than half of G groups of validators find the candidate poisoned.
-
-    ``sums``: (G, n, 2C), what the members of each counted together, which is all that secure
-    aggregation shows. Nothing can be trimmed within a sum, and one liar spoils that of its group;
-    n_M liars spoil at most n_M groups. So while n_M < G / 2 the verdict is one that at least one
-    group without a liar gives, and if these agree it is theirs.
-    """
-    return _most(judge(sums[:, :-1], sums[:, -1]))
-
-
-def _most(found: Judgements) -> bool:
-    return 2 * int(found.poisoned.sum()) > len(found.poisoned)

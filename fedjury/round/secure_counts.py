@@ -19,7 +19,7 @@ from fedjury.round.groups import rng_of
 from fedjury.round.secure import SecureRound, of_groups
 from fedjury.round.state import RoundConfig, State, Tick, Voting
 from fedjury.round.sums import groups_of
-from fedjury.secure.agent import base_of_counts
+from fedjury.secure.agent import base_of, base_of_counts
 from fedjury.secure.group import Group
 
 FIRST = 1_000_000
@@ -37,7 +37,7 @@ def begun(
     if pool is None or terms is None or not validators or not pool.enough(state.version):
         return None
     versions = range(max(0, state.version - pool.look_back), state.version + 1)
-    base = base_of_counts(candidate, versions)
+    base = base_of_counts(base_of(candidate), versions)
     size = len(validators) // pool.groups
     key = rng_of(state.round, config)
     drawn = groups_of(

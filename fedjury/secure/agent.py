@@ -141,10 +141,10 @@ def base_of(weights: Vector) -> bytes:
     return hashlib.sha256(weights.astype("<f4", copy=False).tobytes()).digest()
 
 
-def base_of_counts(candidate: Vector, versions: Iterable[int]) -> bytes:
-    """Return what stands for a candidate (d,), and the accepted versions it is judged against."""
+def base_of_counts(candidate: bytes, versions: Iterable[int]) -> bytes:
+    """Return what stands for a ``base_of`` a candidate, and the versions it is judged against."""
     past = " ".join(map(str, versions))
-    return hashlib.sha256(b"counts/" + past.encode() + b"/" + base_of(candidate)).digest()
+    return hashlib.sha256(b"counts/" + past.encode() + b"/" + candidate).digest()
 
 
 def commitment(seed: bytes) -> bytes:

@@ -75,12 +75,12 @@ class FixedPoint(NamedTuple):
         value *= share
         value += self.clip
         value *= self.largest / (2 * self.clip)
-        result = np.empty(len(value) + 1, dtype=np.uint32)
-        result[:-1] = np.rint(value).astype(np.int64).astype(np.uint32)
-        result[-1] = np.rint(out * self.largest)
-        return (
-            np.append(result, np.rint(share * self.largest).astype(np.uint32)) if hidden else result
-        )
+        d = len(value)
+        result = np.empty(d + 1 + hidden, dtype=np.uint32)
+        result[:d] = np.rint(value).astype(np.int64).astype(np.uint32)
+        result[d] = np.rint(out * self.largest)
+        result[d + 1 :] = np.rint(share * self.largest)
+        return result
 
     def weight(self, total: Words) -> float:
         """Return the sum of the shares, where these are hidden; more than none."""
@@ -96,7 +96,11 @@ class FixedPoint(NamedTuple):
         value *= 2 * self.clip / self.largest
         mean = (value[:-1] - count * self.clip) / weight
         np.clip(mean, -self.clip, self.clip, out=mean)
-        return mean.astype(np.float32), min(1.0, float(value[-1] / (2 * self.clip * count)))
+        return mean.astype(np.float32), self.clipped(total, count)
+
+    def clipped(self, total: Words, count: int) -> float:
+        """Return which share of the coordinates of ``count`` updates was clipped; see above."""
+        return min(1.0, (int(total[-1]) & (1 << self.bits) - 1) / (self.largest * count))
 
 
 def packed(words: Words, bits: int) -> bytes:

@@ -156,23 +156,23 @@ class Opened:
     @property
     def mean(self) -> Vector:
         """The weighted mean (d,) of their updates."""
-        return self._decoded()[0]
+        weight = self.fixed.weight(self.total) if self.hidden else self.weight / self.largest
+        return self.fixed.decode(self._told, len(self.members), weight)[0]
 
     @property
     def clipped(self) -> float:
         """Which share of their coordinates was clipped."""
-        return self._decoded()[1]
+        return self.fixed.clipped(self._told, len(self.members))
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """The sum (length,) of whole numbers."""
         return (self.total & np.uint32((1 << self.fixed.bits) - 1)).astype(np.int64)
 
-    def _decoded(self) -> tuple[Vector, float]:
-        total, weight = self.total, self.weight / self.largest
-        if self.hidden:
-            total, weight = self.total[:-1], self.fixed.weight(self.total)
-        return self.fixed.decode(total, len(self.members), weight)
+    @property
+    def _told(self) -> Words:
+        """The sum (d + 1,) without a hidden weight."""
+        return self.total[:-1] if self.hidden else self.total
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from fedjury.judges.pooled import (
     Pool,
     judged_once,
     most_counts,
-    most_groups,
     pooled,
     standardised,
     sums_of_rises,
@@ -309,13 +308,14 @@ def test_liars_in_less_than_half_of_the_groups_do_not_turn_groups_that_agree(gro
     sums = np.array([[[10], [10], [40 if struck else 10]]] * groups)
     spoilt = data.draw(st.integers(0, (groups - 1) // 2))
     sums[:spoilt] = data.draw(counts_of(spoilt, models=3, kinds=1)) if spoilt else sums[:0]
-    assert most_groups(more_than(), sums) == struck
+    found = pool(malicious=spoilt).judged_sums(sums.reshape(groups, -1), groups, version=1)
+    assert found.poisoned == struck
 
 
 def test_liars_in_half_of_the_groups_hide_anything():
     """Two of four groups find it poisoned: no majority."""
     sums = np.array([[[10], [10], [40]]] * 2 + [[[10], [10], [10]]] * 2)
-    assert not most_groups(more_than(), sums)
+    assert not pool(malicious=1).judged_sums(sums.reshape(4, -1), 4, version=1).poisoned
 
 
 def test_sums_are_judged_by_most_of_them_and_none_where_liars_may_be_in_most():
