@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
+
 # Messages like those below.
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
@@ -380,6 +382,9 @@ class HistoryLog:
     record: RunHistory
 
 
+Serving = AggregatorPresence | CellWorker
+"""What a program says that serves a run: that it is there, and by its last will that it is not."""
+
 LOGS = (RoundLog, InvalidLog, HistoryLog)
 """What is for people alone: each carries a record."""
 
@@ -405,6 +410,11 @@ Message = (
     | UnmaskShares
     | ColluderUpdate
     | AttackVector
+    | CellWorker
+    | CellPresence
+    | Tally
+    | SumRequest
+    | PartialSum
     | Presence
     | AggregatorPresence
     | RoundLog

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from fedjury.protocol import messages, secure
+from fedjury.protocol import cells, messages, secure
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
 ROOT = "fl/v2"
@@ -66,6 +66,11 @@ CHANNELS: dict[type[Message], Channel] = {
         "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),
     messages.AttackVector: Channel("collusion/attack", retain=False, content_type=MSGPACK),
+    cells.CellWorker: Channel("cell/worker/{cell}", retain=True, content_type=JSON),
+    cells.CellPresence: Channel("cell/agents/{cell}", retain=False, content_type=MSGPACK),
+    cells.Tally: Channel("cell/tally/{cell}", retain=False, content_type=MSGPACK),
+    cells.SumRequest: Channel("cell/request", retain=True, content_type=MSGPACK, expiry=3600),
+    cells.PartialSum: Channel("cell/sum/{cell}", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
@@ -150,6 +155,7 @@ class Topics:
 def _pattern(root: str, channel: Channel) -> re.Pattern[str]:
     """Turn ``history/{version}`` into a pattern with the groups ``run`` and ``version``."""
     fields = {"agent": NAME.pattern, "version": VERSION.pattern, "group": VERSION.pattern}
+    fields["cell"] = VERSION.pattern
     body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", channel.topic)
     return re.compile(f"{re.escape(root)}/(?P<run>{NAME.pattern})/{body}")
 
