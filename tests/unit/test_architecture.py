@@ -83,6 +83,7 @@ ALL = {
     "aggregator",
     "attacks",
     "broker",
+    "cells",
     "config",
     "detection",
     "experiments",
@@ -116,6 +117,7 @@ MAY_IMPORT = {
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
+    "cells": {"learning", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
