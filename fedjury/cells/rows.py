@@ -14,7 +14,7 @@ import numpy as np
 from fedjury.cells.spill import ITEM, SpillFile
 from fedjury.cells.stores import FileStore, MemoryStore, Order, Store
 from fedjury.learning.arrays import Matrix, Vector, read_only
-from fedjury.rules.partitions import Array, Filler, Function, places, tree_sum
+from fedjury.rules.partitions import Array, Filler, Function, places, told, tree_sum
 
 Part = Callable[[], Matrix]
 """Returns a partition (n, w), which nobody writes."""
@@ -188,7 +188,7 @@ class StoredPartitions:
 
     def _answers(self, function: Function, arguments: tuple[Any, ...]) -> Iterator[Array]:
         for part, place in zip(self.parts, places(self.d, self.count), strict=True):
-            yield function(part(), place.start, *arguments)
+            yield function(part(), place.start, *told(arguments, place))
 
     def _made(
         self,
@@ -199,7 +199,7 @@ class StoredPartitions:
         arguments: tuple[Any, ...],
     ) -> Part:
         out = np.empty((rows, place.stop - place.start), dtype=np.float32)
-        function(part(), place.start, out, *arguments)
+        function(part(), place.start, out, *told(arguments, place))
         if self.folder is None:
             return partial(read_only, out)
         file = SpillFile(self.folder, out.shape[1])

@@ -109,6 +109,16 @@ def test_more_partitions_than_columns():
         np.testing.assert_allclose(many, one, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["foolsgold", "fltrust", "centered_clipping"])
+def test_a_worker_is_told_its_own_columns(name):
+    """Of 30 x 1,003 update sums, 120 KB, one of four workers hears of a quarter, and some words."""
+    rows, context = updates("finite"), told(honest_updates(N, D, seed=7), honest_updates(1, D)[0])
+    workers = on_workers(rows, 16, 4)
+    rules.build(name)(workers, ones(N), context)
+    largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
+    assert largest < max(workers.bytes) < largest * 1.05 + 1500
+
+
 # How sums are added
 
 
