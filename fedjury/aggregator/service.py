@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
+from fedjury.protocol.cells import CellPresence, CellUp, CellWorker, PartialSum, Tally
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -128,6 +130,7 @@ class Aggregator:
         self.config = dataclasses.replace(config, group_key=key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
+        self._cells = CellsOnline()
         self._cannot_vote: set[str] = set()
         self._can_evaluate: set[str] = set()
         self.control = control or Control()
@@ -149,7 +152,8 @@ class Aggregator:
         kinds = (History, Candidate, GroupCandidate, GroupHistory)
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
-        answers = Update, Vote, GroupVotes, Metrics, Decline, Presence
+        kept = get_args(CellUp) if self.config.cells.count else (Update,)
+        answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence
         secure = get_args(SecureUp) if self.config.secure else ()
         self.connection.subscribe(*answers, *secure, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
@@ -280,6 +284,10 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
+            case Tally() | PartialSum():
+                return message
+            case CellPresence() | CellWorker():
+                return self._note_cell(message)
             case Update() | Vote() | GroupVotes() | Metrics() | Decline():
                 return message
             case SecureKeys() | SecureShares() | MaskedUpdate() | UnmaskShares():
@@ -305,6 +313,13 @@ class Aggregator:
             if message.evaluates:
                 self._can_evaluate.add(agent)
         return None
+
+    def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
+        """Note which agents a cell has; none, while nobody takes their updates."""
+        refused = None
+        for presence in self._cells.news(message):
+            refused = self._note(presence) or refused
+        return refused
 
     def _mind_connection(self) -> None:
         """Tell people when the broker goes and comes, and take for gone who does not come with it.

@@ -45,19 +45,19 @@ class Tallies:
     """How many of them the aggregator was told of."""
     news: bool = False
     """Whether something else was refused since."""
-    told_again: set[str] = field(default_factory=set)
-    """Agents that were told of the round once more: the same update again is no fault of theirs."""
+    twice: set[str] | None = None
+    """Who has sent its update again since all were told of the round once more, which is no fault
+    of theirs; None: they were told once."""
 
     def admits(self, update: Update) -> bool:
         """Return whether an update is taken; if not, count why."""
         asked = self.asked
-        if not asked.open:
-            why: Reason | None = Reason.WRONG_PHASE
-        else:
-            why = admission.refusal(update, asked.round, asked.version, asked.called, self.row)
-        if why is Reason.DUPLICATE and update.agent in self.told_again:
-            self.told_again.discard(update.agent)
+        why = admission.refusal(update, asked.round, asked.version, asked.called, self.row)
+        if why is Reason.DUPLICATE and self.twice is not None and update.agent not in self.twice:
+            self.twice.add(update.agent)
             return False
+        if not asked.open:
+            why = Reason.WRONG_PHASE
         if why is not None:
             self.refuse(why)
         return why is None
@@ -80,8 +80,7 @@ class Tallies:
 
     def tell_again(self) -> None:
         """Begin once more to tell what there is, and bear with agents that do the same."""
-        self.told, self.news = 0, True
-        self.told_again = set(self.row)
+        self.told, self.news, self.twice = 0, True, set()
 
     def next(self, cell: int, life: int) -> Tally | None:
         """Return what is still to be told, or the first part of it; None if there is nothing."""

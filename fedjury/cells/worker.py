@@ -150,7 +150,7 @@ class IngestWorker:
                 self._note_manifest(message)
             case SumRequest():
                 self._note_request(message)
-            case AggregatorPresence(online=True):  # it may have begun anew, and know nothing
+            case AggregatorPresence(online=True):  # it may have been restarted, and know nothing
                 self.agents.tell_all()
                 if self.tallies is not None:
                     self.tallies.tell_again()
@@ -174,9 +174,7 @@ class IngestWorker:
         before, self._round = self._round, told
         if self._manifest is None or self._kept is None:
             return
-        asked = Asked(
-            told.round, told.attempt, told.version, called_by(told), told.phase in TAKING
-        )
+        asked = Asked(told.round, told.attempt, told.version, called_by(told), told.phase in TAKING)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
             self.tallies = Tallies(asked)
             self._kept.clear(len(self.agents.there))
@@ -210,7 +208,5 @@ class IngestWorker:
         self._told_at = self._clock()
         while (news := self.agents.next()) is not None:
             self.connection.publish(news)
-        while self.tallies is not None and (
-            tally := self.tallies.next(self.place.cell, self.life)
-        ):
+        while self.tallies is not None and (tally := self.tallies.next(self.place.cell, self.life)):
             self.connection.publish(tally)

@@ -64,6 +64,23 @@ def is_root(text: str) -> bool:
     )
 
 
+class Cells(Section):
+    """Brokers with agents of their own, beside which updates are kept."""
+
+    count: Annotated[int, Flag("--cells", "N")] = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="cells that keep their updates, each with an ingest worker (fedjury ingest) "
+        "beside its broker, numbered from 1; 0: updates come up to the aggregator",
+    )
+    seconds: float = Field(
+        20.0,
+        ge=0.1,
+        description="longest time for a cell to add up its updates; then the round does without it",
+    )
+
+
 class Broker(Section):
     """Where the broker is, and how to log in."""
 

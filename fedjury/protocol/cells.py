@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedjury.learning.arrays import Vector
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
 
 MAX_CELLS = 10_000
 MAX_CELL_AGENTS = 100_000

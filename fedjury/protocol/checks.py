@@ -210,8 +210,9 @@ def refused(key: str, value: Any, limits: Limits) -> dict[str, int]:
     """Take why messages were refused, and how often; reasons that we do not know are skipped."""
     typed(key, value, dict)
     in_range(key, len(value) <= MAX_METRICS)
+    counted = {words(key, name, limits): count(key, often, limits) for name, often in value.items()}
     known = {reason.value for reason in Reason}
-    return {name: count(key, often, limits) for name, often in value.items() if name in known}
+    return {name: often for name, often in counted.items() if name in known}
 
 
 def summed(key: str, value: Any, limits: Limits) -> bytes:

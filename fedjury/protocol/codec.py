@@ -66,7 +66,7 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Manifest: ("counts", "group_judge", "secure"),
+    Manifest: ("counts", "group_judge", "secure", "cells"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
     Round: ("evaluators", "groups", "each"),

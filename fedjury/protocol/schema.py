@@ -99,6 +99,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "counts": checks.truth,
         "group_judge": checks.text,
         "secure": checks.options,
+        "cells": checks.options,
     },
     Manifest1: {"protocol": checks.count},
     Round: {
@@ -243,7 +244,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "without": checks.piece(0, 8 * MAX_CELL_AGENTS, 8),
         "kind": checks.text,
         "bound": checks.number,
-        "bits": checks.count,
+        "bits": checks.whole(1, 62),
         "largest": checks.count,
         "centre": checks.vector,
     },

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from fedjury.learning.arrays import Matrix, Vector
 from fedjury.rules.blocks import BLOCK, narrow
 from fedjury.rules.fltrust import along_server
-from fedjury.rules.partitions import Partitions
+from fedjury.rules.partitions import Partitions, by_column
 from fedjury.rules.rule import Context, Samples
 
 Wide = npt.NDArray[np.float64]
@@ -70,6 +70,30 @@ class Total(NamedTuple):
         """Return both together."""
         return Total(self.values + other.values, self.weight + other.weight)
 
+    def packed(self) -> tuple[int, bytes]:
+        """Return how many bytes each number takes, and all of them, the weight last."""
+        numbers = np.append(self.values, self.weight).astype("<i8")
+        largest = int(max(numbers.max(), -(numbers.min() + 1)))  # -2^k fits where 2^k - 1 does
+        width = largest.bit_length() // 8 + 1
+        return width, numbers.view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+
+    @classmethod
+    def unpacked(cls, width: int, data: bytes, d: int) -> Total:
+        """Return the sum (d,) that was packed.
+
+        Raises
+        ------
+        ValueError
+            If these are not d + 1 numbers.
+        """
+        if len(data) != width * (d + 1):
+            raise ValueError(f"{len(data):,} bytes are not {d + 1:,} numbers of {width}")
+        wide = np.zeros((d + 1, 8), dtype=np.uint8)
+        wide[:, :width] = np.frombuffer(data, np.uint8).reshape(-1, width)
+        wide[wide[:, width - 1] >= 128, width:] = 255
+        numbers = wide.view("<i8")[:, 0].astype(np.int64)
+        return cls(numbers[:-1], int(numbers[-1]))
+
 
 def fineness(updates: int, largest: int = 0) -> int:
     """Return how many bits there are for a term, if so many updates weigh so much each.
@@ -111,7 +135,7 @@ def added(updates: Partitions, samples: Samples, norms: Wide, asked: Asked) -> T
         values = updates.columns(whole_sum, factors / unit(asked), None, asked.bits, most)
         return Total(values, int(weight.sum()))
     assert asked.centre is not None
-    centre = asked.centre.astype(np.float64)
+    centre = by_column(asked.centre.astype(np.float64))
     if asked.kind == CENTRED:
         apart = np.sqrt(updates.total(from_centre, centre))
         factors = shortened(apart, asked.bound, known)
@@ -137,7 +161,7 @@ def shortened(lengths: Wide, bound: float, known: npt.NDArray[np.bool_]) -> Wide
 
 def whole_sum(
     part: Matrix,
-    first: int,
+    first: int,  # noqa: ARG001
     factors: Wide,
     centre: Wide | None,
     bits: int,
@@ -151,26 +175,25 @@ def whole_sum(
     total, rows = np.zeros(width, dtype=np.int64), np.flatnonzero(factors)
     exact = 1 << max(0, EXACT - 1 - bits - most.bit_length())
     height = max(1, min(exact, BLOCK // 4 // max(1, width)))
-    away = None if centre is None else centre[first : first + width]
     room = np.empty((min(height, len(rows)), width))
     for start in range(0, len(rows), height):
         those = rows[start : start + height]
         block = room[: len(those)]
         block[:] = part[those]
-        if away is not None:
-            np.subtract(block, away, out=block)
+        if centre is not None:
+            np.subtract(block, centre, out=block)
         np.multiply(block, factors[those, np.newaxis], out=block)
         total += np.rint(block, out=block).sum(axis=0).astype(np.int64)
     return total
 
 
-def from_centre(part: Matrix, first: int, centre: Wide) -> Wide:
-    """Return the squared distances (n,) of a partition's rows from a centre (d,) there."""
-    result, away = np.empty(len(part)), centre[first : first + part.shape[1]]
+def from_centre(part: Matrix, first: int, centre: Wide) -> Wide:  # noqa: ARG001
+    """Return the squared distances (n,) of a partition's rows from a centre (w,)."""
+    result = np.empty(len(part))
     height = max(1, BLOCK // 4 // max(1, part.shape[1]))
     for start in range(0, len(part), height):
         with np.errstate(all="ignore"):
-            block = part[start : start + height] - away
+            block = part[start : start + height] - centre
             result[start : start + height] = np.einsum("nd,nd->n", block, block)
     return result
 
@@ -227,7 +250,7 @@ class ClippedMean:
             weight = int(np.isfinite(known.norms).sum())
         if not weight:
             raise ValueError(f"the samples of {len(known.samples)} updates add up to 0")
-        return narrow(total.values * (unit(asked) / weight))
+        return narrow(total.values.astype(np.float64) * (unit(asked) / weight))
 
 
 @dataclass(frozen=True)
@@ -249,7 +272,7 @@ class Trusted:
         if not total.weight:
             return np.zeros(known.parameters, np.float32)
         trust = math.ldexp(float(total.weight), -asked.bits)
-        return narrow(total.values * (unit(asked) / trust))
+        return narrow(total.values.astype(np.float64) * (unit(asked) / trust))
 
 
 @dataclass(frozen=True)
@@ -271,7 +294,8 @@ class Centred:
     def then(self, known: Known, asked: Asked, step: int, total: Total) -> Asked | Vector:  # noqa: ARG002
         """Move the centre by the mean of the clipped differences, and ask again if need be."""
         assert asked.centre is not None
-        moved = narrow(asked.centre + total.values * (unit(asked) / max(1, total.weight)))
+        step_by = total.values.astype(np.float64) * (unit(asked) / max(1, total.weight))
+        moved = narrow(asked.centre + step_by)
         if step >= self.iterations or not np.isfinite(moved).all():
             return moved
         return Asked(CENTRED, self.tau, asked.bits, centre=moved)
@@ -302,9 +326,15 @@ def sum_rule(
             return Trusted()
         case "centered_clipping" if not others and not clip:
             return Centred(float(options.get("tau", 1.0)), int(options.get("iterations", 3)))
+    if rule == "mean" and not others:
+        raise ValueError(NO_BOUND)
     raise ValueError(NO_SUM.format(what=others[0] if others else rule))
 
 
+NO_BOUND = (
+    "cells that keep their updates send sums alone, and an update of any length would not fit into "
+    "one: rule 'mean' needs aggregation.clip there, or take clipped_mean"
+)
 NO_SUM = (
     "{what!r} needs the updates themselves, and cells that keep them send sums alone; "
     "clipped_mean, mean with aggregation.clip, fltrust, and centered_clipping without it are sums; "

@@ -24,6 +24,7 @@ LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/devi
 WIRING = {
     "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
+    "fedjury/aggregator/in_cells.py",
     "fedjury/aggregator/noisy.py",
     "fedjury/aggregator/secure_terms.py",
     "fedjury/aggregator/resume.py",
@@ -62,6 +63,7 @@ ENTRY = {
     "fedjury/monitor/web/__main__.py",
     "fedjury/monitor/web/screenshots.py",
     "fedjury/broker/check.py",
+    "fedjury/cells/__main__.py",
     "fedjury/broker/embedded.py",
     "fedjury/broker/enrol.py",
     "fedjury/broker/__main__.py",
@@ -117,7 +119,7 @@ MAY_IMPORT = {
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
-    "cells": {"learning", "rules"},
+    "cells": {"learning", "protocol", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import checks, codec, compression, schema
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
@@ -175,6 +176,15 @@ EXAMPLES = {
     Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
+    CellWorker: CellWorker(2, online=True, life=5),
+    CellPresence: CellPresence(2, 5, True, "ann bob", b"\3\1", "eve"),
+    Tally: Tally(
+        2, 5, 7, 1, 0, "ann", b"\4\0\0\0", struct.pack("<d", 1.5), {"duplicate": 1}, "eve"
+    ),
+    SumRequest: SumRequest(
+        7, 1, 1, b"\2\0\0\0", b"\1\0\0\0", b"", "clipped", 1.5, 32, 0, vector(1, -2)
+    ),
+    PartialSum: PartialSum(2, 5, 7, 1, 1, 2, b"\1\0\xff\xff\1\0"),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
@@ -185,7 +195,7 @@ EXAMPLES = {
 }
 """One message of each kind."""
 
-SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Vote)
+SMALL_KINDS = (CellWorker, Presence, AggregatorPresence, Presence1, Vote)
 """Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
@@ -398,6 +408,38 @@ MESSAGES = {
     Metrics: st.builds(Metrics, names, counts, counts, counts, measured),
     ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
+    CellWorker: st.builds(CellWorker, counts, st.booleans(), counts),
+    CellPresence: st.builds(
+        lambda cell, life, whole, names: CellPresence(
+            cell, life, whole, " ".join(names), bytes(len(names)), ""
+        ),
+        counts,
+        counts,
+        st.booleans(),
+        st.lists(names, max_size=3),
+    ),
+    Tally: st.builds(
+        lambda cell, life, number, names: Tally(
+            cell, life, number, 1, 0, " ".join(names), bytes(4 * len(names)), bytes(8 * len(names))
+        ),
+        counts,
+        counts,
+        counts,
+        st.lists(names, max_size=3),
+    ),
+    SumRequest: st.builds(
+        lambda number, some, kind, bound, vector: SumRequest(
+            number, 1, 1, bytes(4 * some), bytes(4 * some), b"", kind, bound, 32, 0, vector
+        ),
+        counts,
+        st.integers(1, 3),
+        names,
+        numbers,
+        vectors,
+    ),
+    PartialSum: st.builds(
+        PartialSum, counts, counts, counts, counts, counts, st.just(1), pieces(1)
+    ),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     RoundLog: st.builds(RoundLog, records),
@@ -878,6 +920,7 @@ def test_a_codec_that_is_not_known_is_answered_in_float32():
 
 
 WRONG = {
+    "life": [None, True, "1", 1.0, [], {}, -1, 2**53 + 1],
     "count": [None, True, False, "1", 1.0, [], {}, -1, 2**31, 2**63],
     "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
     "truth": [None, 0, 1, "true", []],
@@ -1036,6 +1079,33 @@ IS = {
     Metrics: {"count": ("round", "attempt", "samples"), "values": ("values",)},
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
+    CellWorker: {"truth": ("online",), "life": ("life",)},
+    CellPresence: {
+        "life": ("life",),
+        "truth": ("whole",),
+        "text": ("came", "left"),
+        "bytes": ("abilities",),
+    },
+    Tally: {
+        "life": ("life",),
+        "count": ("round", "attempt", "first"),
+        "text": ("names", "invalid"),
+        "bytes": ("samples", "norms"),
+        "values": ("refused",),
+    },
+    SumRequest: {
+        "count": ("round", "attempt", "number", "bits", "largest"),
+        "piece": ("cells", "taken"),
+        "bytes": ("without",),
+        "text": ("kind",),
+        "number": ("bound",),
+        "vector": ("centre",),
+    },
+    PartialSum: {
+        "life": ("life",),
+        "count": ("round", "attempt", "number", "width"),
+        "some": ("data",),
+    },
     Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedjury.agents.agent import Contribute, Judge, Train
-from fedjury.protocol import messages, secure, topics
+from fedjury.protocol import cells, messages, secure, topics
 from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
@@ -46,6 +46,11 @@ SAID = {
     "metrics/ann": messages.Metrics("ann", 1, 1, 4, {"rmse": 0.5}),
     "collusion/update/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
     "collusion/attack": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
+    "cell/worker/2": cells.CellWorker(2, online=True, life=5),
+    "cell/agents/2": cells.CellPresence(2, 5, True, "", b"", ""),
+    "cell/tally/2": cells.Tally(2, 5, 1, 1, 0, "", b"", b""),
+    "cell/request": cells.SumRequest(1, 1, 1, bytes(4), bytes(4), b"", "clipped", 1.0, 32, 0),
+    "cell/sum/2": cells.PartialSum(2, 5, 1, 1, 1, 1, b""),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "log/round": messages.RoundLog(RoundRecord(1)),
@@ -64,12 +69,16 @@ RETAINED = {
     "candidate",
     "group/2",
     "group-history/3",
+    "cell/worker/2",
+    "cell/request",
     "agent/ann",
     "aggregator",
     "log/round",
     "log/invalid",
     "log/history",
 }
+
+EXPIRES = {"candidate", "group/2", "cell/request"}
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
 
@@ -102,13 +111,13 @@ def test_channels_travel_as_documented():
     for topic, message in SAID.items():
         channel = CHANNELS[type(message)]
         assert channel.retain == (topic in RETAINED)
-        assert channel.expiry == (3600 if topic in {"candidate", "group/2"} else None)
+        assert channel.expiry == (3600 if topic in EXPIRES else None)
         assert channel.qos == 1
         has_vector = any(
             isinstance(getattr(message, field.name), np.ndarray) for field in fields(message)
         )
         is_vote = isinstance(message, messages.Vote | messages.GroupVotes)
-        has_bytes = topic.startswith("secure/")
+        has_bytes = topic.startswith(("secure/", "cell/")) and topic != "cell/worker/2"
         kind = "msgpack" if has_vector or is_vote or has_bytes else "json"
         assert channel.content_type == f"application/{kind}"
 
@@ -129,7 +138,7 @@ def test_topics_by_hand(topic):
 def test_agents_survive_their_topic(run, agent):
     """Run and agent are read from a topic as they were written."""
     for message in SAID.values():
-        if hasattr(message, "agent"):
+        if "agent" in {field.name for field in fields(message)}:
             address = USUAL.parse(USUAL.of(run, replace(message, agent=agent)))
             assert address == (run, type(message), {"agent": agent})
 

@@ -17,9 +17,9 @@ from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.messages import (
     EVERY_AGENT,
     Abilities,
-    Serving,
     Message,
     Presence,
+    Serving,
 )
 from fedjury.protocol.topics import CHANNELS, USUAL, Topics
 from fedjury.protocol.transport.connection import Delivery, Traffic

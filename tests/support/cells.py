@@ -1,0 +1,105 @@
+"""A federation in cells, in one process: a broker and an ingest worker for each, and bridges."""
+
+from __future__ import annotations
+
+import itertools
+
+from support.federation import Federation
+
+from fedjury.cells.worker import IngestWorker, Place
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
+from fedjury.protocol.messages import (
+    AggregatorPresence,
+    Candidate,
+    Decline,
+    History,
+    Manifest,
+    Metrics,
+    Model,
+    Round,
+    Vote,
+)
+from fedjury.protocol.topics import CHANNELS
+from fedjury.protocol.transport.connection import Connection
+from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
+
+DOWN = (Manifest, Round, Model, History, Candidate, SumRequest, AggregatorPresence)
+UP = (Vote, Decline, Metrics, CellWorker, CellPresence, Tally, PartialSum)
+
+
+class Bridge:
+    """Copies from an edge broker to the core's what goes up, and to the edge's what goes down."""
+
+    def __init__(self, core, edge, topics):
+        self.core, self.edge, self.topics = core, edge, topics
+        self.bytes_up = 0
+        self.lost = lambda _kind: False
+        core.listeners.append(self.down)
+        edge.listeners.append(self.up)
+
+    def down(self, topic, payload):
+        """Copy to the edge."""
+        self.copy(self.edge, DOWN, topic, payload)
+
+    def up(self, topic, payload):
+        """Copy to the core."""
+        if self.copy(self.core, UP, topic, payload):
+            self.bytes_up += len(payload)
+
+    def copy(self, to, kinds, topic, payload):
+        """Copy a message, if it is of these kinds and not lost; returns whether it was."""
+        kind = self.topics.parse(topic).kind
+        if kind not in kinds or self.lost(kind):
+            return False
+        to.publish(topic, payload, retain=CHANNELS[kind].retain)
+        return True
+
+
+class CellFederation(Federation):
+    """Agents in as many cells as there are fleets; what cells keep is theirs."""
+
+    def __init__(self, folder, *, cells: int, **changes):
+        self.lives = itertools.count(1)
+        self.edges = [MemoryBroker() for _ in range(cells)]
+        self.workers: list[IngestWorker] = []
+        self.joined, self.turning = 0, False
+        core = MemoryBroker()
+        # A cell of its own number, counted from 1, as in the settings.
+        super().__init__(folder, fleets=cells, broker=core, cells__count=cells, **changes)
+        self.bridges = [Bridge(core, edge, self.topics) for edge in self.edges]
+        self.workers = [self.worker(cell) for cell in range(1, cells + 1)]
+        for worker in self.workers:
+            worker.agents.tell_all()
+
+    def worker(self, cell: int) -> IngestWorker:
+        """Start an ingest worker beside a cell's broker."""
+        transport = MemoryTransport(self.edges[cell - 1], self.settings.run.name, self.topics)
+        connection = Connection(transport, f":cell-{cell}")
+        worker = IngestWorker(connection, Place(cell), self.seconds, next(self.lives))
+        worker.begin()
+        return worker
+
+    def replace_worker(self, cell: int) -> None:
+        """Let a cell's worker die without a goodbye, and another take its place."""
+        self.workers[cell - 1].connection.transport.vanish()
+        self.workers[cell - 1] = self.worker(cell)
+
+    def fleet(self, population, numbers):
+        """Let agents join in a cell: one after the other, in turn."""
+        core, self.broker = self.broker, self.edges[self.joined % len(self.edges)]
+        self.joined += 1
+        try:
+            return super().fleet(population, numbers)
+        finally:
+            self.broker = core
+
+    def seconds(self):
+        """Look at the clock, by which time goes on; workers go on meanwhile."""
+        now = super().seconds()
+        if not self.turning:
+            self.turning = True
+            for worker in self.workers:
+                while worker.turn():
+                    pass
+            self.turning = False
+        return now
