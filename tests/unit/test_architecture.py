@@ -116,6 +116,7 @@ MAY_IMPORT = {
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
+    "cluster": {"learning", "processes", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
@@ -155,6 +156,9 @@ PURE = [
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
     "fedjury/broker/check_verdicts.py",
+    "fedjury/cluster/engine.py",
+    "fedjury/cluster/partitions.py",
+    "fedjury/cluster/shard.py",
     "fedjury/privacy/noise.py",
     "fedjury/privacy/accounting.py",
     "fedjury/privacy/releases.py",
@@ -415,6 +419,13 @@ def test_only_the_mqtt_client_knows_paho():
     assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
         listed(offenders)
     )
+
+
+def test_one_file_knows_ray():
+    """The engine is an extra: all else must work, and be tried, without it."""
+    assert {found.file for found in imports() if found.top == "ray"} == {
+        "fedjury/cluster/ray_engine.py"
+    }
 
 
 def test_pure_parts_import_nothing_impure():
