@@ -120,6 +120,7 @@ MAY_IMPORT = {
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
     "cells": {"learning", "protocol", "rules"},
+    "cluster": {"learning", "processes", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
@@ -159,6 +160,9 @@ PURE = [
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
     "fedjury/broker/check_verdicts.py",
+    "fedjury/cluster/engine.py",
+    "fedjury/cluster/partitions.py",
+    "fedjury/cluster/shard.py",
     "fedjury/privacy/noise.py",
     "fedjury/privacy/accounting.py",
     "fedjury/privacy/releases.py",
@@ -419,6 +423,13 @@ def test_only_the_mqtt_client_knows_paho():
     assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
         listed(offenders)
     )
+
+
+def test_one_file_knows_ray():
+    """The engine is an extra: all else must work, and be tried, without it."""
+    assert {found.file for found in imports() if found.top == "ray"} == {
+        "fedjury/cluster/ray_engine.py"
+    }
 
 
 def test_pure_parts_import_nothing_impure():
