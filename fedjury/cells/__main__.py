@@ -78,7 +78,7 @@ def work(chosen: Namespace, output: Output) -> int:
     text = f"cell {chosen.cell} keeps the updates of run {run!r} at {address}"
     output.result(lambda: print(text, flush=True), said)
     worker = IngestWorker(Connection(transport, name), Place(chosen.cell, chosen.folder))
-    worker.run(lambda: False)
+    worker.run()
     return 0
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
 
 from fedjury.cells.rows import Rows, StoredPartitions
-from fedjury.learning.arrays import Vector
+from fedjury.learning.arrays import Matrix, Vector
 
 LEAST = 64
 """Updates that there is room for at the least."""
@@ -46,6 +47,16 @@ class Kept:
         assert self._rows is not None
         return self._rows.partitions(order)
 
+    def part(self, p: int, order: np.ndarray) -> Matrix:
+        """Return these rows of a partition, (m, w), in this order."""
+        assert self._rows is not None
+        return self._rows.part(p, order)
+
+    def release(self, p: int) -> None:
+        """Let go of a partition; no row is written before ``clear``."""
+        assert self._rows is not None
+        self._rows.release(p)
+
     def close(self) -> None:
         """Give back everything."""
         if self._rows is not None:
@@ -62,3 +73,20 @@ class Kept:
             after.write(row, np.hstack([before.part(p, one)[0] for p in range(before.count)]))
         before.close()
         self._rows = after
+
+
+class KeptRows:
+    """The updates of an attempt, for whoever reads them in another thread; they stay kept."""
+
+    def __init__(self, kept: Kept, lock: threading.Lock) -> None:
+        self._kept, self._lock = kept, lock
+
+    def part(self, p: int, order: np.ndarray) -> Matrix:
+        """Return these of the updates in a partition, (m, w), in this order."""
+        with self._lock:
+            return self._kept.part(p, order)
+
+    def release(self, p: int) -> None:
+        """Let go of a partition."""
+        with self._lock:
+            self._kept.release(p)

@@ -10,14 +10,15 @@ more, to its own cell alone, and the agents send the very same updates again.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedjury.cells.kept import Kept
+from fedjury.cells.kept import Kept, KeptRows
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.sums import answer
 from fedjury.cells.tallies import Asked, Tallies
@@ -96,6 +97,9 @@ class IngestWorker:
         self.tallies: Tallies | None = None
         self.agents = CellAgents(place.cell, self.life)
         self._told_at = 0.0
+        self._stopped = False
+        self._lock = threading.Lock()
+        """Held by who writes updates, and by who reads them."""
         self._answered = (0, 0, 0)
         """The last request for a sum that was answered: round, attempt, number."""
 
@@ -104,14 +108,31 @@ class IngestWorker:
         there = CellWorker(self.place.cell, online=True, life=self.life)
         self.connection.subscribe(*KINDS, serves=there)
 
-    def run(self, stopped: Callable[[], bool]) -> None:
+    def run(self) -> None:
         """Serve until it is stopped."""
         self.begin()
         try:
-            while not stopped():
+            while not self._stopped:
                 self.turn(POLL)
         finally:
             self.close()
+
+    def stop(self) -> None:
+        """Let ``run`` end, which another thread is in."""
+        self._stopped = True
+
+    def rows(self, key: Hashable) -> KeptRows:
+        """Return the updates of an attempt: (round, attempt). Also another thread may ask.
+
+        Raises
+        ------
+        LookupError
+            If they are not those that are kept.
+        """
+        with self._lock:
+            if self.tallies is None or self._kept is None or self.tallies.asked[:2] != key:
+                raise LookupError(f"no updates of round and attempt {key} are kept")
+            return KeptRows(self._kept, self._lock)
 
     def close(self) -> None:
         """Leave, and give back what is kept."""
@@ -162,11 +183,12 @@ class IngestWorker:
         finite = bool(manifest.cells.get("finite", True))
         limits = Limits(manifest.parameters, manifest.max_bytes, finite)
         self.connection.transport.decoder.limit(limits)
-        if self._kept is not None:
-            self._kept.close()
         partitions = int(manifest.cells.get("partitions", 1))
-        self._kept = Kept(manifest.parameters, partitions, self.place.folder)
-        self.tallies = None
+        with self._lock:
+            if self._kept is not None:
+                self._kept.close()
+            self._kept = Kept(manifest.parameters, partitions, self.place.folder)
+            self.tallies = None
         if self._round is not None:
             self._note_round(self._round)
 
@@ -176,8 +198,9 @@ class IngestWorker:
             return
         asked = Asked(told.round, told.attempt, told.version, called_by(told), told.phase in TAKING)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
-            self.tallies = Tallies(asked)
-            self._kept.clear(len(self.agents.there))
+            with self._lock:
+                self.tallies = Tallies(asked)
+                self._kept.clear(len(self.agents.there))
         elif before == told and asked.open:
             self.tallies.tell_again()
         self.tallies.asked = asked
@@ -189,8 +212,8 @@ class IngestWorker:
     def _admit(self, update: Update) -> None:
         if self.tallies is None or self._kept is None or not self.tallies.admits(update):
             return
-        row = len(self.tallies.row)
-        self._kept.write(row, update.delta)
+        with self._lock:
+            self._kept.write(len(self.tallies.row), update.delta)
         wide = update.delta.astype(np.float64)
         with np.errstate(all="ignore"):
             self.tallies.add(update, float(np.sqrt(wide @ wide)))

@@ -136,7 +136,7 @@ def _step_along(
         else:
             mean = noisy.of(vectors)
         vectors, weights = mean[None], np.ones(1, np.int64)
-    rows = cut(vectors, config.aggregation.partitions)
+    rows = gathered.rows or cut(vectors, config.aggregation.partitions)
     delta, rule_state = applied(config.rule, name, rows, weights, context, keeps=keeps)
     return _along(start, delta, config), rule_state
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from fedjury.protocol.cells import PartialSum, SumRequest, Tally, listed
 from fedjury.protocol.messages import Reason
-from fedjury.round.aggregate import context_of
+from fedjury.round.aggregate import aggregate, context_of
 from fedjury.round.answers import Step, count_invalid
 from fedjury.round.collect.tallied import Tallied
 from fedjury.round.effects import CountInvalid, Publish
-from fedjury.round.state import Gathered, RoundConfig, State, Summing, Tick, Training
+from fedjury.round.state import Aggregated, Gathered, RoundConfig, State, Summing, Tick, Training
+from fedjury.rules.partitions import WorkerLost
 from fedjury.rules.sums import Asked, Known, Total
 
 
@@ -83,6 +84,28 @@ def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # no
 def too_late(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa: ARG001
     """Change nothing: what a cell tells after the collection was closed is of no use."""
     return state, []
+
+
+def with_rows(
+    state: State, gathered: Gathered, tick: Tick, config: RoundConfig
+) -> tuple[State, Aggregated | None]:
+    """Return what the rule makes of rows that stay with the workers of their cells.
+
+    None where a worker is lost meanwhile: then its cell is collected again.
+    """
+    phase, names = state.phase, gathered.contributions.names
+    assert isinstance(phase, Training)
+    assert isinstance(phase.updates, Tallied)
+    assert config.rows is not None
+    try:
+        if names:
+            key, taken = (state.round, state.attempt), phase.updates.rows(names)
+            gathered = gathered.but(rows=config.rows(key, taken, len(state.weights)))
+        return state, aggregate(state, gathered, config)
+    except WorkerLost as lost:
+        kept = phase.updates.without((lost.worker + 1,))  # workers are those of the cells, in order
+        phase, deadline = phase.but(updates=kept, settled=None), tick.now + config.cells.seconds
+        return state.but(phase=phase, deadline=deadline), None
 
 
 class Summed(NamedTuple):

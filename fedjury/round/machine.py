@@ -54,7 +54,7 @@ from fedjury.round.answers import (
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.effects import Publish
 from fedjury.round.grouping import lacks_groups
-from fedjury.round.opening import open_round
+from fedjury.round.opening import open_round, postponed
 from fedjury.round.selection import (
     heard_from_all,
     lacks_agents,
@@ -88,7 +88,7 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
     handler = TABLE.get((type(state.phase), type(event)))
     if handler is not None:
         if isinstance(event, Tick) and not event.reachable:
-            return _postpone(state, event, config)
+            return postponed(state, event, config)
         try:
             return handler(state, event, config)
         except PluginError as why:  # the collect strategy's
@@ -154,14 +154,25 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
     if config.sums is not None and len(phase.updates) >= config.collect.min_updates:
         gathered = gather(state, tick, config)
         return _asked(cells.asked_first(state, gathered, tick, config), tick, config)
-    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
+    before, state = (
+        state,
+        state.but(missed=missing(state.missed, state.selected, answered, state.declined)),
+    )
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
+        if config.rows is not None:
+            return _of_rows(before, state, tick, config)
         return _aggregate(state, tick, config)
     if phase.settled is not None or heard_from_all(state, answered):  # they would send the same
         return _reject(state, tick, config, too_few(state, config))
     return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
+
+
+def _of_rows(before: State, state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Make the candidate of rows in cells; go on collecting, as before, if a worker is lost."""
+    again, made = cells.with_rows(before, gather(state, tick, config), tick, config)
+    return (again, []) if made is None else _made(state, made, tick, config)
 
 
 def sum_up(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -257,18 +268,6 @@ def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _made(state.but(validators=asked), aggregate(state, gathered, config), tick, config)
     nothing = groups.nothing_left(gathered)
     return _close(state, tick, config, RoundResult(nothing, Decision(why=nothing.why)))
-
-
-def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
-    """While nobody can answer no time runs out: once somebody can, it begins again."""
-    phase = state.phase
-    voting = isinstance(phase, Voting | VotingOnGroups)
-    left = (config.validation if voting else config.collect).seconds
-    if isinstance(phase, Training | Voting):
-        phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
-    if isinstance(phase, Training):
-        phase = phase.but(settled=None)
-    return state.but(phase=phase, deadline=tick.now + left), []
 
 
 # ---------------------------------------------------------------- opening a round

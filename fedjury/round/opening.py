@@ -1,4 +1,4 @@
-"""Opening a round: who is selected, who votes and who measures, and until when."""
+"""Opening a round: who is selected, who votes and who measures, and until when; and later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from fedjury.round import secure
 from fedjury.round.announcement import announced
 from fedjury.round.answers import Step
 from fedjury.round.selection import contributors, evaluators, unheard, validators
-from fedjury.round.state import JudgingAndTraining, RoundConfig, State, Tick, Training
+from fedjury.round.state import (
+    JudgingAndTraining,
+    RoundConfig,
+    State,
+    Tick,
+    Training,
+    Voting,
+    VotingOnGroups,
+)
 
 
 def open_round(
@@ -42,3 +50,15 @@ def open_round(
         state = secure.begun(state, config)
     asked = (number, state.attempt, state.version)
     return announced(state, config, None if pending is None else Candidate(*asked, pending))
+
+
+def postponed(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """While nobody can answer no time runs out: once somebody can, it begins again."""
+    phase = state.phase
+    voting = isinstance(phase, Voting | VotingOnGroups)
+    left = (config.validation if voting else config.collect).seconds
+    if isinstance(phase, Training | Voting):
+        phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
+    if isinstance(phase, Training):
+        phase = phase.but(settled=None)
+    return state.but(phase=phase, deadline=tick.now + left), []

@@ -52,17 +52,22 @@ from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
-from fedjury.round.collect.tallied import Tallied
+from fedjury.round.collect.tallied import RowsOfCell, Tallied
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
 from fedjury.round.release import Release
 from fedjury.round.sums import NO_SUMS, OpenedSums
 from fedjury.rules import Rule, RuleState
+from fedjury.rules.partitions import Partitions
 from fedjury.rules.sums import Asked, Known, SumRule, Total
 from fedjury.secure.group import Terms
 
 if TYPE_CHECKING:
     from fedjury.round.secure import SecureRound
+
+
+RowsInCells = Callable[[tuple[int, int], Mapping[int, RowsOfCell], int], Partitions]
+"""(round and attempt, what is taken of each cell, d) -> all rows; raises ``WorkerLost``."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class RoundConfig:
     cells: Cells = field(default_factory=Cells)
     sums: SumRule | None = None
     """The rule as one that asks cells for sums, where they keep their updates."""
+    rows: RowsInCells | None = None
+    """How the rows are had that cells keep, where the rule needs more of them than sums."""
     secure: Terms | None = None
     """How sums of groups are opened, where nobody is to see single updates."""
     secure_counts: Terms | None = None
@@ -237,6 +244,8 @@ class Gathered(Replaceable):
     """What contributors say of their training, where that is to be recorded."""
     groups: Groups | None = None
     """The groups, if there are any: the rows of the contributions, and those left out."""
+    rows: Partitions | None = None
+    """The rows, where they are not here but with the workers of their cells."""
     made: Vector | None = None
     """What the rule makes of them (d,), where their cells have added them up."""
     problem: str = ""

@@ -143,6 +143,43 @@ def test_what_a_cell_refuses_is_counted_with_its_reasons(undisturbed, tmp_path):
     assert federation.state.weights.tobytes() == undisturbed.state.weights.tobytes()
 
 
+IN_16 = {"aggregation__partitions": 16}
+ON_ROWS = {
+    "median": {"aggregation__rule": "median"},
+    "multi_krum": {"aggregation__rule": "multi_krum", "aggregation__options": {"share": 0.2}},
+    "clipped mean of buckets": {
+        "aggregation__rule": "clipped_mean",
+        "aggregation__pre_aggregation": {"bucketing": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("rule", ON_ROWS)
+@pytest.mark.parametrize("cells", [2, 4])
+def test_any_rule_works_on_rows_that_stay_in_cells(rule, cells, tmp_path):
+    """Its models are those of one aggregator to the last bit: rows are in the order of names."""
+    changes = SOME | IN_16 | ON_ROWS[rule]
+    kept = CellFederation(tmp_path / "kept", cells=cells, cells__engine="ray", **changes).whole()
+    plain = Federation(tmp_path / "plain", **changes).whole()
+    assert bits(kept) == bits(plain)
+    assert all(bridge.bytes_up < 20_000 for bridge in kept.bridges)
+
+
+@pytest.mark.parametrize("method", ["begin", "place", "total", "columns"])
+def test_a_worker_lost_while_the_rule_works_is_collected_again(method, tmp_path):
+    """Whatever was under way, its cell sends the same updates, and the model is the same."""
+    changes = SOME | IN_16 | {"aggregation__rule": "geometric_median"}
+    plain = Federation(tmp_path / "plain", **changes).whole()
+    kept = CellFederation(tmp_path / "kept", cells=2, cells__engine="ray", **changes)
+    kept.begin()
+    kept.run(lambda state: state.round == 2)
+    kept.engine.loses(1, method)
+    kept.run()
+    assert not kept.engine.lost
+    assert bits(kept) == bits(plain)
+    assert [record.attempt for record in kept.records] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from functools import partial
 
 from support.federation import Federation
+from support.workers import PickledEngine
 
+from fedjury.aggregator.in_cells import rows_on
 from fedjury.cells.worker import IngestWorker, Place
+from fedjury.cluster.shard import Worker
 from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -22,6 +27,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
+from fedjury.rules.partitions import WorkerLost
 
 DOWN = (Manifest, Round, Model, History, Candidate, SumRequest, AggregatorPresence)
 UP = (Vote, Decline, Metrics, CellWorker, CellPresence, Tally, PartialSum)
@@ -55,6 +61,33 @@ class Bridge:
         return True
 
 
+class WorkersEngine(PickledEngine):
+    """An engine whose workers have what the ingest workers of a federation keep."""
+
+    def __init__(self, federation):
+        self.federation, self.doomed = federation, None
+        super().__init__([None] * len(federation.workers))
+        for cell in range(self.workers):
+            self.held[cell] = Worker(partial(self.rows, cell))
+
+    def loses(self, worker, method):
+        """Let a worker end when it is next asked for something, and another take its place."""
+        self.doomed = worker, method
+
+    def call(self, worker, method, *arguments):
+        """Make a call, unless the worker ends just then."""
+        if self.doomed == (worker, method):
+            self.doomed = None
+            self.held[worker].clear()
+            self.federation.replace_worker(worker + 1)
+            return WorkerLost(worker)
+        return super().call(worker, method, *arguments)
+
+    def rows(self, cell, key):
+        """Return what a cell's ingest worker keeps now."""
+        return self.federation.workers[cell].rows(key)
+
+
 class CellFederation(Federation):
     """Agents in as many cells as there are fleets; what cells keep is theirs."""
 
@@ -78,6 +111,16 @@ class CellFederation(Federation):
         worker = IngestWorker(connection, Place(cell), self.seconds, next(self.lives))
         worker.begin()
         return worker
+
+    def begin(self):
+        """Start an aggregator, which in turn is given the rows where its rule needs them."""
+        aggregator = super().begin()
+        if self.settings.cells.engine != "none":
+            partitions = self.settings.aggregation.partitions
+            self.engine = WorkersEngine(self)
+            rows = rows_on(self.engine, partitions)
+            aggregator.config = replace(aggregator.config, rows=rows)
+        return aggregator
 
     def replace_worker(self, cell: int) -> None:
         """Let a cell's worker die without a goodbye, and another take its place."""

@@ -124,6 +124,7 @@ MAY_IMPORT = {
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
+        "cluster",
         "detection",
         "formatting",
         "judges",

@@ -33,6 +33,13 @@ class Entry(NamedTuple):
     norm: float
 
 
+class RowsOfCell(NamedTuple):
+    """Which of a cell's updates are taken (m,), and which of all rows they become (m,)."""
+
+    places: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
+
+
 class Told(NamedTuple):
     """What a cell has told."""
 
@@ -108,6 +115,16 @@ class Tallied:
         entries = [found[name] for name in names]
         samples = np.array([entry.samples for entry in entries], dtype=np.int64)
         return samples, np.array([entry.norm for entry in entries], dtype=np.float64)
+
+    def rows(self, names: Sequence[str]) -> dict[int, RowsOfCell]:
+        """Return which updates of each cell become which rows, if rows are these names in order."""
+        at = {name: row for row, name in enumerate(names)}
+        found = {
+            cell: [(entry.place, at[name]) for name, entry in told.entries.items() if name in at]
+            for cell, told in sorted(self.cells.items())
+        }
+        pairs = {cell: np.array(some, np.int64).T for cell, some in found.items() if some}
+        return {cell: RowsOfCell(*both) for cell, both in pairs.items()}
 
     def places(self, names: Names[str]) -> dict[int, npt.NDArray[np.int64]]:
         """Return where the updates of these names are: cell -> their places there, ascending."""
