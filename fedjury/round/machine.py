@@ -66,6 +66,7 @@ from fedjury.round.selection import (
     too_few,
     unheard,
     validators,
+    with_calls,
 )
 from fedjury.round.state import (
     Aggregated,
@@ -263,7 +264,7 @@ def open_round(
     number = state.round if again else state.round + 1
     registry = admit(state.registry, tick.online, number, config.detection, config.run.seed)
     agents = eligible(registry, tick.online, number, config.detection)
-    selected = contributors(agents, number, config)
+    selected = contributors(agents, tick, number, config)
     updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
     state = state.but(
         round=number,
@@ -279,8 +280,7 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
-    if config.secure is not None:
-        state = secure.begun(state, config)
+    state = with_calls(secure.begun(state, config), tick, config)
     asked = (number, state.attempt, state.version)
     return announced(state, config, None if pending is None else Candidate(*asked, pending))
 

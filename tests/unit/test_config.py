@@ -431,7 +431,8 @@ def test_unknown_keys_are_named(toml):
     assert text == (
         "unknown setting 'sampling.client_fractions'; did you mean 'sampling.client_fraction'? "
         "valid: "
-        "sampling.client_fraction, sampling.most, sampling.newcomers"
+        "sampling.client_fraction, sampling.most, sampling.newcomers, sampling.names, "
+        "sampling.by_seed"
     )
 
 
